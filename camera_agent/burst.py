@@ -1,0 +1,119 @@
+"""A burst: frames of one camera taken together in order, and the envelope that names them for ever.
+
+The envelope is fixed when the burst is made. Only `agent.sent_at` is filled in at each sending, so a burst that is sent again is
+the same burst with the same id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import msgspec
+
+from camera_agent import __version__
+from camera_agent.clock import iso_ms
+
+Reason = Literal["schedule"]
+
+
+class Still(msgspec.Struct, frozen=True):
+    """One JPEG and the instant at which it was taken, in milliseconds of a clock that only goes forward."""
+
+    jpeg: bytes
+    at_ms: int
+
+
+class ClockReading(msgspec.Struct, frozen=True):
+    """How far the instant may be believed: `monotonic_ms` is the first frame's, within the boot `boot_id`."""
+
+    synced: bool
+    boot_id: str
+    monotonic_ms: int
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """Who sends, and when this sending began (null while the burst waits)."""
+
+    version: str = __version__
+    sent_at: str | None = None
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """The `burst` part of the wire, field by field."""
+
+    burst_id: str
+    site: str
+    camera: str
+    reason: Reason
+    captured_at: str
+    offsets_ms: tuple[int, ...]
+    clock: ClockReading
+    frame_sha256: tuple[str, ...]
+    mask_digest: str | None = None
+    agent: Sender = Sender()
+
+    def sent(self, unix_ms: int) -> Envelope:
+        """The same envelope as it goes out at `unix_ms`."""
+        sender = msgspec.structs.replace(self.agent, sent_at=iso_ms(unix_ms))
+        return msgspec.structs.replace(self, agent=sender)
+
+
+class Burst(msgspec.Struct, frozen=True):
+    """An envelope and the JPEGs it lists, in its order."""
+
+    envelope: Envelope
+    frames: tuple[bytes, ...]
+
+
+def make_burst(
+    stills: Sequence[Still],
+    *,
+    burst_id: str,
+    site: str,
+    camera: str,
+    captured_ms: int,
+    clock: ClockReading,
+    reason: Reason = "schedule",
+) -> Burst:
+    """Bind stills, oldest first, into a burst whose first frame was taken at `captured_ms` of Unix time.
+
+    Two frames within one millisecond are set one apart: offsets strictly increase. Raises `ValueError` for no frames, or frames out of order.
+    """
+    if not stills:
+        raise ValueError("a burst has at least one frame")
+    envelope = Envelope(
+        burst_id=burst_id,
+        site=site,
+        camera=camera,
+        reason=reason,
+        captured_at=iso_ms(captured_ms),
+        offsets_ms=_offsets([still.at_ms for still in stills]),
+        clock=clock,
+        frame_sha256=tuple(hashlib.sha256(still.jpeg).hexdigest() for still in stills),
+    )
+    return Burst(envelope=envelope, frames=tuple(still.jpeg for still in stills))
+
+
+def new_burst_id(unix_ms: int) -> str:
+    """A fresh id that sorts by time: UUID version 7 (RFC 9562, section 5.7), 48 bits of time and 74 random."""
+    value = (unix_ms & ((1 << 48) - 1)) << 80
+    value |= 0x7 << 76 | secrets.randbits(12) << 64
+    value |= 0b10 << 62 | secrets.randbits(62)
+    digits = f"{value:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def _offsets(instants_ms: Iterable[int]) -> tuple[int, ...]:
+    first: int | None = None
+    last = -1
+    offsets: list[int] = []
+    for at_ms in instants_ms:
+        first = at_ms if first is None else first
+        if at_ms - first < last:
+            raise ValueError("the frames of a burst are in the order of their instants")
+        last = max(at_ms - first, last + 1)
+        offsets.append(last)
+    return tuple(offsets)

@@ -1,0 +1,38 @@
+"""From a camera's settings to the camera. Each kind's module is loaded here, when it is needed, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from camera_agent.capture import Camera
+from camera_agent.playback import Footage
+from camera_agent.settings import CameraSettings
+
+
+def live_camera(settings: CameraSettings) -> Camera:
+    """The live camera that `settings` describe, not yet opened."""
+    form = {"quality": settings.quality, "max_width": settings.max_width}
+    if settings.snapshot is not None:
+        from camera_agent.cameras.snapshot import Snapshot
+
+        return Snapshot(settings.snapshot, timeout_s=settings.timeout_s, **form)
+    from camera_agent.cameras.stream import Stream
+
+    source = settings.rtsp if settings.device is None else settings.device
+    if source is None:
+        raise ValueError(f"camera {settings.name!r} is not live")
+    return Stream(source, timeout_s=settings.timeout_s, **form)
+
+
+def footage(settings: CameraSettings) -> Footage:
+    """The recording that `settings` describe, not yet opened."""
+    form = {"quality": settings.quality, "max_width": settings.max_width}
+    if settings.folder is not None:
+        from camera_agent.cameras.folder import Folder
+
+        return Folder(Path(settings.folder), pictures_per_s=settings.pictures_per_s, **form)
+    if settings.video is None:
+        raise ValueError(f"camera {settings.name!r} is not a recording")
+    from camera_agent.cameras.video import Video
+
+    return Video(Path(settings.video), pictures_per_s=settings.pictures_per_s, **form)

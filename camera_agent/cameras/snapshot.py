@@ -1,0 +1,60 @@
+"""A camera that answers an HTTP GET with a picture."""
+
+from __future__ import annotations
+
+import time
+
+import requests
+
+from camera_agent.cameras.failure import CameraFailure
+from camera_agent.cameras.jpeg import fit
+from camera_agent.capture import Taken
+
+_MAX_BYTES = 32_000_000
+
+
+class Snapshot:
+    """Asks `url` once per still; a user and password in the address become HTTP basic authentication."""
+
+    def __init__(self, url: str, *, quality: int, max_width: int, timeout_s: float) -> None:
+        self._url = url
+        self._quality = quality
+        self._max_width = max_width
+        self._timeout_s = timeout_s
+        self._session: requests.Session | None = None
+
+    def open(self) -> None:
+        """Nothing is asked of the camera yet; the connection is kept between stills."""
+        self._session = requests.Session()
+
+    def still(self) -> Taken:
+        """The picture as it is now; its instant is the middle of the wait for the first byte. Raises `CameraFailure`."""
+        if self._session is None:
+            raise CameraFailure("the camera is not open")
+        asked_s = time.monotonic()
+        try:
+            with self._session.get(self._url, timeout=self._timeout_s, stream=True) as answer:
+                answered_s = time.monotonic()
+                if answer.status_code != requests.codes.ok:
+                    raise CameraFailure(f"the camera answers HTTP {answer.status_code}")
+                data = self._read(answer)
+        except requests.RequestException as error:
+            raise CameraFailure(f"no snapshot: {type(error).__name__}") from error
+        jpeg = fit(data, quality=self._quality, max_width=self._max_width)
+        return Taken(jpeg=jpeg, at_s=(asked_s + answered_s) / 2)
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _read(self, answer: requests.Response) -> bytes:
+        data = bytearray()
+        deadline_s = time.monotonic() + self._timeout_s
+        for piece in answer.iter_content(64 * 1024):
+            data += piece
+            if len(data) > _MAX_BYTES:
+                raise CameraFailure(f"the snapshot has more than {_MAX_BYTES} bytes")
+            if time.monotonic() > deadline_s:
+                raise CameraFailure(f"the snapshot was not whole after {self._timeout_s:g} s")
+        return bytes(data)

@@ -1,0 +1,64 @@
+"""Facts about sectors and tracks: past tense, immutable, named by what they are about."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+Kind = Literal["presence_started", "presence_ended", "entered", "left", "moved", "crossed", "lingered"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def instant(at_us: int) -> datetime:
+    """Microseconds of Unix time as an aware UTC datetime, exactly."""
+    return _EPOCH + timedelta(microseconds=at_us)
+
+
+class Provenance(msgspec.Struct, frozen=True):
+    """Which bytes, which weights and which policy made an event."""
+
+    burst_ids: tuple[str, ...]
+    frame_sha256: tuple[str, ...]
+    ensemble: str
+    policy: str
+    mask_digest: str | None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One fact. `id` is derived from the fact itself, so the same facts give the same id.
+
+    `started_at` is when it happened, within `time_uncertainty_s` either way (blind time counted);
+    `ended_at` is set where the fact covers an interval that is over; `confirmed_at` is the instant of the
+    frame that settled it. `direction` is `unknown` when the frames do not show it, None where a kind has
+    none. `votes` maps each model to for, against, abstain or missing at the frame of the best evidence, and
+    `margin` says how far the rule was from deciding otherwise, in the rule's own unit (models, or weight).
+    """
+
+    id: str
+    kind: Kind
+    site: str
+    camera: str
+    label: str
+    sector: str | None = None
+    from_sector: str | None = None
+    to_sector: str | None = None
+    line: str | None = None
+    direction: str | None = None
+    started_at: datetime
+    ended_at: datetime | None = None
+    confirmed_at: datetime
+    time_uncertainty_s: float
+    track: str | None = None
+    score: float | None = None
+    votes: dict[str, str]
+    margin: float | None = None
+    provenance: Provenance
+
+
+def event_id(*facts: object) -> str:
+    """A short permanent name for these facts (first 128 bits of their SHA-256, in hex)."""
+    return hashlib.sha256("\x1f".join(map(str, facts)).encode()).hexdigest()[:32]

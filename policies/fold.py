@@ -1,0 +1,239 @@
+"""The heart: `advance(policy, state, observation) -> (state, events)`.
+
+Live processing and replay are this one fold. Time is the observations' own; nothing here reads a clock, draws a
+random number or remembers anything outside the state. Feed a camera's observations in order of
+`(at_us, burst_id, index)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+from msgspec.structs import replace
+
+from policies import tracking
+from policies.events import Event, event_id
+from policies.judgement import Candidate, judge
+from policies.observation import Observation
+from policies.presence import Presence, follow
+from policies.site_policy import CameraPolicy, Sector
+from policies.telling import Teller
+from policies.track import Closed, Crossed, Sight, Track, Visit, evidence_of, frame_side, over, shown
+
+
+class State(msgspec.Struct, frozen=True):
+    """Everything a camera's past means for its future. Goes to JSON and back without loss."""
+
+    last_at_us: int | None = None
+    last_key: tuple[str, int] = ("", -1)
+    tracks: tuple[Track, ...] = ()
+    presences: tuple[Presence, ...] = ()
+
+
+class OutOfOrder(ValueError):
+    """An observation that is not newer than what the state has already advanced past."""
+
+
+def initial_state() -> State:
+    return State()
+
+
+def encode_state(state: State) -> bytes:
+    return msgspec.json.encode(state)
+
+
+_decoder = msgspec.json.Decoder(State)
+
+
+def decode_state(data: bytes | str) -> State:
+    return _decoder.decode(data)
+
+
+def fold(
+    policy: CameraPolicy, state: State, observations: Iterable[Observation]
+) -> tuple[State, tuple[Event, ...]]:
+    """`advance` over many observations in order: the final state and all events."""
+    told: list[Event] = []
+    for seen in observations:
+        state, events = advance(policy, state, seen)
+        told += events
+    return state, tuple(told)
+
+
+def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[State, tuple[Event, ...]]:
+    """The state after one more frame, and the facts that it settled, in a fixed order.
+
+    Raises OutOfOrder for an observation at or before the state's own instant.
+    """
+    key = (seen.burst_id, seen.index)
+    if state.last_at_us is not None and (seen.at_us, key) <= (state.last_at_us, state.last_key):
+        raise OutOfOrder(f"observation at {seen.at_us} µs is not after {state.last_at_us} µs")
+    candidates = judge(policy, seen).candidates
+    if not candidates and not state.tracks and not state.presences:
+        return State(seen.at_us, key), ()
+    step = _Step(policy, seen, state.last_at_us)
+    tracks = step.tracks(state.tracks, candidates)
+    presences = step.presences(state.presences, tracks)
+    return State(seen.at_us, key, tracks, presences), tuple(step.events)
+
+
+class _Step:
+    """One frame's work: what it needs in one place, and the events it gave."""
+
+    def __init__(self, policy: CameraPolicy, seen: Observation, previous_us: int | None) -> None:
+        self.policy = policy
+        self.seen = seen
+        self.previous_us = previous_us
+        self.aspect = seen.size[0] / seen.size[1]
+        self.tell = Teller(policy, seen)
+        self.events: list[Event] = []
+        self.closed: list[tuple[Track, Closed]] = []
+        self.by_name = {sector.name: sector for sector in policy.sectors}
+
+    def tracks(self, tracks: tuple[Track, ...], candidates: tuple[Candidate, ...]) -> tuple[Track, ...]:
+        """The tracks after this frame: continued, begun, hidden or gone."""
+        after: list[Track] = []
+        for target in self.policy.targets:
+            mine = [t for t in tracks if t.target == target]
+            boxed = [
+                c for c in candidates if c.target == target and c.box is not None and (c.present or c.kept)
+            ]
+            after += self._followed([t for t in mine if t.motion is not None], boxed)
+            busy = {v.sector for t in after for v in t.visits if t.target == target and v.out_us is None}
+            bare = [
+                c for c in candidates if c.target == target and c.box is None and c.sectors[0] not in busy
+            ]
+            after += self._unboxed([t for t in mine if t.motion is None], target, bare)
+        alive = [self._visited(track) for track in after]
+        return tuple(track for track in alive if track is not None)
+
+    def _followed(self, tracks: list[Track], candidates: list[Candidate]) -> Iterator[Track]:
+        known = [
+            tracking.Known(t.motion, t.box, (self.seen.at_us - t.seen_us) / 1e6)
+            for t in tracks
+            if t.motion is not None and t.box is not None
+        ]
+        found = tracking.match(known, candidates, self.aspect, self.policy.rules.movement.max_speed)
+        for thing, track, index in zip(known, tracks, found, strict=True):
+            if index is None:
+                yield self._missed(track)
+                continue
+            box = candidates[index].box
+            assert box is not None
+            motion = thing.motion.after(thing.ago_s).corrected(box, self.aspect)
+            yield self._shown(track, candidates[index], motion)
+        taken = [c.box for i, c in enumerate(candidates) if i in found and c.box is not None]
+        for i, candidate in enumerate(candidates):
+            if i in found or not candidate.present or candidate.box is None:
+                continue
+            if not tracking.is_twin(candidate.box, taken):
+                taken.append(candidate.box)
+                yield self._begun(candidate, tracking.Motion.begun(candidate.box, self.aspect))
+
+    def _unboxed(self, tracks: list[Track], target: str, bare: list[Candidate]) -> Iterator[Track]:
+        """From labels alone: one track for the target, in every sector that shows it."""
+        if not bare:
+            yield from map(self._missed, tracks)
+            return
+        best = max(bare, key=lambda c: c.score)
+        seen = replace(best, sectors=tuple(c.sectors[0] for c in bare))
+        yield self._shown(tracks[0], seen, None) if tracks else self._begun(seen, None)
+
+    def _begun(self, candidate: Candidate, motion: tracking.Motion | None) -> Track:
+        seen = self.seen
+        name = event_id(
+            seen.site, seen.camera, candidate.target, seen.at_us, candidate.box, candidate.sectors
+        )[:12]
+        track = Track(name, candidate.target, seen.at_us, seen.at_us, 0, evidence_of(seen, candidate))
+        return self._shown(track, candidate, motion)
+
+    def _shown(self, track: Track, candidate: Candidate, motion: tracking.Motion | None) -> Track:
+        sight = Sight(candidate, self.seen.at_us, self.previous_us, evidence_of(self.seen, candidate))
+        return shown(self.policy, track, sight, motion)
+
+    def _missed(self, track: Track) -> Track:
+        return track if track.missed_us is not None else replace(track, missed_us=self.seen.at_us)
+
+    def _visited(self, track: Track) -> Track | None:
+        """The track with its visits closed, counted and told; None once it has been hidden for too long."""
+        rules = self.policy.rules.movement
+        # What vanishes at the frame's edge has most likely walked out; elsewhere something hides it.
+        wait_s = rules.hidden_s if frame_side(track.box) == "unknown" else min(rules.outside_s, rules.hidden_s)
+        lost = track.missed_us is not None and self.seen.at_us - track.missed_us >= wait_s * 1e6
+        ending = [v for v in track.visits if lost or over(track, self.by_name[v.sector], v, self.seen.at_us)]
+        for visit in sorted(ending, key=lambda v: (v.end(track.missed_us), v.sector)):
+            track = self._close(track, visit)
+        firm = track.sights >= rules.sights
+        if firm:
+            track = replace(track, visits=tuple(self._count(track, v) for v in track.visits))
+            track = replace(track, crossed=tuple(self._crossed(track, lost)))
+        return None if lost else track
+
+    def _close(self, track: Track, visit: Visit) -> Track:
+        rules = self.policy.rules.movement
+        end_us, slack_us = visit.end(track.missed_us)
+        track = replace(track, visits=tuple(v for v in track.visits if v is not visit))
+        dwell_us = int(self.by_name[visit.sector].rules.movement.dwell_s * 1e6)
+        if track.sights < rules.sights or visit.lasted_us(end_us, dwell_us) < dwell_us:
+            return track
+        if not visit.counted:
+            self._entered(track, visit)
+        closed = Closed(visit, end_us, slack_us)
+        self.events.append(self.tell.left(track, closed))
+        self.closed.append((track, closed))
+        recent = tuple(c for c in track.closed if end_us - c.end_us <= rules.join_s * 1e6 * 2)
+        return replace(track, closed=(*recent, closed))
+
+    def _count(self, track: Track, visit: Visit) -> Visit:
+        rules = self.by_name[visit.sector].rules.movement
+        dwell_us = int(rules.dwell_s * 1e6)
+        if not visit.counted and visit.lasted_us(visit.last_us, dwell_us) >= dwell_us:
+            self._entered(track, visit)
+            visit = replace(visit, counted=True)
+        if visit.counted and not visit.lingered and rules.linger_s and visit.out_us is None:
+            if visit.last_us - visit.entry_us >= rules.linger_s * 1e6:
+                self.events.append(self.tell.lingered(track, visit))
+                visit = replace(visit, lingered=True)
+        return visit
+
+    def _entered(self, track: Track, visit: Visit) -> None:
+        """Tells that a visit counts and, if it followed another closely, that the track moved."""
+        self.events.append(self.tell.entered(track, visit))
+        join_us = int(self.policy.rules.movement.join_s * 1e6)
+        before = [
+            c
+            for c in track.closed
+            if (c.visit.sector, visit.sector) in self.policy.apart
+            and 0 <= visit.entry_us - c.end_us <= join_us
+        ]
+        if before:
+            self.events.append(self.tell.moved(track, max(before, key=lambda c: c.end_us), visit))
+
+    def _crossed(self, track: Track, lost: bool) -> Iterator[Crossed]:
+        wait_us = self.policy.rules.movement.outside_s * 1e6
+        for crossed in track.crossed:
+            if lost or self.seen.at_us - crossed.at_us >= wait_us:
+                self.events.append(self.tell.crossed(track, crossed))
+            else:
+                yield crossed
+
+    def presences(self, presences: tuple[Presence, ...], tracks: tuple[Track, ...]) -> tuple[Presence, ...]:
+        """Presence in every sector after this frame's visits."""
+        after: list[Presence] = []
+        known = {(p.target, p.sector): p for p in presences}
+        for sector in self.policy.sectors:
+            for target in sector.rules.targets:
+                presence = self._presence(known.get((target, sector.name)), target, sector, tracks)
+                if presence is not None:
+                    after.append(presence)
+        return tuple(after)
+
+    def _presence(
+        self, presence: Presence | None, target: str, sector: Sector, tracks: tuple[Track, ...]
+    ) -> Presence | None:
+        closed = [c for t, c in self.closed if t.target == target and c.visit.sector == sector.name]
+        sights = self.policy.rules.movement.sights
+        presence, changes = follow(presence, target, sector, tracks, closed, sights, self.seen.at_us)
+        self.events += [self.tell.presence(change) for change in changes]
+        return presence

@@ -1,0 +1,98 @@
+"""Plane geometry in frame coordinates: 0..1, x to the right, y down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from policies.observation import Box
+
+Point = tuple[float, float]
+Polygon = tuple[Point, ...]
+
+_INSIDE = 1e-3
+
+
+def foot(box: Box) -> Point:
+    """The point of a box that stands on the ground: its bottom centre, kept just inside the frame."""
+    x = (box[0] + box[2]) / 2
+    return (min(max(x, _INSIDE), 1 - _INSIDE), min(max(box[3], _INSIDE), 1 - _INSIDE))
+
+
+def contains(polygon: Polygon, point: Point) -> bool:
+    """Whether the point lies in the polygon (even-odd rule; a point on an edge belongs to one side only)."""
+    x, y = point
+    inside = False
+    x1, y1 = polygon[-1]
+    for x2, y2 in polygon:
+        if (y1 > y) != (y2 > y) and x < (x2 - x1) * (y - y1) / (y2 - y1) + x1:
+            inside = not inside
+        x1, y1 = x2, y2
+    return inside
+
+
+def bounds(polygon: Polygon) -> Box:
+    """The smallest rectangle around a polygon."""
+    xs, ys = [x for x, _ in polygon], [y for _, y in polygon]
+    return (min(xs), min(ys), max(xs), max(ys))
+
+
+def overlap(a: Polygon, b: Polygon, steps: int = 48) -> float:
+    """Shared area as a fraction of the smaller polygon's, by counting the points of a regular grid."""
+    grid = [((i + 0.5) / steps, (j + 0.5) / steps) for i in range(steps) for j in range(steps)]
+    in_a = [p for p in grid if contains(a, p)]
+    both = sum(contains(b, p) for p in in_a)
+    smaller = min(len(in_a), sum(contains(b, p) for p in grid))
+    return both / smaller if smaller else 0.0
+
+
+def area(box: Box) -> float:
+    return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
+
+
+def shared(a: Box, b: Box) -> float:
+    """Area two boxes have in common."""
+    w = min(a[2], b[2]) - max(a[0], b[0])
+    h = min(a[3], b[3]) - max(a[1], b[1])
+    return w * h if w > 0 and h > 0 else 0.0
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes, in 0..1."""
+    both = shared(a, b)
+    return both / (area(a) + area(b) - both) if both else 0.0
+
+
+def side_of(a: Point, b: Point, point: Point) -> float:
+    """Positive when the point lies to the left of a->b as seen on the picture with y down (cross product)."""
+    return (b[1] - a[1]) * (a[0] - point[0]) - (b[0] - a[0]) * (a[1] - point[1])
+
+
+def crossing(a: Point, b: Point, p: Point, q: Point) -> float | None:
+    """Where the step p -> q passes through the segment a-b, as a fraction of the step; None if it does not."""
+    before, after = side_of(a, b, p), side_of(a, b, q)
+    if (before > 0) == (after > 0):
+        return None
+    if (side_of(p, q, a) > 0) == (side_of(p, q, b) > 0):
+        return None
+    total = abs(before) + abs(after)
+    return abs(before) / total if total else 0.0
+
+
+def polygon_of(points: Sequence[Sequence[float]]) -> Polygon:
+    """Points as a polygon, a repeated closing point dropped. Raises ValueError when it has no area or leaves 0..1."""
+    polygon = tuple((float(x), float(y)) for x, y in points)
+    if len(polygon) > 1 and polygon[0] == polygon[-1]:
+        polygon = polygon[:-1]
+    if len(polygon) < 3:
+        raise ValueError(f"a sector needs at least three points, this one has {len(polygon)}")
+    outside = next((p for p in polygon if not (0 <= p[0] <= 1 and 0 <= p[1] <= 1)), None)
+    if outside is not None:
+        raise ValueError(
+            f"the point {list(outside)} lies outside the frame; coordinates are fractions in 0..1"
+        )
+    twice = sum(
+        x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(polygon, polygon[1:] + polygon[:1], strict=True)
+    )
+    if abs(twice) < 1e-9:
+        raise ValueError("the points lie on one line, so the sector has no area")
+    return polygon

@@ -1,0 +1,205 @@
+"""From labels to verdicts: what may be there, how each model voted on it, and what the sensitivity rule says.
+
+A *candidate* is something that may be there. Boxes of several models that lie on one thing are one candidate,
+on which every detector votes by having a box there or not, and every classifier by its label for the sector
+the candidate stands in. Where classifiers see a target in a sector in which no box lies, the sector itself is
+the candidate: that is how an ensemble without any detector works.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from policies.geometry import Point, area, contains, foot, iou, shared
+from policies.observation import Box, Observation, Seat, Sighting
+from policies.sensitivity import Ruling, Verdict, Vote
+from policies.site_policy import CameraPolicy, Rules, Sector
+
+SAME_THING_IOU = 0.3
+SAME_THING_INSIDE = 0.7
+KEEP_RATIO = 0.5
+
+
+class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that may be there: a box (several models' boxes on one thing), or a sector without one.
+
+    `sectors` are those it stands in. `ruling` decides; `kept` says whether it would be present if every
+    minimum score were halved: too little to begin a track, enough to continue one. `score` is the best
+    score of the models that voted for it.
+    """
+
+    target: str
+    sectors: tuple[str, ...]
+    votes: dict[str, Vote]
+    ruling: Ruling
+    kept: bool
+    score: float
+    box: Box | None = None
+
+    @property
+    def present(self) -> bool:
+        return self.ruling.verdict is Verdict.PRESENT
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """All candidates of one frame, and the (target, sector) pairs that could not be decided."""
+
+    candidates: tuple[Candidate, ...]
+    undecided: tuple[tuple[str, str], ...]
+
+
+def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
+    """The votes and verdicts of one frame under `policy`; pure, and cheap where nothing was seen."""
+    candidates: list[Candidate] = []
+    undecided: list[tuple[str, str]] = []
+    for target, classes in policy.targets.items():
+        seats = [seat for seat in seen.panel.seats if seat.votes and not classes.isdisjoint(seat.classes)]
+        boxed = _boxed(policy, seen, target, classes, seats)
+        candidates += boxed
+        for sector in policy.sectors:
+            if target not in sector.rules.targets:
+                continue
+            here = [c for c in boxed if sector.name in c.sectors]
+            if any(c.present for c in here):
+                continue
+            bare = _bare(policy, seen, sector, target, classes, seats)
+            if bare.ruling.verdict is Verdict.UNDECIDED:
+                undecided.append((target, sector.name))
+            elif bare.present:
+                candidates.append(bare)
+    return Judgement(tuple(candidates), tuple(undecided))
+
+
+def _boxed(
+    policy: CameraPolicy, seen: Observation, target: str, classes: frozenset[str], seats: list[Seat]
+) -> list[Candidate]:
+    found = [
+        (seat, sighting)
+        for seat in seats
+        if seat.boxes
+        for sighting in seen.answers.get(seat.model) or ()
+        if sighting.label in classes and sighting.box is not None
+    ]
+    return [_candidate(policy, seen, target, classes, seats, group) for group in _groups(found)]
+
+
+def _groups(found: list[tuple[Seat, Sighting]]) -> list[dict[str, Sighting]]:
+    """Boxes that lie on one thing, at most one of each model; the first seat's boxes lead."""
+    groups: list[dict[str, Sighting]] = []
+    for seat, sighting in found:
+        best, fit = None, SAME_THING_IOU
+        for group in groups:
+            if seat.model in group:
+                continue
+            overlap = max(_fit(sighting.box, other.box) for other in group.values())
+            if overlap >= fit:
+                best, fit = group, overlap
+        if best is None:
+            groups.append({seat.model: sighting})
+        else:
+            best[seat.model] = sighting
+    return groups
+
+
+def _fit(a: Box | None, b: Box | None) -> float:
+    """How well two boxes cover one thing: their IoU, or 0.5 when one lies mostly inside the other."""
+    assert a is not None and b is not None
+    union = iou(a, b)
+    smaller = min(area(a), area(b))
+    if union < SAME_THING_IOU and smaller and shared(a, b) / smaller >= SAME_THING_INSIDE:
+        return SAME_THING_IOU if max(area(a), area(b)) < 4 * smaller else 0.0
+    return union
+
+
+def _candidate(
+    policy: CameraPolicy,
+    seen: Observation,
+    target: str,
+    classes: frozenset[str],
+    seats: list[Seat],
+    group: dict[str, Sighting],
+) -> Candidate:
+    leader = next(iter(group.values()))
+    assert leader.box is not None
+    sectors = _standing_in(policy, target, foot(leader.box))
+    rules = sectors[0].rules if sectors else policy.rules
+    votes: dict[str, Vote] = {}
+    weaker: dict[str, Vote] = {}
+    for seat in seats:
+        least = rules.least(seat.model)
+        if seat.boxes:
+            sighting = group.get(seat.model)
+            score = sighting.score if sighting else 0.0
+            votes[seat.model] = _box_vote(seen, seat, score, least)
+            weaker[seat.model] = _box_vote(seen, seat, score, least * KEEP_RATIO)
+        else:
+            votes[seat.model] = weaker[seat.model] = _label_vote(seen, seat, classes, least, sectors)
+    return Candidate(
+        target=target,
+        sectors=tuple(s.name for s in sectors),
+        votes=votes,
+        ruling=rules.sensitivity.fuse(votes),
+        kept=rules.sensitivity.fuse(weaker).verdict is Verdict.PRESENT,
+        score=max(s.score for s in group.values()),
+        box=leader.box,
+    )
+
+
+def _bare(
+    policy: CameraPolicy,
+    seen: Observation,
+    sector: Sector,
+    target: str,
+    classes: frozenset[str],
+    seats: list[Seat],
+) -> Candidate:
+    """The sector itself as the candidate: no box lies in it, so every detector that answered votes against."""
+    rules: Rules = sector.rules
+    votes = {
+        seat.model: _box_vote(seen, seat, 0.0, 1.0)
+        if seat.boxes
+        else _label_vote(seen, seat, classes, rules.least(seat.model), [sector])
+        for seat in seats
+    }
+    scores = [
+        _label_score(seen, seat, classes, [sector]) or 0.0 for seat in seats if votes[seat.model] is Vote.FOR
+    ]
+    ruling = rules.sensitivity.fuse(votes)
+    present = ruling.verdict is Verdict.PRESENT
+    return Candidate(target, (sector.name,), votes, ruling, present, max(scores, default=0.0))
+
+
+def _standing_in(policy: CameraPolicy, target: str, point: Point) -> list[Sector]:
+    return [s for s in policy.sectors if target in s.rules.targets and contains(s.polygon, point)]
+
+
+def _box_vote(seen: Observation, seat: Seat, score: float, least: float) -> Vote:
+    if seen.answers.get(seat.model) is None:
+        return Vote.MISSING
+    return Vote.FOR if score > 0 and score >= least else Vote.AGAINST
+
+
+def _label_vote(
+    seen: Observation, seat: Seat, classes: frozenset[str], least: float, sectors: list[Sector]
+) -> Vote:
+    """A classifier's vote: for when it gives the target's classes enough score in one of these sectors."""
+    if seen.answers.get(seat.model) is None:
+        return Vote.MISSING
+    score = _label_score(seen, seat, classes, sectors)
+    if score is None:
+        return Vote.ABSTAIN
+    return Vote.FOR if score > 0 and score >= least else Vote.AGAINST
+
+
+def _label_score(
+    seen: Observation, seat: Seat, classes: frozenset[str], sectors: list[Sector]
+) -> float | None:
+    """Summed score of the target's classes where these sectors were shown; None where the model was not asked."""
+    shown = {s.sector for s in seen.answers.get(seat.model) or ()}
+    names = {s.name for s in sectors} & {name for name in shown if name is not None} or {None} & shown
+    if not names:
+        return None
+    return max(
+        sum(s.score for s in seen.answers.get(seat.model) or () if s.sector == name and s.label in classes)
+        for name in names
+    )

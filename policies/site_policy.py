@@ -1,0 +1,351 @@
+"""All that is tunable for one site, read from TOML and checked to the line.
+
+A setting may stand at the top (for the whole site), under `cameras.NAME`, or under
+`cameras.NAME.sectors.NAME`; the nearest wins, table by table merged key by key, lists replaced.
+`SitePolicy.digest` names the rules, not the text: comments and layout do not change it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from policies.geometry import Point, Polygon, bounds, overlap, polygon_of
+from policies.observation import Box
+from policies.sensitivity import Sensitivity
+from policies.targets import SHIPPED
+from policies.toml_lines import line_of
+
+T = TypeVar("T")
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+WHOLE: Polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+DEFAULT_MIN_SCORE = 0.3
+RULES_VERSION = 1
+"""Raised whenever the same policy over the same observations gives other events than before."""
+
+
+class InvalidPolicy(ValueError):
+    """A site policy that cannot be used; the message gives line, setting and what to do."""
+
+
+class Presence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hysteresis of presence: how long a target must be there, and how long gone, before it counts."""
+
+    confirm_s: Seconds = 1.0
+    clear_s: Seconds = 2.0
+
+
+class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a track's visit to a sector counts, and how long a track lives unseen.
+
+    sights: frames that must show a thing before it counts. dwell_s: a shorter visit is a graze, not an entry. outside_s: a shorter step outside is still one visit.
+    hidden_s: how long a track that is not seen is remembered. join_s: longest time between two sectors
+    that still makes `moved`. linger_s: a visit this long gives `lingered` (0: never). max_speed: body heights
+    per second beyond which two sights cannot be one thing.
+    """
+
+    sights: Annotated[int, msgspec.Meta(ge=1)] = 2
+    dwell_s: Seconds = 1.0
+    outside_s: Seconds = 1.0
+    hidden_s: Seconds = 2.5
+    join_s: Seconds = 3.0
+    linger_s: Seconds = 0.0
+    max_speed: Annotated[float, msgspec.Meta(gt=0)] = 3.0
+
+
+class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings in force at one place: a sector, or the whole of a camera."""
+
+    targets: tuple[str, ...] = ("person",)
+    sensitivity: Sensitivity = Sensitivity()
+    min_score: dict[str, Fraction] = {}
+    presence: Presence = Presence()
+    movement: Movement = Movement()
+
+    def least(self, model: str) -> float:
+        """The score from which this model's label counts as a vote: its own, else that of `*`."""
+        return self.min_score.get(model, self.min_score.get("*", DEFAULT_MIN_SCORE))
+
+
+class Sector(msgspec.Struct, frozen=True):
+    """A named polygon of a camera's view and the rules in force there."""
+
+    name: str
+    polygon: Polygon
+    rules: Rules
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A counting line; `directions[0]` names the way from the left of a->b to its right."""
+
+    name: str
+    a: Point
+    b: Point
+    directions: tuple[str, str]
+
+
+class CameraPolicy(msgspec.Struct, frozen=True):
+    """One camera's part of a site policy: what `advance` needs.
+
+    `targets` maps a target to its classes; `apart` holds the ordered pairs of sectors between which a track
+    can move (sectors that overlap are seen together, not one after the other).
+    """
+
+    site: str
+    camera: str
+    digest: str
+    targets: dict[str, frozenset[str]]
+    rules: Rules
+    sectors: tuple[Sector, ...]
+    lines: tuple[Line, ...]
+    apart: frozenset[tuple[str, str]]
+
+    @property
+    def crops(self) -> dict[str, Box]:
+        """Sector name to its bounding rectangle: what a classifier is asked about besides the whole view."""
+        return {s.name: bounds(s.polygon) for s in self.sectors if s.polygon != WHOLE}
+
+
+class SitePolicy(msgspec.Struct, frozen=True):
+    """A site's rules: defaults, and the cameras that are described."""
+
+    site: str
+    digest: str
+    targets: dict[str, frozenset[str]]
+    rules: Rules
+    cameras: dict[str, CameraPolicy]
+
+    def camera(self, name: str) -> CameraPolicy:
+        """The policy of a camera; one that the file does not describe gets the site's rules on its whole view."""
+        known = self.cameras.get(name)
+        if known is not None:
+            return known
+        view = Sector("view", WHOLE, self.rules)
+        return CameraPolicy(self.site, name, self.digest, self.targets, self.rules, (view,), (), frozenset())
+
+
+def parse_site_policy(text: str) -> SitePolicy:
+    """The site policy written in TOML `text`. Raises InvalidPolicy naming the line and the setting."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidPolicy(f"not valid TOML: {error}") from None
+    try:
+        return _Reader().site(raw)
+    except _Problem as problem:
+        line = line_of(text, problem.path)
+        where = f"line {line}: " if line else ""
+        name = ".".join(problem.path)
+        raise InvalidPolicy(f"{where}{name + ': ' if name else ''}{problem.what}") from None
+
+
+def _signed(policy: SitePolicy) -> SitePolicy:
+    """The policy under its digest: of everything in force, shipped defaults and the rules' version included."""
+    facts = msgspec.json.encode((RULES_VERSION, policy), order="deterministic")
+    digest = hashlib.sha256(facts).hexdigest()
+    cameras = {name: replace(camera, digest=digest) for name, camera in policy.cameras.items()}
+    return replace(policy, digest=digest, cameras=cameras)
+
+
+class _Problem(Exception):
+    def __init__(self, path: tuple[str, ...], what: str) -> None:
+        super().__init__(what)
+        self.path = path
+        self.what = what
+
+
+class _SectorText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    polygon: list[list[float]] | None = None
+    coordinates: str | None = None
+
+
+class _LineText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    a: tuple[Fraction, Fraction]
+    b: tuple[Fraction, Fraction]
+    directions: tuple[str, str] = ("left_to_right", "right_to_left")
+
+
+class _TargetText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    classes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+
+
+_RULES = frozenset(Rules.__struct_fields__)
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+class _Reader:
+    """Builds a SitePolicy from a parsed document, remembering where it is for the error message."""
+
+    def site(self, raw: dict[str, Any]) -> SitePolicy:
+        self._only(raw, _RULES | {"site", "target", "cameras"}, ())
+        site = raw.get("site")
+        if not isinstance(site, str) or not _NAME.fullmatch(site):
+            raise _Problem(("site",), 'missing or malformed; write for example site = "north-yard"')
+        targets = SHIPPED | {
+            name: frozenset(_convert(_TargetText, entry, ("target", name)).classes)
+            for name, entry in self._tables(raw, "target", ())
+        }
+        base = self._rules({}, raw, (), targets)
+        cameras = {
+            name: self._camera(site, name, targets, base, entry)
+            for name, entry in self._tables(raw, "cameras", ())
+        }
+        return _signed(SitePolicy(site, "", targets, _convert(Rules, base, ()), cameras))
+
+    def _camera(
+        self,
+        site: str,
+        name: str,
+        targets: Mapping[str, frozenset[str]],
+        above: dict[str, Any],
+        raw: dict[str, Any],
+    ) -> CameraPolicy:
+        path = ("cameras", name)
+        self._only(raw, _RULES | {"sectors", "lines"}, path)
+        base = self._rules(above, raw, path, targets)
+        rules = _convert(Rules, base, path)
+        sectors = tuple(
+            self._sector(sector, entry, base, (*path, "sectors", sector), targets)
+            for sector, entry in self._tables(raw, "sectors", path)
+        ) or (Sector("view", WHOLE, rules),)
+        lines = tuple(
+            self._line(line, entry, (*path, "lines", line))
+            for line, entry in self._tables(raw, "lines", path)
+        )
+        apart = frozenset(
+            (a.name, b.name)
+            for a in sectors
+            for b in sectors
+            if a is not b and overlap(a.polygon, b.polygon) < 0.1
+        )
+        used = {t for place in (rules, *(s.rules for s in sectors)) for t in place.targets}
+        groups = {target: targets[target] for target in sorted(used)}
+        return CameraPolicy(site, name, "", groups, rules, sectors, lines, apart)
+
+    def _sector(
+        self,
+        name: str,
+        raw: dict[str, Any],
+        above: dict[str, Any],
+        path: tuple[str, ...],
+        targets: Mapping[str, frozenset[str]],
+    ) -> Sector:
+        self._only(raw, _RULES | {"polygon", "coordinates"}, path)
+        shape = _convert(_SectorText, {k: v for k, v in raw.items() if k not in _RULES}, path)
+        if (shape.polygon is None) == (shape.coordinates is None):
+            raise _Problem(
+                path, 'give either polygon = [[x, y], ...] or Frigate\'s coordinates = "x,y,x,y,..."'
+            )
+        try:
+            points = shape.polygon if shape.polygon is not None else _frigate(shape.coordinates or "")
+            if any(len(point) != 2 for point in points):
+                raise ValueError("every point is a pair [x, y]")
+            polygon = polygon_of(points)
+        except ValueError as error:
+            raise _Problem((*path, "coordinates" if shape.coordinates else "polygon"), str(error)) from None
+        return Sector(name, polygon, _convert(Rules, self._rules(above, raw, path, targets), path))
+
+    def _line(self, name: str, raw: dict[str, Any], path: tuple[str, ...]) -> Line:
+        text = _convert(_LineText, raw, path)
+        if text.a == text.b:
+            raise _Problem(path, "a and b are the same point")
+        return Line(name, text.a, text.b, text.directions)
+
+    def _rules(
+        self,
+        above: dict[str, Any],
+        raw: dict[str, Any],
+        path: tuple[str, ...],
+        targets: Mapping[str, frozenset[str]],
+    ) -> dict[str, Any]:
+        """The rules of a place: what stands here over what stands above, tables merged, lists replaced."""
+        merged = dict(above)
+        for key in _RULES & raw.keys():
+            value = raw[key]
+            if isinstance(value, dict) and isinstance(merged.get(key), dict):
+                value = merged[key] | value
+            merged[key] = value
+        rules = _convert(Rules, merged, path)
+        for target in rules.targets:
+            if target not in targets:
+                raise _Problem((*path, "targets"), f"unknown target `{target}`{_suggest(target, targets)}")
+        given = rules.sensitivity
+        if given.rule != "at_least" and given.k != 1:
+            raise _Problem((*path, "sensitivity", "k"), 'k only means something with rule = "at_least"')
+        if given.rule != "weighted" and given.weights:
+            raise _Problem(
+                (*path, "sensitivity", "weights"), 'weights only mean something with rule = "weighted"'
+            )
+        return merged
+
+    def _tables(
+        self, raw: dict[str, Any], key: str, path: tuple[str, ...]
+    ) -> list[tuple[str, dict[str, Any]]]:
+        tables = raw.get(key, {})
+        if not isinstance(tables, dict):
+            raise _Problem((*path, key), f"write tables: [{'.'.join((*path, key, 'NAME'))}]")
+        for name, entry in tables.items():
+            if not _NAME.fullmatch(name):
+                raise _Problem((*path, key, name), "names are lower-case letters, digits, - and _")
+            if not isinstance(entry, dict):
+                raise _Problem((*path, key, name), "must be a table")
+        return list(tables.items())
+
+    def _only(self, raw: dict[str, Any], known: frozenset[str], path: tuple[str, ...]) -> None:
+        for key in raw:
+            if key not in known:
+                raise _Problem((*path, key), f"unknown key{_suggest(key, known)}")
+
+
+def _suggest(word: str, known: Mapping[str, object] | frozenset[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean `{close[0]}`?" if close else f"; known here: {', '.join(sorted(known))}"
+
+
+def _frigate(text: str) -> list[list[float]]:
+    try:
+        numbers = [float(n) for n in text.split(",")]
+    except ValueError:
+        raise ValueError(f"coordinates must be numbers parted by commas, not {text!r}") from None
+    if len(numbers) % 2:
+        raise ValueError("coordinates hold an odd count of numbers; they come in pairs x,y")
+    return [list(pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<at>[^`]*)`)?")
+_AT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<at>[^`]*)`)?$")
+
+
+def _convert(kind: type[T], raw: object, path: tuple[str, ...]) -> T:
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        message = str(error)
+    found = _UNKNOWN.match(message)
+    if found:
+        inner = _inner(found["at"])
+        return _unknown(kind, (*path, *inner), found["field"])
+    parts = _AT.match(message)
+    raise _Problem(
+        (*path, *_inner(parts["at"] if parts else None)), parts["what"].lower() if parts else message
+    )
+
+
+def _unknown(kind: type, path: tuple[str, ...], field: str) -> Any:
+    known = {"sensitivity": Sensitivity, "presence": Presence, "movement": Movement}.get(
+        path[-1] if path else "", kind
+    )
+    raise _Problem((*path, field), f"unknown key{_suggest(field, frozenset(known.__struct_fields__))}")  # type: ignore[attr-defined]
+
+
+def _inner(at: str | None) -> tuple[str, ...]:
+    return tuple(p for p in re.split(r"\.|\[[^\]]*\]", at or "") if p)

@@ -1,0 +1,130 @@
+"""Following things by their boxes through sparse and irregular time.
+
+A person's box hardly overlaps itself a second later, so boxes are matched by where motion in seconds says
+they should be, measured in body heights: a constant-velocity Kalman filter per track (Kalman 1960; white-noise
+acceleration), the joint negative log-likelihood as cost, and one optimal assignment per frame. A velocity is
+believed only for a while (it decays), so that after blind time a still thing is found where it stood.
+Distances are in frame heights; covariances are in squared body heights, so that near and far things are alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from policies.assignment import assign
+from policies.geometry import area, shared
+from policies.judgement import Candidate
+from policies.observation import Box
+
+POSITION_NOISE = 0.12
+SPEED_SPREAD = 0.6
+ACCELERATION = 0.35
+VELOCITY_LIFE_S = 2.5
+NEW_THING_COST = 6.0
+WEAK_COST = 1.0
+SIZE_SPREAD = 0.25
+REACH = 0.6
+HEIGHT_GAIN = 0.35
+TWIN_OVERLAP = 0.6
+
+
+class Motion(msgspec.Struct, frozen=True):
+    """Where a thing was last seen and how fast it goes.
+
+    Box centre `x, y` and velocity `vx, vy` per second in frame heights; body height `h` in frame heights;
+    variances of position `pp` and of speed `vv`, and their covariance `pv`, in body heights.
+    """
+
+    x: float
+    y: float
+    vx: float
+    vy: float
+    h: float
+    pp: float
+    pv: float
+    vv: float
+
+    @staticmethod
+    def begun(box: Box, aspect: float) -> Motion:
+        """A thing seen for the first time; `aspect` is the frame's width over its height."""
+        x, y, h = _place(box, aspect)
+        return Motion(x, y, 0.0, 0.0, h, POSITION_NOISE**2, 0.0, SPEED_SPREAD**2)
+
+    def after(self, dt_s: float) -> Motion:
+        """The prediction `dt_s` seconds later."""
+        reach_s = VELOCITY_LIFE_S * (1 - math.exp(-dt_s / VELOCITY_LIFE_S))
+        fade = 1 - reach_s / VELOCITY_LIFE_S
+        q = ACCELERATION**2
+        return Motion(
+            self.x + self.vx * reach_s,
+            self.y + self.vy * reach_s,
+            self.vx * fade,
+            self.vy * fade,
+            self.h,
+            self.pp + 2 * reach_s * self.pv + reach_s * reach_s * self.vv + q * reach_s**2 * dt_s / 3,
+            fade * (self.pv + reach_s * self.vv) + q * fade * reach_s**2 / 2,
+            fade * fade * self.vv + q * reach_s,
+        )
+
+    def corrected(self, box: Box, aspect: float) -> Motion:
+        """The prediction once the box is known."""
+        x, y, h = _place(box, aspect)
+        s = self.pp + POSITION_NOISE**2
+        gain_p, gain_v = self.pp / s, self.pv / s
+        dx, dy = x - self.x, y - self.y
+        return Motion(
+            self.x + gain_p * dx,
+            self.y + gain_p * dy,
+            self.vx + gain_v * dx,
+            self.vy + gain_v * dy,
+            self.h + HEIGHT_GAIN * (h - self.h),
+            (1 - gain_p) * self.pp,
+            (1 - gain_p) * self.pv,
+            self.vv - gain_v * self.pv,
+        )
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A thing to be found again: its motion, its last box, and how long ago that was."""
+
+    motion: Motion
+    box: Box
+    ago_s: float
+
+
+def match(
+    known: Sequence[Known], candidates: Sequence[Candidate], aspect: float, max_speed: float
+) -> list[int | None]:
+    """For each known thing the index of the candidate that continues it, or None."""
+    costs = []
+    for thing in known:
+        expected = thing.motion.after(thing.ago_s)
+        reach = REACH + max_speed * thing.ago_s
+        costs.append([_cost(thing, expected, reach, candidate, aspect) for candidate in candidates])
+    return assign(costs)
+
+
+def is_twin(box: Box, others: Sequence[Box]) -> bool:
+    """Whether a box covers much the same place as another one, so that it shows no further thing."""
+    return any(shared(box, other) >= TWIN_OVERLAP * min(area(box), area(other)) for other in others)
+
+
+def _place(box: Box, aspect: float) -> tuple[float, float, float]:
+    return ((box[0] + box[2]) / 2 * aspect, (box[1] + box[3]) / 2, max(box[3] - box[1], 1e-3))
+
+
+def _cost(thing: Known, expected: Motion, reach: float, candidate: Candidate, aspect: float) -> float:
+    """Negative log-likelihood that the candidate is the thing, less that of its being a new one."""
+    assert candidate.box is not None
+    x, y, h = _place(candidate.box, aspect)
+    last_x, last_y, _ = _place(thing.box, aspect)
+    if math.hypot(x - last_x, y - last_y) > reach * max(expected.h, h):
+        return 1.0
+    spread = expected.pp + POSITION_NOISE**2
+    distance = ((x - expected.x) ** 2 + (y - expected.y) ** 2) / (expected.h * expected.h)
+    size = math.log(h / expected.h) / SIZE_SPREAD
+    weak = 0.0 if candidate.present else WEAK_COST
+    return distance / spread + 2 * math.log(spread) + size * size + weak - NEW_THING_COST

@@ -1,0 +1,1 @@
+"""Placeholder: reading order comes with the modules."""

@@ -1,0 +1,86 @@
+"""The receiving half of the wire: `POST /v1/bursts`.
+
+Authenticate, admit, bound, read, decode, process, answer: whatever fails first decides, and until the pipeline
+has committed nothing is kept. The answer is 201 for a burst that is new and 200 for one that is known; both say
+the same things, so an agent that missed the first answer loses nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import msgspec
+from flask import Blueprint, Response, request
+
+from server.burst import Burst, Limits, decode_burst
+from server.errors import Malformed
+from server.tokens import Doorkeeper
+from server.upload import Admission, Bounds, Upload, read_upload
+
+log = logging.getLogger(__name__)
+
+
+class Receipt(Protocol):
+    """What became of a burst; see `server.pipeline`."""
+
+    @property
+    def known(self) -> bool: ...
+
+    def as_wire(self) -> Mapping[str, object]: ...
+
+
+class Pipeline(Protocol):
+    def process(self, burst: Burst) -> Receipt:
+        """Judge `burst` and keep what came of it, once however often it is sent."""
+        ...
+
+
+def routes(
+    pipeline: Callable[[], Pipeline],
+    doorkeeper: Doorkeeper,
+    admission: Admission,
+    bounds: Bounds,
+    limits: Limits,
+) -> Blueprint:
+    """The intake. `pipeline` gives the pipeline or raises Later while its ensemble is not loaded."""
+    blueprint = Blueprint("intake", __name__, url_prefix="/v1")
+
+    @blueprint.post("/bursts")
+    def bursts() -> Response:
+        grant = doorkeeper.admit(request)
+        grant.to_send()
+        with admission.admitted():
+            into = pipeline()
+            upload = read_upload(bounds)
+            burst = decode_burst(_envelope(upload), upload.files, limits)
+            grant.to_send_for(burst.site, burst.camera)
+            receipt = into.process(burst)
+        _note(burst, receipt)
+        return Response(
+            msgspec.json.encode(receipt.as_wire()),
+            status=200 if receipt.known else 201,
+            content_type="application/json",
+        )
+
+    return blueprint
+
+
+def _envelope(upload: Upload) -> bytes:
+    if upload.envelope is None:
+        raise Malformed("no part `burst` (application/json) came with the frames")
+    return upload.envelope
+
+
+def _note(burst: Burst, receipt: Receipt) -> None:
+    log.info(
+        "burst known" if receipt.known else "burst accepted",
+        extra={
+            "burst": burst.burst_id,
+            "site": burst.site,
+            "camera": burst.camera,
+            "frames": len(burst.frames),
+            "reason": burst.reason,
+        },
+    )

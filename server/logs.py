@@ -1,0 +1,80 @@
+"""How a server process writes its log: to standard error, one line or one JSON object per record.
+
+The rest of the code says `log.info("burst accepted", extra={"site": ..., "frames": 8})`: a stable event name
+and fields. The fields of `extra` come out as `key=value`, or as members of the object.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def logging_config(style: Literal["text", "json"], level: str) -> dict[str, Any]:
+    """A `logging.config.dictConfig` mapping: ours and Gunicorn's loggers, one handler, one form."""
+    formatter = TextFormatter if style == "text" else JsonFormatter
+    quiet: dict[str, Any] = {"handlers": [], "propagate": True}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"sectorwatch": {"()": formatter}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "stream": "ext://sys.stderr",
+                "formatter": "sectorwatch",
+            }
+        },
+        "root": {"handlers": ["stderr"], "level": level.upper()},
+        "loggers": {
+            "gunicorn.error": {**quiet, "level": "WARNING"},
+            "gunicorn.access": {**quiet, "level": "INFO"},
+            "alembic": {"level": "WARNING"},
+        },
+    }
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-22T07:00:00.123Z INFO server.intake burst accepted site=north-yard frames=8`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        head = f"{_instant(record)} {record.levelname} {record.name} {record.getMessage()}"
+        fields = [f"{key}={_quoted(value)}" for key, value in _fields(record).items()]
+        line = " ".join([head, *fields])
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object: `at`, `level`, `logger`, `event`, then the record's own fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        members: dict[str, object] = {
+            "at": _instant(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            members["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(members, enc_hook=str).decode()
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def _instant(record: logging.LogRecord) -> str:
+    at = datetime.fromtimestamp(record.created, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    plain = text and not any(sign.isspace() or sign in '"=' for sign in text)
+    return text if plain else msgspec.json.encode(text).decode()

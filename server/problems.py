@@ -1,0 +1,130 @@
+"""Every failure as RFC 9457 `application/problem+json`: one place decides which status each error gets.
+
+A problem has `type`, `title`, `status`, `detail` and `instance` (a fresh `urn:uuid:`, which the log carries
+too, so that a report from a user finds its line). Where one frame is at fault, `errors` is
+`[{"frame": index, "reason": text}]`. 429 and 503 carry `Retry-After`. Nothing internal is shown: what was not
+foreseen is a bare 500 whose traceback is in the log only.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from server.errors import (
+    Broken,
+    Forbidden,
+    Later,
+    Malformed,
+    SectorwatchError,
+    TooLarge,
+    Unauthorized,
+    Unknown,
+    Unusable,
+    WrongType,
+)
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:sectorwatch:problem:"
+
+_STATUS: dict[type[SectorwatchError], tuple[HTTPStatus, str]] = {
+    Malformed: (HTTPStatus.BAD_REQUEST, "The request is malformed"),
+    Unauthorized: (HTTPStatus.UNAUTHORIZED, "A valid token is needed"),
+    Forbidden: (HTTPStatus.FORBIDDEN, "This token does not cover that"),
+    Unknown: (HTTPStatus.NOT_FOUND, "No such thing here"),
+    TooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "More than this server takes"),
+    WrongType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Another media type is expected"),
+    Unusable: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be judged"),
+    Later: (HTTPStatus.SERVICE_UNAVAILABLE, "Not now; try again later"),
+    Broken: (HTTPStatus.INTERNAL_SERVER_ERROR, "The server needs its operator"),
+}
+
+
+def install(app: Flask) -> None:
+    """Make every error that leaves a view of `app`, or that Flask itself raises, a problem document."""
+    app.register_error_handler(SectorwatchError, _ours)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def status_of(error: SectorwatchError) -> HTTPStatus:
+    """The status of the nearest class in the error's ancestry that has one."""
+    _, status, _ = _entry(type(error))
+    return status
+
+
+def _ours(error: SectorwatchError) -> Response:
+    kind, status, title = _entry(type(error))
+    problem = _problem(f"{TYPE_PREFIX}{_dashed(kind.__name__)}", title, status, error.detail)
+    if error.frame is not None:
+        problem["errors"] = [{"frame": error.frame, "reason": error.detail}]
+    response = _response(problem)
+    if isinstance(error, Later):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = 'Bearer realm="sectorwatch"'
+    _note(problem, error)
+    return response
+
+
+def _http(error: HTTPException) -> Response:
+    if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
+        return Response.force_type(error.get_response(), request.environ)  # a redirect
+    status = HTTPStatus(error.code)
+    problem = _problem("about:blank", status.phrase, status, error.description or status.phrase)
+    response = _response(problem)
+    for name, value in error.get_headers():
+        if name.lower() in {"allow", "retry-after", "content-range", "www-authenticate"}:
+            response.headers[name] = value
+    _note(problem)
+    return response
+
+
+def _unforeseen(error: Exception) -> Response:
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    problem = _problem(
+        "about:blank", status.phrase, status, "An unforeseen error; the server's log has it under `instance`."
+    )
+    _note(problem, error)
+    return _response(problem)
+
+
+def _entry(kind: type[SectorwatchError]) -> tuple[type[SectorwatchError], HTTPStatus, str]:
+    for ancestor in kind.__mro__:
+        if ancestor in _STATUS:
+            return ancestor, *_STATUS[ancestor]
+    return Broken, *_STATUS[Broken]
+
+
+def _problem(kind: str, title: str, status: HTTPStatus, detail: str) -> dict[str, Any]:
+    instance = uuid.uuid4().urn
+    return {"type": kind, "title": title, "status": status.value, "detail": detail, "instance": instance}
+
+
+def _response(problem: dict[str, Any]) -> Response:
+    return Response(msgspec.json.encode(problem), status=problem["status"], content_type=MEDIA_TYPE)
+
+
+def _note(problem: dict[str, Any], error: Exception | None = None) -> None:
+    """One line in the log; with a traceback where the server, not the request, is at fault."""
+    at_fault = problem["status"] == HTTPStatus.INTERNAL_SERVER_ERROR
+    fields = {key: problem[key] for key in ("status", "detail", "instance")}
+    fields |= {"method": request.method, "path": request.path, "client": request.remote_addr}
+    log.log(
+        logging.ERROR if at_fault else logging.INFO,
+        "request failed" if at_fault else "request refused",
+        extra=fields,
+        exc_info=error if at_fault else None,
+    )
+
+
+def _dashed(name: str) -> str:
+    return "".join(f"-{sign.lower()}" if sign.isupper() else sign for sign in name).lstrip("-")

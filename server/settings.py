@@ -1,0 +1,221 @@
+"""The server's settings: declared once here, read from a TOML file, then from the environment.
+
+`ServerSettings` is the whole list; its annotations carry the help that `sectorwatch serve --help` and the
+README print. `load_settings` is the one way in: the file (an argument, or `SECTORWATCH_CONFIG`), then
+`SECTORWATCH_<NAME>` for each setting, then what the command line gave. Whatever is unknown or out of
+range is refused with the line it stands on and, for a misspelt name, the one that was probably meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from policies.toml_lines import line_of
+from server.errors import Broken
+
+ENV_PREFIX = "SECTORWATCH_"
+CONFIG_VARIABLE = "SECTORWATCH_CONFIG"
+
+_MIB = 1024 * 1024
+
+
+class InvalidSettings(Broken):
+    """A setting that cannot be used; the message names its place (file and line, or variable)."""
+
+
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything tunable about one server. `{data_dir}` in a path or URL stands for that setting."""
+
+    host: Annotated[
+        str, Meta(description="Address to listen on. Until a token exists, only loopback is used.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 8765
+    data_dir: Annotated[Path, Meta(description="Folder of everything this server writes.")] = msgspec.field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("sectorwatch"))
+    )
+    database_url: Annotated[
+        str, Meta(description="SQLAlchemy URL of the database: SQLite, or PostgreSQL.")
+    ] = "sqlite:///{data_dir}/sectorwatch.sqlite"
+    sites_dir: Annotated[Path, Meta(description="Folder of the site policies, one TOML file per site.")] = (
+        Path("{data_dir}/sites")
+    )
+    models: Annotated[
+        tuple[str, ...],
+        Meta(
+            min_length=1, description="The ensemble: names from the catalogue, in the order of the answers."
+        ),
+    ] = ("yolov3-tiny", "hog-people", "hog-people-small", "frame-change")
+    max_frames: Annotated[int, Meta(ge=1, le=1024, description="Most frames in one burst or batch.")] = 64
+    max_body_bytes: Annotated[
+        int,
+        Meta(ge=1024, description="Largest request body; refused by its declared length, before reading."),
+    ] = 64 * _MIB
+    max_pixels: Annotated[
+        int, Meta(ge=1024, description="Largest frame, width times height; read from its header.")
+    ] = 50_000_000
+    admission_limit: Annotated[
+        int, Meta(ge=1, description="Most uploads in work at once; more are told to come back (503).")
+    ] = 8
+    threads: Annotated[
+        int,
+        Meta(ge=2, description="Request threads. Must exceed admission_limit, so that probes are answered."),
+    ] = 16
+    inference_threads: Annotated[
+        int, Meta(ge=0, description="Threads of one forward call; 0: as many as there are processors.")
+    ] = 0
+    graceful_timeout_s: Annotated[
+        int, Meta(ge=1, description="How long a stopping server works on the uploads it has admitted.")
+    ] = 60
+    open_classify: Annotated[
+        bool,
+        Meta(description="Leave /classify, /batch and /models open to all, as FlexServe's client expects."),
+    ] = False
+    log_style: Annotated[
+        Literal["text", "json"], Meta(description="One readable line, or one JSON object, per event.")
+    ] = "text"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least serious messages to log.")
+    ] = "info"
+    access_log: Annotated[bool, Meta(description="Log every request, not only what was refused.")] = False
+
+    def __post_init__(self) -> None:
+        data_dir = str(self.data_dir)
+        filled = Path(str(self.sites_dir).replace("{data_dir}", data_dir))
+        msgspec.structs.force_setattr(self, "sites_dir", filled)
+        msgspec.structs.force_setattr(self, "database_url", self.database_url.replace("{data_dir}", data_dir))
+
+
+class Setting(NamedTuple):
+    """One setting as documentation shows it."""
+
+    name: str
+    variable: str
+    default: str
+    help: str
+
+
+def described() -> tuple[Setting, ...]:
+    """Every setting with its environment variable, default and one line of help, in order of declaration."""
+    return tuple(
+        Setting(field.name, _variable(field.name), _default(field), _help(field))
+        for field in _fields().values()
+    )
+
+
+def load_settings(path: Path | str | None = None, **overrides: object) -> ServerSettings:
+    """The settings of this process: file, then environment, then `overrides` that are not None.
+
+    `path` None means the file that `SECTORWATCH_CONFIG` names or, without it, no file. Relative paths in
+    the file count from the file's folder, others from the working folder. Raises InvalidSettings.
+    """
+    file = path or os.environ.get(CONFIG_VARIABLE)
+    values = _from_file(Path(file)) if file else {}
+    values |= _from_environment(os.environ)
+    for name, value in overrides.items():
+        if value is not None:
+            values[name] = _converted(name, value, f"--{name}", strict=False, folder=Path.cwd())
+    settings = ServerSettings(**values)
+    if settings.threads <= settings.admission_limit:
+        raise InvalidSettings(
+            f"threads ({settings.threads}) must exceed admission_limit ({settings.admission_limit}): "
+            "otherwise uploads wait unseen in front of the server, and so do its probes"
+        )
+    return settings
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+    except OSError as error:
+        raise InvalidSettings(f"settings file {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidSettings(f"settings file {path}: not valid TOML: {error}") from None
+    values = {}
+    for name, value in document.items():
+        place = f"{path}, line {line_of(text, [name]) or '?'}"
+        if name not in _fields():
+            raise InvalidSettings(f"{place}: unknown setting `{name}`{_suggestion(name)}")
+        values[name] = _converted(name, value, place, strict=True, folder=path.resolve().parent)
+    return values
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values = {}
+    for variable in sorted(environ):
+        if not variable.startswith(ENV_PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        name = variable.removeprefix(ENV_PREFIX).lower()
+        if name in _fields():
+            values[name] = _converted(name, environ[variable], variable, strict=False, folder=Path.cwd())
+        elif _nearest(name, cutoff=0.75):  # a name like none of ours belongs to some other program
+            raise InvalidSettings(f"{variable}: unknown setting{_suggestion(name)}")
+    return values
+
+
+def _converted(name: str, value: object, place: str, *, strict: bool, folder: Path) -> object:
+    kind = _fields()[name].type
+    if not strict and isinstance(value, str) and _plain(kind) == tuple[str, ...]:
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    try:
+        converted = msgspec.convert(value, kind, strict=strict, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        raise InvalidSettings(f"{place}: `{name}`: {str(error).lower()} ({_help(_fields()[name])})") from None
+    return _absolute(converted, folder)
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is not Path:
+        raise NotImplementedError(kind)
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("expected a path")
+    return Path(value).expanduser()
+
+
+def _absolute(value: object, folder: Path) -> object:
+    """A relative path counted from `folder`; everything else (a `{data_dir}/…` too) as it is."""
+    if isinstance(value, Path) and not str(value).startswith("{"):
+        return folder / value
+    return value
+
+
+def _fields() -> dict[str, msgspec.structs.FieldInfo]:
+    return {field.name: field for field in msgspec.structs.fields(ServerSettings)}
+
+
+def _plain(kind: Any) -> Any:
+    return get_args(kind)[0]
+
+
+def _variable(name: str) -> str:
+    return ENV_PREFIX + name.upper()
+
+
+def _help(field: msgspec.structs.FieldInfo) -> str:
+    return next(str(note.description) for note in get_args(field.type) if isinstance(note, Meta))
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.default is msgspec.NODEFAULT:
+        return "the user's data folder"  # the one default that is computed
+    if isinstance(field.default, tuple):
+        return ", ".join(field.default)
+    return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+
+
+def _nearest(name: str, *, cutoff: float = 0.6) -> str | None:
+    return next(iter(difflib.get_close_matches(name, _fields(), n=1, cutoff=cutoff)), None)
+
+
+def _suggestion(name: str) -> str:
+    nearest = _nearest(name)
+    return f"; did you mean `{nearest}`?" if nearest else f"; known here: {', '.join(_fields())}"

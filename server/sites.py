@@ -1,0 +1,124 @@
+"""The folder of site policies: one TOML file per site, read anew when it changes, the last good one kept.
+
+A file edited while the server runs is in force for the next burst. A file that cannot be used is said so in
+the log, once per change, and the version before it stays in force.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from policies.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
+from server.errors import Broken, Unusable
+
+_log = logging.getLogger(__name__)
+
+_Look = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """One version of a site policy, and the text it was written in."""
+
+    policy: SitePolicy
+    text: str
+
+
+class Sites:
+    """The site policies in force. Constructing reads nothing; safe to ask from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._look: _Look | None = None
+        self._by_file: dict[str, Edition] = {}
+        self._by_site: dict[str, Edition] = {}
+        self._faults: dict[str, str] = {}
+
+    def policy(self, site: str) -> SitePolicy:
+        """The policy in force for `site`; raises as `edition` does."""
+        return self.edition(site).policy
+
+    def edition(self, site: str) -> Edition:
+        """The policy in force for `site`, with its text.
+
+        Raises Unusable for a site that no file describes, and Broken while some file that might describe it
+        cannot be read: then the sender is to try again, for an operator is about to mend it.
+        """
+        with self._lock:
+            self._refresh()
+            found = self._by_site.get(site)
+            if found is not None:
+                return found
+            faults = "; ".join(f"{name}: {what}" for name, what in self._faults.items())
+        if faults:
+            raise Broken(f"no usable policy for site `{site}`, but {faults}")
+        raise Unusable(
+            f"unknown site `{site}`: put a file with site = \"{site}\" into the server's folder of site policies"
+        )
+
+    def sites(self) -> tuple[str, ...]:
+        """Names of all sites with a policy in force, sorted."""
+        with self._lock:
+            self._refresh()
+            return tuple(sorted(self._by_site))
+
+    def reload(self) -> dict[str, str]:
+        """Read every file now. Gives file name -> what is wrong with it, empty when all are in force."""
+        with self._lock:
+            self._look = None
+            self._refresh()
+            return dict(self._faults)
+
+    def _refresh(self) -> None:
+        look = self._looked()
+        if look == self._look:
+            return
+        self._look = look
+        kept: dict[str, Edition] = {}
+        owner: dict[str, str] = {}
+        faults: dict[str, str] = {}
+        for name, _, _ in look:
+            try:
+                edition = self._read(name)
+                if edition.policy.site in owner:
+                    raise InvalidPolicy(f"site `{edition.policy.site}` is also in {owner[edition.policy.site]}")
+            except (InvalidPolicy, UnicodeDecodeError, OSError) as error:
+                faults[name] = str(error)
+                last = self._by_file.get(name)
+                if last is None or last.policy.site in owner:
+                    continue
+                edition = last
+            owner[edition.policy.site] = name
+            kept[name] = edition
+        by_site = {edition.policy.site: edition for edition in kept.values()}
+        self._report(by_site, faults)
+        self._by_file, self._by_site, self._faults = kept, by_site, faults
+
+    def _looked(self) -> _Look:
+        if not self._folder.is_dir():
+            raise Broken(f"there is no folder of site policies at {self._folder}: make it, with one TOML file per site")
+        try:
+            files = sorted(self._folder.glob("*.toml"))
+            return tuple((f.name, s.st_mtime_ns, s.st_size) for f in files for s in (f.stat(),))
+        except OSError as error:
+            raise Broken(f"the folder of site policies cannot be read: {error}") from error
+
+    def _read(self, name: str) -> Edition:
+        text = (self._folder / name).read_text(encoding="utf-8")
+        return Edition(parse_site_policy(text), text)
+
+    def _report(self, by_site: dict[str, Edition], faults: dict[str, str]) -> None:
+        for name, what in faults.items():
+            if self._faults.get(name) != what:
+                kept = "the last good version stays in force" if name in self._by_file else "it is not in force"
+                _log.error("site_policy_refused file=%s: %s (%s)", name, what, kept)
+        for site, edition in by_site.items():
+            before = self._by_site.get(site)
+            if before is None or before.policy.digest != edition.policy.digest:
+                _log.info("site_policy_in_force site=%s policy=%s", site, edition.policy.digest)
+        for site in self._by_site.keys() - by_site.keys():
+            _log.warning("site_policy_gone site=%s", site)

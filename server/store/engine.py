@@ -1,0 +1,97 @@
+"""Connections to the database, and the one thing the two databases do differently: how a turn locks."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+
+from server.errors import Broken, Later
+
+BUSY_TIMEOUT_S = 30.0
+
+_WRITES = "sectorwatch_writes"
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for `url` (sqlite:///path or postgresql://...); connects to nothing yet. Raises Broken for another."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise Broken(f"not a database URL: {error}") from None
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite(parsed)
+    if parsed.get_backend_name() == "postgresql":
+        return _postgresql(parsed)
+    raise Broken(f"no database `{parsed.get_backend_name()}` here: use sqlite:///PATH or postgresql://...")
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that sees one moment of the database (SQLite) or what is committed (PostgreSQL)."""
+    with _answering(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine, lock: str) -> Iterator[Connection]:
+    """A transaction that nobody else runs at the same time under the same `lock`; committed as a whole or not at all.
+
+    SQLite has one writer: BEGIN IMMEDIATE takes its place at the start, so nothing read inside can be outdated.
+    PostgreSQL takes a lock on the name, until commit. Raises Later when the database does not answer.
+    """
+    with _answering(), engine.connect() as connection:
+        connection = connection.execution_options(**{_WRITES: True})
+        with connection.begin():
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(lock)})
+            yield connection
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise Later(f"the database does not answer ({error.orig}); nothing was changed") from error
+
+
+def _lock_key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+
+
+def _sqlite(url: URL) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise Broken("SQLite in memory keeps nothing: give a file, sqlite:///PATH")
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN comes too late and is never IMMEDIATE
+    connection.execute("PRAGMA journal_mode = WAL")
+    # FULL: an answer of 201 makes the agent discard its copy, so the commit must be on the disk before it.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgresql(url: URL) -> Engine:
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    try:
+        return create_engine(url, pool_pre_ping=True)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise Broken(f"{error}: install sectorwatch[postgres]") from None

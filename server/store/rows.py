@@ -1,0 +1,113 @@
+"""Rows to values: the joins and decodings that reading and turns share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import msgspec
+from sqlalchemy import Connection, Row, Select, select
+
+from policies.events import Event
+from policies.observation import Observation, Panel, Sighting
+from policies.site_policy import SitePolicy
+from server.store.records import Known, LoggedEvent, Recorded, Status
+from server.store.schema import bursts, events, observations, panels, policies
+
+_PAGE = 2000
+
+_answers = msgspec.json.Decoder(dict[str, tuple[Sighting, ...] | None])
+_event = msgspec.json.Decoder(Event)
+_panel = msgspec.json.Decoder(Panel)
+_policy = msgspec.json.Decoder(SitePolicy)
+
+
+def encoded(value: object) -> str:
+    """JSON text, the same for equal values: sets and mappings in sorted order, floats to the last bit."""
+    return msgspec.json.encode(value, order="deterministic").decode()
+
+
+def read_known(connection: Connection, burst_id: str) -> Known | None:
+    row = connection.execute(
+        select(bursts.c.burst_id, bursts.c.digest, bursts.c.status).where(bursts.c.burst_id == burst_id)
+    ).one_or_none()
+    return Known(row.burst_id, row.digest, cast(Status, row.status)) if row else None
+
+
+def read_policy(connection: Connection, digest: str) -> SitePolicy:
+    """The policy as it was when it judged its first burst. Raises NoResultFound."""
+    body = connection.execute(select(policies.c.body).where(policies.c.policy == digest)).scalar_one()
+    return _policy.decode(body)
+
+
+def read_panel(connection: Connection, ensemble: str) -> Panel:
+    body = connection.execute(select(panels.c.body).where(panels.c.ensemble == ensemble)).scalar_one()
+    return _panel.decode(body)
+
+
+def read_observations(connection: Connection, query: Select[Any]) -> Iterator[Recorded]:
+    """Stored observations of `query` (made by `observation_query`), page by page: memory stays flat."""
+    seen: dict[str, Panel] = {}
+    for row in connection.execution_options(yield_per=_PAGE).execute(query):
+        panel = seen.get(row.ensemble)
+        if panel is None:
+            panel = seen[row.ensemble] = read_panel(connection, row.ensemble)
+        yield Recorded(row.policy, _observation(row, panel))
+
+
+def observation_query() -> Select[Any]:
+    """All observations with what their bursts say about them, in the order a camera is folded in."""
+    return (
+        select(
+            observations.c.site,
+            observations.c.camera,
+            observations.c.burst_id,
+            observations.c.frame,
+            observations.c.at_us,
+            observations.c.answers,
+            observations.c.frame_sha256,
+            bursts.c.mask_digest,
+            bursts.c.uncertainty_s,
+            bursts.c.ensemble,
+            bursts.c.policy,
+        )
+        .join(bursts, bursts.c.burst_id == observations.c.burst_id)
+        .order_by(observations.c.at_us, observations.c.burst_id, observations.c.frame)
+    )
+
+
+def _observation(row: Row[Any], panel: Panel) -> Observation:
+    return Observation(
+        site=row.site,
+        camera=row.camera,
+        burst_id=row.burst_id,
+        index=row.frame,
+        at_us=row.at_us,
+        panel=panel,
+        answers=_answers.decode(row.answers),
+        frame_sha256=row.frame_sha256,
+        mask_digest=row.mask_digest,
+        uncertainty_s=row.uncertainty_s,
+    )
+
+
+EVENT_COLUMNS = (
+    events.c.seq,
+    events.c.body,
+    events.c.late,
+    events.c.withdrawn_at_us,
+    events.c.burst_id,
+    events.c.decided_at_us,
+)
+
+
+def logged(row: Row[Any]) -> LoggedEvent:
+    """The event of a row that holds EVENT_COLUMNS."""
+    return LoggedEvent(
+        seq=row.seq,
+        event=_event.decode(row.body),
+        late=bool(row.late),
+        withdrawn_at_us=row.withdrawn_at_us,
+        burst_id=row.burst_id,
+        decided_at_us=row.decided_at_us,
+    )

@@ -1,0 +1,225 @@
+"""A turn: the short transaction in which one camera's state advances. All of it is committed, or nothing.
+
+A burst is first kept, with all its observations, and then admitted into the fold; the fold reads what was
+stored. So what runs live is what replays, and a burst that has to wait (`held`) is merely not admitted yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from policies.site_policy import SitePolicy
+from server.burst import Burst
+from server.errors import Unusable
+from server.store.checkpoints import superfluous
+from server.store.log import rewrite_log
+from server.store.records import Checkpoint, Entry, Folded, Known, Recorded
+from server.store.rows import encoded, observation_query, read_known, read_observations, read_policy
+from server.store.schema import (
+    bursts,
+    camera_states,
+    checkpoints,
+    decisions,
+    observations,
+    panels,
+    policies,
+)
+
+
+class Turn:
+    """One camera's turn; made by `Store.turn`, used inside its `with` block only."""
+
+    def __init__(self, connection: Connection, site: str, camera: str, now_us: int) -> None:
+        self._connection = connection
+        self._site = site
+        self._camera = camera
+        self._now_us = now_us
+        self._head = self._read_head()
+
+    def known(self, burst_id: str) -> Known | None:
+        """As `Store.known`, inside the turn: two senders of one burst meet here."""
+        return read_known(self._connection, burst_id)
+
+    def keep(self, entry: Entry) -> None:
+        """Store a new burst with its observations and decision record; it is not part of the fold yet.
+
+        Raises Unusable when another camera took this burst_id in the meantime.
+        """
+        self._keep_names(entry)
+        try:
+            self._connection.execute(insert(bursts), self._burst_row(entry))
+        except IntegrityError:
+            raise Unusable(f"burst_id {entry.burst.burst_id} is already another camera's burst") from None
+        self._connection.execute(
+            insert(observations),
+            [
+                {
+                    "burst_id": seen.burst_id,
+                    "frame": seen.index,
+                    "site": seen.site,
+                    "camera": seen.camera,
+                    "at_us": seen.at_us,
+                    "frame_sha256": seen.frame_sha256,
+                    "answers": encoded(seen.answers),
+                }
+                for seen in entry.observations
+            ],
+        )
+        self._connection.execute(
+            insert(decisions), {"burst_id": entry.burst.burst_id, "body": entry.decisions.decode()}
+        )
+
+    def admit(self, until_us: int) -> int | None:
+        """Let all kept bursts that end by `until_us` into the fold. The oldest instant among them; None if none."""
+        waiting = (
+            (bursts.c.status == "held")
+            & (bursts.c.site == self._site)
+            & (bursts.c.camera == self._camera)
+            & (bursts.c.last_at_us <= until_us)
+        )
+        oldest: int | None = self._connection.execute(
+            select(func.min(bursts.c.first_at_us)).where(waiting)
+        ).scalar_one()
+        if oldest is None:
+            return None
+        if self._head.at_us is not None:
+            behind = waiting & (bursts.c.first_at_us <= self._head.at_us)
+            self._connection.execute(update(bursts).where(behind).values(late=1))
+        self._connection.execute(update(bursts).where(waiting).values(status="folded", cause=None))
+        return oldest
+
+    def rewind(self, before_us: int) -> Checkpoint:
+        """The newest point of this camera that lies before `before_us`: usually the head itself."""
+        if self._head.at_us is not None and self._head.at_us < before_us:
+            return self._head
+        row = self._connection.execute(
+            select(checkpoints.c.at_us, checkpoints.c.state)
+            .where(*self._mine(checkpoints), checkpoints.c.at_us < before_us)
+            .order_by(checkpoints.c.at_us.desc())
+            .limit(1)
+        ).one_or_none()
+        return Checkpoint(row.at_us, row.state.encode()) if row else Checkpoint(None, None)
+
+    def newest_us(self) -> int:
+        """Instant of the newest frame in the fold."""
+        newest: int = self._connection.execute(
+            select(func.max(bursts.c.last_at_us)).where(*self._mine(bursts), bursts.c.status == "folded")
+        ).scalar_one()
+        return newest
+
+    def observations(self, after: Checkpoint) -> Iterator[Recorded]:
+        """This camera's frames after a checkpoint that are in the fold, in order."""
+        query = observation_query().where(*self._mine(observations), bursts.c.status == "folded")
+        if after.at_us is not None:
+            query = query.where(observations.c.at_us > after.at_us)
+        return read_observations(self._connection, query)
+
+    def policy(self, digest: str) -> SitePolicy:
+        """The policy version of that digest, as it was when it judged its first burst."""
+        return read_policy(self._connection, digest)
+
+    def settle(self, after: Checkpoint, folded: Folded) -> None:
+        """Make everything after the checkpoint what `folded` says: head, checkpoints, events, announcements."""
+        rewrite_log(
+            self._connection, self._site, self._camera, after.at_us, folded.settled, self._head.at_us, self._now_us
+        )
+        self._move_checkpoints(after, folded)
+        self._move_head(folded)
+
+    def _read_head(self) -> Checkpoint:
+        row = self._connection.execute(
+            select(camera_states.c.last_at_us, camera_states.c.state).where(*self._mine(camera_states))
+        ).one_or_none()
+        return Checkpoint(row.last_at_us, row.state.encode()) if row else Checkpoint(None, None)
+
+    def _mine(self, table: Table) -> tuple[object, ...]:
+        return (table.c.site == self._site, table.c.camera == self._camera)
+
+    def _keep_names(self, entry: Entry) -> None:
+        """The panel and the policy a burst refers to, once each; two cameras may bring the same at once."""
+        ensemble, policy = entry.panel.ensemble, entry.policy.digest
+        self._insert_once(panels, "ensemble", {"ensemble": ensemble, "body": encoded(entry.panel)})
+        self._insert_once(
+            policies,
+            "policy",
+            {
+                "policy": policy,
+                "site": entry.policy.site,
+                "text": entry.policy_text,
+                "body": encoded(entry.policy),
+                "first_used_us": self._now_us,
+            },
+        )
+
+    def _insert_once(self, table: Table, key: str, row: dict[str, object]) -> None:
+        exists = select(table.c[key]).where(table.c[key] == row[key])
+        if self._connection.execute(exists).first() is not None:
+            return
+        try:
+            with self._connection.begin_nested():
+                self._connection.execute(insert(table), row)
+        except IntegrityError:
+            pass  # another camera's turn brought the very same row first
+
+    def _burst_row(self, entry: Entry) -> dict[str, object]:
+        burst: Burst = entry.burst
+        sent_at = burst.agent.sent_at
+        return {
+            "burst_id": burst.burst_id,
+            "site": burst.site,
+            "camera": burst.camera,
+            "digest": burst.digest,
+            "status": "held",
+            "cause": "future",
+            "late": 0,
+            "reason": burst.reason,
+            "captured_at_us": burst.captured_at_us,
+            "first_at_us": burst.frames[0].at_us,
+            "last_at_us": burst.frames[-1].at_us,
+            "frames": len(burst.frames),
+            "image_bytes": sum(len(frame.image) for frame in burst.frames),
+            "clock_synced": int(burst.clock.synced),
+            "uncertainty_s": burst.clock.error_s,
+            "boot_id": burst.clock.boot_id,
+            "monotonic_ms": burst.clock.monotonic_ms,
+            "mask_digest": burst.mask_digest,
+            "agent_version": burst.agent.version,
+            "sent_at_us": None if sent_at is None else microseconds(sent_at),
+            "received_at_us": entry.received_at_us,
+            "ensemble": entry.panel.ensemble,
+            "policy": entry.policy.digest,
+        }
+
+    def _move_checkpoints(self, after: Checkpoint, folded: Folded) -> None:
+        mine = self._mine(checkpoints)
+        if after.at_us is None:
+            self._connection.execute(delete(checkpoints).where(*mine))
+        elif after.at_us != self._head.at_us:
+            self._connection.execute(delete(checkpoints).where(*mine, checkpoints.c.at_us > after.at_us))
+        self._connection.execute(
+            insert(checkpoints),
+            [
+                {"site": self._site, "camera": self._camera, "at_us": at_us, "state": state.decode()}
+                for at_us, state in folded.trail.items()
+            ],
+        )
+        instants = self._connection.execute(select(checkpoints.c.at_us).where(*mine)).scalars()
+        dropped = superfluous(instants, folded.last_at_us)
+        if dropped:
+            self._connection.execute(delete(checkpoints).where(*mine, checkpoints.c.at_us.in_(dropped)))
+
+    def _move_head(self, folded: Folded) -> None:
+        values = {
+            "last_at_us": folded.last_at_us,
+            "state": folded.state.decode(),
+            "policy": folded.policy,
+            "changed_at_us": self._now_us,
+        }
+        if self._head.at_us is None:
+            names = {"site": self._site, "camera": self._camera}
+            self._connection.execute(insert(camera_states), names | values)
+        else:
+            self._connection.execute(update(camera_states).where(*self._mine(camera_states)).values(values))
