@@ -1,1 +1,7 @@
-"""Placeholder: reading order comes with the modules."""
+"""The rules: from labels to events, purely. No I/O, no clock, no randomness, no globals; nothing of the server.
+
+Reading order: `observation` (what comes in), `sensitivity` (votes to a verdict), `site_policy` (all that is
+tunable), `judgement` (labels to candidates and votes), `tracking` and `assignment` (which box is which thing),
+`track` (a thing and its visits to sectors), `presence` (sectors over time), `fold` (the heart: `advance`),
+`telling` and `events` (what comes out).
+"""

@@ -55,7 +55,7 @@ def _nearest(
     row_of: list[int],
     start: int,
 ) -> tuple[int, int]:
-    """One step of the search from `row`, reached by `column`: the next column and the row that holds it (or -1)."""
+    """One step of the search from `row`, reached by `column`: the next column and the row holding it (or -1)."""
     (u, v), (least, before, done) = potentials, search
     if column >= 0:
         done[column] = True

@@ -58,6 +58,23 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     margin: float | None = None
     provenance: Provenance
 
+    @property
+    def at(self) -> datetime:
+        """The instant of the fact: the end of an interval that is over, else the start."""
+        return self.ended_at or self.started_at
+
+
+ORDER: tuple[Kind, ...] = (
+    "crossed",
+    "left",
+    "entered",
+    "moved",
+    "lingered",
+    "presence_started",
+    "presence_ended",
+)
+"""The order in which facts of one instant are told."""
+
 
 def event_id(*facts: object) -> str:
     """A short permanent name for these facts (first 128 bits of their SHA-256, in hex)."""

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from policies import tracking
-from policies.events import Event, event_id
+from policies.events import ORDER, Event, event_id
 from policies.judgement import Candidate, judge
 from policies.observation import Observation
 from policies.presence import Presence, follow
@@ -75,7 +75,8 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
     step = _Step(policy, seen, state.last_at_us)
     tracks = step.tracks(state.tracks, candidates)
     presences = step.presences(state.presences, tracks)
-    return State(seen.at_us, key, tracks, presences), tuple(step.events)
+    events = sorted(step.events, key=lambda e: (e.at, ORDER.index(e.kind), e.sector or "", e.id))
+    return State(seen.at_us, key, tracks, presences), tuple(events)
 
 
 class _Step:
@@ -96,14 +97,10 @@ class _Step:
         after: list[Track] = []
         for target in self.policy.targets:
             mine = [t for t in tracks if t.target == target]
-            boxed = [
-                c for c in candidates if c.target == target and c.box is not None and (c.present or c.kept)
-            ]
+            boxed = [c for c in candidates if c.target == target and c.box is not None and (c.present or c.kept)]
             after += self._followed([t for t in mine if t.motion is not None], boxed)
             busy = {v.sector for t in after for v in t.visits if t.target == target and v.out_us is None}
-            bare = [
-                c for c in candidates if c.target == target and c.box is None and c.sectors[0] not in busy
-            ]
+            bare = [c for c in candidates if c.target == target and c.box is None and c.sectors[0] not in busy]
             after += self._unboxed([t for t in mine if t.motion is None], target, bare)
         alive = [self._visited(track) for track in after]
         return tuple(track for track in alive if track is not None)
@@ -142,9 +139,9 @@ class _Step:
 
     def _begun(self, candidate: Candidate, motion: tracking.Motion | None) -> Track:
         seen = self.seen
-        name = event_id(
-            seen.site, seen.camera, candidate.target, seen.at_us, candidate.box, candidate.sectors
-        )[:12]
+        name = event_id(seen.site, seen.camera, candidate.target, seen.at_us, candidate.box, candidate.sectors)[
+            :12
+        ]
         track = Track(name, candidate.target, seen.at_us, seen.at_us, 0, evidence_of(seen, candidate))
         return self._shown(track, candidate, motion)
 
@@ -191,10 +188,10 @@ class _Step:
         if not visit.counted and visit.lasted_us(visit.last_us, dwell_us) >= dwell_us:
             self._entered(track, visit)
             visit = replace(visit, counted=True)
-        if visit.counted and not visit.lingered and rules.linger_s and visit.out_us is None:
-            if visit.last_us - visit.entry_us >= rules.linger_s * 1e6:
-                self.events.append(self.tell.lingered(track, visit))
-                visit = replace(visit, lingered=True)
+        long_enough = rules.linger_s and visit.last_us - visit.entry_us >= rules.linger_s * 1e6
+        if visit.counted and not visit.lingered and visit.out_us is None and long_enough:
+            self.events.append(self.tell.lingered(track, visit))
+            visit = replace(visit, lingered=True)
         return visit
 
     def _entered(self, track: Track, visit: Visit) -> None:
@@ -204,8 +201,7 @@ class _Step:
         before = [
             c
             for c in track.closed
-            if (c.visit.sector, visit.sector) in self.policy.apart
-            and 0 <= visit.entry_us - c.end_us <= join_us
+            if (c.visit.sector, visit.sector) in self.policy.apart and 0 <= visit.entry_us - c.end_us <= join_us
         ]
         if before:
             self.events.append(self.tell.moved(track, max(before, key=lambda c: c.end_us), visit))

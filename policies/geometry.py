@@ -79,7 +79,7 @@ def crossing(a: Point, b: Point, p: Point, q: Point) -> float | None:
 
 
 def polygon_of(points: Sequence[Sequence[float]]) -> Polygon:
-    """Points as a polygon, a repeated closing point dropped. Raises ValueError when it has no area or leaves 0..1."""
+    """Points as a polygon, a repeated closing point dropped. Raises ValueError without area or outside 0..1."""
     polygon = tuple((float(x), float(y)) for x, y in points)
     if len(polygon) > 1 and polygon[0] == polygon[-1]:
         polygon = polygon[:-1]
@@ -87,12 +87,8 @@ def polygon_of(points: Sequence[Sequence[float]]) -> Polygon:
         raise ValueError(f"a sector needs at least three points, this one has {len(polygon)}")
     outside = next((p for p in polygon if not (0 <= p[0] <= 1 and 0 <= p[1] <= 1)), None)
     if outside is not None:
-        raise ValueError(
-            f"the point {list(outside)} lies outside the frame; coordinates are fractions in 0..1"
-        )
-    twice = sum(
-        x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(polygon, polygon[1:] + polygon[:1], strict=True)
-    )
+        raise ValueError(f"the point {list(outside)} lies outside the frame; coordinates are fractions in 0..1")
+    twice = sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(polygon, polygon[1:] + polygon[:1], strict=True))
     if abs(twice) < 1e-9:
         raise ValueError("the points lie on one line, so the sector has no area")
     return polygon

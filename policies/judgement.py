@@ -103,7 +103,8 @@ def _groups(found: list[tuple[Seat, Sighting]]) -> list[dict[str, Sighting]]:
 
 def _fit(a: Box | None, b: Box | None) -> float:
     """How well two boxes cover one thing: their IoU, or 0.5 when one lies mostly inside the other."""
-    assert a is not None and b is not None
+    assert a is not None
+    assert b is not None
     union = iou(a, b)
     smaller = min(area(a), area(b))
     if union < SAME_THING_IOU and smaller and shared(a, b) / smaller >= SAME_THING_INSIDE:
@@ -191,9 +192,7 @@ def _label_vote(
     return Vote.FOR if score > 0 and score >= least else Vote.AGAINST
 
 
-def _label_score(
-    seen: Observation, seat: Seat, classes: frozenset[str], sectors: list[Sector]
-) -> float | None:
+def _label_score(seen: Observation, seat: Seat, classes: frozenset[str], sectors: list[Sector]) -> float | None:
     """Summed score of the target's classes where these sectors were shown; None where the model was not asked."""
     shown = {s.sector for s in seen.answers.get(seat.model) or ()}
     names = {s.name for s in sectors} & {name for name in shown if name is not None} or {None} & shown

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import msgspec
 
-
 Box = tuple[float, float, float, float]
 """`(x1, y1, x2, y2)` in 0..1 of the frame, x to the right, y down."""
 
@@ -54,8 +53,8 @@ class Observation(msgspec.Struct, frozen=True):
     `at_us` is the frame's instant in microseconds of Unix time (UTC); within a camera it orders observations,
     ties broken by `burst_id` and `index`. `answers` holds one entry per seat of `panel`: what that model saw
     (perhaps nothing: an empty tuple), or None when it was asked and did not answer. `uncertainty_s` bounds
-    the error of the camera's clock. `frame_sha256` is of the JPEG bytes as received. `size` is the frame's width and
-    height in pixels; policies use only their ratio.
+    the error of the camera's clock. `frame_sha256` is of the JPEG bytes as received. `size` is the
+    frame's width and height in pixels; policies use only their ratio.
     """
 
     site: str

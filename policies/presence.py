@@ -51,9 +51,7 @@ def follow(
     firm = [v for t, v in here if t.sights >= sights and v.lasted_us(v.last_us, confirm_us) >= confirm_us]
     gone = [c for c in closed if c.visit.lasted_us(c.end_us, confirm_us) >= confirm_us]
     changes: list[Change] = []
-    for visit in sorted(
-        [*firm, *(c.visit for c in gone)], key=lambda v: (v.entry_us, v.evidence.frame_sha256)
-    ):
+    for visit in sorted([*firm, *(c.visit for c in gone)], key=lambda v: (v.entry_us, v.evidence.frame_sha256)):
         if presence is None:
             presence = Presence(target, sector.name, visit.entry_us, visit.evidence)
             changes.append(Change(presence, visit.entry_us, visit.entry_slack_us, ended=False))

@@ -47,10 +47,10 @@ class Presence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a track's visit to a sector counts, and how long a track lives unseen.
 
-    sights: frames that must show a thing before it counts. dwell_s: a shorter visit is a graze, not an entry. outside_s: a shorter step outside is still one visit.
-    hidden_s: how long a track that is not seen is remembered. join_s: longest time between two sectors
-    that still makes `moved`. linger_s: a visit this long gives `lingered` (0: never). max_speed: body heights
-    per second beyond which two sights cannot be one thing.
+    sights: frames that must show a thing before it counts. dwell_s: a shorter visit is a graze, not an entry.
+    outside_s: a shorter step outside is still one visit. hidden_s: how long a track that is not seen is
+    remembered. join_s: longest time between two sectors that still makes `moved`. linger_s: a visit this long
+    gives `lingered` (0: never). max_speed: body heights per second beyond which two sights cannot be one thing.
     """
 
     sights: Annotated[int, msgspec.Meta(ge=1)] = 2
@@ -218,8 +218,7 @@ class _Reader:
             for sector, entry in self._tables(raw, "sectors", path)
         ) or (Sector("view", WHOLE, rules),)
         lines = tuple(
-            self._line(line, entry, (*path, "lines", line))
-            for line, entry in self._tables(raw, "lines", path)
+            self._line(line, entry, (*path, "lines", line)) for line, entry in self._tables(raw, "lines", path)
         )
         apart = frozenset(
             (a.name, b.name)
@@ -242,9 +241,7 @@ class _Reader:
         self._only(raw, _RULES | {"polygon", "coordinates"}, path)
         shape = _convert(_SectorText, {k: v for k, v in raw.items() if k not in _RULES}, path)
         if (shape.polygon is None) == (shape.coordinates is None):
-            raise _Problem(
-                path, 'give either polygon = [[x, y], ...] or Frigate\'s coordinates = "x,y,x,y,..."'
-            )
+            raise _Problem(path, 'give either polygon = [[x, y], ...] or Frigate\'s coordinates = "x,y,x,y,..."')
         try:
             points = shape.polygon if shape.polygon is not None else _frigate(shape.coordinates or "")
             if any(len(point) != 2 for point in points):
@@ -282,14 +279,10 @@ class _Reader:
         if given.rule != "at_least" and given.k != 1:
             raise _Problem((*path, "sensitivity", "k"), 'k only means something with rule = "at_least"')
         if given.rule != "weighted" and given.weights:
-            raise _Problem(
-                (*path, "sensitivity", "weights"), 'weights only mean something with rule = "weighted"'
-            )
+            raise _Problem((*path, "sensitivity", "weights"), 'weights only mean something with rule = "weighted"')
         return merged
 
-    def _tables(
-        self, raw: dict[str, Any], key: str, path: tuple[str, ...]
-    ) -> list[tuple[str, dict[str, Any]]]:
+    def _tables(self, raw: dict[str, Any], key: str, path: tuple[str, ...]) -> list[tuple[str, dict[str, Any]]]:
         tables = raw.get(key, {})
         if not isinstance(tables, dict):
             raise _Problem((*path, key), f"write tables: [{'.'.join((*path, key, 'NAME'))}]")
@@ -330,21 +323,17 @@ def _convert(kind: type[T], raw: object, path: tuple[str, ...]) -> T:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         message = str(error)
-    found = _UNKNOWN.match(message)
-    if found:
-        inner = _inner(found["at"])
-        return _unknown(kind, (*path, *inner), found["field"])
+    if found := _UNKNOWN.match(message):
+        inner = (*path, *_inner(found["at"]))
+        table = _TABLES.get(inner[-1] if inner else "", kind)
+        known = frozenset(getattr(table, "__struct_fields__", ()))
+        raise _Problem((*inner, found["field"]), f"unknown key{_suggest(found['field'], known)}")
     parts = _AT.match(message)
-    raise _Problem(
-        (*path, *_inner(parts["at"] if parts else None)), parts["what"].lower() if parts else message
-    )
+    assert parts is not None
+    raise _Problem((*path, *_inner(parts["at"])), parts["what"].lower())
 
 
-def _unknown(kind: type, path: tuple[str, ...], field: str) -> Any:
-    known = {"sensitivity": Sensitivity, "presence": Presence, "movement": Movement}.get(
-        path[-1] if path else "", kind
-    )
-    raise _Problem((*path, field), f"unknown key{_suggest(field, frozenset(known.__struct_fields__))}")  # type: ignore[attr-defined]
+_TABLES = {"sensitivity": Sensitivity, "presence": Presence, "movement": Movement}
 
 
 def _inner(at: str | None) -> tuple[str, ...]:

@@ -14,7 +14,5 @@ SHIPPED: dict[str, frozenset[str]] = {
         }
     ),
     "bicycle": frozenset({"bicycle", "mountain bike", "bicycle-built-for-two"}),
-    "animal": frozenset(
-        {"bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"}
-    ),
+    "animal": frozenset({"bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"}),
 }

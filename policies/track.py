@@ -1,4 +1,4 @@
-"""One track: a thing followed by its boxes or, from labels alone, one unbroken presence; and its visits to sectors.
+"""One track and its visits: a thing followed by its boxes or, from labels alone, one unbroken presence.
 
 A visit begins halfway between the last frame that did not show the track in the sector and the first that did,
 and ends likewise; the half is its uncertainty. It counts once it has lasted `dwell_s`, and is over once the
@@ -157,9 +157,7 @@ def _visits(track: Track, sight: Sight) -> Iterable[Visit]:
     for sector in sight.candidate.sectors:
         if sector in inside:
             box = sight.candidate.box
-            yield Visit(
-                sector, sight.at_us - half_us, half_us, sight.at_us, sight.evidence, frame_side(box), box
-            )
+            yield Visit(sector, sight.at_us - half_us, half_us, sight.at_us, sight.evidence, frame_side(box), box)
 
 
 def _crossings(policy: CameraPolicy, track: Track, sight: Sight, here: Point) -> Iterable[Crossed]:

@@ -1,0 +1,182 @@
+"""Stories: what is seen, and what is told of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from policies.fold import OutOfOrder, advance, decode_state, encode_state, fold, initial_state
+from policies.observation import Sighting
+from tests.policies.stories import (
+    CLASSIFIER,
+    DETECTOR,
+    SECOND,
+    drawn,
+    lines,
+    observation,
+    person_at,
+    policy,
+    told,
+    walk,
+)
+
+
+def test_a_person_who_walks_across_enters_moves_crosses_and_leaves():
+    across = walk(lambda t: 0.05 + 0.1 * t if t <= 9 else None, 14)
+    assert lines(told(policy(), across)) == [
+        "0 entered west left",
+        "0 presence_started west",
+        "4.25 left west unknown",
+        "4.25 entered east unknown",
+        "4.25 moved west->east right",
+        "4.25 presence_started east",
+        "4.5 crossed middle eastward",
+        "4.25 presence_ended west",
+        "9.25 left east right",
+        "9.25 presence_ended east",
+    ]
+
+
+def test_nobody_is_no_event():
+    assert told(policy(), walk(lambda t: None, 30)) == ()
+
+
+def test_one_frame_is_not_presence():
+    assert told(policy(), walk(lambda t: 0.2 if t == 3 else None, 10)) == ()
+
+
+def test_a_jump_faster_than_anyone_runs_is_not_movement():
+    frames = walk(lambda t: 0.9 if t == 5 else 0.1, 12)
+    assert [line.split(" ", 1)[1] for line in lines(told(policy(), frames))] == [
+        "entered west unknown",
+        "presence_started west",
+    ]
+
+
+def test_a_person_hidden_for_two_seconds_keeps_the_track():
+    frames = walk(lambda t: None if 4 < t <= 6 else 0.05 + 0.03 * t, 10)
+    events = told(policy(), frames)
+    assert [e.kind for e in events] == ["entered", "presence_started"]
+
+
+def test_a_still_thing_across_blind_time_is_one_presence_and_never_a_new_event():
+    frames = [
+        observation(minute * 60 + i * 0.5, {"eye": [person_at(0.2)]}) for minute in range(10) for i in range(4)
+    ]
+    assert [e.kind for e in told(policy(), frames)] == ["entered", "presence_started"]
+
+
+def test_a_departure_in_blind_time_is_told_with_its_uncertainty():
+    before = walk(lambda t: 0.2, 5)
+    after = [observation(65 + i * 0.5, {"eye": []}) for i in range(10)]
+    (ended,) = [e for e in told(policy(), [*before, *after]) if e.kind == "presence_ended"]
+    assert lines([ended]) == ["35 presence_ended west"]
+    assert ended.time_uncertainty_s == 30
+
+
+def test_a_graze_is_no_entry():
+    frames = walk(lambda t: 0.505 if 4 <= t < 4.5 else 0.47, 10)
+    assert [e.sector for e in told(policy(), frames) if e.kind == "entered"] == ["west"]
+
+
+def test_a_line_crossed_and_crossed_back_at_once_is_not_told():
+    frames = walk(lambda t: 0.505 if 4 <= t < 4.5 else 0.47, 10)
+    assert [e for e in told(policy(), frames) if e.kind == "crossed"] == []
+
+
+def test_lingering_is_told_once():
+    frames = walk(lambda t: 0.2, 60)
+    events = [e for e in told(policy(extra="movement = {linger_s = 20}"), frames) if e.kind == "lingered"]
+    assert len(events) == 1
+    assert (events[0].confirmed_at - events[0].started_at).total_seconds() == 20
+
+
+def test_a_direction_that_the_frames_do_not_show_is_unknown():
+    events = told(policy(), walk(lambda t: 0.3, 5))
+    assert {e.direction for e in events if e.kind == "entered"} == {"unknown"}
+
+
+def test_a_weak_score_continues_a_track_and_never_begins_one():
+    rules = policy(extra='min_score = {"*" = 0.5}')
+    assert told(rules, walk(lambda t: 0.2, 10, score=0.3)) == ()
+    fading = [observation(i * 0.5, {"eye": [person_at(0.2, score=0.9 if i < 6 else 0.3)]}) for i in range(20)]
+    assert [e.kind for e in told(rules, fading)] == ["entered", "presence_started"]
+
+
+def test_labels_alone_give_presence_with_hysteresis():
+    assert lines(told(policy(), drawn("..PPPP.PP..........."))) == [
+        "0.75 entered west unknown",
+        "0.75 presence_started west",
+        "4.25 left west unknown",
+        "4.25 presence_ended west",
+    ]
+
+
+def test_labels_alone_show_a_movement_by_the_order_in_which_sectors_light_up():
+    def frame(i: int, west: bool, east: bool):
+        labels = [
+            Sighting("person" if west else "road", 0.9, sector="west"),
+            Sighting("person" if east else "road", 0.9, sector="east"),
+        ]
+        return observation(i * 0.5, {"namer": labels}, [CLASSIFIER])
+
+    frames = [frame(i, 2 <= i < 8, 8 <= i < 14) for i in range(24)]
+    moves = [line for line in lines(told(policy(), frames)) if "moved" in line]
+    assert moves == ["3.75 moved west->east unknown"]
+
+
+def test_a_model_that_stops_answering_does_not_end_a_presence_when_it_fails_open():
+    rules = policy(extra='sensitivity = {missing = "fail_open"}')
+    events = told(rules, drawn("..PPPP" + "?" * 30))
+    assert "presence_ended" not in {e.kind for e in events}
+    assert [e.kind for e in events if e.sector == "west"] == ["entered", "presence_started"]
+
+
+def test_a_target_of_another_sector_is_none_of_this_ones_business():
+    text = """site = "yard"
+    [cameras.gate.sectors.west]
+    polygon = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
+    targets = ["vehicle"]
+    [cameras.gate.sectors.east]
+    polygon = [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]
+    """
+    frames = walk(lambda t: 0.3 if t < 6 else 0.7, 20)
+    assert {e.sector for e in told(policy(text), frames) if e.kind == "presence_started"} == {"east"}
+
+
+def test_two_detectors_make_one_track_of_one_person():
+    both = [DETECTOR, SECOND]
+    frames = [
+        observation(i * 0.5, {"eye": [person_at(0.1 + i * 0.02)], "eye.2": [person_at(0.104 + i * 0.02)]}, both)
+        for i in range(10)
+    ]
+    assert [e.kind for e in told(policy(), frames)] == ["entered", "presence_started"]
+
+
+def test_an_event_names_its_evidence_and_who_decided():
+    event = told(policy(), walk(lambda t: 0.2, 5))[0]
+    assert event.votes == {"eye": "for"}
+    assert event.margin == 0
+    assert event.score == 0.9
+    assert event.provenance.ensemble == "ensemble"
+    assert event.provenance.policy == policy().digest
+    assert event.provenance.frame_sha256 == ("sha-0", "sha-1000")
+
+
+def test_the_same_facts_give_the_same_ids_and_other_facts_give_others():
+    frames = walk(lambda t: 0.05 + 0.1 * t if t <= 9 else None, 14)
+    ids = [e.id for e in told(policy(), frames)]
+    assert ids == [e.id for e in told(policy(), frames)]
+    assert len(set(ids)) == len(ids)
+
+
+def test_an_observation_that_is_not_newer_is_refused():
+    state, _ = fold(policy(), initial_state(), walk(lambda t: 0.2, 5))
+    with pytest.raises(OutOfOrder):
+        advance(policy(), state, observation(5, {"eye": []}))
+
+
+def test_a_state_goes_to_text_and_back_without_loss():
+    state, _ = fold(policy(), initial_state(), walk(lambda t: 0.05 + 0.1 * t, 6))
+    assert state.tracks
+    assert state.presences
+    assert decode_state(encode_state(state)) == state

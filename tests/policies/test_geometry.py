@@ -1,0 +1,65 @@
+"""Polygons, boxes and lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from policies.geometry import bounds, contains, crossing, foot, iou, overlap, polygon_of, side_of
+
+SQUARE = ((0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8))
+
+
+def test_a_point_is_inside_or_outside():
+    assert contains(SQUARE, (0.5, 0.5))
+    assert not contains(SQUARE, (0.9, 0.5))
+
+
+def test_neighbours_that_share_an_edge_never_share_a_point():
+    left, right = (
+        ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)),
+        ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)),
+    )
+    for y in (0.0, 0.25, 0.5):
+        assert contains(left, (0.5, y)) + contains(right, (0.5, y)) == 1
+
+
+def test_a_foot_is_the_bottom_centre_kept_inside_the_frame():
+    assert foot((0.2, 0.1, 0.4, 0.6)) == (pytest.approx(0.3), 0.6)
+    assert foot((0.9, 0.5, 1.1, 1.0)) == (0.999, 0.999)
+
+
+def test_bounds_and_overlap():
+    assert bounds(SQUARE) == (0.2, 0.2, 0.8, 0.8)
+    assert overlap(SQUARE, SQUARE) == 1
+    assert overlap(SQUARE, ((0.8, 0.2), (1.0, 0.2), (1.0, 0.8))) == 0
+    assert overlap(SQUARE, ((0.9, 0.9), (0.901, 0.9), (0.9, 0.901))) == 0
+
+
+def test_intersection_over_union():
+    assert iou((0, 0, 0.2, 0.2), (0.1, 0, 0.3, 0.2)) == pytest.approx(1 / 3)
+    assert iou((0, 0, 0.1, 0.1), (0.5, 0.5, 0.6, 0.6)) == 0
+
+
+def test_a_step_crosses_a_segment_where_it_meets_it():
+    top, bottom = (0.5, 0.0), (0.5, 1.0)
+    assert crossing(top, bottom, (0.4, 0.5), (0.8, 0.5)) == pytest.approx(0.25)
+    assert crossing(top, bottom, (0.1, 0.5), (0.4, 0.5)) is None
+    assert crossing(top, (0.5, 0.3), (0.4, 0.5), (0.8, 0.5)) is None
+    assert side_of(top, bottom, (0.1, 0.5)) > 0
+
+
+@pytest.mark.parametrize(
+    ("points", "problem"),
+    [
+        ([[0, 0], [1, 1]], "at least three points"),
+        ([[0, 0], [0.5, 0.5], [1, 1]], "no area"),
+        ([[0, 0], [1, 0], [1, 1.5]], "outside the frame"),
+    ],
+)
+def test_a_polygon_without_area_or_outside_the_frame_is_refused(points, problem):
+    with pytest.raises(ValueError, match=problem):
+        polygon_of(points)
+
+
+def test_a_closing_point_may_be_repeated():
+    assert polygon_of([[0, 0], [1, 0], [1, 1], [0, 0]]) == ((0, 0), (1, 0), (1, 1))

@@ -1,0 +1,75 @@
+"""From labels to candidates and votes."""
+
+from __future__ import annotations
+
+from policies.judgement import judge
+from policies.observation import Sighting
+from policies.sensitivity import Vote
+from tests.policies.stories import CHANGE, CLASSIFIER, DETECTOR, SECOND, observation, person_at, policy
+
+
+def test_one_thing_seen_by_two_detectors_is_one_candidate_with_two_votes():
+    seen = observation(0, {"eye": [person_at(0.2)], "eye.2": [person_at(0.205)]}, [DETECTOR, SECOND])
+    (candidate,) = judge(policy(), seen).candidates
+    assert candidate.votes == {"eye": Vote.FOR, "eye.2": Vote.FOR}
+    assert candidate.sectors == ("west",)
+    assert candidate.box == person_at(0.2).box
+
+
+def test_two_people_side_by_side_are_two_candidates():
+    seen = observation(0, {"eye": [person_at(0.2), person_at(0.3)]})
+    assert len(judge(policy(), seen).candidates) == 2
+
+
+def test_all_needs_the_detectors_to_agree_on_the_same_thing():
+    seen = observation(0, {"eye": [person_at(0.2)], "eye.2": [person_at(0.4)]}, [DETECTOR, SECOND])
+    assert [c.present for c in judge(policy(extra='sensitivity = {rule = "all"}'), seen).candidates] == [False] * 2
+    assert [c.present for c in judge(policy(), seen).candidates] == [True] * 2
+
+
+def test_a_score_below_the_minimum_is_no_vote_but_may_keep_a_track():
+    weak = judge(policy(extra='min_score = {"*" = 0.5}'), observation(0, {"eye": [person_at(0.2, score=0.3)]}))
+    assert [(c.present, c.kept) for c in weak.candidates] == [(False, True)]
+
+
+def test_a_model_that_gives_evidence_only_never_votes():
+    seen = observation(0, {"frame-change": [Sighting("moving", 1.0)], "eye": [person_at(0.2)]}, [DETECTOR, CHANGE])
+    assert judge(policy(), seen).candidates[0].votes == {"eye": Vote.FOR}
+
+
+def test_a_classifier_votes_by_the_crop_of_the_sector():
+    labels = [Sighting("person", 0.8, sector="west"), Sighting("road", 0.9, sector="east")]
+    (candidate,) = judge(policy(), observation(0, {"namer": labels}, [CLASSIFIER])).candidates
+    assert (candidate.sectors, candidate.box, candidate.votes) == (("west",), None, {"namer": Vote.FOR})
+
+
+def test_a_classifier_judges_a_box_by_the_sector_it_stands_in():
+    labels = [Sighting("road", 0.9, sector="west"), Sighting("road", 0.9, sector="east")]
+    seen = observation(0, {"eye": [person_at(0.2)], "namer": labels}, [DETECTOR, CLASSIFIER])
+    (candidate,) = judge(policy(extra='sensitivity = {rule = "all"}'), seen).candidates
+    assert candidate.votes == {"eye": Vote.FOR, "namer": Vote.AGAINST}
+    assert not candidate.present
+
+
+def test_a_classifier_that_was_shown_only_the_whole_view_speaks_for_every_sector():
+    found = judge(policy(), observation(0, {"namer": [Sighting("person", 0.7)]}, [CLASSIFIER])).candidates
+    assert [c.sectors for c in found] == [("west",), ("east",)]
+
+
+def test_a_silent_ensemble_leaves_every_sector_undecided():
+    judged = judge(policy(), observation(0, {"eye": None}))
+    assert judged.candidates == ()
+    assert judged.undecided == (("person", "west"), ("person", "east"))
+
+
+def test_failing_open_makes_a_silent_detector_a_presence():
+    judged = judge(policy(extra='sensitivity = {missing = "fail_open"}'), observation(0, {"eye": None}))
+    assert [(c.sectors, c.votes) for c in judged.candidates] == [
+        (("west",), {"eye": Vote.MISSING}),
+        (("east",), {"eye": Vote.MISSING}),
+    ]
+
+
+def test_other_classes_are_not_the_target():
+    seen = observation(0, {"eye": [Sighting("car", 0.9, (0.1, 0.1, 0.3, 0.3))]})
+    assert judge(policy(), seen).candidates == ()

@@ -1,0 +1,111 @@
+"""Site policies: what may be written, what is inherited, and how a mistake is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from policies.site_policy import InvalidPolicy, parse_site_policy
+
+SITES = Path(__file__).parents[2] / "deploy" / "sites"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('sit = "a"', "line 1: sit: unknown key; did you mean `site`?"),
+        (
+            'site = "a"\n[presence]\nconfrim_s = 1',
+            "line 3: presence.confrim_s: unknown key; did you mean `confirm_s`?",
+        ),
+        ('site = "a"\n[presence]\nclear_s = -1', "line 3: presence.clear_s: expected `float` >= 0.0"),
+        ('site = "a"\ntargets = ["persn"]', "line 2: targets: unknown target `persn`; did you mean `person`?"),
+        (
+            'site = "a"\n\n[cameras.gate.sectors.g]\npolygon = [[0, 0], [1, 0]]',
+            "line 4: cameras.gate.sectors.g.polygon: a sector needs at least three points, this one has 2",
+        ),
+        (
+            'site = "a"\n[cameras.gate.sectors.g]\ncoordinates = "0,0,2,0,1,1"',
+            "line 3: cameras.gate.sectors.g.coordinates: the point [2.0, 0.0] lies outside the frame; "
+            "coordinates are fractions in 0..1",
+        ),
+        (
+            'site = "a"\n[sensitivity]\nrule = "any"\nk = 2',
+            'line 4: sensitivity.k: k only means something with rule = "at_least"',
+        ),
+        ('site = "a"\n[cameras.Gate]', "line 2: cameras.Gate: names are lower-case letters, digits, - and _"),
+        ("site = 3", 'line 1: site: missing or malformed; write for example site = "north-yard"'),
+    ],
+)
+def test_a_mistake_is_shown_with_its_line_and_what_to_do(text, message):
+    with pytest.raises(InvalidPolicy) as error:
+        parse_site_policy(text)
+    assert str(error.value) == message
+
+
+def test_text_that_is_not_toml_is_refused_with_the_parsers_position():
+    with pytest.raises(InvalidPolicy, match=r"not valid TOML: .*line 1"):
+        parse_site_policy("site = \n")
+
+
+def test_a_setting_is_inherited_key_by_key_and_the_nearest_wins():
+    rules = parse_site_policy(
+        """
+        site = "a"
+        min_score = { "*" = 0.4, hog = 0.6 }
+        [presence]
+        confirm_s = 3
+        [cameras.gate.presence]
+        clear_s = 9
+        [cameras.gate.sectors.door]
+        polygon = [[0, 0], [1, 0], [1, 1]]
+        min_score = { hog = 0.7 }
+        """
+    ).camera("gate")
+    door = rules.sectors[0].rules
+    assert (door.presence.confirm_s, door.presence.clear_s) == (3, 9)
+    assert (door.least("hog"), door.least("other")) == (0.7, 0.4)
+    assert rules.rules.least("hog") == 0.6
+
+
+def test_frigates_coordinates_mean_the_same_polygon():
+    shapes = ("polygon = [[0.1, 0.2], [0.9, 0.2], [0.5, 0.8]]", 'coordinates = "0.1,0.2,0.9,0.2,0.5,0.8"')
+    polygons = [
+        parse_site_policy(f'site = "a"\n[cameras.g.sectors.s]\n{shape}').camera("g").sectors[0].polygon
+        for shape in shapes
+    ]
+    assert polygons[0] == polygons[1]
+
+
+def test_a_camera_that_is_not_described_gets_the_sites_rules_on_its_whole_view():
+    camera = parse_site_policy('site = "a"\ntargets = ["vehicle"]').camera("new")
+    assert [s.name for s in camera.sectors] == ["view"]
+    assert camera.sectors[0].rules.targets == ("vehicle",)
+    assert "bus" in camera.targets["vehicle"]
+    assert camera.crops == {}
+
+
+def test_a_site_may_name_its_own_target():
+    camera = parse_site_policy(
+        'site = "a"\ntargets = ["fork"]\n[target.fork]\nclasses = ["forklift", "truck"]\n[cameras.g]\n'
+    ).camera("g")
+    assert camera.targets == {"fork": {"forklift", "truck"}}
+
+
+def test_the_digest_names_the_rules_and_not_the_text():
+    plain = parse_site_policy('site = "a"\n[presence]\nclear_s = 2.0')
+    noted = parse_site_policy('# the same\nsite = "a"\npresence = { clear_s = 2 }')
+    other = parse_site_policy('site = "a"\n[presence]\nclear_s = 2.5')
+    assert plain.digest == noted.digest != other.digest
+
+
+def test_sectors_that_overlap_are_not_ways_to_move():
+    camera = parse_site_policy((SITES / "pets.toml").read_text()).camera("view1")
+    assert ("junction", "grass") in camera.apart
+    assert not any("view" in pair for pair in camera.apart)
+
+
+@pytest.mark.parametrize("path", sorted(SITES.glob("*.toml")), ids=lambda p: p.name)
+def test_every_shipped_site_policy_is_valid(path):
+    assert parse_site_policy(path.read_text()).site
