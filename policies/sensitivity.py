@@ -42,7 +42,7 @@ class Ruling(msgspec.Struct, frozen=True):
 class Sensitivity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How votes are fused. `k` belongs to `at_least`, `weights` and `threshold` to `weighted`."""
 
-    rule: Literal["any", "all", "majority", "at_least", "weighted"] = "any"
+    rule: Literal["any", "all", "majority", "at_least", "weighted"] = "majority"
     k: Annotated[int, msgspec.Meta(ge=1)] = 1
     weights: dict[str, Annotated[float, msgspec.Meta(ge=0)]] = {}
     threshold: Annotated[float, msgspec.Meta(gt=0)] = 1.0

@@ -28,7 +28,9 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 WHOLE: Polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
-DEFAULT_MIN_SCORE = 0.3
+DEFAULT_MIN_SCORE = 0.4
+SHIPPED_MIN_SCORE = {"hog-people": 0.7, "hog-people-small": 0.7}
+"""Models whose scores mean something else than a probability: those of the HOG detectors are squashed margins."""
 RULES_VERSION = 1
 """Raised whenever the same policy over the same observations gives other events than before."""
 
@@ -55,7 +57,7 @@ class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     sights: Annotated[int, msgspec.Meta(ge=1)] = 2
     dwell_s: Seconds = 1.0
-    outside_s: Seconds = 1.0
+    outside_s: Seconds = 0.8
     hidden_s: Seconds = 2.5
     join_s: Seconds = 3.0
     linger_s: Seconds = 0.0
@@ -72,8 +74,9 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     movement: Movement = Movement()
 
     def least(self, model: str) -> float:
-        """The score from which this model's label counts as a vote: its own, else that of `*`."""
-        return self.min_score.get(model, self.min_score.get("*", DEFAULT_MIN_SCORE))
+        """The score from which a model's label is a vote for: its own, else that of `*`, else the shipped one."""
+        shipped = SHIPPED_MIN_SCORE.get(model, DEFAULT_MIN_SCORE)
+        return self.min_score.get(model, self.min_score.get("*", shipped))
 
 
 class Sector(msgspec.Struct, frozen=True):
@@ -150,7 +153,9 @@ def parse_site_policy(text: str) -> SitePolicy:
 
 def _signed(policy: SitePolicy) -> SitePolicy:
     """The policy under its digest: of everything in force, shipped defaults and the rules' version included."""
-    facts = msgspec.json.encode((RULES_VERSION, policy), order="deterministic")
+    facts = msgspec.json.encode(
+        (RULES_VERSION, DEFAULT_MIN_SCORE, SHIPPED_MIN_SCORE, policy), order="deterministic"
+    )
     digest = hashlib.sha256(facts).hexdigest()
     cameras = {name: replace(camera, digest=digest) for name, camera in policy.cameras.items()}
     return replace(policy, digest=digest, cameras=cameras)

@@ -3,7 +3,8 @@
 A person's box hardly overlaps itself a second later, so boxes are matched by where motion in seconds says
 they should be, measured in body heights: a constant-velocity Kalman filter per track (Kalman 1960; white-noise
 acceleration), the joint negative log-likelihood as cost, and one optimal assignment per frame. A velocity is
-believed only for a while (it decays), so that after blind time a still thing is found where it stood.
+believed only for a while (it decays), and a thing may always have stayed where it was, so that a still one is
+found again after any blind time.
 Distances are in frame heights; covariances are in squared body heights, so that near and far things are alike.
 """
 
@@ -21,14 +22,15 @@ from policies.observation import Box
 
 POSITION_NOISE = 0.12
 SPEED_SPREAD = 0.6
-ACCELERATION = 0.35
+ACCELERATION = 0.45
 VELOCITY_LIFE_S = 2.5
 NEW_THING_COST = 6.0
 WEAK_COST = 1.0
+STAYED_COST = 5.0
 SIZE_SPREAD = 0.25
-REACH = 0.6
+REACH = 0.65
 HEIGHT_GAIN = 0.35
-TWIN_OVERLAP = 0.6
+TWIN_OVERLAP = 0.45
 
 
 class Motion(msgspec.Struct, frozen=True):
@@ -123,8 +125,13 @@ def _cost(thing: Known, expected: Motion, reach: float, candidate: Candidate, as
     last_x, last_y, _ = _place(thing.box, aspect)
     if math.hypot(x - last_x, y - last_y) > reach * max(expected.h, h):
         return 1.0
-    spread = expected.pp + POSITION_NOISE**2
-    distance = ((x - expected.x) ** 2 + (y - expected.y) ** 2) / (expected.h * expected.h)
+    going = _surprise(x - expected.x, y - expected.y, expected.h, expected.pp + POSITION_NOISE**2)
+    stayed = _surprise(x - last_x, y - last_y, expected.h, (2 * POSITION_NOISE) ** 2) + STAYED_COST
     size = math.log(h / expected.h) / SIZE_SPREAD
     weak = 0.0 if candidate.present else WEAK_COST
-    return distance / spread + 2 * math.log(spread) + size * size + weak - NEW_THING_COST
+    return min(going, stayed) + size * size + weak - NEW_THING_COST
+
+
+def _surprise(dx: float, dy: float, h: float, spread: float) -> float:
+    """Twice the negative log density of a normal distribution in the plane, distances in body heights."""
+    return (dx * dx + dy * dy) / (h * h * spread) + 2 * math.log(spread)

@@ -24,7 +24,7 @@ def test_two_people_side_by_side_are_two_candidates():
 def test_all_needs_the_detectors_to_agree_on_the_same_thing():
     seen = observation(0, {"eye": [person_at(0.2)], "eye.2": [person_at(0.4)]}, [DETECTOR, SECOND])
     assert [c.present for c in judge(policy(extra='sensitivity = {rule = "all"}'), seen).candidates] == [False] * 2
-    assert [c.present for c in judge(policy(), seen).candidates] == [True] * 2
+    assert [c.present for c in judge(policy(extra='sensitivity = {rule = "any"}'), seen).candidates] == [True] * 2
 
 
 def test_a_score_below_the_minimum_is_no_vote_but_may_keep_a_track():

@@ -151,7 +151,8 @@ def test_no_event_is_confirmed_before_it_began_and_no_two_share_an_id(frames):
 @bounded
 @given(histories())
 def test_any_never_sees_less_presence_in_a_frame_than_all(frames):
-    loose, strict = policy(), policy(extra='sensitivity = {rule = "all"}')
+    loose = policy(extra='sensitivity = {rule = "any"}')
+    strict = policy(extra='sensitivity = {rule = "all"}')
     for seen in frames:
         present = [
             {(c.target, c.sectors) for c in judge(p, seen).candidates if c.present} for p in (strict, loose)

@@ -1,0 +1,80 @@
+# Sourced by deploy/demo and deploy/test: a virtual environment, the models and the footage, each only if missing.
+# Needs Python 3.11 or newer with pip; for the footage apt-get and dpkg-deb. Nothing is installed outside
+# the environment and the user's cache.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=${SECTORWATCH_VENV:-$root/.venv}
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf '%s\n' "$*" >&2; exit 1; }
+
+find_python() {
+  local candidate
+  for candidate in "${PYTHON:-}" python3 python3.11 python3.12 python3.13; do
+    [ -n "$candidate" ] && command -v "$candidate" >/dev/null || continue
+    "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$candidate"; return; }
+  done
+  fail "Python 3.11 or newer is needed (on Debian: apt-get install python3), or name one: PYTHON=/path/to/python $0"
+}
+
+# Debian's Python comes without ensurepip unless python3-venv is installed; pip can bring virtualenv instead.
+make_venv() {
+  local python tools
+  python=$(find_python) || exit 1
+  "$python" -m venv "$venv" 2>/dev/null && return
+  rm -rf "$venv"
+  tools=$(mktemp -d)
+  "$python" -m pip install --quiet --target "$tools" virtualenv ||
+    fail "Neither venv nor pip works for $python; on Debian: apt-get install python3-venv"
+  PYTHONPATH=$tools "$python" -m virtualenv --quiet "$venv" || fail "virtualenv could not make $venv"
+  rm -rf "$tools"
+}
+
+# prepare_venv EXTRAS: the project, editable, with these extras, at the versions of deploy/constraints.txt.
+prepare_venv() {
+  local wanted
+  wanted="$1 $(cat "$root/pyproject.toml" "$root/deploy/constraints.txt" | sha256sum)"
+  [ -x "$venv/bin/python" ] || { say "Making the environment $venv"; make_venv; }
+  if [ "$(cat "$venv/.sectorwatch" 2>/dev/null)" != "$wanted" ]; then
+    say "Installing sectorwatch[$1] (with PyTorch: some minutes the first time)"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+      --constraint "$root/deploy/constraints.txt" --editable "$root[$1]" || fail "The installation failed, see above."
+    printf '%s\n' "$wanted" >"$venv/.sectorwatch"
+  fi
+  export PATH="$venv/bin:$PATH"
+}
+
+cache_dir() {
+  python -c 'from server.catalogue.weights import cache_dir; print(cache_dir())'
+}
+
+# fetch_footage: puts the demonstration footage into the cache and its path into $footage.
+# It is PETS 2009 S2.L1, view 1: 795 frames, from Debian's package opencv-doc, which is unpacked but not installed.
+fetch_footage() {
+  local dir package sum=45cddc9490be69345cbdab64ca583be65987e864ca408038e648db99e10516cf
+  dir=$(cache_dir)/footage || exit 1
+  footage=$dir/vtest.avi
+  if [ -f "$footage" ] && echo "$sum  $footage" | sha256sum --check --status; then return; fi
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+    fail "The demonstration footage comes from Debian's package opencv-doc, but apt-get or dpkg-deb is missing here.
+Give a video of your own instead: deploy/demo --footage FILE, or a camera: deploy/demo --camera 0.
+(Or put OpenCV's sample vtest.avi at $footage.)"
+  say "Fetching the demonstration footage (Debian's opencv-doc, 50 MB, unpacked into the cache)"
+  mkdir -p "$dir"
+  package=$(mktemp -d)
+  chmod 755 "$package"
+  (cd "$package" && { apt-get -q download opencv-doc 2>/dev/null ||
+    { apt-get -q update >/dev/null && apt-get -q download opencv-doc; }; } >/dev/null) ||
+    fail "apt-get could not download opencv-doc. Try: apt-get update (as root), or deploy/demo --footage FILE"
+  dpkg-deb -x "$package"/opencv-doc_*.deb "$package/x" || fail "dpkg-deb could not unpack opencv-doc."
+  local found
+  found=$(find "$package/x" -name 'vtest.avi*' | head -n 1)
+  case "$found" in
+    "") fail "opencv-doc here holds no vtest.avi. Give a video of your own: deploy/demo --footage FILE" ;;
+    *.gz) gunzip --stdout "$found" >"$footage.part" ;;
+    *) cp "$found" "$footage.part" ;;
+  esac
+  echo "$sum  $footage.part" | sha256sum --check --status || fail "vtest.avi is not the file it should be ($sum)."
+  mv "$footage.part" "$footage"
+  rm -rf "$package"
+}
