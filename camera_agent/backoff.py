@@ -9,9 +9,13 @@ _MOST_DOUBLINGS = 32
 
 
 class Backoff:
-    """`first_s`, doubled per failure up to `most_s`, each shortened by up to half so that many agents do not come at once."""
+    """`first_s`, doubled per failure up to `most_s`, each shortened by up to half so that many agents do not
+    come at once.
+    """
 
-    def __init__(self, *, first_s: float, most_s: float, uniform: Callable[[float, float], float] = random.uniform) -> None:
+    def __init__(
+        self, *, first_s: float, most_s: float, uniform: Callable[[float, float], float] = random.uniform
+    ) -> None:
         self._first_s = first_s
         self._most_s = most_s
         self._uniform = uniform

@@ -1,14 +1,15 @@
 """A burst: frames of one camera taken together in order, and the envelope that names them for ever.
 
-The envelope is fixed when the burst is made. Only `agent.sent_at` is filled in at each sending, so a burst that is sent again is
-the same burst with the same id.
+The envelope is fixed when the burst is made. Only `agent.sent_at` is filled in at each sending, so a burst that
+is sent again is the same burst with the same id.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -80,7 +81,8 @@ def make_burst(
 ) -> Burst:
     """Bind stills, oldest first, into a burst whose first frame was taken at `captured_ms` of Unix time.
 
-    Two frames within one millisecond are set one apart: offsets strictly increase. Raises `ValueError` for no frames, or frames out of order.
+    Two frames within one millisecond are set one apart: offsets strictly increase. Raises `ValueError` for no
+    frames, or frames out of order.
     """
     if not stills:
         raise ValueError("a burst has at least one frame")
@@ -106,14 +108,10 @@ def new_burst_id(unix_ms: int) -> str:
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
-def _offsets(instants_ms: Iterable[int]) -> tuple[int, ...]:
-    first: int | None = None
-    last = -1
+def _offsets(instants_ms: Sequence[int]) -> tuple[int, ...]:
+    if any(later < earlier for earlier, later in pairwise(instants_ms)):
+        raise ValueError("the frames of a burst are in the order of their instants")
     offsets: list[int] = []
     for at_ms in instants_ms:
-        first = at_ms if first is None else first
-        if at_ms - first < last:
-            raise ValueError("the frames of a burst are in the order of their instants")
-        last = max(at_ms - first, last + 1)
-        offsets.append(last)
+        offsets.append(max(at_ms - instants_ms[0], offsets[-1] + 1 if offsets else 0))
     return tuple(offsets)

@@ -1,4 +1,6 @@
-"""Bursts of a live camera: each frame at its own instant of the monotonic clock, each failure at the cost of frames only."""
+"""Bursts of a live camera: each frame at its own instant of the monotonic clock, each failure at the cost of
+frames only.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,16 @@ class Capture:
     """One live camera's job: `run` takes the burst of the slot that has begun."""
 
     def __init__(
-        self, site: str, settings: CameraSettings, camera: Camera, keeper: Keeper, slots: Slots, clock: Clock, stop: threading.Event
+        self,
+        site: str,
+        settings: CameraSettings,
+        camera: Camera,
+        keeper: Keeper,
+        slots: Slots,
+        clock: Clock,
+        stop: threading.Event,
+        *,
+        is_open: bool = False,
     ) -> None:
         self._site = site
         self._settings = settings
@@ -58,18 +69,20 @@ class Capture:
         self._clock = clock
         self._stop = stop
         self._backoff = Backoff(first_s=1.0, most_s=60.0)
-        self._is_open = False
+        self._is_open = is_open
         self._retry_at_s = 0.0
 
     def run(self) -> None:
-        """Take bursts until no slot is waiting. A slot that begins while another is being taken is taken from where it stands."""
+        """Take bursts until no slot is waiting. A slot that begins while another is being taken is taken from
+        where it stands.
+        """
         slot = self._slots.at(self._clock.monotonic_s())
         while not self._stop.is_set():
             try:
                 burst = self.take(slot)
                 if burst is not None:
                     self._keeper.put(burst)
-            except Exception:  # a loop's top: whatever it was, the next slot is tried
+            except Exception:  # noqa: BLE001 - a loop's top: whatever it was, the next slot is tried
                 _log.exception(line("burst_failed", camera=self._settings.name))
             latest = self._slots.at(self._clock.monotonic_s())
             if latest <= slot:

@@ -1,8 +1,8 @@
 """Time as the agent needs it: order and spacing from the monotonic clock, the wall clock once per burst.
 
 Whether the wall clock may be believed is asked of the kernel (`adjtimex(2)`: every NTP client on Linux keeps
-`STA_UNSYNC` there) and of systemd-timesyncd's flag file. Where neither can be read the answer is no: a clock whose quality is unknown is
-not called synchronised.
+`STA_UNSYNC` there) and of systemd-timesyncd's flag file. Where neither can be read the answer is no: a clock
+whose quality is unknown is not called synchronised.
 """
 
 from __future__ import annotations

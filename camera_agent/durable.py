@@ -1,7 +1,8 @@
 """Files that are either wholly there or not there at all, whatever kills the process or the power.
 
-Written aside under a name ending in `.part`, flushed to the disk, renamed, and the folder flushed too: the rename is the
-moment at which the file exists (see `rename(2)` and `fsync(2)`). A `.part` that is found later was never finished.
+Written aside under a name ending in `.part`, flushed to the disk, renamed, and the folder flushed too: the
+rename is the moment at which the file exists (see `rename(2)` and `fsync(2)`). A `.part` that is found later was
+never finished.
 """
 
 from __future__ import annotations

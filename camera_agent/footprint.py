@@ -1,7 +1,8 @@
 """Keeping the process small: one thread per numeric library, few malloc arenas, big frames given back at once.
 
-Called first thing in the process: numpy's BLAS reads its variables when it is loaded, and starts a thread (and its buffers) per core
-unless told otherwise. The constants are glibc's (`malloc.h`, `mallopt(3)`); elsewhere nothing is changed.
+Called first thing in the process: numpy's BLAS reads its variables when it is loaded, and starts a thread (and
+its buffers) per core unless told otherwise. The constants are glibc's (`malloc.h`, `mallopt(3)`); elsewhere
+nothing is changed.
 """
 
 from __future__ import annotations
@@ -25,5 +26,5 @@ def stay_small() -> None:
     if mallopt is None:
         return
     mallopt(_M_ARENA_MAX, 2)
-    # Setting it also stops glibc from raising it after the first big frame, which would keep frames' memory for good.
+    # Set once, glibc no longer raises it after the first big frame, which would keep frames' memory for good.
     mallopt(_M_MMAP_THRESHOLD, _MMAP_FROM_BYTES)

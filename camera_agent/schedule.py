@@ -1,9 +1,10 @@
 """When bursts begin: slots at fixed distances on the monotonic clock, run by APScheduler.
 
-APScheduler compares wall clocks. On a machine without a battery-backed clock that is a trap: its interval trigger counts every missed
-run after a step from 1970 (agronholm/apscheduler#35), and after a step backwards it waits for the old time to come again. So the trigger
-here asks the monotonic clock how long it is to the next slot, and tells APScheduler that instant of the present wall clock; when the wall
-clock is stepped, `follow_steps` has it ask again. A run that comes early waits for its slot (`capture`), one that finds its
+APScheduler compares wall clocks. On a machine without a battery-backed clock that is a trap: its interval
+trigger counts every missed run after a step from 1970 (agronholm/apscheduler#35), and after a step backwards it
+waits for the old time to come again. So the trigger here asks the monotonic clock how long it is to the next
+slot, and tells APScheduler that instant of the present wall clock; when the wall clock is stepped,
+`follow_steps` has it ask again. A run that comes early waits for its slot (`capture`), one that finds its
 predecessor busy is dropped: the predecessor goes on with the slot that has begun.
 """
 
@@ -25,7 +26,9 @@ _STEP_S = 0.5
 
 
 class Slots:
-    """Slot k begins at `origin_s + k * every_s` of the monotonic clock. However late a run is, the next is not moved."""
+    """Slot k begins at `origin_s + k * every_s` of the monotonic clock. However late a run is, the next is not
+    moved.
+    """
 
     def __init__(self, origin_s: float, every_s: float) -> None:
         self.origin_s = origin_s
@@ -74,7 +77,8 @@ class Schedule:
         self._scheduler.start()
 
     def follow_steps(self) -> float:
-        """Notice a step of the wall clock and put every job back on its slots; return the step in seconds (0: none).
+        """Notice a step of the wall clock and put every job back on its slots; return the step in seconds (0:
+        none).
 
         To be called about once a second.
         """

@@ -1,17 +1,12 @@
-"""What a user may say in `agent.toml`, declared once; unknown keys and impossible values are refused with their line.
-
-Relative paths are relative to the file itself; `~` and `$VARIABLES` in paths are expanded, so that a unit can say
-`token_file = "$CREDENTIALS_DIRECTORY/token"`.
-"""
+"""What a user may say in `agent.toml`, declared once. `settings_file` reads it."""
 
 from __future__ import annotations
 
 import os
 import re
-import tomllib
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,7 +14,7 @@ from msgspec import Meta
 
 from camera_agent import whereabouts
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Positive = Annotated[float, Meta(gt=0)]
 
 _RECORDED_ONLY = ("speed", "started_at", "frames_per_s", "first_picture", "pictures_per_s", "at_end")
@@ -47,7 +42,9 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 class SpoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Bursts waiting on the disk: at most `max_bytes`, then the oldest are dropped. `dir`: default `<state_dir>/spool`."""
+    """Bursts waiting on the disk: at most `max_bytes`, then the oldest are dropped. `dir`: default
+    `<state_dir>/spool`.
+    """
 
     dir: str | None = None
     max_bytes: Annotated[int, Meta(ge=1_000_000)] = 256_000_000
@@ -87,7 +84,9 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     def __post_init__(self) -> None:
         given = [source for source in _SOURCES if getattr(self, source) is not None]
         if len(given) != 1:
-            raise ValueError(f"a camera has exactly one source of {', '.join(_SOURCES)}; found {', '.join(given) or 'none'}")
+            raise ValueError(
+                f"a camera has exactly one source of {', '.join(_SOURCES)}; found {', '.join(given) or 'none'}"
+            )
         if not self.is_recorded:
             for key in _RECORDED_ONLY:
                 if getattr(self, key) is not None:
@@ -160,69 +159,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         raise InvalidSettings(f"no camera is called {name!r}{hint}")
 
 
-def load_settings(path: Path) -> Settings:
-    """Read and check `agent.toml`. Raises `InvalidSettings`, whose message is fit to be shown to a user."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSettings(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        settings = msgspec.convert(tomllib.loads(text), Settings)
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r"at line (\d+)", str(error))
-        raise InvalidSettings(f"{path}:{found[1] if found else 1}: not TOML: {error}") from error
-    except msgspec.ValidationError as error:
-        raise InvalidSettings(_explain(path, text, str(error))) from error
-    settings = _with_absolute_paths(settings, path.resolve().parent)
-    for fault in _faults(settings):
-        raise InvalidSettings(_placed(path, text, fault.at, fault.message))
-    return settings
-
-
 def read_token(token: str | None, token_file: str | None) -> str | None:
     """The bearer token, read anew each time so that it can be exchanged while the agent runs. Raises `OSError`."""
     if token_file is not None:
         return Path(token_file).read_text(encoding="utf-8").strip()
     return token
-
-
-class _Fault(NamedTuple):
-    at: whereabouts.Path
-    message: str
-
-
-def _explain(path: Path, text: str, complaint: str) -> str:
-    """msgspec's sentence with file, line and path, and for an unknown key what it may have meant."""
-    message, _, where = complaint.rpartition(" - at `")
-    message, at = (message, whereabouts.steps(where.rstrip("`"))) if message else (complaint, ())
-    if unknown := re.search(r"unknown field `([^`]*)`", message):
-        message = "unknown key" + whereabouts.suggestion(unknown[1], _keys_at(at))
-        at = (*at, unknown[1])
-    elif missing := re.search(r"missing required field `([^`]*)`", message):
-        message = f"`{missing[1]}` is missing"
-    elif "matching regex" in message:
-        message = "a name has letters, digits, `-` and `_` only, at most 64"
-    return _placed(path, text, at, message)
-
-
-def _placed(path: Path, text: str, at: whereabouts.Path, message: str) -> str:
-    place = f"{path}:{whereabouts.line_of(text, at) or 1}"
-    return f"{place}: {whereabouts.spelled(at)}: {message}" if at else f"{place}: {message}"
-
-
-def _keys_at(at: whereabouts.Path) -> tuple[str, ...]:
-    """The keys that the table at `at` knows, found by walking the declarations above."""
-    struct: type = Settings
-    for step in at:
-        if isinstance(step, str):
-            struct = _struct_in(get_type_hints(struct)[step]) or struct
-    return tuple(field.encode_name for field in msgspec.structs.fields(struct))
-
-
-def _struct_in(annotation: object) -> type | None:
-    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _struct_in(part))), None)
 
 
 def _refuse_two_tokens(token: str | None, token_file: str | None) -> None:
@@ -233,46 +174,3 @@ def _refuse_two_tokens(token: str | None, token_file: str | None) -> None:
 def _check_stream(address: str | None, schemes: tuple[str, ...]) -> None:
     if address is not None and urlsplit(address).scheme not in schemes:
         raise ValueError(f"address {address!r} does not begin with {' or '.join(f'{s}://' for s in schemes)}")
-
-
-def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
-    def absolute(given: str | None) -> str | None:
-        return None if given is None else str(folder / Path(os.path.expandvars(given)).expanduser())
-
-    replace = msgspec.structs.replace
-    return replace(
-        settings,
-        state_dir=absolute(settings.state_dir),
-        spool=replace(settings.spool, dir=absolute(settings.spool.dir)),
-        server=replace(settings.server, token_file=absolute(settings.server.token_file)),
-        cameras=tuple(
-            replace(
-                camera,
-                video=absolute(camera.video),
-                folder=absolute(camera.folder),
-                token_file=absolute(camera.token_file),
-            )
-            for camera in settings.cameras
-        ),
-    )
-
-
-def _faults(settings: Settings) -> list[_Fault]:
-    """What only the machine can tell: files that are not there, an instant that has not come yet."""
-    faults: list[_Fault] = []
-
-    def need(path: str | None, is_there: bool, *at: str | int) -> None:
-        if path is not None and not is_there:
-            faults.append(_Fault(at, f"{path} is not there"))
-
-    def need_file(path: str | None, *at: str | int) -> None:
-        need(path, path is not None and Path(path).is_file(), *at)
-
-    need_file(settings.server.token_file, "server", "token_file")
-    for index, camera in enumerate(settings.cameras):
-        need_file(camera.token_file, "cameras", index, "token_file")
-        need_file(camera.video, "cameras", index, "video")
-        need(camera.folder, camera.folder is not None and Path(camera.folder).is_dir(), "cameras", index, "folder")
-        if camera.started_at is not None and camera.started_at > datetime.now(UTC):
-            faults.append(_Fault(("cameras", index, "started_at"), "lies in the future"))
-    return faults

@@ -1,4 +1,6 @@
-"""Where in a TOML text a setting stands, so that a complaint can name its line; and what a misspelt key may have meant."""
+"""Where in a TOML text a setting stands, so that a complaint can name its line; and what a misspelt key may have
+meant.
+"""
 
 from __future__ import annotations
 

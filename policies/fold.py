@@ -50,9 +50,7 @@ def decode_state(data: bytes | str) -> State:
     return _decoder.decode(data)
 
 
-def fold(
-    policy: CameraPolicy, state: State, observations: Iterable[Observation]
-) -> tuple[State, tuple[Event, ...]]:
+def fold(policy: CameraPolicy, state: State, observations: Iterable[Observation]) -> tuple[State, tuple[Event, ...]]:
     """`advance` over many observations in order: the final state and all events."""
     told: list[Event] = []
     for seen in observations:
@@ -139,9 +137,7 @@ class _Step:
 
     def _begun(self, candidate: Candidate, motion: tracking.Motion | None) -> Track:
         seen = self.seen
-        name = event_id(seen.site, seen.camera, candidate.target, seen.at_us, candidate.box, candidate.sectors)[
-            :12
-        ]
+        name = event_id(seen.site, seen.camera, candidate.target, seen.at_us, candidate.box, candidate.sectors)[:12]
         track = Track(name, candidate.target, seen.at_us, seen.at_us, 0, evidence_of(seen, candidate))
         return self._shown(track, candidate, motion)
 

@@ -162,9 +162,7 @@ def _bare(
         else _label_vote(seen, seat, classes, rules.least(seat.model), [sector])
         for seat in seats
     }
-    scores = [
-        _label_score(seen, seat, classes, [sector]) or 0.0 for seat in seats if votes[seat.model] is Vote.FOR
-    ]
+    scores = [_label_score(seen, seat, classes, [sector]) or 0.0 for seat in seats if votes[seat.model] is Vote.FOR]
     ruling = rules.sensitivity.fuse(votes)
     present = ruling.verdict is Verdict.PRESENT
     return Candidate(target, (sector.name,), votes, ruling, present, max(scores, default=0.0))
@@ -180,9 +178,7 @@ def _box_vote(seen: Observation, seat: Seat, score: float, least: float) -> Vote
     return Vote.FOR if score > 0 and score >= least else Vote.AGAINST
 
 
-def _label_vote(
-    seen: Observation, seat: Seat, classes: frozenset[str], least: float, sectors: list[Sector]
-) -> Vote:
+def _label_vote(seen: Observation, seat: Seat, classes: frozenset[str], least: float, sectors: list[Sector]) -> Vote:
     """A classifier's vote: for when it gives the target's classes enough score in one of these sectors."""
     if seen.answers.get(seat.model) is None:
         return Vote.MISSING

@@ -153,9 +153,7 @@ def parse_site_policy(text: str) -> SitePolicy:
 
 def _signed(policy: SitePolicy) -> SitePolicy:
     """The policy under its digest: of everything in force, shipped defaults and the rules' version included."""
-    facts = msgspec.json.encode(
-        (RULES_VERSION, DEFAULT_MIN_SCORE, SHIPPED_MIN_SCORE, policy), order="deterministic"
-    )
+    facts = msgspec.json.encode((RULES_VERSION, DEFAULT_MIN_SCORE, SHIPPED_MIN_SCORE, policy), order="deterministic")
     digest = hashlib.sha256(facts).hexdigest()
     cameras = {name: replace(camera, digest=digest) for name, camera in policy.cameras.items()}
     return replace(policy, digest=digest, cameras=cameras)
@@ -201,8 +199,7 @@ class _Reader:
         }
         base = self._rules({}, raw, (), targets)
         cameras = {
-            name: self._camera(site, name, targets, base, entry)
-            for name, entry in self._tables(raw, "cameras", ())
+            name: self._camera(site, name, targets, base, entry) for name, entry in self._tables(raw, "cameras", ())
         }
         return _signed(SitePolicy(site, "", targets, _convert(Rules, base, ()), cameras))
 
@@ -226,10 +223,7 @@ class _Reader:
             self._line(line, entry, (*path, "lines", line)) for line, entry in self._tables(raw, "lines", path)
         )
         apart = frozenset(
-            (a.name, b.name)
-            for a in sectors
-            for b in sectors
-            if a is not b and overlap(a.polygon, b.polygon) < 0.1
+            (a.name, b.name) for a in sectors for b in sectors if a is not b and overlap(a.polygon, b.polygon) < 0.1
         )
         used = {t for place in (rules, *(s.rules for s in sectors)) for t in place.targets}
         groups = {target: targets[target] for target in sorted(used)}

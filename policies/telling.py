@@ -118,9 +118,7 @@ class Teller:
         place = (sector, from_sector, to_sector, line, direction)
         name = track.id if track else None
         return Event(
-            id=event_id(
-                policy.site, policy.camera, kind, target, *place, started_us, ended_us, name, policy.digest
-            ),
+            id=event_id(policy.site, policy.camera, kind, target, *place, started_us, ended_us, name, policy.digest),
             kind=kind,
             site=policy.site,
             camera=policy.camera,

@@ -97,9 +97,7 @@ class Known(msgspec.Struct, frozen=True):
     ago_s: float
 
 
-def match(
-    known: Sequence[Known], candidates: Sequence[Candidate], aspect: float, max_speed: float
-) -> list[int | None]:
+def match(known: Sequence[Known], candidates: Sequence[Candidate], aspect: float, max_speed: float) -> list[int | None]:
     """For each known thing the index of the candidate that continues it, or None."""
     costs = []
     for thing in known:

@@ -11,14 +11,15 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 from flask import Flask
 
-from policies.observation import Seat, Sighting
 from server import api, flexserve, intake, problems, upload
+from server.admission import Admission
 from server.burst import Limits
+from server.catalogue import cards
 from server.channels import Channel, LogChannel
 from server.clock import Clock, now_us
 from server.delivery import Delivery
@@ -35,6 +36,7 @@ EXTENSION = "sectorwatch"
 """Where `create_app` leaves the Runtime: `app.extensions[EXTENSION]`."""
 
 _STOP_S = 10.0
+_RELEASE_EVERY_S = 10.0
 
 
 class Runtime:
@@ -48,7 +50,7 @@ class Runtime:
         clock: Clock,
         load: Callable[[], Ensemble],
         ensemble: Ensemble | None,
-        admission: upload.Admission,
+        admission: Admission,
     ) -> None:
         self.store = store
         self.sites = sites
@@ -78,11 +80,13 @@ class Runtime:
         if self._served is None:
             self._run("loading", lambda: self._load_or(on_failure))
         self._run("delivery", lambda: self._delivery.run(self._stopping))
+        self._run("release", self._release_held)
 
     def stop(self) -> None:
         """Refuse new uploads, end delivery after the event in hand, and let go of the database."""
         self.admission.close()
         self._stopping.set()
+        self._delivery.wake()
         for thread in self._threads:
             thread.join(_STOP_S)
         self.store.close()
@@ -93,12 +97,23 @@ class Runtime:
         return self._served
 
     def _serve(self, ensemble: Ensemble) -> None:
-        self._served = ensemble, Pipeline(ensemble, self.store, self.sites, self._clock)
+        pipeline = Pipeline(ensemble, self.store, self.sites, self._clock, committed=self._delivery.wake)
+        self._served = ensemble, pipeline
 
     def _run(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=f"sectorwatch-{name}")
         self._threads.append(thread)
         thread.start()
+
+    def _release_held(self) -> None:
+        """Now and then: bursts that came from the future of our clock have their turn once it has caught up."""
+        while not self._stopping.wait(_RELEASE_EVERY_S):
+            if self._served is None:
+                continue
+            try:
+                self.pipeline().release_held()
+            except Exception:
+                log.exception("held bursts not released")
 
     def _load_or(self, on_failure: Callable[[Exception], None]) -> None:
         began = time.monotonic()
@@ -125,12 +140,12 @@ def create_app(
     channels: Sequence[Channel] | None = None,
     clock: Clock = now_us,
 ) -> Flask:
-    """The application, as `settings` (default: of this process) describe it; parts that are given are used as is."""
+    """The application that `settings` (default: of this process) describe; parts that are given are used as is."""
     settings = settings or load_settings()
     bounds = upload.Bounds(settings.max_body_bytes, settings.max_frames)
-    admission = upload.Admission(settings.admission_limit)
+    admission = Admission(settings.admission_limit)
     runtime = Runtime(
-        store=store or open_store(settings.database_url),
+        store=store or open_store(settings.database_url, clock),
         sites=sites or Sites(settings.sites_dir),
         channels=channels if channels is not None else [LogChannel(settings.log_style, sys.stdout)],
         clock=clock,
@@ -145,8 +160,8 @@ def create_app(
     problems.install(app)
     upload.install(app, bounds)
     app.register_blueprint(intake.routes(runtime.pipeline, doorkeeper, admission, bounds, limits))
-    app.register_blueprint(flexserve.routes(runtime.ensemble, _top_label, doorkeeper, admission, bounds))
-    app.register_blueprint(api.routes(runtime.ensemble, runtime.store, doorkeeper))
+    app.register_blueprint(flexserve.routes(runtime.ensemble, doorkeeper, admission, bounds))
+    app.register_blueprint(api.routes(runtime.ensemble, _card, runtime.store, doorkeeper))
     return app
 
 
@@ -160,10 +175,13 @@ def runtime_of(app: Flask) -> Runtime:
 def _load(settings: ServerSettings) -> Ensemble:
     from server.ensemble import load_ensemble  # torch comes with it: seconds, and memory that only a worker needs
 
-    return load_ensemble(settings.models)
+    return load_ensemble(settings.models, max_pixels=settings.max_pixels)
 
 
-def _top_label(seat: Seat, sightings: tuple[Sighting, ...] | None) -> str:
-    from server.ensemble import top_label
-
-    return top_label(seat, sightings)
+def _card(model: str) -> Mapping[str, object]:
+    """What the catalogue says of a model, as JSON has it; nothing for one that is not from it."""
+    card = cards().get(model)
+    if card is None:
+        return {}
+    written = msgspec.to_builtins(card)
+    return {key: written[key] for key in ("kind", "summary", "licence", "citation", "sha256", "input")}

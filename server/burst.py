@@ -113,7 +113,7 @@ def decode_burst(envelope: bytes, files: Sequence[bytes], limits: Limits) -> Bur
     _check_names(told)
     _check_counts(told, files, limits)
     _check_times(told, limits)
-    captured_at_us = _microseconds(told.captured_at)
+    captured_at_us = microseconds(told.captured_at)
     frames = tuple(
         Frame(image, _checked(index, image, said, limits), captured_at_us + offset * 1000)
         for index, (image, said, offset) in enumerate(zip(files, told.frame_sha256, told.offsets_ms, strict=True))
@@ -174,7 +174,9 @@ def _check_times(told: _Envelope, limits: Limits) -> None:
         if offset <= last:
             raise Unusable(f"`offsets_ms` {offset} does not come after {last}", frame=index)
         if offset > limits.max_span_s * 1000:
-            raise Unusable(f"`offsets_ms` {offset} lies more than {limits.max_span_s:g} s after the start", frame=index)
+            raise Unusable(
+                f"`offsets_ms` {offset} lies more than {limits.max_span_s:g} s after the start", frame=index
+            )
         last = offset
 
 
@@ -191,7 +193,8 @@ def _checked(index: int, image: bytes, said: str, limits: Limits) -> str:
     return true
 
 
-def _microseconds(at: datetime) -> int:
+def microseconds(at: datetime) -> int:
+    """An aware instant as microseconds of Unix time."""
     return (at - _EPOCH) // timedelta(microseconds=1)
 
 

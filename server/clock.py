@@ -1,4 +1,4 @@
-"""The server's clock, as a value that is handed around: whoever needs to know what time it is receives a `Clock`."""
+"""The server's clock, as a value that is handed to whoever needs to know what time it is."""
 
 from __future__ import annotations
 

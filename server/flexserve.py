@@ -5,7 +5,7 @@
     GET  /models                        -> {"model 0": name, "model 1": name, ...}
 
 Nothing is stored and no policy is asked. Every model of the ensemble answers, detectors too: the class of
-their best box, or "nothing" (`server.ensemble.top_label`).
+their best box, or "nothing" (`server.receipt.top_label`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Protocol
 import msgspec
 from flask import Blueprint, Response, request
 
-from policies.observation import Panel, Seat, Sighting
+from policies.observation import Panel, Sighting
+from server.admission import Admission
+from server.receipt import top_label
 from server.tokens import Doorkeeper
-from server.upload import Admission, Bounds, read_upload
+from server.upload import Bounds, read_upload
 
 Answers = Mapping[str, tuple[Sighting, ...] | None]
-TopLabel = Callable[[Seat, tuple[Sighting, ...] | None], str]
 
 
 class Ensemble(Protocol):
@@ -36,7 +37,6 @@ class Ensemble(Protocol):
 
 def routes(
     ensemble: Callable[[], Ensemble],
-    top_label: TopLabel,
     doorkeeper: Doorkeeper,
     admission: Admission,
     bounds: Bounds,
@@ -52,7 +52,7 @@ def routes(
             files = read_upload(replace(bounds, frames=most)).files
             answers = asked.answer(files)
         return {
-            seat.model: [top_label(seat, answer[seat.model]) for answer in answers] for seat in asked.panel.seats
+            seat.model: [top_label(seat, answer.get(seat.model)) for answer in answers] for seat in asked.panel.seats
         }
 
     @blueprint.post("/classify")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from server.logs import logging_config
 from server.settings import ServerSettings
 
 log = logging.getLogger(__name__)
+
+AppFactory = Callable[[ServerSettings], Flask]
 
 EXIT_CONFIG = 78
 """`EX_CONFIG` of sysexits.h: starting again will not help until somebody changes something."""
@@ -38,9 +41,7 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
     """Gunicorn's settings for a server with `settings`."""
     tmpfs = str(_TMPFS) if _TMPFS.is_dir() and os.access(_TMPFS, os.W_OK) else None
     return {
-        "bind": [
-            f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
-        ],
+        "bind": [f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"],
         # One worker: each would hold its own copy of the models. Threads wait for the ensemble and the database.
         "workers": 1,
         "worker_class": "gthread",
@@ -62,7 +63,7 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
         # Nothing of ours uses it, and it would be a file in the home folder.
         "control_socket_disable": True,
         "raw_env": [f"{name}={value}" for name, value in torch_environment(settings).items()],
-        "logconfig_dict": logging_config(settings.log_style, settings.log_level),
+        "logconfig_dict": logging_config(settings.log_style, settings.log_level, access=settings.access_log),
         "accesslog": "-" if settings.access_log else None,
         "access_log_format": "request method=%(m)s path=%(U)s status=%(s)s bytes=%(B)s ms=%(M)s client=%(h)s",
         "post_worker_init": _post_worker_init,
@@ -76,16 +77,24 @@ def torch_environment(settings: ServerSettings) -> dict[str, str]:
     Waiting threads sleep at once instead of spinning: on a machine that does anything else, spinning costs up
     to ten times the work.
     """
-    threads = settings.inference_threads or len(os.sched_getaffinity(0))
+    threads = settings.inference_threads or _processors()
     wanted = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
-def host(settings: ServerSettings, listener: socket.socket) -> None:
-    """Serve on `listener` until SIGTERM or SIGINT. Does not return: exits, with EXIT_CONFIG if no worker could start."""
+def _processors() -> int:
+    """How many this process may use, where the system tells; else how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def host(settings: ServerSettings, listener: socket.socket, make_app: AppFactory = create_app) -> None:
+    """Serve on `listener` until SIGTERM or SIGINT, then exit; with EXIT_CONFIG if no ensemble could be loaded.
+
+    `make_app` is called in the worker, after the fork.
+    """
     master = os.getpid()
     try:
-        _Gunicorn(settings, listener).run()
+        _Gunicorn(settings, listener, make_app).run()
     except SystemExit as exit_:
         if exit_.code == _BOOT_ERROR and os.getpid() == master:
             raise SystemExit(EXIT_CONFIG) from None
@@ -95,9 +104,10 @@ def host(settings: ServerSettings, listener: socket.socket) -> None:
 class _Gunicorn(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     """Gunicorn without its command line, which would put the working folder in front of `server` in `sys.path`."""
 
-    def __init__(self, settings: ServerSettings, listener: socket.socket) -> None:
+    def __init__(self, settings: ServerSettings, listener: socket.socket, make_app: AppFactory) -> None:
         self._settings = settings
         self._listener = listener
+        self._make_app = make_app
         super().__init__()
 
     def load_config(self) -> None:
@@ -107,7 +117,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
                 self.cfg.set(name, value)
 
     def load(self) -> Flask:
-        return create_app(self._settings)
+        return self._make_app(self._settings)
 
 
 def _post_worker_init(worker: Any) -> None:

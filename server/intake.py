@@ -14,10 +14,11 @@ from typing import Protocol
 import msgspec
 from flask import Blueprint, Response, request
 
+from server.admission import Admission
 from server.burst import Burst, Limits, decode_burst
 from server.errors import Malformed
 from server.tokens import Doorkeeper
-from server.upload import Admission, Bounds, Upload, read_upload
+from server.upload import Bounds, Upload, read_upload
 
 log = logging.getLogger(__name__)
 

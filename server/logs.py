@@ -15,8 +15,11 @@ import msgspec
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def logging_config(style: Literal["text", "json"], level: str) -> dict[str, Any]:
-    """A `logging.config.dictConfig` mapping: ours and Gunicorn's loggers, one handler, one form."""
+def logging_config(style: Literal["text", "json"], level: str, *, access: bool) -> dict[str, Any]:
+    """A `logging.config.dictConfig` mapping: ours and Gunicorn's loggers, one handler, one form.
+
+    With `access`, every request is a line.
+    """
     formatter = TextFormatter if style == "text" else JsonFormatter
     quiet: dict[str, Any] = {"handlers": [], "propagate": True}
     return {
@@ -33,7 +36,7 @@ def logging_config(style: Literal["text", "json"], level: str) -> dict[str, Any]
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
             "gunicorn.error": {**quiet, "level": "WARNING"},
-            "gunicorn.access": {**quiet, "level": "INFO"},
+            "gunicorn.access": {**quiet, "level": "INFO" if access else "WARNING"},
             "alembic": {"level": "WARNING"},
         },
     }

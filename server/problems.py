@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 from flask import Flask, Response, request
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from server.errors import (
@@ -75,9 +76,9 @@ def _ours(error: SectorwatchError) -> Response:
     return response
 
 
-def _http(error: HTTPException) -> Response:
+def _http(error: HTTPException) -> ResponseReturnValue:
     if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
-        return Response.force_type(error.get_response(), request.environ)  # a redirect
+        return error.get_response()  # a redirect
     status = HTTPStatus(error.code)
     problem = _problem("about:blank", status.phrase, status, error.description or status.phrase)
     response = _response(problem)
@@ -116,10 +117,11 @@ def _response(problem: dict[str, Any]) -> Response:
 def _note(problem: dict[str, Any], error: Exception | None = None) -> None:
     """One line in the log; with a traceback where the server, not the request, is at fault."""
     at_fault = problem["status"] == HTTPStatus.INTERNAL_SERVER_ERROR
+    refused = logging.DEBUG if request.path == "/readyz" else logging.INFO  # probes ask every few seconds
     fields = {key: problem[key] for key in ("status", "detail", "instance")}
     fields |= {"method": request.method, "path": request.path, "client": request.remote_addr}
     log.log(
-        logging.ERROR if at_fault else logging.INFO,
+        logging.ERROR if at_fault else refused,
         "request failed" if at_fault else "request refused",
         extra=fields,
         exc_info=error if at_fault else None,

@@ -24,6 +24,8 @@ from server.errors import Broken
 
 ENV_PREFIX = "SECTORWATCH_"
 CONFIG_VARIABLE = "SECTORWATCH_CONFIG"
+_OTHERS = frozenset({CONFIG_VARIABLE, "SECTORWATCH_CACHE_DIR"})
+"""Variables of that prefix which are no settings of the server."""
 
 _MIB = 1024 * 1024
 
@@ -35,24 +37,22 @@ class InvalidSettings(Broken):
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything tunable about one server. `{data_dir}` in a path or URL stands for that setting."""
 
-    host: Annotated[
-        str, Meta(description="Address to listen on. Until a token exists, only loopback is used.")
-    ] = "127.0.0.1"
+    host: Annotated[str, Meta(description="Address to listen on. Until a token exists, only loopback is used.")] = (
+        "127.0.0.1"
+    )
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 8765
     data_dir: Annotated[Path, Meta(description="Folder of everything this server writes.")] = msgspec.field(
         default_factory=lambda: Path(platformdirs.user_data_dir("sectorwatch"))
     )
-    database_url: Annotated[
-        str, Meta(description="SQLAlchemy URL of the database: SQLite, or PostgreSQL.")
-    ] = "sqlite:///{data_dir}/sectorwatch.sqlite"
-    sites_dir: Annotated[Path, Meta(description="Folder of the site policies, one TOML file per site.")] = (
-        Path("{data_dir}/sites")
+    database_url: Annotated[str, Meta(description="SQLAlchemy URL of the database: SQLite, or PostgreSQL.")] = (
+        "sqlite:///{data_dir}/sectorwatch.sqlite"
+    )
+    sites_dir: Annotated[Path, Meta(description="Folder of the site policies, one TOML file per site.")] = Path(
+        "{data_dir}/sites"
     )
     models: Annotated[
         tuple[str, ...],
-        Meta(
-            min_length=1, description="The ensemble: names from the catalogue, in the order of the answers."
-        ),
+        Meta(min_length=1, description="The ensemble: names from the catalogue, in the order of the answers."),
     ] = ("yolov3-tiny", "hog-people", "hog-people-small", "frame-change")
     max_frames: Annotated[int, Meta(ge=1, le=1024, description="Most frames in one burst or batch.")] = 64
     max_body_bytes: Annotated[
@@ -106,8 +106,7 @@ class Setting(NamedTuple):
 def described() -> tuple[Setting, ...]:
     """Every setting with its environment variable, default and one line of help, in order of declaration."""
     return tuple(
-        Setting(field.name, _variable(field.name), _default(field), _help(field))
-        for field in _fields().values()
+        Setting(field.name, _variable(field.name), _default(field), _help(field)) for field in _fields().values()
     )
 
 
@@ -152,7 +151,7 @@ def _from_file(path: Path) -> dict[str, Any]:
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     values = {}
     for variable in sorted(environ):
-        if not variable.startswith(ENV_PREFIX) or variable == CONFIG_VARIABLE:
+        if not variable.startswith(ENV_PREFIX) or variable in _OTHERS:
             continue
         name = variable.removeprefix(ENV_PREFIX).lower()
         if name in _fields():

@@ -14,7 +14,7 @@ from pathlib import Path
 from policies.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.errors import Broken, Unusable
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _Look = tuple[tuple[str, int, int], ...]
 
@@ -57,7 +57,7 @@ class Sites:
         if faults:
             raise Broken(f"no usable policy for site `{site}`, but {faults}")
         raise Unusable(
-            f"unknown site `{site}`: put a file with site = \"{site}\" into the server's folder of site policies"
+            f'unknown site `{site}`: put a file with site = "{site}" into the server\'s folder of site policies'
         )
 
     def sites(self) -> tuple[str, ...]:
@@ -100,7 +100,9 @@ class Sites:
 
     def _looked(self) -> _Look:
         if not self._folder.is_dir():
-            raise Broken(f"there is no folder of site policies at {self._folder}: make it, with one TOML file per site")
+            raise Broken(
+                f"there is no folder of site policies at {self._folder}: make it, with one TOML file per site"
+            )
         try:
             files = sorted(self._folder.glob("*.toml"))
             return tuple((f.name, s.st_mtime_ns, s.st_size) for f in files for s in (f.stat(),))
@@ -112,13 +114,13 @@ class Sites:
         return Edition(parse_site_policy(text), text)
 
     def _report(self, by_site: dict[str, Edition], faults: dict[str, str]) -> None:
-        for name, what in faults.items():
-            if self._faults.get(name) != what:
-                kept = "the last good version stays in force" if name in self._by_file else "it is not in force"
-                _log.error("site_policy_refused file=%s: %s (%s)", name, what, kept)
+        for name, fault in faults.items():
+            if self._faults.get(name) != fault:
+                in_force = "the last good version" if name in self._by_file else "nothing"
+                log.error("site policy refused", extra={"file": name, "fault": fault, "in_force": in_force})
         for site, edition in by_site.items():
             before = self._by_site.get(site)
             if before is None or before.policy.digest != edition.policy.digest:
-                _log.info("site_policy_in_force site=%s policy=%s", site, edition.policy.digest)
-        for site in self._by_site.keys() - by_site.keys():
-            _log.warning("site_policy_gone site=%s", site)
+                log.info("site policy in force", extra={"site": site, "policy": edition.policy.digest})
+        for site in sorted(self._by_site.keys() - by_site.keys()):
+            log.warning("site policy gone", extra={"site": site})

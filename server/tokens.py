@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +24,9 @@ from server.errors import Forbidden, Unauthorized
 ANY_SITE = "*"
 """The site of a reader's token that reads every site."""
 
-_NOBODY = hashlib.sha256(b"").hexdigest()
+_NO_HASH = "-" * 64
+"""Compared with where there is no valid token, so that it takes as long; no secret has it."""
+
 _HOW = "`sectorwatch tokens add` makes one"
 
 
@@ -48,8 +51,8 @@ class StoredToken(Protocol):
 
 
 class TokenStore(Protocol):
-    def has_tokens(self) -> bool:
-        """Whether a token was ever made; revoking the last one must not open the server again."""
+    def list_tokens(self) -> Sequence[object]:
+        """All tokens ever made, revoked ones included."""
         ...
 
     def token(self, token_id: str) -> StoredToken | None: ...
@@ -112,13 +115,14 @@ class Doorkeeper:
     def __init__(self, store: TokenStore, *, open_classify: bool = False) -> None:
         self._store = store
         self._open_classify = open_classify
+        self._guarded = False
 
     def admit(self, asking: Asking) -> Grant:
         """The grant of this caller. Raises Unauthorized without a token that is valid now."""
         token = _bearer(asking.headers)
         if token is not None:
             return self._known(token)
-        if self._store.has_tokens():
+        if self.is_guarded():
             raise Unauthorized(f"send `Authorization: Bearer <token>` ({_HOW})")
         if not _is_local(asking):
             raise Unauthorized(f"no token exists here yet, so only this machine may ask ({_HOW})")
@@ -129,12 +133,16 @@ class Doorkeeper:
         if not self._open_classify:
             self.admit(asking).to_read()
 
+    def is_guarded(self) -> bool:
+        """Whether a token was ever made. Revoking the last one does not open the server again."""
+        self._guarded = self._guarded or bool(self._store.list_tokens())
+        return self._guarded
+
     def _known(self, token: str) -> Grant:
-        _, token_id, secret = token.split("_", 2) if token.startswith("sw_") and token.count("_") > 1 else [""] * 3
-        row = self._store.token(token_id) if token_id else None
-        valid = row is not None and row.revoked_at_us is None
-        expected = row.hash if row is not None and valid else _NOBODY
-        if not hmac.compare_digest(expected, _hash(secret)) or row is None or not valid:
+        token_id, secret = _parts(token)
+        row = self._store.token(token_id)
+        expected = row.hash if row is not None and row.revoked_at_us is None else _NO_HASH
+        if not hmac.compare_digest(expected, _hash(secret)) or row is None:
             raise Unauthorized(f"this token is not valid here, or no longer ({_HOW})")
         return Grant(None if row.site == ANY_SITE else row.site, row.camera)
 
@@ -172,6 +180,13 @@ def _name(host: str) -> str:
 def _bearer(headers: Headers) -> str | None:
     scheme, _, token = (headers.get("Authorization") or "").strip().partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _parts(token: str) -> tuple[str, str]:
+    """The id and the secret of `sw_<id>_<secret>`; empty for anything else."""
+    head, _, rest = token.partition("_")
+    token_id, _, secret = rest.partition("_")
+    return (token_id, secret) if head == "sw" else ("", "")
 
 
 def _hash(secret: str) -> str:

@@ -3,8 +3,8 @@
 Instants, first rule that applies to the whole folder:
 
 1. `pictures_per_s` is set: picture number i was taken i / `pictures_per_s` seconds after the first.
-2. Every name holds a UTC instant, `20261122T070000Z` or `20261122T070000.250Z` (also written with `-` inside date or time, and `_` for the
-   `T`): that one.
+2. Every name holds a UTC instant, `20261122T070000Z` or `20261122T070000.250Z` (also written with `-` inside
+   date or time, and `_` for the `T`): that one.
 3. The file's modification time.
 
 By 2 and 3 the first picture's instant is that of the recording, unless `started_at` is set.
@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from camera_agent.cameras.failure import CameraFailure
@@ -38,7 +39,9 @@ class Folder:
         self._instants_ms: list[int] = []
 
     def open(self) -> None:
-        """List the folder. Raises `CameraFailure` when it holds no JPEG, or the instants do not rise with the names."""
+        """List the folder. Raises `CameraFailure` when it holds no JPEG, or the instants do not rise with the
+        names.
+        """
         try:
             found = [file for file in self._path.iterdir() if file.suffix.lower() in _SUFFIXES]
         except OSError as error:
@@ -47,9 +50,9 @@ class Folder:
         if not self._files:
             raise CameraFailure("the folder holds no file ending in .jpg or .jpeg")
         self._instants_ms = self._instants()
-        for earlier, later in zip(range(len(self._files)), range(1, len(self._files)), strict=False):
-            if self._instants_ms[later] <= self._instants_ms[earlier]:
-                names = f"{self._files[earlier].name} and {self._files[later].name}"
+        for (earlier, earlier_ms), (later, later_ms) in pairwise(zip(self._files, self._instants_ms, strict=True)):
+            if later_ms <= earlier_ms:
+                names = f"{earlier.name} and {later.name}"
                 raise CameraFailure(f"the instants of {names} do not rise with their names: set `pictures_per_s`")
 
     def fingerprint(self) -> str:
@@ -64,7 +67,7 @@ class Folder:
     def pictures(self) -> Iterator[Picture]:
         for index, file in enumerate(self._files):
             at_s = (self._instants_ms[index] - self._instants_ms[0]) / 1000
-            yield Picture(index=index, at_s=at_s, jpeg=partial(self._read, file))
+            yield Picture(number=index, at_s=at_s, jpeg=partial(self._read, file))
 
     def close(self) -> None:
         self._files, self._instants_ms = [], []

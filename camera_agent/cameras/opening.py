@@ -1,4 +1,4 @@
-"""From a camera's settings to the camera. Each kind's module is loaded here, when it is needed, and nowhere else."""
+"""From a camera's settings to the camera. Each kind's module is loaded here, when needed, and nowhere else."""
 
 from __future__ import annotations
 

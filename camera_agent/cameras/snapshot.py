@@ -28,7 +28,9 @@ class Snapshot:
         self._session = requests.Session()
 
     def still(self) -> Taken:
-        """The picture as it is now; its instant is the middle of the wait for the first byte. Raises `CameraFailure`."""
+        """The picture as it is now; its instant is the middle of the wait for the first byte. Raises
+        `CameraFailure`.
+        """
         if self._session is None:
             raise CameraFailure("the camera is not open")
         asked_s = time.monotonic()

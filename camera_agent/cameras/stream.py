@@ -1,7 +1,7 @@
 """A camera that never stops sending: an OpenCV device, RTSP, MJPEG over HTTP.
 
-Such a source must be read all the time: what is left in its buffers would be given, ever older, to whoever asks next. A thread
-takes every picture off the stream and decodes to pixels only the one that was asked for.
+Such a source must be read all the time: what is left in its buffers would be given, ever older, to whoever asks
+next. A thread takes every picture off the stream and decodes to pixels only the one that was asked for.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ class _Reader(threading.Thread):
             self._picture = None
             self._is_wanted = True
             self._changed.wait_for(lambda: self._picture is not None or self._is_over, timeout_s)
-            if self._picture is not None:
-                picture, self._picture = self._picture, None
+            if (picture := self._taken()) is not None:
                 return picture
             raise CameraFailure("the stream ended" if self._is_over else f"no picture came within {timeout_s:g} s")
 
@@ -85,6 +84,10 @@ class _Reader(threading.Thread):
             with self._changed:
                 self._is_over = True
                 self._changed.notify_all()
+
+    def _taken(self) -> tuple[MatLike, float] | None:
+        picture, self._picture = self._picture, None
+        return picture
 
     def _hand_over(self, at_s: float) -> None:
         is_whole, picture = self._capture.retrieve()

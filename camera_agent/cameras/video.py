@@ -1,4 +1,6 @@
-"""A recorded video as footage: the instant of a picture is its index divided by the rate, whatever the time is now."""
+"""A recorded video as footage: the instant of a picture is its index divided by the rate, whatever the time is
+now.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,9 @@ from camera_agent.playback import Picture
 
 
 class Video:
-    """A file that OpenCV's FFmpeg reads. It is always read from its beginning, picture by picture: seeking is not exact in
-    every format, and the same picture must be found again after a restart."""
+    """A file that OpenCV's FFmpeg reads. It is always read from its beginning, picture by picture: seeking is
+    not exact in every format, and the same picture must be found again after a restart.
+    """
 
     def __init__(self, path: Path, *, quality: int, max_width: int, pictures_per_s: float | None = None) -> None:
         self._path = path
@@ -52,7 +55,7 @@ class Video:
         capture = self._opened()
         index = 0
         while capture.grab():
-            yield Picture(index=index, at_s=index / self._rate(), jpeg=self._encode)
+            yield Picture(number=index, at_s=index / self._rate(), jpeg=self._encode)
             index += 1
 
     def close(self) -> None:

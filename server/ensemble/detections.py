@@ -36,7 +36,7 @@ def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, max_overlap: float)
         return no_detections()
     kept = [
         members[nms(boxes[members], scores[members], max_overlap)]
-        for members in (torch.nonzero(classes == label).flatten() for label in classes.unique())
+        for members in (torch.nonzero(classes == label).flatten() for label in torch.unique(classes))
     ]
     order = torch.cat(kept)
     order = order[torch.argsort(scores[order], descending=True, stable=True)]

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
+from torchvision.ops import box_iou, nms
 
-from server.ensemble.detections import Detections, no_detections, suppress
+from server.ensemble.detections import Detections, no_detections
 from server.errors import Broken
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ CELL = 8
 BINS = 9
 _BLOCK_VALUES = 4 * BINS
 _CLIP = 0.2
-_STRIP_PIXELS = 1 << 15
+_AGREES = 0.6
+_LEAST_WEIGHT = 0.05
+_NOT_ZERO = 1e-20
+_STRIP_PIXELS = 1 << 16
 
 
 class HogPeople(nn.Module):
@@ -55,7 +59,8 @@ class HogPeople(nn.Module):
         margin_cells: int = 0,
         square_root: bool = True,
         decision_floor: float = 0.0,
-        max_overlap: float = 0.45,
+        decision_border: float = 0.0,
+        max_overlap: float = 0.35,
     ) -> None:
         super().__init__()
         width, height = window
@@ -70,14 +75,15 @@ class HogPeople(nn.Module):
         self.margin_cells = margin_cells
         self.square_root = square_root
         self.decision_floor = decision_floor
+        self.decision_border = decision_border
         self.max_overlap = max_overlap
         self.places = nn.Parameter(_by_place(coefficients[:-1], self.columns, self.rows), requires_grad=False)
         self.bias = nn.Parameter(coefficients[-1].clone(), requires_grad=False)
         self.register_buffer("votes", _votes())
-        self.register_buffer("angles", torch.arange(BINS, dtype=torch.float32))
+        self.register_buffer("orientations", _orientations().float().view(-1, 1, 1))
 
     votes: Tensor
-    angles: Tensor
+    orientations: Tensor
 
     def forward(self, rows: Tensor) -> list[Detections]:
         """Detections of each row. One row at a time: a pyramid of a large batch would not fit any cache."""
@@ -102,23 +108,21 @@ class HogPeople(nn.Module):
         return values
 
     def _blocks(self, grey: Tensor, cells_down: int, cells_across: int) -> Tensor:
-        """Normalised block histograms [36, blocks down, blocks across], values ordered cell row, cell column, bin."""
+        """Normalised block histograms, [36, blocks down, blocks across]; values by cell row, cell column, bin."""
         padded = F.pad(grey.sqrt() if self.square_root else grey, (1, 1, 1, 1), mode="reflect")[0, 0]
-        width = cells_across * CELL
-        padded = padded[: cells_down * CELL + 2, : width + 2]
-        strip = max(1, _STRIP_PIXELS // (CELL * width))
-        tall = torch.cat(
-            [
-                self._tall(padded[top * CELL : min(top + strip, cells_down) * CELL + 2])
-                for top in range(0, cells_down, strip)
-            ],
-            1,
-        )
-        tall = tall[:, :-1, 0] + tall[:, 1:, 1]  # bins, blocks down, cell row, width
-        wide = tall.view(-1, CELL) @ self.votes.T
-        wide = wide.view(BINS, cells_down - 1, 2, cells_across, 2, 2)  # ..., tiles across, half, cell column
-        block = wide[:, :, :, :-1, 0] + wide[:, :, :, 1:, 1]  # bins, down, cell row, across, cell column
-        block = block.permute(2, 4, 0, 1, 3).reshape(_BLOCK_VALUES, cells_down - 1, cells_across - 1)
+        padded = padded[: cells_down * CELL + 2, : cells_across * CELL + 2]
+        strip = max(2, _STRIP_PIXELS // (CELL * CELL * cells_across))
+        above: Tensor | None = None
+        blocks = []
+        for top in range(0, cells_down, strip):
+            tall = self._tall(padded[top * CELL : min(top + strip, cells_down) * CELL + 2])
+            upper, lower = tall[:, :, 0], tall[:, :, 1]
+            upper = upper if above is None else torch.cat((above, upper), 1)
+            lower = lower[:, 1:] if above is None else lower
+            above = upper[:, -1:]
+            if lower.shape[1]:
+                blocks.append(self._wide(upper[:, :-1] + lower))
+        block = torch.cat(blocks, 1)
         block /= block.square().sum(0).sqrt_().add_(_BLOCK_VALUES * 0.1)
         block.clamp_(max=_CLIP)
         return block.div_(block.square().sum(0).sqrt_().add_(1e-3))
@@ -132,16 +136,24 @@ class HogPeople(nn.Module):
         """
         dx = padded[1:-1, 2:] - padded[1:-1, :-2]
         dy = padded[2:, 1:-1] - padded[:-2, 1:-1]
-        place = torch.atan2(dy, dx).mul_(BINS / math.pi).sub_(0.5)
-        place += BINS * (place < 0)  # -9.5..8.5 to 0..9, half a turn being the same orientation
-        place += BINS * (place < 0)
-        oriented = (place - self.angles[:, None, None]).abs_().neg_().add_(1)
+        magnitude = torch.addcmul(dx * dx, dy, dy).sqrt_()
+        # In bins, -5..4: orientations have no sign, so neither needs the arctangent one.
+        place = dy.div_(dx.add_(_NOT_ZERO)).atan_().mul_(BINS / math.pi).sub_(0.5)
+        oriented = torch.addcmul(place * magnitude, self.orientations, magnitude, value=-1).abs_()
+        torch.sub(magnitude, oriented, out=oriented)
         # The last orientation is followed by the first.
-        torch.maximum(oriented[0], place - (BINS - 1), out=oriented[0])
-        oriented.clamp_(min=0).mul_(dx.square_().addcmul_(dy, dy).sqrt_())
+        torch.maximum(oriented[-1], place.neg_().sub_(BINS // 2).mul_(magnitude), out=oriented[-1])
+        oriented.relu_()
         bins, height, width = oriented.shape
         tall = self.votes.expand(bins * height // CELL, -1, -1) @ oriented.view(-1, CELL, width)
         return tall.view(bins, height // CELL, 2, 2, width)
+
+    def _wide(self, tall: Tensor) -> Tensor:
+        """The same along the rows: [bins, blocks down, cell row, W] -> [36, blocks down, blocks across]."""
+        bins, down, _cell_rows, width = tall.shape
+        wide = (tall.view(-1, CELL) @ self.votes.T).view(bins, down, 2, width // CELL, 2, 2)
+        block = wide[:, :, :, :-1, 0] + wide[:, :, :, 1:, 1]  # bins, down, cell row, across, cell column
+        return block.permute(2, 4, 0, 1, 3).reshape(_BLOCK_VALUES, down, -1)
 
     def _detect(self, row: Tensor) -> Detections:
         height, width = row.shape[-2:]
@@ -157,13 +169,28 @@ class HogPeople(nn.Module):
         if not found:
             return no_detections()
         boxes, values = (torch.cat(part) for part in zip(*found, strict=True))
-        return suppress(boxes, score_of(values), torch.zeros(len(values), dtype=torch.int64), self.max_overlap)
+        boxes, values = self._merged(boxes, values)
+        return Detections(
+            boxes, score_of(values - self.decision_border), torch.zeros(len(values), dtype=torch.int64)
+        )
+
+    def _merged(self, boxes: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """One box per person, best value first: greedy suppression, each box then the mean of those like it.
+
+        Windows lie on a grid; their mean, weighted by decision value, stands stiller (on vtest.avi feet scatter
+        by 3.5 pixels instead of 4.8).
+        """
+        best = nms(boxes, values, self.max_overlap)
+        weights = (box_iou(boxes[best], boxes) >= _AGREES) * (values - self.decision_floor + _LEAST_WEIGHT)
+        return weights @ boxes / weights.sum(1, keepdim=True), values[best]
 
     def _level(self, row: Tensor, size: tuple[int, int], pad: int) -> tuple[Tensor, Tensor]:
         """Bodies and decision values of the windows above the floor, with the row brought to `size`."""
         level = row
         if size != tuple(row.shape[-2:]):
-            level = F.interpolate(row, size, mode="bilinear", align_corners=False, antialias=size < tuple(row.shape[-2:]))
+            level = F.interpolate(
+                row, size, mode="bilinear", align_corners=False, antialias=size < tuple(row.shape[-2:])
+            )
         if pad:
             level = F.pad(level, (pad, pad, pad, pad), mode="replicate")
         values = self.decision_values(level)
@@ -189,8 +216,13 @@ def _by_place(coefficients: Tensor, columns: int, rows: int) -> Tensor:
 
     Places count row by row, and block values are ordered cell row, cell column, bin, as `_blocks` makes them.
     """
-    ordered = coefficients.view(columns, rows, 2, 2, BINS).permute(1, 0, 3, 2, 4)
+    ordered = coefficients.view(columns, rows, 2, 2, BINS)[..., _orientations() % BINS].permute(1, 0, 3, 2, 4)
     return ordered.reshape(rows * columns, _BLOCK_VALUES).clone()
+
+
+def _orientations() -> Tensor:
+    """The bins in our order, -4..4: OpenCV counts them from 0 to 8, the same modulo 9."""
+    return torch.arange(BINS) - BINS // 2
 
 
 def _votes() -> Tensor:
@@ -210,4 +242,17 @@ def build(card: ModelCard, weights: Path | None) -> HogPeople:
     """The detector of `card` with its coefficients, in evaluation mode."""
     if weights is None:
         raise Broken(f"{card.name} has no coefficients")
-    raise NotImplementedError
+    width, height = card.numbers("window", 2)
+    left, top, right, bottom = card.numbers("body", 4)
+    return HogPeople(
+        torch.from_numpy(np.fromfile(weights, "<f4")),
+        (int(width), int(height)),
+        square_root=bool(card.number("square_root")),
+        body=(left, top, right, bottom),
+        largest=card.number("largest"),
+        step=card.number("step"),
+        margin_cells=int(card.number("margin_cells")),
+        decision_floor=card.number("decision_floor"),
+        decision_border=card.number("decision_border"),
+        max_overlap=card.number("max_overlap"),
+    ).eval()

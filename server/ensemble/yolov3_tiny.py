@@ -10,6 +10,7 @@ Batch normalisation is folded into the convolutions as the weights are read, so 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +43,7 @@ class YoloV3Tiny(nn.Module):
         self.score_floor = score_floor
         self.max_overlap = max_overlap
         widths = (3, 16, 32, 64, 128, 256, 512, 1024)
-        self.trunk = nn.ModuleList(
-            nn.Conv2d(before, after, 3, padding=1) for before, after in zip(widths, widths[1:], strict=False)
-        )
+        self.trunk = nn.ModuleList(nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(widths))
         answers = 3 * (5 + class_count)
         self.neck = nn.Conv2d(1024, 256, 1)
         self.coarse = nn.Conv2d(256, 512, 3, padding=1)
@@ -105,7 +104,7 @@ class YoloV3Tiny(nn.Module):
         return Detections(torch.cat((centre - half, centre + half), 1)[box], scores[box, label], label)
 
     def read_darknet(self, path: Path) -> None:
-        """Take Darknet's weights as they are in the file. Raises Broken when the file does not fit this network."""
+        """Take Darknet's weights as they are in the file. Raises Broken when it does not fit this network."""
         weights = _DarknetFile(path)
         for conv in self.trunk:
             weights.fill_normalised(conv)

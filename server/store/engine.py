@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -20,7 +21,7 @@ _WRITES = "sectorwatch_writes"
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for `url` (sqlite:///path or postgresql://...); connects to nothing yet. Raises Broken for another."""
+    """An engine for `url` (sqlite:///... or postgresql://...); connects to nothing yet. Raises Broken."""
     try:
         parsed = make_url(url)
     except ArgumentError as error:
@@ -32,6 +33,11 @@ def open_engine(url: str) -> Engine:
     raise Broken(f"no database `{parsed.get_backend_name()}` here: use sqlite:///PATH or postgresql://...")
 
 
+def sqlite_file(engine: Engine) -> Path | None:
+    """The file of a SQLite database; None for another engine."""
+    return Path(engine.url.database) if engine.dialect.name == "sqlite" and engine.url.database else None
+
+
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that sees one moment of the database (SQLite) or what is committed (PostgreSQL)."""
@@ -41,7 +47,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def writing(engine: Engine, lock: str) -> Iterator[Connection]:
-    """A transaction that nobody else runs at the same time under the same `lock`; committed as a whole or not at all.
+    """A transaction that nobody else runs at once under the same `lock`; committed as a whole or not at all.
 
     SQLite has one writer: BEGIN IMMEDIATE takes its place at the start, so nothing read inside can be outdated.
     PostgreSQL takes a lock on the name, until commit. Raises Later when the database does not answer.

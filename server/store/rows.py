@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, select
 from policies.events import Event
 from policies.observation import Observation, Panel, Sighting
 from policies.site_policy import SitePolicy
-from server.store.records import Known, LoggedEvent, Recorded, Status
+from server.records import Known, LoggedEvent, Recorded, Status
 from server.store.schema import bursts, events, observations, panels, policies
 
 _PAGE = 2000
@@ -34,25 +34,32 @@ def read_known(connection: Connection, burst_id: str) -> Known | None:
     return Known(row.burst_id, row.digest, cast(Status, row.status)) if row else None
 
 
-def read_policy(connection: Connection, digest: str) -> SitePolicy:
-    """The policy as it was when it judged its first burst. Raises NoResultFound."""
-    body = connection.execute(select(policies.c.body).where(policies.c.policy == digest)).scalar_one()
-    return _policy.decode(body)
+class Versions:
+    """Panels and policies by digest. What a digest names never changes, so each is read once."""
+
+    def __init__(self) -> None:
+        self._panels: dict[str, Panel] = {}
+        self._policies: dict[str, SitePolicy] = {}
+
+    def panel(self, connection: Connection, ensemble: str) -> Panel:
+        """The models that were asked. Raises NoResultFound."""
+        if ensemble not in self._panels:
+            body = connection.execute(select(panels.c.body).where(panels.c.ensemble == ensemble)).scalar_one()
+            self._panels[ensemble] = _panel.decode(body)
+        return self._panels[ensemble]
+
+    def policy(self, connection: Connection, digest: str) -> SitePolicy:
+        """The policy as it was when it judged its first burst. Raises NoResultFound."""
+        if digest not in self._policies:
+            body = connection.execute(select(policies.c.body).where(policies.c.policy == digest)).scalar_one()
+            self._policies[digest] = _policy.decode(body)
+        return self._policies[digest]
 
 
-def read_panel(connection: Connection, ensemble: str) -> Panel:
-    body = connection.execute(select(panels.c.body).where(panels.c.ensemble == ensemble)).scalar_one()
-    return _panel.decode(body)
-
-
-def read_observations(connection: Connection, query: Select[Any]) -> Iterator[Recorded]:
+def read_observations(connection: Connection, query: Select[Any], versions: Versions) -> Iterator[Recorded]:
     """Stored observations of `query` (made by `observation_query`), page by page: memory stays flat."""
-    seen: dict[str, Panel] = {}
-    for row in connection.execution_options(yield_per=_PAGE).execute(query):
-        panel = seen.get(row.ensemble)
-        if panel is None:
-            panel = seen[row.ensemble] = read_panel(connection, row.ensemble)
-        yield Recorded(row.policy, _observation(row, panel))
+    for row in connection.execute(query.execution_options(yield_per=_PAGE)):
+        yield Recorded(row.policy, _observation(row, versions.panel(connection, row.ensemble)))
 
 
 def observation_query() -> Select[Any]:
@@ -66,6 +73,8 @@ def observation_query() -> Select[Any]:
             observations.c.at_us,
             observations.c.answers,
             observations.c.frame_sha256,
+            observations.c.width_px,
+            observations.c.height_px,
             bursts.c.mask_digest,
             bursts.c.uncertainty_s,
             bursts.c.ensemble,
@@ -88,6 +97,7 @@ def _observation(row: Row[Any], panel: Panel) -> Observation:
         frame_sha256=row.frame_sha256,
         mask_digest=row.mask_digest,
         uncertainty_s=row.uncertainty_s,
+        size=(row.width_px, row.height_px),
     )
 
 
@@ -97,11 +107,10 @@ EVENT_COLUMNS = (
     events.c.late,
     events.c.withdrawn_at_us,
     events.c.burst_id,
-    events.c.decided_at_us,
 )
 
 
-def logged(row: Row[Any]) -> LoggedEvent:
+def logged(row: Row[*tuple[Any, ...]]) -> LoggedEvent:
     """The event of a row that holds EVENT_COLUMNS."""
     return LoggedEvent(
         seq=row.seq,
@@ -109,5 +118,4 @@ def logged(row: Row[Any]) -> LoggedEvent:
         late=bool(row.late),
         withdrawn_at_us=row.withdrawn_at_us,
         burst_id=row.burst_id,
-        decided_at_us=row.decided_at_us,
     )

@@ -7,6 +7,8 @@ Migrations (`server/store/migrations`) build these tables; a test holds the two 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -37,7 +39,9 @@ panels = Table(
     "panels",
     metadata,
     Column("ensemble", Key, primary_key=True, comment="Digest of exactly these weights and transforms."),
-    Column("body", Text, nullable=False, comment="JSON of policies.observation.Panel: the models that were asked."),
+    Column(
+        "body", Text, nullable=False, comment="JSON of policies.observation.Panel: the models that were asked."
+    ),
     comment="Every ensemble that ever answered here.",
 )
 
@@ -64,11 +68,17 @@ bursts = Table(
     Column("burst_id", Key, primary_key=True, comment="Permanent name, given by the agent."),
     Column("site", Key, nullable=False, comment="Site as sent."),
     Column("camera", Key, nullable=False, comment="Camera as sent."),
-    Column("digest", Key, nullable=False, comment="Of everything that identifies it; tells a resend from a mix-up."),
-    Column("status", Key, nullable=False, comment="folded: its camera's state includes it; held: kept, not yet in."),
+    Column(
+        "digest", Key, nullable=False, comment="Of everything that identifies it; tells a resend from a mix-up."
+    ),
+    Column(
+        "status", Key, nullable=False, comment="folded: its camera's state includes it; held: kept, not yet in."
+    ),
     Column("cause", Key, comment="Why it is held: future (ahead of the server's clock)."),
     Column("late", Integer, nullable=False, comment="1 if its camera had already advanced past its first frame."),
-    Column("reason", Text, nullable=False, comment="Why it was taken, in the agent's words (schedule, gate, ...)."),
+    Column(
+        "reason", Text, nullable=False, comment="Why it was taken, in the agent's words (schedule, gate, ...)."
+    ),
     Column("captured_at_us", BigInteger, nullable=False, comment="Instant all offsets count from (us)."),
     Column("first_at_us", BigInteger, nullable=False, comment="Instant of its first frame (us)."),
     Column("last_at_us", BigInteger, nullable=False, comment="Instant of its last frame (us)."),
@@ -81,7 +91,9 @@ bursts = Table(
     Column("mask_digest", Text, comment="Digest of the privacy mask the agent had applied."),
     Column("agent_version", Text, comment="Version of the agent that sent it first."),
     Column("sent_at_us", BigInteger, comment="When the agent says it sent it (us), first sending."),
-    Column("received_at_us", BigInteger, nullable=False, comment="When the server accepted it (us, server's clock)."),
+    Column(
+        "received_at_us", BigInteger, nullable=False, comment="When the server accepted it (us, server's clock)."
+    ),
     Column("ensemble", Key, ForeignKey("panels.ensemble"), nullable=False, comment="Who answered."),
     Column("policy", Key, ForeignKey("policies.policy"), nullable=False, comment="Rules in force when accepted."),
     CheckConstraint("status IN ('folded', 'held')", name="status"),
@@ -102,13 +114,16 @@ observations = Table(
     Column("camera", Key, nullable=False, comment="As in bursts."),
     Column("at_us", BigInteger, nullable=False, comment="Instant of the frame (us). Orders a camera's frames."),
     Column("frame_sha256", Key, nullable=False, comment="SHA-256 of the JPEG as received, hex."),
+    Column("width_px", Integer, nullable=False, comment="Width of the frame (pixels)."),
+    Column("height_px", Integer, nullable=False, comment="Height of the frame (pixels)."),
     Column(
         "answers",
         Text,
         nullable=False,
-        comment="JSON: model -> list of sightings (label, score 0..1, box 0..1, sector), or null if it did not answer.",
+        comment="JSON: model -> list of sightings (label, score 0..1, box 0..1, sector), null: no answer.",
     ),
     CheckConstraint("frame >= 0", name="frame"),
+    CheckConstraint("width_px > 0 AND height_px > 0", name="size"),
     Index("ix_observations_camera", "site", "camera", "at_us", "burst_id", "frame"),
     comment="What every model said of every frame. Nothing here is ever changed: replay lives off it.",
 )
@@ -121,7 +136,7 @@ decisions = Table(
         "body",
         Text,
         nullable=False,
-        comment="JSON: list of policies.judgement.Judgement, one per frame: candidates, votes, margins, undecided.",
+        comment="JSON: list of policies.judgement.Judgement, one per frame: candidates, votes, margins.",
     ),
     comment="Decision records: what the policy made of each burst, also when nothing happened.",
 )
@@ -133,7 +148,9 @@ camera_states = Table(
     Column("camera", Key, primary_key=True, comment="Camera."),
     Column("last_at_us", BigInteger, nullable=False, comment="Instant of the newest frame advanced past (us)."),
     Column("state", Text, nullable=False, comment="JSON of policies.fold.State after that frame."),
-    Column("policy", Key, ForeignKey("policies.policy"), nullable=False, comment="Rules that frame was judged by."),
+    Column(
+        "policy", Key, ForeignKey("policies.policy"), nullable=False, comment="Rules that frame was judged by."
+    ),
     Column("changed_at_us", BigInteger, nullable=False, comment="When the last turn ended (us, server's clock)."),
     comment="The head: where each camera stands.",
 )
@@ -156,7 +173,7 @@ outbox = Table(
     Column("what", Key, nullable=False, comment="event: first said; corrected: said anew; withdrawn: taken back."),
     Column("at_us", BigInteger, nullable=False, comment="When the turn that wrote it ended (us, server's clock)."),
     CheckConstraint("what IN ('event', 'corrected', 'withdrawn')", name="what"),
-    comment="Announcements in the order they were committed; each channel reads them at its own pace. Never changed.",
+    comment="Announcements in order of commit; each channel reads them at its own pace. Never changed.",
 )
 
 events = Table(
@@ -170,15 +187,18 @@ events = Table(
     Column("sector", Key, comment="Sector, or where `moved` went to; null where a kind has none."),
     Column("label", Key, nullable=False, comment="Target."),
     Column("started_at_us", BigInteger, nullable=False, comment="When it happened (us)."),
-    Column("confirmed_at_us", BigInteger, nullable=False, comment="Instant of the frame that settled it (us)."),
-    Column("decided_at_us", BigInteger, nullable=False, comment="Instant of the frame whose advance gave it (us)."),
+    Column(
+        "confirmed_at_us", BigInteger, nullable=False, comment="Instant of the frame whose advance gave it (us)."
+    ),
     Column("burst_id", Key, ForeignKey("bursts.burst_id"), nullable=False, comment="Burst of that frame."),
     Column("place", Integer, nullable=False, comment="Its place among the events of that frame, from 0."),
     Column("body", Text, nullable=False, comment="JSON of policies.events.Event: the fact itself."),
-    Column("late", Integer, nullable=False, comment="1 if the log had already passed decided_at_us when it was found."),
-    Column("withdrawn_at_us", BigInteger, comment="When a late burst showed it did not hold (us); null: it holds."),
+    Column("late", Integer, nullable=False, comment="1 if the log had already passed confirmed_at_us when found."),
+    Column(
+        "withdrawn_at_us", BigInteger, comment="When a late burst showed it did not hold (us); null: it holds."
+    ),
     UniqueConstraint("seq"),
-    Index("ix_events_camera", "site", "camera", "decided_at_us"),
+    Index("ix_events_camera", "site", "camera", "confirmed_at_us"),
     Index("ix_events_confirmed", "confirmed_at_us"),
     Index("ix_events_burst", "burst_id"),
     comment="The event log. A row says how things stand now; the outbox says what was announced when.",
@@ -215,3 +235,10 @@ tokens = Table(
     Column("revoked_at_us", BigInteger, comment="When it ceased to be valid (us); null: valid."),
     comment="Who may send.",
 )
+
+
+def data_dictionary() -> Iterator[str]:
+    """Every table and column with its meaning, as lines of text."""
+    for table in metadata.sorted_tables:
+        yield f"{table.name}: {table.comment}"
+        yield from (f"    {column.name}: {column.comment}" for column in table.columns)

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from policies.site_policy import SitePolicy
-from server.burst import Burst
+from server.burst import Burst, microseconds
 from server.errors import Unusable
-from server.store.checkpoints import superfluous
+from server.records import Admitted, Checkpoint, Entry, Folded, Known, Recorded
 from server.store.log import rewrite_log
-from server.store.records import Checkpoint, Entry, Folded, Known, Recorded
-from server.store.rows import encoded, observation_query, read_known, read_observations, read_policy
+from server.store.rows import Versions, encoded, observation_query, read_known, read_observations
 from server.store.schema import (
     bursts,
     camera_states,
@@ -27,13 +26,15 @@ from server.store.schema import (
     panels,
     policies,
 )
+from server.trail import superfluous
 
 
 class Turn:
     """One camera's turn; made by `Store.turn`, used inside its `with` block only."""
 
-    def __init__(self, connection: Connection, site: str, camera: str, now_us: int) -> None:
+    def __init__(self, connection: Connection, versions: Versions, site: str, camera: str, now_us: int) -> None:
         self._connection = connection
+        self._versions = versions
         self._site = site
         self._camera = camera
         self._now_us = now_us
@@ -52,7 +53,7 @@ class Turn:
         try:
             self._connection.execute(insert(bursts), self._burst_row(entry))
         except IntegrityError:
-            raise Unusable(f"burst_id {entry.burst.burst_id} is already another camera's burst") from None
+            raise Unusable(f"burst_id {entry.burst.burst_id} was already used for another burst") from None
         self._connection.execute(
             insert(observations),
             [
@@ -63,6 +64,8 @@ class Turn:
                     "camera": seen.camera,
                     "at_us": seen.at_us,
                     "frame_sha256": seen.frame_sha256,
+                    "width_px": seen.size[0],
+                    "height_px": seen.size[1],
                     "answers": encoded(seen.answers),
                 }
                 for seen in entry.observations
@@ -72,24 +75,25 @@ class Turn:
             insert(decisions), {"burst_id": entry.burst.burst_id, "body": entry.decisions.decode()}
         )
 
-    def admit(self, until_us: int) -> int | None:
-        """Let all kept bursts that end by `until_us` into the fold. The oldest instant among them; None if none."""
+    def admit(self, until_us: int) -> Admitted | None:
+        """Let all kept bursts that end by `until_us` into the fold; None when there are none."""
         waiting = (
             (bursts.c.status == "held")
             & (bursts.c.site == self._site)
             & (bursts.c.camera == self._camera)
             & (bursts.c.last_at_us <= until_us)
         )
-        oldest: int | None = self._connection.execute(
-            select(func.min(bursts.c.first_at_us)).where(waiting)
-        ).scalar_one()
+        oldest, newest = self._connection.execute(
+            select(func.min(bursts.c.first_at_us), func.max(bursts.c.last_at_us)).where(waiting)
+        ).one()
         if oldest is None:
             return None
-        if self._head.at_us is not None:
-            behind = waiting & (bursts.c.first_at_us <= self._head.at_us)
+        passed_us = self._head.at_us
+        if passed_us is not None and oldest <= passed_us:
+            behind = waiting & (bursts.c.first_at_us <= passed_us)
             self._connection.execute(update(bursts).where(behind).values(late=1))
         self._connection.execute(update(bursts).where(waiting).values(status="folded", cause=None))
-        return oldest
+        return Admitted(oldest, newest if passed_us is None else max(newest, passed_us))
 
     def rewind(self, before_us: int) -> Checkpoint:
         """The newest point of this camera that lies before `before_us`: usually the head itself."""
@@ -103,23 +107,16 @@ class Turn:
         ).one_or_none()
         return Checkpoint(row.at_us, row.state.encode()) if row else Checkpoint(None, None)
 
-    def newest_us(self) -> int:
-        """Instant of the newest frame in the fold."""
-        newest: int = self._connection.execute(
-            select(func.max(bursts.c.last_at_us)).where(*self._mine(bursts), bursts.c.status == "folded")
-        ).scalar_one()
-        return newest
-
     def observations(self, after: Checkpoint) -> Iterator[Recorded]:
         """This camera's frames after a checkpoint that are in the fold, in order."""
         query = observation_query().where(*self._mine(observations), bursts.c.status == "folded")
         if after.at_us is not None:
             query = query.where(observations.c.at_us > after.at_us)
-        return read_observations(self._connection, query)
+        return read_observations(self._connection, query, self._versions)
 
     def policy(self, digest: str) -> SitePolicy:
         """The policy version of that digest, as it was when it judged its first burst."""
-        return read_policy(self._connection, digest)
+        return self._versions.policy(self._connection, digest)
 
     def settle(self, after: Checkpoint, folded: Folded) -> None:
         """Make everything after the checkpoint what `folded` says: head, checkpoints, events, announcements."""
@@ -135,7 +132,7 @@ class Turn:
         ).one_or_none()
         return Checkpoint(row.last_at_us, row.state.encode()) if row else Checkpoint(None, None)
 
-    def _mine(self, table: Table) -> tuple[object, ...]:
+    def _mine(self, table: Table) -> tuple[ColumnElement[bool], ...]:
         return (table.c.site == self._site, table.c.camera == self._camera)
 
     def _keep_names(self, entry: Entry) -> None:
@@ -195,10 +192,8 @@ class Turn:
 
     def _move_checkpoints(self, after: Checkpoint, folded: Folded) -> None:
         mine = self._mine(checkpoints)
-        if after.at_us is None:
-            self._connection.execute(delete(checkpoints).where(*mine))
-        elif after.at_us != self._head.at_us:
-            self._connection.execute(delete(checkpoints).where(*mine, checkpoints.c.at_us > after.at_us))
+        outdated = mine if after.at_us is None else (*mine, checkpoints.c.at_us > after.at_us)
+        self._connection.execute(delete(checkpoints).where(*outdated))
         self._connection.execute(
             insert(checkpoints),
             [

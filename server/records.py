@@ -52,17 +52,24 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """An event and the frame whose advance gave it; `place` counts the events of one frame from 0."""
+    """An event, the burst whose frame settled it, and its place among the events of that frame, from 0."""
 
     event: Event
-    at_us: int
     burst_id: str
     place: int
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """What a turn has to fold: the oldest instant that is new to it, and the newest its camera now has (us)."""
+
+    oldest_us: int
+    newest_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A camera's state (JSON) with all its frames up to `at_us` in and none after; at the very start both are None."""
+    """A camera's state (JSON) with all its frames up to `at_us` in, none after; at the very start both None."""
 
     at_us: int | None
     state: bytes | None
@@ -95,7 +102,6 @@ class LoggedEvent:
     late: bool
     withdrawn_at_us: int | None
     burst_id: str
-    decided_at_us: int
 
     @property
     def is_withdrawn(self) -> bool:

@@ -1,0 +1,157 @@
+"""The command `camera-agent`: run, once, validate.
+
+Exit codes: 0 done, 1 not done (the message says why), 2 wrong arguments, 78 a configuration that cannot be used
+(`EX_CONFIG` of `sysexits.h`; systemd's unit does not restart on it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+from camera_agent.footprint import stay_small
+
+stay_small()  # before anything below loads a numeric library
+
+from camera_agent import __version__  # noqa: E402
+from camera_agent.cameras.failure import CameraFailure  # noqa: E402
+from camera_agent.journal import line, start_logging  # noqa: E402
+from camera_agent.settings import InvalidSettings, Settings  # noqa: E402
+from camera_agent.settings_file import load_settings  # noqa: E402
+
+_EX_CONFIG = 78
+_log = logging.getLogger("camera_agent")
+
+
+def command(arguments: list[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    options = _parser().parse_args(arguments)
+    start_logging(verbose=options.verbose)
+    try:
+        settings = load_settings(options.file)
+        if options.command == "validate":
+            return _validate(options.file, settings)
+        return _once(settings, options) if options.command == "once" else _run(settings, options)
+    except InvalidSettings as error:
+        sys.stderr.write(f"{error}\n")
+        return _EX_CONFIG
+
+
+def main() -> None:
+    """`command` as a process. Does not wait for a camera that hangs in a driver: the spool is safe at any instant."""
+    code = command()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if threading.active_count() > 1:
+        os._exit(code)
+    sys.exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="camera-agent", description="Takes timed bursts of stills and sends them to the server."
+    )
+    parser.add_argument("--version", action="version", version=f"camera-agent {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="take and send bursts until stopped")
+    run.add_argument("--from-start", action="store_true", help="play recordings again from their beginning")
+    once = commands.add_parser("once", help="take one burst, keep it in a folder, show what the server says")
+    once.add_argument("--camera", metavar="NAME", help="which camera (default: the first)")
+    once.add_argument("--out", metavar="DIR", type=Path, help="folder for the frames (default: ./once-CAMERA)")
+    validate = commands.add_parser("validate", help="check the file and say what it means")
+    for command in (run, once, validate):
+        command.add_argument("file", metavar="agent.toml", type=Path)
+        command.add_argument("--verbose", action="store_true", help="log more")
+    return parser
+
+
+def _run(settings: Settings, options: argparse.Namespace) -> int:
+    from camera_agent.agent import Agent, StateUnusable
+
+    stop = _stop_on_signals()
+    server = settings.server
+    _log.info(
+        line(
+            "agent_started",
+            version=__version__,
+            site=settings.site,
+            server=server.url,
+            state=settings.state_folder,
+        )
+    )
+    if server.url.startswith("http://") and _has_token(settings) and not _is_loopback(server.url):
+        _log.warning(line("token_in_clear", server=server.url, advice="use https, or a network that you trust"))
+    try:
+        Agent(settings, stop).run(from_start=options.from_start)
+    except StateUnusable as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _once(settings: Settings, options: argparse.Namespace) -> int:
+    from camera_agent.once import run_once
+
+    camera = settings.camera(options.camera)
+    out = options.out or Path(f"once-{camera.name}")
+    try:
+        is_taken = run_once(settings, camera, out, _stop_on_signals(), sys.stdout)
+    except (CameraFailure, OSError) as error:
+        sys.stderr.write(f"camera {camera.name} ({camera.source}): {error}\n")
+        return 1
+    return 0 if is_taken else 1
+
+
+def _validate(file: Path, settings: Settings) -> int:
+    token = "with a token" if _has_token(settings) else "without a token"
+    lines = [
+        f"{file} is valid",
+        f"  site {settings.site} -> {settings.server.url} ({token})",
+        f"  state in {settings.state_folder}",
+        f"  spool in {settings.spool_folder}, up to {settings.spool.max_bytes:,} bytes",
+    ]
+    for camera in settings.cameras:
+        blind_s = camera.every_s - camera.burst.frames * camera.spacing_s
+        gap = f", blind for {blind_s:g} s between bursts" if blind_s > 1e-6 else ", no blind time"
+        lines.append(
+            f"  camera {camera.name}: {camera.source}; {camera.burst.frames} frames {camera.spacing_s:g} s apart"
+            f" every {camera.every_s:g} s{gap}"
+        )
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    return stop
+
+
+def _has_token(settings: Settings) -> bool:
+    server = settings.server
+    own = any(camera.token or camera.token_file for camera in settings.cameras)
+    return own or bool(server.token or server.token_file)
+
+
+def _is_loopback(url: str) -> bool:
+    from urllib.parse import urlsplit
+
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""One burst, taken now, put into a folder, sent, and shown: what a newcomer runs first and an installer on the
+ladder.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from camera_agent.agent import camera_tokens
+from camera_agent.burst import Burst
+from camera_agent.cameras import opening
+from camera_agent.cameras.failure import CameraFailure
+from camera_agent.capture import Capture
+from camera_agent.clock import SystemClock
+from camera_agent.playback import Playback
+from camera_agent.post import Accepted, Later, Outcome, Poster, Receipt, Refused, Unauthorised
+from camera_agent.schedule import Slots
+from camera_agent.settings import CameraSettings, Settings
+from camera_agent.spool import Spool
+
+_MAX_CLASS_WIDTH = 24
+
+
+class _NoRoomNeeded:
+    """`once` keeps its burst itself."""
+
+    def put(self, burst: Burst) -> bool:
+        del burst
+        return True
+
+    def wait_for_room(self, size_bytes: int, timeout_s: float) -> bool:
+        del size_bytes, timeout_s
+        return True
+
+
+def take_once(settings: Settings, camera: CameraSettings, stop: threading.Event) -> Burst:
+    """One burst of `camera`: now for a live one, the first of a recording. Raises `CameraFailure`."""
+    clock = SystemClock()
+    if camera.is_recorded:
+        settings.state_folder.mkdir(parents=True, exist_ok=True)
+        footage = opening.footage(camera)
+        playback = Playback(settings.site, camera, footage, _NoRoomNeeded(), settings.state_folder, clock, stop)
+        burst = playback.first()
+    else:
+        live = opening.live_camera(camera)
+        live.open()  # here, not within the burst, so that a failure is told as it is
+        try:
+            slots = Slots(clock.monotonic_s(), camera.every_s)
+            burst = Capture(settings.site, camera, live, _NoRoomNeeded(), slots, clock, stop, is_open=True).take(0)
+        finally:
+            live.close()
+    if burst is None:
+        raise CameraFailure("no frame could be taken")
+    return burst
+
+
+def run_once(settings: Settings, camera: CameraSettings, out: Path, stop: threading.Event, stream: TextIO) -> bool:
+    """Take, write to `out`, send, show. True when the server took it. Raises `CameraFailure` and `OSError`."""
+    burst = take_once(settings, camera, stop)
+    out.mkdir(parents=True, exist_ok=True)
+    for index, jpeg in enumerate(burst.frames):
+        (out / f"{index:03d}.jpg").write_bytes(jpeg)
+    (out / "burst.json").write_bytes(msgspec.json.format(msgspec.json.encode(burst.envelope), indent=2) + b"\n")
+    taken_bytes = sum(len(jpeg) for jpeg in burst.frames)
+    stream.write(f"{len(burst.frames)} frames of {camera.name} ({taken_bytes:,} bytes) are in {out}\n")
+    outcome = _send(settings, camera, burst, out)
+    if isinstance(outcome, Accepted):
+        (out / "answer.json").write_bytes(msgspec.json.format(msgspec.json.encode(outcome.receipt), indent=2) + b"\n")
+    stream.write(_told(burst, outcome, settings.server.url))
+    return isinstance(outcome, Accepted)
+
+
+def table(offsets_ms: tuple[int, ...], receipt: Receipt) -> str:
+    """One row per frame, one column per model, and the events below."""
+    rows = [["frame", "at", *receipt.labels]]
+    for index, offset_ms in enumerate(offsets_ms):
+        said = [classes[index] if index < len(classes) else "?" for classes in receipt.labels.values()]
+        rows.append([str(index), f"+{offset_ms / 1000:.3f} s", *(label[:_MAX_CLASS_WIDTH] or "-" for label in said)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    events = [f"  {_event(event)}" for event in receipt.events]
+    return "\n".join([*lines, "", f"events: {len(events) or 'none yet'}", *events, ""])
+
+
+def _send(settings: Settings, camera: CameraSettings, burst: Burst, out: Path) -> Outcome:
+    """By the same way as a burst of `run`: through a spool, which here is a folder in `out`."""
+    spool = Spool(out / "spool", max_bytes=1 << 40, refused_folder=out / "refused", keep_refused=1)
+    spool.open()
+    spool.put(burst)
+    waiting = spool.next()
+    if waiting is None:
+        raise OSError("the burst could not be written")
+    server = settings.server
+    poster = Poster(
+        server.url,
+        connect_timeout_s=server.connect_timeout_s,
+        read_timeout_s=server.read_timeout_s,
+        unix_s=SystemClock().unix_s,
+    )
+    try:
+        return poster.post(waiting, camera_tokens(settings)[camera.name]())
+    finally:
+        poster.close()
+        spool.remove(waiting)
+        for folder in (out / "spool", out / "refused"):
+            folder.rmdir()
+
+
+def _told(burst: Burst, outcome: Outcome, url: str) -> str:
+    if isinstance(outcome, Accepted):
+        was = "had it already" if outcome.known else "took it"
+        return f"{url} {was}: burst {burst.envelope.burst_id}\n\n{table(burst.envelope.offsets_ms, outcome.receipt)}"
+    if isinstance(outcome, Refused):
+        return f"{url} refused it: {outcome.problem}\n"
+    if isinstance(outcome, Unauthorised):
+        return f"{url} does not know this camera's token: {outcome.problem}\n"
+    cause = outcome.cause if isinstance(outcome, Later) else "the burst is gone"
+    return f"{url} did not take it: {cause}\n"
+
+
+def _event(event: dict[str, Any]) -> str:
+    where = [
+        f"{key}={event[key]}"
+        for key in ("sector", "from_sector", "to_sector", "line", "direction", "label")
+        if event.get(key)
+    ]
+    return " ".join([str(event.get("started_at", "")), str(event.get("kind", "?")), *where])

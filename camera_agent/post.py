@@ -1,0 +1,238 @@
+"""One POST of one burst, and what its answer means: a value, never an exception.
+
+The body is `multipart/form-data` (RFC 7578), streamed from the spool: no copy of the burst is made in memory.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import requests
+from requests.auth import AuthBase
+
+from camera_agent import __version__
+from camera_agent.spool import Damaged, Opened, Waiting
+
+_log = logging.getLogger(__name__)
+_MAX_ANSWER_BYTES = 16_000_000
+_MAX_RETRY_AFTER_S = 3600.0
+_NEVER_AGAIN = frozenset({400, 413, 415, 422})
+_NOT_ALLOWED = frozenset({401, 403})
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What the server says of a burst it has; further fields are ignored."""
+
+    burst_id: str
+    labels: dict[str, list[str]] = {}
+    events: list[dict[str, Any]] = []
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The server has it: as a new burst, or `known` because it had it before."""
+
+    receipt: Receipt
+    known: bool
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """It will never be accepted; `problem` is the server's own account."""
+
+    status: int
+    problem: str
+
+
+class Unauthorised(msgspec.Struct, frozen=True):
+    """The token is missing, unknown, or not for this camera."""
+
+    problem: str
+
+
+class Later(msgspec.Struct, frozen=True):
+    """No link, a busy server, or an answer that is none of ours: send it again."""
+
+    cause: str
+    retry_after_s: float = 0.0
+
+
+class Gone(msgspec.Struct, frozen=True):
+    """The burst is no longer in the spool: it was dropped to make room."""
+
+
+Outcome = Accepted | Refused | Unauthorised | Later | Gone
+
+
+class Poster:
+    """Sends to one server over a connection that is kept. Not for several threads at once."""
+
+    def __init__(
+        self, url: str, *, connect_timeout_s: float, read_timeout_s: float, unix_s: Callable[[], float]
+    ) -> None:
+        self._url = url.rstrip("/") + "/v1/bursts"
+        self._timeout_s = (connect_timeout_s, read_timeout_s)
+        self._unix_s = unix_s
+        self._session = requests.Session()
+        self._session.headers.update({"User-Agent": f"camera-agent/{__version__}", "Accept": "application/json"})
+        self.bytes_sent = 0
+        """Of requests, heads included, since this process began; as much as was handed to the socket."""
+
+    def post(self, waiting: Waiting, token: str | None) -> Outcome:
+        """Send one burst. Raises nothing for what a network or a server can do."""
+        try:
+            opened = waiting.open()
+        except FileNotFoundError:
+            return Gone()
+        except (Damaged, OSError) as error:
+            return Refused(status=0, problem=f"damaged in the spool: {error}")
+        try:
+            return self._send(opened, token)
+        except Damaged as error:
+            return Refused(status=0, problem=f"damaged in the spool: {error}")
+        except (requests.RequestException, OSError) as error:
+            return Later(cause=_cause(error))
+        finally:
+            opened.close()
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _send(self, opened: Opened, token: str | None) -> Outcome:
+        body = _Body(opened, round(self._unix_s() * 1000))
+        request = requests.Request("POST", self._url, data=body, auth=_Bearer(token))
+        request.headers["Content-Type"] = f"multipart/form-data; boundary={body.boundary}"
+        prepared = self._session.prepare_request(request)
+        environment = self._session.merge_environment_settings(self._url, {}, stream=True, verify=None, cert=None)
+        self.bytes_sent += len(f"POST {prepared.path_url} HTTP/1.1\r\n\r\n")
+        self.bytes_sent += sum(len(name) + len(str(value)) + 4 for name, value in prepared.headers.items())
+        try:
+            with self._session.send(prepared, timeout=self._timeout_s, allow_redirects=False, **environment) as answer:
+                return self._judge(answer, _content(answer), opened.envelope.burst_id)
+        finally:
+            self.bytes_sent += body.given_bytes
+
+    def _judge(self, answer: requests.Response, content: bytes, burst_id: str) -> Outcome:
+        status = answer.status_code
+        if status in (200, 201):
+            try:
+                receipt = msgspec.json.decode(content, type=Receipt)
+            except msgspec.DecodeError:
+                receipt = Receipt(burst_id="")
+            # A hotel's sign-in page also answers 200: only the server's own receipt lets go of a burst.
+            if receipt.burst_id != burst_id:
+                return Later(cause=f"HTTP {status} without a receipt for this burst: is that the right server?")
+            return Accepted(receipt=receipt, known=status == 200)
+        problem = f"HTTP {status} {_problem(content)}"
+        if status in _NEVER_AGAIN:
+            return Refused(status=status, problem=problem)
+        if status in _NOT_ALLOWED:
+            return Unauthorised(problem=problem)
+        return Later(cause=problem, retry_after_s=retry_after_s(answer.headers.get("Retry-After"), self._unix_s()))
+
+
+def retry_after_s(header: str | None, unix_s: float) -> float:
+    """`Retry-After` (RFC 9110, section 10.2.3) in seconds from now, both forms; 0 without a usable one; an hour
+    at most.
+    """
+    if header is None:
+        return 0.0
+    if header.strip().isdigit():
+        return min(float(header), _MAX_RETRY_AFTER_S)
+    try:
+        at = email.utils.parsedate_to_datetime(header)
+    except ValueError:
+        return 0.0
+    return min(max(0.0, at.timestamp() - unix_s), _MAX_RETRY_AFTER_S)
+
+
+class _Body:
+    """The multipart body as an iterable of known length, which is what makes `requests` stream it with a
+    Content-Length.
+    """
+
+    def __init__(self, opened: Opened, sent_ms: int) -> None:
+        envelope = opened.envelope.sent(sent_ms)
+        self.boundary = f"burst-{envelope.burst_id}"
+        self.given_bytes = 0
+        self._opened = opened
+        self._head = self._part('name="burst"', "application/json") + msgspec.json.encode(envelope)
+        self._frame_heads = [
+            b"\r\n" + self._part(f'name="file"; filename="{index:03d}.jpg"', "image/jpeg")
+            for index in range(len(opened.frame_bytes))
+        ]
+        self._tail = f"\r\n--{self.boundary}--\r\n".encode()
+
+    def __len__(self) -> int:
+        texts = (self._head, *self._frame_heads, self._tail)
+        return sum(len(text) for text in texts) + sum(self._opened.frame_bytes)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces():
+            self.given_bytes += len(piece)
+            yield piece
+
+    def _pieces(self) -> Iterator[bytes]:
+        yield self._head
+        for head, size_bytes in zip(self._frame_heads, self._opened.frame_bytes, strict=True):
+            yield head
+            yield from self._opened.pieces(size_bytes)
+        yield self._tail
+
+    def _part(self, disposition: str, media_type: str) -> bytes:
+        head = f"Content-Disposition: form-data; {disposition}\r\nContent-Type: {media_type}"
+        return f"--{self.boundary}\r\n{head}\r\n\r\n".encode()
+
+
+class _Bearer(AuthBase):
+    """Also keeps `requests` from taking a password for this host out of a `.netrc`."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token is not None:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def _content(answer: requests.Response) -> bytes:
+    """The answer's bytes, up to a bound that no receipt reaches."""
+    content = bytearray()
+    for piece in answer.iter_content(64 * 1024):
+        content += piece
+        if len(content) > _MAX_ANSWER_BYTES:
+            break
+    return bytes(content)
+
+
+def _problem(content: bytes) -> str:
+    """The title and detail of a problem document (RFC 9457), else the beginning of whatever text came."""
+    try:
+        document = msgspec.json.decode(content)
+    except msgspec.DecodeError:
+        return " ".join(content[:300].decode("utf-8", "replace").split())
+    if not isinstance(document, dict):
+        return ""
+    said = [str(document[key]) for key in ("title", "detail") if document.get(key)]
+    if "frame" in document and document["frame"] is not None:
+        said.append(f"(frame {document['frame']})")
+    return ": ".join(said[:2]) + (f" {said[2]}" if len(said) > 2 else "")
+
+
+def _cause(error: Exception) -> str:
+    """The innermost reason of a failed request in a few words."""
+    names = {
+        requests.exceptions.ConnectTimeout: "no connection in time",
+        requests.exceptions.ReadTimeout: "no answer in time",
+        requests.exceptions.SSLError: "the server's certificate is not trusted",
+    }
+    for kind, words in names.items():
+        if isinstance(error, kind):
+            return words
+    inner: BaseException = error
+    while (cause := inner.__cause__ or inner.__context__) is not None:
+        inner = cause
+    return f"{type(error).__name__}: {inner}"

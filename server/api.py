@@ -1,0 +1,168 @@
+"""What can be asked: `GET /v1/models`, `GET /v1/events`, `/livez`, `/readyz`.
+
+Events come in the order in which they were said, a page at a time: `next` is what to give as `after` to go on,
+now or, once `events` is empty, later. So a reader that goes on asking misses nothing: an event that a late burst
+corrects is said again, and one that it disproves is said again as `withdrawn`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Protocol, get_args
+from urllib.parse import urlencode
+
+import msgspec
+from flask import Blueprint, Response, request
+
+from policies.events import Kind
+from policies.observation import Panel
+from server.errors import Malformed
+from server.tokens import Doorkeeper
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Ensemble(Protocol):
+    @property
+    def panel(self) -> Panel: ...
+
+
+class LoggedEvent(Protocol):
+    @property
+    def seq(self) -> int: ...
+
+    def as_wire(self) -> Mapping[str, Any]: ...
+
+
+class Store(Protocol):
+    def last_seq(self) -> int: ...
+
+    def events(
+        self,
+        *,
+        since_us: int | None,
+        until_us: int | None,
+        site: str | None,
+        camera: str | None,
+        kind: str | None,
+        after_seq: int | None,
+        limit: int | None,
+    ) -> Iterable[LoggedEvent]: ...
+
+
+class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The filters of `GET /v1/events`. `since` and `until` bound when it was confirmed: since <= t < until."""
+
+    since: _Instant | None = None
+    until: _Instant | None = None
+    site: str | None = None
+    camera: str | None = None
+    kind: Kind | None = None
+    after: Annotated[int, msgspec.Meta(ge=0)] = 0
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+
+def routes(
+    ensemble: Callable[[], Ensemble],
+    cards: Callable[[str], Mapping[str, object]],
+    store: Store,
+    doorkeeper: Doorkeeper,
+) -> Blueprint:
+    """The endpoints. `ensemble` gives the loaded ensemble or raises Later; `cards` a model's card by name."""
+    blueprint = Blueprint("api", __name__)
+
+    @blueprint.get("/v1/models")
+    def models() -> Response:
+        doorkeeper.admit(request).to_read()
+        panel = ensemble().panel
+        listed = [
+            {
+                "name": seat.model,
+                "kind": "detector" if seat.boxes else "classifier",
+                "votes": seat.votes,
+                "classes": sorted(seat.classes),
+                **cards(seat.model),
+            }
+            for seat in panel.seats
+        ]
+        return _json({"ensemble": panel.ensemble, "models": listed})
+
+    @blueprint.get("/v1/events")
+    def events() -> Response:
+        grant = doorkeeper.admit(request)
+        query = _query(request.args.to_dict(flat=False))
+        site = grant.to_read(query.site)
+        page = list(
+            store.events(
+                since_us=_microseconds(query.since),
+                until_us=_microseconds(query.until),
+                site=site,
+                camera=query.camera,
+                kind=query.kind,
+                after_seq=query.after,
+                limit=query.limit + 1,
+            )
+        )
+        more = len(page) > query.limit
+        page = page[: query.limit]
+        return _page(page, page[-1].seq if page else query.after, more=more)
+
+    @blueprint.get("/livez")
+    def livez() -> Response:
+        return _json({"status": "alive"})
+
+    @blueprint.get("/readyz")
+    def readyz() -> Response:
+        panel = ensemble().panel
+        store.last_seq()  # the database answers, or this raises Later
+        return _json({"status": "ready", "ensemble": panel.ensemble})
+
+    return blueprint
+
+
+def _query(args: Mapping[str, list[str]]) -> EventQuery:
+    known = EventQuery.__struct_fields__
+    for name, values in args.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise Malformed(
+                f"unknown parameter `{name}`"
+                + (f"; did you mean `{near[0]}`?" if near else f"; known here: {', '.join(known)}")
+            )
+        if len(values) > 1:
+            raise Malformed(f"parameter `{name}` is given {len(values)} times")
+    plain = {name: value for name, (value,) in args.items() if value}
+    try:
+        return msgspec.convert(plain, EventQuery, strict=False)
+    except msgspec.ValidationError as error:
+        raise Malformed(
+            f"{error}; instants are like 2026-11-22T07:00:00Z, kinds are {', '.join(get_args(Kind))}"
+        ) from None
+
+
+def _page(page: list[LoggedEvent], after: int, *, more: bool) -> Response:
+    """A page as one JSON object, or as one JSON object per line where the client prefers that."""
+    wire = [logged.as_wire() for logged in page]
+    if request.accept_mimetypes.best_match([JSON, NDJSON]) == NDJSON:
+        response = Response(msgspec.json.Encoder().encode_lines(wire), content_type=NDJSON)
+    else:
+        response = _json({"events": wire, "next": after})
+    if more:
+        following = request.args.to_dict() | {"after": str(after)}
+        response.headers["Link"] = f'<{request.path}?{urlencode(following)}>; rel="next"'
+    return response
+
+
+def _microseconds(at: datetime | None) -> int | None:
+    return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), content_type=JSON)

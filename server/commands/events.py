@@ -1,0 +1,84 @@
+"""`sectorwatch events`: the event log, past or as it grows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from policies.events import Kind
+from server.channels import json_line, text_line
+from server.commands.options import opened_store, store_options, window_options
+from server.records import LoggedEvent
+from server.store import Store
+
+POLL_S = 0.5
+_PAGE = 500
+
+
+@click.command()
+@click.option("--follow", "-f", is_flag=True, help="Go on with what is said from now on, until Ctrl-C.")
+@click.option("--kind", type=click.Choice(get_args(Kind)), help="Only this kind.")
+@click.option("--withdrawn", is_flag=True, help="Also those that a late burst disproved.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@window_options
+@store_options
+def command(
+    follow: bool,
+    kind: str | None,
+    withdrawn: bool,
+    as_json: bool,
+    since_us: int | None,
+    until_us: int | None,
+    site: str | None,
+    camera: str | None,
+    config: Path | None,
+    database: str | None,
+    data_dir: Path | None,
+) -> None:
+    """Show events in order of time, as the log has them now.
+
+    With --follow also what comes: in the order in which it is said, corrections and withdrawals included; without
+    --since only that.
+    """
+    if follow and until_us is not None:
+        raise click.UsageError("--follow has no end, so --until does not go with it")
+    store = opened_store(config, database, data_dir)
+    line = json_line if as_json else text_line
+
+    def show(logged: LoggedEvent) -> None:
+        click.echo(line(logged))
+
+    cursor = store.last_seq()
+    if not follow or since_us is not None:
+        past = store.events(since_us, until_us, site, camera, kind, withdrawn=withdrawn)
+        for logged in past:
+            if not follow or logged.seq <= cursor:
+                show(logged)
+    if follow:
+        try:
+            following(store, show, cursor, site, camera, kind, threading.Event())
+        except KeyboardInterrupt:
+            return
+
+
+def following(
+    store: Store,
+    show: Callable[[LoggedEvent], None],
+    cursor: int,
+    site: str | None,
+    camera: str | None,
+    kind: str | None,
+    stop: threading.Event,
+) -> None:
+    """Show everything said after `cursor`, until `stop` is set; the store is asked every POLL_S when idle."""
+    while not stop.is_set():
+        page = store.events(site=site, camera=camera, kind=kind, after_seq=cursor, limit=_PAGE)
+        for logged in page:
+            show(logged)
+            cursor = logged.seq
+        if not page:
+            stop.wait(POLL_S)

@@ -1,0 +1,110 @@
+"""`sectorwatch models`: what models there are, and getting and checking their weights."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from server.catalogue import ModelCard, cache_dir, card_named, cards, locate, pull, verify
+from server.errors import SectorwatchError
+
+_folders = click.option(
+    "--models-dir",
+    "folders",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of your own models: one folder each, with a card.toml.",
+)
+_names = click.argument("names", nargs=-1, metavar="[MODEL]...")
+
+
+@click.group()
+def command() -> None:
+    """The models, and their weights on this machine."""
+
+
+@command.command("list")
+@_folders
+def list_models(folders: tuple[Path, ...]) -> None:
+    """List every model: kind, classes, licence, and whether its weights are here."""
+    rows = [("MODEL", "KIND", "CLASSES", "WEIGHTS", "LICENCE")]
+    for card in _chosen((), folders):
+        rows.append((card.name, card.kind, str(len(card.classes)), _presence(card), card.licence))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@command.command("pull")
+@_names
+@_folders
+def pull_models(names: tuple[str, ...], folders: tuple[Path, ...]) -> None:
+    """Get the weights of the named models (all, if none is named), each checked against its card."""
+    failed = [card for card in _chosen(names, folders) if not _pulled(card)]
+    if failed:
+        sys.exit(1)
+
+
+@command.command("verify")
+@_names
+@_folders
+def verify_models(names: tuple[str, ...], folders: tuple[Path, ...]) -> None:
+    """Hash the weights of the named models (all, if none is named). Exit code 1 unless all are right."""
+    failed = [card for card in _chosen(names, folders) if not _verified(card)]
+    if failed:
+        sys.exit(1)
+
+
+def _chosen(names: Sequence[str], folders: Sequence[Path]) -> list[ModelCard]:
+    try:
+        return [card_named(name, folders) for name in names] if names else list(cards(folders).values())
+    except SectorwatchError as error:
+        raise click.ClickException(error.detail) from error
+
+
+def _presence(card: ModelCard) -> str:
+    if card.sha256 is None:
+        return "none needed"
+    return "here" if locate(card, cache_dir()) else "not pulled"
+
+
+def _pulled(card: ModelCard) -> bool:
+    is_terminal = sys.stdout.isatty()
+    total_bytes = card.size_bytes or 0
+    shown_bytes = 0
+    with click.progressbar(length=total_bytes, label=card.name, file=sys.stderr, hidden=not is_terminal) as bar:
+
+        def progress(done_bytes: int, _total_bytes: int) -> None:
+            nonlocal shown_bytes
+            bar.update(done_bytes - shown_bytes)
+            shown_bytes = done_bytes
+
+        try:
+            path = pull(card, cache_dir(), progress, is_terminal=is_terminal)
+        except SectorwatchError as error:
+            click.echo(f"{card.name}: {error.detail}", err=True)
+            return False
+    click.echo(
+        f"{card.name}: " + (f"{path} (sha256 {card.sha256}, as its card says)" if path else "no weights needed")
+    )
+    return True
+
+
+def _verified(card: ModelCard) -> bool:
+    if card.sha256 is None:
+        click.echo(f"{card.name}: no weights needed")
+        return True
+    path = locate(card, cache_dir())
+    if path is None:
+        click.echo(f"{card.name}: not pulled; run `sectorwatch models pull {card.name}`", err=True)
+        return False
+    try:
+        verify(card, path)
+    except SectorwatchError as error:
+        click.echo(f"{error.detail}; run `sectorwatch models pull {card.name}`", err=True)
+        return False
+    click.echo(f"{card.name}: {path} is right (sha256 {card.sha256})")
+    return True

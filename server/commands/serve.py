@@ -1,0 +1,120 @@
+"""`sectorwatch serve`: check everything that can be checked, say what will be served, and become the server.
+
+Whatever an operator can get wrong is found here, before Gunicorn starts, and told in one line: a setting, a
+site policy, missing weights, a database that does not open, a port that is taken.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+
+import click
+import msgspec
+
+from server.catalogue import cache_dir, card_named, locate
+from server.errors import Broken, SectorwatchError
+from server.hosting import host
+from server.settings import ServerSettings, described, load_settings
+from server.sites import Sites
+from server.store import open_store
+from server.tokens import Doorkeeper, is_loopback
+
+_BACKLOG = 128
+
+
+def _settings_help() -> str:
+    lines = [f"  {s.name} [{s.default}]\n      {s.help}" for s in described()]
+    return "\b\nSettings, in the file (TOML) or as SECTORWATCH_<NAME> in the environment:\n" + "\n".join(lines)
+
+
+@click.command(epilog=_settings_help())
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML); also SECTORWATCH_CONFIG.")
+@click.option("--host", "address", help="Address to listen on.")
+@click.option("--port", type=int, help="Port to listen on.")
+@click.option("--sites", type=click.Path(path_type=Path), help="Folder of site policies.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the server's data.")
+def command(
+    config: Path | None, address: str | None, port: int | None, sites: Path | None, data_dir: Path | None
+) -> None:
+    """Run the server until SIGTERM, which lets it finish what it has taken in."""
+    logging.getLogger().addHandler(logging.NullHandler())  # what goes wrong until Gunicorn runs is told once
+    settings = load_settings(config, host=address, port=port, sites_dir=sites, data_dir=data_dir)
+    site_names = _checked_sites(settings)
+    _check_weights(settings)
+    database, guarded = _prepared_database(settings)
+    listener = _listener(settings if guarded else _on_loopback(settings))
+    click.echo(_banner(settings, listener, site_names, database, guarded=guarded), err=True)
+    host(settings, listener)
+
+
+def _checked_sites(settings: ServerSettings) -> tuple[str, ...]:
+    if settings.sites_dir.is_relative_to(settings.data_dir):  # ours, so a first start need not be prepared
+        settings.sites_dir.mkdir(parents=True, exist_ok=True)
+    sites = Sites(settings.sites_dir)
+    faults = sites.reload()
+    if faults:
+        name, what = next(iter(sorted(faults.items())))
+        raise Broken(f"site policy {settings.sites_dir / name}: {what}")
+    return sites.sites()
+
+
+def _check_weights(settings: ServerSettings) -> None:
+    """That the weights are here; that they are the right ones is found when they are loaded."""
+    cache = cache_dir()
+    wanted = [card_named(name) for name in settings.models]
+    missing = [card.name for card in wanted if card.sha256 is not None and locate(card, cache) is None]
+    if missing:
+        raise Broken(f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull`")
+
+
+def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:
+    """Create or upgrade the tables; the database's name, and whether tokens guard the server.
+
+    Leaves no connection behind that would be forked.
+    """
+    store = open_store(settings.database_url)
+    try:
+        store.upgrade()
+        return store.name, Doorkeeper(store).is_guarded()
+    except SectorwatchError as error:
+        raise Broken(f"database {store.name}: {error.detail}") from error
+    finally:
+        store.close()
+
+
+def _on_loopback(settings: ServerSettings) -> ServerSettings:
+    if is_loopback(settings.host):
+        return settings
+    click.echo(f"No token exists yet: listening on 127.0.0.1 instead of {settings.host}.", err=True)
+    return msgspec.structs.replace(settings, host="127.0.0.1")
+
+
+def _listener(settings: ServerSettings) -> socket.socket:
+    """The listening socket, taken here so that a port in use is an error of one line, and early."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise Broken(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
+            "is another server running? choose another with --port"
+        ) from None
+
+
+def _banner(
+    settings: ServerSettings, listener: socket.socket, sites: tuple[str, ...], database: str, *, guarded: bool
+) -> str:
+    address, port = listener.getsockname()[:2]
+    url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+    open_to = "tokens required" if guarded else "this machine only, until `sectorwatch tokens add` makes a token"
+    none = f"none yet: put a TOML file per site into {settings.sites_dir}"
+    return "\n".join(
+        [
+            f"Sectorwatch listens on {url} ({open_to})",
+            f"  models    {', '.join(settings.models)} (loading; /readyz says when)",
+            f"  sites     {', '.join(sites) or none}",
+            f"  database  {database}",
+        ]
+    )

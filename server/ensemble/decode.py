@@ -1,0 +1,68 @@
+"""Bytes of a picture to one tensor: the single decoder all models share.
+
+Decisions, since they change labels:
+
+- colours: everything becomes 8-bit RGB as Pillow converts it. CMYK is converted without a profile; alpha is
+  dropped, not blended (what `Image.convert("RGB")` does, so what the models' own tools did); a palette is
+  looked up; 16-bit grey keeps its upper 8 bits.
+- EXIF orientation is applied, so that boxes and sectors are in the picture as every viewer shows it.
+- a truncated picture is an error, never half a frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from server.errors import TooLarge, Unusable
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+MAX_PIXELS = 50_000_000
+
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
+"""What Pillow's readers raise on bytes that are not what they claim."""
+
+
+def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = None) -> Tensor:
+    """The picture as uint8 [3, H, W], RGB, in memory row by row with the channels of a pixel together.
+
+    The header's width and height are judged before any pixel is decoded. Raises TooLarge for more than
+    `max_pixels`, Unusable for what cannot be decoded; both carry `frame`.
+    """
+    try:
+        with Image.open(BytesIO(picture), formats=FORMATS) as opened:
+            width, height = opened.size
+            if width * height > max_pixels:
+                raise TooLarge(f"{width}x{height} is more than {max_pixels} pixels", frame=frame)
+            image = _as_rgb(ImageOps.exif_transpose(opened))
+    except Image.DecompressionBombError as error:
+        raise TooLarge(f"{error}; at most {max_pixels} pixels are taken", frame=frame) from error
+    except _UNREADABLE as error:
+        kinds = ", ".join(FORMATS)
+        raise Unusable(f"not a whole {kinds} picture: {error or type(error).__name__}", frame=frame) from error
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def decoder_identity() -> dict[str, str]:
+    """What decided how bytes became pixels: the library with its version, and these rules."""
+    return {
+        "pillow": PIL.__version__,
+        "rules": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+    }
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _SIXTEEN_BIT:
+        values = np.asarray(image)
+        return Image.fromarray((values.astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")

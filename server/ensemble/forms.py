@@ -1,0 +1,107 @@
+"""Input forms: how a frame, or a sector's crop of it, becomes a row of a network's batch.
+
+Every distinct form is applied once per frame, whichever number of models share it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
+from torch import Tensor
+
+from policies.observation import Box
+from server.catalogue.card import InputForm
+
+_PADDING = 128
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as JPEG has it
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
+
+class Row(NamedTuple):
+    """One row of a batch before normalisation.
+
+    `pixels` uint8 [C, h, w]; `content` is where the picture lies in it (padding is outside), in 0..1 of the row;
+    `sector` is the sector whose crop this is, None for the whole view.
+    """
+
+    pixels: Tensor
+    content: Box
+    sector: str | None
+
+
+def row_of(frame: Tensor, form: InputForm, *, crop: Box = WHOLE, sector: str | None = None) -> Row:
+    """A frame, uint8 RGB [3, H, W], brought to `form`; `crop` in 0..1 of the frame is taken out of it first."""
+    pixels = frame[None] if crop == WHOLE else _cropped(frame, crop)[None]
+    pixels, content = _FITS[form.fit](pixels, form)
+    return Row((_grey(pixels) if form.colour == "grey" else pixels)[0], content, sector)
+
+
+def normalised(pixels: Tensor, form: InputForm) -> Tensor:
+    """Rows as uint8 [N, C, h, w] -> what the network is fed: float, `(value - mean) / std`."""
+    mean, std = (torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (form.mean, form.std))
+    return pixels.float().sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+def onto_frame(boxes: Tensor, content: Box) -> Tensor:
+    """Boxes in 0..1 of a padded row -> in 0..1 of the picture it holds, clipped to it."""
+    left, top, right, bottom = content
+    origin = boxes.new_tensor((left, top, left, top))
+    extent = boxes.new_tensor((right - left, bottom - top, right - left, bottom - top))
+    return ((boxes - origin) / extent).clamp_(0, 1)
+
+
+def _cropped(frame: Tensor, crop: Box) -> Tensor:
+    """The pixels touched by `crop`, one at least."""
+    height, width = frame.shape[-2:]
+    left, top = min(int(crop[0] * width), width - 1), min(int(crop[1] * height), height - 1)
+    right, bottom = max(left + 1, -int(-crop[2] * width // 1)), max(top + 1, -int(-crop[3] * height // 1))
+    return frame[:, top:bottom, left:right]
+
+
+def _stretch(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
+    return _resized(pixels, form.size), WHOLE
+
+
+def _shrink(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
+    height, width = pixels.shape[-2:]
+    factor = min(1.0, form.size[0] / width, form.size[1] / height)
+    return _resized(pixels, (max(1, round(width * factor)), max(1, round(height * factor)))), WHOLE
+
+
+def _letterbox(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
+    height, width = pixels.shape[-2:]
+    factor = min(form.size[0] / width, form.size[1] / height)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    full = tuple(-(-side // form.multiple_of) * form.multiple_of for side in size)
+    left, top = ((whole - side) // 2 for whole, side in zip(full, size, strict=True))
+    padding = (left, full[0] - size[0] - left, top, full[1] - size[1] - top)
+    content = (left / full[0], top / full[1], (left + size[0]) / full[0], (top + size[1]) / full[1])
+    return F.pad(_resized(pixels, size), padding, value=_PADDING), content
+
+
+def _crop_centre(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
+    assert form.shorter_side is not None
+    height, width = pixels.shape[-2:]
+    factor = form.shorter_side / min(height, width)
+    resized = _resized(pixels, (round(width * factor), round(height * factor)))
+    left, top = (resized.shape[-1] - form.size[0]) // 2, (resized.shape[-2] - form.size[1]) // 2
+    return resized[..., top : top + form.size[1], left : left + form.size[0]], WHOLE
+
+
+def _resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, and averaging over all pixels a smaller picture leaves out (as Pillow does)."""
+    width, height = size
+    if tuple(pixels.shape[-2:]) == (height, width):
+        return pixels
+    return F.interpolate(pixels, (height, width), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    """RGB uint8 [1, 3, H, W] -> luma uint8 [1, 1, H, W]."""
+    red, green, blue = pixels.float().unbind(1)
+    return red.mul_(_LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2]).round_().byte()[:, None]
+
+
+_FITS = {"stretch": _stretch, "shrink": _shrink, "letterbox": _letterbox, "crop": _crop_centre}

@@ -1,0 +1,160 @@
+"""All models of an ensemble as one module, and one forward call for any number of frames."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from policies.observation import Box, Sighting
+from server.catalogue.card import InputForm, ModelCard
+from server.ensemble.detections import Detections
+from server.ensemble.forms import Row, normalised, onto_frame, row_of
+from server.ensemble.frame_change import FrameChange
+
+_log = logging.getLogger(__name__)
+
+Answer = tuple[Sighting, ...] | None
+"""What one model said about one frame; None: it was asked and did not answer."""
+
+TOP = 5
+_CHUNK_PIXELS = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedFrame:
+    """A frame in every input form the ensemble has: the whole view first, then (for classifiers) sector crops."""
+
+    rows: Mapping[InputForm, tuple[Row, ...]]
+
+
+class EnsembleModule(nn.Module):
+    """The models, registered: `.to`, `.eval` and `.parameters` reach them. Keys are indices: names may have dots.
+
+    `models` are card and network in the order of answers. `chunk_pixels` bounds how many pixels of rows are in one
+    network at a time. On a CPU small chunks cost nothing, and a frame's answer does then not depend on the frames
+    that travel with it, to the last bit.
+    """
+
+    def __init__(
+        self, models: Sequence[tuple[ModelCard, nn.Module]], *, chunk_pixels: int = _CHUNK_PIXELS
+    ) -> None:
+        super().__init__()
+        names = [card.name for card, _network in models]
+        if len(set(names)) != len(names):
+            raise ValueError(f"a model is named twice among {', '.join(names)}")
+        self.cards = tuple(card for card, _network in models)
+        self.networks = nn.ModuleDict({str(index): network for index, (_card, network) in enumerate(models)})
+        self.chunk_pixels = chunk_pixels
+        self._cropped_forms = {card.input for card in self.cards if card.kind == "classifier"}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models' names; the index of a name is its key in `networks`."""
+        return tuple(card.name for card in self.cards)
+
+    def prepare(self, frame: Tensor, crops: Mapping[str, Box]) -> PreparedFrame:
+        """A decoded frame, uint8 [3, H, W], through each distinct input form once."""
+        rows: dict[InputForm, tuple[Row, ...]] = {}
+        for form in dict.fromkeys(card.input for card in self.cards):
+            wanted = crops if form in self._cropped_forms else {}
+            cropped = (row_of(frame, form, crop=box, sector=sector) for sector, box in wanted.items())
+            rows[form] = (row_of(frame, form), *cropped)
+        return PreparedFrame(rows)
+
+    def forward(self, frames: Sequence[PreparedFrame]) -> list[dict[str, Answer]]:
+        """Each model's answer for each frame, in order. The frames of one call are in the order of time.
+
+        A model that raises, or answers with something that is no number, has not answered: None for all frames,
+        and the rest of the models are asked as if it were not there.
+        """
+        if self.training or any(module.training for module in self.networks.values()):
+            raise RuntimeError("the ensemble is in training mode: call eval() first")
+        if not torch.is_inference_mode_enabled():
+            raise RuntimeError("the ensemble answers under torch.inference_mode() only")
+        answers: list[dict[str, Answer]] = [{} for _ in frames]
+        for card, network in zip(self.cards, self.networks.values(), strict=True):
+            for answer, said in zip(answers, self._asked(card, network, frames), strict=True):
+                answer[card.name] = said
+        return answers
+
+    def _asked(self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]) -> list[Answer]:
+        try:
+            return list(self._ask(card, network, frames))
+        except Exception:  # noqa: BLE001 (a foreign network may raise anything, and must not take the others with it)
+            _log.exception("model_did_not_answer model=%s frames=%d", card.name, len(frames))
+            return [None] * len(frames)
+
+    def _ask(
+        self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]
+    ) -> list[tuple[Sighting, ...]]:
+        whole = [frame.rows[card.input][0] for frame in frames]
+        if card.kind == "change":
+            changes: list[FrameChange] = network([row.pixels for row in whole])
+            return [_change_sightings(change, card) for change in changes]
+        if card.kind == "detector":
+            found: list[Detections] = []
+            for batch in self._batches(whole, card.input):
+                found += network(batch)
+            return [_box_sightings(each, row, card) for each, row in zip(found, whole, strict=True)]
+        rows = [row for frame in frames for row in frame.rows[card.input]]
+        logits = [network(batch) for batch in self._batches(rows, card.input)]
+        said = iter(_class_sightings(torch.cat(logits), rows, card) if rows else ())
+        return [
+            _ordered([sighting for _ in frame.rows[card.input] for sighting in next(said)]) for frame in frames
+        ]
+
+    def _batches(self, rows: Sequence[Row], form: InputForm) -> Iterator[Tensor]:
+        """Rows as batches of one size each; none is above the bound, unless a single row is."""
+        batches: list[list[Tensor]] = []
+        for row in rows:
+            room = max(1, self.chunk_pixels // (row.pixels.shape[-1] * row.pixels.shape[-2]))
+            if batches and batches[-1][0].shape == row.pixels.shape and len(batches[-1]) < room:
+                batches[-1].append(row.pixels)
+            else:
+                batches.append([row.pixels])
+        return (normalised(torch.stack(batch), form) for batch in batches)
+
+
+def _class_sightings(logits: Tensor, rows: Sequence[Row], card: ModelCard) -> list[list[Sighting]]:
+    """The best classes of each row, [rows, classes] -> up to five sightings with the row's sector."""
+    if logits.shape != (len(rows), len(card.classes)):
+        raise ValueError(f"{tuple(logits.shape)} answers for {len(rows)} rows of {len(card.classes)} classes")
+    scores, labels = logits.float().softmax(1).topk(min(TOP, len(card.classes)))
+    return [
+        [
+            Sighting(card.classes[label], _score(score), sector=row.sector)
+            for score, label in zip(row_scores, row_labels, strict=True)
+        ]
+        for row_scores, row_labels, row in zip(scores.tolist(), labels.tolist(), rows, strict=True)
+    ]
+
+
+def _box_sightings(found: Detections, row: Row, card: ModelCard) -> tuple[Sighting, ...]:
+    boxes = onto_frame(found.boxes, row.content).tolist()
+    seen = []
+    for label, score, edges in zip(found.classes.tolist(), found.scores.tolist(), boxes, strict=True):
+        left, top, right, bottom = (round(edge, 5) for edge in edges)
+        if left < right and top < bottom:  # a box of nothing but padding is none
+            seen.append(Sighting(card.classes[label], _score(score), (left, top, right, bottom)))
+    return _ordered(seen)
+
+
+def _change_sightings(change: FrameChange, card: ModelCard) -> tuple[Sighting, ...]:
+    """The label of the whole view (no box), then the changed regions."""
+    whole = Sighting(card.classes[change.label], _score(change.score))
+    return _ordered([whole, *_box_sightings(change.regions, Row(change.regions.boxes, (0, 0, 1, 1), None), card)])
+
+
+def _score(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"a score of {value}")
+    return round(min(max(value, 0.0), 1.0), 4)
+
+
+def _ordered(sightings: Sequence[Sighting]) -> tuple[Sighting, ...]:
+    return tuple(sorted(sightings, key=lambda s: (-s.score, s.label, s.box or (), s.sector or "")))

@@ -1,0 +1,77 @@
+"""The width and height of a picture as a viewer shows it, read from its header without decoding it.
+
+JPEG: ITU-T T.81, annex B, the frame header of any SOF marker; turned when Exif 2.3 says so (tag 0x0112, Orientation:
+5 to 8 exchange the sides), as the ensemble turns it. PNG: ISO/IEC 15948, the IHDR chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+_PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+_SOI = b"\xff\xd8"
+_EXIF = b"Exif\x00\x00"
+_APP1 = 0xE1
+_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Frame headers; DHT, JPG and DAC lie between them."""
+_ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
+"""Markers without a segment: TEM and RST0 to RST7."""
+_ORIENTATION = 0x0112
+_ON_ITS_SIDE = range(5, 9)
+_MOST_ENTRIES = 256
+
+
+def size_of(image: bytes) -> tuple[int, int] | None:
+    """(width, height) in pixels; None for bytes that are neither a JPEG's nor a PNG's, or that end too soon."""
+    if image.startswith(_PNG) and len(image) >= 24:
+        width, height = int.from_bytes(image[16:20], "big"), int.from_bytes(image[20:24], "big")
+    elif image.startswith(_SOI):
+        width, height = _jpeg_size(image)
+    else:
+        return None
+    return (width, height) if width and height else None
+
+
+def _jpeg_size(image: bytes) -> tuple[int, int]:
+    is_turned = False
+    for marker, body in _segments(image):
+        if marker == _APP1 and body.startswith(_EXIF):
+            is_turned = _orientation(body[len(_EXIF) :]) in _ON_ITS_SIDE
+        if marker in _SOF:
+            height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+            return (height, width) if is_turned else (width, height)
+    return 0, 0
+
+
+def _segments(image: bytes) -> Iterator[tuple[int, bytes]]:
+    """Markers and their segments' contents, in order, as far as they are whole."""
+    at = 2
+    while at + 4 <= len(image) and image[at] == 0xFF:
+        marker = image[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        elif marker in _ALONE:
+            at += 2
+        else:
+            end = at + 2 + int.from_bytes(image[at + 2 : at + 4], "big")
+            if end > len(image):
+                return
+            yield marker, image[at + 4 : end]
+            at = end
+
+
+def _orientation(tiff: bytes) -> int:
+    """The orientation that the first directory of a TIFF structure gives; 1 (upright) when it gives none."""
+    order = {b"II": "little", b"MM": "big"}.get(tiff[:2])
+    if order is None:
+        return 1
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(tiff[at : at + size], "little" if order == "little" else "big")
+
+    directory = number(4, 4)
+    for entry in range(min(number(directory, 2), _MOST_ENTRIES)):
+        at = directory + 2 + 12 * entry
+        if number(at, 2) == _ORIENTATION:
+            return number(at + 8, 2)
+    return 1

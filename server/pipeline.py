@@ -1,0 +1,187 @@
+"""The story of one burst, from decoded bytes to a committed answer, readable from top to bottom.
+
+known? -> the ensemble, outside any transaction -> one turn of its camera: keep what was said, admit what is due,
+rewind if anything is older than what the camera has advanced past, fold, settle -> commit -> the answer.
+
+There is one way only: what is folded is read back from what was stored, so live, late and replay are the same
+code over the same bytes. A burst from the future of the server's clock is kept but not admitted (`held`): one
+such instant would make all that follows late. It is admitted by the next turn of its camera, or by
+`release_held`, once the clock has caught up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import msgspec
+
+from policies.judgement import judge
+from policies.observation import Box, Observation, Panel, Sighting
+from policies.site_policy import CameraPolicy, SitePolicy
+from server.burst import Burst
+from server.clock import SECOND_US, Clock
+from server.errors import Unusable
+from server.picture import size_of
+from server.receipt import Receipt
+from server.records import Admitted, Checkpoint, Entry, Folded, KeptBurst, Known, Recorded
+from server.refold import refold
+from server.sites import Edition
+
+log = logging.getLogger(__name__)
+
+MAX_SKEW_S = 300.0
+_UNKNOWN_SIZE = (4, 3)
+
+
+class Ensemble(Protocol):
+    """Answers one entry per image, in order: model -> sightings, None for a model that did not answer.
+
+    Raises Unusable or TooLarge, with the index of the frame, for an image that cannot be judged.
+    """
+
+    @property
+    def panel(self) -> Panel: ...
+
+    def answer(
+        self, images: Sequence[bytes], crops: Mapping[str, Box] = ...
+    ) -> Sequence[Mapping[str, tuple[Sighting, ...] | None]]: ...
+
+
+class Turn(Protocol):
+    """One camera's turn: see `server.store.turn`."""
+
+    def known(self, burst_id: str) -> Known | None: ...
+    def keep(self, entry: Entry) -> None: ...
+    def admit(self, until_us: int) -> Admitted | None: ...
+    def rewind(self, before_us: int) -> Checkpoint: ...
+    def observations(self, after: Checkpoint) -> Iterator[Recorded]: ...
+    def policy(self, digest: str) -> SitePolicy: ...
+    def settle(self, after: Checkpoint, folded: Folded) -> None: ...
+
+
+class Store(Protocol):
+    """Where bursts are kept: see `server.store.store`."""
+
+    def known(self, burst_id: str) -> Known | None: ...
+    def kept(self, burst_id: str) -> KeptBurst: ...
+    def held(self, until_us: int) -> Sequence[tuple[str, str]]: ...
+    def turn(self, site: str, camera: str) -> AbstractContextManager[Turn]: ...
+
+
+class Sites(Protocol):
+    def edition(self, site: str) -> Edition: ...
+
+
+class Pipeline:
+    """Judges bursts. Safe to use from several threads, and beside other processes on the same store.
+
+    `committed` is called after each turn, when there may be something to deliver. `max_skew_s` is how far
+    ahead of `clock` a burst may be before it is held.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        store: Store,
+        sites: Sites,
+        clock: Clock,
+        *,
+        committed: Callable[[], None] = lambda: None,
+        max_skew_s: float = MAX_SKEW_S,
+    ) -> None:
+        self._ensemble = ensemble
+        self._store = store
+        self._sites = sites
+        self._clock = clock
+        self._committed = committed
+        self._max_skew_us = round(max_skew_s * SECOND_US)
+
+    def process(self, burst: Burst) -> Receipt:
+        """Judge a burst and keep everything that came of it; a burst that is known gets its answer again.
+
+        Raises Unusable for an unknown site, an image that cannot be judged (with the frame's index), or a
+        burst_id that was used for other frames; nothing is stored then.
+        """
+        if self._is_known(burst, self._store.known(burst.burst_id)):
+            return Receipt(True, self._store.kept(burst.burst_id))
+        entry = self._judged(burst)
+        with self._store.turn(burst.site, burst.camera) as turn:
+            known = self._is_known(burst, turn.known(burst.burst_id))
+            if not known:
+                turn.keep(entry)
+                self._advance(turn)
+        self._committed()
+        return Receipt(known, self._store.kept(burst.burst_id))
+
+    def release_held(self) -> int:
+        """Admit the held bursts that the clock has caught up with; the number of cameras that advanced."""
+        cameras = self._store.held(self._due_us())
+        for site, camera in cameras:
+            with self._store.turn(site, camera) as turn:
+                self._advance(turn)
+        if cameras:
+            self._committed()
+        return len(cameras)
+
+    def _is_known(self, burst: Burst, known: Known | None) -> bool:
+        if known is None:
+            return False
+        if known.digest != burst.digest:
+            raise Unusable(f"burst_id {burst.burst_id} was already used for another burst")
+        return True
+
+    def _judged(self, burst: Burst) -> Entry:
+        """What the ensemble and the rules in force make of the burst."""
+        edition = self._sites.edition(burst.site)
+        policy = edition.policy.camera(burst.camera)
+        panel = self._ensemble.panel
+        answers = self._ensemble.answer([frame.image for frame in burst.frames], policy.crops)
+        seen = tuple(_observation(burst, index, panel, dict(said)) for index, said in enumerate(answers))
+        return Entry(
+            burst=burst,
+            panel=panel,
+            observations=seen,
+            policy=edition.policy,
+            policy_text=edition.text,
+            decisions=_decisions(policy, seen),
+            received_at_us=self._clock(),
+        )
+
+    def _advance(self, turn: Turn) -> None:
+        """Fold whatever is due: this burst, and held ones that the clock has caught up with."""
+        admitted = turn.admit(self._due_us())
+        if admitted is None:
+            return
+        start = turn.rewind(admitted.oldest_us)
+        folded = refold(turn.observations(start), start, turn.policy, admitted.newest_us)
+        turn.settle(start, folded)
+
+    def _due_us(self) -> int:
+        return self._clock() + self._max_skew_us
+
+
+def _observation(
+    burst: Burst, index: int, panel: Panel, answers: dict[str, tuple[Sighting, ...] | None]
+) -> Observation:
+    frame = burst.frames[index]
+    return Observation(
+        site=burst.site,
+        camera=burst.camera,
+        burst_id=burst.burst_id,
+        index=index,
+        at_us=frame.at_us,
+        panel=panel,
+        answers=answers,
+        frame_sha256=frame.sha256,
+        mask_digest=burst.mask_digest,
+        uncertainty_s=burst.clock.error_s,
+        size=size_of(frame.image) or _UNKNOWN_SIZE,
+    )
+
+
+def _decisions(policy: CameraPolicy, observations: Sequence[Observation]) -> bytes:
+    """The decision record: what each frame's votes came to, also when that was nothing."""
+    return msgspec.json.encode([judge(policy, seen) for seen in observations], order="deterministic")

@@ -1,0 +1,126 @@
+"""The event log's rule: after a fold, the log says what the fold says, and whatever changed is announced.
+
+An event's id names a fact. The first frame that settles it makes it an event; the same id settled again by a
+later frame adds nothing. A refold inserts what is new, corrects what is told otherwise, withdraws what no longer
+holds, and leaves untouched what stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from server.burst import microseconds
+from server.records import Settled, What
+from server.store.outbox import announce
+from server.store.rows import encoded
+from server.store.schema import events
+
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What is to be announced about one event, and the columns of its row that change with it."""
+
+    what: What
+    event_id: str
+    columns: dict[str, Any]
+
+
+def rewrite_log(
+    connection: Connection,
+    site: str,
+    camera: str,
+    after_us: int | None,
+    settled: Sequence[Settled],
+    passed_us: int | None,
+    now_us: int,
+) -> None:
+    """Make a camera's events confirmed after `after_us` (None: all) those that were `settled`.
+
+    `passed_us` is how far the log had got before: what is found at or before it is `late`.
+    """
+    fresh: dict[str, Settled] = {}
+    for one in settled:
+        fresh.setdefault(one.event.id, one)
+    window = _window(connection, site, camera, after_us)
+    stored = window | _by_id(connection, [i for i in fresh if i not in window])
+    changes: list[_Change] = []
+    for event_id, one in fresh.items():
+        row, columns = stored.get(event_id), _columns(one)
+        what = _told(row, columns, is_older=event_id not in window)
+        if what is None:
+            continue
+        late = row is not None or (passed_us is not None and columns["confirmed_at_us"] <= passed_us)
+        changes.append(_Change(what, event_id, columns | {"late": int(late), "withdrawn_at_us": None}))
+    changes += [
+        _Change("withdrawn", event_id, {"withdrawn_at_us": now_us})
+        for event_id, row in window.items()
+        if event_id not in fresh and row.withdrawn_at_us is None
+    ]
+    _write(connection, changes, set(stored), now_us)
+    _put_in_place(connection, fresh, window)
+
+
+def _told(row: Row[Any] | None, columns: dict[str, Any], *, is_older: bool) -> What | None:
+    """What to say of a settled event whose row is `row`; None when everything has been said."""
+    if row is None or row.withdrawn_at_us is not None:
+        return "event"
+    if is_older or row.body == columns["body"]:
+        return None
+    return "corrected"
+
+
+def _put_in_place(connection: Connection, fresh: dict[str, Settled], window: dict[str, Row[Any]]) -> None:
+    """The place of an event among its frame's may change while the event itself does not: nothing to announce."""
+    for event_id, row in window.items():
+        one = fresh.get(event_id)
+        if one is not None and one.place != row.place:
+            connection.execute(update(events).where(events.c.id == event_id).values(place=one.place))
+
+
+def _window(connection: Connection, site: str, camera: str, after_us: int | None) -> dict[str, Row[Any]]:
+    query = select(events).where(events.c.site == site, events.c.camera == camera)
+    if after_us is not None:
+        query = query.where(events.c.confirmed_at_us > after_us)
+    return {row.id: row for row in connection.execute(query.order_by(events.c.confirmed_at_us, events.c.place))}
+
+
+def _by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
+    found: dict[str, Row[Any]] = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        some = ids[start : start + _AT_ONCE]
+        found |= {row.id: row for row in connection.execute(select(events).where(events.c.id.in_(some)))}
+    return found
+
+
+def _columns(one: Settled) -> dict[str, Any]:
+    event = one.event
+    return {
+        "site": event.site,
+        "camera": event.camera,
+        "kind": event.kind,
+        "sector": event.sector or event.to_sector,
+        "label": event.label,
+        "started_at_us": microseconds(event.started_at),
+        "confirmed_at_us": microseconds(event.confirmed_at),
+        "burst_id": one.burst_id,
+        "place": one.place,
+        "body": encoded(event),
+    }
+
+
+def _write(connection: Connection, changes: Sequence[_Change], stored: set[str], now_us: int) -> None:
+    if not changes:
+        return
+    numbers = announce(connection, [(change.event_id, change.what) for change in changes], now_us)
+    for seq, change in zip(numbers, changes, strict=True):
+        columns = change.columns | {"seq": seq}
+        if change.event_id in stored:
+            connection.execute(update(events).where(events.c.id == change.event_id).values(columns))
+        else:
+            connection.execute(insert(events), {"id": change.event_id} | columns)

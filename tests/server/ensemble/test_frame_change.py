@@ -1,0 +1,102 @@
+"""frame-change says moving where things move, and still where only the light or the noise does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from server.catalogue import card_named
+from server.ensemble.decode import decode
+from server.ensemble.forms import row_of
+from server.ensemble.frame_change import MOVING, STILL, FrameChangeNet, build
+
+CARD = card_named("frame-change")
+
+
+@pytest.fixture
+def network() -> FrameChangeNet:
+    return build(CARD, None)
+
+
+@pytest.fixture(scope="module")
+def view(footage_frames: list[bytes]) -> torch.Tensor:
+    """A real scene, uint8 [1, h, w]."""
+    return row_of(decode(footage_frames[0]), CARD.input).pixels
+
+
+def with_thing(view: torch.Tensor, x: int, y: int = 60) -> torch.Tensor:
+    """The scene with something as large and as dark as a person at x, y."""
+    changed = view.clone()
+    changed[:, y : y + 20, x : x + 8] = 20
+    return changed
+
+
+def brighter(view: torch.Tensor, factor: float) -> torch.Tensor:
+    return (view.float() * factor).clamp(0, 255).byte()
+
+
+def test_one_frame_alone_is_still(network: FrameChangeNet, view: torch.Tensor) -> None:
+    assert [answer.label for answer in network([view])] == [STILL]
+
+
+def test_no_frames_give_no_answers(network: FrameChangeNet) -> None:
+    assert network([]) == []
+
+
+def test_the_same_frame_again_is_still(network: FrameChangeNet, view: torch.Tensor) -> None:
+    assert [answer.label for answer in network([view] * 4)] == [STILL] * 4
+
+
+def test_a_thing_that_moves_is_boxed_where_it_is_now(network: FrameChangeNet, view: torch.Tensor) -> None:
+    height, width = view.shape[-2:]
+    places = [20, 50, 80, 110]
+    answers = network([with_thing(view, x) for x in places])
+    assert [answer.label for answer in answers] == [MOVING] * 4
+    for x, answer in zip(places[1:-1], answers[1:-1], strict=True):
+        assert len(answer.regions.boxes) == 1
+        left, top, right, bottom = answer.regions.boxes[0].tolist()
+        assert abs((left + right) / 2 * width - (x + 4)) <= 4
+        assert abs((top + bottom) / 2 * height - 70) <= 4
+
+
+def test_a_thing_that_comes_makes_only_its_own_frames_moving(network: FrameChangeNet, view: torch.Tensor) -> None:
+    answers = network([view, view, view, with_thing(view, 60), with_thing(view, 60), with_thing(view, 60)])
+    assert [answer.label for answer in answers] == [STILL, STILL, STILL, MOVING, STILL, STILL]
+
+
+@pytest.mark.parametrize("factor", [0.6, 0.85, 1.15, 1.4])
+def test_light_over_the_whole_view_is_no_movement(
+    network: FrameChangeNet, view: torch.Tensor, factor: float
+) -> None:
+    assert [answer.label for answer in network([view, brighter(view, factor), view])] == [STILL] * 3
+
+
+def test_a_cloud_edge_is_no_movement(network: FrameChangeNet, view: torch.Tensor) -> None:
+    shade = torch.linspace(0.9, 1.1, view.shape[-1])
+    assert [answer.label for answer in network([view, (view * shade).clamp(0, 255).byte()])] == [STILL] * 2
+
+
+@pytest.mark.parametrize("deviation", [2.0, 6.0])
+def test_noise_is_no_movement(network: FrameChangeNet, view: torch.Tensor, deviation: float) -> None:
+    torch.manual_seed(7)
+    noisy = [(view + torch.randn(view.shape) * deviation).clamp(0, 255).byte() for _ in range(5)]
+    assert [answer.label for answer in network(noisy)] == [STILL] * 5
+
+
+def test_a_thing_is_seen_although_the_light_changes(network: FrameChangeNet, view: torch.Tensor) -> None:
+    answers = network([with_thing(view, 30), brighter(with_thing(view, 90), 1.3)])
+    assert [answer.label for answer in answers] == [MOVING, MOVING]
+
+
+def test_frames_of_another_size_start_anew(network: FrameChangeNet, view: torch.Tensor) -> None:
+    smaller = view[:, ::2, ::2]
+    answers = network([view, smaller, with_thing(view, 60), with_thing(view, 90)])
+    assert [answer.label for answer in answers] == [STILL, STILL, MOVING, MOVING]
+
+
+def test_walking_people_of_the_footage_are_movement(network: FrameChangeNet, footage_frames: list[bytes]) -> None:
+    rows = [row_of(decode(jpeg), CARD.input).pixels for jpeg in footage_frames[:6]]
+    for answer in network(rows):
+        assert answer.label == MOVING
+        assert 0.5 < answer.score < 1
+        assert len(answer.regions.boxes) >= 2

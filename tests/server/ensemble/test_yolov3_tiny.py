@@ -1,0 +1,118 @@
+"""yolov3-tiny finds what `cv2.dnn` finds with the same weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from server.catalogue import card_named
+from server.ensemble.decode import decode
+from server.ensemble.forms import normalised, row_of
+from server.ensemble.yolov3_tiny import YoloV3Tiny, build
+from server.errors import Broken
+from tests.server.ensemble.opencv import IS_OPENCV_4, Found, OpenCvYolo, recorded
+
+CARD = card_named("yolov3-tiny")
+REFERENCES = ["recorded", "live"] if IS_OPENCV_4 else ["recorded"]
+JUDGED_ABOVE = 0.3
+SLACK = 0.02
+
+
+def blob_of(jpeg: bytes) -> torch.Tensor:
+    """A frame as the network is fed it."""
+    return normalised(row_of(decode(jpeg), CARD.input).pixels[None], CARD.input)
+
+
+@pytest.fixture(scope="module")
+def network(weights: Path) -> YoloV3Tiny:
+    return build(CARD, weights)
+
+
+def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Intersection over union."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    both = max(width, 0) * max(height, 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return both / (sum(areas) - both)
+
+
+def unmatched(wanted: list[Found], given: list[Found]) -> list[Found]:
+    """Those of `wanted` above the judged score without a twin: same class, IoU >= 0.9, score within 0.02."""
+    return [
+        (label, score, box)
+        for label, score, box in wanted
+        if score > JUDGED_ABOVE
+        and not any(
+            label == twin and abs(score - twin_score) <= SLACK and overlap(box, twin_box) >= 0.9
+            for twin, twin_score, twin_box in given
+        )
+    ]
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_boxes_are_those_of_opencv_on_twenty_frames(
+    network: YoloV3Tiny, weights: Path, footage_frames: list[bytes], reference: str
+) -> None:
+    judged = 0
+    for index, jpeg in enumerate(footage_frames):
+        blob = blob_of(jpeg)
+        with torch.inference_mode():
+            boxes, scores, labels = network(blob)[0]
+        ours = list(zip(labels.tolist(), scores.tolist(), map(tuple, boxes.tolist()), strict=True))
+        if reference == "live":
+            theirs = OpenCvYolo(weights, blob.shape[3], blob.shape[2]).detect(blob.numpy())
+        else:
+            theirs = [tuple(found) for found in recorded("yolov3-tiny")[index]]
+        assert unmatched(theirs, ours) == [], f"frame {index}: OpenCV's, not ours"
+        assert unmatched(ours, theirs) == [], f"frame {index}: ours, not OpenCV's"
+        judged += sum(score > JUDGED_ABOVE for _, score, _ in theirs)
+    assert judged > 100
+
+
+@pytest.mark.parametrize("size", [(32, 32), (320, 224), (608, 608)])
+def test_takes_any_size_that_is_a_multiple_of_32(network: YoloV3Tiny, size: tuple[int, int]) -> None:
+    with torch.inference_mode():
+        coarse, fine = network.layers(torch.rand(2, 3, *size))
+    assert coarse.shape == (2, 255, size[0] // 32, size[1] // 32)
+    assert fine.shape == (2, 255, size[0] // 16, size[1] // 16)
+
+
+def test_refuses_other_sizes(network: YoloV3Tiny) -> None:
+    with pytest.raises(ValueError, match="multiples of 32, not 416x300"):
+        network(torch.rand(1, 3, 300, 416))
+
+
+def test_what_a_row_gives_does_not_depend_on_its_batch(network: YoloV3Tiny, footage_frames: list[bytes]) -> None:
+    rows = torch.cat([blob_of(jpeg) for jpeg in footage_frames[:3]])
+    with torch.inference_mode():
+        together = network(rows)
+        for index, found in enumerate(together):
+            alone = network(rows[index : index + 1])[0]
+            assert torch.equal(alone.classes, found.classes)
+            torch.testing.assert_close(alone.boxes, found.boxes, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("change", [-4, 4])
+def test_refuses_a_file_of_another_length(tmp_path: Path, weights: Path, change: int) -> None:
+    content = weights.read_bytes()
+    other = tmp_path / "other.weights"
+    other.write_bytes(content[:change] if change < 0 else content + b"\0" * change)
+    with pytest.raises(Broken, match="too early" if change < 0 else "too many"):
+        YoloV3Tiny().read_darknet(other)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\0" * 21])
+def test_refuses_what_is_no_darknet_file(tmp_path: Path, content: bytes) -> None:
+    other = tmp_path / "other.weights"
+    other.write_bytes(content)
+    with pytest.raises(Broken, match="not a Darknet weights file"):
+        YoloV3Tiny().read_darknet(other)
+
+
+def test_refuses_to_be_built_without_weights() -> None:
+    with pytest.raises(Broken, match="no weights"):
+        build(msgspec.structs.replace(CARD), None)

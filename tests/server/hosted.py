@@ -1,0 +1,51 @@
+"""A hosted server around a stand-in ensemble that answers when it is told to: for the tests of how a server stops.
+
+    python -m tests.server.hosted FOLDER
+
+Says `port N` on standard output once it listens, `asked` whenever its ensemble is, and answers after each line
+that comes on standard input.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from flask import Flask
+
+from policies.observation import Box, Sighting
+from server.app import create_app
+from server.hosting import host
+from server.settings import ServerSettings
+from tests.server.web import NOW_US, BrightnessEnsemble, make_app
+
+
+class PatientEnsemble(BrightnessEnsemble):
+    def answer(
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None
+    ) -> list[dict[str, tuple[Sighting, ...] | None]]:
+        _tell("asked")
+        sys.stdin.readline()
+        return super().answer(images, crops)
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _app(settings: ServerSettings) -> Flask:
+    return create_app(settings, ensemble=PatientEnsemble(), channels=[], clock=lambda: NOW_US)
+
+
+def main(folder: Path) -> None:
+    make_app(folder)  # the database and the site
+    listener = socket.create_server(("127.0.0.1", 0))
+    _tell(f"port {listener.getsockname()[1]}")
+    host(ServerSettings(data_dir=folder, graceful_timeout_s=20), listener, _app)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,193 @@
+"""`sectorwatch events`, `replay` and `db` read what the server wrote, and say what they did."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import update
+
+from server.commands import db, events, replay
+from server.errors import Broken
+from server.records import LoggedEvent
+from server.store import Store, open_store
+from server.store.schema import events as events_table
+from tests.server.scenes import YARD, Yard, across
+from tests.stand_ins import ManualClock
+
+
+@pytest.fixture
+def url(new_sqlite: Callable[[], str]) -> str:
+    return new_sqlite()
+
+
+@pytest.fixture
+def yard(tmp_path: Path, url: str, clock: ManualClock) -> Yard:
+    """A yard whose walk came in disorder."""
+    yard = Yard(tmp_path / "sites", open_store(url, clock), clock)
+    bursts = yard.walked(across, 26)
+    for one in [*bursts[:5], *bursts[7:], *bursts[5:7]]:
+        yard.pipeline.process(one)
+    return yard
+
+
+@pytest.fixture
+def run(yard: Yard, url: str) -> Callable[..., Result]:
+    def invoke(command: object, *arguments: str) -> Result:
+        group = getattr(command, "command")  # noqa: B009  every command module calls its own so
+        return CliRunner().invoke(group, [*arguments, "--database", url])
+
+    return invoke
+
+
+def test_events_prints_the_log_in_order_of_time(run: Callable[..., Result], yard: Yard) -> None:
+    lines = run(events).stdout.splitlines()
+    assert [line.rpartition("event=")[2] for line in lines] == [e.event.id for e in yard.store.events()]
+    assert lines[0].startswith("2026-11-22T07:00:01.750Z entered yard/gate person west ")
+
+
+def test_events_prints_json_and_filters(run: Callable[..., Result]) -> None:
+    lines = run(events, "--json", "--kind", "left", "--site", "yard", "--camera", "gate").stdout.splitlines()
+    assert [(e["kind"], e["sector"]) for e in map(msgspec.json.decode, lines)] == [
+        ("left", "west"),
+        ("left", "east"),
+    ]
+    assert run(events, "--camera", "door").stdout == ""
+
+
+def test_since_and_until_bound_when_an_event_was_confirmed(run: Callable[..., Result]) -> None:
+    whole = run(events).stdout
+    middle = "2026-11-22T07:00:12Z"
+    assert run(events, "--until", middle).stdout + run(events, "--since", middle).stdout == whole
+    assert run(events, "--since", "2026-11-22T08:00:12+01:00").stdout == run(events, "--since", middle).stdout
+    assert run(events, "--until", "20w").stdout in ("", whole)
+
+
+def test_a_time_that_cannot_be_read_is_told_what_can(run: Callable[..., Result]) -> None:
+    result = run(events, "--since", "teatime")
+    assert result.exit_code == 2
+    assert "1h" in result.stderr
+
+
+def test_following_shows_what_is_said_from_then_on(tmp_path: Path, url: str, clock: ManualClock) -> None:
+    store = open_store(url, clock)
+    yard = Yard(tmp_path / "sites", store, clock)
+    shown: list[LoggedEvent] = []
+    stop, enough = threading.Event(), threading.Event()
+
+    def show(logged: LoggedEvent) -> None:
+        shown.append(logged)
+        if len(shown) == 10:
+            enough.set()
+
+    follower = threading.Thread(target=events.following, args=(store, show, 0, None, None, None, stop))
+    follower.start()
+    try:
+        for one in yard.walked(across, 26):
+            yard.pipeline.process(one)
+        assert enough.wait(timeout=20)
+    finally:
+        stop.set()
+        follower.join(timeout=10)
+    assert [logged.seq for logged in shown] == list(range(1, 11))
+
+
+def test_following_has_no_end(run: Callable[..., Result]) -> None:
+    assert run(events, "--follow", "--until", "1h").exit_code == 2
+
+
+def test_replay_gives_the_live_events_to_the_last_bit(run: Callable[..., Result], yard: Yard) -> None:
+    lines = [msgspec.json.decode(line) for line in run(replay, "--json").stdout.splitlines()]
+    live = [msgspec.to_builtins(logged.event) for logged in yard.store.events()]
+    live = [msgspec.json.decode(msgspec.json.encode(event)) for event in live]
+    assert [{k: v for k, v in line.items() if k not in ("late", "withdrawn")} for line in lines] == live
+
+
+def test_replay_from_an_instant_gives_the_events_from_that_instant(run: Callable[..., Result]) -> None:
+    def ids(text: str) -> list[str]:
+        return [msgspec.json.decode(line)["id"] for line in text.splitlines()]
+
+    since = ("--since", "2026-11-22T07:00:12Z", "--json")
+    assert ids(run(replay, *since).stdout) == ids(run(events, *since).stdout)
+    until = ("--until", "2026-11-22T07:00:12Z", "--json")
+    assert ids(run(replay, *until).stdout) == ids(run(events, *until).stdout)
+
+
+def test_check_proves_that_the_log_is_what_replay_gives(run: Callable[..., Result]) -> None:
+    result = run(replay, "--check")
+    assert result.exit_code == 0
+    assert result.stdout == "The log is what replay gives: 10 events of 1 cameras, bit for bit.\n"
+    assert run(replay, "--check", "--since", "2026-11-22T07:00:12Z").exit_code == 0
+
+
+def test_check_finds_a_log_that_was_tampered_with(run: Callable[..., Result], yard: Yard) -> None:
+    first, second, third, *_ = (logged.event.id for logged in yard.store.events())
+    alter(yard.store, first, withdrawn_at_us=1)
+    alter(yard.store, second, body=body(yard.store, second).replace('"label":"person"', '"label":"ghost"'))
+    alter(yard.store, third, id="0" * 32, body=body(yard.store, third).replace(third, "0" * 32))
+    result = run(replay, "--check")
+    assert result.exit_code == 1
+    told = sorted(line.partition(":")[0] for line in result.stdout.splitlines())
+    assert told == ["missing from the log", "missing from the log", "only in the log", "told otherwise in the log"]
+    assert "4 differences" in result.stderr
+
+
+def body(store: Store, event_id: str) -> str:
+    with store._engine.begin() as connection:
+        query = events_table.select().where(events_table.c.id == event_id)
+        text: str = connection.execute(query).one().body
+    return text
+
+
+def alter(store: Store, event_id: str, **columns: object) -> None:
+    with store._engine.begin() as connection:
+        connection.execute(update(events_table).where(events_table.c.id == event_id).values(columns))
+
+
+def test_another_policy_runs_over_the_past_without_the_models(
+    run: Callable[..., Result], yard: Yard, tmp_path: Path
+) -> None:
+    file = tmp_path / "strict.toml"
+    file.write_text(YARD.replace('site = "yard"', 'site = "yard"\nmin_score = {"*" = 0.95}'), encoding="utf-8")
+    asked = len(yard.ensemble.asked)
+    assert run(replay, "--policy", str(file)).stdout == ""
+    assert len(yard.ensemble.asked) == asked
+
+
+def test_a_policy_that_cannot_be_used_is_told_with_its_line(run: Callable[..., Result], tmp_path: Path) -> None:
+    file = tmp_path / "wrong.toml"
+    file.write_text('site = "yard"\ntragets = ["person"]', encoding="utf-8")
+    result = run(replay, "--policy", str(file))
+    assert result.exit_code == 2
+    assert "line 2" in result.stderr
+    assert run(replay, "--policy", str(tmp_path / "none.toml")).exit_code == 2
+    file.write_text('site = "yard"', encoding="utf-8")
+    assert run(replay, "--policy", str(file), "--site", "dock").exit_code == 2
+    assert run(replay, "--policy", str(file), "--check").exit_code == 2
+
+
+def test_a_database_without_tables_is_told_how_to_get_them(tmp_path: Path) -> None:
+    result = CliRunner().invoke(events.command, ["--data-dir", str(tmp_path / "data")])
+    assert isinstance(result.exception, Broken)
+    assert "has no tables: `sectorwatch db upgrade`" in result.exception.detail
+    assert list(tmp_path.iterdir()) == [], "asking made no database"
+
+
+def test_db_upgrade_makes_the_tables_and_db_info_counts_what_is_in_them(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/data/new.sqlite"
+    result = CliRunner().invoke(db.command, ["upgrade", "--database", url])
+    assert result.stdout == f"{url}: schema 0001 (was none)\n"
+    assert "schema    0001\n" in CliRunner().invoke(db.command, ["info", "--database", url]).stdout
+
+
+def test_db_info_tells_where_each_camera_stands_and_what_columns_mean(
+    run: Callable[..., Result], url: str
+) -> None:
+    told = CliRunner().invoke(db.command, ["info", "--database", url]).stdout
+    assert "yard/gate advanced to 2026-11-22T07:00:25.500Z" in told
+    columns = CliRunner().invoke(db.command, ["info", "--columns", "--database", url]).stdout
+    assert "    at_us: Instant of the frame (us). Orders a camera's frames." in columns

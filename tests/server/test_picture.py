@@ -1,0 +1,58 @@
+"""The size a header states is the size that decoding gives."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from server.picture import size_of
+
+
+def encoded(form: str, mode: str, size: tuple[int, int], **options: object) -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, size).save(out, form, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("form", "mode", "options"),
+    [
+        ("JPEG", "RGB", {}),
+        ("JPEG", "RGB", {"progressive": True}),
+        ("JPEG", "L", {"comment": b"x" * 300}),
+        ("JPEG", "CMYK", {"quality": 30, "restart_marker_blocks": 1}),
+        ("PNG", "RGBA", {}),
+        ("PNG", "P", {}),
+    ],
+)
+def test_the_size_is_read_from_the_header(form: str, mode: str, options: dict[str, object]) -> None:
+    assert size_of(encoded(form, mode, (123, 45), **options)) == (123, 45)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_picture_on_its_side_has_the_size_it_is_shown_in(orientation: int, order: str) -> None:
+    exif = Image.Exif()
+    exif.endian = order
+    exif[0x010F] = "a camera"
+    exif[0x0112] = orientation
+    image = encoded("JPEG", "RGB", (64, 48), exif=exif)
+    assert size_of(image) == ImageOps.exif_transpose(Image.open(io.BytesIO(image))).size
+
+
+def test_other_bytes_have_no_size() -> None:
+    whole = encoded("JPEG", "RGB", (16, 16))
+    assert size_of(b"") is None
+    assert size_of(b"BM nothing we know") is None
+    assert size_of(whole[:40]) is None
+
+
+@given(st.binary(max_size=64))
+def test_no_bytes_at_all_make_it_stumble(tail: bytes) -> None:
+    for head in (b"", b"\xff\xd8", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"):
+        size = size_of(head + tail)
+        assert size is None or min(size) > 0

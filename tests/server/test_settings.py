@@ -1,0 +1,114 @@
+"""Settings are declared once; file, environment and command line agree on them or are refused with the place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from server.settings import InvalidSettings, described, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in described():
+        monkeypatch.delenv(setting.variable, raising=False)
+    monkeypatch.delenv("SECTORWATCH_CONFIG", raising=False)
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "server.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_listen_on_loopback_and_keep_everything_in_one_folder() -> None:
+    settings = load_settings()
+    assert settings.host == "127.0.0.1"
+    assert settings.database_url == f"sqlite:///{settings.data_dir}/sectorwatch.sqlite"
+    assert settings.sites_dir == settings.data_dir / "sites"
+    assert settings.threads > settings.admission_limit
+
+
+def test_the_environment_goes_over_the_file_and_the_command_line_over_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, 'port = 1111\nhost = "127.0.0.2"\nmax_frames = 8\n')
+    monkeypatch.setenv("SECTORWATCH_HOST", "127.0.0.3")
+    monkeypatch.setenv("SECTORWATCH_MAX_FRAMES", "16")
+    settings = load_settings(path, max_frames=32, port=None)
+    assert (settings.port, settings.host, settings.max_frames) == (1111, "127.0.0.3", 32)
+
+
+def test_the_config_variable_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECTORWATCH_CONFIG", str(written(tmp_path, "port = 1234")))
+    assert load_settings().port == 1234
+
+
+def test_lists_and_flags_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "hog-people, frame-change")
+    monkeypatch.setenv("SECTORWATCH_OPEN_CLASSIFY", "true")
+    settings = load_settings()
+    assert settings.models == ("hog-people", "frame-change")
+    assert settings.open_classify is True
+
+
+def test_relative_paths_in_the_file_count_from_its_folder(tmp_path: Path) -> None:
+    settings = load_settings(written(tmp_path, 'data_dir = "data"\nsites_dir = "my/sites"'))
+    assert settings.data_dir == tmp_path / "data"
+    assert settings.sites_dir == tmp_path / "my/sites"
+    assert settings.database_url == f"sqlite:///{tmp_path}/data/sectorwatch.sqlite"
+
+
+def test_an_unknown_setting_is_refused_with_its_line_and_the_one_that_was_meant(tmp_path: Path) -> None:
+    path = written(tmp_path, '# mine\nhost = "::1"\n\nprot = 80\n')
+    with pytest.raises(InvalidSettings, match=r"server\.toml, line 4: unknown setting `prot`; did you mean `port`\?"):
+        load_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('port = "80"', "line 1: `port`: expected `int`, got `str`"),
+        ("\nmax_frames = 0", "line 2: `max_frames`: expected `int` >= 1"),
+        ("models = []", "line 1: `models`"),
+        ('log_style = "yaml"', "line 1: `log_style`"),
+        ("port = ", "not valid TOML"),
+        ("[limits]\nmax_frames = 3", "line 1: unknown setting `limits`"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_with_its_line(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        load_settings(written(tmp_path, text))
+    assert complaint in caught.value.detail
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match=r"nowhere\.toml: No such file"):
+        load_settings(tmp_path / "nowhere.toml")
+
+
+def test_a_misspelt_variable_is_refused_and_a_stranger_s_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECTORWATCH_TOKEN", "not ours")
+    load_settings()
+    monkeypatch.setenv("SECTORWATCH_PROT", "80")
+    with pytest.raises(InvalidSettings, match="SECTORWATCH_PROT: unknown setting; did you mean `port`"):
+        load_settings()
+
+
+def test_a_variable_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECTORWATCH_PORT", "eighty")
+    with pytest.raises(InvalidSettings, match="SECTORWATCH_PORT: `port`: expected `int`"):
+        load_settings()
+
+
+def test_fewer_threads_than_admitted_uploads_are_refused() -> None:
+    with pytest.raises(InvalidSettings, match="must exceed admission_limit"):
+        load_settings(threads=4, admission_limit=4)
+
+
+def test_every_setting_has_one_line_of_help_for_the_documentation() -> None:
+    for setting in described():
+        assert setting.variable == f"SECTORWATCH_{setting.name.upper()}"
+        assert setting.help.endswith(".")
+        assert "\n" not in setting.help

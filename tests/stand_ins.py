@@ -1,0 +1,94 @@
+"""Stand-ins that do the real thing with less: no torch, no wall clock, no network. They remember what they did."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+
+from policies.observation import Box, Panel, Seat, Sighting
+from server.errors import Unusable
+from server.records import Announcement
+
+Answers = Mapping[str, tuple[Sighting, ...] | None]
+
+
+class ScriptedEnsemble:
+    """Answers from a table: SHA-256 of an image -> what each model says of it.
+
+    An image that is not in the table shows nothing; one that was `break_`-ed cannot be decoded. `asked` holds the
+    images of every call. With a `gate`, each call waits there until every party has come.
+    """
+
+    def __init__(self, seats: Sequence[Seat], ensemble: str = "ensemble-1") -> None:
+        self.panel = Panel(ensemble, tuple(seats))
+        self.asked: list[tuple[bytes, ...]] = []
+        self.crops: list[dict[str, Box]] = []
+        self.gate: threading.Barrier | None = None
+        self._table: dict[str, Answers] = {}
+        self._broken: set[str] = set()
+
+    def teach(self, image: bytes, answers: Answers) -> bytes:
+        """From now on this image gets these answers. Gives the image back."""
+        self._table[_sha256(image)] = answers
+        return image
+
+    def break_(self, image: bytes) -> bytes:
+        """From now on this image cannot be decoded. Gives the image back."""
+        self._broken.add(_sha256(image))
+        return image
+
+    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> list[Answers]:
+        self.asked.append(tuple(images))
+        self.crops.append(dict(crops or {}))
+        for index, image in enumerate(images):
+            if _sha256(image) in self._broken:
+                raise Unusable("the image cannot be decoded", frame=index)
+        if self.gate is not None:
+            self.gate.wait(timeout=10)
+        return [self._said(image) for image in images]
+
+    def _said(self, image: bytes) -> Answers:
+        said = self._table.get(_sha256(image), {})
+        return {seat.model: said.get(seat.model, ()) for seat in self.panel.seats}
+
+
+class ManualClock:
+    """A clock that stands still until it is told otherwise; call it for microseconds of Unix time."""
+
+    def __init__(self, now_us: int) -> None:
+        self.now_us = now_us
+
+    def __call__(self) -> int:
+        return self.now_us
+
+    def advance(self, seconds: float) -> None:
+        self.now_us += round(seconds * 1_000_000)
+
+
+class RecordingChannel:
+    """Keeps what it was sent. `fail_next` makes so many sends raise; `arrived` is notified of the others."""
+
+    def __init__(self, name: str = "recording") -> None:
+        self.name = name
+        self.sent: list[Announcement] = []
+        self.fail_next = 0
+        self.arrived = threading.Condition()
+
+    def send(self, announcement: Announcement) -> None:
+        if self.fail_next:
+            self.fail_next -= 1
+            raise ConnectionError("the channel is down")
+        with self.arrived:
+            self.sent.append(announcement)
+            self.arrived.notify_all()
+
+    def wait_for(self, count: int, timeout_s: float = 10.0) -> None:
+        """Wait until so many were sent. Raises TimeoutError."""
+        with self.arrived:
+            if not self.arrived.wait_for(lambda: len(self.sent) >= count, timeout_s):
+                raise TimeoutError(f"{len(self.sent)} of {count} announcements came")
+
+
+def _sha256(image: bytes) -> str:
+    return hashlib.sha256(image).hexdigest()

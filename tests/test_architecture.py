@@ -1,0 +1,81 @@
+"""DESIGN's arrows hold, and each contract that holds them can fail."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("server", "policies", "camera_agent")
+
+BREACHES = {
+    "policies import nothing of ours, and do no I/O": ("policies/fold.py", "import requests"),
+    "policies know no clock, no chance, no machine": ("policies/fold.py", "import time"),
+    "the agent imports neither server nor policies nor torch": (
+        "camera_agent/__init__.py",
+        "import policies.fold",
+    ),
+    "the server does not import the agent": ("server/catalogue/card.py", "import camera_agent"),
+    "torch has one door": ("server/pipeline.py", "import torch"),
+    "pictures have one door on each side": ("server/picture.py", "import numpy"),
+    "SQL has one door": ("server/sites.py", "import sqlalchemy"),
+    "the web has one door": ("server/tokens.py", "import flask"),
+    "gunicorn has one door": ("server/commands/serve.py", "import gunicorn"),
+    "only the composition root and the commands join the parts": ("server/intake.py", "import server.pipeline"),
+    "the server is built in layers, and every module has its place": ("server/records.py", "import server.sites"),
+}
+"""Contract -> a file, and the line that would break the contract there."""
+
+
+def contracts() -> list[str]:
+    settings: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return [contract["name"] for contract in settings["tool"]["importlinter"]["contracts"]]
+
+
+def verdicts(folder: Path) -> dict[str, str]:
+    """What import-linter says of the packages in `folder`: contract -> KEPT or BROKEN."""
+    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    return dict(re.findall(r"^(.+?) (KEPT|BROKEN)", done.stdout, re.MULTILINE)) or {"output": done.stdout + done.stderr}
+
+
+def test_every_contract_is_kept() -> None:
+    assert verdicts(ROOT) == dict.fromkeys(contracts(), "KEPT")
+
+
+def test_every_contract_breaks_on_an_import_it_forbids(tmp_path: Path) -> None:
+    assert set(BREACHES) == set(contracts())
+    copy_packages(tmp_path)
+    for file, line in BREACHES.values():
+        with (tmp_path / file).open("a", encoding="utf-8") as source:
+            source.write(f"\n{line}\n")
+    assert verdicts(tmp_path) == dict.fromkeys(contracts(), "BROKEN")
+
+
+def test_a_module_without_a_place_in_the_layers_is_noticed(tmp_path: Path) -> None:
+    copy_packages(tmp_path)
+    (tmp_path / "server" / "anywhere.py").write_text("", encoding="utf-8")
+    layers = contracts()[-1]
+    assert verdicts(tmp_path)[layers] == "BROKEN"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_is_called_by_a_name_that_says_nothing(package: str) -> None:
+    nothing = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base"}
+    named = {path.stem for path in (ROOT / package).rglob("*.py")}
+    assert not named & nothing
+
+
+def copy_packages(folder: Path) -> None:
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
