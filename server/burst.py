@@ -174,9 +174,7 @@ def _check_times(told: _Envelope, limits: Limits) -> None:
         if offset <= last:
             raise Unusable(f"`offsets_ms` {offset} does not come after {last}", frame=index)
         if offset > limits.max_span_s * 1000:
-            raise Unusable(
-                f"`offsets_ms` {offset} lies more than {limits.max_span_s:g} s after the start", frame=index
-            )
+            raise Unusable(f"`offsets_ms` {offset} lies more than {limits.max_span_s:g} s after the start", frame=index)
         last = offset
 
 

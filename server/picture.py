@@ -1,7 +1,7 @@
 """The width and height of a picture as a viewer shows it, read from its header without decoding it.
 
-JPEG: ITU-T T.81, annex B, the frame header of any SOF marker; turned when Exif 2.3 says so (tag 0x0112, Orientation:
-5 to 8 exchange the sides), as the ensemble turns it. PNG: ISO/IEC 15948, the IHDR chunk.
+JPEG: ITU-T T.81, annex B, the frame header of any SOF marker; turned when Exif 2.3 says so (tag 0x0112,
+Orientation: 5 to 8 exchange the sides), as the ensemble turns it. PNG: ISO/IEC 15948, the IHDR chunk.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ class Rehearsal:
         self._sites = sites
         self._models = models
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._server: subprocess.Popen[bytes] | None = None
 
     @property
     def database_url(self) -> str:
@@ -52,10 +53,9 @@ class Rehearsal:
             settings["models"] = list(self._models)
         config = self.folder / "server.toml"
         config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
-        server = self._start("server", "-m", "server", "serve", "--config", str(config))
         self.url = f"http://127.0.0.1:{port}"
         try:
-            self._wait_until_ready(server)
+            self.start_server()
         except BaseException:
             self._stop_all()
             raise
@@ -65,6 +65,16 @@ class Rehearsal:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stop_all()
+
+    def start_server(self) -> None:
+        """Start the server on its port and wait until it is ready. Raises Broken with its last words."""
+        self._server = self._start("server", "-m", "server", "serve", "--config", str(self.folder / "server.toml"))
+        self._wait_until_ready(self._server)
+
+    def crash_server(self) -> None:
+        """`kill -9` the server with its workers, as a power cut would."""
+        assert self._server is not None
+        _crash(self._server)
 
     def agent(self, site: str, camera: Mapping[str, Any], *, name: str = "agent") -> Agent:
         """An agent on one camera (the keys of a `[[cameras]]` table), begun at once."""
@@ -77,7 +87,7 @@ class Rehearsal:
         return Agent(self._start(name, "-m", "camera_agent", "run", str(config)), state, self.folder / f"{name}.log")
 
     def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{name}.log").open("wb") as log:
+        with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -125,6 +135,10 @@ class Agent:
     def stop(self) -> None:
         _stop(self._process)
 
+    def crash(self) -> None:
+        """`kill -9` it."""
+        _crash(self._process)
+
     def status(self) -> dict[str, Any]:
         """What it has counted so far: bursts, frames, bytes_sent and so on."""
         with suppress(OSError, ValueError):
@@ -140,9 +154,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(STOP_WITHIN_S)
     except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _crash(process)
+
+
+def _crash(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _free_port() -> int:

@@ -100,9 +100,7 @@ class Sites:
 
     def _looked(self) -> _Look:
         if not self._folder.is_dir():
-            raise Broken(
-                f"there is no folder of site policies at {self._folder}: make it, with one TOML file per site"
-            )
+            raise Broken(f"there is no folder of site policies at {self._folder}: make it, with one TOML file per site")
         try:
             files = sorted(self._folder.glob("*.toml"))
             return tuple((f.name, s.st_mtime_ns, s.st_size) for f in files for s in (f.stat(),))

@@ -87,9 +87,7 @@ def _pulled(card: ModelCard) -> bool:
         except SectorwatchError as error:
             click.echo(f"{card.name}: {error.detail}", err=True)
             return False
-    click.echo(
-        f"{card.name}: " + (f"{path} (sha256 {card.sha256}, as its card says)" if path else "no weights needed")
-    )
+    click.echo(f"{card.name}: " + (f"{path} (sha256 {card.sha256}, as its card says)" if path else "no weights needed"))
     return True
 
 

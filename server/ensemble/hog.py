@@ -170,9 +170,7 @@ class HogPeople(nn.Module):
             return no_detections()
         boxes, values = (torch.cat(part) for part in zip(*found, strict=True))
         boxes, values = self._merged(boxes, values)
-        return Detections(
-            boxes, score_of(values - self.decision_border), torch.zeros(len(values), dtype=torch.int64)
-        )
+        return Detections(boxes, score_of(values - self.decision_border), torch.zeros(len(values), dtype=torch.int64))
 
     def _merged(self, boxes: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """One box per person, best value first: greedy suppression, each box then the mean of those like it.

@@ -40,9 +40,7 @@ class EnsembleModule(nn.Module):
     that travel with it, to the last bit.
     """
 
-    def __init__(
-        self, models: Sequence[tuple[ModelCard, nn.Module]], *, chunk_pixels: int = _CHUNK_PIXELS
-    ) -> None:
+    def __init__(self, models: Sequence[tuple[ModelCard, nn.Module]], *, chunk_pixels: int = _CHUNK_PIXELS) -> None:
         super().__init__()
         names = [card.name for card, _network in models]
         if len(set(names)) != len(names):
@@ -89,9 +87,7 @@ class EnsembleModule(nn.Module):
             _log.exception("model_did_not_answer model=%s frames=%d", card.name, len(frames))
             return [None] * len(frames)
 
-    def _ask(
-        self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]
-    ) -> list[tuple[Sighting, ...]]:
+    def _ask(self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]) -> list[tuple[Sighting, ...]]:
         whole = [frame.rows[card.input][0] for frame in frames]
         if card.kind == "change":
             changes: list[FrameChange] = network([row.pixels for row in whole])
@@ -104,9 +100,7 @@ class EnsembleModule(nn.Module):
         rows = [row for frame in frames for row in frame.rows[card.input]]
         logits = [network(batch) for batch in self._batches(rows, card.input)]
         said = iter(_class_sightings(torch.cat(logits), rows, card) if rows else ())
-        return [
-            _ordered([sighting for _ in frame.rows[card.input] for sighting in next(said)]) for frame in frames
-        ]
+        return [_ordered([sighting for _ in frame.rows[card.input] for sighting in next(said)]) for frame in frames]
 
     def _batches(self, rows: Sequence[Row], form: InputForm) -> Iterator[Tensor]:
         """Rows as batches of one size each; none is above the bound, unless a single row is."""

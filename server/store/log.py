@@ -87,7 +87,10 @@ def _window(connection: Connection, site: str, camera: str, after_us: int | None
     query = select(events).where(events.c.site == site, events.c.camera == camera)
     if after_us is not None:
         query = query.where(events.c.confirmed_at_us > after_us)
-    return {row.id: row for row in connection.execute(query.order_by(events.c.confirmed_at_us, events.c.place))}
+    return {
+        row.id: row
+        for row in connection.execute(query.order_by(events.c.confirmed_at_us, events.c.burst_id, events.c.place))
+    }
 
 
 def _by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:

@@ -57,9 +57,7 @@ def claim(
     """The next announcements, if the lease is free or the claimant's own; taken only if there are any."""
     free = or_(channels.c.claimed_until_us <= now_us, channels.c.claimed_by == claimant)
     took = connection.execute(
-        update(channels)
-        .where(channels.c.name == channel, free)
-        .values(claimed_by=claimant, claimed_until_us=until_us)
+        update(channels).where(channels.c.name == channel, free).values(claimed_by=claimant, claimed_until_us=until_us)
     )
     if took.rowcount != 1:
         return []

@@ -39,9 +39,7 @@ panels = Table(
     "panels",
     metadata,
     Column("ensemble", Key, primary_key=True, comment="Digest of exactly these weights and transforms."),
-    Column(
-        "body", Text, nullable=False, comment="JSON of policies.observation.Panel: the models that were asked."
-    ),
+    Column("body", Text, nullable=False, comment="JSON of policies.observation.Panel: the models that were asked."),
     comment="Every ensemble that ever answered here.",
 )
 
@@ -68,17 +66,11 @@ bursts = Table(
     Column("burst_id", Key, primary_key=True, comment="Permanent name, given by the agent."),
     Column("site", Key, nullable=False, comment="Site as sent."),
     Column("camera", Key, nullable=False, comment="Camera as sent."),
-    Column(
-        "digest", Key, nullable=False, comment="Of everything that identifies it; tells a resend from a mix-up."
-    ),
-    Column(
-        "status", Key, nullable=False, comment="folded: its camera's state includes it; held: kept, not yet in."
-    ),
+    Column("digest", Key, nullable=False, comment="Of everything that identifies it; tells a resend from a mix-up."),
+    Column("status", Key, nullable=False, comment="folded: its camera's state includes it; held: kept, not yet in."),
     Column("cause", Key, comment="Why it is held: future (ahead of the server's clock)."),
     Column("late", Integer, nullable=False, comment="1 if its camera had already advanced past its first frame."),
-    Column(
-        "reason", Text, nullable=False, comment="Why it was taken, in the agent's words (schedule, gate, ...)."
-    ),
+    Column("reason", Text, nullable=False, comment="Why it was taken, in the agent's words (schedule, gate, ...)."),
     Column("captured_at_us", BigInteger, nullable=False, comment="Instant all offsets count from (us)."),
     Column("first_at_us", BigInteger, nullable=False, comment="Instant of its first frame (us)."),
     Column("last_at_us", BigInteger, nullable=False, comment="Instant of its last frame (us)."),
@@ -91,9 +83,7 @@ bursts = Table(
     Column("mask_digest", Text, comment="Digest of the privacy mask the agent had applied."),
     Column("agent_version", Text, comment="Version of the agent that sent it first."),
     Column("sent_at_us", BigInteger, comment="When the agent says it sent it (us), first sending."),
-    Column(
-        "received_at_us", BigInteger, nullable=False, comment="When the server accepted it (us, server's clock)."
-    ),
+    Column("received_at_us", BigInteger, nullable=False, comment="When the server accepted it (us, server's clock)."),
     Column("ensemble", Key, ForeignKey("panels.ensemble"), nullable=False, comment="Who answered."),
     Column("policy", Key, ForeignKey("policies.policy"), nullable=False, comment="Rules in force when accepted."),
     CheckConstraint("status IN ('folded', 'held')", name="status"),
@@ -148,9 +138,7 @@ camera_states = Table(
     Column("camera", Key, primary_key=True, comment="Camera."),
     Column("last_at_us", BigInteger, nullable=False, comment="Instant of the newest frame advanced past (us)."),
     Column("state", Text, nullable=False, comment="JSON of policies.fold.State after that frame."),
-    Column(
-        "policy", Key, ForeignKey("policies.policy"), nullable=False, comment="Rules that frame was judged by."
-    ),
+    Column("policy", Key, ForeignKey("policies.policy"), nullable=False, comment="Rules that frame was judged by."),
     Column("changed_at_us", BigInteger, nullable=False, comment="When the last turn ended (us, server's clock)."),
     comment="The head: where each camera stands.",
 )
@@ -187,16 +175,12 @@ events = Table(
     Column("sector", Key, comment="Sector, or where `moved` went to; null where a kind has none."),
     Column("label", Key, nullable=False, comment="Target."),
     Column("started_at_us", BigInteger, nullable=False, comment="When it happened (us)."),
-    Column(
-        "confirmed_at_us", BigInteger, nullable=False, comment="Instant of the frame whose advance gave it (us)."
-    ),
+    Column("confirmed_at_us", BigInteger, nullable=False, comment="Instant of the frame whose advance gave it (us)."),
     Column("burst_id", Key, ForeignKey("bursts.burst_id"), nullable=False, comment="Burst of that frame."),
     Column("place", Integer, nullable=False, comment="Its place among the events of that frame, from 0."),
     Column("body", Text, nullable=False, comment="JSON of policies.events.Event: the fact itself."),
     Column("late", Integer, nullable=False, comment="1 if the log had already passed confirmed_at_us when found."),
-    Column(
-        "withdrawn_at_us", BigInteger, comment="When a late burst showed it did not hold (us); null: it holds."
-    ),
+    Column("withdrawn_at_us", BigInteger, comment="When a late burst showed it did not hold (us); null: it holds."),
     UniqueConstraint("seq"),
     Index("ix_events_camera", "site", "camera", "confirmed_at_us"),
     Index("ix_events_confirmed", "confirmed_at_us"),

@@ -204,7 +204,7 @@ class Store:
             query = query.where(events.c.seq > after_seq).order_by(events.c.seq)
         else:
             query = query.order_by(
-                events.c.confirmed_at_us, events.c.site, events.c.camera, events.c.place, events.c.id
+                events.c.confirmed_at_us, events.c.site, events.c.camera, events.c.burst_id, events.c.place
             )
             if not withdrawn:
                 query = query.where(events.c.withdrawn_at_us.is_(None))

@@ -5,14 +5,15 @@ it would have seen.
 from __future__ import annotations
 
 import json
-import os
 import signal
+import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.camera_agent.conftest import AgentProcess, jpeg
+from tests.camera_agent.conftest import CHECKOUT, AgentProcess, jpeg
 from tests.camera_agent.stand_in import Answer, StandIn
 from tests.camera_agent.test_cameras import answering, serving
 
@@ -199,6 +200,37 @@ def test_a_signal_ends_an_agent_whose_server_is_away_within_seconds(
     assert agent.wait(8.0) == 0
 
 
+def test_a_signal_ends_an_agent_whose_server_does_not_answer_within_seconds(
+    tmp_path: Path, server: StandIn, footage: Path, write_settings: Write, start_agent: Start
+) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def hang(count: int) -> None:
+        del count
+        asked.set()
+        over.wait(60.0)
+
+    server.on_arrival = hang
+    agent = start_agent("run", write_settings(camera(footage)))
+    assert asked.wait(30.0)
+    agent.wait_for_line("event=footage_over")
+    agent.stop()
+    assert agent.wait(15.0) == 0
+    over.set()
+    assert len(list((tmp_path / "state/spool").glob("*.burst"))) == BURSTS
+
+
+def test_an_agent_told_to_wait_at_the_end_stays_until_it_is_stopped(
+    server: StandIn, footage: Path, write_settings: Write, start_agent: Start
+) -> None:
+    agent = start_agent("run", write_settings(f'{camera(footage)}at_end = "wait"'))
+    agent.wait_for_line("event=footage_over")
+    server.wait_for(lambda: len(server.bursts) == BURSTS)
+    assert agent.process.poll() is None
+    agent.stop()
+    assert agent.wait(15.0) == 0
+
+
 def test_refused_bursts_are_set_aside_and_counted_and_the_rest_goes_on(
     tmp_path: Path, server: StandIn, footage: Path, write_settings: Write, start_agent: Start
 ) -> None:
@@ -254,7 +286,7 @@ def test_live_bursts_are_taken_on_the_schedule_until_stopped(
     for one in seen:
         offsets = one.envelope["offsets_ms"]
         assert offsets[0] == 0
-        assert all(later > earlier for earlier, later in zip(offsets, offsets[1:], strict=False))
+        assert all(later > earlier for earlier, later in pairwise(offsets))
     begun_ms = [one.envelope["clock"]["monotonic_ms"] for one in seen]
     assert begun_ms == sorted(set(begun_ms))
 
@@ -301,4 +333,9 @@ def test_a_state_folder_that_cannot_be_made_is_told_in_one_line(
     agent = start_agent("run", write_settings(camera(footage)))
     assert agent.wait() == 1
     assert agent.lines[-1].startswith(f"the state folder {tmp_path}/state cannot be used")
-    assert os.path.isfile(tmp_path / "state")
+    assert (tmp_path / "state").is_file()
+
+
+def test_the_example_in_deploy_is_a_valid_configuration(start_agent: Start) -> None:
+    agent = start_agent("validate", CHECKOUT / "deploy/agent.example.toml")
+    assert agent.wait() == 0, agent.lines

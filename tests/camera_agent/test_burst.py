@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -29,7 +30,7 @@ def burst_of(instants_ms: list[int]) -> Burst:
 def test_offsets_begin_at_zero_and_strictly_increase(instants_ms: list[int]) -> None:
     offsets = burst_of(instants_ms).envelope.offsets_ms
     assert offsets[0] == 0
-    assert all(later > earlier for earlier, later in zip(offsets, offsets[1:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(offsets))
     assert all(offset >= at_ms - instants_ms[0] for offset, at_ms in zip(offsets, instants_ms, strict=True))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -154,8 +155,7 @@ def test_a_stream_that_ends_is_a_camera_failure() -> None:
         camera = Stream(url, quality=90, max_width=1280, timeout_s=5.0)
         camera.open()
         with pytest.raises(CameraFailure, match="the stream ended"):
-            for _ in range(100):
-                camera.still()
+            deque((camera.still() for _ in range(100)), maxlen=0)
         camera.close()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,15 @@ from tests.camera_agent.stand_in import Answer, StandIn
 from tests.camera_agent.test_cameras import answering, serving
 
 Write = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_they_were() -> Iterator[None]:
+    """The command is run in the test's own process, and takes over its signals."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_once_shows_the_label_of_each_frame_and_model_and_the_events() -> None:

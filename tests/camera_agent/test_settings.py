@@ -127,7 +127,7 @@ def test_what_is_not_toml_is_told_with_its_line(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSettings, match="cannot be read: No such file or directory$"):
+    with pytest.raises(InvalidSettings, match=r"cannot be read: No such file or directory$"):
         load_settings(tmp_path / "agent.toml")
 
 

@@ -52,7 +52,7 @@ def drain(spool: Spool) -> list[Burst]:
 def test_bursts_come_out_oldest_first_and_byte_for_byte(tmp_path: Path) -> None:
     spool = spool_in(tmp_path)
     put = [burst(number) for number in (3, 1, 2)]
-    assert all([spool.put(one) for one in put])
+    assert [spool.put(one) for one in put] == [True, True, True]
     assert drain(spool) == put
     assert spool.held_bytes == 0
     assert list((tmp_path / "spool").iterdir()) == []

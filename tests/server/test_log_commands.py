@@ -184,9 +184,7 @@ def test_db_upgrade_makes_the_tables_and_db_info_counts_what_is_in_them(tmp_path
     assert "schema    0001\n" in CliRunner().invoke(db.command, ["info", "--database", url]).stdout
 
 
-def test_db_info_tells_where_each_camera_stands_and_what_columns_mean(
-    run: Callable[..., Result], url: str
-) -> None:
+def test_db_info_tells_where_each_camera_stands_and_what_columns_mean(run: Callable[..., Result], url: str) -> None:
     told = CliRunner().invoke(db.command, ["info", "--database", url]).stdout
     assert "yard/gate advanced to 2026-11-22T07:00:25.500Z" in told
     columns = CliRunner().invoke(db.command, ["info", "--columns", "--database", url]).stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from policies.events import Event
@@ -230,9 +230,7 @@ def test_what_a_late_burst_leaves_as_it_was_is_not_said_again(yard: Yard) -> Non
 
 def test_a_burst_ahead_of_the_clock_is_held_and_blocks_nothing(yard: Yard, new_sqlite: Callable[[], str]) -> None:
     bursts = yard.walked(across, 26)
-    yard.clock.now_us = (
-        START_US + 26_000_000 - 310_000_000
-    )  # the server's clock is behind by five minutes and more
+    yard.clock.now_us = START_US + 26_000_000 - 310_000_000  # the server's clock is behind by five minutes and more
     receipt = yard.pipeline.process(bursts[-1])
     assert receipt.as_wire()["status"] == "held"
     assert receipt.as_wire()["labels"] == {"eye": ["nothing"] * 4}
@@ -300,6 +298,7 @@ def histories(draw: st.DrawFn) -> tuple[list[tuple[float, float, list[float | No
 
 
 @given(histories())
+@example(([(4.0, 1.0, [None, None, None, 0.3]), (3.5, 0.5, [0.3, 0.1]), (7.0, 0.25, [0.1])], [0, 1, 2]))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_permutation_and_duplication_of_any_history_gives_the_same_log(
     tmp_path: Path,

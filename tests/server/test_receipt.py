@@ -22,4 +22,4 @@ def test_a_burst_s_labels_are_those_that_the_ensemble_gives(
     sightings: tuple[Sighting, ...] | None, boxes: bool
 ) -> None:
     seat = Seat("model", frozenset({"person", "car", "road"}), boxes)
-    assert receipt.top_label(sightings) == ensemble.top_label(seat, sightings)
+    assert receipt.top_label(seat, sightings) == ensemble.top_label(seat, sightings)

@@ -14,9 +14,7 @@ def scene(width: int, height: int, seed: int = 0) -> Image.Image:
     """A picture with gradients and a few blocks, no two seeds alike."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
-    picture = np.stack([x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)], 2).astype(
-        np.uint8
-    )
+    picture = np.stack([x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)], 2).astype(np.uint8)
     for _ in range(4):
         left, top = int(random.integers(width)), int(random.integers(height))
         picture[top : top + height // 4, left : left + width // 4] = random.integers(0, 255, 3)

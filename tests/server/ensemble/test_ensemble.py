@@ -55,12 +55,11 @@ def test_the_same_bytes_have_the_same_answers_whoever_travels_with_them(
         assert among_others[name] == alone[name]
 
 
-def test_several_threads_may_ask_at_once(ensemble: Ensemble, footage_frames: list[bytes]) -> None:
+def test_several_threads_may_ask_at_once(footage_frames: list[bytes]) -> None:
+    ensemble = load_ensemble(["hog-people-small", "frame-change"])
     expected = ensemble.answer(footage_frames[:1])
     given: list[object] = []
-    threads = [
-        threading.Thread(target=lambda: given.append(ensemble.answer(footage_frames[:1]))) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: given.append(ensemble.answer(footage_frames[:1]))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -100,9 +99,7 @@ def test_the_digest_is_the_same_again_and_another_for_whatever_changes_answers(e
         for changed in (
             original,
             msgspec.structs.replace(original, name="b"),
-            msgspec.structs.replace(
-                original, sha256="0" * 64, size_bytes=1, sources=card_named("hog-people").sources
-            ),
+            msgspec.structs.replace(original, sha256="0" * 64, size_bytes=1, sources=card_named("hog-people").sources),
             msgspec.structs.replace(original, input=other_form),
             msgspec.structs.replace(original, parameters={"score_floor": 0.2}),
         )

@@ -65,9 +65,7 @@ def test_a_thing_that_comes_makes_only_its_own_frames_moving(network: FrameChang
 
 
 @pytest.mark.parametrize("factor", [0.6, 0.85, 1.15, 1.4])
-def test_light_over_the_whole_view_is_no_movement(
-    network: FrameChangeNet, view: torch.Tensor, factor: float
-) -> None:
+def test_light_over_the_whole_view_is_no_movement(network: FrameChangeNet, view: torch.Tensor, factor: float) -> None:
     assert [answer.label for answer in network([view, brighter(view, factor), view])] == [STILL] * 3
 
 

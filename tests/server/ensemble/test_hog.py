@@ -43,9 +43,7 @@ def decision_values(name: str, grey: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", HOG_WINDOWS)
 def test_decision_values_are_those_opencv_gave_when_recorded(name: str) -> None:
-    np.testing.assert_allclose(
-        sparse(decision_values(name, probe())), np.array(recorded(name)), atol=AGREES_WITHIN
-    )
+    np.testing.assert_allclose(sparse(decision_values(name, probe())), np.array(recorded(name)), atol=AGREES_WITHIN)
 
 
 if IS_OPENCV_4:

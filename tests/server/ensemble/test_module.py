@@ -43,9 +43,7 @@ class FixedDetector(nn.Module):
 
     def __init__(self, boxes: list[list[float]], scores: list[float]) -> None:
         super().__init__()
-        self.said = Detections(
-            torch.tensor(boxes), torch.tensor(scores), torch.zeros(len(scores), dtype=torch.int64)
-        )
+        self.said = Detections(torch.tensor(boxes), torch.tensor(scores), torch.zeros(len(scores), dtype=torch.int64))
 
     def forward(self, rows: Tensor) -> list[Detections]:
         return [self.said] * len(rows)
