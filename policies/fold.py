@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from policies import tracking
 from policies.events import ORDER, Event, event_id
-from policies.judgement import Candidate, judge
+from policies.judgement import Candidate, judge, standing_in
 from policies.observation import Observation
 from policies.presence import Presence, follow
 from policies.site_policy import CameraPolicy, Sector
@@ -142,7 +142,12 @@ class _Step:
         return self._shown(track, candidate, motion)
 
     def _shown(self, track: Track, candidate: Candidate, motion: tracking.Motion | None) -> Track:
-        sight = Sight(candidate, self.seen.at_us, self.previous_us, evidence_of(self.seen, candidate))
+        ground, sectors = None, candidate.sectors
+        if motion is not None:
+            ground = motion.ground(self.aspect)
+            sectors = tuple(s.name for s in standing_in(self.policy, candidate.target, ground))
+        evidence = evidence_of(self.seen, candidate)
+        sight = Sight(candidate, ground, sectors, self.seen.at_us, self.previous_us, evidence)
         return shown(self.policy, track, sight, motion)
 
     def _missed(self, track: Track) -> Track:

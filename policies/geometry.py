@@ -12,10 +12,14 @@ Polygon = tuple[Point, ...]
 _INSIDE = 1e-3
 
 
+def inside(x: float, y: float) -> Point:
+    """The point, moved just inside the frame if it lies on its edge or beyond."""
+    return (min(max(x, _INSIDE), 1 - _INSIDE), min(max(y, _INSIDE), 1 - _INSIDE))
+
+
 def foot(box: Box) -> Point:
     """The point of a box that stands on the ground: its bottom centre, kept just inside the frame."""
-    x = (box[0] + box[2]) / 2
-    return (min(max(x, _INSIDE), 1 - _INSIDE), min(max(box[3], _INSIDE), 1 - _INSIDE))
+    return inside((box[0] + box[2]) / 2, box[3])
 
 
 def contains(polygon: Polygon, point: Point) -> bool:

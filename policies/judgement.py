@@ -122,7 +122,7 @@ def _candidate(
 ) -> Candidate:
     leader = next(iter(group.values()))
     assert leader.box is not None
-    sectors = _standing_in(policy, target, foot(leader.box))
+    sectors = standing_in(policy, target, foot(leader.box))
     rules = sectors[0].rules if sectors else policy.rules
     votes: dict[str, Vote] = {}
     weaker: dict[str, Vote] = {}
@@ -168,7 +168,8 @@ def _bare(
     return Candidate(target, (sector.name,), votes, ruling, present, max(scores, default=0.0))
 
 
-def _standing_in(policy: CameraPolicy, target: str, point: Point) -> list[Sector]:
+def standing_in(policy: CameraPolicy, target: str, point: Point) -> list[Sector]:
+    """The sectors of interest to `target` that hold this point."""
     return [s for s in policy.sectors if target in s.rules.targets and contains(s.polygon, point)]
 
 

@@ -60,9 +60,8 @@ def follow(
     presence = _ending(presence, firm, gone)
     if presence.end_us is None:
         return presence, changes
-    # Only a hole that was surely long enough ends a presence: blind time may have hidden its edges.
-    sure_us = presence.end_us + presence.end_slack_us + clear_us
-    if at_us < sure_us or any(v.entry_us - v.entry_slack_us < sure_us for _, v in here):
+    sure_us = presence.end_us + clear_us
+    if at_us < sure_us or any(v.entry_us < sure_us for _, v in here):
         return presence, changes
     changes.append(Change(presence, presence.end_us, presence.end_slack_us, ended=True))
     return None, changes

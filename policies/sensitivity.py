@@ -1,6 +1,7 @@
 """The sensitivity policy: how the models' votes become one verdict.
 
-`any` detects most, `all` least; `majority` and `at_least(k)` lie between; `weighted` trusts some models more.
+`any` detects most, `all` least; `majority` and `at_least(k)` lie between; `weighted` trusts some models more, and is
+the default.
 A model that cannot see the target abstains and is never counted. A model that was asked and did not answer is
 `missing`, and the policy says what that means: it abstains (the others decide), fails open (counts for) or
 fails closed (counts against). Missing never silently means no.
@@ -13,6 +14,10 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 import msgspec
+
+
+SHIPPED_WEIGHTS = {"hog-people": 0.5, "hog-people-small": 0.5}
+"""Models whose word alone is not enough by default; any other one's is. Two of these together are."""
 
 
 class Vote(StrEnum):
@@ -42,15 +47,15 @@ class Ruling(msgspec.Struct, frozen=True):
 class Sensitivity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How votes are fused. `k` belongs to `at_least`, `weights` and `threshold` to `weighted`."""
 
-    rule: Literal["any", "all", "majority", "at_least", "weighted"] = "majority"
+    rule: Literal["any", "all", "majority", "at_least", "weighted"] = "weighted"
     k: Annotated[int, msgspec.Meta(ge=1)] = 1
     weights: dict[str, Annotated[float, msgspec.Meta(ge=0)]] = {}
     threshold: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     missing: Literal["abstain", "fail_open", "fail_closed"] = "abstain"
 
     def weight(self, model: str) -> float:
-        """A model's weight under `weighted`: its own, else that of `*`, else 1."""
-        return self.weights.get(model, self.weights.get("*", 1.0))
+        """A model's weight under `weighted`: its own, else that of `*`, else the shipped one."""
+        return self.weights.get(model, self.weights.get("*", SHIPPED_WEIGHTS.get(model, 1.0)))
 
     def fuse(self, votes: Mapping[str, Vote]) -> Ruling:
         """The verdict of these votes.

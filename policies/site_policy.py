@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from policies.geometry import Point, Polygon, bounds, overlap, polygon_of
 from policies.observation import Box
-from policies.sensitivity import Sensitivity
+from policies.sensitivity import SHIPPED_WEIGHTS, Sensitivity
 from policies.targets import SHIPPED
 from policies.toml_lines import line_of
 
@@ -29,7 +29,7 @@ Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 WHOLE: Polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 DEFAULT_MIN_SCORE = 0.4
-SHIPPED_MIN_SCORE = {"hog-people": 0.7, "hog-people-small": 0.7}
+SHIPPED_MIN_SCORE = {"hog-people": 0.9, "hog-people-small": 0.9}
 """Models whose scores mean something else than a probability: those of the HOG detectors are squashed margins."""
 RULES_VERSION = 1
 """Raised whenever the same policy over the same observations gives other events than before."""
@@ -153,7 +153,9 @@ def parse_site_policy(text: str) -> SitePolicy:
 
 def _signed(policy: SitePolicy) -> SitePolicy:
     """The policy under its digest: of everything in force, shipped defaults and the rules' version included."""
-    facts = msgspec.json.encode((RULES_VERSION, DEFAULT_MIN_SCORE, SHIPPED_MIN_SCORE, policy), order="deterministic")
+    facts = msgspec.json.encode(
+        (RULES_VERSION, DEFAULT_MIN_SCORE, SHIPPED_MIN_SCORE, SHIPPED_WEIGHTS, policy), order="deterministic"
+    )
     digest = hashlib.sha256(facts).hexdigest()
     cameras = {name: replace(camera, digest=digest) for name, camera in policy.cameras.items()}
     return replace(policy, digest=digest, cameras=cameras)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from policies.geometry import Point, crossing, foot, side_of
+from policies.geometry import Point, crossing, side_of
 from policies.judgement import Candidate
 from policies.observation import Box, Observation
 from policies.site_policy import CameraPolicy, Sector
@@ -107,9 +107,13 @@ class Track(msgspec.Struct, frozen=True):
 
 
 class Sight(msgspec.Struct, frozen=True):
-    """A track shown by a frame: which candidate it was, when, and when the frame before was taken."""
+    """A track shown by a frame: which candidate it was, where it stands (None without a box) and in which
+    sectors, when, and when the frame before was taken.
+    """
 
     candidate: Candidate
+    ground: Point | None
+    sectors: tuple[str, ...]
     at_us: int
     previous_us: int | None
     evidence: Evidence
@@ -124,9 +128,9 @@ def shown(policy: CameraPolicy, track: Track, sight: Sight, motion: Motion | Non
     """The track after a frame that shows it: trail, open visits and line crossings brought up to date."""
     candidate, at_us = sight.candidate, sight.at_us
     trail, crossed = track.trail, track.crossed
-    if candidate.box is not None:
-        x, y = foot(candidate.box)
-        crossed = _undo(crossed + tuple(_crossings(policy, track, sight, (x, y))), policy)
+    if sight.ground is not None:
+        x, y = sight.ground
+        crossed = _undo(crossed + tuple(_crossings(policy, track, sight, sight.ground)), policy)
         oldest_us = at_us - int(TRAIL_S * 1e6)
         trail = (*(p for i, p in enumerate(trail) if p[0] >= oldest_us or i >= len(trail) - 3), (at_us, x, y))
     return replace(
@@ -144,7 +148,7 @@ def shown(policy: CameraPolicy, track: Track, sight: Sight, motion: Motion | Non
 
 
 def _visits(track: Track, sight: Sight) -> Iterable[Visit]:
-    inside = set(sight.candidate.sectors)
+    inside = set(sight.sectors)
     for visit in track.visits:
         if visit.sector in inside:
             inside.discard(visit.sector)
@@ -154,7 +158,7 @@ def _visits(track: Track, sight: Sight) -> Iterable[Visit]:
     # A new thing came at some time since the last frame, a known one since it was last seen elsewhere.
     before_us = track.seen_us if track.seen_us < sight.at_us else sight.previous_us
     half_us = (sight.at_us - before_us) // 2 if before_us is not None else 0
-    for sector in sight.candidate.sectors:
+    for sector in sight.sectors:
         if sector in inside:
             box = sight.candidate.box
             yield Visit(sector, sight.at_us - half_us, half_us, sight.at_us, sight.evidence, frame_side(box), box)

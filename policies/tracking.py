@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import msgspec
 
 from policies.assignment import assign
-from policies.geometry import area, shared
+from policies.geometry import Point, area, inside, shared
 from policies.judgement import Candidate
 from policies.observation import Box
 
@@ -87,6 +87,10 @@ class Motion(msgspec.Struct, frozen=True):
             (1 - gain_p) * self.pv,
             self.vv - gain_v * self.pv,
         )
+
+    def ground(self, aspect: float) -> Point:
+        """Where the thing stands, in 0..1 of the frame: steadier than the bottom of its latest box."""
+        return inside(self.x / aspect, self.y + self.h / 2)
 
 
 class Known(msgspec.Struct, frozen=True):

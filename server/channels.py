@@ -56,7 +56,7 @@ def json_line(logged: LoggedEvent) -> str:
 def text_line(logged: LoggedEvent, said: str | None = None) -> str:
     """The event as one readable line. `said` tells a correction or a withdrawal from a first telling."""
     event = logged.event
-    head = f"{_instant(event.started_at)} {event.kind} {event.site}/{event.camera} {event.label} {_place(event)}"
+    head = f"{_instant(event.at)} {event.kind} {event.site}/{event.camera} {event.label} {_place(event)}"
     fields = [f"{key}={value}" for key, value in _fields(logged, said) if value is not None]
     return " ".join([head, *fields])
 

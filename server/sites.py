@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policies.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
-from server.errors import Broken, Unusable
+from server.errors import Broken, Later
 
 log = logging.getLogger(__name__)
 
+_LOOK_AGAIN_S = 30
 _Look = tuple[tuple[str, int, int], ...]
 
 
@@ -45,8 +46,8 @@ class Sites:
     def edition(self, site: str) -> Edition:
         """The policy in force for `site`, with its text.
 
-        Raises Unusable for a site that no file describes, and Broken while some file that might describe it
-        cannot be read: then the sender is to try again, for an operator is about to mend it.
+        Raises Later for a site that no file describes (yet: an agent may begin before its site's file is there),
+        and Broken while some file that might describe it cannot be read.
         """
         with self._lock:
             self._refresh()
@@ -56,8 +57,9 @@ class Sites:
             faults = "; ".join(f"{name}: {what}" for name, what in self._faults.items())
         if faults:
             raise Broken(f"no usable policy for site `{site}`, but {faults}")
-        raise Unusable(
-            f'unknown site `{site}`: put a file with site = "{site}" into the server\'s folder of site policies'
+        raise Later(
+            f'unknown site `{site}`: put a file with site = "{site}" into the server\'s folder of site policies',
+            retry_after_s=_LOOK_AGAIN_S,
         )
 
     def sites(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from tests.policies.stories import (
 
 
 def test_a_person_who_walks_across_enters_moves_crosses_and_leaves():
-    across = walk(lambda t: 0.05 + 0.1 * t if t <= 9 else None, 14)
+    across = walk(lambda t: 0.07 + 0.1 * t if t <= 9 else None, 14)
     assert lines(told(policy(), across)) == [
         "0 entered west left",
         "0 presence_started west",
@@ -29,7 +29,7 @@ def test_a_person_who_walks_across_enters_moves_crosses_and_leaves():
         "4.25 entered east unknown",
         "4.25 moved west->east right",
         "4.25 presence_started east",
-        "4.5 crossed middle eastward",
+        "4.33484 crossed middle eastward",
         "4.25 presence_ended west",
         "9.25 left east right",
         "9.25 presence_ended east",

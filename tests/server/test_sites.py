@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.errors import Broken, Unusable
+from server.errors import Broken, Later
 from server.sites import Sites
 
 
@@ -28,8 +28,8 @@ def test_a_site_is_found_by_its_key_whatever_its_file_is_called(tmp_path: Path) 
     assert Sites(tmp_path).sites() == ("yard",)
 
 
-def test_an_unknown_site_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(Unusable, match='put a file with site = "yard"'):
+def test_an_unknown_site_is_told_to_come_back_and_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(Later, match='put a file with site = "yard"'):
         Sites(tmp_path).policy("yard")
 
 
