@@ -14,19 +14,25 @@ from msgspec.structs import replace
 
 from policies import tracking
 from policies.events import ORDER, Event, event_id
-from policies.judgement import Candidate, judge, standing_in
+from policies.judgement import Candidate, Judgement, judge, standing_in
 from policies.observation import Observation
-from policies.presence import Presence, follow
+from policies.presence import Change, Presence, follow
 from policies.site_policy import CameraPolicy, Sector
 from policies.telling import Teller
-from policies.track import Closed, Crossed, Sight, Track, Visit, evidence_of, frame_side, over, shown
+from policies.track import Closed, Crossed, Sight, Track, Visit, evidence_of, frame_side, missed, over, shown
 
 
 class State(msgspec.Struct, frozen=True):
-    """Everything a camera's past means for its future. Goes to JSON and back without loss."""
+    """Everything a camera's past means for its future. Goes to JSON and back without loss.
+
+    `last_at_us` is the instant of the newest frame; `seen_us` that of the newest one that told something: a frame
+    sent again by a camera that is stuck, or one that no model answered for, is as good as none.
+    """
 
     last_at_us: int | None = None
     last_key: tuple[str, int] = ("", -1)
+    last_frame: str = ""
+    seen_us: int | None = None
     tracks: tuple[Track, ...] = ()
     presences: tuple[Presence, ...] = ()
 
@@ -67,34 +73,63 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
     key = (seen.burst_id, seen.index)
     if state.last_at_us is not None and (seen.at_us, key) <= (state.last_at_us, state.last_key):
         raise OutOfOrder(f"observation at {seen.at_us} µs is not after {state.last_at_us} µs")
-    candidates = judge(policy, seen).candidates
-    if not candidates and not state.tracks and not state.presences:
-        return State(seen.at_us, key), ()
-    step = _Step(policy, seen, state.last_at_us)
-    tracks = step.tracks(state.tracks, candidates)
+    judged = judge(policy, seen)
+    blind = frozenset() if seen.frame_sha256 != state.last_frame else frozenset(policy.targets)
+    if judged.undecided:
+        blind |= _undecided(policy, judged)
+    if len(blind) == len(policy.targets):
+        return replace(state, last_at_us=seen.at_us, last_key=key, last_frame=seen.frame_sha256), ()
+    if not judged.candidates and not state.tracks and not state.presences:
+        return State(seen.at_us, key, seen.frame_sha256, seen.at_us), ()
+    step = _Step(policy, seen, state.seen_us, blind)
+    tracks = step.tracks(step.known(state.tracks), judged.candidates)
     presences = step.presences(state.presences, tracks)
     events = sorted(step.events, key=lambda e: (e.at, ORDER.index(e.kind), e.sector or "", e.id))
-    return State(seen.at_us, key, tracks, presences), tuple(events)
+    return State(seen.at_us, key, seen.frame_sha256, seen.at_us, tracks, presences), tuple(events)
+
+
+def _undecided(policy: CameraPolicy, judged: Judgement) -> frozenset[str]:
+    """The targets on which nothing could be decided in any sector: to them the frame was blind."""
+    pairs = {(target, s.name) for s in policy.sectors for target in s.rules.targets}
+    open_pairs = pairs - set(judged.undecided)
+    decided = {target for target, _ in open_pairs} | {c.target for c in judged.candidates}
+    return frozenset(policy.targets) - decided
 
 
 class _Step:
-    """One frame's work: what it needs in one place, and the events it gave."""
+    """One frame's work: what it needs in one place, and the events it gave.
 
-    def __init__(self, policy: CameraPolicy, seen: Observation, previous_us: int | None) -> None:
+    `previous_us` is the instant of the last frame that told something; to the targets in `blind` this one does not.
+    """
+
+    def __init__(self, policy: CameraPolicy, seen: Observation, previous_us: int | None, blind: frozenset[str]) -> None:
         self.policy = policy
         self.seen = seen
         self.previous_us = previous_us
+        self.blind = blind
         self.aspect = seen.size[0] / seen.size[1]
         self.tell = Teller(policy, seen)
         self.events: list[Event] = []
         self.closed: list[tuple[Track, Closed]] = []
         self.by_name = {sector.name: sector for sector in policy.sectors}
 
+    def known(self, tracks: tuple[Track, ...]) -> tuple[Track, ...]:
+        """The tracks without visits to sectors that the policy no longer has."""
+        return tuple(
+            replace(t, visits=tuple(v for v in t.visits if v.sector in self.by_name))
+            if any(v.sector not in self.by_name for v in t.visits)
+            else t
+            for t in tracks
+        )
+
     def tracks(self, tracks: tuple[Track, ...], candidates: tuple[Candidate, ...]) -> tuple[Track, ...]:
         """The tracks after this frame: continued, begun, hidden or gone."""
         after: list[Track] = []
         for target in self.policy.targets:
             mine = [t for t in tracks if t.target == target]
+            if target in self.blind:
+                after += mine
+                continue
             boxed = [c for c in candidates if c.target == target and c.box is not None and (c.present or c.kept)]
             after += self._followed([t for t in mine if t.motion is not None], boxed)
             busy = {v.sector for t in after for v in t.visits if t.target == target and v.out_us is None}
@@ -151,7 +186,7 @@ class _Step:
         return shown(self.policy, track, sight, motion)
 
     def _missed(self, track: Track) -> Track:
-        return track if track.missed_us is not None else replace(track, missed_us=self.seen.at_us)
+        return missed(self.policy, track, self.seen.at_us)
 
     def _visited(self, track: Track) -> Track | None:
         """The track with its visits closed, counted and told; None once it has been hidden for too long."""
@@ -162,8 +197,7 @@ class _Step:
         ending = [v for v in track.visits if lost or over(track, self.by_name[v.sector], v, self.seen.at_us)]
         for visit in sorted(ending, key=lambda v: (v.end(track.missed_us), v.sector)):
             track = self._close(track, visit)
-        firm = track.sights >= rules.sights
-        if firm:
+        if track.firm:
             track = replace(track, visits=tuple(self._count(track, v) for v in track.visits))
             track = replace(track, crossed=tuple(self._crossed(track, lost)))
         return None if lost else track
@@ -173,7 +207,7 @@ class _Step:
         end_us, slack_us = visit.end(track.missed_us)
         track = replace(track, visits=tuple(v for v in track.visits if v is not visit))
         dwell_us = int(self.by_name[visit.sector].rules.movement.dwell_s * 1e6)
-        if track.sights < rules.sights or visit.lasted_us(end_us, dwell_us) < dwell_us:
+        if not track.firm or visit.lasted_us(end_us, dwell_us) < dwell_us:
             return track
         if not visit.counted:
             self._entered(track, visit)
@@ -221,16 +255,23 @@ class _Step:
         known = {(p.target, p.sector): p for p in presences}
         for sector in self.policy.sectors:
             for target in sector.rules.targets:
-                presence = self._presence(known.get((target, sector.name)), target, sector, tracks)
+                before = known.pop((target, sector.name), None)
+                presence = before if target in self.blind else self._presence(before, target, sector, tracks)
                 if presence is not None:
                     after.append(presence)
+        for orphan in known.values():
+            self.events.append(self.tell.presence(self._given_up(orphan)))
         return tuple(after)
+
+    def _given_up(self, presence: Presence) -> Change:
+        """The end of a presence in a sector, or of a target, that the policy no longer has."""
+        at_us = presence.end_us if presence.end_us is not None else self.seen.at_us
+        return Change(presence, at_us, presence.end_slack_us, ended=True)
 
     def _presence(
         self, presence: Presence | None, target: str, sector: Sector, tracks: tuple[Track, ...]
     ) -> Presence | None:
         closed = [c for t, c in self.closed if t.target == target and c.visit.sector == sector.name]
-        sights = self.policy.rules.movement.sights
-        presence, changes = follow(presence, target, sector, tracks, closed, sights, self.seen.at_us)
+        presence, changes = follow(presence, target, sector, tracks, closed, self.seen.at_us)
         self.events += [self.tell.presence(change) for change in changes]
         return presence

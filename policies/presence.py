@@ -41,22 +41,22 @@ def follow(
     sector: Sector,
     tracks: Sequence[Track],
     closed: Sequence[Closed],
-    sights: int,
     at_us: int,
 ) -> tuple[Presence | None, list[Change]]:
     """One sector's presence after a frame, given its live tracks and the visits that were closed by it."""
     rules = sector.rules.presence
     confirm_us, clear_us = int(rules.confirm_s * 1e6), int(rules.clear_s * 1e6)
     here = [(t, v) for t in tracks for v in t.visits if t.target == target and v.sector == sector.name]
-    firm = [v for t, v in here if t.sights >= sights and v.lasted_us(v.last_us, confirm_us) >= confirm_us]
+    firm = [v for t, v in here if t.firm and v.lasted_us(v.last_us, confirm_us) >= confirm_us]
     gone = [c for c in closed if c.visit.lasted_us(c.end_us, confirm_us) >= confirm_us]
     changes: list[Change] = []
-    for visit in sorted([*firm, *(c.visit for c in gone)], key=lambda v: (v.entry_us, v.evidence.frame_sha256)):
-        if presence is None:
-            presence = Presence(target, sector.name, visit.entry_us, visit.evidence)
-            changes.append(Change(presence, visit.entry_us, visit.entry_slack_us, ended=False))
     if presence is None:
-        return None, []
+        visits = [*firm, *(c.visit for c in gone)]
+        if not visits:
+            return None, []
+        first = min(visits, key=lambda v: (v.entry_us, v.evidence.frame_sha256))
+        presence = Presence(target, sector.name, first.entry_us, first.evidence)
+        changes.append(Change(presence, first.entry_us, first.entry_slack_us, ended=False))
     presence = _ending(presence, firm, gone)
     if presence.end_us is None:
         return presence, changes

@@ -15,7 +15,6 @@ from typing import Annotated, Literal
 
 import msgspec
 
-
 SHIPPED_WEIGHTS = {"hog-people": 0.5, "hog-people-small": 0.5}
 """Models whose word alone is not enough by default; any other one's is. Two of these together are."""
 

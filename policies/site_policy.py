@@ -40,22 +40,28 @@ class InvalidPolicy(ValueError):
 
 
 class Presence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hysteresis of presence: how long a target must be there, and how long gone, before it counts."""
+    """Hysteresis of presence: how long a target must be there, and how long gone, before it counts.
+
+    blind_s: a sector that was not seen for longer than this is neither occupied nor clear, but unobserved.
+    """
 
     confirm_s: Seconds = 1.0
     clear_s: Seconds = 2.0
+    blind_s: Seconds = 30.0
 
 
 class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a track's visit to a sector counts, and how long a track lives unseen.
 
-    sights: frames that must show a thing before it counts. dwell_s: a shorter visit is a graze, not an entry.
-    outside_s: a shorter step outside is still one visit. hidden_s: how long a track that is not seen is
-    remembered. join_s: longest time between two sectors that still makes `moved`. linger_s: a visit this long
-    gives `lingered` (0: never). max_speed: body heights per second beyond which two sights cannot be one thing.
+    sights, of: a thing counts once `sights` of its latest `of` frames showed it. dwell_s: a shorter visit is a
+    graze, not an entry. outside_s: a shorter step outside is still one visit. hidden_s: how long a track that is
+    not seen is remembered. join_s: longest time between two sectors that still makes `moved`. linger_s: a visit
+    this long gives `lingered` (0: never). max_speed: body heights per second beyond which two sights cannot be
+    one thing.
     """
 
-    sights: Annotated[int, msgspec.Meta(ge=1)] = 2
+    sights: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    of: Annotated[int, msgspec.Meta(ge=1, le=64)] = 64
     dwell_s: Seconds = 1.0
     outside_s: Seconds = 0.8
     hidden_s: Seconds = 2.5
@@ -276,6 +282,8 @@ class _Reader:
         for target in rules.targets:
             if target not in targets:
                 raise _Problem((*path, "targets"), f"unknown target `{target}`{_suggest(target, targets)}")
+        if rules.movement.sights > rules.movement.of:
+            raise _Problem((*path, "movement", "sights"), "more frames are asked for than `of` looks at")
         given = rules.sensitivity
         if given.rule != "at_least" and given.k != 1:
             raise _Problem((*path, "sensitivity", "k"), 'k only means something with rule = "at_least"')

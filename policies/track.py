@@ -88,15 +88,17 @@ class Crossed(msgspec.Struct, frozen=True):
 class Track(msgspec.Struct, frozen=True):
     """One thing through time. `motion` and `box` are None for a track made from labels alone.
 
-    `trail` holds its latest feet `(at_us, x, y)`; `sights` counts the frames that decidedly showed it.
+    `trail` holds its latest feet `(at_us, x, y)`; the bits of `marks` say which of its latest frames decidedly
+    showed it (the lowest bit is the newest frame); `firm` once enough of them did.
     """
 
     id: str
     target: str
     born_us: int
     seen_us: int
-    sights: int
+    marks: int
     best: Evidence
+    firm: bool = False
     motion: Motion | None = None
     box: Box | None = None
     missed_us: int | None = None
@@ -133,11 +135,14 @@ def shown(policy: CameraPolicy, track: Track, sight: Sight, motion: Motion | Non
         crossed = _undo(crossed + tuple(_crossings(policy, track, sight, sight.ground)), policy)
         oldest_us = at_us - int(TRAIL_S * 1e6)
         trail = (*(p for i, p in enumerate(trail) if p[0] >= oldest_us or i >= len(trail) - 3), (at_us, x, y))
+    rules = policy.rules.movement
+    marks = (track.marks << 1 | candidate.present) & ((1 << rules.of) - 1)
     return replace(
         track,
         seen_us=at_us,
         missed_us=None,
-        sights=track.sights + candidate.present,
+        marks=marks,
+        firm=track.firm or marks.bit_count() >= rules.sights,
         best=max(track.best, sight.evidence, key=lambda e: e.score),
         motion=motion,
         box=candidate.box,
@@ -145,6 +150,12 @@ def shown(policy: CameraPolicy, track: Track, sight: Sight, motion: Motion | Non
         crossed=crossed,
         visits=tuple(_visits(track, sight)),
     )
+
+
+def missed(policy: CameraPolicy, track: Track, at_us: int) -> Track:
+    """The track after a frame that does not show it."""
+    marks = (track.marks << 1) & ((1 << policy.rules.movement.of) - 1)
+    return replace(track, marks=marks, missed_us=track.missed_us if track.missed_us is not None else at_us)
 
 
 def _visits(track: Track, sight: Sight) -> Iterable[Visit]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from policies.fold import OutOfOrder, advance, decode_state, encode_state, fold, initial_state
-from policies.observation import Sighting
+from policies.observation import Seat, Sighting
 from tests.policies.stories import (
     CLASSIFIER,
     DETECTOR,
     SECOND,
+    TWO_HALVES,
     drawn,
     lines,
     observation,
@@ -59,9 +61,7 @@ def test_a_person_hidden_for_two_seconds_keeps_the_track():
 
 
 def test_a_still_thing_across_blind_time_is_one_presence_and_never_a_new_event():
-    frames = [
-        observation(minute * 60 + i * 0.5, {"eye": [person_at(0.2)]}) for minute in range(10) for i in range(4)
-    ]
+    frames = [observation(minute * 60 + i * 0.5, {"eye": [person_at(0.2)]}) for minute in range(10) for i in range(4)]
     assert [e.kind for e in told(policy(), frames)] == ["entered", "presence_started"]
 
 
@@ -180,3 +180,52 @@ def test_a_state_goes_to_text_and_back_without_loss():
     assert state.tracks
     assert state.presences
     assert decode_state(encode_state(state)) == state
+
+
+def test_a_frame_sent_again_and_again_by_a_stuck_camera_tells_nothing_new():
+    walked = walk(lambda t: 0.2, 3)
+    stuck = [replace(observation(3.5 + i, {"eye": []}), frame_sha256="stuck") for i in range(40)]
+    state, events = fold(policy(), initial_state(), [*walked, *stuck])
+    assert [e.kind for e in events] == ["entered", "presence_started"]
+    assert state.seen_us == stuck[0].at_us
+    assert state.last_at_us == stuck[-1].at_us
+
+
+def test_frames_that_no_model_answered_for_never_clear_a_sector():
+    silent = [observation(5.5 + i, {"eye": None}) for i in range(60)]
+    state, events = fold(policy(), initial_state(), [*walk(lambda t: 0.2, 5), *silent])
+    assert [e.kind for e in events] == ["entered", "presence_started"]
+    assert state.seen_us == observation(5, {}).at_us
+
+
+def test_a_target_that_no_model_answered_for_waits_while_another_one_goes_on():
+    text = TWO_HALVES.replace('site = "yard"', 'site = "yard"\ntargets = ["person", "vehicle"]')
+    cars = Seat("cars", frozenset({"car"}), boxes=True)
+    people = Seat("people", frozenset({"person"}), boxes=True)
+
+    def frame(i: int):
+        car = [Sighting("car", 0.9, (0.6, 0.5, 0.8, 0.7))] if i < 8 else []
+        return observation(i * 0.5, {"people": [person_at(0.2)] if i < 8 else None, "cars": car}, [people, cars])
+
+    events = told(policy(text), [frame(i) for i in range(40)])
+    assert {(e.label, e.kind) for e in events if "ended" in e.kind} == {("vehicle", "presence_ended")}
+
+
+def test_a_quorum_over_frames_wants_enough_of_the_latest_ones():
+    rules = policy(extra="movement = {sights = 3, of = 5, hidden_s = 60}")
+    now_and_then = [observation(i * 0.5, {"eye": [person_at(0.2)] if i % 3 == 0 else []}) for i in range(40)]
+    assert told(rules, now_and_then) == ()
+    mostly = [observation(i * 0.5, {"eye": [person_at(0.2)] if i % 3 else []}) for i in range(40)]
+    assert [e.kind for e in told(rules, mostly)] == ["entered", "presence_started"]
+
+
+def test_a_sector_taken_out_of_the_policy_ends_its_presence_and_nothing_breaks():
+    frames = walk(lambda t: 0.2, 10)
+    state, _ = fold(policy(), initial_state(), frames[:10])
+    text = TWO_HALVES.replace("sectors.west", "sectors.dusk")
+    _, events = fold(policy(text), state, frames[10:])
+    assert [(e.kind, e.sector) for e in events] == [
+        ("presence_ended", "west"),
+        ("entered", "dusk"),
+        ("presence_started", "dusk"),
+    ]

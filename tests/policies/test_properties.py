@@ -15,8 +15,13 @@ from policies.judgement import judge
 from policies.observation import Box, Observation, Sighting
 from tests.policies.stories import DETECTOR, SECOND, observation, person_at, policy, told
 
+# Nobody stands on the very border of the two sectors: a point on it belongs to one of them, mirrored or not.
 walkers = st.tuples(
-    st.floats(0.02, 0.98), st.floats(-0.15, 0.15), st.floats(0.4, 0.95), st.floats(0, 10), st.floats(2, 20)
+    st.floats(0.02, 0.98).filter(lambda x: abs(x - 0.5) > 0.02),
+    st.floats(-0.15, 0.15),
+    st.floats(0.4, 0.95),
+    st.floats(0, 10),
+    st.floats(2, 20),
 )
 
 
@@ -39,7 +44,7 @@ def histories(draw: st.DrawFn) -> list[Observation]:
     return frames
 
 
-bounded = settings(max_examples=60, deadline=None)
+bounded = settings(max_examples=60)
 
 
 @bounded
@@ -154,9 +159,7 @@ def test_any_never_sees_less_presence_in_a_frame_than_all(frames):
     loose = policy(extra='sensitivity = {rule = "any"}')
     strict = policy(extra='sensitivity = {rule = "all"}')
     for seen in frames:
-        present = [
-            {(c.target, c.sectors) for c in judge(p, seen).candidates if c.present} for p in (strict, loose)
-        ]
+        present = [{(c.target, c.sectors) for c in judge(p, seen).candidates if c.present} for p in (strict, loose)]
         assert present[0] <= present[1]
 
 
