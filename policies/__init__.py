@@ -3,5 +3,5 @@
 Reading order: `observation` (what comes in), `sensitivity` (votes to a verdict), `site_policy` (all that is
 tunable), `judgement` (labels to candidates and votes), `tracking` and `assignment` (which box is which thing),
 `track` (a thing and its visits to sectors), `presence` (sectors over time), `fold` (the heart: `advance`),
-`telling` and `events` (what comes out).
+`telling` and `events` (what comes out), `standing` (occupied, clear or unobserved).
 """

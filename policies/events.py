@@ -18,6 +18,11 @@ def instant(at_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=at_us)
 
 
+def microseconds(at: datetime) -> int:
+    """An aware datetime as microseconds of Unix time, exactly."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
 class Provenance(msgspec.Struct, frozen=True):
     """Which bytes, which weights and which policy made an event."""
 
