@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from policies.geometry import Point, area, contains, foot, iou, shared
-from policies.observation import Box, Observation, Seat, Sighting
+from policies.observation import Box, Observation, Panel, Seat, Sighting
 from policies.sensitivity import Ruling, Verdict, Vote
 from policies.site_policy import CameraPolicy, Rules, Sector
 
@@ -50,17 +50,19 @@ class Judgement(msgspec.Struct, frozen=True):
 
 def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
     """The votes and verdicts of one frame under `policy`; pure, and cheap where nothing was seen."""
+    bench = _bench(policy, seen.panel)
+    if bench.saw_nothing(seen):
+        return bench.nothing
     candidates: list[Candidate] = []
     undecided: list[tuple[str, str]] = []
     for target, classes in policy.targets.items():
-        seats = [seat for seat in seen.panel.seats if seat.votes and not classes.isdisjoint(seat.classes)]
+        seats = bench.seats[target]
         boxed = _boxed(policy, seen, target, classes, seats)
         candidates += boxed
         for sector in policy.sectors:
             if target not in sector.rules.targets:
                 continue
-            here = [c for c in boxed if sector.name in c.sectors]
-            if any(c.present for c in here):
+            if any(c.present for c in boxed if sector.name in c.sectors):
                 continue
             bare = _bare(policy, seen, sector, target, classes, seats)
             if bare.ruling.verdict is Verdict.UNDECIDED:
@@ -68,6 +70,45 @@ def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
             elif bare.present:
                 candidates.append(bare)
     return Judgement(tuple(candidates), tuple(undecided))
+
+
+class _Bench:
+    """The models of one panel as voters under one policy: worked out once, for most frames show nothing."""
+
+    def __init__(self, policy: CameraPolicy, panel: Panel) -> None:
+        self.panel = panel
+        self.seats = {
+            target: [seat for seat in panel.seats if seat.votes and not classes.isdisjoint(seat.classes)]
+            for target, classes in policy.targets.items()
+        }
+        voters = {seat.model: seat for seats in self.seats.values() for seat in seats}
+        self._detectors = tuple(voters) if all(seat.boxes for seat in voters.values()) else None
+        pairs = ((target, sector) for target in policy.targets for sector in policy.sectors)
+        self.nothing = Judgement(
+            (),
+            tuple(
+                (target, sector.name)
+                for target, sector in pairs
+                if target in sector.rules.targets
+                and not sector.rules.sensitivity.can_decide(seat.model for seat in self.seats[target])
+            ),
+        )
+
+    def saw_nothing(self, seen: Observation) -> bool:
+        """Whether all voters are detectors, all answered, and none has a box."""
+        if self._detectors is None:
+            return False
+        answers = seen.answers
+        return all(answers.get(model) == () for model in self._detectors)
+
+
+def _bench(policy: CameraPolicy, panel: Panel) -> _Bench:
+    bench: _Bench | None = policy.memory.get(id(panel))
+    if bench is None or bench.panel is not panel:
+        bench = _Bench(policy, panel)
+        policy.memory.clear()  # one ensemble at a time is judged; holding the panel keeps its id from being used again
+        policy.memory[id(panel)] = bench
+    return bench
 
 
 def _boxed(

@@ -9,7 +9,7 @@ fails closed (counts against). Missing never silently means no.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -55,6 +55,12 @@ class Sensitivity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def weight(self, model: str) -> float:
         """A model's weight under `weighted`: its own, else that of `*`, else the shipped one."""
         return self.weights.get(model, self.weights.get("*", SHIPPED_WEIGHTS.get(model, 1.0)))
+
+    def can_decide(self, models: Iterable[str]) -> bool:
+        """Whether these models, all voting for, would be enough."""
+        voters = list(models)
+        size = sum(map(self.weight, voters)) if self.rule == "weighted" else len(voters)
+        return bool(voters) and round(size - self._needed(len(voters)), 9) >= 0
 
     def fuse(self, votes: Mapping[str, Vote]) -> Ruling:
         """The verdict of these votes.

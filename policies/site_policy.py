@@ -12,6 +12,7 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -102,7 +103,7 @@ class Line(msgspec.Struct, frozen=True):
     directions: tuple[str, str]
 
 
-class CameraPolicy(msgspec.Struct, frozen=True):
+class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
     """One camera's part of a site policy: what `advance` needs.
 
     `targets` maps a target to its classes; `apart` holds the ordered pairs of sectors between which a track
@@ -117,6 +118,11 @@ class CameraPolicy(msgspec.Struct, frozen=True):
     sectors: tuple[Sector, ...]
     lines: tuple[Line, ...]
     apart: frozenset[tuple[str, str]]
+
+    @cached_property
+    def memory(self) -> dict[int, Any]:
+        """Room for what follows from this policy alone and is worth working out once; never part of its value."""
+        return {}
 
     @property
     def crops(self) -> dict[str, Box]:

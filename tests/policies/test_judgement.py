@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from policies.judgement import judge
 from policies.observation import Sighting
-from policies.sensitivity import Vote
+from policies.sensitivity import Verdict, Vote
 from tests.policies.stories import CHANGE, CLASSIFIER, DETECTOR, SECOND, observation, person_at, policy
 
 
@@ -73,3 +75,22 @@ def test_failing_open_makes_a_silent_detector_a_presence():
 def test_other_classes_are_not_the_target():
     seen = observation(0, {"eye": [Sighting("car", 0.9, (0.1, 0.1, 0.3, 0.3))]})
     assert judge(policy(), seen).candidates == ()
+
+
+@pytest.mark.parametrize(
+    "sensitivity",
+    [
+        'rule = "any"',
+        'rule = "majority"',
+        'rule = "all"',
+        'rule = "at_least", k = 3',
+        'rule = "weighted", threshold = 9',
+        'rule = "weighted", missing = "fail_open"',
+    ],
+)
+def test_a_frame_that_shows_nothing_is_judged_as_votes_against_would_be(sensitivity):
+    rules = policy(extra=f"sensitivity = {{{sensitivity}}}")
+    judged = judge(rules, observation(0, {}, [DETECTOR, SECOND]))
+    ruling = rules.rules.sensitivity.fuse({"eye": Vote.AGAINST, "eye.2": Vote.AGAINST})
+    undecided = (("person", "west"), ("person", "east")) if ruling.verdict is Verdict.UNDECIDED else ()
+    assert (judged.candidates, judged.undecided) == ((), undecided)
