@@ -21,6 +21,8 @@ from policies.site_policy import CameraPolicy, Sector
 from policies.telling import Teller
 from policies.track import Closed, Crossed, Sight, Track, Visit, evidence_of, frame_side, missed, over, shown
 
+_NONE: frozenset[str] = frozenset()
+
 
 class State(msgspec.Struct, frozen=True):
     """Everything a camera's past means for its future. Goes to JSON and back without loss.
@@ -71,25 +73,28 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
     Raises OutOfOrder for an observation at or before the state's own instant.
     """
     key = (seen.burst_id, seen.index)
-    if state.last_at_us is not None and (seen.at_us, key) <= (state.last_at_us, state.last_key):
-        raise OutOfOrder(f"observation at {seen.at_us} µs is not after {state.last_at_us} µs")
+    at_us, last_us = seen.at_us, state.last_at_us
+    if last_us is not None and (at_us < last_us or (at_us == last_us and key <= state.last_key)):
+        raise OutOfOrder(f"observation at {at_us} µs is not after {last_us} µs")
     judged = judge(policy, seen)
-    blind = frozenset() if seen.frame_sha256 != state.last_frame else frozenset(policy.targets)
-    if judged.undecided:
-        blind |= _undecided(policy, judged)
-    if len(blind) == len(policy.targets):
-        return replace(state, last_at_us=seen.at_us, last_key=key, last_frame=seen.frame_sha256), ()
-    if not judged.candidates and not state.tracks and not state.presences:
-        return State(seen.at_us, key, seen.frame_sha256, seen.at_us), ()
+    blind = _NONE
+    if judged.undecided or seen.frame_sha256 == state.last_frame:
+        blind = _blind(policy, state, seen, judged)
+        if len(blind) == len(policy.targets):
+            return replace(state, last_at_us=at_us, last_key=key, last_frame=seen.frame_sha256), ()
+    if not (judged.candidates or state.tracks or state.presences):
+        return State(at_us, key, seen.frame_sha256, at_us), ()
     step = _Step(policy, seen, state.seen_us, blind)
     tracks = step.tracks(step.known(state.tracks), judged.candidates)
     presences = step.presences(state.presences, tracks)
     events = sorted(step.events, key=lambda e: (e.at, ORDER.index(e.kind), e.sector or "", e.id))
-    return State(seen.at_us, key, seen.frame_sha256, seen.at_us, tracks, presences), tuple(events)
+    return State(at_us, key, seen.frame_sha256, at_us, tracks, presences), tuple(events)
 
 
-def _undecided(policy: CameraPolicy, judged: Judgement) -> frozenset[str]:
-    """The targets on which nothing could be decided in any sector: to them the frame was blind."""
+def _blind(policy: CameraPolicy, state: State, seen: Observation, judged: Judgement) -> frozenset[str]:
+    """The targets of which this frame tells nothing: all if it is the last one again, else the undecided ones."""
+    if seen.frame_sha256 == state.last_frame:
+        return frozenset(policy.targets)
     pairs = {(target, s.name) for s in policy.sectors for target in s.rules.targets}
     open_pairs = pairs - set(judged.undecided)
     decided = {target for target, _ in open_pairs} | {c.target for c in judged.candidates}

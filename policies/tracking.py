@@ -21,16 +21,16 @@ from policies.judgement import Candidate
 from policies.observation import Box
 
 POSITION_NOISE = 0.12
-SPEED_SPREAD = 0.6
+SPEED_SPREAD = 0.65
 ACCELERATION = 0.45
 VELOCITY_LIFE_S = 2.5
 NEW_THING_COST = 6.0
-WEAK_COST = 1.0
+WEAK_COST = 1.3
 STAYED_COST = 5.0
-SIZE_SPREAD = 0.25
+SIZE_SPREAD = 0.4
 REACH = 0.65
 HEIGHT_GAIN = 0.35
-TWIN_OVERLAP = 0.45
+TWIN_OVERLAP = 0.3
 
 
 class Motion(msgspec.Struct, frozen=True):

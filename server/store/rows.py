@@ -58,8 +58,15 @@ class Versions:
 
 def read_observations(connection: Connection, query: Select[Any], versions: Versions) -> Iterator[Recorded]:
     """Stored observations of `query` (made by `observation_query`), page by page: memory stays flat."""
+    named, panel = None, None
     for row in connection.execute(query.execution_options(yield_per=_PAGE)):
-        yield Recorded(row.policy, _observation(row, versions.panel(connection, row.ensemble)))
+        # The hot loop of every replay: positions instead of names, and one look-up per run of one ensemble.
+        (site, camera, burst_id, frame, at_us, answers, sha256, width, height, mask, error_s, ensemble, policy) = row
+        if panel is None or ensemble != named:
+            named, panel = ensemble, versions.panel(connection, ensemble)
+        said = _answers.decode(answers)
+        seen = Observation(site, camera, burst_id, frame, at_us, panel, said, sha256, mask, error_s, (width, height))
+        yield Recorded(policy, seen)
 
 
 def observation_query() -> Select[Any]:
@@ -82,22 +89,6 @@ def observation_query() -> Select[Any]:
         )
         .join(bursts, bursts.c.burst_id == observations.c.burst_id)
         .order_by(observations.c.at_us, observations.c.burst_id, observations.c.frame)
-    )
-
-
-def _observation(row: Row[Any], panel: Panel) -> Observation:
-    return Observation(
-        site=row.site,
-        camera=row.camera,
-        burst_id=row.burst_id,
-        index=row.frame,
-        at_us=row.at_us,
-        panel=panel,
-        answers=_answers.decode(row.answers),
-        frame_sha256=row.frame_sha256,
-        mask_digest=row.mask_digest,
-        uncertainty_s=row.uncertainty_s,
-        size=(row.width_px, row.height_px),
     )
 
 
