@@ -76,6 +76,8 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
     at_us, last_us = seen.at_us, state.last_at_us
     if last_us is not None and (at_us < last_us or (at_us == last_us and key <= state.last_key)):
         raise OutOfOrder(f"observation at {at_us} µs is not after {last_us} µs")
+    if policy.scheduled:
+        policy = policy.in_force(at_us)
     judged = judge(policy, seen)
     blind = _NONE
     if judged.undecided or seen.frame_sha256 == state.last_frame:

@@ -12,8 +12,9 @@ import msgspec
 
 from policies.geometry import Point, area, contains, foot, iou, shared
 from policies.observation import Box, Observation, Panel, Seat, Sighting
+from policies.rules import Rules
 from policies.sensitivity import Ruling, Verdict, Vote
-from policies.site_policy import CameraPolicy, Rules, Sector
+from policies.site_policy import CameraPolicy, Sector
 
 SAME_THING_IOU = 0.4
 SAME_THING_INSIDE = 0.7
@@ -50,6 +51,8 @@ class Judgement(msgspec.Struct, frozen=True):
 
 def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
     """The votes and verdicts of one frame under `policy`; pure, and cheap where nothing was seen."""
+    if policy.scheduled:
+        policy = policy.in_force(seen.at_us)
     bench = _bench(policy, seen.panel)
     if bench.saw_nothing(seen):
         return bench.nothing

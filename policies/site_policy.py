@@ -1,7 +1,8 @@
 """All that is tunable for one site, read from TOML and checked to the line.
 
 A setting may stand at the top (for the whole site), under `cameras.NAME`, or under
-`cameras.NAME.sectors.NAME`; the nearest wins, table by table merged key by key, lists replaced.
+`cameras.NAME.sectors.NAME`; the nearest wins, table by table merged key by key, lists replaced. A `[[schedule]]` sets
+other rules for part of the time: they stand over those of the camera and under those of a sector.
 `SitePolicy.digest` names the rules, not the text: comments and layout do not change it.
 """
 
@@ -12,78 +13,31 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import time
 from functools import cached_property
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec.structs import replace
 
 from policies.geometry import Point, Polygon, bounds, overlap, polygon_of
 from policies.observation import Box
+from policies.rules import DEFAULT_MIN_SCORE, SHIPPED_MIN_SCORE, Fraction, Movement, Presence, Rules
+from policies.schedule import Day, Place, When
 from policies.sensitivity import SHIPPED_WEIGHTS, Sensitivity
 from policies.targets import SHIPPED
 from policies.toml_lines import line_of
 
 T = TypeVar("T")
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
-Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 WHOLE: Polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
-DEFAULT_MIN_SCORE = 0.4
-SHIPPED_MIN_SCORE = {"hog-people": 0.9, "hog-people-small": 0.9}
-"""Models whose scores mean something else than a probability: those of the HOG detectors are squashed margins."""
 RULES_VERSION = 1
 """Raised whenever the same policy over the same observations gives other events than before."""
 
 
 class InvalidPolicy(ValueError):
     """A site policy that cannot be used; the message gives line, setting and what to do."""
-
-
-class Presence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hysteresis of presence: how long a target must be there, and how long gone, before it counts.
-
-    blind_s: a sector that was not seen for longer than this is neither occupied nor clear, but unobserved.
-    """
-
-    confirm_s: Seconds = 1.0
-    clear_s: Seconds = 2.0
-    blind_s: Seconds = 30.0
-
-
-class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When a track's visit to a sector counts, and how long a track lives unseen.
-
-    sights, of: a thing counts once `sights` of its latest `of` frames showed it. dwell_s: a shorter visit is a
-    graze, not an entry. outside_s: a shorter step outside is still one visit. hidden_s: how long a track that is
-    not seen is remembered. join_s: longest time between two sectors that still makes `moved`. linger_s: a visit
-    this long gives `lingered` (0: never). max_speed: body heights per second beyond which two sights cannot be
-    one thing.
-    """
-
-    sights: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
-    of: Annotated[int, msgspec.Meta(ge=1, le=64)] = 64
-    dwell_s: Seconds = 1.0
-    outside_s: Seconds = 0.8
-    hidden_s: Seconds = 2.5
-    join_s: Seconds = 3.0
-    linger_s: Seconds = 0.0
-    max_speed: Annotated[float, msgspec.Meta(gt=0)] = 3.0
-
-
-class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The settings in force at one place: a sector, or the whole of a camera."""
-
-    targets: tuple[str, ...] = ("person",)
-    sensitivity: Sensitivity = Sensitivity()
-    min_score: dict[str, Fraction] = {}
-    presence: Presence = Presence()
-    movement: Movement = Movement()
-
-    def least(self, model: str) -> float:
-        """The score from which a model's label is a vote for: its own, else that of `*`, else the shipped one."""
-        shipped = SHIPPED_MIN_SCORE.get(model, DEFAULT_MIN_SCORE)
-        return self.min_score.get(model, self.min_score.get("*", shipped))
 
 
 class Sector(msgspec.Struct, frozen=True):
@@ -118,6 +72,15 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
     sectors: tuple[Sector, ...]
     lines: tuple[Line, ...]
     apart: frozenset[tuple[str, str]]
+    place: Place = Place()
+    scheduled: tuple[Scheduled, ...] = ()
+
+    def in_force(self, at_us: int) -> CameraPolicy:
+        """The policy at an instant: that of the first schedule which holds it, else this one."""
+        for entry in self.scheduled:
+            if entry.when.holds(self.place, at_us):
+                return entry.policy
+        return self
 
     @cached_property
     def memory(self) -> dict[int, Any]:
@@ -130,6 +93,14 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
         return {s.name: bounds(s.polygon) for s in self.sectors if s.polygon != WHOLE}
 
 
+class Scheduled(msgspec.Struct, frozen=True):
+    """A camera's policy for part of the time. `policy` has no schedule of its own."""
+
+    name: str
+    when: When
+    policy: CameraPolicy
+
+
 class SitePolicy(msgspec.Struct, frozen=True):
     """A site's rules: defaults, and the cameras that are described."""
 
@@ -138,14 +109,12 @@ class SitePolicy(msgspec.Struct, frozen=True):
     targets: dict[str, frozenset[str]]
     rules: Rules
     cameras: dict[str, CameraPolicy]
+    other: CameraPolicy
 
     def camera(self, name: str) -> CameraPolicy:
         """The policy of a camera; one that the file does not describe gets the site's rules on its whole view."""
         known = self.cameras.get(name)
-        if known is not None:
-            return known
-        view = Sector("view", WHOLE, self.rules)
-        return CameraPolicy(self.site, name, self.digest, self.targets, self.rules, (view,), (), frozenset())
+        return known if known is not None else _renamed(self.other, name)
 
 
 def parse_site_policy(text: str) -> SitePolicy:
@@ -155,12 +124,22 @@ def parse_site_policy(text: str) -> SitePolicy:
     except tomllib.TOMLDecodeError as error:
         raise InvalidPolicy(f"not valid TOML: {error}") from None
     try:
-        return _Reader().site(raw)
+        return _Reader(raw).site()
     except _Problem as problem:
         line = line_of(text, problem.path)
         where = f"line {line}: " if line else ""
         name = ".".join(problem.path)
         raise InvalidPolicy(f"{where}{name + ': ' if name else ''}{problem.what}") from None
+
+
+def _renamed(policy: CameraPolicy, camera: str) -> CameraPolicy:
+    entries = (replace(entry, policy=_renamed(entry.policy, camera)) for entry in policy.scheduled)
+    return replace(policy, camera=camera, scheduled=tuple(entries))
+
+
+def _sealed(policy: CameraPolicy, digest: str) -> CameraPolicy:
+    entries = (replace(entry, policy=_sealed(entry.policy, digest)) for entry in policy.scheduled)
+    return replace(policy, digest=digest, scheduled=tuple(entries))
 
 
 def _signed(policy: SitePolicy) -> SitePolicy:
@@ -169,8 +148,8 @@ def _signed(policy: SitePolicy) -> SitePolicy:
         (RULES_VERSION, DEFAULT_MIN_SCORE, SHIPPED_MIN_SCORE, SHIPPED_WEIGHTS, policy), order="deterministic"
     )
     digest = hashlib.sha256(facts).hexdigest()
-    cameras = {name: replace(camera, digest=digest) for name, camera in policy.cameras.items()}
-    return replace(policy, digest=digest, cameras=cameras)
+    cameras = {name: _sealed(camera, digest) for name, camera in policy.cameras.items()}
+    return replace(policy, digest=digest, cameras=cameras, other=_sealed(policy.other, digest))
 
 
 class _Problem(Exception):
@@ -195,42 +174,97 @@ class _TargetText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 
 
+class _ScheduleText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    between: tuple[str, str] | None = None
+    days: Annotated[tuple[Day, ...], msgspec.Meta(min_length=1)] | None = None
+    sun: Literal["up", "down"] | None = None
+
+
 _RULES = frozenset(Rules.__struct_fields__)
+_PLACE = frozenset(Place.__struct_fields__)
+_WHEN = frozenset(_ScheduleText.__struct_fields__)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 class _Reader:
     """Builds a SitePolicy from a parsed document, remembering where it is for the error message."""
 
-    def site(self, raw: dict[str, Any]) -> SitePolicy:
-        self._only(raw, _RULES | {"site", "target", "cameras"}, ())
+    def __init__(self, raw: dict[str, Any]) -> None:
+        self._raw = raw
+        self._site = ""
+        self._place = Place()
+        self._schedule: list[tuple[str, When, dict[str, Any]]] = []
+        self._targets: dict[str, frozenset[str]] = SHIPPED
+
+    def site(self) -> SitePolicy:
+        raw = self._raw
+        self._only(raw, _RULES | _PLACE | {"site", "target", "cameras", "schedule"}, ())
         site = raw.get("site")
         if not isinstance(site, str) or not _NAME.fullmatch(site):
             raise _Problem(("site",), 'missing or malformed; write for example site = "north-yard"')
-        targets = SHIPPED | {
+        self._site = site
+        self._place = self._read_place()
+        self._targets = SHIPPED | {
             name: frozenset(_convert(_TargetText, entry, ("target", name)).classes)
             for name, entry in self._tables(raw, "target", ())
         }
-        base = self._rules({}, raw, (), targets)
-        cameras = {
-            name: self._camera(site, name, targets, base, entry) for name, entry in self._tables(raw, "cameras", ())
-        }
-        return _signed(SitePolicy(site, "", targets, _convert(Rules, base, ()), cameras))
+        base = self._rules({}, raw, ())
+        self._schedule = self._read_schedule(base)
+        cameras = {name: self._camera(name, base, entry) for name, entry in self._tables(raw, "cameras", ())}
+        rules = _convert(Rules, base, ())
+        return _signed(SitePolicy(site, "", self._targets, rules, cameras, self._camera("", base, {})))
 
-    def _camera(
-        self,
-        site: str,
-        name: str,
-        targets: Mapping[str, frozenset[str]],
-        above: dict[str, Any],
-        raw: dict[str, Any],
-    ) -> CameraPolicy:
+    def _read_place(self) -> Place:
+        place = _convert(Place, {key: self._raw[key] for key in _PLACE & self._raw.keys()}, ())
+        try:
+            ZoneInfo(place.timezone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise _Problem(("timezone",), f'no such time zone {place.timezone!r}; for example "Europe/Oslo"') from None
+        return place
+
+    def _read_schedule(self, base: dict[str, Any]) -> list[tuple[str, When, dict[str, Any]]]:
+        entries = self._raw.get("schedule", [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise _Problem(("schedule",), "write [[schedule]] tables, the first that holds wins")
+        found = []
+        for entry in entries:
+            self._only(entry, _RULES | _WHEN, ("schedule",))
+            text = _convert(_ScheduleText, {k: v for k, v in entry.items() if k not in _RULES}, ("schedule",))
+            self._rules(base, entry, ("schedule",))
+            found.append((text.name, self._when(text), {k: v for k, v in entry.items() if k in _RULES}))
+        return found
+
+    def _when(self, text: _ScheduleText) -> When:
+        if text.sun is not None and (self._place.latitude is None or self._place.longitude is None):
+            raise _Problem(("schedule", "sun"), "needs the site's latitude and longitude")
+        if text.between is None and text.days is None and text.sun is None:
+            raise _Problem(("schedule",), f"`{text.name}` says no time: give between, days or sun")
+        if text.between is None:
+            return When(None, None, text.days or (), text.sun)
+        try:
+            start, end = (time.fromisoformat(clock) for clock in text.between)
+        except ValueError:
+            raise _Problem(("schedule", "between"), 'write two times of the clock: ["22:00", "06:00"]') from None
+        return When(start, end, text.days or (), text.sun)
+
+    def _camera(self, name: str, above: dict[str, Any], raw: dict[str, Any]) -> CameraPolicy:
         path = ("cameras", name)
         self._only(raw, _RULES | {"sectors", "lines"}, path)
-        base = self._rules(above, raw, path, targets)
+        base = self._rules(above, raw, path)
+        plain = self._plain_camera(name, base, raw, path)
+        entries = (
+            Scheduled(entry, when, self._plain_camera(name, self._rules(base, rules, ("schedule",)), raw, path))
+            for entry, when, rules in self._schedule
+        )
+        return replace(plain, place=self._place, scheduled=tuple(entries))
+
+    def _plain_camera(
+        self, name: str, base: dict[str, Any], raw: dict[str, Any], path: tuple[str, ...]
+    ) -> CameraPolicy:
         rules = _convert(Rules, base, path)
         sectors = tuple(
-            self._sector(sector, entry, base, (*path, "sectors", sector), targets)
+            self._sector(sector, entry, base, (*path, "sectors", sector))
             for sector, entry in self._tables(raw, "sectors", path)
         ) or (Sector("view", WHOLE, rules),)
         lines = tuple(
@@ -240,8 +274,8 @@ class _Reader:
             (a.name, b.name) for a in sectors for b in sectors if a is not b and overlap(a.polygon, b.polygon) < 0.1
         )
         used = {t for place in (rules, *(s.rules for s in sectors)) for t in place.targets}
-        groups = {target: targets[target] for target in sorted(used)}
-        return CameraPolicy(site, name, "", groups, rules, sectors, lines, apart)
+        groups = {target: self._targets[target] for target in sorted(used)}
+        return CameraPolicy(self._site, name, "", groups, rules, sectors, lines, apart)
 
     def _sector(
         self,
@@ -249,7 +283,6 @@ class _Reader:
         raw: dict[str, Any],
         above: dict[str, Any],
         path: tuple[str, ...],
-        targets: Mapping[str, frozenset[str]],
     ) -> Sector:
         self._only(raw, _RULES | {"polygon", "coordinates"}, path)
         shape = _convert(_SectorText, {k: v for k, v in raw.items() if k not in _RULES}, path)
@@ -262,7 +295,7 @@ class _Reader:
             polygon = polygon_of(points)
         except ValueError as error:
             raise _Problem((*path, "coordinates" if shape.coordinates else "polygon"), str(error)) from None
-        return Sector(name, polygon, _convert(Rules, self._rules(above, raw, path, targets), path))
+        return Sector(name, polygon, _convert(Rules, self._rules(above, raw, path), path))
 
     def _line(self, name: str, raw: dict[str, Any], path: tuple[str, ...]) -> Line:
         text = _convert(_LineText, raw, path)
@@ -275,7 +308,6 @@ class _Reader:
         above: dict[str, Any],
         raw: dict[str, Any],
         path: tuple[str, ...],
-        targets: Mapping[str, frozenset[str]],
     ) -> dict[str, Any]:
         """The rules of a place: what stands here over what stands above, tables merged, lists replaced."""
         merged = dict(above)
@@ -286,8 +318,8 @@ class _Reader:
             merged[key] = value
         rules = _convert(Rules, merged, path)
         for target in rules.targets:
-            if target not in targets:
-                raise _Problem((*path, "targets"), f"unknown target `{target}`{_suggest(target, targets)}")
+            if target not in self._targets:
+                raise _Problem((*path, "targets"), f"unknown target `{target}`{_suggest(target, self._targets)}")
         if rules.movement.sights > rules.movement.of:
             raise _Problem((*path, "movement", "sights"), "more frames are asked for than `of` looks at")
         given = rules.sensitivity

@@ -1,0 +1,62 @@
+"""The settings in force at one place, a sector or the whole of a camera, with their defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from policies.sensitivity import Sensitivity
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+DEFAULT_MIN_SCORE = 0.4
+SHIPPED_MIN_SCORE = {"hog-people": 0.9, "hog-people-small": 0.9}
+"""Models whose scores mean something else than a probability: those of the HOG detectors are squashed margins."""
+
+
+class Presence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hysteresis of presence: how long a target must be there, and how long gone, before it counts.
+
+    blind_s: a sector that was not seen for longer than this is neither occupied nor clear, but unobserved.
+    """
+
+    confirm_s: Seconds = 1.0
+    clear_s: Seconds = 2.0
+    blind_s: Seconds = 30.0
+
+
+class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a track's visit to a sector counts, and how long a track lives unseen.
+
+    sights, of: a thing counts once `sights` of its latest `of` frames showed it. dwell_s: a shorter visit is a
+    graze, not an entry. outside_s: a shorter step outside is still one visit. hidden_s: how long a track that is
+    not seen is remembered. join_s: longest time between two sectors that still makes `moved`. linger_s: a visit
+    this long gives `lingered` (0: never). max_speed: body heights per second beyond which two sights cannot be
+    one thing.
+    """
+
+    sights: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    of: Annotated[int, msgspec.Meta(ge=1, le=64)] = 64
+    dwell_s: Seconds = 1.0
+    outside_s: Seconds = 0.8
+    hidden_s: Seconds = 2.5
+    join_s: Seconds = 3.0
+    linger_s: Seconds = 0.0
+    max_speed: Annotated[float, msgspec.Meta(gt=0)] = 3.0
+
+
+class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings in force at one place: a sector, or the whole of a camera."""
+
+    targets: tuple[str, ...] = ("person",)
+    sensitivity: Sensitivity = Sensitivity()
+    min_score: dict[str, Fraction] = {}
+    presence: Presence = Presence()
+    movement: Movement = Movement()
+
+    def least(self, model: str) -> float:
+        """The score from which a model's label is a vote for: its own, else that of `*`, else the shipped one."""
+        shipped = SHIPPED_MIN_SCORE.get(model, DEFAULT_MIN_SCORE)
+        return self.min_score.get(model, self.min_score.get("*", shipped))

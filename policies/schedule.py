@@ -1,0 +1,84 @@
+"""When other rules are in force: by the clock, by the day, by the sun.
+
+The clock is the site's own (`timezone`), read off the frame's instant; nothing here asks what time it is now.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, time, timedelta
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from policies.events import instant
+
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+TWILIGHT_DEG = -6.0
+"""Civil twilight: with the sun lower than this, things out of doors are not seen without lamps."""
+
+
+class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a site is and which clock it keeps; degrees, north and east positive."""
+
+    timezone: str = "UTC"
+    latitude: Annotated[float, msgspec.Meta(ge=-90, le=90)] | None = None
+    longitude: Annotated[float, msgspec.Meta(ge=-180, le=180)] | None = None
+
+
+class When(msgspec.Struct, frozen=True):
+    """A part of time: all of what is given must hold.
+
+    `start` to before `end` on the site's clock, over midnight if `end` is the earlier one; a night belongs to the
+    day on which it began. `days` of the week. `sun` up or down, by civil twilight.
+    """
+
+    start: time | None = None
+    end: time | None = None
+    days: tuple[Day, ...] = ()
+    sun: Literal["up", "down"] | None = None
+
+    def holds(self, place: Place, at_us: int) -> bool:
+        """Whether this part of time holds the instant (microseconds of Unix time)."""
+        local = instant(at_us).astimezone(ZoneInfo(place.timezone))
+        began = self._began(local)
+        if began is None or (self.days and DAYS[began.weekday()] not in self.days):
+            return False
+        if self.sun is None:
+            return True
+        assert place.latitude is not None
+        assert place.longitude is not None
+        is_up = sun_elevation_deg(at_us, place.latitude, place.longitude) > TWILIGHT_DEG
+        return is_up == (self.sun == "up")
+
+    def _began(self, local: datetime) -> datetime | None:
+        """Local time on the day to which this instant counts, None outside the hours."""
+        if self.start is None or self.end is None or self.start == self.end:
+            return local
+        now = local.time()
+        if self.start < self.end:
+            return local if self.start <= now < self.end else None
+        if now >= self.start:
+            return local
+        return local - timedelta(days=1) if now < self.end else None
+
+
+def sun_elevation_deg(at_us: int, latitude: float, longitude: float) -> float:
+    """The sun's elevation above the horizon in degrees, to about half a degree, refraction left out.
+
+    The low-precision formulas of the Astronomical Almanac (good between 1950 and 2050).
+    """
+    days = at_us / 86_400e6 - 10_957.5  # since noon of 2000-01-01
+    mean_longitude = 280.460 + 0.9856474 * days
+    anomaly = math.radians(357.528 + 0.9856003 * days)
+    ecliptic = math.radians(mean_longitude + 1.915 * math.sin(anomaly) + 0.020 * math.sin(2 * anomaly))
+    obliquity = math.radians(23.439 - 0.0000004 * days)
+    ascension = math.atan2(math.cos(obliquity) * math.sin(ecliptic), math.cos(ecliptic))
+    declination = math.asin(math.sin(obliquity) * math.sin(ecliptic))
+    sidereal_deg = 280.46062 + 360.98564737 * days + longitude
+    hour_angle = math.radians(sidereal_deg) - ascension
+    phi = math.radians(latitude)
+    sine = math.sin(phi) * math.sin(declination) + math.cos(phi) * math.cos(declination) * math.cos(hour_angle)
+    return math.degrees(math.asin(max(-1.0, min(1.0, sine))))
