@@ -149,7 +149,7 @@ def _groups(found: list[tuple[Seat, Sighting]]) -> list[dict[str, Sighting]]:
 
 
 def _fit(a: Box | None, b: Box | None) -> float:
-    """How well two boxes cover one thing: their IoU, or 0.5 when one lies mostly inside the other."""
+    """How well two boxes cover one thing: their IoU, or just enough when one lies mostly inside the other."""
     assert a is not None
     assert b is not None
     union = iou(a, b)

@@ -90,7 +90,9 @@ def timeline(policy: CameraPolicy, state: State, observations: Iterable[Observat
             _note_gaps(policy, gaps, before_us, seen.at_us)
             seen_us = seen.at_us
         for event in events:
-            if event.kind == "presence_ended" and event.sector and event.ended_at:
+            if event.kind == "presence_ended":
+                assert event.sector is not None
+                assert event.ended_at is not None
                 stay = (microseconds(event.started_at), microseconds(event.ended_at))
                 held.setdefault((event.label, event.sector), []).append(stay)
     if first_us is None:
@@ -117,10 +119,10 @@ def _spans(
     gaps: list[tuple[int, int]],
     from_us: int,
     until_us: int,
-) -> Iterator[Span]:
+) -> list[Span]:
     """The stretch cut at every edge, neighbours that stand alike joined. A gap outweighs a presence."""
     edges = sorted({from_us, until_us, *(t for span in (*held, *gaps) for t in span if from_us < t < until_us)})
-    current: Span | None = None
+    spans: list[Span] = []
     for start_us, end_us in pairwise(edges):
         if any(a <= start_us < b for a, b in gaps):
             standing = Standing.UNOBSERVED
@@ -128,11 +130,7 @@ def _spans(
             standing = Standing.OCCUPIED
         else:
             standing = Standing.CLEAR
-        if current is not None and current.standing is standing:
-            current = msgspec.structs.replace(current, until_us=end_us)
-            continue
-        if current is not None:
-            yield current
-        current = Span(target, sector, standing, start_us, end_us)
-    if current is not None:
-        yield current
+        if spans and spans[-1].standing is standing:
+            start_us = spans.pop().from_us
+        spans.append(Span(target, sector, standing, start_us, end_us))
+    return spans

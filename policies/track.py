@@ -54,8 +54,7 @@ class Visit(msgspec.Struct, frozen=True):
     def end(self, missed_us: int | None) -> tuple[int, int]:
         """When it ended and give or take how much, given the first frame that did not show the track."""
         after = self.out_us if self.out_us is not None else missed_us
-        if after is None or after < self.last_us:
-            return self.last_us, 0
+        assert after is not None
         half = (after - self.last_us) // 2
         return self.last_us + half, half
 
@@ -213,7 +212,7 @@ def heading(track: Track, at_us: int, aspect: float) -> str:
     """left, right, up or down: the way the track went in the second around `at_us`; unknown if it hardly moved."""
     before = [p for p in track.trail if at_us - FULL_SECOND_US <= p[0] <= at_us] or list(track.trail[:1])
     after = [p for p in track.trail if at_us <= p[0] <= at_us + FULL_SECOND_US] or list(track.trail[-1:])
-    if not before or not after or track.motion is None:
+    if track.motion is None:
         return "unknown"
     dx = (after[-1][1] - before[0][1]) * aspect
     dy = after[-1][2] - before[0][2]

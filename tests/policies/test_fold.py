@@ -229,3 +229,23 @@ def test_a_sector_taken_out_of_the_policy_ends_its_presence_and_nothing_breaks()
         ("entered", "dusk"),
         ("presence_started", "dusk"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("start", "way"), [((0.2, 0.6), "down"), ((0.2, 0.95), "up")], ids=["away from the top", "towards the top"]
+)
+def test_a_movement_up_or_down_the_picture_is_told_so(start, way):
+    text = """site = "yard"
+    [cameras.gate.sectors.near]
+    polygon = [[0, 0.75], [1, 0.75], [1, 1], [0, 1]]
+    [cameras.gate.sectors.far]
+    polygon = [[0, 0], [1, 0], [1, 0.75], [0, 0.75]]
+    """
+    speed = 0.06 if way == "down" else -0.06
+    frames = [observation(i * 0.5, {"eye": [person_at(0.2, start[1] + speed * i * 0.5)]}) for i in range(12)]
+    assert [e.direction for e in told(policy(text), frames) if e.kind == "moved"] == [way]
+
+
+def test_a_step_over_the_line_and_straight_back_at_a_high_rate_is_no_crossing():
+    frames = walk(lambda t: 0.47 + (0.08 if 4 <= t < 4.6 else 0), 10, every_s=0.1)
+    assert [e.kind for e in told(policy(), frames) if e.kind == "crossed"] == []

@@ -7,7 +7,7 @@ import pytest
 from policies.judgement import judge
 from policies.observation import Sighting
 from policies.sensitivity import Verdict, Vote
-from tests.policies.stories import CHANGE, CLASSIFIER, DETECTOR, SECOND, observation, person_at, policy
+from tests.policies.stories import CHANGE, CLASSIFIER, DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy
 
 
 def test_one_thing_seen_by_two_detectors_is_one_candidate_with_two_votes():
@@ -94,3 +94,22 @@ def test_a_frame_that_shows_nothing_is_judged_as_votes_against_would_be(sensitiv
     ruling = rules.rules.sensitivity.fuse({"eye": Vote.AGAINST, "eye.2": Vote.AGAINST})
     undecided = (("person", "west"), ("person", "east")) if ruling.verdict is Verdict.UNDECIDED else ()
     assert (judged.candidates, judged.undecided) == ((), undecided)
+
+
+def test_a_box_that_lies_inside_a_much_larger_one_is_a_thing_of_its_own():
+    small, large = person_at(0.3, height=0.1), person_at(0.3, height=0.4)
+    candidates = judge(policy(), observation(0, {"eye": [large], "eye.2": [small]}, [DETECTOR, SECOND])).candidates
+    assert [c.box for c in candidates] == [large.box, small.box]
+
+
+def test_a_box_that_lies_inside_a_somewhat_larger_one_is_the_same_thing():
+    tight, loose = person_at(0.3, height=0.1), person_at(0.3, 0.81, height=0.19)
+    (candidate,) = judge(policy(), observation(0, {"eye": [loose], "eye.2": [tight]}, [DETECTOR, SECOND])).candidates
+    assert candidate.votes == {"eye": Vote.FOR, "eye.2": Vote.FOR}
+
+
+def test_sectors_that_want_other_targets_are_not_asked():
+    text = TWO_HALVES.replace("[0, 1]]\n", '[0, 1]]\ntargets = ["vehicle"]\n', 1)
+    assert text.count("vehicle") == 1
+    judged = judge(policy(text), observation(0, {"eye": None}))
+    assert judged.undecided == (("person", "east"), ("vehicle", "west"))

@@ -34,6 +34,37 @@ SITES = Path(__file__).parents[2] / "deploy" / "sites"
             'site = "a"\n[sensitivity]\nrule = "any"\nk = 2',
             'line 4: sensitivity.k: k only means something with rule = "at_least"',
         ),
+        (
+            'site = "a"\n[sensitivity]\nrule = "any"\nweights = {a = 1}',
+            'line 4: sensitivity.weights: weights only mean something with rule = "weighted"',
+        ),
+        (
+            'site = "a"\n[movement]\nsights = 5\nof = 3',
+            "line 3: movement.sights: more frames are asked for than `of` looks at",
+        ),
+        (
+            'site = "a"\n[cameras.g.sectors.s]\ntargets = ["person"]',
+            "line 2: cameras.g.sectors.s: give either polygon = [[x, y], ...] or Frigate's "
+            'coordinates = "x,y,x,y,..."',
+        ),
+        (
+            'site = "a"\n[cameras.g.sectors.s]\npolygon = [[0, 0, 0], [1, 0, 0], [1, 1, 1]]',
+            "line 3: cameras.g.sectors.s.polygon: every point is a pair [x, y]",
+        ),
+        (
+            'site = "a"\n[cameras.g.sectors.s]\ncoordinates = "0,0,1,0,1"',
+            "line 3: cameras.g.sectors.s.coordinates: coordinates hold an odd count of numbers; they come in pairs x,y",
+        ),
+        (
+            'site = "a"\n[cameras.g.sectors.s]\ncoordinates = "0;0;1;1"',
+            "line 3: cameras.g.sectors.s.coordinates: coordinates must be numbers parted by commas, not '0;0;1;1'",
+        ),
+        (
+            'site = "a"\n[cameras.g.lines.l]\na = [0.5, 0.5]\nb = [0.5, 0.5]',
+            "line 2: cameras.g.lines.l: a and b are the same point",
+        ),
+        ('site = "a"\ncameras = 3', "line 2: cameras: write tables: [cameras.NAME]"),
+        ('site = "a"\n[cameras]\ngate = 3', "line 3: cameras.gate: must be a table"),
         ('site = "a"\n[cameras.Gate]', "line 2: cameras.Gate: names are lower-case letters, digits, - and _"),
         ("site = 3", 'line 1: site: missing or malformed; write for example site = "north-yard"'),
     ],
