@@ -1,4 +1,4 @@
-"""The command `camera-agent`: run, once, validate.
+"""The command `camera-agent`: run, once, validate, doctor, coverage.
 
 Exit codes: 0 done, 1 not done (the message says why), 2 wrong arguments, 78 a configuration that cannot be used
 (`EX_CONFIG` of `sysexits.h`; systemd's unit does not restart on it).
@@ -37,7 +37,8 @@ def command(arguments: list[str] | None = None) -> int:
         settings = load_settings(options.file)
         if options.command == "validate":
             return _validate(options.file, settings)
-        return _once(settings, options) if options.command == "once" else _run(settings, options)
+        commands = {"run": _run, "once": _once, "doctor": _doctor, "coverage": _coverage}
+        return commands[options.command](settings, options)
     except InvalidSettings as error:
         sys.stderr.write(f"{error}\n")
         return _EX_CONFIG
@@ -66,7 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     once.add_argument("--camera", metavar="NAME", help="which camera (default: the first)")
     once.add_argument("--out", metavar="DIR", type=Path, help="folder for the frames (default: ./once-CAMERA)")
     validate = commands.add_parser("validate", help="check the file and say what it means")
-    for command in (run, once, validate):
+    doctor = commands.add_parser("doctor", help="look at disk, server, clock and cameras, and say what to do")
+    coverage = commands.add_parser("coverage", help="what each schedule sees, and what it sends a day")
+    coverage.add_argument("--frame-kb", type=float, default=60.0, help="of one JPEG (default 60; `doctor` measures it)")
+    coverage.add_argument("--active", type=float, default=0.05, help="part of the day with motion (default 0.05)")
+    for command in (run, once, validate, doctor, coverage):
         command.add_argument("file", metavar="agent.toml", type=Path)
         command.add_argument("--verbose", action="store_true", help="log more")
     return parser
@@ -89,11 +94,11 @@ def _run(settings: Settings, options: argparse.Namespace) -> int:
     if server.url.startswith("http://") and _has_token(settings) and not _is_loopback(server.url):
         _log.warning(line("token_in_clear", server=server.url, advice="use https, or a network that you trust"))
     try:
-        Agent(settings, stop).run(from_start=options.from_start)
+        status = Agent(settings, stop).run(from_start=options.from_start)
     except StateUnusable as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    return 0
+    return 1 if status.state == "failed" else 0
 
 
 def _once(settings: Settings, options: argparse.Namespace) -> int:
@@ -109,6 +114,31 @@ def _once(settings: Settings, options: argparse.Namespace) -> int:
     return 0 if is_taken else 1
 
 
+def _doctor(settings: Settings, options: argparse.Namespace) -> int:
+    from camera_agent.doctor import examine
+
+    del options
+    is_well = True
+    for finding in examine(settings):
+        is_well &= finding.is_well
+        sys.stdout.write(f"{'ok  ' if finding.is_well else 'NOT '} {finding.subject}: {finding.told}\n")
+    return 0 if is_well else 1
+
+
+def _coverage(settings: Settings, options: argparse.Namespace) -> int:
+    from camera_agent.coverage import report
+
+    for camera in settings.cameras:
+        told = report(
+            camera,
+            frame_bytes=options.frame_kb * 1000,
+            active=options.active,
+            heartbeat_s=settings.server.heartbeat_s,
+        )
+        sys.stdout.write("\n".join(told) + "\n")
+    return 0
+
+
 def _validate(file: Path, settings: Settings) -> int:
     token = "with a token" if _has_token(settings) else "without a token"
     lines = [
@@ -119,6 +149,13 @@ def _validate(file: Path, settings: Settings) -> int:
     ]
     for camera in settings.cameras:
         blind_s = camera.every_s - camera.burst.frames * camera.spacing_s
+        if camera.gate is not None:
+            gate = camera.gate
+            lines.append(
+                f"  camera {camera.name}: {camera.source}; gate at {gate.looks_per_s:g} looks a second, then"
+                f" {camera.burst.frames} frames {camera.spacing_s:g} s apart; quiet, one every {gate.quiet_every_s:g} s"
+            )
+            continue
         gap = f", blind for {blind_s:g} s between bursts" if blind_s > 1e-6 else ", no blind time"
         lines.append(
             f"  camera {camera.name}: {camera.source}; {camera.burst.frames} frames {camera.spacing_s:g} s apart"

@@ -15,17 +15,24 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from camera_agent.budget import Budget, Plan
 from camera_agent.burst import Burst
 from camera_agent.cameras import opening
+from camera_agent.cameras.guarded import Guarded
 from camera_agent.capture import Capture
 from camera_agent.clock import Clock, SystemClock, iso_ms
+from camera_agent.health import Health
+from camera_agent.heartbeat import Heartbeats, Subject
 from camera_agent.journal import line
+from camera_agent.news import News
+from camera_agent.notify import notify, watchdog_every_s
 from camera_agent.playback import Playback
 from camera_agent.post import Poster
 from camera_agent.schedule import Schedule, Slots
-from camera_agent.settings import Settings, read_token
+from camera_agent.settings import CameraSettings, Settings, read_token
 from camera_agent.spool import Spool
-from camera_agent.status import Status, Tally, write_status
+from camera_agent.status import Status, Tally
+from camera_agent.timekeeper import Timekeeper
 from camera_agent.uplink import Uplink
 
 _log = logging.getLogger(__name__)
@@ -47,15 +54,17 @@ class Agent:
         self._clock = clock or SystemClock()
         now = iso_ms(round(self._clock.unix_s() * 1000))
         self._tally = Tally(Status(pid=os.getpid(), started_at=now))
-        self._spool = Spool(
-            settings.spool_folder,
-            max_bytes=settings.spool.max_bytes,
-            refused_folder=settings.state_folder / "refused",
-            keep_refused=settings.spool.keep_refused,
-        )
+        self._time = Timekeeper(self._clock)
+        self._spool = spool_of(settings, self._clock)
+        self._budgets = {
+            camera.name: Budget(camera.mb_per_day and camera.mb_per_day * 1e6, self._clock.monotonic_s)
+            for camera in settings.cameras
+        }
         self._threads: list[threading.Thread] = []
-        self._captures: list[Capture] = []
+        self._captures: list[tuple[Capture, Guarded]] = []
         self._playbacks: list[tuple[Playback, bool]] = []
+        self._health: dict[str, Health] = {}
+        self._news = News(settings, self._clock, self._tally, self._spool, self._health, self._budgets)
 
     def run(self, *, from_start: bool = False) -> Status:
         """Take and send bursts until stopped or finished; return what was done. Raises `StateUnusable`.
@@ -67,23 +76,27 @@ class Agent:
                 self._spool.open()
             except (OSError, ValueError) as error:
                 raise StateUnusable(f"the spool {self._settings.spool_folder} cannot be used: {error}") from error
+            self._news.restore_budgets()
             poster = self._start_uplink()
             schedule = self._start_cameras(from_start=from_start)
+            self._start_heartbeats()
+            notify(ready=1)
             try:
                 self._watch(schedule)
             finally:
                 self._end(schedule, poster)
             return self._tally.read()
 
-    def put(self, burst: Burst) -> bool:
+    def put(self, burst: Burst, *, to_disk: bool = False) -> bool:
         """Keep a burst in the spool, and count and tell it: what cameras hand their bursts to."""
-        is_kept = self._spool.put(burst)
+        is_kept = self._spool.put(burst, to_disk=to_disk)
         envelope = burst.envelope
         self._tally.count(bursts=1, frames=len(burst.frames))
         said = line(
             "burst_taken",
             camera=envelope.camera,
             burst=envelope.burst_id,
+            reason=envelope.reason,
             captured_at=envelope.captured_at,
             frames=len(burst.frames),
             bytes=sum(len(frame) for frame in burst.frames),
@@ -97,16 +110,40 @@ class Agent:
         return self._spool.wait_for_room(size_bytes, timeout_s)
 
     def _start_uplink(self) -> Poster:
-        server = self._settings.server
-        poster = Poster(
-            server.url,
-            connect_timeout_s=server.connect_timeout_s,
-            read_timeout_s=server.read_timeout_s,
-            unix_s=self._clock.unix_s,
+        poster = Poster(self._settings.server, self._time)
+        uplink = Uplink(
+            self._spool,
+            poster,
+            camera_tokens(self._settings),
+            self._tally,
+            self._clock,
+            self._stop,
+            time=self._time,
+            budgets=self._budgets,
         )
-        uplink = Uplink(self._spool, poster, camera_tokens(self._settings), self._tally, self._clock, self._stop)
         self._start_thread("uplink", uplink.run)
         return poster
+
+    def _start_heartbeats(self) -> None:
+        server = self._settings.server
+        if not server.heartbeat_s:
+            return
+        tokens = camera_tokens(self._settings)
+        subjects = {
+            name: Subject(health.read, tokens[name], self._budgets[name]) for name, health in self._health.items()
+        }
+        heartbeats = Heartbeats(
+            self._settings.site,
+            subjects,
+            self._spool,
+            Poster(server, self._time),
+            self._tally,
+            self._time,
+            self._clock,
+            self._stop,
+            every_s=server.heartbeat_s,
+        )
+        self._start_thread("heartbeats", heartbeats.run)
 
     def _start_cameras(self, *, from_start: bool) -> Schedule | None:
         site, state = self._settings.site, self._settings.state_folder
@@ -123,19 +160,33 @@ class Agent:
                 )
             )
             if schedule is not None and not camera.is_recorded:
-                slots = Slots(self._clock.monotonic_s(), camera.every_s)
-                capture = Capture(site, camera, opening.live_camera(camera), self, slots, self._clock, self._stop)
-                self._captures.append(capture)
-                schedule.add(camera.name, slots, capture.run)
+                self._add_live(camera, schedule)
                 continue
-            playback = Playback(site, camera, opening.footage(camera), self, state, self._clock, self._stop)
+            keeper = _Durably(self)
+            playback = Playback(site, camera, opening.footage(camera), keeper, state, self._clock, self._stop)
             if from_start:
                 playback.forget()
             self._playbacks.append((playback, camera.at_end != "wait"))
+            self._health[camera.name] = playback.health
             self._start_thread(f"playback-{camera.name}", playback.run)
         if schedule is not None:
             schedule.start()
         return schedule
+
+    def _add_live(self, camera: CameraSettings, schedule: Schedule) -> None:
+        slots = Slots(self._clock.monotonic_s(), camera.every_s)
+        guarded = Guarded(lambda: opening.live_camera(camera), timeout_s=camera.timeout_s)
+
+        def plan() -> Plan:
+            waiting_bytes = sum(waiting.size_bytes for waiting in self._spool.of(camera.name))
+            return self._budgets[camera.name].plan(waiting_bytes)
+
+        capture = Capture(
+            self._settings.site, camera, guarded, self, slots, self._clock, self._stop, time=self._time, plan=plan
+        )
+        self._captures.append((capture, guarded))
+        self._health[camera.name] = capture.health
+        schedule.add(camera.name, slots, capture.run)
 
     def _start_thread(self, name: str, run: Callable[[], None]) -> None:
         thread = threading.Thread(target=run, name=name, daemon=True)
@@ -144,15 +195,24 @@ class Agent:
 
     def _watch(self, schedule: Schedule | None) -> None:
         status_at_s = self._clock.monotonic_s()
+        ping_every_s, ping_at_s = watchdog_every_s(), self._clock.monotonic_s()
         while not self._stop.is_set():
             if self._is_finished(schedule):
                 self._tally.update(state="finished")
                 return
+            if self._captures and all(guarded.is_beyond_help for _, guarded in self._captures):
+                _log.error(line("cameras_beyond_help", advice="a new process may help: ending with exit code 1"))
+                self._tally.update(state="failed")
+                return
+            self._write_late()
+            if ping_every_s is not None and self._clock.monotonic_s() >= ping_at_s and self._threads[0].is_alive():
+                ping_at_s += ping_every_s
+                notify(watchdog=1)
             if schedule is not None and (step_s := schedule.follow_steps()):
                 _log.warning(line("clock_stepped", by_s=step_s))
             if self._clock.monotonic_s() >= status_at_s:
                 status_at_s += _STATUS_EVERY_S
-                self._write_status()
+                self._news.write()
             self._clock.wait_until(self._clock.monotonic_s() + _TICK_S, self._stop)
         self._tally.update(state="stopped")
 
@@ -165,16 +225,19 @@ class Agent:
         spool.
         """
         self._stop.set()
+        notify(stopping=1)
         _log.info(line("stopping", waiting=len(self._spool)))
         if schedule is not None:
             schedule.stop()
         deadline_s = self._clock.monotonic_s() + _GRACE_S
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - self._clock.monotonic_s()))
-        for capture in self._captures:
+        for capture, _ in self._captures:
+            capture.finish()
             capture.close()
+        self._write_late(all_of_it=True)
         poster.close()
-        self._write_status()
+        self._news.write()
         status = self._tally.read()
         said = line(
             "summary",
@@ -190,17 +253,39 @@ class Agent:
         )
         _log.info(said)
 
-    def _write_status(self) -> None:
-        self._tally.update(
-            written_at=iso_ms(round(self._clock.unix_s() * 1000)),
-            waiting=len(self._spool),
-            waiting_bytes=self._spool.held_bytes,
-            dropped=self._spool.dropped,
-        )
+    def _write_late(self, *, all_of_it: bool = False) -> None:
         try:
-            write_status(self._settings.state_folder, self._tally.read())
+            self._spool.write_late(all_of_it=all_of_it)
         except OSError as error:
-            _log.warning(line("status_not_written", cause=error))
+            _log.error(line("spool_not_written", cause=error))
+
+
+class _Durably:
+    """What recordings hand their bursts to: their position says that a burst is kept, so it must be."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def put(self, burst: Burst) -> bool:
+        return self._agent.put(burst, to_disk=True)
+
+    def wait_for_room(self, size_bytes: int, timeout_s: float) -> bool:
+        return self._agent.wait_for_room(size_bytes, timeout_s)
+
+
+def spool_of(settings: Settings, clock: Clock) -> Spool:
+    """The spool as the settings want it, not yet opened."""
+    spool = settings.spool
+    return Spool(
+        settings.spool_folder,
+        max_bytes=spool.max_bytes,
+        refused_folder=settings.state_folder / "refused",
+        keep_refused=spool.keep_refused,
+        memory_s=spool.memory_s if spool.sync == "late" else 0.0,
+        memory_bytes=spool.memory_bytes,
+        send=spool.send,
+        monotonic_s=clock.monotonic_s,
+    )
 
 
 def camera_tokens(settings: Settings) -> dict[str, Callable[[], str | None]]:

@@ -17,7 +17,8 @@ import msgspec
 from camera_agent import __version__
 from camera_agent.clock import iso_ms
 
-Reason = Literal["schedule"]
+Reason = Literal["schedule", "gate", "heartbeat"]
+"""Why a burst was taken: by the clock, because something moved, or to show that the camera still sees."""
 
 
 class Still(msgspec.Struct, frozen=True):
@@ -28,11 +29,14 @@ class Still(msgspec.Struct, frozen=True):
 
 
 class ClockReading(msgspec.Struct, frozen=True):
-    """How far the instant may be believed: `monotonic_ms` is the first frame's, within the boot `boot_id`."""
+    """How far the instant may be believed: `monotonic_ms` is the first frame's, within the boot `boot_id`;
+    `uncertainty_s` bounds the error of `captured_at` (null: unknown).
+    """
 
     synced: bool
     boot_id: str
     monotonic_ms: int
+    uncertainty_s: float | None = None
 
 
 class Sender(msgspec.Struct, frozen=True):
@@ -78,6 +82,7 @@ def make_burst(
     captured_ms: int,
     clock: ClockReading,
     reason: Reason = "schedule",
+    mask_digest: str | None = None,
 ) -> Burst:
     """Bind stills, oldest first, into a burst whose first frame was taken at `captured_ms` of Unix time.
 
@@ -95,6 +100,7 @@ def make_burst(
         offsets_ms=_offsets([still.at_ms for still in stills]),
         clock=clock,
         frame_sha256=tuple(hashlib.sha256(still.jpeg).hexdigest() for still in stills),
+        mask_digest=mask_digest,
     )
     return Burst(envelope=envelope, frames=tuple(still.jpeg for still in stills))
 

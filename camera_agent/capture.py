@@ -1,29 +1,33 @@
 """Bursts of a live camera: each frame at its own instant of the monotonic clock, each failure at the cost of
-frames only.
+frames only. Without a gate every slot of the schedule is one burst; with one, a slot is a stretch of looks, and the
+gate makes the bursts.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from camera_agent.backoff import Backoff
-from camera_agent.burst import Burst, ClockReading, Still, make_burst, new_burst_id
+from camera_agent.budget import FREELY, Plan
+from camera_agent.burst import Burst, Reason, Still, make_burst, new_burst_id
 from camera_agent.cameras.failure import CameraFailure
-from camera_agent.clock import Clock, boot_id, is_synchronised
+from camera_agent.clock import Clock
+from camera_agent.health import Health
+from camera_agent.hours import is_within
 from camera_agent.journal import line
+from camera_agent.look import Look
+from camera_agent.masks import Form, mask_digest
 from camera_agent.schedule import Slots
 from camera_agent.settings import CameraSettings
+from camera_agent.timekeeper import Timekeeper
+
+if TYPE_CHECKING:
+    from camera_agent.gated import Gated, Group
 
 _log = logging.getLogger(__name__)
-
-
-class Taken(NamedTuple):
-    """A JPEG and the instant of the monotonic clock, in seconds, at which it was taken."""
-
-    jpeg: bytes
-    at_s: float
 
 
 class Camera(Protocol):
@@ -31,8 +35,8 @@ class Camera(Protocol):
 
     def open(self) -> None: ...
 
-    def still(self) -> Taken:
-        """A picture of now; may wait for it, but not without bound."""
+    def still(self, form: Form) -> Look:
+        """A picture of now, in that form; may wait for it, but not without bound."""
         ...
 
     def close(self) -> None:
@@ -47,7 +51,7 @@ class Keeper(Protocol):
 
 
 class Capture:
-    """One live camera's job: `run` takes the burst of the slot that has begun."""
+    """One live camera's job: `run` takes what belongs to the slot that has begun."""
 
     def __init__(
         self,
@@ -59,6 +63,8 @@ class Capture:
         clock: Clock,
         stop: threading.Event,
         *,
+        time: Timekeeper | None = None,
+        plan: Callable[[], Plan] = lambda: FREELY,
         is_open: bool = False,
     ) -> None:
         self._site = site
@@ -68,9 +74,13 @@ class Capture:
         self._slots = slots
         self._clock = clock
         self._stop = stop
+        self._time = time or Timekeeper(clock)
+        self._plan = plan
         self._backoff = Backoff(first_s=1.0, most_s=60.0)
         self._is_open = is_open
         self._retry_at_s = 0.0
+        self._gated = _gated_of(settings)
+        self.health = Health(clock.monotonic_s(), stuck_after_s=settings.stuck_after_s)
 
     def run(self) -> None:
         """Take bursts until no slot is waiting. A slot that begins while another is being taken is taken from
@@ -79,9 +89,7 @@ class Capture:
         slot = self._slots.at(self._clock.monotonic_s())
         while not self._stop.is_set():
             try:
-                burst = self.take(slot)
-                if burst is not None:
-                    self._keeper.put(burst)
+                self._take_slot(slot)
             except Exception:  # noqa: BLE001 - a loop's top: whatever it was, the next slot is tried
                 _log.exception(line("burst_failed", camera=self._settings.name))
             latest = self._slots.at(self._clock.monotonic_s())
@@ -91,52 +99,135 @@ class Capture:
 
     def take(self, slot: int) -> Burst | None:
         """The frames of `slot` that can still be had; None when there was none. Ends early when asked to stop."""
+        plan = self._plan()
         spacing_s = self._settings.spacing_s
-        taken: list[Taken] = []
-        for index in range(self._settings.burst.frames):
+        taken: list[Look] = []
+        for index in range(0, self._settings.burst.frames, plan.thin_schedule):
             target_s = self._slots.begin_s(slot) + index * spacing_s
             if not self._clock.wait_until(target_s, self._stop):
                 break
             if self._clock.monotonic_s() >= target_s + spacing_s:
                 continue  # its time has passed: what is late is left out, not moved
-            still = self._still()
-            if still is not None:
-                taken.append(still)
-        return self._bind(taken) if taken else None
+            look = self._look(plan)
+            if look is not None:
+                taken.append(look)
+        return self._bind(taken, "schedule") if taken else None
 
     def close(self) -> None:
         self._camera.close()
         self._is_open = False
 
-    def _still(self) -> Taken | None:
+    def finish(self) -> None:
+        """Hand over what the gate has under way: no further look will come."""
+        for group in self._gated.close() if self._gated is not None else []:
+            self._keeper.put(self._bind(group.looks, group.reason))
+
+    def _take_slot(self, slot: int) -> None:
+        if self._is_paused(slot):
+            return
+        if self._gated is not None:
+            self._watch(self._gated, slot)
+            return
+        self.health.expect(self._slots.begin_s(slot + 2))
+        burst = self.take(slot)
+        if burst is not None:
+            self._keeper.put(burst)
+
+    def _is_paused(self, slot: int) -> bool:
+        """Whether, by wish, nothing is taken in this slot: outside the hours, or with no bytes left."""
+        reading = self._time.reading()
+        now_s = self._clock.monotonic_s()
+        cause = None
+        if self._plan().is_paused:
+            cause = "over_budget"
+        elif reading.is_set and not is_within(self._settings.hours, now_s + reading.ahead_s):
+            cause = "outside_hours"
+        was = self.health.read()
+        if cause is None:
+            if was.state == "paused":
+                _log.info(line("camera_resumes", camera=self._settings.name, slot=slot))
+                self.health.is_now("starting", now_s)
+            return False
+        if (was.state, was.cause) != ("paused", cause):
+            _log.info(line("camera_paused", camera=self._settings.name, cause=cause))
+            self.finish()
+            self.health.is_now("paused", now_s, cause)
+            self.health.expect(None)
+        return True
+
+    def _watch(self, gated: Gated, slot: int) -> None:
+        """Look, at every step of the gate until the slot ends; hand over each burst as soon as it is whole."""
+        at_s, end_s = self._slots.begin_s(slot), self._slots.begin_s(slot + 1)
+        while at_s < end_s - gated.step_s / 2:
+            if not self._clock.wait_until(at_s, self._stop):
+                return
+            if self._clock.monotonic_s() < at_s + gated.step_s:
+                self._look_through(gated)
+            at_s += gated.step_s
+
+    def _look_through(self, gated: Gated) -> None:
+        plan = self._plan()
+        gated.thin(rarer=plan.rarer, thinned=plan.thin_gate)
+        look = self._look(plan)
+        if look is None:
+            return
+        self.health.expect(look.at_s + gated.silent_s)
+        was_open = gated.is_open
+        groups: list[Group] = gated.look(look)
+        if gated.is_open != was_open:
+            _log.info(line("gate_opened" if gated.is_open else "gate_closed", camera=self._settings.name))
+        for group in groups:
+            self._keeper.put(self._bind(group.looks, group.reason))
+
+    def _look(self, plan: Plan) -> Look | None:
         if self._clock.monotonic_s() < self._retry_at_s:
             return None
         try:
             if not self._is_open:
                 self._camera.open()
                 self._is_open = True
-            still = self._camera.still()
+            look = self._camera.still(plan.form(self._settings.form))
+            self.health.saw(look)
         except CameraFailure as failure:
-            self.close()
-            retry_in_s = self._backoff.next_s()
-            self._retry_at_s = self._clock.monotonic_s() + retry_in_s
-            _log.warning(line("camera_failed", camera=self._settings.name, cause=failure, retry_in_s=retry_in_s))
+            self._failed(failure)
             return None
         if self._backoff.failures:
             _log.info(line("camera_back", camera=self._settings.name, failures=self._backoff.failures))
             self._backoff.reset()
-        return still
+        return look
 
-    def _bind(self, taken: list[Taken]) -> Burst:
+    def _failed(self, failure: CameraFailure) -> None:
+        self.close()
+        retry_in_s = self._backoff.next_s()
+        now_s = self._clock.monotonic_s()
+        self._retry_at_s = now_s + retry_in_s
+        self.health.failed(failure, now_s)
+        self.health.expect(None)
+        said = line(
+            "camera_failed", camera=self._settings.name, kind=failure.cause, cause=failure, retry_in_s=retry_in_s
+        )
+        _log.warning(said)
+
+    def _bind(self, taken: Sequence[Look], reason: Reason) -> Burst:
         """The wall clock is read once, beside the monotonic clock, and everything else is reckoned from that."""
-        ahead_s = self._clock.unix_s() - self._clock.monotonic_s()
+        reading = self._time.reading()
         first_s = taken[0].at_s
-        captured_ms = round((first_s + ahead_s) * 1000)
+        captured_ms = round((first_s + reading.ahead_s) * 1000)
         return make_burst(
-            [Still(jpeg=still.jpeg, at_ms=round((still.at_s - first_s) * 1000)) for still in taken],
+            [Still(jpeg=look.jpeg, at_ms=round((look.at_s - first_s) * 1000)) for look in taken],
             burst_id=new_burst_id(captured_ms),
             site=self._site,
             camera=self._settings.name,
             captured_ms=captured_ms,
-            clock=ClockReading(synced=is_synchronised(), boot_id=boot_id(), monotonic_ms=round(first_s * 1000)),
+            clock=self._time.reads(round(first_s * 1000)),
+            reason=reason,
+            mask_digest=mask_digest(self._settings.masks),
         )
+
+
+def _gated_of(settings: CameraSettings) -> Gated | None:
+    if settings.gate is None:
+        return None
+    from camera_agent.gated import gated_of  # loads Pillow
+
+    return gated_of(settings)

@@ -19,6 +19,8 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TIMESYNC_FLAG = Path("/run/systemd/timesync/synchronized")
 _STA_UNSYNC = 0x40
 _TIME_ERROR = 5
+_LEAST_BOUND_S = 0.001
+_TIMESYNC_BOUND_S = 5.0
 
 
 class Clock(Protocol):
@@ -60,9 +62,15 @@ def boot_id() -> str:
         return _PROCESS_ID
 
 
-def is_synchronised() -> bool:
-    """Whether something keeps the wall clock right. Best effort; unknown counts as no."""
-    return _TIMESYNC_FLAG.exists() or _kernel_says_synchronised()
+def synchronised_within_s() -> float | None:
+    """The bound of the wall clock's error, where something keeps it right; None where nothing is known to.
+
+    The kernel's `maxerror` grows by 500 ppm between an NTP client's corrections.
+    """
+    bound_s = _kernel_bound_s()
+    if bound_s is None and _TIMESYNC_FLAG.exists():
+        return _TIMESYNC_BOUND_S
+    return bound_s
 
 
 _PROCESS_ID = str(uuid.uuid4())  # without /proc a boot cannot be told from another: let each process be its own
@@ -82,10 +90,12 @@ class _Timex(ctypes.Structure):
     )
 
 
-def _kernel_says_synchronised() -> bool:
+def _kernel_bound_s() -> float | None:
     adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
     if adjtimex is None:
-        return False
+        return None
     asked = _Timex()  # modes 0: read only, which needs no privilege
     state = adjtimex(ctypes.byref(asked))
-    return 0 <= state < _TIME_ERROR and not asked.status & _STA_UNSYNC
+    if not 0 <= state < _TIME_ERROR or asked.status & _STA_UNSYNC:
+        return None
+    return max(_LEAST_BOUND_S, float(asked.maxerror) / 1e6)

@@ -14,6 +14,7 @@ from camera_agent.agent import camera_tokens
 from camera_agent.burst import Burst
 from camera_agent.cameras import opening
 from camera_agent.cameras.failure import CameraFailure
+from camera_agent.cameras.guarded import Guarded
 from camera_agent.capture import Capture
 from camera_agent.clock import SystemClock
 from camera_agent.playback import Playback
@@ -21,6 +22,7 @@ from camera_agent.post import Accepted, Later, Outcome, Poster, Receipt, Refused
 from camera_agent.schedule import Slots
 from camera_agent.settings import CameraSettings, Settings
 from camera_agent.spool import Spool
+from camera_agent.timekeeper import Timekeeper
 
 _MAX_CLASS_WIDTH = 24
 
@@ -46,7 +48,7 @@ def take_once(settings: Settings, camera: CameraSettings, stop: threading.Event)
         playback = Playback(settings.site, camera, footage, _NoRoomNeeded(), settings.state_folder, clock, stop)
         burst = playback.first()
     else:
-        live = opening.live_camera(camera)
+        live = Guarded(lambda: opening.live_camera(camera), timeout_s=camera.timeout_s)
         live.open()  # here, not within the burst, so that a failure is told as it is
         try:
             slots = Slots(clock.monotonic_s(), camera.every_s)
@@ -95,13 +97,7 @@ def _send(settings: Settings, camera: CameraSettings, burst: Burst, out: Path) -
     waiting = spool.next()
     if waiting is None:
         raise OSError("the burst could not be written")
-    server = settings.server
-    poster = Poster(
-        server.url,
-        connect_timeout_s=server.connect_timeout_s,
-        read_timeout_s=server.read_timeout_s,
-        unix_s=SystemClock().unix_s,
-    )
+    poster = Poster(settings.server, Timekeeper(SystemClock()))
     try:
         return poster.post(waiting, camera_tokens(settings)[camera.name]())
     finally:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -22,23 +24,15 @@ from camera_agent.backoff import Backoff
 from camera_agent.burst import Burst, ClockReading, Still, make_burst
 from camera_agent.cameras.failure import CameraFailure
 from camera_agent.clock import Clock, iso_ms
+from camera_agent.cutting import Cut, Picture, cuts
+from camera_agent.health import Health
 from camera_agent.journal import line
+from camera_agent.masks import mask_digest
 from camera_agent.settings import CameraSettings
 
 _log = logging.getLogger(__name__)
 _NAMESPACE = uuid.UUID("5a3f5c2e-7d54-5c0b-9b0e-0f6f6d1d2a71")
-_TOLERANCE_S = 0.0005
 _ROOM_WAIT_S = 1.0
-
-
-class Picture(NamedTuple):
-    """Picture `number`, counted from 0, of a recording, taken `at_s` after the first. `jpeg` is asked only
-    before the next picture is.
-    """
-
-    number: int
-    at_s: float
-    jpeg: Callable[[], bytes]
 
 
 class Footage(Protocol):
@@ -83,14 +77,6 @@ class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     next_burst: int = 0
 
 
-class Cut(NamedTuple):
-    """A burst's number, its frames with instants in Unix milliseconds, and the footage time of the last one."""
-
-    number: int
-    stills: list[Still]
-    end_s: float
-
-
 class Playback:
     """One recording's thread: `run` plays to the end of the footage, or until it is asked to stop."""
 
@@ -111,6 +97,7 @@ class Playback:
         self._memory = state_folder / f"recording-{settings.name}.json"
         self._clock = clock
         self._stop = stop
+        self.health = Health(clock.monotonic_s(), stuck_after_s=math.inf)
         self.is_over = False
         """Whether the footage was played to its end."""
 
@@ -132,7 +119,7 @@ class Playback:
         """The recording's first burst, for a look; the position is not moved. Raises `CameraFailure`."""
         position = self._open()
         try:
-            cut = next(self._cuts(msgspec.structs.replace(position, next_burst=0)), None)
+            cut = next(self._cuts(0), None)
         finally:
             self._footage.close()
         return None if cut is None else self._bind(position, cut)
@@ -145,15 +132,16 @@ class Playback:
         position = self._open()
         begun_s: float | None = None
         origin_s = self._clock.monotonic_s()
-        for cut in self._cuts(position):
-            first_s = (cut.stills[0].at_ms - position.started_ms) / 1000
-            begun_s = first_s if begun_s is None else begun_s
-            is_due = self._wait_until_due(origin_s, cut.end_s - begun_s, cut.stills[-1].at_ms)
-            if not is_due or not self._keep(self._bind(position, cut)):
+        for cut in self._cuts(position.next_burst):
+            begun_s = cut.looks[0].at_s if begun_s is None else begun_s
+            burst = self._bind(position, cut)
+            last_ms = position.started_ms + round(cut.looks[-1].at_s * 1000)
+            if not self._wait_until_due(origin_s, cut.end_s - begun_s, last_ms) or not self._keep(burst):
                 return
             self._remember(msgspec.structs.replace(position, next_burst=cut.number + 1))
         if not self._stop.is_set():
             self.is_over = True
+            self.health.is_now("finished", self._clock.monotonic_s())
             _log.info(line("footage_over", camera=self._settings.name, to_play_it_again="--from-start"))
 
     def _open(self) -> Position:
@@ -183,69 +171,25 @@ class Playback:
         other ids.
         """
         cut = self._settings
-        said = (
+        said: tuple[object, ...] = (
             *(self._site, cut.name, None if cut.started_at is None else cut.started_at.timestamp()),
             *(cut.burst.frames, cut.spacing_s, cut.every_s, cut.first_picture or 0),
             *(cut.quality, cut.max_width, self._footage.fingerprint()),
         )
+        if cut.gate is not None or cut.masks:
+            said += (cut.gate, mask_digest(cut.masks))
         return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
-    def _cuts(self, position: Position) -> Iterator[Cut]:
-        """The footage cut into bursts, from `position.next_burst` on.
-
-        Burst n begins `n * every_s` after the first picture played, and its frame j is the first picture at or
-        after `j * spacing_s` more. Half a millisecond of tolerance keeps rounding from moving a picture that
-        stands exactly on its place.
-        """
-        number, last, end_s = -1, (-1, -1), 0.0
-        stills: list[Still] = []
-        for picture, place in self._placed():
-            if self._stop.is_set():
-                return
-            if place[0] < position.next_burst or place == last:
-                continue
-            if place[0] != number and stills:
-                yield Cut(number, stills, end_s)
-                stills = []
-            last, number = place, place[0]
-            still = self._still(picture, position)
-            if still is not None:
-                stills.append(still)
-                end_s = picture.at_s
-            if len(stills) == self._settings.burst.frames:
-                yield Cut(number, stills, end_s)
-                stills = []
-        if stills:
-            yield Cut(number, stills, end_s)
-
-    def _placed(self) -> Iterator[tuple[Picture, tuple[int, int]]]:
-        """The pictures that fall into a burst, each with the burst's number and the place in it."""
-        every_s, spacing_s = self._settings.every_s, self._settings.spacing_s
-        origin_s: float | None = None
-        for picture in self._footage.pictures():
-            if picture.number < (self._settings.first_picture or 0):
-                continue
-            origin_s = picture.at_s if origin_s is None else origin_s
-            since_s = picture.at_s - origin_s + _TOLERANCE_S
-            number = int(since_s / every_s)
-            index = int((since_s - number * every_s) / spacing_s)
-            if index < self._settings.burst.frames:
-                yield picture, (number, index)
-
-    def _still(self, picture: Picture, position: Position) -> Still | None:
-        try:
-            return Still(jpeg=picture.jpeg(), at_ms=position.started_ms + round(picture.at_s * 1000))
-        except CameraFailure as failure:
-            camera = self._settings.name
-            _log.warning(line("picture_skipped", camera=camera, picture=picture.number, cause=failure))
-            return None
+    def _cuts(self, first: int) -> Iterator[Cut]:
+        return cuts(self._settings, takewhile(lambda picture: not self._stop.is_set(), self._footage.pictures()), first)
 
     def _bind(self, position: Position, cut: Cut) -> Burst:
         """The footage's own time stands in for the clocks, so that the burst comes out the same the next time."""
         identity = f"{self._site}/{self._settings.name}/{position.started_ms}/{position.plan}"
-        first_ms = cut.stills[0].at_ms
+        stills = [Still(look.jpeg, position.started_ms + round(look.at_s * 1000)) for look in cut.looks]
+        first_ms = stills[0].at_ms
         return make_burst(
-            cut.stills,
+            stills,
             burst_id=str(uuid.uuid5(_NAMESPACE, f"{identity}/{cut.number}")),
             site=self._site,
             camera=self._settings.name,
@@ -255,6 +199,8 @@ class Playback:
                 boot_id=str(uuid.uuid5(_NAMESPACE, identity)),
                 monotonic_ms=first_ms - position.started_ms,
             ),
+            reason=cut.reason,
+            mask_digest=mask_digest(self._settings.masks),
         )
 
     def _wait_until_due(self, origin_s: float, played_s: float, last_ms: int) -> bool:
@@ -277,6 +223,7 @@ class Playback:
             if self._stop.is_set():
                 return False
         self._keeper.put(burst)
+        self.health.is_now("watching", self._clock.monotonic_s())
         return True
 
     def _recall(self) -> Position | None:
@@ -293,5 +240,6 @@ class Playback:
 
     def _retry(self, backoff: Backoff, failure: Exception) -> None:
         retry_in_s = backoff.next_s()
+        self.health.failed(CameraFailure(str(failure)), self._clock.monotonic_s())
         _log.warning(line("camera_failed", camera=self._settings.name, cause=failure, retry_in_s=retry_in_s))
         self._clock.wait_until(self._clock.monotonic_s() + retry_in_s, self._stop)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import email.utils
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +15,9 @@ import requests
 from requests.auth import AuthBase
 
 from camera_agent import __version__
-from camera_agent.spool import Damaged, Opened, Waiting
+from camera_agent.settings import ServerSettings
+from camera_agent.timekeeper import Timekeeper
+from camera_agent.waiting import Damaged, Opened, Waiting
 
 _log = logging.getLogger(__name__)
 _MAX_ANSWER_BYTES = 16_000_000
@@ -63,22 +65,31 @@ class Gone(msgspec.Struct, frozen=True):
     """The burst is no longer in the spool: it was dropped to make room."""
 
 
+class Beat(msgspec.Struct, frozen=True):
+    """What became of a heartbeat: the status (0: no answer), what was said with it, and for how long to wait."""
+
+    status: int
+    problem: str = ""
+    retry_after_s: float = 0.0
+
+
 Outcome = Accepted | Refused | Unauthorised | Later | Gone
 
 
 class Poster:
     """Sends to one server over a connection that is kept. Not for several threads at once."""
 
-    def __init__(
-        self, url: str, *, connect_timeout_s: float, read_timeout_s: float, unix_s: Callable[[], float]
-    ) -> None:
-        self._url = url.rstrip("/") + "/v1/bursts"
-        self._timeout_s = (connect_timeout_s, read_timeout_s)
-        self._unix_s = unix_s
+    def __init__(self, server: ServerSettings, time: Timekeeper) -> None:
+        self._url = server.url.rstrip("/")
+        self._timeout_s = (server.connect_timeout_s, server.read_timeout_s)
+        self._ca_file = server.ca_file
+        self._time = time
         self._session = requests.Session()
         self._session.headers.update({"User-Agent": f"camera-agent/{__version__}", "Accept": "application/json"})
         self.bytes_sent = 0
         """Of requests, heads included, since this process began; as much as was handed to the socket."""
+        self.bytes_received = 0
+        """Of answers, likewise, as they come over the wire."""
 
     def post(self, waiting: Waiting, token: str | None) -> Outcome:
         """Send one burst. Raises nothing for what a network or a server can do."""
@@ -97,22 +108,58 @@ class Poster:
         finally:
             opened.close()
 
+    def beat(self, document: bytes, token: str | None) -> Beat:
+        """Send one heartbeat (`heartbeat`). Raises nothing, likewise."""
+        headers = {"Content-Type": "application/json"}
+        request = requests.Request("POST", f"{self._url}/v1/heartbeats", headers, data=document, auth=_Bearer(token))
+        try:
+            with self._exchange(request) as answer:
+                self.bytes_sent += len(document)
+                said = _problem(self._content(answer)) if not answer.ok else ""
+                return Beat(answer.status_code, said, self._retry_after_s(answer))
+        except (requests.RequestException, OSError) as error:
+            return Beat(0, _cause(error))
+
     def close(self) -> None:
         self._session.close()
 
     def _send(self, opened: Opened, token: str | None) -> Outcome:
-        body = _Body(opened, round(self._unix_s() * 1000))
-        request = requests.Request("POST", self._url, data=body, auth=_Bearer(token))
-        request.headers["Content-Type"] = f"multipart/form-data; boundary={body.boundary}"
-        prepared = self._session.prepare_request(request)
-        environment = self._session.merge_environment_settings(self._url, {}, stream=True, verify=None, cert=None)
-        self.bytes_sent += len(f"POST {prepared.path_url} HTTP/1.1\r\n\r\n")
-        self.bytes_sent += sum(len(name) + len(str(value)) + 4 for name, value in prepared.headers.items())
+        body = _Body(opened, self._time.unix_ms())
+        headers = {"Content-Type": f"multipart/form-data; boundary={body.boundary}"}
+        request = requests.Request("POST", f"{self._url}/v1/bursts", headers, data=body, auth=_Bearer(token))
         try:
-            with self._session.send(prepared, timeout=self._timeout_s, allow_redirects=False, **environment) as answer:
-                return self._judge(answer, _content(answer), opened.envelope.burst_id)
+            with self._exchange(request) as answer:
+                return self._judge(answer, self._content(answer), opened.envelope.burst_id)
         finally:
             self.bytes_sent += body.given_bytes
+
+    def _exchange(self, request: requests.Request) -> requests.Response:
+        """Send and have the answer's head; both heads are counted, and the server's time is heard."""
+        prepared = self._session.prepare_request(request)
+        environment = self._session.merge_environment_settings(
+            self._url, {}, stream=True, verify=self._ca_file, cert=None
+        )
+        if self._ca_file is not None:
+            environment["verify"] = self._ca_file  # whatever the environment says
+        self.bytes_sent += len(f"POST {prepared.path_url} HTTP/1.1\r\n\r\n") + _head_bytes(prepared.headers)
+        answer = self._session.send(prepared, timeout=self._timeout_s, allow_redirects=False, **environment)
+        self._time.heard(answer.headers.get("Date"))
+        self.bytes_received += len(f"HTTP/1.1 {answer.status_code} {answer.reason}\r\n\r\n") + _head_bytes(
+            answer.headers
+        )
+        return answer
+
+    def _content(self, answer: requests.Response) -> bytes:
+        """The answer's bytes, up to a bound that no receipt reaches."""
+        content = bytearray()
+        try:
+            for piece in answer.iter_content(64 * 1024):
+                content += piece
+                if len(content) > _MAX_ANSWER_BYTES:
+                    break
+        finally:
+            self.bytes_received += answer.raw.tell()
+        return bytes(content)
 
     def _judge(self, answer: requests.Response, content: bytes, burst_id: str) -> Outcome:
         status = answer.status_code
@@ -130,7 +177,10 @@ class Poster:
             return Refused(status=status, problem=problem)
         if status in _NOT_ALLOWED:
             return Unauthorised(problem=problem)
-        return Later(cause=problem, retry_after_s=retry_after_s(answer.headers.get("Retry-After"), self._unix_s()))
+        return Later(cause=problem, retry_after_s=self._retry_after_s(answer))
+
+    def _retry_after_s(self, answer: requests.Response) -> float:
+        return retry_after_s(answer.headers.get("Retry-After"), self._time.unix_ms() / 1000)
 
 
 def retry_after_s(header: str | None, unix_s: float) -> float:
@@ -198,14 +248,8 @@ class _Bearer(AuthBase):
         return request
 
 
-def _content(answer: requests.Response) -> bytes:
-    """The answer's bytes, up to a bound that no receipt reaches."""
-    content = bytearray()
-    for piece in answer.iter_content(64 * 1024):
-        content += piece
-        if len(content) > _MAX_ANSWER_BYTES:
-            break
-    return bytes(content)
+def _head_bytes(headers: Mapping[str, str | bytes]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers.items())
 
 
 def _problem(content: bytes) -> str:

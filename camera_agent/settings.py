@@ -13,10 +13,13 @@ import msgspec
 from msgspec import Meta
 
 from camera_agent import whereabouts
+from camera_agent.hours import PATTERN
+from camera_agent.masks import Form, Polygons
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Positive = Annotated[float, Meta(gt=0)]
 
+_LIVE_ONLY = ("hours", "mb_per_day")
 _RECORDED_ONLY = ("speed", "started_at", "frames_per_s", "first_picture", "pictures_per_s", "at_end")
 _SOURCES = ("device", "rtsp", "video", "snapshot", "folder")
 
@@ -26,11 +29,15 @@ class InvalidSettings(Exception):
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where bursts go. A token is given as text or, better, as a file that only the agent can read."""
+    """Where bursts go. A token is given as text or, better, as a file that only the agent can read; without either, the
+    systemd credential `token` is taken where there is one. With `ca_file` no other authority is trusted.
+    """
 
     url: str
     token: str | None = None
     token_file: str | None = None
+    ca_file: str | None = None
+    heartbeat_s: Annotated[float, Meta(ge=0)] = 60.0
     connect_timeout_s: Positive = 5.0
     read_timeout_s: Positive = 60.0
 
@@ -42,12 +49,19 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 class SpoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Bursts waiting on the disk: at most `max_bytes`, then the oldest are dropped. `dir`: default
+    """Bursts that the server does not have yet: at most `max_bytes`, then what matters least is dropped. `dir`: default
     `<state_dir>/spool`.
+
+    `sync = "late"`: a live burst is written to the disk when it has waited for `memory_s`, or memory holds more than
+    `memory_bytes`; `"always"`: before anything else is done with it, as a recording's is in any case.
     """
 
     dir: str | None = None
     max_bytes: Annotated[int, Meta(ge=1_000_000)] = 256_000_000
+    sync: Literal["late", "always"] = "late"
+    memory_s: Positive = 30.0
+    memory_bytes: Annotated[int, Meta(ge=0)] = 8_000_000
+    send: Literal["oldest_first", "newest_first"] = "oldest_first"
     keep_refused: Annotated[int, Meta(ge=0)] = 20
 
 
@@ -57,6 +71,23 @@ class BurstSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     frames: Annotated[int, Meta(ge=1, le=64)] = 10
     spacing_s: Positive | None = None
     every_s: Positive | None = None
+
+
+class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The cheap look between bursts. Its presence (an empty table will do) replaces the even schedule.
+
+    `threshold`: grey levels by which a pixel must differ; `min_area`: the smallest changed part of the view that
+    is motion; `lighting`: the part from which on it is light instead; `ignore`: polygons that never open the gate.
+    """
+
+    looks_per_s: Annotated[float, Meta(gt=0, le=10)] = 2.0
+    threshold: Annotated[int, Meta(ge=3, le=128)] = 12
+    min_area: Annotated[float, Meta(gt=0, le=0.5)] = 0.0008
+    lighting: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    ignore: Polygons = ()
+    before_s: Annotated[float, Meta(ge=0, le=30)] = 2.0
+    after_s: Annotated[float, Meta(ge=0, le=600)] = 5.0
+    quiet_every_s: Positive = 30.0
 
 
 class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -69,9 +100,14 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     snapshot: str | None = None
     folder: str | None = None
     burst: BurstSettings = BurstSettings()
+    gate: GateSettings | None = None
+    masks: Polygons = ()
     quality: Annotated[int, Meta(ge=10, le=100)] = 85
     max_width: Annotated[int, Meta(ge=0)] = 1280
     timeout_s: Positive = 10.0
+    stuck_after_s: Positive = 60.0
+    hours: tuple[Annotated[str, Meta(pattern=PATTERN)], ...] = ()
+    mb_per_day: Positive | None = None
     token: str | None = None
     token_file: str | None = None
     speed: Annotated[float, Meta(ge=0)] | None = None
@@ -91,6 +127,9 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             for key in _RECORDED_ONLY:
                 if getattr(self, key) is not None:
                     raise ValueError(f"`{key}` is for recordings (video, folder); this camera is live")
+        for key in _LIVE_ONLY if self.is_recorded else ():
+            if getattr(self, key):
+                raise ValueError(f"`{key}` is for live cameras; this one is a recording")
         if self.frames_per_s is not None and self.burst.spacing_s is not None:
             raise ValueError("`frames_per_s` and `burst.spacing_s` say the same thing: give one of them")
         if self.every_s < self.burst.frames * self.spacing_s * (1 - 1e-9):
@@ -104,6 +143,11 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     def is_recorded(self) -> bool:
         """Whether the source is finite footage with instants of its own."""
         return self.video is not None or self.folder is not None
+
+    @property
+    def form(self) -> Form:
+        """What is made of each picture."""
+        return Form(quality=self.quality, max_width=self.max_width, masks=self.masks)
 
     @property
     def spacing_s(self) -> float:
@@ -123,13 +167,16 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The whole file. `state_dir`: default `$STATE_DIRECTORY` (systemd), else `~/.local/state/camera-agent`."""
+    """The whole file. `state_dir`: default `$STATE_DIRECTORY` (systemd), else `~/.local/state/camera-agent`.
+    `metrics_file`: for Prometheus, by way of node-exporter's textfile collector.
+    """
 
     site: Name
     server: ServerSettings
     cameras: Annotated[tuple[CameraSettings, ...], Meta(min_length=1)]
     spool: SpoolSettings = SpoolSettings()
     state_dir: str | None = None
+    metrics_file: str | None = None
 
     def __post_init__(self) -> None:
         names = [camera.name for camera in self.cameras]
@@ -144,6 +191,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if "STATE_DIRECTORY" in os.environ:
             return Path(os.environ["STATE_DIRECTORY"].split(":")[0])
         return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "camera-agent"
+
+    @property
+    def news_folder(self) -> Path:
+        """Where the status goes, which is written every few seconds: `$RUNTIME_DIRECTORY` (systemd; in memory), else
+        the state folder.
+        """
+        folder = os.environ.get("RUNTIME_DIRECTORY")
+        return self.state_folder if not folder else Path(folder.split(":")[0])
 
     @property
     def spool_folder(self) -> Path:
@@ -162,8 +217,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 def read_token(token: str | None, token_file: str | None) -> str | None:
     """The bearer token, read anew each time so that it can be exchanged while the agent runs. Raises `OSError`."""
     if token_file is not None:
-        return Path(token_file).read_text(encoding="utf-8").strip()
+        return Path(token_file).read_text(encoding="utf-8").strip() or None
     return token
+
+
+def credential_file() -> str | None:
+    """The credential `token` that systemd hands to this unit (`LoadCredential=`), where it does."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = None if folder is None else Path(folder) / "token"
+    return str(path) if path is not None and path.is_file() else None
 
 
 def _refuse_two_tokens(token: str | None, token_file: str | None) -> None:

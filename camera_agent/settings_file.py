@@ -17,7 +17,10 @@ from typing import NamedTuple, get_args, get_type_hints
 import msgspec
 
 from camera_agent import whereabouts
-from camera_agent.settings import InvalidSettings, Settings
+from camera_agent.settings import InvalidSettings, Settings, credential_file
+
+_NAME_FORM = "a name has 1 to 63 lower-case letters, digits, `-` or `_`"
+_WINDOW_FORM = "a window of the day is of the form `06:00-22:00`"
 
 
 def load_settings(path: Path) -> Settings:
@@ -54,7 +57,7 @@ def _explain(path: Path, text: str, complaint: str) -> str:
     elif missing := re.search(r"missing required field `([^`]*)`", message):
         message = f"`{missing[1]}` is missing"
     elif "matching regex" in message:
-        message = "a name has 1 to 63 lower-case letters, digits, `-` or `_`"
+        message = _WINDOW_FORM if "hours" in at else _NAME_FORM
     return _placed(path, text, at, message)
 
 
@@ -83,11 +86,14 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
         return None if given is None else str(folder / Path(os.path.expandvars(given)).expanduser())
 
     replace = msgspec.structs.replace
+    has_token = settings.server.token is not None or settings.server.token_file is not None
+    token_file = absolute(settings.server.token_file) if has_token else credential_file()
     return replace(
         settings,
         state_dir=absolute(settings.state_dir),
+        metrics_file=absolute(settings.metrics_file),
         spool=replace(settings.spool, dir=absolute(settings.spool.dir)),
-        server=replace(settings.server, token_file=absolute(settings.server.token_file)),
+        server=replace(settings.server, token_file=token_file, ca_file=absolute(settings.server.ca_file)),
         cameras=tuple(
             replace(
                 camera,
@@ -112,6 +118,7 @@ def _faults(settings: Settings) -> list[_Fault]:
         need(path, path is not None and Path(path).is_file(), *at)
 
     need_file(settings.server.token_file, "server", "token_file")
+    need_file(settings.server.ca_file, "server", "ca_file")
     for index, camera in enumerate(settings.cameras):
         need_file(camera.token_file, "cameras", index, "token_file")
         need_file(camera.video, "cameras", index, "video")

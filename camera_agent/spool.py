@@ -1,11 +1,14 @@
-"""Bursts waiting on the disk: one file each, oldest sent first, bounded in bytes.
+"""Bursts that wait for the server: in memory first, on the disk when they have to, bounded in bytes.
 
-A file is a line of JSON (`Header`) and the JPEGs, back to back. It is written with `durable`, so it is whole or
-not there. Its name, `<order>.<camera>.<burst_id>.burst`, is all that is read at start. Sending removes it; a
-file that comes back because the power went before its removal reached the disk is sent again, which is safe.
+With the link up a burst waits for less than a second, and a card that is written for every burst wears out in a
+year. So a burst of a live camera stays in memory until it has waited for `memory_s`, or memory holds more than
+`memory_bytes`, or the agent is stopped; then it is written with `durable`. What the loss of power, or `kill -9`, can
+cost is therefore what was taken in the last `memory_s` and not yet sent: nothing else, never half a burst. With
+`memory_s` 0 (`spool.sync = "always"`), and for recordings always, `put` returns when the burst is on the disk.
 
-To put memory before the disk, keep what this class promises (`put`, `next`, `remove`, `set_aside`) and what
-`Waiting.open` gives: nothing else is known to the other modules.
+Sending removes the file; a file that comes back because the power went before its removal reached the disk is
+sent again, which is safe. When `max_bytes` is reached, or the disk is full, what matters least goes first: heartbeat
+frames before the schedule's bursts before those of the gate, the oldest of a kind first; each is counted and told.
 """
 
 from __future__ import annotations
@@ -13,94 +16,59 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import BinaryIO
+from typing import Literal
 
 import msgspec
 
 from camera_agent import durable
 from camera_agent.burst import Burst, Envelope
 from camera_agent.journal import line
+from camera_agent.waiting import MOST_VALUE, SUFFIX, Waiting, first_line, waiting_for, waiting_in
 
 _log = logging.getLogger(__name__)
-_SUFFIX = ".burst"
-_PIECE_BYTES = 64 * 1024
-_MAX_HEADER_BYTES = 1_000_000
+_HEAD_BYTES = 64 * 1024
+_FULL_DISK_S = 10.0
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
-
-class Header(msgspec.Struct, frozen=True):
-    """The first line of a burst's file."""
-
-    envelope: Envelope
-    frame_bytes: tuple[int, ...]
-
-
-class Damaged(Exception):
-    """A file of the spool is not what was written."""
-
-
-class Opened:
-    """A waiting burst being read: the envelope, and each frame's bytes a piece at a time, once and in order."""
-
-    def __init__(self, file: BinaryIO, header: Header) -> None:
-        self._file = file
-        self.envelope = header.envelope
-        self.frame_bytes = header.frame_bytes
-
-    def pieces(self, size_bytes: int) -> Iterator[bytes]:
-        """The next `size_bytes` bytes of frames. Raises `Damaged` when the file ends first."""
-        left = size_bytes
-        while left:
-            piece = self._file.read(min(left, _PIECE_BYTES))
-            if not piece:
-                raise Damaged("the file ends before its last frame")
-            left -= len(piece)
-            yield piece
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """One burst in the spool."""
-
-    order: int
-    camera: str
-    burst_id: str
-    size_bytes: int
-    path: Path
-
-    def open(self) -> Opened:
-        """Begin to read it. Raises `Damaged`, or `FileNotFoundError` when it was dropped meanwhile."""
-        file = self.path.open("rb")
-        try:
-            first = file.readline(_MAX_HEADER_BYTES)
-            header = msgspec.json.decode(first, type=Header)
-            if len(first) + sum(header.frame_bytes) != self.path.stat().st_size:
-                raise Damaged("the file has not the size its header says")
-        except (msgspec.DecodeError, Damaged) as error:
-            file.close()
-            raise Damaged(str(error)) from error
-        return Opened(file, header)
+SendOrder = Literal["oldest_first", "newest_first"]
 
 
 class Spool:
     """Safe to use from several threads: many put, one sends."""
 
-    def __init__(self, folder: Path, *, max_bytes: int, refused_folder: Path, keep_refused: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_bytes: int,
+        refused_folder: Path,
+        keep_refused: int,
+        memory_s: float = 0.0,
+        memory_bytes: int = 0,
+        send: SendOrder = "oldest_first",
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
         self._refused_folder = refused_folder
         self._keep_refused = keep_refused
+        self._memory_s = memory_s
+        self._memory_bytes = memory_bytes
+        self._is_newest_first = send == "newest_first"
+        self._monotonic_s = monotonic_s
         self._changed = threading.Condition()
         self._waiting: dict[int, Waiting] = {}
         self._held_bytes = 0
         self._last_order = 0
+        self._full_until_s = float("-inf")
         self._in_flight: int | None = None
         self.dropped = 0
         """Bursts given up for want of room since this process began."""
+        self.written_bytes = 0
+        """Written to the disk since this process began."""
 
     def open(self) -> None:
         """Take over what an earlier process left; half-written files go. Raises `OSError` when the folder cannot
@@ -109,9 +77,8 @@ class Spool:
         for folder in (self._folder, self._refused_folder):
             folder.mkdir(parents=True, exist_ok=True)
             durable.remove_leftovers(folder)
-        for path in self._folder.glob(f"*{_SUFFIX}"):
-            order, camera, burst_id = path.name.removesuffix(_SUFFIX).split(".")
-            waiting = Waiting(int(order), camera, burst_id, path.stat().st_size, path)
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            waiting = waiting_in(path)
             self._waiting[waiting.order] = waiting
             self._held_bytes += waiting.size_bytes
         self._last_order = max(self._waiting, default=0)
@@ -125,67 +92,100 @@ class Spool:
     def held_bytes(self) -> int:
         return self._held_bytes
 
-    def put(self, burst: Burst) -> bool:
-        """Keep a burst until it is sent; when this returns it survives the loss of power.
+    def of(self, camera: str) -> list[Waiting]:
+        """What waits of one camera, oldest first."""
+        with self._changed:
+            return [self._waiting[order] for order in sorted(self._waiting) if self._waiting[order].camera == camera]
 
-        The oldest bursts are dropped to make room, in the byte bound and on a full disk. A burst that is already
+    def put(self, burst: Burst, *, to_disk: bool = False) -> bool:
+        """Keep a burst until it is sent. With `to_disk` it survives the loss of power when this returns.
+
+        What matters least is dropped to make room, in the byte bound and on a full disk. A burst that is already
         waiting is not kept twice. False when it could not be kept at all, which is logged and counted as
         dropped. Raises `OSError` for any other fault of the disk.
         """
         envelope = burst.envelope
-        header = Header(envelope, tuple(len(frame) for frame in burst.frames))
-        first = msgspec.json.encode(header) + b"\n"
-        size_bytes = len(first) + sum(header.frame_bytes)
         with self._changed:
             if any(waiting.burst_id == envelope.burst_id for waiting in self._waiting.values()):
                 return True
-            if not self._make_room(size_bytes):
-                return self._give_up(envelope, size_bytes)
-            self._last_order += 1
-            order = self._last_order
-            self._held_bytes += size_bytes
-        name = f"{order:012d}.{envelope.camera}.{envelope.burst_id}{_SUFFIX}"
-        waiting = Waiting(order, envelope.camera, envelope.burst_id, size_bytes, self._folder / name)
-        is_kept = False
-        try:
-            is_kept = self._write(waiting, (first, *burst.frames))
-        finally:
-            with self._changed:
-                if is_kept:
-                    self._waiting[order] = waiting
-                else:
-                    self._held_bytes -= size_bytes
+            waiting = waiting_for(burst, self._last_order + 1, self._folder, self._monotonic_s())
+            if not self._make_room(waiting):
+                return self._give_up(waiting)
+            self._last_order = waiting.order
+            self._held_bytes += waiting.size_bytes
+            if self._memory_s > 0 and not to_disk:
+                self._waiting[waiting.order] = waiting
                 self._changed.notify_all()
-        return is_kept or self._give_up(envelope, size_bytes)
+                self._fit_in_memory()
+                return True
+        return self._put_on_disk(waiting)
+
+    def write_late(self, *, all_of_it: bool = False) -> None:
+        """Write what has waited in memory too long, or is too much for it (or all of it) to the disk. Meant to be
+        called a few times a second. With a full disk, bursts stay in memory, within its bound. Raises `OSError` for
+        any other fault of the disk.
+        """
+        while (waiting := self._late(all_of_it=all_of_it)) is not None:
+            if not self._write(waiting):
+                self._full_until_s = self._monotonic_s() + _FULL_DISK_S
+                return
+            with self._changed:
+                if self._waiting.get(waiting.order) is waiting:
+                    self._waiting[waiting.order] = msgspec.structs.replace(waiting, burst=None)
+                else:  # sent while it was being written
+                    waiting.path.unlink(missing_ok=True)
 
     def next(self, *, without: Collection[str] = (), timeout_s: float = 0.0) -> Waiting | None:
-        """The oldest burst of any camera that is not in `without`, waited for up to `timeout_s`.
+        """The burst to send now, of any camera that is not in `without`, waited for up to `timeout_s`.
 
         Until it is removed or another is asked for, it is not dropped.
         """
         with self._changed:
             self._in_flight = None
-            found = self._changed.wait_for(lambda: self._oldest(without), timeout_s)
+            found = self._changed.wait_for(lambda: self._first(without), timeout_s)
             self._in_flight = None if found is None else found.order
             return found
 
+    def retime(self, waiting: Waiting, envelope: Envelope) -> Waiting:
+        """Give a burst the envelope it is to have for ever, before it is sent for the first time. Raises `OSError`
+        and `Damaged`.
+        """
+        burst = Burst(envelope, _frames_of(waiting))
+        timed = waiting_for(burst, waiting.order, self._folder, waiting.put_s)
+        if waiting.burst is None:
+            durable.write(timed.path, (first_line(burst), *burst.frames))
+            self.written_bytes += timed.size_bytes
+            if timed.path != waiting.path:
+                waiting.path.unlink(missing_ok=True)
+            timed = msgspec.structs.replace(timed, burst=None)
+        with self._changed:
+            if waiting.order in self._waiting:
+                self._held_bytes += timed.size_bytes - waiting.size_bytes
+                self._waiting[waiting.order] = timed
+            return timed
+
     def remove(self, waiting: Waiting) -> None:
         """The server has it."""
+        with self._changed:
+            self._in_flight = None
+            self._remove_from_list(waiting)
+            self._changed.notify_all()
         waiting.path.unlink(missing_ok=True)
-        self._forget(waiting)
 
     def set_aside(self, waiting: Waiting, problem: str) -> None:
         """Move a burst that will never be accepted out of the way, beside a text saying why; keep the last few
         only.
         """
         try:
-            waiting.path.replace(self._refused_folder / waiting.path.name)
+            if waiting.burst is not None:
+                self._refuse_from_memory(waiting, waiting.burst)
+            else:
+                waiting.path.replace(self._refused_folder / waiting.path.name)
             (self._refused_folder / f"{waiting.path.name}.txt").write_text(problem + "\n", encoding="utf-8")
         except OSError as error:
             _log.warning(line("not_set_aside", burst=waiting.burst_id, cause=error))
-            waiting.path.unlink(missing_ok=True)
-        self._forget(waiting)
-        refused = sorted(self._refused_folder.glob(f"*{_SUFFIX}"))
+        self.remove(waiting)
+        refused = sorted(self._refused_folder.glob(f"*{SUFFIX}"))
         for old in refused[: max(0, len(refused) - self._keep_refused)]:
             old.unlink(missing_ok=True)
             old.with_name(f"{old.name}.txt").unlink(missing_ok=True)
@@ -194,66 +194,130 @@ class Spool:
         """Until a burst of that size fits without dropping any; a burst greater than the whole spool has room in
         an empty one.
         """
+        needed_bytes = size_bytes + _HEAD_BYTES
         with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting or self._fits(size_bytes), timeout_s)
+            return self._changed.wait_for(
+                lambda: not self._waiting or self._held_bytes + needed_bytes <= self._max_bytes, timeout_s
+            )
 
-    def _oldest(self, without: Collection[str]) -> Waiting | None:
+    def _refuse_from_memory(self, waiting: Waiting, burst: Burst) -> None:
+        if self._keep_refused:
+            durable.write(self._refused_folder / waiting.path.name, (first_line(burst), *burst.frames))
+            self.written_bytes += waiting.size_bytes
+
+    def _first(self, without: Collection[str]) -> Waiting | None:
         orders = (order for order, waiting in self._waiting.items() if waiting.camera not in without)
-        order = min(orders, default=None)
+        order = max(orders, default=None) if self._is_newest_first else min(orders, default=None)
         return None if order is None else self._waiting[order]
 
-    def _fits(self, size_bytes: int) -> bool:
-        return self._held_bytes + size_bytes + _PIECE_BYTES <= self._max_bytes
+    def _late(self, *, all_of_it: bool) -> Waiting | None:
+        """The oldest burst in memory, when it may not stay there."""
+        with self._changed:
+            held = (waiting for waiting in self._waiting.values() if waiting.burst is not None)
+            oldest = min(held, key=lambda waiting: waiting.order, default=None)
+            if oldest is None or all_of_it:
+                return oldest
+            if self._monotonic_s() < self._full_until_s:
+                return None
+            has_waited = self._monotonic_s() - oldest.put_s >= self._memory_s
+            return oldest if has_waited or self._in_memory_bytes() > self._memory_bytes else None
 
-    def _make_room(self, size_bytes: int) -> bool:
-        while self._held_bytes + size_bytes > self._max_bytes:
-            if not self._drop_oldest("spool_full"):
+    def _in_memory_bytes(self) -> int:
+        return sum(waiting.size_bytes for waiting in self._waiting.values() if waiting.burst is not None)
+
+    def _fit_in_memory(self) -> None:
+        """While the disk is full, memory must do, and it is small: drop what matters least. The lock is held."""
+        is_full = self._monotonic_s() < self._full_until_s
+        while is_full and self._in_memory_bytes() > self._memory_bytes:
+            is_full = self._drop_one("disk_full", is_in_memory=True)
+
+    def _make_room(self, waiting: Waiting) -> bool:
+        while self._held_bytes + waiting.size_bytes > self._max_bytes:
+            if not self._drop_one("spool_full", worth=waiting.value):
                 return False
         return True
 
-    def _drop_oldest(self, cause: str) -> bool:
-        """Give up the oldest burst that is not being sent; false when there is none. The lock is held."""
-        order = min((order for order in self._waiting if order != self._in_flight), default=None)
-        if order is None:
+    def _drop_one(self, cause: str, *, worth: int = MOST_VALUE, is_in_memory: bool | None = None) -> bool:
+        """Give up what matters least, the oldest of it, unless it is being sent or matters more than `worth`; false
+        when there is none. `is_in_memory`: only of what is there, or not there. The lock is held.
+        """
+        candidates = (
+            one
+            for order, one in self._waiting.items()
+            if order != self._in_flight and one.value <= worth and is_in_memory in (None, one.burst is not None)
+        )
+        victim = min(candidates, key=lambda one: (one.value, one.order), default=None)
+        if victim is None:
             return False
-        victim = self._waiting[order]
         victim.path.unlink(missing_ok=True)
-        del self._waiting[victim.order]
-        self._held_bytes -= victim.size_bytes
+        self._remove_from_list(victim)
         self.dropped += 1
         _log.warning(
-            line("burst_dropped", camera=victim.camera, burst=victim.burst_id, cause=cause, dropped=self.dropped)
+            line(
+                "burst_dropped",
+                camera=victim.camera,
+                burst=victim.burst_id,
+                cause=cause,
+                dropped=self.dropped,
+                kind=victim.kind,
+            )
         )
         return True
 
-    def _give_up(self, envelope: Envelope, size_bytes: int) -> bool:
+    def _give_up(self, waiting: Waiting) -> bool:
         self.dropped += 1
         said = line(
             "burst_not_kept",
-            camera=envelope.camera,
-            burst=envelope.burst_id,
-            bytes=size_bytes,
+            camera=waiting.camera,
+            burst=waiting.burst_id,
+            bytes=waiting.size_bytes,
             dropped=self.dropped,
         )
         _log.error(said)
         return False
 
-    def _write(self, waiting: Waiting, pieces: tuple[bytes, ...]) -> bool:
+    def _put_on_disk(self, waiting: Waiting) -> bool:
+        is_kept = False
+        try:
+            is_kept = self._write(waiting)
+        finally:
+            with self._changed:
+                if is_kept:
+                    self._waiting[waiting.order] = msgspec.structs.replace(waiting, burst=None)
+                    self._changed.notify_all()
+                else:
+                    self._held_bytes -= waiting.size_bytes
+        return is_kept or self._give_up(waiting)
+
+    def _write(self, waiting: Waiting) -> bool:
+        """Write a burst in memory to its file, dropping what matters less while the disk is full."""
+        burst = waiting.burst
+        if burst is None:
+            return True
         while True:
             try:
-                durable.write(waiting.path, pieces)
+                durable.write(waiting.path, (first_line(burst), *burst.frames))
             except OSError as error:
                 with self._changed:
                     if error.errno not in _NO_ROOM:
                         raise
-                    if not self._drop_oldest("disk_full"):
+                    if not self._drop_one("disk_full", worth=waiting.value, is_in_memory=False):
                         return False
             else:
+                self.written_bytes += waiting.size_bytes
                 return True
 
-    def _forget(self, waiting: Waiting) -> None:
-        with self._changed:
-            self._in_flight = None
-            if self._waiting.pop(waiting.order, None) is not None:
-                self._held_bytes -= waiting.size_bytes
-            self._changed.notify_all()
+    def _remove_from_list(self, waiting: Waiting) -> None:
+        found = self._waiting.pop(waiting.order, None)
+        if found is not None:
+            self._held_bytes -= found.size_bytes
+
+
+def _frames_of(waiting: Waiting) -> tuple[bytes, ...]:
+    if waiting.burst is not None:
+        return waiting.burst.frames
+    opened = waiting.open()
+    try:
+        return tuple(b"".join(opened.pieces(size)) for size in opened.frame_bytes)
+    finally:
+        opened.close()

@@ -16,12 +16,12 @@ STATUS_FILE = "status.json"
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Counts are since this process began. `bursts` and `frames` were taken; `sent` of them the server has
     (`known`: it had them already); `dropped` were given up for want of room, `refused` set aside; `waiting` are
-    in the spool now.
+    in the spool now. `wire_bytes` went over the wire both ways, packet heads included; `disk_bytes` the spool wrote.
     """
 
     version: str = __version__
     pid: int = 0
-    state: Literal["running", "stopped", "finished"] = "running"
+    state: Literal["running", "stopped", "finished", "failed"] = "running"
     started_at: str = ""
     written_at: str = ""
     bursts: int = 0
@@ -34,8 +34,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     waiting_bytes: int = 0
     bytes_sent: int = 0
+    wire_bytes: int = 0
+    disk_bytes: int = 0
     link: Literal["unknown", "up", "down"] = "unknown"
     link_cause: str | None = None
+    cameras: dict[str, str] = {}
+    """Each camera's state, with its cause."""
 
 
 class Tally:

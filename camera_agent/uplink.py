@@ -12,14 +12,18 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from camera_agent.backoff import Backoff
-from camera_agent.clock import Clock
+from camera_agent.budget import Budget, wire_bytes
+from camera_agent.burst import Envelope
+from camera_agent.clock import Clock, boot_id
 from camera_agent.journal import line
 from camera_agent.post import Accepted, Later, Outcome, Refused, Unauthorised
-from camera_agent.spool import Waiting
 from camera_agent.status import Tally
+from camera_agent.timekeeper import Timekeeper, is_unset
+from camera_agent.waiting import Damaged, Waiting
 
 _log = logging.getLogger(__name__)
 _IDLE_S = 0.25
+_LOOK_AGAIN_S = 5.0
 
 
 class Bursts(Protocol):
@@ -31,11 +35,14 @@ class Bursts(Protocol):
 
     def set_aside(self, waiting: Waiting, problem: str) -> None: ...
 
+    def retime(self, waiting: Waiting, envelope: Envelope) -> Waiting: ...
+
 
 class Sender(Protocol):
     """One request; every way it can end is a value."""
 
     bytes_sent: int
+    bytes_received: int
 
     def post(self, waiting: Waiting, token: str | None) -> Outcome: ...
 
@@ -52,6 +59,8 @@ class Uplink:
         clock: Clock,
         stop: threading.Event,
         *,
+        time: Timekeeper | None = None,
+        budgets: Mapping[str, Budget] | None = None,
         later: Backoff | None = None,
         refused_token: Callable[[], Backoff] = lambda: Backoff(first_s=30.0, most_s=600.0),
     ) -> None:
@@ -61,9 +70,11 @@ class Uplink:
         self._tally = tally
         self._clock = clock
         self._stop = stop
+        self._time = time or Timekeeper(clock)
+        self._budgets = budgets or {}
         self._later = later or Backoff(first_s=1.0, most_s=60.0)
         self._refused_token = refused_token
-        self._held: dict[str, tuple[float, Backoff]] = {}
+        self._held: dict[str, tuple[float, Backoff | None]] = {}
 
     def run(self) -> None:
         """Send until stopped."""
@@ -83,15 +94,57 @@ class Uplink:
         waiting = self._spool.next(without=held, timeout_s=_IDLE_S)
         if waiting is None:
             return 0.0
+        if not self._is_affordable(waiting):
+            return 0.0
+        timed = self._timed(waiting)
+        if timed is None:
+            return 0.0
         begun_s = self._clock.monotonic_s()
         try:
-            token = self._tokens[waiting.camera]() if waiting.camera in self._tokens else None
+            token = self._tokens[timed.camera]() if timed.camera in self._tokens else None
         except OSError as error:
             outcome: Outcome = Unauthorised(problem=f"the token cannot be read: {error.strerror} {error.filename}")
         else:
-            outcome = self._sender.post(waiting, token)
-        self._tally.update(bytes_sent=self._sender.bytes_sent)
-        return self._act(waiting, outcome, self._clock.monotonic_s() - begun_s)
+            outcome = self._post(timed, token)
+        return self._act(timed, outcome, self._clock.monotonic_s() - begun_s)
+
+    def _post(self, waiting: Waiting, token: str | None) -> Outcome:
+        sent_before, received_before = self._sender.bytes_sent, self._sender.bytes_received
+        outcome = self._sender.post(waiting, token)
+        sent, received = self._sender.bytes_sent - sent_before, self._sender.bytes_received - received_before
+        on_wire = wire_bytes(sent) + wire_bytes(received)
+        self._tally.count(bytes_sent=sent, wire_bytes=on_wire)
+        if waiting.camera in self._budgets:
+            self._budgets[waiting.camera].spend(on_wire)
+        return outcome
+
+    def _is_affordable(self, waiting: Waiting) -> bool:
+        """Whether the camera's budget allows it now; else its bursts wait until it does."""
+        budget = self._budgets.get(waiting.camera)
+        wait_s = 0.0 if budget is None else budget.wait_s(wire_bytes(waiting.size_bytes))
+        if wait_s <= 0:
+            return True
+        self._held[waiting.camera] = (self._clock.monotonic_s() + min(wait_s, _LOOK_AGAIN_S), None)
+        return False
+
+    def _timed(self, waiting: Waiting) -> Waiting | None:
+        """The burst as it is to be sent for ever: one that was taken by a clock of unknown error gets its instants
+        now, if they are known by now. None for one that must wait until they are.
+        """
+        if waiting.is_timed:
+            return waiting
+        try:
+            opened = waiting.open()
+            opened.close()
+            better = self._time.retimed(opened.envelope)
+            if better is not None:
+                return self._spool.retime(waiting, better)
+        except (Damaged, OSError):
+            return waiting  # sending it will tell
+        if is_unset(opened.envelope) and opened.envelope.clock.boot_id == boot_id():
+            self._held[waiting.camera] = (self._clock.monotonic_s() + _LOOK_AGAIN_S, None)
+            return None
+        return waiting
 
     def _act(self, waiting: Waiting, outcome: Outcome, took_s: float) -> float:
         if isinstance(outcome, Later):

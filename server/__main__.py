@@ -18,6 +18,12 @@ SUBCOMMANDS = {
     "models": "Fetch, list and verify the models' weights.",
     "events": "Show events, past or as they come.",
     "replay": "Run a site policy over stored observations.",
+    "compare": "Show on which events two policies differ.",
+    "explain": "Say what was decided in a minute, and why.",
+    "verify": "Recompute an event, and check every digest it names.",
+    "annotate": "Say which events were true, and which were missed.",
+    "tune": "Find the policy that keeps the true events and drops the rest.",
+    "doctor": "Check that everything a server needs is here.",
     "db": "Care for the database.",
     "evaluate": "Score a site policy against footage with known events.",
 }

@@ -1,39 +1,80 @@
-"""How much is taken in at once: beyond it, senders are told to come back rather than left waiting unseen."""
+"""How much is taken in at once: beyond it, senders are told to come back rather than left waiting unseen.
+
+Everything here is judged before a body is read: how many uploads are in work, how many bytes they declared, and
+whether the engine has room (`server.engine` counts images, and judges again once their number is known).
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from server.errors import Later
 
 
 class Admission:
-    """At most `limit` uploads in work at once. Safe to use from any number of threads."""
+    """At most `limit` uploads and `total_bytes` declared bytes in work at once. Safe to use from any thread.
 
-    def __init__(self, limit: int) -> None:
+    `body_bytes` is the largest body there may be, and what one counts that declares no length. `refuse_if_full` is
+    asked first, and raises Later where the engine has no room; `retry_after_s` says when there will be some.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        body_bytes: int,
+        total_bytes: int,
+        refuse_if_full: Callable[[], None] = lambda: None,
+        retry_after_s: Callable[[], int] = lambda: 1,
+    ) -> None:
         self._limit = limit
+        self._body_bytes = body_bytes
+        self._total_bytes = max(total_bytes, body_bytes)
+        self._refuse_if_full = refuse_if_full
+        self._retry_after_s = retry_after_s
         self._inside = 0
+        self._bytes = 0
         self._closed = False
         self._lock = threading.Lock()
 
     @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Holds one place for the length of the `with` block. Raises Later when there is none."""
-        with self._lock:
-            if self._closed:
-                raise Later("this server is stopping", retry_after_s=10)
-            if self._inside >= self._limit:
-                raise Later(f"{self._inside} uploads are in work already", retry_after_s=1)
-            self._inside += 1
+    def admitted(self, declared_bytes: int | None = None) -> Iterator[None]:
+        """Holds a place, and room for the body, for the length of the `with` block. Raises Later when there is none."""
+        counted_bytes = self._body_bytes if declared_bytes is None else min(declared_bytes, self._body_bytes)
+        if self._closed:
+            raise Later("this server is stopping", retry_after_s=10)
+        self._refuse_if_full()
+        if not self._enter(counted_bytes):
+            raise Later(f"{self._inside} uploads are in work already", retry_after_s=self._retry_after_s())
         try:
             yield
         finally:
-            with self._lock:
-                self._inside -= 1
+            self._leave(counted_bytes)
+
+    @property
+    def inside(self) -> int:
+        """How many are in work now."""
+        return self._inside
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     def close(self) -> None:
-        """Refuse everything from now on; who is in may finish."""
+        """Refuse everything from now on; who is in may finish. Takes no lock: a signal handler may call it."""
+        self._closed = True
+
+    def _enter(self, counted_bytes: int) -> bool:
         with self._lock:
-            self._closed = True
+            if self._inside >= self._limit or self._bytes + counted_bytes > self._total_bytes:
+                return False
+            self._inside += 1
+            self._bytes += counted_bytes
+            return True
+
+    def _leave(self, counted_bytes: int) -> None:
+        with self._lock:
+            self._inside -= 1
+            self._bytes -= counted_bytes

@@ -1,4 +1,4 @@
-"""What can be asked: `GET /v1/models`, `GET /v1/events`, `/livez`, `/readyz`.
+"""What can be asked: `GET /v1/models`, `GET /v1/events`.
 
 Events come in the order in which they were said, a page at a time: `next` is what to give as `after` to go on,
 now or, once `events` is empty, later. So a reader that goes on asking misses nothing: an event that a late burst
@@ -18,6 +18,7 @@ from flask import Blueprint, Response, request
 
 from policies.events import Kind
 from policies.observation import Panel
+from server import etag
 from server.errors import Malformed
 from server.tokens import Doorkeeper
 
@@ -42,8 +43,6 @@ class LoggedEvent(Protocol):
 
 
 class Store(Protocol):
-    def last_seq(self) -> int: ...
-
     def events(
         self,
         *,
@@ -92,7 +91,7 @@ def routes(
             }
             for seat in panel.seats
         ]
-        return _json({"ensemble": panel.ensemble, "models": listed})
+        return etag.tagged(_json({"ensemble": panel.ensemble, "models": listed}), panel.ensemble)
 
     @blueprint.get("/v1/events")
     def events() -> Response:
@@ -113,16 +112,6 @@ def routes(
         more = len(page) > query.limit
         page = page[: query.limit]
         return _page(page, page[-1].seq if page else query.after, more=more)
-
-    @blueprint.get("/livez")
-    def livez() -> Response:
-        return _json({"status": "alive"})
-
-    @blueprint.get("/readyz")
-    def readyz() -> Response:
-        panel = ensemble().panel
-        store.last_seq()  # the database answers, or this raises Later
-        return _json({"status": "ready", "ensemble": panel.ensemble})
 
     return blueprint
 

@@ -20,7 +20,7 @@ from server.errors import Malformed, TooLarge, Unusable
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 _BURST_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{7,63}")
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 UNSYNCED_UNCERTAINTY_S = 3600.0
@@ -89,7 +89,7 @@ class Burst:
     digest: str
 
 
-class _Envelope(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True):
     burst_id: str
     site: str
     camera: str
@@ -132,24 +132,24 @@ def decode_burst(envelope: bytes, files: Sequence[bytes], limits: Limits) -> Bur
     )
 
 
-def _decode(envelope: bytes) -> _Envelope:
+def _decode(envelope: bytes) -> Envelope:
     try:
-        return msgspec.json.decode(envelope, type=_Envelope)
+        return msgspec.json.decode(envelope, type=Envelope)
     except msgspec.ValidationError as error:
         raise Malformed(f"the part `burst` is not a burst's envelope: {error}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Malformed(f"the part `burst` is not JSON: {error}") from None
 
 
-def _check_names(told: _Envelope) -> None:
+def _check_names(told: Envelope) -> None:
     if not _BURST_ID.fullmatch(told.burst_id):
         raise Malformed("`burst_id` must be 8 to 64 letters, digits, - or _, beginning with a letter or digit")
     for key, name in (("site", told.site), ("camera", told.camera)):
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise Malformed(f"`{key}` must be 1 to 63 lower-case letters, digits, - or _, not {name[:80]!r}")
 
 
-def _check_counts(told: _Envelope, files: Sequence[bytes], limits: Limits) -> None:
+def _check_counts(told: Envelope, files: Sequence[bytes], limits: Limits) -> None:
     if not files:
         raise Unusable("the burst is empty: send at least one part `file`")
     if len(files) > limits.max_frames:
@@ -164,7 +164,7 @@ def _check_counts(told: _Envelope, files: Sequence[bytes], limits: Limits) -> No
             )
 
 
-def _check_times(told: _Envelope, limits: Limits) -> None:
+def _check_times(told: Envelope, limits: Limits) -> None:
     if told.captured_at < _OLDEST:
         raise Unusable(f"`captured_at` {told.captured_at.isoformat()} is of a clock that was never set", frame=0)
     last = -1
@@ -196,9 +196,8 @@ def microseconds(at: datetime) -> int:
     return (at - _EPOCH) // timedelta(microseconds=1)
 
 
-def _digest(told: _Envelope, captured_at_us: int) -> str:
-    """Over what was seen, where and when; not over what a second sending may tell anew (clock, reason, agent)."""
-    facts = (
+def _digest(told: Envelope, captured_at_us: int) -> str:
+    return burst_digest(
         told.burst_id,
         told.site,
         told.camera,
@@ -207,4 +206,17 @@ def _digest(told: _Envelope, captured_at_us: int) -> str:
         told.frame_sha256,
         told.mask_digest,
     )
+
+
+def burst_digest(
+    burst_id: str,
+    site: str,
+    camera: str,
+    captured_at_us: int,
+    offsets_ms: Sequence[int],
+    frame_sha256: Sequence[str],
+    mask_digest: str | None,
+) -> str:
+    """Over what was seen, where and when; not over what a second sending may tell anew (clock, reason, agent)."""
+    facts = (burst_id, site, camera, captured_at_us, list(offsets_ms), list(frame_sha256), mask_digest)
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

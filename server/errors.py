@@ -9,8 +9,10 @@
     ├── Unauthorized     no token, or one that this server does not know             (HTTP 401)
     ├── Forbidden        a known token that does not cover what was asked           (HTTP 403)
     ├── Unknown          no such thing here                                             (HTTP 404)
+    ├── OtherEnsemble    a condition names another ensemble than the one in service     (HTTP 412)
     ├── Later            nothing wrong with the input: send it again after a while     (HTTP 503)
     └── Broken           the installation is at fault: an operator has to act            (HTTP 500)
+        └── Unapproved       the models no longer answer as they did when they were approved
 
 `kind` is one of refused, later, broken. The HTTP status of a class is chosen in `server.problems`, nowhere else.
 """
@@ -66,6 +68,10 @@ class Unknown(SectorwatchError):
     kind = "refused"
 
 
+class OtherEnsemble(SectorwatchError):
+    kind = "refused"
+
+
 class Later(SectorwatchError):
     kind = "later"
 
@@ -76,3 +82,7 @@ class Later(SectorwatchError):
 
 class Broken(SectorwatchError):
     kind = "broken"
+
+
+class Unapproved(Broken):
+    pass

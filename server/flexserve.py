@@ -18,6 +18,7 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from policies.observation import Panel, Sighting
+from server import etag
 from server.admission import Admission
 from server.receipt import top_label
 from server.tokens import Doorkeeper
@@ -44,31 +45,34 @@ def routes(
     """The three endpoints. `ensemble` gives the loaded ensemble or raises Later."""
     blueprint = Blueprint("flexserve", __name__)
 
-    def labels(*, most: int) -> dict[str, list[str]]:
-        """`{model: [class per frame]}` of the files in the current request, `most` of them at most."""
+    def labels(*, most: int) -> tuple[dict[str, list[str]], str]:
+        """`{model: [class per frame]}` of the files that came, `most` of them at most; and who answered."""
         doorkeeper.admit_to_classify(request)
-        with admission.admitted():
+        with admission.admitted(request.content_length):
             asked = ensemble()
+            panel = asked.panel
+            etag.demand(panel.ensemble)
             files = read_upload(replace(bounds, frames=most)).files
             answers = asked.answer(files)
-        return {
-            seat.model: [top_label(seat, answer.get(seat.model)) for answer in answers] for seat in asked.panel.seats
-        }
+        by_model = {seat.model: [top_label(seat, answer.get(seat.model)) for answer in answers] for seat in panel.seats}
+        return by_model, panel.ensemble
 
     @blueprint.post("/classify")
     def classify() -> Response:
-        by_model = labels(most=1)
-        return _json({model: only for model, (only,) in by_model.items()})
+        by_model, by = labels(most=1)
+        return etag.tagged(_json({model: only for model, (only,) in by_model.items()}), by)
 
     @blueprint.post("/batch")
     def batch() -> Response:
-        return _json(labels(most=bounds.frames))
+        by_model, by = labels(most=bounds.frames)
+        return etag.tagged(_json(by_model), by)
 
     @blueprint.get("/models")
     def models() -> Response:
         doorkeeper.admit_to_classify(request)
-        seats = ensemble().panel.seats
-        return _json({f"model {index}": seat.model for index, seat in enumerate(seats)})
+        panel = ensemble().panel
+        named = {f"model {index}": seat.model for index, seat in enumerate(panel.seats)}
+        return etag.tagged(_json(named), panel.ensemble)
 
     return blueprint
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from flask import Flask
@@ -35,6 +38,7 @@ _BOOT_ERROR = 3
 
 _TMPFS = Path("/dev/shm")  # noqa: S108  a heartbeat without content, not a temporary file
 _SPARE_CONNECTIONS = 64
+_LAST_WORDS_S = 2.0
 
 
 def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
@@ -62,7 +66,7 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
         "worker_tmp_dir": tmpfs,
         # Nothing of ours uses it, and it would be a file in the home folder.
         "control_socket_disable": True,
-        "raw_env": [f"{name}={value}" for name, value in torch_environment(settings).items()],
+        "raw_env": [f"{name}={value}" for name, value in torch_environment().items()],
         "logconfig_dict": logging_config(settings.log_style, settings.log_level, access=settings.access_log),
         "accesslog": "-" if settings.access_log else None,
         "access_log_format": "request method=%(m)s path=%(U)s status=%(s)s bytes=%(B)s ms=%(M)s client=%(h)s",
@@ -71,20 +75,16 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
     }
 
 
-def torch_environment(settings: ServerSettings) -> dict[str, str]:
+def torch_environment() -> dict[str, str]:
     """What OpenMP reads once, when torch loads it; what the operator has set already is left alone.
 
+    One thread per forward call: the engine's workers fill the cores, each with images of its own. One call on all
+    cores reached .55-.65 of that where it was measured (two cores, three small classifiers).
     Waiting threads sleep at once instead of spinning: on a machine that does anything else, spinning costs up
     to ten times the work.
     """
-    threads = settings.inference_threads or _processors()
-    wanted = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+    wanted = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
     return {name: value for name, value in wanted.items() if name not in os.environ}
-
-
-def _processors() -> int:
-    """How many this process may use, where the system tells; else how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def host(settings: ServerSettings, listener: socket.socket, make_app: AppFactory = create_app) -> None:
@@ -121,7 +121,27 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
 
 def _post_worker_init(worker: Any) -> None:
-    runtime_of(worker.wsgi).start(on_failure=_give_up)
+    runtime = runtime_of(worker.wsgi)
+    runtime.start(on_failure=_give_up, on_stuck=_start_anew)
+    signal.signal(signal.SIGTERM, draining_first(runtime.drain, signal.getsignal(signal.SIGTERM)))
+
+
+def draining_first(drain: Callable[[], None], then: Any) -> Callable[[int, FrameType | None], None]:
+    """A signal handler that makes the server unready before it does what was done on this signal until now."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        drain()
+        if callable(then):
+            then(number, frame)
+
+    return handle
+
+
+def _start_anew() -> None:
+    """End this worker because its engine is silent; Gunicorn, whose own watch cannot see that, starts another."""
+    threading.Event().wait(_LAST_WORDS_S)  # those who waited are being told to come back
+    logging.shutdown()
+    os._exit(os.EX_SOFTWARE)
 
 
 def _worker_exit(_server: Any, worker: Any) -> None:

@@ -14,9 +14,11 @@ from typing import Protocol
 import msgspec
 from flask import Blueprint, Response, request
 
+from server import etag
 from server.admission import Admission
 from server.burst import Burst, Limits, decode_burst
 from server.errors import Malformed
+from server.records import KeptBurst
 from server.tokens import Doorkeeper
 from server.upload import Bounds, Upload, read_upload
 
@@ -28,11 +30,16 @@ class Receipt(Protocol):
 
     @property
     def known(self) -> bool: ...
+    @property
+    def burst(self) -> KeptBurst: ...
 
     def as_wire(self) -> Mapping[str, object]: ...
 
 
 class Pipeline(Protocol):
+    @property
+    def ensemble(self) -> str: ...
+
     def process(self, burst: Burst) -> Receipt:
         """Judge `burst` and keep what came of it, once however often it is sent."""
         ...
@@ -44,26 +51,33 @@ def routes(
     admission: Admission,
     bounds: Bounds,
     limits: Limits,
+    came: Callable[[Burst, Receipt], None],
 ) -> Blueprint:
-    """The intake. `pipeline` gives the pipeline or raises Later while its ensemble is not loaded."""
+    """The intake. `pipeline` gives the pipeline or raises Later while its ensemble is not loaded.
+
+    `came` is told of every burst that was accepted or known.
+    """
     blueprint = Blueprint("intake", __name__, url_prefix="/v1")
 
     @blueprint.post("/bursts")
     def bursts() -> Response:
         grant = doorkeeper.admit(request)
         grant.to_send()
-        with admission.admitted():
+        with admission.admitted(request.content_length):
             into = pipeline()
+            etag.demand(into.ensemble)
             upload = read_upload(bounds)
             burst = decode_burst(_envelope(upload), upload.files, limits)
             grant.to_send_for(burst.site, burst.camera)
             receipt = into.process(burst)
+        came(burst, receipt)
         _note(burst, receipt)
-        return Response(
+        answer = Response(
             msgspec.json.encode(receipt.as_wire()),
             status=200 if receipt.known else 201,
             content_type="application/json",
         )
+        return etag.tagged(answer, receipt.burst.panel.ensemble)
 
     return blueprint
 

@@ -18,9 +18,9 @@ from typing import Protocol
 
 import msgspec
 
-from policies.judgement import judge
+from policies.judgement import Judgement, judge
 from policies.observation import Box, Observation, Panel, Sighting
-from policies.site_policy import CameraPolicy, SitePolicy
+from policies.site_policy import SitePolicy
 from server.burst import Burst
 from server.clock import SECOND_US, Clock
 from server.errors import Unusable
@@ -78,8 +78,8 @@ class Sites(Protocol):
 class Pipeline:
     """Judges bursts. Safe to use from several threads, and beside other processes on the same store.
 
-    `committed` is called after each turn, when there may be something to deliver. `max_skew_s` is how far
-    ahead of `clock` a burst may be before it is held.
+    `committed` is called after each turn, when there may be something to deliver; `judged` with what each new
+    burst's frames came to. `max_skew_s` is how far ahead of `clock` a burst may be before it is held.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class Pipeline:
         clock: Clock,
         *,
         committed: Callable[[], None] = lambda: None,
+        judged: Callable[[Sequence[Judgement]], None] = lambda _: None,
         max_skew_s: float = MAX_SKEW_S,
     ) -> None:
         self._ensemble = ensemble
@@ -97,7 +98,13 @@ class Pipeline:
         self._sites = sites
         self._clock = clock
         self._committed = committed
+        self._judgements_made = judged
         self._max_skew_us = round(max_skew_s * SECOND_US)
+
+    @property
+    def ensemble(self) -> str:
+        """The digest of the ensemble in service."""
+        return self._ensemble.panel.ensemble
 
     def process(self, burst: Burst) -> Receipt:
         """Judge a burst and keep everything that came of it; a burst that is known gets its answer again.
@@ -140,13 +147,15 @@ class Pipeline:
         panel = self._ensemble.panel
         answers = self._ensemble.answer([frame.image for frame in burst.frames], policy.crops)
         seen = tuple(_observation(burst, index, panel, dict(said)) for index, said in enumerate(answers))
+        judgements = [judge(policy, one) for one in seen]
+        self._judgements_made(judgements)
         return Entry(
             burst=burst,
             panel=panel,
             observations=seen,
             policy=edition.policy,
             policy_text=edition.text,
-            decisions=_decisions(policy, seen),
+            decisions=msgspec.json.encode(judgements, order="deterministic"),
             received_at_us=self._clock(),
         )
 
@@ -180,8 +189,3 @@ def _observation(
         uncertainty_s=burst.clock.error_s,
         size=size_of(frame.image) or _UNKNOWN_SIZE,
     )
-
-
-def _decisions(policy: CameraPolicy, observations: Sequence[Observation]) -> bytes:
-    """The decision record: what each frame's votes came to, also when that was nothing."""
-    return msgspec.json.encode([judge(policy, seen) for seen in observations], order="deterministic")

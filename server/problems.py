@@ -3,7 +3,8 @@
 A problem has `type`, `title`, `status`, `detail` and `instance` (a fresh `urn:uuid:`, which the log carries
 too, so that a report from a user finds its line). Where one frame is at fault, `errors` is
 `[{"frame": index, "reason": text}]`. 429 and 503 carry `Retry-After`. Nothing internal is shown: what was not
-foreseen is a bare 500 whose traceback is in the log only.
+foreseen is a bare 500 whose traceback is in the log only. Under `/v2` the Open Inference Protocol's own form is used
+instead: `{"error": detail}`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from server.errors import (
     Forbidden,
     Later,
     Malformed,
+    OtherEnsemble,
     SectorwatchError,
     TooLarge,
     Unauthorized,
@@ -41,6 +43,7 @@ _STATUS: dict[type[SectorwatchError], tuple[HTTPStatus, str]] = {
     Unauthorized: (HTTPStatus.UNAUTHORIZED, "A valid token is needed"),
     Forbidden: (HTTPStatus.FORBIDDEN, "This token does not cover that"),
     Unknown: (HTTPStatus.NOT_FOUND, "No such thing here"),
+    OtherEnsemble: (HTTPStatus.PRECONDITION_FAILED, "Another ensemble is in service"),
     TooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "More than this server takes"),
     WrongType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Another media type is expected"),
     Unusable: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be judged"),
@@ -111,6 +114,9 @@ def _problem(kind: str, title: str, status: HTTPStatus, detail: str) -> dict[str
 
 
 def _response(problem: dict[str, Any]) -> Response:
+    if request.path == "/v2" or request.path.startswith("/v2/"):  # the protocol there has a form of its own
+        body = msgspec.json.encode({"error": problem["detail"]})
+        return Response(body, status=problem["status"], content_type="application/json")
     return Response(msgspec.json.encode(problem), status=problem["status"], content_type=MEDIA_TYPE)
 
 

@@ -55,13 +55,18 @@ def top_label(seat: Seat, sightings: tuple[Sighting, ...] | None) -> str:
     boxes; the empty string from a model that did not answer. The same as `server.ensemble.top_label`, which
     cannot be asked without torch.
     """
+    return top_sighting(sightings).label
+
+
+def top_sighting(sightings: tuple[Sighting, ...] | None) -> Sighting:
+    """As `top_label`, with its score: 0 where there is nothing, or no answer."""
     if sightings is None:
-        return ""
+        return Sighting("", 0.0)
     whole = [sighting for sighting in sightings if sighting.sector is None]
     if not whole:
-        return NOTHING
+        return Sighting(NOTHING, 0.0)
     unboxed = [sighting for sighting in whole if sighting.box is None]
-    return max(unboxed or whole, key=lambda sighting: sighting.score).label
+    return max(unboxed or whole, key=lambda sighting: sighting.score)
 
 
 def _frame(seen: Observation) -> Mapping[str, object]:

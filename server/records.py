@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from policies.events import Event
+from policies.events import Event, instant
 from policies.observation import Observation, Panel
 from policies.site_policy import SitePolicy
 from server.burst import Burst
@@ -42,8 +42,7 @@ class Known:
     status: Status
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True):
     """A stored observation and the digest of the policy that was in force when its burst was accepted."""
 
     policy: str
@@ -148,6 +147,49 @@ class CameraHead:
 
 
 @dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The newest heartbeat of a camera. `received_at_us` is by our clock, the others by the agent's; `body` is JSON."""
+
+    site: str
+    camera: str
+    started_at_us: int
+    sent_at_us: int
+    received_at_us: int
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class BurstSpan:
+    """When a burst began and ended, and when it came (us)."""
+
+    burst_id: str
+    first_at_us: int
+    last_at_us: int
+    received_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSeen:
+    """Where a camera's fold stands: newest frame, state (JSON), and the digest of the policy that judged it."""
+
+    last_at_us: int
+    state: bytes
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What tells whether a camera is watched. `recent`: its newest bursts, newest first; `is_ahead`: some are held."""
+
+    site: str
+    camera: str
+    beat: Heartbeat | None
+    recent: tuple[BurstSpan, ...]
+    seen: CameraSeen | None
+    is_ahead: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A bearer token as stored: its public id and the hash of its secret, never the secret."""
 
@@ -162,3 +204,88 @@ class Token:
     @property
     def is_valid(self) -> bool:
         return self.revoked_at_us is None
+
+
+@dataclass(frozen=True, slots=True)
+class BurstFacts:
+    """What is stored of a burst besides its frames; columns of `server.store.schema.bursts`."""
+
+    burst_id: str
+    site: str
+    camera: str
+    digest: str
+    status: Status
+    cause: str | None
+    late: bool
+    reason: str
+    captured_at_us: int
+    first_at_us: int
+    last_at_us: int
+    frames: int
+    boot_id: str | None
+    mask_digest: str | None
+    received_at_us: int
+    ensemble: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """An event as its row has it: the columns that repeat what its body says, and its newest announcement."""
+
+    logged: LoggedEvent
+    id: str
+    site: str
+    camera: str
+    kind: str
+    sector: str | None
+    label: str
+    started_at_us: int
+    confirmed_at_us: int
+    announced: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRecord:
+    """A policy version as stored: the text a person wrote, and what was read from it."""
+
+    site: str
+    text: str
+    policy: SitePolicy
+
+
+Truth = Literal["true", "false", "missed", "unsure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What a person says of a fact. Annotations are only ever added; the newest of a `subject` counts.
+
+    `subject` is the event's id, or the id of a fact that no event told (first said with `missed`). The fact is
+    repeated here, so that an annotation outlives the event. `within_s` is how far its instant may be off.
+    """
+
+    number: int
+    subject: str
+    truth: Truth
+    site: str
+    camera: str
+    kind: str
+    label: str
+    sector: str | None
+    from_sector: str | None
+    to_sector: str | None
+    line: str | None
+    at_us: int
+    within_s: float
+    is_told: bool
+    author: str
+    note: str | None
+    made_at_us: int
+
+    def as_wire(self) -> dict[str, Any]:
+        """For export and the API; instants as RFC 3339 in UTC."""
+        wire: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        at, made_at = instant(wire.pop("at_us")), instant(wire.pop("made_at_us"))
+        plain: dict[str, Any] = msgspec.to_builtins(wire | {"at": at, "made_at": made_at})
+        return plain

@@ -41,6 +41,11 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         "127.0.0.1"
     )
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 8765
+    admin_port: Annotated[
+        int,
+        Meta(ge=0, le=65535, description="Port of probes and metrics alone, answered under any load; 0: none."),
+    ] = 0
+    admin_host: Annotated[str, Meta(description="Address of the admin port, which asks for no token.")] = "127.0.0.1"
     data_dir: Annotated[Path, Meta(description="Folder of everything this server writes.")] = msgspec.field(
         default_factory=lambda: Path(platformdirs.user_data_dir("sectorwatch"))
     )
@@ -54,6 +59,15 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         tuple[str, ...],
         Meta(min_length=1, description="The ensemble: names from the catalogue, in the order of the answers."),
     ] = ("yolov3-tiny", "hog-people", "hog-people-small", "frame-change")
+    models_dir: Annotated[
+        Path | None, Meta(description="Folder of your own models: one folder each, with a card.toml.")
+    ] = None
+    lock: Annotated[
+        Path | None, Meta(description="Lock of the ensemble (`models lock`): what does not match it is not served.")
+    ] = None
+    golden: Annotated[
+        Path | None, Meta(description="Folder of the golden set (`models approve`); unset: the shipped one.")
+    ] = None
     max_frames: Annotated[int, Meta(ge=1, le=1024, description="Most frames in one burst or batch.")] = 64
     max_body_bytes: Annotated[
         int,
@@ -64,13 +78,21 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     ] = 50_000_000
     admission_limit: Annotated[
         int, Meta(ge=1, description="Most uploads in work at once; more are told to come back (503).")
-    ] = 8
+    ] = 32
+    max_queued_images: Annotated[
+        int,
+        Meta(ge=1, description="Most frames waiting for the ensemble; an upload beyond is told to come back (503)."),
+    ] = 256
+    answer_within_s: Annotated[
+        float,
+        Meta(gt=0, description="How long an upload may wait for its answer; what cannot be in time is refused (503)."),
+    ] = 50.0
     threads: Annotated[
         int,
         Meta(ge=2, description="Request threads. Must exceed admission_limit, so that probes are answered."),
-    ] = 16
+    ] = 40
     inference_threads: Annotated[
-        int, Meta(ge=0, description="Threads of one forward call; 0: as many as there are processors.")
+        int, Meta(ge=0, description="Workers that share out the frames, one core each; 0: as many as processors.")
     ] = 0
     graceful_timeout_s: Annotated[
         int, Meta(ge=1, description="How long a stopping server works on the uploads it has admitted.")
@@ -79,6 +101,12 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         bool,
         Meta(description="Leave /classify, /batch and /models open to all, as FlexServe's client expects."),
     ] = False
+    late_after_s: Annotated[
+        float, Meta(gt=0, description="How long past its due instant a burst makes its camera late.")
+    ] = 30.0
+    silent_after_s: Annotated[
+        float, Meta(gt=0, description="The same for silent: its sectors are unobserved then, whatever they were.")
+    ] = 120.0
     log_style: Annotated[
         Literal["text", "json"], Meta(description="One readable line, or one JSON object, per event.")
     ] = "text"
@@ -92,6 +120,11 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         filled = Path(str(self.sites_dir).replace("{data_dir}", data_dir))
         msgspec.structs.force_setattr(self, "sites_dir", filled)
         msgspec.structs.force_setattr(self, "database_url", self.database_url.replace("{data_dir}", data_dir))
+
+
+def processors() -> int:
+    """How many this process may use, where the system tells; else how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Setting(NamedTuple):
@@ -127,6 +160,11 @@ def load_settings(path: Path | str | None = None, **overrides: object) -> Server
         raise InvalidSettings(
             f"threads ({settings.threads}) must exceed admission_limit ({settings.admission_limit}): "
             "otherwise uploads wait unseen in front of the server, and so do its probes"
+        )
+    if settings.max_queued_images < settings.max_frames:
+        raise InvalidSettings(
+            f"max_queued_images ({settings.max_queued_images}) must not be below max_frames ({settings.max_frames}): "
+            "otherwise an upload of so many frames could never be taken in"
         )
     return settings
 
@@ -208,6 +246,8 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
         return "the user's data folder"  # the one default that is computed
     if isinstance(field.default, tuple):
         return ", ".join(field.default)
+    if field.default is None:
+        return "unset"
     return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
 
 

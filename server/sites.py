@@ -62,6 +62,12 @@ class Sites:
             retry_after_s=_LOOK_AGAIN_S,
         )
 
+    def file(self, site: str) -> Path | None:
+        """The file whose policy is in force for `site`; None when there is none."""
+        with self._lock:
+            self._refresh()
+            return next((self._folder / n for n, e in self._by_file.items() if e.policy.site == site), None)
+
     def sites(self) -> tuple[str, ...]:
         """Names of all sites with a policy in force, sorted."""
         with self._lock:

@@ -1,8 +1,7 @@
 """A multipart body, bounded before and while it is read, held in memory: all that intake and FlexServe share.
 
-Order of the bounds: admission (how many uploads at once; `server.admission`), the declared length, then parts and
-bytes while parsing. Nothing is spooled to disk, so the memory of all uploads together is `admission_limit` times
-`max_body_bytes` at the very most.
+Order of the bounds: admission (how many uploads at once and how many bytes together; `server.admission`), the declared
+length, then parts and bytes while parsing. Nothing is spooled to disk.
 """
 
 from __future__ import annotations

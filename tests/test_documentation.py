@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from policies.events import Kind
+from policies.rules import Movement, Presence, Rules
 from policies.sensitivity import Sensitivity
-from policies.site_policy import Movement, Presence, Rules, parse_site_policy
+from policies.site_policy import parse_site_policy
 from server.__main__ import SUBCOMMANDS
 from server.app import create_app
 from server.catalogue import cards
@@ -89,7 +90,9 @@ def test_every_module_says_what_it_is(path):
 
 def test_nothing_in_the_tree_speaks_of_one_machine_or_of_a_registrys_host():
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    forbidden = re.compile("/wor" + r"k/|/ro" + r"ot/|pypi\." + r"org|pythonhos" + r"ted|npm" + r"js\.|deb\.deb" + "ian")
+    forbidden = re.compile(
+        "/wor" + r"k/|/ro" + r"ot/|pypi\." + r"org|pythonhos" + r"ted|npm" + r"js\.|deb\.deb" + "ian"
+    )
     assert [name for name in files if _text(ROOT / name) and forbidden.search(_text(ROOT / name))] == []
 
 

@@ -21,7 +21,9 @@ from pathlib import Path
 
 from camera_agent.cameras.failure import CameraFailure
 from camera_agent.cameras.jpeg import fit
-from camera_agent.playback import Picture
+from camera_agent.cutting import Picture
+from camera_agent.look import Seen
+from camera_agent.masks import Form
 
 _SUFFIXES = frozenset({".jpg", ".jpeg"})
 _INSTANT = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)[T_](\d\d)-?(\d\d)-?(\d\d)(?:\.(\d{1,6}))?Z")
@@ -30,10 +32,9 @@ _INSTANT = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)[T_](\d\d)-?(\d\d)-?(\d\d)(?:\.(\
 class Folder:
     """The files are sent as they are where they are whole JPEGs and not too wide."""
 
-    def __init__(self, path: Path, *, quality: int, max_width: int, pictures_per_s: float | None = None) -> None:
+    def __init__(self, path: Path, form: Form, *, pictures_per_s: float | None = None) -> None:
         self._path = path
-        self._quality = quality
-        self._max_width = max_width
+        self._form = form
         self._pictures_per_s = pictures_per_s
         self._files: list[Path] = []
         self._instants_ms: list[int] = []
@@ -67,7 +68,7 @@ class Folder:
     def pictures(self) -> Iterator[Picture]:
         for index, file in enumerate(self._files):
             at_s = (self._instants_ms[index] - self._instants_ms[0]) / 1000
-            yield Picture(number=index, at_s=at_s, jpeg=partial(self._read, file))
+            yield Picture(number=index, at_s=at_s, look=partial(self._read, file))
 
     def close(self) -> None:
         self._files, self._instants_ms = [], []
@@ -81,13 +82,13 @@ class Folder:
             return told
         return [file.stat().st_mtime_ns // 1_000_000 for file in self._files]
 
-    def _read(self, file: Path) -> bytes:
+    def _read(self, file: Path) -> Seen:
         try:
             data = file.read_bytes()
         except OSError as error:
             raise CameraFailure(f"{file.name} cannot be read: {error.strerror}") from error
         try:
-            return fit(data, quality=self._quality, max_width=self._max_width)
+            return fit(data, self._form)
         except CameraFailure as failure:
             raise CameraFailure(f"{file.name}: {failure}") from failure
 

@@ -1,35 +1,56 @@
-"""The one door to Pillow: making sure that bytes are a whole JPEG of a bounded width."""
+"""A door to Pillow (`gate` is the other): making sure that bytes are a whole picture of the wanted form."""
 
 from __future__ import annotations
 
 import io
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from camera_agent.cameras.failure import CameraFailure
+from camera_agent.look import WIDTH, Grey, Seen, height_for
+from camera_agent.masks import Form, in_pixels
 
-_CHECK_SCALE = 8
+_BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
-def fit(data: bytes, *, quality: int, max_width: int) -> bytes:
-    """`data` itself where it is a whole JPEG not wider than `max_width` (0: any width), else encoded anew.
+def fit(data: bytes, form: Form) -> Seen:
+    """`data` itself where it is a whole JPEG, not too wide, without masks and not too dear; else painted and encoded
+    anew (without what else the file held: a preview in its EXIF would show what is masked).
 
     Raises `CameraFailure` for what is no image or is cut off: one broken frame would have the whole burst refused.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            is_wide = 0 < max_width < image.width
-            if image.format == "JPEG" and not is_wide:
-                # Decoding at an eighth of the size still reads every byte: it finds a cut-off file, cheaply.
-                image.draft("L", (image.width // _CHECK_SCALE, image.height // _CHECK_SCALE))
-                image.load()
-                return data
-            height = max(1, round(image.height * max_width / image.width)) if is_wide else image.height
-            width = max_width if is_wide else image.width
+            is_wide = 0 < form.max_width < image.width
+            if image.format == "JPEG" and not is_wide and not form.masks and not form.is_thrifty:
+                # Decoding at a fraction of the size still reads every byte: it finds a cut-off file, cheaply.
+                size = (WIDTH, height_for(image.width, image.height))
+                image.draft("L", size)
+                return Seen(data, _grey(image, size))
+            width = form.max_width if is_wide else image.width
+            height = max(1, round(image.height * width / image.width)) if is_wide else image.height
             image.draft("RGB", (width, height))
-            smaller = image.convert("RGB").resize((width, height), Image.Resampling.BOX)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            picture = image.convert("RGB")
+            _paint(picture, form)
+            if picture.size != (width, height):
+                picture = picture.resize((width, height), Image.Resampling.BOX)
+            small = _grey(picture, (WIDTH, height_for(width, height)))
+    except _BROKEN as error:
         raise CameraFailure(f"not a whole image: {error}") from error
     out = io.BytesIO()
-    smaller.save(out, "JPEG", quality=quality)
-    return out.getvalue()
+    picture.save(out, "JPEG", quality=form.quality)
+    return Seen(out.getvalue(), small)
+
+
+def _paint(picture: Image.Image, form: Form) -> None:
+    """Black out the masked parts and every pixel that their borders touch."""
+    draw = ImageDraw.Draw(picture)
+    for polygon in form.masks:
+        corners = in_pixels(polygon, *picture.size)
+        draw.polygon(corners, fill=0, outline=0)
+        draw.line([*corners, corners[0]], fill=0, width=3)
+
+
+def _grey(image: Image.Image, size: tuple[int, int]) -> Grey:
+    small = image.convert("L").resize(size, Image.Resampling.BOX)
+    return Grey(*size, small.tobytes())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import cv2
+import numpy as np
 from cv2.typing import MatLike
 
 from camera_agent.cameras.failure import CameraFailure
+from camera_agent.look import WIDTH, Grey, height_for
+from camera_agent.masks import Form, Polygons, in_pixels
 
 
 def open_capture(source: int | str, *, timeout_s: float | None = None) -> cv2.VideoCapture:
@@ -29,13 +32,30 @@ def open_capture(source: int | str, *, timeout_s: float | None = None) -> cv2.Vi
     return capture
 
 
-def encode_jpeg(picture: MatLike, *, quality: int, max_width: int) -> bytes:
-    """The picture as JPEG, made smaller when it is wider than `max_width` (0: never). Same picture, same bytes."""
+def paint(picture: MatLike, masks: Polygons) -> None:
+    """Black out the masked parts, in place, and every pixel that their borders touch."""
     height, width = picture.shape[:2]
-    if 0 < max_width < width:
-        size = (max_width, max(1, round(height * max_width / width)))
+    for polygon in masks:
+        corners = np.array(in_pixels(polygon, width, height), np.int32)
+        cv2.fillPoly(picture, [corners], (0, 0, 0))
+        cv2.polylines(picture, [corners], isClosed=True, color=(0, 0, 0), thickness=2)
+
+
+def grey(picture: MatLike) -> Grey:
+    """The small grey picture, each pixel the mean of those it stands for."""
+    height, width = picture.shape[:2]
+    size = (WIDTH, height_for(width, height))
+    small = cv2.cvtColor(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+    return Grey(*size, small.tobytes())
+
+
+def encode_jpeg(picture: MatLike, form: Form) -> bytes:
+    """The picture, painted before, as JPEG of that form. Same picture, same bytes."""
+    height, width = picture.shape[:2]
+    if 0 < form.max_width < width:
+        size = (form.max_width, max(1, round(height * form.max_width / width)))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    is_done, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    is_done, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, form.quality])
     if not is_done:
         raise CameraFailure("the picture cannot be written as JPEG")
     return encoded.tobytes()

@@ -11,28 +11,26 @@ from camera_agent.settings import CameraSettings
 
 def live_camera(settings: CameraSettings) -> Camera:
     """The live camera that `settings` describe, not yet opened."""
-    form = {"quality": settings.quality, "max_width": settings.max_width}
     if settings.snapshot is not None:
         from camera_agent.cameras.snapshot import Snapshot
 
-        return Snapshot(settings.snapshot, timeout_s=settings.timeout_s, **form)
+        return Snapshot(settings.snapshot, timeout_s=settings.timeout_s)
     from camera_agent.cameras.stream import Stream
 
     source = settings.rtsp if settings.device is None else settings.device
     if source is None:
         raise ValueError(f"camera {settings.name!r} is not live")
-    return Stream(source, timeout_s=settings.timeout_s, **form)
+    return Stream(source, timeout_s=settings.timeout_s)
 
 
 def footage(settings: CameraSettings) -> Footage:
     """The recording that `settings` describe, not yet opened."""
-    form = {"quality": settings.quality, "max_width": settings.max_width}
     if settings.folder is not None:
         from camera_agent.cameras.folder import Folder
 
-        return Folder(Path(settings.folder), pictures_per_s=settings.pictures_per_s, **form)
+        return Folder(Path(settings.folder), settings.form, pictures_per_s=settings.pictures_per_s)
     if settings.video is None:
         raise ValueError(f"camera {settings.name!r} is not a recording")
     from camera_agent.cameras.video import Video
 
-    return Video(Path(settings.video), pictures_per_s=settings.pictures_per_s, **form)
+    return Video(Path(settings.video), settings.form, pictures_per_s=settings.pictures_per_s)

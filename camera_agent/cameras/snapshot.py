@@ -8,7 +8,8 @@ import requests
 
 from camera_agent.cameras.failure import CameraFailure
 from camera_agent.cameras.jpeg import fit
-from camera_agent.capture import Taken
+from camera_agent.look import Look
+from camera_agent.masks import Form
 
 _MAX_BYTES = 32_000_000
 
@@ -16,10 +17,8 @@ _MAX_BYTES = 32_000_000
 class Snapshot:
     """Asks `url` once per still; a user and password in the address become HTTP basic authentication."""
 
-    def __init__(self, url: str, *, quality: int, max_width: int, timeout_s: float) -> None:
+    def __init__(self, url: str, *, timeout_s: float) -> None:
         self._url = url
-        self._quality = quality
-        self._max_width = max_width
         self._timeout_s = timeout_s
         self._session: requests.Session | None = None
 
@@ -27,7 +26,7 @@ class Snapshot:
         """Nothing is asked of the camera yet; the connection is kept between stills."""
         self._session = requests.Session()
 
-    def still(self) -> Taken:
+    def still(self, form: Form) -> Look:
         """The picture as it is now; its instant is the middle of the wait for the first byte. Raises
         `CameraFailure`.
         """
@@ -42,8 +41,8 @@ class Snapshot:
                 data = self._read(answer)
         except requests.RequestException as error:
             raise CameraFailure(f"no snapshot: {type(error).__name__}") from error
-        jpeg = fit(data, quality=self._quality, max_width=self._max_width)
-        return Taken(jpeg=jpeg, at_s=(asked_s + answered_s) / 2)
+        jpeg, grey = fit(data, form)
+        return Look(jpeg=jpeg, at_s=(asked_s + answered_s) / 2, grey=grey)
 
     def close(self) -> None:
         if self._session is not None:

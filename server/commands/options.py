@@ -13,7 +13,7 @@ import click
 from server.burst import microseconds
 from server.clock import SECOND_US, now_us
 from server.errors import Broken
-from server.settings import load_settings
+from server.settings import ServerSettings, load_settings
 from server.store import Store, open_store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -63,9 +63,14 @@ def window_options(command: F) -> F:
     return command
 
 
+def found_settings(config: Path | None, database: str | None, data_dir: Path | None) -> ServerSettings:
+    """The settings with what the options say of the store."""
+    return load_settings(config, database_url=database, data_dir=data_dir)
+
+
 def found_store(config: Path | None, database: str | None, data_dir: Path | None) -> Store:
     """The store that the options and the settings name, whatever its schema."""
-    return open_store(load_settings(config, database_url=database, data_dir=data_dir).database_url)
+    return open_store(found_settings(config, database, data_dir).database_url)
 
 
 def opened_store(config: Path | None, database: str | None, data_dir: Path | None) -> Store:

@@ -45,6 +45,7 @@ def command(
     _check_weights(settings)
     database, guarded = _prepared_database(settings)
     listener = _listener(settings if guarded else _on_loopback(settings))
+    _check_admin_port(settings)
     click.echo(_banner(settings, listener, site_names, database, guarded=guarded), err=True)
     host(settings, listener)
 
@@ -63,7 +64,7 @@ def _checked_sites(settings: ServerSettings) -> tuple[str, ...]:
 def _check_weights(settings: ServerSettings) -> None:
     """That the weights are here; that they are the right ones is found when they are loaded."""
     cache = cache_dir()
-    wanted = [card_named(name) for name in settings.models]
+    wanted = [card_named(name, [settings.models_dir] if settings.models_dir else []) for name in settings.models]
     missing = [card.name for card in wanted if card.sha256 is not None and locate(card, cache) is None]
     if missing:
         raise Broken(f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull`")
@@ -101,6 +102,16 @@ def _listener(settings: ServerSettings) -> socket.socket:
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
             "is another server running? choose another with --port"
         ) from None
+
+
+def _check_admin_port(settings: ServerSettings) -> None:
+    """That it can be had: the worker takes it, after the fork."""
+    host, port = settings.admin_host, settings.admin_port
+    try:
+        if port:
+            socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise Broken(f"cannot listen on {host} port {port} (`admin_port`): {error.strerror}") from None
 
 
 def _banner(

@@ -1,9 +1,26 @@
 """The models at work: the only door to torch, Pillow and numpy in the server.
 
 Reading order: `ensemble` (bytes in, sightings out), `module` (all models, one forward call), `decode` and `forms`
-(bytes to rows), then the networks: `yolov3_tiny`, `hog`, `frame_change`, and what they share, `detections`.
+(bytes to rows), `building` (a card becomes a network: ours, or `foreign` ones), `lock` and `golden` (what is served,
+written down and tried); then the networks: `yolov3_tiny`, `hog`, `efficientnet_lite`, `frame_change`, and what they
+share, `detections`.
 """
 
+from server.ensemble import drawn
 from server.ensemble.ensemble import Ensemble, load_ensemble, top_label
+from server.ensemble.golden import approve, check_golden, replay, shipped_golden, uncovered
+from server.ensemble.lock import check_lock, write_lock
 
-__all__ = ["Ensemble", "load_ensemble", "top_label"]
+__all__ = [
+    "Ensemble",
+    "approve",
+    "check_golden",
+    "check_lock",
+    "drawn",
+    "load_ensemble",
+    "replay",
+    "shipped_golden",
+    "top_label",
+    "uncovered",
+    "write_lock",
+]

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Lock
 
-import msgspec
 import torch
 from torch import nn
 
 from policies.observation import Box, Panel, Seat, Sighting
 from server.catalogue import ModelCard, cache_dir, card_named, locate, verify
-from server.ensemble import detections, forms, module
-from server.ensemble.decode import MAX_PIXELS, decode, decoder_identity
-from server.ensemble.module import Answer, EnsembleModule
+from server.ensemble.building import network_of
+from server.ensemble.decode import MAX_PIXELS, decode
+from server.ensemble.lock import lock_of
+from server.ensemble.module import Answer, AskedFrame, EnsembleModule, PreparedFrame
 from server.errors import Broken
 
 NOTHING = "nothing"
 
 
 class Ensemble:
-    """Models that are asked about the same frames. Safe in several threads: one forward call at a time."""
+    """Models that are asked about the same frames. Keeps no state between calls: safe in several threads.
+
+    `answer` is the whole of it; an engine takes the same steps apart (`prepare`, `ask`, `conclude`) to share them out
+    over workers and to merge requests.
+    """
+
+    on_accelerator = False
 
     def __init__(self, network: EnsembleModule, *, max_pixels: int = MAX_PIXELS) -> None:
         self._network = network.eval()
         self._max_pixels = max_pixels
-        self._turn = Lock()
+        self.lock = lock_of(network)
         self.panel = panel_of(network)
 
     @property
@@ -37,24 +39,52 @@ class Ensemble:
         """The cards of the models, in the order of the panel's seats."""
         return self._network.cards
 
+    def tune(self) -> None:
+        """Make the models quicker where that keeps their answers; `lock` and `panel` are of what they were made of."""
+        self._network.tune()
+
+    @property
+    def batch_images(self) -> int:
+        """How many images are worth asking about in one call."""
+        return self._network.batch_frames
+
+    @property
+    def concludes(self) -> bool:
+        """Whether some model looks at a request's images in the order of time."""
+        return self._network.concludes
+
     def answer(
         self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None
     ) -> list[dict[str, tuple[Sighting, ...] | None]]:
         """What each model says about each image, in order; the images of one call are in the order of time.
 
-        `crops` are bounding rectangles of sectors, which classifiers judge as well. A model that fails has None
-        for every image. Sightings are sorted by falling score, then label, then box; scores have 4 decimals, box
+        `crops` are bounding rectangles of sectors, which classifiers judge as well. A model that fails for an image
+        has None there. Sightings are sorted by falling score, then label, then box; scores have 4 decimals, box
         edges 5. Raises Unusable or TooLarge, with the index of the frame, before any model is asked.
         """
+        # Decoded and transformed one by one: rows are small, frames may not be.
+        rows = [self.prepare((image, index, crops or {})) for index, image in enumerate(images)]
+        return self.conclude(self.ask(rows), 0, len(rows))
+
+    def enter(self) -> None:
+        """What a thread does before it asks: from here on it computes alone, since others fill the other cores."""
+        torch.set_num_threads(1)
+
+    def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> PreparedFrame:
+        """An image, its index and the sectors' crops -> its rows. Raises Unusable or TooLarge with that index."""
+        image, index, crops = payload
         with torch.inference_mode():
-            # Decoded and transformed one by one: rows are small, frames may not be.
-            frames = [
-                self._network.prepare(decode(image, max_pixels=self._max_pixels, frame=index), crops or {})
-                for index, image in enumerate(images)
-            ]
-            with self._turn:
-                answers: list[dict[str, Answer]] = self._network(frames)
-        return answers
+            return self._network.prepare(decode(image, max_pixels=self._max_pixels, frame=index), crops)
+
+    def ask(self, rows: Sequence[PreparedFrame]) -> list[AskedFrame]:
+        """See `EnsembleModule.ask`."""
+        with torch.inference_mode():
+            return self._network.ask(rows)
+
+    def conclude(self, asked: Sequence[AskedFrame], start: int, stop: int) -> list[dict[str, Answer]]:
+        """See `EnsembleModule.conclude`."""
+        with torch.inference_mode():
+            return self._network.conclude(asked, start, stop)
 
 
 def load_ensemble(
@@ -77,39 +107,18 @@ def load_ensemble(
         raise Broken(f"a model is named twice among {', '.join(names)}")
     place = cache_dir() if cache is None else cache
     models = [(card, _load(card, place, verify_weights=verify_weights)) for card in chosen]
-    return Ensemble(EnsembleModule(models), max_pixels=max_pixels)
+    ensemble = Ensemble(EnsembleModule(models), max_pixels=max_pixels)
+    ensemble.tune()
+    return ensemble
 
 
 def panel_of(network: EnsembleModule) -> Panel:
-    """Who sits in the ensemble, and a digest over all that decides its answers.
-
-    Names, weights, the source of each architecture, input forms, classes, parameters, the code all models share,
-    the decoder and torch, with versions: another digest means answers may differ, the same that they do not.
-    """
-    shared = [hashlib.sha256(inspect.getsource(part).encode()).hexdigest() for part in (detections, forms, module)]
-    description = {
-        "models": [
-            {
-                "name": card.name,
-                "kind": card.kind,
-                "sha256": card.sha256,
-                "architecture": _source_digest(part),
-                "input": card.input,
-                "classes": card.classes,
-                "parameters": card.parameters,
-            }
-            for card, part in zip(network.cards, network.networks.values(), strict=True)
-        ],
-        "shared": shared,
-        "decoder": decoder_identity(),
-        "torch": str(torch.__version__),
-    }
-    digest = hashlib.sha256(msgspec.json.encode(description, order="sorted")).hexdigest()
+    """Who sits in the ensemble, and its name: the digest of its lock, which holds all that decides its answers."""
     seats = (
         Seat(card.name, frozenset(card.classes), boxes=card.kind != "classifier", votes=card.kind != "change")
         for card in network.cards
     )
-    return Panel(digest, tuple(seats))
+    return Panel(lock_of(network).digest, tuple(seats))
 
 
 def top_label(seat: Seat, sightings: tuple[Sighting, ...] | None) -> str:
@@ -134,22 +143,4 @@ def _load(card: ModelCard, cache: Path, *, verify_weights: bool) -> nn.Module:
             raise Broken(f"the weights of {card.name} are not here: run `sectorwatch models pull {card.name}`")
         if verify_weights:
             verify(card, weights)
-    return _factory(card)(card, weights).eval().requires_grad_(False)
-
-
-def _factory(card: ModelCard) -> Callable[[ModelCard, Path | None], nn.Module]:
-    place, _, name = card.factory.partition(":")
-    try:
-        factory = getattr(importlib.import_module(place), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise Broken(f"the factory `{card.factory}` of {card.name} cannot be had: {error}") from error
-    return factory  # type: ignore[no-any-return]
-
-
-def _source_digest(network: nn.Module) -> str | None:
-    """Of the file that defines the network's class; None where there is none (a scripted network)."""
-    try:
-        path = inspect.getsourcefile(type(network))
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
-    except (OSError, TypeError):
-        return None
+    return network_of(card, weights)

@@ -32,9 +32,14 @@ class Row(NamedTuple):
 
 
 def row_of(frame: Tensor, form: InputForm, *, crop: Box = WHOLE, sector: str | None = None) -> Row:
-    """A frame, uint8 RGB [3, H, W], brought to `form`; `crop` in 0..1 of the frame is taken out of it first."""
+    """A frame, uint8 RGB [3, H, W], brought to `form`; `crop` in 0..1 of the frame is taken out of it first.
+
+    A sector is judged whole: where the form would cut its sides off it is stretched instead, since what stands at
+    the edge of a long sector stands in it.
+    """
     pixels = frame[None] if crop == WHOLE else _cropped(frame, crop)[None]
-    pixels, content = _FITS[form.fit](pixels, form)
+    fit = "stretch" if sector is not None and form.fit == "crop" else form.fit
+    pixels, content = _FITS[fit](pixels, form)
     return Row((_grey(pixels) if form.colour == "grey" else pixels)[0], content, sector)
 
 
@@ -61,13 +66,13 @@ def _cropped(frame: Tensor, crop: Box) -> Tensor:
 
 
 def _stretch(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
-    return _resized(pixels, form.size), WHOLE
+    return _resized(pixels, form.size, form.resample), WHOLE
 
 
 def _shrink(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
     height, width = pixels.shape[-2:]
     factor = min(1.0, form.size[0] / width, form.size[1] / height)
-    return _resized(pixels, (max(1, round(width * factor)), max(1, round(height * factor)))), WHOLE
+    return _resized(pixels, (max(1, round(width * factor)), max(1, round(height * factor))), form.resample), WHOLE
 
 
 def _letterbox(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
@@ -78,24 +83,24 @@ def _letterbox(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
     left, top = ((whole - side) // 2 for whole, side in zip(full, size, strict=True))
     padding = (left, full[0] - size[0] - left, top, full[1] - size[1] - top)
     content = (left / full[0], top / full[1], (left + size[0]) / full[0], (top + size[1]) / full[1])
-    return F.pad(_resized(pixels, size), padding, value=_PADDING), content
+    return F.pad(_resized(pixels, size, form.resample), padding, value=_PADDING), content
 
 
 def _crop_centre(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
     assert form.shorter_side is not None
     height, width = pixels.shape[-2:]
     factor = form.shorter_side / min(height, width)
-    resized = _resized(pixels, (round(width * factor), round(height * factor)))
+    resized = _resized(pixels, (round(width * factor), round(height * factor)), form.resample)
     left, top = (resized.shape[-1] - form.size[0]) // 2, (resized.shape[-2] - form.size[1]) // 2
     return resized[..., top : top + form.size[1], left : left + form.size[0]], WHOLE
 
 
-def _resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, and averaging over all pixels a smaller picture leaves out (as Pillow does)."""
+def _resized(pixels: Tensor, size: tuple[int, int], resample: str) -> Tensor:
+    """Bilinear or bicubic, and averaging over all pixels a smaller picture leaves out (as Pillow does)."""
     width, height = size
     if tuple(pixels.shape[-2:]) == (height, width):
         return pixels
-    return F.interpolate(pixels, (height, width), mode="bilinear", align_corners=False, antialias=True)
+    return F.interpolate(pixels, (height, width), mode=resample, align_corners=False, antialias=True)
 
 
 def _grey(pixels: Tensor) -> Tensor:

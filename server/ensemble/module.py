@@ -15,6 +15,7 @@ from server.catalogue.card import InputForm, ModelCard
 from server.ensemble.detections import Detections
 from server.ensemble.forms import Row, normalised, onto_frame, row_of
 from server.ensemble.frame_change import FrameChange
+from server.ensemble.tuning import tuned
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +24,9 @@ Answer = tuple[Sighting, ...] | None
 
 TOP = 5
 _CHUNK_PIXELS = 1 << 18
+_MOST_FRAMES = 32
+_REACH = 1
+"""Frames on either side that an answer of a `change` model depends on (`frame_change`: pairs of neighbours)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +36,24 @@ class PreparedFrame:
     rows: Mapping[InputForm, tuple[Row, ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class AskedFrame:
+    """A frame about which every model of single frames was asked, and its rows for the models of changes."""
+
+    answers: Mapping[str, Answer]
+    rows: Mapping[InputForm, Row]
+
+
 class EnsembleModule(nn.Module):
     """The models, registered: `.to`, `.eval` and `.parameters` reach them. Keys are indices: names may have dots.
 
     `models` are card and network in the order of answers. `chunk_pixels` bounds how many pixels of rows are in one
     network at a time. On a CPU small chunks cost nothing, and a frame's answer does then not depend on the frames
     that travel with it, to the last bit.
+
+    A call has two parts, so that an engine can share one out over many workers: `ask` takes frames of any number
+    of requests, `conclude` one request's frames in the order of time. No state is kept: both may run in several
+    threads at once, which a foreign network must allow as well.
     """
 
     def __init__(self, models: Sequence[tuple[ModelCard, nn.Module]], *, chunk_pixels: int = _CHUNK_PIXELS) -> None:
@@ -55,6 +71,12 @@ class EnsembleModule(nn.Module):
         """The models' names; the index of a name is its key in `networks`."""
         return tuple(card.name for card in self.cards)
 
+    def tune(self) -> None:
+        """Make the classifiers quicker where that keeps their answers (`tuning`); their source is then out of sight."""
+        for key, card in enumerate(self.cards):
+            if card.kind == "classifier":
+                self.networks[str(key)] = tuned(self.networks[str(key)], card.input)
+
     def prepare(self, frame: Tensor, crops: Mapping[str, Box]) -> PreparedFrame:
         """A decoded frame, uint8 [3, H, W], through each distinct input form once."""
         rows: dict[InputForm, tuple[Row, ...]] = {}
@@ -64,34 +86,87 @@ class EnsembleModule(nn.Module):
             rows[form] = (row_of(frame, form), *cropped)
         return PreparedFrame(rows)
 
-    def forward(self, frames: Sequence[PreparedFrame]) -> list[dict[str, Answer]]:
-        """Each model's answer for each frame, in order. The frames of one call are in the order of time.
+    @property
+    def concludes(self) -> bool:
+        """Whether any model looks at more than one frame."""
+        return any(card.kind == "change" for card in self.cards)
 
-        A model that raises, or answers with something that is no number, has not answered: None for all frames,
-        and the rest of the models are asked as if it were not there.
+    @property
+    def batch_frames(self) -> int:
+        """How many frames fill a network's chunk: more in one call are no quicker than in two."""
+        areas = [card.input.size[0] * card.input.size[1] for card in self.cards if card.kind != "change"]
+        return max(1, min(_MOST_FRAMES, self.chunk_pixels // min(areas, default=1)))
+
+    def forward(self, frames: Sequence[PreparedFrame]) -> list[dict[str, Answer]]:
+        """Each model's answer for each frame, in order. The frames of one call are in the order of time."""
+        return self.conclude(self.ask(frames), 0, len(frames))
+
+    def ask(self, frames: Sequence[PreparedFrame]) -> list[AskedFrame]:
+        """What each model that looks at single frames says; the frames need not belong together.
+
+        A model that raises, or answers with something that is no number, is asked again about each half, so that one
+        frame cannot take the answers of others with it; for a single frame it has not answered: None. The other
+        models are asked as if it were not there.
         """
+        self._check_mode()
+        answers: list[dict[str, Answer]] = [{} for _ in frames]
+        for card, network in self._models(over_time=False):
+            for answer, said in zip(answers, self._asked(card, network, frames), strict=True):
+                answer[card.name] = said
+        forms = {card.input for card, _network in self._models(over_time=True)}
+        return [
+            AskedFrame(answer, {form: frame.rows[form][0] for form in forms})
+            for answer, frame in zip(answers, frames, strict=True)
+        ]
+
+    def conclude(self, asked: Sequence[AskedFrame], start: int, stop: int) -> list[dict[str, Answer]]:
+        """All models' answers for frames `start` to `stop` of a request, given all its frames in the order of time.
+
+        The models of changes are asked about this span and its neighbours only; a model that fails has not answered
+        for any frame of the span.
+        """
+        self._check_mode()
+        first, last = max(0, start - _REACH), min(len(asked), stop + _REACH)
+        over_time = {
+            card.name: self._changes(card, network, asked[first:last])[start - first : stop - first]
+            for card, network in self._models(over_time=True)
+        }
+        return [
+            {name: over_time[name][place] if name in over_time else frame.answers[name] for name in self.names}
+            for place, frame in enumerate(asked[start:stop])
+        ]
+
+    def _check_mode(self) -> None:
         if self.training or any(module.training for module in self.networks.values()):
             raise RuntimeError("the ensemble is in training mode: call eval() first")
         if not torch.is_inference_mode_enabled():
             raise RuntimeError("the ensemble answers under torch.inference_mode() only")
-        answers: list[dict[str, Answer]] = [{} for _ in frames]
-        for card, network in zip(self.cards, self.networks.values(), strict=True):
-            for answer, said in zip(answers, self._asked(card, network, frames), strict=True):
-                answer[card.name] = said
-        return answers
+
+    def _models(self, *, over_time: bool) -> list[tuple[ModelCard, nn.Module]]:
+        pairs = zip(self.cards, self.networks.values(), strict=True)
+        return [(card, network) for card, network in pairs if (card.kind == "change") == over_time]
 
     def _asked(self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]) -> list[Answer]:
         try:
             return list(self._ask(card, network, frames))
-        except Exception:  # noqa: BLE001 (a foreign network may raise anything, and must not take the others with it)
+        except Exception:  # noqa: BLE001 (a foreign network may raise anything, and must not take others with it)
+            if len(frames) <= 1:
+                _log.exception("model_did_not_answer model=%s", card.name)
+                return [None] * len(frames)
+        # Outside of `except`, whose traceback would keep alive all the memory the whole call had.
+        middle = len(frames) // 2
+        return self._asked(card, network, frames[:middle]) + self._asked(card, network, frames[middle:])
+
+    def _changes(self, card: ModelCard, network: nn.Module, frames: Sequence[AskedFrame]) -> list[Answer]:
+        try:
+            changes: list[FrameChange] = network([frame.rows[card.input].pixels for frame in frames])
+            return [_change_sightings(change, card) for change in changes]
+        except Exception:  # noqa: BLE001
             _log.exception("model_did_not_answer model=%s frames=%d", card.name, len(frames))
             return [None] * len(frames)
 
     def _ask(self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]) -> list[tuple[Sighting, ...]]:
         whole = [frame.rows[card.input][0] for frame in frames]
-        if card.kind == "change":
-            changes: list[FrameChange] = network([row.pixels for row in whole])
-            return [_change_sightings(change, card) for change in changes]
         if card.kind == "detector":
             found: list[Detections] = []
             for batch in self._batches(whole, card.input):

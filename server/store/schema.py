@@ -207,6 +207,44 @@ channels = Table(
     comment="How far each way out has got.",
 )
 
+annotation_rows = Table(
+    "annotations",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... as they were made."),
+    Column("subject", Key, nullable=False, comment="The event, or the fact that no event told; the newest counts."),
+    Column("truth", Key, nullable=False, comment="true, false, missed (true, but no event told it), or unsure."),
+    Column("site", Key, nullable=False, comment="Site of the fact."),
+    Column("camera", Key, nullable=False, comment="Camera of the fact."),
+    Column("kind", Key, nullable=False, comment="One of policies.events.Kind."),
+    Column("label", Key, nullable=False, comment="Target."),
+    Column("sector", Key, comment="Sector, where the kind has one."),
+    Column("from_sector", Key, comment="Where `moved` came from."),
+    Column("to_sector", Key, comment="Where `moved` went to."),
+    Column("line", Key, comment="The line of `crossed`."),
+    Column("at_us", BigInteger, nullable=False, comment="Instant of the fact (us)."),
+    Column("within_s", Float(53), nullable=False, comment="How far that instant may be off (s)."),
+    Column("is_told", Integer, nullable=False, comment="1 if an event told it, 0 if a person added it."),
+    Column("author", Text, nullable=False, comment="Who says so."),
+    Column("note", Text, comment="In their words."),
+    Column("made_at_us", BigInteger, nullable=False, comment="When they said so (us, server's clock)."),
+    CheckConstraint("truth IN ('true', 'false', 'missed', 'unsure')", name="truth"),
+    Index("ix_annotations_subject", "subject", "number"),
+    Index("ix_annotations_site", "site", "at_us"),
+    comment="What people say was true. Never changed, never removed; it outlives the events it is about.",
+)
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("site", Key, primary_key=True, comment="Site."),
+    Column("camera", Key, primary_key=True, comment="Camera."),
+    Column("started_at_us", BigInteger, nullable=False, comment="When this run of the agent began (us, its clock)."),
+    Column("sent_at_us", BigInteger, nullable=False, comment="When it was sent (us, the agent's clock)."),
+    Column("received_at_us", BigInteger, nullable=False, comment="When it came (us, server's clock)."),
+    Column("body", Text, nullable=False, comment="JSON of server.heartbeats.Beat, as it came."),
+    comment="The newest heartbeat of each camera; older ones are forgotten.",
+)
+
 tokens = Table(
     "tokens",
     metadata,

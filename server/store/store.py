@@ -26,8 +26,11 @@ from server.records import (
     Token,
 )
 from server.store import outbox
+from server.store.annotations import Annotations
 from server.store.engine import open_engine, reading, writing
+from server.store.heartbeats import Heartbeats
 from server.store.migrate import Revision, revision, upgrade
+from server.store.past import Past
 from server.store.rows import (
     EVENT_COLUMNS,
     Versions,
@@ -64,6 +67,21 @@ class Store:
         self._engine = engine
         self._clock = clock
         self._versions = Versions()
+
+    @property
+    def past(self) -> Past:
+        """What is stored, to be explained and verified."""
+        return Past(self._engine, self._versions)
+
+    @property
+    def annotations(self) -> Annotations:
+        """What people say was true."""
+        return Annotations(self._engine, self._clock)
+
+    @property
+    def heartbeats(self) -> Heartbeats:
+        """What tells whether cameras are watched."""
+        return Heartbeats(self._engine, self._clock)
 
     @property
     def name(self) -> str:

@@ -158,3 +158,12 @@ class HandClock:
 @pytest.fixture
 def clock() -> HandClock:
     return HandClock()
+
+
+@pytest.fixture(scope="session")
+def vtest(cache_dir: Path) -> str:
+    """PETS S2.L1, 795 pictures of 768x576, ten a second: the real footage of the whole project."""
+    chosen = os.environ.get("SECTORWATCH_FOOTAGE")
+    path = Path(chosen) if chosen else cache_dir / "footage" / "vtest.avi"
+    assert path.is_file(), f"no footage at {path}: run deploy/test, which fetches it"
+    return str(path)

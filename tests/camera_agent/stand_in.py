@@ -10,7 +10,9 @@ from __future__ import annotations
 import email.policy
 import hashlib
 import json
+import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,10 +48,38 @@ class Answer:
     """Whether the burst is remembered all the same, as when only the answer is lost."""
 
 
+class _Quiet(BaseHTTPRequestHandler):
+    """Answers on kept connections, without a log; an agent that was killed is no fault of ours."""
+
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except ConnectionError:  # the agent was killed: nothing to answer
+            self.close_connection = True
+
+    def finish(self) -> None:
+        try:
+            super().finish()
+        except ConnectionError:
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        del format, args
+
+
 class StandIn:
     """`with StandIn() as server:` accepts until told otherwise by `answers` (the next ones, in turn) or `always`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.bursts: dict[str, Seen] = {}
         """Bursts accepted, in the order in which they first came."""
         self.arrivals: list[Seen] = []
@@ -59,9 +89,15 @@ class StandIn:
         self.on_arrival: Callable[[int], Answer | None] = lambda count: None
         """Called when a burst has come, with how many came so far; may say how to answer this one."""
         self.events: list[dict[str, Any]] = []
+        self.heartbeats: list[dict[str, Any]] = []
+        self.heartbeat_status = 204
+        self.unix_s: Callable[[], float] = time.time
+        """The server's clock, which every answer carries."""
         self._changed = threading.Condition()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
 
     @property
     def url(self) -> str:
@@ -97,6 +133,12 @@ class StandIn:
             with self._changed:
                 self._changed.notify_all()
 
+    def _beaten(self, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        with self._changed:
+            self.heartbeats.append(json.loads(body))
+            self._changed.notify_all()
+            return self.heartbeat_status, b"", {}
+
     def _remember(self, seen: Seen) -> bool:
         burst_id = seen.envelope["burst_id"]
         with self._changed:
@@ -112,11 +154,15 @@ class StandIn:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         stand_in = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+        class Handler(_Quiet):
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(stand_in.unix_s() if timestamp is None else timestamp)
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.path == "/v1/heartbeats":
+                    self._answer(*stand_in._beaten(body))
+                    return
                 if len(body) < int(self.headers["Content-Length"]):
                     self.close_connection = True  # the agent died while it sent
                     return
@@ -125,26 +171,7 @@ class StandIn:
                 if status == 0:
                     self.close_connection = True
                     return
-                self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(content))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(content)
-
-            def handle(self) -> None:
-                try:
-                    super().handle()
-                except ConnectionError:  # the agent was killed: nothing to answer
-                    self.close_connection = True
-
-            def finish(self) -> None:
-                try:
-                    super().finish()
-                except ConnectionError:
-                    self.close_connection = True
-
-            def log_message(self, format: str, *args: object) -> None:
-                del format, args
+                self._answer(status, content, headers)
 
         return Handler
 

@@ -23,6 +23,7 @@ from camera_agent.cameras.jpeg import fit
 from camera_agent.cameras.snapshot import Snapshot
 from camera_agent.cameras.stream import Stream
 from camera_agent.cameras.video import Video
+from camera_agent.masks import Form
 from camera_agent.settings import CameraSettings
 from tests.camera_agent.conftest import jpeg, make_video
 
@@ -63,8 +64,8 @@ def brightness(data: bytes) -> float:
     return float(np.median(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)))
 
 
-def snapshot_of(url: str, *, max_width: int = 1280) -> Snapshot:
-    camera = Snapshot(url, quality=85, max_width=max_width, timeout_s=5.0)
+def snapshot_of(url: str) -> Snapshot:
+    camera = Snapshot(url, timeout_s=5.0)
     camera.open()
     return camera
 
@@ -72,7 +73,7 @@ def snapshot_of(url: str, *, max_width: int = 1280) -> Snapshot:
 def test_a_snapshot_is_sent_as_the_camera_made_it() -> None:
     with serving(answering(jpeg(7))) as url:
         camera = snapshot_of(url)
-        first, second = camera.still(), camera.still()
+        first, second = camera.still(Form()), camera.still(Form())
         camera.close()
     assert first.jpeg == jpeg(7)
     assert second.at_s >= first.at_s
@@ -80,7 +81,7 @@ def test_a_snapshot_is_sent_as_the_camera_made_it() -> None:
 
 def test_a_snapshot_that_is_too_wide_is_made_smaller() -> None:
     with serving(answering(jpeg(7, width=800, height=600))) as url:
-        still = snapshot_of(url, max_width=400).still()
+        still = snapshot_of(url).still(Form(max_width=400))
     image = Image.open(io.BytesIO(still.jpeg))
     assert (image.format, image.size) == ("JPEG", (400, 300))
 
@@ -99,18 +100,18 @@ def test_a_snapshot_that_is_none_is_a_camera_failure(
     respond: Callable[[BaseHTTPRequestHandler], None], cause: str
 ) -> None:
     with serving(respond) as url, pytest.raises(CameraFailure, match=cause):
-        snapshot_of(url).still()
+        snapshot_of(url).still(Form())
 
 
 def test_a_camera_that_is_not_there_is_a_camera_failure() -> None:
     with pytest.raises(CameraFailure, match="no snapshot"):
-        snapshot_of("http://127.0.0.1:9/snap.jpg").still()
+        snapshot_of("http://127.0.0.1:9/snap.jpg").still(Form())
 
 
 def test_a_png_with_alpha_becomes_a_jpeg() -> None:
     out = io.BytesIO()
     Image.new("RGBA", (90, 60), (0, 200, 0, 128)).save(out, "PNG")
-    image = Image.open(io.BytesIO(fit(out.getvalue(), quality=85, max_width=0)))
+    image = Image.open(io.BytesIO(fit(out.getvalue(), Form(max_width=0)).jpeg))
     assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (90, 60))
 
 
@@ -130,9 +131,9 @@ def test_a_stream_gives_the_present_picture_and_not_the_one_that_waited(tmp_path
                 return
 
     with serving(respond) as url:
-        camera = Stream(url, quality=90, max_width=1280, timeout_s=10.0)
+        camera = Stream(url, timeout_s=10.0)
         camera.open()
-        stills = [camera.still() for _ in range(5)]
+        stills = [camera.still(Form()) for _ in range(5)]
         camera.close()
         camera.close()
         over.set()
@@ -152,24 +153,24 @@ def test_a_stream_that_ends_is_a_camera_failure() -> None:
             handler.wfile.write(head.encode() + body + b"\r\n")
 
     with serving(respond) as url:
-        camera = Stream(url, quality=90, max_width=1280, timeout_s=5.0)
+        camera = Stream(url, timeout_s=5.0)
         camera.open()
         with pytest.raises(CameraFailure, match="the stream ended"):
-            deque((camera.still() for _ in range(100)), maxlen=0)
+            deque((camera.still(Form()) for _ in range(100)), maxlen=0)
         camera.close()
 
 
 def test_a_device_that_is_not_there_is_a_camera_failure() -> None:
-    camera = Stream(99, quality=90, max_width=1280, timeout_s=1.0)
+    camera = Stream(99, timeout_s=1.0)
     with pytest.raises(CameraFailure, match="cannot be opened"):
         camera.open()
 
 
 def test_a_video_gives_every_picture_in_order_with_its_own_instant(footage: Path) -> None:
-    video = Video(footage, quality=90, max_width=1280)
+    video = Video(footage, Form(quality=90))
     video.open()
     assert video.duration_s() == pytest.approx(6.0)
-    seen = [(picture.number, picture.at_s, brightness(picture.jpeg())) for picture in video.pictures()]
+    seen = [(picture.number, picture.at_s, brightness(picture.look().jpeg)) for picture in video.pictures()]
     video.close()
     assert [number for number, _, _ in seen] == list(range(60))
     assert [at_s for _, at_s, _ in seen] == pytest.approx([number / 10 for number in range(60)])
@@ -178,9 +179,9 @@ def test_a_video_gives_every_picture_in_order_with_its_own_instant(footage: Path
 
 def test_the_same_picture_of_a_video_has_the_same_bytes_whether_others_were_read_or_not(footage: Path) -> None:
     def bytes_of(wanted: set[int]) -> dict[int, bytes]:
-        video = Video(footage, quality=90, max_width=1280)
+        video = Video(footage, Form(quality=90))
         video.open()
-        found = {picture.number: picture.jpeg() for picture in video.pictures() if picture.number in wanted}
+        found = {picture.number: picture.look().jpeg for picture in video.pictures() if picture.number in wanted}
         video.close()
         return found
 
@@ -190,9 +191,9 @@ def test_the_same_picture_of_a_video_has_the_same_bytes_whether_others_were_read
 
 def test_a_wide_video_is_made_smaller(tmp_path: Path) -> None:
     make_video(tmp_path / "wide.avi", pictures=1, width=640, height=480)
-    video = Video(tmp_path / "wide.avi", quality=90, max_width=320)
+    video = Video(tmp_path / "wide.avi", Form(quality=90, max_width=320))
     video.open()
-    sizes = [Image.open(io.BytesIO(picture.jpeg())).size for picture in video.pictures()]
+    sizes = [Image.open(io.BytesIO(picture.look().jpeg)).size for picture in video.pictures()]
     video.close()
     assert sizes == [(320, 240)]
 
@@ -200,11 +201,11 @@ def test_a_wide_video_is_made_smaller(tmp_path: Path) -> None:
 def test_what_is_no_video_is_a_camera_failure(tmp_path: Path) -> None:
     (tmp_path / "notes.avi").write_text("not a video")
     with pytest.raises(CameraFailure, match="cannot be opened"):
-        Video(tmp_path / "notes.avi", quality=90, max_width=0).open()
+        Video(tmp_path / "notes.avi", Form(max_width=0)).open()
 
 
 def folder_of(path: Path, *, pictures_per_s: float | None = None) -> Folder:
-    folder = Folder(path, quality=85, max_width=1280, pictures_per_s=pictures_per_s)
+    folder = Folder(path, Form(), pictures_per_s=pictures_per_s)
     folder.open()
     return folder
 
@@ -224,7 +225,7 @@ def test_instants_in_names_are_utc_to_the_millisecond(tmp_path: Path, names: tup
     folder = folder_of(tmp_path)
     assert folder.started_ms() == 1_767_250_800_250
     assert [picture.at_s for picture in folder.pictures()] == [0.0, 0.75]
-    assert [picture.jpeg() for picture in folder.pictures()] == [jpeg(0), jpeg(1)]
+    assert [picture.look().jpeg for picture in folder.pictures()] == [jpeg(0), jpeg(1)]
 
 
 def test_a_rate_goes_before_names_and_file_times(tmp_path: Path) -> None:

@@ -9,10 +9,14 @@ import pytest
 
 from camera_agent.burst import Burst
 from camera_agent.cameras.failure import CameraFailure
-from camera_agent.capture import Capture, Taken
+from camera_agent.capture import Capture
+from camera_agent.look import Grey, Look
+from camera_agent.masks import Form
 from camera_agent.schedule import Slots
 from camera_agent.settings import BurstSettings, CameraSettings
 from tests.camera_agent.conftest import HandClock
+
+VIEW = Grey(128, 96, bytes(range(128)) * 96)
 
 
 class YardCamera:
@@ -32,13 +36,14 @@ class YardCamera:
         self.opened += 1
         self.is_open = True
 
-    def still(self) -> Taken:
+    def still(self, form: Form) -> Look:
+        del form
         assert self.is_open
         self.asked += 1
         self._clock.now_s += self._takes_s
         if self.asked in self._fails:
             raise CameraFailure("lens cap")
-        return Taken(jpeg=f"still {self.asked}".encode(), at_s=self._clock.now_s)
+        return Look(jpeg=f"still {self.asked}".encode(), at_s=self._clock.now_s, grey=VIEW)
 
     def close(self) -> None:
         self.is_open = False
@@ -122,10 +127,10 @@ def test_stopping_keeps_the_frames_that_were_taken(clock: HandClock) -> None:
     capture = Capture("yard", settings, camera, kept, Slots(clock.monotonic_s(), 10.0), clock, stop)
     asked_before = camera.still
 
-    def still_and_stop() -> Taken:
+    def still_and_stop(form: Form) -> Look:
         if camera.asked == 2:
             stop.set()
-        return asked_before()
+        return asked_before(form)
 
     camera.still = still_and_stop  # type: ignore[method-assign]
     capture.run()

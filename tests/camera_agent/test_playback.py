@@ -11,11 +11,14 @@ import pytest
 
 from camera_agent.burst import Burst
 from camera_agent.cameras.failure import CameraFailure
-from camera_agent.playback import Picture, Playback
+from camera_agent.cutting import Picture
+from camera_agent.look import Grey, Seen
+from camera_agent.playback import Playback
 from camera_agent.settings import BurstSettings, CameraSettings
 from tests.camera_agent.conftest import HandClock
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+DOT = Grey(1, 1, b"0")
 START_MS = 1_767_225_600_000
 
 
@@ -44,7 +47,7 @@ class Film:
             if number == self._fails_once_at:
                 self._fails_once_at = None
                 raise CameraFailure("the drive went to sleep")
-            yield Picture(number=number, at_s=at_s, jpeg=lambda number=number: self._read(number))
+            yield Picture(number=number, at_s=at_s, look=lambda number=number: Seen(self._read(number), DOT))
 
     def close(self) -> None:
         pass

@@ -12,7 +12,8 @@ from types import FrameType
 import pytest
 
 from camera_agent.burst import Burst, ClockReading, Still, make_burst
-from camera_agent.spool import Damaged, Spool, Waiting
+from camera_agent.spool import Spool
+from camera_agent.waiting import Damaged, Waiting
 
 
 def burst(number: int, *, camera: str = "gate", size_bytes: int = 1000) -> Burst:
@@ -179,7 +180,9 @@ def calls_of(work: str, folder: Path, *, kill_at: int | None = None) -> int:
         def count(frame: FrameType, event: str, argument: object) -> None:
             nonlocal counted
             del argument
-            if event == "c_call" and frame.f_code.co_filename.endswith(("spool.py", "durable.py", "pathlib.py")):
+            if event == "c_call" and frame.f_code.co_filename.endswith(
+                ("spool.py", "waiting.py", "durable.py", "pathlib.py")
+            ):
                 if counted == kill_at:
                     os.kill(os.getpid(), signal.SIGKILL)
                 counted += 1
@@ -234,7 +237,7 @@ def test_a_full_disk_costs_the_oldest_bursts_and_not_the_new_one(
     put = [burst(number, size_bytes=100_000) for number in range(3)]
     for one in put[:2]:
         spool.put(one)
-    (tmp_path / "spool/000000000003.gate.burst-0002.burst.part").symlink_to("/dev/full")
+    (tmp_path / "spool/000000000003.schedule.gate.burst-0002.burst.part").symlink_to("/dev/full")
     assert spool.put(put[2])
     assert spool.dropped == 1
     assert "event=burst_dropped camera=gate burst=burst-0000 cause=disk_full" in caplog.text
@@ -244,7 +247,7 @@ def test_a_full_disk_costs_the_oldest_bursts_and_not_the_new_one(
 
 def test_a_full_disk_with_nothing_to_drop_is_told_and_counted(tmp_path: Path) -> None:
     spool = spool_in(tmp_path)
-    (tmp_path / "spool/000000000001.gate.burst-0001.burst.part").symlink_to("/dev/full")
+    (tmp_path / "spool/000000000001.schedule.gate.burst-0001.burst.part").symlink_to("/dev/full")
     assert not spool.put(burst(1, size_bytes=100_000))
     assert (len(spool), spool.held_bytes, spool.dropped) == (0, 0, 1)
     assert not list((tmp_path / "spool").iterdir())

@@ -15,8 +15,10 @@ import pytest
 
 from camera_agent.backoff import Backoff
 from camera_agent.post import Accepted, Gone, Later, Poster, Refused, Unauthorised, retry_after_s
+from camera_agent.settings import ServerSettings
 from camera_agent.spool import Spool
 from camera_agent.status import Status, Tally
+from camera_agent.timekeeper import Timekeeper
 from camera_agent.uplink import Uplink
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.stand_in import Answer, StandIn
@@ -24,7 +26,7 @@ from tests.camera_agent.test_spool import burst, spool_in
 
 
 def poster_to(url: str, clock: HandClock) -> Poster:
-    return Poster(url, connect_timeout_s=5.0, read_timeout_s=5.0, unix_s=clock.unix_s)
+    return Poster(ServerSettings(url=url, connect_timeout_s=5.0, read_timeout_s=5.0), Timekeeper(clock))
 
 
 class Bench:
@@ -32,6 +34,7 @@ class Bench:
 
     def __init__(self, folder: Path, server: StandIn, clock: HandClock) -> None:
         self.clock = clock
+        server.unix_s = clock.unix_s
         self.spool: Spool = spool_in(folder)
         self.tally = Tally(Status())
         self.stop = threading.Event()

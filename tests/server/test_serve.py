@@ -22,9 +22,10 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from server.__main__ import command
-from server.hosting import gunicorn_options, torch_environment
+from server.app import runtime_of
+from server.hosting import draining_first, gunicorn_options, torch_environment
 from server.settings import ServerSettings, described
-from tests.server.web import SITE, body, envelope, jpeg
+from tests.server.web import SITE, BrightnessEnsemble, body, envelope, jpeg, make_app
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
@@ -171,10 +172,7 @@ def test_openmp_is_set_before_torch_loads_and_the_operator_s_choice_is_kept(
     for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert torch_environment(ServerSettings(inference_threads=3)) == {
-        "OMP_NUM_THREADS": "3",
-        "GOMP_SPINCOUNT": "1000",
-    }
+    assert torch_environment() == {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "1000"}
 
 
 def test_the_settings_in_deploy_are_those_of_serve() -> None:
@@ -215,6 +213,38 @@ def test_a_stopping_server_finishes_the_burst_it_took_in(tmp_path: Path, running
     assert server.stopped() == 0
     assert [answer.status_code for answer in answers] == [201]
     assert answers[0].json()["labels"]["people"] == ["nothing", "person"]
+
+
+def test_on_sigterm_the_server_is_unready_before_gunicorn_stops_it(tmp_path: Path) -> None:
+    app = make_app(tmp_path, BrightnessEnsemble())
+    client = app.test_client()
+    seen: list[tuple[int, int]] = []
+    handle = draining_first(
+        runtime_of(app).drain, lambda number, _: seen.append((number, client.get("/readyz").status_code))
+    )
+    assert client.get("/readyz").status_code == 200
+    handle(signal.SIGTERM, None)
+    assert seen == [(signal.SIGTERM, 503)]
+    assert client.get("/livez").status_code == 200
+
+
+def test_a_silent_engine_is_told_to_those_who_wait_and_gunicorn_starts_another_process(
+    tmp_path: Path, running: list[Running]
+) -> None:
+    server = Running(["tests.server.engine.stuck", str(tmp_path)])
+    running.append(server)
+    port = server.line(r"^port (\d+)")[1]
+    url = f"http://127.0.0.1:{port}"
+    server.line("ensemble ready")
+    waiting = requests.post(f"{url}/batch", files=[("file", ("f.jpg", jpeg(0)))], timeout=PATIENCE_S)
+    assert waiting.status_code == 503
+    assert int(waiting.headers["Retry-After"]) > 0
+    server.line("engine silent")
+    server.line("ensemble ready")
+    again = requests.post(f"{url}/batch", files=[("file", ("f.jpg", jpeg(0)))], timeout=PATIENCE_S)
+    assert again.json() == {"reader": ["WORD"]}
+    server.process.send_signal(signal.SIGTERM)
+    assert server.stopped() == 0
 
 
 def test_the_real_server_serves_flexserve_s_client_and_stops_without_a_trace(

@@ -102,6 +102,11 @@ def test_a_variable_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch
         load_settings()
 
 
+def test_a_line_too_short_for_one_upload_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="must not be below max_frames"):
+        load_settings(max_frames=64, max_queued_images=63)
+
+
 def test_fewer_threads_than_admitted_uploads_are_refused() -> None:
     with pytest.raises(InvalidSettings, match="must exceed admission_limit"):
         load_settings(threads=4, admission_limit=4)

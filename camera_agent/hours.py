@@ -1,0 +1,26 @@
+"""Windows by time of day, `"06:00-22:00"`, by the machine's own time zone. One may reach over midnight."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+_WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
+PATTERN = f"^{_WINDOW.pattern}$"
+
+
+def is_within(windows: Sequence[str], unix_s: float) -> bool:
+    """Whether the instant lies in one of them; no window at all is all day."""
+    at = datetime.fromtimestamp(unix_s).astimezone()
+    minute = at.hour * 60 + at.minute
+    return not windows or any(_holds(window, minute) for window in windows)
+
+
+def _holds(window: str, minute: int) -> bool:
+    found = _WINDOW.fullmatch(window)
+    if found is None:
+        raise ValueError(f"{window!r} is not of the form 06:00-22:00")
+    begin_hour, begin_minute, end_hour, end_minute = (int(part) for part in found.groups())
+    begin, end = begin_hour * 60 + begin_minute, end_hour * 60 + end_minute
+    return begin <= minute < end if begin < end else minute >= begin or minute < end

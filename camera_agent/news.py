@@ -1,0 +1,93 @@
+"""What the agent leaves for others to read, every few seconds: the status, Prometheus' text file, the budgets.
+
+All of it lies where systemd keeps it in memory (`$RUNTIME_DIRECTORY`), and none of it is forced to the disk: it is
+news, and a loss of power costs nothing but the last few seconds of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from camera_agent.budget import Budget, Saved
+from camera_agent.clock import Clock, iso_ms
+from camera_agent.health import Condition, Health
+from camera_agent.journal import line
+from camera_agent.metrics import exposition, write_metrics
+from camera_agent.settings import Settings
+from camera_agent.spool import Spool
+from camera_agent.status import Tally, write_status
+
+_log = logging.getLogger(__name__)
+_BUDGET_FILE = "budget.json"
+
+
+class News:
+    """`write` from one thread; what cannot be written is told, and ends nothing."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        tally: Tally,
+        spool: Spool,
+        health: Mapping[str, Health],
+        budgets: Mapping[str, Budget],
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._tally = tally
+        self._spool = spool
+        self._health = health
+        self._budgets = budgets
+
+    def write(self) -> None:
+        conditions = {name: health.read() for name, health in self._health.items()}
+        self._tally.update(
+            written_at=iso_ms(round(self._clock.unix_s() * 1000)),
+            waiting=len(self._spool),
+            waiting_bytes=self._spool.held_bytes,
+            dropped=self._spool.dropped,
+            disk_bytes=self._spool.written_bytes,
+            cameras={name: _spelled(condition) for name, condition in conditions.items()},
+        )
+        try:
+            write_status(self._settings.news_folder, self._tally.read())
+            self._save_budgets()
+            if self._settings.metrics_file is not None:
+                text = exposition(self._tally.read(), conditions, self._clock.monotonic_s())
+                write_metrics(Path(self._settings.metrics_file), text)
+        except OSError as error:
+            _log.warning(line("status_not_written", cause=error))
+
+    def restore_budgets(self) -> None:
+        """Have the budgets go on where an earlier process left them."""
+        try:
+            saved = msgspec.json.decode(self._budget_file.read_bytes(), type=dict[str, Saved])
+        except FileNotFoundError:
+            return
+        except (OSError, msgspec.DecodeError) as error:
+            _log.warning(line("budget_unreadable", cause=error))
+            return
+        for name in saved.keys() & self._budgets.keys():
+            self._budgets[name].restore(saved[name], self._clock.unix_s())
+
+    @property
+    def _budget_file(self) -> Path:
+        return self._settings.news_folder / _BUDGET_FILE
+
+    def _save_budgets(self) -> None:
+        bounded = [camera.name for camera in self._settings.cameras if camera.mb_per_day is not None]
+        if not bounded:
+            return
+        saved = {name: self._budgets[name].save(self._clock.unix_s()) for name in bounded}
+        aside = self._budget_file.with_name(f"{_BUDGET_FILE}.part")
+        aside.write_bytes(msgspec.json.encode(saved))
+        aside.replace(self._budget_file)
+
+
+def _spelled(condition: Condition) -> str:
+    return condition.state if condition.cause is None else f"{condition.state}: {condition.cause}"

@@ -1,0 +1,258 @@
+"""`sectorwatch tune`: try many policies on the annotated past, and propose the one that annotations favour."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from policies.events import Event
+from policies.judgement import judge
+from policies.site_policy import SitePolicy, parse_site_policy
+from server.clock import SECOND_US
+from server.commands.folding import Task, fold_all, read_policy
+from server.commands.options import Instant, found_settings, opened_store, store_options
+from server.errors import Broken, Unknown
+from server.past.advice import Advice, Trial, best_of, split_at, words
+from server.past.candidates import Candidate, Option, candidate, refinements, rules_and_scores
+from server.past.drawing import Point, frontier, write_html, write_png
+from server.past.outcome import Truth, outcome_of, truth_of
+from server.past.proposal import difference, overruled
+from server.past.reliability import FEWEST_MODELS, Estimate, estimated, patterns_of
+from server.settings import ServerSettings
+from server.sites import Sites
+from server.store import Store
+
+HOUR_US = 3600 * SECOND_US
+DAY_US = 24 * HOUR_US
+PROPOSED = ".proposed"
+"""Ends the name of a proposal: no file of that name is read as a site policy."""
+
+_ROUNDS = 2
+
+
+@dataclass(slots=True)
+class _Search:
+    """The past that policies are tried on. Tries each text once, several at a time."""
+
+    url: str
+    site: str
+    cameras: list[str]
+    truth: Truth
+    since_us: int
+    until_us: int
+    within_s: float
+    most: int
+    processes: int
+    trials: dict[str, Trial] = field(default_factory=dict)
+    seen_us: tuple[int, int] = (0, 0)
+
+    def run(self, tried: Sequence[Candidate]) -> None:
+        """Fold the past under those candidates that are new, as far as the limit allows."""
+        fresh = {c.policy.digest: c for c in tried if c.policy.digest not in self.trials}
+        some = list(fresh.values())[: self.most - len(self.trials)]
+        click.echo(f"trying {len(some)} policies ...", err=True)
+        parts = max(1, self.processes // len(self.cameras))
+        shares = [some[i::parts] for i in range(parts) if some[i::parts]]
+        work = [(share, camera) for share in shares for camera in self.cameras]
+        told: dict[str, list[Event]] = {c.policy.digest: [] for c in some}
+        for (share, _), done in zip(work, fold_all([self._task(*one) for one in work], self.processes), strict=True):
+            if done.frames:
+                first, last = self.seen_us
+                self.seen_us = (min(first or done.first_us, done.first_us), max(last, done.last_us))
+            for one, events in zip(share, done.events, strict=True):
+                told[one.policy.digest] += events
+        for one in some:
+            outcome = outcome_of(self.truth, told[one.policy.digest], self.within_s)
+            self.trials[one.policy.digest] = Trial(one, outcome)
+
+    def _task(self, share: Sequence[Candidate], camera: str) -> Task:
+        policies = tuple(one.policy for one in share)
+        return Task(self.url, self.site, camera, policies, self.since_us, self.until_us, self.since_us - HOUR_US)
+
+
+@click.command()
+@click.argument("site")
+@click.option("--since", "since_us", type=Instant(), help="Begin of the past to try on (default: of the annotations).")
+@click.option("--until", "until_us", type=Instant(), help="Its end.")
+@click.option("--policy", "file", type=click.Path(path_type=Path), help="Start from this file, not from the live one.")
+@click.option("--within", "within_s", default=1.0, show_default=True, help="Seconds a fact may move and be the same.")
+@click.option("--miss-cost", default=10.0, show_default=True, help="False alarms that one more miss is worth.")
+@click.option("--most", default=120, show_default=True, help="Policies to try at most.")
+@click.option("--processes", type=click.IntRange(min=1), help="Processes at once (default: one per processor).")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of plots (default: tuning-SITE).")
+@store_options
+def command(
+    site: str,
+    since_us: int | None,
+    until_us: int | None,
+    file: Path | None,
+    within_s: float,
+    miss_cost: float,
+    most: int,
+    processes: int | None,
+    out: Path | None,
+    config: Path | None,
+    database: str | None,
+    data_dir: Path | None,
+) -> None:
+    """Find the policy for SITE that keeps the true events and drops the rest.
+
+    The annotated past is judged anew under many policies, without models or pictures. The best one is proposed as a
+    file beside the live one, which is not touched. Without annotations, the models' reliability is estimated from
+    how they agree.
+    """
+    settings = found_settings(config, database, data_dir)
+    store = opened_store(config, database, data_dir)
+    cameras = [c.camera for c in store.cameras() if c.site == site]
+    if not cameras:
+        raise Unknown(f"nothing is stored of site `{site}`; here is: {_sites(store)}")
+    text, live = _today(store, settings, site, file)
+    policy = parse_site_policy(text)
+    voters = _voters(store, policy, cameras)
+    truth, since_us, until_us = _truth(store, site, since_us, until_us)
+    if not truth.instants():
+        for line in without_annotations(store, policy, cameras, voters):
+            click.echo(line)
+        return
+    at_once = processes or len(os.sched_getaffinity(0))
+    search = _Search(settings.database_url, site, cameras, truth, since_us, until_us, within_s, most, at_once)
+    advice = _searched(search, text, policy, voters, miss_cost)
+    _report(search, advice, text, live, out or Path(f"tuning-{site}"))
+
+
+def _searched(search: _Search, text: str, policy: SitePolicy, voters: Sequence[str], miss_cost: float) -> Advice:
+    """Rules and scores first; then, around the best so far, confirmation and single models' scores."""
+    split_us = split_at(search.truth.instants())
+    chosen: dict[str, tuple[Option, ...]] = {}
+
+    def tried(sets: Iterator[tuple[Option, ...]]) -> tuple[Option, ...]:
+        found = [(options, candidate(text, *options)) for options in sets]
+        for options, one in found:
+            chosen.setdefault(one.policy.digest, options)
+        search.run([one for _, one in found])
+        return chosen[best_of(list(search.trials.values()), split_us, miss_cost).candidate.policy.digest]
+
+    options = tried(rules_and_scores(text, policy, voters))
+    for _ in range(_ROUNDS):
+        around = options
+        options = tried((*around, one) for one in refinements(policy, voters))
+    trials = list(search.trials.values())
+    first, last = search.seen_us
+    best = best_of(trials, split_us, miss_cost)
+    return Advice(trials[0], best, len(trials), split_us, max(last - first, 1) / DAY_US, len(search.truth.false))
+
+
+def _report(search: _Search, advice: Advice, text: str, live: Path | None, out: Path) -> None:
+    """Print the advice, write the plots, and put the proposal beside the live file."""
+    best = advice.best.candidate
+    lines = list(words(advice, overruled(text, best.changes)))
+    name = live.name if live else f"{search.site}.toml"
+    target = (live.parent if live else out) / f"{name}{PROPOSED}"
+    diff = list(difference(text, best.text, name, target.name))
+    points, unit = _points(search, advice)
+    out.mkdir(parents=True, exist_ok=True)
+    for line in _table(points, unit):
+        click.echo(line)
+    click.echo("\n" + "\n".join(lines))
+    title = f"Tuning {search.site}"
+    write_html(out / "tuning.html", title, lines, diff, points, unit)
+    written = [out / "tuning.html"]
+    if advice.is_change:
+        target.write_text(best.text, encoding="utf-8")
+        click.echo("\n" + "\n".join(diff))
+        click.echo(f"\nProposed, and not in force: {target}")
+        if live:
+            click.echo(f"To put it into force: mv {target} {live}")
+    try:
+        write_png(out / "tuning.png", title, points, unit)
+        written.append(out / "tuning.png")
+    except Broken as error:
+        click.echo(error.detail, err=True)
+    click.echo(f"Plots: {', '.join(map(str, written))}")
+
+
+def _points(search: _Search, advice: Advice) -> tuple[list[Point], str]:
+    """All trials as points: misses against false alarms a day, or in the stretch where that is less than a day."""
+    per, unit = (advice.days, "a day") if advice.days >= 1 else (1.0, "in all")
+    trials = list(search.trials.values())
+    tallies = [trial.outcome.tally() for trial in trials]
+    places = [(tally.missed, round(tally.alarms / per, 3)) for tally in tallies]
+    best = frontier(places)
+
+    def mark(index: int, trial: Trial) -> str:
+        if trial is advice.today:
+            return "today"
+        if trial is advice.best:
+            return "recommended"
+        return "frontier" if index in best else "tried"
+
+    points = [Point(*places[i], trial.candidate.words, mark(i, trial)) for i, trial in enumerate(trials)]
+    return points, unit
+
+
+def _table(points: Sequence[Point], unit: str) -> Iterator[str]:
+    yield f"{'missed':>7} {'false alarms ' + unit:>20}  policy"
+    shown = [p for p in points if p.mark != "tried"]
+    for point in sorted(shown, key=lambda p: (p.alarms, p.misses)):
+        mark = f"   <- {point.mark}" if point.mark != "frontier" else ""
+        yield f"{point.misses:>7} {point.alarms:>20g}  {point.words}{mark}"
+
+
+def without_annotations(
+    store: Store, policy: SitePolicy, cameras: Sequence[str], voters: Sequence[str]
+) -> Iterator[str]:
+    """What can be said when nobody has annotated anything."""
+    yield "Nothing of this site is annotated, so no policy can be called better than another."
+    yield "`sectorwatch annotate EVENT true|false` says what was so; some ten of each kind are a beginning."
+    judged = (
+        judge(policy.camera(camera), seen) for camera in cameras for seen in store.observations(policy.site, camera)
+    )
+    found: Estimate = estimated(patterns_of(judged, voters), voters)
+    if len(voters) >= FEWEST_MODELS:
+        yield ""
+        yield f"From how the models agree on {found.candidates} candidates (Dawid and Skene 1979):"
+        yield f"  {'model':<24} {'votes for what is there':>24} {'for what is not':>16} {'weight':>7}"
+        for one in found.models:
+            yield f"  {one.model:<24} {one.hits:>24.0%} {one.false:>16.0%} {one.weight:>7.2f}"
+    yield f"How far to trust that? {found.trust}"
+
+
+def _today(store: Store, settings: ServerSettings, site: str, file: Path | None) -> tuple[str, Path | None]:
+    """The text to start from, and the live file it is in, if it is in one."""
+    if file is not None:
+        if read_policy(file).site != site:
+            raise click.UsageError(f"{file} is a policy for another site than `{site}`")
+        return file.read_text(encoding="utf-8"), file
+    if settings.sites_dir.is_dir():
+        live = Sites(settings.sites_dir).file(site)
+        if live is not None:
+            return live.read_text(encoding="utf-8"), live
+    kept = store.past.policy(store.past.policies(site)[0])
+    assert kept is not None, "its digest was just read"
+    return kept.text, None
+
+
+def _truth(store: Store, site: str, since_us: int | None, until_us: int | None) -> tuple[Truth, int, int]:
+    """What is known of the stretch that is asked for, by default an hour around all annotations; and the stretch."""
+    said = store.annotations.current(site)
+    times = [a.at_us for a in said] or [0]
+    since_us = min(times) - HOUR_US if since_us is None else since_us
+    until_us = max(times) + HOUR_US if until_us is None else until_us
+    log = [logged.event for logged in store.events(since_us, until_us, site)]
+    return truth_of(said, log, since_us, until_us), since_us, until_us
+
+
+def _voters(store: Store, policy: SitePolicy, cameras: Sequence[str]) -> list[str]:
+    """Models of the newest burst that can vote on some target of the site."""
+    wanted = frozenset[str]().union(*(policy.targets[target] for target in policy.rules.targets))
+    newest = [b for camera in cameras for b in store.past.before(policy.site, camera, 1 << 62, 1)]
+    panel = store.kept(max(newest, key=lambda b: b.last_at_us).burst_id).panel
+    return [seat.model for seat in panel.seats if seat.votes and not wanted.isdisjoint(seat.classes)]
+
+
+def _sites(store: Store) -> str:
+    return ", ".join(sorted({c.site for c in store.cameras()})) or "nothing"

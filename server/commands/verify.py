@@ -1,0 +1,58 @@
+"""`sectorwatch verify`: recompute an event from its stored votes, and check every digest in its provenance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from server.channels import text_line
+from server.commands.options import opened_store, store_options
+from server.errors import Unknown
+from server.past.verification import verified
+from server.records import EventRecord
+from server.store import Store
+
+
+@click.command()
+@click.argument("event_id")
+@click.option("--from-start", is_flag=True, help="Fold from the camera's first frame: trusts no checkpoint.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@store_options
+def command(
+    event_id: str,
+    from_start: bool,
+    as_json: bool,
+    config: Path | None,
+    database: str | None,
+    data_dir: Path | None,
+) -> None:
+    """Verify one event; EVENT_ID may be the beginning of its id.
+
+    Each check is printed; the exit code is 1 if any does not hold.
+    """
+    store = opened_store(config, database, data_dir)
+    record = event_record(store, event_id)
+    checks = list(verified(store, record, from_start=from_start))
+    failed = sum(not check.holds for check in checks)
+    if as_json:
+        wire = {"event": record.logged.as_wire(), "holds": not failed, "checks": msgspec.to_builtins(checks)}
+        click.echo(msgspec.json.encode(wire).decode())
+    else:
+        click.echo(text_line(record.logged))
+        for check in checks:
+            click.echo(f"  {'ok  ' if check.holds else 'FAIL'} {check.what}: {check.found}")
+        click.echo(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks hold")
+    if failed:
+        raise SystemExit(1)
+
+
+def event_record(store: Store, prefix: str) -> EventRecord:
+    """The one event whose id begins so. Raises Unknown for none, and for several."""
+    found = store.past.events_like(prefix)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise Unknown(f"no event {prefix}: `sectorwatch events` shows their ids, at the end of each line")
+    raise Unknown(f"several events begin with {prefix}, among them {found[0].id} and {found[1].id}")

@@ -1,0 +1,243 @@
+"""Who works on which images next: a work-conserving, first-in-first-out micro-batcher that counts images.
+
+Requests wait in one line. A worker that is free takes an equal share of all that is known, from the head of the
+line: a big request is split, its rest stays at the head, small ones are merged. Nothing is padded, and nothing
+waits for company unless a window is asked for; it then counts from the moment the oldest request came.
+
+No threads here and no torch: `take` and `done` can be driven by hand, and the tests do so. `server.engine.crew`
+drives them with threads, which wait in `wait`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from server.engine.job import Failure, Item, Job, Portion
+from server.engine.pace import Pace
+from server.errors import Later, TooLarge
+
+STOPPING_RETRY_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The engine at one instant. `busy_s`: how long the longest running portion has been at it."""
+
+    queued_images: int
+    running_images: int
+    images_per_s: float | None
+    busy_s: float
+
+    @property
+    def wait_s(self) -> float:
+        """How long what is here will take, as far as is known: 0 before anything was measured."""
+        return (self.queued_images + self.running_images) / self.images_per_s if self.images_per_s else 0.0
+
+    @property
+    def retry_after_s(self) -> int:
+        return max(1, math.ceil(self.wait_s))
+
+
+class MicroBatcher:
+    """The line of requests, safe to use from any number of threads.
+
+    At most `max_queued_images` wait, at most `batch_images` are in one portion. With `concludes` each request has a
+    second round, on its whole self, before which none of its answers is final.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int,
+        batch_images: int,
+        max_queued_images: int,
+        concludes: bool = False,
+        window_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._workers = workers
+        self._batch_images = batch_images
+        self._max_queued_images = max_queued_images
+        self._concludes = concludes
+        self._window_s = window_s
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._asking: deque[Job] = deque()
+        self._concluding: deque[Job] = deque()
+        self._running: dict[Portion, float] = {}
+        self._pace = Pace(workers)
+        self._closed = False
+
+    def submit(self, payloads: Sequence[Any], within_s: float) -> Job:
+        """Put a request at the end of the line; its `answer` is then a result, an error, or cancelled, once.
+
+        Raises TooLarge for more images than can ever wait; Later, with an honest time to come back, when there is no
+        room now, when the answer could not be had within `within_s`, or after `close`.
+        """
+        with self._changed:
+            now = self._clock()
+            self._drop_unwanted(now)
+            self._refuse(len(payloads), within_s)
+            job = Job(tuple(payloads), enqueued_at=now, deadline_at=now + within_s)
+            if payloads:
+                self._asking.append(job)
+                self._changed.notify_all()
+            else:
+                job.complete()
+            return job
+
+    def refuse_if_full(self, within_s: float) -> None:
+        """Raises Later when a request of one image would be refused now."""
+        with self._changed:
+            self._drop_unwanted(self._clock())
+            self._refuse(1, within_s)
+
+    def take(self) -> Portion | None:
+        """What a free worker shall do now; None: nothing. Whoever takes a portion calls `done` with it."""
+        with self._changed:
+            return self._next()
+
+    def wait(self) -> Portion | None:
+        """As `take`, but waits for something to do; None: there never will be, since all is done after `close`."""
+        with self._changed:
+            while True:
+                portion = self._next()
+                if portion is not None:
+                    return portion
+                if self._closed and not self._running and not self._asking:
+                    return None
+                self._changed.wait(self._ripe_in_s())
+
+    def done(self, portion: Portion, outcomes: Sequence[Any]) -> None:
+        """Hand in what became of each item of a portion; a Failure ends its own request and no other."""
+        with self._changed:
+            del self._running[portion]
+            self._pace.note(0 if portion.concluding else len(portion.items), self._clock() - portion.started_at)
+            for (job, index), outcome in zip(portion.items, outcomes, strict=True):
+                self._settle(job, index, outcome)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Take no more requests; what is in the line is still worked on."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def abandon(self, error: Exception) -> None:
+        """Take no more requests, and answer all that are here with `error`."""
+        with self._changed:
+            self._closed = True
+            for job in [*self._asking, *self._concluding, *(job for job, _ in self._running_items())]:
+                job.fail(error)
+            self._drop_unwanted(self._clock())
+            self._changed.notify_all()
+
+    def load(self) -> Load:
+        """How much there is to do, now."""
+        with self._changed:
+            return self._load()
+
+    def _next(self) -> Portion | None:
+        now = self._clock()
+        self._drop_unwanted(now)
+        if self._concluding:  # older than whatever is still to be asked: it was taken first
+            return self._started(self._cut(self._concluding, self._span()), now, concluding=True)
+        if not self._asking or self._ripe_in_s():
+            return None
+        return self._started(self._cut(self._asking, self._share()), now, concluding=False)
+
+    def _cut(self, line: deque[Job], images: int) -> tuple[Item, ...]:
+        """So many images from the head of a line, whose rest stays there."""
+        items: list[Item] = []
+        while line and len(items) < images:
+            job = line[0]
+            until = min(len(job.inputs), job.taken + images - len(items))
+            items += [Item(job, index) for index in range(job.taken, until)]
+            job.taken = until
+            if not job.left:
+                line.popleft()
+        return tuple(items)
+
+    def _started(self, items: tuple[Item, ...], now: float, *, concluding: bool) -> Portion:
+        portion = Portion(items, concluding, now)
+        self._running[portion] = now
+        return portion
+
+    def _share(self) -> int:
+        """A worker's equal share of all there is, in equal portions of at most `batch_images`.
+
+        What runs already counts too: the second of two workers that become free together takes as much as the first.
+        """
+        queued = self._queued()
+        share = math.ceil((queued + self._in_hand()) / self._workers)
+        portions = math.ceil(share / self._batch_images)
+        return math.ceil(share / portions)
+
+    def _span(self) -> int:
+        """An equal part of the request at the head, and no image of another."""
+        job = self._concluding[0]
+        return min(job.left, math.ceil(len(job.inputs) / self._workers))
+
+    def _ripe_in_s(self) -> float | None:
+        """How long the oldest request still waits for company, at most; None: not at all, or there is none."""
+        if not self._window_s or not self._asking or self._closed:
+            return None
+        if self._queued() >= self._batch_images:
+            return None
+        left = self._asking[0].enqueued_at + self._window_s - self._clock()
+        return left if left > 0 else None
+
+    def _settle(self, job: Job, index: int, outcome: Any) -> None:
+        if job.answer.done():
+            return  # expired, failed or cancelled while its images were in work
+        if isinstance(outcome, Failure):
+            job.fail(outcome.error)
+        elif job.settle(index, outcome):
+            if self._concludes and not job.concluding:
+                job.begin_conclusion()
+                self._concluding.append(job)
+            else:
+                job.complete()
+
+    def _drop_unwanted(self, now: float) -> None:
+        """Take out of the lines who has gone, failed or come too late: none of their images is begun any more."""
+        for line in (self._asking, self._concluding):
+            for job in tuple(line):
+                if now >= job.deadline_at:
+                    job.fail(Later("not judged in time: the server is overloaded", retry_after_s=self._retry_after_s()))
+                if job.answer.done():
+                    line.remove(job)
+
+    def _refuse(self, images: int, within_s: float) -> None:
+        if self._closed:
+            raise Later("this server is stopping", retry_after_s=STOPPING_RETRY_S)
+        if images > self._max_queued_images:
+            raise TooLarge(f"{images} frames came; at most {self._max_queued_images} may wait at once")
+        load = self._load()
+        if load.queued_images + images > self._max_queued_images:
+            raise Later(f"{load.queued_images} frames are waiting already", retry_after_s=load.retry_after_s)
+        if load.wait_s > within_s:
+            raise Later(f"an answer would take {load.wait_s:.0f} s", retry_after_s=load.retry_after_s)
+
+    def _load(self) -> Load:
+        began = min(self._running.values(), default=None)
+        busy_s = 0.0 if began is None else self._clock() - began
+        return Load(self._queued(), self._in_hand(), self._pace.images_per_s, busy_s)
+
+    def _retry_after_s(self) -> int:
+        return self._load().retry_after_s
+
+    def _queued(self) -> int:
+        return sum(job.left for job in self._asking)
+
+    def _in_hand(self) -> int:
+        return sum(len(portion.items) for portion in self._running if not portion.concluding)
+
+    def _running_items(self) -> Iterator[Item]:
+        return (item for portion in self._running for item in portion.items)

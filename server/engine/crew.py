@@ -1,0 +1,69 @@
+"""The threads: workers that take portions from a batcher, and a watchdog that notices when one never comes back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from server.engine.batcher import MicroBatcher
+from server.engine.stages import Asking
+from server.engine.work import outcomes
+
+log = logging.getLogger(__name__)
+
+
+class Crew:
+    """`workers` threads on one batcher. `enter` is called once in each, before its first portion."""
+
+    def __init__(self, batcher: MicroBatcher, stages: Asking, *, workers: int, enter: Callable[[], None]) -> None:
+        self._batcher = batcher
+        self._stages = stages
+        self._enter = enter
+        # Daemons: one that is stuck in a network must not keep the process from ending.
+        self._threads = [
+            threading.Thread(target=self._work, name=f"sectorwatch-engine-{number}", daemon=True)
+            for number in range(workers)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def join(self, within_s: float) -> None:
+        """Wait for the workers to end, after the batcher was closed."""
+        for thread in self._threads:
+            thread.join(within_s)
+
+    def _work(self) -> None:
+        self._enter()
+        while (portion := self._batcher.wait()) is not None:
+            self._batcher.done(portion, outcomes(portion, self._stages))
+
+
+class Watchdog:
+    """Calls `bark` once when a portion has been running for longer than `silence_s`.
+
+    Gunicorn cannot notice this: its own timeout watches the thread that accepts connections.
+    """
+
+    def __init__(self, batcher: MicroBatcher, bark: Callable[[float], None], *, silence_s: float) -> None:
+        self._batcher = batcher
+        self._bark = bark
+        self._silence_s = silence_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="sectorwatch-watchdog", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(min(1.0, self._silence_s / 4)):
+            busy_s = self._batcher.load().busy_s
+            if busy_s > self._silence_s:
+                log.critical("engine silent", extra={"seconds": round(busy_s, 1)})
+                self._bark(busy_s)
+                return

@@ -1,0 +1,77 @@
+"""One request on its way through the engine, and the portions of work that are cut from requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One request: `inputs`, one per image, become `outputs` in the same order, whoever works on them.
+
+    First the images are asked about; then, where the ensemble concludes, those outcomes are the inputs of a second
+    round. `taken` inputs have been given to workers, `settled` outputs have come back. Only the batcher that owns
+    the job changes it, except for `answer`, which the client may cancel at any time.
+    """
+
+    inputs: Sequence[Any]
+    enqueued_at: float
+    deadline_at: float
+    concluding: bool = False
+    taken: int = 0
+    settled: int = 0
+    outputs: list[Any] = field(init=False)
+    answer: Future[list[Any]] = field(default_factory=Future, init=False)
+
+    def __post_init__(self) -> None:
+        self.outputs = [None] * len(self.inputs)
+
+    @property
+    def left(self) -> int:
+        """Inputs of this round that no worker has been given."""
+        return len(self.inputs) - self.taken
+
+    def settle(self, index: int, output: Any) -> bool:
+        """Keep one output; whether it was the last of this round."""
+        self.outputs[index] = output
+        self.settled += 1
+        return self.settled == len(self.inputs)
+
+    def begin_conclusion(self) -> None:
+        self.inputs, self.outputs = self.outputs, [None] * len(self.inputs)
+        self.concluding, self.taken, self.settled = True, 0, 0
+
+    def complete(self) -> None:
+        with suppress(InvalidStateError):  # the client has gone: nobody is there to be told
+            self.answer.set_result(self.outputs)
+
+    def fail(self, error: BaseException) -> None:
+        with suppress(InvalidStateError):
+            self.answer.set_exception(error)
+
+
+class Item(NamedTuple):
+    """One image of one job: the one at `place` in the request."""
+
+    job: Job
+    place: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Portion:
+    """What one worker does at once: images of one job or several; when concluding, a span of one job."""
+
+    items: tuple[Item, ...]
+    concluding: bool
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What became of an item instead of an output."""
+
+    error: Exception

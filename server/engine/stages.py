@@ -1,0 +1,63 @@
+"""What the engine needs of an ensemble: three stages, each free of threads, queues and time.
+
+    prepare    one image -> a row: decode and transform; raises for an image that cannot be judged
+    ask        rows of any requests -> one answer each, whoever travels with them
+    conclude   what needs the request's images in the order of time (frame-change), once all of them were asked
+
+The engine never looks into rows and answers. `server.ensemble` has these stages; so have the tests, without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from policies.observation import Box, Panel, Sighting
+
+Answer = dict[str, tuple[Sighting, ...] | None]
+"""Model -> what it saw in one image; None: it was asked and did not answer."""
+
+
+class Asking(Protocol):
+    """The stages a worker runs."""
+
+    def prepare(self, payload: Any) -> Any: ...
+
+    def ask(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """One outcome per row, in order; it must not depend on which rows share the call."""
+        ...
+
+    def conclude(self, asked: Sequence[Any], start: int, stop: int) -> Sequence[Any]:
+        """The final answers for images `start` to `stop` of the request whose outcomes of `ask` are `asked`.
+
+        It is called for consecutive spans, perhaps at once in several threads.
+        """
+        ...
+
+
+class Stages(Asking, Protocol):
+    """An ensemble, taken apart."""
+
+    @property
+    def panel(self) -> Panel: ...
+
+    @property
+    def batch_images(self) -> int:
+        """How many images in one call are as good as any more."""
+        ...
+
+    @property
+    def concludes(self) -> bool:
+        """Whether concluding is work, to be shared out over the workers; else it is only a matter of form."""
+        ...
+
+    @property
+    def on_accelerator(self) -> bool: ...
+
+    def enter(self) -> None:
+        """Called once in each worker thread, before anything else."""
+        ...
+
+    def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> Any:
+        """From the image's bytes, its index in the request, and the sectors' crops."""
+        ...

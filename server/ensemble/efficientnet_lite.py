@@ -1,0 +1,145 @@
+"""EfficientNet-lite (M. Tan and Q. V. Le, "EfficientNet", 2019; the lite variants are TensorFlow's of 2020).
+
+EfficientNet without squeeze-and-excitation and with ReLU6. Width and depth scale all but the stem, the head, and how
+often the first and the last stage repeat. The weights were trained with TensorFlow's "same" padding, which is not
+symmetric where a stride meets an even side; since it depends on the side, a network is made for one input size.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
+from torch import Tensor, nn
+
+from server.errors import Broken
+
+if TYPE_CHECKING:
+    from server.catalogue.card import ModelCard
+
+STAGES = (  # expansion, kernel, stride, channels, repeats; table 1 of the paper
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+_STEM, _HEAD = 32, 1280
+_NORM_EPSILON = 1e-3
+
+_RENAMED = (
+    (r"^_conv_stem\.", "stem.conv."),
+    (r"^_bn0\.", "stem.norm."),
+    (r"^_conv_head\.", "head.conv."),
+    (r"^_bn1\.", "head.norm."),
+    (r"^_fc\.", "classify."),
+    (r"^_blocks\.", "blocks."),
+    (r"\._expand_conv\.", ".expand.conv."),
+    (r"\._bn0\.", ".expand.norm."),
+    (r"\._depthwise_conv\.", ".depthwise.conv."),
+    (r"\._bn1\.", ".depthwise.norm."),
+    (r"\._project_conv\.", ".project.conv."),
+    (r"\._bn2\.", ".project.norm."),
+)
+"""The published weights' names for our parts."""
+
+
+class Convolution(nn.Module):
+    """Convolution with TensorFlow's "same" padding for rows of `side` pixels, then batch normalisation."""
+
+    def __init__(self, before: int, after: int, kernel: int, *, side: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+        first, last = missing // 2, missing - missing // 2
+        self.padding = () if first == last else (first, last, first, last)  # an even one costs no copy
+        self.conv = nn.Conv2d(
+            before, after, kernel, stride, padding=first if first == last else 0, groups=groups, bias=False
+        )
+        self.norm = nn.BatchNorm2d(after, eps=_NORM_EPSILON)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if self.padding:
+            rows = F.pad(rows, self.padding)
+        normed: Tensor = self.norm(self.conv(rows))
+        return normed
+
+
+class Block(nn.Module):
+    """An inverted bottleneck: widen, look around in each channel, narrow; and the input again where shapes allow."""
+
+    def __init__(self, before: int, after: int, expansion: int, kernel: int, stride: int, side: int) -> None:
+        super().__init__()
+        wide = before * expansion
+        self.expand = Convolution(before, wide, 1, side=side) if expansion > 1 else None
+        self.depthwise = Convolution(wide, wide, kernel, side=side, stride=stride, groups=wide)
+        self.project = Convolution(wide, after, 1, side=-(-side // stride))
+        self.keeps_shape = stride == 1 and before == after
+
+    def forward(self, rows: Tensor) -> Tensor:
+        wide = rows if self.expand is None else F.relu6(self.expand(rows))
+        narrow: Tensor = self.project(F.relu6(self.depthwise(wide)))
+        return narrow + rows if self.keeps_shape else narrow
+
+
+class EfficientNetLite(nn.Module):
+    """Logits [N, classes] of rows, float [N, 3, side, side], RGB as (value - 127) / 128."""
+
+    def __init__(self, class_count: int, *, width: float, depth: float, side: int) -> None:
+        super().__init__()
+        self.stem = Convolution(3, _STEM, 3, side=side, stride=2)
+        side, before = -(-side // 2), _STEM
+        blocks = []
+        for place, (expansion, kernel, stage_stride, channels, repeats) in enumerate(STAGES):
+            after = scaled_width(channels, width)
+            inner = 0 < place < len(STAGES) - 1
+            for index in range(math.ceil(repeats * depth) if inner else repeats):
+                stride = stage_stride if index == 0 else 1
+                blocks.append(Block(before, after, expansion, kernel, stride, side))
+                side, before = -(-side // stride), after
+        self.blocks = nn.Sequential(*blocks)
+        self.head = Convolution(before, _HEAD, 1, side=side)
+        self.classify = nn.Linear(_HEAD, class_count)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        features = F.relu6(self.head(self.blocks(F.relu6(self.stem(rows)))))
+        logits: Tensor = self.classify(features.mean((2, 3)))
+        return logits
+
+    def read_published(self, path: Path) -> None:
+        """Take the published state dict as it is in the file. Raises Broken when it does not fit this network."""
+        try:
+            published = torch.load(path, map_location="cpu", weights_only=True)
+            self.load_state_dict({_renamed(name): value for name, value in published.items()})
+        except (OSError, RuntimeError, AttributeError, pickle.UnpicklingError, EOFError) as error:
+            raise Broken(f"{path} does not hold weights of this network: {error}") from error
+
+
+def scaled_width(channels: int, factor: float) -> int:
+    """Channels of a stage: the multiple of 8 nearest to `channels * factor`, never more than a tenth below it."""
+    nearest = max(8, int(channels * factor + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels * factor else nearest
+
+
+def build(card: ModelCard, weights: Path | None) -> EfficientNetLite:
+    """The network of `card` with its weights, in evaluation mode."""
+    if weights is None:
+        raise Broken(f"{card.name} has no weights")
+    side, height = card.input.size
+    if side != height or card.input.fit not in ("crop", "stretch"):
+        raise Broken(f"{card.name} wants rows of one square size, not {side}x{height} by `{card.input.fit}`")
+    network = EfficientNetLite(len(card.classes), width=card.number("width"), depth=card.number("depth"), side=side)
+    network.read_published(weights)
+    return network.to(memory_format=torch.channels_last).eval()
+
+
+def _renamed(name: str) -> str:
+    for published, ours in _RENAMED:
+        name = re.sub(published, ours, name)
+    return name

@@ -1,0 +1,174 @@
+"""The golden set: small pictures with what each model said of them when somebody approved it.
+
+It is replayed when an ensemble is loaded: weights and sources may have the right digests, and yet another library,
+processor or setting may give other answers. Floats are never compared for equality. A label has to be the same
+unless it had won by less than `SURE`, a score and the edges of a box may drift by `DRIFT`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from policies.observation import Box, Panel, Seat, Sighting
+from server.errors import Broken, Unapproved
+
+FILE = "golden.json"
+SURE = 0.05
+DRIFT = 0.05
+
+_SHOWN = 4
+_NOTHING = "nothing"
+
+
+class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What one model says of one picture: its best label with score and box, and how far ahead of any other label."""
+
+    label: str
+    score: float
+    margin: float
+    box: Box | None = None
+
+
+class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A picture beside the file, and what is expected of it, by model."""
+
+    file: str
+    sha256: str
+    expected: dict[str, Expected]
+
+
+class GoldenSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Pictures in the order of time, as one burst; `ensemble` is the name of the one that was approved."""
+
+    ensemble: str
+    pictures: tuple[Picture, ...]
+
+    @property
+    def models(self) -> frozenset[str]:
+        return frozenset(model for picture in self.pictures for model in picture.expected)
+
+
+class Ensemble(Protocol):
+    @property
+    def panel(self) -> Panel: ...
+
+    def answer(self, images: Sequence[bytes]) -> Sequence[Mapping[str, tuple[Sighting, ...] | None]]: ...
+
+
+def shipped_golden() -> Path:
+    """The folder of the golden set that comes with the package: all models of the catalogue, drawn pictures."""
+    return Path(__file__).parents[1] / "catalogue" / "data" / "golden"
+
+
+def approve(ensemble: Ensemble, pictures: Mapping[str, bytes], folder: Path) -> GoldenSet:
+    """Write what the ensemble says of these pictures (file name -> bytes, in the order of time) into `folder`.
+
+    Raises Broken when a model does not answer, or the folder cannot be written.
+    """
+    if not pictures:
+        raise Broken("a golden set needs pictures")
+    answers = ensemble.answer(list(pictures.values()))
+    kept = []
+    for (file, content), answer in zip(pictures.items(), answers, strict=True):
+        said = {seat.model: _said(seat, answer.get(seat.model)) for seat in ensemble.panel.seats}
+        silent = [model for model, each in said.items() if each is None]
+        if silent:
+            raise Broken(f"{', '.join(silent)} did not answer for {file}: nothing to approve")
+        expected = {model: each for model, each in said.items() if each is not None}
+        kept.append(Picture(file, hashlib.sha256(content).hexdigest(), expected))
+    golden = GoldenSet(ensemble.panel.ensemble, tuple(kept))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in pictures.items():
+            (folder / file).write_bytes(content)
+        (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(golden), indent=1) + b"\n")
+    except OSError as error:
+        raise Broken(f"the golden set cannot be written to {folder}: {error.strerror}") from error
+    return golden
+
+
+def read_golden(folder: Path) -> tuple[GoldenSet, list[bytes]]:
+    """The golden set of a folder, and its pictures. Raises Broken when it is incomplete or was changed."""
+    try:
+        golden = msgspec.json.decode((folder / FILE).read_bytes(), type=GoldenSet)
+        pictures = [(folder / picture.file).read_bytes() for picture in golden.pictures]
+    except OSError as error:
+        raise Broken(f"no golden set in {folder}: {error}; `sectorwatch models approve` makes one") from error
+    except msgspec.MsgspecError as error:
+        raise Broken(f"{folder / FILE} is no golden set: {error}") from error
+    for picture, content in zip(golden.pictures, pictures, strict=True):
+        if hashlib.sha256(content).hexdigest() != picture.sha256:
+            raise Broken(f"{folder / picture.file} is not the picture that was approved")
+    return golden, pictures
+
+
+def replay(ensemble: Ensemble, folder: Path, *, drift: float = DRIFT) -> list[str]:
+    """In words, where the ensemble does not answer as approved; empty when it does.
+
+    Models that are not in the golden set are not judged. Raises Broken as `read_golden` does.
+    """
+    golden, pictures = read_golden(folder)
+    seats = [seat for seat in ensemble.panel.seats if seat.model in golden.models]
+    if not seats:
+        return []
+    wrong = []
+    for picture, answer in zip(golden.pictures, ensemble.answer(pictures), strict=True):
+        for seat in seats:
+            expected = picture.expected.get(seat.model)
+            fault = _fault(expected, _said(seat, answer.get(seat.model)), drift) if expected else None
+            if fault:
+                wrong.append(f"{seat.model} {fault} for {picture.file}")
+    return wrong
+
+
+def check_golden(ensemble: Ensemble, folder: Path) -> None:
+    """Raises Unapproved, with what changed, unless the ensemble answers as approved."""
+    wrong = replay(ensemble, folder)
+    if wrong:
+        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise Unapproved(
+            f"the models do not answer as approved in {folder}: {'; '.join(wrong[:_SHOWN])}{more}. "
+            "`sectorwatch models check` shows all; if it is meant, `sectorwatch models approve` approves it"
+        )
+
+
+def uncovered(ensemble: Ensemble, folder: Path) -> list[str]:
+    """The models of the ensemble of which the golden set says nothing."""
+    golden, _pictures = read_golden(folder)
+    return [seat.model for seat in ensemble.panel.seats if seat.model not in golden.models]
+
+
+def _said(seat: Seat, sightings: tuple[Sighting, ...] | None) -> Expected | None:
+    """The best label of the whole view; a model without sightings said `nothing`, and nothing spoke against it."""
+    if sightings is None:
+        return None
+    whole = [sighting for sighting in sightings if sighting.sector is None]
+    if not whole:
+        return Expected(_NOTHING, 0.0, 1.0)
+    unboxed = [sighting for sighting in whole if sighting.box is None]
+    best = max(unboxed or whole, key=lambda sighting: sighting.score)
+    others = [sighting.score for sighting in whole if sighting.label != best.label]
+    return Expected(best.label, best.score, round(best.score - max(others, default=0.0), 4), best.box)
+
+
+def _fault(expected: Expected, said: Expected | None, drift: float) -> str | None:
+    if said is None:
+        return f"did not answer, where it had said `{expected.label}`"
+    if said.label != expected.label:
+        if expected.margin < SURE or max(said.score, expected.score) < SURE:
+            return None
+        margin = f"ahead by {expected.margin:.2f}"
+        return f"says `{said.label}` ({said.score:.2f}) instead of `{expected.label}` ({expected.score:.2f}, {margin})"
+    if abs(said.score - expected.score) > drift:
+        return f"gives `{said.label}` a score of {said.score:.4f} instead of {expected.score:.4f}"
+    if (said.box is None) != (expected.box is None):
+        return f"no longer says where `{said.label}` is, or now does"
+    edges = zip(said.box or (), expected.box or (), strict=True)
+    if any(abs(now - was) > drift for now, was in edges):
+        return f"sees `{said.label}` at {said.box} instead of {expected.box}"
+    return None

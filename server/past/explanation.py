@@ -1,0 +1,250 @@
+"""What was decided in a stretch of time and why: a decision record for every burst, and a word for every silence.
+
+The votes and verdicts are those recorded when the burst was accepted, not recomputed (`verification` does that).
+Scores are looked up in the stored answers, so that a vote against shows how near it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from policies.geometry import iou
+from policies.judgement import Candidate, Judgement
+from policies.observation import Observation, Sighting
+from policies.rules import Rules
+from policies.sensitivity import Verdict, Vote
+from policies.site_policy import CameraPolicy
+from policies.standing import Span
+from server.past import stood
+from server.past.rhythm import LOOK, Causes, Silence, no_causes, period_us, silences
+from server.records import BurstFacts, KeptBurst, LoggedEvent
+
+
+class Past(Protocol):
+    def bursts(self, site: str, camera: str, since_us: int, until_us: int) -> list[BurstFacts]: ...
+    def before(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]: ...
+    def after(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]: ...
+    def told_by(self, burst_id: str) -> list[LoggedEvent]: ...
+
+
+class Store(stood.Store, Protocol):
+    @property
+    def past(self) -> Past: ...
+    def kept(self, burst_id: str) -> KeptBurst: ...
+    def decisions(self, burst_id: str) -> list[Judgement]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """One model's vote on a candidate, the score it rests on (None: it said nothing of it), and what was asked."""
+
+    model: str
+    vote: str
+    score: float | None
+    least: float
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """One candidate in one frame: who voted how, what the rule made of it, and what was missing.
+
+    `seen` is the support it had and `needed` what the rule asked for, in models (in weight under `weighted`);
+    None when nobody voted.
+    """
+
+    target: str
+    sectors: tuple[str, ...]
+    box: tuple[float, float, float, float] | None
+    verdict: str
+    seen: float | None
+    needed: float | None
+    ballots: tuple[Ballot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRecord:
+    """One frame: its candidates, the (target, sector) pairs that could not be decided, and who did not answer."""
+
+    index: int
+    at_us: int
+    weighings: tuple[Weighing, ...]
+    undecided: tuple[tuple[str, str], ...]
+    silent: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SectorRecord:
+    """A burst's verdicts on one target in one sector: in how many frames each, and the best candidate of all."""
+
+    sector: str
+    target: str
+    rule: str
+    present: int
+    absent: int
+    undecided: int
+    best_frame: int | None
+    best: Weighing | None
+
+
+@dataclass(frozen=True, slots=True)
+class BurstRecord:
+    """The decision record of one burst."""
+
+    facts: BurstFacts
+    frames: tuple[FrameRecord, ...]
+    sectors: tuple[SectorRecord, ...]
+    events: tuple[LoggedEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A stretch of one camera's time. `period_s` is how often its bursts usually come, if that can be told.
+
+    `stood` is how each sector stood within it: occupied, clear or unobserved.
+    """
+
+    site: str
+    camera: str
+    since_us: int
+    until_us: int
+    period_s: float | None
+    bursts: tuple[BurstRecord, ...]
+    silences: tuple[Silence, ...]
+    stood: tuple[Span, ...]
+
+
+def explained(
+    store: Store, site: str, camera: str, since_us: int, until_us: int, causes: Causes = no_causes
+) -> Explanation:
+    """What is known of a camera from `since_us` to before `until_us`.
+
+    `causes` may add why a silence was, where a heartbeat told it.
+    """
+    inside = store.past.bursts(site, camera, since_us, until_us)
+    before = store.past.before(site, camera, since_us, LOOK)
+    after = store.past.after(site, camera, until_us, LOOK)
+    period = period_us([*before, *inside, *after])
+    around = [*before[-1:], *inside, *after[:1]]
+    return Explanation(
+        site=site,
+        camera=camera,
+        since_us=since_us,
+        until_us=until_us,
+        period_s=None if period is None else period / 1e6,
+        bursts=tuple(_burst(store, facts) for facts in inside),
+        silences=tuple(silences(around, since_us, until_us, period, causes)),
+        stood=stood.stood(store, site, camera, since_us, until_us),
+    )
+
+
+def _burst(store: Store, facts: BurstFacts) -> BurstRecord:
+    policy = store.policy(facts.policy).camera(facts.camera)
+    seen = store.kept(facts.burst_id).observations
+    judged = store.decisions(facts.burst_id)
+    frames = tuple(_frame(policy.in_force(one.at_us), one, said) for one, said in zip(seen, judged, strict=True))
+    return BurstRecord(
+        facts=facts,
+        frames=frames,
+        sectors=tuple(_sectors(policy.in_force(facts.first_at_us), frames)),
+        events=tuple(store.past.told_by(facts.burst_id)),
+    )
+
+
+def _frame(policy: CameraPolicy, seen: Observation, judgement: Judgement) -> FrameRecord:
+    return FrameRecord(
+        index=seen.index,
+        at_us=seen.at_us,
+        weighings=tuple(_weighing(policy, seen, candidate) for candidate in judgement.candidates),
+        undecided=judgement.undecided,
+        silent=tuple(model for model, answer in seen.answers.items() if answer is None),
+    )
+
+
+def _weighing(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> Weighing:
+    rules = _rules_at(policy, candidate.sectors)
+    classes = policy.targets.get(candidate.target, frozenset())
+    support = _support(rules, candidate.votes)
+    margin = candidate.ruling.margin
+    return Weighing(
+        target=candidate.target,
+        sectors=candidate.sectors,
+        box=candidate.box,
+        verdict=candidate.ruling.verdict.value,
+        seen=None if margin is None else support,
+        needed=None if margin is None else round(support - margin, 6),
+        ballots=tuple(
+            _ballot(model, vote, _score(seen.answers.get(model), candidate, classes), rules.least(model))
+            for model, vote in candidate.votes.items()
+        ),
+    )
+
+
+def _ballot(model: str, vote: Vote, score: float | None, least: float) -> Ballot:
+    # A vote against in spite of enough score: that box is another candidate's.
+    others = vote is Vote.AGAINST and score is not None and score >= least
+    return Ballot(model, vote.value, None if others else score, least)
+
+
+def _rules_at(policy: CameraPolicy, sectors: Sequence[str]) -> Rules:
+    """The rules a candidate was judged by: those of the first sector it stood in."""
+    return next((s.rules for s in policy.sectors if s.name in sectors), policy.rules)
+
+
+def _support(rules: Rules, votes: Mapping[str, Vote]) -> float:
+    given = rules.sensitivity
+    counted = {Vote.FOR, Vote.MISSING} if given.missing == "fail_open" else {Vote.FOR}
+    weight = given.weight if given.rule == "weighted" else (lambda _: 1.0)
+    return round(sum(weight(model) for model, vote in votes.items() if vote in counted), 6)
+
+
+def _score(answer: tuple[Sighting, ...] | None, candidate: Candidate, classes: frozenset[str]) -> float | None:
+    """The score a model gave what the candidate is: of its best box there, or of its labels for the sector."""
+    mine = [s for s in answer or () if s.label in classes]
+    if candidate.box is None:
+        here = [s.score for s in mine if s.box is None and s.sector in (None, *candidate.sectors)]
+        return max(here, default=None)
+    there = [(iou(s.box, candidate.box), s.score) for s in mine if s.box is not None]
+    shared, score = max(there, default=(0.0, 0.0))
+    if shared > 0:
+        return score
+    return max((s.score for s in mine if s.box is None and s.sector in (None, *candidate.sectors)), default=None)
+
+
+def _sectors(policy: CameraPolicy, frames: Sequence[FrameRecord]) -> Iterator[SectorRecord]:
+    for sector in policy.sectors:
+        for target in sector.rules.targets:
+            here = [
+                (frame, weighing)
+                for frame in frames
+                for weighing in frame.weighings
+                if weighing.target == target and sector.name in weighing.sectors
+            ]
+            present = {frame.index for frame, weighing in here if weighing.verdict == Verdict.PRESENT}
+            undecided = {f.index for f in frames if (target, sector.name) in f.undecided} - present
+            best = max(here, key=lambda pair: nearness(pair[1]), default=None)
+            yield SectorRecord(
+                sector=sector.name,
+                target=target,
+                rule=rule_of(sector.rules),
+                present=len(present),
+                absent=len(frames) - len(present) - len(undecided),
+                undecided=len(undecided),
+                best_frame=None if best is None else best[0].index,
+                best=None if best is None else best[1],
+            )
+
+
+def nearness(weighing: Weighing) -> tuple[float, float]:
+    """How near a candidate came to being present: by its margin, then by its best score."""
+    margin = float("-inf") if weighing.seen is None or weighing.needed is None else weighing.seen - weighing.needed
+    return margin, max((b.score or 0.0 for b in weighing.ballots), default=0.0)
+
+
+def rule_of(rules: Rules) -> str:
+    """The sensitivity rule of a place, as its file would say it."""
+    given = rules.sensitivity
+    if given.rule == "at_least":
+        return f"at_least {given.k}"
+    return f"weighted {given.threshold:g}" if given.rule == "weighted" else given.rule

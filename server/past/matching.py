@@ -1,0 +1,72 @@
+"""When two tellings are of one fact: same kind, same place, same label, and times no further apart than both admit.
+
+Every event says how uncertain its instant is, so how far apart two tellings may be is read from them and not
+invented here.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from policies.events import Event
+from server.burst import microseconds
+
+What = tuple[str | None, ...]
+
+
+class Fact(NamedTuple):
+    """What two tellings must share (`what`), when it happened, and how far that may be off (us)."""
+
+    what: What
+    at_us: int
+    slack_us: int
+    direction: str | None = None
+
+
+def what_of(event: Event) -> What:
+    """Site, camera, kind, label and place of an event."""
+    place = (event.sector, event.from_sector, event.to_sector, event.line)
+    return (event.site, event.camera, event.kind, event.label, *place)
+
+
+def fact_of(event: Event) -> Fact:
+    return Fact(what_of(event), microseconds(event.at), round(event.time_uncertainty_s * 1e6), event.direction)
+
+
+def matched(a: Sequence[Fact], b: Sequence[Fact], more_us: int = 0) -> list[tuple[int, int]]:
+    """Pairs of indices into `a` and `b` that tell one fact, each index once at most; nearest in time first.
+
+    Two facts may be as far apart as their uncertainties together, and `more_us` besides. Between equally near
+    ones, an equal direction decides.
+    """
+    taken_a: set[int] = set()
+    taken_b: set[int] = set()
+    pairs: list[tuple[int, int]] = []
+    for _, _, _, i, j in sorted(_near(a, b, more_us)):
+        if i not in taken_a and j not in taken_b:
+            taken_a.add(i)
+            taken_b.add(j)
+            pairs.append((i, j))
+    return sorted(pairs)
+
+
+def _near(a: Sequence[Fact], b: Sequence[Fact], more_us: int) -> Iterator[tuple[int, bool, int, int, int]]:
+    """Every pair that may match, as a key to sort by that ends with the two indices."""
+    by_what: dict[What, list[tuple[int, int]]] = defaultdict(list)
+    for j, fact in enumerate(b):
+        by_what[fact.what].append((fact.at_us, j))
+    for there in by_what.values():
+        there.sort()
+    widest_us = max((fact.slack_us for fact in b), default=0)
+    for i, fact in enumerate(a):
+        there = by_what.get(fact.what, [])
+        reach_us = fact.slack_us + widest_us + more_us
+        low = bisect_left(there, (fact.at_us - reach_us, -1))
+        high = bisect_right(there, (fact.at_us + reach_us, len(b)))
+        for at_us, j in there[low:high]:
+            apart_us = abs(fact.at_us - at_us)
+            if apart_us <= fact.slack_us + b[j].slack_us + more_us:
+                yield apart_us, fact.direction != b[j].direction, fact.at_us, i, j

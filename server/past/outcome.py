@@ -1,0 +1,93 @@
+"""What a policy would have done on a past that people annotated: what it keeps, what it misses, what is false.
+
+Events that nobody judged count for nothing, as long as the log has them. What only the tried policy tells, and no
+one could have judged, is counted as a false alarm: had it been true, someone would have noted it as missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from policies.events import Event
+from server.past.annotations import fact_of as fact_of_annotation
+from server.past.matching import Fact, fact_of, matched
+from server.records import Annotation
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What is known of a past: facts that were true, events that were false, and events that nobody judged."""
+
+    true: tuple[Fact, ...]
+    false: tuple[Fact, ...]
+    unjudged: tuple[Fact, ...]
+
+    def instants(self) -> list[int]:
+        """When the judged facts were (us), in order."""
+        return sorted(fact.at_us for fact in (*self.true, *self.false))
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts over one stretch: true facts kept and missed, false alarms told (`new` of them by this policy only)."""
+
+    kept: int
+    missed: int
+    false: int
+    new: int
+
+    @property
+    def true(self) -> int:
+        return self.kept + self.missed
+
+    @property
+    def alarms(self) -> int:
+        """All false alarms, known and new."""
+        return self.false + self.new
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one policy did with each fact: instants (us) of the kept, the missed, the false and the new."""
+
+    kept: tuple[int, ...]
+    missed: tuple[int, ...]
+    false: tuple[int, ...]
+    new: tuple[int, ...]
+
+    def tally(self, since_us: int | None = None, until_us: int | None = None) -> Tally:
+        """The counts from `since_us` to before `until_us`."""
+
+        def count(instants: tuple[int, ...]) -> int:
+            low, high = since_us or 0, until_us or 1 << 62
+            return sum(low <= at_us < high for at_us in instants)
+
+        return Tally(count(self.kept), count(self.missed), count(self.false), count(self.new))
+
+
+def truth_of(annotations: Iterable[Annotation], log: Iterable[Event], since_us: int, until_us: int) -> Truth:
+    """What is known of a stretch: the annotations that count, and the log for what nobody judged."""
+    here = [a for a in annotations if since_us <= a.at_us < until_us]
+    judged = {a.subject for a in here if a.truth != "unsure"}
+    return Truth(
+        true=tuple(fact_of_annotation(a) for a in here if a.truth in ("true", "missed")),
+        false=tuple(fact_of_annotation(a) for a in here if a.truth == "false" and a.is_told),
+        unjudged=tuple(fact_of(event) for event in log if event.id not in judged),
+    )
+
+
+def outcome_of(truth: Truth, events: Sequence[Event], within_s: float) -> Outcome:
+    """What `events` make of what is known; an event tells a fact that is `within_s` nearer than both admit."""
+    known = (*truth.true, *truth.false, *truth.unjudged)
+    told = [fact_of(event) for event in events]
+    pairs = matched(known, told, round(within_s * 1e6))
+    hit, used = {i for i, _ in pairs}, {j for _, j in pairs}
+    count = len(truth.true)
+    false = range(count, count + len(truth.false))
+    return Outcome(
+        kept=tuple(fact.at_us for i, fact in enumerate(truth.true) if i in hit),
+        missed=tuple(fact.at_us for i, fact in enumerate(truth.true) if i not in hit),
+        false=tuple(known[i].at_us for i in false if i in hit),
+        new=tuple(fact.at_us for j, fact in enumerate(told) if j not in used),
+    )

@@ -1,0 +1,51 @@
+"""How a camera's sectors stood over a stretch of the past: occupied, clear, or unobserved, and from when to when."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+from policies.fold import decode_state, initial_state
+from policies.site_policy import SitePolicy
+from policies.standing import Span, timeline
+from server.clock import SECOND_US
+from server.records import Checkpoint, Recorded
+from server.refold import steps
+
+AROUND_US = 120 * SECOND_US
+"""So much on either side is folded as well: a presence is known only once it is confirmed, and a gap by its ends."""
+
+
+class Store(Protocol):
+    def policy(self, digest: str) -> SitePolicy: ...
+    def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint: ...
+    def history(
+        self, site: str, camera: str, since_us: int | None = ..., until_us: int | None = ...
+    ) -> Iterator[Recorded]: ...
+
+
+def stood(store: Store, site: str, camera: str, since_us: int, until_us: int) -> tuple[Span, ...]:
+    """Each sector's spans within the stretch, in order; none where no frame lies near it.
+
+    Facts are those of the policies in force; where a policy changed in the stretch, its sectors are the last one's.
+    """
+    around = list(store.history(site, camera, since_us - AROUND_US, until_us + AROUND_US))
+    if not around:
+        return ()
+    policy = store.policy(around[-1].policy).camera(camera)
+    start = store.checkpoint(site, camera, since_us - AROUND_US)
+    after_us = None if start.at_us is None else start.at_us + 1
+    before = steps(store.history(site, camera, after_us, since_us - AROUND_US), start, store.policy)
+    last = deque(before, maxlen=1)
+    first = initial_state() if start.state is None else decode_state(start.state)
+    state = last[0].state if last else first
+    spans = timeline(policy, state, (one.observation for one in around), until_us + AROUND_US)
+    return tuple(sorted(_within(spans, since_us, until_us), key=lambda s: (s.sector, s.target, s.from_us)))
+
+
+def _within(spans: Iterator[Span], since_us: int, until_us: int) -> Iterator[Span]:
+    for span in spans:
+        from_us, to_us = max(span.from_us, since_us), min(span.until_us, until_us)
+        if from_us < to_us:
+            yield Span(span.target, span.sector, span.standing, from_us, to_us)

@@ -1,0 +1,68 @@
+"""Annotations: what people say was true. Rows are only ever added; the newest about a subject counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Engine, Select, func, insert, select
+
+from server.clock import Clock
+from server.records import Annotation
+from server.store.engine import reading, writing
+from server.store.schema import annotation_rows
+
+_COLUMNS = [annotation_rows.c[name] for name in Annotation.__slots__]
+
+
+class Annotations:
+    """The annotations in one database; safe to use from several threads and processes."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def add(self, made: Sequence[Annotation]) -> list[Annotation]:
+        """Keep annotations, all or none, in this order; gives them with their numbers and the time of making."""
+        with writing(self._engine, lock="annotations") as connection:
+            last = connection.execute(select(func.max(annotation_rows.c.number))).scalar_one() or 0
+            now = self._clock()
+            kept = [replace(one, number=last + i, made_at_us=now) for i, one in enumerate(made, 1)]
+            if kept:
+                connection.execute(insert(annotation_rows), [_row(one) for one in kept])
+        return kept
+
+    def all(self, site: str | None = None, after: int = 0, limit: int | None = None) -> list[Annotation]:
+        """Every annotation ever made (of a site) with a number above `after`, in the order they were made."""
+        query: Select[Any] = (
+            select(*_COLUMNS).where(annotation_rows.c.number > after).order_by(annotation_rows.c.number)
+        )
+        if site is not None:
+            query = query.where(annotation_rows.c.site == site)
+        if limit is not None:
+            query = query.limit(limit)
+        with reading(self._engine) as connection:
+            return [_annotation(row) for row in connection.execute(query)]
+
+    def current(self, site: str | None = None) -> list[Annotation]:
+        """What counts now: the newest annotation about each subject (of a site), in order of the facts' time."""
+        newest = select(func.max(annotation_rows.c.number)).group_by(annotation_rows.c.subject)
+        query: Select[Any] = select(*_COLUMNS).where(annotation_rows.c.number.in_(newest))
+        if site is not None:
+            query = query.where(annotation_rows.c.site == site)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.order_by(annotation_rows.c.at_us, annotation_rows.c.number))
+            return [_annotation(row) for row in rows]
+
+    def about(self, prefix: str) -> list[Annotation]:
+        """The newest annotation about each subject whose id begins so."""
+        return [one for one in self.current() if one.subject.startswith(prefix)]
+
+
+def _row(one: Annotation) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in Annotation.__slots__} | {"is_told": int(one.is_told)}
+
+
+def _annotation(row: Any) -> Annotation:
+    return replace(Annotation(*row), is_told=bool(row.is_told))

@@ -1,0 +1,77 @@
+"""Heartbeats: the newest of each camera; and what else tells whether a camera is being watched."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Engine, and_, insert, select, update
+
+from server.clock import Clock
+from server.records import BurstSpan, CameraSeen, Heartbeat, Pulse
+from server.store.engine import reading, writing
+from server.store.schema import bursts, camera_states, heartbeats
+
+_RECENT = 8
+_Name = tuple[str, str]
+_COLUMNS = [heartbeats.c[name] for name in Heartbeat.__slots__]
+
+
+class Heartbeats:
+    """The heartbeats in one database; safe to use from several threads and processes."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def beat(self, beat: Heartbeat) -> bool:
+        """Keep a heartbeat as its camera's newest; False for one that the same run of the agent sent before that."""
+        mine = and_(heartbeats.c.site == beat.site, heartbeats.c.camera == beat.camera)
+        row = {name: getattr(beat, name) for name in Heartbeat.__slots__} | {"received_at_us": self._clock()}
+        with writing(self._engine, lock=f"heartbeat/{beat.site}/{beat.camera}") as connection:
+            known = connection.execute(
+                select(heartbeats.c.started_at_us, heartbeats.c.sent_at_us).where(mine)
+            ).one_or_none()
+            if known is None:
+                connection.execute(insert(heartbeats), row)
+                return True
+            if known.started_at_us == beat.started_at_us and known.sent_at_us > beat.sent_at_us:
+                return False
+            connection.execute(update(heartbeats).where(mine).values(row))
+            return True
+
+    def pulses(self, site: str | None = None) -> list[Pulse]:
+        """What is known of every camera (of a site) that ever sent a burst or a heartbeat, by site and camera."""
+        with reading(self._engine) as connection:
+            beats = {(row.site, row.camera): Heartbeat(*row) for row in connection.execute(select(*_COLUMNS))}
+            seen = _seen(connection)
+            ahead = _ahead(connection)
+            names = sorted(name for name in {*beats, *seen, *ahead} if site in (None, name[0]))
+            return [
+                Pulse(*name, beats.get(name), _recent(connection, name), seen.get(name), name in ahead)
+                for name in names
+            ]
+
+
+def _seen(connection: Connection) -> dict[_Name, CameraSeen]:
+    """Where the folds of all cameras stand."""
+    head = camera_states.c
+    query = select(head.site, head.camera, head.last_at_us, head.state, head.policy)
+    return {
+        (row.site, row.camera): CameraSeen(row.last_at_us, row.state.encode(), row.policy)
+        for row in connection.execute(query)
+    }
+
+
+def _ahead(connection: Connection) -> set[_Name]:
+    """The cameras with bursts that are held."""
+    query = select(bursts.c.site, bursts.c.camera).where(bursts.c.status == "held").distinct()
+    return {(row.site, row.camera) for row in connection.execute(query)}
+
+
+def _recent(connection: Connection, name: _Name) -> tuple[BurstSpan, ...]:
+    """The spans of a camera's newest bursts that are in the fold, newest first."""
+    rows = connection.execute(
+        select(bursts.c.burst_id, bursts.c.first_at_us, bursts.c.last_at_us, bursts.c.received_at_us)
+        .where(bursts.c.site == name[0], bursts.c.camera == name[1], bursts.c.status == "folded")
+        .order_by(bursts.c.first_at_us.desc())
+        .limit(_RECENT)
+    )
+    return tuple(BurstSpan(*row) for row in rows)

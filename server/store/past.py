@@ -1,0 +1,89 @@
+"""Reading what is stored as it is stored, row by row, for those who explain or verify it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Select, select
+
+from server.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
+from server.store.engine import reading
+from server.store.rows import EVENT_COLUMNS, Versions, logged
+from server.store.schema import bursts, events, outbox, policies
+
+_BURST = [bursts.c[name] for name in BurstFacts.__slots__]
+
+
+class Past:
+    """Reading only. Safe to use from several threads."""
+
+    def __init__(self, engine: Engine, versions: Versions) -> None:
+        self._engine = engine
+        self._versions = versions
+
+    def burst(self, burst_id: str) -> BurstFacts | None:
+        found = self._bursts(select(*_BURST).where(bursts.c.burst_id == burst_id))
+        return found[0] if found else None
+
+    def bursts(self, site: str, camera: str, since_us: int, until_us: int) -> list[BurstFacts]:
+        """A camera's bursts with a frame between `since_us` and before `until_us`, or around both, in order."""
+        within = (bursts.c.first_at_us < until_us, bursts.c.last_at_us >= since_us)
+        return self._bursts(_of(site, camera, *within).order_by(bursts.c.first_at_us, bursts.c.burst_id))
+
+    def before(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]:
+        """The last bursts of a camera that ended before an instant, in order."""
+        query = _of(site, camera, bursts.c.last_at_us < at_us).order_by(bursts.c.first_at_us.desc())
+        return self._bursts(query.limit(limit))[::-1]
+
+    def after(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]:
+        """The first bursts of a camera that began at an instant or later, in order."""
+        query = _of(site, camera, bursts.c.first_at_us >= at_us).order_by(bursts.c.first_at_us)
+        return self._bursts(query.limit(limit))
+
+    def told_by(self, burst_id: str) -> list[LoggedEvent]:
+        """All events that a burst's frames ever settled, withdrawn ones included, in order."""
+        query = select(*EVENT_COLUMNS).where(events.c.burst_id == burst_id)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.order_by(events.c.confirmed_at_us, events.c.place))
+            return [logged(row) for row in rows]
+
+    def events_like(self, prefix: str, limit: int = 3) -> list[EventRecord]:
+        """Events whose id begins so, withdrawn ones included; at most `limit`."""
+        columns = [events.c[name] for name in EventRecord.__slots__ if name not in ("logged", "announced")]
+        query = (
+            select(*EVENT_COLUMNS, *columns, outbox.c.event_id.label("announced"))
+            .join(outbox, outbox.c.seq == events.c.seq, isouter=True)
+            .where(events.c.id.startswith(prefix, autoescape=True))
+            .order_by(events.c.id)
+            .limit(limit)
+        )
+        with reading(self._engine) as connection:
+            return [_event_record(row) for row in connection.execute(query)]
+
+    def policy(self, digest: str) -> PolicyRecord | None:
+        """A policy version with its text."""
+        query = select(policies.c.site, policies.c.text).where(policies.c.policy == digest)
+        with reading(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+            return row and PolicyRecord(row.site, row.text, self._versions.policy(connection, digest))
+
+    def policies(self, site: str) -> Sequence[str]:
+        """Digests of all policy versions of a site, newest first."""
+        query = select(policies.c.policy).where(policies.c.site == site).order_by(policies.c.first_used_us.desc())
+        with reading(self._engine) as connection:
+            return connection.execute(query).scalars().all()
+
+    def _bursts(self, query: Select[Any]) -> list[BurstFacts]:
+        with reading(self._engine) as connection:
+            return [replace(BurstFacts(*row), late=bool(row.late)) for row in connection.execute(query)]
+
+
+def _of(site: str, camera: str, *where: ColumnElement[bool]) -> Select[Any]:
+    return select(*_BURST).where(bursts.c.site == site, bursts.c.camera == camera, *where)
+
+
+def _event_record(row: Any) -> EventRecord:
+    names = [name for name in EventRecord.__slots__ if name != "logged"]
+    return EventRecord(logged(row), **{name: getattr(row, name) for name in names})

@@ -1,0 +1,223 @@
+"""Three ways to have the same bursts answered: the limit, our engine, and our server over HTTP.
+
+Each is asked by some number of clients that send their next burst when the last one is answered.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import psutil
+import torch
+
+from server.app import engine_of
+from server.ensemble import Ensemble
+from server.receipt import top_label
+from server.settings import ServerSettings, processors
+
+Labels = dict[str, list[str]]
+"""Model -> one class per frame: FlexServe's form."""
+
+_MERGED_IMAGES = 16
+
+
+@dataclass
+class Measured:
+    """What one contestant did in one cell."""
+
+    images: int = 0
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    latencies_s: list[float] = field(default_factory=list)
+    wrong: int = 0
+
+
+class Contestant(Protocol):
+    def measure(self, bursts: Sequence[list[bytes]], clients: int, seconds: float) -> Measured: ...
+
+
+def labels_of(ensemble: Ensemble, answers: Sequence[dict[str, object]]) -> Labels:
+    return {
+        seat.model: [top_label(seat, answer[seat.model]) for answer in answers]  # type: ignore[arg-type]
+        for seat in ensemble.panel.seats
+    }
+
+
+class Limit:
+    """Decode, transform and forward in one process without any queue: one-core workers that share out the images.
+
+    A closed loop of clients is stood in for by taking up to so many bursts at once, of at most 16 images together.
+    """
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self._ensemble = ensemble
+        self._workers = processors()
+        self._pool = ThreadPoolExecutor(self._workers, initializer=lambda: torch.set_num_threads(1))
+
+    def measure(self, bursts: Sequence[list[bytes]], clients: int, seconds: float) -> Measured:
+        length = len(bursts[0])
+        at_once = min(clients, max(1, _MERGED_IMAGES // length))
+        measured, turn = Measured(), 0
+        began, cpu_s = time.perf_counter(), _own_cpu_s()
+        while time.perf_counter() - began < seconds:
+            asked_at = time.perf_counter()
+            self._deal([bursts[(turn + place) % len(bursts)] for place in range(at_once)])
+            measured.latencies_s.append(time.perf_counter() - asked_at)
+            measured.images += at_once * length
+            turn += at_once
+        measured.seconds, measured.cpu_s = time.perf_counter() - began, _own_cpu_s() - cpu_s
+        return measured
+
+    def _deal(self, bursts: Sequence[list[bytes]]) -> None:
+        items = [(image, place, {}) for burst in bursts for place, image in enumerate(burst)]
+        cuts = [len(items) * worker // self._workers for worker in range(self._workers + 1)]
+        parts = list(self._pool.map(lambda w: self._asked(items[cuts[w] : cuts[w + 1]]), range(self._workers)))
+        asked = [frame for part in parts for frame in part]
+        length = len(bursts[0])
+        runs = [asked[start : start + length] for start in range(0, len(asked), length)]
+        spans = [
+            (run, length * worker // self._workers, length * (worker + 1) // self._workers)
+            for run in runs
+            for worker in range(self._workers)
+        ]
+        list(self._pool.map(lambda span: self._ensemble.conclude(*span), spans))
+
+    def _asked(self, items: Sequence[tuple[bytes, int, dict[str, object]]]) -> list[object]:
+        step = self._ensemble.batch_images
+        asked: list[object] = []
+        for start in range(0, len(items), step):
+            rows = [self._ensemble.prepare(item) for item in items[start : start + step]]  # type: ignore[arg-type]
+            asked += self._ensemble.ask(rows)
+        return asked
+
+
+class InProcess:
+    """Our engine, asked by threads of the same process."""
+
+    def __init__(self, ensemble: Ensemble, expected: dict[bytes, Labels]) -> None:
+        self._ensemble = ensemble
+        self._expected = expected
+        self._engine = engine_of(ensemble, ServerSettings())
+        self._engine.start(lambda: None)
+
+    def measure(self, bursts: Sequence[list[bytes]], clients: int, seconds: float) -> Measured:
+        cpu_s = _own_cpu_s()
+        measured = _closed_loop(lambda: self._ask, bursts, clients, seconds, self._expected)
+        measured.cpu_s = _own_cpu_s() - cpu_s
+        return measured
+
+    def _ask(self, burst: list[bytes]) -> Labels:
+        return labels_of(self._ensemble, self._engine.answer(burst))  # type: ignore[arg-type]
+
+
+class OverHttp:
+    """Our server in processes of its own, asked on kept connections with FlexServe's `/batch`."""
+
+    def __init__(self, name: str, footage: Path, folder: Path, expected: dict[bytes, Labels]) -> None:
+        self._expected = expected
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.served", name, str(footage), str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=(folder / "server.log").open("wb"),
+            text=True,
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("ready "):
+                self._port = int(line.split()[1])
+                return
+        raise SystemExit(f"the server ended: see {folder / 'server.log'}")
+
+    def __enter__(self) -> OverHttp:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+
+    def measure(self, bursts: Sequence[list[bytes]], clients: int, seconds: float) -> Measured:
+        cpu_s = self._cpu_s()
+        measured = _closed_loop(lambda: _Client(self._port), bursts, clients, seconds, self._expected)
+        measured.cpu_s = self._cpu_s() - cpu_s
+        return measured
+
+    def memory_mb(self) -> float:
+        """The proportional memory of the server's processes, now."""
+        return sum(process.memory_full_info().pss for process in self._family()) / 1e6
+
+    def _cpu_s(self) -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in self._family())
+
+    def _family(self) -> list[psutil.Process]:
+        master = psutil.Process(self._process.pid)
+        return [master, *master.children(recursive=True)]
+
+
+class _Client:
+    """One kept connection."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+
+    def __call__(self, burst: list[bytes]) -> Labels:
+        body, content_type = multipart(burst)
+        self._connection.request("POST", "/batch", body, {"Content-Type": content_type})
+        answer = self._connection.getresponse()
+        told = answer.read()
+        if answer.status != 200:
+            raise RuntimeError(told)
+        labels: Labels = json.loads(told)
+        return labels
+
+
+def multipart(images: Sequence[bytes]) -> tuple[bytes, str]:
+    parts = [
+        b'--frame\r\nContent-Disposition: form-data; name="file"; filename="f.jpg"\r\n'
+        b"Content-Type: image/jpeg\r\n\r\n" + image + b"\r\n"
+        for image in images
+    ]
+    return b"".join([*parts, b"--frame--\r\n"]), "multipart/form-data; boundary=frame"
+
+
+def _closed_loop(make_client, bursts, clients, seconds, expected) -> Measured:  # type: ignore[no-untyped-def]
+    """`clients` threads, each sending its next burst when the last was answered."""
+    measured, lock = Measured(), threading.Lock()
+    began = time.perf_counter()
+
+    def run(number: int) -> None:
+        ask, turn = make_client(), number
+        while time.perf_counter() - began < seconds:
+            burst = bursts[turn % len(bursts)]
+            asked_at = time.perf_counter()
+            labels = ask(burst)
+            latency_s = time.perf_counter() - asked_at
+            with lock:
+                measured.images += len(burst)
+                measured.latencies_s.append(latency_s)
+                measured.wrong += labels != expected[b"".join(burst)]
+            turn += clients
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    measured.seconds = time.perf_counter() - began
+    return measured
+
+
+def _own_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

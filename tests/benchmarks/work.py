@@ -1,0 +1,106 @@
+"""The work that is measured: frames, bursts, and the two ensembles.
+
+`torchvision` are three classifiers with random weights from fixed seeds, each alone a usual choice for a server of
+this kind. Their batch normalisation and last bias are fitted to the frames, so that labels differ between frames by
+tiny margins: agreement of labels then notices any difference in the arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torchvision
+from torch import nn
+
+from server.catalogue import InputForm, ModelCard
+from server.ensemble import Ensemble, load_ensemble
+from server.ensemble.decode import decode
+from server.ensemble.forms import normalised, row_of
+from server.ensemble.module import EnsembleModule
+from server.settings import ServerSettings
+from tests.conftest import sampled_jpegs
+
+SIZES = {"768x576": (768, 576), "1280x720": (1280, 720)}
+NAMES = ("mobilenet_v3_small", "shufflenet_v2_x1_0", "resnet18")
+FORM = InputForm(
+    "rgb",
+    "crop",
+    (224, 224),
+    shorter_side=256,
+    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
+    std=(0.229 * 255, 0.224 * 255, 0.225 * 255),
+)
+_SEED = 20240
+_QUALITY = 85
+_FRAMES = 32
+
+
+def frames_of(footage: Path, size: str) -> list[bytes]:
+    """Frames over the whole footage as JPEGs of `size`, enlarged where they are smaller."""
+    jpegs = sampled_jpegs(footage, _FRAMES)
+    return [_resized(jpeg, SIZES[size]) for jpeg in jpegs]
+
+
+def bursts_of(frames: Sequence[bytes], length: int) -> list[list[bytes]]:
+    """Bursts that together walk over every frame."""
+    return [
+        [frames[(start + place) % len(frames)] for place in range(length)] for start in range(0, len(frames), length)
+    ]
+
+
+def ensemble_named(name: str, footage: Path) -> Ensemble:
+    """`torchvision`, `eager` (the same, not tuned) or `shipped`: as a server would load it."""
+    if name == "shipped":
+        return load_ensemble(ServerSettings().models)
+    ensemble = Ensemble(EnsembleModule(torchvision_models(footage)))
+    if name == "torchvision":
+        ensemble.tune()
+    return ensemble
+
+
+def torchvision_models(footage: Path) -> list[tuple[ModelCard, nn.Module]]:
+    """Cards and networks, the same every time."""
+    frames = sampled_jpegs(footage, _FRAMES)
+    rows = normalised(torch.stack([row_of(decode(frame), FORM).pixels for frame in frames]), FORM)
+    return [(_card(name), _network(name, _SEED + place, rows)) for place, name in enumerate(NAMES)]
+
+
+def _network(name: str, seed: int, rows: torch.Tensor) -> nn.Module:
+    torch.manual_seed(seed)
+    network: nn.Module = getattr(torchvision.models, name)(weights=None).eval()
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean
+        norm.train()
+    with torch.no_grad():
+        network(rows)
+        network.eval()
+        last = [part for part in network.modules() if isinstance(part, nn.Linear)][-1]
+        last.bias -= network(rows).mean(0)
+    return network.requires_grad_(False)
+
+
+def _card(name: str) -> ModelCard:
+    return ModelCard(
+        name=name,
+        summary="random weights",
+        kind="classifier",
+        factory="none:none",
+        classes=tuple(f"c{number:04d}" for number in range(1000)),
+        input=FORM,
+        licence="BSD-3-Clause",
+        citation="none",
+    )
+
+
+def _resized(jpeg: bytes, size: tuple[int, int]) -> bytes:
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    if (picture.shape[1], picture.shape[0]) == size:
+        return jpeg
+    larger = cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
+    return bytes(cv2.imencode(".jpg", larger, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])

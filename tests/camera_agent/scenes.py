@@ -1,0 +1,36 @@
+"""Small grey scenes for the gate and the watch over cameras: a yard with texture and noise, and who walks through."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from camera_agent.look import Grey, Look
+
+WIDTH, HEIGHT = 128, 96
+
+
+class Yard:
+    """A textured ground; each look has noise of its own, out of a fixed seed."""
+
+    def __init__(self, *, noise: float = 2.0) -> None:
+        self._random = np.random.default_rng(7)
+        self._ground = 90.0 + 40.0 * np.sin(np.arange(WIDTH) / 9.0) + 20.0 * np.cos(np.arange(HEIGHT) / 7.0)[:, None]
+        self._noise = noise
+
+    def grey(self, *, walker: tuple[int, int] | None = None, brighter: float = 0.0, lit: bool = False) -> Grey:
+        """The view now; `walker` is the upper left corner of a 4 x 10 figure, `lit` as under a floodlight."""
+        picture = self._ground + brighter + self._random.normal(0.0, self._noise, (HEIGHT, WIDTH))
+        if lit:
+            picture = 255.0 - picture
+        if walker is not None:
+            left, top = walker
+            picture[top : top + 10, left : left + 4] += 60.0
+        return Grey(WIDTH, HEIGHT, np.clip(picture, 0, 255).astype(np.uint8).tobytes())
+
+    def look(self, at_s: float, *, walker: tuple[int, int] | None = None) -> Look:
+        return Look(f"{at_s:.3f}".encode(), at_s, self.grey(walker=walker))
+
+
+def flat(level: int) -> Grey:
+    """One even tone."""
+    return Grey(WIDTH, HEIGHT, bytes([level]) * (WIDTH * HEIGHT))

@@ -1,0 +1,76 @@
+"""The byte budget: kept over any 24 hours, at the cost of what matters least, and measured on the wire."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from camera_agent.budget import FREELY, Budget, wire_bytes
+from camera_agent.masks import Form
+from tests.camera_agent.conftest import HandClock
+
+DAY_S = 86_400.0
+
+
+def test_without_a_budget_everything_is_free(clock: HandClock) -> None:
+    budget = Budget(None, clock.monotonic_s)
+    budget.spend(10**12)
+    assert (budget.plan(10**12), budget.wait_s(10**9)) == (FREELY, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_24_hours_exceed_the_budget_however_much_there_is_to_send(clock: HandClock, seed: int) -> None:
+    budget, chance = Budget(50e6, clock.monotonic_s), random.Random(seed)
+    sent: list[tuple[float, int]] = []
+    begun_s = clock.now_s
+    while clock.now_s < begun_s + 3 * DAY_S:
+        size = chance.randrange(10_000, 900_000)
+        wait_s = budget.wait_s(size)
+        if wait_s:
+            clock.now_s += wait_s
+            assert budget.wait_s(size) < 0.001
+        budget.spend(size)
+        sent.append((clock.now_s, size))
+        clock.now_s += chance.uniform(0.0, 60.0) if chance.random() < 0.9 else chance.uniform(0.0, 20_000.0)
+    for begin_s, _ in sent:
+        assert sum(size for at_s, size in sent if begin_s <= at_s < begin_s + DAY_S) <= 50e6 + 900_000
+
+
+def test_the_less_is_left_the_more_sparing_and_with_nothing_left_a_pause(clock: HandClock) -> None:
+    budget = Budget(40e6, clock.monotonic_s)
+    levels = []
+    for _ in range(21):
+        levels.append(budget.plan(0).level)
+        budget.spend(500_000)
+    assert levels == sorted(levels)
+    assert set(levels) == {0, 1, 2, 3, 4}
+    clock.now_s += 0.01 * DAY_S
+    assert budget.plan(0).is_paused
+    clock.now_s += 0.1 * DAY_S
+    assert not budget.plan(0).is_paused
+
+
+def test_what_waits_to_be_sent_counts_as_if_it_were_gone(clock: HandClock) -> None:
+    assert Budget(40e6, clock.monotonic_s).plan(9_900_000).is_paused
+
+
+def test_thrift_lowers_the_quality_even_of_the_cameras_own_jpegs_but_not_below_use() -> None:
+    budget_form = Form(quality=85)
+    assert FREELY.form(budget_form) is budget_form
+    spared = [plan for plan in (Budget(1.0, lambda: 0.0).plan(waiting) for waiting in (0, 1)) if plan.worse]
+    assert all(plan.form(budget_form).is_thrifty and plan.form(budget_form).quality >= 30 for plan in spared)
+
+
+def test_a_restart_gives_nothing_away(clock: HandClock) -> None:
+    first = Budget(40e6, clock.monotonic_s)
+    first.spend(9_000_000)
+    saved = first.save(clock.unix_s())
+    again = Budget(40e6, clock.monotonic_s)
+    again.restore(saved, clock.unix_s() + 60.0)
+    assert again.plan(0).level == first.plan(0).level == 3
+
+
+def test_a_payload_on_the_wire_carries_packet_heads() -> None:
+    assert wire_bytes(1448) == 1448 + 78
+    assert wire_bytes(100_000) == pytest.approx(105_500, abs=200)

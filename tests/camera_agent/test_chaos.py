@@ -1,0 +1,117 @@
+"""A bad link and a killed agent: no burst lost, none twice, order kept, and alive again within one backoff."""
+
+from __future__ import annotations
+
+import errno
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from tests.camera_agent.chaos import Fault, Proxy, faults
+from tests.camera_agent.conftest import AgentProcess
+from tests.camera_agent.stand_in import StandIn
+from tests.camera_agent.test_spool import burst, drain, spool_in
+
+Start = Callable[..., AgentProcess]
+KINDS: tuple[Fault, ...] = ("short", "cut", "reset", "deaf", "slow", "error", "hang")
+BURSTS = 12
+
+
+def settings(folder: Path, url: str, footage: Path) -> Path:
+    path = folder / "agent.toml"
+    path.write_text(
+        f'site = "yard"\nstate_dir = "state"\n[server]\nurl = "{url}"\nread_timeout_s = 0.5\nheartbeat_s = 0\n'
+        f'[[cameras]]\nname = "gate"\nvideo = "{footage}"\nspeed = 0\nframes_per_s = 10\n'
+        "started_at = 2026-01-01T00:00:00Z\nburst = { frames = 5 }\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_in_a_storm_of_faults_and_kills_every_burst_arrives_once_and_in_order(
+    tmp_path: Path, server: StandIn, footage: Path, start_agent: Start, seed: int
+) -> None:
+    chance = random.Random(seed)
+    kills = sorted(chance.sample(range(1, BURSTS), 2))
+    running: list[AgentProcess] = []
+
+    def perhaps_kill(count: int) -> None:
+        del count
+        if kills and len(server.bursts) >= kills[0]:
+            kills.pop(0)
+            running[-1].kill()
+
+    server.on_arrival = perhaps_kill
+    is_bad = lambda: len(server.bursts) < BURSTS - 2  # noqa: E731
+    with Proxy(server.url, faults(seed, KINDS, is_bad)) as proxy:
+        path = settings(tmp_path, proxy.url, footage)
+        code = None
+        while code != 0:
+            running.append(start_agent("run", path))
+            code = running[-1].wait(120.0)
+            assert code in (0, -signal.SIGKILL), running[-1].lines
+    assert len(running) == 3
+    assert set(proxy.met) >= set(KINDS)
+    captured = [seen.envelope["captured_at"] for seen in server.bursts.values()]
+    assert len(captured) == BURSTS
+    assert captured == sorted(set(captured))
+    identities = {seen.envelope["burst_id"]: seen.identity for seen in server.bursts.values()}
+    assert all(seen.identity == identities[seen.envelope["burst_id"]] for seen in server.arrivals)
+
+
+def test_a_link_that_comes_back_is_used_within_the_pause_that_was_told(
+    tmp_path: Path, server: StandIn, footage: Path, start_agent: Start
+) -> None:
+    is_down = True
+    with Proxy(server.url, faults(0, ("cut",), lambda: is_down)) as proxy:
+        agent = start_agent("run", settings(tmp_path, proxy.url, footage))
+        for _ in range(2):
+            told = agent.wait_for_line("event=sending_failed")
+            agent.lines.remove(told)
+        is_down = False
+        back_s = time.monotonic()
+        server.wait_for(lambda: bool(server.bursts))
+        assert time.monotonic() - back_s < float(told.split("retry_in_s=")[1]) + 1.0
+        assert agent.wait() == 0
+    assert len(server.bursts) == BURSTS
+
+
+def failing_at(step: int) -> tuple[Callable[[FrameType, str, object], None], list[str]]:
+    """A profiler in which the disk is full at the `step`-th call into the system of `durable.write`."""
+    calls: list[str] = []
+
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        name = getattr(argument, "__name__", "")
+        is_ours = frame.f_code.co_filename.endswith("durable.py") and frame.f_code.co_name == "write"
+        if event != "c_call" or not is_ours or name not in ("write", "flush", "fsync"):
+            return
+        calls.append(name)
+        if len(calls) == step:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    return profile, calls
+
+
+@pytest.mark.parametrize("step", range(1, 6))
+def test_a_disk_that_is_full_at_any_step_of_writing_costs_the_oldest_and_leaves_nothing_half(
+    tmp_path: Path, step: int
+) -> None:
+    spool = spool_in(tmp_path)
+    for number in (1, 2):
+        spool.put(burst(number))
+    profile, calls = failing_at(step)
+    sys.setprofile(profile)
+    try:
+        assert spool.put(burst(3))
+    finally:
+        sys.setprofile(None)
+    assert len(calls) >= step
+    assert not list((tmp_path / "spool").glob("*.part"))
+    assert spool.dropped == 1
+    assert drain(spool_in(tmp_path)) == [burst(2), burst(3)]

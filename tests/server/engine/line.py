@@ -1,0 +1,212 @@
+"""A line of requests driven by hand: a clock that stands still until told, workers that act when told, no torch.
+
+`played` runs a script of moves and keeps a history that the properties in `test_properties` are about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+
+from server.engine.batcher import Load, MicroBatcher
+from server.engine.job import Job, Portion
+from server.engine.work import outcomes
+from server.errors import Later
+
+
+class Image(NamedTuple):
+    """What is asked about: image `place` of request `request`; `fault` is where it brings the work down."""
+
+    request: int
+    place: int
+    fault: str = ""
+
+
+class EchoStages:
+    """Says of each image which it is, and, concluding, which images were its neighbours in time."""
+
+    def __init__(self) -> None:
+        self.asked_about: list[Image] = []
+
+    def prepare(self, payload: Image) -> Image:
+        if payload.fault == "undecodable":
+            raise ValueError(payload)
+        return payload
+
+    def ask(self, rows: Sequence[Image]) -> list[str]:
+        self.asked_about += rows
+        if any(row.fault == "poison" for row in rows):
+            raise RuntimeError("the network fell over")
+        return [said_of(row) for row in rows]
+
+    def conclude(self, asked: Sequence[str], start: int, stop: int) -> list[str]:
+        return [" ".join(asked[max(0, place - 1) : place + 2]) for place in range(start, stop)]
+
+
+def said_of(image: Image) -> str:
+    return f"{image.request}/{image.place}"
+
+
+def expected(images: Sequence[Image], *, concludes: bool) -> list[str]:
+    """The answer of a request that travels alone."""
+    said = [said_of(image) for image in images]
+    return EchoStages().conclude(said, 0, len(said)) if concludes else said
+
+
+class HandClock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Setup(NamedTuple):
+    workers: int = 2
+    batch_images: int = 4
+    max_queued_images: int = 64
+    concludes: bool = False
+    window_s: float = 0.0
+
+
+@dataclass
+class Request:
+    images: tuple[Image, ...]
+    job: Job
+    submitted_at: float
+    deadline_at: float
+    cancelled: bool = False
+
+    @property
+    def faulty(self) -> bool:
+        return any(image.fault for image in self.images)
+
+
+class Begun(NamedTuple):
+    """A portion as it was taken."""
+
+    at: float
+    portion: Portion
+    images: tuple[Image, ...]
+
+
+class Gap(NamedTuple):
+    """An instant at which a worker was free, found nothing to do, and `queued` images were waiting."""
+
+    at: float
+    queued: int
+    oldest_at: float
+
+
+@dataclass
+class History:
+    setup: Setup
+    stages: EchoStages
+    requests: list[Request] = field(default_factory=list)
+    refused: list[tuple[int, Load]] = field(default_factory=list)
+    begun: list[Begun] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    most_queued: int = 0
+    most_at_once: int = 0
+
+
+class Line:
+    """A batcher with hand-driven workers, and the history of what they did."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.clock = HandClock()
+        self.batcher = MicroBatcher(**setup._asdict(), clock=self.clock)
+        self.history = History(setup, EchoStages())
+        self.outstanding: list[Portion] = []
+
+    def submit(self, count: int, within_s: float, faults: Sequence[tuple[int, str]] = ()) -> Request | None:
+        number = len(self.history.requests)
+        images = tuple(Image(number, place, dict(faults).get(place, "")) for place in range(count))
+        load = self.batcher.load()
+        try:
+            job = self.batcher.submit(images, within_s)
+        except Later:
+            self.history.refused.append((count, load))
+            return None
+        request = Request(images, job, self.clock.now_s, self.clock.now_s + within_s)
+        self.history.requests.append(request)
+        return request
+
+    def take(self) -> Portion | None:
+        if len(self.outstanding) == self.history.setup.workers:
+            return None
+        portion = self.batcher.take()
+        if portion is None:
+            self._note_gap()
+            return None
+        images = () if portion.concluding else tuple(item.job.inputs[item.place] for item in portion.items)
+        self.history.begun.append(Begun(self.clock.now_s, portion, images))
+        self.outstanding.append(portion)
+        self.history.most_at_once = max(self.history.most_at_once, len(self.outstanding))
+        return portion
+
+    def done(self, which: int = 0) -> None:
+        if self.outstanding:
+            portion = self.outstanding.pop(which % len(self.outstanding))
+            self.batcher.done(portion, outcomes(portion, self.history.stages))
+
+    def cancel(self, which: int) -> None:
+        if self.history.requests:
+            request = self.history.requests[which % len(self.history.requests)]
+            request.cancelled = request.job.answer.cancel() or request.cancelled
+
+    def finish(self) -> None:
+        """Workers go on until there is nothing left to do."""
+        self.clock.now_s += self.history.setup.window_s
+        while self.take() is not None or self.outstanding:
+            self.done()
+
+    def move(self, name: str, *given: Any) -> None:
+        if name == "wait":
+            self.clock.now_s += given[0]
+        else:
+            getattr(self, name)(*given)
+        self.history.most_queued = max(self.history.most_queued, self.batcher.load().queued_images)
+
+    def _note_gap(self) -> None:
+        waiting = [r for r in self.history.requests if not r.job.answer.done() and r.job.left and not r.job.concluding]
+        if waiting:
+            queued = self.batcher.load().queued_images
+            self.history.gaps.append(Gap(self.clock.now_s, queued, min(r.submitted_at for r in waiting)))
+
+
+def played(setup: Setup, script: Sequence[tuple[Any, ...]]) -> History:
+    """What happens when the moves of `script` are made, and then all that is left is worked off."""
+    line = Line(setup)
+    for move in script:
+        line.move(*move)
+    line.finish()
+    return line.history
+
+
+setups = st.builds(
+    Setup,
+    workers=st.integers(1, 3),
+    batch_images=st.integers(1, 5),
+    max_queued_images=st.integers(9, 24),
+    concludes=st.booleans(),
+    window_s=st.sampled_from([0.0, 0.0, 2.0]),
+)
+
+_faults = st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["poison", "undecodable"])), max_size=2)
+
+scripts = st.lists(
+    st.one_of(
+        st.tuples(st.just("submit"), st.integers(1, 9), st.sampled_from([3.0, 1000.0, 1000.0])),
+        st.tuples(st.just("submit"), st.integers(1, 9), st.just(1000.0), _faults),
+        st.tuples(st.just("take")),
+        st.tuples(st.just("take")),
+        st.tuples(st.just("done"), st.integers(0, 2)),
+        st.tuples(st.just("cancel"), st.integers(0, 20)),
+        st.tuples(st.just("wait"), st.sampled_from([0.25, 1.0, 4.0])),
+    ),
+    max_size=40,
+)

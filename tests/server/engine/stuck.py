@@ -1,0 +1,65 @@
+"""A hosted server whose model never comes back, the first time: for the test of what becomes of it.
+
+    python -m tests.server.engine.stuck FOLDER
+
+Says `port N` once it listens, and `ready` whenever a worker of Gunicorn is.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from flask import Flask
+
+from policies.observation import Box
+from server.app import create_app
+from server.engine import Engine
+from server.hosting import host
+from server.settings import ServerSettings
+from tests.server.engine.test_engine import ReadingStages
+from tests.server.web import NOW_US, make_app
+
+SILENCE_S = 0.5
+
+
+class StuckOnce(ReadingStages):
+    """Its first image takes for ever; in the process after that all is well."""
+
+    def __init__(self, been_here: Path) -> None:
+        super().__init__()
+        self._been_here = been_here
+
+    def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> str:
+        if not self._been_here.exists():
+            self._been_here.touch()
+            threading.Event().wait()
+        return "word"
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main(folder: Path) -> None:
+    make_app(folder)  # the database and the site
+    listener = socket.create_server(("127.0.0.1", 0))
+    _tell(f"port {listener.getsockname()[1]}")
+
+    def load() -> Engine:
+        return Engine(
+            StuckOnce(folder / "stuck"), workers=1, max_queued_images=9, answer_within_s=60, silence_s=SILENCE_S
+        )
+
+    def app(settings: ServerSettings) -> Flask:
+        return create_app(settings, channels=[], clock=lambda: NOW_US, load=load)
+
+    host(ServerSettings(data_dir=folder), listener, app)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

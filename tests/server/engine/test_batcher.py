@@ -1,0 +1,165 @@
+"""The batcher in small scenes, each played by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.engine.batcher import Load
+from server.errors import Later, TooLarge
+from tests.server.engine.line import Line, Setup, expected
+
+
+def sizes(line: Line) -> list[int]:
+    """How many images each of the free workers takes, one after the other."""
+    taken = []
+    while (portion := line.take()) is not None:
+        taken.append(len(portion.items))
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("images", "taken"),
+    [(1, [1]), (2, [1, 1]), (3, [2, 1]), (8, [4, 4]), (10, [5, 5]), (12, [3, 3]), (16, [4, 4]), (64, [5, 5])],
+)
+def test_a_burst_is_shared_out_equally_over_two_idle_workers(images: int, taken: list[int]) -> None:
+    line = Line(Setup(workers=2, batch_images=5))
+    line.submit(images, 60)
+    assert sizes(line) == taken
+
+
+def test_single_images_that_wait_are_merged() -> None:
+    line = Line(Setup(workers=2, batch_images=5))
+    for _ in range(12):
+        line.submit(1, 60)
+    assert sizes(line) == [3, 3]
+
+
+def test_a_portion_ends_one_request_and_begins_the_next() -> None:
+    line = Line(Setup(workers=1, batch_images=4))
+    first, second = line.submit(3, 60), line.submit(3, 60)
+    assert first is not None
+    assert second is not None
+    portion = line.take()
+    assert portion is not None
+    assert [item.job for item in portion.items] == [first.job] * 3
+    line.done()
+    line.finish()
+    assert second.job.answer.result(0) == expected(second.images, concludes=False)
+
+
+def test_the_conclusion_of_a_burst_is_shared_out_and_precedes_younger_requests() -> None:
+    line = Line(Setup(workers=2, batch_images=4, concludes=True))
+    burst = line.submit(8, 60)
+    assert sizes(line) == [4, 4]
+    line.submit(2, 60)
+    line.done()
+    line.done()
+    first, second = line.take(), line.take()
+    assert first is not None
+    assert second is not None
+    assert first.concluding
+    assert second.concluding
+    assert [item.place for item in (*first.items, *second.items)] == list(range(8))
+    line.finish()
+    assert burst is not None
+    assert burst.job.answer.result(0) == expected(burst.images, concludes=True)
+
+
+def test_a_window_ends_early_when_a_portion_is_full() -> None:
+    line = Line(Setup(workers=1, batch_images=2, window_s=5))
+    line.submit(1, 60)
+    assert line.take() is None
+    line.submit(1, 60)
+    assert sizes(line) == [2]
+
+
+def test_the_window_counts_from_the_oldest_request_not_from_the_newest() -> None:
+    line = Line(Setup(workers=1, batch_images=9, window_s=5))
+    line.submit(1, 60)
+    line.clock.now_s += 4
+    line.submit(1, 60)
+    assert line.take() is None
+    line.clock.now_s += 1
+    assert sizes(line) == [2]
+
+
+def test_retry_after_is_what_waits_over_the_recent_pace_rounded_up() -> None:
+    line = Line(Setup(workers=2, batch_images=2, max_queued_images=10))
+    line.submit(4, 60)
+    line.take()
+    line.take()
+    line.clock.now_s += 4  # two workers, two images each in 4 s: one image a second
+    line.done()
+    line.done()
+    line.submit(10, 60)
+    with pytest.raises(Later) as refused:
+        line.batcher.submit(["one more"], 60)
+    assert refused.value.retry_after_s == 10
+    assert line.batcher.load() == Load(queued_images=10, running_images=0, images_per_s=1.0, busy_s=0.0)
+
+
+def test_a_request_that_could_not_be_answered_in_time_is_refused_at_once() -> None:
+    line = Line(Setup(workers=1, batch_images=1))
+    line.submit(1, 60)
+    line.take()
+    line.clock.now_s += 2
+    line.done()
+    line.submit(4, 60)
+    with pytest.raises(Later, match="an answer would take 8 s"):
+        line.batcher.submit(["late"], 7)
+    line.batcher.submit(["in time"], 9)
+
+
+def test_more_images_than_may_ever_wait_are_too_large() -> None:
+    line = Line(Setup(max_queued_images=4))
+    with pytest.raises(TooLarge):
+        line.batcher.submit(range(5), 60)
+
+
+def test_room_taken_by_clients_that_have_gone_is_free_again() -> None:
+    line = Line(Setup(max_queued_images=4))
+    line.submit(4, 60)
+    assert line.submit(1, 60) is None
+    line.cancel(0)
+    assert line.submit(4, 60) is not None
+
+
+def test_no_images_are_answered_at_once() -> None:
+    line = Line(Setup())
+    assert line.batcher.submit([], 60).answer.result(0) == []
+
+
+def test_a_poisoned_image_costs_its_neighbours_a_second_call_and_nothing_else() -> None:
+    line = Line(Setup(workers=1, batch_images=4))
+    fine, poisoned, other = line.submit(1, 60), line.submit(1, 60, [(0, "poison")]), line.submit(2, 60)
+    line.finish()
+    assert fine is not None
+    assert poisoned is not None
+    assert other is not None
+    assert fine.job.answer.result(0) == ["0/0"]
+    assert other.job.answer.result(0) == ["2/0", "2/1"]
+    assert isinstance(poisoned.job.answer.exception(0), RuntimeError)
+    assert line.history.stages.asked_about.count(poisoned.images[0]) == 3
+
+
+def test_when_the_engine_gives_up_everybody_who_waits_is_told() -> None:
+    line = Line(Setup(workers=1, batch_images=1))
+    requests = [line.submit(2, 60), line.submit(1, 60)]
+    line.take()
+    line.batcher.abandon(Later("silent"))
+    for request in requests:
+        assert request is not None
+        assert isinstance(request.job.answer.exception(0), Later)
+    line.done()
+    assert line.take() is None
+
+
+def test_a_request_whose_time_is_up_is_told_so_and_not_begun() -> None:
+    line = Line(Setup(workers=1, batch_images=2))
+    request = line.submit(3, 5)
+    line.take()
+    line.clock.now_s += 5
+    line.done()
+    assert line.take() is None
+    assert request is not None
+    assert isinstance(request.job.answer.exception(0), Later)

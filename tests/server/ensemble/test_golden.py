@@ -1,0 +1,180 @@
+"""Models that no longer answer as they did when they were approved are not served, and it is said which and where."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from policies.observation import Panel, Seat, Sighting
+from server.app import create_app, runtime_of
+from server.catalogue import card_named, cards, locate
+from server.ensemble import (
+    Ensemble,
+    approve,
+    check_golden,
+    drawn,
+    load_ensemble,
+    replay,
+    shipped_golden,
+    uncovered,
+)
+from server.ensemble.building import network_of
+from server.ensemble.golden import DRIFT, FILE, SURE, read_golden
+from server.ensemble.module import EnsembleModule
+from server.errors import Broken, Unapproved
+from server.settings import ServerSettings
+from tests.server.ensemble.others import folder_of, network
+from tests.server.ensemble.test_lock import edited
+
+DEFAULT = ServerSettings().models
+PICTURES = {"a.jpg": b"first", "b.jpg": b"second"}
+BOX = (0.1, 0.2, 0.3, 0.4)
+
+
+class Says:
+    """An ensemble of one detector that says the same of every picture."""
+
+    def __init__(self, *sightings: Sighting, silent: bool = False) -> None:
+        self.panel = Panel("name", (Seat("eye", frozenset({"person", "car"}), boxes=True),))
+        self._said = None if silent else sightings
+
+    def answer(self, images: Sequence[bytes]) -> list[Mapping[str, tuple[Sighting, ...] | None]]:
+        return [{"eye": self._said} for _ in images]
+
+
+def person(score: float = 0.8, box: tuple[float, float, float, float] = BOX) -> Sighting:
+    return Sighting("person", score, box)
+
+
+def car(score: float = 0.8) -> Sighting:
+    return Sighting("car", score, BOX)
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Path:
+    """Approved: one person with 0.8, and a car with 0.5."""
+    approve(Says(person(), car(0.5)), PICTURES, tmp_path / "golden")
+    return tmp_path / "golden"
+
+
+@pytest.fixture(scope="module")
+def default(weights: Path) -> Ensemble:
+    return load_ensemble(DEFAULT)
+
+
+def test_the_default_ensemble_answers_as_it_was_approved(default: Ensemble) -> None:
+    assert replay(default, shipped_golden()) == []
+    check_golden(default, shipped_golden())
+
+
+def test_the_shipped_set_covers_the_whole_catalogue_and_each_kind_of_answer(default: Ensemble) -> None:
+    golden, pictures = read_golden(shipped_golden())
+    assert golden.models == set(cards())
+    assert sum(map(len, pictures)) < 100_000
+    labels = {model: [picture.expected[model].label for picture in golden.pictures] for model in golden.models}
+    assert set(labels["frame-change"]) == {"still", "moving"}
+    assert set(labels["hog-people"]) == {"nothing", "person"}
+    assert set(labels["yolov3-tiny"]) == {"nothing", "person", "stop sign", "orange", "clock"}
+    assert {"street sign", "croquet ball", "analog clock"} <= set(labels["efficientnet-lite0"])
+    assert uncovered(default, shipped_golden()) == []
+
+
+def test_the_shipped_pictures_are_drawn_by_ourselves() -> None:
+    golden, _pictures = read_golden(shipped_golden())
+    assert [picture.file for picture in golden.pictures] == list(drawn.pictures())
+    assert drawn.pictures() == drawn.pictures()
+
+
+def test_a_changed_transform_of_a_shipped_model_is_noticed(weights: Path, tmp_path: Path) -> None:
+    card = card_named("hog-people-small")
+    smaller = msgspec.structs.replace(card, input=msgspec.structs.replace(card.input, size=(288, 288)))
+    path = locate(card, tmp_path)
+    changed = Ensemble(EnsembleModule([(smaller, network_of(smaller, path))]))
+    with pytest.raises(Unapproved, match=r"hog-people-small says `person` .* instead of `nothing`"):
+        check_golden(changed, shipped_golden())
+
+
+def test_what_was_approved_is_right(golden: Path) -> None:
+    assert replay(Says(person(), car(0.5)), golden) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "fault"),
+    [
+        (Says(car(0.9), person(0.8)), "eye says `car` (0.90) instead of `person` (0.80, ahead by 0.30) for a.jpg"),
+        (Says(), "eye says `nothing` (0.00) instead of `person` (0.80, ahead by 0.30) for a.jpg"),
+        (Says(person(0.8 - 2 * DRIFT)), "eye gives `person` a score of 0.7000 instead of 0.8000 for a.jpg"),
+        (Says(person(box=(0.2, 0.2, 0.4, 0.4))), "eye sees `person` at (0.2, 0.2, 0.4, 0.4) instead of"),
+        (Says(silent=True), "eye did not answer, where it had said `person` for a.jpg"),
+    ],
+)
+def test_another_answer_is_named_with_model_and_picture(now: Says, fault: str, golden: Path) -> None:
+    wrong = replay(now, golden)
+    assert len(wrong) == 2
+    assert wrong[0].startswith(fault)
+
+
+def test_a_little_drift_is_no_other_answer(golden: Path) -> None:
+    assert replay(Says(person(0.8 - DRIFT / 2, (0.11, 0.2, 0.3, 0.39)), car(0.5)), golden) == []
+
+
+def test_a_label_that_had_hardly_won_may_change(tmp_path: Path) -> None:
+    approve(Says(person(0.8), car(0.8 - SURE / 2)), PICTURES, tmp_path)
+    assert replay(Says(car(0.8), person(0.79)), tmp_path) == []
+
+
+def test_models_that_nobody_approved_are_named_and_not_judged(default: Ensemble, golden: Path) -> None:
+    assert replay(default, golden) == []
+    assert uncovered(default, golden) == list(DEFAULT)
+
+
+def test_a_model_that_does_not_answer_cannot_be_approved(tmp_path: Path) -> None:
+    with pytest.raises(Broken, match=r"eye did not answer for a\.jpg"):
+        approve(Says(silent=True), PICTURES, tmp_path / "golden")
+    assert not (tmp_path / "golden").exists()
+
+
+def test_a_picture_that_was_changed_is_not_replayed(golden: Path) -> None:
+    (golden / "b.jpg").write_bytes(b"other")
+    with pytest.raises(Broken, match=r"b\.jpg is not the picture that was approved"):
+        replay(Says(), golden)
+
+
+def test_a_set_that_is_not_there_says_how_to_make_one(golden: Path) -> None:
+    (golden / FILE).write_text("{}")
+    with pytest.raises(Broken, match="is no golden set"):
+        replay(Says(), golden)
+    shutil.rmtree(golden)
+    with pytest.raises(Broken, match="`sectorwatch models approve` makes one"):
+        replay(Says(), golden)
+
+
+def test_a_server_whose_models_answer_otherwise_stays_unready_and_says_why(tmp_path: Path) -> None:
+    folder_of(tmp_path / "models", "state_dict", network(1), "mine")
+    approve(load_ensemble(["mine"], folders=[tmp_path / "models"]), drawn.pictures(), tmp_path / "golden")
+    edited(tmp_path / "models" / "mine" / "card.toml", '"ash", "birch"', '"birch", "ash"')
+    edited(tmp_path / "models" / "mine" / "card.toml", '"cedar", "dogwood", "elm"', '"elm", "cedar", "dogwood"')
+    settings = ServerSettings(
+        data_dir=tmp_path, models=("mine",), models_dir=tmp_path / "models", golden=tmp_path / "golden"
+    )
+    app = create_app(settings, channels=[])
+    runtime = runtime_of(app)
+    runtime.store.upgrade()
+    failed = threading.Event()
+    runtime.start(on_failure=lambda _error: failed.set(), on_stuck=failed.set)
+    try:
+        for thread in list(runtime._threads):
+            if thread.name == "sectorwatch-loading":
+                thread.join(timeout=60)
+        answer = app.test_client().get("/readyz")
+        assert answer.status_code == 503
+        assert "the models do not answer as approved" in answer.get_json()["detail"]
+        assert "mine says `" in answer.get_json()["detail"]
+        assert not failed.is_set()
+    finally:
+        runtime.stop()

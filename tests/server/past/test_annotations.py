@@ -1,0 +1,237 @@
+"""What people say was true is kept with author and time, never changed, and the later word counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import Result
+from flask import Flask
+from flask.testing import FlaskClient
+
+from policies.events import instant
+from server.app import runtime_of
+from server.errors import Unknown, Unusable
+from server.past.annotations import Seen, fact_of, missed, said_of
+from server.past.matching import fact_of as fact_of_event
+from server.past.matching import matched
+from server.store import Store
+from server.tokens import ANY_SITE, new_token
+from tests.server.scenes import START_US, Yard
+from tests.server.web import BrightnessEnsemble, body, envelope, jpeg, make_app
+from tests.stand_ins import ManualClock
+
+
+def ids(yard: Yard) -> list[str]:
+    return [logged.event.id for logged in yard.store.events()]
+
+
+def test_the_later_annotation_of_an_event_counts_and_the_earlier_one_stays(yard: Yard, clock: ManualClock) -> None:
+    first, second, *_ = ids(yard)
+    kept = yard.store.annotations
+    kept.add([said_of(yard.store, first, "true", "ann"), said_of(yard.store, second, "true", "ann")])
+    clock.advance(5)
+    kept.add([said_of(yard.store, first, "false", "bob", "a shadow")])
+    assert [(a.number, a.truth, a.author) for a in kept.all()] == [
+        (1, "true", "ann"),
+        (2, "true", "ann"),
+        (3, "false", "bob"),
+    ]
+    current = {a.subject: (a.truth, a.author, a.note, a.made_at_us) for a in kept.current("yard")}
+    assert current[first] == ("false", "bob", "a shadow", clock.now_us)
+    assert (len(current), kept.current("dock")) == (2, [])
+
+
+def test_an_annotation_repeats_the_fact_so_that_it_outlives_the_event(yard: Yard) -> None:
+    for logged in yard.store.events():
+        said = said_of(yard.store, logged.event.id, "true", "ann")
+        assert matched([fact_of(said)], [fact_of_event(logged.event)]) == [(0, 0)]
+
+
+def test_something_missed_can_be_added_and_taken_back(yard: Yard) -> None:
+    seen = Seen("yard", "gate", "entered", START_US + 1_000_000, sector="west")
+    [added] = yard.store.annotations.add([missed(yard.store, seen, "ann")])
+    assert (added.truth, added.is_told, added.within_s) == ("missed", False, 2.0)
+    yard.store.annotations.add([said_of(yard.store, added.subject[:12], "false", "ann")])
+    assert [a.truth for a in yard.store.annotations.current()] == ["false"]
+    yard.store.annotations.add([said_of(yard.store, added.subject, "true", "ann")])
+    assert [(a.truth, a.is_told) for a in yard.store.annotations.current()] == [("missed", False)]
+
+
+@pytest.mark.parametrize(
+    ("seen", "error"),
+    [
+        (Seen("yard", "gaet", "entered", 0, sector="west"), "did you mean `gate`"),
+        (Seen("yard", "gate", "entered", 0, sector="wets"), "did you mean `west`"),
+        (Seen("yard", "gate", "entered", 0), "`entered` needs sector"),
+        (Seen("yard", "gate", "crossed", 0, sector="west", line="middle"), "`crossed` has no sector"),
+        (Seen("yard", "gate", "crossed", 0, line="midle"), "did you mean `middle`"),
+        (Seen("yard", "gate", "moved", 0, from_sector="west"), "`moved` needs to_sector"),
+        (Seen("yard", "gate", "left", 0, sector="west", label="persn"), "did you mean `person`"),
+        (Seen("yard", "gate", "arrived", 0, sector="west"), "no kind of event"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_fact_that_cannot_be_is_refused_with_what_could(yard: Yard, seen: Seen, error: str) -> None:
+    with pytest.raises((Unknown, Unusable), match=error):
+        missed(yard.store, seen, "ann")
+
+
+def test_an_event_that_is_not_there_or_not_the_only_one_cannot_be_annotated(yard: Yard) -> None:
+    with pytest.raises(Unknown, match="no event zzz"):
+        said_of(yard.store, "zzz", "true", "ann")
+    with pytest.raises(Unknown, match="several facts"):
+        said_of(yard.store, "", "true", "ann")
+
+
+def test_annotations_are_the_same_on_both_databases(store: Store) -> None:
+    seen = Seen("yard", "gate", "moved", 5, from_sector="a", to_sector="b")
+    facts = {name: getattr(seen, name) for name in Seen.__struct_fields__}
+    from server.records import Annotation
+
+    made = Annotation(0, "s", "missed", **facts, is_told=False, author="ann", note=None, made_at_us=0)
+    [kept] = store.annotations.add([made])
+    assert store.annotations.all() == store.annotations.current("yard") == store.annotations.about("s") == [kept]
+    assert store.annotations.all(after=1) == store.annotations.about("t") == store.annotations.add([]) == []
+
+
+def test_annotate_takes_events_and_a_word(ask: Callable[..., Result], yard: Yard) -> None:
+    first, second, third, *_ = ids(yard)
+    result = ask("annotate", first[:12], second, "false", "--author", "ann", "--note", "a cat")
+    assert result.exit_code == 0, result.output
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["false", "false"]
+    assert result.stdout.splitlines()[0].endswith(f"author=ann note='a cat' event={first}")
+    ask("annotate", third, "true")
+    ask("annotate", first, "unsure", "--author", "bob")
+    shown = ask("annotate", "list").stdout.splitlines()
+    words = {line.rpartition("=")[2]: line.split()[0] for line in shown}
+    assert words == {first: "unsure", second: "false", third: "true"}
+
+
+def test_annotate_missed_needs_no_camera_where_there_is_one(ask: Callable[..., Result]) -> None:
+    at = "2026-11-22T07:00:05Z"
+    result = ask("annotate", "--missed", "--kind", "entered", "--sector", "east", "--at", at, "--within", "1")
+    assert result.stdout.startswith("missed 2026-11-22T07:00:05.000Z entered yard/gate person east author=")
+    moved = ("--missed", "--kind", "moved", "--from", "west", "--to", "east", "--at", at)
+    assert "person west>east" in ask("annotate", *moved).stdout
+
+
+def test_export_writes_all_that_was_ever_said_as_json_lines(ask: Callable[..., Result], yard: Yard) -> None:
+    first = ids(yard)[0]
+    ask("annotate", first, "true", "--author", "ann")
+    ask("annotate", first, "false", "--author", "bob")
+    lines = [msgspec.json.decode(line) for line in ask("annotate", "export").stdout.splitlines()]
+    assert [(a["number"], a["subject"], a["truth"], a["author"]) for a in lines] == [
+        (1, first, "true", "ann"),
+        (2, first, "false", "bob"),
+    ]
+    assert lines[0]["made_at"] <= lines[1]["made_at"]
+    assert lines[0]["at"] == msgspec.to_builtins(yard.store.events()[0].event.at)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["true"],
+        ["abc"],
+        ["abc", "maybe"],
+        ["--missed"],
+        ["--missed", "--kind", "left"],
+        ["abc", "true", "--missed"],
+    ],
+)
+def test_an_annotation_that_says_too_little_is_a_usage_error(ask: Callable[..., Result], words: list[str]) -> None:
+    assert ask("annotate", *words).exit_code == 2
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Flask]:
+    app = make_app(tmp_path, BrightnessEnsemble())
+    frames = [jpeg(grey) for grey in (0, 1, *range(200, 212), *range(2, 42))]
+    assert app.test_client().post("/v1/bursts", data=body(envelope(frames), frames)).status_code == 201
+    yield app
+    runtime_of(app).store.close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def reader(app: Flask, site: str, camera: str | None = None) -> dict[str, str]:
+    made = new_token()
+    runtime_of(app).store.add_token(made.id, "test", site, camera, made.hash)
+    return {"Authorization": f"Bearer {made.token}"}
+
+
+def seen_by_a_person(**changes: Any) -> dict[str, Any]:
+    fact = {"site": "north-yard", "camera": "gate", "kind": "left", "sector": "view", "at": "2027-01-15T07:59:05Z"}
+    return {"author": "ann", "missed": fact | changes}
+
+
+def test_an_event_is_annotated_over_http_and_read_back_page_by_page(app: Flask, client: FlaskClient) -> None:
+    event = client.get("/v1/events").get_json()["events"][0]
+    answer = client.post("/v1/annotations", json={"event": event["id"], "truth": "true", "author": "ann"})
+    assert (answer.status_code, answer.get_json()["subject"]) == (201, event["id"])
+    answer = client.post("/v1/annotations", json=seen_by_a_person() | {"note": "behind the van"})
+    assert (answer.status_code, answer.get_json()["truth"]) == (201, "missed")
+    page = client.get("/v1/annotations?limit=1").get_json()
+    assert ([a["truth"] for a in page["annotations"]], page["next"]) == (["true"], 1)
+    page = client.get("/v1/annotations?after=1&site=north-yard").get_json()
+    assert ([a["note"] for a in page["annotations"]], page["next"]) == (["behind the van"], 2)
+    assert client.get("/v1/annotations?after=2").get_json() == {"annotations": [], "next": 2}
+
+
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        ({"truth": "true", "author": "ann"}, 400),
+        ({"event": "0" * 32, "author": "ann"}, 400),
+        ({"event": "0" * 32, "truth": "maybe", "author": "ann"}, 400),
+        ({"event": "0" * 32, "truth": "true"}, 400),
+        ({"event": "0" * 32, "truth": "true", "author": "ann", "colour": 1}, 400),
+        ({"event": "0" * 32, "truth": "true", "author": "ann"}, 404),
+        (seen_by_a_person(camera="door"), 404),
+        (seen_by_a_person(sector="attic"), 422),
+        (seen_by_a_person() | {"truth": "true"}, 400),
+    ],
+)
+def test_what_is_no_annotation_is_refused(client: FlaskClient, told: dict[str, Any], status: int) -> None:
+    assert client.post("/v1/annotations", json=told).status_code == status
+    assert client.get("/v1/annotations").get_json()["annotations"] == []
+
+
+def test_a_form_from_a_foreign_page_is_no_annotation(client: FlaskClient) -> None:
+    assert client.post("/v1/annotations", data="{}", content_type="text/plain").status_code == 415
+    assert client.post("/v1/annotations", data="{", content_type="application/json").status_code == 400
+    much = client.post("/v1/annotations", json=seen_by_a_person() | {"note": "x" * 70_000})
+    assert much.status_code == 413
+    assert client.get("/v1/annotations?limit=0").status_code == 400
+    assert client.get("/v1/annotations?colour=red").status_code == 400
+
+
+def test_only_readers_of_the_site_annotate_and_see_its_annotations(app: Flask, client: FlaskClient) -> None:
+    event = client.get("/v1/events").get_json()["events"][0]
+    mine, other = reader(app, "north-yard"), reader(app, "dock")
+    camera, every = reader(app, "north-yard", "gate"), reader(app, ANY_SITE)
+    told = {"event": event["id"], "truth": "false", "author": "ann"}
+    assert client.post("/v1/annotations", json=told).status_code == 401
+    assert client.post("/v1/annotations", json=told, headers=camera).status_code == 403
+    assert client.post("/v1/annotations", json=seen_by_a_person(), headers=other).status_code == 403
+    hidden = client.post("/v1/annotations", json=told, headers=other)
+    absent = client.post("/v1/annotations", json=told | {"event": "0" * 32}, headers=other)
+    assert hidden.status_code == absent.status_code == 404
+    assert client.post("/v1/annotations", json=told, headers=mine).status_code == 201
+    assert client.post("/v1/annotations", json=told, headers=every).status_code == 201
+    assert len(client.get("/v1/annotations", headers=mine).get_json()["annotations"]) == 2
+    assert client.get("/v1/annotations", headers=other).get_json()["annotations"] == []
+    assert client.get("/v1/annotations?site=north-yard", headers=other).status_code == 403
+    assert client.get("/v1/annotations", headers=camera).status_code == 403
+
+
+def test_an_annotations_time_is_told_as_an_instant(client: FlaskClient) -> None:
+    told = client.post("/v1/annotations", json=seen_by_a_person()).get_json()
+    assert told["at"] == msgspec.to_builtins(instant(1_800_000_000_000_000 - 55_000_000))

@@ -1,0 +1,258 @@
+"""Many policies are tried on what people annotated; the one proposed keeps the true events and drops the rest."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.observation import Sighting
+from policies.site_policy import parse_site_policy
+from server.__main__ import command
+from server.past.advice import best_of, split_at, wilson
+from server.past.annotations import Seen, missed, said_of
+from server.past.candidates import TODAY, Option, candidate, refinements, rules_and_scores
+from server.past.drawing import Point, frontier, write_html, write_png
+from server.past.matching import Fact
+from server.past.outcome import Outcome, Truth, outcome_of
+from server.past.proposal import applied, difference, overruled
+from server.store import open_store
+from tests.policies.stories import policy, told, walk
+from tests.server.scenes import START_US, YARD, Yard, across, burst, person_at
+from tests.stand_ins import ManualClock
+
+COMMENTED = f"# our yard\n{YARD.strip()} # the end\n"
+
+
+@pytest.fixture
+def haunted(tmp_path: Path, url: str, clock: ManualClock) -> Yard:
+    """A minute at a time: someone walks across, seen well; then a shadow stands in the west, seen badly."""
+    yard = Yard(tmp_path / "sites", open_store(url, clock), clock)
+    yard.write(COMMENTED)
+    for number in range(12):
+        begin_s = number * 60
+        yard.pipeline.process(_shown(yard, number * 10 + 1, begin_s, [across(t) for t in range(24)], 0.9))
+        shadow = [0.2 if 3 <= t <= 9 else None for t in range(20)]
+        yard.pipeline.process(_shown(yard, number * 10 + 2, begin_s + 30, shadow, 0.5))
+    return yard
+
+
+def _shown(yard: Yard, number: int, at_s: float, places: list[float | None], score: float):  # type: ignore[no-untyped-def]
+    images = []
+    for index, x in enumerate(places):
+        image = f"{number} {index}".encode()
+        seen: tuple[Sighting, ...] = () if x is None else (person_at(x, score),)
+        images.append(yard.ensemble.teach(image, {"eye": seen}))
+    return burst(number, images, at_s, 1.0)
+
+
+def annotate(yard: Yard) -> tuple[int, int]:
+    """What is true of the haunted yard; how many events are true, how many false."""
+    events = [logged.event for logged in yard.store.events()]
+    said = ["false" if event.started_at.second >= 28 else "true" for event in events]
+    pairs = zip(events, said, strict=True)
+    yard.store.annotations.add([said_of(yard.store, e.id, s, "ann") for e, s in pairs])  # type: ignore[arg-type]
+    return said.count("true"), said.count("false")
+
+
+def tune(url: str, out: Path, *arguments: str) -> Result:
+    options = ("--database", url, "--out", str(out), "--processes", "1")
+    return CliRunner().invoke(command, ["tune", "yard", *options, *arguments])
+
+
+def test_tune_proposes_the_policy_that_keeps_the_true_and_drops_the_false(
+    haunted: Yard, url: str, tmp_path: Path
+) -> None:
+    true, false = annotate(haunted)
+    assert true > 20 < false
+    live = haunted.folder / "yard.toml"
+    result = tune(url, tmp_path / "out", "--policy", str(live))
+    assert result.exit_code == 0, result.output
+    assert f"It keeps all {true} true events, 0 instead of {false} false alarms in" in result.stdout
+    assert "On the latest 30% of the annotations, which the search did not see: all" in result.stdout
+    assert live.read_text() == COMMENTED, "the live policy is not touched"
+    proposal = haunted.folder / "yard.toml.proposed"
+    assert "# our yard" in proposal.read_text()
+    assert "+min_score" in result.stdout
+    assert parse_site_policy(proposal.read_text()).rules.least("eye") > 0.5
+    assert haunted.sites.reload() == {}, "a proposal is no policy in force"
+    assert haunted.sites.policy("yard").digest == parse_site_policy(COMMENTED).digest
+
+
+def test_tune_draws_misses_against_false_alarms_with_todays_policy_marked(
+    haunted: Yard, url: str, tmp_path: Path
+) -> None:
+    annotate(haunted)
+    tune(url, tmp_path / "out", "--most", "12")
+    page = (tmp_path / "out" / "tuning.html").read_text()
+    assert page.count("<circle") == 12
+    assert ">today</text>" in page
+    assert ">recommended</text>" in page
+    assert "src=" not in page
+    assert "href=" not in page
+    assert (tmp_path / "out" / "tuning.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tune_says_when_todays_policy_is_the_best(yard: Yard, url: str, tmp_path: Path) -> None:
+    for logged in yard.store.events():
+        yard.store.annotations.add([said_of(yard.store, logged.event.id, "true", "ann")])
+    result = tune(url, tmp_path / "out", "--most", "10")
+    assert "None of them is better: keep it." in result.stdout
+    assert not list(tmp_path.rglob("*.proposed"))
+
+
+def test_tune_without_annotations_says_so_and_what_models_cannot_tell(yard: Yard, url: str, tmp_path: Path) -> None:
+    shown = tune(url, tmp_path / "out").stdout
+    assert "no policy can be called better than another" in shown
+    assert "3 models at least are needed" in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_tune_of_a_site_that_never_sent_names_those_that_did(ask: Callable[..., Result], tmp_path: Path) -> None:
+    assert "here is: yard" in ask("tune", "dock").stderr
+    other = tmp_path / "dock.toml"
+    other.write_text('site = "dock"', encoding="utf-8")
+    assert ask("tune", "yard", "--policy", str(other)).exit_code == 2
+
+
+def test_tune_gives_the_same_whatever_the_number_of_processes(haunted: Yard, url: str, tmp_path: Path) -> None:
+    annotate(haunted)
+    one = tune(url, tmp_path / "1", "--most", "2").stdout.replace(str(tmp_path / "1"), "out")
+    two = tune(url, tmp_path / "2", "--most", "2", "--processes", "2").stdout.replace(str(tmp_path / "2"), "out")
+    assert one == two
+
+
+def test_a_fact_that_was_missed_counts_as_missed_until_a_policy_tells_it(
+    haunted: Yard, url: str, tmp_path: Path
+) -> None:
+    annotate(haunted)
+    seen = Seen("yard", "gate", "entered", START_US + 20_000_000, sector="west")
+    haunted.store.annotations.add([missed(haunted.store, seen, "ann")])
+    shown = tune(url, tmp_path / "out", "--most", "5").stdout
+    assert "Today's policy keeps" in shown
+    before = shown.partition("Today's policy keeps ")[2].partition(" true")[0].split(" of ")
+    assert int(before[0]) + 1 == int(before[1])
+
+
+def test_a_proposal_keeps_the_authors_text_and_comments() -> None:
+    changes = {("sensitivity", "rule"): "at_least", ("sensitivity", "k"): 2, ("movement", "sights"): 3}
+    text = applied(COMMENTED, changes)
+    kept = [line for line in text.splitlines() if line in COMMENTED.splitlines()]
+    assert kept == COMMENTED.splitlines()
+    read = tomllib.loads(text)
+    assert (read["sensitivity"], read["movement"]) == ({"rule": "at_least", "k": 2}, {"sights": 3})
+    added = [line for line in difference(COMMENTED, text, "a", "b") if line.startswith("+") and "=" in line]
+    assert len(added) == 2
+
+
+def test_a_setting_that_does_not_go_with_the_new_rule_is_taken_out() -> None:
+    text = 'site = "yard"\nsensitivity = { rule = "at_least", k = 2, missing = "fail_open" } # why\n'
+    changed = applied(text, {("sensitivity", "rule"): "all", ("sensitivity", "k"): None})
+    assert tomllib.loads(changed)["sensitivity"] == {"rule": "all", "missing": "fail_open"}
+    assert changed.rstrip().endswith("# why")
+    assert applied('site = "yard"\n', {("sensitivity", "k"): None}) == 'site = "yard"\n'
+
+
+def test_settings_nearer_to_a_camera_are_named_since_a_change_does_not_reach_them() -> None:
+    text = YARD + "[cameras.gate.sectors.west.sensitivity]\nrule = 'any'\n[cameras.gate.min_score]\neye = 0.3\n"
+    found = overruled(text, {("sensitivity", "rule"): "all", ("min_score", "eye"): 0.5, ("presence", "clear_s"): 1})
+    assert found == ["cameras.gate.min_score", "cameras.gate.sectors.west.sensitivity"]
+    text = f'{YARD}[[schedule]]\nname = "night"\nbetween = ["22:00", "06:00"]\nmin_score = {{ "*" = 0.2 }}\n'
+    assert overruled(text, {("min_score", "eye"): 0.5}) == ["schedule.night.min_score"]
+
+
+def test_every_policy_that_is_tried_can_be_read_and_todays_comes_first() -> None:
+    today, voters = parse_site_policy(YARD), ("a", "b", "c", "d")
+    tried = [candidate(YARD, *options) for options in rules_and_scores(YARD, today, voters)]
+    assert (tried[0].policy.digest, tried[0].words, tried[0].text) == (today.digest, TODAY, YARD)
+    assert {"any", "all", "majority", "at_least 2", "a alone", "all, scores +0.1"} <= {c.words for c in tried}
+    finer = [candidate(YARD, one) for one in refinements(today, voters)]
+    assert {"sights 3", "3 of 4 frames", "clear 8 s", "b from 0.6"} <= {c.words for c in finer}
+    assert (
+        candidate(YARD, Option("x", {("movement", "sights"): 1}), Option("y", {("movement", "sights"): 3})).words
+        == "x, y"
+    )
+
+
+def fact(at_s: float, what: str = "entered") -> Fact:
+    return Fact((what,), round(at_s * 1e6), 0)
+
+
+def test_what_only_the_tried_policy_tells_is_a_false_alarm_and_what_nobody_judged_is_none() -> None:
+    events = told(policy(), walk(across, 26))
+    facts = [outcome_fact(event) for event in events]
+    truth = Truth(true=(facts[0],), false=(facts[1],), unjudged=(facts[2],))
+    tally = outcome_of(truth, events, 0.0).tally()
+    assert (tally.kept, tally.missed, tally.false, tally.new) == (1, 0, 1, len(events) - 3)
+    assert (tally.true, tally.alarms) == (1, len(events) - 2)
+    assert outcome_of(truth, [], 0.0).tally().missed == 1
+
+
+def outcome_fact(event):  # type: ignore[no-untyped-def]
+    from server.past.matching import fact_of
+
+    return fact_of(event)
+
+
+def test_a_tally_may_be_of_a_part_of_the_time() -> None:
+    outcome = Outcome(kept=(1, 5), missed=(6,), false=(2, 7), new=(8,))
+    assert (outcome.tally(None, 5).kept, outcome.tally(5).kept, outcome.tally(5).alarms) == (1, 1, 2)
+
+
+def trial(missed_at: list[int], false_at: list[int], changes: int):  # type: ignore[no-untyped-def]
+    from server.past.advice import Trial
+    from server.past.candidates import Candidate
+
+    given_changes = {("x", str(i)): i for i in range(changes)}
+    outcome = Outcome(tuple({1, 2, 3, 4} - set(missed_at)), tuple(missed_at), tuple(false_at), ())
+    return Trial(Candidate("", given_changes, "", parse_site_policy('site = "yard"')), outcome)
+
+
+def test_no_policy_is_chosen_that_misses_more_than_todays() -> None:
+    today, deaf, good = trial([], [1, 2, 3], 0), trial([1], [], 1), trial([], [1], 2)
+    assert best_of([today, deaf, good], 100, miss_cost=0.1) is good
+
+
+def test_the_choice_is_made_on_the_earlier_part_only() -> None:
+    today, early, late = trial([], [1, 50], 0), trial([], [50], 1), trial([], [1], 1)
+    assert best_of([today, early, late], 10, miss_cost=10) is early
+
+
+def test_of_equals_the_one_with_fewest_changes_is_chosen() -> None:
+    today, same = trial([], [1], 0), trial([], [1], 3)
+    assert best_of([today, same], 100, miss_cost=10) is today
+
+
+def test_the_latest_third_of_the_annotations_is_held_out() -> None:
+    assert split_at(list(range(10))) == 7
+    assert split_at([5]) == 5
+
+
+@pytest.mark.parametrize(("hits", "count", "low", "high"), [(31, 31, 0.8897, 1), (5, 10, 0.2366, 0.7634), (0, 0, 0, 1)])
+def test_wilsons_interval_is_the_published_one(hits: int, count: int, low: float, high: float) -> None:
+    assert wilson(hits, count) == pytest.approx((low, high), abs=1e-4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.floats(0, 20)), min_size=1, max_size=30))
+def test_nothing_beats_the_frontier(points: list[tuple[int, float]]) -> None:
+    best = frontier(points)
+    line = sorted((points[i][1], points[i][0]) for i in best)
+    assert all(a[1] > b[1] for a, b in pairwise(line))
+    for misses, alarms in points:
+        assert any(points[i][0] <= misses and points[i][1] <= alarms for i in best)
+
+
+def test_a_plot_may_hold_a_single_perfect_policy(tmp_path: Path) -> None:
+    points = [Point(0, 0.0, "<as now>", "today")]
+    write_html(tmp_path / "a.html", "a", ["words & more"], [], points, "a day")
+    page = (tmp_path / "a.html").read_text()
+    assert "&lt;as now&gt;" in page
+    assert "words &amp; more" in page
+    write_png(tmp_path / "a.png", "a", points, "a day")
+    assert (tmp_path / "a.png").stat().st_size > 1000
