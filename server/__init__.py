@@ -4,7 +4,8 @@ Reading order follows a burst. `intake` takes it off the wire and `burst` checks
 and knows neither flask nor torch nor SQL: `ensemble` (the one door to torch) gives labels, `sites` the policy in
 force, `store` (the one door to SQL) the camera's turn, `refold` advances it, `receipt` is the answer. `delivery`
 then drains the outbox into `channels`. `records` holds the values that travel between them, `errors` all that is
-raised on purpose.
+raised on purpose. `engine` stands before the ensemble: it shares images out over the cores, merges requests, and
+refuses what cannot be in time.
 Beside that way lie `heartbeats` (with `beat` and `watching`: who is watching, and what is unobserved), `inference_v2`
 (with `tensors`: the Open Inference Protocol), `metrics` and `admin` (probes and metrics, also on a port of their
 own), `etag` (which ensemble answered) and `openapi` (all of it as a document).

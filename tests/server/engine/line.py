@@ -200,13 +200,14 @@ _faults = st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["poison", "unde
 
 scripts = st.lists(
     st.one_of(
-        st.tuples(st.just("submit"), st.integers(1, 9), st.sampled_from([3.0, 1000.0, 1000.0])),
+        st.tuples(st.just("submit"), st.integers(1, 9), st.sampled_from([1.0, 3.0, 1000.0])),
         st.tuples(st.just("submit"), st.integers(1, 9), st.just(1000.0), _faults),
         st.tuples(st.just("take")),
         st.tuples(st.just("take")),
         st.tuples(st.just("done"), st.integers(0, 2)),
         st.tuples(st.just("cancel"), st.integers(0, 20)),
-        st.tuples(st.just("wait"), st.sampled_from([0.25, 1.0, 4.0])),
+        st.tuples(st.just("wait"), st.sampled_from([1.0, 4.0])),
     ),
+    min_size=8,
     max_size=40,
 )
