@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import replace
 
 from policies.sensitivity import Sensitivity
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
-DEFAULT_MIN_SCORE = 0.4
-SHIPPED_MIN_SCORE = {"hog-people": 0.9, "hog-people-small": 0.9}
-"""Models whose scores mean something else than a probability: those of the HOG detectors are squashed margins."""
+SHIPPED_MIN_SCORE = {"*": 0.4, "hog-people": 0.9, "hog-people-small": 0.9}
+"""The HOG detectors' scores are squashed margins, not probabilities."""
+
+SHIPPED_WEIGHTS = {"*": 1.0, "hog-people": 0.5, "hog-people-small": 0.5}
+"""A HOG detector's word alone is not enough by default; any other model's is. Two HOG detectors together are."""
 
 
 class Presence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,6 +60,13 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     movement: Movement = Movement()
 
     def least(self, model: str) -> float:
-        """The score from which a model's label is a vote for: its own, else that of `*`, else the shipped one."""
-        shipped = SHIPPED_MIN_SCORE.get(model, DEFAULT_MIN_SCORE)
-        return self.min_score.get(model, self.min_score.get("*", shipped))
+        """The score from which a model's label is a vote for: its own, else that of `*`."""
+        return self.min_score.get(model, self.min_score["*"])
+
+    def complete(self) -> Rules:
+        """These rules with the shipped numbers written in, so that a stored policy keeps its meaning for good."""
+        scores = self.min_score if "*" in self.min_score else SHIPPED_MIN_SCORE | self.min_score
+        weights = self.sensitivity.weights
+        if self.sensitivity.rule == "weighted" and "*" not in weights:
+            weights = SHIPPED_WEIGHTS | weights
+        return replace(self, min_score=scores, sensitivity=replace(self.sensitivity, weights=weights))

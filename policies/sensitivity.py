@@ -15,9 +15,6 @@ from typing import Annotated, Literal
 
 import msgspec
 
-SHIPPED_WEIGHTS = {"hog-people": 0.5, "hog-people-small": 0.5}
-"""Models whose word alone is not enough by default; any other one's is. Two of these together are."""
-
 
 class Vote(StrEnum):
     FOR = "for"
@@ -53,8 +50,8 @@ class Sensitivity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     missing: Literal["abstain", "fail_open", "fail_closed"] = "abstain"
 
     def weight(self, model: str) -> float:
-        """A model's weight under `weighted`: its own, else that of `*`, else the shipped one."""
-        return self.weights.get(model, self.weights.get("*", SHIPPED_WEIGHTS.get(model, 1.0)))
+        """A model's weight under `weighted`: its own, else that of `*`, else 1."""
+        return self.weights.get(model, self.weights.get("*", 1.0))
 
     def can_decide(self, models: Iterable[str]) -> bool:
         """Whether these models, all voting for, would be enough."""

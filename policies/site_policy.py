@@ -23,9 +23,9 @@ from msgspec.structs import replace
 
 from policies.geometry import Point, Polygon, bounds, overlap, polygon_of
 from policies.observation import Box
-from policies.rules import DEFAULT_MIN_SCORE, SHIPPED_MIN_SCORE, Fraction, Movement, Presence, Rules
+from policies.rules import Fraction, Movement, Presence, Rules
 from policies.schedule import Day, Place, When
-from policies.sensitivity import SHIPPED_WEIGHTS, Sensitivity
+from policies.sensitivity import Sensitivity
 from policies.targets import SHIPPED
 from policies.toml_lines import line_of
 
@@ -144,9 +144,7 @@ def _sealed(policy: CameraPolicy, digest: str) -> CameraPolicy:
 
 def _signed(policy: SitePolicy) -> SitePolicy:
     """The policy under its digest: of everything in force, shipped defaults and the rules' version included."""
-    facts = msgspec.json.encode(
-        (RULES_VERSION, DEFAULT_MIN_SCORE, SHIPPED_MIN_SCORE, SHIPPED_WEIGHTS, policy), order="deterministic"
-    )
+    facts = msgspec.json.encode((RULES_VERSION, policy), order="deterministic")
     digest = hashlib.sha256(facts).hexdigest()
     cameras = {name: _sealed(camera, digest) for name, camera in policy.cameras.items()}
     return replace(policy, digest=digest, cameras=cameras, other=_sealed(policy.other, digest))
@@ -212,7 +210,7 @@ class _Reader:
         base = self._rules({}, raw, ())
         self._schedule = self._read_schedule(base)
         cameras = {name: self._camera(name, base, entry) for name, entry in self._tables(raw, "cameras", ())}
-        rules = _convert(Rules, base, ())
+        rules = _convert(Rules, base, ()).complete()
         return _signed(SitePolicy(site, "", self._targets, rules, cameras, self._camera("", base, {})))
 
     def _read_place(self) -> Place:
@@ -262,7 +260,7 @@ class _Reader:
     def _plain_camera(
         self, name: str, base: dict[str, Any], raw: dict[str, Any], path: tuple[str, ...]
     ) -> CameraPolicy:
-        rules = _convert(Rules, base, path)
+        rules = _convert(Rules, base, path).complete()
         sectors = tuple(
             self._sector(sector, entry, base, (*path, "sectors", sector))
             for sector, entry in self._tables(raw, "sectors", path)
@@ -295,7 +293,7 @@ class _Reader:
             polygon = polygon_of(points)
         except ValueError as error:
             raise _Problem((*path, "coordinates" if shape.coordinates else "polygon"), str(error)) from None
-        return Sector(name, polygon, _convert(Rules, self._rules(above, raw, path), path))
+        return Sector(name, polygon, _convert(Rules, self._rules(above, raw, path), path).complete())
 
     def _line(self, name: str, raw: dict[str, Any], path: tuple[str, ...]) -> Line:
         text = _convert(_LineText, raw, path)

@@ -6,6 +6,7 @@ gate and without, and prints bytes, frames, and how many of the ungated frames w
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,14 +48,17 @@ def scene(footage: Path, *, passages: int = 2, passage_s: float = 20.0, quiet_s:
     background = np.median(np.stack(real[::10]), axis=0).astype(np.float32)
     random = np.random.default_rng(11)
     noises = [random.normal(0.0, 3.0, background.shape).astype(np.float32) for _ in range(6)]
+    quiet: dict[tuple[int, int], Seen] = {}
     pictures: list[Seen] = []
     active: list[bool] = []
     length = round(passage_s * PICTURES_PER_S)
     for passage in range(passages):
         for index in range(round(quiet_s * PICTURES_PER_S)):
-            light = 4.0 * np.sin(index / 200.0)
-            quiet = np.clip(background + noises[index % 6] + round(light), 0, 255).astype(np.uint8)
-            pictures.append(_seen(quiet))
+            noise, light = index % len(noises), round(4.0 * math.sin(index / 200.0))
+            if (noise, light) not in quiet:
+                empty = np.clip(background + noises[noise] + light, 0, 255).astype(np.uint8)
+                quiet[noise, light] = _seen(empty)
+            pictures.append(quiet[noise, light])
             active.append(False)
         begin = passage * length % (len(real) - length)
         for picture in real[begin : begin + length]:
