@@ -54,9 +54,12 @@ class Yard:
     def write(self, policy: str, name: str = "yard.toml") -> None:
         (self.folder / name).write_text(policy, encoding="utf-8")
 
-    def picture(self, *feet: float) -> bytes:
-        """A picture of people whose feet stand at these x (y = 0.8), which the ensemble knows."""
-        image = f"picture {feet}".encode()
+    def picture(self, *feet: float, at_s: float = 0.0) -> bytes:
+        """A picture of people whose feet stand at these x (y = 0.8), which the ensemble knows.
+
+        No two pictures of a living camera are the same: `at_s` makes them differ.
+        """
+        image = f"picture {feet} {at_s}".encode()
         self.ensemble.teach(image, {"eye": tuple(person_at(x) for x in feet)})
         return image
 
@@ -69,8 +72,8 @@ class Yard:
         every_s: float = 0.5,
     ) -> Burst:
         """One burst of a person at `path(t)` (None: nobody), t in seconds since START_US, from `at_s` on."""
-        places = [path(at_s + i * every_s) for i in range(frames)]
-        images = [self.picture() if x is None else self.picture(x) for x in places]
+        instants = [at_s + i * every_s for i in range(frames)]
+        images = [self.picture(*([] if path(t) is None else [path(t)]), at_s=t) for t in instants]
         return burst(number, images, at_s, every_s)
 
     def walked(self, path: Callable[[float], float | None], until_s: float, per_burst: int = 4) -> list[Burst]:

@@ -113,7 +113,7 @@ def test_a_frame_of_200_megapixels_is_refused_by_its_header(app: Flask, client: 
         (lambda told: told | {"frame_sha256": ["0" * 64, *told["frame_sha256"][1:]]}, 422, 0),
         (lambda told: told | {"captured_at": "yesterday"}, 400, None),
         (lambda told: told | {"site": "../etc"}, 400, None),
-        (lambda told: told | {"site": "unknown-yard"}, 422, None),
+        (lambda told: told | {"site": "unknown-yard"}, 503, None),
         (lambda told: [told], 400, None),
     ],
     ids=["count", "hashes", "unordered", "same-time", "other-bytes", "no-instant", "path", "no-site", "no-object"],
