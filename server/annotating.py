@@ -13,8 +13,7 @@ from typing import Annotated, Any, Protocol
 import msgspec
 from flask import Blueprint, Response, request
 
-from policies.events import Kind
-from server.burst import microseconds
+from policies.events import Kind, microseconds
 from server.errors import Forbidden, Malformed, TooLarge, WrongType
 from server.past.annotations import DEFAULT_WITHIN_S, Said, Seen, Text, missed, no_event, said_of
 from server.past.annotations import Annotations as Known

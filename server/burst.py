@@ -10,14 +10,14 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
 
+from policies.events import microseconds
 from server.errors import Malformed, TooLarge, Unusable
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 _BURST_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{7,63}")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -189,11 +189,6 @@ def _checked(index: int, image: bytes, said: str, limits: Limits) -> str:
     if true != said:
         raise Unusable(f"the bytes have SHA-256 {true}, the envelope says {said}", frame=index)
     return true
-
-
-def microseconds(at: datetime) -> int:
-    """An aware instant as microseconds of Unix time."""
-    return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 def _digest(told: Envelope, captured_at_us: int) -> str:

@@ -54,7 +54,7 @@ def routes(
             etag.demand(panel.ensemble)
             files = read_upload(replace(bounds, frames=most)).files
             answers = asked.answer(files)
-        by_model = {seat.model: [top_label(seat, answer.get(seat.model)) for answer in answers] for seat in panel.seats}
+        by_model = {seat.model: [top_label(answer.get(seat.model)) for answer in answers] for seat in panel.seats}
         return by_model, panel.ensemble
 
     @blueprint.post("/classify")

@@ -14,11 +14,10 @@ from typing import Protocol
 import msgspec
 from flask import Blueprint, Response, request
 
-from policies.events import instant
+from policies.events import instant, microseconds
 from policies.fold import decode_state
 from policies.site_policy import SitePolicy
 from server.beat import Aware, Beat, decode_beat
-from server.burst import microseconds
 from server.clock import Clock
 from server.errors import Malformed, TooLarge, WrongType
 from server.records import BurstSpan, Heartbeat, Pulse

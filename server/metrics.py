@@ -26,9 +26,10 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from policies.events import microseconds
 from policies.judgement import Judgement
 from policies.observation import Box, Panel, Sighting
-from server.burst import Burst, microseconds
+from server.burst import Burst
 from server.clock import SECOND_US, Clock
 from server.records import KeptBurst
 

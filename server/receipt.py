@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from policies.events import instant
-from policies.observation import Observation, Seat, Sighting
+from policies.observation import Observation, Sighting
 from server.records import KeptBurst
 
 NOTHING = "nothing"
@@ -30,7 +30,7 @@ class Receipt:
     def labels(self) -> dict[str, list[str]]:
         """Model -> its class for each frame, in FlexServe's form."""
         return {
-            seat.model: [top_label(seat, seen.answers.get(seat.model)) for seen in self.burst.observations]
+            seat.model: [top_label(seen.answers.get(seat.model)) for seen in self.burst.observations]
             for seat in self.burst.panel.seats
         }
 
@@ -48,12 +48,11 @@ class Receipt:
         }
 
 
-def top_label(seat: Seat, sightings: tuple[Sighting, ...] | None) -> str:
+def top_label(sightings: tuple[Sighting, ...] | None) -> str:
     """The one class that stands for a model's answer about a frame.
 
     The label of the best score of the whole view, or else of the best box; NOTHING from a detector without
-    boxes; the empty string from a model that did not answer. The same as `server.ensemble.top_label`, which
-    cannot be asked without torch.
+    boxes; the empty string from a model that did not answer.
     """
     return top_sighting(sightings).label
 

@@ -19,12 +19,11 @@ from typing import Literal
 
 import msgspec
 
-from policies.events import instant
+from policies.events import instant, microseconds
 from policies.fold import State
 from policies.site_policy import CameraPolicy
 from policies.standing import SectorStanding, Standing, standings
 from server.beat import Beat
-from server.burst import microseconds
 from server.clock import SECOND_US
 from server.records import BurstSpan, Pulse
 

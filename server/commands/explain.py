@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import msgspec
 
+from policies.events import microseconds
 from server.beat import decode_beat
-from server.burst import microseconds
 from server.clock import SECOND_US
 from server.commands.options import Instant, opened_store, store_options
 from server.errors import Unknown

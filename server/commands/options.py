@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from server.burst import microseconds
+from policies.events import microseconds
 from server.clock import SECOND_US, now_us
 from server.errors import Broken
 from server.settings import ServerSettings, load_settings

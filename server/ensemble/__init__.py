@@ -7,7 +7,7 @@ share, `detections`.
 """
 
 from server.ensemble import drawn
-from server.ensemble.ensemble import Ensemble, load_ensemble, top_label
+from server.ensemble.ensemble import Ensemble, load_ensemble
 from server.ensemble.golden import approve, check_golden, replay, shipped_golden, uncovered
 from server.ensemble.lock import check_lock, write_lock
 
@@ -20,7 +20,6 @@ __all__ = [
     "load_ensemble",
     "replay",
     "shipped_golden",
-    "top_label",
     "uncovered",
     "write_lock",
 ]

@@ -16,8 +16,6 @@ from server.ensemble.lock import lock_of
 from server.ensemble.module import Answer, AskedFrame, EnsembleModule, PreparedFrame
 from server.errors import Broken
 
-NOTHING = "nothing"
-
 
 class Ensemble:
     """Models that are asked about the same frames. Keeps no state between calls: safe in several threads.
@@ -119,20 +117,6 @@ def panel_of(network: EnsembleModule) -> Panel:
         for card in network.cards
     )
     return Panel(lock_of(network).digest, tuple(seats))
-
-
-def top_label(seat: Seat, sightings: tuple[Sighting, ...] | None) -> str:
-    """One class per frame, FlexServe's way: the best label of the whole view.
-
-    `nothing` for a detector that saw nothing; empty when the model did not answer.
-    """
-    if sightings is None:
-        return ""
-    whole = [sighting for sighting in sightings if sighting.sector is None]
-    if not whole:
-        return NOTHING
-    unboxed = [sighting for sighting in whole if sighting.box is None]
-    return max(unboxed or whole, key=lambda sighting: sighting.score).label
 
 
 def _load(card: ModelCard, cache: Path, *, verify_weights: bool) -> nn.Module:

@@ -9,9 +9,8 @@ from typing import Annotated, Literal, Protocol, get_args
 
 import msgspec
 
-from policies.events import Event, Kind, event_id
+from policies.events import Event, Kind, event_id, microseconds
 from policies.site_policy import CameraPolicy, SitePolicy
-from server.burst import microseconds
 from server.errors import Unknown, Unusable
 from server.past.matching import Fact
 from server.records import Annotation, CameraHead, EventRecord

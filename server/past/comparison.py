@@ -9,8 +9,7 @@ from typing import Any
 
 import msgspec
 
-from policies.events import Event
-from server.burst import microseconds
+from policies.events import Event, microseconds
 from server.past.matching import fact_of, matched
 
 

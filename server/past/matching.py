@@ -11,8 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from policies.events import Event
-from server.burst import microseconds
+from policies.events import Event, microseconds
 
 What = tuple[str | None, ...]
 

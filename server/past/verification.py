@@ -13,10 +13,10 @@ from typing import Protocol
 
 import msgspec
 
-from policies.events import Event
+from policies.events import Event, microseconds
 from policies.judgement import Judgement, judge
 from policies.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
-from server.burst import burst_digest, microseconds
+from server.burst import burst_digest
 from server.errors import SectorwatchError, Unknown
 from server.records import BurstFacts, Checkpoint, EventRecord, KeptBurst, PolicyRecord, Recorded
 from server.refold import steps

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from server.burst import microseconds
+from policies.events import microseconds
 from server.records import Settled, What
 from server.store.outbox import announce
 from server.store.rows import encoded

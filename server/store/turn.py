@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from policies.events import microseconds
 from policies.site_policy import SitePolicy
-from server.burst import Burst, microseconds
+from server.burst import Burst
 from server.errors import Unusable
 from server.records import Admitted, Checkpoint, Entry, Folded, Known, Recorded
 from server.store.log import rewrite_log

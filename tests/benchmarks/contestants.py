@@ -50,7 +50,7 @@ class Contestant(Protocol):
 
 def labels_of(ensemble: Ensemble, answers: Sequence[dict[str, object]]) -> Labels:
     return {
-        seat.model: [top_label(seat, answer[seat.model]) for answer in answers]  # type: ignore[arg-type]
+        seat.model: [top_label(answer[seat.model]) for answer in answers]  # type: ignore[arg-type]
         for seat in ensemble.panel.seats
     }
 

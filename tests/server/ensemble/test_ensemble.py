@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from policies.observation import Seat, Sighting
 from server.catalogue import card_named
-from server.ensemble import Ensemble, load_ensemble, top_label
+from server.ensemble import Ensemble, load_ensemble
 from server.ensemble.ensemble import panel_of
 from server.ensemble.module import EnsembleModule
 from server.errors import Broken, TooLarge, Unusable
+from server.receipt import top_label
 from tests.server.ensemble.pictures import encoded, png_header, scene
 from tests.server.ensemble.test_module import TinyClassifier, card, module_of
 
@@ -32,7 +32,7 @@ def test_people_of_the_footage_are_seen_by_every_detector(ensemble: Ensemble, fo
         for seat in ensemble.panel.seats:
             sightings = answer[seat.model]
             assert sightings is not None
-            assert top_label(seat, sightings) == ("person" if seat.votes else "moving")
+            assert top_label(sightings) == ("person" if seat.votes else "moving")
             assert list(sightings) == sorted(sightings, key=lambda s: (-s.score, s.label, s.box or ()))
             assert {s.label for s in sightings} <= seat.classes
 
@@ -139,20 +139,3 @@ def test_weights_that_are_not_here_say_how_to_get_them(tmp_path: Path) -> None:
 def test_names_that_make_no_ensemble_are_refused(names: list[str], message: str) -> None:
     with pytest.raises(Broken, match=message):
         load_ensemble(names)
-
-
-SEES_BOXES = Seat("a", frozenset({"person", "car"}), boxes=True)
-
-
-@pytest.mark.parametrize(
-    ("sightings", "label"),
-    [
-        (None, ""),
-        ((), "nothing"),
-        ((Sighting("car", 0.4, (0, 0, 1, 1)), Sighting("person", 0.6, (0, 0, 1, 1))), "person"),
-        ((Sighting("cab", 0.9, sector="yard"), Sighting("tree", 0.3)), "tree"),
-        ((Sighting("moving", 0.9, (0, 0, 1, 1)), Sighting("still", 0.6)), "still"),
-    ],
-)
-def test_the_top_label_is_the_best_of_the_whole_view(sightings: tuple[Sighting, ...] | None, label: str) -> None:
-    assert top_label(SEES_BOXES, sightings) == label
