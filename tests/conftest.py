@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -19,6 +21,21 @@ settings.register_profile(
     "gate", derandomize=True, deadline=None, phases=(Phase.explicit, Phase.generate), report_multiple_bugs=False
 )
 settings.load_profile("gate")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A command run inside a test configures the process's logging: that ends with the test."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    names = {number: logging.getLevelName(number) for number in (logging.INFO, logging.WARNING, logging.ERROR)}
+    yield
+    for handler in root.handlers[:]:
+        if handler not in handlers:
+            root.removeHandler(handler)
+    root.setLevel(level)
+    for number, name in names.items():
+        logging.addLevelName(number, name)
 
 
 @pytest.fixture(scope="session")
