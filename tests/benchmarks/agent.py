@@ -3,7 +3,7 @@
 Real agent processes on a real link to a stand-in server, pictures of 640x480 out of the footage (or made here): start
 to first burst, resident memory, CPU with the gate at two looks a second, disk writes while the link is up; then
 many single-frame bursts, and by how much the memory grew. Beside it, where it is installed, Debian's `motion` on the
-same stream. Exit code 1 when one of issue 5's bounds is passed.
+same stream. Exit code 1 when one of the agent's bounds is passed.
 """
 
 from __future__ import annotations
