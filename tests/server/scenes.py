@@ -13,6 +13,7 @@ from server.burst import Burst, Limits, decode_burst
 from server.pipeline import Pipeline
 from server.sites import Sites
 from server.store import Store
+from tests.policies.stories import TWO_HALVES
 from tests.stand_ins import ManualClock, ScriptedEnsemble
 
 START_US = 1_795_330_800_000_000
@@ -21,17 +22,7 @@ START_US = 1_795_330_800_000_000
 EYE = Seat("eye", frozenset({"person", "car"}), boxes=True)
 NAMER = Seat("namer", frozenset({"person", "road"}), boxes=False)
 
-YARD = """
-site = "yard"
-[cameras.gate.sectors.west]
-polygon = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
-[cameras.gate.sectors.east]
-polygon = [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]
-[cameras.gate.lines.middle]
-a = [0.5, 0]
-b = [0.5, 1]
-directions = ["eastward", "westward"]
-"""
+YARD = TWO_HALVES
 
 
 class Yard:
