@@ -19,7 +19,8 @@ from policies.observation import Observation
 from policies.presence import Change, Presence, follow
 from policies.site_policy import CameraPolicy, Sector
 from policies.telling import Teller
-from policies.track import Closed, Crossed, Sight, Track, Visit, evidence_of, frame_side, missed, over, shown
+from policies.track import Crossed, Sight, Track, evidence_of, missed, over, shown
+from policies.visit import Closed, Visit, frame_side
 
 _NONE: frozenset[str] = frozenset()
 
@@ -77,7 +78,7 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
     if last_us is not None and (at_us < last_us or (at_us == last_us and key <= state.last_key)):
         raise OutOfOrder(f"observation at {at_us} µs is not after {last_us} µs")
     if policy.scheduled:
-        policy = policy.in_force(at_us)
+        policy = policy.in_force(at_us, seen.brightness)
     judged = judge(policy, seen)
     blind = _NONE
     if judged.undecided or seen.frame_sha256 == state.last_frame:
@@ -138,20 +139,21 @@ class _Step:
                 after += mine
                 continue
             boxed = [c for c in candidates if c.target == target and c.box is not None and (c.present or c.kept)]
-            after += self._followed([t for t in mine if t.motion is not None], boxed)
+            after += self._followed([t for t in mine if t.motion is not None], target, boxed)
             busy = {v.sector for t in after for v in t.visits if t.target == target and v.out_us is None}
-            bare = [c for c in candidates if c.target == target and c.box is None and c.sectors[0] not in busy]
+            bare = [c for c in candidates if c.target == target and c.box is None and c.present]
+            bare = [c for c in bare if c.sectors[0] not in busy]
             after += self._unboxed([t for t in mine if t.motion is None], target, bare)
         alive = [self._visited(track) for track in after]
         return tuple(track for track in alive if track is not None)
 
-    def _followed(self, tracks: list[Track], candidates: list[Candidate]) -> Iterator[Track]:
+    def _followed(self, tracks: list[Track], target: str, candidates: list[Candidate]) -> Iterator[Track]:
         known = [
             tracking.Known(t.motion, t.box, (self.seen.at_us - t.seen_us) / 1e6)
             for t in tracks
             if t.motion is not None and t.box is not None
         ]
-        found = tracking.match(known, candidates, self.aspect, self.policy.rules.movement.max_speed)
+        found = tracking.match(known, candidates, self.aspect, self.policy.rules.movement.fastest(target))
         for thing, track, index in zip(known, tracks, found, strict=True):
             if index is None:
                 yield self._missed(track)
@@ -189,8 +191,9 @@ class _Step:
             ground = motion.ground(self.aspect)
             sectors = tuple(s.name for s in standing_in(self.policy, candidate.target, ground))
         evidence = evidence_of(self.seen, candidate)
-        sight = Sight(candidate, ground, sectors, self.seen.at_us, self.previous_us, evidence)
-        return shown(self.policy, track, sight, motion)
+        at_us = self.seen.at_us
+        sight = Sight(candidate, motion, ground, sectors, at_us, self.previous_us, self.aspect, evidence)
+        return shown(self.policy, track, sight)
 
     def _missed(self, track: Track) -> Track:
         return missed(self.policy, track, self.seen.at_us)
@@ -201,8 +204,9 @@ class _Step:
         # What vanishes at the frame's edge has most likely walked out; elsewhere something hides it.
         wait_s = rules.hidden_s if frame_side(track.box) == "unknown" else min(rules.outside_s, rules.hidden_s)
         lost = track.missed_us is not None and self.seen.at_us - track.missed_us >= wait_s * 1e6
-        ending = [v for v in track.visits if lost or over(track, self.by_name[v.sector], v, self.seen.at_us)]
-        for visit in sorted(ending, key=lambda v: (v.end(track.missed_us), v.sector)):
+        at_us, aspect = self.seen.at_us, self.aspect
+        ending = [v for v in track.visits if lost or over(track, self.by_name[v.sector], v, at_us, aspect)]
+        for visit in sorted(ending, key=lambda v: (v.end(track.missed_us, track.motion, aspect), v.sector)):
             track = self._close(track, visit)
         if track.firm:
             track = replace(track, visits=tuple(self._count(track, v) for v in track.visits))
@@ -211,7 +215,7 @@ class _Step:
 
     def _close(self, track: Track, visit: Visit) -> Track:
         rules = self.policy.rules.movement
-        end_us, slack_us = visit.end(track.missed_us)
+        end_us, slack_us = visit.end(track.missed_us, track.motion, self.aspect)
         track = replace(track, visits=tuple(v for v in track.visits if v is not visit))
         dwell_us = int(self.by_name[visit.sector].rules.movement.dwell_s * 1e6)
         if not track.firm or visit.lasted_us(end_us, dwell_us) < dwell_us:
@@ -243,7 +247,8 @@ class _Step:
         before = [
             c
             for c in track.closed
-            if (c.visit.sector, visit.sector) in self.policy.apart and 0 <= visit.entry_us - c.end_us <= join_us
+            if (c.visit.sector, visit.sector) in self.policy.apart
+            and -visit.entry_slack_us <= visit.entry_us - c.end_us <= join_us
         ]
         if before:
             self.events.append(self.tell.moved(track, max(before, key=lambda c: c.end_us), visit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from policies.observation import Box
@@ -80,6 +81,18 @@ def crossing(a: Point, b: Point, p: Point, q: Point) -> float | None:
         return None
     total = abs(before) + abs(after)
     return abs(before) / total if total else 0.0
+
+
+def distance(polygon: Polygon, point: Point, aspect: float) -> float:
+    """From the point to the polygon's border, in frame heights; `aspect` is the frame's width over its height."""
+    px, py = point[0] * aspect, point[1]
+    nearest = math.inf
+    for (x1, y1), (x2, y2) in zip(polygon, polygon[1:] + polygon[:1], strict=True):
+        ax, ay, dx, dy = x1 * aspect, y1, (x2 - x1) * aspect, y2 - y1
+        along = ((px - ax) * dx + (py - ay) * dy) / (dx * dx + dy * dy or 1.0)
+        part = min(max(along, 0.0), 1.0)
+        nearest = min(nearest, math.hypot(ax + part * dx - px, ay + part * dy - py))
+    return nearest
 
 
 def polygon_of(points: Sequence[Sequence[float]]) -> Polygon:

@@ -9,8 +9,9 @@ the candidate: that is how an ensemble without any detector works.
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
-from policies.geometry import Point, area, contains, foot, iou, shared
+from policies.geometry import Point, area, bounds, contains, foot, iou, shared
 from policies.observation import Box, Observation, Panel, Seat, Sighting
 from policies.rules import Rules
 from policies.sensitivity import Ruling, Verdict, Vote
@@ -26,7 +27,8 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `sectors` are those it stands in. `ruling` decides; `kept` says whether it would be present if every
     minimum score were much lower: too little to begin a track, enough to continue one. `score` is the best
-    score of the models that voted for it.
+    score of the models that voted for it. `suppressed` names the known nuisance it was taken for: it is absent then,
+    whatever its votes.
     """
 
     target: str
@@ -36,6 +38,7 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
     kept: bool
     score: float
     box: Box | None = None
+    suppressed: str | None = None
 
     @property
     def present(self) -> bool:
@@ -52,7 +55,7 @@ class Judgement(msgspec.Struct, frozen=True):
 def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
     """The votes and verdicts of one frame under `policy`; pure, and cheap where nothing was seen."""
     if policy.scheduled:
-        policy = policy.in_force(seen.at_us)
+        policy = policy.in_force(seen.at_us, seen.brightness)
     bench = _bench(policy, seen.panel)
     if bench.saw_nothing(seen):
         return bench.nothing
@@ -60,7 +63,7 @@ def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
     undecided: list[tuple[str, str]] = []
     for target, classes in policy.targets.items():
         seats = bench.seats[target]
-        boxed = _boxed(policy, seen, target, classes, seats)
+        boxed = [_unless_suppressed(policy, seen, c) for c in _boxed(policy, seen, target, classes, seats)]
         candidates += boxed
         for sector in policy.sectors:
             if target not in sector.rules.targets:
@@ -71,7 +74,7 @@ def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
             if bare.ruling.verdict is Verdict.UNDECIDED:
                 undecided.append((target, sector.name))
             elif bare.present:
-                candidates.append(bare)
+                candidates.append(_unless_suppressed(policy, seen, bare))
     return Judgement(tuple(candidates), tuple(undecided))
 
 
@@ -213,6 +216,20 @@ def _bare(
     ruling = rules.sensitivity.fuse(votes)
     present = ruling.verdict is Verdict.PRESENT
     return Candidate(target, (sector.name,), votes, ruling, present, max(scores, default=0.0))
+
+
+def _unless_suppressed(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> Candidate:
+    """The candidate, absent if it is present and a known nuisance; a sector without a box lies where its bounds are."""
+    if not policy.suppressions or not candidate.present:
+        return candidate
+    box = candidate.box
+    if box is None:
+        box = next(bounds(s.polygon) for s in policy.sectors if s.name == candidate.sectors[0])
+    for known in policy.suppressions:
+        if known.covers(policy.place, seen.at_us, candidate.target, box, candidate.score):
+            ruling = replace(candidate.ruling, verdict=Verdict.ABSENT)
+            return replace(candidate, ruling=ruling, suppressed=known.name)
+    return candidate
 
 
 def standing_in(policy: CameraPolicy, target: str, point: Point) -> list[Sector]:

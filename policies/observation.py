@@ -54,7 +54,8 @@ class Observation(msgspec.Struct, frozen=True):
     ties broken by `burst_id` and `index`. `answers` holds one entry per seat of `panel`: what that model saw
     (perhaps nothing: an empty tuple), or None when it was asked and did not answer. `uncertainty_s` bounds
     the error of the camera's clock. `frame_sha256` is of the JPEG bytes as received. `size` is the
-    frame's width and height in pixels; policies use only their ratio.
+    frame's width and height in pixels; policies use only their ratio. `brightness` is the frame's mean brightness in
+    0..1, None where it is not known.
     """
 
     site: str
@@ -68,3 +69,4 @@ class Observation(msgspec.Struct, frozen=True):
     mask_digest: str | None = None
     uncertainty_s: float = 0.0
     size: tuple[int, int] = (4, 3)
+    brightness: float | None = None

@@ -12,7 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from policies.site_policy import Sector
-from policies.track import Closed, Evidence, Track, Visit
+from policies.track import Track
+from policies.visit import Closed, Evidence, Visit
 
 
 class Presence(msgspec.Struct, frozen=True):

@@ -11,12 +11,17 @@ from policies.sensitivity import Sensitivity
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Speed = Annotated[float, msgspec.Meta(gt=0)]
 
 SHIPPED_MIN_SCORE = {"*": 0.4, "hog-people": 0.9, "hog-people-small": 0.9}
 """The HOG detectors' scores are squashed margins, not probabilities."""
 
 SHIPPED_WEIGHTS = {"*": 1.0, "hog-people": 0.5, "hog-people-small": 0.5}
 """A HOG detector's word alone is not enough by default; any other model's is. Two HOG detectors together are."""
+
+
+SHIPPED_MAX_SPEED = {"*": 3.0, "animal": 8.0, "bicycle": 6.0, "vehicle": 10.0}
+"""In heights of the thing's own box: a car is lower and quicker than a person."""
 
 
 class Presence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,7 +42,7 @@ class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     graze, not an entry. outside_s: a shorter step outside is still one visit. hidden_s: how long a track that is
     not seen is remembered. join_s: longest time between two sectors that still makes `moved`. linger_s: a visit
     this long gives `lingered` (0: never). max_speed: body heights per second beyond which two sights cannot be
-    one thing.
+    one thing, for every target or by target (`*`: all others).
     """
 
     sights: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
@@ -47,7 +52,13 @@ class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hidden_s: Seconds = 2.5
     join_s: Seconds = 3.0
     linger_s: Seconds = 0.0
-    max_speed: Annotated[float, msgspec.Meta(gt=0)] = 3.0
+    max_speed: Speed | dict[str, Speed] = {}
+
+    def fastest(self, target: str) -> float:
+        """The highest plausible speed of a target: its own, else that of `*`."""
+        if isinstance(self.max_speed, dict):
+            return self.max_speed.get(target, self.max_speed["*"])
+        return self.max_speed
 
 
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,4 +80,12 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         weights = self.sensitivity.weights
         if self.sensitivity.rule == "weighted" and "*" not in weights:
             weights = SHIPPED_WEIGHTS | weights
-        return replace(self, min_score=scores, sensitivity=replace(self.sensitivity, weights=weights))
+        speeds = self.movement.max_speed
+        if isinstance(speeds, dict) and "*" not in speeds:
+            speeds = SHIPPED_MAX_SPEED | speeds
+        return replace(
+            self,
+            min_score=scores,
+            sensitivity=replace(self.sensitivity, weights=weights),
+            movement=replace(self.movement, max_speed=speeds),
+        )

@@ -1,4 +1,4 @@
-"""When other rules are in force: by the clock, by the day, by the sun.
+"""When other rules are in force: by the clock, by the day, by the sun, by how bright the frame is.
 
 The clock is the site's own (`timezone`), read off the frame's instant; nothing here asks what time it is now.
 """
@@ -32,16 +32,21 @@ class When(msgspec.Struct, frozen=True):
     """A part of time: all of what is given must hold.
 
     `start` to before `end` on the site's clock, over midnight if `end` is the earlier one; a night belongs to the
-    day on which it began. `days` of the week. `sun` up or down, by civil twilight.
+    day on which it began. `days` of the week. `sun` up or down, by civil twilight. `darker_than`, `brighter_than`: of
+    the frame's mean brightness in 0..1; where that is not known, neither holds.
     """
 
     start: time | None = None
     end: time | None = None
     days: tuple[Day, ...] = ()
     sun: Literal["up", "down"] | None = None
+    darker_than: float | None = None
+    brighter_than: float | None = None
 
-    def holds(self, place: Place, at_us: int) -> bool:
-        """Whether this part of time holds the instant (microseconds of Unix time)."""
+    def holds(self, place: Place, at_us: int, brightness: float | None = None) -> bool:
+        """Whether this part of time holds the instant (microseconds of Unix time) of a frame."""
+        if not self._is_lit(brightness):
+            return False
         local = instant(at_us).astimezone(ZoneInfo(place.timezone))
         began = self._began(local)
         if began is None or (self.days and DAYS[began.weekday()] not in self.days):
@@ -52,6 +57,13 @@ class When(msgspec.Struct, frozen=True):
         assert place.longitude is not None
         is_up = sun_elevation_deg(at_us, place.latitude, place.longitude) > TWILIGHT_DEG
         return is_up == (self.sun == "up")
+
+    def _is_lit(self, brightness: float | None) -> bool:
+        if self.darker_than is None and self.brighter_than is None:
+            return True
+        if brightness is None or (self.darker_than is not None and brightness >= self.darker_than):
+            return False
+        return self.brighter_than is None or brightness > self.brighter_than
 
     def _began(self, local: datetime) -> datetime | None:
         """Local time on the day to which this instant counts, None outside the hours."""

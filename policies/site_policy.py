@@ -8,31 +8,29 @@ other rules for part of the time: they stand over those of the camera and under 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from datetime import time
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec.structs import replace
 
+from policies.document import Problem, convert, is_name, listed, only, suggest, tables
 from policies.geometry import Point, Polygon, bounds, overlap, polygon_of
 from policies.observation import Box
 from policies.rules import Fraction, Movement, Presence, Rules
 from policies.schedule import Day, Place, When
 from policies.sensitivity import Sensitivity
+from policies.suppression import Suppression
 from policies.targets import SHIPPED
 from policies.toml_lines import line_of
 
-T = TypeVar("T")
-
 WHOLE: Polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raised whenever the same policy over the same observations gives other events than before."""
 
 
@@ -61,7 +59,7 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
     """One camera's part of a site policy: what `advance` needs.
 
     `targets` maps a target to its classes; `apart` holds the ordered pairs of sectors between which a track
-    can move (sectors that overlap are seen together, not one after the other).
+    can move (sectors that overlap are seen together, not one after the other). `suppressions` are known nuisances.
     """
 
     site: str
@@ -73,12 +71,13 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
     lines: tuple[Line, ...]
     apart: frozenset[tuple[str, str]]
     place: Place = Place()
+    suppressions: tuple[Suppression, ...] = ()
     scheduled: tuple[Scheduled, ...] = ()
 
-    def in_force(self, at_us: int) -> CameraPolicy:
-        """The policy at an instant: that of the first schedule which holds it, else this one."""
+    def in_force(self, at_us: int, brightness: float | None = None) -> CameraPolicy:
+        """The policy for a frame of that instant and brightness: that of the first schedule that holds, else this."""
         for entry in self.scheduled:
-            if entry.when.holds(self.place, at_us):
+            if entry.when.holds(self.place, at_us, brightness):
                 return entry.policy
         return self
 
@@ -102,7 +101,10 @@ class Scheduled(msgspec.Struct, frozen=True):
 
 
 class SitePolicy(msgspec.Struct, frozen=True):
-    """A site's rules: defaults, and the cameras that are described."""
+    """A site's rules: defaults, and the cameras that are described.
+
+    `version` is the RULES_VERSION under which `digest` was made.
+    """
 
     site: str
     digest: str
@@ -110,6 +112,7 @@ class SitePolicy(msgspec.Struct, frozen=True):
     rules: Rules
     cameras: dict[str, CameraPolicy]
     other: CameraPolicy
+    version: int = 1
 
     def camera(self, name: str) -> CameraPolicy:
         """The policy of a camera; one that the file does not describe gets the site's rules on its whole view."""
@@ -125,7 +128,7 @@ def parse_site_policy(text: str) -> SitePolicy:
         raise InvalidPolicy(f"not valid TOML: {error}") from None
     try:
         return _Reader(raw).site()
-    except _Problem as problem:
+    except Problem as problem:
         line = line_of(text, problem.path)
         where = f"line {line}: " if line else ""
         name = ".".join(problem.path)
@@ -144,17 +147,9 @@ def _sealed(policy: CameraPolicy, digest: str) -> CameraPolicy:
 
 def _signed(policy: SitePolicy) -> SitePolicy:
     """The policy under its digest: of everything in force, shipped defaults and the rules' version included."""
-    facts = msgspec.json.encode((RULES_VERSION, policy), order="deterministic")
-    digest = hashlib.sha256(facts).hexdigest()
+    digest = _digest(msgspec.json.encode((policy.version, policy), order="deterministic"))
     cameras = {name: _sealed(camera, digest) for name, camera in policy.cameras.items()}
     return replace(policy, digest=digest, cameras=cameras, other=_sealed(policy.other, digest))
-
-
-class _Problem(Exception):
-    def __init__(self, path: tuple[str, ...], what: str) -> None:
-        super().__init__(what)
-        self.path = path
-        self.what = what
 
 
 class _SectorText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -177,12 +172,40 @@ class _ScheduleText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     between: tuple[str, str] | None = None
     days: Annotated[tuple[Day, ...], msgspec.Meta(min_length=1)] | None = None
     sun: Literal["up", "down"] | None = None
+    darker_than: Fraction | None = None
+    brighter_than: Fraction | None = None
+
+
+class _SuppressionText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    box: tuple[Fraction, Fraction, Fraction, Fraction]
+    overlap: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    targets: tuple[str, ...] = ()
+    max_score: Fraction = 1.0
+    between: tuple[str, str] | None = None
+
+
+def digest_of_stored(body: str) -> str:
+    """The digest that a policy's stored JSON gives, whichever version of the rules wrote it."""
+    rules = msgspec.json.decode(body)
+    return _digest(msgspec.json.encode((rules.get("version", 1), _unsigned(rules))))
+
+
+def _unsigned(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unsigned(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {k: "" if k == "digest" and isinstance(v, str) else _unsigned(v) for k, v in value.items()}
+
+
+def _digest(facts: bytes) -> str:
+    return hashlib.sha256(facts).hexdigest()
 
 
 _RULES = frozenset(Rules.__struct_fields__)
 _PLACE = frozenset(Place.__struct_fields__)
 _WHEN = frozenset(_ScheduleText.__struct_fields__)
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 class _Reader:
@@ -197,83 +220,96 @@ class _Reader:
 
     def site(self) -> SitePolicy:
         raw = self._raw
-        self._only(raw, _RULES | _PLACE | {"site", "target", "cameras", "schedule"}, ())
+        only(raw, _RULES | _PLACE | {"site", "target", "cameras", "schedule"}, ())
         site = raw.get("site")
-        if not isinstance(site, str) or not _NAME.fullmatch(site):
-            raise _Problem(("site",), 'missing or malformed; write for example site = "north-yard"')
+        if not is_name(site):
+            raise Problem(("site",), 'missing or malformed; write for example site = "north-yard"')
         self._site = site
         self._place = self._read_place()
         self._targets = SHIPPED | {
-            name: frozenset(_convert(_TargetText, entry, ("target", name)).classes)
-            for name, entry in self._tables(raw, "target", ())
+            name: frozenset(convert(_TargetText, entry, ("target", name)).classes)
+            for name, entry in tables(raw, "target", ())
         }
         base = self._rules({}, raw, ())
         self._schedule = self._read_schedule(base)
-        cameras = {name: self._camera(name, base, entry) for name, entry in self._tables(raw, "cameras", ())}
-        rules = _convert(Rules, base, ()).complete()
-        return _signed(SitePolicy(site, "", self._targets, rules, cameras, self._camera("", base, {})))
+        cameras = {name: self._camera(name, base, entry) for name, entry in tables(raw, "cameras", ())}
+        rules = convert(Rules, base, (), _TABLES).complete()
+        other = self._camera("", base, {})
+        return _signed(SitePolicy(site, "", self._targets, rules, cameras, other, RULES_VERSION))
 
     def _read_place(self) -> Place:
-        place = _convert(Place, {key: self._raw[key] for key in _PLACE & self._raw.keys()}, ())
+        place = convert(Place, {key: self._raw[key] for key in _PLACE & self._raw.keys()}, ())
         try:
             ZoneInfo(place.timezone)
         except (ZoneInfoNotFoundError, ValueError):
-            raise _Problem(("timezone",), f'no such time zone {place.timezone!r}; for example "Europe/Oslo"') from None
+            raise Problem(("timezone",), f'no such time zone {place.timezone!r}; for example "Europe/Oslo"') from None
         return place
 
     def _read_schedule(self, base: dict[str, Any]) -> list[tuple[str, When, dict[str, Any]]]:
-        entries = self._raw.get("schedule", [])
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise _Problem(("schedule",), "write [[schedule]] tables, the first that holds wins")
+        entries = listed(self._raw, "schedule", (), "write [[schedule]] tables, the first that holds wins")
         found = []
         for entry in entries:
-            self._only(entry, _RULES | _WHEN, ("schedule",))
-            text = _convert(_ScheduleText, {k: v for k, v in entry.items() if k not in _RULES}, ("schedule",))
+            only(entry, _RULES | _WHEN, ("schedule",))
+            text = convert(_ScheduleText, {k: v for k, v in entry.items() if k not in _RULES}, ("schedule",))
             self._rules(base, entry, ("schedule",))
             found.append((text.name, self._when(text), {k: v for k, v in entry.items() if k in _RULES}))
         return found
 
     def _when(self, text: _ScheduleText) -> When:
         if text.sun is not None and (self._place.latitude is None or self._place.longitude is None):
-            raise _Problem(("schedule", "sun"), "needs the site's latitude and longitude")
-        if text.between is None and text.days is None and text.sun is None:
-            raise _Problem(("schedule",), f"`{text.name}` says no time: give between, days or sun")
-        if text.between is None:
-            return When(None, None, text.days or (), text.sun)
-        try:
-            start, end = (time.fromisoformat(clock) for clock in text.between)
-        except ValueError:
-            raise _Problem(("schedule", "between"), 'write two times of the clock: ["22:00", "06:00"]') from None
-        return When(start, end, text.days or (), text.sun)
+            raise Problem(("schedule", "sun"), "needs the site's latitude and longitude")
+        start, end = _hours(text.between, ("schedule", "between"))
+        when = When(start, end, text.days or (), text.sun, text.darker_than, text.brighter_than)
+        if when == When():
+            raise Problem(("schedule",), f"`{text.name}` says no time: give between, days, sun or a brightness")
+        return when
+
+    def _suppressions(self, raw: dict[str, Any], path: tuple[str, ...]) -> tuple[Suppression, ...]:
+        here = (*path, "suppress")
+        found: list[Suppression] = []
+        for entry in listed(raw, "suppress", path, f"write [[{'.'.join(here)}]] tables"):
+            text = convert(_SuppressionText, entry, here)
+            if any(text.name == known.name for known in found):
+                raise Problem((*here, "name"), f"`{text.name}` is there twice")
+            if not (text.box[0] < text.box[2] and text.box[1] < text.box[3]):
+                raise Problem((*here, "box"), "write [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
+            self._check_targets(text.targets, (*here, "targets"))
+            when = When(*_hours(text.between, (*here, "between")))
+            found.append(Suppression(text.name, text.box, text.overlap, text.targets, text.max_score, when))
+        return tuple(found)
+
+    def _check_targets(self, names: Iterable[str], path: tuple[str, ...]) -> None:
+        for name in names:
+            if name not in self._targets:
+                raise Problem(path, f"unknown target `{name}`{suggest(name, self._targets)}")
 
     def _camera(self, name: str, above: dict[str, Any], raw: dict[str, Any]) -> CameraPolicy:
         path = ("cameras", name)
-        self._only(raw, _RULES | {"sectors", "lines"}, path)
+        only(raw, _RULES | {"sectors", "lines", "suppress"}, path)
         base = self._rules(above, raw, path)
         plain = self._plain_camera(name, base, raw, path)
         entries = (
             Scheduled(entry, when, self._plain_camera(name, self._rules(base, rules, ("schedule",)), raw, path))
             for entry, when, rules in self._schedule
         )
-        return replace(plain, place=self._place, scheduled=tuple(entries))
+        return replace(plain, scheduled=tuple(entries))
 
     def _plain_camera(
         self, name: str, base: dict[str, Any], raw: dict[str, Any], path: tuple[str, ...]
     ) -> CameraPolicy:
-        rules = _convert(Rules, base, path).complete()
+        rules = convert(Rules, base, path, _TABLES).complete()
         sectors = tuple(
             self._sector(sector, entry, base, (*path, "sectors", sector))
-            for sector, entry in self._tables(raw, "sectors", path)
+            for sector, entry in tables(raw, "sectors", path)
         ) or (Sector("view", WHOLE, rules),)
-        lines = tuple(
-            self._line(line, entry, (*path, "lines", line)) for line, entry in self._tables(raw, "lines", path)
-        )
+        lines = tuple(self._line(line, entry, (*path, "lines", line)) for line, entry in tables(raw, "lines", path))
         apart = frozenset(
             (a.name, b.name) for a in sectors for b in sectors if a is not b and overlap(a.polygon, b.polygon) < 0.1
         )
         used = {t for place in (rules, *(s.rules for s in sectors)) for t in place.targets}
         groups = {target: self._targets[target] for target in sorted(used)}
-        return CameraPolicy(self._site, name, "", groups, rules, sectors, lines, apart)
+        known = self._suppressions(raw, path)
+        return CameraPolicy(self._site, name, "", groups, rules, sectors, lines, apart, self._place, known)
 
     def _sector(
         self,
@@ -282,23 +318,23 @@ class _Reader:
         above: dict[str, Any],
         path: tuple[str, ...],
     ) -> Sector:
-        self._only(raw, _RULES | {"polygon", "coordinates"}, path)
-        shape = _convert(_SectorText, {k: v for k, v in raw.items() if k not in _RULES}, path)
+        only(raw, _RULES | {"polygon", "coordinates"}, path)
+        shape = convert(_SectorText, {k: v for k, v in raw.items() if k not in _RULES}, path)
         if (shape.polygon is None) == (shape.coordinates is None):
-            raise _Problem(path, 'give either polygon = [[x, y], ...] or Frigate\'s coordinates = "x,y,x,y,..."')
+            raise Problem(path, 'give either polygon = [[x, y], ...] or Frigate\'s coordinates = "x,y,x,y,..."')
         try:
             points = shape.polygon if shape.polygon is not None else _frigate(shape.coordinates or "")
             if any(len(point) != 2 for point in points):
                 raise ValueError("every point is a pair [x, y]")
             polygon = polygon_of(points)
         except ValueError as error:
-            raise _Problem((*path, "coordinates" if shape.coordinates else "polygon"), str(error)) from None
-        return Sector(name, polygon, _convert(Rules, self._rules(above, raw, path), path).complete())
+            raise Problem((*path, "coordinates" if shape.coordinates else "polygon"), str(error)) from None
+        return Sector(name, polygon, convert(Rules, self._rules(above, raw, path), path, _TABLES).complete())
 
     def _line(self, name: str, raw: dict[str, Any], path: tuple[str, ...]) -> Line:
-        text = _convert(_LineText, raw, path)
+        text = convert(_LineText, raw, path)
         if text.a == text.b:
-            raise _Problem(path, "a and b are the same point")
+            raise Problem(path, "a and b are the same point")
         return Line(name, text.a, text.b, text.directions)
 
     def _rules(
@@ -314,39 +350,29 @@ class _Reader:
             if isinstance(value, dict) and isinstance(merged.get(key), dict):
                 value = merged[key] | value
             merged[key] = value
-        rules = _convert(Rules, merged, path)
-        for target in rules.targets:
-            if target not in self._targets:
-                raise _Problem((*path, "targets"), f"unknown target `{target}`{_suggest(target, self._targets)}")
+        rules = convert(Rules, merged, path, _TABLES)
+        self._check_targets(rules.targets, (*path, "targets"))
+        if isinstance(rules.movement.max_speed, dict):
+            self._check_targets(rules.movement.max_speed.keys() - {"*"}, (*path, "movement", "max_speed"))
         if rules.movement.sights > rules.movement.of:
-            raise _Problem((*path, "movement", "sights"), "more frames are asked for than `of` looks at")
+            raise Problem((*path, "movement", "sights"), "more frames are asked for than `of` looks at")
         given = rules.sensitivity
         if given.rule != "at_least" and given.k != 1:
-            raise _Problem((*path, "sensitivity", "k"), 'k only means something with rule = "at_least"')
+            raise Problem((*path, "sensitivity", "k"), 'k only means something with rule = "at_least"')
         if given.rule != "weighted" and given.weights:
-            raise _Problem((*path, "sensitivity", "weights"), 'weights only mean something with rule = "weighted"')
+            raise Problem((*path, "sensitivity", "weights"), 'weights only mean something with rule = "weighted"')
         return merged
 
-    def _tables(self, raw: dict[str, Any], key: str, path: tuple[str, ...]) -> list[tuple[str, dict[str, Any]]]:
-        tables = raw.get(key, {})
-        if not isinstance(tables, dict):
-            raise _Problem((*path, key), f"write tables: [{'.'.join((*path, key, 'NAME'))}]")
-        for name, entry in tables.items():
-            if not _NAME.fullmatch(name):
-                raise _Problem((*path, key, name), "names are lower-case letters, digits, - and _")
-            if not isinstance(entry, dict):
-                raise _Problem((*path, key, name), "must be a table")
-        return list(tables.items())
 
-    def _only(self, raw: dict[str, Any], known: frozenset[str], path: tuple[str, ...]) -> None:
-        for key in raw:
-            if key not in known:
-                raise _Problem((*path, key), f"unknown key{_suggest(key, known)}")
-
-
-def _suggest(word: str, known: Mapping[str, object] | frozenset[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean `{close[0]}`?" if close else f"; known here: {', '.join(sorted(known))}"
+def _hours(between: tuple[str, str] | None, path: tuple[str, ...]) -> tuple[time | None, time | None]:
+    """A stretch of the day by the site's clock; None and None: all of it."""
+    if between is None:
+        return None, None
+    try:
+        start, end = (time.fromisoformat(clock) for clock in between)
+    except ValueError:
+        raise Problem(path, 'write two times of the clock: ["22:00", "06:00"]') from None
+    return start, end
 
 
 def _frigate(text: str) -> list[list[float]]:
@@ -359,27 +385,4 @@ def _frigate(text: str) -> list[list[float]]:
     return [list(pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
 
 
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<at>[^`]*)`)?")
-_AT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<at>[^`]*)`)?$")
-
-
-def _convert(kind: type[T], raw: object, path: tuple[str, ...]) -> T:
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        message = str(error)
-    if found := _UNKNOWN.match(message):
-        inner = (*path, *_inner(found["at"]))
-        table = _TABLES.get(inner[-1] if inner else "", kind)
-        known = frozenset(getattr(table, "__struct_fields__", ()))
-        raise _Problem((*inner, found["field"]), f"unknown key{_suggest(found['field'], known)}")
-    parts = _AT.match(message)
-    assert parts is not None
-    raise _Problem((*path, *_inner(parts["at"])), parts["what"].lower())
-
-
 _TABLES = {"sensitivity": Sensitivity, "presence": Presence, "movement": Movement}
-
-
-def _inner(at: str | None) -> tuple[str, ...]:
-    return tuple(p for p in re.split(r"\.|\[[^\]]*\]", at or "") if p)

@@ -6,7 +6,8 @@ from policies.events import Event, Kind, Provenance, event_id, instant
 from policies.observation import Observation
 from policies.presence import Change
 from policies.site_policy import CameraPolicy
-from policies.track import Closed, Crossed, Evidence, Track, Visit, frame_side, heading
+from policies.track import Crossed, Track, heading
+from policies.visit import Closed, Evidence, Visit, frame_side
 
 
 class Teller:

@@ -1,8 +1,7 @@
 """One track and its visits: a thing followed by its boxes or, from labels alone, one unbroken presence.
 
-A visit begins halfway between the last frame that did not show the track in the sector and the first that did,
-and ends likewise; the half is its uncertainty. It counts once it has lasted `dwell_s`, and is over once the
-track was seen outside for `outside_s`, or is lost.
+A visit counts once it has lasted `dwell_s`. It is over once the track was seen outside for `outside_s`, or well
+outside, or is lost.
 """
 
 from __future__ import annotations
@@ -12,66 +11,17 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from policies.geometry import Point, crossing, side_of
+from policies.geometry import Point, crossing, distance, side_of
 from policies.judgement import Candidate
 from policies.observation import Box, Observation
 from policies.site_policy import CameraPolicy, Sector
 from policies.tracking import Motion
+from policies.visit import Closed, Evidence, Visit, border_part, frame_side
 
 TRAIL_S = 2.5
 FULL_SECOND_US = 1_000_000
-
-
-class Evidence(msgspec.Struct, frozen=True):
-    """The frame that shows something, and how the models voted on it."""
-
-    burst_id: str
-    frame_sha256: str
-    score: float
-    votes: dict[str, str]
-    margin: float | None
-
-
-class Visit(msgspec.Struct, frozen=True):
-    """A track's stay in one sector.
-
-    It began at `entry_us`, give or take `entry_slack_us`; it was last seen inside at `last_us` and first seen
-    outside after that at `out_us` (None: not yet). `came_by` is the frame's side it came in by, if it did.
-    `counted` once it has lasted long enough to be a fact.
-    """
-
-    sector: str
-    entry_us: int
-    entry_slack_us: int
-    last_us: int
-    evidence: Evidence
-    came_by: str
-    last_box: Box | None
-    out_us: int | None = None
-    counted: bool = False
-    lingered: bool = False
-
-    def end(self, missed_us: int | None) -> tuple[int, int]:
-        """When it ended and give or take how much, given the first frame that did not show the track."""
-        after = self.out_us if self.out_us is not None else missed_us
-        assert after is not None
-        half = (after - self.last_us) // 2
-        return self.last_us + half, half
-
-    def lasted_us(self, end_us: int, dwell_us: int) -> int:
-        """How long it lasted; blind time on either side counts for no more than half of `dwell_us`."""
-        first = self.entry_us + self.entry_slack_us
-        before = min(self.entry_slack_us, dwell_us // 2)
-        after = min(end_us - self.last_us, dwell_us - dwell_us // 2)
-        return before + self.last_us - first + after
-
-
-class Closed(msgspec.Struct, frozen=True):
-    """A visit that is over: kept for a while, since the next one may make it a movement."""
-
-    visit: Visit
-    end_us: int
-    slack_us: int
+WELL_OUTSIDE = 0.2
+"""Body heights from a sector's border at which feet, which jitter by less than a tenth, are outside for certain."""
 
 
 class Crossed(msgspec.Struct, frozen=True):
@@ -108,15 +58,17 @@ class Track(msgspec.Struct, frozen=True):
 
 
 class Sight(msgspec.Struct, frozen=True):
-    """A track shown by a frame: which candidate it was, where it stands (None without a box) and in which
-    sectors, when, and when the frame before was taken.
+    """A track shown by a frame: which candidate it was, its motion and where it stands (None without a box), in which
+    sectors, when, when the frame before was taken, and the frame's width over its height.
     """
 
     candidate: Candidate
+    motion: Motion | None
     ground: Point | None
     sectors: tuple[str, ...]
     at_us: int
     previous_us: int | None
+    aspect: float
     evidence: Evidence
 
 
@@ -125,7 +77,7 @@ def evidence_of(seen: Observation, candidate: Candidate) -> Evidence:
     return Evidence(seen.burst_id, seen.frame_sha256, candidate.score, votes, candidate.ruling.margin)
 
 
-def shown(policy: CameraPolicy, track: Track, sight: Sight, motion: Motion | None) -> Track:
+def shown(policy: CameraPolicy, track: Track, sight: Sight) -> Track:
     """The track after a frame that shows it: trail, open visits and line crossings brought up to date."""
     candidate, at_us = sight.candidate, sight.at_us
     trail, crossed = track.trail, track.crossed
@@ -143,11 +95,11 @@ def shown(policy: CameraPolicy, track: Track, sight: Sight, motion: Motion | Non
         marks=marks,
         firm=track.firm or marks.bit_count() >= rules.sights,
         best=max(track.best, sight.evidence, key=lambda e: e.score),
-        motion=motion,
+        motion=sight.motion,
         box=candidate.box,
         trail=trail,
         crossed=crossed,
-        visits=tuple(_visits(track, sight)),
+        visits=tuple(_visits(policy, track, sight)),
     )
 
 
@@ -157,21 +109,46 @@ def missed(policy: CameraPolicy, track: Track, at_us: int) -> Track:
     return replace(track, marks=marks, missed_us=track.missed_us if track.missed_us is not None else at_us)
 
 
-def _visits(track: Track, sight: Sight) -> Iterable[Visit]:
+def _visits(policy: CameraPolicy, track: Track, sight: Sight) -> Iterable[Visit]:
     inside = set(sight.sectors)
+    box = sight.candidate.box
     for visit in track.visits:
         if visit.sector in inside:
             inside.discard(visit.sector)
-            yield replace(visit, last_us=sight.at_us, last_box=sight.candidate.box, out_us=None)
+            yield visit.seen_inside(sight.at_us, box, sight.motion, sight.aspect)
+        elif visit.out_us is not None:
+            yield visit
         else:
-            yield visit if visit.out_us is not None else replace(visit, out_us=sight.at_us)
+            gone_us = _at_border_us(policy, visit.sector, track, sight, leaving=True)
+            halfway_us = (visit.last_us + sight.at_us) // 2
+            yield replace(visit, out_us=sight.at_us, gone_us=halfway_us if gone_us is None else gone_us)
     # A new thing came at some time since the last frame, a known one since it was last seen elsewhere.
     before_us = track.seen_us if track.seen_us < sight.at_us else sight.previous_us
     half_us = (sight.at_us - before_us) // 2 if before_us is not None else 0
     for sector in sight.sectors:
         if sector in inside:
-            box = sight.candidate.box
-            yield Visit(sector, sight.at_us - half_us, half_us, sight.at_us, sight.evidence, frame_side(box), box)
+            entry_us = _at_border_us(policy, sector, track, sight, leaving=False)
+            yield Visit(
+                sector,
+                sight.at_us - half_us if entry_us is None else entry_us,
+                half_us,
+                sight.at_us,
+                sight.at_us,
+                sight.evidence,
+                frame_side(box),
+                box,
+                crossed_in=bool(track.trail),
+            )
+
+
+def _at_border_us(policy: CameraPolicy, sector: str, track: Track, sight: Sight, *, leaving: bool) -> int | None:
+    """When the track was on a sector's border, on its way from where it was seen before; None where it is not known."""
+    if not track.trail or sight.ground is None:
+        return None
+    before_us, x, y = track.trail[-1]
+    polygon = next(s.polygon for s in policy.sectors if s.name == sector)
+    part = border_part(polygon, (x, y), sight.ground, leaving=leaving)
+    return None if part is None else before_us + int(part * (sight.at_us - before_us))
 
 
 def _crossings(policy: CameraPolicy, track: Track, sight: Sight, here: Point) -> Iterable[Crossed]:
@@ -200,12 +177,15 @@ def _undo(crossed: tuple[Crossed, ...], policy: CameraPolicy) -> tuple[Crossed, 
     return tuple(kept)
 
 
-def over(track: Track, sector: Sector, visit: Visit, at_us: int) -> bool:
-    """Whether a visit has ended although the track goes on: it was seen outside for `outside_s`."""
-    if visit.out_us is None:
+def over(track: Track, sector: Sector, visit: Visit, at_us: int, aspect: float) -> bool:
+    """Whether a visit has ended although the track goes on: it was seen outside for `outside_s`, or well outside."""
+    if visit.gone_us is None:
         return False
-    end_us, _ = visit.end(None)
-    return at_us - end_us >= sector.rules.movement.outside_s * 1e6
+    if at_us - visit.gone_us >= sector.rules.movement.outside_s * 1e6:
+        return True
+    if track.motion is None or track.seen_us != at_us:
+        return False
+    return distance(sector.polygon, track.motion.ground(aspect), aspect) >= WELL_OUTSIDE * track.motion.h
 
 
 def heading(track: Track, at_us: int, aspect: float) -> str:
@@ -221,12 +201,3 @@ def heading(track: Track, at_us: int, aspect: float) -> str:
     if abs(dx) >= abs(dy):
         return "right" if dx > 0 else "left"
     return "down" if dy > 0 else "up"
-
-
-def frame_side(box: Box | None, margin: float = 0.06) -> str:
-    """The side of the frame a box touches or almost touches: left, right, top or bottom; else unknown."""
-    if box is None:
-        return "unknown"
-    gaps = {"left": box[0], "right": 1 - box[2], "top": box[1], "bottom": 1 - box[3]}
-    side = min(gaps, key=lambda name: gaps[name])
-    return side if gaps[side] <= margin else "unknown"

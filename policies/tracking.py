@@ -31,6 +31,7 @@ SIZE_SPREAD = 0.4
 REACH = 0.65
 HEIGHT_GAIN = 0.35
 TWIN_OVERLAP = 0.3
+NEAR_EDGE = 0.1
 
 
 class Motion(msgspec.Struct, frozen=True):
@@ -123,6 +124,8 @@ def _place(box: Box, aspect: float) -> tuple[float, float, float]:
 def _cost(thing: Known, expected: Motion, reach: float, candidate: Candidate, aspect: float) -> float:
     """Negative log-likelihood that the candidate is the thing, less that of its being a new one."""
     assert candidate.box is not None
+    if _walked_out(expected, aspect):
+        return 1.0
     x, y, h = _place(candidate.box, aspect)
     last_x, last_y, _ = _place(thing.box, aspect)
     if math.hypot(x - last_x, y - last_y) > reach * max(expected.h, h):
@@ -132,6 +135,12 @@ def _cost(thing: Known, expected: Motion, reach: float, candidate: Candidate, as
     size = math.log(h / expected.h) / SIZE_SPREAD
     weak = 0.0 if candidate.present else WEAK_COST
     return min(going, stayed) + size * size + weak - NEW_THING_COST
+
+
+def _walked_out(expected: Motion, aspect: float) -> bool:
+    """Whether its middle should be beyond the frame's edge by now: what is seen near there is somebody else."""
+    beyond = max(-expected.x, expected.x - aspect, -expected.y, expected.y - 1.0)
+    return beyond > -NEAR_EDGE * expected.h
 
 
 def _surprise(dx: float, dy: float, h: float, spread: float) -> float:

@@ -27,15 +27,29 @@ def test_a_person_who_walks_across_enters_moves_crosses_and_leaves():
     assert lines(told(policy(), across)) == [
         "0 entered west left",
         "0 presence_started west",
-        "4.25 left west unknown",
-        "4.25 entered east unknown",
-        "4.25 moved west->east right",
-        "4.25 presence_started east",
+        "4.33484 left west unknown",
         "4.33484 crossed middle eastward",
-        "4.25 presence_ended west",
-        "9.25 left east right",
-        "9.25 presence_ended east",
+        "4.33484 entered east unknown",
+        "4.33484 moved west->east right",
+        "4.33484 presence_started east",
+        "4.33484 presence_ended west",
+        "9 left east right",
+        "9 presence_ended east",
     ]
+
+
+def test_who_walks_out_is_not_found_again_in_who_walks_in_there():
+    def path(t: float) -> float | None:
+        return 0.6 + 0.1 * t if t <= 3.5 else 0.93 - 0.1 * (t - 5.5) if t >= 5.5 else None
+
+    first, second = (e.track for e in told(policy(), walk(path, 9)) if e.kind == "entered" and e.sector == "east")
+    assert first != second
+
+
+def test_well_outside_is_outside_at_once():
+    frames = walk(lambda t: 0.16 + 0.1 * t, 5, every_s=1)
+    left = next(e for e in told(policy(), frames) if e.kind == "left")
+    assert (left.confirmed_at - left.started_at).total_seconds() < 1
 
 
 def test_nobody_is_no_event():
@@ -52,6 +66,14 @@ def test_a_jump_faster_than_anyone_runs_is_not_movement():
         "entered west unknown",
         "presence_started west",
     ]
+
+
+def test_how_fast_a_thing_may_go_depends_on_what_it_is():
+    frames = walk(lambda t: 0.1 + 0.08 * t if t <= 10 else None, 16, every_s=2)
+    slow_people = policy(extra="movement = { max_speed = { person = 0.1 } }")
+    slow_cars = policy(extra="movement = { max_speed = { vehicle = 0.1 } }")
+    assert told(slow_people, frames) == ()
+    assert {len(told(slow_cars, frames)), len(told(policy(), frames))} == {10}
 
 
 def test_a_person_hidden_for_two_seconds_keeps_the_track():

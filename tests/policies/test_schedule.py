@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, time
 
 import pytest
+from msgspec.structs import replace
 
 from policies.events import microseconds
 from policies.schedule import Place, When, sun_elevation_deg
@@ -117,6 +118,40 @@ def test_a_camera_that_is_not_described_keeps_the_sites_schedule():
     assert camera.in_force(at("2026-06-17T23:00:00+02:00")).rules.sensitivity.rule == "any"
     assert camera.in_force(at("2026-06-17T23:00:00+02:00")).camera == "new"
     assert {camera.digest} == {entry.policy.digest for entry in camera.scheduled}
+
+
+@pytest.mark.parametrize(
+    ("brightness", "rule"),
+    [(0.0, "any"), (0.199, "any"), (0.2, "weighted"), (0.8, "weighted"), (0.801, "all"), (None, "weighted")],
+)
+def test_a_schedule_may_hold_by_how_bright_the_frame_is_and_never_where_that_is_not_known(brightness, rule):
+    text = """site = "yard"
+    [[schedule]]
+    name = "lamps off"
+    darker_than = 0.2
+    sensitivity = { rule = "any" }
+    [[schedule]]
+    name = "glare"
+    brighter_than = 0.8
+    sensitivity = { rule = "all" }
+    """
+    assert parse_site_policy(text).camera("gate").in_force(0, brightness).rules.sensitivity.rule == rule
+
+
+def test_all_conditions_of_a_schedule_must_hold_brightness_among_them():
+    dim = When(days=("mon",), darker_than=0.5, brighter_than=0.1)
+    monday, tuesday = at("2026-11-23T12:00:00+00:00"), at("2026-11-24T12:00:00+00:00")
+    assert dim.holds(Place(), monday, 0.3)
+    assert not dim.holds(Place(), tuesday, 0.3)
+    assert not dim.holds(Place(), monday, 0.05)
+
+
+def test_frames_are_judged_and_followed_by_the_rules_of_their_brightness():
+    text = 'site = "yard"\n[[schedule]]\nname = "dark"\ndarker_than = 0.2\nmin_score = { "*" = 0.95 }\n'
+    rules = parse_site_policy(text).camera("gate")
+    frames = [observation(i * 0.5, {"eye": [person_at(0.2)]}) for i in range(10)]
+    assert told(rules, [replace(frame, brightness=0.1) for frame in frames]) == ()
+    assert told(rules, [replace(frame, brightness=0.3) for frame in frames]) != ()
 
 
 @pytest.mark.parametrize(

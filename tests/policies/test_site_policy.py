@@ -66,6 +66,10 @@ SITES = Path(__file__).parents[2] / "deploy" / "sites"
         ('site = "a"\ncameras = 3', "line 2: cameras: write tables: [cameras.NAME]"),
         ('site = "a"\n[cameras]\ngate = 3', "line 3: cameras.gate: must be a table"),
         ('site = "a"\n[cameras.Gate]', "line 2: cameras.Gate: names are lower-case letters, digits, - and _"),
+        (
+            'site = "a"\n[movement]\nmax_speed = { persn = 2 }',
+            "line 3: movement.max_speed: unknown target `persn`; did you mean `person`?",
+        ),
         ("site = 3", 'line 1: site: missing or malformed; write for example site = "north-yard"'),
     ],
 )
@@ -98,6 +102,17 @@ def test_a_setting_is_inherited_key_by_key_and_the_nearest_wins():
     assert (door.presence.confirm_s, door.presence.clear_s) == (3, 9)
     assert (door.least("hog"), door.least("other")) == (0.7, 0.4)
     assert rules.rules.least("hog") == 0.6
+
+
+def test_a_plausible_speed_is_one_for_all_or_by_target_with_the_shipped_ones_for_the_rest():
+    def fastest(text: str) -> list[float]:
+        movement = parse_site_policy(f'site = "a"\n{text}').camera("g").rules.movement
+        return [movement.fastest(target) for target in ("person", "vehicle", "horse")]
+
+    assert fastest("") == [3.0, 10.0, 3.0]
+    assert fastest("movement = { max_speed = 2 }") == [2.0, 2.0, 2.0]
+    assert fastest("movement = { max_speed = { person = 2 } }") == [2.0, 10.0, 3.0]
+    assert fastest('movement = { max_speed = { "*" = 1, person = 2 } }') == [2.0, 1.0, 1.0]
 
 
 def test_frigates_coordinates_mean_the_same_polygon():
