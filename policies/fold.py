@@ -217,14 +217,15 @@ class _Step:
         rules = self.policy.rules.movement
         end_us, slack_us = visit.end(track.missed_us, track.motion, self.aspect)
         track = replace(track, visits=tuple(v for v in track.visits if v is not visit))
+        closed = Closed(visit, end_us, slack_us)
+        if track.firm:
+            self.closed.append((track, closed))
         dwell_us = int(self.by_name[visit.sector].rules.movement.dwell_s * 1e6)
         if not track.firm or visit.lasted_us(end_us, dwell_us) < dwell_us:
             return track
         if not visit.counted:
             self._entered(track, visit)
-        closed = Closed(visit, end_us, slack_us)
         self.events.append(self.tell.left(track, closed))
-        self.closed.append((track, closed))
         recent = tuple(c for c in track.closed if end_us - c.end_us <= rules.join_s * 1e6 * 2)
         return replace(track, closed=(*recent, closed))
 

@@ -17,9 +17,9 @@ from policies.rules import Rules
 from policies.sensitivity import Ruling, Verdict, Vote
 from policies.site_policy import CameraPolicy, Sector
 
-SAME_THING_IOU = 0.4
+SAME_THING_IOU = 0.38
 SAME_THING_INSIDE = 0.7
-KEEP_RATIO = 0.6
+KEEP_RATIO = 0.43
 
 
 class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -49,7 +49,7 @@ class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     of: Annotated[int, msgspec.Meta(ge=1, le=64)] = 64
     dwell_s: Seconds = 1.0
     outside_s: Seconds = 0.8
-    hidden_s: Seconds = 2.5
+    hidden_s: Seconds = 3.0
     join_s: Seconds = 3.0
     linger_s: Seconds = 0.0
     max_speed: Speed | dict[str, Speed] = {}

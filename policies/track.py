@@ -20,8 +20,8 @@ from policies.visit import Closed, Evidence, Visit, border_part, frame_side
 
 TRAIL_S = 2.5
 FULL_SECOND_US = 1_000_000
-WELL_OUTSIDE = 0.2
-"""Body heights from a sector's border at which feet, which jitter by less than a tenth, are outside for certain."""
+WELL_OUTSIDE = 0.1
+"""Body heights from a sector's border at which feet are taken to be outside for certain: they jitter by less."""
 
 
 class Crossed(msgspec.Struct, frozen=True):

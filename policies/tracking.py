@@ -20,18 +20,18 @@ from policies.geometry import Point, area, inside, shared
 from policies.judgement import Candidate
 from policies.observation import Box
 
-POSITION_NOISE = 0.12
-SPEED_SPREAD = 0.65
-ACCELERATION = 0.45
-VELOCITY_LIFE_S = 2.5
+POSITION_NOISE = 0.125
+SPEED_SPREAD = 0.66
+ACCELERATION = 0.43
+VELOCITY_LIFE_S = 3.4
 NEW_THING_COST = 6.0
-WEAK_COST = 1.3
-STAYED_COST = 5.0
-SIZE_SPREAD = 0.4
+WEAK_COST = 1.1
+STAYED_COST = 4.0
+SIZE_SPREAD = 0.45
 REACH = 0.65
 HEIGHT_GAIN = 0.35
-TWIN_OVERLAP = 0.3
-NEAR_EDGE = 0.1
+TWIN_OVERLAP = 0.33
+NEAR_EDGE = 0.18
 
 
 class Motion(msgspec.Struct, frozen=True):

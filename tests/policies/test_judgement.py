@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from policies.judgement import judge
 from policies.observation import Sighting
@@ -113,3 +114,10 @@ def test_sectors_that_want_other_targets_are_not_asked():
     assert text.count("vehicle") == 1
     judged = judge(policy(text), observation(0, {"eye": None}))
     assert judged.undecided == (("person", "east"), ("vehicle", "west"))
+
+
+def test_frames_of_one_panel_are_judged_as_if_each_came_alone():
+    first = observation(0, {"eye": [person_at(0.2)]})
+    second = replace(observation(1, {"eye": []}), panel=first.panel)
+    rules = policy()
+    assert [judge(rules, seen) for seen in (first, second)] == [judge(policy(), seen) for seen in (first, second)]

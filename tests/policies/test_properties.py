@@ -13,7 +13,7 @@ from policies.events import Event
 from policies.fold import advance, decode_state, encode_state, fold, initial_state
 from policies.judgement import judge
 from policies.observation import Box, Observation, Sighting
-from tests.policies.stories import DETECTOR, SECOND, observation, person_at, policy, told
+from tests.policies.stories import DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy, told
 
 # Nobody stands on the very border of the two sectors: a point on it belongs to one of them, mirrored or not.
 walkers = st.tuples(
@@ -168,3 +168,34 @@ def test_folding_in_one_go_or_frame_by_frame_is_the_same():
     state, events = fold(policy(), initial_state(), frames[:11])
     rest_state, rest = fold(policy(), state, frames[11:])
     assert (rest_state, events + rest) == fold(policy(), initial_state(), frames)
+
+
+@bounded
+@given(histories())
+def test_a_renamed_label_renames_the_label_of_its_events_and_changes_nothing_else(frames):
+    def renamed(seen: Observation) -> Observation:
+        seats = tuple(replace(seat, classes=frozenset({"wanderer"})) for seat in seen.panel.seats)
+        answers = {
+            model: tuple(replace(one, label="wanderer") for one in sightings or ())
+            for model, sightings in seen.answers.items()
+        }
+        return replace(seen, panel=replace(seen.panel, seats=seats), answers=answers)
+
+    other = policy(TWO_HALVES + '[target.rambler]\nclasses = ["wanderer"]\n', 'targets = ["rambler"]')
+    before, after = told(policy(), frames), told(other, [renamed(seen) for seen in frames])
+    assert [_facts(e) for e in before] == [_facts(e) for e in after]
+    assert {e.label for e in before} <= {"person"}
+    assert {e.label for e in after} <= {"rambler"}
+
+
+@bounded
+@given(histories(), st.data())
+def test_one_more_vote_in_a_frame_never_removes_what_was_present_in_it(frames, data):
+    rule = data.draw(st.sampled_from(["any", "all", "majority", "weighted"]))
+    rules = policy(extra=f'sensitivity = {{rule = "{rule}"}}')
+    for seen in frames:
+        first = seen.answers["eye"] or ()
+        votes = [(), tuple(replace(one, score=0.95) for one in first)]
+        said = [judge(rules, replace(seen, answers={"eye": first, "eye.2": vote})) for vote in votes]
+        before, after = ({c.box for c in judged.candidates if c.present} for judged in said)
+        assert before <= after

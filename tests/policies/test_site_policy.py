@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from policies.site_policy import InvalidPolicy, parse_site_policy
+from policies.site_policy import InvalidPolicy, digest_of_stored, parse_site_policy
 
 SITES = Path(__file__).parents[2] / "deploy" / "sites"
 
@@ -155,3 +156,12 @@ def test_sectors_that_overlap_are_not_ways_to_move():
 @pytest.mark.parametrize("path", sorted(SITES.glob("*.toml")), ids=lambda p: p.name)
 def test_every_shipped_site_policy_is_valid(path):
     assert parse_site_policy(path.read_text()).site
+
+
+@pytest.mark.parametrize("path", sorted(SITES.glob("*.toml")), ids=lambda p: p.name)
+def test_the_json_of_a_stored_policy_gives_its_digest_and_that_of_another_does_not(path):
+    policy = parse_site_policy(path.read_text())
+    stored = msgspec.json.encode(policy, order="deterministic").decode()
+    assert digest_of_stored(stored) == policy.digest
+    assert digest_of_stored(stored.replace("0.4", "0.3")) != policy.digest
+    assert digest_of_stored(stored.replace('"version":', '"version":1')) != policy.digest

@@ -61,3 +61,19 @@ def test_what_follows_the_last_frame_is_unobserved_once_it_is_too_long():
 
 def test_no_frames_are_no_history():
     assert history([], 100) == []
+
+
+def test_frames_that_no_model_answered_leave_a_gap_in_the_history():
+    seen = [observation(t, {"eye": []}) for t in (0, 1, 2)]
+    unanswered = [observation(t, {"eye": None}) for t in range(3, 60)]
+    assert history([*seen, *unanswered, observation(60, {"eye": []})], 61) == [
+        "0-2 clear",
+        "2-60 unobserved",
+        "60-61 clear",
+    ]
+
+
+def test_a_presence_that_ended_somewhere_in_a_gap_is_one_stretch_of_unobserved():
+    frames = [observation(t, {"eye": [person_at(0.2)]}) for t in (0, 0.5, 1, 1.5, 2)]
+    frames += [observation(t, {"eye": []}) for t in (100, 105, 110)]
+    assert history(frames, 111) == ["0-2 occupied", "2-100 unobserved", "100-111 clear"]

@@ -1,4 +1,4 @@
-"""Known nuisances: what keeps being seen weakly at one place and hour does not count there, and everything else does."""
+"""Known nuisances: what keeps being seen weakly at one place and hour does not count there, all else does."""
 
 from __future__ import annotations
 
