@@ -78,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(settings: Settings, options: argparse.Namespace) -> int:
-    from camera_agent.agent import Agent, StateUnusable
+    from camera_agent.agent import Agent
+    from camera_agent.state import StateUnusable
 
     stop = _stop_on_signals()
     server = settings.server

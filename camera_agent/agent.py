@@ -6,14 +6,10 @@ them, writes the status, and ends it all: when told to, or when all there was to
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
 
 from camera_agent.budget import Budget, Plan
 from camera_agent.burst import Burst
@@ -29,8 +25,8 @@ from camera_agent.notify import notify, watchdog_every_s
 from camera_agent.playback import Playback
 from camera_agent.post import Poster
 from camera_agent.schedule import Schedule, Slots
-from camera_agent.settings import CameraSettings, Settings, read_token
-from camera_agent.spool import Spool
+from camera_agent.settings import CameraSettings, Settings
+from camera_agent.state import StateUnusable, camera_tokens, hold_state, spool_of
 from camera_agent.status import Status, Tally
 from camera_agent.timekeeper import Timekeeper
 from camera_agent.uplink import Uplink
@@ -39,10 +35,6 @@ _log = logging.getLogger(__name__)
 _TICK_S = 0.25
 _STATUS_EVERY_S = 5.0
 _GRACE_S = 5.0
-
-
-class StateUnusable(Exception):
-    """The state folder cannot be used; the message says why."""
 
 
 class Agent:
@@ -80,6 +72,7 @@ class Agent:
             poster = self._start_uplink()
             schedule = self._start_cameras(from_start=from_start)
             self._start_heartbeats()
+            self._start_metrics()
             notify(ready=1)
             try:
                 self._watch(schedule)
@@ -144,6 +137,17 @@ class Agent:
             every_s=server.heartbeat_s,
         )
         self._start_thread("heartbeats", heartbeats.run)
+
+    def _start_metrics(self) -> None:
+        address = self._settings.metrics_listen
+        if address is None:
+            return
+        from camera_agent.metrics import serve_metrics
+
+        try:
+            serve_metrics(address, self._news.metrics)
+        except OSError as error:  # a port that is taken is no reason to see nothing
+            _log.error(line("metrics_not_served", address=address, cause=error))
 
     def _start_cameras(self, *, from_start: bool) -> Schedule | None:
         site, state = self._settings.site, self._settings.state_folder
@@ -271,48 +275,3 @@ class _Durably:
 
     def wait_for_room(self, size_bytes: int, timeout_s: float) -> bool:
         return self._agent.wait_for_room(size_bytes, timeout_s)
-
-
-def spool_of(settings: Settings, clock: Clock) -> Spool:
-    """The spool as the settings want it, not yet opened."""
-    spool = settings.spool
-    return Spool(
-        settings.spool_folder,
-        max_bytes=spool.max_bytes,
-        refused_folder=settings.state_folder / "refused",
-        keep_refused=spool.keep_refused,
-        memory_s=spool.memory_s if spool.sync == "late" else 0.0,
-        memory_bytes=spool.memory_bytes,
-        send=spool.send,
-        monotonic_s=clock.monotonic_s,
-    )
-
-
-def camera_tokens(settings: Settings) -> dict[str, Callable[[], str | None]]:
-    """How to read each camera's bearer token: its own where it has one, else the server's."""
-    tokens: dict[str, Callable[[], str | None]] = {}
-    for camera in settings.cameras:
-        has_own = camera.token is not None or camera.token_file is not None
-        source = camera if has_own else settings.server
-        tokens[camera.name] = partial(read_token, source.token, source.token_file)
-    return tokens
-
-
-@contextlib.contextmanager
-def hold_state(folder: Path) -> Iterator[None]:
-    """Make the state folder and keep a second agent out of it; the kernel lets go when the process ends, however
-    it ends.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StateUnusable(f"the state folder {folder} cannot be used: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StateUnusable(f"another agent is running on the state folder {folder}") from error
-        yield
-    finally:
-        os.close(handle)

@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import msgspec
+
 from camera_agent.budget import wire_bytes
-from camera_agent.settings import CameraSettings
+from camera_agent.settings import BurstSettings, CameraSettings
 
 _DAY_S = 86_400.0
 _REQUEST_BYTES = 1300
@@ -26,6 +28,8 @@ _FRAME_HEAD_BYTES = 230
 _HEARTBEAT_BYTES = 1500
 VIEWS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 MOST_FRAMES = 3
+THINNED = (2, 4)
+"""How many times as far apart a budget can have the frames of the schedule (`budget`)."""
 
 
 class Coverage(NamedTuple):
@@ -81,12 +85,24 @@ def report(camera: CameraSettings, *, frame_bytes: float, active: float, heartbe
     lines.append(
         f"  {day / 1e6:,.0f} MB a day at {frame_bytes / 1000:g} kB a frame, something moving {active:.0%} of it"
     )
-    if camera.mb_per_day is not None:
-        part = camera.mb_per_day * 1e6 / day
-        lines.append(
-            f"  budget {camera.mb_per_day:g} MB a day: "
-            + ("enough" if part >= 1 else f"{part:.0%} of that; thinned out")
-        )
+    return lines if camera.mb_per_day is None else [*lines, *_within_budget(camera, day)]
+
+
+def _within_budget(camera: CameraSettings, day_bytes: float) -> list[str]:
+    """What a budget costs in what is seen, before smaller JPEGs are counted."""
+    part = (camera.mb_per_day or 0.0) * 1e6 / day_bytes
+    budget = f"  budget {camera.mb_per_day:g} MB a day: "
+    if part >= 1:
+        return [budget + "enough"]
+    rarer = next((rarer for rarer in THINNED if part * rarer >= 1), THINNED[-1])
+    lines = [f"{budget}{part:.0%} of that, so frames {rarer} times as far apart"]
+    if part * rarer < 1:
+        lines[0] += f", and a pause for {1 - part * rarer:.0%} of the day"
+    frames, every_s = max(1, camera.burst.frames // rarer), camera.every_s
+    thin = BurstSettings(frames=frames, spacing_s=camera.spacing_s * rarer, every_s=every_s)
+    for view_s in VIEWS_S:
+        before, after = coverage(camera, view_s), coverage(msgspec.structs.replace(camera, burst=thin), view_s)
+        lines.append(f"  {view_s:8g} s in 1 frame: {after.chances[0]:.0%} instead of {before.chances[0]:.0%}")
     return lines
 
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from camera_agent.agent import camera_tokens
 from camera_agent.cameras import opening
 from camera_agent.cameras.failure import CameraFailure
 from camera_agent.cameras.guarded import Guarded
@@ -18,6 +17,7 @@ from camera_agent.health import Health
 from camera_agent.look import tones
 from camera_agent.post import Poster
 from camera_agent.settings import CameraSettings, Settings
+from camera_agent.state import camera_tokens
 from camera_agent.timekeeper import Timekeeper
 
 

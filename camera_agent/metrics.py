@@ -1,8 +1,10 @@
-"""The agent's counts for Prometheus, as a text file that node-exporter's textfile collector reads."""
+"""The agent's counts for Prometheus: as a text file that node-exporter's textfile collector reads, or on a port."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 from camera_agent.health import Condition
@@ -50,3 +52,26 @@ def write_metrics(path: Path, text: str) -> None:
     aside = path.with_name(f"{path.name}.part")
     aside.write_text(text, encoding="utf-8")
     aside.replace(path)
+
+
+def serve_metrics(address: str, text: Callable[[], str]) -> HTTPServer:
+    """Answer every GET at `host:port` with the text of that moment, on a thread, until `shutdown`. Raises `OSError`."""
+    host, _, port = address.rpartition(":")
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10.0  # who connects and says nothing is not waited for
+
+        def do_GET(self) -> None:
+            body = text().encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            del format, args
+
+    server = HTTPServer((host, int(port)), Handler)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server

@@ -45,23 +45,19 @@ class News:
         self._budgets = budgets
 
     def write(self) -> None:
-        conditions = {name: health.read() for name, health in self._health.items()}
-        self._tally.update(
-            written_at=iso_ms(round(self._clock.unix_s() * 1000)),
-            waiting=len(self._spool),
-            waiting_bytes=self._spool.held_bytes,
-            dropped=self._spool.dropped,
-            disk_bytes=self._spool.written_bytes,
-            cameras={name: _spelled(condition) for name, condition in conditions.items()},
-        )
+        self._count()
         try:
             write_status(self._settings.news_folder, self._tally.read())
             self._save_budgets()
             if self._settings.metrics_file is not None:
-                text = exposition(self._tally.read(), conditions, self._clock.monotonic_s())
-                write_metrics(Path(self._settings.metrics_file), text)
+                write_metrics(Path(self._settings.metrics_file), self.metrics())
         except OSError as error:
             _log.warning(line("status_not_written", cause=error))
+
+    def metrics(self) -> str:
+        """What Prometheus is told now; from any thread."""
+        self._count()
+        return exposition(self._tally.read(), self._conditions(), self._clock.monotonic_s())
 
     def restore_budgets(self) -> None:
         """Have the budgets go on where an earlier process left them."""
@@ -74,6 +70,19 @@ class News:
             return
         for name in saved.keys() & self._budgets.keys():
             self._budgets[name].restore(saved[name], self._clock.unix_s())
+
+    def _conditions(self) -> dict[str, Condition]:
+        return {name: health.read() for name, health in self._health.items()}
+
+    def _count(self) -> None:
+        self._tally.update(
+            written_at=iso_ms(round(self._clock.unix_s() * 1000)),
+            waiting=len(self._spool),
+            waiting_bytes=self._spool.held_bytes,
+            dropped=self._spool.dropped,
+            disk_bytes=self._spool.written_bytes,
+            cameras={name: _spelled(condition) for name, condition in self._conditions().items()},
+        )
 
     @property
     def _budget_file(self) -> Path:

@@ -10,7 +10,6 @@ from typing import Any, TextIO
 
 import msgspec
 
-from camera_agent.agent import camera_tokens
 from camera_agent.burst import Burst
 from camera_agent.cameras import opening
 from camera_agent.cameras.failure import CameraFailure
@@ -22,6 +21,7 @@ from camera_agent.post import Accepted, Later, Outcome, Poster, Receipt, Refused
 from camera_agent.schedule import Slots
 from camera_agent.settings import CameraSettings, Settings
 from camera_agent.spool import Spool
+from camera_agent.state import camera_tokens
 from camera_agent.timekeeper import Timekeeper
 
 _MAX_CLASS_WIDTH = 24

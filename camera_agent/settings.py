@@ -21,7 +21,7 @@ Positive = Annotated[float, Meta(gt=0)]
 
 _LIVE_ONLY = ("hours", "mb_per_day")
 _RECORDED_ONLY = ("speed", "started_at", "frames_per_s", "first_picture", "pictures_per_s", "at_end")
-_SOURCES = ("device", "rtsp", "video", "snapshot", "folder")
+_SOURCES = ("device", "picamera", "rtsp", "mjpeg", "snapshot", "video", "folder")
 
 
 class InvalidSettings(Exception):
@@ -86,7 +86,7 @@ class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     lighting: Annotated[float, Meta(gt=0, le=1)] = 0.5
     ignore: Polygons = ()
     before_s: Annotated[float, Meta(ge=0, le=30)] = 2.0
-    after_s: Annotated[float, Meta(ge=0, le=600)] = 5.0
+    after_s: Annotated[float, Meta(ge=0, le=600)] = 3.0
     quiet_every_s: Positive = 30.0
 
 
@@ -95,9 +95,11 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     name: Name
     device: Annotated[int, Meta(ge=0)] | None = None
+    picamera: Annotated[int, Meta(ge=0)] | None = None
     rtsp: str | None = None
-    video: str | None = None
+    mjpeg: str | None = None
     snapshot: str | None = None
+    video: str | None = None
     folder: str | None = None
     burst: BurstSettings = BurstSettings()
     gate: GateSettings | None = None
@@ -136,6 +138,7 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             needed_s = self.burst.frames * self.spacing_s
             raise ValueError(f"`burst.every_s` must be at least frames x spacing = {needed_s:g} s")
         _check_stream(self.rtsp, ("rtsp", "rtsps", "http", "https"))
+        _check_stream(self.mjpeg, ("http", "https"))
         _check_stream(self.snapshot, ("http", "https"))
         _refuse_two_tokens(self.token, self.token_file)
 
@@ -168,7 +171,7 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file. `state_dir`: default `$STATE_DIRECTORY` (systemd), else `~/.local/state/camera-agent`.
-    `metrics_file`: for Prometheus, by way of node-exporter's textfile collector.
+    For Prometheus: `metrics_file`, by way of node-exporter's textfile collector, or `metrics_listen`, `address:port`.
     """
 
     site: Name
@@ -177,8 +180,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     spool: SpoolSettings = SpoolSettings()
     state_dir: str | None = None
     metrics_file: str | None = None
+    metrics_listen: str | None = None
 
     def __post_init__(self) -> None:
+        if self.metrics_listen is not None and not re.fullmatch(r"[^\s:]+:\d{1,5}", self.metrics_listen):
+            raise ValueError(f"`metrics_listen` {self.metrics_listen!r} is not of the form 127.0.0.1:9110")
         names = [camera.name for camera in self.cameras]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

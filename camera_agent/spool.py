@@ -26,7 +26,8 @@ import msgspec
 from camera_agent import durable
 from camera_agent.burst import Burst, Envelope
 from camera_agent.journal import line
-from camera_agent.waiting import MOST_VALUE, SUFFIX, Waiting, first_line, waiting_for, waiting_in
+from camera_agent.refusals import Refusals
+from camera_agent.waiting import MOST_VALUE, SUFFIX, Waiting, waiting_for, waiting_in
 
 _log = logging.getLogger(__name__)
 _HEAD_BYTES = 64 * 1024
@@ -53,8 +54,7 @@ class Spool:
     ) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
-        self._refused_folder = refused_folder
-        self._keep_refused = keep_refused
+        self._refused = Refusals(refused_folder, keep_refused)
         self._memory_s = memory_s
         self._memory_bytes = memory_bytes
         self._is_newest_first = send == "newest_first"
@@ -74,13 +74,11 @@ class Spool:
         """Take over what an earlier process left; half-written files go. Raises `OSError` when the folder cannot
         be used.
         """
-        for folder in (self._folder, self._refused_folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            durable.remove_leftovers(folder)
-        for path in self._folder.glob(f"*{SUFFIX}"):
-            waiting = waiting_in(path)
-            self._waiting[waiting.order] = waiting
-            self._held_bytes += waiting.size_bytes
+        self._refused.open()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        durable.remove_leftovers(self._folder)
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            self._take_over(waiting_in(path))
         self._last_order = max(self._waiting, default=0)
         if self._waiting:
             _log.info(line("spool_taken_over", bursts=len(self), bytes=self._held_bytes))
@@ -148,16 +146,12 @@ class Spool:
 
     def retime(self, waiting: Waiting, envelope: Envelope) -> Waiting:
         """Give a burst the envelope it is to have for ever, before it is sent for the first time. Raises `OSError`
-        and `Damaged`.
+        and `Damaged` when it cannot be read.
         """
-        burst = Burst(envelope, _frames_of(waiting))
+        burst = Burst(envelope, waiting.frames())
         timed = waiting_for(burst, waiting.order, self._folder, waiting.put_s)
         if waiting.burst is None:
-            durable.write(timed.path, (first_line(burst), *burst.frames))
-            self.written_bytes += timed.size_bytes
-            if timed.path != waiting.path:
-                waiting.path.unlink(missing_ok=True)
-            timed = msgspec.structs.replace(timed, burst=None)
+            timed = self._exchange(waiting, timed)
         with self._changed:
             if waiting.order in self._waiting:
                 self._held_bytes += timed.size_bytes - waiting.size_bytes
@@ -173,22 +167,12 @@ class Spool:
         waiting.path.unlink(missing_ok=True)
 
     def set_aside(self, waiting: Waiting, problem: str) -> None:
-        """Move a burst that will never be accepted out of the way, beside a text saying why; keep the last few
-        only.
-        """
+        """Move a burst that will never be accepted out of the way (`Refusals`)."""
         try:
-            if waiting.burst is not None:
-                self._refuse_from_memory(waiting, waiting.burst)
-            else:
-                waiting.path.replace(self._refused_folder / waiting.path.name)
-            (self._refused_folder / f"{waiting.path.name}.txt").write_text(problem + "\n", encoding="utf-8")
+            self.written_bytes += self._refused.keep(waiting, problem)
         except OSError as error:
             _log.warning(line("not_set_aside", burst=waiting.burst_id, cause=error))
         self.remove(waiting)
-        refused = sorted(self._refused_folder.glob(f"*{SUFFIX}"))
-        for old in refused[: max(0, len(refused) - self._keep_refused)]:
-            old.unlink(missing_ok=True)
-            old.with_name(f"{old.name}.txt").unlink(missing_ok=True)
 
     def wait_for_room(self, size_bytes: int, timeout_s: float) -> bool:
         """Until a burst of that size fits without dropping any; a burst greater than the whole spool has room in
@@ -200,10 +184,29 @@ class Spool:
                 lambda: not self._waiting or self._held_bytes + needed_bytes <= self._max_bytes, timeout_s
             )
 
-    def _refuse_from_memory(self, waiting: Waiting, burst: Burst) -> None:
-        if self._keep_refused:
-            durable.write(self._refused_folder / waiting.path.name, (first_line(burst), *burst.frames))
-            self.written_bytes += waiting.size_bytes
+    def _take_over(self, waiting: Waiting) -> None:
+        """A burst whose clock was put right when the process ended is there twice: what is timed counts."""
+        twin = self._waiting.get(waiting.order)
+        if twin is not None:
+            worse = waiting if twin.is_timed else twin
+            worse.path.unlink(missing_ok=True)
+            if worse is waiting:
+                return
+            self._remove_from_list(twin)
+        self._waiting[waiting.order] = waiting
+        self._held_bytes += waiting.size_bytes
+
+    def _exchange(self, waiting: Waiting, timed: Waiting) -> Waiting:
+        """Put the timed file in the place of the other, for good. Where the disk is full, it is sent from memory."""
+        try:
+            timed.write()
+            waiting.path.unlink(missing_ok=True)
+            durable.flush_folder(self._folder)  # else it might come back, and be sent with other instants
+        except OSError as error:
+            _log.warning(line("spool_not_written", burst=waiting.burst_id, cause=error))
+            return msgspec.structs.replace(timed, path=waiting.path) if waiting.path.exists() else timed
+        self.written_bytes += timed.size_bytes
+        return msgspec.structs.replace(timed, burst=None)
 
     def _first(self, without: Collection[str]) -> Waiting | None:
         orders = (order for order, waiting in self._waiting.items() if waiting.camera not in without)
@@ -291,12 +294,9 @@ class Spool:
 
     def _write(self, waiting: Waiting) -> bool:
         """Write a burst in memory to its file, dropping what matters less while the disk is full."""
-        burst = waiting.burst
-        if burst is None:
-            return True
         while True:
             try:
-                durable.write(waiting.path, (first_line(burst), *burst.frames))
+                waiting.write()
             except OSError as error:
                 with self._changed:
                     if error.errno not in _NO_ROOM:
@@ -311,13 +311,3 @@ class Spool:
         found = self._waiting.pop(waiting.order, None)
         if found is not None:
             self._held_bytes -= found.size_bytes
-
-
-def _frames_of(waiting: Waiting) -> tuple[bytes, ...]:
-    if waiting.burst is not None:
-        return waiting.burst.frames
-    opened = waiting.open()
-    try:
-        return tuple(b"".join(opened.pieces(size)) for size in opened.frame_bytes)
-    finally:
-        opened.close()

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from camera_agent import durable
 from camera_agent.burst import Burst, Envelope
 
 SUFFIX = ".burst"
@@ -92,6 +93,21 @@ class Waiting(msgspec.Struct, frozen=True):
     def is_timed(self) -> bool:
         """Whether the clock was known to be near the truth when it was taken."""
         return not self.kind.endswith(_UNTIMED)
+
+    def frames(self) -> tuple[bytes, ...]:
+        """All of it in memory. Raises as `open` does."""
+        if self.burst is not None:
+            return self.burst.frames
+        opened = self.open()
+        try:
+            return tuple(b"".join(opened.pieces(size)) for size in opened.frame_bytes)
+        finally:
+            opened.close()
+
+    def write(self, path: Path | None = None) -> None:
+        """Put one in memory into its file, or into another. Raises `OSError`, and then there is nothing new."""
+        if self.burst is not None:
+            durable.write(path or self.path, (first_line(self.burst), *self.burst.frames))
 
     def open(self) -> Opened:
         """Begin to read it. Raises `Damaged`, or `FileNotFoundError` when it was dropped meanwhile."""

@@ -1,7 +1,8 @@
 """The rules: from labels to events, purely. No I/O, no clock, no randomness, no globals; nothing of the server.
 
-Reading order: `observation` (what comes in), `sensitivity` (votes to a verdict), `site_policy` (all that is
-tunable), `judgement` (labels to candidates and votes), `tracking` and `assignment` (which box is which thing),
-`track` (a thing and its visits to sectors), `presence` (sectors over time), `fold` (the heart: `advance`),
-`telling` and `events` (what comes out), `standing` (occupied, clear or unobserved).
+Reading order: `observation` (what comes in), `sensitivity` (votes to a verdict), `site_policy` (all that is tunable;
+read from TOML by way of `document`), `suppression` (known nuisances), `judgement` (labels to candidates and votes),
+`tracking` and `assignment` (which box is which thing), `track` (a thing and its visits to sectors), `presence`
+(sectors over time), `fold` (the heart: `advance`), `telling` and `events` (what comes out), `standing` (occupied,
+clear or unobserved).
 """

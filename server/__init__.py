@@ -5,11 +5,13 @@ and knows neither flask nor torch nor SQL: `ensemble` (the one door to torch) gi
 force, `store` (the one door to SQL) the camera's turn, `refold` advances it, `receipt` is the answer. `delivery`
 then drains the outbox into `channels`. `records` holds the values that travel between them, `errors` all that is
 raised on purpose. `engine` stands before the ensemble: it shares images out over the cores, merges requests, and
-refuses what cannot be in time.
+refuses what cannot be in time. `service` says which ensemble a request is given, and swaps them: `loading` builds the
+next one (`footprint`: whether both fit), `shadow` compares it with live traffic, `choice` keeps it over a restart,
+`control` takes the command.
 Beside that way lie `heartbeats` (with `beat` and `watching`: who is watching, and what is unobserved), `inference_v2`
 (with `tensors`: the Open Inference Protocol), `metrics` and `admin` (probes and metrics, also on a port of their
 own), `etag` (which ensemble answered) and `openapi` (all of it as a document).
-`app` puts the parts together and starts nothing; `hosting` and `commands` are how it is run.
+`app` puts the parts together and starts nothing, `runtime` is their life; `hosting` and `commands` are how it is run.
 """
 
 from importlib.metadata import PackageNotFoundError, version

@@ -23,6 +23,7 @@ SUBCOMMANDS = {
     "verify": "Recompute an event, and check every digest it names.",
     "annotate": "Say which events were true, and which were missed.",
     "tune": "Find the policy that keeps the true events and drops the rest.",
+    "nuisances": "Find what is seen weakly again and again, and propose to suppress it.",
     "doctor": "Check that everything a server needs is here.",
     "db": "Care for the database.",
     "evaluate": "Score a site policy against footage with known events.",

@@ -83,8 +83,9 @@ def count_requests(app: Flask, metrics: Metrics) -> None:
 class AdminPort:
     """A small server for a small application, in threads that nobody else uses. Constructing listens to nothing."""
 
-    def __init__(self, app: Flask, host: str, port: int) -> None:
+    def __init__(self, app: Flask, host: str, port: int, *, name: str = "admin port") -> None:
         self._app = app
+        self._name = name
         self._address = host, port
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -96,12 +97,12 @@ class AdminPort:
         try:
             self._server = kind((host, port), _Handler)
         except OSError as error:
-            raise Broken(f"cannot listen on {host} port {port} (`admin_port`): {error.strerror}") from None
+            raise Broken(f"cannot listen on {host} port {port} ({self._name}): {error.strerror}") from None
         self._server.set_app(self._app.wsgi_app)
         self._thread = threading.Thread(target=self._server.serve_forever, name="sectorwatch-admin", daemon=True)
         self._thread.start()
         chosen = int(self._server.server_address[1])
-        log.info("admin port open", extra={"host": host, "port": chosen})
+        log.info("%s open", self._name, extra={"host": host, "port": chosen})
         return chosen
 
     def stop(self) -> None:

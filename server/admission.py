@@ -1,7 +1,8 @@
 """How much is taken in at once: beyond it, senders are told to come back rather than left waiting unseen.
 
-Everything here is judged before a body is read: how many uploads are in work, how many bytes they declared, and
-whether the engine has room (`server.engine` counts images, and judges again once their number is known).
+Everything here is judged before a body is read: whether the client has had its share (`server.quota`), how many uploads
+are in work, how many bytes they declared, and whether the engine has room (`server.engine` counts images, and judges
+again once their number is known).
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from server.errors import Later
+from server.quota import Quota
 
 
 class Admission:
     """At most `limit` uploads and `total_bytes` declared bytes in work at once. Safe to use from any thread.
 
     `body_bytes` is the largest body there may be, and what one counts that declares no length. `refuse_if_full` is
-    asked first, and raises Later where the engine has no room; `retry_after_s` says when there will be some.
+    asked first, and raises Later where the engine has no room; `retry_after_s` says when there will be some. `quota`
+    holds each client's share.
     """
 
     def __init__(
@@ -28,28 +31,45 @@ class Admission:
         total_bytes: int,
         refuse_if_full: Callable[[], None] = lambda: None,
         retry_after_s: Callable[[], int] = lambda: 1,
+        quota: Quota | None = None,
     ) -> None:
         self._limit = limit
         self._body_bytes = body_bytes
         self._total_bytes = max(total_bytes, body_bytes)
         self._refuse_if_full = refuse_if_full
         self._retry_after_s = retry_after_s
+        self._quota = quota or Quota(0)
         self._inside = 0
         self._bytes = 0
         self._closed = False
         self._lock = threading.Lock()
 
     @contextmanager
-    def admitted(self, declared_bytes: int | None = None) -> Iterator[None]:
-        """Holds a place, and room for the body, for the length of the `with` block. Raises Later when there is none."""
+    def admitted(self, client: str, declared_bytes: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Holds a place, and room for the body, for the length of the `with` block. Raises Later when there is none.
+
+        Gives what is to be called with the number of images once it is known: they are taken off the client's share,
+        and given back when the block raises Later.
+        """
         counted_bytes = self._body_bytes if declared_bytes is None else min(declared_bytes, self._body_bytes)
         if self._closed:
             raise Later("this server is stopping", retry_after_s=10)
+        self._quota.demand(client)
         self._refuse_if_full()
         if not self._enter(counted_bytes):
             raise Later(f"{self._inside} uploads are in work already", retry_after_s=self._retry_after_s())
+        spent = 0
+
+        def spend(images: int) -> None:
+            nonlocal spent
+            spent += images
+            self._quota.spend(client, images)
+
         try:
-            yield
+            yield spend
+        except Later:
+            self._quota.spend(client, -spent)
+            raise
         finally:
             self._leave(counted_bytes)
 

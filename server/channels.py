@@ -2,7 +2,7 @@
 
 The log line is for people and for `grep`: instant, kind, place and label by position, everything else as
 `key=value`, in this order and left out where an event has none:
-`direction track score votes margin uncertainty_s confirmed_at ended_at late said event`.
+`direction track score votes margin uncertainty_s confirmed_at ended_at late provisional said supersedes event`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class LogChannel:
         self._stream = stream
 
     def send(self, announcement: Announcement) -> None:
-        said = None if announcement.what == "event" else announcement.what
+        said = None if announcement.what in ("event", "provisional") else announcement.what
         line = json_line(announcement.logged) if self._style == "json" else text_line(announcement.logged, said)
         self._stream.write(line + "\n")
         self._stream.flush()
@@ -78,7 +78,9 @@ def _fields(logged: LoggedEvent, said: str | None) -> Iterator[tuple[str, str | 
     yield "confirmed_at", _instant(event.confirmed_at)
     yield "ended_at", None if event.ended_at is None else _instant(event.ended_at)
     yield "late", "true" if logged.late else None
+    yield "provisional", "true" if logged.is_provisional else None
     yield "said", said or ("withdrawn" if logged.is_withdrawn else None)
+    yield "supersedes", ",".join(logged.supersedes) or None
     yield "event", event.id
 
 

@@ -9,10 +9,13 @@
     ├── Unauthorized     no token, or one that this server does not know             (HTTP 401)
     ├── Forbidden        a known token that does not cover what was asked           (HTTP 403)
     ├── Unknown          no such thing here                                             (HTTP 404)
+    ├── Conflict         it does not go with what is served, or is under way, here      (HTTP 409)
     ├── OtherEnsemble    a condition names another ensemble than the one in service     (HTTP 412)
     ├── Later            nothing wrong with the input: send it again after a while     (HTTP 503)
+    │   └── OverQuota        this client has had its share for now                      (HTTP 429)
     └── Broken           the installation is at fault: an operator has to act            (HTTP 500)
-        └── Unapproved       the models no longer answer as they did when they were approved
+        ├── Unapproved       the models no longer answer as they did when they were approved
+        └── TooBig           it may need more memory than there is
 
 `kind` is one of refused, later, broken. The HTTP status of a class is chosen in `server.problems`, nowhere else.
 """
@@ -68,6 +71,10 @@ class Unknown(SectorwatchError):
     kind = "refused"
 
 
+class Conflict(SectorwatchError):
+    kind = "refused"
+
+
 class OtherEnsemble(SectorwatchError):
     kind = "refused"
 
@@ -80,9 +87,17 @@ class Later(SectorwatchError):
         self.retry_after_s = retry_after_s
 
 
+class OverQuota(Later):
+    pass
+
+
 class Broken(SectorwatchError):
     kind = "broken"
 
 
 class Unapproved(Broken):
+    pass
+
+
+class TooBig(Broken):
     pass

@@ -47,12 +47,13 @@ def routes(
 
     def labels(*, most: int) -> tuple[dict[str, list[str]], str]:
         """`{model: [class per frame]}` of the files that came, `most` of them at most; and who answered."""
-        doorkeeper.admit_to_classify(request)
-        with admission.admitted(request.content_length):
+        client = doorkeeper.admit_to_classify(request)
+        with admission.admitted(client, request.content_length) as spend:
             asked = ensemble()
             panel = asked.panel
             etag.demand(panel.ensemble)
             files = read_upload(replace(bounds, frames=most)).files
+            spend(len(files))
             answers = asked.answer(files)
         by_model = {seat.model: [top_label(answer.get(seat.model)) for answer in answers] for seat in panel.seats}
         return by_model, panel.ensemble

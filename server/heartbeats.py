@@ -45,7 +45,7 @@ class Store(Protocol):
 
 
 class Told(Protocol):
-    def __call__(self, site: str, camera: str, waiting: int, waiting_bytes: int, camera_bytes: int | None) -> None: ...
+    def __call__(self, beat: Beat) -> None: ...
 
 
 class LastBurst(msgspec.Struct, frozen=True):
@@ -96,8 +96,7 @@ def routes(
         grant.to_send_for(beat.site, beat.camera)
         site(beat.site)
         if store.heartbeats.beat(_row(beat)):
-            waits = beat.waiting
-            told(beat.site, beat.camera, waits.bursts, waits.bytes, beat.counts.camera_bytes)
+            told(beat)
         return Response(status=204)
 
     @blueprint.get("/cameras")

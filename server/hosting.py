@@ -23,6 +23,7 @@ from gunicorn.app.base import BaseApplication
 
 from server.app import create_app, runtime_of
 from server.errors import SectorwatchError
+from server.linger import Lingering
 from server.logs import logging_config
 from server.settings import ServerSettings
 
@@ -122,6 +123,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
 def _post_worker_init(worker: Any) -> None:
     runtime = runtime_of(worker.wsgi)
+    worker.wsgi.wsgi_app = Lingering(worker.wsgi.wsgi_app, most_bytes=worker.wsgi.config["MAX_CONTENT_LENGTH"])
     runtime.start(on_failure=_give_up, on_stuck=_start_anew)
     signal.signal(signal.SIGTERM, draining_first(runtime.drain, signal.getsignal(signal.SIGTERM)))
 

@@ -8,7 +8,9 @@
 BYTES, one encoded image per element; the outputs are `label` (BYTES) and `score` (FP32): one per image, and for
 `ensemble` one row per image with a column per model, whose names the output's parameter `models` gives. As in
 FlexServe's form a label is the model's best: "nothing" with score 0 from a detector that saw nothing, and empty where
-the model did not answer. Asking one model costs as much as asking all: the ensemble is asked as a whole.
+the model did not answer. Who asks for one model has only that one asked; whoever wants several gets them as `ensemble`,
+in one forward call. `parameters.timeout` is how many microseconds the answer may take, as Triton has it: beyond that,
+or where it could not be had in time, the answer is 503.
 
 Errors are `{"error": text}`, as the protocol has it (`server.problems`).
 """
@@ -42,6 +44,8 @@ class Ensemble(Protocol):
     @property
     def panel(self) -> Panel: ...
 
+    def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
+
     def answer(self, images: Sequence[bytes]) -> Sequence[Answers]: ...
 
 
@@ -57,15 +61,14 @@ def routes(
     blueprint = Blueprint("inference_v2", __name__, url_prefix="/v2")
     _health(blueprint, ensemble, database, version)
 
-    def asked_for(model: str, digest: str | None) -> tuple[Ensemble, tuple[Seat, ...]]:
-        doorkeeper.admit_to_classify(request)
-        loaded = ensemble()
-        return loaded, _seats(loaded.panel, model, digest)
+    def asked_for(model: str, digest: str | None) -> tuple[str, Ensemble, tuple[Seat, ...]]:
+        client, loaded = doorkeeper.admit_to_classify(request), ensemble()
+        return client, loaded, _seats(loaded.panel, model, digest)
 
     @blueprint.get("/models/<model>")
     @blueprint.get("/models/<model>/versions/<digest>")
     def metadata(model: str, digest: str | None = None) -> Response:
-        loaded, seats = asked_for(model, digest)
+        _client, loaded, seats = asked_for(model, digest)
         return etag.tagged(_json(_described(model, seats, loaded.panel)), loaded.panel.ensemble)
 
     @blueprint.get("/models/<model>/ready")
@@ -77,12 +80,13 @@ def routes(
     @blueprint.post("/models/<model>/infer")
     @blueprint.post("/models/<model>/versions/<digest>/infer")
     def infer(model: str, digest: str | None = None) -> Response:
-        loaded, seats = asked_for(model, digest)
-        with admission.admitted(request.content_length):
+        client, loaded, seats = asked_for(model, digest)
+        with admission.admitted(client, request.content_length) as spend:
             panel = loaded.panel
             etag.demand(panel.ensemble)
             asked = _read(bounds)
-            answers = loaded.answer(asked.images)
+            spend(len(asked.images))
+            answers = loaded.only(None if model == ENSEMBLE else model, asked.within_s).answer(asked.images)
         return etag.tagged(_answer(model, panel.ensemble, asked, _tensors(model, seats, answers)), panel.ensemble)
 
     return blueprint

@@ -63,12 +63,13 @@ def routes(
     def bursts() -> Response:
         grant = doorkeeper.admit(request)
         grant.to_send()
-        with admission.admitted(request.content_length):
+        with admission.admitted(grant.client, request.content_length) as spend:
             into = pipeline()
             etag.demand(into.ensemble)
             upload = read_upload(bounds)
             burst = decode_burst(_envelope(upload), upload.files, limits)
             grant.to_send_for(burst.site, burst.camera)
+            spend(len(burst.frames))
             receipt = into.process(burst)
         came(burst, receipt)
         _note(burst, receipt)

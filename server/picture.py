@@ -1,4 +1,6 @@
-"""The width and height of a picture as a viewer shows it, read from its header without decoding it.
+"""What policies know of a picture besides its labels: its size as a viewer shows it, and how bright it is.
+
+The size is read from the header without decoding.
 
 JPEG: ITU-T T.81, annex B, the frame header of any SOF marker; turned when Exif 2.3 says so (tag 0x0112,
 Orientation: 5 to 8 exchange the sides), as the ensemble turns it. PNG: ISO/IEC 15948, the IHDR chunk.
@@ -6,7 +8,10 @@ Orientation: 5 to 8 exchange the sides), as the ensemble turns it. PNG: ISO/IEC 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+
+from PIL import Image, ImageStat
 
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _SOI = b"\xff\xd8"
@@ -30,6 +35,19 @@ def size_of(image: bytes) -> tuple[int, int] | None:
     else:
         return None
     return (width, height) if width and height else None
+
+
+def brightness_of(image: bytes) -> float | None:
+    """Mean luma (ITU-R BT.601) in 0..1, 4 decimals; None for bytes that are no picture.
+
+    Of a JPEG only the means of its blocks are decoded: within .002 of all pixels, at 1.7 instead of 2.5 ms for 768x576.
+    """
+    try:
+        with Image.open(io.BytesIO(image)) as opened:
+            opened.draft("L", (opened.width // 8, opened.height // 8))
+            return round(ImageStat.Stat(opened.convert("L")).mean[0] / 255, 4)
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError):
+        return None
 
 
 def _jpeg_size(image: bytes) -> tuple[int, int]:

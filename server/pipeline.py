@@ -12,25 +12,30 @@ such instant would make all that follows late. It is admitted by the next turn o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 import msgspec
 
+from policies.fold import decode_state, initial_state
 from policies.judgement import Judgement, judge
 from policies.observation import Box, Observation, Panel, Sighting
 from policies.site_policy import SitePolicy
 from server.burst import Burst
 from server.clock import SECOND_US, Clock
 from server.errors import Unusable
-from server.picture import size_of
+from server.foretelling import Foretelling, Tell
+from server.picture import brightness_of, size_of
 from server.receipt import Receipt
 from server.records import Admitted, Checkpoint, Entry, Folded, KeptBurst, Known, Recorded
 from server.refold import refold
 from server.sites import Edition
 
 log = logging.getLogger(__name__)
+
+Answers = Mapping[str, tuple[Sighting, ...] | None]
+Early = Callable[[Sequence[Answers]], None]
 
 MAX_SKEW_S = 300.0
 _UNKNOWN_SIZE = (4, 3)
@@ -39,15 +44,19 @@ _UNKNOWN_SIZE = (4, 3)
 class Ensemble(Protocol):
     """Answers one entry per image, in order: model -> sightings, None for a model that did not answer.
 
-    Raises Unusable or TooLarge, with the index of the frame, for an image that cannot be judged.
+    `early` is called meanwhile, in the caller's thread, with the answers to the first images as far as they are there;
+    a model that looks at all images together is not among them. `only` is one model of it (None: all), or all within
+    a time of one's own. Raises Unusable or TooLarge, with the index of the frame, for an image that cannot be judged.
     """
 
     @property
     def panel(self) -> Panel: ...
 
+    def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
+
     def answer(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] = ...
-    ) -> Sequence[Mapping[str, tuple[Sighting, ...] | None]]: ...
+        self, images: Sequence[bytes], crops: Mapping[str, Box] = ..., early: Early | None = ...
+    ) -> Sequence[Answers]: ...
 
 
 class Turn(Protocol):
@@ -68,6 +77,8 @@ class Store(Protocol):
     def known(self, burst_id: str) -> Known | None: ...
     def kept(self, burst_id: str) -> KeptBurst: ...
     def held(self, until_us: int) -> Sequence[tuple[str, str]]: ...
+    def head(self, site: str, camera: str) -> Checkpoint: ...
+    def holds(self, event_ids: Iterable[str]) -> set[str]: ...
     def turn(self, site: str, camera: str) -> AbstractContextManager[Turn]: ...
 
 
@@ -79,7 +90,8 @@ class Pipeline:
     """Judges bursts. Safe to use from several threads, and beside other processes on the same store.
 
     `committed` is called after each turn, when there may be something to deliver; `judged` with what each new
-    burst's frames came to. `max_skew_s` is how far ahead of `clock` a burst may be before it is held.
+    burst's frames came to. `foretell` is told events before their burst is judged (None: they wait for it).
+    `max_skew_s` is how far ahead of `clock` a burst may be before it is held.
     """
 
     def __init__(
@@ -90,7 +102,8 @@ class Pipeline:
         clock: Clock,
         *,
         committed: Callable[[], None] = lambda: None,
-        judged: Callable[[Sequence[Judgement]], None] = lambda _: None,
+        judged: Callable[[Burst, Sequence[Judgement]], None] = lambda _burst, _judgements: None,
+        foretell: Tell | None = None,
         max_skew_s: float = MAX_SKEW_S,
     ) -> None:
         self._ensemble = ensemble
@@ -99,6 +112,7 @@ class Pipeline:
         self._clock = clock
         self._committed = committed
         self._judgements_made = judged
+        self._foretell = foretell
         self._max_skew_us = round(max_skew_s * SECOND_US)
 
     @property
@@ -114,7 +128,14 @@ class Pipeline:
         """
         if self._is_known(burst, self._store.known(burst.burst_id)):
             return Receipt(True, self._store.kept(burst.burst_id))
-        entry = self._judged(burst)
+        foretelling = self._foretelling(burst)
+        try:
+            return self._taken_in(burst, self._judged(burst, foretelling))
+        finally:
+            if foretelling is not None and foretelling.told:
+                foretelling.settle(self._store.holds(foretelling.told), self._clock())
+
+    def _taken_in(self, burst: Burst, entry: Entry) -> Receipt:
         with self._store.turn(burst.site, burst.camera) as turn:
             known = self._is_known(burst, turn.known(burst.burst_id))
             if not known:
@@ -140,15 +161,35 @@ class Pipeline:
             raise Unusable(f"burst_id {burst.burst_id} was already used for another burst")
         return True
 
-    def _judged(self, burst: Burst) -> Entry:
+    def _foretelling(self, burst: Burst) -> Foretelling | None:
+        """For a burst that will advance its camera: neither late nor ahead of the clock."""
+        if self._foretell is None or burst.frames[-1].at_us > self._due_us():
+            return None
+        head = self._store.head(burst.site, burst.camera)
+        if head.at_us is not None and head.at_us >= burst.frames[0].at_us:
+            return None
+        policy = self._sites.edition(burst.site).policy.camera(burst.camera)
+        state = initial_state() if head.state is None else decode_state(head.state)
+        return Foretelling(policy, state, self._foretell)
+
+    def _judged(self, burst: Burst, foretelling: Foretelling | None = None) -> Entry:
         """What the ensemble and the rules in force make of the burst."""
         edition = self._sites.edition(burst.site)
         policy = edition.policy.camera(burst.camera)
         panel = self._ensemble.panel
-        answers = self._ensemble.answer([frame.image for frame in burst.frames], policy.crops)
-        seen = tuple(_observation(burst, index, panel, dict(said)) for index, said in enumerate(answers))
+
+        def observed(answers: Sequence[Answers], since: int = 0) -> tuple[Observation, ...]:
+            places = range(since, len(answers))
+            return tuple(_observation(burst, index, panel, dict(answers[index])) for index in places)
+
+        def early(answers: Sequence[Answers]) -> None:
+            assert foretelling is not None
+            foretelling.hear(observed(answers, foretelling.frames))
+
+        images = [frame.image for frame in burst.frames]
+        seen = observed(self._ensemble.answer(images, policy.crops, None if foretelling is None else early))
         judgements = [judge(policy, one) for one in seen]
-        self._judgements_made(judgements)
+        self._judgements_made(burst, judgements)
         return Entry(
             burst=burst,
             panel=panel,
@@ -188,4 +229,5 @@ def _observation(
         mask_digest=burst.mask_digest,
         uncertainty_s=burst.clock.error_s,
         size=size_of(frame.image) or _UNKNOWN_SIZE,
+        brightness=brightness_of(frame.image),
     )

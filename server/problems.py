@@ -21,10 +21,12 @@ from werkzeug.exceptions import HTTPException
 
 from server.errors import (
     Broken,
+    Conflict,
     Forbidden,
     Later,
     Malformed,
     OtherEnsemble,
+    OverQuota,
     SectorwatchError,
     TooLarge,
     Unauthorized,
@@ -43,10 +45,12 @@ _STATUS: dict[type[SectorwatchError], tuple[HTTPStatus, str]] = {
     Unauthorized: (HTTPStatus.UNAUTHORIZED, "A valid token is needed"),
     Forbidden: (HTTPStatus.FORBIDDEN, "This token does not cover that"),
     Unknown: (HTTPStatus.NOT_FOUND, "No such thing here"),
+    Conflict: (HTTPStatus.CONFLICT, "This does not go with what the server is doing"),
     OtherEnsemble: (HTTPStatus.PRECONDITION_FAILED, "Another ensemble is in service"),
     TooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "More than this server takes"),
     WrongType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Another media type is expected"),
     Unusable: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be judged"),
+    OverQuota: (HTTPStatus.TOO_MANY_REQUESTS, "This client has had its share for now"),
     Later: (HTTPStatus.SERVICE_UNAVAILABLE, "Not now; try again later"),
     Broken: (HTTPStatus.INTERNAL_SERVER_ERROR, "The server needs its operator"),
 }

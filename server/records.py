@@ -14,7 +14,7 @@ from policies.site_policy import SitePolicy
 from server.burst import Burst
 
 Status = Literal["folded", "held"]
-What = Literal["event", "corrected", "withdrawn"]
+What = Literal["event", "corrected", "withdrawn", "provisional"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,9 @@ class LoggedEvent:
 
     `seq` grows whenever something is said about an event (first said, corrected, withdrawn), so a reader that
     remembers the largest one it saw misses nothing. `late`: found when the log had already passed its instant.
+    `supersedes` holds the ids of events told before that this telling replaces: the same fact put at another
+    instant, which is withdrawn, or its own, where it is told otherwise. `is_provisional`: told before its burst was
+    judged, and in no log (`seq` is 0 then).
     """
 
     seq: int
@@ -101,6 +104,8 @@ class LoggedEvent:
     late: bool
     withdrawn_at_us: int | None
     burst_id: str
+    supersedes: tuple[str, ...] = ()
+    is_provisional: bool = False
 
     @property
     def is_withdrawn(self) -> bool:
@@ -109,12 +114,20 @@ class LoggedEvent:
     def as_wire(self) -> dict[str, Any]:
         """The one schema of events on every channel and in every answer; instants as RFC 3339 in UTC."""
         wire: dict[str, Any] = msgspec.to_builtins(self.event)
-        return wire | {"late": self.late, "withdrawn": self.is_withdrawn}
+        return wire | {
+            "late": self.late,
+            "provisional": self.is_provisional,
+            "withdrawn": self.is_withdrawn,
+            "supersedes": list(self.supersedes),
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """One row of the outbox: that an event was said, corrected or withdrawn, with the event as it is now."""
+    """That an event was said, corrected or withdrawn, with the event as it is now: one row of the outbox.
+
+    `seq` is 0 for what is in no outbox: a `provisional` event, and its withdrawal.
+    """
 
     seq: int
     what: What
@@ -156,6 +169,24 @@ class Heartbeat:
     sent_at_us: int
     received_at_us: int
     body: str
+
+
+Noticed = Literal["serves", "unapproved", "approved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What happened to the server itself: an ensemble is in service from now on, or a check of it turned out otherwise.
+
+    `detail` says how it came about, in words.
+    """
+
+    number: int
+    at_us: int
+    what: Noticed
+    ensemble: str
+    models: tuple[str, ...]
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,11 +278,12 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRecord:
-    """A policy version as stored: the text a person wrote, and what was read from it."""
+    """A policy version as stored: the text a person wrote, what was read from it, and that as JSON."""
 
     site: str
     text: str
     policy: SitePolicy
+    body: str
 
 
 Truth = Literal["true", "false", "missed", "unsure"]

@@ -65,9 +65,16 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     lock: Annotated[
         Path | None, Meta(description="Lock of the ensemble (`models lock`): what does not match it is not served.")
     ] = None
+    execution: Annotated[
+        Literal["fp32", "bf16", "compile"],
+        Meta(description="How classifiers compute; bf16 and torch.compile only as far as the golden set approves."),
+    ] = "fp32"
     golden: Annotated[
         Path | None, Meta(description="Folder of the golden set (`models approve`); unset: the shipped one.")
     ] = None
+    golden_every_s: Annotated[
+        float, Meta(ge=0, description="How often the golden set is replayed while serving; 0: only at load.")
+    ] = 21600.0
     max_frames: Annotated[int, Meta(ge=1, le=1024, description="Most frames in one burst or batch.")] = 64
     max_body_bytes: Annotated[
         int,
@@ -83,6 +90,14 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         int,
         Meta(ge=1, description="Most frames waiting for the ensemble; an upload beyond is told to come back (503)."),
     ] = 256
+    client_images_per_minute: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Most frames a minute of one client (a token; without one, an address), more are told to come "
+            "back (429); 0: no bound.",
+        ),
+    ] = 0
     answer_within_s: Annotated[
         float,
         Meta(gt=0, description="How long an upload may wait for its answer; what cannot be in time is refused (503)."),
@@ -93,6 +108,10 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     ] = 40
     inference_threads: Annotated[
         int, Meta(ge=0, description="Workers that share out the frames, one core each; 0: as many as processors.")
+    ] = 0
+    memory_limit_bytes: Annotated[
+        int,
+        Meta(ge=0, description="A server that may need more memory does not start; 0: what machine or container has."),
     ] = 0
     graceful_timeout_s: Annotated[
         int, Meta(ge=1, description="How long a stopping server works on the uploads it has admitted.")
@@ -113,6 +132,10 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least serious messages to log.")
     ] = "info"
+    provisional: Annotated[
+        bool,
+        Meta(description="Tell events while their burst is still being judged; it then confirms or withdraws them."),
+    ] = False
     access_log: Annotated[bool, Meta(description="Log every request, not only what was refused.")] = False
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from server.clock import SECOND_US
 from server.errors import Malformed, TooLarge
 
 IMAGE = "image"
@@ -56,11 +57,15 @@ class InferRequest(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request, read: encoded images in order, and the outputs that are wanted, each with whether in binary."""
+    """A request, read: encoded images in order, and the outputs that are wanted, each with whether in binary.
+
+    `within_s` is how long the client waits for the answer, if it said so.
+    """
 
     id: str | None
     images: tuple[bytes, ...]
     outputs: dict[str, bool]
+    within_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def read_request(body: bytes, json_bytes: int | None, most: int) -> Asked:
     images = _images(told.inputs[0], rest)
     if len(images) > most:
         raise TooLarge(f"{len(images)} images came; this server takes at most {most}", frame=most)
-    return Asked(told.id, images, _wanted(told))
+    return Asked(told.id, images, _wanted(told), _within_s(told))
 
 
 def written_answer(model: str, version: str, asked: Asked, tensors: Iterable[Tensor]) -> tuple[bytes, int | None]:
@@ -173,6 +178,15 @@ def _wanted(told: InferRequest) -> dict[str, bool]:
     if unknown:
         raise Malformed(f"no output {', '.join(unknown)}; there are {', '.join(OUTPUTS)}")
     return {one.name: one.parameters.get("binary_data", binary) is True for one in told.outputs}
+
+
+def _within_s(told: InferRequest) -> float | None:
+    timeout_us = told.parameters.get("timeout")
+    if timeout_us is None:
+        return None
+    if not isinstance(timeout_us, int) or isinstance(timeout_us, bool) or timeout_us < 0:
+        raise Malformed(f"`timeout` is a number of microseconds, not {str(timeout_us)[:80]!r}")
+    return timeout_us / SECOND_US if timeout_us else None
 
 
 def _packed(tensor: Tensor) -> bytes:

@@ -81,10 +81,14 @@ def new_token() -> NewToken:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one caller may do. `site` None: any site; `camera` None: reads; both None and `local`: everything."""
+    """What one caller may do. `site` None: any site; `camera` None: reads; both None and `local`: everything.
+
+    `client` is whose share of the server the caller uses: the token's id, or the address of one without a token.
+    """
 
     site: str | None
     camera: str | None
+    client: str
     local: bool = False
 
     def to_send(self) -> None:
@@ -126,12 +130,15 @@ class Doorkeeper:
             raise Unauthorized(f"send `Authorization: Bearer <token>` ({_HOW})")
         if not _is_local(asking):
             raise Unauthorized(f"no token exists here yet, so only this machine may ask ({_HOW})")
-        return Grant(None, None, local=True)
+        return Grant(None, None, asking.remote_addr or "", local=True)
 
-    def admit_to_classify(self, asking: Asking) -> None:
-        """Raises Unauthorized or Forbidden unless the caller may use FlexServe's endpoints."""
-        if not self._open_classify:
-            self.admit(asking).to_read()
+    def admit_to_classify(self, asking: Asking) -> str:
+        """The caller's `Grant.client`. Raises Unauthorized or Forbidden unless it may use FlexServe's endpoints."""
+        if self._open_classify:
+            return asking.remote_addr or ""
+        grant = self.admit(asking)
+        grant.to_read()
+        return grant.client
 
     def is_guarded(self) -> bool:
         """Whether a token was ever made. Revoking the last one does not open the server again."""
@@ -144,7 +151,7 @@ class Doorkeeper:
         expected = row.hash if row is not None and row.revoked_at_us is None else _NO_HASH
         if not hmac.compare_digest(expected, _hash(secret)) or row is None:
             raise Unauthorized(f"this token is not valid here, or no longer ({_HOW})")
-        return Grant(None if row.site == ANY_SITE else row.site, row.camera)
+        return Grant(None if row.site == ANY_SITE else row.site, row.camera, token_id)
 
 
 def is_loopback(host: str) -> bool:

@@ -1,21 +1,24 @@
 """A multipart body, bounded before and while it is read, held in memory: all that intake and FlexServe share.
 
 Order of the bounds: admission (how many uploads at once and how many bytes together; `server.admission`), the declared
-length, then parts and bytes while parsing. Nothing is spooled to disk.
+length, then parts and bytes while parsing. Nothing is spooled to disk. Whoever is refused before the body was read
+gets to read the answer all the same (`server.linger`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from io import BytesIO
 from typing import IO
 
-from flask import Flask, Request, request
+from flask import Flask, Request, Response, request
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
 from server.errors import Malformed, TooLarge, Unusable, WrongType
+from server.linger import LEAVE
 
 _ENVELOPE_BYTES = 1024 * 1024
 _STRAY_PARTS = 16
@@ -63,6 +66,13 @@ def install(app: Flask, bounds: Bounds) -> None:
     app.config["MAX_FORM_MEMORY_SIZE"] = _ENVELOPE_BYTES
     app.config["MAX_FORM_PARTS"] = 2 * bounds.frames + _STRAY_PARTS
 
+    @app.after_request
+    def part_politely(response: Response) -> Response:
+        leave = request.environ.get(LEAVE)
+        if leave is not None and response.status_code >= HTTPStatus.BAD_REQUEST and _is_unread():
+            response.call_on_close(leave())
+        return response
+
 
 def read_upload(bounds: Bounds) -> Upload:
     """The current body. Raises WrongType, TooLarge, Malformed, or Unusable if no part `file` came."""
@@ -78,6 +88,15 @@ def read_upload(bounds: Bounds) -> Upload:
     if len(files) > bounds.frames:
         raise TooLarge(f"{len(files)} frames came; this server takes at most {bounds.frames}", frame=bounds.frames)
     return Upload(_envelope(), tuple(_bytes(file) for file in files))
+
+
+def _is_unread() -> bool:
+    """Whether the client may still be sending. A chunked body has no length, so one may think so too often."""
+    length = request.content_length
+    if length is None:
+        return "Transfer-Encoding" in request.headers
+    stream = vars(request).get("stream")  # there once somebody has begun to read
+    return (0 if stream is None else stream.tell()) < length
 
 
 def _parse(bounds: Bounds) -> None:

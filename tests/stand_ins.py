@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from policies.observation import Box, Panel, Seat, Sighting
 from server.errors import Unusable
@@ -38,15 +38,27 @@ class ScriptedEnsemble:
         self._broken.add(_sha256(image))
         return image
 
-    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> list[Answers]:
+    def only(self, model: str | None, within_s: float | None = None) -> ScriptedEnsemble:
+        return self
+
+    def answer(
+        self,
+        images: Sequence[bytes],
+        crops: Mapping[str, Box] | None = None,
+        early: Callable[[Sequence[Answers]], None] | None = None,
+    ) -> list[Answers]:
         self.asked.append(tuple(images))
         self.crops.append(dict(crops or {}))
+        said: list[Answers] = []
         for index, image in enumerate(images):
             if _sha256(image) in self._broken:
                 raise Unusable("the image cannot be decoded", frame=index)
+            said.append(self._said(image))
+            if early is not None:
+                early(tuple(said))
         if self.gate is not None:
             self.gate.wait(timeout=10)
-        return [self._said(image) for image in images]
+        return said
 
     def _said(self, image: bytes) -> Answers:
         said = self._table.get(_sha256(image), {})

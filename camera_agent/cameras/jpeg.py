@@ -27,19 +27,29 @@ def fit(data: bytes, form: Form) -> Seen:
                 size = (WIDTH, height_for(image.width, image.height))
                 image.draft("L", size)
                 return Seen(data, _grey(image, size))
-            width = form.max_width if is_wide else image.width
-            height = max(1, round(image.height * width / image.width)) if is_wide else image.height
-            image.draft("RGB", (width, height))
-            picture = image.convert("RGB")
-            _paint(picture, form)
-            if picture.size != (width, height):
-                picture = picture.resize((width, height), Image.Resampling.BOX)
-            small = _grey(picture, (WIDTH, height_for(width, height)))
+            if is_wide:
+                image.draft("RGB", _size(image, form))
+            return encoded(image.convert("RGB"), form)
     except _BROKEN as error:
         raise CameraFailure(f"not a whole image: {error}") from error
+
+
+def encoded(picture: Image.Image, form: Form) -> Seen:
+    """A picture in RGB, which is painted over, in that form."""
+    size = _size(picture, form)
+    _paint(picture, form)
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.BOX)
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=form.quality)
-    return Seen(out.getvalue(), small)
+    return Seen(out.getvalue(), _grey(picture, (WIDTH, height_for(*size))))
+
+
+def _size(picture: Image.Image, form: Form) -> tuple[int, int]:
+    """Not wider than the form allows."""
+    if not 0 < form.max_width < picture.width:
+        return picture.size
+    return form.max_width, max(1, round(picture.height * form.max_width / picture.width))
 
 
 def _paint(picture: Image.Image, form: Form) -> None:

@@ -15,6 +15,14 @@ def live_camera(settings: CameraSettings) -> Camera:
         from camera_agent.cameras.snapshot import Snapshot
 
         return Snapshot(settings.snapshot, timeout_s=settings.timeout_s)
+    if settings.mjpeg is not None:
+        from camera_agent.cameras.mjpeg import MotionJpeg
+
+        return MotionJpeg(settings.mjpeg, timeout_s=settings.timeout_s)
+    if settings.picamera is not None:
+        from camera_agent.cameras.picamera import PiCamera
+
+        return PiCamera(settings.picamera, max_width=settings.max_width, timeout_s=settings.timeout_s)
     from camera_agent.cameras.stream import Stream
 
     source = settings.rtsp if settings.device is None else settings.device

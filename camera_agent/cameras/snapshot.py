@@ -7,6 +7,7 @@ import time
 import requests
 
 from camera_agent.cameras.failure import CameraFailure
+from camera_agent.cameras.http import ask
 from camera_agent.cameras.jpeg import fit
 from camera_agent.look import Look
 from camera_agent.masks import Form
@@ -15,7 +16,7 @@ _MAX_BYTES = 32_000_000
 
 
 class Snapshot:
-    """Asks `url` once per still; a user and password in the address become HTTP basic authentication."""
+    """Asks `url` once per still."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._url = url
@@ -34,13 +35,11 @@ class Snapshot:
             raise CameraFailure("the camera is not open")
         asked_s = time.monotonic()
         try:
-            with self._session.get(self._url, timeout=self._timeout_s, stream=True) as answer:
+            with ask(self._session, self._url, self._timeout_s) as answer:
                 answered_s = time.monotonic()
-                if answer.status_code != requests.codes.ok:
-                    raise CameraFailure(f"the camera answers HTTP {answer.status_code}")
                 data = self._read(answer)
         except requests.RequestException as error:
-            raise CameraFailure(f"no snapshot: {type(error).__name__}") from error
+            raise CameraFailure(f"the snapshot broke off: {type(error).__name__}") from error
         jpeg, grey = fit(data, form)
         return Look(jpeg=jpeg, at_s=(asked_s + answered_s) / 2, grey=grey)
 

@@ -18,8 +18,10 @@ import click
 
 from policies.events import instant
 from server.catalogue import ModelCard, cache_dir, card_named, locate, verify
+from server.choice import chosen_models
 from server.clock import SECOND_US, now_us
-from server.errors import SectorwatchError
+from server.errors import SectorwatchError, TooBig
+from server.footprint import check_fits, expected, limit_bytes
 from server.machine import Machine, this_machine
 from server.settings import ServerSettings, load_settings
 from server.sites import Sites
@@ -27,13 +29,6 @@ from server.store import open_store
 from server.tokens import Doorkeeper, is_loopback
 
 _MIB = 1024 * 1024
-_LIBRARIES_BYTES = 750 * _MIB
-"""Resident size of Python with torch, torchvision, flask and the rest, without models: measured, rounded up."""
-
-_WEIGHTS_TIMES = 3
-"""Weights as read, as parameters, and fused copies while loading."""
-
-_BODIES = 4
 _BUILT = datetime(2026, 11, 1, tzinfo=UTC)
 """No clock that is right shows less."""
 
@@ -100,27 +95,33 @@ def processor(settings: ServerSettings, machine: Machine | None = None) -> Itera
 
 
 def memory(settings: ServerSettings, machine: Machine | None = None) -> Iterator[Finding]:
-    """What libraries, models, request bodies and decoded frames may take, against what is available."""
+    """The most that a server of these settings may need, against what there is, and what of that is free now."""
     machine = machine or this_machine()
-    models = _WEIGHTS_TIMES * sum(card.size_bytes or 0 for card in _cards(settings))
-    least = _LIBRARIES_BYTES + models
-    frames = (settings.inference_threads or machine.processors) * settings.max_pixels * 3
-    most = least + _BODIES * settings.max_body_bytes + frames
-    needs = f"{least // _MIB} MiB for libraries and models, {most // _MIB} MiB with the largest frames and bodies"
-    if machine.available_bytes is None:
-        yield Finding("warn", "memory", f"{needs}; this system does not tell what is available")
+    most = expected(settings, chosen_models(settings), machine)
+    limit = limit_bytes(settings, machine)
+    if limit is None:
+        yield Finding("warn", "memory", f"{most}; this system does not tell what there is")
         return
-    what = f"{machine.available_bytes // _MIB} MiB available; {needs}"
-    if machine.available_bytes < least:
-        yield Finding("fail", "memory", what, "serve fewer or smaller models, or give the server more memory")
-    elif machine.available_bytes < most:
-        yield Finding("warn", "memory", what, "lower max_pixels and max_body_bytes, or give the server more memory")
+    try:
+        check_fits(settings, most, limit)
+    except TooBig as error:
+        yield Finding("fail", "memory", error.detail)
+        return
+    free = machine.available_bytes
+    what = f"{most}; there are {limit // _MIB} MiB" + (
+        "" if free is None else f", {free // _MIB} MiB of the machine free"
+    )
+    if free is not None and free < most.bytes:
+        yield Finding("warn", "memory", what, "end what else runs here, or lower max_pixels and max_body_bytes")
     else:
         yield Finding("ok", "memory", what)
 
 
 def models(settings: ServerSettings) -> Iterator[Finding]:
-    """Whether each model's weights are here, and are the right ones."""
+    """Whether each model's weights are here, and are the right ones; and whether they are those of the settings."""
+    if chosen_models(settings) != settings.models:
+        what = f"swapped in since the settings were written: {', '.join(chosen_models(settings))}"
+        yield Finding("warn", "model", what, "name them in `models`, or change `models`: the later word counts")
     for card in _cards(settings):
         if card.sha256 is None:
             yield Finding("ok", "model", f"{card.name}: no weights needed")
@@ -220,4 +221,4 @@ CHECKS: dict[str, Check] = {
 
 def _cards(settings: ServerSettings) -> list[ModelCard]:
     folders = [settings.models_dir] if settings.models_dir else []
-    return [card_named(name, folders) for name in settings.models]
+    return [card_named(name, folders) for name in chosen_models(settings)]

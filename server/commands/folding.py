@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -12,31 +13,31 @@ from typing import NamedTuple
 import click
 
 from policies.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
-from server.past.folds import Folds, folds
+from server.past.folds import Folds, begin_of, folds
 from server.store import open_store
 
 
 class Task(NamedTuple):
-    """One camera's history in the database at `url`, to be folded under each of `policies` (None: the recorded).
-
-    `begin_us` is where folding begins (None: at the first frame, which alone is exact).
-    """
+    """One camera's history in the database at `url`, to be folded under each of `policies`."""
 
     url: str
     site: str
     camera: str
-    policies: tuple[SitePolicy | None, ...]
+    policies: tuple[SitePolicy, ...]
     since_us: int | None = None
     until_us: int | None = None
-    begin_us: int | None = None
 
 
 def folded(task: Task) -> Folds:
-    """What each policy of a task tells; reads the history once."""
+    """What each policy of a task tells, exactly; reads no more of the history before `since_us` than that takes."""
     store = open_store(task.url)
     try:
-        history = store.history(task.site, task.camera, task.begin_us, task.until_us)
-        return folds(history, task.camera, task.policies, store.policy, task.since_us)
+        history = partial(store.history, task.site, task.camera)
+        begin_us = None
+        if task.since_us is not None:
+            before = partial(history, until_us=task.since_us)
+            begin_us = begin_of(before, task.camera, task.policies, task.since_us)
+        return folds(history(begin_us, task.until_us), task.camera, task.policies, task.since_us)
     finally:
         store.close()
 

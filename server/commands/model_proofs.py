@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import msgspec
 
 from server.settings import ServerSettings, load_settings
 
@@ -62,7 +63,10 @@ def lock(names: tuple[str, ...], folder: Path | None, config: Path | None, out: 
 def approve(
     names: tuple[str, ...], folder: Path | None, config: Path | None, pictures: Path | None, out: Path | None
 ) -> None:
-    """Keep what the models say now of some pictures as what they have to say from now on."""
+    """Keep what the models say now of some pictures as what they have to say from now on.
+
+    They say it in float32, whatever the setting `execution`: that is what it is held against.
+    """
     from server.ensemble import approve as approved
     from server.ensemble import drawn
 
@@ -71,7 +75,7 @@ def approve(
     if place is None:
         raise click.UsageError("say where: --out FOLDER, or the setting `golden`")
     shown = _read(pictures) if pictures else drawn.pictures()
-    golden = approved(_loaded(settings, names), shown, place)
+    golden = approved(_loaded(msgspec.structs.replace(settings, execution="fp32"), names), shown, place)
     for picture in golden.pictures:
         said = (
             f"{model} {each.label} {each.score:.2f} (+{each.margin:.2f})" for model, each in picture.expected.items()
@@ -84,7 +88,7 @@ def approve(
 @ensemble_options
 def check(names: tuple[str, ...], folder: Path | None, config: Path | None) -> None:
     """Load the ensemble and compare it with its lock and its golden set. Exit code 1 unless both hold."""
-    from server.ensemble import check_lock, replay, shipped_golden, uncovered
+    from server.ensemble import check_lock, read_golden, shipped_golden
 
     settings = load_settings(config, models_dir=folder)
     ensemble = _loaded(settings, names)
@@ -92,11 +96,11 @@ def check(names: tuple[str, ...], folder: Path | None, config: Path | None) -> N
     if settings.lock is not None:
         check_lock(ensemble.lock, settings.lock)
         click.echo(f"lock {settings.lock}: as locked")
-    golden = settings.golden or shipped_golden()
-    wrong = replay(ensemble, golden)
+    golden = read_golden(settings.golden or shipped_golden())
+    wrong = golden.faults(ensemble)
     for each in wrong:
         click.echo(f"golden set: {each}", err=True)
-    beyond = uncovered(ensemble, golden)
+    beyond = golden.uncovered(ensemble)
     if beyond:
         click.echo(f"golden set: says nothing of {', '.join(beyond)}; `sectorwatch models approve` makes one that does")
     if wrong:
@@ -109,7 +113,9 @@ def _loaded(settings: ServerSettings, names: Sequence[str]) -> Ensemble:
     from server.ensemble import load_ensemble
 
     folders = [settings.models_dir] if settings.models_dir else []
-    return load_ensemble(names or settings.models, folders=folders, max_pixels=settings.max_pixels)
+    return load_ensemble(
+        names or settings.models, folders=folders, max_pixels=settings.max_pixels, execution=settings.execution
+    )
 
 
 def _read(folder: Path) -> dict[str, bytes]:

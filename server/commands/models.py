@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from server.catalogue import ModelCard, cache_dir, card_named, cards, locate, pull, verify
-from server.commands import model_adoption, model_proofs
+from server.commands import model_adoption, model_proofs, model_swap
 from server.errors import SectorwatchError
 from server.settings import load_settings
 
@@ -32,6 +32,9 @@ def command() -> None:
 command.add_command(model_proofs.lock)
 command.add_command(model_proofs.approve)
 command.add_command(model_proofs.check)
+command.add_command(model_swap.swap)
+command.add_command(model_swap.rollback)
+command.add_command(model_swap.history)
 command.add_command(model_adoption.adopt)
 command.add_command(model_adoption.torchvision)
 

@@ -1,21 +1,26 @@
 """`sectorwatch serve`: check everything that can be checked, say what will be served, and become the server.
 
 Whatever an operator can get wrong is found here, before Gunicorn starts, and told in one line: a setting, a
-site policy, missing weights, a database that does not open, a port that is taken.
+site policy, missing weights, too little memory, a database that does not open, a port that is taken.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import msgspec
 
 from server.catalogue import cache_dir, card_named, locate
+from server.choice import chosen_models
 from server.errors import Broken, SectorwatchError
+from server.execution import check_execution
+from server.footprint import check_fits, expected, limit_bytes
 from server.hosting import host
+from server.machine import this_machine
 from server.settings import ServerSettings, described, load_settings
 from server.sites import Sites
 from server.store import open_store
@@ -42,11 +47,14 @@ def command(
     logging.getLogger().addHandler(logging.NullHandler())  # what goes wrong until Gunicorn runs is told once
     settings = load_settings(config, host=address, port=port, sites_dir=sites, data_dir=data_dir)
     site_names = _checked_sites(settings)
-    _check_weights(settings)
+    models = chosen_models(settings)
+    check_execution(settings.execution, this_machine().vectors)
+    _check_weights(settings, models)
+    _check_memory(settings, models)
     database, guarded = _prepared_database(settings)
     listener = _listener(settings if guarded else _on_loopback(settings))
     _check_admin_port(settings)
-    click.echo(_banner(settings, listener, site_names, database, guarded=guarded), err=True)
+    click.echo(_banner(models, listener, site_names or _no_site(settings), database, guarded=guarded), err=True)
     host(settings, listener)
 
 
@@ -61,13 +69,19 @@ def _checked_sites(settings: ServerSettings) -> tuple[str, ...]:
     return sites.sites()
 
 
-def _check_weights(settings: ServerSettings) -> None:
+def _check_weights(settings: ServerSettings, models: Sequence[str]) -> None:
     """That the weights are here; that they are the right ones is found when they are loaded."""
     cache = cache_dir()
-    wanted = [card_named(name, [settings.models_dir] if settings.models_dir else []) for name in settings.models]
+    wanted = [card_named(name, [settings.models_dir] if settings.models_dir else []) for name in models]
     missing = [card.name for card in wanted if card.sha256 is not None and locate(card, cache) is None]
     if missing:
         raise Broken(f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull`")
+
+
+def _check_memory(settings: ServerSettings, models: Sequence[str]) -> None:
+    """That there is enough, as far as that is known; it is held against what was measured once they are loaded."""
+    machine = this_machine()
+    check_fits(settings, expected(settings, models, machine), limit_bytes(settings, machine))
 
 
 def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:
@@ -114,18 +128,21 @@ def _check_admin_port(settings: ServerSettings) -> None:
         raise Broken(f"cannot listen on {host} port {port} (`admin_port`): {error.strerror}") from None
 
 
+def _no_site(settings: ServerSettings) -> tuple[str]:
+    return (f"none yet: put a TOML file per site into {settings.sites_dir}",)
+
+
 def _banner(
-    settings: ServerSettings, listener: socket.socket, sites: tuple[str, ...], database: str, *, guarded: bool
+    models: Sequence[str], listener: socket.socket, sites: Sequence[str], database: str, *, guarded: bool
 ) -> str:
     address, port = listener.getsockname()[:2]
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
     open_to = "tokens required" if guarded else "this machine only, until `sectorwatch tokens add` makes a token"
-    none = f"none yet: put a TOML file per site into {settings.sites_dir}"
     return "\n".join(
         [
             f"Sectorwatch listens on {url} ({open_to})",
-            f"  models    {', '.join(settings.models)} (loading; /readyz says when)",
-            f"  sites     {', '.join(sites) or none}",
+            f"  models    {', '.join(models)} (loading; /readyz says when)",
+            f"  sites     {', '.join(sites)}",
             f"  database  {database}",
         ]
     )

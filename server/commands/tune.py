@@ -13,8 +13,9 @@ from policies.events import Event
 from policies.judgement import judge
 from policies.site_policy import SitePolicy, parse_site_policy
 from server.clock import SECOND_US
-from server.commands.folding import Task, fold_all, read_policy
+from server.commands.folding import Task, fold_all
 from server.commands.options import Instant, found_settings, opened_store, store_options
+from server.commands.todays import PROPOSED, todays
 from server.errors import Broken, Unknown
 from server.past.advice import Advice, Trial, best_of, split_at, words
 from server.past.candidates import Candidate, Option, candidate, refinements, rules_and_scores
@@ -22,15 +23,10 @@ from server.past.drawing import Point, frontier, write_html, write_png
 from server.past.outcome import Truth, outcome_of, truth_of
 from server.past.proposal import difference, overruled
 from server.past.reliability import FEWEST_MODELS, Estimate, estimated, patterns_of
-from server.settings import ServerSettings
-from server.sites import Sites
 from server.store import Store
 
 HOUR_US = 3600 * SECOND_US
 DAY_US = 24 * HOUR_US
-PROPOSED = ".proposed"
-"""Ends the name of a proposal: no file of that name is read as a site policy."""
-
 _ROUNDS = 2
 
 
@@ -71,7 +67,7 @@ class _Search:
 
     def _task(self, share: Sequence[Candidate], camera: str) -> Task:
         policies = tuple(one.policy for one in share)
-        return Task(self.url, self.site, camera, policies, self.since_us, self.until_us, self.since_us - HOUR_US)
+        return Task(self.url, self.site, camera, policies, self.since_us, self.until_us)
 
 
 @click.command()
@@ -110,7 +106,7 @@ def command(
     cameras = [c.camera for c in store.cameras() if c.site == site]
     if not cameras:
         raise Unknown(f"nothing is stored of site `{site}`; here is: {_sites(store)}")
-    text, live = _today(store, settings, site, file)
+    text, live = todays(store, settings, site, file)
     policy = parse_site_policy(text)
     voters = _voters(store, policy, cameras)
     truth, since_us, until_us = _truth(store, site, since_us, until_us)
@@ -219,21 +215,6 @@ def without_annotations(
         for one in found.models:
             yield f"  {one.model:<24} {one.hits:>24.0%} {one.false:>16.0%} {one.weight:>7.2f}"
     yield f"How far to trust that? {found.trust}"
-
-
-def _today(store: Store, settings: ServerSettings, site: str, file: Path | None) -> tuple[str, Path | None]:
-    """The text to start from, and the live file it is in, if it is in one."""
-    if file is not None:
-        if read_policy(file).site != site:
-            raise click.UsageError(f"{file} is a policy for another site than `{site}`")
-        return file.read_text(encoding="utf-8"), file
-    if settings.sites_dir.is_dir():
-        live = Sites(settings.sites_dir).file(site)
-        if live is not None:
-            return live.read_text(encoding="utf-8"), live
-    kept = store.past.policy(store.past.policies(site)[0])
-    assert kept is not None, "its digest was just read"
-    return kept.text, None
 
 
 def _truth(store: Store, site: str, since_us: int | None, until_us: int | None) -> tuple[Truth, int, int]:

@@ -14,6 +14,9 @@ from server.past.verification import verified
 from server.records import EventRecord
 from server.store import Store
 
+OLDER = 3
+"""The exit code where nothing is wrong but that the rules have changed since."""
+
 
 @click.command()
 @click.argument("event_id")
@@ -30,22 +33,33 @@ def command(
 ) -> None:
     """Verify one event; EVENT_ID may be the beginning of its id.
 
-    Each check is printed; the exit code is 1 if any does not hold.
+    Each check is printed; the exit code is 1 if any does not hold. It is 3 if all that does not hold is explained by
+    another version of the rules, under which the event was made.
     """
     store = opened_store(config, database, data_dir)
     record = event_record(store, event_id)
     checks = list(verified(store, record, from_start=from_start))
-    failed = sum(not check.holds for check in checks)
+    older = sum(check.is_older for check in checks)
+    failed = sum(not check.holds for check in checks) - older
     if as_json:
-        wire = {"event": record.logged.as_wire(), "holds": not failed, "checks": msgspec.to_builtins(checks)}
+        wire = {"event": record.logged.as_wire(), "holds": not (failed or older), "checks": msgspec.to_builtins(checks)}
         click.echo(msgspec.json.encode(wire).decode())
     else:
         click.echo(text_line(record.logged))
         for check in checks:
-            click.echo(f"  {'ok  ' if check.holds else 'FAIL'} {check.what}: {check.found}")
-        click.echo(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks hold")
+            mark = "ok  " if check.holds else "old " if check.is_older else "FAIL"
+            click.echo(f"  {mark} {check.what}: {check.found}")
+        click.echo(_summary(failed, older, len(checks)))
+    if failed or older:
+        raise SystemExit(1 if failed else OLDER)
+
+
+def _summary(failed: int, older: int, count: int) -> str:
     if failed:
-        raise SystemExit(1)
+        return f"{failed} of {count} checks failed"
+    if older:
+        return f"{count - older} of {count} checks hold; the others only the rules of then could repeat"
+    return f"all {count} checks hold"
 
 
 def event_record(store: Store, prefix: str) -> EventRecord:

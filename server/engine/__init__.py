@@ -1,14 +1,15 @@
-"""The engine: how one ensemble answers many requests at once, as fast as the machine allows.
+"""The engine: how ensembles answer many requests at once, as fast as the machine allows.
 
 Reading order: `stages` (what an ensemble gives the engine), `job` (a request, and the portions cut from it),
 `batcher` (who works on which images next), `work` (what a worker does with a portion), `crew` (the threads),
-`engine` (all of it, as the pipeline knows an ensemble). `pace` says how fast it goes.
+`generation` (an ensemble as the pipeline knows it), `engine` (all of it). `pace` says how fast it goes.
 
 Nothing here knows torch: the stages do.
 """
 
 from server.engine.batcher import Load
-from server.engine.engine import Engine
+from server.engine.engine import SILENCE_S, Engine
+from server.engine.generation import Generation
 from server.engine.stages import Stages
 
-__all__ = ["Engine", "Load", "Stages"]
+__all__ = ["SILENCE_S", "Engine", "Generation", "Load", "Stages"]

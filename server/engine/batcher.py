@@ -4,6 +4,12 @@ Requests wait in one line. A worker that is free takes an equal share of all tha
 line: a big request is split, its rest stays at the head, small ones are merged. Nothing is padded, and nothing
 waits for company unless a window is asked for; it then counts from the moment the oldest request came.
 
+Each request brings the ensemble that is to answer it. A portion ends where another ensemble's images begin, so no
+call mixes two, all slices of a request run on one, and what is served may change between any two portions.
+
+Beside the line lies spare work, which a worker takes one image at a time and only where it would be idle: a request
+that comes waits for one such image at most.
+
 No threads here and no torch: `take` and `done` can be driven by hand, and the tests do so. `server.engine.crew`
 drives them with threads, which wait in `wait`.
 """
@@ -16,10 +22,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 from server.engine.job import Failure, Item, Job, Portion
 from server.engine.pace import Pace
+from server.engine.stages import Asking
 from server.errors import Later, TooLarge
 
 STOPPING_RETRY_S = 10
@@ -47,34 +55,33 @@ class Load:
 class MicroBatcher:
     """The line of requests, safe to use from any number of threads.
 
-    At most `max_queued_images` wait, at most `batch_images` are in one portion. With `concludes` each request has a
-    second round, on its whole self, before which none of its answers is final.
+    At most `max_queued_images` wait, at most the ensemble's `batch_images` are in one portion. Where the ensemble
+    `concludes`, a request has a second round, on its whole self, before which none of its answers is final.
     """
 
     def __init__(
         self,
         *,
         workers: int,
-        batch_images: int,
         max_queued_images: int,
-        concludes: bool = False,
         window_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workers = workers
-        self._batch_images = batch_images
         self._max_queued_images = max_queued_images
-        self._concludes = concludes
         self._window_s = window_s
         self._clock = clock
         self._changed = threading.Condition()
         self._asking: deque[Job] = deque()
         self._concluding: deque[Job] = deque()
+        self._spare: deque[Job] = deque()
         self._running: dict[Portion, float] = {}
         self._pace = Pace(workers)
         self._closed = False
 
-    def submit(self, payloads: Sequence[Any], within_s: float) -> Job:
+    def submit(
+        self, payloads: Sequence[Any], within_s: float, stages: Asking, early: SimpleQueue[Any] | None = None
+    ) -> Job:
         """Put a request at the end of the line; its `answer` is then a result, an error, or cancelled, once.
 
         Raises TooLarge for more images than can ever wait; Later, with an honest time to come back, when there is no
@@ -84,13 +91,17 @@ class MicroBatcher:
             now = self._clock()
             self._drop_unwanted(now)
             self._refuse(len(payloads), within_s)
-            job = Job(tuple(payloads), enqueued_at=now, deadline_at=now + within_s)
-            if payloads:
-                self._asking.append(job)
-                self._changed.notify_all()
-            else:
-                job.complete()
-            return job
+            return self._lined_up(self._asking, Job(tuple(payloads), stages, now, now + within_s, early=early))
+
+    def submit_spare(self, payloads: Sequence[Any], within_s: float, stages: Asking) -> Job:
+        """As `submit`, for work that may as well be left undone: begun only by a worker that has nothing else to do.
+
+        It counts nowhere in `load`. Raises Later after `close`.
+        """
+        with self._changed:
+            self._refuse_if_closed()
+            now = self._clock()
+            return self._lined_up(self._spare, Job(tuple(payloads), stages, now, now + within_s, spare=True))
 
     def refuse_if_full(self, within_s: float) -> None:
         """Raises Later when a request of one image would be refused now."""
@@ -118,22 +129,25 @@ class MicroBatcher:
         """Hand in what became of each item of a portion; a Failure ends its own request and no other."""
         with self._changed:
             del self._running[portion]
-            self._pace.note(0 if portion.concluding else len(portion.items), self._clock() - portion.started_at)
+            if not portion.spare:
+                self._pace.note(0 if portion.concluding else len(portion.items), self._clock() - portion.started_at)
             for (job, index), outcome in zip(portion.items, outcomes, strict=True):
                 self._settle(job, index, outcome)
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Take no more requests; what is in the line is still worked on."""
+        """Take no more requests; what is in the line is still worked on, spare work is left."""
         with self._changed:
             self._closed = True
+            for job in self._spare:
+                job.fail(_stopping())
             self._changed.notify_all()
 
     def abandon(self, error: Exception) -> None:
         """Take no more requests, and answer all that are here with `error`."""
         with self._changed:
             self._closed = True
-            for job in [*self._asking, *self._concluding, *(job for job, _ in self._running_items())]:
+            for job in [*self._asking, *self._concluding, *self._spare, *(job for job, _ in self._running_items())]:
                 job.fail(error)
             self._drop_unwanted(self._clock())
             self._changed.notify_all()
@@ -148,14 +162,26 @@ class MicroBatcher:
         self._drop_unwanted(now)
         if self._concluding:  # older than whatever is still to be asked: it was taken first
             return self._started(self._cut(self._concluding, self._span()), now, concluding=True)
-        if not self._asking or self._ripe_in_s():
-            return None
-        return self._started(self._cut(self._asking, self._share()), now, concluding=False)
+        if self._asking and not self._ripe_in_s():
+            return self._started(self._cut(self._asking, self._share()), now, concluding=False)
+        if self._spare:
+            concluding = self._spare[0].concluding
+            return self._started(self._cut(self._spare, 1), now, concluding=concluding)
+        return None
+
+    def _lined_up(self, line: deque[Job], job: Job) -> Job:
+        if job.inputs:
+            line.append(job)
+            self._changed.notify_all()
+        else:
+            job.complete()
+        return job
 
     def _cut(self, line: deque[Job], images: int) -> tuple[Item, ...]:
-        """So many images from the head of a line, whose rest stays there."""
+        """So many images from the head of a line, or fewer where another ensemble's begin; the rest stays there."""
         items: list[Item] = []
-        while line and len(items) < images:
+        stages = line[0].stages
+        while line and line[0].stages is stages and len(items) < images:
             job = line[0]
             until = min(len(job.inputs), job.taken + images - len(items))
             items += [Item(job, index) for index in range(job.taken, until)]
@@ -176,7 +202,7 @@ class MicroBatcher:
         """
         queued = self._queued()
         share = math.ceil((queued + self._in_hand()) / self._workers)
-        portions = math.ceil(share / self._batch_images)
+        portions = math.ceil(share / self._asking[0].stages.batch_images)
         return math.ceil(share / portions)
 
     def _span(self) -> int:
@@ -188,7 +214,7 @@ class MicroBatcher:
         """How long the oldest request still waits for company, at most; None: not at all, or there is none."""
         if not self._window_s or not self._asking or self._closed:
             return None
-        if self._queued() >= self._batch_images:
+        if self._queued() >= self._asking[0].stages.batch_images:
             return None
         left = self._asking[0].enqueued_at + self._window_s - self._clock()
         return left if left > 0 else None
@@ -199,15 +225,15 @@ class MicroBatcher:
         if isinstance(outcome, Failure):
             job.fail(outcome.error)
         elif job.settle(index, outcome):
-            if self._concludes and not job.concluding:
+            if job.stages.concludes and not job.concluding:
                 job.begin_conclusion()
-                self._concluding.append(job)
+                (self._spare if job.spare else self._concluding).append(job)
             else:
                 job.complete()
 
     def _drop_unwanted(self, now: float) -> None:
         """Take out of the lines who has gone, failed or come too late: none of their images is begun any more."""
-        for line in (self._asking, self._concluding):
+        for line in (self._asking, self._concluding, self._spare):
             for job in tuple(line):
                 if now >= job.deadline_at:
                     job.fail(Later("not judged in time: the server is overloaded", retry_after_s=self._retry_after_s()))
@@ -215,8 +241,7 @@ class MicroBatcher:
                     line.remove(job)
 
     def _refuse(self, images: int, within_s: float) -> None:
-        if self._closed:
-            raise Later("this server is stopping", retry_after_s=STOPPING_RETRY_S)
+        self._refuse_if_closed()
         if images > self._max_queued_images:
             raise TooLarge(f"{images} frames came; at most {self._max_queued_images} may wait at once")
         load = self._load()
@@ -224,6 +249,10 @@ class MicroBatcher:
             raise Later(f"{load.queued_images} frames are waiting already", retry_after_s=load.retry_after_s)
         if load.wait_s > within_s:
             raise Later(f"an answer would take {load.wait_s:.0f} s", retry_after_s=load.retry_after_s)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise _stopping()
 
     def _load(self) -> Load:
         began = min(self._running.values(), default=None)
@@ -237,7 +266,11 @@ class MicroBatcher:
         return sum(job.left for job in self._asking)
 
     def _in_hand(self) -> int:
-        return sum(len(portion.items) for portion in self._running if not portion.concluding)
+        return sum(len(portion.items) for portion in self._running if not (portion.concluding or portion.spare))
 
     def _running_items(self) -> Iterator[Item]:
         return (item for portion in self._running for item in portion.items)
+
+
+def _stopping() -> Later:
+    return Later("this server is stopping", retry_after_s=STOPPING_RETRY_S)

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 
 from server.engine.batcher import MicroBatcher
-from server.engine.stages import Asking
 from server.engine.work import outcomes
 
 log = logging.getLogger(__name__)
@@ -16,9 +15,8 @@ log = logging.getLogger(__name__)
 class Crew:
     """`workers` threads on one batcher. `enter` is called once in each, before its first portion."""
 
-    def __init__(self, batcher: MicroBatcher, stages: Asking, *, workers: int, enter: Callable[[], None]) -> None:
+    def __init__(self, batcher: MicroBatcher, *, workers: int, enter: Callable[[], None]) -> None:
         self._batcher = batcher
-        self._stages = stages
         self._enter = enter
         # Daemons: one that is stuck in a network must not keep the process from ending.
         self._threads = [
@@ -38,7 +36,7 @@ class Crew:
     def _work(self) -> None:
         self._enter()
         while (portion := self._batcher.wait()) is not None:
-            self._batcher.done(portion, outcomes(portion, self._stages))
+            self._batcher.done(portion, outcomes(portion))
 
 
 class Watchdog:

@@ -6,21 +6,31 @@ from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
+from queue import SimpleQueue
 from typing import Any, NamedTuple
+
+from server.engine.stages import Asking
 
 
 @dataclass(eq=False, slots=True)
 class Job:
     """One request: `inputs`, one per image, become `outputs` in the same order, whoever works on them.
 
-    First the images are asked about; then, where the ensemble concludes, those outcomes are the inputs of a second
-    round. `taken` inputs have been given to workers, `settled` outputs have come back. Only the batcher that owns
-    the job changes it, except for `answer`, which the client may cancel at any time.
+    All of it is asked of one ensemble, `stages`, whatever else is served meanwhile; `spare` work has no claim to the
+    workers while others wait. First the images are asked about; then, where the ensemble concludes, those outcomes
+    are the inputs of a second round. `taken` inputs have been given to workers, `settled` outputs have come back.
+    Only the batcher that owns the job changes it, except for `answer`, which the client may cancel at any time.
+    `early` is for a client that listens: it gets the outcomes of the first images whenever there are more of them,
+    and None when the job is over.
     """
 
     inputs: Sequence[Any]
+    stages: Asking
     enqueued_at: float
     deadline_at: float
+    spare: bool = False
+    early: SimpleQueue[list[Any] | None] | None = None
     concluding: bool = False
     taken: int = 0
     settled: int = 0
@@ -29,6 +39,9 @@ class Job:
 
     def __post_init__(self) -> None:
         self.outputs = [None] * len(self.inputs)
+        if self.early is not None:
+            tell = self.early.put
+            self.answer.add_done_callback(lambda _: tell(None))
 
     @property
     def left(self) -> int:
@@ -39,6 +52,8 @@ class Job:
         """Keep one output; whether it was the last of this round."""
         self.outputs[index] = output
         self.settled += 1
+        if self.early is not None and not self.concluding:
+            self.early.put(list(takewhile(lambda one: one is not None, self.outputs)))
         return self.settled == len(self.inputs)
 
     def begin_conclusion(self) -> None:
@@ -63,11 +78,19 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Portion:
-    """What one worker does at once: images of one job or several; when concluding, a span of one job."""
+    """What one worker does at once: images of jobs of one ensemble; when concluding, a span of one job."""
 
     items: tuple[Item, ...]
     concluding: bool
     started_at: float
+
+    @property
+    def stages(self) -> Asking:
+        return self.items[0].job.stages
+
+    @property
+    def spare(self) -> bool:
+        return self.items[0].job.spare
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,24 @@ Answer = dict[str, tuple[Sighting, ...] | None]
 class Asking(Protocol):
     """The stages a worker runs."""
 
+    @property
+    def batch_images(self) -> int:
+        """How many images in one call are as good as any more."""
+        ...
+
+    @property
+    def concludes(self) -> bool:
+        """Whether concluding is work, to be shared out over the workers; else it is only a matter of form."""
+        ...
+
     def prepare(self, payload: Any) -> Any: ...
 
     def ask(self, rows: Sequence[Any]) -> Sequence[Any]:
         """One outcome per row, in order; it must not depend on which rows share the call."""
+        ...
+
+    def so_far(self, asked: Sequence[Any]) -> Sequence[Answer]:
+        """What outcomes of `ask` say before they are concluded, without what concluding adds."""
         ...
 
     def conclude(self, asked: Sequence[Any], start: int, stop: int) -> Sequence[Any]:
@@ -42,17 +56,11 @@ class Stages(Asking, Protocol):
     def panel(self) -> Panel: ...
 
     @property
-    def batch_images(self) -> int:
-        """How many images in one call are as good as any more."""
-        ...
-
-    @property
-    def concludes(self) -> bool:
-        """Whether concluding is work, to be shared out over the workers; else it is only a matter of form."""
-        ...
-
-    @property
     def on_accelerator(self) -> bool: ...
+
+    def only(self, model: str) -> Stages:
+        """One model of the ensemble, under the ensemble's name and without a copy of it."""
+        ...
 
     def enter(self) -> None:
         """Called once in each worker thread, before anything else."""

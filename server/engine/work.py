@@ -9,8 +9,9 @@ from server.engine.job import Failure, Item, Portion
 from server.engine.stages import Asking
 
 
-def outcomes(portion: Portion, stages: Asking) -> list[Any]:
-    """One outcome per item, in order: an output, or a Failure. Raises nothing that `stages` raise."""
+def outcomes(portion: Portion) -> list[Any]:
+    """One outcome per item, in order: an output, or a Failure. Raises nothing that the portion's stages raise."""
+    stages = portion.stages
     if portion.concluding:
         return _concluded(portion, stages)
     results = [_prepared(item, stages) for item in portion.items]

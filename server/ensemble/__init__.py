@@ -8,18 +8,16 @@ share, `detections`.
 
 from server.ensemble import drawn
 from server.ensemble.ensemble import Ensemble, load_ensemble
-from server.ensemble.golden import approve, check_golden, replay, shipped_golden, uncovered
+from server.ensemble.golden import approve, read_golden, shipped_golden
 from server.ensemble.lock import check_lock, write_lock
 
 __all__ = [
     "Ensemble",
     "approve",
-    "check_golden",
     "check_lock",
     "drawn",
     "load_ensemble",
-    "replay",
+    "read_golden",
     "shipped_golden",
-    "uncovered",
     "write_lock",
 ]

@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -67,7 +68,7 @@ def source_digest(card: ModelCard, network: nn.Module) -> str | None:
         except (ImportError, TypeError, ValueError, OSError):
             continue
         if path and Path(path).is_file():
-            return _digest_of(Path(path))
+            return _digest_of_code(Path(path))
     return None
 
 
@@ -104,6 +105,12 @@ def _own_module(card: ModelCard) -> Path | None:
 
 def _folder_digest(card: ModelCard) -> str:
     return _digest_of(*sorted(Path(card.folder).rglob("*.py")))
+
+
+@cache
+def _digest_of_code(file: Path) -> str:
+    """Looked at once: a module that is imported stays as it is, whatever is written into its file."""
+    return _digest_of(file)
 
 
 def _digest_of(*files: Path) -> str:

@@ -12,6 +12,7 @@ Decisions, since they change labels:
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -55,10 +56,13 @@ def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = 
 
 def decoder_identity() -> dict[str, str]:
     """What decided how bytes became pixels: the library with its version, and these rules."""
-    return {
-        "pillow": PIL.__version__,
-        "rules": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
-    }
+    return {"pillow": PIL.__version__, "rules": _rules()}
+
+
+@cache
+def _rules() -> str:
+    """Looked at once: what is written into this file while the process runs is not what the process runs."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

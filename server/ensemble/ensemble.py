@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +15,9 @@ from server.ensemble.building import network_of
 from server.ensemble.decode import MAX_PIXELS, decode
 from server.ensemble.lock import lock_of
 from server.ensemble.module import Answer, AskedFrame, EnsembleModule, PreparedFrame
+from server.ensemble.tracing import computing
 from server.errors import Broken
+from server.execution import Execution
 
 
 class Ensemble:
@@ -26,11 +29,15 @@ class Ensemble:
 
     on_accelerator = False
 
-    def __init__(self, network: EnsembleModule, *, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self, network: EnsembleModule, *, max_pixels: int = MAX_PIXELS, execution: Execution = "fp32"
+    ) -> None:
         self._network = network.eval()
         self._max_pixels = max_pixels
-        self.lock = lock_of(network)
-        self.panel = panel_of(network)
+        self._alone: dict[str, Ensemble] = {}
+        self._execution = execution
+        self.lock = lock_of(network, execution)
+        self.panel = panel_of(network, execution)
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
@@ -39,7 +46,7 @@ class Ensemble:
 
     def tune(self) -> None:
         """Make the models quicker where that keeps their answers; `lock` and `panel` are of what they were made of."""
-        self._network.tune()
+        self._network.tune(self._execution)
 
     @property
     def batch_images(self) -> int:
@@ -64,6 +71,14 @@ class Ensemble:
         rows = [self.prepare((image, index, crops or {})) for index, image in enumerate(images)]
         return self.conclude(self.ask(rows), 0, len(rows))
 
+    def only(self, model: str) -> Ensemble:
+        """One model of this ensemble, for those who ask for it alone; under the ensemble's name, without a copy."""
+        if model not in self._alone:
+            alone = copy.copy(self)
+            alone._network = self._network.only(model)
+            self._alone.setdefault(model, alone)  # one for all who ask: requests of one ensemble are merged
+        return self._alone[model]
+
     def enter(self) -> None:
         """What a thread does before it asks: from here on it computes alone, since others fill the other cores."""
         torch.set_num_threads(1)
@@ -76,12 +91,16 @@ class Ensemble:
 
     def ask(self, rows: Sequence[PreparedFrame]) -> list[AskedFrame]:
         """See `EnsembleModule.ask`."""
-        with torch.inference_mode():
+        with computing(), torch.inference_mode():
             return self._network.ask(rows)
+
+    def so_far(self, asked: Sequence[AskedFrame]) -> list[dict[str, Answer]]:
+        """The answers of all models but those that look at a request's images in the order of time."""
+        return [dict(frame.answers) for frame in asked]
 
     def conclude(self, asked: Sequence[AskedFrame], start: int, stop: int) -> list[dict[str, Answer]]:
         """See `EnsembleModule.conclude`."""
-        with torch.inference_mode():
+        with computing(), torch.inference_mode():
             return self._network.conclude(asked, start, stop)
 
 
@@ -92,8 +111,13 @@ def load_ensemble(
     cache: Path | None = None,
     max_pixels: int = MAX_PIXELS,
     verify_weights: bool = True,
+    execution: Execution = "fp32",
+    took: Callable[[str, float], None] = lambda _model, _seconds: None,
 ) -> Ensemble:
     """The ensemble of these models, with their weights from the cache (default: the user's).
+
+    `execution` is the arithmetic of the classifiers; whether the machine can is not asked here (`server.execution`).
+    `took` hears how long each call of a model took (s).
 
     Raises Broken, saying what to do, for an unknown name, a missing or wrong file of weights, a factory that
     cannot be had.
@@ -105,18 +129,18 @@ def load_ensemble(
         raise Broken(f"a model is named twice among {', '.join(names)}")
     place = cache_dir() if cache is None else cache
     models = [(card, _load(card, place, verify_weights=verify_weights)) for card in chosen]
-    ensemble = Ensemble(EnsembleModule(models), max_pixels=max_pixels)
+    ensemble = Ensemble(EnsembleModule(models, took=took), max_pixels=max_pixels, execution=execution)
     ensemble.tune()
     return ensemble
 
 
-def panel_of(network: EnsembleModule) -> Panel:
+def panel_of(network: EnsembleModule, execution: Execution = "fp32") -> Panel:
     """Who sits in the ensemble, and its name: the digest of its lock, which holds all that decides its answers."""
     seats = (
         Seat(card.name, frozenset(card.classes), boxes=card.kind != "classifier", votes=card.kind != "change")
         for card in network.cards
     )
-    return Panel(lock_of(network).digest, tuple(seats))
+    return Panel(lock_of(network, execution).digest, tuple(seats))
 
 
 def _load(card: ModelCard, cache: Path, *, verify_weights: bool) -> nn.Module:

@@ -1,14 +1,16 @@
 """The golden set: small pictures with what each model said of them when somebody approved it.
 
-It is replayed when an ensemble is loaded: weights and sources may have the right digests, and yet another library,
-processor or setting may give other answers. Floats are never compared for equality. A label has to be the same
-unless it had won by less than `SURE`, a score and the edges of a box may drift by `DRIFT`.
+It is replayed when an ensemble is loaded, and now and then while it serves: weights and sources may have the right
+digests, and yet another library, processor or setting, or failing memory, may give other answers. Floats are never
+compared for equality. A label has to be the same unless it had won by less than `SURE`, a score and the edges of a
+box may drift by `DRIFT`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -92,11 +94,51 @@ def approve(ensemble: Ensemble, pictures: Mapping[str, bytes], folder: Path) -> 
     return golden
 
 
-def read_golden(folder: Path) -> tuple[GoldenSet, list[bytes]]:
-    """The golden set of a folder, and its pictures. Raises Broken when it is incomplete or was changed."""
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """A golden set with its pictures, as they were when they were read; `folder` is where."""
+
+    folder: Path
+    set: GoldenSet
+    pictures: tuple[bytes, ...]
+
+    def faults(self, ensemble: Ensemble, *, drift: float = DRIFT) -> list[str]:
+        """In words, where the ensemble does not answer as approved; empty when it does.
+
+        Models that are not in the golden set are not judged.
+        """
+        seats = [seat for seat in ensemble.panel.seats if seat.model in self.set.models]
+        if not seats:
+            return []
+        wrong = []
+        for picture, answer in zip(self.set.pictures, ensemble.answer(self.pictures), strict=True):
+            for seat in seats:
+                expected = picture.expected.get(seat.model)
+                fault = _fault(expected, _said(seat, answer.get(seat.model)), drift) if expected else None
+                if fault:
+                    wrong.append(f"{seat.model} {fault} for {picture.file}")
+        return wrong
+
+    def check(self, ensemble: Ensemble) -> None:
+        """Raises Unapproved, with what changed, unless the ensemble answers as approved."""
+        wrong = self.faults(ensemble)
+        if wrong:
+            more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+            raise Unapproved(
+                f"the models do not answer as approved in {self.folder}: {'; '.join(wrong[:_SHOWN])}{more}. "
+                "`sectorwatch models check` shows all; if it is meant, `sectorwatch models approve` approves it"
+            )
+
+    def uncovered(self, ensemble: Ensemble) -> list[str]:
+        """The models of the ensemble of which the golden set says nothing."""
+        return [seat.model for seat in ensemble.panel.seats if seat.model not in self.set.models]
+
+
+def read_golden(folder: Path) -> Golden:
+    """The golden set of a folder. Raises Broken when it is incomplete or was changed."""
     try:
         golden = msgspec.json.decode((folder / FILE).read_bytes(), type=GoldenSet)
-        pictures = [(folder / picture.file).read_bytes() for picture in golden.pictures]
+        pictures = tuple((folder / picture.file).read_bytes() for picture in golden.pictures)
     except OSError as error:
         raise Broken(f"no golden set in {folder}: {error}; `sectorwatch models approve` makes one") from error
     except msgspec.MsgspecError as error:
@@ -104,43 +146,7 @@ def read_golden(folder: Path) -> tuple[GoldenSet, list[bytes]]:
     for picture, content in zip(golden.pictures, pictures, strict=True):
         if hashlib.sha256(content).hexdigest() != picture.sha256:
             raise Broken(f"{folder / picture.file} is not the picture that was approved")
-    return golden, pictures
-
-
-def replay(ensemble: Ensemble, folder: Path, *, drift: float = DRIFT) -> list[str]:
-    """In words, where the ensemble does not answer as approved; empty when it does.
-
-    Models that are not in the golden set are not judged. Raises Broken as `read_golden` does.
-    """
-    golden, pictures = read_golden(folder)
-    seats = [seat for seat in ensemble.panel.seats if seat.model in golden.models]
-    if not seats:
-        return []
-    wrong = []
-    for picture, answer in zip(golden.pictures, ensemble.answer(pictures), strict=True):
-        for seat in seats:
-            expected = picture.expected.get(seat.model)
-            fault = _fault(expected, _said(seat, answer.get(seat.model)), drift) if expected else None
-            if fault:
-                wrong.append(f"{seat.model} {fault} for {picture.file}")
-    return wrong
-
-
-def check_golden(ensemble: Ensemble, folder: Path) -> None:
-    """Raises Unapproved, with what changed, unless the ensemble answers as approved."""
-    wrong = replay(ensemble, folder)
-    if wrong:
-        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise Unapproved(
-            f"the models do not answer as approved in {folder}: {'; '.join(wrong[:_SHOWN])}{more}. "
-            "`sectorwatch models check` shows all; if it is meant, `sectorwatch models approve` approves it"
-        )
-
-
-def uncovered(ensemble: Ensemble, folder: Path) -> list[str]:
-    """The models of the ensemble of which the golden set says nothing."""
-    golden, _pictures = read_golden(folder)
-    return [seat.model for seat in ensemble.panel.seats if seat.model not in golden.models]
+    return Golden(folder, golden, pictures)
 
 
 def _said(seat: Seat, sightings: tuple[Sighting, ...] | None) -> Expected | None:

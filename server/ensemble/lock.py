@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from server.ensemble.building import source_digest
 from server.ensemble.decode import decoder_identity
 from server.ensemble.module import EnsembleModule
 from server.errors import Broken
+from server.execution import Execution
 
 _SHARED = (detections, forms, module, tuning)
 _MAKE = "`sectorwatch models lock` makes one"
@@ -53,7 +55,7 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All models in the order of answers, and what they share.
 
     `shared` are the sha256 of the code between bytes and labels, `decoder` its library and rules, `versions` of the
-    libraries that compute, `execution` whatever else changes results (none by default).
+    libraries that compute, `execution` the arithmetic of the classifiers where it is not float32.
     """
 
     models: tuple[LockedModel, ...]
@@ -68,15 +70,15 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
 
 
-def lock_of(network: EnsembleModule, execution: Mapping[str, str] | None = None) -> Lock:
-    """The lock of these models as they are in memory now."""
+def lock_of(network: EnsembleModule, execution: Execution = "fp32") -> Lock:
+    """The lock of these models as they are in memory now, before they are tuned for `execution`."""
     pairs = zip(network.cards, network.networks.values(), strict=True)
     return Lock(
         models=tuple(_locked(card, part) for card, part in pairs),
-        shared={part.__name__.rpartition(".")[2]: _sha256(inspect.getsource(part)) for part in _SHARED},
+        shared=dict(_shared_code()),
         decoder=decoder_identity(),
         versions={"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)},
-        execution=dict(execution or {}),
+        execution={} if execution == "fp32" else {"classifiers": execution},
     )
 
 
@@ -161,6 +163,12 @@ def _locked(card: ModelCard, network: nn.Module) -> LockedModel:
         output=card.output,
         dtype="+".join(sorted(dtypes)) or "none",
     )
+
+
+@cache
+def _shared_code() -> Mapping[str, str]:
+    """Looked at once: what is written into a file while the process runs is not what the process runs."""
+    return {part.__name__.rpartition(".")[2]: _sha256(inspect.getsource(part)) for part in _SHARED}
 
 
 def _as_json(value: Any) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +17,8 @@ from server.catalogue.card import InputForm, ModelCard
 from server.ensemble.detections import Detections
 from server.ensemble.forms import Row, normalised, onto_frame, row_of
 from server.ensemble.frame_change import FrameChange
-from server.ensemble.tuning import tuned
+from server.ensemble.tuning import executed, tuned
+from server.execution import Execution
 
 _log = logging.getLogger(__name__)
 
@@ -53,10 +56,16 @@ class EnsembleModule(nn.Module):
 
     A call has two parts, so that an engine can share one out over many workers: `ask` takes frames of any number
     of requests, `conclude` one request's frames in the order of time. No state is kept: both may run in several
-    threads at once, which a foreign network must allow as well.
+    threads at once, which a foreign network must allow as well. `took` hears how long each call of a model took (s).
     """
 
-    def __init__(self, models: Sequence[tuple[ModelCard, nn.Module]], *, chunk_pixels: int = _CHUNK_PIXELS) -> None:
+    def __init__(
+        self,
+        models: Sequence[tuple[ModelCard, nn.Module]],
+        *,
+        chunk_pixels: int = _CHUNK_PIXELS,
+        took: Callable[[str, float], None] = lambda _model, _seconds: None,
+    ) -> None:
         super().__init__()
         names = [card.name for card, _network in models]
         if len(set(names)) != len(names):
@@ -64,6 +73,7 @@ class EnsembleModule(nn.Module):
         self.cards = tuple(card for card, _network in models)
         self.networks = nn.ModuleDict({str(index): network for index, (_card, network) in enumerate(models)})
         self.chunk_pixels = chunk_pixels
+        self._took = took
         self._cropped_forms = {card.input for card in self.cards if card.kind == "classifier"}
 
     @property
@@ -71,11 +81,21 @@ class EnsembleModule(nn.Module):
         """The models' names; the index of a name is its key in `networks`."""
         return tuple(card.name for card in self.cards)
 
-    def tune(self) -> None:
-        """Make the classifiers quicker where that keeps their answers (`tuning`); their source is then out of sight."""
+    def only(self, model: str) -> EnsembleModule:
+        """One of the models, as it is in memory here."""
+        place = self.names.index(model)
+        alone = [(self.cards[place], self.networks[str(place)])]
+        return EnsembleModule(alone, chunk_pixels=self.chunk_pixels, took=self._took).eval()
+
+    def tune(self, execution: Execution = "fp32") -> None:
+        """Make the classifiers quicker where that keeps their answers (`tuning`); their source is then out of sight.
+
+        With another `execution` they compute in another arithmetic. Raises Broken for one that cannot.
+        """
         for key, card in enumerate(self.cards):
             if card.kind == "classifier":
-                self.networks[str(key)] = tuned(self.networks[str(key)], card.input)
+                quicker = tuned(self.networks[str(key)], card.input)
+                self.networks[str(key)] = executed(quicker, card.input, execution, card.name)
 
     def prepare(self, frame: Tensor, crops: Mapping[str, Box]) -> PreparedFrame:
         """A decoded frame, uint8 [3, H, W], through each distinct input form once."""
@@ -111,7 +131,9 @@ class EnsembleModule(nn.Module):
         self._check_mode()
         answers: list[dict[str, Answer]] = [{} for _ in frames]
         for card, network in self._models(over_time=False):
-            for answer, said in zip(answers, self._asked(card, network, frames), strict=True):
+            with self._clocked(card):
+                asked = self._asked(card, network, frames)
+            for answer, said in zip(answers, asked, strict=True):
                 answer[card.name] = said
         forms = {card.input for card, _network in self._models(over_time=True)}
         return [
@@ -136,6 +158,12 @@ class EnsembleModule(nn.Module):
             for place, frame in enumerate(asked[start:stop])
         ]
 
+    @contextmanager
+    def _clocked(self, card: ModelCard) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._took(card.name, time.perf_counter() - began)
+
     def _check_mode(self) -> None:
         if self.training or any(module.training for module in self.networks.values()):
             raise RuntimeError("the ensemble is in training mode: call eval() first")
@@ -159,7 +187,8 @@ class EnsembleModule(nn.Module):
 
     def _changes(self, card: ModelCard, network: nn.Module, frames: Sequence[AskedFrame]) -> list[Answer]:
         try:
-            changes: list[FrameChange] = network([frame.rows[card.input].pixels for frame in frames])
+            with self._clocked(card):
+                changes: list[FrameChange] = network([frame.rows[card.input].pixels for frame in frames])
             return [_change_sightings(change, card) for change in changes]
         except Exception:  # noqa: BLE001
             _log.exception("model_did_not_answer model=%s frames=%d", card.name, len(frames))

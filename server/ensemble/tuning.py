@@ -3,6 +3,9 @@
 Both are rewritings of the same arithmetic. They change the last bits of an answer, so a rewritten network is asked
 about rows of noise first, and kept only if it agrees with the original.
 
+`bf16` and `compile` go further, and only when they are asked for (`server.execution`): 8 bits of precision may change a
+label, so what approves them is the golden set, not noise.
+
 What was tried and left out: decoding JPEG at half or a quarter of its size (it would make a model's labels depend on
 which other models share the decode; 1 to 3 ms of 70 for three small classifiers), threads within a forward call.
 """
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +22,9 @@ from torch.fx.experimental.optimization import fuse
 
 from server.catalogue.card import InputForm
 from server.ensemble.forms import normalised
+from server.ensemble.tracing import tracing
+from server.errors import Broken
+from server.execution import Execution
 
 _log = logging.getLogger(__name__)
 
@@ -40,32 +47,69 @@ def tuned(network: nn.Module, form: InputForm) -> nn.Module:
     return network
 
 
+def executed(network: nn.Module, form: InputForm, execution: Execution, name: str) -> nn.Module:
+    """`network`, which is `tuned`, in another arithmetic; it takes and gives float32 as before.
+
+    Raises Broken, by `name`, for a network that cannot be made so.
+    """
+    if execution == "fp32":
+        return network
+    try:
+        candidate = (_InBf16(network) if execution == "bf16" else _compiled(network)).eval()
+        with tracing() if execution == "compile" else nullcontext(), torch.inference_mode():
+            answers = [candidate(normalised(rows, form)) for rows in _probes(form)]
+    except Exception as error:
+        raise Broken(
+            f'{name} cannot be served with execution = "{execution}": {type(error).__name__}: {error}; use "fp32"'
+        ) from error
+    if not all(bool(answer.isfinite().all()) for answer in answers):
+        raise Broken(f'{name} answers with no numbers under execution = "{execution}": use "fp32"')
+    return candidate
+
+
+class _InBf16(nn.Module):
+    """A copy of a network with weights and activations in bfloat16."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).to(torch.bfloat16)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        answer: Tensor = self.network(rows.to(torch.bfloat16))
+        return answer.float()
+
+
+def _compiled(network: nn.Module) -> nn.Module:
+    """Compiled for any number of rows; the first calls take a minute, and are made here."""
+    compiled: nn.Module = torch.compile(network, dynamic=True)  # type: ignore[assignment]
+    return compiled
+
+
 def _fused(network: nn.Module) -> nn.Module | None:
     try:
-        fused: nn.Module = fuse(copy.deepcopy(network), inplace=True)
+        copied = copy.deepcopy(network)
+        with tracing():
+            fused: nn.Module = fuse(copied, inplace=True)
         return fused.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     except Exception:  # noqa: BLE001 (tracing runs foreign code on stand-ins for tensors, which fails in many ways)
         return None
 
 
 def _agree(network: nn.Module, candidate: nn.Module, form: InputForm) -> bool:
-    generator = torch.Generator().manual_seed(0)
-    width, height = form.size
-    channels = 3 if form.colour == "rgb" else 1
     try:
         with torch.inference_mode():
-            return all(
-                _close(network(rows), candidate(rows))
-                for rows in (
-                    normalised(_noise((count, channels, height, width), generator), form) for count in _PROBE_ROWS
-                )
-            )
+            probes = (normalised(rows, form) for rows in _probes(form))
+            return all(_close(network(rows), candidate(rows)) for rows in probes)
     except Exception:  # noqa: BLE001
         return False
 
 
-def _noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+def _probes(form: InputForm) -> list[Tensor]:
+    """Rows of noise, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    width, height = form.size
+    shape = (3 if form.colour == "rgb" else 1, height, width)
+    return [torch.randint(0, 256, (rows, *shape), generator=generator, dtype=torch.uint8) for rows in _PROBE_ROWS]
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

@@ -61,7 +61,7 @@ def _infer(operation: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
             "security": GUARDED,
             "parameters": [*parameters, _LENGTH, IF_MATCH],
             "requestBody": {"required": True, "content": body},
-            "responses": {"200": answered, **_errors(400, 401, 403, 404, 412, 413, 415, 422, 500, 503)},
+            "responses": {"200": answered, **_errors(400, 401, 403, 404, 412, 413, 415, 422, 429, 500, 503)},
         }
     }
 

@@ -23,7 +23,7 @@ IF_MATCH = {
     "description": "Digest of the ensemble that is to answer, in quotes: 412 while another is in service.",
     "schema": {"type": "string"},
 }
-UPLOAD_REFUSALS = (400, 401, 403, 412, 413, 415, 422, 500, 503)
+UPLOAD_REFUSALS = (400, 401, 403, 412, 413, 415, 422, 429, 500, 503)
 
 
 def ref(name: str) -> dict[str, str]:

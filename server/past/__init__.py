@@ -5,5 +5,6 @@ Reading order: `matching` (when two tellings are of one fact), `folds` (several 
 sectors stood) and `wording`, `verification`, `annotations` (what a
 person says was true), then tuning: `candidates` (policies worth trying), `outcome` (what each would have done),
 `advice` (which to take, how surely), `reliability` (without annotations), `proposal` (the change as TOML) and
-`drawing` (the plot). Nothing here reads the database: stores are Protocols, values come from `server.records`.
+`drawing` (the plot); `nuisance` (what recurs weakly). Nothing here reads the database: stores are Protocols, values
+come from `server.records`.
 """

@@ -51,13 +51,14 @@ class Weighing:
     """One candidate in one frame: who voted how, what the rule made of it, and what was missing.
 
     `seen` is the support it had and `needed` what the rule asked for, in models (in weight under `weighted`);
-    None when nobody voted.
+    None when nobody voted. `suppressed` names the known nuisance it was taken for.
     """
 
     target: str
     sectors: tuple[str, ...]
     box: tuple[float, float, float, float] | None
     verdict: str
+    suppressed: str | None
     seen: float | None
     needed: float | None
     ballots: tuple[Ballot, ...]
@@ -143,13 +144,17 @@ def _burst(store: Store, facts: BurstFacts) -> BurstRecord:
     policy = store.policy(facts.policy).camera(facts.camera)
     seen = store.kept(facts.burst_id).observations
     judged = store.decisions(facts.burst_id)
-    frames = tuple(_frame(policy.in_force(one.at_us), one, said) for one, said in zip(seen, judged, strict=True))
+    frames = tuple(_frame(_in_force(policy, one), one, said) for one, said in zip(seen, judged, strict=True))
     return BurstRecord(
         facts=facts,
         frames=frames,
-        sectors=tuple(_sectors(policy.in_force(facts.first_at_us), frames)),
+        sectors=tuple(_sectors(_in_force(policy, seen[0]), frames)),
         events=tuple(store.past.told_by(facts.burst_id)),
     )
+
+
+def _in_force(policy: CameraPolicy, seen: Observation) -> CameraPolicy:
+    return policy.in_force(seen.at_us, seen.brightness)
 
 
 def _frame(policy: CameraPolicy, seen: Observation, judgement: Judgement) -> FrameRecord:
@@ -172,6 +177,7 @@ def _weighing(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> 
         sectors=candidate.sectors,
         box=candidate.box,
         verdict=candidate.ruling.verdict.value,
+        suppressed=candidate.suppressed,
         seen=None if margin is None else support,
         needed=None if margin is None else round(support - margin, 6),
         ballots=tuple(

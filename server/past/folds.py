@@ -7,10 +7,16 @@ from typing import NamedTuple
 
 from policies.events import Event
 from policies.fold import State, advance, initial_state
+from policies.judgement import Judgement, judge
+from policies.rules import Rules
 from policies.site_policy import CameraPolicy, SitePolicy
+from server.clock import SECOND_US
 from server.records import Recorded
 
-PolicyOf = Callable[[str], SitePolicy]
+HistoryFrom = Callable[[int], Iterable[Recorded]]
+"""A camera's frames from an instant (us) to before the stretch that is asked for."""
+
+_BACK_US = (600 * SECOND_US, 3600 * SECOND_US, 6 * 3600 * SECOND_US, 86400 * SECOND_US, 7 * 86400 * SECOND_US)
 
 
 class Folds(NamedTuple):
@@ -23,9 +29,9 @@ class Folds(NamedTuple):
 
 
 class _Run:
-    """One policy on its way through the history; None stands for the policies in force when it was recorded."""
+    """One policy on its way through the history."""
 
-    def __init__(self, policy: CameraPolicy | None) -> None:
+    def __init__(self, policy: CameraPolicy) -> None:
         self.policy = policy
         self.state: State = initial_state()
         self.told: dict[str, Event] = {}
@@ -34,28 +40,69 @@ class _Run:
 def folds(
     recorded: Iterable[Recorded],
     camera: str,
-    policies: Sequence[SitePolicy | None],
-    policy_of: PolicyOf,
+    policies: Sequence[SitePolicy],
     since_us: int | None = None,
 ) -> Folds:
     """What each of `policies` tells of a camera's whole history; only events confirmed from `since_us` on are kept.
 
-    The history must begin with the camera's first frame, since what came before decides who is there. Memory
-    holds the events and one state per policy, whatever the length of the history.
+    The history must begin with the camera's first frame, or where `begin_of` says, since what came before decides who
+    is there. Memory holds the events and one state per policy, whatever the length of the history.
     """
-    runs = [_Run(None if policy is None else policy.camera(camera)) for policy in policies]
-    in_force: dict[str, CameraPolicy] = {}
+    runs = [_Run(policy.camera(camera)) for policy in policies]
     frames = first_us = last_us = 0
     for one in recorded:
         seen = one.observation
-        if one.policy not in in_force and None in policies:
-            in_force[one.policy] = policy_of(one.policy).camera(camera)
         counts = since_us is None or seen.at_us >= since_us
         first_us = first_us or (seen.at_us if counts else 0)
         last_us, frames = seen.at_us, frames + counts
         for run in runs:
-            run.state, events = advance(run.policy or in_force[one.policy], run.state, seen)
+            run.state, events = advance(run.policy, run.state, seen)
             if counts:
                 for event in events:
                     run.told.setdefault(event.id, event)
     return Folds(frames, first_us, last_us, tuple(tuple(run.told.values()) for run in runs))
+
+
+def begin_of(history: HistoryFrom, camera: str, policies: Sequence[SitePolicy], since_us: int) -> int | None:
+    """The latest instant (us) found from which folding is exact from `since_us` on; None: from the first frame alone.
+
+    Where every policy decides, frame after frame, that nothing is there, for longer than any of them remembers a
+    thing, each state ends empty, whatever it was: a fold that begins there has the very state of one over all before.
+    """
+    rules = [policy.camera(camera) for policy in policies]
+    memory_us = max(map(_memory_us, rules))
+    for back_us in _BACK_US:
+        found = _quiet(history(since_us - back_us), rules, memory_us)
+        if found is not None:
+            return found
+    return None
+
+
+def _quiet(recorded: Iterable[Recorded], rules: Sequence[CameraPolicy], memory_us: int) -> int | None:
+    """Where the last stretch of nothing that is longer than `memory_us` begins."""
+    found = began_us = None
+    last_sha256: str | None = None
+    for seen in (one.observation for one in recorded):
+        repeats = last_sha256 in (None, seen.frame_sha256)  # a frame that is sent again tells nothing
+        last_sha256 = seen.frame_sha256
+        if repeats:
+            continue
+        if not all(_is_nothing(judge(policy, seen)) for policy in rules):
+            began_us = None
+            continue
+        began_us = seen.at_us if began_us is None else began_us
+        if seen.at_us - began_us > memory_us:
+            found = began_us
+    return found
+
+
+def _is_nothing(judged: Judgement) -> bool:
+    return not judged.undecided and not any(c.present or c.kept for c in judged.candidates)
+
+
+def _memory_us(policy: CameraPolicy) -> int:
+    """How long after its last sight a policy may still have to say something of a thing."""
+    parts = (policy, *(entry.policy for entry in policy.scheduled))
+    every: list[Rules] = [rules for part in parts for rules in (part.rules, *(s.rules for s in part.sectors))]
+    spans = ((r.movement.hidden_s, r.movement.outside_s, r.presence.clear_s) for r in every)
+    return int(sum(max(span) for span in zip(*spans, strict=True)) * SECOND_US)

@@ -2,11 +2,15 @@
 
 A digest that fits says that a row is as it was written, or that whoever changed it changed all that is derived
 from it as well: this finds accidents and single-handed tampering, not a forger who may write the whole database.
+
+An event made under another version of the rules (`RULES_VERSION`) may come out otherwise today without anybody's
+doing. That is told apart: all digests of its evidence are checked as ever, and what only its rules could repeat is not
+called tampering.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -15,7 +19,7 @@ import msgspec
 
 from policies.events import Event, microseconds
 from policies.judgement import Judgement, judge
-from policies.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
+from policies.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, digest_of_stored, parse_site_policy
 from server.burst import burst_digest
 from server.errors import SectorwatchError, Unknown
 from server.records import BurstFacts, Checkpoint, EventRecord, KeptBurst, PolicyRecord, Recorded
@@ -42,15 +46,23 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at: what, whether it holds, and what was found."""
+    """One thing that was looked at: what, whether it holds, and what was found.
+
+    `is_older`: it does not hold, and may well not, since another version of the rules was in force then.
+    """
 
     what: str
     holds: bool
     found: str
+    is_older: bool = False
 
 
 class _Differs(Exception):
     """What a check found, when it does not hold."""
+
+
+class _Older(_Differs):
+    """The same, where another version of the rules explains it."""
 
 
 def verified(store: Store, record: EventRecord, *, from_start: bool = False) -> Iterator[Check]:
@@ -83,7 +95,7 @@ def _checked(what: str, check: Callable[[], str]) -> Check:
     try:
         return Check(what, True, check())
     except _Differs as difference:
-        return Check(what, False, str(difference))
+        return Check(what, False, str(difference), isinstance(difference, _Older))
     except (SectorwatchError, msgspec.MsgspecError, ValueError, KeyError) as error:
         return Check(what, False, f"cannot be read: {error}")
 
@@ -103,13 +115,16 @@ def _row(record: EventRecord) -> str:
 def _policy(store: Store, event: Event) -> str:
     kept = _policy_record(store, event.provenance.policy)
     _same("digest in the stored rules", kept.policy.digest, event.provenance.policy)
+    _same("digest of the stored rules", digest_of_stored(kept.body), event.provenance.policy)
     _same("site", kept.site, event.site)
+    if kept.policy.version != RULES_VERSION:
+        raise _Older(f"the stored rules give this digest; {_since(kept.policy)}, and reads its text otherwise")
     try:
         read = parse_site_policy(kept.text)
     except InvalidPolicy as error:
         raise _Differs(f"its text cannot be read: {error}") from None
     if read.digest != event.provenance.policy:
-        raise _Differs(f"its text was altered, or is of other shipped rules: it now has digest {read.digest[:12]}")
+        raise _Differs(f"its text was altered: it now has digest {read.digest[:12]}")
     if _encoded(read) != _encoded(kept.policy):
         raise _Differs("the stored rules are not those of its text")
     return "its text gives this digest, and the rules that are stored"
@@ -145,12 +160,13 @@ def _ensemble(store: Store, event: Event, burst_id: str) -> str:
 def _decisions(store: Store, burst_id: str) -> str:
     """The record says what the stored answers come to under the policy the burst was accepted under."""
     kept = store.kept(burst_id)
-    policy = _policy_record(store, kept.policy).policy.camera(kept.camera)
+    site_policy = _policy_record(store, kept.policy).policy
+    policy = site_policy.camera(kept.camera)
     recorded = store.decisions(burst_id)
     _same("count of frames", len(recorded), len(kept.observations))
     for one, said in zip(kept.observations, recorded, strict=True):
         if _encoded(judge(policy, one)) != _encoded(said):
-            raise _Differs(f"the stored answers to frame {one.index} come to something else")
+            raise _unlike([site_policy], f"the stored answers to frame {one.index} come to something else")
     return "follows from the stored answers"
 
 
@@ -168,19 +184,34 @@ def _recomputed(store: Store, record: EventRecord, from_start: bool) -> str:
     after_us = None if start.at_us is None else start.at_us + 1
     history = store.history(event.site, event.camera, after_us, microseconds(event.confirmed_at) + 1)
     frames, found = 0, None
-    for step in steps(history, start, lambda digest: _site_policy(store, digest)):
+    used: dict[str, SitePolicy] = {event.provenance.policy: _site_policy(store, event.provenance.policy)}
+
+    def policy_of(digest: str) -> SitePolicy:
+        return used.setdefault(digest, _site_policy(store, digest))
+
+    for step in steps(history, start, policy_of):
         frames += 1
         found = found or next((one for one in step.events if one.id == event.id), None)
     since = "the camera's first frame" if start.at_us is None else "a checkpoint"
     if record.logged.is_withdrawn:
         if found is not None:
-            raise _Differs("it was withdrawn, but the stored votes do tell it")
+            raise _unlike(used.values(), "it was withdrawn, but the stored votes do tell it")
         return f"{frames} frames from {since} do not tell it, and it was withdrawn"
     if found is None:
-        raise _Differs(f"{frames} frames from {since} do not tell it")
+        raise _unlike(used.values(), f"{frames} frames from {since} do not tell it")
     if _encoded(found) != _encoded(event):
-        raise _Differs(f"told otherwise: {', '.join(_differing(found, event))}")
+        raise _unlike(used.values(), f"told otherwise: {', '.join(_differing(found, event))}")
     return f"{frames} frames from {since} tell it, bit for bit"
+
+
+def _unlike(policies: Iterable[SitePolicy], found: str) -> _Differs:
+    """The same votes come to something else: perhaps only since the rules themselves changed."""
+    older = next((policy for policy in policies if policy.version != RULES_VERSION), None)
+    return _Differs(found) if older is None else _Older(f"{found}; {_since(older)}")
+
+
+def _since(policy: SitePolicy) -> str:
+    return f"it was made under version {policy.version} of the rules, this server has version {RULES_VERSION}"
 
 
 def _checkpoint(store: Store, event: Event) -> Checkpoint:

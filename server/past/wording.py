@@ -99,8 +99,8 @@ def _sector(record: SectorRecord, frames: int) -> str:
 
 
 def _telling(frame: FrameRecord) -> list[Weighing]:
-    """The candidates that were present, and for each sector without one the nearest to it."""
-    shown = [w for w in frame.weighings if w.verdict == "present"]
+    """The candidates that were present or suppressed, and for each sector without one the nearest to it."""
+    shown = [w for w in frame.weighings if w.verdict == "present" or w.suppressed]
     settled = {(w.target, sector) for w in shown for sector in w.sectors}
     for weighing in sorted((w for w in frame.weighings if w not in shown), key=nearness, reverse=True):
         places = {(weighing.target, sector) for sector in weighing.sectors}
@@ -117,7 +117,8 @@ def _frame(frame: FrameRecord, shown: Sequence[Weighing]) -> Iterator[str]:
     for weighing in shown:
         where = ",".join(weighing.sectors) or "in no sector"
         votes = "; ".join(map(_ballot, weighing.ballots))
-        yield f"{head} {weighing.target} {where}: {weighing.verdict}, {shortfall(weighing)}: {votes}"
+        known = f" (suppressed: {weighing.suppressed})" if weighing.suppressed else ""
+        yield f"{head} {weighing.target} {where}: {weighing.verdict}{known}, {shortfall(weighing)}: {votes}"
 
 
 def _ballot(ballot: Ballot) -> str:

@@ -2,21 +2,23 @@
 
 An event's id names a fact. The first frame that settles it makes it an event; the same id settled again by a
 later frame adds nothing. A refold inserts what is new, corrects what is told otherwise, withdraws what no longer
-holds, and leaves untouched what stays.
+holds, and leaves untouched what stays. What is new and tells the same fact as something withdrawn, at another
+instant, supersedes it and is announced as its correction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
 from policies.events import microseconds
+from server.past.matching import fact_of, matched
 from server.records import Settled, What
 from server.store.outbox import announce
-from server.store.rows import encoded
+from server.store.rows import encoded, logged
 from server.store.schema import events
 
 _AT_ONCE = 500
@@ -56,14 +58,26 @@ def rewrite_log(
         if what is None:
             continue
         late = row is not None or (passed_us is not None and columns["confirmed_at_us"] <= passed_us)
-        changes.append(_Change(what, event_id, columns | {"late": int(late), "withdrawn_at_us": None}))
-    changes += [
-        _Change("withdrawn", event_id, {"withdrawn_at_us": now_us})
-        for event_id, row in window.items()
-        if event_id not in fresh and row.withdrawn_at_us is None
-    ]
+        own = encoded([event_id]) if what == "corrected" else None
+        more = {"late": int(late), "withdrawn_at_us": None, "supersedes": own}
+        changes.append(_Change(what, event_id, columns | more))
+    gone = [row for event_id, row in window.items() if event_id not in fresh and row.withdrawn_at_us is None]
+    changes = _superseding(changes, fresh, gone)
+    changes += [_Change("withdrawn", row.id, {"withdrawn_at_us": now_us}) for row in gone]
     _write(connection, changes, set(stored), now_us)
     _put_in_place(connection, fresh, window)
+
+
+def _superseding(changes: list[_Change], fresh: dict[str, Settled], gone: Sequence[Row[Any]]) -> list[_Change]:
+    """The changes, where what is new replaces what is withdrawn: each fact that both tell, once."""
+    new = [i for i, change in enumerate(changes) if change.what == "event"]
+    before = [fact_of(logged(row).event) for row in gone]
+    after = [fact_of(fresh[changes[i].event_id].event) for i in new]
+    for old, i in matched(before, after):
+        change = changes[new[i]]
+        columns = change.columns | {"supersedes": encoded([gone[old].id])}
+        changes[new[i]] = replace(change, what="corrected", columns=columns)
+    return changes
 
 
 def _told(row: Row[Any] | None, columns: dict[str, Any], *, is_older: bool) -> What | None:

@@ -64,10 +64,10 @@ class Past:
 
     def policy(self, digest: str) -> PolicyRecord | None:
         """A policy version with its text."""
-        query = select(policies.c.site, policies.c.text).where(policies.c.policy == digest)
+        query = select(policies.c.site, policies.c.text, policies.c.body).where(policies.c.policy == digest)
         with reading(self._engine) as connection:
             row = connection.execute(query).one_or_none()
-            return row and PolicyRecord(row.site, row.text, self._versions.policy(connection, digest))
+            return row and PolicyRecord(row.site, row.text, self._versions.policy(connection, digest), row.body)
 
     def policies(self, site: str) -> Sequence[str]:
         """Digests of all policy versions of a site, newest first."""

@@ -20,6 +20,8 @@ _answers = msgspec.json.Decoder(dict[str, tuple[Sighting, ...] | None])
 _event = msgspec.json.Decoder(Event)
 _panel = msgspec.json.Decoder(Panel)
 _policy = msgspec.json.Decoder(SitePolicy)
+_ids = msgspec.json.Decoder(tuple[str, ...])
+_NOTHING: tuple[str, ...] = ()
 
 
 def encoded(value: object) -> str:
@@ -61,11 +63,13 @@ def read_observations(connection: Connection, query: Select[Any], versions: Vers
     named, panel = None, None
     for row in connection.execute(query.execution_options(yield_per=_PAGE)):
         # The hot loop of every replay: positions instead of names, and one look-up per run of one ensemble.
-        (site, camera, burst_id, frame, at_us, answers, sha256, width, height, mask, error_s, ensemble, policy) = row
+        site, camera, burst_id, frame, at_us, answers, sha256, width, height, light, *of_burst = row
+        mask, error_s, ensemble, policy = of_burst
         if panel is None or ensemble != named:
             named, panel = ensemble, versions.panel(connection, ensemble)
         said = _answers.decode(answers)
-        seen = Observation(site, camera, burst_id, frame, at_us, panel, said, sha256, mask, error_s, (width, height))
+        size = (width, height)
+        seen = Observation(site, camera, burst_id, frame, at_us, panel, said, sha256, mask, error_s, size, light)
         yield Recorded(policy, seen)
 
 
@@ -82,6 +86,7 @@ def observation_query() -> Select[Any]:
             observations.c.frame_sha256,
             observations.c.width_px,
             observations.c.height_px,
+            observations.c.brightness,
             bursts.c.mask_digest,
             bursts.c.uncertainty_s,
             bursts.c.ensemble,
@@ -98,6 +103,7 @@ EVENT_COLUMNS = (
     events.c.late,
     events.c.withdrawn_at_us,
     events.c.burst_id,
+    events.c.supersedes,
 )
 
 
@@ -109,4 +115,5 @@ def logged(row: Row[*tuple[Any, ...]]) -> LoggedEvent:
         late=bool(row.late),
         withdrawn_at_us=row.withdrawn_at_us,
         burst_id=row.burst_id,
+        supersedes=_NOTHING if row.supersedes is None else _ids.decode(row.supersedes),
     )

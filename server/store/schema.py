@@ -106,6 +106,7 @@ observations = Table(
     Column("frame_sha256", Key, nullable=False, comment="SHA-256 of the JPEG as received, hex."),
     Column("width_px", Integer, nullable=False, comment="Width of the frame (pixels)."),
     Column("height_px", Integer, nullable=False, comment="Height of the frame (pixels)."),
+    Column("brightness", Float(53), comment="Mean brightness of the frame, 0..1; null: not known."),
     Column(
         "answers",
         Text,
@@ -158,7 +159,12 @@ outbox = Table(
     metadata,
     Column("seq", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... in order of commit."),
     Column("event_id", Key, nullable=False, comment="The event it announces."),
-    Column("what", Key, nullable=False, comment="event: first said; corrected: said anew; withdrawn: taken back."),
+    Column(
+        "what",
+        Key,
+        nullable=False,
+        comment="event: first said; corrected: said otherwise than before; withdrawn: taken back.",
+    ),
     Column("at_us", BigInteger, nullable=False, comment="When the turn that wrote it ended (us, server's clock)."),
     CheckConstraint("what IN ('event', 'corrected', 'withdrawn')", name="what"),
     comment="Announcements in order of commit; each channel reads them at its own pace. Never changed.",
@@ -181,6 +187,7 @@ events = Table(
     Column("body", Text, nullable=False, comment="JSON of policies.events.Event: the fact itself."),
     Column("late", Integer, nullable=False, comment="1 if the log had already passed confirmed_at_us when found."),
     Column("withdrawn_at_us", BigInteger, comment="When a late burst showed it did not hold (us); null: it holds."),
+    Column("supersedes", Text, comment="JSON: ids of events told before that this one replaces; null: none."),
     UniqueConstraint("seq"),
     Index("ix_events_camera", "site", "camera", "confirmed_at_us"),
     Index("ix_events_confirmed", "confirmed_at_us"),
@@ -243,6 +250,25 @@ heartbeats = Table(
     Column("received_at_us", BigInteger, nullable=False, comment="When it came (us, server's clock)."),
     Column("body", Text, nullable=False, comment="JSON of server.heartbeats.Beat, as it came."),
     comment="The newest heartbeat of each camera; older ones are forgotten.",
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... as they were given."),
+    Column("at_us", BigInteger, nullable=False, comment="When it happened (us, server's clock)."),
+    Column(
+        "what",
+        Key,
+        nullable=False,
+        comment="serves: this ensemble answers from now on; unapproved: it no longer answers as approved; "
+        "approved: it does again.",
+    ),
+    Column("ensemble", Key, nullable=False, comment="Its digest."),
+    Column("models", Text, nullable=False, comment="Names of its models, with commas between."),
+    Column("detail", Text, nullable=False, comment="How it came about, in words."),
+    CheckConstraint("what IN ('serves', 'unapproved', 'approved')", name="what"),
+    comment="What happened to the server itself. Never changed, never removed.",
 )
 
 tokens = Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -30,6 +30,7 @@ from server.store.annotations import Annotations
 from server.store.engine import open_engine, reading, writing
 from server.store.heartbeats import Heartbeats
 from server.store.migrate import Revision, revision, upgrade
+from server.store.notices import Notices
 from server.store.past import Past
 from server.store.rows import (
     EVENT_COLUMNS,
@@ -82,6 +83,11 @@ class Store:
     def heartbeats(self) -> Heartbeats:
         """What tells whether cameras are watched."""
         return Heartbeats(self._engine, self._clock)
+
+    @property
+    def notices(self) -> Notices:
+        """What happened to the server itself."""
+        return Notices(self._engine, self._clock)
 
     @property
     def name(self) -> str:
@@ -164,6 +170,14 @@ class Store:
         with reading(self._engine) as connection:
             return [(row.site, row.camera) for row in connection.execute(query)]
 
+    def head(self, site: str, camera: str) -> Checkpoint:
+        """How far a camera has advanced, and its state then; the empty one if it never did."""
+        query = select(camera_states.c.last_at_us, camera_states.c.state)
+        with reading(self._engine) as connection:
+            mine = (camera_states.c.site == site, camera_states.c.camera == camera)
+            row = connection.execute(query.where(*mine)).one_or_none()
+            return Checkpoint(row.last_at_us, row.state.encode()) if row else Checkpoint(None, None)
+
     def history(
         self, site: str, camera: str, since_us: int | None = None, until_us: int | None = None
     ) -> Iterator[Recorded]:
@@ -230,6 +244,12 @@ class Store:
             query = query.limit(limit)
         with reading(self._engine) as connection:
             return [logged(row) for row in connection.execute(query)]
+
+    def holds(self, event_ids: Iterable[str]) -> set[str]:
+        """Those of the events that are in the log and hold."""
+        query = select(events.c.id).where(events.c.id.in_(list(event_ids)), events.c.withdrawn_at_us.is_(None))
+        with reading(self._engine) as connection:
+            return set(connection.execute(query).scalars())
 
     def last_seq(self) -> int:
         """The number of the newest announcement; 0 when nothing was ever said."""

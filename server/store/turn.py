@@ -67,6 +67,7 @@ class Turn:
                     "frame_sha256": seen.frame_sha256,
                     "width_px": seen.size[0],
                     "height_px": seen.size[1],
+                    "brightness": seen.brightness,
                     "answers": encoded(seen.answers),
                 }
                 for seen in entry.observations

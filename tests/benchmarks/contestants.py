@@ -1,4 +1,4 @@
-"""Three ways to have the same bursts answered: the limit, our engine, and our server over HTTP.
+"""Ways to have the same bursts answered: the limit, our engine, and servers over HTTP, ours and others.
 
 Each is asked by some number of clients that send their next burst when the last one is answered.
 """
@@ -6,29 +6,23 @@ Each is asked by some number of clients that send their next burst when the last
 from __future__ import annotations
 
 import http.client
-import json
 import resource
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
-import psutil
 import torch
 
-from server.app import engine_of
+from policies.observation import Sighting
 from server.ensemble import Ensemble
+from server.loading import engine_of
 from server.receipt import top_label
 from server.settings import ServerSettings, processors
-
-Labels = dict[str, list[str]]
-"""Model -> one class per frame: FlexServe's form."""
+from tests.benchmarks.processes import Hosted
+from tests.benchmarks.wire import Client, Labels
 
 _MERGED_IMAGES = 16
 
@@ -42,15 +36,18 @@ class Measured:
     cpu_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
     wrong: int = 0
+    errors: int = 0
+    peak_mb: float | None = None
+    """The most memory (PSS) of a server's processes; None in this process, where all share it."""
 
 
 class Contestant(Protocol):
     def measure(self, bursts: Sequence[list[bytes]], clients: int, seconds: float) -> Measured: ...
 
 
-def labels_of(ensemble: Ensemble, answers: Sequence[dict[str, object]]) -> Labels:
+def labels_of(ensemble: Ensemble, answers: Sequence[Mapping[str, tuple[Sighting, ...] | None]]) -> Labels:
     return {
-        seat.model: [top_label(answer[seat.model]) for answer in answers]  # type: ignore[arg-type]
+        seat.model: [top_label(answer[seat.model]) for answer in answers]
         for seat in ensemble.panel.seats
     }
 
@@ -119,76 +116,23 @@ class InProcess:
         return measured
 
     def _ask(self, burst: list[bytes]) -> Labels:
-        return labels_of(self._ensemble, self._engine.answer(burst))  # type: ignore[arg-type]
+        return labels_of(self._ensemble, self._engine.first.answer(burst))
 
 
 class OverHttp:
-    """Our server in processes of its own, asked on kept connections with FlexServe's `/batch`."""
+    """A server in processes of its own, asked on kept connections with FlexServe's `/batch`."""
 
-    def __init__(self, name: str, footage: Path, folder: Path, expected: dict[bytes, Labels]) -> None:
+    def __init__(self, server: Hosted, expected: dict[bytes, Labels]) -> None:
+        self._server = server
         self._expected = expected
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.served", name, str(footage), str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=(folder / "server.log").open("wb"),
-            text=True,
-        )
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("ready "):
-                self._port = int(line.split()[1])
-                return
-        raise SystemExit(f"the server ended: see {folder / 'server.log'}")
-
-    def __enter__(self) -> OverHttp:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._process.terminate()
-        self._process.wait(30)
 
     def measure(self, bursts: Sequence[list[bytes]], clients: int, seconds: float) -> Measured:
-        cpu_s = self._cpu_s()
-        measured = _closed_loop(lambda: _Client(self._port), bursts, clients, seconds, self._expected)
-        measured.cpu_s = self._cpu_s() - cpu_s
+        cpu_s = self._server.cpu_s()
+        self._server.forget_peak()
+        measured = _closed_loop(lambda: Client(self._server.port), bursts, clients, seconds, self._expected)
+        measured.cpu_s = self._server.cpu_s() - cpu_s
+        measured.peak_mb = max(self._server.peak_mb, self._server.memory_mb())
         return measured
-
-    def memory_mb(self) -> float:
-        """The proportional memory of the server's processes, now."""
-        return sum(process.memory_full_info().pss for process in self._family()) / 1e6
-
-    def _cpu_s(self) -> float:
-        return sum(sum(process.cpu_times()[:2]) for process in self._family())
-
-    def _family(self) -> list[psutil.Process]:
-        master = psutil.Process(self._process.pid)
-        return [master, *master.children(recursive=True)]
-
-
-class _Client:
-    """One kept connection."""
-
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-
-    def __call__(self, burst: list[bytes]) -> Labels:
-        body, content_type = multipart(burst)
-        self._connection.request("POST", "/batch", body, {"Content-Type": content_type})
-        answer = self._connection.getresponse()
-        told = answer.read()
-        if answer.status != 200:
-            raise RuntimeError(told)
-        labels: Labels = json.loads(told)
-        return labels
-
-
-def multipart(images: Sequence[bytes]) -> tuple[bytes, str]:
-    parts = [
-        b'--frame\r\nContent-Disposition: form-data; name="file"; filename="f.jpg"\r\n'
-        b"Content-Type: image/jpeg\r\n\r\n" + image + b"\r\n"
-        for image in images
-    ]
-    return b"".join([*parts, b"--frame--\r\n"]), "multipart/form-data; boundary=frame"
 
 
 def _closed_loop(make_client, bursts, clients, seconds, expected) -> Measured:  # type: ignore[no-untyped-def]
@@ -201,7 +145,13 @@ def _closed_loop(make_client, bursts, clients, seconds, expected) -> Measured:  
         while time.perf_counter() - began < seconds:
             burst = bursts[turn % len(bursts)]
             asked_at = time.perf_counter()
-            labels = ask(burst)
+            try:
+                labels = ask(burst)
+            except (OSError, http.client.HTTPException, RuntimeError):
+                ask = make_client()
+                with lock:
+                    measured.errors += 1
+                continue
             latency_s = time.perf_counter() - asked_at
             with lock:
                 measured.images += len(burst)

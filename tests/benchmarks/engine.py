@@ -1,18 +1,24 @@
-"""Limit, engine and server, cell by cell, in one interleaved run.
+"""Limit, engine, server and what one would use instead, cell by cell, in one interleaved run.
 
     python -m tests.benchmarks.engine --footage vtest.avi [--ensemble torchvision] [--size 768x576] [--seconds 3] ...
 
 A ratio is of the limit in the same cell and round. On a machine that does other things the ratios of one run swing by
 a fifth; processor seconds per image suffer less. Labels are compared with those of the ensemble asked frame by frame,
-alone: every burst whose labels differ is counted as wrong.
+alone: every burst whose labels differ is counted as wrong, every answer that did not come as an error.
+
+The peers ask the networks as they are, unless `--peers-tuned`. LitServe takes part where it is installed (`pip install
+litserve python-multipart`). In `limit` the mean is of the time that so many bursts together take.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import statistics
 import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,11 +30,20 @@ os.environ |= torch_environment()  # before torch is loaded
 
 import torch
 
+from server.ensemble import Ensemble
 from server.settings import processors
-from tests.benchmarks.contestants import Contestant, InProcess, Labels, Limit, Measured, OverHttp, labels_of
-from tests.benchmarks.work import SIZES, bursts_of, ensemble_named, frames_of
+from tests.benchmarks.contestants import Contestant, InProcess, Limit, Measured, OverHttp, labels_of
+from tests.benchmarks.footage import SIZES, bursts_of, frames_of
+from tests.benchmarks.processes import Hosted, end_on_sigterm
+from tests.benchmarks.wire import Labels
+from tests.benchmarks.work import ensemble_named
 
-HEAD = "| frames | burst | clients | contestant | images/s | of the limit | p50 ms | p99 ms | CPU s/image | wrong |"
+HEAD = (
+    "| frames | burst | clients | contestant | images/s | of the limit | p50 ms | p99 ms | mean ms | p99/mean "
+    "| CPU ms/image | peak MB | wrong | errors |"
+)
+PEERS = ("flask", "litserve")
+_SETTLE_S = 0.3
 
 
 @click.command()
@@ -41,6 +56,8 @@ HEAD = "| frames | burst | clients | contestant | images/s | of the limit | p50 
 @click.option("--clients", "crowds", multiple=True, type=int, default=[1, 4, 16])
 @click.option("--seconds", default=3.0, help="For each contestant in each cell and round.")
 @click.option("--rounds", default=1)
+@click.option("--peer", "peers", multiple=True, type=click.Choice(PEERS), default=PEERS)
+@click.option("--peers-tuned", is_flag=True, help="Give the peers our tuned networks.")
 def main(
     footage: Path,
     name: str,
@@ -49,45 +66,72 @@ def main(
     crowds: tuple[int, ...],
     seconds: float,
     rounds: int,
+    peers: tuple[str, ...],
+    peers_tuned: bool,
 ) -> None:
     """Measure, and print a table."""
+    end_on_sigterm()
     torch.set_num_threads(1)
     ensemble = ensemble_named(name, footage)
     click.echo(_where(name))
     click.echo(HEAD + "\n" + "|---" * HEAD.count(" | ") + "|---|")
     expected: dict[bytes, Labels] = {}
-    with tempfile.TemporaryDirectory() as folder, OverHttp(name, footage, Path(folder), expected) as server:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        place = Path(folder)
+        ours = Hosted("tests.benchmarks.served", name, str(footage), folder, log=place / "server.log")
         contestants: dict[str, Contestant] = {
             "limit": Limit(ensemble),
             "engine": InProcess(ensemble, expected),
-            "server": server,
+            "server": OverHttp(stack.enter_context(ours), expected),
         }
+        theirs = "eager" if name == "torchvision" and not peers_tuned else name
+        for peer in peers:
+            if peer == "litserve" and importlib.util.find_spec("litserve") is None:
+                click.echo("litserve is not installed, so it is not measured", err=True)
+                continue
+            hosted = Hosted(f"tests.benchmarks.peer_{peer}", theirs, str(footage), log=place / f"{peer}.log")
+            contestants[peer] = OverHttp(stack.enter_context(hosted), expected)
         for size in sizes:
             frames = frames_of(footage, size)
             for length in lengths:
                 bursts = bursts_of(frames, length)
-                expected |= {b"".join(burst): labels_of(ensemble, ensemble.answer(burst)) for burst in bursts}
+                expected |= _alone(ensemble, bursts)
                 for clients in crowds:
-                    rows = {key: [one.measure(bursts, clients, 0.3)][:0] for key, one in contestants.items()}  # warm
-                    for _ in range(rounds):
-                        for key, contestant in contestants.items():
-                            rows[key].append(contestant.measure(bursts, clients, seconds))
-                    _tell(size, length, clients, rows)
-        click.echo(f"\nmemory of the server: {server.memory_mb():.0f} MB (PSS)")
+                    _tell(size, length, clients, _cell(contestants, bursts, clients, seconds, rounds))
 
 
-def _tell(size: str, length: int, clients: int, rows: dict[str, list[Measured]]) -> None:
+def _alone(ensemble: Ensemble, bursts: Sequence[list[bytes]]) -> dict[bytes, Labels]:
+    """What the models say of each burst when nobody else asks."""
+    return {b"".join(burst): labels_of(ensemble, ensemble.answer(burst)) for burst in bursts}
+
+
+def _cell(
+    contestants: Mapping[str, Contestant], bursts: Sequence[list[bytes]], clients: int, seconds: float, rounds: int
+) -> dict[str, list[Measured]]:
+    for contestant in contestants.values():
+        contestant.measure(bursts, clients, _SETTLE_S)
+    rows: dict[str, list[Measured]] = {key: [] for key in contestants}
+    for _ in range(rounds):
+        for key, contestant in contestants.items():
+            rows[key].append(contestant.measure(bursts, clients, seconds))
+    return rows
+
+
+def _tell(size: str, length: int, clients: int, rows: Mapping[str, list[Measured]]) -> None:
     limit = [one.images / one.seconds for one in rows["limit"]]
     for key, measured in rows.items():
         pace = [one.images / one.seconds for one in measured]
         ratio = statistics.median(mine / best for mine, best in zip(pace, limit, strict=True))
-        latencies = sorted(latency for one in measured for latency in one.latencies_s)
+        latencies = sorted(latency for one in measured for latency in one.latencies_s) or [float("nan")]
         p50, p99 = (1e3 * latencies[min(len(latencies) - 1, int(len(latencies) * share))] for share in (0.5, 0.99))
-        cpu_s = sum(one.cpu_s for one in measured) / sum(one.images for one in measured)
-        wrong = sum(one.wrong for one in measured)
+        mean = 1e3 * statistics.fmean(latencies)
+        cpu_ms = 1e3 * sum(one.cpu_s for one in measured) / max(1, sum(one.images for one in measured))
+        peak_mb = max((one.peak_mb for one in measured if one.peak_mb is not None), default=None)
+        wrong, errors = (sum(getattr(one, kind) for one in measured) for kind in ("wrong", "errors"))
         click.echo(
             f"| {size} | {length} | {clients} | {key} | {statistics.median(pace):.1f} | {ratio:.2f} "
-            f"| {p50:.0f} | {p99:.0f} | {cpu_s:.4f} | {wrong} |"
+            f"| {p50:.0f} | {p99:.0f} | {mean:.0f} | {p99 / mean:.2f} "
+            f"| {cpu_ms:.1f} | {'' if peak_mb is None else f'{peak_mb:.0f}'} | {wrong} | {errors} |"
         )
 
 

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.served ENSEMBLE FOOTAGE FOLDER
 
-Says `ready PORT` on standard output once it answers.
+Says `ready PORT ADMIN_PORT` on standard output once it answers.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ import logging
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from flask import Flask
 
-from server.app import create_app, engine_of
-from server.engine import Engine
+from server.app import create_app
 from server.hosting import host
+from server.loading import Loaded
 from server.settings import ServerSettings
 from server.store import open_store
 
 
 def main(name: str, footage: Path, folder: Path) -> None:
-    settings = ServerSettings(data_dir=folder, log_level="warning")
+    admin_port = _free_port()
+    settings = ServerSettings(data_dir=folder, log_level="warning", admin_port=admin_port)
     (folder / "sites").mkdir(parents=True, exist_ok=True)
     store = open_store(settings.database_url)
     store.upgrade()
@@ -31,24 +33,29 @@ def main(name: str, footage: Path, folder: Path) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
 
-    def load() -> Engine:
+    def loading(models: Sequence[str], _present: Loaded | None = None) -> Loaded:
         from tests.benchmarks.work import ensemble_named  # torch, which must not be loaded before the fork
 
-        return engine_of(ensemble_named(name, footage), settings)
+        return Loaded(tuple(models), ensemble_named(name, footage), lambda _: None)
 
     def app(settings: ServerSettings) -> Flask:
-        made = create_app(settings, channels=[], load=load)
-        threading.Thread(target=_tell_when_ready, args=(made, port), daemon=True).start()
+        made = create_app(settings, channels=[], loading=loading)
+        threading.Thread(target=_tell_when_ready, args=(made, f"ready {port} {admin_port}\n"), daemon=True).start()
         return made
 
     host(settings, listener, app)
 
 
-def _tell_when_ready(app: Flask, port: int) -> None:
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def _tell_when_ready(app: Flask, line: str) -> None:
     client, pause = app.test_client(), threading.Event()
     while client.get("/readyz").status_code != 200:
         pause.wait(0.2)
-    sys.stdout.write(f"ready {port}\n")
+    sys.stdout.write(line)
     sys.stdout.flush()
 
 

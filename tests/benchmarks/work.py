@@ -1,4 +1,4 @@
-"""The work that is measured: frames, bursts, and the two ensembles.
+"""The ensembles that are measured.
 
 `torchvision` are three classifiers with random weights from fixed seeds, each alone a usual choice for a server of
 this kind. Their batch normalisation and last bias are fitted to the frames, so that labels differ between frames by
@@ -7,11 +7,8 @@ tiny margins: agreement of labels then notices any difference in the arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
 import torchvision
 from torch import nn
@@ -22,9 +19,9 @@ from server.ensemble.decode import decode
 from server.ensemble.forms import normalised, row_of
 from server.ensemble.module import EnsembleModule
 from server.settings import ServerSettings
+from tests.benchmarks.footage import SAMPLED
 from tests.conftest import sampled_jpegs
 
-SIZES = {"768x576": (768, 576), "1280x720": (1280, 720)}
 NAMES = ("mobilenet_v3_small", "shufflenet_v2_x1_0", "resnet18")
 FORM = InputForm(
     "rgb",
@@ -35,21 +32,6 @@ FORM = InputForm(
     std=(0.229 * 255, 0.224 * 255, 0.225 * 255),
 )
 _SEED = 20240
-_QUALITY = 85
-_FRAMES = 32
-
-
-def frames_of(footage: Path, size: str) -> list[bytes]:
-    """Frames over the whole footage as JPEGs of `size`, enlarged where they are smaller."""
-    jpegs = sampled_jpegs(footage, _FRAMES)
-    return [_resized(jpeg, SIZES[size]) for jpeg in jpegs]
-
-
-def bursts_of(frames: Sequence[bytes], length: int) -> list[list[bytes]]:
-    """Bursts that together walk over every frame."""
-    return [
-        [frames[(start + place) % len(frames)] for place in range(length)] for start in range(0, len(frames), length)
-    ]
 
 
 def ensemble_named(name: str, footage: Path) -> Ensemble:
@@ -64,7 +46,7 @@ def ensemble_named(name: str, footage: Path) -> Ensemble:
 
 def torchvision_models(footage: Path) -> list[tuple[ModelCard, nn.Module]]:
     """Cards and networks, the same every time."""
-    frames = sampled_jpegs(footage, _FRAMES)
+    frames = sampled_jpegs(footage, SAMPLED)
     rows = normalised(torch.stack([row_of(decode(frame), FORM).pixels for frame in frames]), FORM)
     return [(_card(name), _network(name, _SEED + place, rows)) for place, name in enumerate(NAMES)]
 
@@ -96,11 +78,3 @@ def _card(name: str) -> ModelCard:
         licence="BSD-3-Clause",
         citation="none",
     )
-
-
-def _resized(jpeg: bytes, size: tuple[int, int]) -> bytes:
-    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    if (picture.shape[1], picture.shape[0]) == size:
-        return jpeg
-    larger = cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
-    return bytes(cv2.imencode(".jpg", larger, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])

@@ -92,7 +92,7 @@ def test_a_snapshot_that_is_too_wide_is_made_smaller() -> None:
         (answering(b"", status=503), "HTTP 503"),
         (answering(b"<html>log in</html>"), "not a whole image"),
         (answering(jpeg(7)[:-200]), "not a whole image"),
-        (answering(jpeg(7), length=10**6), "no snapshot"),
+        (answering(jpeg(7), length=10**6), "the snapshot broke off"),
     ],
     ids=["status", "html", "cut", "hangs up"],
 )
@@ -104,7 +104,7 @@ def test_a_snapshot_that_is_none_is_a_camera_failure(
 
 
 def test_a_camera_that_is_not_there_is_a_camera_failure() -> None:
-    with pytest.raises(CameraFailure, match="no snapshot"):
+    with pytest.raises(CameraFailure, match="no answer"):
         snapshot_of("http://127.0.0.1:9/snap.jpg").still(Form())
 
 

@@ -1,22 +1,22 @@
-"""A bad link and a killed agent: no burst lost, none twice, order kept, and alive again within one backoff."""
+"""A bad link and a killed agent: no burst lost, none twice, order kept, and alive again within one backoff.
+
+What a kill or a full disk does at each step of the spool is in `test_every_step`.
+"""
 
 from __future__ import annotations
 
-import errno
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
 from tests.camera_agent.chaos import Fault, Proxy, faults
 from tests.camera_agent.conftest import AgentProcess
 from tests.camera_agent.stand_in import StandIn
-from tests.camera_agent.test_spool import burst, drain, spool_in
+from tests.camera_agent.storm import Storm, weather
 
 Start = Callable[..., AgentProcess]
 KINDS: tuple[Fault, ...] = ("short", "cut", "reset", "deaf", "slow", "error", "hang")
@@ -82,36 +82,22 @@ def test_a_link_that_comes_back_is_used_within_the_pause_that_was_told(
     assert len(server.bursts) == BURSTS
 
 
-def failing_at(step: int) -> tuple[Callable[[FrameType, str, object], None], list[str]]:
-    """A profiler in which the disk is full at the `step`-th call into the system of `durable.write`."""
-    calls: list[str] = []
-
-    def profile(frame: FrameType, event: str, argument: object) -> None:
-        name = getattr(argument, "__name__", "")
-        is_ours = frame.f_code.co_filename.endswith("durable.py") and frame.f_code.co_name == "write"
-        if event != "c_call" or not is_ours or name not in ("write", "flush", "fsync"):
-            return
-        calls.append(name)
-        if len(calls) == step:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    return profile, calls
-
-
-@pytest.mark.parametrize("step", range(1, 6))
-def test_a_disk_that_is_full_at_any_step_of_writing_costs_the_oldest_and_leaves_nothing_half(
-    tmp_path: Path, step: int
+def test_real_agents_and_a_real_server_come_through_a_storm_with_nothing_lost_twice_or_out_of_order(
+    tmp_path: Path,
 ) -> None:
-    spool = spool_in(tmp_path)
-    for number in (1, 2):
-        spool.put(burst(number))
-    profile, calls = failing_at(step)
-    sys.setprofile(profile)
-    try:
-        assert spool.put(burst(3))
-    finally:
-        sys.setprofile(None)
-    assert len(calls) >= step
-    assert not list((tmp_path / "spool").glob("*.part"))
-    assert spool.dropped == 1
-    assert drain(spool_in(tmp_path)) == [burst(2), burst(3)]
+    """A short piece of `python -m tests.benchmarks.agent_chaos`: two agents, one of them killed now and then."""
+    storm = Storm(
+        duration_s=8.0,
+        shortest_s=0.2,
+        longest_s=1.2,
+        spacing_s=0.1,
+        read_timeout_s=0.6,
+        kill_every_s=4.0,
+        seed=3,
+    )
+    outcome = weather(storm, tmp_path)
+    assert outcome.wrong == []
+    assert outcome.kills > 0
+    assert outcome.failures > 0
+    assert len(outcome.pieces) > 4
+    assert min(outcome.taken.values()) > 10

@@ -69,7 +69,15 @@ def test_a_gate_at_five_per_cent_activity_costs_less_than_a_fifth() -> None:
     assert gated < even / 5
 
 
-def test_the_report_says_what_a_budget_allows() -> None:
-    tight = CameraSettings(name="gate", device=0, mb_per_day=100.0)
-    lines = report(tight, frame_bytes=60_000.0, active=0.05, heartbeat_s=60.0)
-    assert lines[-1] == "  budget 100 MB a day: 2% of that; thinned out"
+def test_the_report_says_what_a_budget_allows_and_what_it_costs_in_what_is_seen() -> None:
+    def told(mb_per_day: float) -> list[str]:
+        settings = CameraSettings(name="gate", device=0, mb_per_day=mb_per_day)
+        lines = report(settings, frame_bytes=60_000.0, active=0.05, heartbeat_s=60.0)
+        return lines[next(index for index, line in enumerate(lines) if "budget" in line) :]
+
+    assert told(6000.0) == ["  budget 6000 MB a day: enough"]
+    assert told(3000.0)[0] == "  budget 3000 MB a day: 55% of that, so frames 2 times as far apart"
+    assert told(3000.0)[1] == "         1 s in 1 frame: 50% instead of 100%"
+    assert told(100.0)[0] == (
+        "  budget 100 MB a day: 2% of that, so frames 4 times as far apart, and a pause for 93% of the day"
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import requests
 
 from camera_agent.__main__ import command
 from camera_agent.budget import Budget
@@ -165,6 +166,31 @@ def test_prometheus_finds_the_counts_in_its_text_file(
     assert "sectorwatch_agent_bursts_sent_total 1" in lines
     assert 'sectorwatch_agent_camera_watching{camera="gate"} 0' in lines
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_prometheus_can_ask_on_a_port_instead(server: StandIn, write_settings: Write, start_agent: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        address = f"127.0.0.1:{door.getsockname()[1]}"
+    with serving(answering(jpeg(3))) as url:
+        text = f'snapshot = "{url}"\nburst = {{ frames = 1, spacing_s = 0.1 }}'
+        agent = start_agent("run", write_settings(text, more=f'metrics_listen = "{address}"'))
+        server.wait_for(lambda: len(server.bursts) > 2)
+        answer = requests.get(f"http://{address}/metrics", timeout=10.0)
+        agent.stop()
+        assert agent.wait(15.0) == 0
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert "sectorwatch_agent_link_up 1" in answer.text.splitlines()
+
+
+def test_a_port_that_is_taken_is_told_and_stops_nothing(
+    server: StandIn, footage: Path, write_settings: Write, start_agent: Start
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        more = f'metrics_listen = "127.0.0.1:{door.getsockname()[1]}"'
+        agent = start_agent("run", write_settings(f'video = "{footage}"\nspeed = 0', more=more))
+        assert agent.wait() == 0
+    assert "in use" in agent.wait_for_line("event=metrics_not_served")
+    assert server.bursts
 
 
 def test_the_doctor_names_each_thing_and_what_to_do(

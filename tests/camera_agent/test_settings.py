@@ -62,13 +62,13 @@ def test_frames_per_s_sets_the_spacing_and_the_schedule(tmp_path: Path) -> None:
         ),
         (
             HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\nrtsp = "rtsp://cam/1"\n',
-            "agent.toml:4: cameras[0]: a camera has exactly one source of device, rtsp, video, snapshot, folder; "
-            "found device, rtsp",
+            "agent.toml:4: cameras[0]: a camera has exactly one source of device, picamera, rtsp, "
+            "mjpeg, snapshot, video, folder; found device, rtsp",
         ),
         (
             HEAD + '[[cameras]]\nname = "gate"\n',
-            "agent.toml:4: cameras[0]: a camera has exactly one source of device, rtsp, video, snapshot, folder; "
-            "found none",
+            "agent.toml:4: cameras[0]: a camera has exactly one source of device, picamera, rtsp, "
+            "mjpeg, snapshot, video, folder; found none",
         ),
         (
             HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\nspeed = 0\n',

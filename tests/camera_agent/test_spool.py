@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import signal
-import sys
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
@@ -164,69 +160,6 @@ def test_room_is_waited_for_until_a_burst_has_gone(tmp_path: Path) -> None:
     spool.remove(waiting)
     assert spool.wait_for_room(80_000, 0.0)
     assert spool.wait_for_room(8_000_000, 0.0)
-
-
-def calls_of(work: str, folder: Path, *, kill_at: int | None = None) -> int:
-    """Do `work` in a process of its own that is killed, as by `kill -9`, before its C call number `kill_at`.
-
-    Returns how many C calls of the spool and of `durable` there were, or -1 when it was killed.
-    """
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        counted = 0
-
-        def count(frame: FrameType, event: str, argument: object) -> None:
-            nonlocal counted
-            del argument
-            if event == "c_call" and frame.f_code.co_filename.endswith(
-                ("spool.py", "waiting.py", "durable.py", "pathlib.py")
-            ):
-                if counted == kill_at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                counted += 1
-
-        sys.setprofile(count)
-        spool = spool_in(folder)
-        if work == "put":
-            spool.put(burst(3))
-        else:
-            waiting = spool.next()
-            assert waiting is not None
-            spool.remove(waiting)
-        sys.setprofile(None)
-        os.write(writing, str(counted).encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return int(said) if said else -1
-
-
-@pytest.mark.parametrize("work", ["put", "remove"])
-def test_a_kill_at_any_step_loses_nothing_that_was_kept_and_leaves_no_half_burst(tmp_path: Path, work: str) -> None:
-    before = tmp_path / "before"
-    spool = spool_in(before)
-    for number in (1, 2):
-        spool.put(burst(number))
-    shutil.copytree(before, tmp_path / "whole")
-    steps = calls_of(work, tmp_path / "whole")
-    assert steps > 20
-    seen: set[int] = set()
-    for step in range(steps):
-        folder = tmp_path / str(step)
-        shutil.copytree(before, folder)
-        assert calls_of(work, folder, kill_at=step) == -1
-        after = drain(spool_in(folder))
-        seen.add(len(after))
-        if work == "put":
-            assert after in ([burst(1), burst(2)], [burst(1), burst(2), burst(3)])
-        else:
-            assert after in ([burst(1), burst(2)], [burst(2)])
-        assert not list((folder / "spool").iterdir())
-    assert len(seen) == 2
 
 
 def test_a_full_disk_costs_the_oldest_bursts_and_not_the_new_one(

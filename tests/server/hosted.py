@@ -1,6 +1,7 @@
-"""A hosted server around a stand-in ensemble that answers when it is told to: for the tests of how a server stops.
+"""A hosted server around a stand-in ensemble that answers when it is told to: for the tests of how a server stops
+and refuses.
 
-    python -m tests.server.hosted FOLDER
+    python -m tests.server.hosted FOLDER [SETTINGS as JSON]
 
 Says `port N` on standard output once it listens, `asked` whenever its ensemble is, and answers after each line
 that comes on standard input.
@@ -12,7 +13,9 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from flask import Flask
 
 from policies.observation import Box, Sighting
@@ -24,7 +27,7 @@ from tests.server.web import NOW_US, BrightnessEnsemble, make_app
 
 class PatientEnsemble(BrightnessEnsemble):
     def answer(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, early: object = None
     ) -> list[dict[str, tuple[Sighting, ...] | None]]:
         _tell("asked")
         sys.stdin.readline()
@@ -40,12 +43,13 @@ def _app(settings: ServerSettings) -> Flask:
     return create_app(settings, ensemble=PatientEnsemble(), channels=[], clock=lambda: NOW_US)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, settings: str) -> None:
     make_app(folder)  # the database and the site
     listener = socket.create_server(("127.0.0.1", 0))
     _tell(f"port {listener.getsockname()[1]}")
-    host(ServerSettings(data_dir=folder, graceful_timeout_s=20), listener, _app)
+    told = msgspec.json.decode(settings, type=dict[str, Any])
+    host(ServerSettings(data_dir=folder, graceful_timeout_s=20, **told), listener, _app)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "{}")

@@ -49,7 +49,7 @@ def test_the_admin_port_answers_while_every_upload_is_taken_and_while_one_of_its
     app, url = served
     runtime = runtime_of(app)
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))), runtime.admission.admitted():
+    with socket.create_connection((host, int(port))), runtime.admission.admitted("me"):
         assert requests.get(f"{url}/readyz", timeout=5).status_code == 200
 
 

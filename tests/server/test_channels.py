@@ -63,6 +63,7 @@ def test_late_corrected_and_withdrawn_events_say_so() -> None:
     assert " late=true event=" in text_line(replace(LOGGED, late=True))
     assert " said=corrected event=" in text_line(LOGGED, "corrected")
     assert " said=withdrawn event=" in text_line(replace(LOGGED, withdrawn_at_us=START_US))
+    assert " said=corrected supersedes=a,b event=" in text_line(replace(LOGGED, supersedes=("a", "b")), "corrected")
 
 
 def test_the_json_line_is_the_schema_of_the_design() -> None:
@@ -70,7 +71,7 @@ def test_the_json_line_is_the_schema_of_the_design() -> None:
     assert set(wire) == {
         *("id", "kind", "site", "camera", "sector", "from_sector", "to_sector", "line", "direction", "label"),
         *("started_at", "ended_at", "confirmed_at", "time_uncertainty_s", "track", "score", "votes", "margin"),
-        *("late", "withdrawn", "provenance"),
+        *("late", "provisional", "withdrawn", "supersedes", "provenance"),
     }
     assert wire["started_at"] == "2026-11-22T07:00:03.100000Z"
     assert wire["late"] is False

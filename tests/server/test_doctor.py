@@ -6,10 +6,12 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from server.__main__ import command
+from server.choice import choose
 from server.commands.doctor import Finding, memory, processor
 from server.machine import Machine, this_machine
 from server.settings import ServerSettings
@@ -72,6 +74,13 @@ def test_a_model_that_is_not_there_is_told_with_the_one_that_was_meant(folder: P
     result = doctor()
     assert result.exit_code == 1
     assert "did you mean `yolov3-tiny`" in result.stdout
+
+
+def test_models_that_were_swapped_in_are_the_ones_that_are_checked_and_named(folder: Path):
+    choose(["yolov3-tiny"], ServerSettings(data_dir=folder, models=("hog-people", "frame-change")))
+    result = doctor()
+    assert "swapped in since the settings were written: yolov3-tiny" in "".join(lines(result, "warn"))
+    assert lines(result, "fail") == ["fail  model      yolov3-tiny: no weights yet"]
 
 
 def test_a_site_policy_that_cannot_be_used_fails_with_its_line(folder: Path):
@@ -151,10 +160,24 @@ def levels(findings: Iterator[Finding]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("available_bytes", "level"), [(64 * GIB, "ok"), (GIB, "warn"), (GIB // 2, "fail"), (None, "warn")]
+    ("memory_bytes", "available_bytes", "level"),
+    [(64 * GIB, 32 * GIB, "ok"), (64 * GIB, GIB, "warn"), (GIB, GIB, "fail"), (None, None, "warn")],
 )
-def test_memory_is_held_against_what_the_models_need(available_bytes: int | None, level: str):
-    assert levels(memory(SETTINGS, Machine(2, frozenset(), available_bytes))) == [level]
+def test_memory_is_held_against_what_the_server_may_need(
+    folder: Path, memory_bytes: int | None, available_bytes: int | None, level: str
+):
+    settings = msgspec.structs.replace(SETTINGS, data_dir=folder)
+    assert levels(memory(settings, Machine(2, frozenset(), available_bytes, memory_bytes))) == [level]
+
+
+def test_a_server_that_may_need_more_memory_than_it_is_given_fails_with_what_to_lower(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SECTORWATCH_MEMORY_LIMIT_BYTES", str(2 * GIB))
+    monkeypatch.setenv("SECTORWATCH_INFERENCE_THREADS", "4")
+    failed = "".join(lines(doctor(), "fail"))
+    assert "fail  memory     this server may need up to" in failed
+    assert "lower `max_pixels` to" in failed
 
 
 @pytest.mark.parametrize(
@@ -177,11 +200,36 @@ def test_the_machine_is_read_from_its_system_files_within_the_containers_limit(t
         (tmp_path / name).write_text(text, encoding="utf-8")
     machine = this_machine(tmp_path)
     assert (machine.vectors, machine.available_bytes) == (frozenset({"avx2", "amx_bf16"}), 600_000_000)
+    assert machine.memory_bytes == 1_000_000_000
     (tmp_path / "sys/fs/cgroup/memory.max").write_text("max\n", encoding="utf-8")
-    assert this_machine(tmp_path).available_bytes == 4_096_000_000
+    machine = this_machine(tmp_path)
+    assert (machine.available_bytes, machine.memory_bytes) == (4_096_000_000, 8_192_000_000)
+
+
+def test_the_tightest_limit_of_a_service_and_of_what_it_is_part_of_counts(tmp_path: Path):
+    for name, text in {
+        "proc/meminfo": "MemTotal: 8000000 kB\nMemAvailable:    4000000 kB\n",
+        "proc/self/cgroup": "0::/system.slice/sectorwatch.service\n",
+        "sys/fs/cgroup/system.slice/memory.max": "900000000\n",
+        "sys/fs/cgroup/system.slice/memory.current": "100000000\n",
+        "sys/fs/cgroup/system.slice/sectorwatch.service/memory.max": "500000000\n",
+        "sys/fs/cgroup/system.slice/sectorwatch.service/memory.current": "50000000\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    machine = this_machine(tmp_path)
+    assert (machine.memory_bytes, machine.available_bytes) == (500_000_000, 450_000_000)
+    (tmp_path / "sys/fs/cgroup/system.slice/memory.max").write_text("400000000\n", encoding="utf-8")
+    assert this_machine(tmp_path).memory_bytes == 400_000_000
+
+
+def test_the_limit_of_an_older_container_counts_too(tmp_path: Path):
+    (tmp_path / "sys/fs/cgroup/memory").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/memory/memory.limit_in_bytes").write_text("300000000\n", encoding="utf-8")
+    assert this_machine(tmp_path).memory_bytes == 300_000_000
 
 
 def test_a_system_that_tells_nothing_is_taken_as_it_is(tmp_path: Path):
     machine = this_machine(tmp_path)
-    assert (machine.vectors, machine.available_bytes) == (None, None)
+    assert (machine.vectors, machine.available_bytes, machine.memory_bytes) == (None, None, None)
     assert machine.processors > 0

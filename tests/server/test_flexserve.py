@@ -13,6 +13,7 @@ from PIL import Image
 
 from server.app import create_app, runtime_of
 from server.ensemble import load_ensemble
+from server.loading import engine_of
 from server.settings import ServerSettings
 from server.tokens import ANY_SITE, new_token
 from tests.server.web import BrightnessEnsemble, encoded, files, jpeg, make_app, with_size
@@ -36,9 +37,13 @@ def client(app: Flask) -> FlaskClient:
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """An application around real models, those that need no weights from elsewhere."""
     folder = tmp_path_factory.mktemp("real")
-    app = create_app(ServerSettings(data_dir=folder), ensemble=load_ensemble(["hog-people-small", "frame-change"]))
+    settings = ServerSettings(data_dir=folder)
+    engine = engine_of(load_ensemble(["hog-people-small", "frame-change"]), settings)
+    engine.start(lambda: None)
+    app = create_app(settings, ensemble=engine.first)
     runtime_of(app).store.upgrade()
     yield app
+    engine.stop()
     runtime_of(app).store.close()
 
 

@@ -25,8 +25,20 @@ IN_SERVICE = "e" * 64
 class HalfBlindEnsemble(BrightnessEnsemble):
     """Its model `people` never answers."""
 
-    def answer(self, images, crops=None):  # type: ignore[no-untyped-def]
+    def answer(self, images, crops=None, early=None):  # type: ignore[no-untyped-def]
         return [answer | {"people": None} for answer in super().answer(images, crops)]
+
+
+class WishingEnsemble(BrightnessEnsemble):
+    """Remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wishes: list[tuple[str | None, float | None]] = []
+
+    def only(self, model: str | None, within_s: float | None = None) -> BrightnessEnsemble:
+        self.wishes.append((model, within_s))
+        return self
 
 
 @pytest.fixture
@@ -226,3 +238,20 @@ def test_health_is_for_all_and_the_models_are_for_readers(app: Flask, client: Fl
     refused(client.get("/v2/models/ensemble"), 401)
     headers = {"Authorization": f"Bearer {made.token}"}
     refused(client.post("/v2/models/ensemble/infer", json=texts(jpeg(0)), headers=headers), 403)
+
+
+def test_one_model_is_asked_alone_and_the_ensemble_as_a_whole_within_the_client_s_time(tmp_path: Path):
+    ensemble = WishingEnsemble()
+    app = make_app(tmp_path, ensemble)
+    client, patient = app.test_client(), {"parameters": {"timeout": 1_500_000}}
+    outputs(client.post("/v2/models/people/infer", json=texts(jpeg(1)) | patient))
+    outputs(client.post("/v2/models/ensemble/infer", json=texts(jpeg(1)) | {"parameters": {"timeout": 0}}))
+    outputs(client.post("/v2/models/ensemble/infer", json=texts(jpeg(1))))
+    assert ensemble.wishes == [("people", 1.5), (None, None), (None, None)]
+    runtime_of(app).store.close()
+
+
+@pytest.mark.parametrize("timeout", ["soon", -1, 1.5, True, [1]])
+def test_a_timeout_that_is_no_number_of_microseconds_is_refused(client: FlaskClient, timeout: object):
+    asked = texts(jpeg(1)) | {"parameters": {"timeout": timeout}}
+    assert "microseconds" in refused(client.post("/v2/models/ensemble/infer", json=asked), 400)

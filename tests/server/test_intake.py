@@ -203,7 +203,7 @@ def test_while_the_ensemble_loads_the_sender_is_told_to_come_back(tmp_path: Path
 
 def test_more_uploads_at_once_than_are_admitted_are_told_to_come_back(tmp_path: Path) -> None:
     app = make_app(tmp_path, BrightnessEnsemble(), admission_limit=1)
-    with runtime_of(app).admission.admitted():
+    with runtime_of(app).admission.admitted("me"):
         answer = app.test_client().post("/v1/bursts", data=body(envelope(FRAMES), FRAMES))
         refused(answer, 503)
         assert int(answer.headers["Retry-After"]) > 0

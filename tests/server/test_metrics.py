@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from policies.events import instant
+from policies.observation import Seat, Sighting
 from server.app import runtime_of
+from server.beat import Beat, decode_beat
 from server.errors import Unusable
 from server.metrics import MAX_CAMERAS, Metrics
 from server.tokens import ANY_SITE, new_token
 from tests.server.scenes import EYE, NAMER
+from tests.server.test_heartbeats import beat
 from tests.server.web import NOW_US, BrightnessEnsemble, body, envelope, files, jpeg, make_app
 from tests.stand_ins import ScriptedEnsemble
+
+OTHER_EYE = Seat("other", EYE.classes, boxes=True)
 
 
 @pytest.fixture
@@ -98,7 +106,7 @@ def test_inference_is_timed_and_its_images_counted_for_every_endpoint(client: Fl
     send(client, [jpeg(0), jpeg(1)])
     client.post("/batch", data={"file": files([jpeg(2), jpeg(3), jpeg(4)])})
     found = read(client)
-    assert found["sectorwatch_inference_seconds_count{}"] == 2
+    assert found["sectorwatch_answer_seconds_count{}"] == 2
     assert found["sectorwatch_images_total{}"] == 5
 
 
@@ -161,14 +169,66 @@ def test_cameras_beyond_the_bound_are_counted_together():
     assert newest["sectorwatch_agent_last_burst_timestamp_seconds{camera=camera-0,site=yard}"] == NOW_US / 1e6
 
 
+def beaten(**counts: int) -> Beat:
+    told = beat(waiting={"bursts": 3, "bytes": 4096}, counts=counts)
+    return decode_beat(json.dumps(told))
+
+
 def test_a_heartbeat_tells_what_waits_at_the_agent():
     counted = metrics()
-    counted.beat("yard", "gate", waiting=3, waiting_bytes=4096, camera_bytes=None)
+    counted.beat(beaten())
     found = numbers(counted.text()[0].decode())
-    assert found["sectorwatch_agent_spool_bursts{camera=gate,site=yard}"] == 3
-    assert found["sectorwatch_agent_spool_bytes{camera=gate,site=yard}"] == 4096
-    assert found["sectorwatch_agent_last_heartbeat_timestamp_seconds{camera=gate,site=yard}"] == NOW_US / 1e6
+    assert found["sectorwatch_agent_spool_bursts{camera=gate,site=north-yard}"] == 3
+    assert found["sectorwatch_agent_spool_bytes{camera=gate,site=north-yard}"] == 4096
+    assert found["sectorwatch_agent_last_heartbeat_timestamp_seconds{camera=gate,site=north-yard}"] == NOW_US / 1e6
     assert not any("uploaded" in name for name in found)
+
+
+def test_bursts_that_will_never_come_are_counted_as_the_agent_tells_and_over_its_restarts():
+    counted = metrics()
+
+    def missed() -> float:
+        return numbers(counted.text()[0].decode())["sectorwatch_bursts_missed_total{camera=gate,site=north-yard}"]
+
+    counted.beat(beaten(dropped=10))
+    assert missed() == 0  # before this process began: the one before has counted them
+    counted.beat(beaten(dropped=12, refused=1))
+    assert missed() == 3
+    counted.beat(beaten(dropped=12, refused=1))
+    assert missed() == 3
+    again = beaten(dropped=2)
+    counted.beat(msgspec.structs.replace(again, agent=msgspec.structs.replace(again.agent, started_at=instant(NOW_US))))
+    assert missed() == 5
+
+
+def test_models_that_vote_against_each_other_show_and_how_far_the_rule_was_from_deciding_otherwise(tmp_path: Path):
+    ensemble = ScriptedEnsemble([EYE, OTHER_EYE])
+    app = make_app(tmp_path, ensemble)  # type: ignore[arg-type]
+    box = (0.4, 0.4, 0.6, 0.8)
+    seen = {"eye": (Sighting("person", 0.9, box),), "other": (Sighting("person", 0.9, box),)}
+    frames = [jpeg(1), jpeg(2), jpeg(3), jpeg(4)]
+    ensemble.teach(frames[0], seen)
+    ensemble.teach(frames[1], seen | {"other": ()})
+    for frame in frames[2:]:
+        ensemble.teach(frame, {"eye": (), "other": ()})
+    client = app.test_client()
+    send(client, frames)
+    found = read(client)
+    assert found["sectorwatch_model_disagreement_ratio{camera=gate,site=north-yard}"] == 0.25
+    margin = "sector=view,site=north-yard"
+    assert found[f"sectorwatch_policy_margin_count{{{margin}}}"] == 2
+    up_to = {le: found[f"sectorwatch_policy_margin_bucket{{le={le},{margin}}}"] for le in ("-0.25", "0.0", "1.0")}
+    assert up_to == {"-0.25": 0, "0.0": 1, "1.0": 2}  # just enough; one more vote than is needed
+    runtime_of(app).store.close()
+
+
+def test_each_model_s_calls_are_timed_by_its_name():
+    counted = metrics()
+    counted.computed("eye", 0.02)
+    counted.computed("eye", 0.2)
+    found = numbers(counted.text()[0].decode())
+    assert found["sectorwatch_inference_seconds_count{model=eye}"] == 2
+    assert found["sectorwatch_inference_seconds_bucket{le=0.025,model=eye}"] == 1
 
 
 def test_a_watched_number_is_read_when_somebody_looks():
@@ -179,7 +239,7 @@ def test_a_watched_number_is_read_when_somebody_looks():
 
 
 def test_uploads_in_work_are_watched(app: Flask, client: FlaskClient):
-    with runtime_of(app).admission.admitted():
+    with runtime_of(app).admission.admitted("me"):
         assert read(client)["sectorwatch_uploads_in_work{}"] == 1
     assert read(client)["sectorwatch_uploads_in_work{}"] == 0
 

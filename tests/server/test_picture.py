@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from server.picture import size_of
+from server.picture import brightness_of, size_of
 
 
 def encoded(form: str, mode: str, size: tuple[int, int], **options: object) -> bytes:
@@ -56,3 +56,24 @@ def test_no_bytes_at_all_make_it_stumble(tail: bytes) -> None:
     for head in (b"", b"\xff\xd8", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"):
         size = size_of(head + tail)
         assert size is None or min(size) > 0
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+@pytest.mark.parametrize("grey", [0, 64, 255])
+def test_the_brightness_of_a_plain_picture_is_its_grey(form: str, grey: int) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (320, 240), (grey, grey, grey)).save(out, form)
+    assert brightness_of(out.getvalue()) == pytest.approx(grey / 255, abs=0.002)
+
+
+def test_the_brightness_of_a_picture_is_the_mean_over_all_of_it() -> None:
+    half = Image.new("L", (640, 480), 40)
+    half.paste(200, (0, 0, 320, 480))
+    out = io.BytesIO()
+    half.save(out, "JPEG")
+    assert brightness_of(out.getvalue()) == pytest.approx(120 / 255, abs=0.01)
+
+
+@pytest.mark.parametrize("bytes_", [b"", b"no picture", encoded("JPEG", "RGB", (64, 64))[:30]])
+def test_bytes_that_are_no_picture_have_no_brightness(bytes_: bytes) -> None:
+    assert brightness_of(bytes_) is None

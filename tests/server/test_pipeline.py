@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +12,18 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from policies.events import Event
 from server.burst import Burst
+from server.channels import text_line
+from server.delivery import Delivery
 from server.errors import Unusable
 from server.records import LoggedEvent
 from server.refold import steps
 from server.store import Store, open_store
 from tests.server.scenes import EYE, START_US, YARD, Yard, across, burst, person_at, there_and_back
-from tests.stand_ins import ManualClock
+from tests.stand_ins import ManualClock, RecordingChannel
 
 
 @pytest.fixture
@@ -175,6 +179,13 @@ def test_the_size_of_a_frame_is_kept_for_the_policy(yard: Yard) -> None:
     assert [seen.size for seen in yard.store.observations("yard", "gate")] == [(1920, 1080)]
 
 
+def test_the_brightness_of_a_frame_is_kept_for_the_policy_where_it_is_known(yard: Yard) -> None:
+    out = io.BytesIO()
+    Image.new("L", (64, 64), 51).save(out, "PNG")
+    yard.pipeline.process(burst(1, [yard.ensemble.teach(out.getvalue(), {}), yard.picture(0.2)], 0))
+    assert [seen.brightness for seen in yard.store.observations("yard", "gate")] == [0.2, None]
+
+
 def test_a_committed_turn_wakes_delivery_and_a_refused_burst_does_not(yard: Yard) -> None:
     yard.pipeline.process(burst(1, [yard.picture(0.2)], 0))
     assert yard.wakes == 1
@@ -216,6 +227,45 @@ def test_what_a_late_burst_disproves_is_withdrawn_and_said_so(yard: Yard) -> Non
     withdrawn = [logged.event.kind for logged in said(yard.store) if logged.is_withdrawn]
     assert "presence_ended" in withdrawn
     assert withdrawn == [logged.event.kind for logged in yard.store.events(withdrawn=True) if logged.is_withdrawn]
+
+
+def test_a_correction_names_the_event_that_it_replaces_and_comes_before_its_withdrawal(yard: Yard) -> None:
+    bursts = yard.walked(across, 26)
+    for one in [*bursts[:2], *bursts[3:]]:
+        yard.pipeline.process(one)
+    first = {event.id: event for event in told(yard.store)}
+    yard.pipeline.process(bursts[2])
+    replaced = {old: logged for logged in said(yard.store) for old in logged.supersedes}
+    assert replaced
+    for old, logged in replaced.items():
+        new = logged.event
+        assert (new.kind, new.label, new.sector, new.line) == (first[old].kind, new.label, first[old].sector, new.line)
+        assert old == new.id or next(e for e in said(yard.store) if e.event.id == old).seq > logged.seq
+    gone = {logged.event.id for logged in said(yard.store) if logged.is_withdrawn}
+    assert {old for old, logged in replaced.items() if old != logged.event.id} <= gone
+
+
+def test_a_correction_says_so_on_every_channel_and_names_what_it_supersedes(yard: Yard) -> None:
+    bursts = yard.walked(across, 26)
+    channel = RecordingChannel()
+    delivery = Delivery(yard.store, [channel])
+    for one in [*bursts[:2], *bursts[3:], bursts[2]]:
+        yard.pipeline.process(one)
+        delivery.drain_once()
+    corrections = [one for one in channel.sent if one.what == "corrected"]
+    assert corrections
+    for one in corrections:
+        assert one.logged.as_wire()["supersedes"] == list(one.logged.supersedes) != []
+        assert f" said=corrected supersedes={one.logged.supersedes[0]} " in text_line(one.logged, one.what)
+    assert all(one.logged.supersedes == () for one in channel.sent if one.what == "event")
+
+
+def test_an_event_that_nothing_told_before_supersedes_nothing(yard: Yard) -> None:
+    for n in (0, 2):
+        yard.pipeline.process(yard.walk(n, lambda t: None, n * 2.0, frames=8))
+    yard.pipeline.process(yard.walk(1, lambda t: 0.25, 4.2, frames=12, every_s=0.3))
+    found = [logged for logged in said(yard.store) if logged.late]
+    assert [logged.supersedes for logged in found] == [()] * len(found) != []
 
 
 def test_what_a_late_burst_leaves_as_it_was_is_not_said_again(yard: Yard) -> None:
@@ -317,6 +367,8 @@ def test_any_permutation_and_duplication_of_any_history_gives_the_same_log(
         for n in order:
             yard.pipeline.process(bursts[n])
         assert told(store) == refolded(store)
+        known = {logged.event.id for logged in said(store)}
+        assert all(known.issuperset(logged.supersedes) for logged in said(store))
         assert len({e.id for e in told(store)}) == len(told(store))
     finally:
         store.close()

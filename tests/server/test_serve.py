@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import msgspec
 import psutil
 import pytest
 import requests
@@ -23,7 +24,11 @@ from urllib3.util import Retry
 
 from server.__main__ import command
 from server.app import runtime_of
+from server.catalogue import card_named
+from server.choice import choose
+from server.footprint import expected, remember, remembered
 from server.hosting import draining_first, gunicorn_options, torch_environment
+from server.machine import Machine
 from server.settings import ServerSettings, described
 from tests.server.web import SITE, BrightnessEnsemble, body, envelope, jpeg, make_app
 
@@ -129,6 +134,26 @@ def test_an_unknown_model_is_one_line_and_exit_code_78(monkeypatch: pytest.Monke
 
 def test_missing_weights_are_one_line_with_the_command_that_gets_them() -> None:
     assert_one_line(serve(), 78, "no weights yet for yolov3-tiny: run `sectorwatch models pull`")
+
+
+def test_too_little_memory_is_one_line_that_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    monkeypatch.setenv("SECTORWATCH_MEMORY_LIMIT_BYTES", str(1 << 30))
+    assert_one_line(serve(), 78, "this server may need up to")
+    assert_one_line(serve(), 78, "or give it more memory")
+
+
+def test_a_choice_of_models_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "ensemble.json").write_text("{")
+    assert_one_line(serve(), 78, "the models last swapped in, cannot be read")
+
+
+def test_the_weights_of_the_models_last_swapped_in_are_what_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    choose(["efficientnet-lite0"], ServerSettings(data_dir=tmp_path, models=("frame-change",)))
+    assert_one_line(serve(), 78, "no weights yet for efficientnet-lite0")
 
 
 def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,6 +300,44 @@ def test_the_real_server_serves_flexserve_s_client_and_stops_without_a_trace(
     server.process.send_signal(signal.SIGTERM)
     assert server.stopped() == 0
     assert not any(child.is_running() for child in family)
+
+
+def test_a_server_that_turns_out_to_need_more_memory_than_there_is_ends_with_what_to_lower(
+    tmp_path: Path, running: list[Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "hog-people-small")
+    settings = ServerSettings(data_dir=tmp_path, models=("hog-people-small",), max_pixels=1 << 20, inference_threads=1)
+    little = msgspec.structs.replace(remembered([card_named("hog-people-small")], tmp_path), resident_bytes=1 << 20)
+    remember(little, tmp_path)  # so nothing is noticed before it is measured
+    limit = expected(settings, settings.models, Machine(1, None, None)).bytes
+    for name, value in {"MEMORY_LIMIT_BYTES": limit, "MAX_PIXELS": 1 << 20, "INFERENCE_THREADS": 1}.items():
+        monkeypatch.setenv(f"SECTORWATCH_{name}", str(value))
+    server = Running(["server", "serve", "--port", "0"])
+    running.append(server)
+    server.line("ensemble not loaded.*this server may need up to .* or give it more memory")
+    assert server.stopped() == 78
+
+
+def test_the_real_models_are_swapped_while_requests_come_and_none_of_those_fails(
+    tmp_path: Path, running: list[Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "hog-people-small")
+    server = Running(["server", "serve", "--port", "0"])
+    running.append(server)
+    url = server.line(r"listens on (http://127\.0\.0\.1:\d+)")[1]
+    server.line("ensemble ready")
+    swap = subprocess.Popen([sys.executable, "-m", "server", "models", "swap", "hog-people-small", "frame-change"])
+    told: list[tuple[int, str, tuple[str, ...]]] = []
+    while swap.poll() is None:
+        answer = requests.post(f"{url}/batch", files=[("file", ("f.jpg", jpeg(9, (320, 240))))], timeout=PATIENCE_S)
+        told.append((answer.status_code, answer.headers["X-Ensemble"], tuple(answer.json())))
+    assert swap.returncode == 0
+    models = requests.get(f"{url}/v1/models", timeout=PATIENCE_S).json()
+    assert [model["name"] for model in models["models"]] == ["hog-people-small", "frame-change"]
+    assert {status for status, _ensemble, _models in told} == {200}
+    assert {each == models["ensemble"] for _status, each, names in told if "frame-change" in names} <= {True}
+    server.process.send_signal(signal.SIGTERM)
+    assert server.stopped() == 0
 
 
 def test_an_ensemble_that_cannot_be_loaded_ends_the_server_instead_of_restarting_it_for_ever(

@@ -74,7 +74,7 @@ def test_a_reader_of_all_sites_may_ask_for_one(store: Store) -> None:
 
 def test_a_token_of_a_camera_is_never_good_for_any_site() -> None:
     with pytest.raises(Forbidden):
-        Grant(None, "gate").to_send_for("yard", "gate")
+        Grant(None, "gate", "a").to_send_for("yard", "gate")
 
 
 @pytest.mark.parametrize(

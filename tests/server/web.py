@@ -43,8 +43,11 @@ class BrightnessEnsemble:
             ),
         )
 
+    def only(self, model: str | None, within_s: float | None = None) -> BrightnessEnsemble:
+        return self
+
     def answer(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, early: object = None
     ) -> list[dict[str, tuple[Sighting, ...] | None]]:
         return [self._of(_brightness(index, image)) for index, image in enumerate(images)]
 

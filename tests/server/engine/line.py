@@ -1,6 +1,7 @@
 """A line of requests driven by hand: a clock that stands still until told, workers that act when told, no torch.
 
-`played` runs a script of moves and keeps a history that the properties in `test_properties` are about.
+`played` runs a script of moves and keeps a history that the properties in `test_properties` are about. Two ensembles
+take turns in service: the move `swap` puts the other one in.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ class Image(NamedTuple):
 
 
 class EchoStages:
-    """Says of each image which it is, and, concluding, which images were its neighbours in time."""
+    """Says of each image which it is, and, concluding, which images were its neighbours in time; always signed."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "A", *, batch_images: int = 4, concludes: bool = False) -> None:
+        self.name = name
+        self.batch_images = batch_images
+        self.concludes = concludes
         self.asked_about: list[Image] = []
 
     def prepare(self, payload: Image) -> Image:
@@ -40,20 +44,21 @@ class EchoStages:
         self.asked_about += rows
         if any(row.fault == "poison" for row in rows):
             raise RuntimeError("the network fell over")
-        return [said_of(row) for row in rows]
+        return [self.said_of(row) for row in rows]
+
+    def so_far(self, asked: Sequence[str]) -> list[Any]:
+        return list(asked)
 
     def conclude(self, asked: Sequence[str], start: int, stop: int) -> list[str]:
-        return [" ".join(asked[max(0, place - 1) : place + 2]) for place in range(start, stop)]
+        return [self.name + " ".join(asked[max(0, place - 1) : place + 2]) for place in range(start, stop)]
 
+    def said_of(self, image: Image) -> str:
+        return f"{self.name}{image.request}/{image.place}"
 
-def said_of(image: Image) -> str:
-    return f"{image.request}/{image.place}"
-
-
-def expected(images: Sequence[Image], *, concludes: bool) -> list[str]:
-    """The answer of a request that travels alone."""
-    said = [said_of(image) for image in images]
-    return EchoStages().conclude(said, 0, len(said)) if concludes else said
+    def alone(self, images: Sequence[Image]) -> list[str]:
+        """The answer of a request that travels alone."""
+        said = [self.said_of(image) for image in images]
+        return self.conclude(said, 0, len(said)) if self.concludes else said
 
 
 class HandClock:
@@ -70,6 +75,8 @@ class Setup(NamedTuple):
     max_queued_images: int = 64
     concludes: bool = False
     window_s: float = 0.0
+    unlike: bool = False
+    """Whether the second ensemble concludes where the first does not, or the other way round."""
 
 
 @dataclass
@@ -78,7 +85,13 @@ class Request:
     job: Job
     submitted_at: float
     deadline_at: float
+    stages: EchoStages
     cancelled: bool = False
+
+    @property
+    def expected(self) -> list[str]:
+        """What the ensemble that was in service when it came says of it alone."""
+        return self.stages.alone(self.images)
 
     @property
     def faulty(self) -> bool:
@@ -86,11 +99,12 @@ class Request:
 
 
 class Begun(NamedTuple):
-    """A portion as it was taken."""
+    """A portion as it was taken. `images` is empty when it concludes; `waiting`: images of requests that were left."""
 
     at: float
     portion: Portion
     images: tuple[Image, ...]
+    waiting: int
 
 
 class Gap(NamedTuple):
@@ -104,8 +118,9 @@ class Gap(NamedTuple):
 @dataclass
 class History:
     setup: Setup
-    stages: EchoStages
+    ensembles: list[EchoStages]
     requests: list[Request] = field(default_factory=list)
+    spare: list[Request] = field(default_factory=list)
     refused: list[tuple[int, Load]] = field(default_factory=list)
     begun: list[Begun] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
@@ -118,21 +133,44 @@ class Line:
 
     def __init__(self, setup: Setup) -> None:
         self.clock = HandClock()
-        self.batcher = MicroBatcher(**setup._asdict(), clock=self.clock)
-        self.history = History(setup, EchoStages())
+        self.batcher = MicroBatcher(
+            workers=setup.workers,
+            max_queued_images=setup.max_queued_images,
+            window_s=setup.window_s,
+            clock=self.clock,
+        )
+        first = EchoStages("A", batch_images=setup.batch_images, concludes=setup.concludes)
+        second = EchoStages("B", batch_images=setup.batch_images, concludes=setup.concludes != setup.unlike)
+        self.history = History(setup, [first, second])
         self.outstanding: list[Portion] = []
+
+    @property
+    def in_service(self) -> EchoStages:
+        return self.history.ensembles[0]
+
+    def swap(self) -> None:
+        self.history.ensembles.reverse()
 
     def submit(self, count: int, within_s: float, faults: Sequence[tuple[int, str]] = ()) -> Request | None:
         number = len(self.history.requests)
         images = tuple(Image(number, place, dict(faults).get(place, "")) for place in range(count))
         load = self.batcher.load()
         try:
-            job = self.batcher.submit(images, within_s)
+            job = self.batcher.submit(images, within_s, self.in_service)
         except Later:
             self.history.refused.append((count, load))
             return None
-        request = Request(images, job, self.clock.now_s, self.clock.now_s + within_s)
+        request = Request(images, job, self.clock.now_s, self.clock.now_s + within_s, self.in_service)
         self.history.requests.append(request)
+        return request
+
+    def shadow(self, count: int) -> Request:
+        """Spare work for the ensemble that is not in service."""
+        images = tuple(Image(-1 - len(self.history.spare), place) for place in range(count))
+        other = self.history.ensembles[1]
+        job = self.batcher.submit_spare(images, 1000.0, other)
+        request = Request(images, job, self.clock.now_s, self.clock.now_s + 1000.0, other)
+        self.history.spare.append(request)
         return request
 
     def take(self) -> Portion | None:
@@ -143,7 +181,7 @@ class Line:
             self._note_gap()
             return None
         images = () if portion.concluding else tuple(item.job.inputs[item.place] for item in portion.items)
-        self.history.begun.append(Begun(self.clock.now_s, portion, images))
+        self.history.begun.append(Begun(self.clock.now_s, portion, images, self.batcher.load().queued_images))
         self.outstanding.append(portion)
         self.history.most_at_once = max(self.history.most_at_once, len(self.outstanding))
         return portion
@@ -151,7 +189,7 @@ class Line:
     def done(self, which: int = 0) -> None:
         if self.outstanding:
             portion = self.outstanding.pop(which % len(self.outstanding))
-            self.batcher.done(portion, outcomes(portion, self.history.stages))
+            self.batcher.done(portion, outcomes(portion))
 
     def cancel(self, which: int) -> None:
         if self.history.requests:
@@ -194,6 +232,7 @@ setups = st.builds(
     max_queued_images=st.integers(9, 24),
     concludes=st.booleans(),
     window_s=st.sampled_from([0.0, 0.0, 2.0]),
+    unlike=st.booleans(),
 )
 
 _faults = st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["poison", "undecodable"])), max_size=2)
@@ -205,6 +244,8 @@ scripts = st.lists(
         st.tuples(st.just("take")),
         st.tuples(st.just("take")),
         st.tuples(st.just("done"), st.integers(0, 2)),
+        st.tuples(st.just("swap")),
+        st.tuples(st.just("shadow"), st.integers(1, 4)),
         st.tuples(st.just("cancel"), st.integers(0, 20)),
         st.tuples(st.just("wait"), st.sampled_from([1.0, 4.0])),
     ),

@@ -10,15 +10,15 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flask import Flask
 
 from policies.observation import Box
 from server.app import create_app
-from server.engine import Engine
 from server.hosting import host
+from server.loading import Loaded
 from server.settings import ServerSettings
 from tests.server.engine.test_engine import ReadingStages
 from tests.server.web import NOW_US, make_app
@@ -50,15 +50,13 @@ def main(folder: Path) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     _tell(f"port {listener.getsockname()[1]}")
 
-    def load() -> Engine:
-        return Engine(
-            StuckOnce(folder / "stuck"), workers=1, max_queued_images=9, answer_within_s=60, silence_s=SILENCE_S
-        )
+    def loading(models: Sequence[str], _present: Loaded | None = None) -> Loaded:
+        return Loaded(tuple(models), StuckOnce(folder / "stuck"), lambda _: None)
 
     def app(settings: ServerSettings) -> Flask:
-        return create_app(settings, channels=[], clock=lambda: NOW_US, load=load)
+        return create_app(settings, channels=[], clock=lambda: NOW_US, loading=loading, silence_s=SILENCE_S)
 
-    host(ServerSettings(data_dir=folder), listener, app)
+    host(ServerSettings(data_dir=folder, inference_threads=1), listener, app)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 
 from server.engine.batcher import Load
 from server.errors import Later, TooLarge
-from tests.server.engine.line import Line, Setup, expected
+from tests.server.engine.line import EchoStages, Line, Setup
 
 
 def sizes(line: Line) -> list[int]:
@@ -44,7 +44,7 @@ def test_a_portion_ends_one_request_and_begins_the_next() -> None:
     assert [item.job for item in portion.items] == [first.job] * 3
     line.done()
     line.finish()
-    assert second.job.answer.result(0) == expected(second.images, concludes=False)
+    assert second.job.answer.result(0) == second.expected
 
 
 def test_the_conclusion_of_a_burst_is_shared_out_and_precedes_younger_requests() -> None:
@@ -62,7 +62,7 @@ def test_the_conclusion_of_a_burst_is_shared_out_and_precedes_younger_requests()
     assert [item.place for item in (*first.items, *second.items)] == list(range(8))
     line.finish()
     assert burst is not None
-    assert burst.job.answer.result(0) == expected(burst.images, concludes=True)
+    assert burst.job.answer.result(0) == burst.expected
 
 
 def test_a_window_ends_early_when_a_portion_is_full() -> None:
@@ -93,7 +93,7 @@ def test_retry_after_is_what_waits_over_the_recent_pace_rounded_up() -> None:
     line.done()
     line.submit(10, 60)
     with pytest.raises(Later) as refused:
-        line.batcher.submit(["one more"], 60)
+        line.batcher.submit(["one more"], 60, EchoStages())
     assert refused.value.retry_after_s == 10
     assert line.batcher.load() == Load(queued_images=10, running_images=0, images_per_s=1.0, busy_s=0.0)
 
@@ -106,14 +106,14 @@ def test_a_request_that_could_not_be_answered_in_time_is_refused_at_once() -> No
     line.done()
     line.submit(4, 60)
     with pytest.raises(Later, match="an answer would take 8 s"):
-        line.batcher.submit(["late"], 7)
-    line.batcher.submit(["in time"], 9)
+        line.batcher.submit(["late"], 7, EchoStages())
+    line.batcher.submit(["in time"], 9, EchoStages())
 
 
 def test_more_images_than_may_ever_wait_are_too_large() -> None:
     line = Line(Setup(max_queued_images=4))
     with pytest.raises(TooLarge):
-        line.batcher.submit(range(5), 60)
+        line.batcher.submit(range(5), 60, EchoStages())
 
 
 def test_room_taken_by_clients_that_have_gone_is_free_again() -> None:
@@ -126,7 +126,7 @@ def test_room_taken_by_clients_that_have_gone_is_free_again() -> None:
 
 def test_no_images_are_answered_at_once() -> None:
     line = Line(Setup())
-    assert line.batcher.submit([], 60).answer.result(0) == []
+    assert line.batcher.submit([], 60, EchoStages()).answer.result(0) == []
 
 
 def test_a_poisoned_image_costs_its_neighbours_a_second_call_and_nothing_else() -> None:
@@ -136,10 +136,10 @@ def test_a_poisoned_image_costs_its_neighbours_a_second_call_and_nothing_else() 
     assert fine is not None
     assert poisoned is not None
     assert other is not None
-    assert fine.job.answer.result(0) == ["0/0"]
-    assert other.job.answer.result(0) == ["2/0", "2/1"]
+    assert fine.job.answer.result(0) == ["A0/0"]
+    assert other.job.answer.result(0) == ["A2/0", "A2/1"]
     assert isinstance(poisoned.job.answer.exception(0), RuntimeError)
-    assert line.history.stages.asked_about.count(poisoned.images[0]) == 3
+    assert line.in_service.asked_about.count(poisoned.images[0]) == 3
 
 
 def test_when_the_engine_gives_up_everybody_who_waits_is_told() -> None:
@@ -163,3 +163,61 @@ def test_a_request_whose_time_is_up_is_told_so_and_not_begun() -> None:
     assert line.take() is None
     assert request is not None
     assert isinstance(request.job.answer.exception(0), Later)
+
+
+def test_after_a_swap_who_waits_is_answered_by_the_ensemble_of_when_it_came_and_no_portion_holds_both() -> None:
+    line = Line(Setup(workers=1, batch_images=8))
+    old = line.submit(3, 60)
+    line.swap()
+    new = line.submit(3, 60)
+    assert sizes(line) == [3]
+    line.done()
+    assert sizes(line) == [3]
+    line.finish()
+    assert old is not None
+    assert new is not None
+    assert old.job.answer.result(0) == ["A0/0", "A0/1", "A0/2"]
+    assert new.job.answer.result(0) == ["B1/0", "B1/1", "B1/2"]
+
+
+def test_a_burst_that_was_half_asked_about_at_a_swap_is_finished_and_concluded_by_the_old_ensemble() -> None:
+    line = Line(Setup(workers=1, batch_images=2, concludes=True))
+    burst = line.submit(4, 60)
+    assert sizes(line) == [2]
+    line.swap()
+    line.done()
+    line.finish()
+    assert burst is not None
+    assert burst.job.answer.result(0) == burst.expected
+    assert {said[0] for said in burst.expected} == {"A"}
+
+
+def test_spare_work_is_taken_one_image_at_a_time_by_workers_that_would_be_idle() -> None:
+    line = Line(Setup(workers=2, batch_images=4))
+    spare = line.shadow(4)
+    assert sizes(line) == [1, 1]
+    line.submit(6, 60)
+    line.done()
+    assert sizes(line) == [3]
+    line.done()
+    assert sizes(line) == [3]
+    line.finish()
+    assert spare.job.answer.result(0) == ["B-1/0", "B-1/1", "B-1/2", "B-1/3"]
+
+
+def test_spare_work_is_in_no_count_and_in_nobodys_way() -> None:
+    line = Line(Setup(workers=1, batch_images=4, max_queued_images=4))
+    line.shadow(4)
+    line.take()
+    assert line.batcher.load() == Load(queued_images=0, running_images=0, images_per_s=None, busy_s=0.0)
+    assert line.submit(4, 60) is not None
+
+
+def test_spare_work_that_is_waiting_when_the_line_closes_is_left_undone() -> None:
+    line = Line(Setup(workers=1))
+    spare = line.shadow(2)
+    line.batcher.close()
+    assert isinstance(spare.job.answer.exception(0), Later)
+    assert line.take() is None
+    with pytest.raises(Later, match="stopping"):
+        line.shadow(1)

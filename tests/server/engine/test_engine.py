@@ -32,6 +32,10 @@ class ReadingStages:
         self.asked_by: set[str] = set()
         self.entered: list[str] = []
 
+    def only(self, model: str) -> ReadingStages:
+        assert model == "reader"
+        return self
+
     def enter(self) -> None:
         self.entered.append(threading.current_thread().name)
 
@@ -47,6 +51,14 @@ class ReadingStages:
         self.asking.release()
         assert self.gate.wait(PATIENCE_S)
         return [row.upper() for row in rows]
+
+    def so_far(self, asked: Sequence[str]) -> list[Answer]:
+        return [{"reader": (Sighting(word, 1.0),)} for word in asked]
+
+    def answer(self, images: Sequence[bytes]) -> list[Answer]:
+        """All of it at once, as an ensemble alone has it."""
+        asked = self.ask([self.prepare((image, place, {})) for place, image in enumerate(images)])
+        return self.conclude(asked, 0, len(asked))
 
     def conclude(self, asked: Sequence[str], start: int, stop: int) -> list[Answer]:
         said = [
@@ -92,9 +104,34 @@ class Asker(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.told = words(self._engine.answer(self._images))
+            self.told = words(self._engine.first.answer(self._images))
         except Exception as error:  # noqa: BLE001
             self.refused = error
+
+
+@pytest.mark.parametrize("concludes", [False, True])
+def test_who_listens_hears_the_first_images_as_they_are_answered_and_gets_the_same_answer(
+    begin: Begin, concludes: bool
+) -> None:
+    stages = ReadingStages(concludes=concludes)
+    stages.batch_images = 1
+    engine = begin(stages, workers=1)
+    heard: list[list[str]] = []
+    images = [b"a", b"b", b"c"]
+    answer = engine.first.answer(images, early=lambda said: heard.append(words(said)))
+    assert heard == [["A"], ["A", "B"], ["A", "B", "C"]]
+    assert answer == engine.first.answer(images)
+
+
+def test_who_listens_hears_of_no_image_whose_predecessors_are_not_answered(begin: Begin) -> None:
+    stages = ReadingStages()
+    stages.batch_images = 1
+    heard: list[list[str]] = []
+    images = [b"a", b"b", b"c", b"d", b"broken", b"f"]
+    with pytest.raises(Unusable):
+        begin(stages).first.answer(images, early=lambda said: heard.append(words(said)))
+    whole = ["A", "B", "C", "D"]
+    assert all(said == whole[: len(said)] for said in heard)
 
 
 @pytest.mark.parametrize("concludes", [False, True])
@@ -112,7 +149,7 @@ def test_many_clients_at_once_each_get_their_own_answers_in_order(begin: Begin, 
 def test_each_worker_enters_once_and_the_workers_prepare(begin: Begin) -> None:
     stages = ReadingStages()
     engine = begin(stages, workers=3)
-    engine.answer([b"a"] * 8)
+    engine.first.answer([b"a"] * 8)
     engine.stop()
     assert sorted(stages.entered) == [f"sectorwatch-engine-{number}" for number in range(3)]
     assert stages.prepared_by <= set(stages.entered)
@@ -121,7 +158,7 @@ def test_each_worker_enters_once_and_the_workers_prepare(begin: Begin) -> None:
 def test_on_an_accelerator_one_worker_asks_and_the_clients_prepare(begin: Begin) -> None:
     stages = ReadingStages(on_accelerator=True)
     engine = begin(stages, workers=4)
-    assert words(engine.answer([b"a", b"b"])) == ["A", "B"]
+    assert words(engine.first.answer([b"a", b"b"])) == ["A", "B"]
     assert stages.asked_by == set(stages.entered) == {"sectorwatch-engine-0"}
     assert stages.prepared_by == {threading.current_thread().name}
 
@@ -129,9 +166,9 @@ def test_on_an_accelerator_one_worker_asks_and_the_clients_prepare(begin: Begin)
 def test_an_image_that_cannot_be_judged_is_named_and_costs_nobody_else_an_answer(begin: Begin) -> None:
     engine = begin(ReadingStages(), workers=1)
     with pytest.raises(Unusable) as refused:
-        engine.answer([b"a", b"broken", b"c"])
+        engine.first.answer([b"a", b"broken", b"c"])
     assert refused.value.frame == 1
-    assert words(engine.answer([b"a"])) == ["A"]
+    assert words(engine.first.answer([b"a"])) == ["A"]
 
 
 def test_who_finds_the_line_full_is_refused_at_once_and_told_when_to_come_back(begin: Begin) -> None:
@@ -144,7 +181,7 @@ def test_who_finds_the_line_full_is_refused_at_once_and_told_when_to_come_back(b
     while engine.load().queued_images < 4:
         assert second.is_alive()
     with pytest.raises(Later) as refused:
-        engine.answer([b"c"])
+        engine.first.answer([b"c"])
     with pytest.raises(Later):
         engine.refuse_if_full()
     assert refused.value.retry_after_s >= 1
@@ -159,10 +196,10 @@ def test_who_waits_for_too_long_is_told_to_come_back_and_the_engine_goes_on(begi
     engine = begin(stages, workers=1, answer_within_s=0.05)
     stages.gate.clear()
     with pytest.raises(Later, match="not judged in time"):
-        engine.answer([b"a"])
+        engine.first.answer([b"a"])
     stages.gate.set()
     again = begin(stages, workers=1)
-    assert words(again.answer([b"b"])) == ["B"]
+    assert words(again.first.answer([b"b"])) == ["B"]
     assert engine.load().queued_images == 0
 
 
@@ -176,7 +213,7 @@ def test_a_silent_engine_answers_all_who_wait_with_later_and_says_that_it_is_stu
         asker.join(PATIENCE_S)
         assert isinstance(asker.refused, Later)
     with pytest.raises(Later):
-        engine.answer([b"c"])
+        engine.first.answer([b"c"])
 
 
 def test_an_engine_without_work_is_not_stuck_however_long_it_is_silent(begin: Begin) -> None:
@@ -198,4 +235,26 @@ def test_stopping_finishes_what_was_taken_in(begin: Begin) -> None:
     stopper.join(PATIENCE_S)
     assert asker.told == ["A", "AB", "BC"]
     with pytest.raises(Later, match="stopping"):
-        engine.answer([b"d"])
+        engine.first.answer([b"d"])
+
+
+def test_who_has_less_time_than_others_waits_no_longer_and_what_is_left_of_it_is_not_begun(begin: Begin) -> None:
+    stages = ReadingStages()
+    stages.gate.clear()
+    engine = begin(stages, workers=1)
+    first = Asker(engine, [b"a"])
+    stages.asking.acquire(timeout=PATIENCE_S)
+    with pytest.raises(Later, match="not judged in time"):
+        engine.first.only(None, 0.05).answer([b"b"])
+    stages.gate.set()
+    first.join(PATIENCE_S)
+    assert first.told == ["A"]
+    assert not stages.asking.acquire(blocking=False)
+
+
+def test_nobody_gets_more_time_than_the_engine_gives(begin: Begin) -> None:
+    stages = ReadingStages()
+    stages.gate.clear()
+    engine = begin(stages, answer_within_s=0.05)
+    with pytest.raises(Later):
+        engine.first.only("reader", 1000.0).answer([b"a"])

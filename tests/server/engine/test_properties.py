@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import given, settings
 
-from tests.server.engine.line import History, Line, Request, Setup, expected, played, scripts, setups
+from tests.server.engine.line import History, Line, Request, Setup, played, scripts, setups
 
 Script = Sequence[tuple[Any, ...]]
 
@@ -37,13 +37,38 @@ def test_clients_that_go_away_never_stop_the_work_for_those_who_stay(setup: Setu
     stayed = line.submit(3, 1000.0)
     line.finish()
     assert stayed is not None
-    assert stayed.job.answer.result(0) == expected(stayed.images, concludes=setup.concludes)
+    assert stayed.job.answer.result(0) == stayed.expected
 
 
 @of_any_line
 def test_each_answer_is_that_of_the_request_alone_in_its_own_order(setup: Setup, script: Script) -> None:
     for request in answered(played(setup, script)):
-        assert request.job.answer.result(0) == expected(request.images, concludes=setup.concludes)
+        assert request.job.answer.result(0) == request.expected
+
+
+@of_any_line
+def test_every_slice_of_a_request_is_answered_by_the_ensemble_in_service_when_it_came(
+    setup: Setup, script: Script
+) -> None:
+    for request in answered(played(setup, script)):
+        assert {said[0] for said in request.job.answer.result(0)} == {request.stages.name}
+
+
+@of_any_line
+def test_no_portion_holds_images_for_two_ensembles(setup: Setup, script: Script) -> None:
+    for begun in played(setup, script).begun:
+        assert all(item.job.stages is begun.portion.stages for item in begun.portion.items)
+
+
+@of_any_line
+def test_spare_work_is_begun_only_where_nothing_waits_one_image_at_a_time_and_ends_as_if_alone(
+    setup: Setup, script: Script
+) -> None:
+    history = played(setup, script)
+    for begun in history.begun:
+        assert not begun.portion.spare or (len(begun.portion.items) == 1 and (not begun.waiting or setup.window_s))
+    for request in history.spare:
+        assert request.job.answer.result(0) == request.expected
 
 
 @of_any_line
@@ -56,7 +81,7 @@ def test_no_portion_and_no_queue_is_longer_than_its_bound(setup: Setup, script: 
 
 @of_any_line
 def test_images_are_begun_in_the_order_in_which_they_were_admitted(setup: Setup, script: Script) -> None:
-    begun = [image for portion in played(setup, script).begun for image in portion.images]
+    begun = [image for each in played(setup, script).begun if not each.portion.spare for image in each.images]
     assert begun == sorted(begun)
 
 

@@ -13,18 +13,9 @@ import pytest
 from policies.observation import Panel, Seat, Sighting
 from server.app import create_app, runtime_of
 from server.catalogue import card_named, cards, locate
-from server.ensemble import (
-    Ensemble,
-    approve,
-    check_golden,
-    drawn,
-    load_ensemble,
-    replay,
-    shipped_golden,
-    uncovered,
-)
+from server.ensemble import Ensemble, approve, drawn, load_ensemble, read_golden, shipped_golden
 from server.ensemble.building import network_of
-from server.ensemble.golden import DRIFT, FILE, SURE, read_golden
+from server.ensemble.golden import DRIFT, FILE, SURE
 from server.ensemble.module import EnsembleModule
 from server.errors import Broken, Unapproved
 from server.settings import ServerSettings
@@ -68,12 +59,13 @@ def default(weights: Path) -> Ensemble:
 
 
 def test_the_default_ensemble_answers_as_it_was_approved(default: Ensemble) -> None:
-    assert replay(default, shipped_golden()) == []
-    check_golden(default, shipped_golden())
+    assert read_golden(shipped_golden()).faults(default) == []
+    read_golden(shipped_golden()).check(default)
 
 
 def test_the_shipped_set_covers_the_whole_catalogue_and_each_kind_of_answer(default: Ensemble) -> None:
-    golden, pictures = read_golden(shipped_golden())
+    shipped = read_golden(shipped_golden())
+    golden, pictures = shipped.set, shipped.pictures
     assert golden.models == set(cards())
     assert sum(map(len, pictures)) < 100_000
     labels = {model: [picture.expected[model].label for picture in golden.pictures] for model in golden.models}
@@ -81,11 +73,11 @@ def test_the_shipped_set_covers_the_whole_catalogue_and_each_kind_of_answer(defa
     assert set(labels["hog-people"]) == {"nothing", "person"}
     assert set(labels["yolov3-tiny"]) == {"nothing", "person", "stop sign", "orange", "clock"}
     assert {"street sign", "croquet ball", "analog clock"} <= set(labels["efficientnet-lite0"])
-    assert uncovered(default, shipped_golden()) == []
+    assert read_golden(shipped_golden()).uncovered(default) == []
 
 
 def test_the_shipped_pictures_are_drawn_by_ourselves() -> None:
-    golden, _pictures = read_golden(shipped_golden())
+    golden = read_golden(shipped_golden()).set
     assert [picture.file for picture in golden.pictures] == list(drawn.pictures())
     assert drawn.pictures() == drawn.pictures()
 
@@ -96,11 +88,11 @@ def test_a_changed_transform_of_a_shipped_model_is_noticed(weights: Path, tmp_pa
     path = locate(card, tmp_path)
     changed = Ensemble(EnsembleModule([(smaller, network_of(smaller, path))]))
     with pytest.raises(Unapproved, match=r"hog-people-small says `person` .* instead of `nothing`"):
-        check_golden(changed, shipped_golden())
+        read_golden(shipped_golden()).check(changed)
 
 
 def test_what_was_approved_is_right(golden: Path) -> None:
-    assert replay(Says(person(), car(0.5)), golden) == []
+    assert read_golden(golden).faults(Says(person(), car(0.5))) == []
 
 
 @pytest.mark.parametrize(
@@ -114,23 +106,23 @@ def test_what_was_approved_is_right(golden: Path) -> None:
     ],
 )
 def test_another_answer_is_named_with_model_and_picture(now: Says, fault: str, golden: Path) -> None:
-    wrong = replay(now, golden)
+    wrong = read_golden(golden).faults(now)
     assert len(wrong) == 2
     assert wrong[0].startswith(fault)
 
 
 def test_a_little_drift_is_no_other_answer(golden: Path) -> None:
-    assert replay(Says(person(0.8 - DRIFT / 2, (0.11, 0.2, 0.3, 0.39)), car(0.5)), golden) == []
+    assert read_golden(golden).faults(Says(person(0.8 - DRIFT / 2, (0.11, 0.2, 0.3, 0.39)), car(0.5))) == []
 
 
 def test_a_label_that_had_hardly_won_may_change(tmp_path: Path) -> None:
     approve(Says(person(0.8), car(0.8 - SURE / 2)), PICTURES, tmp_path)
-    assert replay(Says(car(0.8), person(0.79)), tmp_path) == []
+    assert read_golden(tmp_path).faults(Says(car(0.8), person(0.79))) == []
 
 
 def test_models_that_nobody_approved_are_named_and_not_judged(default: Ensemble, golden: Path) -> None:
-    assert replay(default, golden) == []
-    assert uncovered(default, golden) == list(DEFAULT)
+    assert read_golden(golden).faults(default) == []
+    assert read_golden(golden).uncovered(default) == list(DEFAULT)
 
 
 def test_a_model_that_does_not_answer_cannot_be_approved(tmp_path: Path) -> None:
@@ -142,16 +134,16 @@ def test_a_model_that_does_not_answer_cannot_be_approved(tmp_path: Path) -> None
 def test_a_picture_that_was_changed_is_not_replayed(golden: Path) -> None:
     (golden / "b.jpg").write_bytes(b"other")
     with pytest.raises(Broken, match=r"b\.jpg is not the picture that was approved"):
-        replay(Says(), golden)
+        read_golden(golden).faults(Says())
 
 
 def test_a_set_that_is_not_there_says_how_to_make_one(golden: Path) -> None:
     (golden / FILE).write_text("{}")
     with pytest.raises(Broken, match="is no golden set"):
-        replay(Says(), golden)
+        read_golden(golden).faults(Says())
     shutil.rmtree(golden)
     with pytest.raises(Broken, match="`sectorwatch models approve` makes one"):
-        replay(Says(), golden)
+        read_golden(golden).faults(Says())
 
 
 def test_a_server_whose_models_answer_otherwise_stays_unready_and_says_why(tmp_path: Path) -> None:

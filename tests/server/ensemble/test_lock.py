@@ -10,10 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from server.app import _load, create_app, runtime_of
+from server.app import create_app, runtime_of
 from server.ensemble import Ensemble, check_lock, load_ensemble, write_lock
 from server.ensemble.lock import Lock, differences, read_lock
 from server.errors import Broken
+from server.loading import engine_of, load
 from server.settings import ServerSettings
 from tests.server.ensemble.others import CLASSES, folder_of, network
 from tests.server.ensemble.pictures import encoded, scene
@@ -46,7 +47,7 @@ def edited(path: Path, old: str, new: str) -> None:
 
 def refused(settings: ServerSettings) -> str:
     with pytest.raises(Broken) as error:
-        _load(settings)
+        load(settings, settings.models)
     return error.value.detail
 
 
@@ -75,8 +76,7 @@ def test_a_lock_says_of_each_model_what_decides_its_answers() -> None:
 
 
 def test_what_is_as_it_was_locked_is_served(settings: ServerSettings) -> None:
-    engine = _load(settings)
-    assert engine.panel.ensemble == read_lock(settings.lock or Path()).digest
+    assert load(settings, settings.models).ensemble.panel.ensemble == read_lock(settings.lock or Path()).digest
 
 
 def test_one_byte_in_a_weights_file_is_refused_by_name(settings: ServerSettings, models: Path) -> None:
@@ -166,11 +166,14 @@ def test_two_ensembles_of_one_name_answer_alike() -> None:
 
 
 def test_the_users_models_have_their_classes(settings: ServerSettings) -> None:
-    assert {frozenset(seat.classes) for seat in _load(settings).panel.seats} == {frozenset(CLASSES)}
+    assert {frozenset(seat.classes) for seat in load(settings, settings.models).ensemble.panel.seats} == {
+        frozenset(CLASSES)
+    }
 
 
 def test_the_cards_of_the_users_models_are_told(settings: ServerSettings, models: Path) -> None:
-    app = create_app(settings, ensemble=load_ensemble(settings.models, folders=[models]), channels=[])
+    engine = engine_of(load_ensemble(settings.models, folders=[models]), settings)
+    app = create_app(settings, ensemble=engine.first, channels=[])
     runtime_of(app).store.upgrade()
     told = app.test_client().get("/v1/models").get_json()
     runtime_of(app).stop()

@@ -52,7 +52,7 @@ def test_bursts_that_are_asked_about_at_once_have_the_answers_of_each_model_alon
     told: list[object] = [None] * len(bursts)
 
     def ask(place: int) -> None:
-        told[place] = engine.answer(bursts[place], CROPS)
+        told[place] = engine.first.answer(bursts[place], CROPS)
 
     threads = [threading.Thread(target=ask, args=(place,)) for place in range(len(bursts))]
     for thread in threads:
@@ -91,7 +91,7 @@ def test_an_image_that_brings_a_model_down_costs_that_model_s_answer_for_that_im
     plain = encoded(Image.new("RGB", (60, 40), "grey"))
     pictures = [encoded(scene(60, 40, 1)), plain, encoded(scene(60, 40, 2)), encoded(scene(60, 40, 3))]
     engine = engine_around(Ensemble(module_of(*models)), workers=1)
-    answers = engine.answer(pictures)
+    answers = engine.first.answer(pictures)
     engine.stop()
     assert [answer["choosy"] is None for answer in answers] == [False, True, False, False]
     alone = Ensemble(module_of(models[1]))
@@ -116,3 +116,24 @@ def test_a_worker_computes_on_one_thread(ensemble: Ensemble) -> None:
 def test_the_images_of_a_call_fill_a_chunk_of_the_smallest_form() -> None:
     assert load_ensemble(["hog-people-small", "frame-change"]).batch_images == 1
     assert Ensemble(module_of((card("a"), TinyClassifier(1)))).batch_images == 32
+
+
+def test_who_asks_for_one_model_has_only_that_one_asked_and_gets_its_answers(
+    ensemble: Ensemble, engine: Engine, footage_frames: list[bytes]
+) -> None:
+    burst = footage_frames[:3]
+    whole = ensemble.answer(burst)
+    for name in NAMES:
+        alone = engine.first.only(name)
+        assert alone.panel == engine.first.panel
+        assert alone.answer(burst) == [{name: answer[name]} for answer in whole]
+
+
+def test_each_call_of_a_model_is_timed(weights: object, footage_frames: list[bytes]) -> None:
+    took: list[tuple[str, float]] = []
+    ensemble = load_ensemble(NAMES, took=lambda model, seconds: took.append((model, seconds)))
+    ensemble.only("hog-people-small").answer(footage_frames[:2])
+    assert [model for model, _seconds in took] == ["hog-people-small"]
+    ensemble.answer(footage_frames[:2])
+    assert [model for model, _seconds in took[1:]] == list(NAMES)
+    assert all(seconds > 0 for _model, seconds in took)

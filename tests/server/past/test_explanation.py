@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from server.__main__ import command
 from server.channels import text_line
@@ -171,3 +173,21 @@ def test_a_record_names_the_rule_of_the_schedule_that_was_in_force(doubtful: Yar
     early, later = (minute(doubtful, number).bursts[0].sectors[0].rule for number in (0, 2))
     assert early == "any"
     assert later != early
+
+
+def test_a_known_nuisance_is_named_where_it_silenced_what_was_seen(doubtful: Yard) -> None:
+    known = '[[cameras.gate.suppress]]\nname = "web on the lamp"\nbox = [0.17, 0.6, 0.23, 0.8]\n'
+    doubtful.write(f"{YARD}{known}")
+    doubtful.pipeline.process(doubtful.walk(1, lambda _: 0.2, 0))
+    told = minute(doubtful)
+    assert {w.suppressed for frame in told.bursts[0].frames for w in frame.weighings} == {"web on the lamp"}
+    assert sum("absent (suppressed: web on the lamp)" in line for line in as_lines(told)) == 4
+
+
+def test_a_record_names_the_rule_of_the_brightness_of_its_frames(doubtful: Yard) -> None:
+    doubtful.write(f'{YARD}[[schedule]]\nname = "dark"\ndarker_than = 0.2\nsensitivity = {{ rule = "any" }}\n')
+    for number, grey in ((1, 20), (2, 200)):
+        picture = io.BytesIO()
+        Image.new("L", (64, 48), grey).save(picture, "PNG")
+        doubtful.pipeline.process(burst(number, [picture.getvalue()], (number - 1) * 120))
+    assert [minute(doubtful, number).bursts[0].sectors[0].rule for number in (0, 2)] == ["any", "weighted 1"]

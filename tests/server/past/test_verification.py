@@ -9,6 +9,7 @@ import pytest
 from click.testing import Result
 from sqlalchemy import text
 
+from policies.site_policy import RULES_VERSION, digest_of_stored
 from server.past.verification import Check, verified
 from server.records import EventRecord, LoggedEvent
 from tests.server.scenes import Yard, there_and_back
@@ -144,6 +145,72 @@ def test_an_altered_policy_is_noticed(yard: Yard, change: str) -> None:
     logged = event(yard)
     alter(yard, f"UPDATE policies SET {change}")
     assert any(what.startswith("policy") for what in failing(yard, logged))
+
+
+def aged(yard: Yard) -> LoggedEvent:
+    """An event as the first version of the rules would have left it: under a policy with a digest of that version."""
+    logged = event(yard)
+    new, kept = logged.event.provenance.policy, yard.store.past.policy(logged.event.provenance.policy)
+    assert kept is not None
+    body = kept.body.replace(f'"version":{RULES_VERSION}', '"version":1')
+    old = digest_of_stored(body)
+    tables = ("policies", "bursts", "camera_states", "events")
+    alter_all(yard, [f"UPDATE policies SET body = :body WHERE policy = '{new}'"], body=body)
+    columns = {"policies": ("policy", "body"), "events": ("body",)}
+    alter_all(
+        yard,
+        [f"UPDATE {t} SET {c} = replace({c}, '{new}', '{old}')" for t in tables for c in columns.get(t, ("policy",))],
+    )
+    return event(yard)
+
+
+def alter_all(yard: Yard, statements: list[str], **values: object) -> None:
+    with yard.store._engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+        for statement in statements:
+            connection.execute(text(statement), values)
+        connection.commit()
+    yard.store._versions.__init__()  # type: ignore[misc]
+
+
+def older(yard: Yard, logged: LoggedEvent) -> list[str]:
+    checks = verified(yard.store, record(yard, logged.event.id), from_start=True)
+    return [check.what.split(" ")[0] for check in checks if check.is_older]
+
+
+def test_an_event_made_under_older_rules_is_told_from_one_that_was_tampered_with(
+    ask: Callable[..., Result], yard: Yard
+) -> None:
+    logged = aged(yard)
+    assert set(older(yard, logged)) == {"policy", "recomputed"}, "its id holds its policy's digest"
+    result = ask("verify", logged.event.id)
+    assert (result.exit_code, "made under version 1 of the rules" in result.stdout) == (3, True), result.output
+    assert "FAIL" not in result.stdout
+
+
+def test_older_rules_excuse_no_altered_evidence(ask: Callable[..., Result], yard: Yard) -> None:
+    logged = aged(yard)
+    sha256 = logged.event.provenance.frame_sha256[0]
+    alter(yard, "UPDATE observations SET frame_sha256 = 'f' WHERE frame_sha256 = :s", s=sha256)
+    assert ask("verify", logged.event.id).exit_code == 1
+
+
+def test_a_policy_cannot_be_made_to_look_older(yard: Yard) -> None:
+    logged = event(yard)
+    kept = yard.store.past.policy(logged.event.provenance.policy)
+    assert kept is not None
+    older_body = kept.body.replace(f'"version":{RULES_VERSION}', '"version":1')
+    alter(yard, "UPDATE policies SET body = :body", body=older_body)
+    assert any(what.startswith("policy") for what in failing(yard, logged))
+    assert "policy" not in older(yard, logged)
+
+
+def test_a_decision_that_older_rules_made_otherwise_is_told_apart(yard: Yard) -> None:
+    logged = aged(yard)
+    burst_id = logged.event.provenance.burst_ids[-1]
+    alter(yard, "UPDATE decisions SET body = replace(body, '0.9', '0.8') WHERE burst_id = :id", id=burst_id)
+    assert "decision" in older(yard, logged)
 
 
 @pytest.mark.parametrize(

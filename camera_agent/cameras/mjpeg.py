@@ -1,0 +1,116 @@
+"""Motion JPEG over HTTP, without OpenCV: one request, and JPEGs that never end (`multipart/x-mixed-replace`).
+
+Every picture is taken off the wire, none is decoded but the one that is asked for. Cameras are sloppy about the
+boundary (with or without its dashes, quoted or not), so a part that says its length is believed, and the boundary is
+searched for only where none is said.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from camera_agent.cameras.failure import CameraFailure
+from camera_agent.cameras.http import ask
+from camera_agent.cameras.jpeg import fit
+from camera_agent.cameras.newest import Reader
+from camera_agent.look import Look
+from camera_agent.masks import Form
+
+_PIECE_BYTES = 64 * 1024
+_MAX_BYTES = 16_000_000
+_HEAD_END = b"\r\n\r\n"
+_LENGTH = re.compile(rb"^content-length:\s*(\d+)\s*?$", re.IGNORECASE | re.MULTILINE)
+
+
+class MotionJpeg:
+    """`still()` gives the first picture that arrives after the call, as the camera made it where it may be."""
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
+        self._reader: Reader[bytes] | None = None
+
+    def open(self) -> None:
+        """Connect and begin to read. Raises `CameraFailure`."""
+        self._reader = Reader(_Parts(self._url, self._timeout_s))
+        self._reader.start()
+
+    def still(self, form: Form) -> Look:
+        """The next picture. Raises `CameraFailure` when the stream ended or nothing came in time."""
+        if self._reader is None:
+            raise CameraFailure("the camera is not open")
+        data, at_s = self._reader.next_picture(self._timeout_s)
+        jpeg, grey = fit(data, form)
+        return Look(jpeg=jpeg, at_s=at_s, grey=grey)
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.stop()
+            self._reader = None
+
+
+class _Parts:
+    """The parts of one answer, one after the other; one of them, and the beginning of the next, is in memory."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._session = requests.Session()
+        try:
+            self._answer = ask(self._session, url, timeout_s)
+            self._boundary = _boundary(self._answer.headers.get("Content-Type", ""))
+        except CameraFailure:
+            self._session.close()
+            raise
+        self._buffer = bytearray()
+        self._part = b""
+
+    def advance(self) -> bool:
+        whole_by_s = time.monotonic() + self._timeout_s
+        while (place := self._place()) is None:
+            if self._buffer and time.monotonic() > whole_by_s:
+                raise CameraFailure(f"a picture was not whole after {self._timeout_s:g} s", "camera_hangs")
+            try:
+                piece = self._answer.raw.read1(_PIECE_BYTES)
+            except (HTTPError, OSError) as error:
+                raise CameraFailure(f"the stream broke off: {type(error).__name__}") from error
+            if not piece:
+                return False
+            self._buffer += piece
+            if len(self._buffer) > _MAX_BYTES:
+                raise CameraFailure(f"a part of the stream has more than {_MAX_BYTES} bytes")
+        begin, end = place
+        self._part = bytes(self._buffer[begin:end])
+        del self._buffer[:end]
+        return True
+
+    def picture(self) -> bytes:
+        return self._part
+
+    def release(self) -> None:
+        self._answer.close()
+        self._session.close()
+
+    def _place(self) -> tuple[int, int] | None:
+        """From where to where in the buffer the next part's picture reaches; None while it is not whole."""
+        head = self._buffer.find(self._boundary)
+        begin = self._buffer.find(_HEAD_END, max(0, head)) + len(_HEAD_END)
+        if head < 0 or begin < len(_HEAD_END):
+            return None
+        length = _LENGTH.search(self._buffer, head, begin)
+        if length is None:
+            end = self._buffer.find(self._boundary, begin)
+            return None if end < 0 else (begin, begin + len(self._buffer[begin:end].rstrip(b"\r\n")))
+        end = begin + int(length[1])
+        return (begin, end) if end <= len(self._buffer) else None
+
+
+def _boundary(content_type: str) -> bytes:
+    """Two dashes and the boundary that the header names, whatever it has around it."""
+    kind, _, boundary = content_type.partition("boundary=")
+    if not kind.lower().startswith("multipart/"):
+        raise CameraFailure(f"the camera answers with {content_type or 'no content type'}, not with Motion JPEG")
+    return b"--" + boundary.split(";")[0].strip().strip('"').lstrip("-").encode("latin-1", "replace")

@@ -1,0 +1,170 @@
+"""`sectorwatch nuisances`: what is seen weakly again and again, as suppressions with the events they would remove."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from policies.events import Event
+from policies.site_policy import SitePolicy, parse_site_policy
+from server.channels import text_line
+from server.clock import SECOND_US
+from server.commands.folding import Task, fold_all
+from server.commands.options import Instant, found_settings, opened_store, store_options
+from server.commands.todays import PROPOSED, todays
+from server.errors import Unknown, Unusable
+from server.past.comparison import compared
+from server.past.nuisance import Nuisance, nuisances, sights
+from server.past.outcome import outcome_of, truth_of
+from server.past.proposal import difference
+from server.records import Annotation, CameraHead, LoggedEvent
+from server.store import Store
+
+HOUR_US = 3600 * SECOND_US
+WEEK_US = 7 * 24 * HOUR_US
+_SHOWN = 5
+_WITHIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Effect:
+    """What a policy with suppressions changes: events gone and new, and true facts told today that it would miss."""
+
+    gone: tuple[Event, ...]
+    new: tuple[Event, ...]
+    lost: int
+
+
+@click.command()
+@click.argument("site")
+@click.option("--accept", "accepted", multiple=True, metavar="NAME", help="Propose this one; may be given again.")
+@click.option("--since", "since_us", type=Instant(), help="Begin of the past to look at (default: the last 7 days).")
+@click.option("--up-to", default=0.8, show_default=True, help="Scores above this are firm, and never suppressed.")
+@click.option("--days", default=3, show_default=True, type=click.IntRange(min=1), help="Days it must recur on.")
+@click.option("--policy", "file", type=click.Path(path_type=Path), help="Start from this file, not from the live one.")
+@store_options
+def command(
+    site: str,
+    accepted: tuple[str, ...],
+    since_us: int | None,
+    up_to: float,
+    days: int,
+    file: Path | None,
+    config: Path | None,
+    database: str | None,
+    data_dir: Path | None,
+) -> None:
+    """List what SITE sees weakly, at the same place and hour, day after day.
+
+    Each is a suppression with the events it would have removed; one that would remove an event annotated true is
+    not offered. With --accept the change is written as a file beside the live policy, which is not touched.
+    """
+    settings = found_settings(config, database, data_dir)
+    store = opened_store(config, database, data_dir)
+    heads = [head for head in store.cameras() if head.site == site]
+    if not heads:
+        raise Unknown(f"nothing is stored of site `{site}`")
+    text, live = todays(store, settings, site, file)
+    past = _Past(store, settings.database_url, site, heads, since_us, parse_site_policy(text))
+    found = [one for head in heads for one in past.nuisances(head, up_to, days)]
+    if accepted:
+        _propose(past, text, live, [_named(found, name) for name in accepted])
+        return
+    for line in _listed(past, text, found):
+        click.echo(line)
+
+
+class _Past:
+    """The stretch of a site's past that is looked at, under the policy of today.
+
+    Effects are looked at from the first event marked true on, if that is earlier.
+    """
+
+    def __init__(
+        self, store: Store, url: str, site: str, heads: Sequence[CameraHead], since_us: int | None, today: SitePolicy
+    ) -> None:
+        self._store = store
+        self._url = url
+        self._site = site
+        self._until_us = max(head.last_at_us for head in heads) + 1
+        self._since_us = self._until_us - WEEK_US if since_us is None else since_us
+        self._cameras = [head.camera for head in heads]
+        self._today = today
+        self._said: list[Annotation] = store.annotations.current(site)
+        true = [said.at_us for said in self._said if said.truth in ("true", "missed")]
+        self._judged_since_us = min([self._since_us, *(at_us - HOUR_US for at_us in true)])
+
+    def nuisances(self, head: CameraHead, up_to: float, days: int) -> list[Nuisance]:
+        policy = self._today.camera(head.camera)
+        seen = self._store.observations(self._site, head.camera, self._since_us, self._until_us)
+        return nuisances(policy, sights(policy, seen), up_to=up_to, days=days)
+
+    def effects(self, cameras: Sequence[str], tried: Sequence[SitePolicy]) -> list[_Effect]:
+        """What each policy changes of today's events of these cameras, from one reading of their past."""
+        policies = (self._today, *tried)
+        tasks = [Task(self._url, self._site, c, policies, self._judged_since_us, self._until_us) for c in cameras]
+        told: list[list[Event]] = [[] for _ in policies]
+        for done in fold_all(tasks):
+            for all_events, events in zip(told, done.events, strict=True):
+                all_events += events
+        return [self._effect(told[0], events) for events in told[1:]]
+
+    def _effect(self, before: Sequence[Event], after: Sequence[Event]) -> _Effect:
+        change = compared(before, after)
+        truth = truth_of(self._said, (), self._judged_since_us, self._until_us)
+        kept = [outcome_of(truth, events, _WITHIN_S).kept for events in (before, after)]
+        return _Effect(change.only_a, change.only_b, (Counter(kept[0]) - Counter(kept[1])).total())
+
+
+def _listed(past: _Past, text: str, found: Sequence[Nuisance]) -> Iterator[str]:
+    offered = 0
+    for camera in dict.fromkeys(one.camera for one in found):
+        here = [one for one in found if one.camera == camera]
+        tried = [parse_site_policy(text + one.as_toml()) for one in here]
+        for one, effect in zip(here, past.effects([camera], tried), strict=True):
+            if effect.lost or not effect.gone:
+                continue
+            offered += 1
+            yield f"{one.name}: camera {one.camera}, {one.sights} times on {one.days} days, scores to {one.max_score:g}"
+            yield from (f"  {line}" for line in _effect_lines(effect))
+    if offered:
+        yield f"`--accept NAME` proposes one; {offered} offered"
+    else:
+        yield "Nothing recurs weakly that told events which nobody called true."
+
+
+def _effect_lines(effect: _Effect) -> Iterator[str]:
+    for event in effect.gone[:_SHOWN]:
+        yield f"would remove {text_line(LoggedEvent(0, event, False, None, ''))}"
+    if len(effect.gone) > _SHOWN:
+        yield f"would remove {len(effect.gone) - _SHOWN} more"
+    for event in effect.new:
+        yield f"would tell   {text_line(LoggedEvent(0, event, False, None, ''))}"
+
+
+def _named(found: Sequence[Nuisance], name: str) -> Nuisance:
+    one = next((one for one in found if one.name == name), None)
+    if one is None:
+        raise Unknown(
+            f"nothing that recurs is called `{name}`; here is: {', '.join(o.name for o in found) or 'nothing'}"
+        )
+    return one
+
+
+def _propose(past: _Past, text: str, live: Path | None, chosen: Sequence[Nuisance]) -> None:
+    """Check all that is accepted together once more, and write it beside the live file."""
+    changed = text + "".join(one.as_toml() for one in chosen)
+    [effect] = past.effects(list(dict.fromkeys(one.camera for one in chosen)), [parse_site_policy(changed)])
+    if effect.lost:
+        raise Unusable(f"not proposed: it would remove {effect.lost} events that were marked true")
+    target = (live.parent / f"{live.name}{PROPOSED}") if live else Path(f"{chosen[0].camera}.toml{PROPOSED}")
+    target.write_text(changed, encoding="utf-8")
+    for line in (*difference(text, changed, live.name if live else "today", target.name), "", *_effect_lines(effect)):
+        click.echo(line)
+    click.echo(f"\nIt would have removed {len(effect.gone)} events. Proposed, and not in force: {target}")
+    if live:
+        click.echo(f"To put it into force: mv {target} {live}")

@@ -1,0 +1,30 @@
+"""The site policy of today, which a command starts from, and the file beside it in which a change is proposed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from server.commands.folding import read_policy
+from server.settings import ServerSettings
+from server.sites import Sites
+from server.store import Store
+
+PROPOSED = ".proposed"
+"""Ends the name of a proposal: no file of that name is read as a site policy."""
+
+
+def todays(store: Store, settings: ServerSettings, site: str, file: Path | None) -> tuple[str, Path | None]:
+    """The text to start from (of `file`, the live file, or else the last in force), and the file it is in, if any."""
+    if file is not None:
+        if read_policy(file).site != site:
+            raise click.UsageError(f"{file} is a policy for another site than `{site}`")
+        return file.read_text(encoding="utf-8"), file
+    if settings.sites_dir.is_dir():
+        live = Sites(settings.sites_dir).file(site)
+        if live is not None:
+            return live.read_text(encoding="utf-8"), live
+    kept = store.past.policy(store.past.policies(site)[0])
+    assert kept is not None, "its digest was just read"
+    return kept.text, None

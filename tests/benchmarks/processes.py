@@ -1,0 +1,83 @@
+"""A server in processes of its own, while it is measured: where it listens, and what it takes of the machine."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+_SAMPLED_EVERY_S = 0.5
+_TOLD = 2000
+
+
+def end_on_sigterm() -> None:
+    """Have a benchmark that is told to end leave its `with` blocks, and so end its servers."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+
+
+class Hosted:
+    """`python -m MODULE ARGUMENTS...`, which says `ready PORT [ADMIN_PORT]` once it answers; its log goes to `log`.
+
+    Raises SystemExit, with the end of the log, when it ends instead.
+    """
+
+    def __init__(self, module: str, *arguments: str, log: Path) -> None:
+        with log.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("ready "):
+                self.port, self.admin_port = (*map(int, line.split()[1:]), 0)[:2]
+                break
+        else:
+            raise SystemExit(f"{module} {' '.join(arguments)} ended:\n{log.read_text(errors='replace')[-_TOLD:]}")
+        self.peak_mb = 0.0
+        """The most proportional memory (PSS) of all its processes together, sampled twice a second."""
+        self._stopping = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+        self._sampler.start()
+
+    def __enter__(self) -> Hosted:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stopping.set()
+        self._sampler.join()
+        family = self._family()
+        self._process.terminate()
+        _gone, left = psutil.wait_procs(family, 30)
+        for process in left:
+            process.kill()
+
+    def cpu_s(self) -> float:
+        """Processor seconds of all its processes so far."""
+        return sum(sum(process.cpu_times()[:2]) for process in self._family())
+
+    def memory_mb(self) -> float:
+        """The proportional memory of its processes, now."""
+        total = 0.0
+        for process in self._family():
+            try:
+                total += process.memory_full_info().pss / 1e6
+            except psutil.NoSuchProcess:
+                continue
+        return total
+
+    def forget_peak(self) -> None:
+        """Begin anew to look for the most memory."""
+        self.peak_mb = 0.0
+
+    def _family(self) -> list[psutil.Process]:
+        master = psutil.Process(self._process.pid)
+        return [master, *master.children(recursive=True)]
+
+    def _sample(self) -> None:
+        while not self._stopping.wait(_SAMPLED_EVERY_S):
+            self.peak_mb = max(self.peak_mb, self.memory_mb())

@@ -1,0 +1,116 @@
+"""Another arithmetic is asked for by name, is part of the ensemble's name, and serves what the golden set approves.
+
+How quick it is, is not a matter of tests: bf16 is computed here on any processor, however slowly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from server.catalogue import ModelCard
+from server.ensemble import Ensemble, approve, load_ensemble, read_golden, shipped_golden
+from server.ensemble.drawn import pictures
+from server.ensemble.lock import differences
+from server.ensemble.module import EnsembleModule
+from server.errors import Broken, Unapproved
+from server.execution import Execution, check_execution
+from server.loading import load
+from server.settings import ServerSettings
+from tests.server.ensemble.test_module import CLASSES, TinyClassifier, card
+
+
+class HairsBreadth(nn.Module):
+    """Two classes a half apart, on top of a thousand: more than the 8 bits of bfloat16 tell apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(len(CLASSES)), requires_grad=False)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        offset = torch.tensor([1000.0, 1000.5, *[0.0] * (len(CLASSES) - 2)], dtype=self.scale.dtype)
+        return (rows.mean((1, 2, 3))[:, None] * 0 + offset) * self.scale
+
+
+def ensemble(network: nn.Module, made: ModelCard, execution: Execution) -> Ensemble:
+    ensemble = Ensemble(EnsembleModule([(made, network)]).eval(), execution=execution)
+    ensemble.tune()
+    return ensemble
+
+
+@pytest.mark.parametrize("vectors", [{"avx2", "avx512f"}, set(), None])
+def test_bf16_is_refused_by_name_on_a_processor_without_it(vectors: set[str] | None) -> None:
+    with pytest.raises(Broken, match="needs a processor with one of amx_bf16, avx512_bf16, bf16"):
+        check_execution("bf16", vectors)
+
+
+@pytest.mark.parametrize("vector", ["amx_bf16", "avx512_bf16", "bf16"])
+def test_bf16_is_taken_where_the_processor_has_it(vector: str) -> None:
+    check_execution("bf16", {"avx2", vector})
+
+
+def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_execution("compile", {"avx2"}, compiler="/usr/bin/g++")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Broken, match="needs a C\\+\\+ compiler"):
+        check_execution("compile", {"avx2"})
+    check_execution("fp32", None)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_in_bf16_a_real_classifier_answers_the_golden_set_as_approved(cache_dir: Path) -> None:
+    lowered = load_ensemble(["efficientnet-lite0"], cache=cache_dir, execution="bf16")
+    computing = next(iter(lowered._network.networks.values()))
+    assert {parameter.dtype for parameter in computing.parameters()} == {torch.bfloat16}
+    golden = read_golden(shipped_golden())
+    assert golden.uncovered(lowered) == []
+    assert golden.faults(lowered) == []
+
+
+def test_the_arithmetic_is_part_of_the_ensemble_s_name_and_of_its_lock() -> None:
+    made = card("tiny", "classifier")
+    plain, lowered = (ensemble(TinyClassifier(1), made, execution) for execution in ("fp32", "bf16"))
+    assert plain.panel.ensemble != lowered.panel.ensemble
+    assert lowered.lock.digest == lowered.panel.ensemble
+    assert differences(plain.lock, lowered.lock) == ["execution: `classifiers` is bf16, locked was None"]
+
+
+def test_a_label_that_changes_in_bf16_is_not_served(tmp_path: Path) -> None:
+    made = card("narrow", "classifier")
+    approve(ensemble(HairsBreadth(), made, "fp32"), pictures(), tmp_path)
+    golden = read_golden(tmp_path)
+    golden.check(ensemble(HairsBreadth(), made, "fp32"))
+    with pytest.raises(Unapproved, match="narrow"):
+        golden.check(ensemble(HairsBreadth(), made, "bf16"))
+
+
+def test_a_network_that_cannot_compute_so_is_refused_by_name() -> None:
+    class InDoubles(TinyClassifier):
+        def forward(self, rows: Tensor) -> Tensor:
+            return super().forward(rows) @ torch.eye(2, dtype=torch.float32)
+
+    with pytest.raises(Broken, match='stubborn cannot be served with execution = "bf16"'):
+        ensemble(InDoubles(1), card("stubborn", "classifier"), "bf16")
+
+
+def test_what_is_no_classifier_is_not_served_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "c++"
+    compiler.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    settings = ServerSettings(data_dir=tmp_path, execution="compile")
+    with pytest.raises(Broken, match="is for classifiers, and there is none"):
+        load(settings, ["frame-change"])

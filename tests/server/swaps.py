@@ -1,0 +1,130 @@
+"""Ensembles that sign what they say, for the tests of swaps: without torch, in an engine and a server that are real."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from policies.observation import Box, Panel, Seat, Sighting
+from server.app import create_app, runtime_of
+from server.engine.stages import Answer
+from server.errors import SectorwatchError, Unapproved
+from server.loading import Answering, Loaded
+from server.runtime import Runtime
+from server.settings import ServerSettings
+from tests.server.web import NOW_US, SITE
+
+PATIENCE_S = 30.0
+
+
+class Signing:
+    """Each model of it labels every frame with the ensemble's name. While `gate` is closed nobody gets past asking."""
+
+    batch_images = 2
+    concludes = True
+    on_accelerator = False
+
+    def __init__(self, models: Sequence[str], edition: int = 0) -> None:
+        name = f"{'+'.join(models)}#{edition}"
+        self.panel = Panel(name, tuple(Seat(model, frozenset({name}), boxes=False) for model in models))
+        self.gate = threading.Event()
+        self.gate.set()
+        self.asking = threading.Event()
+
+    def enter(self) -> None:
+        return
+
+    def only(self, model: str) -> Signing:
+        raise NotImplementedError(model)
+
+    def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> bytes:
+        return payload[0]
+
+    def ask(self, rows: Sequence[bytes]) -> list[Answer]:
+        self.asking.set()
+        assert self.gate.wait(PATIENCE_S)
+        said = (Sighting(self.panel.ensemble, 1.0),)
+        return [{seat.model: said for seat in self.panel.seats} for _ in rows]
+
+    def so_far(self, asked: Sequence[Answer]) -> Sequence[Answer]:
+        return asked
+
+    def conclude(self, asked: Sequence[Answer], start: int, stop: int) -> Sequence[Answer]:
+        return asked[start:stop]
+
+    def answer(self, images: Sequence[bytes]) -> Sequence[Answer]:
+        return self.ask(images)
+
+
+class Shelf:
+    """Where the next ensembles come from. `edition` is what is on disk, `fault` what loading raises, `drifted` the
+    names of ensembles that no longer answer as approved; `checked` is set by every check, `loaded` holds all."""
+
+    def __init__(self) -> None:
+        self.edition = 0
+        self.fault: SectorwatchError | None = None
+        self.drifted: set[str] = set()
+        self.checked = threading.Event()
+        self.loaded: dict[str, Signing] = {}
+
+    def load(self, models: Sequence[str], present: Loaded | None = None, /) -> Loaded:
+        if self.fault is not None:
+            raise self.fault
+        ensemble = Signing(models, self.edition)
+        self.loaded[ensemble.panel.ensemble] = ensemble
+        return Loaded(tuple(models), ensemble, self._check)
+
+    def _check(self, asked: Answering) -> None:
+        asked.answer([b"golden"])
+        self.checked.set()
+        if asked.panel.ensemble in self.drifted:
+            raise Unapproved(f"{asked.panel.ensemble} says `cat` instead of `person`")
+
+
+@contextmanager
+def serving(folder: Path, shelf: Shelf, **settings: Any) -> Iterator[tuple[Flask, Runtime]]:
+    """A started server in `folder` that has loaded its first ensemble."""
+    (folder / "sites").mkdir(exist_ok=True)
+    (folder / "sites" / "north-yard.toml").write_text(SITE, encoding="utf-8")
+    given: dict[str, Any] = {"models": ("a", "b"), "inference_threads": 2, "golden_every_s": 0.0} | settings
+    app = create_app(ServerSettings(data_dir=folder, **given), channels=[], clock=lambda: NOW_US, loading=shelf.load)
+    runtime = runtime_of(app)
+    runtime.store.upgrade()
+    failed: list[Exception] = []
+    runtime.start(on_failure=failed.append)
+    joined(runtime, "sectorwatch-loading")
+    try:
+        assert not failed
+        yield app, runtime
+    finally:
+        for ensemble in shelf.loaded.values():
+            ensemble.gate.set()
+        runtime.stop()
+
+
+def joined(runtime: Runtime, name: str) -> None:
+    """Wait for the end of one of a runtime's threads."""
+    for thread in list(runtime._threads):
+        if thread.name == name:
+            thread.join(PATIENCE_S)
+
+
+class Doing(threading.Thread):
+    """Does something in a thread of its own; `outcome` is what it gave, or the error it raised."""
+
+    def __init__(self, what: Callable[[], object]) -> None:
+        super().__init__()
+        self._what = what
+        self.outcome: object = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.outcome = self._what()
+        except Exception as error:  # noqa: BLE001
+            self.outcome = error

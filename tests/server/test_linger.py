@@ -1,0 +1,91 @@
+"""Whoever is refused before the body was read gets to read why: over real connections, with bodies no buffer holds."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server.test_serve import PATIENCE_S, Running, running  # noqa: F401 (a fixture)
+from tests.server.web import jpeg
+
+LARGE = bytes(24 * 1024 * 1024)
+"""More than the system holds for a connection: the client is still sending when it is refused."""
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
+
+
+def one_image() -> bytes:
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="f.jpg"\r\n\r\n'
+    return head + jpeg(255) + b"\r\n--x--\r\n"
+
+
+@pytest.fixture
+def server(tmp_path: Path, running: list[Running]) -> Running:  # noqa: F811
+    settings = {"admission_limit": 1, "max_body_bytes": len(LARGE)}
+    server = Running(["tests.server.hosted", str(tmp_path), json.dumps(settings)])
+    running.append(server)
+    return server
+
+
+@pytest.fixture
+def port(server: Running) -> int:
+    return int(server.line(r"^port (\d+)")[1])
+
+
+@pytest.fixture
+def full(server: Running, port: int) -> Iterator[None]:
+    """Somebody is in work, and nobody else finds room."""
+    busy = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    busy.request("POST", "/batch", one_image(), MULTIPART)
+    server.line("^asked")
+    yield
+    server.say("\n")
+    assert busy.getresponse().status == 200
+
+
+def sent(port: int, body: bytes, length: int | None = None) -> http.client.HTTPResponse:
+    """The answer to a client that sends all it has before it reads anything."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    connection.request("POST", "/batch", body, MULTIPART | {"Content-Length": str(length or len(body))})
+    return connection.getresponse()
+
+
+@pytest.mark.usefixtures("full")
+def test_a_client_that_sends_a_large_body_to_a_full_server_always_reads_when_to_come_back(port: int) -> None:
+    for _ in range(5):
+        answer = sent(port, LARGE)
+        assert answer.status == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        assert answer.headers["Connection"] == "close"
+        assert json.loads(answer.read())["detail"] == "1 uploads are in work already"
+
+
+@pytest.mark.usefixtures("full")
+def test_so_do_many_at_once(port: int) -> None:
+    told: list[int] = []
+    clients = [threading.Thread(target=lambda: told.append(sent(port, LARGE).status)) for _ in range(12)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join(PATIENCE_S)
+    assert told == [503] * 12
+
+
+def test_a_body_that_is_too_large_is_told_so(port: int) -> None:
+    answer = sent(port, LARGE + bytes(1024))
+    assert answer.status == 413
+    assert "this server takes at most" in json.loads(answer.read())["detail"]
+
+
+def test_a_refusal_of_what_was_read_keeps_the_connection(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    for _ in range(2):
+        connection.request("POST", "/batch", b"--x--\r\n", MULTIPART)
+        answer = connection.getresponse()
+        assert answer.status == 422
+        assert answer.headers["Connection"] == "keep-alive"
+        answer.read()
