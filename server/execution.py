@@ -14,6 +14,7 @@ from typing import Literal
 from server.errors import Broken
 
 Execution = Literal["fp32", "bf16", "compile"]
+Device = Literal["cpu", "cuda"]
 
 BF16 = ("amx_bf16", "avx512_bf16", "bf16")
 """Instructions, as Linux names them on x86 and on ARM, of which one is needed: without, bf16 is many times slower."""

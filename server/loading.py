@@ -72,8 +72,14 @@ def load(
     check_fits(settings, footprint(settings, expected, cards, workers), limit)
     check_execution(settings.execution, this_machine().vectors)
     golden = read_golden(settings.golden or shipped_golden())
-    execution, max_pixels = settings.execution, settings.max_pixels
-    ensemble = load_ensemble(models, folders=folders, max_pixels=max_pixels, execution=execution, took=took)
+    ensemble = load_ensemble(
+        models,
+        folders=folders,
+        max_pixels=settings.max_pixels,
+        execution=settings.execution,
+        device=settings.device,
+        took=took,
+    )
     _check_judged(settings.execution, cards, golden.uncovered(ensemble))
     if settings.lock is not None:
         check_lock(ensemble.lock, settings.lock)

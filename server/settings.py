@@ -69,6 +69,10 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Literal["fp32", "bf16", "compile"],
         Meta(description="How classifiers compute; bf16 and torch.compile only as far as the golden set approves."),
     ] = "fp32"
+    device: Annotated[
+        Literal["cpu", "cuda"],
+        Meta(description="Where models compute: the processor's cores, or one CUDA card (not measured)."),
+    ] = "cpu"
     golden: Annotated[
         Path | None, Meta(description="Folder of the golden set (`models approve`); unset: the shipped one.")
     ] = None

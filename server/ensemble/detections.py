@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,9 +22,21 @@ class Detections(NamedTuple):
     classes: Tensor
 
 
-def no_detections() -> Detections:
+def no_detections(device: torch.device) -> Detections:
     """An empty row."""
-    return Detections(torch.empty(0, 4), torch.empty(0), torch.empty(0, dtype=torch.int64))
+    none = torch.empty(0, device=device)
+    return Detections(none.view(0, 4), none, none.long())
+
+
+def landed(found: Sequence[Detections]) -> list[Detections]:
+    """Detections in the processor's memory, copied at once from wherever a network left them."""
+    if all(one.boxes.device.type == "cpu" for one in found):
+        return list(found)
+    columns = [
+        torch.cat([one.boxes, one.scores[:, None], one.classes[:, None].to(one.boxes.dtype)], 1) for one in found
+    ]
+    rows = torch.split(torch.cat(columns).cpu(), [len(each) for each in columns])
+    return [Detections(row[:, :4], row[:, 4], row[:, 5].long()) for row in rows]
 
 
 def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, max_overlap: float) -> Detections:
@@ -33,7 +46,7 @@ def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, max_overlap: float)
     One row at a time and one class at a time, so that no result depends on what else was in the batch.
     """
     if scores.numel() == 0:
-        return no_detections()
+        return no_detections(boxes.device)
     kept = [
         members[nms(boxes[members], scores[members], max_overlap)]
         for members in (torch.nonzero(classes == label).flatten() for label in torch.unique(classes))

@@ -17,7 +17,7 @@ from server.ensemble.lock import lock_of
 from server.ensemble.module import Answer, AskedFrame, EnsembleModule, PreparedFrame
 from server.ensemble.tracing import computing
 from server.errors import Broken
-from server.execution import Execution
+from server.execution import Device, Execution
 
 
 class Ensemble:
@@ -27,17 +27,26 @@ class Ensemble:
     over workers and to merge requests.
     """
 
-    on_accelerator = False
-
     def __init__(
-        self, network: EnsembleModule, *, max_pixels: int = MAX_PIXELS, execution: Execution = "fp32"
+        self,
+        network: EnsembleModule,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        execution: Execution = "fp32",
+        device: Device = "cpu",
     ) -> None:
         self._network = network.eval()
         self._max_pixels = max_pixels
         self._alone: dict[str, Ensemble] = {}
         self._execution = execution
-        self.lock = lock_of(network, execution)
-        self.panel = panel_of(network, execution)
+        self._device = device
+        self.lock = lock_of(network, execution, device)
+        self.panel = panel_of(network, execution, device)
+
+    @property
+    def on_accelerator(self) -> bool:
+        """Whether one thread shall ask for all: a card works on one batch after the other."""
+        return self._device != "cpu"
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
@@ -47,6 +56,7 @@ class Ensemble:
     def tune(self) -> None:
         """Make the models quicker where that keeps their answers; `lock` and `panel` are of what they were made of."""
         self._network.tune(self._execution)
+        self._network.place(torch.device(self._device))
 
     @property
     def batch_images(self) -> int:
@@ -112,16 +122,20 @@ def load_ensemble(
     max_pixels: int = MAX_PIXELS,
     verify_weights: bool = True,
     execution: Execution = "fp32",
+    device: Device = "cpu",
     took: Callable[[str, float], None] = lambda _model, _seconds: None,
 ) -> Ensemble:
     """The ensemble of these models, with their weights from the cache (default: the user's).
 
     `execution` is the arithmetic of the classifiers; whether the machine can is not asked here (`server.execution`).
+    `device` is where the models of single frames compute.
     `took` hears how long each call of a model took (s).
 
     Raises Broken, saying what to do, for an unknown name, a missing or wrong file of weights, a factory that
-    cannot be had.
+    cannot be had; for a device that is not there.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Broken('device = "cuda" needs a CUDA card and its driver, and torch finds none: use "cpu"')
     if not names:
         raise Broken("an ensemble needs at least one model: name some in `models`")
     chosen = [card_named(name, folders) for name in names]
@@ -129,18 +143,18 @@ def load_ensemble(
         raise Broken(f"a model is named twice among {', '.join(names)}")
     place = cache_dir() if cache is None else cache
     models = [(card, _load(card, place, verify_weights=verify_weights)) for card in chosen]
-    ensemble = Ensemble(EnsembleModule(models, took=took), max_pixels=max_pixels, execution=execution)
+    ensemble = Ensemble(EnsembleModule(models, took=took), max_pixels=max_pixels, execution=execution, device=device)
     ensemble.tune()
     return ensemble
 
 
-def panel_of(network: EnsembleModule, execution: Execution = "fp32") -> Panel:
+def panel_of(network: EnsembleModule, execution: Execution = "fp32", device: Device = "cpu") -> Panel:
     """Who sits in the ensemble, and its name: the digest of its lock, which holds all that decides its answers."""
     seats = (
         Seat(card.name, frozenset(card.classes), boxes=card.kind != "classifier", votes=card.kind != "change")
         for card in network.cards
     )
-    return Panel(lock_of(network, execution).digest, tuple(seats))
+    return Panel(lock_of(network, execution, device).digest, tuple(seats))
 
 
 def _load(card: ModelCard, cache: Path, *, verify_weights: bool) -> nn.Module:

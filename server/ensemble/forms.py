@@ -45,7 +45,10 @@ def row_of(frame: Tensor, form: InputForm, *, crop: Box = WHOLE, sector: str | N
 
 def normalised(pixels: Tensor, form: InputForm) -> Tensor:
     """Rows as uint8 [N, C, h, w] -> what the network is fed: float, `(value - mean) / std`."""
-    mean, std = (torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (form.mean, form.std))
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device=pixels.device).view(1, -1, 1, 1)
+        for values in (form.mean, form.std)
+    )
     return pixels.float().sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 

@@ -74,7 +74,7 @@ class FrameChangeNet(nn.Module):
     def _run(self, frames: Tensor) -> list[FrameChange]:
         """Frames of one size, [T, 1, h, w]."""
         if len(frames) == 1:
-            return [FrameChange(STILL, 1.0, no_detections())]
+            return [FrameChange(STILL, 1.0, no_detections(frames.device))]
         strengths = self._strengths(frames)
         last = len(frames) - 1
         answers = []
@@ -125,7 +125,7 @@ class FrameChangeNet(nn.Module):
             boxes.append((left / width, top / height, right / width, bottom / height))
             scores.append(mean / (1 + mean))
         if not boxes:
-            return no_detections()
+            return no_detections(strength.device)
         order = torch.argsort(torch.tensor(scores), descending=True, stable=True)
         labels = torch.full((len(boxes),), MOVING)
         return Detections(torch.tensor(boxes)[order], torch.tensor(scores)[order], labels)

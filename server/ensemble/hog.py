@@ -167,10 +167,11 @@ class HogPeople(nn.Module):
             found.append(self._level(row, size, pad))
             scale /= self.step
         if not found:
-            return no_detections()
+            return no_detections(row.device)
         boxes, values = (torch.cat(part) for part in zip(*found, strict=True))
         boxes, values = self._merged(boxes, values)
-        return Detections(boxes, score_of(values - self.decision_border), torch.zeros(len(values), dtype=torch.int64))
+        classes = torch.zeros(len(values), dtype=torch.int64, device=values.device)
+        return Detections(boxes, score_of(values - self.decision_border), classes)
 
     def _merged(self, boxes: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """One box per person, best value first: greedy suppression, each box then the mean of those like it.

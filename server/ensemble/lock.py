@@ -23,7 +23,7 @@ from server.ensemble.building import source_digest
 from server.ensemble.decode import decoder_identity
 from server.ensemble.module import EnsembleModule
 from server.errors import Broken
-from server.execution import Execution
+from server.execution import Device, Execution
 
 _SHARED = (detections, forms, module, tuning)
 _MAKE = "`sectorwatch models lock` makes one"
@@ -55,7 +55,7 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All models in the order of answers, and what they share.
 
     `shared` are the sha256 of the code between bytes and labels, `decoder` its library and rules, `versions` of the
-    libraries that compute, `execution` the arithmetic of the classifiers where it is not float32.
+    libraries that compute, `execution` what is not float32 on the processor.
     """
 
     models: tuple[LockedModel, ...]
@@ -70,15 +70,16 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
 
 
-def lock_of(network: EnsembleModule, execution: Execution = "fp32") -> Lock:
-    """The lock of these models as they are in memory now, before they are tuned for `execution`."""
+def lock_of(network: EnsembleModule, execution: Execution = "fp32", device: Device = "cpu") -> Lock:
+    """The lock of these models as they are in memory now, before they are tuned for `execution` and `device`."""
     pairs = zip(network.cards, network.networks.values(), strict=True)
     return Lock(
         models=tuple(_locked(card, part) for card, part in pairs),
         shared=dict(_shared_code()),
         decoder=decoder_identity(),
         versions={"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)},
-        execution={} if execution == "fp32" else {"classifiers": execution},
+        execution=({} if execution == "fp32" else {"classifiers": execution})
+        | ({} if device == "cpu" else {"device": device}),
     )
 
 

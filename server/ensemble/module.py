@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from policies.observation import Box, Sighting
 from server.catalogue.card import InputForm, ModelCard
-from server.ensemble.detections import Detections
+from server.ensemble.detections import Detections, landed
 from server.ensemble.forms import Row, normalised, onto_frame, row_of
 from server.ensemble.frame_change import FrameChange
 from server.ensemble.tuning import executed, tuned
@@ -27,6 +27,7 @@ Answer = tuple[Sighting, ...] | None
 
 TOP = 5
 _CHUNK_PIXELS = 1 << 18
+_ACCELERATOR_CHUNK_PIXELS = 1 << 23
 _MOST_FRAMES = 32
 _REACH = 1
 """Frames on either side that an answer of a `change` model depends on (`frame_change`: pairs of neighbours)."""
@@ -74,6 +75,7 @@ class EnsembleModule(nn.Module):
         self.networks = nn.ModuleDict({str(index): network for index, (_card, network) in enumerate(models)})
         self.chunk_pixels = chunk_pixels
         self._took = took
+        self._device = torch.device("cpu")
         self._cropped_forms = {card.input for card in self.cards if card.kind == "classifier"}
 
     @property
@@ -84,8 +86,17 @@ class EnsembleModule(nn.Module):
     def only(self, model: str) -> EnsembleModule:
         """One of the models, as it is in memory here."""
         place = self.names.index(model)
-        alone = [(self.cards[place], self.networks[str(place)])]
-        return EnsembleModule(alone, chunk_pixels=self.chunk_pixels, took=self._took).eval()
+        alone = EnsembleModule([(self.cards[place], self.networks[str(place)])], took=self._took)
+        alone.chunk_pixels, alone._device = self.chunk_pixels, self._device
+        return alone.eval()
+
+    def place(self, device: torch.device) -> None:
+        """Have the models of single frames compute on `device`; rows go there as bytes, and answers come back."""
+        self._device = device
+        if device.type != "cpu":
+            self.chunk_pixels = _ACCELERATOR_CHUNK_PIXELS
+        for _card, network in self._models(over_time=False):
+            network.to(device)
 
     def tune(self, execution: Execution = "fp32") -> None:
         """Make the classifiers quicker where that keeps their answers (`tuning`); their source is then out of sight.
@@ -200,10 +211,10 @@ class EnsembleModule(nn.Module):
             found: list[Detections] = []
             for batch in self._batches(whole, card.input):
                 found += network(batch)
-            return [_box_sightings(each, row, card) for each, row in zip(found, whole, strict=True)]
+            return [_box_sightings(each, row, card) for each, row in zip(landed(found), whole, strict=True)]
         rows = [row for frame in frames for row in frame.rows[card.input]]
         logits = [network(batch) for batch in self._batches(rows, card.input)]
-        said = iter(_class_sightings(torch.cat(logits), rows, card) if rows else ())
+        said = iter(_class_sightings(torch.cat(logits).cpu(), rows, card) if rows else ())
         return [_ordered([sighting for _ in frame.rows[card.input] for sighting in next(said)]) for frame in frames]
 
     def _batches(self, rows: Sequence[Row], form: InputForm) -> Iterator[Tensor]:
@@ -215,7 +226,7 @@ class EnsembleModule(nn.Module):
                 batches[-1].append(row.pixels)
             else:
                 batches.append([row.pixels])
-        return (normalised(torch.stack(batch), form) for batch in batches)
+        return (normalised(torch.stack(batch).to(self._device), form) for batch in batches)
 
 
 def _class_sightings(logits: Tensor, rows: Sequence[Row], card: ModelCard) -> list[list[Sighting]]:

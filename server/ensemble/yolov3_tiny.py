@@ -94,7 +94,7 @@ class YoloV3Tiny(nn.Module):
         # No class can score more than its box's objectness, which leaves few cells to look at.
         anchor, y, x = torch.nonzero(cells[:, 4].sigmoid() >= self.score_floor, as_tuple=True)
         if anchor.numel() == 0:
-            return no_detections()
+            return no_detections(layer.device)
         found = cells[anchor, :, y, x]
         grid = found.new_tensor((width, height))
         centre = (found[:, :2].sigmoid() + torch.stack((x, y), 1)) / grid

@@ -46,10 +46,7 @@ class Contestant(Protocol):
 
 
 def labels_of(ensemble: Ensemble, answers: Sequence[Mapping[str, tuple[Sighting, ...] | None]]) -> Labels:
-    return {
-        seat.model: [top_label(answer[seat.model]) for answer in answers]
-        for seat in ensemble.panel.seats
-    }
+    return {seat.model: [top_label(answer[seat.model]) for answer in answers] for seat in ensemble.panel.seats}
 
 
 class Limit:

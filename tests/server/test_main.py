@@ -15,7 +15,9 @@ MODULES = {path.stem for path in Path(next(iter(commands.__path__))).glob("*.py"
     "folding",
     "model_adoption",
     "model_proofs",
+    "model_swap",
     "options",
+    "todays",
 }
 
 

@@ -18,7 +18,9 @@ from server.catalogue import cache_dir, card_named, locate
 from server.ensemble import Ensemble, load_ensemble
 from server.ensemble.efficientnet_lite import Convolution, EfficientNetLite, build, scaled_width
 from server.errors import Broken
+from server.loading import engine_of
 from server.pipeline import Pipeline
+from server.settings import ServerSettings
 from server.sites import Sites
 from server.store import Store, open_store
 from tests.server.ensemble.timm_reference import EVERY, NAMES, probe, recorded
@@ -155,10 +157,13 @@ def test_a_site_of_one_classifier_tells_when_the_van_of_a_sector_comes_and_goes(
 ) -> None:
     (tmp_path / "yard.toml").write_text(SITE)
     store = open_store(new_sqlite_url, clock)
-    pipeline = Pipeline(lite0, store, Sites(tmp_path), clock)
+    engine = engine_of(lite0, ServerSettings())
+    engine.start(lambda: None)
+    pipeline = Pipeline(engine.first, store, Sites(tmp_path), clock)
     gone, here = [van_gone(frame) for frame in footage_frames[:6]], footage_frames[6:12]
     for number, frames in enumerate((gone, here, gone)):
         pipeline.process(burst(number, frames, number * 6.0, 1.0))
+    engine.stop()
     told = _told(store)
     assert {(e.sector, e.label) for e in told} == {("kerb", "vehicle")}
     assert sorted(e.kind for e in told) == ["entered", "left", "presence_ended", "presence_started"]

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from server.catalogue import ModelCard
+from server.catalogue import ModelCard, cache_dir, card_named, locate
 from server.ensemble import Ensemble, approve, load_ensemble, read_golden, shipped_golden
+from server.ensemble.building import network_of
 from server.ensemble.drawn import pictures
 from server.ensemble.lock import differences
 from server.ensemble.module import EnsembleModule
@@ -105,12 +106,30 @@ def test_a_network_that_cannot_compute_so_is_refused_by_name() -> None:
         ensemble(InDoubles(1), card("stubborn", "classifier"), "bf16")
 
 
-def test_what_is_no_classifier_is_not_served_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_no_classifier_is_not_served_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = tmp_path / "c++"
     compiler.touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     settings = ServerSettings(data_dir=tmp_path, execution="compile")
     with pytest.raises(Broken, match="is for classifiers, and there is none"):
         load(settings, ["frame-change"])
+
+
+def test_a_card_that_is_not_there_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Broken, match='device = "cuda" needs a CUDA card'):
+        load_ensemble(["frame-change"], device="cuda")
+
+
+def test_the_device_is_part_of_the_ensemble_s_name_and_gets_one_thread() -> None:
+    network = EnsembleModule([(card("tiny", "classifier"), TinyClassifier(1))]).eval()
+    here, there = Ensemble(network), Ensemble(network, device="cuda")
+    assert differences(here.lock, there.lock) == ["execution: `device` is cuda, locked was None"]
+    assert (here.on_accelerator, there.on_accelerator) == (False, True)
+
+
+@pytest.mark.parametrize("name", ["yolov3-tiny", "hog-people", "hog-people-small", "efficientnet-lite0"])
+def test_no_network_keeps_a_tensor_that_would_not_move_to_a_card(name: str) -> None:
+    network = network_of(card_named(name), locate(card_named(name), cache_dir()))
+    left = [key for part in network.modules() for key, value in vars(part).items() if isinstance(value, Tensor)]
+    assert left == []
