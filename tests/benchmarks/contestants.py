@@ -122,13 +122,16 @@ class OverHttp:
     def __init__(self, server: Hosted, expected: dict[bytes, Labels]) -> None:
         self._server = server
         self._expected = expected
+        server.pause()
 
     def measure(self, bursts: Sequence[list[bytes]], clients: int, seconds: float) -> Measured:
+        self._server.go_on()
         cpu_s = self._server.cpu_s()
         self._server.forget_peak()
         measured = _closed_loop(lambda: Client(self._server.port), bursts, clients, seconds, self._expected)
         measured.cpu_s = self._server.cpu_s() - cpu_s
         measured.peak_mb = max(self._server.peak_mb, self._server.memory_mb())
+        self._server.pause()
         return measured
 
 
