@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from policies.geometry import Point, area, bounds, contains, foot, iou, shared
+from policies.geometry import Point, area, bounds, contains, foot, shared
 from policies.observation import Box, Observation, Panel, Seat, Sighting
 from policies.rules import Rules
 from policies.sensitivity import Ruling, Verdict, Vote
@@ -155,10 +155,13 @@ def _fit(a: Box | None, b: Box | None) -> float:
     """How well two boxes cover one thing: their IoU, or just enough when one lies mostly inside the other."""
     assert a is not None
     assert b is not None
-    union = iou(a, b)
-    smaller = min(area(a), area(b))
-    if union < SAME_THING_IOU and smaller and shared(a, b) / smaller >= SAME_THING_INSIDE:
-        return SAME_THING_IOU if max(area(a), area(b)) < 4 * smaller else 0.0
+    both = shared(a, b)
+    if not both:
+        return 0.0
+    smaller, larger = sorted((area(a), area(b)))
+    union = both / (smaller + larger - both)
+    if union < SAME_THING_IOU and both / smaller >= SAME_THING_INSIDE:
+        return SAME_THING_IOU if larger < 4 * smaller else 0.0
     return union
 
 
