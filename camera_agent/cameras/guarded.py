@@ -23,7 +23,10 @@ _CLOSE_S = 2.0
 
 
 class Guarded:
-    """`make` builds a fresh camera; `timeout_s` is what the camera itself allows for one picture."""
+    """`make` builds a fresh camera; `timeout_s` is what the camera itself allows for one picture.
+
+    One thread opens and asks; another may `close` at any moment, and whoever is asking then gets a `CameraFailure`.
+    """
 
     def __init__(self, make: Callable[[], Camera], *, timeout_s: float, margin_s: float = _MARGIN_S) -> None:
         self._make = make
@@ -42,15 +45,16 @@ class Guarded:
         self._hung = [hand for hand in self._hung if hand.is_alive()]
         if self.is_beyond_help:
             raise CameraFailure(f"{len(self._hung)} attempts hang in the driver", "camera_hangs")
-        self._hand = _Hand(self._make())
-        self._hand.start()
-        self._ask(self._hand.camera.open)
+        hand = _Hand(self._make())
+        hand.start()
+        self._hand = hand
+        self._ask(hand, hand.camera.open)
 
     def still(self, form: Form) -> Look:
-        if self._hand is None:
+        hand = self._hand
+        if hand is None:
             raise CameraFailure("the camera is not open")
-        camera = self._hand.camera
-        look = self._ask(lambda: camera.still(form))
+        look = self._ask(hand, lambda: hand.camera.still(form))
         if look is None:
             raise CameraFailure("the camera gave nothing")
         return look
@@ -62,10 +66,7 @@ class Guarded:
             if hand.is_alive():
                 self._hung.append(hand)
 
-    def _ask(self, call: Callable[[], Look | None]) -> Look | None:
-        hand = self._hand
-        if hand is None:
-            raise CameraFailure("the camera is not open")
+    def _ask(self, hand: _Hand, call: Callable[[], Look | None]) -> Look | None:
         try:
             return hand.ask(call, self._limit_s)
         except queue.Empty:
@@ -81,12 +82,15 @@ class _Hand(threading.Thread):
     def __init__(self, camera: Camera) -> None:
         super().__init__(name="camera-hand", daemon=True)
         self.camera = camera
+        self._is_over = False
         self._asked: queue.SimpleQueue[Callable[[], Look | None] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Look | BaseException | None] = queue.SimpleQueue()
 
     def ask(self, call: Callable[[], Look | None], limit_s: float) -> Look | None:
         """What the call gives or raises; `queue.Empty` when it does not end in time."""
         self._asked.put(call)
+        if self._is_over:  # nobody takes it any more
+            raise CameraFailure("the camera was closed")
         answer = self._answers.get(timeout=limit_s)
         if isinstance(answer, BaseException):
             raise answer
@@ -103,5 +107,10 @@ class _Hand(threading.Thread):
                 self._answers.put(call())
             except BaseException as error:  # noqa: BLE001 - handed to the thread that asked
                 self._answers.put(error)
+        self._is_over = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._asked.get_nowait()
+                self._answers.put(CameraFailure("the camera was closed"))
         with contextlib.suppress(Exception):
             self.camera.close()

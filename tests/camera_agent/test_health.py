@@ -122,3 +122,26 @@ def test_what_a_camera_raises_comes_through_as_it_is() -> None:
     with pytest.raises(CameraFailure, match="lens cap"):
         guarded.still(Form())
     guarded.close()
+
+
+def test_a_camera_may_be_closed_by_another_thread_at_any_moment() -> None:
+    guarded = Guarded(lambda: Driver(hangs_in="", let_go=threading.Event()), timeout_s=20.0)
+    raised: list[BaseException] = []
+
+    def take() -> None:
+        for _ in range(300):
+            try:
+                guarded.open()
+                guarded.still(Form())
+            except CameraFailure:
+                continue
+            except Exception as error:  # noqa: BLE001 - what must not come
+                raised.append(error)
+                return
+
+    taking = threading.Thread(target=take)
+    taking.start()
+    while taking.is_alive():
+        guarded.close()
+    taking.join()
+    assert raised == []

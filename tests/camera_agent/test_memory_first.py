@@ -167,7 +167,7 @@ def test_a_killed_live_agent_loses_no_more_than_what_waited_in_memory(
         again = start_agent("run", settings)
         server.wait_for(lambda: set(taken) <= set(server.bursts))
         again.stop()
-        assert again.wait(15.0) == 0
+        assert again.wait(15.0) == 0, "\n".join(again.lines)
     assert list((tmp_path / "state/refused").iterdir()) == []
 
 
