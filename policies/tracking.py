@@ -32,6 +32,7 @@ REACH = 0.65
 HEIGHT_GAIN = 0.35
 TWIN_OVERLAP = 0.33
 NEAR_EDGE = 0.18
+LEAVING_SPEED = 0.3
 
 
 class Motion(msgspec.Struct, frozen=True):
@@ -124,7 +125,7 @@ def _place(box: Box, aspect: float) -> tuple[float, float, float]:
 def _cost(thing: Known, expected: Motion, reach: float, candidate: Candidate, aspect: float) -> float:
     """Negative log-likelihood that the candidate is the thing, less that of its being a new one."""
     assert candidate.box is not None
-    if _walked_out(expected, aspect):
+    if _walked_out(thing.motion, expected, aspect):
         return 1.0
     x, y, h = _place(candidate.box, aspect)
     last_x, last_y, _ = _place(thing.box, aspect)
@@ -137,10 +138,17 @@ def _cost(thing: Known, expected: Motion, reach: float, candidate: Candidate, as
     return min(going, stayed) + size * size + weak - NEW_THING_COST
 
 
-def _walked_out(expected: Motion, aspect: float) -> bool:
-    """Whether its middle should be beyond the frame's edge by now: what is seen near there is somebody else."""
-    beyond = max(-expected.x, expected.x - aspect, -expected.y, expected.y - 1.0)
-    return beyond > -NEAR_EDGE * expected.h
+def _walked_out(was: Motion, expected: Motion, aspect: float) -> bool:
+    """Whether it was on its way over the frame's edge and its middle should be there by now: what is seen near
+    there is somebody else. Who only stands at the edge, half in the frame, is not on the way.
+    """
+    near, least = NEAR_EDGE * expected.h, LEAVING_SPEED * expected.h
+    return (
+        (expected.x < near and -was.vx > least)
+        or (expected.x > aspect - near and was.vx > least)
+        or (expected.y < near and -was.vy > least)
+        or (expected.y > 1.0 - near and was.vy > least)
+    )
 
 
 def _surprise(dx: float, dy: float, h: float, spread: float) -> float:

@@ -1,8 +1,9 @@
 """How much is taken in at once: beyond it, senders are told to come back rather than left waiting unseen.
 
-Everything here is judged before a body is read: whether the client has had its share (`server.quota`), how many uploads
-are in work, how many bytes they declared, and whether the engine has room (`server.engine` counts images, and judges
-again once their number is known).
+Everything here is judged before a body is read: whether the engine has room (`server.engine` counts images, and judges
+again once their number is known), whether the client has had its share (`server.quota`), how many uploads are in
+work, and how many bytes they declared. The engine comes first, before the client's token is looked up: a server that is
+full must not spend on its refusals what its answers need.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from server.quota import Quota
 class Admission:
     """At most `limit` uploads and `total_bytes` declared bytes in work at once. Safe to use from any thread.
 
-    `body_bytes` is the largest body there may be, and what one counts that declares no length. `refuse_if_full` is
-    asked first, and raises Later where the engine has no room; `retry_after_s` says when there will be some. `quota`
-    holds each client's share.
+    `body_bytes` is the largest body there may be, and what one counts that declares no length. `refuse_if_full`
+    raises Later where the engine has no room; `retry_after_s` says when there will be some. `quota` holds each
+    client's share.
     """
 
     def __init__(
@@ -44,6 +45,12 @@ class Admission:
         self._closed = False
         self._lock = threading.Lock()
 
+    def knock(self) -> None:
+        """Raises Later at once where there is no room for anybody, whoever asks."""
+        if self._closed:
+            raise Later("this server is stopping", retry_after_s=10)
+        self._refuse_if_full()
+
     @contextmanager
     def admitted(self, client: str, declared_bytes: int | None = None) -> Iterator[Callable[[int], None]]:
         """Holds a place, and room for the body, for the length of the `with` block. Raises Later when there is none.
@@ -52,10 +59,8 @@ class Admission:
         and given back when the block raises Later.
         """
         counted_bytes = self._body_bytes if declared_bytes is None else min(declared_bytes, self._body_bytes)
-        if self._closed:
-            raise Later("this server is stopping", retry_after_s=10)
+        self.knock()
         self._quota.demand(client)
-        self._refuse_if_full()
         if not self._enter(counted_bytes):
             raise Later(f"{self._inside} uploads are in work already", retry_after_s=self._retry_after_s())
         spent = 0

@@ -47,6 +47,7 @@ def routes(
 
     def labels(*, most: int) -> tuple[dict[str, list[str]], str]:
         """`{model: [class per frame]}` of the files that came, `most` of them at most; and who answered."""
+        admission.knock()
         client = doorkeeper.admit_to_classify(request)
         with admission.admitted(client, request.content_length) as spend:
             asked = ensemble()

@@ -80,6 +80,7 @@ def routes(
     @blueprint.post("/models/<model>/infer")
     @blueprint.post("/models/<model>/versions/<digest>/infer")
     def infer(model: str, digest: str | None = None) -> Response:
+        admission.knock()
         client, loaded, seats = asked_for(model, digest)
         with admission.admitted(client, request.content_length) as spend:
             panel = loaded.panel

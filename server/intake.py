@@ -1,6 +1,6 @@
 """The receiving half of the wire: `POST /v1/bursts`.
 
-Authenticate, admit, bound, read, decode, process, answer: whatever fails first decides, and until the pipeline
+Knock, authenticate, admit, bound, read, decode, process, answer: whatever fails first decides, and until the pipeline
 has committed nothing is kept. The answer is 201 for a burst that is new and 200 for one that is known; both say
 the same things, so an agent that missed the first answer loses nothing.
 """
@@ -61,6 +61,7 @@ def routes(
 
     @blueprint.post("/bursts")
     def bursts() -> Response:
+        admission.knock()
         grant = doorkeeper.admit(request)
         grant.to_send()
         with admission.admitted(grant.client, request.content_length) as spend:

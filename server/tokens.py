@@ -15,7 +15,6 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,8 +50,8 @@ class StoredToken(Protocol):
 
 
 class TokenStore(Protocol):
-    def list_tokens(self) -> Sequence[object]:
-        """All tokens ever made, revoked ones included."""
+    def has_tokens(self) -> bool:
+        """Whether a token was ever made."""
         ...
 
     def token(self, token_id: str) -> StoredToken | None: ...
@@ -142,7 +141,7 @@ class Doorkeeper:
 
     def is_guarded(self) -> bool:
         """Whether a token was ever made. Revoking the last one does not open the server again."""
-        self._guarded = self._guarded or bool(self._store.list_tokens())
+        self._guarded = self._guarded or self._store.has_tokens()
         return self._guarded
 
     def _known(self, token: str) -> Grant:

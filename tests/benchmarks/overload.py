@@ -1,11 +1,11 @@
 """What the server does when three times as much comes as it can answer.
 
-    python -m tests.benchmarks.overload --footage vtest.avi [--ensemble torchvision] [--seconds 30] [--times 3]
+    python -m tests.benchmarks.overload --footage vtest.avi [--ensemble torchvision] [--rounds 4] [--times 3]
 
-First the capacity, with a crowd of clients that send their next request when the last one is answered: half of the
-images in bursts, half alone. Then the same requests at `--times` that rate, each when its instant comes (Poisson),
-whether or not earlier ones were answered, on a connection of its own, by clients that send their whole body before
-they read anything. Latencies count from the instant a request was due. All the while both ports are probed.
+In each round first the capacity, with a crowd of clients that send their next request when the last one is answered:
+half of the images in bursts, half alone. Then the same requests at `--times` that rate, each when its instant comes
+(Poisson), whether or not earlier ones were answered, on a connection of its own, by clients that send their whole body
+before they read anything. Latencies count from the instant a request was due. Meanwhile both ports are probed.
 
 The generator shares the machine with the server and takes from its goodput; its processor seconds are told.
 """
@@ -21,7 +21,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import cycle
@@ -38,6 +38,9 @@ _CROWD = 12
 _PROBED_EVERY_S = 0.1
 _ANSWERED_WITHIN_S = 90.0
 _WARM_UP_S = 2.0
+
+Probes = dict[tuple[str, int], list[float]]
+"""What each probe took (s), by its name and port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,41 @@ class Told:
     """Admitted, and then told to come back all the same."""
 
 
+@dataclass
+class Phase:
+    """All rounds of one kind of load: what came back, and what they took of the machine (s of processors).
+
+    `good_images` were judged within `seconds`; `took_s` counts until the last answer.
+    """
+
+    told: list[Told] = field(default_factory=list)
+    good_images: int = 0
+    seconds: float = 0.0
+    took_s: float = 0.0
+    server_s: float = 0.0
+    generator_s: float = 0.0
+
+    def add(self, other: Phase) -> None:
+        self.told += other.told
+        for name in ("good_images", "seconds", "took_s", "server_s", "generator_s"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    @property
+    def images_per_s(self) -> float:
+        return self.good_images / self.seconds
+
+    def cores(self) -> str:
+        return f"cores in use: server {self.server_s / self.took_s:.2f}, generator {self.generator_s / self.took_s:.2f}"
+
+
 @click.command()
 @click.option("--footage", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--ensemble", "name", type=click.Choice(["torchvision", "shipped"]), default="torchvision")
 @click.option("--size", type=click.Choice(list(SIZES)), default="768x576")
-@click.option("--seconds", default=30.0, help="For the capacity, and again for the overload.")
+@click.option("--seconds", default=10.0, help="For the capacity, and again for the overload, in each round.")
+@click.option("--rounds", default=4)
 @click.option("--times", default=3.0, help="How much of the capacity is offered.")
-def main(footage: Path, name: str, size: str, seconds: float, times: float) -> None:
+def main(footage: Path, name: str, size: str, seconds: float, rounds: int, times: float) -> None:
     """Measure, and print."""
     end_on_sigterm()
     requests = _requests(frames_of(footage, size))
@@ -73,19 +104,20 @@ def main(footage: Path, name: str, size: str, seconds: float, times: float) -> N
         place = Path(folder)
         with Hosted("tests.benchmarks.served", name, str(footage), folder, log=place / "server.log") as server:
             asyncio.run(_crowd(server.port, requests, _WARM_UP_S))
-            capacity = _capacity(server, requests, seconds)
             server.forget_peak()
+            capacity, overload, probes = Phase(), Phase(), _no_probes(server)
             before = asyncio.run(_counted(server.admin_port))
-            generator_s = _own_cpu_s()
-            began = time.perf_counter()
-            told, probes = asyncio.run(_overload(server, requests, times * capacity, seconds))
-            generator_s = _own_cpu_s() - generator_s
+            for _round in range(rounds):
+                alone = _measured(server, _crowd(server.port, requests, seconds), seconds)
+                rate = times * alone.good_images / alone.took_s
+                capacity.add(alone)
+                overload.add(_measured(server, _overload(server, requests, rate, seconds, probes), seconds))
             after = asyncio.run(_counted(server.admin_port))
-            _tell(told, capacity, began, seconds)
-            _tell_accounts(told, {status: after[status] - before[status] for status in after})
-            for route, latencies_s in probes.items():
+            _tell(capacity, overload)
+            _tell_accounts([capacity, overload], {status: after[status] - before[status] for status in after})
+            for (route, _port), latencies_s in probes.items():
                 click.echo(f"probe {route}: {_spread(latencies_s)}")
-            click.echo(f"memory: {server.peak_mb:.0f} MB at most (PSS); generator: {generator_s / seconds:.2f} cores")
+            click.echo(f"memory: {server.peak_mb:.0f} MB at most (PSS)")
 
 
 def _requests(frames: Sequence[bytes]) -> list[Request]:
@@ -103,14 +135,13 @@ def _request(images: Sequence[bytes]) -> Request:
     return Request(head.encode() + b"Connection: close\r\n\r\n" + body, len(images))
 
 
-def _capacity(server: Hosted, requests: Sequence[Request], seconds: float) -> float:
-    cpu_s, began = server.cpu_s(), time.perf_counter()
-    told = asyncio.run(_crowd(server.port, requests, seconds))
-    took_s = time.perf_counter() - began
-    images = sum(images for _due, _at, status, images in told.answers if status == 200)
-    each = (server.cpu_s() - cpu_s) / images
-    click.echo(f"capacity: {images / took_s:.1f} images/s, {_CROWD} clients; {each:.4f} CPU s per image")
-    return images / took_s
+def _measured(server: Hosted, load: Coroutine[None, None, Told], seconds: float) -> Phase:
+    """One round of a kind of load, over when all of it is answered; what was judged within `seconds` is good."""
+    server_s, generator_s, began = server.cpu_s(), _own_cpu_s(), time.perf_counter()
+    told = asyncio.run(load)
+    until, took_s = began + seconds, time.perf_counter() - began
+    good = sum(images for _due, at, status, images in told.answers if status == 200 and at <= until)
+    return Phase([told], good, seconds, took_s, server.cpu_s() - server_s, _own_cpu_s() - generator_s)
 
 
 async def _crowd(port: int, requests: Sequence[Request], seconds: float) -> Told:
@@ -126,16 +157,22 @@ async def _crowd(port: int, requests: Sequence[Request], seconds: float) -> Told
     return told
 
 
+def _no_probes(server: Hosted) -> Probes:
+    return {
+        ("admin /livez", server.admin_port): [],
+        ("admin /readyz", server.admin_port): [],
+        ("main /livez", server.port): [],
+    }
+
+
 async def _overload(
-    server: Hosted, requests: Sequence[Request], images_per_s: float, seconds: float
-) -> tuple[Told, dict[str, list[float]]]:
+    server: Hosted, requests: Sequence[Request], images_per_s: float, seconds: float, probes: Probes
+) -> Told:
     """An open loop, and what probes took meanwhile."""
     told, chance = Told(), random.Random(2)
     requests_per_s = images_per_s / statistics.mean(request.images for request in requests)
     began = due = time.perf_counter()
-    routes = [("admin /livez", server.admin_port), ("admin /readyz", server.admin_port), ("main /livez", server.port)]
-    probes: dict[str, list[float]] = {route: [] for route, _port in routes}
-    probing = [asyncio.create_task(_probe(port, route.split()[1], probes[route])) for route, port in routes]
+    probing = [asyncio.create_task(_probe(port, route.split()[1], took)) for (route, port), took in probes.items()]
     sending = set()
     for request in cycle(requests):
         due += chance.expovariate(requests_per_s)
@@ -147,7 +184,7 @@ async def _overload(
     for probe in probing:
         probe.cancel()
     await asyncio.gather(*sending)
-    return told, probes
+    return told
 
 
 async def _send(port: int, request: Request, due: float, told: Told) -> None:
@@ -195,25 +232,33 @@ async def _counted(admin_port: int) -> Counter[int]:
     return counted
 
 
-def _tell(told: Told, capacity: float, began: float, seconds: float) -> None:
-    good = sum(images for _due, at, status, images in told.answers if status == 200 and at <= began + seconds)
-    offered = sum(images for *_rest, images in told.answers)
-    refused = [at - due for due, at, status, _images in told.answers if status == 503]
-    judged = [at - due for due, at, status, _images in told.answers if status == 200]
-    click.echo(f"offered: {offered / seconds:.1f} images/s, {len(told.answers)} requests")
-    click.echo(f"goodput: {good / seconds:.1f} images/s, {good / seconds / capacity:.2f} of capacity")
+def _tell(capacity: Phase, overload: Phase) -> None:
+    answers = [answer for told in overload.told for answer in told.answers]
+    offered = sum(images for *_rest, images in answers)
+    refused = [at - due for due, at, status, _images in answers if status == 503]
+    judged = [at - due for due, at, status, _images in answers if status == 200]
+    each = capacity.server_s / sum(
+        i for told in capacity.told for _due, _at, status, i in told.answers if status == 200
+    )
+    most, good = capacity.images_per_s, overload.images_per_s
+    click.echo(f"capacity: {most:.1f} images/s, {_CROWD} clients; {each:.4f} CPU s per image; {capacity.cores()}")
+    click.echo(f"offered: {offered / overload.seconds:.1f} images/s, {len(answers)} requests; {overload.cores()}")
+    click.echo(f"goodput: {good:.1f} images/s, {good / most:.2f} of capacity")
     click.echo(f"refusals: {_spread(refused)}")
     click.echo(f"answers: {_spread(judged)}")
 
 
-def _tell_accounts(told: Told, counted: dict[int, int]) -> None:
+def _tell_accounts(phases: Sequence[Phase], counted: dict[int, int]) -> None:
     """Whether everything the server answered arrived."""
-    came = Counter(status for _due, _at, status, _images in told.answers)
+    told = [told for phase in phases for told in phase.told]
+    came = Counter(status for one in told for _due, _at, status, _images in one.answers)
     lost = sum(max(0, count - came[status]) for status, count in counted.items())
     server = ", ".join(f"{status}: {count}" for status, count in sorted(counted.items()))
     client = ", ".join(f"{status or 'none'}: {count}" for status, count in sorted(came.items()))
-    click.echo(f"answers by status: server {server}; clients {client}; lost {lost}; given up {told.given_up}")
-    click.echo(f"errors: {', '.join(f'{kind} {count}' for kind, count in told.errors.items()) or 'none'}")
+    given_up = sum(one.given_up for one in told)
+    errors = sum((one.errors for one in told), Counter[str]())
+    click.echo(f"answers by status: server {server}; clients {client}; lost {lost}; given up {given_up}")
+    click.echo(f"errors: {', '.join(f'{kind} {count}' for kind, count in errors.items()) or 'none'}")
 
 
 def _spread(latencies_s: Sequence[float]) -> str:
