@@ -2,7 +2,7 @@
 
 Reading order: `observation` (what comes in), `sensitivity` (votes to a verdict), `site_policy` (all that is tunable;
 read from TOML by way of `document`), `suppression` (known nuisances), `judgement` (labels to candidates and votes),
-`tracking` and `assignment` (which box is which thing), `track` (a thing and its visits to sectors), `presence`
-(sectors over time), `fold` (the heart: `advance`), `telling` and `events` (what comes out), `standing` (occupied,
-clear or unobserved).
+`tracking` and `assignment` (which box is which thing), `track` and `visit` (a thing and its stays in sectors),
+`presence` (sectors over time), `fold` (the heart: `advance`), `telling` and `events` (what comes out), `standing`
+(occupied, clear or unobserved).
 """

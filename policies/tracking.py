@@ -32,7 +32,8 @@ REACH = 0.65
 HEIGHT_GAIN = 0.35
 TWIN_OVERLAP = 0.33
 NEAR_EDGE = 0.18
-LEAVING_SPEED = 0.3
+LEAVING_SPEED = 0.15
+GONE_COST = 8.0
 
 
 class Motion(msgspec.Struct, frozen=True):
@@ -125,8 +126,6 @@ def _place(box: Box, aspect: float) -> tuple[float, float, float]:
 def _cost(thing: Known, expected: Motion, reach: float, candidate: Candidate, aspect: float) -> float:
     """Negative log-likelihood that the candidate is the thing, less that of its being a new one."""
     assert candidate.box is not None
-    if _walked_out(thing.motion, expected, aspect):
-        return 1.0
     x, y, h = _place(candidate.box, aspect)
     last_x, last_y, _ = _place(thing.box, aspect)
     if math.hypot(x - last_x, y - last_y) > reach * max(expected.h, h):
@@ -135,12 +134,13 @@ def _cost(thing: Known, expected: Motion, reach: float, candidate: Candidate, as
     stayed = _surprise(x - last_x, y - last_y, expected.h, (2 * POSITION_NOISE) ** 2) + STAYED_COST
     size = math.log(h / expected.h) / SIZE_SPREAD
     weak = 0.0 if candidate.present else WEAK_COST
-    return min(going, stayed) + size * size + weak - NEW_THING_COST
+    gone = GONE_COST if _walked_out(thing.motion, expected, aspect) else 0.0
+    return min(going, stayed) + size * size + weak + gone - NEW_THING_COST
 
 
 def _walked_out(was: Motion, expected: Motion, aspect: float) -> bool:
-    """Whether it was on its way over the frame's edge and its middle should be there by now: what is seen near
-    there is somebody else. Who only stands at the edge, half in the frame, is not on the way.
+    """Whether it was on its way over the frame's edge and its middle should be there by now, so that what is seen near
+    there is rather somebody else. Who stands at the edge, half in the frame, is not on the way.
     """
     near, least = NEAR_EDGE * expected.h, LEAVING_SPEED * expected.h
     return (

@@ -46,6 +46,21 @@ def test_who_walks_out_is_not_found_again_in_who_walks_in_there():
     assert first != second
 
 
+@pytest.mark.parametrize("every_s", [0.2, 0.5, 1, 2])
+@pytest.mark.parametrize(
+    "box", [(0.0, 0.5, 0.03, 0.75), (0.97, 0.5, 1.0, 0.75), (0.4, 0.0, 0.5, 0.08), (0.4, 0.93, 0.5, 1.0)]
+)
+def test_who_stands_half_in_the_frame_is_one_person_who_stays(box, every_s):
+    frames = [observation(i * every_s, {"eye": [Sighting("person", 0.9, box)]}) for i in range(20)]
+    kinds = [event.kind for event in told(policy(), frames) if event.sector == ("west" if box[0] < 0.5 else "east")]
+    assert kinds == ["entered", "presence_started"]
+
+
+def test_who_turns_back_at_the_edge_has_not_left():
+    frames = walk(lambda t: 0.6 + 0.1 * min(t, 3.6) - 0.1 * max(t - 4.4, 0), 7, every_s=0.2)
+    assert {event.kind for event in told(policy(), frames)} == {"entered", "presence_started"}
+
+
 def test_well_outside_is_outside_at_once():
     frames = walk(lambda t: 0.16 + 0.1 * t, 5, every_s=1)
     left = next(e for e in told(policy(), frames) if e.kind == "left")
