@@ -158,7 +158,8 @@ def _report(folder: Path, store: Store, runs: Sequence[Run], policy: SitePolicy,
             head = next(h for h in store.cameras() if (h.site, h.camera) == (run.site, camera))
             events = [logged.event for logged in replayed(store, head, None, None, rules)]
             files.append(folder / f"events-{run.site}-{name.replace(' ', '-')}.jsonl")
-            files[-1].write_text("".join(_line(e, judge.camera if judge else e.camera) for e in events))
+            lines = (scored_line(e, judge.camera if judge else e.camera) for e in events if e.kind in _SCORED)
+            files[-1].write_text("".join(line + "\n" for line in lines))
         if judge is None:
             click.echo(f"{name:<26} {sum(len(f.read_text().splitlines()) for f in files):>7}")
         else:
@@ -212,10 +213,8 @@ def _under(policy: SitePolicy, sensitivity: Sensitivity | None, site: str) -> Si
     return replace(policy, site=site, cameras={name: camera(c) for name, c in policy.cameras.items()})
 
 
-def _line(event: Event, camera: str) -> str:
+def scored_line(event: Event, camera: str) -> str:
     """The event in the evaluation kit's form, times in seconds from the footage's first picture."""
-    if event.kind not in _SCORED:
-        return ""
     line: dict[str, object] = {
         "camera": camera,
         "kind": event.kind,
@@ -229,4 +228,4 @@ def _line(event: Event, camera: str) -> str:
         line |= {"from": event.from_sector, "to": event.to_sector}
     if event.direction not in (None, "unknown"):
         line["direction"] = event.direction
-    return json.dumps(line) + "\n"
+    return json.dumps(line)
