@@ -148,19 +148,21 @@ class _Step:
         return tuple(track for track in alive if track is not None)
 
     def _followed(self, tracks: list[Track], target: str, candidates: list[Candidate]) -> Iterator[Track]:
-        known = [
-            tracking.Known(t.motion, t.box, (self.seen.at_us - t.seen_us) / 1e6)
-            for t in tracks
-            if t.motion is not None and t.box is not None
-        ]
-        found = tracking.match(known, candidates, self.aspect, self.policy.rules.movement.fastest(target))
-        for thing, track, index in zip(known, tracks, found, strict=True):
+        speed = self.policy.rules.movement.fastest(target)
+        known = [self._to_find(track) for track in tracks]
+        found = tracking.match(known, candidates, self.aspect, speed)
+        hurried = tracking.match_hurried(known, candidates, found, self.aspect, speed)
+        found = [hurried.get(place, index) for place, index in enumerate(found)]
+        for place, (thing, track, index) in enumerate(zip(known, tracks, found, strict=True)):
             if index is None:
                 yield self._missed(track)
                 continue
             box = candidates[index].box
             assert box is not None
-            motion = thing.motion.after(thing.ago_s).corrected(box, self.aspect)
+            if place in hurried:
+                motion = thing.motion.hurried(box, self.aspect, thing.ago_s)
+            else:
+                motion = thing.motion.after(thing.ago_s, speed).corrected(box, self.aspect)
             yield self._shown(track, candidates[index], motion)
         taken = [c.box for i, c in enumerate(candidates) if i in found and c.box is not None]
         for i, candidate in enumerate(candidates):
@@ -168,7 +170,13 @@ class _Step:
                 continue
             if not tracking.is_twin(candidate.box, taken):
                 taken.append(candidate.box)
-                yield self._begun(candidate, tracking.Motion.begun(candidate.box, self.aspect))
+                yield self._begun(candidate, tracking.Motion.begun(candidate.box, self.aspect, speed))
+
+    def _to_find(self, track: Track) -> tracking.Known:
+        assert track.motion is not None
+        assert track.box is not None
+        once = len(track.trail) == 1 and track.seen_us == self.previous_us
+        return tracking.Known(track.motion, track.box, (self.seen.at_us - track.seen_us) / 1e6, once)
 
     def _unboxed(self, tracks: list[Track], target: str, bare: list[Candidate]) -> Iterator[Track]:
         """From labels alone: one track for the target, in every sector that shows it."""

@@ -4,7 +4,11 @@ A person's box hardly overlaps itself a second later, so boxes are matched by wh
 they should be, measured in body heights: a constant-velocity Kalman filter per track (Kalman 1960; white-noise
 acceleration), the joint negative log-likelihood as cost, and one optimal assignment per frame. A velocity is
 believed only for a while (it decays), and a thing may always have stayed where it was, so that a still one is
-found again after any blind time.
+found again after any blind time. How fast and how lively things are is taken from the highest plausible speed of
+their target, so that a car is not followed as if it walked.
+
+Who runs is further off in the second frame than anybody of unknown speed is expected. So what one frame alone showed
+is matched once more, with what nothing else explains, by nothing but what is possible.
 Distances are in frame heights; covariances are in squared body heights, so that near and far things are alike.
 """
 
@@ -21,8 +25,8 @@ from policies.judgement import Candidate
 from policies.observation import Box
 
 POSITION_NOISE = 0.125
-SPEED_SPREAD = 0.66
-ACCELERATION = 0.43
+SPEED_SPREAD = 0.22
+ACCELERATION = 0.143
 VELOCITY_LIFE_S = 3.4
 NEW_THING_COST = 6.0
 WEAK_COST = 1.1
@@ -53,16 +57,18 @@ class Motion(msgspec.Struct, frozen=True):
     vv: float
 
     @staticmethod
-    def begun(box: Box, aspect: float) -> Motion:
-        """A thing seen for the first time; `aspect` is the frame's width over its height."""
+    def begun(box: Box, aspect: float, max_speed: float) -> Motion:
+        """A thing seen for the first time; `aspect` is the frame's width over its height, `max_speed` the highest
+        plausible one in body heights a second.
+        """
         x, y, h = _place(box, aspect)
-        return Motion(x, y, 0.0, 0.0, h, POSITION_NOISE**2, 0.0, SPEED_SPREAD**2)
+        return Motion(x, y, 0.0, 0.0, h, POSITION_NOISE**2, 0.0, (SPEED_SPREAD * max_speed) ** 2)
 
-    def after(self, dt_s: float) -> Motion:
+    def after(self, dt_s: float, max_speed: float) -> Motion:
         """The prediction `dt_s` seconds later."""
         reach_s = VELOCITY_LIFE_S * (1 - math.exp(-dt_s / VELOCITY_LIFE_S))
         fade = 1 - reach_s / VELOCITY_LIFE_S
-        q = ACCELERATION**2
+        q = (ACCELERATION * max_speed) ** 2
         return Motion(
             self.x + self.vx * reach_s,
             self.y + self.vy * reach_s,
@@ -91,27 +97,69 @@ class Motion(msgspec.Struct, frozen=True):
             self.vv - gain_v * self.pv,
         )
 
+    def hurried(self, box: Box, aspect: float, dt_s: float) -> Motion:
+        """A thing seen for the second time, as far off as nobody expected: its speed is what these two sights say
+        (two-point differencing; Bar-Shalom, Li and Kirubarajan 2001).
+        """
+        x, y, h = _place(box, aspect)
+        noise = POSITION_NOISE**2
+        return Motion(
+            x,
+            y,
+            (x - self.x) / dt_s,
+            (y - self.y) / dt_s,
+            self.h + HEIGHT_GAIN * (h - self.h),
+            noise,
+            noise / dt_s,
+            2 * noise / dt_s**2,
+        )
+
     def ground(self, aspect: float) -> Point:
         """Where the thing stands, in 0..1 of the frame: steadier than the bottom of its latest box."""
         return inside(self.x / aspect, self.y + self.h / 2)
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A thing to be found again: its motion, its last box, and how long ago that was."""
+    """A thing to be found again: its motion, its last box, how long ago that was, and whether the last frame is the
+    only one that ever showed it.
+    """
 
     motion: Motion
     box: Box
     ago_s: float
+    once: bool = False
 
 
 def match(known: Sequence[Known], candidates: Sequence[Candidate], aspect: float, max_speed: float) -> list[int | None]:
     """For each known thing the index of the candidate that continues it, or None."""
     costs = []
     for thing in known:
-        expected = thing.motion.after(thing.ago_s)
+        expected = thing.motion.after(thing.ago_s, max_speed)
         reach = REACH + max_speed * thing.ago_s
         costs.append([_cost(thing, expected, reach, candidate, aspect) for candidate in candidates])
     return assign(costs)
+
+
+def match_hurried(
+    known: Sequence[Known],
+    candidates: Sequence[Candidate],
+    found: Sequence[int | None],
+    aspect: float,
+    max_speed: float,
+) -> dict[int, int]:
+    """What `match` left over, matched again: known things that were seen once -> candidates that begin nothing else.
+
+    Of all that may have got there in the time, the nearest and likest in size.
+    """
+    once = [place for place, thing in enumerate(known) if thing.once and found[place] is None]
+    taken = [box for place, candidate in enumerate(candidates) if place in found and (box := candidate.box) is not None]
+    new = [
+        place
+        for place, candidate in enumerate(candidates)
+        if place not in found and candidate.present and candidate.box is not None and not is_twin(candidate.box, taken)
+    ]
+    costs = [[_haste(known[thing], candidates[place], aspect, max_speed) for place in new] for thing in once]
+    return {thing: new[index] for thing, index in zip(once, assign(costs), strict=True) if index is not None}
 
 
 def is_twin(box: Box, others: Sequence[Box]) -> bool:
@@ -136,6 +184,16 @@ def _cost(thing: Known, expected: Motion, reach: float, candidate: Candidate, as
     weak = 0.0 if candidate.present else WEAK_COST
     gone = GONE_COST if _walked_out(thing.motion, expected, aspect) else 0.0
     return min(going, stayed) + size * size + weak + gone - NEW_THING_COST
+
+
+def _haste(thing: Known, candidate: Candidate, aspect: float, max_speed: float) -> float:
+    """The part of what is possible in distance and size that it takes to be the thing, less one."""
+    assert candidate.box is not None
+    x, y, h = _place(candidate.box, aspect)
+    last_x, last_y, last_h = _place(thing.box, aspect)
+    reach = (REACH + max_speed * thing.ago_s) * max(h, last_h)
+    size = math.log(h / last_h) / SIZE_SPREAD
+    return math.hypot(x - last_x, y - last_y) / reach + size * size - 1.0
 
 
 def _walked_out(was: Motion, expected: Motion, aspect: float) -> bool:

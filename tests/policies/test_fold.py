@@ -27,12 +27,12 @@ def test_a_person_who_walks_across_enters_moves_crosses_and_leaves():
     assert lines(told(policy(), across)) == [
         "0 entered west left",
         "0 presence_started west",
-        "4.32849 left west unknown",
-        "4.32849 crossed middle eastward",
-        "4.32849 entered east unknown",
-        "4.32849 moved west->east right",
-        "4.32849 presence_started east",
-        "4.32849 presence_ended west",
+        "4.32858 left west unknown",
+        "4.32858 crossed middle eastward",
+        "4.32858 entered east unknown",
+        "4.32858 moved west->east right",
+        "4.32858 presence_started east",
+        "4.32858 presence_ended west",
         "9 left east right",
         "9 presence_ended east",
     ]
@@ -59,6 +59,36 @@ def test_who_stands_half_in_the_frame_is_one_person_who_stays(box, every_s):
 def test_who_turns_back_at_the_edge_has_not_left():
     frames = walk(lambda t: 0.6 + 0.1 * min(t, 3.6) - 0.1 * max(t - 4.4, 0), 7, every_s=0.2)
     assert {event.kind for event in told(policy(), frames)} == {"entered", "presence_started"}
+
+
+@pytest.mark.parametrize("every_s", [0.2, 0.5, 1])
+def test_who_runs_is_one_person_who_crosses(every_s):
+    events = told(
+        policy(), walk(lambda t: 0.02 + 0.33 * (t - 1) if 1 <= t <= 3.9 else None, 9, every_s)
+    )  # 2.2 heights/s
+    assert [e.direction for e in events if e.kind == "crossed"] == ["eastward"]
+    assert [(e.sector, e.track) for e in events if e.kind == "entered"] == [
+        ("west", events[0].track),
+        ("east", events[0].track),
+    ]
+    assert [e.sector for e in events if e.kind == "presence_ended"] == ["west", "east"]
+
+
+@pytest.mark.parametrize("every_s", [0.2, 0.5, 1])
+def test_a_car_that_drives_through_at_many_times_a_walker_s_speed_is_one_car(every_s):
+    def car(t: float) -> list[Sighting]:
+        x = 0.3 * (t - 2)  # 4 heights/s
+        left, right = round(max(x - 0.1, 0.0), 5), round(min(x + 0.1, 1.0), 5)
+        return [Sighting("car", 0.9, (left, 0.7, right, 0.8))] if right - left > 0.05 else []
+
+    rules = policy(extra='targets = ["vehicle"]')
+    events = told(rules, [observation(i * every_s, {"eye": car(i * every_s)}) for i in range(round(10 / every_s))])
+    assert [e.kind for e in events if e.kind in ("crossed", "moved")] == ["crossed", "moved"]
+    assert len({e.track for e in events if e.track is not None}) == 1
+
+
+def test_two_that_show_once_too_far_apart_for_anybody_are_nobody():
+    assert told(policy(), walk(lambda t: {3.0: 0.1, 3.5: 0.6}.get(t), 9)) == ()
 
 
 def test_well_outside_is_outside_at_once():
