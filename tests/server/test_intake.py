@@ -211,6 +211,16 @@ def test_more_uploads_at_once_than_are_admitted_are_told_to_come_back(tmp_path: 
     assert app.test_client().post("/v1/bursts", data=body(envelope(FRAMES), FRAMES)).status_code == 201
 
 
+def test_a_server_with_no_room_says_so_before_it_looks_up_who_asks(tmp_path: Path) -> None:
+    app = make_app(tmp_path, BrightnessEnsemble())
+    elsewhere = {"REMOTE_ADDR": "203.0.113.7"}
+    client = app.test_client()
+    refused(client.post("/v1/bursts", data=body(envelope(FRAMES), FRAMES), environ_base=elsewhere), 401)
+    runtime_of(app).admission.close()
+    for path in ("/v1/bursts", "/batch", "/v2/models/ensemble/infer"):
+        assert client.post(path, data=body(envelope(FRAMES), FRAMES), environ_base=elsewhere).status_code == 503
+
+
 def test_a_refused_upload_gives_its_place_back(tmp_path: Path) -> None:
     app = make_app(tmp_path, BrightnessEnsemble(), admission_limit=1)
     for _ in range(3):
