@@ -19,8 +19,8 @@ from policies.observation import Observation
 from policies.presence import Change, Presence, follow
 from policies.site_policy import CameraPolicy, Sector
 from policies.telling import Teller
-from policies.track import Crossed, Sight, Track, evidence_of, missed, over, shown
-from policies.visit import Closed, Visit, frame_side
+from policies.track import Crossed, Sight, Track, evidence_of, missed, over, remembered_s, shown
+from policies.visit import Closed, Visit
 
 _NONE: frozenset[str] = frozenset()
 
@@ -208,10 +208,8 @@ class _Step:
 
     def _visited(self, track: Track) -> Track | None:
         """The track with its visits closed, counted and told; None once it has been hidden for too long."""
-        rules = self.policy.rules.movement
-        # What vanishes at the frame's edge has most likely walked out; elsewhere something hides it.
-        wait_s = rules.hidden_s if frame_side(track.box) == "unknown" else min(rules.outside_s, rules.hidden_s)
-        lost = track.missed_us is not None and self.seen.at_us - track.missed_us >= wait_s * 1e6
+        wait_us = remembered_s(self.policy, track) * 1e6
+        lost = track.missed_us is not None and self.seen.at_us - track.missed_us >= wait_us
         at_us, aspect = self.seen.at_us, self.aspect
         ending = [v for v in track.visits if lost or over(track, self.by_name[v.sector], v, at_us, aspect)]
         for visit in sorted(ending, key=lambda v: (v.end(track.missed_us, track.motion, aspect), v.sector)):

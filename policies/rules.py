@@ -40,9 +40,9 @@ class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     sights, of: a thing counts once `sights` of its latest `of` frames showed it. dwell_s: a shorter visit is a
     graze, not an entry. outside_s: a shorter step outside is still one visit. hidden_s: how long a track that is
-    not seen is remembered. join_s: longest time between two sectors that still makes `moved`. linger_s: a visit
-    this long gives `lingered` (0: never). max_speed: body heights per second beyond which two sights cannot be
-    one thing, for every target or by target (`*`: all others).
+    not seen is remembered (one that stood still: four times as long). join_s: longest time between two sectors that
+    still makes `moved`. linger_s: a visit this long gives `lingered` (0: never). max_speed: body heights per second
+    beyond which two sights cannot be one thing, for every target or by target (`*`: all others).
     """
 
     sights: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2

@@ -22,6 +22,11 @@ TRAIL_S = 2.5
 FULL_SECOND_US = 1_000_000
 WELL_OUTSIDE = 0.1
 """Body heights from a sector's border at which feet are taken to be outside for certain: they jitter by less."""
+STILL_AFTER_S = 3.0
+PATIENCE = 4.0
+"""How many times as long a thing that stood still is remembered: while we look it does not leave unseen, so it was
+overlooked.
+"""
 
 
 class Crossed(msgspec.Struct, frozen=True):
@@ -107,6 +112,17 @@ def missed(policy: CameraPolicy, track: Track, at_us: int) -> Track:
     """The track after a frame that does not show it."""
     marks = (track.marks << 1) & ((1 << policy.rules.movement.of) - 1)
     return replace(track, marks=marks, missed_us=track.missed_us if track.missed_us is not None else at_us)
+
+
+def remembered_s(policy: CameraPolicy, track: Track) -> float:
+    """How long the track may go unseen before it is taken to be gone."""
+    rules, motion = policy.rules.movement, track.motion
+    if frame_side(track.box) != "unknown":  # what vanishes at the frame's edge has most likely walked out
+        return min(rules.outside_s, rules.hidden_s)
+    stood_us = track.seen_us - track.born_us if motion is not None and motion.is_still() else 0
+    blind_us = 0 if track.missed_us is None else track.missed_us - track.seen_us
+    is_overlooked = stood_us >= STILL_AFTER_S * 1e6 and blind_us <= rules.hidden_s * 1e6
+    return rules.hidden_s * PATIENCE if is_overlooked else rules.hidden_s
 
 
 def _visits(policy: CameraPolicy, track: Track, sight: Sight) -> Iterable[Visit]:

@@ -38,6 +38,8 @@ TWIN_OVERLAP = 0.33
 NEAR_EDGE = 0.18
 LEAVING_SPEED = 0.15
 GONE_COST = 8.0
+STILL = 0.15
+"""Body heights a second below which a thing goes nowhere."""
 
 
 class Motion(msgspec.Struct, frozen=True):
@@ -113,6 +115,9 @@ class Motion(msgspec.Struct, frozen=True):
             noise / dt_s,
             2 * noise / dt_s**2,
         )
+
+    def is_still(self) -> bool:
+        return math.hypot(self.vx, self.vy) < STILL * self.h
 
     def ground(self, aspect: float) -> Point:
         """Where the thing stands, in 0..1 of the frame: steadier than the bottom of its latest box."""

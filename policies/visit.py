@@ -13,11 +13,9 @@ from msgspec.structs import replace
 
 from policies.geometry import Point, Polygon, crossing
 from policies.observation import Box
-from policies.tracking import Motion
+from policies.tracking import STILL, Motion
 
 EDGE = 0.06
-STILL = 0.15
-"""Body heights a second below which a thing at the frame's edge is not on its way across it."""
 
 
 class Evidence(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from policies.fold import State, advance, initial_state
 from policies.judgement import Judgement, judge
 from policies.rules import Rules
 from policies.site_policy import CameraPolicy, SitePolicy
+from policies.track import PATIENCE
 from server.clock import SECOND_US
 from server.records import Recorded
 
@@ -104,5 +105,5 @@ def _memory_us(policy: CameraPolicy) -> int:
     """How long after its last sight a policy may still have to say something of a thing."""
     parts = (policy, *(entry.policy for entry in policy.scheduled))
     every: list[Rules] = [rules for part in parts for rules in (part.rules, *(s.rules for s in part.sectors))]
-    spans = ((r.movement.hidden_s, r.movement.outside_s, r.presence.clear_s) for r in every)
+    spans = ((r.movement.hidden_s * PATIENCE, r.movement.outside_s, r.presence.clear_s) for r in every)
     return int(sum(max(span) for span in zip(*spans, strict=True)) * SECOND_US)

@@ -91,6 +91,24 @@ def test_two_that_show_once_too_far_apart_for_anybody_are_nobody():
     assert told(policy(), walk(lambda t: {3.0: 0.1, 3.5: 0.6}.get(t), 9)) == ()
 
 
+@pytest.mark.parametrize("every_s", [0.5, 1, 2])
+def test_who_stands_still_and_is_often_overlooked_is_one_presence(every_s):
+    overlooked = {1, 2, 3} if every_s == 2 else {2, 3, 4, 5, 6}
+    frames = walk(lambda t: 0.3, 600, every_s)
+    frames = [
+        replace(frame, answers={"eye": ()}) if i > 10 and i % 9 in overlooked else frame
+        for i, frame in enumerate(frames)
+    ]
+    assert [event.kind for event in told(policy(), frames)] == ["entered", "presence_started"]
+
+
+def test_when_who_stood_still_is_gone_for_good_it_is_told_later_but_of_its_instant():
+    events = told(policy(), walk(lambda t: 0.3 if t <= 30 else None, 60))
+    ended = next(event for event in events if event.kind == "presence_ended")
+    assert (ended.ended_at - events[0].started_at).total_seconds() == pytest.approx(30.25, abs=0.3)
+    assert 10 < (ended.confirmed_at - ended.ended_at).total_seconds() < 15
+
+
 def test_well_outside_is_outside_at_once():
     frames = walk(lambda t: 0.16 + 0.1 * t, 5, every_s=1)
     left = next(e for e in told(policy(), frames) if e.kind == "left")

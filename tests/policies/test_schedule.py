@@ -94,7 +94,8 @@ def test_a_schedule_changes_what_is_told_from_the_moment_it_holds():
     between = ["13:20", "13:25"]
     min_score = { "*" = 0.95 }
     """
-    frames = [observation(i * 0.5, {"eye": [person_at(0.2)] if i % 40 < 20 else []}) for i in range(80)]
+    places = {0: [person_at(0.2)], 2: [person_at(0.8)]}
+    frames = [observation(i * 0.5, {"eye": places.get(i // 20, [])}) for i in range(80)]
     everything = told(parse_site_policy('site = "yard"').camera("gate"), frames)
     assert [e.kind for e in everything].count("entered") == 2
     start = frames[0].at_us
