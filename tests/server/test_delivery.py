@@ -136,10 +136,10 @@ def test_a_withdrawal_is_announced_after_its_event(tmp_path: Path, store: Store,
     yard = Yard(tmp_path / "sites", store, clock)
     channel = RecordingChannel()
     delivery = Delivery(store, [channel])
-    for n in range(8):
-        yard.pipeline.process(yard.walk(n, lambda t: 0.25 if t < 4 or t >= 10 else None, n * 2.0))
+    for n in range(12):
+        yard.pipeline.process(yard.walk(n, lambda t: 0.25 if t < 4 or t >= 20 else None, n * 2.0))
     drained(delivery)
-    yard.pipeline.process(yard.walk(9, lambda t: 0.25, 4.2, frames=12))
+    yard.pipeline.process(yard.walk(13, lambda t: 0.25, 4.2, frames=12))
     drained(delivery)
     ended = [a for a in channel.sent if a.logged.event.kind == "presence_ended"]
     assert [a.what for a in ended] == ["event", "withdrawn"]

@@ -217,12 +217,12 @@ def test_a_late_burst_puts_its_events_where_they_belong_and_marks_them_late(
 
 def test_what_a_late_burst_disproves_is_withdrawn_and_said_so(yard: Yard) -> None:
     def gone_for_long(t: float) -> float | None:
-        return 0.25 if t < 4 or t >= 10 else None
+        return 0.25 if t < 4 or t >= 20 else None
 
-    for n in range(8):
+    for n in range(12):
         yard.pipeline.process(yard.walk(n, gone_for_long, n * 2.0))
     assert "presence_ended" in [event.kind for event in told(yard.store)]
-    yard.pipeline.process(yard.walk(9, lambda t: 0.25, 4.2, frames=12))
+    yard.pipeline.process(yard.walk(13, lambda t: 0.25, 4.2, frames=12))
     assert "presence_ended" not in [event.kind for event in told(yard.store)]
     withdrawn = [logged.event.kind for logged in said(yard.store) if logged.is_withdrawn]
     assert "presence_ended" in withdrawn

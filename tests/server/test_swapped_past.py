@@ -52,7 +52,7 @@ def refolded(store: Store) -> list[Event]:
 
 
 def test_someone_who_stays_over_a_swap_is_one_presence_and_one_visit(yard: SwappedYard) -> None:
-    bursts = yard.walked(lambda t: 0.25 if 2 <= t < 20 else None, 26)
+    bursts = yard.walked(lambda t: 0.25 if 2 <= t < 20 else None, 40)
     for number, one in enumerate(bursts):
         (yard.old if number < 5 else yard.new).process(one)
     assert [event.kind for event in told(yard.store)] == ["entered", "presence_started", "left", "presence_ended"]
