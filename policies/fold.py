@@ -175,8 +175,9 @@ class _Step:
     def _to_find(self, track: Track) -> tracking.Known:
         assert track.motion is not None
         assert track.box is not None
-        once = len(track.trail) == 1 and track.seen_us == self.previous_us
-        return tracking.Known(track.motion, track.box, (self.seen.at_us - track.seen_us) / 1e6, once)
+        ago_us = self.seen.at_us - track.seen_us
+        once = len(track.trail) == 1 and track.seen_us == self.previous_us and ago_us > 0
+        return tracking.Known(track.motion, track.box, ago_us / 1e6, once)
 
     def _unboxed(self, tracks: list[Track], target: str, bare: list[Candidate]) -> Iterator[Track]:
         """From labels alone: one track for the target, in every sector that shows it."""

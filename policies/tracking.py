@@ -26,6 +26,7 @@ from policies.observation import Box
 
 POSITION_NOISE = 0.125
 SPEED_SPREAD = 0.22
+"""Of speeds, as a part of the highest plausible one; so is `ACCELERATION`, per root of a second."""
 ACCELERATION = 0.143
 VELOCITY_LIFE_S = 3.4
 NEW_THING_COST = 6.0
