@@ -209,9 +209,8 @@ class _Step:
 
     def _visited(self, track: Track) -> Track | None:
         """The track with its visits closed, counted and told; None once it has been hidden for too long."""
-        wait_us = remembered_s(self.policy, track) * 1e6
-        lost = track.missed_us is not None and self.seen.at_us - track.missed_us >= wait_us
         at_us, aspect = self.seen.at_us, self.aspect
+        lost = track.missed_us is not None and at_us - track.missed_us >= remembered_s(self.policy, track) * 1e6
         ending = [v for v in track.visits if lost or over(track, self.by_name[v.sector], v, at_us, aspect)]
         for visit in sorted(ending, key=lambda v: (v.end(track.missed_us, track.motion, aspect), v.sector)):
             track = self._close(track, visit)

@@ -115,12 +115,13 @@ def missed(policy: CameraPolicy, track: Track, at_us: int) -> Track:
 
 
 def remembered_s(policy: CameraPolicy, track: Track) -> float:
-    """How long the track may go unseen before it is taken to be gone."""
+    """How long a track that is missed may go unseen before it is taken to be gone."""
+    assert track.missed_us is not None
     rules, motion = policy.rules.movement, track.motion
     if frame_side(track.box) != "unknown":  # what vanishes at the frame's edge has most likely walked out
         return min(rules.outside_s, rules.hidden_s)
     stood_us = track.seen_us - track.born_us if motion is not None and motion.is_still() else 0
-    blind_us = 0 if track.missed_us is None else track.missed_us - track.seen_us
+    blind_us = track.missed_us - track.seen_us
     is_overlooked = stood_us >= STILL_AFTER_S * 1e6 and blind_us <= rules.hidden_s * 1e6
     return rules.hidden_s * PATIENCE if is_overlooked else rules.hidden_s
 

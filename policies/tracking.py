@@ -158,6 +158,8 @@ def match_hurried(
     Of all that may have got there in the time, the nearest and likest in size.
     """
     once = [place for place, thing in enumerate(known) if thing.once and found[place] is None]
+    if not once:
+        return {}
     taken = [box for place, candidate in enumerate(candidates) if place in found and (box := candidate.box) is not None]
     new = [
         place

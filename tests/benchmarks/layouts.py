@@ -137,7 +137,9 @@ def _module(path: Path) -> ModuleType:
 def _observed(out: Path) -> list[Observation]:
     """Every picture's observation, in the order of time."""
     store = open_store(f"sqlite:///{out.resolve()}/data/sectorwatch.sqlite")
-    head = next(head for head in store.cameras() if head.site.endswith("-10-0"))
+    head = next((head for head in store.cameras() if head.site.endswith("-10-0")), None)
+    if head is None:
+        raise click.UsageError(f"{out} holds no run at {_FILE_RATE:g}/s: run `sectorwatch evaluate` with --rate 10")
     return [replace(one, site="clip", camera="eye") for one in store.observations(head.site, head.camera)]
 
 

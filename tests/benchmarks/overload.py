@@ -109,9 +109,9 @@ def main(footage: Path, name: str, size: str, seconds: float, rounds: int, times
             before = asyncio.run(_counted(server.admin_port))
             for _round in range(rounds):
                 alone = _measured(server, _crowd(server.port, requests, seconds), seconds)
-                rate = times * alone.good_images / alone.took_s
                 capacity.add(alone)
-                overload.add(_measured(server, _overload(server, requests, rate, seconds, probes), seconds))
+                load = _overload(server, requests, times * alone.images_per_s, seconds, probes)
+                overload.add(_measured(server, load, seconds))
             after = asyncio.run(_counted(server.admin_port))
             _tell(capacity, overload)
             _tell_accounts([capacity, overload], {status: after[status] - before[status] for status in after})

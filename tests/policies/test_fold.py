@@ -63,9 +63,8 @@ def test_who_turns_back_at_the_edge_has_not_left():
 
 @pytest.mark.parametrize("every_s", [0.2, 0.5, 1])
 def test_who_runs_is_one_person_who_crosses(every_s):
-    events = told(
-        policy(), walk(lambda t: 0.02 + 0.33 * (t - 1) if 1 <= t <= 3.9 else None, 9, every_s)
-    )  # 2.2 heights/s
+    at_2_2_heights_a_second = walk(lambda t: 0.02 + 0.33 * (t - 1) if 1 <= t <= 3.9 else None, 9, every_s)
+    events = told(policy(), at_2_2_heights_a_second)
     assert [e.direction for e in events if e.kind == "crossed"] == ["eastward"]
     assert [(e.sector, e.track) for e in events if e.kind == "entered"] == [
         ("west", events[0].track),
