@@ -19,7 +19,7 @@ from policies.observation import Observation
 from policies.presence import Change, Presence, follow
 from policies.site_policy import CameraPolicy, Sector
 from policies.telling import Teller
-from policies.track import Crossed, Sight, Track, evidence_of, missed, over, remembered_s, shown
+from policies.track import Crossed, Sight, Track, evidence_of, is_gone, missed, over, shown
 from policies.visit import Closed, Visit
 
 _NONE: frozenset[str] = frozenset()
@@ -210,7 +210,7 @@ class _Step:
     def _visited(self, track: Track) -> Track | None:
         """The track with its visits closed, counted and told; None once it has been hidden for too long."""
         at_us, aspect = self.seen.at_us, self.aspect
-        lost = track.missed_us is not None and at_us - track.missed_us >= remembered_s(self.policy, track) * 1e6
+        lost = track.missed_us is not None and is_gone(self.policy, track, at_us)
         ending = [v for v in track.visits if lost or over(track, self.by_name[v.sector], v, at_us, aspect)]
         for visit in sorted(ending, key=lambda v: (v.end(track.missed_us, track.motion, aspect), v.sector)):
             track = self._close(track, visit)

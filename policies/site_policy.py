@@ -30,7 +30,7 @@ from policies.targets import SHIPPED
 from policies.toml_lines import line_of
 
 WHOLE: Polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
-RULES_VERSION = 2
+RULES_VERSION = 3
 """Raised whenever the same policy over the same observations gives other events than before."""
 
 
@@ -354,7 +354,7 @@ class _Reader:
         self._check_targets(rules.targets, (*path, "targets"))
         if isinstance(rules.movement.max_speed, dict):
             self._check_targets(rules.movement.max_speed.keys() - {"*"}, (*path, "movement", "max_speed"))
-        if rules.movement.sights > rules.movement.of:
+        if 0 < rules.movement.of < rules.movement.sights:
             raise Problem((*path, "movement", "sights"), "more frames are asked for than `of` looks at")
         given = rules.sensitivity
         if given.rule != "at_least" and given.k != 1:

@@ -114,7 +114,17 @@ def missed(policy: CameraPolicy, track: Track, at_us: int) -> Track:
     return replace(track, marks=marks, missed_us=track.missed_us if track.missed_us is not None else at_us)
 
 
-def remembered_s(policy: CameraPolicy, track: Track) -> float:
+def is_gone(policy: CameraPolicy, track: Track, at_us: int) -> bool:
+    """Whether a track that is missed is given up: it was hidden for too long, or never counted and none of the latest
+    `of` frames shows it. What one frame alone showed, and the next ones do not, was most likely nothing.
+    """
+    assert track.missed_us is not None
+    if not (track.firm or track.marks):
+        return True
+    return at_us - track.missed_us >= _remembered_s(policy, track) * 1e6
+
+
+def _remembered_s(policy: CameraPolicy, track: Track) -> float:
     """How long a track that is missed may go unseen before it is taken to be gone."""
     assert track.missed_us is not None
     rules, motion = policy.rules.movement, track.motion

@@ -309,6 +309,21 @@ def test_a_quorum_over_frames_wants_enough_of_the_latest_ones():
     assert [e.kind for e in told(rules, mostly)] == ["entered", "presence_started"]
 
 
+def test_two_lone_sights_with_many_frames_between_that_show_nothing_are_not_one_thing():
+    ghosts = [observation(i * 0.2, {"eye": [person_at(0.2)] if i % 12 == 0 else []}) for i in range(40)]
+    assert told(policy(), ghosts) == ()
+
+
+def test_who_comes_where_something_was_seen_once_long_before_came_only_now():
+    frames = [observation(i * 0.2, {"eye": [person_at(0.2)] if i == 0 or i >= 12 else []}) for i in range(40)]
+    assert lines(told(policy(), frames)) == ["2.3 entered west unknown", "2.3 presence_started west"]
+
+
+def test_who_is_seen_in_every_second_frame_is_there():
+    frames = [observation(i * 0.2, {"eye": [person_at(0.2)] if i % 2 == 0 else []}) for i in range(40)]
+    assert [e.kind for e in told(policy(), frames)] == ["entered", "presence_started"]
+
+
 def test_a_sector_taken_out_of_the_policy_ends_its_presence_and_nothing_breaks():
     frames = walk(lambda t: 0.2, 10)
     state, _ = fold(policy(), initial_state(), frames[:10])
