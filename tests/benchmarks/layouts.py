@@ -70,7 +70,7 @@ class Question:
 @click.option("--seed", default=100)
 def main(observed: Path, folder: Path, clip: str, layouts: int, seed: int) -> None:
     """Measure, and print."""
-    kit = _kit(folder, clip)
+    kit = kit_in(folder, clip)
     seen = _observed(observed)
     seeds = range(seed, seed + layouts)
     click.echo(
@@ -82,7 +82,7 @@ def main(observed: Path, folder: Path, clip: str, layouts: int, seed: int) -> No
         turned = _turned(kit.tracks, len(frames))
         pace = _FILE_RATE / _TRUE_RATE
         slow = [replace(frame, at_us=first_us + round((frame.at_us - first_us) * pace)) for frame in frames]
-        other = [_other_sectors(kit.sectors, number) for number in seeds]
+        other = [other_sectors(kit.sectors, number) for number in seeds]
         _tell(f"{boxes}, as drawn", kit, [Question(frames, kit.tracks, kit.sectors)])
         _tell(f"{boxes}, backwards", kit, [Question(back, turned, kit.sectors)])
         _tell(f"{boxes}, at the true pace", kit, [Question(slow, kit.tracks, kit.sectors, _TRUE_RATE)])
@@ -93,14 +93,14 @@ def main(observed: Path, folder: Path, clip: str, layouts: int, seed: int) -> No
 def _tell(name: str, kit: Kit, questions: Sequence[Question]) -> None:
     cells = []
     for rate in RATES:
-        scores = [_score(kit, question, round(_FILE_RATE / rate)) for question in questions]
+        scores = [score(kit, question, round(_FILE_RATE / rate)) for question in questions]
         overall, presence = ([score[group] for score in scores] for group in ("overall", "presence"))
         spread = f" ± {statistics.stdev(overall):.3f}" if len(overall) > 1 else ""
         cells.append(f"{statistics.mean(overall):.3f}{spread} ({statistics.mean(presence):.3f})")
     click.echo(f"{name:<44} " + "  ".join(cells))
 
 
-def _score(kit: Kit, question: Question, step: int) -> dict[str, float]:
+def score(kit: Kit, question: Question, step: int) -> dict[str, float]:
     """F1 by group, all phases pooled."""
     fps, pictures = question.pictures_per_s, len(question.frames)
     events = kit.derive.derive(question.tracks, question.sectors, fps, pictures, True)
@@ -119,7 +119,7 @@ def _as_scored(event: Event, camera: str) -> dict[str, Any]:
     return line
 
 
-def _kit(folder: Path, clip: str) -> Kit:
+def kit_in(folder: Path, clip: str) -> Kit:
     derive, score = _module(folder / "derive_events.py"), _module(folder / "score_events.py")
     sectors = json.loads((folder / clip / "sectors.json").read_text())
     return Kit(derive, score, derive.load_tracks(folder / clip / "gt.txt"), sectors)
@@ -163,7 +163,7 @@ def _turned(tracks: Tracks, pictures: int) -> Tracks:
     return {name: sorted((pictures + 1 - picture, box) for picture, box in track) for name, track in tracks.items()}
 
 
-def _other_sectors(drawn: dict[str, Any], seed: int) -> dict[str, Any]:
+def other_sectors(drawn: dict[str, Any], seed: int) -> dict[str, Any]:
     """Five random cells, the whole they lie in, and a random line across."""
     chance = random.Random(seed)
     left, top, right, bottom = _SEEN
