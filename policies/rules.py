@@ -24,10 +24,6 @@ SHIPPED_MAX_SPEED = {"*": 3.0, "animal": 8.0, "bicycle": 6.0, "vehicle": 10.0}
 """In heights of the thing's own box: a car is lower and quicker than a person."""
 
 
-MOST_FRAMES = 64
-"""How many frames back a track's marks go: they are the bits of one integer of a state."""
-
-
 class Presence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Hysteresis of presence: how long a target must be there, and how long gone, before it counts.
 
@@ -42,16 +38,15 @@ class Presence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a track's visit to a sector counts, and how long a track lives unseen.
 
-    sights, of: a thing counts once `sights` of its latest `of` frames showed it (0: twice `sights`); what has not
-    counted, and none of them shows, is forgotten. dwell_s: a shorter visit is a graze, not an entry. outside_s: a
-    shorter step outside is still one visit. hidden_s: how long a track that is not seen is remembered (one that stood
-    still: four times as long). join_s: longest time between two sectors that still makes `moved`. linger_s: a visit
-    this long gives `lingered` (0: never). max_speed: body heights per second beyond which two sights cannot be one
-    thing, for every target or by target (`*`: all others).
+    sights, of: a thing counts once `sights` of its latest `of` frames showed it. dwell_s: a shorter visit is a
+    graze, not an entry. outside_s: a shorter step outside is still one visit. hidden_s: how long a track that is
+    not seen is remembered (one that stood still: four times as long). join_s: longest time between two sectors that
+    still makes `moved`. linger_s: a visit this long gives `lingered` (0: never). max_speed: body heights per second
+    beyond which two sights cannot be one thing, for every target or by target (`*`: all others).
     """
 
-    sights: Annotated[int, msgspec.Meta(ge=1, le=MOST_FRAMES)] = 2
-    of: Annotated[int, msgspec.Meta(ge=0, le=MOST_FRAMES)] = 0
+    sights: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    of: Annotated[int, msgspec.Meta(ge=1, le=64)] = 64
     dwell_s: Seconds = 1.0
     outside_s: Seconds = 0.8
     hidden_s: Seconds = 3.0
@@ -85,12 +80,12 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         weights = self.sensitivity.weights
         if self.sensitivity.rule == "weighted" and "*" not in weights:
             weights = SHIPPED_WEIGHTS | weights
-        movement, speeds = self.movement, self.movement.max_speed
+        speeds = self.movement.max_speed
         if isinstance(speeds, dict) and "*" not in speeds:
             speeds = SHIPPED_MAX_SPEED | speeds
         return replace(
             self,
             min_score=scores,
             sensitivity=replace(self.sensitivity, weights=weights),
-            movement=replace(movement, of=movement.of or min(2 * movement.sights, MOST_FRAMES), max_speed=speeds),
+            movement=replace(self.movement, max_speed=speeds),
         )

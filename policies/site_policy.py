@@ -354,7 +354,7 @@ class _Reader:
         self._check_targets(rules.targets, (*path, "targets"))
         if isinstance(rules.movement.max_speed, dict):
             self._check_targets(rules.movement.max_speed.keys() - {"*"}, (*path, "movement", "max_speed"))
-        if 0 < rules.movement.of < rules.movement.sights:
+        if rules.movement.sights > rules.movement.of:
             raise Problem((*path, "movement", "sights"), "more frames are asked for than `of` looks at")
         given = rules.sensitivity
         if given.rule != "at_least" and given.k != 1:

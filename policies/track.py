@@ -28,6 +28,11 @@ PATIENCE = 4.0
 overlooked.
 """
 
+DOUBTED = 3
+"""So many frames in a row without a thing that has not counted yet say that it was none. Frames, not seconds: each is a
+chance to see it again.
+"""
+
 
 class Crossed(msgspec.Struct, frozen=True):
     """A line crossed, not yet told: it may be undone in the next second."""
@@ -43,7 +48,8 @@ class Track(msgspec.Struct, frozen=True):
     """One thing through time. `motion` and `box` are None for a track made from labels alone.
 
     `trail` holds its latest feet `(at_us, x, y)`; the bits of `marks` say which of its latest frames decidedly
-    showed it (the lowest bit is the newest frame); `firm` once enough of them did.
+    showed it (the lowest bit is the newest frame); `firm` once enough of them did. The latest `blanks` frames did not
+    show it at all.
     """
 
     id: str
@@ -53,6 +59,7 @@ class Track(msgspec.Struct, frozen=True):
     marks: int
     best: Evidence
     firm: bool = False
+    blanks: int = 0
     motion: Motion | None = None
     box: Box | None = None
     missed_us: int | None = None
@@ -97,6 +104,7 @@ def shown(policy: CameraPolicy, track: Track, sight: Sight) -> Track:
         track,
         seen_us=at_us,
         missed_us=None,
+        blanks=0,
         marks=marks,
         firm=track.firm or marks.bit_count() >= rules.sights,
         best=max(track.best, sight.evidence, key=lambda e: e.score),
@@ -111,15 +119,16 @@ def shown(policy: CameraPolicy, track: Track, sight: Sight) -> Track:
 def missed(policy: CameraPolicy, track: Track, at_us: int) -> Track:
     """The track after a frame that does not show it."""
     marks = (track.marks << 1) & ((1 << policy.rules.movement.of) - 1)
-    return replace(track, marks=marks, missed_us=track.missed_us if track.missed_us is not None else at_us)
+    missed_us = at_us if track.missed_us is None else track.missed_us
+    return replace(track, marks=marks, blanks=track.blanks + 1, missed_us=missed_us)
 
 
 def is_gone(policy: CameraPolicy, track: Track, at_us: int) -> bool:
-    """Whether a track that is missed is given up: it was hidden for too long, or never counted and none of the latest
-    `of` frames shows it. What one frame alone showed, and the next ones do not, was most likely nothing.
+    """Whether a track that is missed is given up: it was hidden for too long or, if it never counted, some frames in a
+    row do not show it.
     """
     assert track.missed_us is not None
-    if not (track.firm or track.marks):
+    if not track.firm and track.blanks >= DOUBTED:
         return True
     return at_us - track.missed_us >= _remembered_s(policy, track) * 1e6
 

@@ -116,11 +116,6 @@ def test_a_plausible_speed_is_one_for_all_or_by_target_with_the_shipped_ones_for
     assert fastest('movement = { max_speed = { "*" = 1, person = 2 } }') == [2.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize(("movement", "of"), [("", 4), ("sights = 5", 10), ("sights = 40", 64), ("of = 9", 9)])
-def test_a_thing_counts_by_twice_as_many_frames_as_must_show_it_unless_the_policy_says_otherwise(movement, of):
-    assert parse_site_policy(f'site = "a"\n[movement]\n{movement}').camera("gate").rules.movement.of == of
-
-
 def test_frigates_coordinates_mean_the_same_polygon():
     shapes = ("polygon = [[0.1, 0.2], [0.9, 0.2], [0.5, 0.8]]", 'coordinates = "0.1,0.2,0.9,0.2,0.5,0.8"')
     polygons = [
