@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from policies import tracking
 from policies.events import ORDER, Event, event_id
-from policies.judgement import Candidate, Judgement, judge, standing_in
+from policies.judgement import Candidate, Judgement, gist, standing_in
 from policies.observation import Observation
 from policies.presence import Change, Presence, follow
 from policies.site_policy import CameraPolicy, Sector
@@ -79,13 +79,14 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
         raise OutOfOrder(f"observation at {at_us} µs is not after {last_us} µs")
     if policy.scheduled:
         policy = policy.in_force(at_us, seen.brightness)
-    judged = judge(policy, seen)
+    judged = gist(policy, seen)
     blind = _NONE
     if judged.undecided or seen.frame_sha256 == state.last_frame:
         blind = _blind(policy, state, seen, judged)
         if len(blind) == len(policy.targets):
             return replace(state, last_at_us=at_us, last_key=key, last_frame=seen.frame_sha256), ()
-    if not (judged.candidates or state.tracks or state.presences):
+    is_shown = judged.candidates and any(c.present or c.kept for c in judged.candidates)
+    if not (is_shown or state.tracks or state.presences):
         return State(at_us, key, seen.frame_sha256, at_us), ()
     step = _Step(policy, seen, state.seen_us, blind)
     tracks = step.tracks(step.known(state.tracks), judged.candidates)
@@ -272,9 +273,13 @@ class _Step:
         """Presence in every sector after this frame's visits."""
         after: list[Presence] = []
         known = {(p.target, p.sector): p for p in presences}
+        visited = {(t.target, v.sector) for t in tracks for v in t.visits}
+        visited |= {(t.target, c.visit.sector) for t, c in self.closed}
         for sector in self.policy.sectors:
             for target in sector.rules.targets:
                 before = known.pop((target, sector.name), None)
+                if before is None and (target, sector.name) not in visited:
+                    continue
                 presence = before if target in self.blind else self._presence(before, target, sector, tracks)
                 if presence is not None:
                     after.append(presence)

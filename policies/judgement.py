@@ -8,18 +8,20 @@ the candidate: that is how an ensemble without any detector works.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 from msgspec.structs import replace
 
+from policies.bench import KEEP_RATIO, Bench, bench_of
 from policies.geometry import Point, area, bounds, contains, foot, shared
-from policies.observation import Box, Observation, Panel, Seat, Sighting
+from policies.observation import Box, Observation, Seat, Sighting
 from policies.rules import Rules
 from policies.sensitivity import Ruling, Verdict, Vote
 from policies.site_policy import CameraPolicy, Sector
 
 SAME_THING_IOU = 0.38
 SAME_THING_INSIDE = 0.7
-KEEP_RATIO = 0.43
 
 
 class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,16 +58,47 @@ def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
     """The votes and verdicts of one frame under `policy`; pure, and cheap where nothing was seen."""
     if policy.scheduled:
         policy = policy.in_force(seen.at_us, seen.brightness)
-    bench = _bench(policy, seen.panel)
+    bench = bench_of(policy, seen.panel)
     if bench.saw_nothing(seen):
-        return bench.nothing
+        return Judgement((), bench.undecided)
+    groups = {target: _groups(policy, seen, target, bench.seats[target]) for target in policy.targets}
+    return _judged(policy, seen, bench, groups)
+
+
+def gist(policy: CameraPolicy, seen: Observation) -> Judgement:
+    """What `judge` gives, but perhaps without candidates that are neither present nor kept: nothing comes of them.
+
+    Much cheaper where they are all that was seen, as in most frames: detectors see something weak in every yard.
+    """
+    if policy.scheduled:
+        policy = policy.in_force(seen.at_us, seen.brightness)
+    bench = bench_of(policy, seen.panel)
+    if bench.saw_nothing(seen):
+        return Judgement((), bench.undecided)
+    if not bench.says_no_by_silence(seen):
+        return judge(policy, seen)
+    groups: dict[str, list[_Group]] = {}
+    for target in policy.targets:
+        if bench.hears(target, seen.answers):
+            found = _groups(policy, seen, target, bench.seats[target])
+            groups[target] = [g for g in found if bench.hears(target, {model: (one,) for model, one in g.items()})]
+    return _judged(policy, seen, bench, groups)
+
+
+_Group = dict[str, Sighting]
+"""Boxes that lie on one thing, by model."""
+
+
+def _judged(policy: CameraPolicy, seen: Observation, bench: Bench, groups: Mapping[str, Sequence[_Group]]) -> Judgement:
     candidates: list[Candidate] = []
     undecided: list[tuple[str, str]] = []
+    is_no = bench.says_no_by_silence(seen)
     for target, classes in policy.targets.items():
         seats = bench.seats[target]
-        boxed = [_unless_suppressed(policy, seen, c) for c in _boxed(policy, seen, target, classes, seats)]
+        boxed = [_candidate(policy, seen, target, classes, seats, group) for group in groups.get(target, ())]
+        boxed = [_unless_suppressed(policy, seen, candidate) for candidate in boxed]
         candidates += boxed
-        for sector in policy.sectors:
+        for sector in () if is_no else policy.sectors:
             if target not in sector.rules.targets:
                 continue
             if any(c.present for c in boxed if sector.name in c.sectors):
@@ -78,51 +111,9 @@ def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
     return Judgement(tuple(candidates), tuple(undecided))
 
 
-class _Bench:
-    """The models of one panel as voters under one policy: worked out once, for most frames show nothing."""
-
-    def __init__(self, policy: CameraPolicy, panel: Panel) -> None:
-        self.panel = panel
-        self.seats = {
-            target: [seat for seat in panel.seats if seat.votes and not classes.isdisjoint(seat.classes)]
-            for target, classes in policy.targets.items()
-        }
-        voters = {seat.model: seat for seats in self.seats.values() for seat in seats}
-        self._detectors = tuple(voters) if all(seat.boxes for seat in voters.values()) else None
-        pairs = ((target, sector) for target in policy.targets for sector in policy.sectors)
-        self.nothing = Judgement(
-            (),
-            tuple(
-                (target, sector.name)
-                for target, sector in pairs
-                if target in sector.rules.targets
-                and not sector.rules.sensitivity.can_decide(seat.model for seat in self.seats[target])
-            ),
-        )
-
-    def saw_nothing(self, seen: Observation) -> bool:
-        """Whether all voters are detectors, all answered, and none has a box."""
-        if self._detectors is None:
-            return False
-        answers = seen.answers
-        for model in self._detectors:  # noqa: SIM110 - a plain loop: it runs for every frame of every replay
-            if answers.get(model) != ():
-                return False
-        return True
-
-
-def _bench(policy: CameraPolicy, panel: Panel) -> _Bench:
-    bench: _Bench | None = policy.memory.get(id(panel))
-    if bench is None or bench.panel is not panel:
-        bench = _Bench(policy, panel)
-        policy.memory.clear()  # one ensemble at a time is judged; holding the panel keeps its id from being used again
-        policy.memory[id(panel)] = bench
-    return bench
-
-
-def _boxed(
-    policy: CameraPolicy, seen: Observation, target: str, classes: frozenset[str], seats: list[Seat]
-) -> list[Candidate]:
+def _groups(policy: CameraPolicy, seen: Observation, target: str, seats: list[Seat]) -> list[_Group]:
+    """Boxes that lie on one thing, at most one of each model; the first seat's boxes lead."""
+    classes = policy.targets[target]
     found = [
         (seat, sighting)
         for seat in seats
@@ -130,12 +121,7 @@ def _boxed(
         for sighting in seen.answers.get(seat.model) or ()
         if sighting.label in classes and sighting.box is not None
     ]
-    return [_candidate(policy, seen, target, classes, seats, group) for group in _groups(found)]
-
-
-def _groups(found: list[tuple[Seat, Sighting]]) -> list[dict[str, Sighting]]:
-    """Boxes that lie on one thing, at most one of each model; the first seat's boxes lead."""
-    groups: list[dict[str, Sighting]] = []
+    groups: list[_Group] = []
     for seat, sighting in found:
         best, fit = None, SAME_THING_IOU
         for group in groups:
@@ -171,7 +157,7 @@ def _candidate(
     target: str,
     classes: frozenset[str],
     seats: list[Seat],
-    group: dict[str, Sighting],
+    group: _Group,
 ) -> Candidate:
     leader = next(iter(group.values()))
     assert leader.box is not None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Literal
 
 import msgspec
@@ -40,7 +41,7 @@ class Ruling(msgspec.Struct, frozen=True):
     margin: float | None
 
 
-class Sensitivity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     """How votes are fused. `k` belongs to `at_least`, `weights` and `threshold` to `weighted`."""
 
     rule: Literal["any", "all", "majority", "at_least", "weighted"] = "weighted"
@@ -65,6 +66,18 @@ class Sensitivity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Undecided when too few models voted to reach what the rule needs even if all of them had voted for:
         that is not the same as absent.
         """
+        cast = tuple(votes.items())
+        ruling = self._rulings.get(cast)
+        if ruling is None:
+            ruling = self._rulings[cast] = self._fused(votes)
+        return ruling
+
+    @cached_property
+    def _rulings(self) -> dict[tuple[tuple[str, Vote], ...], Ruling]:
+        """The rulings that were made: a handful, since models are few, and every frame of the past needs some."""
+        return {}
+
+    def _fused(self, votes: Mapping[str, Vote]) -> Ruling:
         resolved = {model: self._resolve(vote) for model, vote in votes.items()}
         electorate = {model: vote for model, vote in resolved.items() if vote in (Vote.FOR, Vote.AGAINST)}
         if not electorate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from policies.judgement import judge
+from policies.judgement import gist, judge
 from policies.observation import Sighting
 from policies.sensitivity import Verdict, Vote
 from tests.policies.stories import CHANGE, CLASSIFIER, DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy
@@ -116,8 +116,45 @@ def test_sectors_that_want_other_targets_are_not_asked():
     assert judged.undecided == (("person", "east"), ("vehicle", "west"))
 
 
+def test_a_sector_in_which_a_box_lies_is_not_judged_again_as_a_whole():
+    labels = [Sighting("person", 0.8, sector="west"), Sighting("road", 0.9, sector="east")]
+    seen = observation(0, {"eye": [person_at(0.2)], "namer": labels}, [DETECTOR, CLASSIFIER])
+    assert [c.box for c in judge(policy(), seen).candidates] == [person_at(0.2).box]
+
+
 def test_frames_of_one_panel_are_judged_as_if_each_came_alone():
     first = observation(0, {"eye": [person_at(0.2)]})
     second = replace(observation(1, {"eye": []}), panel=first.panel)
     rules = policy()
     assert [judge(rules, seen) for seen in (first, second)] == [judge(policy(), seen) for seen in (first, second)]
+
+
+def test_the_gist_of_a_frame_leaves_out_what_is_too_weak_to_keep_a_track():
+    seen = observation(0, {"eye": [person_at(0.2), person_at(0.7, score=0.05)]})
+    assert [c.present for c in judge(policy(), seen).candidates] == [True, False]
+    assert [c.present for c in gist(policy(), seen).candidates] == [True]
+
+
+def test_the_gist_of_a_frame_leaves_out_what_one_model_saw_and_two_would_have_to():
+    rules = policy(extra='sensitivity = {rule = "all"}')
+    apart = observation(0, {"eye": [person_at(0.2)], "eye.2": [person_at(0.7)]}, [DETECTOR, SECOND])
+    alone = observation(0, {"eye": [person_at(0.2)]}, [DETECTOR, SECOND])
+    assert [len(judge(rules, seen).candidates) for seen in (apart, alone)] == [2, 1]
+    assert [gist(rules, seen).candidates for seen in (apart, alone)] == [(), ()]
+
+
+def test_the_gist_of_a_frame_that_leaves_something_undecided_is_all_of_it():
+    weak = {"eye": [person_at(0.2, score=0.05)], "eye.2": None}
+    for rules in (policy(), policy(extra='sensitivity = {rule = "at_least", k = 3}')):
+        seen = observation(0, weak, [DETECTOR, SECOND])
+        assert gist(rules, seen) == judge(rules, seen)
+    labels = observation(0, {"namer": [Sighting("person", 0.05, sector="west")]}, [CLASSIFIER])
+    assert gist(policy(), labels) == judge(policy(), labels)
+
+
+@pytest.mark.parametrize("judged", [judge, gist])
+def test_a_frame_is_judged_by_the_rules_that_are_in_force_then(judged):
+    scheduled = policy(TWO_HALVES + '[[schedule]]\nname = "dark"\ndarker_than = 0.2\nmin_score = {"*" = 0.95}\n')
+    seen = observation(0, {"eye": [person_at(0.2)]})
+    dark, light = replace(seen, brightness=0.1), replace(seen, brightness=0.9)
+    assert [[c.present for c in judged(scheduled, one).candidates] for one in (dark, light)] == [[False], [True]]
