@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from datetime import timedelta
 
@@ -11,9 +12,11 @@ from msgspec.structs import replace
 
 from policies.events import Event
 from policies.fold import advance, decode_state, encode_state, fold, initial_state
-from policies.judgement import judge
-from policies.observation import Box, Observation, Sighting
-from tests.policies.stories import DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy, told
+from policies.judgement import gist, judge
+from policies.observation import Box, Observation, Seat, Sighting
+from policies.site_policy import CameraPolicy
+from policies.standing import Standing, timeline
+from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy, told
 
 # Nobody stands on the very border of the two sectors: a point on it belongs to one of them, mirrored or not.
 walkers = st.tuples(
@@ -153,16 +156,6 @@ def test_no_event_is_confirmed_before_it_began_and_no_two_share_an_id(frames):
     assert len({event.id for event in events}) == len(events)
 
 
-@bounded
-@given(histories())
-def test_any_never_sees_less_presence_in_a_frame_than_all(frames):
-    loose = policy(extra='sensitivity = {rule = "any"}')
-    strict = policy(extra='sensitivity = {rule = "all"}')
-    for seen in frames:
-        present = [{(c.target, c.sectors) for c in judge(p, seen).candidates if c.present} for p in (strict, loose)]
-        assert present[0] <= present[1]
-
-
 def test_folding_in_one_go_or_frame_by_frame_is_the_same():
     frames = [observation(i * 0.5, {"eye": [person_at(0.1 + 0.02 * i)]}) for i in range(30)]
     state, events = fold(policy(), initial_state(), frames[:11])
@@ -188,14 +181,126 @@ def test_a_renamed_label_renames_the_label_of_its_events_and_changes_nothing_els
     assert {e.label for e in after} <= {"rambler"}
 
 
+@st.composite
+def sensitivities(draw: st.DrawFn, missing: str | None = None) -> str:
+    """A sensitivity as a site policy has it: every rule, over as many models as `crowds` has, and beyond."""
+    rule = draw(st.sampled_from(["any", "majority", "all", "at_least", "weighted"]))
+    settings = {"rule": f'"{rule}"', "missing": f'"{missing or draw(missings)}"'}
+    if rule == "at_least":
+        settings["k"] = str(draw(st.integers(1, 4)))
+    if rule == "weighted":
+        weights = [draw(st.sampled_from([0, 0.3, 0.5, 1])) for _ in range(3)]
+        settings["weights"] = '{{eye = {}, "eye.2" = {}, namer = {}}}'.format(*weights)
+        settings["threshold"] = str(draw(st.sampled_from([0.4, 1, 1.5])))
+    return f"sensitivity = {{{', '.join(f'{name} = {value}' for name, value in settings.items())}}}"
+
+
+missings = st.sampled_from(["abstain", "fail_open", "fail_closed"])
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> list[Observation]:
+    """People who stand about, seen by two detectors and perhaps a classifier that may each fail to answer."""
+    seats = [DETECTOR, SECOND, *draw(st.sampled_from([[], [CLASSIFIER]]))]
+    people = draw(st.lists(st.sampled_from([0.12, 0.13, 0.3, 0.6, 0.62, 0.9]), max_size=3, unique=True))
+    scores = st.sampled_from([0.0, 0.1, 0.2, 0.45, 0.9])
+    frames = []
+    for i in range(draw(st.integers(1, 12))):
+        said: dict[str, list[Sighting] | None] = {}
+        for seat in seats:
+            boxed = [person_at(x, score=draw(scores)) for x in people if draw(st.booleans())]
+            named = [Sighting("person", draw(scores), sector=name) for name in ("west", "east") if draw(st.booleans())]
+            said[seat.model] = draw(st.sampled_from([boxed if seat.boxes else named, None, []]))
+        frames.append(observation(i * 0.5, dict(said), seats))
+    return frames
+
+
 @bounded
-@given(histories(), st.data())
-def test_one_more_vote_in_a_frame_never_removes_what_was_present_in_it(frames, data):
-    rule = data.draw(st.sampled_from(["any", "all", "majority", "weighted"]))
-    rules = policy(extra=f'sensitivity = {{rule = "{rule}"}}')
+@given(crowds(), sensitivities())
+def test_the_gist_of_a_frame_lacks_nothing_that_is_present_kept_or_undecided(frames, sensitivity):
+    rules = policy(extra=sensitivity)
+    for seen in frames:
+        whole, short = judge(rules, seen), gist(rules, seen)
+        assert [c for c in short.candidates if c.present or c.kept] == [
+            c for c in whole.candidates if c.present or c.kept
+        ]
+        assert all(candidate in whole.candidates for candidate in short.candidates)
+        assert short.undecided == whole.undecided
+
+
+@bounded
+@given(histories(), st.sampled_from(["any", "all", "majority", "weighted", *(f"at_least {k}" for k in (1, 2, 3))]))
+def test_one_more_vote_in_a_frame_never_removes_what_was_present_in_it(frames, rule):
+    name, _, k = rule.partition(" ")
+    rules = policy(extra=f'sensitivity = {{rule = "{name}"{k and f", k = {k}"}}}')
     for seen in frames:
         first = seen.answers["eye"] or ()
         votes = [(), tuple(replace(one, score=0.95) for one in first)]
         said = [judge(rules, replace(seen, answers={"eye": first, "eye.2": vote})) for vote in votes]
         before, after = ({c.box for c in judged.candidates if c.present} for judged in said)
         assert before <= after
+
+
+# Somebody who stands in the middle of one half, in every frame or not, and what three models say of each.
+NAMERS = [replace(CLASSIFIER, model=name) for name in ("one", "two", "three")]
+EYES = [replace(DETECTOR, model=name) for name in ("one", "two", "three")]
+watched = st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=24)
+quorums = st.tuples(st.integers(1, 4), st.integers(1, 6)).map(lambda two: (min(two), max(two)))
+paces = st.sampled_from([0.25, 0.5, 1.0, 3.0])
+
+
+def _stood(marks: list[list[bool]], seats: list[Seat], every_s: float) -> list[Observation]:
+    """Frames in which each model sees, or does not see, somebody in the west."""
+
+    def said(seat: Seat, sees: bool) -> list[Sighting]:
+        if seat.boxes:
+            return [person_at(0.25)] if sees else []
+        return [Sighting("person" if sees else "road", 0.9, sector="west")]
+
+    return [
+        observation(i * every_s, {s.model: said(s, sees) for s, sees in zip(seats, row, strict=True)}, seats)
+        for i, row in enumerate(marks)
+    ]
+
+
+def _present(rules: CameraPolicy, frames: list[Observation]) -> list[int]:
+    """Places of the frames at whose instant somebody was in the west, by all that is told in the end."""
+    spans = timeline(rules, initial_state(), frames, frames[-1].at_us + 1)
+    held = [s for s in spans if s.sector == "west" and s.standing is Standing.OCCUPIED]
+    return [i for i, seen in enumerate(frames) if any(s.from_us <= seen.at_us < s.until_us for s in held)]
+
+
+def _ruled(rule: str, quorum: tuple[int, int]) -> CameraPolicy:
+    frames = f"movement = {{sights = {quorum[0]}, of = {quorum[1]}}}"
+    return policy(extra=f"sensitivity = {{{rule}}}\n{frames}\npresence = {{blind_s = 1000}}")
+
+
+@bounded
+@given(watched, st.sampled_from([NAMERS, EYES]), quorums, paces, st.data())
+def test_one_more_vote_in_one_more_frame_never_removes_presence_at_any_instant(marks, seats, quorum, every_s, data):
+    rule = data.draw(
+        st.sampled_from(['"any"', '"majority"', '"all"', '"weighted"', *(f'"at_least", k = {k}' for k in (1, 2, 3))])
+    )
+    rules = _ruled(f"rule = {rule}", quorum)
+    frame, model = data.draw(st.integers(0, len(marks) - 1)), data.draw(st.integers(0, 2))
+    more = [[sees or (i, j) == (frame, model) for j, sees in enumerate(row)] for i, row in enumerate(marks)]
+    before, after = (_present(rules, _stood(rows, seats, every_s)) for rows in (marks, more))
+    assert set(before) <= set(after)
+
+
+@bounded
+@given(watched, st.sampled_from([NAMERS, EYES]), quorums, paces)
+def test_any_finds_presence_wherever_at_least_k_does_and_that_wherever_all_does(marks, seats, quorum, every_s):
+    frames = _stood(marks, seats, every_s)
+    strict_to_loose = ['"all"', *(f'"at_least", k = {k}' for k in (3, 2, 1)), '"any"']
+    found = [set(_present(_ruled(f"rule = {rule}", quorum), frames)) for rule in strict_to_loose]
+    assert all(strict <= loose for strict, loose in itertools.pairwise(found))
+
+
+@bounded
+@given(watched, quorums, paces)
+def test_a_stricter_quorum_of_frames_never_finds_presence_where_a_looser_one_does_not(marks, quorum, every_s):
+    frames = _stood(marks, NAMERS, every_s)
+    k, n = quorum
+    loose, strict = (set(_present(_ruled('rule = "majority"', (sights, n)), frames)) for sights in (k, n))
+    assert strict <= loose
