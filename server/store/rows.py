@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select
 
 from policies.events import Event
 from policies.observation import Observation, Panel, Sighting
@@ -14,7 +14,7 @@ from policies.site_policy import SitePolicy
 from server.records import Known, LoggedEvent, Recorded, Status
 from server.store.schema import bursts, events, observations, panels, policies
 
-_PAGE = 2000
+_PAGE = 1000
 
 _answers = msgspec.json.Decoder(dict[str, tuple[Sighting, ...] | None])
 _event = msgspec.json.Decoder(Event)
@@ -59,42 +59,63 @@ class Versions:
 
 
 def read_observations(connection: Connection, query: Select[Any], versions: Versions) -> Iterator[Recorded]:
-    """Stored observations of `query` (made by `observation_query`), page by page: memory stays flat."""
-    named, panel = None, None
-    for row in connection.execute(query.execution_options(yield_per=_PAGE)):
-        # The hot loop of every replay: positions instead of names, and one look-up per run of one ensemble.
-        site, camera, burst_id, frame, at_us, answers, sha256, width, height, light, *of_burst = row
-        mask, error_s, ensemble, policy = of_burst
-        if panel is None or ensemble != named:
-            named, panel = ensemble, versions.panel(connection, ensemble)
-        said = _answers.decode(answers)
-        size = (width, height)
-        seen = Observation(site, camera, burst_id, frame, at_us, panel, said, sha256, mask, error_s, size, light)
-        yield Recorded(policy, seen)
+    """Stored observations of `query` (made by `observation_query`), page by page: memory stays flat.
+
+    What their bursts say is read once per burst and page, which takes half the time that a join would.
+    """
+    for page in connection.execute(query.execution_options(yield_per=_PAGE)).partitions():
+        bursts_of_page = _read_burst_rows(connection, {row[0] for row in page}, versions)
+        # The hot loop of every replay: positions instead of names.
+        for burst_id, frame, at_us, answers, sha256, width, height, light in page:
+            site, camera, mask, error_s, panel, policy = bursts_of_page[burst_id]
+            said = _answers.decode(answers)
+            size = (width, height)
+            seen = Observation(site, camera, burst_id, frame, at_us, panel, said, sha256, mask, error_s, size, light)
+            yield Recorded(policy, seen)
+
+
+def _read_burst_rows(connection: Connection, burst_ids: set[str], versions: Versions) -> dict[str, _BurstRow]:
+    rows = connection.execute(_BURST_ROWS, {"burst_ids": list(burst_ids)})
+    return {
+        burst_id: (site, camera, mask, error_s, versions.panel(connection, ensemble), policy)
+        for burst_id, site, camera, mask, error_s, ensemble, policy in rows
+    }
+
+
+_BURST_ROWS = select(
+    bursts.c.burst_id,
+    bursts.c.site,
+    bursts.c.camera,
+    bursts.c.mask_digest,
+    bursts.c.uncertainty_s,
+    bursts.c.ensemble,
+    bursts.c.policy,
+).where(bursts.c.burst_id.in_(bindparam("burst_ids", expanding=True)))
+
+_BurstRow = tuple[str, str, str | None, float, Panel, str]
+"""Site, camera, mask digest, bound on the clock's error, models, policy digest."""
 
 
 def observation_query() -> Select[Any]:
-    """All observations with what their bursts say about them, in the order a camera is folded in."""
-    return (
-        select(
-            observations.c.site,
-            observations.c.camera,
-            observations.c.burst_id,
-            observations.c.frame,
-            observations.c.at_us,
-            observations.c.answers,
-            observations.c.frame_sha256,
-            observations.c.width_px,
-            observations.c.height_px,
-            observations.c.brightness,
-            bursts.c.mask_digest,
-            bursts.c.uncertainty_s,
-            bursts.c.ensemble,
-            bursts.c.policy,
-        )
-        .join(bursts, bursts.c.burst_id == observations.c.burst_id)
-        .order_by(observations.c.at_us, observations.c.burst_id, observations.c.frame)
+    """All observations, in the order a camera is folded in."""
+    return select(
+        observations.c.burst_id,
+        observations.c.frame,
+        observations.c.at_us,
+        observations.c.answers,
+        observations.c.frame_sha256,
+        observations.c.width_px,
+        observations.c.height_px,
+        observations.c.brightness,
+    ).order_by(observations.c.at_us, observations.c.burst_id, observations.c.frame)
+
+
+def folded_of(site: str, camera: str) -> tuple[ColumnElement[bool], ...]:
+    """The conditions of a query of observations: a camera's, without those of bursts that are held."""
+    held = select(bursts.c.burst_id).where(
+        bursts.c.status == "held", bursts.c.site == site, bursts.c.camera == camera
     )
+    return (observations.c.site == site, observations.c.camera == camera, observations.c.burst_id.not_in(held))
 
 
 EVENT_COLUMNS = (

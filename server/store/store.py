@@ -35,6 +35,7 @@ from server.store.past import Past
 from server.store.rows import (
     EVENT_COLUMNS,
     Versions,
+    folded_of,
     logged,
     observation_query,
     read_known,
@@ -123,7 +124,7 @@ class Store:
             row = connection.execute(select(bursts).where(bursts.c.burst_id == burst_id)).one_or_none()
             if row is None:
                 raise Unknown(f"no burst {burst_id}")
-            query = observation_query().where(bursts.c.burst_id == burst_id)
+            query = observation_query().where(observations.c.burst_id == burst_id)
             seen = read_observations(connection, query, self._versions)
             said = (
                 select(*EVENT_COLUMNS)
@@ -182,9 +183,7 @@ class Store:
         self, site: str, camera: str, since_us: int | None = None, until_us: int | None = None
     ) -> Iterator[Recorded]:
         """A camera's folded frames from `since_us` to before `until_us`, in order, with policy digests."""
-        query = observation_query().where(
-            observations.c.site == site, observations.c.camera == camera, bursts.c.status == "folded"
-        )
+        query = observation_query().where(*folded_of(site, camera))
         if since_us is not None:
             query = query.where(observations.c.at_us >= since_us)
         if until_us is not None:

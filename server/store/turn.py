@@ -17,7 +17,7 @@ from server.burst import Burst
 from server.errors import Unusable
 from server.records import Admitted, Checkpoint, Entry, Folded, Known, Recorded
 from server.store.log import rewrite_log
-from server.store.rows import Versions, encoded, observation_query, read_known, read_observations
+from server.store.rows import Versions, encoded, folded_of, observation_query, read_known, read_observations
 from server.store.schema import (
     bursts,
     camera_states,
@@ -111,7 +111,7 @@ class Turn:
 
     def observations(self, after: Checkpoint) -> Iterator[Recorded]:
         """This camera's frames after a checkpoint that are in the fold, in order."""
-        query = observation_query().where(*self._mine(observations), bursts.c.status == "folded")
+        query = observation_query().where(*folded_of(self._site, self._camera))
         if after.at_us is not None:
             query = query.where(observations.c.at_us > after.at_us)
         return read_observations(self._connection, query, self._versions)
