@@ -12,9 +12,8 @@ import msgspec
 from policies.events import Event
 from policies.site_policy import SitePolicy
 from server.channels import text_line
-from server.commands.folding import Task, fold_all, read_policy
+from server.commands.folding import Task, folded, read_policy, side_by_side, stored_cameras
 from server.commands.options import found_settings, opened_store, store_options, window_options
-from server.errors import Unknown
 from server.past.comparison import Comparison, Pair, compared
 from server.records import CameraHead, LoggedEvent
 from server.store import Store
@@ -109,12 +108,7 @@ def _cameras(store: Store, sides: tuple[_Side, _Side], site: str | None, camera:
     wanted = {name for name in (site, *(s.policy.site for s in sides if s.policy is not None)) if name is not None}
     if len(wanted) > 1:
         raise click.UsageError(f"one site at a time, not {' and '.join(sorted(wanted))}")
-    there = store.cameras()
-    found = [c for c in there if wanted <= {c.site} and camera in (None, c.camera)]
-    if not found:
-        known = ", ".join(f"{c.site}/{c.camera}" for c in there) or "no camera"
-        raise Unknown(f"nothing is stored of {' '.join(wanted) or 'any site'}/{camera or '*'}; here is: {known}")
-    return found
+    return stored_cameras(store, next(iter(wanted), None), camera)
 
 
 def _told(
@@ -130,7 +124,7 @@ def _told(
     told: list[list[Event]] = [[] for _ in policies]
     if policies:
         tasks = [Task(url, c.site, c.camera, policies, since_us, until_us) for c in cameras]
-        for result in fold_all(tasks):
+        for result in side_by_side(folded, tasks):
             for all_events, events in zip(told, result.events, strict=True):
                 all_events += events
     found = iter(told)

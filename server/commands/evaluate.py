@@ -26,8 +26,8 @@ from msgspec.structs import replace
 from policies.events import Event
 from policies.sensitivity import Sensitivity
 from policies.site_policy import CameraPolicy, InvalidPolicy, Sector, SitePolicy, parse_site_policy
-from server.commands.replay import replayed
 from server.errors import Broken
+from server.past.folds import folds
 from server.rehearsal import Rehearsal
 from server.store import Store, open_store
 
@@ -155,8 +155,7 @@ def _report(folder: Path, store: Store, runs: Sequence[Run], policy: SitePolicy,
         files = []
         for run in runs:
             rules = _under(policy, sensitivity, run.site)
-            head = next(h for h in store.cameras() if (h.site, h.camera) == (run.site, camera))
-            events = [logged.event for logged in replayed(store, head, None, None, rules)]
+            events = folds(store.history(run.site, camera), camera, [rules]).events[0]
             files.append(folder / f"events-{run.site}-{name.replace(' ', '-')}.jsonl")
             lines = (scored_line(e, judge.camera if judge else e.camera) for e in events if e.kind in _SCORED)
             files[-1].write_text("".join(line + "\n" for line in lines))

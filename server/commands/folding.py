@@ -1,20 +1,27 @@
-"""Folding stored cameras under several policies, each camera in a process of its own where there are several."""
+"""Folding stored cameras anew, each camera in a process of its own where there are several."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import click
 
+from policies.events import Event
 from policies.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
+from server.errors import Unknown
 from server.past.folds import Folds, begin_of, folds
-from server.store import open_store
+from server.records import CameraHead, Checkpoint
+from server.refold import steps
+from server.store import Store, open_store
+
+T = TypeVar("T")
 
 
 class Task(NamedTuple):
@@ -23,34 +30,59 @@ class Task(NamedTuple):
     url: str
     site: str
     camera: str
-    policies: tuple[SitePolicy, ...]
+    policies: tuple[SitePolicy, ...] = ()
     since_us: int | None = None
     until_us: int | None = None
 
 
 def folded(task: Task) -> Folds:
     """What each policy of a task tells, exactly; reads no more of the history before `since_us` than that takes."""
-    store = open_store(task.url)
-    try:
+    with closing(open_store(task.url)) as store:
         history = partial(store.history, task.site, task.camera)
         begin_us = None
         if task.since_us is not None:
             before = partial(history, until_us=task.since_us)
             begin_us = begin_of(before, task.camera, task.policies, task.since_us)
         return folds(history(begin_us, task.until_us), task.camera, task.policies, task.since_us)
-    finally:
-        store.close()
 
 
-def fold_all(tasks: Sequence[Task], processes: int | None = None) -> Iterator[Folds]:
-    """`folded` of each task, in order; several at a time, at most one per processor (or `processes`)."""
+def retold(task: Task, *, from_start: bool = False) -> list[Event]:
+    """What the rules that were in force tell, burst by burst.
+
+    Begins at the checkpoint before `since_us`, or, `from_start`, with the first frame, which trusts no checkpoint.
+    """
+    with closing(open_store(task.url)) as store:
+        start = Checkpoint(None, None)
+        if task.since_us is not None and not from_start:
+            start = store.checkpoint(task.site, task.camera, task.since_us)
+        after_us = None if start.at_us is None else start.at_us + 1
+        told: dict[str, Event] = {}
+        for step in steps(store.history(task.site, task.camera, after_us, task.until_us), start, store.policy):
+            if step.events and (task.since_us is None or step.recorded.observation.at_us >= task.since_us):
+                for event in step.events:
+                    told.setdefault(event.id, event)
+        return list(told.values())
+
+
+def side_by_side(work: Callable[[Task], T], tasks: Sequence[Task], processes: int | None = None) -> Iterator[T]:
+    """`work` of each task, in order; several at a time, at most one per processor (or `processes`)."""
     at_once = min(len(tasks), processes or len(os.sched_getaffinity(0)))
     if at_once < 2:
-        yield from map(folded, tasks)
+        yield from map(work, tasks)
         return
     # Spawned, not forked: a fork would share this process's database connections.
     with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(folded, tasks)
+        yield from pool.map(work, tasks)
+
+
+def stored_cameras(store: Store, site: str | None, camera: str | None) -> list[CameraHead]:
+    """The cameras that were meant. Raises Unknown when there is none."""
+    there = store.cameras()
+    found = [c for c in there if site in (None, c.site) and camera in (None, c.camera)]
+    if not found:
+        known = ", ".join(f"{c.site}/{c.camera}" for c in there) or "no camera"
+        raise Unknown(f"nothing is stored of {site or 'any site'}/{camera or '*'}; here is: {known}")
+    return found
 
 
 def read_policy(file: Path) -> SitePolicy:

@@ -13,7 +13,7 @@ from policies.events import Event
 from policies.site_policy import SitePolicy, parse_site_policy
 from server.channels import text_line
 from server.clock import SECOND_US
-from server.commands.folding import Task, fold_all
+from server.commands.folding import Task, folded, side_by_side
 from server.commands.options import Instant, found_settings, opened_store, store_options
 from server.commands.todays import PROPOSED, todays
 from server.errors import Unknown, Unusable
@@ -108,7 +108,7 @@ class _Past:
         policies = (self._today, *tried)
         tasks = [Task(self._url, self._site, c, policies, self._judged_since_us, self._until_us) for c in cameras]
         told: list[list[Event]] = [[] for _ in policies]
-        for done in fold_all(tasks):
+        for done in side_by_side(folded, tasks):
             for all_events, events in zip(told, done.events, strict=True):
                 all_events += events
         return [self._effect(told[0], events) for events in told[1:]]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
 from policies.events import Event
-from policies.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.channels import json_line, text_line
-from server.commands.options import opened_store, store_options, window_options
-from server.records import CameraHead, Checkpoint, LoggedEvent
-from server.refold import PolicyOf, steps
+from server.commands.folding import Task, folded, read_policy, retold, side_by_side, stored_cameras
+from server.commands.options import found_settings, opened_store, store_options, window_options
+from server.records import LoggedEvent
 from server.store import Store
-
-_START = Checkpoint(None, None)
 
 
 @click.command()
@@ -43,72 +41,47 @@ def command(
     """
     if check and file is not None:
         raise click.UsageError("--check compares with the log, which other rules than --policy made")
-    policy = None if file is None else _read(file)
+    policy = None if file is None else read_policy(file)
     if policy is not None and site not in (None, policy.site):
         raise click.UsageError(f"{file} is a policy for site `{policy.site}`, not `{site}`")
     store = opened_store(config, database, data_dir)
-    wanted = policy.site if policy is not None else site
-    cameras = [c for c in store.cameras() if wanted in (None, c.site) and camera in (None, c.camera)]
+    url = found_settings(config, database, data_dir).database_url
+    cameras = stored_cameras(store, site if policy is None else policy.site, camera)
+    policies = () if policy is None else (policy,)
+    tasks = [Task(url, head.site, head.camera, policies, since_us, until_us) for head in cameras]
     if check:
-        _check(store, cameras, since_us, until_us)
+        _check(store, tasks)
         return
     line = json_line if as_json else text_line
-    for head in cameras:
-        for logged in replayed(store, head, since_us, until_us, policy):
-            click.echo(line(logged))
+    for events in side_by_side(_told, tasks):
+        for event in events:
+            click.echo(line(_unlogged(event)))
 
 
-def replayed(
-    store: Store,
-    head: CameraHead,
-    since_us: int | None,
-    until_us: int | None,
-    policy: SitePolicy | None = None,
-    start: Checkpoint | None = None,
-) -> Iterator[LoggedEvent]:
-    """A camera's events confirmed in a stretch of time, as the fold gives them; `seq` is 0, nothing is late.
-
-    Under another `policy` the fold begins with the first frame ever seen, since what came before decides who is
-    in the yard; under the recorded ones, at `start` or else at the checkpoint before `since_us`.
-    """
-    if start is None:
-        is_recorded = policy is None and since_us is not None
-        start = store.checkpoint(head.site, head.camera, since_us or 0) if is_recorded else _START
-    policy_of: PolicyOf = store.policy if policy is None else lambda _: policy
-    after_us = None if start.at_us is None else start.at_us + 1
-    told: set[str] = set()
-    for step in steps(store.history(head.site, head.camera, after_us, until_us), start, policy_of):
-        if since_us is not None and step.recorded.observation.at_us < since_us:
-            continue
-        for event in step.events:
-            if event.id not in told:
-                told.add(event.id)
-                yield LoggedEvent(0, event, False, None, step.recorded.observation.burst_id)
+def _told(task: Task) -> Sequence[Event]:
+    """What a task's policy tells, or, without one, what the rules in force tell."""
+    return folded(task).events[0] if task.policies else retold(task)
 
 
-def _read(file: Path) -> SitePolicy:
-    try:
-        return parse_site_policy(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise click.UsageError(f"{file}: {error.strerror}") from None
-    except (InvalidPolicy, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{file}: {error}") from None
+def _unlogged(event: Event) -> LoggedEvent:
+    return LoggedEvent(0, event, late=False, withdrawn_at_us=None, burst_id="")
 
 
-def _check(store: Store, cameras: list[CameraHead], since_us: int | None, until_us: int | None) -> None:
+def _check(store: Store, tasks: Sequence[Task]) -> None:
     """Print how log and replay differ, and exit with 1, or say that they do not."""
     count = differences = 0
-    for head in cameras:
-        log = {e.event.id: e.event for e in store.events(since_us, until_us, head.site, head.camera)}
-        fold = {e.event.id: e.event for e in replayed(store, head, since_us, until_us, start=_START)}
+    for task, events in zip(tasks, side_by_side(partial(retold, from_start=True), tasks), strict=True):
+        log = {e.event.id: e.event for e in store.events(task.since_us, task.until_us, task.site, task.camera)}
+        fold = {event.id: event for event in events}
         count += len(fold)
         for how, event in _compared(log, fold):
             differences += 1
-            click.echo(f"{how}: {text_line(LoggedEvent(0, event, False, None, ''))}")
+            click.echo(f"{how}: {text_line(_unlogged(event))}")
     if differences:
         click.echo(f"{differences} differences between the log and the replay of {count} events", err=True)
         raise SystemExit(1)
-    click.echo(f"The log is what replay gives: {count} events of {len(cameras)} cameras, bit for bit.")
+    cameras = "1 camera" if len(tasks) == 1 else f"{len(tasks)} cameras"
+    click.echo(f"The log is what replay gives: {count} events of {cameras}, bit for bit.")
 
 
 def _compared(log: dict[str, Event], fold: dict[str, Event]) -> Iterator[tuple[str, Event]]:

@@ -13,7 +13,7 @@ from policies.events import Event
 from policies.judgement import judge
 from policies.site_policy import SitePolicy, parse_site_policy
 from server.clock import SECOND_US
-from server.commands.folding import Task, fold_all
+from server.commands.folding import Task, folded, side_by_side
 from server.commands.options import Instant, found_settings, opened_store, store_options
 from server.commands.todays import PROPOSED, todays
 from server.errors import Broken, Unknown
@@ -55,7 +55,9 @@ class _Search:
         shares = [some[i::parts] for i in range(parts) if some[i::parts]]
         work = [(share, camera) for share in shares for camera in self.cameras]
         told: dict[str, list[Event]] = {c.policy.digest: [] for c in some}
-        for (share, _), done in zip(work, fold_all([self._task(*one) for one in work], self.processes), strict=True):
+        for (share, _), done in zip(
+            work, side_by_side(folded, [self._task(*one) for one in work], self.processes), strict=True
+        ):
             if done.frames:
                 first, last = self.seen_us
                 self.seen_us = (min(first or done.first_us, done.first_us), max(last, done.last_us))

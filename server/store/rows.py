@@ -112,9 +112,7 @@ def observation_query() -> Select[Any]:
 
 def folded_of(site: str, camera: str) -> tuple[ColumnElement[bool], ...]:
     """The conditions of a query of observations: a camera's, without those of bursts that are held."""
-    held = select(bursts.c.burst_id).where(
-        bursts.c.status == "held", bursts.c.site == site, bursts.c.camera == camera
-    )
+    held = select(bursts.c.burst_id).where(bursts.c.status == "held", bursts.c.site == site, bursts.c.camera == camera)
     return (observations.c.site == site, observations.c.camera == camera, observations.c.burst_id.not_in(held))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from sqlalchemy import update
 
 from policies.events import Event
 from server.commands import db, events, replay
-from server.errors import Broken
+from server.errors import Broken, Unknown
 from server.records import LoggedEvent
 from server.store import Store, open_store
 from server.store.schema import events as events_table
@@ -121,7 +122,7 @@ def test_replay_from_an_instant_gives_the_events_from_that_instant(run: Callable
 def test_check_proves_that_the_log_is_what_replay_gives(run: Callable[..., Result]) -> None:
     result = run(replay, "--check")
     assert result.exit_code == 0
-    assert result.stdout == "The log is what replay gives: 10 events of 1 cameras, bit for bit.\n"
+    assert result.stdout == "The log is what replay gives: 10 events of 1 camera, bit for bit.\n"
     assert run(replay, "--check", "--since", "2026-11-22T07:00:12Z").exit_code == 0
 
 
@@ -157,6 +158,32 @@ def test_another_policy_runs_over_the_past_without_the_models(
     asked = len(yard.ensemble.asked)
     assert run(replay, "--policy", str(file)).stdout == ""
     assert len(yard.ensemble.asked) == asked
+
+
+def test_replay_folds_several_cameras_side_by_side(run: Callable[..., Result], yard: Yard) -> None:
+    for n, one in enumerate(yard.walked(across, 26)):
+        yard.pipeline.process(replace(one, camera="door", burst_id=f"burst-door-{n:03d}", digest=f"door {n}"))
+    for given in ((), ("--policy", str(yard.folder / "yard.toml"))):
+        told = [msgspec.json.decode(line) for line in run(replay, "--json", *given).stdout.splitlines()]
+        assert [e["id"] for e in told] == [e.event.id for c in ("door", "gate") for e in yard.store.events(camera=c)]
+    assert "14 events of 2 cameras" in run(replay, "--check").stdout
+
+
+def test_replay_under_another_policy_from_an_instant_tells_what_it_would_have_told(
+    run: Callable[..., Result], yard: Yard, tmp_path: Path
+) -> None:
+    file = tmp_path / "slow.toml"
+    file.write_text(YARD.replace('site = "yard"', 'site = "yard"\npresence.confirm_s = 3'), encoding="utf-8")
+    whole = run(replay, "--policy", str(file), "--json").stdout.splitlines()
+    late = run(replay, "--policy", str(file), "--json", "--since", "2026-11-22T07:00:12Z").stdout.splitlines()
+    assert late == [line for line in whole if msgspec.json.decode(line)["confirmed_at"] >= "2026-11-22T07:00:12"]
+    assert 0 < len(late) < len(whole)
+
+
+def test_replay_of_a_camera_that_never_sent_names_those_that_did(run: Callable[..., Result]) -> None:
+    result = run(replay, "--camera", "gaet")
+    assert isinstance(result.exception, Unknown)
+    assert result.exception.detail == "nothing is stored of any site/gaet; here is: yard/gate"
 
 
 def test_a_policy_that_cannot_be_used_is_told_with_its_line(run: Callable[..., Result], tmp_path: Path) -> None:
