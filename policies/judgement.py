@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from policies.bench import KEEP_RATIO, Bench, bench_of
-from policies.geometry import Point, area, bounds, contains, foot, shared
+from policies.geometry import Point, area, foot, shared
 from policies.observation import Box, Observation, Seat, Sighting
 from policies.rules import Rules
 from policies.sensitivity import Ruling, Verdict, Vote
@@ -213,7 +213,7 @@ def _unless_suppressed(policy: CameraPolicy, seen: Observation, candidate: Candi
         return candidate
     box = candidate.box
     if box is None:
-        box = next(bounds(s.polygon) for s in policy.sectors if s.name == candidate.sectors[0])
+        box = next(s.bounds for s in policy.sectors if s.name == candidate.sectors[0])
     for known in policy.suppressions:
         if known.covers(policy.place, seen.at_us, candidate.target, box, candidate.score):
             ruling = replace(candidate.ruling, verdict=Verdict.ABSENT)
@@ -223,7 +223,7 @@ def _unless_suppressed(policy: CameraPolicy, seen: Observation, candidate: Candi
 
 def standing_in(policy: CameraPolicy, target: str, point: Point) -> list[Sector]:
     """The sectors of interest to `target` that hold this point."""
-    return [s for s in policy.sectors if target in s.rules.targets and contains(s.polygon, point)]
+    return [s for s in policy.sectors if target in s.rules.targets and s.holds(point)]
 
 
 def _box_vote(seen: Observation, seat: Seat, score: float, least: float) -> Vote:

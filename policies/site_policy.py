@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from policies.document import Problem, convert, is_name, listed, only, suggest, tables
-from policies.geometry import Point, Polygon, bounds, overlap, polygon_of
+from policies.geometry import Point, Polygon, bounds, contains, overlap, polygon_of
 from policies.observation import Box
 from policies.rules import Fraction, Movement, Presence, Rules
 from policies.schedule import Day, Place, When
@@ -38,12 +38,23 @@ class InvalidPolicy(ValueError):
     """A site policy that cannot be used; the message gives line, setting and what to do."""
 
 
-class Sector(msgspec.Struct, frozen=True):
+class Sector(msgspec.Struct, frozen=True, dict=True):
     """A named polygon of a camera's view and the rules in force there."""
 
     name: str
     polygon: Polygon
     rules: Rules
+
+    @cached_property
+    def bounds(self) -> Box:
+        """The smallest rectangle around it."""
+        return bounds(self.polygon)
+
+    def holds(self, point: Point) -> bool:
+        """Whether the point lies in it."""
+        x, y = point
+        left, top, right, bottom = self.bounds
+        return left <= x <= right and top <= y <= bottom and contains(self.polygon, point)
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -89,7 +100,7 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
     @property
     def crops(self) -> dict[str, Box]:
         """Sector name to its bounding rectangle: what a classifier is asked about besides the whole view."""
-        return {s.name: bounds(s.polygon) for s in self.sectors if s.polygon != WHOLE}
+        return {s.name: s.bounds for s in self.sectors if s.polygon != WHOLE}
 
 
 class Scheduled(msgspec.Struct, frozen=True):
