@@ -10,7 +10,7 @@ import msgspec
 
 from policies.events import microseconds
 from server.beat import decode_beat
-from server.clock import SECOND_US
+from server.clock import SECOND_US, now_us
 from server.commands.options import Instant, opened_store, store_options
 from server.errors import Unknown
 from server.past.explanation import explained
@@ -22,14 +22,14 @@ MINUTE_US = 60 * SECOND_US
 
 
 @click.command()
-@click.option("--camera", required=True, help="The camera.")
+@click.option("--camera", help="The camera; may be left out where there is one.")
 @click.option("--site", help="Its site, where several have a camera of that name.")
 @click.option("--at", "at_us", type=Instant(), required=True, help="An instant of the minute: 10m (ago), or ISO 8601.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, with every vote of every frame.")
 @click.option("--every", is_flag=True, help="Show also the candidates that never came near.")
 @store_options
 def command(
-    camera: str,
+    camera: str | None,
     site: str | None,
     at_us: int,
     as_json: bool,
@@ -45,8 +45,9 @@ def command(
     """
     store = opened_store(config, database, data_dir)
     since_us = at_us - at_us % MINUTE_US
-    site = _site(store, site, camera)
-    told = explained(store, site, camera, since_us, since_us + MINUTE_US, _heartbeat(store, site, camera))
+    site, camera = _camera(store, site, camera)
+    causes = _heartbeat(store, site, camera)
+    told = explained(store, site, camera, since_us, since_us + MINUTE_US, causes, now_us())
     if as_json:
         click.echo(msgspec.json.encode(as_wire(told)).decode())
         return
@@ -70,15 +71,16 @@ def _heartbeat(store: Store, site: str, camera: str) -> Causes:
     return causes
 
 
-def _site(store: Store, site: str | None, camera: str) -> str:
-    """The site of the camera. Raises Unknown for a camera that never sent, or one that several sites have."""
-    cameras = store.cameras()
-    sites = [c.site for c in cameras if c.camera == camera and site in (None, c.site)]
-    if len(sites) == 1:
-        return sites[0]
-    if sites:
-        raise Unknown(f"several sites have a camera `{camera}`: say --site {' or --site '.join(sites)}")
-    near = difflib.get_close_matches(camera, [c.camera for c in cameras], n=1)
-    known = ", ".join(f"{c.site}/{c.camera}" for c in cameras) or "none yet"
+def _camera(store: Store, site: str | None, camera: str | None) -> tuple[str, str]:
+    """Site and camera that were meant. Raises Unknown for a camera that never sent, or where several may be meant."""
+    there = store.cameras()
+    found = [c for c in there if camera in (None, c.camera) and site in (None, c.site)]
+    if len(found) == 1:
+        return found[0].site, found[0].camera
+    known = ", ".join(f"{c.site}/{c.camera}" for c in found or there) or "none yet"
+    if found:
+        raise Unknown(f"say which camera, with --site and --camera; there are: {known}")
+    near = difflib.get_close_matches(camera or "", [c.camera for c in there], n=1)
     hint = f"did you mean `{near[0]}`?" if near else f"cameras here: {known}"
-    raise Unknown(f"no burst of {site or 'any site'}/{camera} was ever accepted; {hint}")
+    meant = "" if site is None else f" of site `{site}`"
+    raise Unknown(f"no burst of {f'camera `{camera}`' if camera else 'any camera'}{meant} was ever accepted; {hint}")

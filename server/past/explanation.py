@@ -103,13 +103,15 @@ class BurstRecord:
 class Explanation:
     """A stretch of one camera's time. `period_s` is how often its bursts usually come, if that can be told.
 
-    `stood` is how each sector stood within it: occupied, clear or unobserved.
+    `stood` is how each sector stood within it: occupied, clear or unobserved. What lies beyond `known_until_us` is
+    still to come.
     """
 
     site: str
     camera: str
     since_us: int
     until_us: int
+    known_until_us: int
     period_s: float | None
     bursts: tuple[BurstRecord, ...]
     silences: tuple[Silence, ...]
@@ -117,12 +119,20 @@ class Explanation:
 
 
 def explained(
-    store: Store, site: str, camera: str, since_us: int, until_us: int, causes: Causes = no_causes
+    store: Store,
+    site: str,
+    camera: str,
+    since_us: int,
+    until_us: int,
+    causes: Causes = no_causes,
+    now_us: int | None = None,
 ) -> Explanation:
     """What is known of a camera from `since_us` to before `until_us`.
 
-    `causes` may add why a silence was, where a heartbeat told it.
+    `causes` may add why a silence was, where a heartbeat told it. Nothing is missing that is only due after `now_us`
+    (None: all of it is past).
     """
+    known_us = until_us if now_us is None else min(until_us, now_us)
     inside = store.past.bursts(site, camera, since_us, until_us)
     before = store.past.before(site, camera, since_us, LOOK)
     after = store.past.after(site, camera, until_us, LOOK)
@@ -133,10 +143,11 @@ def explained(
         camera=camera,
         since_us=since_us,
         until_us=until_us,
+        known_until_us=known_us,
         period_s=None if period is None else period / 1e6,
         bursts=tuple(_burst(store, facts) for facts in inside),
-        silences=tuple(silences(around, since_us, until_us, period, causes)),
-        stood=stood.stood(store, site, camera, since_us, until_us),
+        silences=tuple(silences(around, since_us, known_us, period, causes, is_running=known_us < until_us)),
+        stood=stood.stood(store, site, camera, since_us, until_us, now_us),
     )
 
 
@@ -181,16 +192,20 @@ def _weighing(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> 
         seen=None if margin is None else support,
         needed=None if margin is None else round(support - margin, 6),
         ballots=tuple(
-            _ballot(model, vote, _score(seen.answers.get(model), candidate, classes), rules.least(model))
+            _ballot(model, vote, seen.answers.get(model) or (), candidate, classes, rules.least(model))
             for model, vote in candidate.votes.items()
         ),
     )
 
 
-def _ballot(model: str, vote: Vote, score: float | None, least: float) -> Ballot:
-    # A vote against in spite of enough score: that box is another candidate's.
-    others = vote is Vote.AGAINST and score is not None and score >= least
-    return Ballot(model, vote.value, None if others else score, least)
+def _ballot(
+    model: str, vote: Vote, said: Sequence[Sighting], candidate: Candidate, classes: frozenset[str], least: float
+) -> Ballot:
+    # A box with enough score cannot be what a vote against rests on, nor one without what a vote for does: it is
+    # another candidate's.
+    boxed = [s for s in said if s.box is not None and (s.score >= least) == (vote is Vote.FOR)]
+    named = [s for s in said if s.box is None]
+    return Ballot(model, vote.value, _score([*boxed, *named], candidate, classes), least)
 
 
 def _rules_at(policy: CameraPolicy, sectors: Sequence[str]) -> Rules:
@@ -205,9 +220,9 @@ def _support(rules: Rules, votes: Mapping[str, Vote]) -> float:
     return round(sum(weight(model) for model, vote in votes.items() if vote in counted), 6)
 
 
-def _score(answer: tuple[Sighting, ...] | None, candidate: Candidate, classes: frozenset[str]) -> float | None:
+def _score(said: Sequence[Sighting], candidate: Candidate, classes: frozenset[str]) -> float | None:
     """The score a model gave what the candidate is: of its best box there, or of its labels for the sector."""
-    mine = [s for s in answer or () if s.label in classes]
+    mine = [s for s in said if s.label in classes]
     if candidate.box is None:
         here = [s.score for s in mine if s.box is None and s.sector in (None, *candidate.sectors)]
         return max(here, default=None)

@@ -15,6 +15,9 @@ LOOK = 30
 _MISSING_FROM = 1.5
 """So many periods between two bursts are a hole: below, a burst was merely late."""
 
+_DUE_AFTER = 1.0
+"""So many periods more a burst may take to be full and to come, before it is missing now."""
+
 Causes = Callable[[int, int], Sequence[str]]
 """What is known of why nothing came between two instants (us): a heartbeat's word, say. Empty: nothing known."""
 
@@ -28,8 +31,9 @@ def no_causes(_since_us: int, _until_us: int) -> Sequence[str]:
 class Silence:
     """A stretch in which bursts were expected and did not come. Instants in us.
 
-    `missing` is how many by the camera's rhythm. `before` and `after` are the bursts around it, None at the end of
-    what is stored. `causes` is what is known or follows from the bursts around.
+    `missing` is how many by the camera's rhythm; 0 before its first one, when nothing was expected yet. `before` and
+    `after` are the bursts around it, None at the end of what is stored. `causes` is what is known or follows from the
+    bursts around.
     """
 
     since_us: int
@@ -49,9 +53,18 @@ def period_us(bursts: Sequence[BurstFacts]) -> int | None:
 
 
 def silences(
-    bursts: Sequence[BurstFacts], since_us: int, until_us: int, period: int | None, causes: Causes = no_causes
+    bursts: Sequence[BurstFacts],
+    since_us: int,
+    until_us: int,
+    period: int | None,
+    causes: Causes = no_causes,
+    *,
+    is_running: bool = False,
 ) -> Iterator[Silence]:
-    """The holes between `bursts` (those in the stretch and their neighbours, in order) that touch the stretch."""
+    """The holes between `bursts` (those in the stretch and their neighbours, in order) that touch the stretch.
+
+    `is_running`: the stretch ends now, so that the next burst may be on its way.
+    """
     if period is None:
         return
     ends: list[BurstFacts | None] = [None, *bursts, None]
@@ -60,12 +73,13 @@ def silences(
         end_us = until_us if after is None else after.first_at_us
         if before is None and (after is None or after.first_at_us - since_us < _MISSING_FROM * period):
             continue
-        if end_us - start_us < _MISSING_FROM * period or end_us <= since_us or start_us >= until_us:
+        least = _MISSING_FROM + (_DUE_AFTER if is_running and after is None else 0.0)
+        if end_us - start_us < least * period or end_us <= since_us or start_us >= until_us:
             continue
         from_us = max(since_us, start_us if before is None else before.last_at_us)
         to_us = min(until_us, end_us)
         missing = _missing(before, after, from_us, to_us, period)
-        if missing > 0:
+        if missing > 0 or before is None:
             known = (*causes(from_us, to_us), *_follows(before, after))
             yield Silence(from_us, to_us, missing, before, after, known)
 
@@ -73,7 +87,7 @@ def silences(
 def _missing(before: BurstFacts | None, after: BurstFacts | None, from_us: int, to_us: int, period: int) -> int:
     """Bursts expected to begin in the stretch, counted on from the last one, that are not there."""
     if before is None:
-        return round((to_us - from_us) / period)
+        return 0
     last_us = to_us - 1 if after is None else min(to_us - 1, after.first_at_us - period // 2)
     first = max(1, -(-(from_us - before.first_at_us) // period))
     return max(0, (last_us - before.first_at_us) // period - first + 1)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Protocol
 
 from policies.fold import decode_state, initial_state
 from policies.site_policy import SitePolicy
-from policies.standing import Span, timeline
+from policies.standing import Span, Standing, timeline
 from server.clock import SECOND_US
 from server.records import Checkpoint, Recorded
 from server.refold import steps
@@ -25,12 +26,17 @@ class Store(Protocol):
     ) -> Iterator[Recorded]: ...
 
 
-def stood(store: Store, site: str, camera: str, since_us: int, until_us: int) -> tuple[Span, ...]:
-    """Each sector's spans within the stretch, in order; none where no frame lies near it.
+def stood(
+    store: Store, site: str, camera: str, since_us: int, until_us: int, now_us: int | None = None
+) -> tuple[Span, ...]:
+    """Each sector's spans within the stretch, as far as it lies before `now_us`, in order; none without frames near it.
 
     Facts are those of the policies in force; where a policy changed in the stretch, its sectors are the last one's.
     """
-    around = list(store.history(site, camera, since_us - AROUND_US, until_us + AROUND_US))
+    end_us = until_us + AROUND_US
+    if now_us is not None:
+        until_us, end_us = min(until_us, now_us), min(end_us, now_us)
+    around = list(store.history(site, camera, since_us - AROUND_US, end_us))
     if not around:
         return ()
     policy = store.policy(around[-1].policy).camera(camera)
@@ -40,8 +46,21 @@ def stood(store: Store, site: str, camera: str, since_us: int, until_us: int) ->
     last = deque(before, maxlen=1)
     first = initial_state() if start.state is None else decode_state(start.state)
     state = last[0].state if last else first
-    spans = timeline(policy, state, (one.observation for one in around), until_us + AROUND_US)
-    return tuple(sorted(_within(spans, since_us, until_us), key=lambda s: (s.sector, s.target, s.from_us)))
+    spans = timeline(policy, state, (one.observation for one in around), end_us)
+    found = sorted(_within(spans, since_us, until_us), key=lambda s: (s.sector, s.target, s.from_us))
+    return tuple(span for _, mine in groupby(found, _place) for span in _from(since_us, list(mine)))
+
+
+def _place(span: Span) -> tuple[str, str]:
+    return span.sector, span.target
+
+
+def _from(since_us: int, spans: list[Span]) -> list[Span]:
+    """A sector's spans, and, before the first frame there is, that it was not observed."""
+    first = spans[0]
+    if first.from_us == since_us:
+        return spans
+    return [Span(first.target, first.sector, Standing.UNOBSERVED, since_us, first.from_us), *spans]
 
 
 def _within(spans: Iterator[Span], since_us: int, until_us: int) -> Iterator[Span]:

@@ -26,11 +26,15 @@ def as_lines(told: Explanation, *, every: bool = False) -> Iterator[str]:
         rhythm = f"a burst about every {told.period_s:g} s"
     count = len(told.bursts)
     yield f"{count or 'no'} burst{'' if count == 1 else 's'} came; {rhythm}"
+    if told.known_until_us <= told.since_us:
+        yield "it has not come yet"
+    elif told.known_until_us < told.until_us:
+        yield f"it is not over yet: all of this is as of {_time(told.known_until_us)}"
     for silence in told.silences:
         yield from _silence(silence)
     for (sector, target), spans in groupby(told.stood, key=lambda span: (span.sector, span.target)):
         yield f"{sector}: {', '.join(f'{s.standing.value} to {_clock(s.until_us)}' for s in spans)} ({target})"
-    if not told.bursts and not told.silences:
+    if not told.bursts and not told.silences and told.known_until_us > told.since_us:
         yield "nothing was expected then" if told.period_s is not None else "whether anything was expected is unknown"
     for burst in told.bursts:
         yield ""
@@ -53,8 +57,9 @@ def shortfall(weighing: Weighing) -> str:
 
 
 def _silence(silence: Silence) -> Iterator[str]:
-    some = "1 burst is" if silence.missing == 1 else f"{silence.missing} bursts are"
-    yield f"UNOBSERVED {_time(silence.since_us)} to {_time(silence.until_us)}: {some} missing"
+    some = "1 burst is missing" if silence.missing == 1 else f"{silence.missing} bursts are missing"
+    what = "nothing was expected yet" if silence.before is None else some
+    yield f"UNOBSERVED {_time(silence.since_us)} to {_time(silence.until_us)}: {what}"
     if silence.before is not None:
         yield f"  last before: {silence.before.burst_id}, until {_time(silence.before.last_at_us)}"
     if silence.after is not None:

@@ -17,7 +17,7 @@ from server.past.explanation import Explanation, explained
 from server.past.wording import as_lines
 from server.records import Heartbeat
 from server.store import open_store
-from tests.server.scenes import NAMER, START_US, YARD, Yard, across, burst
+from tests.server.scenes import EYE, NAMER, START_US, YARD, Yard, across, burst, person_at
 from tests.stand_ins import ManualClock
 
 MINUTE_US = 60_000_000
@@ -105,9 +105,46 @@ def test_a_cause_that_a_heartbeat_told_is_passed_on(yard: Yard) -> None:
 
 def test_the_minutes_before_the_first_burst_are_told_as_such(yard: Yard) -> None:
     told = minute(yard, -1)
-    assert [s.causes for s in told.silences] == [
-        ("nothing of this camera is stored from before: it may not have been set up yet",)
-    ]
+    [silence] = told.silences
+    assert silence.causes == ("nothing of this camera is stored from before: it may not have been set up yet",)
+    assert silence.missing == 0
+    assert any(line.endswith("nothing was expected yet") for line in as_lines(told))
+
+
+def test_a_minute_that_has_not_come_misses_nothing(yard: Yard) -> None:
+    since_us = START_US + 2 * MINUTE_US
+    told = explained(yard.store, "yard", "gate", since_us, since_us + MINUTE_US, now_us=since_us - 1)
+    assert (told.silences, told.stood) == ((), ())
+    assert list(as_lines(told))[1:] == ["no bursts came; a burst about every 2 s", "it has not come yet"]
+
+
+def test_the_minute_that_runs_is_told_up_to_now(yard: Yard) -> None:
+    told = explained(yard.store, "yard", "gate", START_US, START_US + MINUTE_US, now_us=START_US + 27_000_000)
+    assert (told.silences, len(told.bursts)) == ((), 13)
+    assert {span.standing.value for span in told.stood} == {"clear", "occupied"}
+    assert {max(s.until_us for s in told.stood)} == {START_US + 27_000_000}
+    assert "it is not over yet: all of this is as of 2026-11-22T07:00:27.000Z" in as_lines(told)
+    later = explained(yard.store, "yard", "gate", START_US, START_US + MINUTE_US, now_us=START_US + 30_000_000)
+    assert [s.until_us for s in later.silences] == [START_US + 30_000_000]
+
+
+def test_a_sector_is_unobserved_before_the_first_frame_of_all(yard: Yard) -> None:
+    since_us = START_US - MINUTE_US // 2
+    told = explained(yard.store, "yard", "gate", since_us, since_us + MINUTE_US)
+    first = [(s.sector, s.standing.value, s.from_us, s.until_us) for s in told.stood if s.from_us == since_us]
+    assert first == [(name, "unobserved", since_us, START_US) for name in ("east", "west")]
+
+
+def test_a_vote_shows_the_score_of_the_box_it_rests_on(yard: Yard) -> None:
+    other = msgspec.structs.replace(EYE, model="eye.2")
+    yard.ensemble.panel = msgspec.structs.replace(yard.ensemble.panel, seats=(EYE, other))
+    firm = msgspec.structs.replace(person_at(0.2), box=(0.16, 0.6, 0.22, 0.8))
+    yard.ensemble.teach(b"two boxes", {"eye": (person_at(0.2),), "eye.2": (firm, person_at(0.2, 0.3))})
+    yard.pipeline.process(burst(50, [b"two boxes"], 100))
+    [record] = minute(yard, 1).bursts
+    ballots = [[(b.model, b.vote, b.score) for b in w.ballots] for w in record.frames[0].weighings]
+    assert ballots[0] == [("eye", "for", 0.9), ("eye.2", "for", 0.9)]
+    assert ballots[1] == [("eye", "against", None), ("eye.2", "against", 0.3)]
 
 
 def test_without_a_rhythm_it_is_said_that_nothing_can_be_expected(doubtful: Yard) -> None:
