@@ -40,7 +40,20 @@ def command() -> None:
     """
 
 
-@command.command("of", hidden=True)
+class _Unnamed(click.Context):
+    """Of the hidden subcommand: usage and errors show what was typed, and nobody typed its name."""
+
+    @property
+    def command_path(self) -> str:
+        assert self.parent is not None
+        return self.parent.command_path
+
+
+class _Said(click.Command):
+    context_class = _Unnamed
+
+
+@command.command("of", cls=_Said, hidden=True)
 @click.argument("words", nargs=-1, metavar="EVENT... true|false|unsure")
 @click.option("--missed", "is_missed", is_flag=True, help="Something true that no event told.")
 @click.option("--kind", type=click.Choice(get_args(Kind)), help="Kind of event that was missed.")

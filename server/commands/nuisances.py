@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from policies.events import Event
+from policies.events import Event, instant
 from policies.site_policy import SitePolicy, parse_site_policy
 from server.channels import text_line
 from server.clock import SECOND_US
-from server.commands.folding import Task, folded, side_by_side
+from server.commands.folding import Task, folded, side_by_side, stored_cameras
 from server.commands.options import Instant, found_settings, opened_store, store_options
 from server.commands.todays import PROPOSED, todays
 from server.errors import Unknown, Unusable
@@ -65,16 +65,14 @@ def command(
     """
     settings = found_settings(config, database, data_dir)
     store = opened_store(config, database, data_dir)
-    heads = [head for head in store.cameras() if head.site == site]
-    if not heads:
-        raise Unknown(f"nothing is stored of site `{site}`")
+    heads = stored_cameras(store, site, None)
     text, live = todays(store, settings, site, file)
     past = _Past(store, settings.database_url, site, heads, since_us, parse_site_policy(text))
     found = [one for head in heads for one in past.nuisances(head, up_to, days)]
     if accepted:
         _propose(past, text, live, [_named(found, name) for name in accepted])
         return
-    for line in _listed(past, text, found):
+    for line in _listed(past, text, found, days):
         click.echo(line)
 
 
@@ -98,6 +96,11 @@ class _Past:
         true = [said.at_us for said in self._said if said.truth in ("true", "missed")]
         self._judged_since_us = min([self._since_us, *(at_us - HOUR_US for at_us in true)])
 
+    @property
+    def since(self) -> str:
+        """Where the stretch begins, for people."""
+        return f"{instant(self._since_us):%Y-%m-%dT%H:%M:%SZ}"
+
     def nuisances(self, head: CameraHead, up_to: float, days: int) -> list[Nuisance]:
         policy = self._today.camera(head.camera)
         seen = self._store.observations(self._site, head.camera, self._since_us, self._until_us)
@@ -120,7 +123,7 @@ class _Past:
         return _Effect(change.only_a, change.only_b, (Counter(kept[0]) - Counter(kept[1])).total())
 
 
-def _listed(past: _Past, text: str, found: Sequence[Nuisance]) -> Iterator[str]:
+def _listed(past: _Past, text: str, found: Sequence[Nuisance], days: int) -> Iterator[str]:
     offered = 0
     for camera in dict.fromkeys(one.camera for one in found):
         here = [one for one in found if one.camera == camera]
@@ -134,7 +137,8 @@ def _listed(past: _Past, text: str, found: Sequence[Nuisance]) -> Iterator[str]:
     if offered:
         yield f"`--accept NAME` proposes one; {offered} offered"
     else:
-        yield "Nothing recurs weakly that told events which nobody called true."
+        yield f"Looked from {past.since}: nothing is seen weakly at one place and hour on {days} days or more and told"
+        yield "events that nobody called true. `--days`, `--since` and `--up-to` say what counts."
 
 
 def _effect_lines(effect: _Effect) -> Iterator[str]:

@@ -13,10 +13,10 @@ from policies.events import Event
 from policies.judgement import judge
 from policies.site_policy import SitePolicy, parse_site_policy
 from server.clock import SECOND_US
-from server.commands.folding import Task, folded, side_by_side
+from server.commands.folding import Task, folded, side_by_side, stored_cameras
 from server.commands.options import Instant, found_settings, opened_store, store_options
 from server.commands.todays import PROPOSED, todays
-from server.errors import Broken, Unknown
+from server.errors import Broken
 from server.past.advice import Advice, Trial, best_of, split_at, words
 from server.past.candidates import Candidate, Option, candidate, refinements, rules_and_scores
 from server.past.drawing import Point, frontier, write_html, write_png
@@ -50,6 +50,8 @@ class _Search:
         """Fold the past under those candidates that are new, as far as the limit allows."""
         fresh = {c.policy.digest: c for c in tried if c.policy.digest not in self.trials}
         some = list(fresh.values())[: self.most - len(self.trials)]
+        if not some:
+            return
         click.echo(f"trying {len(some)} policies ...", err=True)
         parts = max(1, self.processes // len(self.cameras))
         shares = [some[i::parts] for i in range(parts) if some[i::parts]]
@@ -105,9 +107,7 @@ def command(
     """
     settings = found_settings(config, database, data_dir)
     store = opened_store(config, database, data_dir)
-    cameras = [c.camera for c in store.cameras() if c.site == site]
-    if not cameras:
-        raise Unknown(f"nothing is stored of site `{site}`; here is: {_sites(store)}")
+    cameras = [c.camera for c in stored_cameras(store, site, None)]
     text, live = todays(store, settings, site, file)
     policy = parse_site_policy(text)
     voters = _voters(store, policy, cameras)
@@ -216,6 +216,7 @@ def without_annotations(
         yield f"  {'model':<24} {'votes for what is there':>24} {'for what is not':>16} {'weight':>7}"
         for one in found.models:
             yield f"  {one.model:<24} {one.hits:>24.0%} {one.false:>16.0%} {one.weight:>7.2f}"
+        yield "  (weight: what a model's word is worth, to be tried as `weights` of the rule `weighted`)"
     yield f"How far to trust that? {found.trust}"
 
 
@@ -235,7 +236,3 @@ def _voters(store: Store, policy: SitePolicy, cameras: Sequence[str]) -> list[st
     newest = [b for camera in cameras for b in store.past.before(policy.site, camera, 1 << 62, 1)]
     panel = store.kept(max(newest, key=lambda b: b.last_at_us).burst_id).panel
     return [seat.model for seat in panel.seats if seat.votes and not wanted.isdisjoint(seat.classes)]
-
-
-def _sites(store: Store) -> str:
-    return ", ".join(sorted({c.site for c in store.cameras()})) or "nothing"

@@ -95,6 +95,7 @@ def words(advice: Advice, overruled: Sequence[str] = ()) -> Iterator[str]:
     yield f"Today's policy keeps {_of(before.kept, before.true)} and gives {_alarms(before.alarms, advice.days)}."
     if not advice.is_change:
         yield "None of them is better: keep it."
+        yield from _few(before, advice)
         return
     head = "Recommended" if advice.holds else "Best on the earlier part, but not recommended (see below)"
     yield f"{head}: {advice.best.candidate.words}."
@@ -106,10 +107,14 @@ def words(advice: Advice, overruled: Sequence[str] = ()) -> Iterator[str]:
     if after.new:
         yield f"{after.new} of its false alarms are events that only it tells and that nobody could judge yet."
     yield from _held_out(advice)
-    if min(before.true, advice.false) < FEW:
-        yield f"Fewer than {FEW} true or {FEW} false events are annotated: annotate more before you trust this."
+    yield from _few(before, advice)
     if overruled:
         yield f"It does not reach {', '.join(overruled)}: these are set there, and were left as they are."
+
+
+def _few(before: Tally, advice: Advice) -> Iterator[str]:
+    if min(before.true, advice.false) < FEW:
+        yield f"Fewer than {FEW} true or {FEW} false events are annotated: annotate more before you trust this."
 
 
 def _held_out(advice: Advice) -> Iterator[str]:

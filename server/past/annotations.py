@@ -9,14 +9,18 @@ from typing import Annotated, Literal, Protocol, get_args
 
 import msgspec
 
-from policies.events import Event, Kind, event_id, microseconds
+from policies.events import Event, Kind, event_id, instant, microseconds
 from policies.site_policy import CameraPolicy, SitePolicy
+from server.clock import SECOND_US
 from server.errors import Unknown, Unusable
 from server.past.matching import Fact
 from server.records import Annotation, CameraHead, EventRecord
 
 Said = Literal["true", "false", "unsure"]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+
+AHEAD_US = 3600 * SECOND_US
+"""How long after a camera's newest frame something may have been missed: that frame's burst may be on its way."""
 
 DEFAULT_WITHIN_S = 2.0
 """How far off the time of something that a person saw themselves is taken to be."""
@@ -131,9 +135,15 @@ def _of_event(event: Event, truth: Said, author: str, note: str | None) -> Annot
 
 
 def _check_place(store: Store, seen: Seen) -> None:
-    cameras = [c.camera for c in store.cameras() if c.site == seen.site]
-    if seen.camera not in cameras:
-        raise Unknown(f"no camera `{seen.camera}` of site `{seen.site}` ever sent{_near(seen.camera, cameras)}")
+    heads = {c.camera: c for c in store.cameras() if c.site == seen.site}
+    if seen.camera not in heads:
+        raise Unknown(f"no camera `{seen.camera}` of site `{seen.site}` ever sent{_near(seen.camera, list(heads))}")
+    last_us = heads[seen.camera].last_at_us
+    if seen.at_us > last_us + AHEAD_US:
+        raise Unusable(
+            f"camera `{seen.camera}` sent its newest frame at {instant(last_us):%Y-%m-%dT%H:%M:%SZ}: what came so long "
+            "after it no policy could tell"
+        )
     if seen.kind not in get_args(Kind):
         raise Unusable(f"no kind of event is called `{seen.kind}`{_near(seen.kind, get_args(Kind))}")
     policy = store.policy(store.past.policies(seen.site)[0]).camera(seen.camera)

@@ -144,7 +144,15 @@ def test_export_writes_all_that_was_ever_said_as_json_lines(ask: Callable[..., R
     ],
 )
 def test_an_annotation_that_says_too_little_is_a_usage_error(ask: Callable[..., Result], words: list[str]) -> None:
-    assert ask("annotate", *words).exit_code == 2
+    result = ask("annotate", *words)
+    assert result.exit_code == 2
+    assert "annotate of" not in result.stderr, "a name that nobody typed"
+
+
+def test_what_came_long_after_the_newest_frame_cannot_have_been_missed(ask: Callable[..., Result]) -> None:
+    result = ask("annotate", "--missed", "--kind", "entered", "--sector", "east", "--at", "2026-11-22T09:00Z")
+    assert result.exit_code == 1
+    assert "camera `gate` sent its newest frame at 2026-11-22T07:00:25Z" in result.stderr
 
 
 @pytest.fixture

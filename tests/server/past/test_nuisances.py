@@ -84,7 +84,7 @@ def test_what_is_accepted_becomes_a_file_beside_the_live_one_and_removes_just_th
 def test_an_accepted_nuisance_is_not_offered_again(ask: Callable[..., Result], yard: Yard) -> None:
     ask("--accept", NAME)
     (yard.folder / "yard.toml.proposed").rename(yard.folder / "yard.toml")
-    assert "Nothing recurs weakly" in ask().output
+    assert "nothing is seen weakly at one place and hour on 3 days or more" in ask().output
 
 
 def test_what_would_remove_an_event_marked_true_is_neither_offered_nor_accepted(
@@ -116,7 +116,7 @@ def test_an_event_marked_false_stands_in_nobodys_way(ask: Callable[..., Result],
 def test_a_name_that_is_none_and_a_site_that_never_sent_are_told(ask: Callable[..., Result], yard: Yard) -> None:
     assert f"here is: {NAME}" in ask("--accept", "nobody").output
     unknown = CliRunner().invoke(command, ["nuisances", "yrd", "--database", yard.store.name])
-    assert "nothing is stored of site `yrd`" in unknown.output
+    assert "nothing is stored of yrd/*; here is: yard/gate" in unknown.output
 
 
 def piled(*hours_and_days: tuple[int, int], score: float = 0.5, count: int = 3) -> list[Sight]:

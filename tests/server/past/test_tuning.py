@@ -104,6 +104,7 @@ def test_tune_says_when_todays_policy_is_the_best(yard: Yard, url: str, tmp_path
         yard.store.annotations.add([said_of(yard.store, logged.event.id, "true", "ann")])
     result = tune(url, tmp_path / "out", "--most", "10")
     assert "None of them is better: keep it." in result.stdout
+    assert "Fewer than 10 true or 10 false events are annotated" in result.stdout
     assert not list(tmp_path.rglob("*.proposed"))
 
 
@@ -115,7 +116,7 @@ def test_tune_without_annotations_says_so_and_what_models_cannot_tell(yard: Yard
 
 
 def test_tune_of_a_site_that_never_sent_names_those_that_did(ask: Callable[..., Result], tmp_path: Path) -> None:
-    assert "here is: yard" in ask("tune", "dock").stderr
+    assert "nothing is stored of dock/*; here is: yard/gate" in ask("tune", "dock").stderr
     other = tmp_path / "dock.toml"
     other.write_text('site = "dock"', encoding="utf-8")
     assert ask("tune", "yard", "--policy", str(other)).exit_code == 2
