@@ -11,6 +11,7 @@ from server.errors import Broken
 
 _WIDE, _HIGH, _EDGE = 720, 420, 56
 _STYLES = {"tried": ("#9aa5b1", 4), "frontier": ("#2f6f9f", 5), "today": ("#c0392b", 8), "recommended": ("#1e8449", 8)}
+_LEGEND = {"frontier": "beaten by none"}
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -24,7 +25,8 @@ td, th {{ padding: .1rem .8rem; text-align: right }} td:last-child, th:last-chil
 {plot}
 <h2>The change</h2>
 <pre>{diff}</pre>
-<h2>The policies on the frontier</h2>
+<h2>The policies that no other one beats</h2>
+<p>None misses fewer and has no more false alarms; which to take is a matter of what a miss costs.</p>
 <table><tr><th>missed</th><th>false alarms</th><th>policy</th></tr>
 {rows}
 </table>
@@ -81,7 +83,7 @@ def write_png(file: Path, title: str, points: Sequence[Point], unit: str) -> Non
         these = [p for p in points if p.mark == mark]
         if these:
             where = ([p.alarms for p in these], [p.misses for p in these])
-            axes.scatter(*where, s=size**2, color=colour, label=mark, zorder=size)
+            axes.scatter(*where, s=size**2, color=colour, label=_LEGEND.get(mark, mark), zorder=size)
     axes.set(xlabel=f"false alarms {unit}", ylabel="true events missed", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -112,7 +114,8 @@ def _svg(points: Sequence[Point], unit: str) -> Iterator[str]:
         told = escape(f"{point.words}: {point.misses} missed, {point.alarms:g} false alarms")
         yield f'<circle {at} fill="{colour}" fill-opacity="0.8"><title>{told}</title></circle>'
         if point.mark in ("today", "recommended"):
-            where = f'x="{x(point.alarms) + 12:.1f}" y="{y(point.misses) - 8:.1f}"'
+            side, anchor = (12, "start") if point.alarms < 0.7 * most_x else (-12, "end")  # never out of the picture
+            where = f'x="{x(point.alarms) + side:.1f}" y="{y(point.misses) - 8:.1f}" text-anchor="{anchor}"'
             yield f'<text {where} fill="{colour}">{point.mark}</text>'
     yield "</svg>"
 

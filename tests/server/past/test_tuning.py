@@ -257,3 +257,11 @@ def test_a_plot_may_hold_a_single_perfect_policy(tmp_path: Path) -> None:
     assert "words &amp; more" in page
     write_png(tmp_path / "a.png", "a", points, "a day")
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_the_name_of_a_policy_at_the_edge_stays_in_the_picture(tmp_path: Path) -> None:
+    points = [Point(0, 1.0, "all", "recommended"), Point(0, 9.0, "as now", "today")]
+    write_html(tmp_path / "plot.html", "Tuning", [], [], points, "a day")
+    page = (tmp_path / "plot.html").read_text()
+    assert 'text-anchor="start" fill="#1e8449">recommended' in page
+    assert 'text-anchor="end" fill="#c0392b">today' in page
