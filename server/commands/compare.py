@@ -13,7 +13,7 @@ from policies.events import Event
 from policies.site_policy import SitePolicy
 from server.channels import text_line
 from server.commands.folding import Task, folded, read_policy, side_by_side, stored_cameras
-from server.commands.options import found_settings, opened_store, store_options, window_options
+from server.commands.options import check_window, found_settings, opened_store, store_options, window_options
 from server.past.comparison import Comparison, Pair, compared
 from server.records import CameraHead, LoggedEvent
 from server.store import Store
@@ -56,6 +56,7 @@ def command(
     Exact, from the stored labels, without models or pictures. An event of the same kind and place counts as the
     same fact, shifted, as far as the uncertainties of both times reach; else it is only in A, or only in B.
     """
+    check_window(since_us, until_us)
     sides = (_side(a), _side(b))
     store = opened_store(config, database, data_dir)
     url = found_settings(config, database, data_dir).database_url

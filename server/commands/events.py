@@ -11,7 +11,7 @@ import click
 
 from policies.events import Kind
 from server.channels import json_line, text_line
-from server.commands.options import opened_store, store_options, window_options
+from server.commands.options import check_window, opened_store, store_options, window_options
 from server.records import LoggedEvent
 from server.store import Store
 
@@ -44,6 +44,7 @@ def command(
     With --follow also what comes: in the order in which it is said, corrections and withdrawals included; without
     --since only that.
     """
+    check_window(since_us, until_us)
     if follow and until_us is not None:
         raise click.UsageError("--follow has no end, so --until does not go with it")
     store = opened_store(config, database, data_dir)

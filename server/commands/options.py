@@ -21,6 +21,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
+OLDEST_US = microseconds(datetime(2000, 1, 1, tzinfo=UTC))
+NEWEST_US = microseconds(datetime(2200, 1, 1, tzinfo=UTC))
+
 
 class Instant(click.ParamType[int]):
     """`90s`, `30m`, `1h`, `2d`, `1w` ago, or an ISO 8601 date or instant (UTC unless it says); microseconds."""
@@ -31,8 +34,12 @@ class Instant(click.ParamType[int]):
         if isinstance(value, int):
             return value
         ago = _AGO.fullmatch(value.strip())
-        if ago:
-            return now_us() - round(float(ago[1]) * _UNIT_S[ago[2]] * SECOND_US)
+        at_us = now_us() - round(float(ago[1]) * _UNIT_S[ago[2]] * SECOND_US) if ago else self._read(value, param, ctx)
+        if not OLDEST_US <= at_us < NEWEST_US:
+            self.fail(f"{value!r} lies outside the years 2000 to 2199, of which nothing can be stored", param, ctx)
+        return at_us
+
+    def _read(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
             at = datetime.fromisoformat(value)
         except ValueError:
@@ -61,6 +68,12 @@ def window_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def check_window(since_us: int | None, until_us: int | None) -> None:
+    """Raises UsageError for a stretch that ends before it begins: it would be empty without a word."""
+    if since_us is not None and until_us is not None and until_us <= since_us:
+        raise click.UsageError("--until must lie after --since")
 
 
 def found_settings(config: Path | None, database: str | None, data_dir: Path | None) -> ServerSettings:

@@ -11,7 +11,7 @@ import click
 from policies.events import Event
 from server.channels import json_line, text_line
 from server.commands.folding import Task, folded, read_policy, retold, side_by_side, stored_cameras
-from server.commands.options import found_settings, opened_store, store_options, window_options
+from server.commands.options import check_window, found_settings, opened_store, store_options, window_options
 from server.records import LoggedEvent
 from server.store import Store
 
@@ -39,6 +39,7 @@ def command(
     Without --policy each burst is judged by the policy it was accepted under, so the events are those of the
     log, to the last bit; --check proves it.
     """
+    check_window(since_us, until_us)
     if check and file is not None:
         raise click.UsageError("--check compares with the log, which other rules than --policy made")
     policy = None if file is None else read_policy(file)

@@ -14,7 +14,7 @@ from policies.judgement import judge
 from policies.site_policy import SitePolicy, parse_site_policy
 from server.clock import SECOND_US
 from server.commands.folding import Task, folded, side_by_side, stored_cameras
-from server.commands.options import Instant, found_settings, opened_store, store_options
+from server.commands.options import Instant, check_window, found_settings, opened_store, store_options
 from server.commands.todays import PROPOSED, todays
 from server.errors import Broken
 from server.past.advice import Advice, Trial, best_of, split_at, words
@@ -105,6 +105,7 @@ def command(
     file beside the live one, which is not touched. Without annotations, the models' reliability is estimated from
     how they agree.
     """
+    check_window(since_us, until_us)
     settings = found_settings(config, database, data_dir)
     store = opened_store(config, database, data_dir)
     cameras = [c.camera for c in stored_cameras(store, site, None)]

@@ -75,6 +75,19 @@ def test_a_time_that_cannot_be_read_is_told_what_can(run: Callable[..., Result])
     assert "1h" in result.stderr
 
 
+@pytest.mark.parametrize("when", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59", "99999999w"])
+def test_a_time_of_which_nothing_can_be_stored_is_refused(run: Callable[..., Result], when: str) -> None:
+    wrong = run(events, "--since", when)
+    assert wrong.exit_code == 2
+    assert "outside the years 2000 to 2199" in wrong.stderr
+
+
+@pytest.mark.parametrize("module", [events, replay])
+def test_a_stretch_that_ends_before_it_begins_is_refused(run: Callable[..., Result], module: object) -> None:
+    wrong = run(module, "--since", "1h", "--until", "2h")
+    assert (wrong.exit_code, "--until must lie after --since" in wrong.stderr) == (2, True)
+
+
 def test_following_shows_what_is_said_from_then_on(tmp_path: Path, url: str, clock: ManualClock) -> None:
     store = open_store(url, clock)
     yard = Yard(tmp_path / "sites", store, clock)
