@@ -1,8 +1,9 @@
 """Who works on which images next: a work-conserving, first-in-first-out micro-batcher that counts images.
 
-Requests wait in one line. A worker that is free takes an equal share of all that is known, from the head of the
-line: a big request is split, its rest stays at the head, small ones are merged. Nothing is padded, and nothing
-waits for company unless a window is asked for; it then counts from the moment the oldest request came.
+Requests wait in one line. A worker that is free takes from its head: a full portion while one waits for every worker,
+else an equal share of what is left to do. A big request is split, its rest stays at the head, small ones are merged.
+Nothing is padded, and nothing waits for company unless a window is asked for; it then counts from the moment the oldest
+request came.
 
 Each request brings the ensemble that is to answer it. A portion ends where another ensemble's images begin, so no
 call mixes two, all slices of a request run on one, and what is served may change between any two portions.
@@ -31,6 +32,9 @@ from server.engine.stages import Asking
 from server.errors import Later, TooLarge
 
 STOPPING_RETRY_S = 10
+
+_ALMOST = 0.2
+"""Of an image: what a portion that is almost done still lacks makes nobody's share larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +200,17 @@ class MicroBatcher:
         return portion
 
     def _share(self) -> int:
-        """A worker's equal share of all there is, in equal portions of at most `batch_images`.
+        """A full portion while one waits for every worker; else an equal share of all that is left, in equal portions.
 
-        What runs already counts too: the second of two workers that become free together takes as much as the first.
+        What runs counts with what is left of it: of two workers that become free together the second takes as much as
+        the first, and of two that become free in turn neither takes less for what the other has as good as done.
         """
+        full = self._asking[0].stages.batch_images
         queued = self._queued()
-        share = math.ceil((queued + self._in_hand()) / self._workers)
-        portions = math.ceil(share / self._asking[0].stages.batch_images)
-        return math.ceil(share / portions)
+        if queued >= full * self._workers:
+            return full
+        share = max(1, math.ceil((queued + self._left_in_hand()) / self._workers - _ALMOST))
+        return math.ceil(share / math.ceil(share / full))
 
     def _span(self) -> int:
         """An equal part of the request at the head, and no image of another."""
@@ -266,7 +273,15 @@ class MicroBatcher:
         return sum(job.left for job in self._asking)
 
     def _in_hand(self) -> int:
-        return sum(len(portion.items) for portion in self._running if not (portion.concluding or portion.spare))
+        return sum(len(portion.items) for portion in self._asked())
+
+    def _left_in_hand(self) -> float:
+        """How many images of those in hand are still to be done, by the recent pace: all, before that is known."""
+        now, each_per_s = self._clock(), (self._pace.images_per_s or 0.0) / self._workers
+        return sum(max(0.0, len(portion.items) - each_per_s * (now - portion.started_at)) for portion in self._asked())
+
+    def _asked(self) -> Iterator[Portion]:
+        return (portion for portion in self._running if not (portion.concluding or portion.spare))
 
     def _running_items(self) -> Iterator[Item]:
         return (item for portion in self._running for item in portion.items)

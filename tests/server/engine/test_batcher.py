@@ -19,7 +19,7 @@ def sizes(line: Line) -> list[int]:
 
 @pytest.mark.parametrize(
     ("images", "taken"),
-    [(1, [1]), (2, [1, 1]), (3, [2, 1]), (8, [4, 4]), (10, [5, 5]), (12, [3, 3]), (16, [4, 4]), (64, [5, 5])],
+    [(1, [1]), (2, [1, 1]), (3, [2, 1]), (8, [4, 4]), (10, [5, 5]), (9, [5, 4]), (12, [5, 3]), (64, [5, 5])],
 )
 def test_a_burst_is_shared_out_equally_over_two_idle_workers(images: int, taken: list[int]) -> None:
     line = Line(Setup(workers=2, batch_images=5))
@@ -29,9 +29,26 @@ def test_a_burst_is_shared_out_equally_over_two_idle_workers(images: int, taken:
 
 def test_single_images_that_wait_are_merged() -> None:
     line = Line(Setup(workers=2, batch_images=5))
-    for _ in range(12):
+    for _ in range(8):
         line.submit(1, 60)
-    assert sizes(line) == [3, 3]
+    assert sizes(line) == [4, 4]
+
+
+@pytest.mark.parametrize(("after_s", "taken"), [(0.0, 3), (2.0, 5), (3.7, 4), (4.0, 4), (60.0, 4)])
+def test_what_another_worker_has_in_hand_counts_with_what_is_left_of_it(after_s: float, taken: int) -> None:
+    line = Line(Setup(workers=2, batch_images=5))
+    line.submit(10, 600)
+    assert sizes(line) == [5, 5]
+    line.clock.now_s += 5
+    line.done()
+    line.done()
+    line.submit(8, 600)
+    other = line.take()
+    assert other is not None
+    assert len(other.items) == 4
+    line.submit(4, 600)
+    line.clock.now_s += after_s
+    assert sizes(line) == [taken]
 
 
 def test_a_portion_ends_one_request_and_begins_the_next() -> None:
@@ -41,7 +58,7 @@ def test_a_portion_ends_one_request_and_begins_the_next() -> None:
     assert second is not None
     portion = line.take()
     assert portion is not None
-    assert [item.job for item in portion.items] == [first.job] * 3
+    assert [item.job for item in portion.items] == [first.job] * 3 + [second.job]
     line.done()
     line.finish()
     assert second.job.answer.result(0) == second.expected
