@@ -1,12 +1,13 @@
-"""A refusal that its client gets to read: the connection is closed only when the rest of the request was taken off it.
+"""How a connection ends: a client that was refused gets to read why, and no client that dawdles holds up the others.
 
 We refuse before a body is read. Closing a connection on which bytes are still unread makes the system reset it, and
 the client, which is busy sending, then sees a broken connection instead of the answer. So the answer says
 `Connection: close`, our half is closed after it, and what the client still sends is read and thrown away, within
-bounds, until it has finished (RFC 9112, section 9.6).
+bounds, until it has finished (RFC 9112, section 9.6). That happens in threads of its own: a slow sender that was
+refused holds no request thread.
 
-That happens in threads of its own: a slow sender that was refused holds no request thread, and not the thread that
-accepts connections either, in which Gunicorn would read the last bytes (`gunicorn.util.close_graceful`).
+Gunicorn would read the last bytes, and wait up to 2 s for the client to close, in the thread that accepts connections
+(`gunicorn.util.close_graceful`); meanwhile nobody else gets in. So it is left a socket that is at its end already.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 LEAVE = "sectorwatch.leave"
-"""In the WSGI environment: call it before the answer is sent, and what it returns after that."""
+"""In the WSGI environment: call it before the answer is sent, with whether some of the request may be unread, and what
+it returns after that."""
 
 _AT_ONCE = 64
 _WITHIN_S = 30.0
@@ -47,45 +50,57 @@ class Lingering:
         self._app = app
         self._most_bytes = most_bytes
         self._places = threading.BoundedSemaphore(_AT_ONCE)
+        self._away = bytearray(_PIECE_BYTES)  # one for all: nobody reads what is in it
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         connection = environ.get("gunicorn.socket")
-        close_after = getattr(getattr(start_response, "__self__", None), "force_close", None)
-        if connection is not None and close_after and environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1"):
-            environ[LEAVE] = partial(self._leave, connection, close_after)
+        answer = getattr(start_response, "__self__", None)
+        if connection is None or answer is None or not environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1"):
+            return self._app(environ, start_response)
+        environ[LEAVE] = partial(self._leave, connection, answer)
         return self._app(environ, start_response)
 
-    def _leave(self, connection: socket.socket, close_after: Callable[[], None]) -> Callable[[], None]:
-        close_after()
-        return partial(self._take_over, connection)
+    def _leave(self, connection: socket.socket, answer: Any, unread: bool) -> Callable[[], None]:
+        if unread:
+            answer.force_close()
+        return partial(self._part, connection, answer, unread)
 
-    def _take_over(self, connection: socket.socket) -> None:
-        """Leave Gunicorn a socket that is at its end, and read what comes on the real one elsewhere."""
-        if not self._places.acquire(blocking=False):
+    def _part(self, connection: socket.socket, answer: Any, unread: bool) -> None:
+        """End the connection here, if it ends."""
+        if not answer.should_close():
             return
-        ours = socket.socket(fileno=os.dup(connection.fileno()))
-        ended, other = socket.socketpair()
-        other.close()
-        os.dup2(ended.fileno(), connection.fileno())
-        ended.close()
-        threading.Thread(target=self._see_off, args=(ours,), name="sectorwatch-linger", daemon=True).start()
+        if not unread:
+            _taken_over(connection).close()
+        elif self._places.acquire(blocking=False):
+            ours = _taken_over(connection)
+            threading.Thread(target=self._see_off, args=(ours,), name="sectorwatch-linger", daemon=True).start()
 
     def _see_off(self, connection: socket.socket) -> None:
         try:
-            _drain(connection, self._most_bytes)
+            self._drain(connection)
         except OSError as error:  # it is gone, or silent
             log.debug("refused client gone", extra={"cause": str(error)})
         finally:
             connection.close()
             self._places.release()
 
+    def _drain(self, connection: socket.socket) -> None:
+        until, read_bytes = time.monotonic() + _WITHIN_S, 0
+        while read_bytes < self._most_bytes and (left_s := until - time.monotonic()) > 0:
+            connection.settimeout(min(_SILENCE_S, left_s))
+            piece_bytes = connection.recv_into(self._away, flags=_AWAY)
+            if not piece_bytes:
+                return
+            read_bytes += piece_bytes
 
-def _drain(connection: socket.socket, most_bytes: int) -> None:
-    connection.shutdown(socket.SHUT_WR)
-    until, read_bytes, unread = time.monotonic() + _WITHIN_S, 0, bytearray(_PIECE_BYTES)
-    while read_bytes < most_bytes and (left_s := until - time.monotonic()) > 0:
-        connection.settimeout(min(_SILENCE_S, left_s))
-        piece_bytes = connection.recv_into(unread, flags=_AWAY)
-        if not piece_bytes:
-            return
-        read_bytes += piece_bytes
+
+def _taken_over(connection: socket.socket) -> socket.socket:
+    """The connection, our half of it closed; `connection` is one that is at its end from now on."""
+    ours = socket.socket(fileno=os.dup(connection.fileno()))
+    ended, other = socket.socketpair()
+    other.close()
+    os.dup2(ended.fileno(), connection.fileno())
+    ended.close()
+    with suppress(OSError):  # the client has gone
+        ours.shutdown(socket.SHUT_WR)
+    return ours

@@ -69,8 +69,8 @@ def install(app: Flask, bounds: Bounds) -> None:
     @app.after_request
     def part_politely(response: Response) -> Response:
         leave = request.environ.get(LEAVE)
-        if leave is not None and response.status_code >= HTTPStatus.BAD_REQUEST and _is_unread():
-            response.call_on_close(leave())
+        if leave is not None:
+            response.call_on_close(leave(response.status_code >= HTTPStatus.BAD_REQUEST and _is_unread()))
         return response
 
 

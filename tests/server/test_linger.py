@@ -1,10 +1,13 @@
-"""Whoever is refused before the body was read gets to read why: over real connections, with bodies no buffer holds."""
+"""Whoever is refused before the body was read gets to read why, and nobody waits for those who part slowly: over real
+connections, with bodies no buffer holds."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,3 +92,18 @@ def test_a_refusal_of_what_was_read_keeps_the_connection(port: int) -> None:
         assert answer.status == 422
         assert answer.headers["Connection"] == "keep-alive"
         answer.read()
+
+
+def test_clients_that_do_not_close_their_ended_connections_keep_nobody_waiting(port: int) -> None:
+    dawdling = [socket.create_connection(("127.0.0.1", port), PATIENCE_S) for _ in range(4)]
+    for client in dawdling:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        while client.recv(4096):
+            pass
+    began = time.monotonic()
+    other = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    other.request("GET", "/livez")
+    assert other.getresponse().status == 200
+    assert time.monotonic() - began < 1.5
+    for client in dawdling:
+        client.close()
