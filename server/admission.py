@@ -1,9 +1,9 @@
 """How much is taken in at once: beyond it, senders are told to come back rather than left waiting unseen.
 
-Everything here is judged before a body is read: whether the engine has room (`server.engine` counts images, and judges
-again once their number is known), whether the client has had its share (`server.quota`), how many uploads are in
-work, and how many bytes they declared. The engine comes first, before the client's token is looked up: a server that is
-full must not spend on its refusals what its answers need.
+Everything here is judged before a body is read: how many uploads are in work, whether the engine has room
+(`server.engine` counts images, and judges again once their number is known), whether the client has had its share
+(`server.quota`), and how many bytes all declared. Places and engine come first, before the client's token is looked up:
+a server that is full must not spend on its refusals what its answers need.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Admission:
         """Raises Later at once where there is no room for anybody, whoever asks."""
         if self._closed:
             raise Later("this server is stopping", retry_after_s=10)
+        if self._inside >= self._limit:
+            raise self._no_place()
         self._refuse_if_full()
 
     @contextmanager
@@ -62,7 +64,7 @@ class Admission:
         self.knock()
         self._quota.demand(client)
         if not self._enter(counted_bytes):
-            raise Later(f"{self._inside} uploads are in work already", retry_after_s=self._retry_after_s())
+            raise self._no_place()
         spent = 0
 
         def spend(images: int) -> None:
@@ -90,6 +92,9 @@ class Admission:
     def close(self) -> None:
         """Refuse everything from now on; who is in may finish. Takes no lock: a signal handler may call it."""
         self._closed = True
+
+    def _no_place(self) -> Later:
+        return Later(f"{self._inside} uploads are in work already", retry_after_s=self._retry_after_s())
 
     def _enter(self, counted_bytes: int) -> bool:
         with self._lock:

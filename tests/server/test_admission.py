@@ -18,6 +18,13 @@ def test_beyond_the_limit_an_upload_is_told_when_there_will_be_room() -> None:
     assert admission.inside == 0
 
 
+def test_who_knocks_where_every_place_is_taken_is_refused_before_anybody_looks_who_it_is() -> None:
+    admission = Admission(1, body_bytes=10, total_bytes=100)
+    admission.knock()
+    with admission.admitted("a", 1), pytest.raises(Later, match="1 uploads are in work already"):
+        admission.knock()
+
+
 def test_the_bytes_of_all_uploads_together_are_bounded() -> None:
     admission = Admission(9, body_bytes=60, total_bytes=100)
     with admission.admitted("a", 60), admission.admitted("b", 40), pytest.raises(Later), admission.admitted("a", 1):
