@@ -20,6 +20,7 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 
 from server.app import create_app, runtime_of
 from server.errors import SectorwatchError
@@ -70,6 +71,7 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
         "raw_env": [f"{name}={value}" for name, value in torch_environment().items()],
         "logconfig_dict": logging_config(settings.log_style, settings.log_level, access=settings.access_log),
         "accesslog": "-" if settings.access_log else None,
+        "logger_class": Logger if settings.access_log else _Unlogged,
         "access_log_format": "request method=%(m)s path=%(U)s status=%(s)s bytes=%(B)s ms=%(M)s client=%(h)s",
         "post_worker_init": _post_worker_init,
         "worker_exit": _worker_exit,
@@ -119,6 +121,13 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
     def load(self) -> Flask:
         return self._make_app(self._settings)
+
+
+class _Unlogged(Logger):  # type: ignore[misc]
+    """Gunicorn's log without the lines for each request, which it would word before it finds that nobody reads them."""
+
+    def access(self, *_request: Any) -> None:
+        pass
 
 
 def _post_worker_init(worker: Any) -> None:

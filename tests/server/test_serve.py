@@ -19,6 +19,7 @@ import psutil
 import pytest
 import requests
 from click.testing import CliRunner, Result
+from gunicorn.glogging import Logger
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
@@ -189,6 +190,11 @@ def test_gunicorn_s_threads_exceed_what_is_admitted_and_nothing_is_preloaded() -
     assert (options["workers"], options["worker_class"], options["preload_app"]) == (1, "gthread", False)
     assert options["threads"] > settings.admission_limit
     assert options["max_requests"] == 0
+
+
+def test_gunicorn_words_a_line_for_each_request_only_where_requests_are_logged() -> None:
+    classes = {wanted: gunicorn_options(ServerSettings(access_log=wanted))["logger_class"] for wanted in (False, True)}
+    assert {wanted: of.access is Logger.access for wanted, of in classes.items()} == {False: False, True: True}
 
 
 def test_openmp_is_set_before_torch_loads_and_the_operator_s_choice_is_kept(
