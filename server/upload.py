@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from io import BytesIO
-from typing import IO
+from io import BufferedReader, BytesIO
 
-from flask import Flask, Request, Response, request
-from werkzeug.datastructures import FileStorage
+from flask import Flask, Response, request
+from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
-from werkzeug.formparser import FormDataParser
+from werkzeug.formparser import MultiPartParser
 
 from server.errors import Malformed, TooLarge, Unusable, WrongType
 from server.linger import LEAVE
@@ -23,6 +22,13 @@ from server.linger import LEAVE
 _ENVELOPE_BYTES = 1024 * 1024
 _STRAY_PARTS = 16
 """Form fields we do not know that a client may add to a body before it is refused."""
+_READ_BYTES = 1 << 18
+"""Taken from the server at once: it copies all that is left of what it has received, each time."""
+_SEARCHED_BYTES = 1 << 14
+"""Given to the parser at once: it looks for a boundary's end from the start of such a piece, byte by byte."""
+
+Fields = MultiDict[str, str]
+Files = MultiDict[str, FileStorage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +47,9 @@ class Bounds:
     frames: int
 
 
-class UploadRequest(Request):
-    """Flask's request, but a broken multipart body is an error, and parts stay in memory."""
-
-    def make_form_data_parser(self) -> FormDataParser:
-        parser = super().make_form_data_parser()
-        parser.silent = False
-        return parser
-
-    def _get_file_stream(
-        self,
-        total_content_length: int | None,
-        content_type: str | None,
-        filename: str | None = None,
-        content_length: int | None = None,
-    ) -> IO[bytes]:
-        return BytesIO()
-
-
 def install(app: Flask, bounds: Bounds) -> None:
     """Make `app` read bodies within `bounds` only."""
-    app.request_class = UploadRequest
     app.config["MAX_CONTENT_LENGTH"] = bounds.body_bytes
-    app.config["MAX_FORM_MEMORY_SIZE"] = _ENVELOPE_BYTES
-    app.config["MAX_FORM_PARTS"] = 2 * bounds.frames + _STRAY_PARTS
 
     @app.after_request
     def part_politely(response: Response) -> Response:
@@ -81,13 +66,13 @@ def read_upload(bounds: Bounds) -> Upload:
         raise TooLarge(f"the body holds {declared} bytes; this server takes at most {bounds.body_bytes}")
     if request.mimetype != "multipart/form-data":
         raise WrongType(f"expected multipart/form-data, not {request.mimetype or 'a body without a type'}")
-    _parse(bounds)
-    files = request.files.getlist("file")
+    fields, parts = _parsed(bounds)
+    files = parts.getlist("file")
     if not files:
-        raise _no_file()
+        raise _no_file(fields, parts)
     if len(files) > bounds.frames:
         raise TooLarge(f"{len(files)} frames came; this server takes at most {bounds.frames}", frame=bounds.frames)
-    return Upload(_envelope(), tuple(_bytes(file) for file in files))
+    return Upload(_envelope(fields, parts), tuple(_bytes(file) for file in files))
 
 
 def _is_unread() -> bool:
@@ -99,9 +84,19 @@ def _is_unread() -> bool:
     return (0 if stream is None else stream.tell()) < length
 
 
-def _parse(bounds: Bounds) -> None:
+def _parsed(bounds: Bounds) -> tuple[Fields, Files]:
+    parser = MultiPartParser(
+        lambda *_about, **_more: BytesIO(),
+        max_form_memory_size=_ENVELOPE_BYTES,
+        max_form_parts=2 * bounds.frames + _STRAY_PARTS,
+        buffer_size=_SEARCHED_BYTES,
+    )
     try:
-        _ = request.files
+        boundary = request.mimetype_params.get("boundary", "").encode("ascii")
+        if not boundary:
+            raise ValueError("its Content-Type names no boundary")
+        stream = BufferedReader(request.stream, _READ_BYTES)  # type: ignore[type-var]  # werkzeug's is a raw stream
+        return parser.parse(stream, boundary, request.content_length)
     except RequestEntityTooLarge:
         raise TooLarge(
             f"more than {bounds.body_bytes} bytes, {bounds.frames} frames or {_ENVELOPE_BYTES} bytes in a field"
@@ -112,20 +107,20 @@ def _parse(bounds: Bounds) -> None:
         raise Malformed(f"the body is not multipart/form-data as RFC 7578 has it: {error}") from None
 
 
-def _envelope() -> bytes | None:
-    fields = [text.encode() for text in request.form.getlist("burst")]
-    fields += [_bytes(file) for file in request.files.getlist("burst")]
-    if len(fields) > 1:
-        raise Malformed(f"{len(fields)} parts `burst` came; exactly one is expected")
-    if fields and len(fields[0]) > _ENVELOPE_BYTES:
+def _envelope(fields: Fields, parts: Files) -> bytes | None:
+    came = [text.encode() for text in fields.getlist("burst")]
+    came += [_bytes(part) for part in parts.getlist("burst")]
+    if len(came) > 1:
+        raise Malformed(f"{len(came)} parts `burst` came; exactly one is expected")
+    if came and len(came[0]) > _ENVELOPE_BYTES:
         raise TooLarge(f"the part `burst` holds more than {_ENVELOPE_BYTES} bytes")
-    return fields[0] if fields else None
+    return came[0] if came else None
 
 
-def _no_file() -> Malformed | Unusable:
-    if "file" in request.form:
+def _no_file(fields: Fields, parts: Files) -> Malformed | Unusable:
+    if "file" in fields:
         return Malformed("the part `file` has no filename, so it is a text field and its bytes are lost")
-    named = ", ".join(f"`{name}`" for name in sorted({*request.files, *request.form}))
+    named = ", ".join(f"`{name}`" for name in sorted({*parts, *fields}))
     return Unusable(f"no part `file` came{f', only {named}' if named else ''}")
 
 
