@@ -118,7 +118,7 @@ class Capture:
         self._is_open = False
 
     def finish(self) -> None:
-        """Hand over what the gate has under way: no further look will come."""
+        """Hand over what the gate has under way: no further look will come soon."""
         for group in self._gated.close() if self._gated is not None else []:
             self._keeper.put(self._bind(group.looks, group.reason))
 
@@ -207,6 +207,7 @@ class Capture:
             "camera_failed", camera=self._settings.name, kind=failure.cause, cause=failure, retry_in_s=retry_in_s
         )
         _log.warning(said)
+        self.finish()
 
     def _bind(self, taken: Sequence[Look], reason: Reason) -> Burst:
         """The wall clock is read once, beside the monotonic clock, and everything else is reckoned from that."""

@@ -88,11 +88,14 @@ class Gated:
         return self._handed_over()
 
     def _open(self, trigger: Look) -> None:
-        """Take the looks before the trigger, the spacing apart as seen from it, that were not sent already."""
+        """Take the looks before the trigger, the spacing apart as seen from it, that were not sent already. What was
+        seen before a pause, or before the camera failed, is none of them.
+        """
         wanted_s = trigger.at_s - self._spacing_s * self._thinned
+        since_s = trigger.at_s - self._settings.before_s - _EARLY * self.step_s
         before: list[Look] = []
         for look in reversed(self._ring):
-            is_new = self._sent_s is None or look.at_s > self._sent_s
+            is_new = look.at_s >= since_s and (self._sent_s is None or look.at_s > self._sent_s)
             if is_new and len(before) < self._frames and look.at_s <= wanted_s + _EARLY * self.step_s:
                 before.append(look)
                 wanted_s = look.at_s - self._spacing_s * self._thinned

@@ -13,8 +13,9 @@ from camera_agent.capture import Capture
 from camera_agent.look import Grey, Look
 from camera_agent.masks import Form
 from camera_agent.schedule import Slots
-from camera_agent.settings import BurstSettings, CameraSettings
+from camera_agent.settings import BurstSettings, CameraSettings, GateSettings
 from tests.camera_agent.conftest import HandClock
+from tests.camera_agent.scenes import Yard
 
 VIEW = Grey(128, 96, bytes(range(128)) * 96)
 
@@ -108,6 +109,23 @@ def test_a_failing_camera_costs_frames_and_is_opened_again_after_a_while(clock: 
     assert kept.bursts[0].frames[0] == b"still 1"
     assert 4 <= len(kept.bursts[0].frames) < 8
     assert kept.bursts[0].envelope.offsets_ms == tuple(sorted(kept.bursts[0].envelope.offsets_ms))
+
+
+def test_what_the_gate_has_under_way_goes_when_the_camera_fails_and_not_when_it_is_back(clock: HandClock) -> None:
+    """Somebody walks in at the fifth look, and the camera fails four looks later, for an hour."""
+    stop, yard = threading.Event(), Yard()
+    kept = Kept(clock, stop, enough=2)
+
+    class Failing(YardCamera):
+        def still(self, form: Form) -> Look:
+            look = super().still(form)
+            return yard.look(look.at_s, walker=(6 * self.asked, 40) if self.asked >= 5 else None)
+
+    settings = CameraSettings(name="gate", device=0, gate=GateSettings())
+    slots = Slots(clock.monotonic_s(), 60.0)
+    Capture("yard", settings, Failing(clock, fails=range(9, 99)), kept, slots, clock, stop).run()
+    assert [burst.envelope.reason for burst in kept.bursts] == ["heartbeat", "gate"]
+    assert clock.now_s < 1010.0
 
 
 def test_a_camera_that_never_answers_gives_no_burst_and_is_asked_less_and_less(clock: HandClock) -> None:

@@ -75,3 +75,13 @@ def test_the_next_heartbeat_is_counted_from_the_last_frame_of_the_burst() -> Non
 def test_a_burst_never_holds_more_frames_than_it_may_even_with_a_long_past() -> None:
     groups = groups_of((40.0, 43.0), until_s=50.0, before_s=30.0, looks_per_s=10.0, spacing_s=0.1, frames=8)
     assert max(len(group.looks) for group in groups) <= 9
+
+
+def test_what_was_seen_before_a_long_pause_is_not_the_past_of_a_later_trigger() -> None:
+    yard, gated = Yard(), Gated(GateSettings(), BurstSettings(), 1.0)
+    for step in range(40):
+        gated.look(yard.look(step / LOOKS_PER_S))
+    gated.close()
+    night_s = 8 * 3600.0
+    [[reason, looks]] = gated.look(yard.look(night_s, walker=(40, 40))) + gated.close()
+    assert (reason, [look.at_s for look in looks]) == ("gate", [night_s])
