@@ -21,7 +21,7 @@ def stay_small() -> None:
     for variable in _ONE_THREAD:
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "16")  # errors only: a decoder's warnings are not ours to print
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "8")  # what a decoder complains of is not ours to print
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return

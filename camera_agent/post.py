@@ -17,6 +17,7 @@ from requests.auth import AuthBase
 from camera_agent import __version__
 from camera_agent.settings import ServerSettings
 from camera_agent.timekeeper import Timekeeper
+from camera_agent.unreachable import why_unreached
 from camera_agent.waiting import Damaged, Opened, Waiting
 
 _log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Poster:
         except Damaged as error:
             return Refused(status=0, problem=f"damaged in the spool: {error}")
         except (requests.RequestException, OSError) as error:
-            return Later(cause=_cause(error))
+            return Later(cause=why_unreached(error, self._url))
         finally:
             opened.close()
 
@@ -118,7 +119,7 @@ class Poster:
                 said = _problem(self._content(answer)) if not answer.ok else ""
                 return Beat(answer.status_code, said, self._retry_after_s(answer))
         except (requests.RequestException, OSError) as error:
-            return Beat(0, _cause(error))
+            return Beat(0, why_unreached(error, self._url))
 
     def close(self) -> None:
         self._session.close()
@@ -264,19 +265,3 @@ def _problem(content: bytes) -> str:
     if "frame" in document and document["frame"] is not None:
         said.append(f"(frame {document['frame']})")
     return ": ".join(said[:2]) + (f" {said[2]}" if len(said) > 2 else "")
-
-
-def _cause(error: Exception) -> str:
-    """The innermost reason of a failed request in a few words."""
-    names = {
-        requests.exceptions.ConnectTimeout: "no connection in time",
-        requests.exceptions.ReadTimeout: "no answer in time",
-        requests.exceptions.SSLError: "the server's certificate is not trusted",
-    }
-    for kind, words in names.items():
-        if isinstance(error, kind):
-            return words
-    inner: BaseException = error
-    while (cause := inner.__cause__ or inner.__context__) is not None:
-        inner = cause
-    return f"{type(error).__name__}: {inner}"

@@ -7,6 +7,12 @@ from requests.auth import HTTPDigestAuth
 from requests.utils import get_auth_from_url
 
 from camera_agent.cameras.failure import CameraFailure
+from camera_agent.unreachable import why_unreached
+
+_ADVICE = {
+    401: ": mind user and password, http://user:password@host/path",
+    404: ": its manual names the path of the address",
+}
 
 
 def ask(session: requests.Session, url: str, timeout_s: float) -> requests.Response:
@@ -23,8 +29,8 @@ def ask(session: requests.Session, url: str, timeout_s: float) -> requests.Respo
             session.auth = HTTPDigestAuth(user, password)
             answer = session.get(url, timeout=timeout_s, stream=True)
     except requests.RequestException as error:
-        raise CameraFailure(f"no answer: {type(error).__name__}") from error
+        raise CameraFailure(f"no answer: {why_unreached(error, url)}") from error
     if answer.status_code != requests.codes.ok:
         answer.close()
-        raise CameraFailure(f"the camera answers HTTP {answer.status_code}")
+        raise CameraFailure(f"the camera answers HTTP {answer.status_code}{_ADVICE.get(answer.status_code, '')}")
     return answer

@@ -28,7 +28,7 @@ def open_capture(source: int | str, *, timeout_s: float | None = None) -> cv2.Vi
         is_open = capture.open(source, cv2.CAP_FFMPEG, wishes)
     if not is_open:
         capture.release()
-        raise CameraFailure("cannot be opened (is it there, in a form OpenCV reads, and not in use elsewhere?)")
+        raise CameraFailure("cannot be opened: OpenCV reads no picture there")
     return capture
 
 
