@@ -179,9 +179,12 @@ def _stop_on_signals() -> threading.Event:
 
 
 def _has_token(settings: Settings) -> bool:
-    server = settings.server
-    own = any(camera.token or camera.token_file for camera in settings.cameras)
-    return own or bool(server.token or server.token_file)
+    from camera_agent.state import camera_tokens
+
+    try:
+        return any(read() for read in camera_tokens(settings).values())
+    except OSError:  # there is one, which the uplink will not be able to read
+        return True
 
 
 def _is_loopback(url: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from datetime import datetime
@@ -30,7 +31,8 @@ class InvalidSettings(Exception):
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where bursts go. A token is given as text or, better, as a file that only the agent can read; without either, the
-    systemd credential `token` is taken where there is one. With `ca_file` no other authority is trusted.
+    systemd credential `token` is taken where there is one, else a file beside the settings: `gate.token` or `token` for
+    `gate.toml`. With `ca_file` no other authority is trusted.
     """
 
     url: str
@@ -42,10 +44,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     read_timeout_s: Positive = 60.0
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"url {self.url!r} is not http://host:port or https://host")
-        _refuse_two_tokens(self.token, self.token_file)
+        _check_address("url", self.url, ("http", "https"))
+        _check_token(self.token, self.token_file)
 
 
 class SpoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -137,10 +137,10 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         if self.every_s < self.burst.frames * self.spacing_s * (1 - 1e-9):
             needed_s = self.burst.frames * self.spacing_s
             raise ValueError(f"`burst.every_s` must be at least frames x spacing = {needed_s:g} s")
-        _check_stream(self.rtsp, ("rtsp", "rtsps", "http", "https"))
-        _check_stream(self.mjpeg, ("http", "https"))
-        _check_stream(self.snapshot, ("http", "https"))
-        _refuse_two_tokens(self.token, self.token_file)
+        _check_address("address", self.rtsp, ("rtsp", "rtsps", "http", "https"))
+        _check_address("address", self.mjpeg, ("http", "https"))
+        _check_address("address", self.snapshot, ("http", "https"))
+        _check_token(self.token, self.token_file)
 
     @property
     def is_recorded(self) -> bool:
@@ -221,10 +221,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 def read_token(token: str | None, token_file: str | None) -> str | None:
-    """The bearer token, read anew each time so that it can be exchanged while the agent runs. Raises `OSError`."""
-    if token_file is not None:
-        return Path(token_file).read_text(encoding="utf-8").strip() or None
-    return token
+    """The bearer token, read anew each time so that it can be exchanged while the agent runs; None for an empty file.
+    Raises `OSError`, for what is no token as well.
+    """
+    if token_file is None:
+        return token
+    found = Path(token_file).read_bytes().strip().decode("latin-1")
+    if found and not _TOKEN.fullmatch(found):
+        raise OSError(errno.EINVAL, _NO_TOKEN, token_file)
+    return found or None
 
 
 def credential_file() -> str | None:
@@ -234,11 +239,22 @@ def credential_file() -> str | None:
     return str(path) if path is not None and path.is_file() else None
 
 
-def _refuse_two_tokens(token: str | None, token_file: str | None) -> None:
+_TOKEN = re.compile(r"[!-~]+")
+_NO_TOKEN = "a token is one word, as `sectorwatch tokens add` printed it"  # noqa: S105 - a message
+
+
+def _check_token(token: str | None, token_file: str | None) -> None:
     if token is not None and token_file is not None:
         raise ValueError("`token` and `token_file` are two ways to say one thing: give one of them")
+    if token is not None and not _TOKEN.fullmatch(token):
+        raise ValueError(_NO_TOKEN)
 
 
-def _check_stream(address: str | None, schemes: tuple[str, ...]) -> None:
-    if address is not None and urlsplit(address).scheme not in schemes:
-        raise ValueError(f"address {address!r} does not begin with {' or '.join(f'{s}://' for s in schemes)}")
+def _check_address(name: str, address: str | None, schemes: tuple[str, ...]) -> None:
+    if address is None:
+        return
+    parts = urlsplit(address)
+    if parts.scheme not in schemes:
+        raise ValueError(f"{name} {address!r} does not begin with {' or '.join(f'{s}://' for s in schemes)}")
+    if not parts.hostname or parts.port == 0:  # `port` raises for one that is no number, or too great
+        raise ValueError(f"{name} {address!r} names no host: {schemes[0]}://host:port/")

@@ -7,9 +7,11 @@ Relative paths are relative to the file itself; `~` and `$VARIABLES` in paths ar
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tomllib
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, get_args, get_type_hints
@@ -17,26 +19,32 @@ from typing import NamedTuple, get_args, get_type_hints
 import msgspec
 
 from camera_agent import whereabouts
-from camera_agent.settings import InvalidSettings, Settings, credential_file
+from camera_agent.settings import InvalidSettings, Settings, credential_file, read_token
 
 _NAME_FORM = "a name has 1 to 63 lower-case letters, digits, `-` or `_`"
+_DEVICE_FORM = ": 0 stands for /dev/video0"
 _WINDOW_FORM = "a window of the day is of the form `06:00-22:00`"
 
 
 def load_settings(path: Path) -> Settings:
     """Read and check `agent.toml`. Raises `InvalidSettings`, whose message is fit to be shown to a user."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSettings(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        text = path.read_text(encoding="utf-8-sig")
+    except PermissionError as error:
+        raise InvalidSettings(f"{path}: this user may not read it: try `sudo`") from error
+    except OSError as error:
+        raise InvalidSettings(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidSettings(f"{path}: not TOML: save it as UTF-8 text ({error})") from error
     try:
         settings = msgspec.convert(tomllib.loads(text), Settings)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"at line (\d+)", str(error))
-        raise InvalidSettings(f"{path}:{found[1] if found else 1}: not TOML: {error}") from error
+        hint = ": is a closing quote missing?" if "Illegal character" in str(error) else ""
+        raise InvalidSettings(f"{path}:{found[1] if found else 1}: not TOML: {error}{hint}") from error
     except msgspec.ValidationError as error:
         raise InvalidSettings(_explain(path, text, str(error))) from error
-    settings = _with_absolute_paths(settings, path.resolve().parent)
+    settings = _with_absolute_paths(settings, path.resolve())
     for fault in _faults(settings):
         raise InvalidSettings(_placed(path, text, fault.at, fault.message))
     return settings
@@ -58,6 +66,8 @@ def _explain(path: Path, text: str, complaint: str) -> str:
         message = f"`{missing[1]}` is missing"
     elif "matching regex" in message:
         message = _WINDOW_FORM if "hours" in at else _NAME_FORM
+    elif "Expected" in message:
+        message = message.replace(" | null", "") + (_DEVICE_FORM if at[-1:] == ("device",) else "")
     return _placed(path, text, at, message)
 
 
@@ -81,13 +91,13 @@ def _struct_in(annotation: object) -> type | None:
     return next((found for part in get_args(annotation) if (found := _struct_in(part))), None)
 
 
-def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
+def _with_absolute_paths(settings: Settings, path: Path) -> Settings:
     def absolute(given: str | None) -> str | None:
-        return None if given is None else str(folder / Path(os.path.expandvars(given)).expanduser())
+        return None if given is None else str(path.parent / Path(os.path.expandvars(given)).expanduser())
 
     replace = msgspec.structs.replace
     has_token = settings.server.token is not None or settings.server.token_file is not None
-    token_file = absolute(settings.server.token_file) if has_token else credential_file()
+    token_file = absolute(settings.server.token_file) if has_token else credential_file() or _token_beside(path)
     return replace(
         settings,
         state_dir=absolute(settings.state_dir),
@@ -106,23 +116,52 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     )
 
 
-def _faults(settings: Settings) -> list[_Fault]:
-    """What only the machine can tell: files that are not there, an instant that has not come yet."""
-    faults: list[_Fault] = []
+def _token_beside(path: Path) -> str | None:
+    """Where `deploy/install-agent` puts it, so that whoever looks by hand is known to the server as the service is."""
+    found = (str(beside) for beside in (path.with_suffix(".token"), path.with_name("token")))
+    return next(filter(os.path.isfile, found), None)
 
-    def need(path: str | None, is_there: bool, *at: str | int) -> None:
-        if path is not None and not is_there:
-            faults.append(_Fault(at, f"{path} is not there"))
 
-    def need_file(path: str | None, *at: str | int) -> None:
-        need(path, path is not None and Path(path).is_file(), *at)
-
-    need_file(settings.server.token_file, "server", "token_file")
-    need_file(settings.server.ca_file, "server", "ca_file")
+def _faults(settings: Settings) -> Iterator[_Fault]:
+    """What only the machine can tell: files that are not there or not what they should be, an instant to come."""
+    server = settings.server
+    yield from _faults_of_file(server.token_file, "server", "token_file", look=_look_at_token)
+    yield from _faults_of_file(server.ca_file, "server", "ca_file", look=_look_at_authority)
     for index, camera in enumerate(settings.cameras):
-        need_file(camera.token_file, "cameras", index, "token_file")
-        need_file(camera.video, "cameras", index, "video")
-        need(camera.folder, camera.folder is not None and Path(camera.folder).is_dir(), "cameras", index, "folder")
+        at = ("cameras", index)
+        yield from _faults_of_file(camera.token_file, *at, "token_file", look=_look_at_token)
+        yield from _faults_of_file(camera.video, *at, "video")
+        if camera.folder is not None and not os.path.isdir(camera.folder):  # noqa: PTH112 - `Path.is_dir` may raise
+            yield _Fault((*at, "folder"), f"{camera.folder} is not there")
         if camera.started_at is not None and camera.started_at > datetime.now(UTC):
-            faults.append(_Fault(("cameras", index, "started_at"), "lies in the future"))
-    return faults
+            yield _Fault((*at, "started_at"), "lies in the future")
+
+
+def _faults_of_file(
+    path: str | None, *at: str | int, look: Callable[[str], object] = lambda path: None
+) -> Iterator[_Fault]:
+    if path is None:
+        return
+    if not os.path.isfile(path):  # noqa: PTH113 - `Path.is_file` may raise
+        yield _Fault(at, f"{path} is not there")
+    elif not os.access(path, os.R_OK):
+        yield _Fault(at, f"this user may not read {path}: try `sudo`")
+    else:
+        try:
+            look(path)
+        except OSError as error:
+            yield _Fault(at, f"{path}: {error.strerror}")
+
+
+def _look_at_token(path: str) -> None:
+    read_token(None, path)
+
+
+def _look_at_authority(path: str) -> None:
+    """Raises `OSError` for what holds no certificate."""
+    import ssl
+
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError as error:
+        raise OSError(errno.EINVAL, "holds no certificate in PEM form") from error

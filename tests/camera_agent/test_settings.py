@@ -91,6 +91,22 @@ def test_frames_per_s_sets_the_spacing_and_the_schedule(tmp_path: Path) -> None:
             "agent.toml:1: two cameras are called 'gate'",
         ),
         (
+            HEAD.replace("8000", "80000") + '[[cameras]]\nname = "gate"\ndevice = 0\n',
+            "agent.toml:2: server: Port out of range 0-65535",
+        ),
+        (
+            HEAD + '[[cameras]]\nname = "gate"\nrtsp = "rtsp:///stream"\n',
+            "agent.toml:4: cameras[0]: address 'rtsp:///stream' names no host: rtsp://host:port/",
+        ),
+        (
+            HEAD + 'token = "two words"\n[[cameras]]\nname = "gate"\ndevice = 0\n',
+            "agent.toml:2: server: a token is one word, as `sectorwatch tokens add` printed it",
+        ),
+        (
+            HEAD + '[[cameras]]\nname = "gate"\ndevice = "/dev/video0"\n',
+            "agent.toml:6: cameras[0].device: Expected `int`, got `str`: 0 stands for /dev/video0",
+        ),
+        (
             HEAD + '[[cameras]]\nname = "gate"\nvideo = "/nowhere/yard.avi"\n',
             "agent.toml:6: cameras[0].video: /nowhere/yard.avi is not there",
         ),
@@ -104,7 +120,7 @@ def test_frames_per_s_sets_the_spacing_and_the_schedule(tmp_path: Path) -> None:
         ),
         (
             'site = "yard"\n[server]\nurl = "localhost:8000"\n[[cameras]]\nname = "gate"\ndevice = 0\n',
-            "agent.toml:2: server: url 'localhost:8000' is not http://host:port or https://host",
+            "agent.toml:2: server: url 'localhost:8000' does not begin with http:// or https://",
         ),
         (
             'site = "yard"\n[server]\n[[cameras]]\nname = "gate"\ndevice = 0\n',
@@ -143,6 +159,46 @@ def test_paths_are_relative_to_the_file_and_variables_are_expanded(
     assert settings.spool_folder == tmp_path / "state/spool"
     assert settings.server.token_file == str(tmp_path / "token")
     assert settings.cameras[0].folder == str(tmp_path)
+
+
+CAMERA = '[[cameras]]\nname = "gate"\ndevice = 0\n'
+
+
+def test_without_a_token_or_a_credential_the_file_beside_the_settings_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert load(tmp_path, HEAD + CAMERA).server.token_file is None
+    (tmp_path / "token").write_text("for-all\n")
+    assert load(tmp_path, HEAD + CAMERA).server.token_file == str(tmp_path / "token")
+    (tmp_path / "agent.token").write_text("for-one\n")
+    assert load(tmp_path, HEAD + CAMERA).server.token_file == str(tmp_path / "agent.token")
+    assert load(tmp_path, HEAD + 'token = "mine"\n' + CAMERA).server.token_file is None
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials/token").write_text("systemd's\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    assert load(tmp_path, HEAD + CAMERA).server.token_file == str(tmp_path / "credentials/token")
+
+
+@pytest.mark.parametrize("content", [b"two words", b"line\nline", "tökén".encode(), b"\xff\xfe", b"\x00"])
+def test_a_token_file_that_holds_no_token_is_told_before_anything_is_sent(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "token").write_bytes(content)
+    told = complaint(tmp_path, HEAD + CAMERA)
+    assert told == "agent.toml:2: server.token_file: token: a token is one word, as `sectorwatch tokens add` printed it"
+
+
+def test_an_authority_that_is_none_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("our certificate")
+    told = complaint(tmp_path, HEAD + 'ca_file = "ca.pem"\n' + CAMERA)
+    assert told == "agent.toml:4: server.ca_file: ca.pem: holds no certificate in PEM form"
+
+
+def test_a_file_saved_by_a_windows_editor_is_read(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_bytes(b"\xef\xbb\xbf" + (HEAD + CAMERA).replace("\n", "\r\n").encode())
+    assert load_settings(tmp_path / "agent.toml").site == "yard"
+    (tmp_path / "agent.toml").write_text(HEAD + CAMERA, encoding="utf-16")
+    with pytest.raises(InvalidSettings, match="save it as UTF-8 text"):
+        load_settings(tmp_path / "agent.toml")
 
 
 def test_without_a_state_folder_systemds_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
