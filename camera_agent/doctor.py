@@ -13,12 +13,15 @@ from camera_agent.cameras import opening
 from camera_agent.cameras.failure import CameraFailure
 from camera_agent.cameras.guarded import Guarded
 from camera_agent.clock import SystemClock
-from camera_agent.health import Health
+from camera_agent.health import EVEN_BELOW, Health
 from camera_agent.look import tones
 from camera_agent.post import Poster
 from camera_agent.settings import CameraSettings, Settings
 from camera_agent.state import camera_tokens
 from camera_agent.timekeeper import Timekeeper
+
+_KEEP_RIGHT = "`sudo timedatectl set-ntp true`, or have the server in reach; until then no event is sure of its time"
+_ELSEWHERE = frozenset({301, 302, 303, 307, 308, 404, 405, 501})
 
 
 class Finding(NamedTuple):
@@ -40,8 +43,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 def _state(settings: Settings) -> Finding:
     folder = settings.spool_folder
-    while not folder.exists():
+    while not os.path.exists(folder):  # noqa: PTH110 - `Path.exists` may raise
         folder = folder.parent
+    if not folder.is_dir():
+        return Finding("disk", False, f"{folder} is a file, and a folder is wanted: choose another state_dir")
     if not os.access(folder, os.W_OK):
         return Finding("disk", False, f"{folder} cannot be written: choose another state_dir, or give it to this user")
     free = shutil.disk_usage(folder).free
@@ -51,7 +56,7 @@ def _state(settings: Settings) -> Finding:
 
 
 def _server(settings: Settings, camera: CameraSettings, time: Timekeeper) -> Finding:
-    """A heartbeat that says nothing: whatever a server that knows the token answers, it has answered."""
+    """A heartbeat that says nothing, so that nothing is kept: a server that knows the token answers what it misses."""
     poster = Poster(settings.server, time)
     try:
         token = camera_tokens(settings)[camera.name]()
@@ -64,10 +69,24 @@ def _server(settings: Settings, camera: CameraSettings, time: Timekeeper) -> Fin
     if answer.status == 0:
         return Finding("server", False, f"{url}: {answer.problem}")
     if answer.status in (401, 403):
-        return Finding("server", False, f"{url} does not know the token of {camera.name}: `sectorwatch tokens add`")
+        told = f"{url} does not know the token of {camera.name}: {how_to_get_a_token(settings, camera)}"
+        return Finding("server", False, told)
     if answer.status >= 500:
         return Finding("server", False, f"{url} answers HTTP {answer.status} {answer.problem}")
-    return Finding("server", True, f"{url} answers, for camera {camera.name}")
+    if answer.status in _ELSEWHERE:
+        told = (
+            f"{url} answers HTTP {answer.status}, as no Sectorwatch server does: mind `server.url` (https? the port?)"
+        )
+        return Finding("server", False, told)
+    whose = f"that it is for camera {camera.name} of site {settings.site}, `once` shows"
+    return Finding("server", True, f"{url} answers" + (f", and knows the token; {whose}" if token else ""))
+
+
+def how_to_get_a_token(settings: Settings, camera: CameraSettings) -> str:
+    """For whoever was told that there is none, or not the right one."""
+    place = camera.token_file or settings.server.token_file or "`token_file`"
+    command = f"sectorwatch tokens add --site {settings.site} --camera {camera.name}"
+    return f"`{command}` on the server prints one, to be put into {place}"
 
 
 def _clock(time: Timekeeper) -> Finding:
@@ -76,7 +95,7 @@ def _clock(time: Timekeeper) -> Finding:
         return Finding("clock", True, f"kept right, within {reading.uncertainty_s or 0:.3f} s")
     if reading.is_known:
         return Finding("clock", True, f"not kept right; the server's is used, within {reading.uncertainty_s:.0f} s")
-    return Finding("clock", False, "not kept right, and no server tells the time: events will be an hour uncertain")
+    return Finding("clock", False, f"not kept right, and no server tells the time: {_KEEP_RIGHT}")
 
 
 def _camera(camera: CameraSettings) -> Finding:
@@ -104,4 +123,6 @@ def _camera(camera: CameraSettings) -> Finding:
     told = f"{camera.source}: {len(second.jpeg) / 1000:.0f} kB a frame, brightness {mean:.0f}, contrast {spread:.0f}"
     if first.jpeg == second.jpeg:
         told += f"; two frames {second.at_s - first.at_s:.1f} s apart are the same: is it a still?"
-    return Finding(name, spread > 0, told)
+    if spread < EVEN_BELOW:
+        told += "; one even tone: is something on the lens, or is it night?"
+    return Finding(name, spread >= EVEN_BELOW, told)

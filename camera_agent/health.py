@@ -17,9 +17,10 @@ import msgspec
 from camera_agent.cameras.failure import CameraFailure
 from camera_agent.look import Grey, Look, tones
 
+EVEN_BELOW = 2.5
+"""The contrast under which a picture shows nothing."""
 _BLANK_AFTER_S = 10.0
 _DARK_BELOW = 12.0
-_EVEN_BELOW = 2.5
 
 CameraState = Literal["starting", "watching", "blind", "paused", "finished", "stopped"]
 
@@ -88,7 +89,7 @@ class Health:
 
     def _judge_tones(self, grey: Grey, at_s: float) -> None:
         mean, spread = tones(grey)
-        if spread >= _EVEN_BELOW:
+        if spread >= EVEN_BELOW:
             self._blank_since_s = None
             return
         self._blank_since_s = at_s if self._blank_since_s is None else self._blank_since_s

@@ -16,6 +16,7 @@ from camera_agent.cameras.failure import CameraFailure
 from camera_agent.cameras.guarded import Guarded
 from camera_agent.capture import Capture
 from camera_agent.clock import SystemClock
+from camera_agent.doctor import how_to_get_a_token
 from camera_agent.playback import Playback
 from camera_agent.post import Accepted, Later, Outcome, Poster, Receipt, Refused, Unauthorised
 from camera_agent.schedule import Slots
@@ -41,7 +42,7 @@ class _NoRoomNeeded:
 
 def take_once(settings: Settings, camera: CameraSettings, stop: threading.Event) -> Burst:
     """One burst of `camera`: now for a live one, the first of a recording. Raises `CameraFailure`."""
-    clock = SystemClock()
+    clock, why = SystemClock(), "no frame could be taken"
     if camera.is_recorded:
         settings.state_folder.mkdir(parents=True, exist_ok=True)
         footage = opening.footage(camera)
@@ -52,11 +53,12 @@ def take_once(settings: Settings, camera: CameraSettings, stop: threading.Event)
         live.open()  # here, not within the burst, so that a failure is told as it is
         try:
             slots = Slots(clock.monotonic_s(), camera.every_s)
-            burst = Capture(settings.site, camera, live, _NoRoomNeeded(), slots, clock, stop, is_open=True).take(0)
+            capture = Capture(settings.site, camera, live, _NoRoomNeeded(), slots, clock, stop, is_open=True)
+            burst, why = capture.take(0), capture.health.read().detail or why
         finally:
             live.close()
     if burst is None:
-        raise CameraFailure("no frame could be taken")
+        raise CameraFailure(why)
     return burst
 
 
@@ -72,7 +74,7 @@ def run_once(settings: Settings, camera: CameraSettings, out: Path, stop: thread
     outcome = _send(settings, camera, burst, out)
     if isinstance(outcome, Accepted):
         (out / "answer.json").write_bytes(msgspec.json.format(msgspec.json.encode(outcome.receipt), indent=2) + b"\n")
-    stream.write(_told(burst, outcome, settings.server.url))
+    stream.write(_told(settings, camera, burst, outcome))
     return isinstance(outcome, Accepted)
 
 
@@ -107,14 +109,16 @@ def _send(settings: Settings, camera: CameraSettings, burst: Burst, out: Path) -
             folder.rmdir()
 
 
-def _told(burst: Burst, outcome: Outcome, url: str) -> str:
+def _told(settings: Settings, camera: CameraSettings, burst: Burst, outcome: Outcome) -> str:
+    url = settings.server.url
     if isinstance(outcome, Accepted):
         was = "had it already" if outcome.known else "took it"
         return f"{url} {was}: burst {burst.envelope.burst_id}\n\n{table(burst.envelope.offsets_ms, outcome.receipt)}"
     if isinstance(outcome, Refused):
         return f"{url} refused it: {outcome.problem}\n"
     if isinstance(outcome, Unauthorised):
-        return f"{url} does not know this camera's token: {outcome.problem}\n"
+        how = how_to_get_a_token(settings, camera)
+        return f"{url} does not know this camera's token: {outcome.problem}\n{how}\n"
     cause = outcome.cause if isinstance(outcome, Later) else "the burst is gone"
     return f"{url} did not take it: {cause}\n"
 

@@ -19,6 +19,8 @@ def address_of(url: str) -> tuple[str, int]:
 def why_unreached(error: Exception, url: str) -> str:
     """The innermost reason of a failed connection to `url`."""
     host, port = address_of(url)
+    if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE" not in str(error):
+        return f"port {port} of {host} does not speak TLS: is it http:// there?"
     if isinstance(error, requests.exceptions.SSLError):
         return "the server's certificate is not trusted: mind `ca_file`, the name in the address, and this clock"
     if isinstance(error, requests.exceptions.ReadTimeout):

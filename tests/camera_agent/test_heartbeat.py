@@ -199,12 +199,15 @@ def test_the_doctor_names_each_thing_and_what_to_do(
     assert command(["doctor", str(write_settings(f'video = "{footage}"'))]) == 0
     out = capsys.readouterr().out
     assert "ok   camera gate: video" in out
-    assert f"ok   server: {server.url} answers, for camera gate" in out
+    assert f"ok   server: {server.url} answers, and knows the token" in out
+    server.heartbeat_status = 404
+    assert command(["doctor", str(write_settings(f'video = "{footage}"'))]) == 1
+    assert "as no Sectorwatch server does: mind `server.url`" in capsys.readouterr().out
     server.heartbeat_status = 401
     assert command(["doctor", str(write_settings("device = 99"))]) == 1
     out = capsys.readouterr().out
     assert "NOT  server:" in out
-    assert "sectorwatch tokens add" in out
+    assert "`sectorwatch tokens add --site yard --camera gate` on the server prints one" in out
     assert "NOT  camera gate: device 99: cannot be opened" in out
 
 

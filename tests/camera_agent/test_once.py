@@ -107,6 +107,13 @@ def test_once_says_in_one_line_that_the_camera_is_not_there(
     assert not server.arrivals
 
 
+def test_once_says_why_no_frame_could_be_taken(write_settings: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(answering(b"", status=404)) as url:
+        settings = write_settings(f'snapshot = "{url}"\nburst = {{ frames = 1 }}')
+        assert command(["once", str(settings)]) == 1
+    assert "the camera answers HTTP 404: its manual names the path of the address\n" in capsys.readouterr().err
+
+
 def test_a_misspelt_camera_is_a_configuration_error(
     footage: Path, write_settings: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,3 +53,11 @@ def test_only_the_pinned_authority_is_trusted(
         assert refused.cause.startswith("the server's certificate is not trusted: mind `ca_file`")
         monkeypatch.delenv("REQUESTS_CA_BUNDLE")
         assert isinstance(sent(tmp_path, server, clock, None), Later)
+
+
+def test_a_server_without_tls_is_told_from_one_that_is_not_trusted(
+    tmp_path: Path, server: StandIn, clock: HandClock
+) -> None:
+    outcome = sent(tmp_path, server, clock, None)
+    assert isinstance(outcome, Later)
+    assert outcome.cause.endswith("of 127.0.0.1 does not speak TLS: is it http:// there?")
