@@ -48,9 +48,10 @@ def exposition(status: Status, cameras: Mapping[str, Condition], now_s: float) -
 
 
 def write_metrics(path: Path, text: str) -> None:
-    """Replace the file at once; the collector never reads half of one. Raises `OSError`."""
+    """Replace the file at once; the collector, another user, never reads half of one. Raises `OSError`."""
     aside = path.with_name(f"{path.name}.part")
     aside.write_text(text, encoding="utf-8")
+    aside.chmod(0o644)
     aside.replace(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from camera_agent.cameras.failure import CameraFailure
 from camera_agent.health import Health
 from camera_agent.heartbeat import Heartbeats, Subject
 from camera_agent.look import Look
+from camera_agent.metrics import write_metrics
 from camera_agent.notify import notify, watchdog_every_s
 from camera_agent.post import Poster
 from camera_agent.settings import ServerSettings
@@ -166,6 +168,15 @@ def test_prometheus_finds_the_counts_in_its_text_file(
     assert "sectorwatch_agent_bursts_sent_total 1" in lines
     assert 'sectorwatch_agent_camera_watching{camera="gate"} 0' in lines
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_text_file_can_be_read_by_the_collector_whatever_the_units_mask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_metrics(tmp_path / "agent.prom", "")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "agent.prom").stat().st_mode & 0o777 == 0o644
 
 
 def test_prometheus_can_ask_on_a_port_instead(server: StandIn, write_settings: Write, start_agent: Start) -> None:

@@ -1,0 +1,58 @@
+"""What `deploy/install-agent` says it would do, and the units that it puts in place."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.camera_agent.conftest import CHECKOUT
+
+DEPLOY = CHECKOUT / "deploy"
+
+
+def dry_run(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": path or os.environ["PATH"]}
+    command = ["/bin/bash", str(DEPLOY / "install-agent"), "--dry-run", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def debian(tmp_path: Path) -> str:
+    """A search path with Debian's package tools on it, whatever the machine of the tests is."""
+    for name in ("apt-get", "apt-cache"):
+        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    return f"{tmp_path}:{os.environ['PATH']}"
+
+
+def test_a_dry_run_says_each_step_and_ends_with_what_would_be(debian: str) -> None:
+    done = dry_run(path=debian)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "   apt-get install -y --no-install-recommends python3-venv\n" in done.stdout
+    assert "   ln -sfn /opt/sectorwatch/bin/camera-agent /usr/local/bin/camera-agent\n" in done.stdout
+    assert "   install -m 640 -g video" in done.stdout
+    would_be = done.stdout.split("== Nothing was done. It would be:\n")[1].splitlines()
+    assert would_be[-1] == "  - units camera-agent.service and camera-agent@.service"
+
+
+def test_a_token_is_not_shown(debian: str) -> None:
+    assert "s3cret" not in dry_run(str(DEPLOY / "agent.example.toml"), "s3cret", path=debian).stdout
+
+
+def test_settings_that_are_not_there_and_options_that_are_none_are_told() -> None:
+    assert dry_run("nowhere.toml").stderr == "there are no settings at nowhere.toml\n"
+    assert "unknown option --quick" in dry_run("--quick").stderr
+
+
+def test_the_unit_of_one_camera_and_the_template_differ_in_names_only() -> None:
+    def commands(name: str) -> list[str]:
+        return [line for line in (DEPLOY / name).read_text().splitlines() if not line.startswith("#")]
+
+    replaced = {"camera-agent-%i": "camera-agent", "agent %i": "agent", "%i.toml": "agent.toml", "%i.token": "token"}
+    template = "\n".join(commands("camera-agent@.service"))
+    for instance, one in replaced.items():
+        template = template.replace(instance, one)
+    assert template.splitlines() == commands("camera-agent.service")
