@@ -109,8 +109,11 @@ def _once(settings: Settings, options: argparse.Namespace) -> int:
     out = options.out or Path(f"once-{camera.name}")
     try:
         is_taken = run_once(settings, camera, out, _stop_on_signals(), sys.stdout)
-    except (CameraFailure, OSError) as error:
-        sys.stderr.write(f"camera {camera.name} ({camera.source}): {error}\n")
+    except CameraFailure as failure:
+        sys.stderr.write(f"camera {camera.name} ({camera.source}): {failure}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"{error.filename} cannot be used: {error.strerror}: mind `state_dir` and `--out`\n")
         return 1
     return 0 if is_taken else 1
 

@@ -52,7 +52,9 @@ def hold_state(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StateUnusable(f"the state folder {folder} cannot be used: {error.strerror}") from error
+        raise StateUnusable(
+            f"the state folder {folder} cannot be used: {error.strerror}: choose another `state_dir`"
+        ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,11 +19,11 @@ _STATUS = re.compile(rb"RTSP/1\.\d (\d{3})")
 def why_not(source: int | str, timeout_s: float) -> CameraFailure:
     """What is the matter with a device's number or a stream's address."""
     why = _no_device(source) if isinstance(source, int) else None
-    if isinstance(source, str) and source.startswith("rtsp://"):
+    if isinstance(source, str):
         try:
             why = _no_stream(source, min(timeout_s, _PATIENCE_S))
         except TimeoutError:
-            return CameraFailure("the camera takes the connection and says nothing: restart it", "camera_hangs")
+            return CameraFailure("no answer from the camera: is it on, and in reach? Else restart it", "camera_hangs")
         except OSError as error:
             why = why_unreached(error, source)
     return CameraFailure(why or "cannot be opened: OpenCV reads no picture there, or something else holds it")
@@ -41,10 +41,14 @@ def _no_device(number: int) -> str | None:
 
 
 def _no_stream(address: str, timeout_s: float) -> str | None:
-    """Ask for the stream's description (RFC 2326, section 10.2), without the password. Raises `OSError`."""
+    """Connect and, with RTSP, ask for the stream's description (RFC 2326, section 10.2), without the password. Raises
+    `OSError`.
+    """
     parts = urlsplit(address)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     with socket.create_connection(address_of(address), timeout_s) as door:
+        if parts.scheme != "rtsp":
+            return None
         door.sendall(f"DESCRIBE {bare} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n".encode())
         said = _STATUS.match(door.recv(256))
     if said is None:

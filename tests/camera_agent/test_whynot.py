@@ -67,6 +67,7 @@ def test_an_address_where_nobody_is_says_what_to_look_at() -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
     assert "nothing listens on port" in str(why_not(f"rtsp://127.0.0.1:{port}/", timeout_s=1.0))
+    assert "nothing listens on port" in str(why_not(f"http://127.0.0.1:{port}/video", timeout_s=1.0))
     assert "no host is known as camera.invalid" in str(why_not("rtsp://camera.invalid/", timeout_s=1.0))
 
 
