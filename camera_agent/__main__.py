@@ -46,10 +46,13 @@ def command(arguments: list[str] | None = None) -> int:
 
 def main() -> None:
     """`command` as a process. Does not wait for a camera that hangs in a driver: the spool is safe at any instant."""
-    code = command()
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        code = command()
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:  # `camera-agent doctor agent.toml | head -1`
+        os._exit(1)
     if threading.active_count() > 1:
         os._exit(code)
     sys.exit(code)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -137,3 +139,9 @@ def test_a_bad_configuration_ends_with_78_and_one_line(
     settings = write_settings("devcie = 0")
     assert command(["validate", str(settings)]) == 78
     assert capsys.readouterr().err.endswith("agent.toml:9: cameras[0].devcie: unknown key; did you mean `device`?\n")
+
+
+def test_a_reader_that_goes_away_is_no_fault_to_be_shown(footage: Path, write_settings: Write) -> None:
+    agent = f"{sys.executable} -m camera_agent coverage {write_settings(f'video = {str(footage)!r}')}"
+    done = subprocess.run(["/bin/sh", "-c", f"{agent} | true"], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
