@@ -5,6 +5,7 @@ The body is `multipart/form-data` (RFC 7578), streamed from the spool: no copy o
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import logging
 from collections.abc import Iterator, Mapping
@@ -121,6 +122,14 @@ class Poster:
         except (requests.RequestException, OSError) as error:
             return Beat(0, why_unreached(error, self._url))
 
+    def hear_time(self) -> None:
+        """Ask for nothing: whatever a server answers, it tells the time with it."""
+        with (
+            contextlib.suppress(requests.RequestException, OSError),
+            self._exchange(requests.Request("HEAD", self._url)),
+        ):
+            pass
+
     def close(self) -> None:
         self._session.close()
 
@@ -142,7 +151,9 @@ class Poster:
         )
         if self._ca_file is not None:
             environment["verify"] = self._ca_file  # whatever the environment says
-        self.bytes_sent += len(f"POST {prepared.path_url} HTTP/1.1\r\n\r\n") + _head_bytes(prepared.headers)
+        self.bytes_sent += len(f"{prepared.method} {prepared.path_url} HTTP/1.1\r\n\r\n") + _head_bytes(
+            prepared.headers
+        )
         answer = self._session.send(prepared, timeout=self._timeout_s, allow_redirects=False, **environment)
         self._time.heard(answer.headers.get("Date"))
         self.bytes_received += len(f"HTTP/1.1 {answer.status_code} {answer.reason}\r\n\r\n") + _head_bytes(

@@ -46,6 +46,8 @@ class Sender(Protocol):
 
     def post(self, waiting: Waiting, token: str | None) -> Outcome: ...
 
+    def hear_time(self) -> None: ...
+
 
 class Uplink:
     """The thread that sends: `run` until asked to stop, finishing what it is sending."""
@@ -142,6 +144,7 @@ class Uplink:
         except (Damaged, OSError):
             return waiting  # sending it will tell
         if is_unset(opened.envelope) and opened.envelope.clock.boot_id == boot_id():
+            self._sender.hear_time()
             self._held[waiting.camera] = (self._clock.monotonic_s() + _LOOK_AGAIN_S, None)
             return None
         return waiting
