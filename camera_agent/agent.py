@@ -241,7 +241,7 @@ class Agent:
             capture.close()
         self._write_late(all_of_it=True)
         poster.close()
-        self._news.write()
+        self._news.write(is_last=True)
         status = self._tally.read()
         said = line(
             "summary",

@@ -1,7 +1,8 @@
 """What the agent leaves for others to read, every few seconds: the status, Prometheus' text file, the budgets.
 
 All of it lies where systemd keeps it in memory (`$RUNTIME_DIRECTORY`), and none of it is forced to the disk: it is
-news, and a loss of power costs nothing but the last few seconds of it.
+news, and a loss of power costs nothing but the last few seconds of it. The budgets are kept in the state folder too
+when the agent ends, so that a machine that is started anew does not begin a new day.
 """
 
 from __future__ import annotations
@@ -44,11 +45,12 @@ class News:
         self._health = health
         self._budgets = budgets
 
-    def write(self) -> None:
+    def write(self, *, is_last: bool = False) -> None:
         self._count()
         try:
             write_status(self._settings.news_folder, self._tally.read())
-            self._save_budgets()
+            for folder in self._budget_folders if is_last else self._budget_folders[:1]:
+                self._save_budgets(folder / _BUDGET_FILE)
             if self._settings.metrics_file is not None:
                 write_metrics(Path(self._settings.metrics_file), self.metrics())
         except OSError as error:
@@ -61,12 +63,13 @@ class News:
 
     def restore_budgets(self) -> None:
         """Have the budgets go on where an earlier process left them."""
-        try:
-            saved = msgspec.json.decode(self._budget_file.read_bytes(), type=dict[str, Saved])
-        except FileNotFoundError:
+        path = next(filter(Path.is_file, (folder / _BUDGET_FILE for folder in self._budget_folders)), None)
+        if path is None:
             return
+        try:
+            saved = msgspec.json.decode(path.read_bytes(), type=dict[str, Saved])
         except (OSError, msgspec.DecodeError) as error:
-            _log.warning(line("budget_unreadable", cause=error))
+            _log.warning(line("budget_unreadable", file=path, cause=error))
             return
         for name in saved.keys() & self._budgets.keys():
             self._budgets[name].restore(saved[name], self._clock.unix_s())
@@ -85,17 +88,18 @@ class News:
         )
 
     @property
-    def _budget_file(self) -> Path:
-        return self._settings.news_folder / _BUDGET_FILE
+    def _budget_folders(self) -> tuple[Path, ...]:
+        """Newest first."""
+        return self._settings.news_folder, self._settings.state_folder
 
-    def _save_budgets(self) -> None:
+    def _save_budgets(self, path: Path) -> None:
         bounded = [camera.name for camera in self._settings.cameras if camera.mb_per_day is not None]
         if not bounded:
             return
         saved = {name: self._budgets[name].save(self._clock.unix_s()) for name in bounded}
-        aside = self._budget_file.with_name(f"{_BUDGET_FILE}.part")
+        aside = path.with_name(f"{path.name}.part")
         aside.write_bytes(msgspec.json.encode(saved))
-        aside.replace(self._budget_file)
+        aside.replace(path)
 
 
 def _spelled(condition: Condition) -> str:

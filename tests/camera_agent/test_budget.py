@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
 from camera_agent.budget import FREELY, Budget, wire_bytes
 from camera_agent.masks import Form
+from camera_agent.news import News
+from camera_agent.settings import CameraSettings, ServerSettings, Settings
+from camera_agent.status import Status, Tally
 from tests.camera_agent.conftest import HandClock
+from tests.camera_agent.test_spool import spool_in
 
 DAY_S = 86_400.0
 
@@ -69,6 +74,33 @@ def test_a_restart_gives_nothing_away(clock: HandClock) -> None:
     again = Budget(40e6, clock.monotonic_s)
     again.restore(saved, clock.unix_s() + 60.0)
     assert again.plan(0).level == first.plan(0).level == 3
+
+
+def news_of(folder: Path, clock: HandClock) -> tuple[News, Budget]:
+    """An agent's news with the budget of its one camera; the runtime folder is new, as after a boot."""
+    camera = CameraSettings(name="gate", device=0, mb_per_day=40)
+    server = ServerSettings(url="http://127.0.0.1:1")
+    settings = Settings(site="yard", server=server, cameras=(camera,), state_dir=str(folder / "state"))
+    settings.state_folder.mkdir(exist_ok=True)
+    settings.news_folder.mkdir(exist_ok=True)
+    budget = Budget(40e6, clock.monotonic_s)
+    return News(settings, clock, Tally(Status()), spool_in(folder), {}, {"gate": budget}), budget
+
+
+def test_a_new_boot_gives_nothing_away_either(
+    tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "first-boot"))
+    news, budget = news_of(tmp_path, clock)
+    budget.spend(9_000_000)
+    news.write()
+    assert not (tmp_path / "state/budget.json").exists()
+    news.write(is_last=True)
+    clock.now_s += 60.0
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "second-boot"))
+    news, again = news_of(tmp_path, clock)
+    news.restore_budgets()
+    assert again.plan(0).level == budget.plan(0).level == 3
 
 
 def test_a_payload_on_the_wire_carries_packet_heads() -> None:
