@@ -1,8 +1,10 @@
-"""Ways out for events. Every channel tells the same schema; at least once, in order, keyed by the event's id.
+"""Ways out for events, and for notices of the server itself. Every channel tells the same schema of each; at least
+once, in order, keyed by their ids.
 
 The log line is for people and for `grep`: instant, kind, place and label by position, everything else as
 `key=value`, in this order and left out where an event has none:
 `direction track score votes margin uncertainty_s confirmed_at ended_at late provisional said supersedes event`.
+A notice has its instant and kind by position, then `ensemble models detail notice`.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from typing import Literal, Protocol, TextIO
 
 import msgspec
 
-from policies.events import Event
-from server.records import Announcement, LoggedEvent
+from policies.events import Event, instant
+from server.logs import quoted
+from server.records import LoggedEvent, Notice, NoticeGiven, Outgoing
 
 Style = Literal["text", "json"]
 
@@ -22,14 +25,14 @@ Style = Literal["text", "json"]
 class Channel(Protocol):
     """A way out. `send` returns when the announcement has left, raises whatever it likes when it has not.
 
-    It may be called again with the same announcement; `name` must never change, for the store remembers by it how
+    It may be called again with the same one; `name` must never change, for the store remembers by it how
     far the channel has got.
     """
 
     @property
     def name(self) -> str: ...
 
-    def send(self, announcement: Announcement) -> None: ...
+    def send(self, outgoing: Outgoing) -> None: ...
 
 
 class LogChannel:
@@ -41,16 +44,34 @@ class LogChannel:
         self._style = style
         self._stream = stream
 
-    def send(self, announcement: Announcement) -> None:
-        said = None if announcement.what in ("event", "provisional") else announcement.what
-        line = json_line(announcement.logged) if self._style == "json" else text_line(announcement.logged, said)
-        self._stream.write(line + "\n")
+    def send(self, outgoing: Outgoing) -> None:
+        self._stream.write((self._as_json(outgoing) if self._style == "json" else self._as_text(outgoing)) + "\n")
         self._stream.flush()
 
+    def _as_json(self, outgoing: Outgoing) -> str:
+        return json_line(outgoing.notice if isinstance(outgoing, NoticeGiven) else outgoing.logged)
 
-def json_line(logged: LoggedEvent) -> str:
-    """The event as one JSON object: the schema of every channel, `late` and `withdrawn` included."""
-    return msgspec.json.encode(logged.as_wire()).decode()
+    def _as_text(self, outgoing: Outgoing) -> str:
+        if isinstance(outgoing, NoticeGiven):
+            return notice_line(outgoing.notice)
+        return text_line(outgoing.logged, None if outgoing.what in ("event", "provisional") else outgoing.what)
+
+
+def json_line(said: LoggedEvent | Notice) -> str:
+    """The event or the notice as one JSON object: the schema of every channel."""
+    return msgspec.json.encode(said.as_wire()).decode()
+
+
+def notice_line(notice: Notice) -> str:
+    """The notice as one readable line."""
+    fields = {
+        "ensemble": notice.ensemble,
+        "models": ",".join(notice.models),
+        "detail": notice.detail,
+        "notice": notice.id,
+    }
+    told = [f"{key}={quoted(value)}" for key, value in fields.items()]
+    return " ".join([_instant(instant(notice.at_us)), notice.what, *told])
 
 
 def text_line(logged: LoggedEvent, said: str | None = None) -> str:

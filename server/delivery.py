@@ -18,7 +18,7 @@ from typing import Protocol
 
 from server.channels import Channel
 from server.clock import SECOND_US
-from server.records import Announcement
+from server.records import Announcement, Outgoing
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Outbox(Protocol):
     """The store's half of delivery; see `server.store.Store`."""
 
     def add_channel(self, name: str) -> None: ...
-    def claim(self, channel: str, claimant: str, lease_us: int, limit: int) -> Sequence[Announcement]: ...
+    def claim(self, channel: str, claimant: str, lease_us: int, limit: int) -> Sequence[Outgoing]: ...
     def delivered(self, channel: str, claimant: str, seq: int) -> None: ...
     def undelivered(self, channel: str, claimant: str, seq: int | None, failures: int, wait_us: int) -> None: ...
     def failures(self, channel: str) -> int: ...
@@ -95,13 +95,13 @@ class Delivery:
             self._registered.add(channel.name)
         batch = self._store.claim(channel.name, self._claimant, round(LEASE_S * SECOND_US), _BATCH)
         sent: int | None = None
-        for count, announcement in enumerate(batch):
+        for count, outgoing in enumerate(batch):
             try:
-                channel.send(announcement)
+                channel.send(outgoing)
             except Exception as error:  # noqa: BLE001  whatever a channel raises, nothing is lost
                 self._back_off(channel.name, sent, error)
                 return count
-            sent = announcement.seq
+            sent = outgoing.seq
         if sent is not None:
             self._store.delivered(channel.name, self._claimant, sent)
         return len(batch)

@@ -47,7 +47,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         head = f"{_instant(record)} {record.levelname} {record.name} {record.getMessage()}"
-        fields = [f"{key}={_quoted(value)}" for key, value in _fields(record).items()]
+        fields = [f"{key}={quoted(value)}" for key, value in _fields(record).items()]
         line = " ".join([head, *fields])
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
@@ -77,7 +77,8 @@ def _instant(record: logging.LogRecord) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _quoted(value: object) -> str:
+def quoted(value: object) -> str:
+    """A value of a `key=value` field, in quotation marks where it is not one plain word."""
     text = str(value)
     plain = text and not any(sign.isspace() or sign in '"=' for sign in text)
     return text if plain else msgspec.json.encode(text).decode()

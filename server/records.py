@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -171,22 +172,46 @@ class Heartbeat:
     body: str
 
 
-Noticed = Literal["serves", "unapproved", "approved"]
+Noticed = Literal["serves", "unapproved", "approved", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
     """What happened to the server itself: an ensemble is in service from now on, or a check of it turned out otherwise.
 
-    `detail` says how it came about, in words.
+    `detail` says how it came about, in words. `seq` is its place among the announcements; None: kept before notices
+    were announced, and on no channel.
     """
 
     number: int
+    seq: int | None
     at_us: int
     what: Noticed
     ensemble: str
     models: tuple[str, ...]
     detail: str
+
+    @property
+    def id(self) -> str:
+        """The same whenever it is told again."""
+        return hashlib.sha256(f"{self.number} {self.at_us} {self.what} {self.ensemble}".encode()).hexdigest()[:32]
+
+    def as_wire(self) -> dict[str, Any]:
+        """The one schema of notices on every channel; `kind` is none of an event's, the instant is RFC 3339 in UTC."""
+        wire: dict[str, Any] = msgspec.to_builtins({"id": self.id, "kind": self.what, "at": instant(self.at_us)})
+        return wire | {"ensemble": self.ensemble, "models": list(self.models), "detail": self.detail}
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeGiven:
+    """That a notice was given: announced in one row with events, in the order of commit."""
+
+    seq: int
+    notice: Notice
+
+
+Outgoing = Announcement | NoticeGiven
+"""What a channel sends."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 UNAPPROVED_RETRY_S = 60
 LOADING_RETRY_S = 5
 _LOOKED_BACK = 100
+_MOST_UNKEPT = 100
 
 
 class Load(Protocol):
@@ -115,6 +117,8 @@ class Service:
         self._unapproved: str | None = None
         self._swapping = threading.Lock()
         self._changing = threading.Lock()
+        self._unkept: deque[tuple[Noticed, str, Sequence[str], str]] = deque(maxlen=_MOST_UNKEPT)
+        self._keeping = threading.Lock()
 
     def current(self) -> Served:
         """What is in service. Raises Later until there is something, or while it does not answer as approved."""
@@ -148,7 +152,7 @@ class Service:
             before = self._served
             assert before is not None
             loaded = self._load(asked.models, before.loaded)
-            loaded.check(loaded.ensemble)
+            self._check(loaded)
             generation = engine.generation(loaded.ensemble)
             if generation.panel.ensemble == before.digest and self._unapproved is None:
                 raise Conflict(f"not swapped: {before.digest} is in service already; nothing on disk has changed")
@@ -164,13 +168,14 @@ class Service:
             back, before = self._before, self._served
             if back is None or before is None:
                 raise Conflict("not rolled back: nothing was swapped since this server started")
-            back.loaded.check(back.loaded.ensemble)
+            self._check(back.loaded)
             self._choose(back.loaded.models)
             self._put(back, f"rolled back to, from {before.digest}")
             return InService(back.digest, back.loaded.models, before.digest)
 
     def recheck(self) -> bool:
-        """Replay the golden set on the ensemble in service, in the line of the requests; whether that could be done.
+        """Replay the golden set on the ensemble in service, in the line of the requests; whether that could be done,
+        and everything noticed be kept.
 
         From a mismatch on the server is unready, until it answers as approved again or is swapped.
         """
@@ -188,7 +193,7 @@ class Service:
             self._unapproved = fault
         if is_news:
             self._note_verdict(served, fault)
-        return True
+        return self._keep()
 
     @property
     def is_approved(self) -> bool:
@@ -249,7 +254,7 @@ class Service:
             return
         fields = {"ensemble": served.digest, "models": ",".join(served.loaded.models), "how": how}
         log.info("ensemble ready", extra=fields)
-        self._note("serves", served, how)
+        self._note("serves", served.loaded, how)
 
     def _instead(self, served: Served) -> str:
         """That another one was the last to serve, if it was: a restart must not change the models unnoticed."""
@@ -262,6 +267,13 @@ class Service:
         before = {"before": last.ensemble, "models_before": ",".join(last.models)}
         log.warning("another ensemble than before the restart", extra={"ensemble": served.digest, **before})
         return f", instead of {last.ensemble} before the restart"
+
+    def _check(self, loaded: Loaded) -> None:
+        """Raises Unapproved, and it is noticed, when what is to be put into service does not answer as approved."""
+        fault = self._fault(loaded, loaded.ensemble)
+        if fault is not None:
+            self._note("refused", loaded, fault)
+            raise Unapproved(fault)
 
     def _fault(self, loaded: Loaded, asked: Answering) -> str | None:
         """What keeps it from being approved, if anything. Raises Later when there was no room to ask."""
@@ -276,16 +288,27 @@ class Service:
     def _note_verdict(self, served: Served, fault: str | None) -> None:
         if fault is None:
             log.warning("ensemble approved again", extra={"ensemble": served.digest})
-            self._note("approved", served, "answers as approved again")
+            self._note("approved", served.loaded, "answers as approved again")
         else:
             log.error("ensemble not approved", extra={"detail": fault})
-            self._note("unapproved", served, fault)
+            self._note("unapproved", served.loaded, fault)
 
-    def _note(self, what: Noticed, served: Served, detail: str) -> None:
-        try:
-            self._notices.add(what, served.digest, served.loaded.models, detail)
-        except Exception:
-            log.exception("notice not kept")
+    def _note(self, what: Noticed, loaded: Loaded, detail: str) -> None:
+        self._unkept.append((what, loaded.ensemble.panel.ensemble, loaded.models, detail))
+        self._keep()
+
+    def _keep(self) -> bool:
+        """Keep what was noticed, in its order; whether all of it is. What the database does not take now is tried
+        again with the next notice, and with the next golden set."""
+        with self._keeping:
+            while self._unkept:
+                try:
+                    self._notices.add(*self._unkept[0])
+                except Exception:
+                    log.exception("notice not kept yet")
+                    return False
+                self._unkept.popleft()
+        return True
 
 
 def _told(served: Served | None) -> InService | None:

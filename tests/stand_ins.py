@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from policies.observation import Box, Panel, Seat, Sighting
 from server.errors import Unusable
-from server.records import Announcement
+from server.records import Announcement, Notice, NoticeGiven, Outgoing
 
 Answers = Mapping[str, tuple[Sighting, ...] | None]
 
@@ -84,22 +84,26 @@ class RecordingChannel:
     def __init__(self, name: str = "recording") -> None:
         self.name = name
         self.sent: list[Announcement] = []
+        self.notices: list[Notice] = []
         self.fail_next = 0
         self.arrived = threading.Condition()
 
-    def send(self, announcement: Announcement) -> None:
+    def send(self, outgoing: Outgoing) -> None:
         if self.fail_next:
             self.fail_next -= 1
             raise ConnectionError("the channel is down")
         with self.arrived:
-            self.sent.append(announcement)
+            if isinstance(outgoing, NoticeGiven):
+                self.notices.append(outgoing.notice)
+            else:
+                self.sent.append(outgoing)
             self.arrived.notify_all()
 
     def wait_for(self, count: int, timeout_s: float = 10.0) -> None:
         """Wait until so many were sent. Raises TimeoutError."""
         with self.arrived:
-            if not self.arrived.wait_for(lambda: len(self.sent) >= count, timeout_s):
-                raise TimeoutError(f"{len(self.sent)} of {count} announcements came")
+            if not self.arrived.wait_for(lambda: len(self.sent) + len(self.notices) >= count, timeout_s):
+                raise TimeoutError(f"{len(self.sent) + len(self.notices)} of {count} announcements came")
 
 
 def _sha256(image: bytes) -> str:

@@ -1,19 +1,17 @@
-"""Notices: what happened to the server itself. Rows are only ever added."""
+"""Notices: what happened to the server itself, kept and announced. Rows are only ever added."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from sqlalchemy import Engine, func, insert, select
 
 from server.clock import Clock
 from server.records import Notice, Noticed
 from server.store.engine import reading, writing
+from server.store.outbox import take_numbers
+from server.store.rows import MODELS_SEPARATOR, noticed
 from server.store.schema import notices
-
-_SEPARATOR = ","
-"""No model's name has it."""
 
 
 class Notices:
@@ -24,12 +22,13 @@ class Notices:
         self._clock = clock
 
     def add(self, what: Noticed, ensemble: str, models: Sequence[str], detail: str) -> Notice:
-        """Keep one, as of now."""
+        """Keep one, as of now, and announce it on every channel: both or neither, whatever happens meanwhile."""
         with writing(self._engine, lock="notices") as connection:
             last = connection.execute(select(func.max(notices.c.number))).scalar_one() or 0
-            notice = Notice(last + 1, self._clock(), what, ensemble, tuple(models), detail)
+            seq = take_numbers(connection, 1)[0]
+            notice = Notice(last + 1, seq, self._clock(), what, ensemble, tuple(models), detail)
             row = {name: getattr(notice, name) for name in Notice.__slots__}
-            connection.execute(insert(notices), row | {"models": _SEPARATOR.join(models)})
+            connection.execute(insert(notices), row | {"models": MODELS_SEPARATOR.join(models)})
         return notice
 
     def all(self, limit: int | None = None) -> list[Notice]:
@@ -37,14 +36,4 @@ class Notices:
         query = select(*(notices.c[name] for name in Notice.__slots__)).order_by(notices.c.number.desc())
         with reading(self._engine) as connection:
             rows = connection.execute(query.limit(limit) if limit is not None else query).all()
-        return [
-            Notice(
-                row.number,
-                row.at_us,
-                cast(Noticed, row.what),
-                row.ensemble,
-                tuple(row.models.split(_SEPARATOR)),
-                row.detail,
-            )
-            for row in reversed(rows)
-        ]
+        return [noticed(row) for row in reversed(rows)]

@@ -1,30 +1,24 @@
-"""The outbox as SQL: numbers, announcements, and how far each channel has got with them."""
+"""The outbox as SQL: numbers, announcements, and how far each channel has got with them.
+
+Events and notices share one row of numbers, so a channel has one cursor, and sends both in the order of commit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, cast
 
-from sqlalchemy import Connection, Select, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, insert, or_, select, update
 
-from server.records import Announcement, What
-from server.store.rows import EVENT_COLUMNS, logged
-from server.store.schema import channels, counters, events, outbox
+from server.records import Announcement, Notice, NoticeGiven, Outgoing, What
+from server.store.rows import EVENT_COLUMNS, logged, noticed
+from server.store.schema import channels, counters, events, notices, outbox
 
 
 def announce(connection: Connection, said: Sequence[tuple[str, What]], now_us: int) -> range:
-    """Write announcements (event id, what) and give their numbers.
-
-    The counter's row stays locked to the end of the transaction, so numbers become visible in their order.
-    """
-    statement = (
-        update(counters)
-        .where(counters.c.name == "outbox")
-        .values(value=counters.c.value + len(said))
-        .returning(counters.c.value)
-    )
-    last: int = connection.execute(statement).scalar_one()
-    numbers = range(last - len(said) + 1, last + 1)
+    """Write announcements (event id, what) and give their numbers."""
+    numbers = take_numbers(connection, len(said))
     connection.execute(
         insert(outbox),
         [
@@ -35,9 +29,25 @@ def announce(connection: Connection, said: Sequence[tuple[str, What]], now_us: i
     return numbers
 
 
+def take_numbers(connection: Connection, count: int) -> range:
+    """The next numbers of announcements.
+
+    The counter's row stays locked to the end of the transaction, so numbers become visible in their order.
+    """
+    statement = (
+        update(counters)
+        .where(counters.c.name == "outbox")
+        .values(value=counters.c.value + count)
+        .returning(counters.c.value)
+    )
+    last: int = connection.execute(statement).scalar_one()
+    return range(last - count + 1, last + 1)
+
+
 def last_seq(connection: Connection) -> int:
     """The newest number; 0 when nothing was ever announced."""
-    return connection.execute(select(func.max(outbox.c.seq))).scalar_one() or 0
+    last: int = connection.execute(select(counters.c.value).where(counters.c.name == "outbox")).scalar_one()
+    return last
 
 
 def add_channel(connection: Connection, name: str, delivered_seq: int) -> None:
@@ -48,12 +58,13 @@ def add_channel(connection: Connection, name: str, delivered_seq: int) -> None:
 
 
 def is_pending(connection: Connection, channel: str) -> bool:
-    return connection.execute(_pending(channel).limit(1)).first() is not None
+    pending = (_pending_events(channel), _pending_notices(channel))
+    return any(connection.execute(query.limit(1)).first() is not None for query in pending)
 
 
 def claim(
     connection: Connection, channel: str, claimant: str, limit: int, now_us: int, until_us: int
-) -> list[Announcement]:
+) -> list[Outgoing]:
     """The next announcements, if the lease is free or the claimant's own; taken only if there are any."""
     free = or_(channels.c.claimed_until_us <= now_us, channels.c.claimed_by == claimant)
     took = connection.execute(
@@ -61,10 +72,13 @@ def claim(
     )
     if took.rowcount != 1:
         return []
-    rows = connection.execute(_pending(channel).limit(limit)).all()
-    if not rows:  # another process has just sent them
+    said = connection.execute(_pending_events(channel).limit(limit))
+    given = connection.execute(_pending_notices(channel).limit(limit))
+    pending: list[Outgoing] = [Announcement(row.announced, cast(What, row.what), logged(row)) for row in said]
+    pending += [NoticeGiven(row.seq, noticed(row)) for row in given]
+    if not pending:  # another process has just sent them
         release(connection, channel, claimant, claimed_until_us=0)
-    return [Announcement(row.announced, cast(What, row.what), logged(row)) for row in rows]
+    return sorted(pending, key=attrgetter("seq"))[:limit]
 
 
 def release(connection: Connection, channel: str, claimant: str, **values: Any) -> None:
@@ -79,7 +93,16 @@ def failures(connection: Connection, channel: str) -> int:
     return connection.execute(query).scalar_one_or_none() or 0
 
 
-def _pending(channel: str) -> Select[Any]:
+def _pending_notices(channel: str) -> Select[Any]:
+    return (
+        select(*(notices.c[name] for name in Notice.__slots__))
+        .join(channels, notices.c.seq > channels.c.delivered_seq)
+        .where(channels.c.name == channel)
+        .order_by(notices.c.seq)
+    )
+
+
+def _pending_events(channel: str) -> Select[Any]:
     return (
         select(outbox.c.seq.label("announced"), outbox.c.what, *EVENT_COLUMNS)
         .join(events, events.c.id == outbox.c.event_id)

@@ -11,8 +11,11 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select
 from policies.events import Event
 from policies.observation import Observation, Panel, Sighting
 from policies.site_policy import SitePolicy
-from server.records import Known, LoggedEvent, Recorded, Status
+from server.records import Known, LoggedEvent, Notice, Noticed, Recorded, Status
 from server.store.schema import bursts, events, observations, panels, policies
+
+MODELS_SEPARATOR = ","
+"""Between the names of a notice's models; no model's name has it."""
 
 _PAGE = 1000
 
@@ -124,6 +127,12 @@ EVENT_COLUMNS = (
     events.c.burst_id,
     events.c.supersedes,
 )
+
+
+def noticed(row: Row[*tuple[Any, ...]]) -> Notice:
+    """The notice of a row."""
+    models = tuple(row.models.split(MODELS_SEPARATOR))
+    return Notice(row.number, row.seq, row.at_us, cast(Noticed, row.what), row.ensemble, models, row.detail)
 
 
 def logged(row: Row[*tuple[Any, ...]]) -> LoggedEvent:

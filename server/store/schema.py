@@ -198,7 +198,7 @@ events = Table(
 counters = Table(
     "counters",
     metadata,
-    Column("name", Key, primary_key=True, comment="What is counted: outbox."),
+    Column("name", Key, primary_key=True, comment="What is counted: outbox (announcements)."),
     Column("value", BigInteger, nullable=False, comment="The last number given out."),
     comment="Numbers without gaps: taken under a row lock held to commit, so a follower never sees 6 before 5.",
 )
@@ -207,7 +207,7 @@ channels = Table(
     "channels",
     metadata,
     Column("name", Key, primary_key=True, comment="The channel."),
-    Column("delivered_seq", BigInteger, nullable=False, comment="outbox.seq up to which everything was sent."),
+    Column("delivered_seq", BigInteger, nullable=False, comment="Announcement up to which all was sent."),
     Column("claimed_by", Key, comment="The deliverer that is sending now."),
     Column("claimed_until_us", BigInteger, nullable=False, comment="Lease: nobody else sends before (us)."),
     Column("attempts", Integer, nullable=False, comment="Failures in a row since the last success."),
@@ -256,19 +256,21 @@ notices = Table(
     "notices",
     metadata,
     Column("number", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... as they were given."),
+    Column("seq", BigInteger, comment="Its number among the announcements; null: never announced."),
     Column("at_us", BigInteger, nullable=False, comment="When it happened (us, server's clock)."),
     Column(
         "what",
         Key,
         nullable=False,
         comment="serves: this ensemble answers from now on; unapproved: it no longer answers as approved; "
-        "approved: it does again.",
+        "approved: it does again; refused: it was to be swapped in, and does not answer as approved.",
     ),
     Column("ensemble", Key, nullable=False, comment="Its digest."),
     Column("models", Text, nullable=False, comment="Names of its models, with commas between."),
     Column("detail", Text, nullable=False, comment="How it came about, in words."),
-    CheckConstraint("what IN ('serves', 'unapproved', 'approved')", name="what"),
-    comment="What happened to the server itself. Never changed, never removed.",
+    CheckConstraint("what IN ('serves', 'unapproved', 'approved', 'refused')", name="what"),
+    Index("ix_notices_seq", "seq", unique=True),
+    comment="What happened to the server itself, announced like events. Never changed, never removed.",
 )
 
 tokens = Table(

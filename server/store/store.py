@@ -15,12 +15,12 @@ from policies.site_policy import SitePolicy
 from server.clock import Clock, now_us
 from server.errors import Unknown
 from server.records import (
-    Announcement,
     CameraHead,
     Checkpoint,
     KeptBurst,
     Known,
     LoggedEvent,
+    Outgoing,
     Recorded,
     Status,
     Token,
@@ -268,7 +268,7 @@ class Store:
         with writing(self._engine, lock="channels") as connection:
             outbox.add_channel(connection, name, 0 if from_start else outbox.last_seq(connection))
 
-    def claim(self, channel: str, claimant: str, lease_us: int, limit: int) -> list[Announcement]:
+    def claim(self, channel: str, claimant: str, lease_us: int, limit: int) -> list[Outgoing]:
         """The next announcements for a channel, and the sole right to send them until the lease ends.
 
         Empty when there is nothing to send, or another claimant holds the lease. The claimant itself may

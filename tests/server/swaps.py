@@ -12,6 +12,7 @@ from flask import Flask
 
 from policies.observation import Box, Panel, Seat, Sighting
 from server.app import create_app, runtime_of
+from server.channels import Channel
 from server.engine.stages import Answer
 from server.errors import SectorwatchError, Unapproved
 from server.loading import Answering, Loaded
@@ -87,12 +88,15 @@ class Shelf:
 
 
 @contextmanager
-def serving(folder: Path, shelf: Shelf, **settings: Any) -> Iterator[tuple[Flask, Runtime]]:
+def serving(
+    folder: Path, shelf: Shelf, *, channels: Sequence[Channel] = (), now_us: int = NOW_US, **settings: Any
+) -> Iterator[tuple[Flask, Runtime]]:
     """A started server in `folder` that has loaded its first ensemble."""
     (folder / "sites").mkdir(exist_ok=True)
     (folder / "sites" / "north-yard.toml").write_text(SITE, encoding="utf-8")
     given: dict[str, Any] = {"models": ("a", "b"), "inference_threads": 2, "golden_every_s": 0.0} | settings
-    app = create_app(ServerSettings(data_dir=folder, **given), channels=[], clock=lambda: NOW_US, loading=shelf.load)
+    of_folder = ServerSettings(data_dir=folder, **given)
+    app = create_app(of_folder, channels=channels, clock=lambda: now_us, loading=shelf.load)
     runtime = runtime_of(app)
     runtime.store.upgrade()
     failed: list[Exception] = []

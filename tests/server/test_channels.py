@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import get_args
 
 import msgspec
 import pytest
 
-from policies.events import Event, Provenance, instant
-from server.channels import LogChannel, json_line, text_line
-from server.records import Announcement, LoggedEvent
+from policies.events import Event, Kind, Provenance, instant
+from server.channels import LogChannel, json_line, notice_line, text_line
+from server.records import Announcement, LoggedEvent, Notice, Noticed, NoticeGiven
 from tests.server.scenes import START_US
 
 EVENT = Event(
@@ -31,6 +32,7 @@ EVENT = Event(
     provenance=Provenance(("burst-00001",), ("0" * 64,), "ensemble-1", "policy-1", None),
 )
 LOGGED = LoggedEvent(7, EVENT, False, None, "burst-00001")
+NOTICE = Notice(3, 9, START_US + 5_000_000, "unapproved", "e" * 64, ("a", "b"), "a says `cat` instead of `person`")
 
 
 def test_the_text_line_says_when_what_where_and_why() -> None:
@@ -89,3 +91,31 @@ def test_the_log_channel_writes_and_flushes_one_line_per_announcement() -> None:
         assert lines[0] == line
         assert len(lines) == 2
         assert "withdrawn" in lines[1]
+
+
+def test_a_notice_says_when_what_and_of_which_models() -> None:
+    assert notice_line(NOTICE) == (
+        f"2026-11-22T07:00:05.000Z unapproved ensemble={'e' * 64} models=a,b "
+        f'detail="a says `cat` instead of `person`" notice={NOTICE.id}'
+    )
+    assert msgspec.json.decode(json_line(NOTICE)) == {
+        "id": NOTICE.id,
+        "kind": "unapproved",
+        "at": "2026-11-22T07:00:05Z",
+        "ensemble": "e" * 64,
+        "models": ["a", "b"],
+        "detail": "a says `cat` instead of `person`",
+    }
+
+
+def test_notices_of_other_facts_have_other_ids_and_no_kind_of_an_event() -> None:
+    others = [replace(NOTICE, **{field: value}) for field, value in (("number", 4), ("at_us", 1), ("ensemble", "f"))]
+    assert len({one.id for one in (NOTICE, *others)}) == 4
+    assert set(get_args(Noticed)).isdisjoint(get_args(Kind))
+
+
+def test_the_log_channel_tells_notices_in_the_style_of_its_events() -> None:
+    for style, line in (("text", notice_line(NOTICE)), ("json", json_line(NOTICE))):
+        stream = io.StringIO()
+        LogChannel("json" if style == "json" else "text", stream).send(NoticeGiven(9, NOTICE))
+        assert stream.getvalue() == line + "\n"

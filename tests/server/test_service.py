@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +13,13 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from server.channels import LogChannel
 from server.errors import Broken, Conflict, TooBig
 from server.runtime import Runtime
 from server.service import InService, Swap
 from tests.server.swaps import PATIENCE_S, Doing, Shelf, Signing, serving
 from tests.server.web import body, envelope, files, jpeg
+from tests.stand_ins import RecordingChannel
 
 
 @pytest.fixture
@@ -261,6 +265,54 @@ def test_a_golden_set_that_fails_while_serving_makes_the_server_unready_until_it
     assert noticed(runtime) == [("serves", "a+b#0"), ("unapproved", "a+b#0"), ("approved", "a+b#0")]
     counted = app.test_client().get("/metrics").text
     assert 'sectorwatch_golden_checks_total{outcome="failed"} 2.0' in counted
+
+
+def test_a_golden_set_that_fails_is_told_on_every_channel_and_so_is_that_it_passes_again(
+    tmp_path: Path, shelf: Shelf
+) -> None:
+    heard, log = RecordingChannel(), io.StringIO()
+    with serving(tmp_path, shelf, channels=[heard, LogChannel("text", log)]) as (_app, runtime):
+        for drifted in ({"a+b#0"}, {"a+b#0"}, set[str]()):
+            shelf.drifted = drifted
+            runtime.service.recheck()
+        runtime.delivery.wake()
+        heard.wait_for(3)
+    assert [(one.what, one.detail) for one in heard.notices[1:]] == [
+        ("unapproved", "a+b#0 says `cat` instead of `person`"),
+        ("approved", "answers as approved again"),
+    ]
+    assert [line.split()[1] for line in log.getvalue().splitlines()] == ["serves", "unapproved", "approved"]
+
+
+def test_a_golden_set_that_fails_at_a_swap_is_counted_noticed_and_told(tmp_path: Path, shelf: Shelf) -> None:
+    heard = RecordingChannel()
+    with serving(tmp_path, shelf, channels=[heard]) as (app, runtime):
+        shelf.drifted = {"c#0"}
+        with pytest.raises(Conflict, match="not swapped: c#0 says `cat`"):
+            runtime.service.swap(Swap(("c",)))
+        heard.wait_for(2)
+        counted = app.test_client().get("/metrics").text
+        assert batch(app).headers["X-Ensemble"] == "a+b#0"
+    assert [(one.what, one.ensemble, one.models) for one in heard.notices[1:]] == [("refused", "c#0", ("c",))]
+    assert 'sectorwatch_golden_checks_total{outcome="failed"} 1.0' in counted
+
+
+def test_what_was_noticed_while_the_database_was_away_is_kept_and_told_once_it_is_back(
+    tmp_path: Path, shelf: Shelf
+) -> None:
+    heard = RecordingChannel()
+    with serving(tmp_path, shelf, channels=[heard]) as (_app, runtime):
+        shelf.drifted = {"a+b#0"}
+        with sqlite3.connect(tmp_path / "sectorwatch.sqlite") as database:
+            database.execute("ALTER TABLE notices RENAME TO away")
+        assert not runtime.service.recheck(), "to be done again soon"
+        assert not runtime.service.is_approved
+        with sqlite3.connect(tmp_path / "sectorwatch.sqlite") as database:
+            database.execute("ALTER TABLE away RENAME TO notices")
+        assert runtime.service.recheck()
+        assert runtime.service.recheck()
+        heard.wait_for(2)
+    assert [one.what for one in heard.notices] == ["serves", "unapproved"]
 
 
 def test_models_that_failed_their_golden_set_can_be_swapped_for_others(
