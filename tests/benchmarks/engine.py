@@ -1,13 +1,16 @@
 """Limit, engine, server and what one would use instead, cell by cell, in one interleaved run.
 
-    python -m tests.benchmarks.engine --footage vtest.avi [--ensemble torchvision] [--size 768x576] [--seconds 3] ...
+    python -m tests.benchmarks.engine --footage vtest.avi [--ensemble torchvision] [--execution bf16] [--seconds 3] ...
 
-A ratio is of the limit in the same cell and round. On a machine that does other things the ratios of one run swing by
-a fifth; processor seconds per image suffer less. Labels are compared with those of the ensemble asked frame by frame,
-alone: every burst whose labels differ is counted as wrong, every answer that did not come as an error.
+A ratio is of the limit in the same cell and round: of `limit`, which computes as the server does, and, for the
+torchvision networks, of `eager limit`, which has them in float32 and as they are. On a machine that does other things
+the ratios of one run swing by a fifth; processor seconds per image suffer less. Labels are compared with those of the
+ensemble asked frame by frame, alone, in the same arithmetic: every burst whose labels differ is counted as wrong,
+every answer that did not come as an error.
 
-The peers ask the networks as they are, unless `--peers-tuned`. LitServe takes part where it is installed (`pip install
-litserve python-multipart`). In `limit` the mean is of the time that so many bursts together take.
+The peers ask the networks as they are and in float32, tuned with `--peers-tuned`. LitServe takes part where it is
+installed (`pip install litserve python-multipart`). In a limit the mean is of the time that so many bursts together
+take.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from operator import truediv
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -31,6 +36,8 @@ os.environ |= torch_environment()  # before torch is loaded
 import torch
 
 from server.ensemble import Ensemble
+from server.execution import Execution, check_execution
+from server.machine import this_machine
 from server.settings import processors
 from tests.benchmarks.contestants import Contestant, InProcess, Limit, Measured, OverHttp, labels_of
 from tests.benchmarks.footage import SIZES, bursts_of, frames_of
@@ -39,8 +46,8 @@ from tests.benchmarks.wire import Labels
 from tests.benchmarks.work import ensemble_named
 
 HEAD = (
-    "| frames | burst | clients | contestant | images/s | of the limit | p50 ms | p99 ms | mean ms | p99/mean "
-    "| CPU ms/image | peak MB | wrong | errors |"
+    "| frames | burst | clients | contestant | images/s | of the limit | of eager | p50 ms | p99 ms | mean ms "
+    "| p99/mean | CPU ms/image | peak MB | wrong | errors |"
 )
 PEERS = ("flask", "litserve")
 _SETTLE_S = 0.3
@@ -50,7 +57,10 @@ _SETTLE_S = 0.3
 @click.option(
     "--footage", type=click.Path(exists=True, path_type=Path), required=True, help="A video to take frames of."
 )
-@click.option("--ensemble", "name", type=click.Choice(["torchvision", "eager", "shipped"]), default="torchvision")
+@click.option(
+    "--ensemble", "name", type=click.Choice(["torchvision", "eager", "lite", "shipped"]), default="torchvision"
+)
+@click.option("--execution", type=click.Choice(get_args(Execution)), default="fp32", help="How classifiers compute.")
 @click.option("--size", "sizes", multiple=True, type=click.Choice(list(SIZES)), default=list(SIZES))
 @click.option("--burst", "lengths", multiple=True, type=int, default=[1, 4, 8, 16], help="Frames in a burst.")
 @click.option("--clients", "crowds", multiple=True, type=int, default=[1, 4, 16])
@@ -61,6 +71,7 @@ _SETTLE_S = 0.3
 def main(
     footage: Path,
     name: str,
+    execution: Execution,
     sizes: tuple[str, ...],
     lengths: tuple[int, ...],
     crowds: tuple[int, ...],
@@ -72,30 +83,35 @@ def main(
     """Measure, and print a table."""
     end_on_sigterm()
     torch.set_num_threads(1)
-    ensemble = ensemble_named(name, footage)
-    click.echo(_where(name))
+    check_execution(execution, this_machine().vectors)
+    ensemble = ensemble_named(name, footage, execution)
+    theirs = "eager" if name == "torchvision" and not peers_tuned else name
+    judge = ensemble if execution == "fp32" else ensemble_named(theirs, footage)
+    click.echo(_where(f"{name} {execution}"))
     click.echo(HEAD + "\n" + "|---" * HEAD.count(" | ") + "|---|")
     expected: dict[bytes, Labels] = {}
+    of_peers: dict[bytes, Labels] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         place = Path(folder)
-        ours = Hosted("tests.benchmarks.served", name, str(footage), folder, log=place / "server.log")
-        contestants: dict[str, Contestant] = {
+        ours = Hosted("tests.benchmarks.served", name, str(footage), folder, execution, log=place / "server.log")
+        eager = {"eager limit": Limit(ensemble_named("eager", footage))} if name == "torchvision" else {}
+        contestants: dict[str, Contestant] = eager | {
             "limit": Limit(ensemble),
             "engine": InProcess(ensemble, expected),
             "server": OverHttp(stack.enter_context(ours), expected),
         }
-        theirs = "eager" if name == "torchvision" and not peers_tuned else name
         for peer in peers:
             if peer == "litserve" and importlib.util.find_spec("litserve") is None:
                 click.echo("litserve is not installed, so it is not measured", err=True)
                 continue
             hosted = Hosted(f"tests.benchmarks.peer_{peer}", theirs, str(footage), log=place / f"{peer}.log")
-            contestants[peer] = OverHttp(stack.enter_context(hosted), expected)
+            contestants[peer] = OverHttp(stack.enter_context(hosted), of_peers)
         for size in sizes:
             frames = frames_of(footage, size)
             for length in lengths:
                 bursts = bursts_of(frames, length)
                 expected |= _alone(ensemble, bursts)
+                of_peers |= expected if judge is ensemble else _alone(judge, bursts)
                 for clients in crowds:
                     _tell(size, length, clients, _cell(contestants, bursts, clients, seconds, rounds))
 
@@ -118,10 +134,9 @@ def _cell(
 
 
 def _tell(size: str, length: int, clients: int, rows: Mapping[str, list[Measured]]) -> None:
-    limit = [one.images / one.seconds for one in rows["limit"]]
+    limit, eager = (_paces(rows.get(key, ())) for key in ("limit", "eager limit"))
     for key, measured in rows.items():
-        pace = [one.images / one.seconds for one in measured]
-        ratio = statistics.median(mine / best for mine, best in zip(pace, limit, strict=True))
+        pace = _paces(measured)
         latencies = sorted(latency for one in measured for latency in one.latencies_s) or [float("nan")]
         p50, p99 = (1e3 * latencies[min(len(latencies) - 1, int(len(latencies) * share))] for share in (0.5, 0.99))
         mean = 1e3 * statistics.fmean(latencies)
@@ -129,10 +144,19 @@ def _tell(size: str, length: int, clients: int, rows: Mapping[str, list[Measured
         peak_mb = max((one.peak_mb for one in measured if one.peak_mb is not None), default=None)
         wrong, errors = (sum(getattr(one, kind) for one in measured) for kind in ("wrong", "errors"))
         click.echo(
-            f"| {size} | {length} | {clients} | {key} | {statistics.median(pace):.1f} | {ratio:.2f} "
-            f"| {p50:.0f} | {p99:.0f} | {mean:.0f} | {p99 / mean:.2f} "
+            f"| {size} | {length} | {clients} | {key} | {statistics.median(pace):.1f} "
+            f"| {_ratio(pace, limit)} | {_ratio(pace, eager)} | {p50:.0f} | {p99:.0f} | {mean:.0f} | {p99 / mean:.2f} "
             f"| {cpu_ms:.1f} | {'' if peak_mb is None else f'{peak_mb:.0f}'} | {wrong} | {errors} |"
         )
+
+
+def _paces(measured: Sequence[Measured]) -> list[float]:
+    return [one.images / one.seconds for one in measured]
+
+
+def _ratio(paces: Sequence[float], limits: Sequence[float]) -> str:
+    """The median over the rounds; empty where there is no such limit."""
+    return f"{statistics.median(map(truediv, paces, limits)):.2f}" if limits else ""
 
 
 def _where(name: str) -> str:

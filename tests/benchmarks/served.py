@@ -1,6 +1,6 @@
 """The server that is measured: everything `sectorwatch serve` runs, around one of the benchmark's ensembles.
 
-    python -m tests.benchmarks.served ENSEMBLE FOOTAGE FOLDER
+    python -m tests.benchmarks.served ENSEMBLE FOOTAGE FOLDER EXECUTION
 
 Says `ready PORT ADMIN_PORT` on standard output once it answers.
 """
@@ -13,17 +13,19 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from flask import Flask
 
 from server.app import create_app
+from server.execution import Execution
 from server.hosting import host
 from server.loading import Loaded
 from server.settings import ServerSettings
 from server.store import open_store
 
 
-def main(name: str, footage: Path, folder: Path) -> None:
+def main(name: str, footage: Path, folder: Path, execution: Execution) -> None:
     admin_port = _free_port()
     settings = ServerSettings(data_dir=folder, log_level="warning", admin_port=admin_port)
     (folder / "sites").mkdir(parents=True, exist_ok=True)
@@ -36,7 +38,7 @@ def main(name: str, footage: Path, folder: Path) -> None:
     def loading(models: Sequence[str], _present: Loaded | None = None) -> Loaded:
         from tests.benchmarks.work import ensemble_named  # torch, which must not be loaded before the fork
 
-        return Loaded(tuple(models), ensemble_named(name, footage), lambda _: None)
+        return Loaded(tuple(models), ensemble_named(name, footage, execution), lambda _: None)
 
     def app(settings: ServerSettings) -> Flask:
         made = create_app(settings, channels=[], loading=loading)
@@ -61,4 +63,4 @@ def _tell_when_ready(app: Flask, line: str) -> None:
 
 if __name__ == "__main__":
     logging.captureWarnings(True)
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), cast(Execution, sys.argv[4]))

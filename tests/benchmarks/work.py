@@ -18,6 +18,7 @@ from server.ensemble import Ensemble, load_ensemble
 from server.ensemble.decode import decode
 from server.ensemble.forms import normalised, row_of
 from server.ensemble.module import EnsembleModule
+from server.execution import Execution
 from server.settings import ServerSettings
 from tests.benchmarks.footage import SAMPLED
 from tests.conftest import sampled_jpegs
@@ -32,13 +33,17 @@ FORM = InputForm(
     std=(0.229 * 255, 0.224 * 255, 0.225 * 255),
 )
 _SEED = 20240
+_SHIPPED = {
+    "shipped": ServerSettings().models,
+    "lite": ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"),
+}
 
 
-def ensemble_named(name: str, footage: Path) -> Ensemble:
-    """`torchvision`, `eager` (the same, not tuned) or `shipped`: as a server would load it."""
-    if name == "shipped":
-        return load_ensemble(ServerSettings().models)
-    ensemble = Ensemble(EnsembleModule(torchvision_models(footage)))
+def ensemble_named(name: str, footage: Path, execution: Execution = "fp32") -> Ensemble:
+    """`torchvision`, `eager` (the same, not tuned), `lite` (the shipped classifiers) or `shipped` (the default)."""
+    if name in _SHIPPED:
+        return load_ensemble(_SHIPPED[name], execution=execution)
+    ensemble = Ensemble(EnsembleModule(torchvision_models(footage)), execution=execution)
     if name == "torchvision":
         ensemble.tune()
     return ensemble
