@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,7 +92,9 @@ def load(
     log.info("memory measured", extra={"most": str(most)})
     if there is None:
         remember(takes, settings.data_dir)
-    return Loaded(tuple(models), ensemble, golden.check, takes)
+    todo = f'answers are approved in float32, this server computes in {settings.execution}: set execution = "fp32"'
+    check = golden.check if settings.execution == "fp32" else partial(golden.check, todo=todo)
+    return Loaded(tuple(models), ensemble, check, takes)
 
 
 def engine_of(stages: Stages, settings: ServerSettings, *, silence_s: float = SILENCE_S) -> Engine:

@@ -25,6 +25,8 @@ DRIFT = 0.05
 
 _SHOWN = 4
 _NOTHING = "nothing"
+_MAKE = "`sectorwatch models approve` makes one"
+_TODO = "if it is meant, `sectorwatch models approve` approves it"
 
 
 class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -90,7 +92,7 @@ def approve(ensemble: Ensemble, pictures: Mapping[str, bytes], folder: Path) -> 
             (folder / file).write_bytes(content)
         (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(golden), indent=1) + b"\n")
     except OSError as error:
-        raise Broken(f"the golden set cannot be written to {folder}: {error.strerror}") from error
+        raise Broken(f"the golden set cannot be written to {folder}: {error.strerror}; --out names another") from error
     return golden
 
 
@@ -119,14 +121,14 @@ class Golden:
                     wrong.append(f"{seat.model} {fault} for {picture.file}")
         return wrong
 
-    def check(self, ensemble: Ensemble) -> None:
-        """Raises Unapproved, with what changed, unless the ensemble answers as approved."""
+    def check(self, ensemble: Ensemble, *, todo: str = _TODO) -> None:
+        """Raises Unapproved, with what changed and what `todo`, unless the ensemble answers as approved."""
         wrong = self.faults(ensemble)
         if wrong:
             more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
             raise Unapproved(
                 f"the models do not answer as approved in {self.folder}: {'; '.join(wrong[:_SHOWN])}{more}. "
-                "`sectorwatch models check` shows all; if it is meant, `sectorwatch models approve` approves it"
+                f"`sectorwatch models check` shows all; {todo}"
             )
 
     def uncovered(self, ensemble: Ensemble) -> list[str]:
@@ -140,12 +142,12 @@ def read_golden(folder: Path) -> Golden:
         golden = msgspec.json.decode((folder / FILE).read_bytes(), type=GoldenSet)
         pictures = tuple((folder / picture.file).read_bytes() for picture in golden.pictures)
     except OSError as error:
-        raise Broken(f"no golden set in {folder}: {error}; `sectorwatch models approve` makes one") from error
+        raise Broken(f"no golden set in {folder}: {error}; {_MAKE}") from error
     except msgspec.MsgspecError as error:
-        raise Broken(f"{folder / FILE} is no golden set: {error}") from error
+        raise Broken(f"{folder / FILE} is no golden set: {error}; {_MAKE}") from error
     for picture, content in zip(golden.pictures, pictures, strict=True):
         if hashlib.sha256(content).hexdigest() != picture.sha256:
-            raise Broken(f"{folder / picture.file} is not the picture that was approved")
+            raise Broken(f"{folder / picture.file} is not the picture that was approved; restore it, or {_MAKE}")
     return Golden(folder, golden, pictures)
 
 

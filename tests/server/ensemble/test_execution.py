@@ -5,7 +5,9 @@ How quick it is, is not a matter of tests: bf16 is computed here on any processo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,15 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from server.catalogue import ModelCard, cache_dir, card_named, locate
-from server.ensemble import Ensemble, approve, load_ensemble, read_golden, shipped_golden
+from server.ensemble import Ensemble, approve, drawn, load_ensemble, read_golden, shipped_golden
 from server.ensemble.building import network_of
-from server.ensemble.drawn import pictures
+from server.ensemble.golden import SURE
 from server.ensemble.lock import differences
 from server.ensemble.module import EnsembleModule
 from server.errors import Broken, Unapproved
-from server.execution import Execution, check_execution
+from server.execution import BF16, Execution, check_execution
 from server.loading import load
+from server.machine import this_machine
+from server.receipt import top_label
 from server.settings import ServerSettings
+from tests.server.ensemble.others import folder_of, network
 from tests.server.ensemble.test_module import CLASSES, TinyClassifier, card
 
 
@@ -80,6 +85,46 @@ def test_in_bf16_a_real_classifier_answers_the_golden_set_as_approved(cache_dir:
     assert golden.faults(lowered) == []
 
 
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"])
+def test_bf16_changes_no_label_of_the_golden_set_that_had_won_or_is_refused_on_this_processor(
+    name: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    settings = ServerSettings(data_dir=tmp_path, execution="bf16")
+    if not set(BF16) & set(this_machine().vectors or ()):
+        with pytest.raises(Broken, match=r"needs a processor with one of amx_bf16, avx512_bf16, bf16; .* use \"fp32\""):
+            load(settings, [name])
+        return
+    golden = read_golden(shipped_golden())
+    answers = load(settings, [name]).ensemble.answer(golden.pictures)
+    pairs = [
+        (picture.expected[name], answer[name]) for picture, answer in zip(golden.set.pictures, answers, strict=True)
+    ]
+    won = [(was.label, top_label(now)) for was, now in pairs if was.margin >= SURE]
+    assert won
+    assert [now for _, now in won] == [was for was, _ in won]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_what_bf16_answers_otherwise_is_told_with_the_setting_that_makes_it_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = replace(this_machine(), vectors=frozenset({"avx512_bf16"}))
+    monkeypatch.setattr("server.loading.this_machine", lambda: machine)
+    folder_of(tmp_path / "models", "state_dict", network(1), "mine")
+
+    approve(load_ensemble(["mine"], folders=[tmp_path / "models"]), drawn.pictures(), tmp_path / "golden")
+    kept = (tmp_path / "golden" / "golden.json").read_text()
+    other = re.sub(r'"score": [0-9.]+', '"score": 0.01', kept)
+    (tmp_path / "golden" / "golden.json").write_text(other)
+    settings = ServerSettings(
+        data_dir=tmp_path, models_dir=tmp_path / "models", golden=tmp_path / "golden", execution="bf16"
+    )
+    loaded = load(settings, ["mine"])
+    with pytest.raises(Unapproved, match='computes in bf16: set execution = "fp32"'):
+        loaded.check(loaded.ensemble)
+
+
 def test_the_arithmetic_is_part_of_the_ensemble_s_name_and_of_its_lock() -> None:
     made = card("tiny", "classifier")
     plain, lowered = (ensemble(TinyClassifier(1), made, execution) for execution in ("fp32", "bf16"))
@@ -90,7 +135,7 @@ def test_the_arithmetic_is_part_of_the_ensemble_s_name_and_of_its_lock() -> None
 
 def test_a_label_that_changes_in_bf16_is_not_served(tmp_path: Path) -> None:
     made = card("narrow", "classifier")
-    approve(ensemble(HairsBreadth(), made, "fp32"), pictures(), tmp_path)
+    approve(ensemble(HairsBreadth(), made, "fp32"), drawn.pictures(), tmp_path)
     golden = read_golden(tmp_path)
     golden.check(ensemble(HairsBreadth(), made, "fp32"))
     with pytest.raises(Unapproved, match="narrow"):
