@@ -21,6 +21,7 @@ from server.catalogue import ModelCard, cache_dir, card_named, locate, verify
 from server.choice import chosen_models
 from server.clock import SECOND_US, now_us
 from server.errors import SectorwatchError, TooBig
+from server.execution import check_execution
 from server.footprint import check_fits, expected, limit_bytes
 from server.machine import Machine, this_machine
 from server.settings import ServerSettings, load_settings
@@ -139,6 +140,23 @@ def models(settings: ServerSettings) -> Iterator[Finding]:
             yield Finding("ok", "model", f"{card.name}: {path} (sha256 {card.sha256[:12]}…, as its card says)")
 
 
+def proofs(settings: ServerSettings) -> Iterator[Finding]:
+    """Whether this machine can compute as is asked, and what the models are held against at the start is there."""
+    check_execution(settings.execution, this_machine().vectors)
+    named = {
+        "models_dir": (settings.models_dir, "make the folder, or leave models_dir out"),
+        "lock": (settings.lock, "sectorwatch models lock"),
+        "golden": (settings.golden and settings.golden / "golden.json", "sectorwatch models approve"),
+    }
+    missing = {name: (place, todo) for name, (place, todo) in named.items() if place and not place.exists()}
+    for name, (place, todo) in missing.items():
+        yield Finding("fail", "proofs", f"the setting {name}: there is no {place}", todo)
+    if not missing:
+        against = f"the lock {settings.lock}" if settings.lock else "no lock"
+        golden = settings.golden or "that of the package"
+        yield Finding("ok", "proofs", f"{settings.execution}; {against}; golden set: {golden}")
+
+
 def sites(settings: ServerSettings) -> Iterator[Finding]:
     """Whether the site policies can be used."""
     todo = f"put a TOML file per site into {settings.sites_dir}"
@@ -212,6 +230,7 @@ CHECKS: dict[str, Check] = {
     "cpu": processor,
     "memory": memory,
     "model": models,
+    "proofs": proofs,
     "sites": sites,
     "database": database,
     "clock": clock,

@@ -160,7 +160,9 @@ def _fetched(address: str) -> Path:
         try:
             torch.hub.download_url_to_file(address, str(place), prefix[1] if prefix else None, progress=False)
         except (OSError, RuntimeError) as error:
-            raise Broken(f"no weights at {place}, and {address} does not give them: {error}; name a file") from error
+            raise Broken(
+                f"no weights at {place}, and {address} does not give them: {error}; name a file of them with --weights"
+            ) from error
     return place
 
 

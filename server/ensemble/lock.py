@@ -90,7 +90,7 @@ def write_lock(lock: Lock, path: Path) -> None:
     try:
         path.write_bytes(text + b"\n")
     except OSError as error:
-        raise Broken(f"the lock {path} cannot be written: {error.strerror}") from error
+        raise Broken(f"the lock {path} cannot be written: {error.strerror}; --out names another") from error
 
 
 def read_lock(path: Path) -> Lock:
@@ -104,7 +104,9 @@ def read_lock(path: Path) -> Lock:
     except msgspec.MsgspecError as error:
         raise Broken(f"{path} is no lock of this version: {error}; {_MAKE}") from error
     if named != lock.digest:
-        raise Broken(f"the lock {path} was changed by hand: it names {named}, but holds {lock.digest}")
+        raise Broken(
+            f"the lock {path} was changed by hand: it names {named}, but holds {lock.digest}; restore it, or {_MAKE}"
+        )
     return lock
 
 

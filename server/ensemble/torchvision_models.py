@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -67,7 +68,7 @@ def names() -> list[str]:
 def described(architecture: str) -> Described:
     """What torchvision says of a network and its usual weights. Raises Broken for a name it does not have."""
     if architecture not in names():
-        raise Broken(f"torchvision has no classifier and no detector named {architecture}")
+        raise _unknown(architecture)
     weights: Any = torchvision.models.get_model_weights(architecture).DEFAULT
     categories = weights.meta["categories"]
     if architecture in _detectors():
@@ -89,9 +90,15 @@ def _detectors() -> list[str]:
     return listed
 
 
+def _unknown(architecture: str) -> Broken:
+    near = get_close_matches(architecture, names(), n=3)
+    meant = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names())}"
+    return Broken(f"torchvision has no classifier and no detector named {architecture}: {meant}")
+
+
 def _empty(architecture: str, outputs: int, *, detects: bool) -> nn.Module:
     if architecture not in names():
-        raise Broken(f"torchvision has no classifier and no detector named {architecture}")
+        raise _unknown(architecture)
     options: dict[str, Any] = {"weights_backbone": None} if detects else {}
     if architecture in ("googlenet", "inception_v3"):
         options |= {"init_weights": False, "transform_input": True}  # as with its usual weights

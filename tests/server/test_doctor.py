@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -49,7 +50,7 @@ def lines(result: Result, level: str) -> list[str]:
 def test_where_everything_is_in_place_nothing_fails(folder: Path):
     result = doctor()
     assert (result.exit_code, lines(result, "fail")) == (0, [])
-    for subject in ("cpu", "threads", "memory", "model", "sites", "database", "clock", "ports"):
+    for subject in ("cpu", "threads", "memory", "model", "proofs", "sites", "database", "clock", "ports"):
         assert any(line.split()[1] == subject for line in result.stdout.splitlines()), subject
 
 
@@ -233,3 +234,27 @@ def test_a_system_that_tells_nothing_is_taken_as_it_is(tmp_path: Path):
     machine = this_machine(tmp_path)
     assert (machine.vectors, machine.available_bytes, machine.memory_bytes) == (None, None, None)
     assert machine.processors > 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "todo"),
+    [("LOCK", "models lock"), ("GOLDEN", "models approve"), ("MODELS_DIR", "make the folder")],
+)
+def test_what_the_models_are_held_against_and_is_not_there_fails_with_what_makes_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, setting: str, todo: str
+):
+    monkeypatch.setenv(f"SECTORWATCH_{setting}", str(folder / "nowhere"))
+    result = doctor()
+    (found,) = (line for line in lines(result, "fail") if line.split()[1] == "proofs")
+    assert f"the setting {setting.lower()}: there is no {folder / 'nowhere'}" in found
+    assert todo in result.stdout
+    assert result.exit_code == 1
+
+
+def test_an_arithmetic_that_this_machine_does_not_have_fails_with_the_one_it_has(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SECTORWATCH_EXECUTION", "bf16")
+    monkeypatch.setattr("server.commands.doctor.this_machine", lambda: replace(this_machine(), vectors=frozenset()))
+    result = doctor()
+    assert any("needs a processor with" in line and 'use "fp32"' in line for line in lines(result, "fail"))
