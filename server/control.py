@@ -83,8 +83,10 @@ def address_in(data_dir: Path) -> Address:
         return msgspec.json.decode((data_dir / FILE).read_bytes(), type=Address)
     except FileNotFoundError:
         raise Broken(f"no server is running on {data_dir}: start `sectorwatch serve`, or name its --config") from None
-    except (OSError, msgspec.MsgspecError) as error:
+    except OSError as error:
         raise Broken(f"{data_dir / FILE} cannot be read: {error}; ask as the user who runs the server") from error
+    except msgspec.MsgspecError as error:
+        raise Broken(f"{data_dir / FILE} is not what a server writes: {error}; start the server anew") from error
 
 
 def _app(service: Service, key: str) -> Flask:

@@ -18,6 +18,8 @@ import msgspec
 from server.errors import Broken
 
 _HERE = Path(__file__).parent
+SHIPPED = _HERE / "cards"
+"""Where the cards of the package lie."""
 
 Parameter = int | float | bool | str | tuple[int | float, ...]
 
@@ -163,7 +165,7 @@ def cards(folders: Iterable[Path] = ()) -> dict[str, ModelCard]:
     Raises Broken with file, line and reason for a card that cannot be used.
     """
     found: dict[str, ModelCard] = {}
-    paths = sorted((_HERE / "cards").glob("*.toml"), key=lambda path: path.stem)
+    paths = sorted(SHIPPED.glob("*.toml"), key=lambda path: path.stem)
     paths += [path for folder in folders for path in sorted(folder.glob("*/card.toml"))]
     for path in paths:
         card = parse_card(path.read_text("utf-8"), path)

@@ -14,7 +14,7 @@ from typing import IO, Protocol, cast
 import platformdirs
 import requests
 
-from server.catalogue.card import FileSource, ModelCard, PackageSource, Source, UrlSource
+from server.catalogue.card import SHIPPED, FileSource, ModelCard, PackageSource, Source, UrlSource
 from server.catalogue.package_index import opened_member
 from server.errors import Broken, SectorwatchError
 
@@ -52,7 +52,9 @@ def verify(card: ModelCard, path: Path) -> None:
     except OSError as error:
         raise Broken(f"the weights of {card.name} cannot be read: {error}") from error
     if digest != card.sha256:
-        raise Broken(_wrong(card, str(path), digest))
+        is_own = Path(card.folder) != SHIPPED
+        meant = f", or if that is meant put it into {card.folder}/card.toml" if is_own else ""
+        raise Broken(f"{_wrong(card, str(path), digest)}; run `sectorwatch models pull {card.name}`{meant}")
 
 
 def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_terminal: bool = False) -> Path | None:

@@ -90,7 +90,10 @@ def _place(models_dir: Path | None) -> Path:
 
 def _classes(file: Path) -> list[str]:
     """One name per line, `["a", "b"]`, or `{"0": "a"}` and `{"0": ["n01440764", "a"]}` as they go round."""
-    text = file.read_text("utf-8")
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{file} is no list of classes in UTF-8: {error}") from error
     if not text.lstrip().startswith(("[", "{")):
         return [line.strip() for line in text.splitlines() if line.strip()]
     try:

@@ -88,7 +88,9 @@ def _asked(settings: ServerSettings, what: str, body: object) -> InService:
             timeout=(_CONNECT_S, None),
         )
     except requests.RequestException as error:
-        raise Broken(f"the server of {settings.data_dir} does not answer: is it running? ({error})") from None
+        raise Broken(
+            f"the server of {settings.data_dir} does not answer ({type(error).__name__}): start `sectorwatch serve`"
+        ) from None
     if not answer.ok:
         raise Conflict(_detail(answer))
     return msgspec.json.decode(answer.content, type=InService)

@@ -122,7 +122,7 @@ def _verified(card: ModelCard) -> bool:
     try:
         verify(card, path)
     except SectorwatchError as error:
-        click.echo(f"{error.detail}; run `sectorwatch models pull {card.name}`", err=True)
+        click.echo(error.detail, err=True)
         return False
     click.echo(f"{card.name}: {path} is right (sha256 {card.sha256})")
     return True

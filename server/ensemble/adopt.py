@@ -96,7 +96,7 @@ def format_of(file: Path) -> Format:
         read = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         return "pickle"
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # reading a file that is something else fails in many ways
         raise Broken(f"{file} is no network that PyTorch can read: {error}") from error
     if not isinstance(read, dict):
         raise Broken(f"{file} holds a {type(read).__name__}, neither a network nor a state dict")

@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from policies.observation import Box, Panel, Seat, Sighting
-from server.errors import Broken, Unapproved
+from server.errors import Broken, Refused, Unapproved
 
 FILE = "golden.json"
 SURE = 0.05
@@ -76,7 +76,11 @@ def approve(ensemble: Ensemble, pictures: Mapping[str, bytes], folder: Path) -> 
     """
     if not pictures:
         raise Broken("a golden set needs pictures")
-    answers = ensemble.answer(list(pictures.values()))
+    try:
+        answers = ensemble.answer(list(pictures.values()))
+    except Refused as error:
+        of = "" if error.frame is None else f"{list(pictures)[error.frame]}: "
+        raise Broken(f"{of}{error.detail}; nothing was approved: take it out of the folder") from error
     kept = []
     for (file, content), answer in zip(pictures.items(), answers, strict=True):
         said = {seat.model: _said(seat, answer.get(seat.model)) for seat in ensemble.panel.seats}

@@ -126,4 +126,6 @@ def test_where_no_server_runs_the_command_says_so(tmp_path: Path, monkeypatch: p
     assert done.exit_code == 78
     assert "no server is running on" in done.stderr
     (tmp_path / FILE).write_text('{"url": "http://127.0.0.1:9", "key": "old"}')  # left behind by one that was killed
-    assert "does not answer: is it running?" in models("swap").stderr
+    assert "does not answer (ConnectionError): start `sectorwatch serve`" in models("swap").stderr
+    (tmp_path / FILE).write_text("{")
+    assert "is not what a server writes" in models("swap").stderr

@@ -131,6 +131,35 @@ def test_adopt_refuses_a_list_of_another_length(dmodels: Path, tmp_path: Path) -
     assert "gives (1, 5) numbers for one row and 2 classes" in result.stderr
 
 
+def test_adopt_says_of_each_file_that_is_no_network_that_it_is_none_and_goes_on(dmodels: Path, tmp_path: Path) -> None:
+    (dmodels / "a.pt").write_bytes(b"junk")
+    (dmodels / "b.pt").write_bytes(b"")
+    result = run("adopt", dmodels, "--classes", tmp_path / "classes.txt", "--out", tmp_path / "models")
+    assert result.exit_code == 1
+    assert [f"{dmodels / name} is no network that PyTorch can read" in result.stderr for name in ("a.pt", "b.pt")] == [
+        True,
+        True,
+    ]
+    assert "first: torchscript" in result.stdout
+
+
+def test_a_list_of_classes_in_no_known_writing_is_a_message(dmodels: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_bytes(b"\xff\xfe\x00")
+    result = run("adopt", dmodels, "--classes", tmp_path / "classes.txt", "--out", tmp_path / "models")
+    assert result.exit_code == 1
+    assert "is no list of classes in UTF-8" in result.stderr
+
+
+def test_a_picture_that_cannot_be_read_is_named_when_answers_are_approved(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "odd.jpg").write_bytes(b"junk")
+    result = run("approve", "--pictures", tmp_path / "pictures", "--out", tmp_path / "golden", MODELS="frame-change")
+    assert result.exit_code == 78
+    assert "odd.jpg: not a whole JPEG" in result.stderr
+    assert "take it out of the folder" in result.stderr
+    assert not (tmp_path / "golden").exists()
+
+
 def test_adopt_does_not_write_over_a_card(dmodels: Path, tmp_path: Path) -> None:
     arguments = ("adopt", dmodels / "first.pt", "--classes", tmp_path / "classes.txt", "--out", tmp_path / "models")
     assert run(*arguments).exit_code == 0
@@ -142,7 +171,7 @@ def test_adopt_does_not_write_over_a_card(dmodels: Path, tmp_path: Path) -> None
 def test_torchvision_by_a_name_it_does_not_have_is_refused(tmp_path: Path) -> None:
     result = run("torchvision", "resnet17", "--out", tmp_path)
     assert result.exit_code == 78
-    assert "no classifier and no detector named resnet17" in result.stderr
+    assert "no classifier and no detector named resnet17: did you mean resnet1" in result.stderr
 
 
 def test_without_names_the_ensemble_of_the_settings_is_pulled(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def test_pull_that_fails_says_why_and_goes_on_with_the_others(models: Path, tmp_
     (models / "mine" / "net.pt").write_bytes(b"other")
     result = run("pull", "mine", "hog-people", "--models-dir", models, cache=tmp_path)
     assert result.exit_code == 1
-    assert f"its card {DIGEST}" in result.stderr
+    todo = f"run `sectorwatch models pull mine`, or if that is meant put it into {models}/mine/card.toml"
+    assert f"its card {DIGEST}; {todo}" in result.stderr
     assert "hog-people:" in result.stdout
 
 
