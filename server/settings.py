@@ -66,8 +66,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Path | None, Meta(description="Lock of the ensemble (`models lock`): what does not match it is not served.")
     ] = None
     execution: Annotated[
-        Literal["fp32", "bf16", "compile"],
-        Meta(description="How classifiers compute; bf16 and torch.compile only as far as the golden set approves."),
+        Literal["fp32", "bf16"],
+        Meta(description="How classifiers compute; bf16 only as far as the golden set approves."),
     ] = "fp32"
     device: Annotated[
         Literal["cpu", "cuda"],

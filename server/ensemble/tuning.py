@@ -3,18 +3,18 @@
 Both are rewritings of the same arithmetic. They change the last bits of an answer, so a rewritten network is asked
 about rows of noise first, and kept only if it agrees with the original.
 
-`bf16` and `compile` go further, and only when they are asked for (`server.execution`): 8 bits of precision may change a
-label, so what approves them is the golden set, not noise.
+`bf16` goes further, and only when it is asked for (`server.execution`): 8 bits of precision may change a label, so what
+approves it is the golden set, not noise.
 
 What was tried and left out: decoding JPEG at half or a quarter of its size (it would make a model's labels depend on
-which other models share the decode; 1 to 3 ms of 70 for three small classifiers), threads within a forward call.
+which other models share the decode; 1 to 3 ms of 70 for three small classifiers), threads within a forward call,
+`torch.compile` (2 to 6 % of a batch of eight, for a C++ compiler and 25 to 150 s at each first start).
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +55,8 @@ def executed(network: nn.Module, form: InputForm, execution: Execution, name: st
     if execution == "fp32":
         return network
     try:
-        candidate = (_InBf16(network) if execution == "bf16" else _compiled(network)).eval()
-        with tracing() if execution == "compile" else nullcontext(), torch.inference_mode():
+        candidate = _InBf16(network).eval()
+        with torch.inference_mode():
             answers = [candidate(normalised(rows, form)) for rows in _probes(form)]
     except Exception as error:
         raise Broken(
@@ -77,12 +77,6 @@ class _InBf16(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         answer: Tensor = self.network(rows.to(torch.bfloat16))
         return answer.float()
-
-
-def _compiled(network: nn.Module) -> nn.Module:
-    """Compiled for any number of rows; the first calls take a minute, and are made here."""
-    compiled: nn.Module = torch.compile(network, dynamic=True)  # type: ignore[assignment]
-    return compiled
 
 
 def _fused(network: nn.Module) -> nn.Module | None:

@@ -59,11 +59,7 @@ def test_bf16_is_taken_where_the_processor_has_it(vector: str) -> None:
     check_execution("bf16", {"avx2", vector})
 
 
-def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_execution("compile", {"avx2"}, compiler="/usr/bin/g++")
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(Broken, match="needs a C\\+\\+ compiler"):
-        check_execution("compile", {"avx2"})
+def test_float32_is_taken_everywhere() -> None:
     check_execution("fp32", None)
 
 
@@ -152,10 +148,9 @@ def test_a_network_that_cannot_compute_so_is_refused_by_name() -> None:
 
 
 def test_what_is_no_classifier_is_not_served_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler = tmp_path / "c++"
-    compiler.touch(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    settings = ServerSettings(data_dir=tmp_path, execution="compile")
+    machine = replace(this_machine(), vectors=frozenset({"avx512_bf16"}))
+    monkeypatch.setattr("server.loading.this_machine", lambda: machine)
+    settings = ServerSettings(data_dir=tmp_path, execution="bf16")
     with pytest.raises(Broken, match="is for classifiers, and there is none"):
         load(settings, ["frame-change"])
 
