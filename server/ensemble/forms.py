@@ -90,11 +90,15 @@ def _letterbox(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
 
 
 def _crop_centre(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
+    """To the pixel as torchvision's `Resize` and `CenterCrop` have it: the longer side cut short, an odd rest by halves
+    to even.
+    """
     assert form.shorter_side is not None
     height, width = pixels.shape[-2:]
-    factor = form.shorter_side / min(height, width)
-    resized = _resized(pixels, (round(width * factor), round(height * factor)), form.resample)
-    left, top = (resized.shape[-1] - form.size[0]) // 2, (resized.shape[-2] - form.size[1]) // 2
+    shorter, longer = min(height, width), int(form.shorter_side * max(height, width) / min(height, width))
+    size = (form.shorter_side, longer) if width == shorter else (longer, form.shorter_side)
+    resized = _resized(pixels, size, form.resample)
+    left, top = round((size[0] - form.size[0]) / 2), round((size[1] - form.size[1]) / 2)
     return resized[..., top : top + form.size[1], left : left + form.size[0]], WHOLE
 
 

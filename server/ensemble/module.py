@@ -215,7 +215,7 @@ class EnsembleModule(nn.Module):
         rows = [row for frame in frames for row in frame.rows[card.input]]
         logits = [network(batch) for batch in self._batches(rows, card.input)]
         said = iter(_class_sightings(torch.cat(logits).cpu(), rows, card) if rows else ())
-        return [_ordered([sighting for _ in frame.rows[card.input] for sighting in next(said)]) for frame in frames]
+        return [_ranked([sighting for _ in frame.rows[card.input] for sighting in next(said)]) for frame in frames]
 
     def _batches(self, rows: Sequence[Row], form: InputForm) -> Iterator[Tensor]:
         """Rows as batches of one size each; none is above the bound, unless a single row is."""
@@ -263,6 +263,11 @@ def _score(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError(f"a score of {value}")
     return round(min(max(value, 0.0), 1.0), 4)
+
+
+def _ranked(sightings: Sequence[Sighting]) -> tuple[Sighting, ...]:
+    """By falling score; what rounding made equal stays in the order of the network, whose best class comes first."""
+    return tuple(sorted(sightings, key=lambda s: -s.score))
 
 
 def _ordered(sightings: Sequence[Sighting]) -> tuple[Sighting, ...]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import transforms
 
 from server.catalogue import InputForm
 from server.ensemble.forms import normalised, onto_frame, row_of
@@ -36,6 +37,18 @@ def test_shrink_never_enlarges() -> None:
 def test_crop_takes_the_centre_after_the_shorter_side() -> None:
     row = row_of(FRAME, InputForm("rgb", "crop", (96, 96), shorter_side=120))
     assert torch.equal(row.pixels, FRAME[:, 12:108, 52:148])
+
+
+@pytest.mark.parametrize("size", [(768, 576), (1280, 720), (640, 427), (427, 640), (300, 299)])
+def test_a_centre_crop_is_where_torchvision_takes_it_to_the_pixel(size: tuple[int, int]) -> None:
+    picture = Image.fromarray(
+        np.random.default_rng(2).integers(0, 255, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
+    )
+    picture = picture.resize(size, Image.Resampling.BICUBIC)
+    theirs = np.asarray(transforms.CenterCrop(224)(transforms.Resize(256)(picture))).astype(int)
+    frame = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    ours = row_of(frame, InputForm("rgb", "crop", (224, 224), shorter_side=256)).pixels.permute(1, 2, 0).numpy()
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
 
 
 def test_grey_is_pillows_luma() -> None:

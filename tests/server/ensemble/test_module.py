@@ -72,6 +72,13 @@ def card(name: str, kind: str = "classifier", form: InputForm = SMALL) -> ModelC
     )
 
 
+class AlmostUndecided(nn.Module):
+    """Prefers its later classes, by less than a score's four decimals can show."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return torch.arange(len(CLASSES)).mul(1e-5).expand(len(rows), -1)
+
+
 def module_of(*models: tuple[ModelCard, nn.Module], chunk_pixels: int = 1 << 18) -> EnsembleModule:
     return EnsembleModule(models, chunk_pixels=chunk_pixels).eval()
 
@@ -83,6 +90,15 @@ def mixed_pictures(count: int) -> list[bytes]:
         index = len(pictures)
         pictures += in_all_forms(scene(40 + 7 * (index % 11), 30 + 5 * (index % 7), seed=index)).values()
     return pictures[:count]
+
+
+def test_the_first_label_is_the_networks_best_even_where_rounded_scores_are_equal() -> None:
+    said = Ensemble(module_of((card("unsure"), AlmostUndecided()))).answer(mixed_pictures(2))
+    for answer in said:
+        sightings = answer["unsure"]
+        assert sightings is not None
+        assert [one.label for one in sightings] == list(CLASSES[:-6:-1])
+        assert len({one.score for one in sightings}) == 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 13, 64])
