@@ -102,7 +102,7 @@ def main(footage: Path, name: str, size: str, seconds: float, rounds: int, times
     click.echo(f"{name}, {size}; {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {platform.machine()}, {os.cpu_count()} CPUs")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        with Hosted("tests.benchmarks.served", name, str(footage), folder, log=place / "server.log") as server:
+        with Hosted("tests.benchmarks.served", name, str(footage), folder, "fp32", log=place / "server.log") as server:
             asyncio.run(_crowd(server.port, requests, _WARM_UP_S))
             server.forget_peak()
             capacity, overload, probes = Phase(), Phase(), _no_probes(server)

@@ -112,7 +112,7 @@ def main(footage: Path, name: str, size: str, minutes: float, images_per_s: floa
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sites").mkdir()
         (Path(folder) / "sites" / "bench.toml").write_text(_SITE)
-        with Hosted("tests.benchmarks.served", name, str(footage), folder, log=Path(folder) / "log") as server:
+        with Hosted("tests.benchmarks.served", name, str(footage), folder, "fp32", log=Path(folder) / "log") as server:
             sender, cpu_s = Sender(server.port, frames), server.cpu_s()
             samples = _loaded(server, sender, 60 * minutes, images_per_s)
             cpu_s = server.cpu_s() - cpu_s
