@@ -27,7 +27,7 @@ class Bench:
             for target in policy.targets
             for sector in policy.sectors
             if target in sector.rules.targets
-            and not sector.rules.sensitivity.can_decide(seat.model for seat in self.seats[target])
+            and not sector.rules.of(target).sensitivity.can_decide(seat.model for seat in self.seats[target])
         )
         self._ears = {target: _Ear(policy, target, seats) for target, seats in self.seats.items()}
         voters = {seat.model: seat for seats in self.seats.values() for seat in seats}
@@ -70,7 +70,8 @@ class _Ear:
 
     def __init__(self, policy: CameraPolicy, target: str, seats: list[Seat]) -> None:
         self._classes = policy.targets[target]
-        self._places = (policy.rules, *(s.rules for s in policy.sectors if target in s.rules.targets))
+        places = (policy.rules, *(s.rules for s in policy.sectors if target in s.rules.targets))
+        self._places = [rules.of(target) for rules in places]
         self._least = [(s.model, min(rules.least(s.model) for rules in self._places) * KEEP_RATIO) for s in seats]
         self._enough: dict[tuple[bool, ...], bool] = {}
 

@@ -16,7 +16,6 @@ from msgspec.structs import replace
 from policies.bench import KEEP_RATIO, Bench, bench_of
 from policies.geometry import Point, area, foot, shared
 from policies.observation import Box, Observation, Seat, Sighting
-from policies.rules import Rules
 from policies.sensitivity import Ruling, Verdict, Vote
 from policies.site_policy import CameraPolicy, Sector
 
@@ -162,7 +161,7 @@ def _candidate(
     leader = next(iter(group.values()))
     assert leader.box is not None
     sectors = standing_in(policy, target, foot(leader.box))
-    rules = sectors[0].rules if sectors else policy.rules
+    rules = (sectors[0].rules if sectors else policy.rules).of(target)
     votes: dict[str, Vote] = {}
     weaker: dict[str, Vote] = {}
     for seat in seats:
@@ -194,7 +193,7 @@ def _bare(
     seats: list[Seat],
 ) -> Candidate:
     """The sector itself as the candidate: no box lies in it, so every detector that answered votes against."""
-    rules: Rules = sector.rules
+    rules = sector.rules.of(target)
     votes = {
         seat.model: _box_vote(seen, seat, 0.0, 1.0)
         if seat.boxes

@@ -61,6 +61,13 @@ class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.max_speed
 
 
+class OfTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is judged otherwise for one target; what is not given here is as for all."""
+
+    sensitivity: Sensitivity | None = None
+    min_score: dict[str, Fraction] = {}
+
+
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The settings in force at one place: a sector, or the whole of a camera."""
 
@@ -69,6 +76,14 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_score: dict[str, Fraction] = {}
     presence: Presence = Presence()
     movement: Movement = Movement()
+    by_target: dict[str, OfTarget] = {}
+
+    def of(self, target: str) -> Rules:
+        """The rules by which one target is judged. Of complete rules."""
+        mine = self.by_target.get(target)
+        if mine is None:
+            return self
+        return replace(self, sensitivity=mine.sensitivity or self.sensitivity, min_score=mine.min_score)
 
     def least(self, model: str) -> float:
         """The score from which a model's label is a vote for: its own, else that of `*`."""
@@ -77,15 +92,24 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def complete(self) -> Rules:
         """These rules with the shipped numbers written in, so that a stored policy keeps its meaning for good."""
         scores = self.min_score if "*" in self.min_score else SHIPPED_MIN_SCORE | self.min_score
-        weights = self.sensitivity.weights
-        if self.sensitivity.rule == "weighted" and "*" not in weights:
-            weights = SHIPPED_WEIGHTS | weights
+        sensitivity = _weighed(self.sensitivity)
         speeds = self.movement.max_speed
         if isinstance(speeds, dict) and "*" not in speeds:
             speeds = SHIPPED_MAX_SPEED | speeds
         return replace(
             self,
             min_score=scores,
-            sensitivity=replace(self.sensitivity, weights=weights),
+            sensitivity=sensitivity,
             movement=replace(self.movement, max_speed=speeds),
+            by_target={
+                name: OfTarget(_weighed(mine.sensitivity or sensitivity), scores | mine.min_score)
+                for name, mine in self.by_target.items()
+            },
         )
+
+
+def _weighed(given: Sensitivity) -> Sensitivity:
+    """With the shipped weights, where it weighs and says nothing of all other models."""
+    if given.rule != "weighted" or "*" in given.weights:
+        return given
+    return replace(given, weights=SHIPPED_WEIGHTS | given.weights)

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from policies.document import Problem, convert, is_name, listed, only, suggest, tables
 from policies.geometry import Point, Polygon, bounds, contains, overlap, polygon_of
 from policies.observation import Box
-from policies.rules import Fraction, Movement, Presence, Rules
+from policies.rules import Fraction, Movement, OfTarget, Presence, Rules
 from policies.schedule import Day, Place, When
 from policies.sensitivity import Sensitivity
 from policies.suppression import Suppression
@@ -361,18 +361,26 @@ class _Reader:
             if isinstance(value, dict) and isinstance(merged.get(key), dict):
                 value = merged[key] | value
             merged[key] = value
+        for target, entry in tables(merged, "by_target", path):  # here, since a fault within would not name its target
+            self._check_targets([target], (*path, "by_target", target))
+            convert(OfTarget, entry, (*path, "by_target", target), _TABLES)
         rules = convert(Rules, merged, path, _TABLES)
         self._check_targets(rules.targets, (*path, "targets"))
         if isinstance(rules.movement.max_speed, dict):
             self._check_targets(rules.movement.max_speed.keys() - {"*"}, (*path, "movement", "max_speed"))
         if rules.movement.sights > rules.movement.of:
             raise Problem((*path, "movement", "sights"), "more frames are asked for than `of` looks at")
-        given = rules.sensitivity
-        if given.rule != "at_least" and given.k != 1:
-            raise Problem((*path, "sensitivity", "k"), 'k only means something with rule = "at_least"')
-        if given.rule != "weighted" and given.weights:
-            raise Problem((*path, "sensitivity", "weights"), 'weights only mean something with rule = "weighted"')
+        _check_sensitivity(rules.sensitivity, path)
+        for target, mine in rules.by_target.items():
+            _check_sensitivity(mine.sensitivity or rules.sensitivity, (*path, "by_target", target))
         return merged
+
+
+def _check_sensitivity(given: Sensitivity, path: tuple[str, ...]) -> None:
+    if given.rule != "at_least" and given.k != 1:
+        raise Problem((*path, "sensitivity", "k"), 'k only means something with rule = "at_least"')
+    if given.rule != "weighted" and given.weights:
+        raise Problem((*path, "sensitivity", "weights"), 'weights only mean something with rule = "weighted"')
 
 
 def _hours(between: tuple[str, str] | None, path: tuple[str, ...]) -> tuple[time | None, time | None]:

@@ -24,8 +24,9 @@ import click
 from msgspec.structs import replace
 
 from policies.events import Event
+from policies.rules import Rules
 from policies.sensitivity import Sensitivity
-from policies.site_policy import CameraPolicy, InvalidPolicy, Sector, SitePolicy, parse_site_policy
+from policies.site_policy import CameraPolicy, InvalidPolicy, SitePolicy, parse_site_policy
 from server.errors import Broken
 from server.past.folds import folds
 from server.rehearsal import Rehearsal
@@ -202,12 +203,15 @@ def _variants(store: Store, site: str) -> Iterator[tuple[str, Sensitivity | None
 def _under(policy: SitePolicy, sensitivity: Sensitivity | None, site: str) -> SitePolicy:
     """The policy for `site`, every place judged by this sensitivity."""
 
-    def sector(place: Sector) -> Sector:
-        return place if sensitivity is None else replace(place, rules=replace(place.rules, sensitivity=sensitivity))
+    def judged(rules: Rules) -> Rules:
+        if sensitivity is None:
+            return rules
+        by_target = {name: replace(mine, sensitivity=sensitivity) for name, mine in rules.by_target.items()}
+        return replace(rules, sensitivity=sensitivity, by_target=by_target)
 
     def camera(place: CameraPolicy) -> CameraPolicy:
-        rules = place.rules if sensitivity is None else replace(place.rules, sensitivity=sensitivity)
-        return replace(place, site=site, rules=rules, sectors=tuple(map(sector, place.sectors)))
+        sectors = (replace(sector, rules=judged(sector.rules)) for sector in place.sectors)
+        return replace(place, site=site, rules=judged(place.rules), sectors=tuple(sectors))
 
     return replace(policy, site=site, cameras={name: camera(c) for name, c in policy.cameras.items()})
 

@@ -179,7 +179,7 @@ def _frame(policy: CameraPolicy, seen: Observation, judgement: Judgement) -> Fra
 
 
 def _weighing(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> Weighing:
-    rules = _rules_at(policy, candidate.sectors)
+    rules = _rules_of(policy, candidate)
     classes = policy.targets.get(candidate.target, frozenset())
     support = _support(rules, candidate.votes)
     margin = candidate.ruling.margin
@@ -208,9 +208,10 @@ def _ballot(
     return Ballot(model, vote.value, _score([*boxed, *named], candidate, classes), least)
 
 
-def _rules_at(policy: CameraPolicy, sectors: Sequence[str]) -> Rules:
-    """The rules a candidate was judged by: those of the first sector it stood in."""
-    return next((s.rules for s in policy.sectors if s.name in sectors), policy.rules)
+def _rules_of(policy: CameraPolicy, candidate: Candidate) -> Rules:
+    """The rules a candidate was judged by: those of the first sector it stood in, for its target."""
+    place = next((s.rules for s in policy.sectors if s.name in candidate.sectors), policy.rules)
+    return place.of(candidate.target)
 
 
 def _support(rules: Rules, votes: Mapping[str, Vote]) -> float:
@@ -248,7 +249,7 @@ def _sectors(policy: CameraPolicy, frames: Sequence[FrameRecord]) -> Iterator[Se
             yield SectorRecord(
                 sector=sector.name,
                 target=target,
-                rule=rule_of(sector.rules),
+                rule=rule_of(sector.rules.of(target)),
                 present=len(present),
                 absent=len(frames) - len(present) - len(undecided),
                 undecided=len(undecided),

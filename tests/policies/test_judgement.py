@@ -30,6 +30,27 @@ def test_all_needs_the_detectors_to_agree_on_the_same_thing():
     assert [c.present for c in judge(policy(extra='sensitivity = {rule = "any"}'), seen).candidates] == [True] * 2
 
 
+def test_one_target_may_be_judged_more_strictly_than_another_in_the_same_sector():
+    rules = """targets = ["person", "vehicle"]
+    sensitivity = {rule = "any"}
+    by_target.vehicle = {sensitivity = {rule = "all"}, min_score = {eye = 0.8}}"""
+    boxes = {"person": (0.1, 0.6, 0.15, 0.8), "car": (0.3, 0.6, 0.4, 0.8)}
+
+    def present(score: float, *models: str) -> set[str]:
+        said = {model: [Sighting(label, score, box) for label, box in boxes.items()] for model in models}
+        seats = [DETECTOR, replace(SECOND, classes=DETECTOR.classes)]
+        found = [
+            judge(policy(extra=rules), observation(0, said, seats)),
+            gist(policy(extra=rules), observation(0, said, seats)),
+        ]
+        assert len({tuple(c.target for c in judged.candidates if c.present) for judged in found}) == 1
+        return {c.target for c in found[0].candidates if c.present}
+
+    assert present(0.9, "eye") == {"person"}
+    assert present(0.9, "eye", "eye.2") == {"person", "vehicle"}
+    assert present(0.7, "eye", "eye.2") == {"person"}
+
+
 def test_a_score_below_the_minimum_is_no_vote_but_may_keep_a_track():
     weak = judge(policy(extra='min_score = {"*" = 0.5}'), observation(0, {"eye": [person_at(0.2, score=0.3)]}))
     assert [(c.present, c.kept) for c in weak.candidates] == [(False, True)]

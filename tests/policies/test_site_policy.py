@@ -40,6 +40,18 @@ SITES = Path(__file__).parents[2] / "deploy" / "sites"
             'line 4: sensitivity.weights: weights only mean something with rule = "weighted"',
         ),
         (
+            'site = "a"\n[by_target.vehicel]\nmin_score = { "*" = 0.9 }',
+            "line 2: by_target.vehicel: unknown target `vehicel`; did you mean `vehicle`?",
+        ),
+        (
+            'site = "a"\n[by_target.vehicle.sensitivity]\nrule = "any"\nk = 2',
+            'line 4: by_target.vehicle.sensitivity.k: k only means something with rule = "at_least"',
+        ),
+        (
+            'site = "a"\n[by_target.vehicle]\nsensitivty = { rule = "any" }',
+            "line 3: by_target.vehicle.sensitivty: unknown key; did you mean `sensitivity`?",
+        ),
+        (
             'site = "a"\n[movement]\nsights = 5\nof = 3',
             "line 3: movement.sights: more frames are asked for than `of` looks at",
         ),
@@ -114,6 +126,29 @@ def test_a_plausible_speed_is_one_for_all_or_by_target_with_the_shipped_ones_for
     assert fastest("movement = { max_speed = 2 }") == [2.0, 2.0, 2.0]
     assert fastest("movement = { max_speed = { person = 2 } }") == [2.0, 10.0, 3.0]
     assert fastest('movement = { max_speed = { "*" = 1, person = 2 } }') == [2.0, 1.0, 1.0]
+
+
+def test_what_is_said_of_one_target_is_completed_from_what_is_said_of_all():
+    rules = (
+        parse_site_policy(
+            """
+        site = "a"
+        min_score = { "*" = 0.4, hog = 0.6 }
+        [sensitivity]
+        rule = "majority"
+        [by_target.vehicle]
+        min_score = { hog = 0.8 }
+        [by_target.animal]
+        sensitivity = { rule = "at_least", k = 2 }
+        """
+        )
+        .camera("gate")
+        .rules
+    )
+    vehicle, animal = rules.of("vehicle"), rules.of("animal")
+    assert (vehicle.least("hog"), vehicle.least("other"), vehicle.sensitivity.rule) == (0.8, 0.4, "majority")
+    assert (animal.least("hog"), animal.sensitivity.k) == (0.6, 2)
+    assert rules.of("person") == rules
 
 
 def test_frigates_coordinates_mean_the_same_polygon():
