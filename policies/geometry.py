@@ -95,6 +95,17 @@ def distance(polygon: Polygon, point: Point, aspect: float) -> float:
     return nearest
 
 
+def points_of(text: str) -> list[list[float]]:
+    """Points as Frigate writes them, `x,y,x,y,...`. Raises ValueError."""
+    try:
+        numbers = [float(n) for n in text.split(",")]
+    except ValueError:
+        raise ValueError(f"coordinates must be numbers parted by commas, not {text!r}") from None
+    if len(numbers) % 2:
+        raise ValueError("coordinates hold an odd count of numbers; they come in pairs x,y")
+    return [list(pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+
+
 def polygon_of(points: Sequence[Sequence[float]]) -> Polygon:
     """Points as a polygon, a repeated closing point dropped. Raises ValueError without area or outside 0..1."""
     polygon = tuple((float(x), float(y)) for x, y in points)

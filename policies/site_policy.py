@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from policies.document import Problem, convert, is_name, listed, only, suggest, tables
-from policies.geometry import Point, Polygon, bounds, contains, overlap, polygon_of
+from policies.geometry import Point, Polygon, bounds, contains, overlap, points_of, polygon_of
 from policies.observation import Box
 from policies.rules import Fraction, Movement, OfTarget, Presence, Rules
 from policies.schedule import Day, Place, When
@@ -334,7 +334,7 @@ class _Reader:
         if (shape.polygon is None) == (shape.coordinates is None):
             raise Problem(path, 'give either polygon = [[x, y], ...] or Frigate\'s coordinates = "x,y,x,y,..."')
         try:
-            points = shape.polygon if shape.polygon is not None else _frigate(shape.coordinates or "")
+            points = shape.polygon if shape.polygon is not None else points_of(shape.coordinates or "")
             if any(len(point) != 2 for point in points):
                 raise ValueError("every point is a pair [x, y]")
             polygon = polygon_of(points)
@@ -392,16 +392,6 @@ def _hours(between: tuple[str, str] | None, path: tuple[str, ...]) -> tuple[time
     except ValueError:
         raise Problem(path, 'write two times of the clock: ["22:00", "06:00"]') from None
     return start, end
-
-
-def _frigate(text: str) -> list[list[float]]:
-    try:
-        numbers = [float(n) for n in text.split(",")]
-    except ValueError:
-        raise ValueError(f"coordinates must be numbers parted by commas, not {text!r}") from None
-    if len(numbers) % 2:
-        raise ValueError("coordinates hold an odd count of numbers; they come in pairs x,y")
-    return [list(pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
 
 
 _TABLES = {"sensitivity": Sensitivity, "presence": Presence, "movement": Movement}
