@@ -56,7 +56,7 @@ def _state(settings: Settings) -> Finding:
 
 
 def _server(settings: Settings, camera: CameraSettings, time: Timekeeper) -> Finding:
-    """A heartbeat that says nothing, so that nothing is kept: a server that knows the token answers what it misses."""
+    """A heartbeat that says only whose it is, so that nothing is kept: if the token is right, the rest is missed."""
     poster = Poster(settings.server, time)
     try:
         token = camera_tokens(settings)[camera.name]()
@@ -69,7 +69,9 @@ def _server(settings: Settings, camera: CameraSettings, time: Timekeeper) -> Fin
     if answer.status == 0:
         return Finding("server", False, f"{url}: {answer.problem}")
     if answer.status in (401, 403):
-        told = f"{url} does not know the token of {camera.name}: {how_to_get_a_token(settings, camera)}"
+        whose = f"camera {camera.name} of site {settings.site}"
+        what = "does not know the token" if answer.status == 401 else "says that the token is another's, not"
+        told = f"{url} {what} of {whose}: {how_to_get_a_token(settings, camera)}"
         return Finding("server", False, told)
     if answer.status >= 500:
         return Finding("server", False, f"{url} answers HTTP {answer.status} {answer.problem}")
@@ -78,8 +80,8 @@ def _server(settings: Settings, camera: CameraSettings, time: Timekeeper) -> Fin
             f"{url} answers HTTP {answer.status}, as no Sectorwatch server does: mind `server.url` (https? the port?)"
         )
         return Finding("server", False, told)
-    whose = f"that it is for camera {camera.name} of site {settings.site}, `once` shows"
-    return Finding("server", True, f"{url} answers" + (f", and knows the token; {whose}" if token else ""))
+    whose = f", and takes the token for camera {camera.name} of site {settings.site}" if token else ""
+    return Finding("server", True, f"{url} answers{whose}")
 
 
 def how_to_get_a_token(settings: Settings, camera: CameraSettings) -> str:

@@ -79,7 +79,23 @@ class Beat(msgspec.Struct, frozen=True):
     counts: Counts = Counts()
 
 
+class Whose(msgspec.Struct, frozen=True):
+    """Of which camera a heartbeat is, whatever else is the matter with it."""
+
+    site: str
+    camera: str
+
+
 _decoder = msgspec.json.Decoder(Beat)
+_whose_decoder = msgspec.json.Decoder(Whose)
+
+
+def whose_beat(body: bytes) -> Whose:
+    """Whose heartbeat it is, so that its sender is judged before its words. Raises Malformed."""
+    try:
+        return _whose_decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Malformed(f"not a heartbeat: {error}") from None
 
 
 def decode_beat(body: bytes | str) -> Beat:

@@ -17,7 +17,7 @@ from flask import Blueprint, Response, request
 from policies.events import instant, microseconds
 from policies.fold import decode_state
 from policies.site_policy import SitePolicy
-from server.beat import Aware, Beat, decode_beat
+from server.beat import Aware, Beat, decode_beat, whose_beat
 from server.clock import Clock
 from server.errors import Malformed, TooLarge, WrongType
 from server.records import BurstSpan, Heartbeat, Pulse
@@ -92,8 +92,10 @@ def routes(
     def heartbeats() -> Response:
         grant = doorkeeper.admit(request)
         grant.to_send()
-        beat = decode_beat(_body())
-        grant.to_send_for(beat.site, beat.camera)
+        body = _body()
+        whose = whose_beat(body)
+        grant.to_send_for(whose.site, whose.camera)
+        beat = decode_beat(body)
         site(beat.site)
         if store.heartbeats.beat(_row(beat)):
             told(beat)

@@ -210,10 +210,13 @@ def test_the_doctor_names_each_thing_and_what_to_do(
     assert command(["doctor", str(write_settings(f'video = "{footage}"'))]) == 0
     out = capsys.readouterr().out
     assert "ok   camera gate: video" in out
-    assert f"ok   server: {server.url} answers, and knows the token" in out
+    assert f"ok   server: {server.url} answers, and takes the token for camera gate of site yard" in out
     server.heartbeat_status = 404
     assert command(["doctor", str(write_settings(f'video = "{footage}"'))]) == 1
     assert "as no Sectorwatch server does: mind `server.url`" in capsys.readouterr().out
+    server.heartbeat_status = 403
+    assert command(["doctor", str(write_settings(f'video = "{footage}"'))]) == 1
+    assert "the token is another's, not of camera gate of site yard: `sectorwatch tokens add" in capsys.readouterr().out
     server.heartbeat_status = 401
     assert command(["doctor", str(write_settings("device = 99"))]) == 1
     out = capsys.readouterr().out

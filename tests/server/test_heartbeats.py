@@ -203,6 +203,8 @@ def test_only_the_cameras_own_token_may_send_and_only_a_reader_may_look(app: Fla
     assert post(client, beat()).status_code == 401
     assert post(client, beat(), headers=door).status_code == 403
     assert post(client, beat(), headers=reader).status_code == 403
+    whose = {"site": "north-yard", "camera": "gate"}  # what the agent's doctor asks
+    assert [post(client, whose, headers=sender).status_code for sender in (door, gate)] == [403, 400]
     assert post(client, beat(), headers=gate).status_code == 204
     assert client.get("/v1/cameras", headers=gate).status_code == 403
     assert len(client.get("/v1/cameras", headers=reader).get_json()["cameras"]) == 1
