@@ -72,8 +72,11 @@ def claim(
     )
     if took.rowcount != 1:
         return []
-    said = connection.execute(_pending_events(channel).limit(limit))
-    given = connection.execute(_pending_notices(channel).limit(limit))
+    # Numbers are committed in their order, so all up to this one are there for both queries: what is committed between
+    # them waits, or an event would be passed over by a notice that came after it.
+    upto = last_seq(connection)
+    said = connection.execute(_pending_events(channel).where(outbox.c.seq <= upto).limit(limit))
+    given = connection.execute(_pending_notices(channel).where(notices.c.seq <= upto).limit(limit))
     pending: list[Outgoing] = [Announcement(row.announced, cast(What, row.what), logged(row)) for row in said]
     pending += [NoticeGiven(row.seq, noticed(row)) for row in given]
     if not pending:  # another process has just sent them

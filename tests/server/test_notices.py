@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 from alembic import command
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from server.delivery import LEASE_S, Delivery
 from server.records import Notice, NoticeGiven
@@ -65,6 +65,41 @@ def test_notices_are_announced_among_the_events_in_the_order_of_commit(
     assert [seq for seq, _ in order] == list(range(1, store.last_seq() + 1))
     assert [seq for seq, is_notice in order if is_notice] == [1, store.last_seq()] == [one.seq for one in said]
     assert channel.notices == said
+
+
+def test_an_event_that_is_committed_while_a_notice_is_claimed_is_not_passed_over(
+    tmp_path: Path, store: Store, database_url: str, clock: ManualClock
+) -> None:
+    """Events, and then a notice, are committed after the claim looked for events and before it looks for notices."""
+    other = open_store(database_url, clock)
+    yard = Yard(tmp_path / "sites", other, clock)
+    bursts = yard.walked(across, 26)
+    looked: list[str] = []
+
+    def commit_meanwhile() -> None:
+        for one in bursts:
+            yard.pipeline.process(one)
+        other.notices.add("unapproved", "e" * 64, ["a"], "says `cat`")
+
+    def on_statement(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if "FROM outbox" in statement:
+            looked.append(statement)
+            # The second one is the claim's; with SQLite nobody else writes while it lasts.
+            if len(looked) == 2 and store._engine.dialect.name == "postgresql":
+                commit_meanwhile()
+
+    store.notices.add("serves", "e" * 64, ["a"], "loaded at start")
+    event.listen(store._engine, "after_cursor_execute", on_statement)
+    channel = RecordingChannel()
+    delivery = Delivery(store, [channel])
+    delivery.drain_once()
+    if store._engine.dialect.name != "postgresql":
+        commit_meanwhile()
+    while delivery.drain_once():
+        pass
+    other.close()
+    assert len(channel.sent) == len(store.events()) > 0
+    assert [one.what for one in channel.notices] == ["serves", "unapproved"]
 
 
 def test_a_notice_that_was_sent_by_a_process_that_died_is_sent_again_under_the_same_id(
