@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 
 class Detections(NamedTuple):
@@ -48,9 +48,36 @@ def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, max_overlap: float)
     if scores.numel() == 0:
         return no_detections(boxes.device)
     kept = [
-        members[nms(boxes[members], scores[members], max_overlap)]
+        members[unsuppressed(boxes[members], scores[members], max_overlap)]
         for members in (torch.nonzero(classes == label).flatten() for label in torch.unique(classes))
     ]
     order = torch.cat(kept)
     order = order[torch.argsort(scores[order], descending=True, stable=True)]
     return Detections(boxes[order], scores[order], classes[order])
+
+
+def unsuppressed(boxes: Tensor, scores: Tensor, max_overlap: float) -> Tensor:
+    """Indices, int64, of the boxes [K, 4] that are left when each, best score first, removes those whose intersection
+    over union with it is above `max_overlap`; best first, of equal scores the earlier.
+
+    torchvision has the same, but its import costs 120 MB and a second, which the models of the catalogue do not need.
+    """
+    order = torch.argsort(scores, descending=True, stable=True)
+    overlapping = (overlaps(boxes[order], boxes[order]) > max_overlap).cpu().numpy()
+    removed, kept = np.zeros(len(order), dtype=bool), []
+    for place, removes in enumerate(overlapping):
+        if not removed[place]:
+            kept.append(place)
+            removed |= removes
+    return order[torch.tensor(kept, dtype=torch.int64, device=order.device)]
+
+
+def overlaps(boxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of each of `boxes` [K, 4] with each of `others` [L, 4]: [K, L]."""
+    sides = torch.minimum(boxes[:, None, 2:], others[:, 2:]) - torch.maximum(boxes[:, None, :2], others[:, :2])
+    shared = sides.clamp(min=0).prod(2)
+    return shared / (_areas(boxes)[:, None] + _areas(others) - shared)
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(1)

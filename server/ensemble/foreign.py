@@ -11,6 +11,7 @@ Whatever a network gives back is brought to what the ensemble expects: logits [r
 
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
 import warnings
@@ -152,6 +153,7 @@ def _asked_once(network: nn.Module, card: ModelCard) -> Any:
 
 
 def _scripted(_card: ModelCard, weights: Path, _factory_of: FactoryOf) -> nn.Module:
+    _know_operators()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # "deprecated": what people have is TorchScript all the same
         network: nn.Module = torch.jit.load(str(weights), map_location="cpu")  # type: ignore[no-untyped-call]
@@ -160,7 +162,13 @@ def _scripted(_card: ModelCard, weights: Path, _factory_of: FactoryOf) -> nn.Mod
 
 def _exported(_card: ModelCard, weights: Path, _factory_of: FactoryOf) -> nn.Module:
     _check_unpickled(weights)
+    _know_operators()
     return Exported(torch.export.load(weights))
+
+
+def _know_operators() -> None:
+    """torchvision's, which a program may call by name: it registers them when it is imported, and not sooner."""
+    importlib.import_module("torchvision")
 
 
 def _check_unpickled(program: Path) -> None:

@@ -20,9 +20,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
-from torchvision.ops import box_iou, nms
 
-from server.ensemble.detections import Detections, no_detections
+from server.ensemble.detections import Detections, no_detections, overlaps, unsuppressed
 from server.errors import Broken
 
 if TYPE_CHECKING:
@@ -179,8 +178,8 @@ class HogPeople(nn.Module):
         Windows lie on a grid; their mean, weighted by decision value, stands stiller (on vtest.avi feet scatter
         by 3.5 pixels instead of 4.8).
         """
-        best = nms(boxes, values, self.max_overlap)
-        weights = (box_iou(boxes[best], boxes) >= _AGREES) * (values - self.decision_floor + _LEAST_WEIGHT)
+        best = unsuppressed(boxes, values, self.max_overlap)
+        weights = (overlaps(boxes[best], boxes) >= _AGREES) * (values - self.decision_floor + _LEAST_WEIGHT)
         return weights @ boxes / weights.sum(1, keepdim=True), values[best]
 
     def _level(self, row: Tensor, size: tuple[int, int], pad: int) -> tuple[Tensor, Tensor]:

@@ -9,12 +9,12 @@ import hashlib
 import inspect
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
-import torchvision
 from torch import nn
 
 from server.catalogue import ModelCard
@@ -77,7 +77,7 @@ def lock_of(network: EnsembleModule, execution: Execution = "fp32", device: Devi
         models=tuple(_locked(card, part) for card, part in pairs),
         shared=dict(_shared_code()),
         decoder=decoder_identity(),
-        versions={"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)},
+        versions={"torch": str(torch.__version__), "torchvision": version("torchvision")},
         execution=({} if execution == "fp32" else {"classifiers": execution})
         | ({} if device == "cpu" else {"device": device}),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -74,6 +76,23 @@ def test_labels_of_every_format_are_those_of_the_model_alone(form: str, tmp_path
     alone = labels_alone(made, card_named(name, [tmp_path]))
     assert close(said, alone)
     assert len({label for label, _score in alone}) > 1
+
+
+def test_a_scripted_network_may_use_torchvisions_operators(tmp_path: Path) -> None:
+    class Suppressing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, rows: Tensor) -> Tensor:
+            kept = torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
+            return self.inner(rows) + kept[0]
+
+    name = folder_of(tmp_path, "torchscript", Suppressing()).name
+    code = "import sys; from pathlib import Path; from server.ensemble import load_ensemble; "
+    code += "print(load_ensemble([sys.argv[1]], folders=[Path(sys.argv[2])]).panel.seats[0].model)"
+    command = [sys.executable, "-c", code, name, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{name}\n"
 
 
 def test_two_models_with_modules_of_one_name_do_not_meet(tmp_path: Path) -> None:
