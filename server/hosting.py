@@ -26,7 +26,8 @@ from server.app import create_app, runtime_of
 from server.errors import SectorwatchError
 from server.linger import Lingering
 from server.logs import logging_config
-from server.settings import ServerSettings
+from server.machine import share_heaps
+from server.settings import ServerSettings, processors
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ class _Unlogged(Logger):  # type: ignore[misc]
 
 
 def _post_worker_init(worker: Any) -> None:
+    share_heaps(processors())
     runtime = runtime_of(worker.wsgi)
     worker.wsgi.wsgi_app = Lingering(worker.wsgi.wsgi_app, most_bytes=worker.wsgi.config["MAX_CONTENT_LENGTH"])
     runtime.start(on_failure=_give_up, on_stuck=_start_anew)
