@@ -68,7 +68,7 @@ class News:
             return
         try:
             saved = msgspec.json.decode(path.read_bytes(), type=dict[str, Saved])
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.warning(line("budget_unreadable", file=path, cause=error))
             return
         for name in saved.keys() & self._budgets.keys():

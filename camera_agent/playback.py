@@ -231,7 +231,7 @@ class Playback:
             return msgspec.json.decode(self._memory.read_bytes(), type=Position)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.warning(line("position_unreadable", file=self._memory, cause=error))
             return None
 

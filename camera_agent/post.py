@@ -178,7 +178,7 @@ class Poster:
         if status in (200, 201):
             try:
                 receipt = msgspec.json.decode(content, type=Receipt)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 receipt = Receipt(burst_id="")
             # A hotel's sign-in page also answers 200: only the server's own receipt lets go of a burst.
             if receipt.burst_id != burst_id:
@@ -268,7 +268,7 @@ def _problem(content: bytes) -> str:
     """The title and detail of a problem document (RFC 9457), else the beginning of whatever text came."""
     try:
         document = msgspec.json.decode(content)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return " ".join(content[:300].decode("utf-8", "replace").split())
     if not isinstance(document, dict):
         return ""

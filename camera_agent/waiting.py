@@ -119,7 +119,7 @@ class Waiting(msgspec.Struct, frozen=True):
             header = msgspec.json.decode(first, type=Header)
             if len(first) + sum(header.frame_bytes) != self.path.stat().st_size:
                 raise Damaged("the file has not the size its header says")
-        except (msgspec.DecodeError, Damaged) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, Damaged) as error:
             file.close()
             raise Damaged(str(error)) from error
         return Opened(file, header)

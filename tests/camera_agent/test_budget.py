@@ -103,6 +103,17 @@ def test_a_new_boot_gives_nothing_away_either(
     assert again.plan(0).level == budget.plan(0).level == 3
 
 
+@pytest.mark.parametrize("damage", [b"\0\0\0", b'{"\xff": {}}'])
+def test_saved_budgets_that_cannot_be_read_are_told_and_begin_anew(
+    tmp_path: Path, clock: HandClock, caplog: pytest.LogCaptureFixture, damage: bytes
+) -> None:
+    news, budget = news_of(tmp_path, clock)
+    (tmp_path / "state/budget.json").write_bytes(damage)
+    news.restore_budgets()
+    assert budget.plan(0).level == 0
+    assert "event=budget_unreadable" in caplog.text
+
+
 def test_a_payload_on_the_wire_carries_packet_heads() -> None:
     assert wire_bytes(1448) == 1448 + 78
     assert wire_bytes(100_000) == pytest.approx(105_500, abs=200)

@@ -210,9 +210,12 @@ def test_nothing_is_sent_before_its_own_instant(tmp_path: Path, clock: HandClock
     assert [at_s - 1000.0 for at_s in kept.at_s] == pytest.approx([0.0, 0.2, 0.6], abs=1e-3)
 
 
-def test_a_position_that_cannot_be_read_begins_the_recording_anew(tmp_path: Path, clock: HandClock) -> None:
+@pytest.mark.parametrize("damage", [b"\0\0\0", b'{"plan": "\xff"}'])
+def test_a_position_that_cannot_be_read_begins_the_recording_anew(
+    tmp_path: Path, clock: HandClock, damage: bytes
+) -> None:
     whole, _ = play(tmp_path, clock, Film(at_rate(12)), frames_per_s=10.0)
-    (tmp_path / "recording-gate.json").write_bytes(b"\0\0\0")
+    (tmp_path / "recording-gate.json").write_bytes(damage)
     again, _ = play(tmp_path, clock, Film(at_rate(12)), frames_per_s=10.0)
     assert again.bursts == whole.bursts
 

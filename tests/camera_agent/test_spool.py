@@ -130,7 +130,7 @@ def test_a_refused_burst_is_set_aside_with_its_reason_and_only_the_last_few_are_
     assert (len(spool), spool.held_bytes) == (0, 0)
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a header\n", b"{}\n"])
+@pytest.mark.parametrize("damage", [b"", b"not a header\n", b"{}\n", b'{"envelope": {"burst_id": "\xff"}}\n'])
 def test_a_damaged_file_is_noticed_when_it_is_read(tmp_path: Path, damage: bytes) -> None:
     spool = spool_in(tmp_path)
     spool.put(burst(1))
