@@ -31,7 +31,7 @@ from camera_agent.waiting import MOST_VALUE, SUFFIX, Waiting, waiting_for, waiti
 
 _log = logging.getLogger(__name__)
 _HEAD_BYTES = 64 * 1024
-_FULL_DISK_S = 10.0
+_DISK_RESTS_S = 10.0
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 SendOrder = Literal["oldest_first", "newest_first"]
@@ -63,7 +63,7 @@ class Spool:
         self._waiting: dict[int, Waiting] = {}
         self._held_bytes = 0
         self._last_order = 0
-        self._full_until_s = float("-inf")
+        self._disk_rests_until_s = float("-inf")
         self._in_flight: int | None = None
         self.dropped = 0
         """Bursts given up for want of room since this process began."""
@@ -120,18 +120,23 @@ class Spool:
 
     def write_late(self, *, all_of_it: bool = False) -> None:
         """Write what has waited in memory too long, or is too much for it (or all of it) to the disk. Meant to be
-        called a few times a second. With a full disk, bursts stay in memory, within its bound. Raises `OSError` for
-        any other fault of the disk.
+        called a few times a second. A disk that is full, or takes nothing for another reason, is left alone for a
+        while: bursts stay in memory, within its bound. Raises `OSError` for the other reasons, each time it was tried.
         """
         while (waiting := self._late(all_of_it=all_of_it)) is not None:
-            if not self._write(waiting):
-                self._full_until_s = self._monotonic_s() + _FULL_DISK_S
+            is_written = False
+            try:
+                is_written = self._write(waiting)
+            finally:
+                if not is_written:
+                    self._disk_rests_until_s = self._monotonic_s() + _DISK_RESTS_S
+            if not is_written:
                 return
             with self._changed:
                 if self._waiting.get(waiting.order) is waiting:
                     self._waiting[waiting.order] = msgspec.structs.replace(waiting, burst=None)
                 else:  # sent while it was being written
-                    waiting.path.unlink(missing_ok=True)
+                    _remove_file(waiting)
 
     def next(self, *, without: Collection[str] = (), timeout_s: float = 0.0) -> Waiting | None:
         """The burst to send now, of any camera that is not in `without`, waited for up to `timeout_s`.
@@ -156,7 +161,9 @@ class Spool:
             if waiting.order in self._waiting:
                 self._held_bytes += timed.size_bytes - waiting.size_bytes
                 self._waiting[waiting.order] = timed
-            return timed
+        if timed.path != waiting.path:
+            _remove_file(waiting)  # it may have been written since it was asked for
+        return timed
 
     def remove(self, waiting: Waiting) -> None:
         """The server has it."""
@@ -164,7 +171,7 @@ class Spool:
             self._in_flight = None
             self._remove_from_list(waiting)
             self._changed.notify_all()
-        waiting.path.unlink(missing_ok=True)
+        _remove_file(waiting)
 
     def set_aside(self, waiting: Waiting, problem: str) -> None:
         """Move a burst that will never be accepted out of the way (`Refusals`)."""
@@ -220,7 +227,7 @@ class Spool:
             oldest = min(held, key=lambda waiting: waiting.order, default=None)
             if oldest is None or all_of_it:
                 return oldest
-            if self._monotonic_s() < self._full_until_s:
+            if self._monotonic_s() < self._disk_rests_until_s:
                 return None
             has_waited = self._monotonic_s() - oldest.put_s >= self._memory_s
             return oldest if has_waited or self._in_memory_bytes() > self._memory_bytes else None
@@ -229,10 +236,10 @@ class Spool:
         return sum(waiting.size_bytes for waiting in self._waiting.values() if waiting.burst is not None)
 
     def _fit_in_memory(self) -> None:
-        """While the disk is full, memory must do, and it is small: drop what matters least. The lock is held."""
-        is_full = self._monotonic_s() < self._full_until_s
-        while is_full and self._in_memory_bytes() > self._memory_bytes:
-            is_full = self._drop_one("disk_full", is_in_memory=True)
+        """While the disk takes nothing, memory must do, and it is small: drop what matters least. The lock is held."""
+        is_needed = self._monotonic_s() < self._disk_rests_until_s
+        while is_needed and self._in_memory_bytes() > self._memory_bytes:
+            is_needed = self._drop_one("memory_full", is_in_memory=True)
 
     def _make_room(self, waiting: Waiting) -> bool:
         while self._held_bytes + waiting.size_bytes > self._max_bytes:
@@ -252,7 +259,7 @@ class Spool:
         victim = min(candidates, key=lambda one: (one.value, one.order), default=None)
         if victim is None:
             return False
-        victim.path.unlink(missing_ok=True)
+        _remove_file(victim)
         self._remove_from_list(victim)
         self.dropped += 1
         _log.warning(
@@ -311,3 +318,12 @@ class Spool:
         found = self._waiting.pop(waiting.order, None)
         if found is not None:
             self._held_bytes -= found.size_bytes
+
+
+def _remove_file(waiting: Waiting) -> None:
+    """Where the disk does not let its file go, it is told: the burst comes again after a restart, which is safe."""
+    try:
+        waiting.path.unlink(missing_ok=True)
+    except OSError as error:  # one that is read only complains of what is not there, too
+        if waiting.path.exists():
+            _log.warning(line("spool_not_removed", burst=waiting.burst_id, cause=error))

@@ -137,6 +137,40 @@ def test_with_a_full_disk_bursts_stay_in_memory_and_only_what_does_not_fit_is_lo
     assert drain(spool) == [burst(number, size_bytes=10_000) for number in (2, 3)]
 
 
+def test_with_a_disk_that_takes_nothing_memory_stays_within_its_bound_and_it_is_tried_now_and_then(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    spool = spool_of(tmp_path, clock, memory_bytes=25_000)
+    (tmp_path / "spool").rename(tmp_path / "gone")
+    (tmp_path / "spool").write_text("what is no folder takes no file, and lets none go")
+    faults = 0
+    for number in range(80):
+        spool.put(burst(number, size_bytes=10_000))
+        try:
+            spool.write_late()
+        except NotADirectoryError:
+            faults += 1
+        clock.now_s += 0.25
+    assert faults == 2
+    assert spool.held_bytes <= 25_000
+    assert drain(spool) == [burst(number, size_bytes=10_000) for number in (78, 79)]
+
+
+def test_a_burst_that_is_given_its_time_while_it_is_written_leaves_one_file_at_most(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    spool = spool_of(tmp_path, clock)
+    plain = burst(1)
+    unknown = msgspec.structs.replace(plain.envelope.clock, synced=False)
+    spool.put(msgspec.structs.replace(plain, envelope=msgspec.structs.replace(plain.envelope, clock=unknown)))
+    waiting = spool.next()
+    assert waiting is not None
+    spool.write_late(all_of_it=True)
+    spool.retime(waiting, plain.envelope)
+    assert on_disk(tmp_path) == 0
+    assert drain(spool) == [plain]
+
+
 def test_a_live_agent_writes_no_burst_to_the_disk_while_the_link_is_up(
     tmp_path: Path, server: StandIn, write_settings: Write, start_agent: Start
 ) -> None:
