@@ -41,7 +41,7 @@ from camera_agent.health import CameraState, Condition
 from camera_agent.journal import line
 from camera_agent.post import Beat
 from camera_agent.status import Tally
-from camera_agent.timekeeper import Timekeeper
+from camera_agent.timekeeper import Reading, Timekeeper
 from camera_agent.waiting import Damaged, Waiting
 
 _log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ _LOOK_S = 0.5
 _NO_SUCH_DOOR = frozenset({404, 405, 501})
 _LEFT_ALONE_S = 3600.0
 _MAX_DETAIL = 300
+_STEPPED_S = 60.0
 
 
 class By(msgspec.Struct, frozen=True):
@@ -148,6 +149,7 @@ class Heartbeats:
         self._stop = stop
         self._every_s = every_s
         self._begun_s = clock.monotonic_s()
+        self._begun_unix_s: float | None = None
         self._due_s = dict.fromkeys(subjects, self._begun_s)
         self._told: dict[str, tuple[str, str | None]] = {}
         self._complained: set[int] = set()
@@ -155,7 +157,10 @@ class Heartbeats:
     def run(self) -> None:
         """Tell until stopped, and then, once, that it was."""
         while not self._stop.is_set():
-            self.tell_due()
+            try:
+                self.tell_due()
+            except Exception:  # noqa: BLE001 - a loop's top: told, and the next one is tried when it is due
+                _log.exception(line("heartbeat_failed"))
             self._clock.wait_until(self._clock.monotonic_s() + _LOOK_S, self._stop)
         for camera in self._subjects:
             if self._clock.monotonic_s() >= self._due_s[camera] - self._every_s:
@@ -187,7 +192,7 @@ class Heartbeats:
         return Heartbeat(
             site=self._site,
             camera=camera,
-            agent=By(__version__, at(now_s) or "", at(self._begun_s) or "", boot_id(), self._every_s),
+            agent=By(__version__, at(now_s) or "", self._started_at(reading), boot_id(), self._every_s),
             clock=Told(reading.synced, reading.uncertainty_s),
             state=condition.state,
             cause=condition.cause,
@@ -200,6 +205,15 @@ class Heartbeats:
                 status.bursts, self._spool.dropped, status.refused, status.wire_bytes, subject.budget.spent_bytes
             ),
         )
+
+    def _started_at(self, reading: Reading) -> str:
+        """When this run began, in the same words each time, since the server tells runs apart by it: what the clock is
+        put right by since then is left out, unless it was stepped.
+        """
+        begun_s = self._begun_s + reading.ahead_s
+        if self._begun_unix_s is None or abs(begun_s - self._begun_unix_s) > _STEPPED_S:
+            self._begun_unix_s = begun_s
+        return iso_ms(round(self._begun_unix_s * 1000))
 
     def _tell(self, camera: str, *, is_last: bool = False) -> None:
         subject = self._subjects[camera]

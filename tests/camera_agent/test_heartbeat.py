@@ -15,7 +15,7 @@ import requests
 from camera_agent.__main__ import command
 from camera_agent.budget import Budget
 from camera_agent.cameras.failure import CameraFailure
-from camera_agent.health import Health
+from camera_agent.health import Condition, Health
 from camera_agent.heartbeat import Heartbeats, Subject
 from camera_agent.look import Look
 from camera_agent.metrics import write_metrics
@@ -42,15 +42,17 @@ class Bench:
         self.spool = spool_in(folder)
         time = Timekeeper(clock, lambda: 0.01)
         self.budget = Budget(None, clock.monotonic_s)
+        self.stop = threading.Event()
+        self.condition = self.health.read
         self.beats = Heartbeats(
             "yard",
-            {"gate": Subject(self.health.read, lambda: "s3cret", self.budget)},
+            {"gate": Subject(lambda: self.condition(), lambda: "s3cret", self.budget)},
             self.spool,
             Poster(ServerSettings(url=server.url), time),
             Tally(Status()),
             time,
             clock,
-            threading.Event(),
+            self.stop,
             every_s=60.0,
         )
 
@@ -115,6 +117,33 @@ def test_a_server_without_that_door_is_left_alone_for_an_hour_and_told_of_once(
 def test_a_server_that_is_away_costs_a_heartbeat_and_nothing_else(bench: Bench) -> None:
     bench.server.__exit__()
     assert bench.after(0.0) == 0
+
+
+def test_every_heartbeat_of_a_run_says_the_same_beginning_while_the_clock_is_put_right(bench: Bench) -> None:
+    for _ in range(4):
+        bench.after(60.0)
+        bench.clock.ahead_s += 0.0021
+    assert len({beat["agent"]["started_at"] for beat in bench.server.heartbeats}) == 1
+    bench.clock.ahead_s += 3600.0
+    bench.after(60.0)
+    assert bench.server.heartbeats[-1]["agent"]["started_at"] == "2027-01-15T09:00:00.008Z"
+
+
+def test_what_goes_wrong_with_one_heartbeat_is_told_and_the_next_one_comes(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = [RuntimeError("nobody foresaw this")]
+
+    def condition() -> Condition:
+        if faults:
+            raise faults.pop()
+        bench.stop.set()
+        return bench.health.read()
+
+    bench.condition = condition
+    bench.beats.run()
+    assert "event=heartbeat_failed" in caplog.text
+    assert [beat["state"] for beat in bench.server.heartbeats] == ["stopped"]
 
 
 def test_an_agent_tells_that_its_camera_is_away_and_that_it_stops(
