@@ -118,7 +118,7 @@ def _body() -> AnnotationBody:
         raise TooLarge(f"an annotation holds at most {_MOST_BYTES} bytes")
     try:
         return msgspec.json.decode(request.get_data(cache=False), type=AnnotationBody)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"not an annotation: {error}") from None
 
 

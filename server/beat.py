@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from server.burst import NAME
+from server.burst import NAME, NEWEST
 from server.errors import Malformed
 
 Aware = Annotated[datetime, Meta(tz=True)]
@@ -94,7 +94,7 @@ def whose_beat(body: bytes) -> Whose:
     """Whose heartbeat it is, so that its sender is judged before its words. Raises Malformed."""
     try:
         return _whose_decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"not a heartbeat: {error}") from None
 
 
@@ -102,8 +102,12 @@ def decode_beat(body: bytes | str) -> Beat:
     """The heartbeat in `body`. Raises Malformed."""
     try:
         beat = _decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"not a heartbeat: {error}") from None
     if not (NAME.fullmatch(beat.site) and NAME.fullmatch(beat.camera)):
         raise Malformed("`site` and `camera` must be 1 to 63 lower-case letters, digits, - or _")
+    agent = beat.agent
+    told = (agent.sent_at, agent.started_at, beat.since, beat.last_frame_at, beat.next_burst_by, beat.waiting.oldest_at)
+    if any(at is not None and at >= NEWEST for at in told):
+        raise Malformed(f"an instant lies beyond {NEWEST:%Y}: mind the agent's clock")
     return beat

@@ -19,6 +19,8 @@ from policies.events import microseconds
 from server.errors import Malformed, TooLarge, Unusable
 
 _OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
+NEWEST = datetime(2200, 1, 1, tzinfo=UTC)
+"""No clock that anybody set is there yet, and not all that is reckoned from a later instant can be told as one."""
 _BURST_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{7,63}")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -27,6 +29,7 @@ UNSYNCED_UNCERTAINTY_S = 3600.0
 """Taken as the error of a clock that was not synchronised and does not say how wrong it may be."""
 
 _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
+_Word = Annotated[str, msgspec.Meta(max_length=128)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,8 @@ class CameraClock(msgspec.Struct, frozen=True):
     """
 
     synced: bool = True
-    boot_id: str | None = None
-    monotonic_ms: int | None = None
+    boot_id: _Word | None = None
+    monotonic_ms: Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)] | None = None
     uncertainty_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
     @property
@@ -69,7 +72,7 @@ class CameraClock(msgspec.Struct, frozen=True):
 class Agent(msgspec.Struct, frozen=True):
     """Who sent the burst, and when it was sent: differs from one sending to the next, so it identifies nothing."""
 
-    version: str | None = None
+    version: _Word | None = None
     sent_at: _Aware | None = None
 
 
@@ -98,7 +101,7 @@ class Envelope(msgspec.Struct, frozen=True):
     frame_sha256: list[str]
     reason: Annotated[str, msgspec.Meta(max_length=64)] = "schedule"
     clock: CameraClock = CameraClock()
-    mask_digest: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    mask_digest: _Word | None = None
     agent: Agent = Agent()
 
 
@@ -137,7 +140,7 @@ def _decode(envelope: bytes) -> Envelope:
         return msgspec.json.decode(envelope, type=Envelope)
     except msgspec.ValidationError as error:
         raise Malformed(f"the part `burst` is not a burst's envelope: {error}") from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"the part `burst` is not JSON: {error}") from None
 
 
@@ -165,7 +168,7 @@ def _check_counts(told: Envelope, files: Sequence[bytes], limits: Limits) -> Non
 
 
 def _check_times(told: Envelope, limits: Limits) -> None:
-    if told.captured_at < _OLDEST:
+    if not _OLDEST <= told.captured_at < NEWEST:
         raise Unusable(f"`captured_at` {told.captured_at.isoformat()} is of a clock that was never set", frame=0)
     last = -1
     for index, offset in enumerate(told.offsets_ms):

@@ -30,7 +30,7 @@ def chosen_models(settings: ServerSettings) -> tuple[str, ...]:
         choice = msgspec.json.decode(path.read_bytes(), type=Choice)
     except FileNotFoundError:
         return settings.models
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Broken(f"{path}, the models last swapped in, cannot be read: {error}; delete it, or mend it") from error
     return choice.models if choice.instead_of == settings.models else settings.models
 

@@ -85,7 +85,7 @@ def address_in(data_dir: Path) -> Address:
         raise Broken(f"no server is running on {data_dir}: start `sectorwatch serve`, or name its --config") from None
     except OSError as error:
         raise Broken(f"{data_dir / FILE} cannot be read: {error}; ask as the user who runs the server") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Broken(f"{data_dir / FILE} is not what a server writes: {error}; start the server anew") from error
 
 
@@ -109,7 +109,7 @@ def _routes(service: Service) -> Blueprint:
     def swap() -> Response:
         try:
             asked = msgspec.json.decode(request.get_data(cache=False), type=Swap)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Malformed(f"not a swap: {error}") from None
         return _json(service.swap(asked))
 

@@ -156,7 +156,7 @@ def remembered(cards: Sequence[ModelCard], data_dir: Path) -> Models:
     """What was measured when these very models were last loaded here; else the estimate."""
     try:
         models = msgspec.json.decode((data_dir / FILE).read_bytes(), type=Models)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return estimated(cards)
     return models if models.names == _names(cards) else estimated(cards)
 

@@ -90,7 +90,7 @@ def read_request(body: bytes, json_bytes: int | None, most: int) -> Asked:
     head, rest = (body, b"") if json_bytes is None else (body[:json_bytes], body[json_bytes:])
     try:
         told = msgspec.json.decode(head, type=InferRequest)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"not an inference request: {error}") from None
     if [one.name for one in told.inputs] != [IMAGE]:
         named = ", ".join(f"`{one.name}`" for one in told.inputs) or "none"

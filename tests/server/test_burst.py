@@ -94,6 +94,8 @@ def test_a_clock_that_is_not_synchronised_bounds_its_error_or_is_taken_to_be_far
         ({"captured_at": "2026-11-22T07:00:00"}, Malformed, None, "timezone"),
         ({"captured_at": "yesterday"}, Malformed, None, "captured_at"),
         ({"captured_at": "1970-01-01T00:00:07Z"}, Unusable, 0, "never set"),
+        ({"captured_at": "9999-12-31T23:59:59Z"}, Unusable, 0, "never set"),
+        ({"captured_at": "9999-12-31T23:59:59-14:00"}, Unusable, 0, "never set"),
         ({"offsets_ms": [0, "1", 2]}, Malformed, None, "offsets_ms"),
         ({"offsets_ms": [-1, 500, 1000]}, Unusable, 0, "before the burst began"),
         ({"offsets_ms": [0, 500, 500]}, Unusable, 2, "does not come after"),
@@ -104,6 +106,9 @@ def test_a_clock_that_is_not_synchronised_bounds_its_error_or_is_taken_to_be_far
         ({"frame_sha256": ["0" * 64] * 2}, Unusable, 2, "`frame_sha256` names 2"),
         ({"frame_sha256": ["nonsense"] * 3}, Malformed, 0, "64 hexadecimal"),
         ({"clock": {"synced": True, "uncertainty_s": -1}}, Malformed, None, "uncertainty_s"),
+        ({"clock": {"monotonic_ms": 2**63}}, Malformed, None, "monotonic_ms"),
+        ({"clock": {"boot_id": "b" * 129}}, Malformed, None, "boot_id"),
+        ({"agent": {"version": "1" * 129}}, Malformed, None, "version"),
     ],
 )
 def test_an_envelope_at_fault_is_refused(
@@ -143,9 +148,10 @@ def test_a_frame_of_too_many_bytes_is_refused_by_index() -> None:
     assert caught.value.frame == 1
 
 
-def test_bytes_that_are_not_json_are_refused() -> None:
-    with pytest.raises(Malformed, match="not JSON"):
-        decode_burst(b"{", FILES, Limits())
+@pytest.mark.parametrize("data", [b"{", b'{"burst_id": "\xff"}', b"[" * 100_000])
+def test_bytes_that_are_not_json_are_refused(data: bytes) -> None:
+    with pytest.raises(Malformed, match=r"not JSON|not a burst"):
+        decode_burst(data, FILES, Limits())
 
 
 _wild = st.recursive(

@@ -174,6 +174,7 @@ def test_a_newer_agent_may_say_more_and_use_words_we_do_not_know(client: FlaskCl
         ({"state": "WATCHING"}, 400),
         ({"since": "2026-11-22T07:00:00"}, 400),
         ({"agent": {"every_s": -1}}, 400),
+        ({"next_burst_by": "9999-12-31T23:59:59Z"}, 400),
         ({"waiting": {"bursts": -1}}, 400),
         ({"counts": {"camera_bytes": 10**400}}, 400),
         ({"detail": "x" * 301}, 400),
@@ -187,7 +188,7 @@ def test_a_heartbeat_that_cannot_be_is_refused(client: FlaskClient, changes: dic
     assert cameras(client) == []
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b'{"x": ' + b"[" * 60_000, b"\xff"])
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"x": ' + b"[" * 60_000, b"\xff", b'{"site": "\xff"}'])
 def test_what_is_not_a_heartbeat_is_refused(client: FlaskClient, data: bytes):
     assert client.post("/v1/heartbeats", data=data, content_type="application/json").status_code == 400
     assert client.post("/v1/heartbeats", data=data, content_type="text/plain").status_code == 415

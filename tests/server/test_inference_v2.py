@@ -209,10 +209,10 @@ def test_binary_data_that_ends_too_early_or_late_is_refused(client: FlaskClient,
     refused(client.post("/v2/models/ensemble/infer", data=head + rest, headers=headers), 400)
 
 
-def test_deeply_nested_json_is_refused(client: FlaskClient):
-    deep = b'{"inputs": ' + b"[" * 100_000
+@pytest.mark.parametrize("data", [b'{"inputs": ' + b"[" * 100_000, b'{"inputs": [], "id": "\xff"}'])
+def test_json_that_cannot_be_read_is_refused(client: FlaskClient, data: bytes):
     headers = {"Content-Type": "application/json"}
-    refused(client.post("/v2/models/ensemble/infer", data=deep, headers=headers), 400)
+    refused(client.post("/v2/models/ensemble/infer", data=data, headers=headers), 400)
 
 
 def test_another_media_type_is_refused(client: FlaskClient):
