@@ -11,9 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from server.errors import Broken, Later
+from server.errors import Broken, Later, Unusable
 
 BUSY_TIMEOUT_S = 30.0
 
@@ -50,7 +51,8 @@ def writing(engine: Engine, lock: str) -> Iterator[Connection]:
     """A transaction that nobody else runs at once under the same `lock`; committed as a whole or not at all.
 
     SQLite has one writer: BEGIN IMMEDIATE takes its place at the start, so nothing read inside can be outdated.
-    PostgreSQL takes a lock on the name, until commit. Raises Later when the database does not answer.
+    PostgreSQL takes a lock on the name, until commit. Both here raise Later when the database does not answer, and
+    Unusable for a value that it has no room for (a number of more than 64 bits; on PostgreSQL a text with a NUL).
     """
     with _answering(), engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
@@ -64,8 +66,13 @@ def writing(engine: Engine, lock: str) -> Iterator[Connection]:
 def _answering() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
+    except (OperationalError, InterfaceError) as error:
         raise Later(f"the database does not answer ({error.orig}); nothing was changed") from error
+    except NoConnectionFree as error:
+        raise Later("all connections to the database are in use; nothing was changed") from error
+    except (DataError, OverflowError) as error:
+        cause = error.orig if isinstance(error, DataError) else error
+        raise Unusable(f"the database cannot hold this ({cause}); nothing was changed") from error
 
 
 def _lock_key(name: str) -> int:
@@ -75,7 +82,8 @@ def _lock_key(name: str) -> int:
 def _sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
         raise Broken("SQLite in memory keeps nothing: give a file, sqlite:///PATH")
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    # As many connections as threads ask for: those who wait to write must not keep the others from reading.
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, max_overflow=-1)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

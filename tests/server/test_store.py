@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
 
-from server.errors import Broken, Later, Unknown
+from server.errors import Broken, Later, Unknown, Unusable
 from server.store import Store, data_dictionary, open_store
+from server.store.engine import open_engine, reading
 from server.store.schema import metadata
 from tests.server.scenes import START_US, Yard, across, burst
 from tests.stand_ins import ManualClock
@@ -75,6 +78,28 @@ def test_a_database_that_does_not_answer_means_later(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path}/there/is/no/folder.sqlite")
     with pytest.raises(Later, match="nothing was changed"):
         store.known("burst-00001")
+
+
+def test_on_sqlite_readers_do_not_wait_for_those_who_wait_to_write(new_sqlite: Callable[[], str]) -> None:
+    store = open_store(new_sqlite())
+    with ExitStack() as many:
+        for _ in range(50):
+            many.enter_context(reading(store._engine))
+        assert store.last_seq() == 0
+    store.close()
+
+
+def test_no_connection_that_is_free_means_later(database_url: str) -> None:
+    engine = create_engine(open_engine(database_url).url, pool_size=1, max_overflow=0, pool_timeout=0.0)
+    with reading(engine), pytest.raises(Later, match="in use"), reading(engine):
+        pass
+    engine.dispose()
+
+
+@pytest.mark.parametrize("ask", [lambda store: store.events(after_seq=2**63), lambda store: store.kept("\0")])
+def test_what_the_database_cannot_hold_is_refused(store: Store, ask: Callable[[Store], object]) -> None:
+    with pytest.raises((Unusable, Unknown)):
+        ask(store)
 
 
 def test_a_password_is_not_shown() -> None:
