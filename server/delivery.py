@@ -63,13 +63,19 @@ class Delivery:
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until `stop` is set: when woken, and every `poll_s` for what other processes committed."""
+        failing = False
         while not stop.is_set():
             self._woken.clear()
             try:
                 sent = self.drain_once()
             except Exception:
-                log.exception("delivery failed")
-                sent = 0
+                if not failing:  # once, not every second for as long as the database is away
+                    log.exception("delivery failed")
+                failing, sent = True, 0
+            else:
+                if failing:
+                    log.warning("delivery goes on")
+                failing = False
             if not sent:
                 self._woken.wait(self._poll_s)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from server.channels import Channel
 from server.delivery import LEASE_S, Delivery
-from server.store import Store
+from server.store import Store, open_store
 from tests.server.scenes import Yard, across
 from tests.stand_ins import ManualClock, RecordingChannel
 
@@ -178,6 +179,28 @@ def test_the_running_delivery_finds_what_another_process_committed(yard: Yard) -
         stop.set()
         thread.join(timeout=10)
     assert sent(channel) == everything(yard.store)
+
+
+def test_a_database_that_is_away_is_told_once_and_once_that_it_is_back(
+    tmp_path: Path, new_sqlite: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    migrated, volume = Path(new_sqlite().removeprefix("sqlite:///")), tmp_path / "volume"
+
+    class MountsAtTheFifthLook(threading.Event):
+        looks = 0
+
+        def is_set(self) -> bool:
+            self.looks += 1
+            if self.looks == 5:
+                volume.mkdir()
+                migrated.rename(volume / "sectorwatch.sqlite")
+            return self.looks > 6
+
+    store = open_store(f"sqlite:///{volume}/sectorwatch.sqlite")
+    Delivery(store, [RecordingChannel()], poll_s=0.0).run(MountsAtTheFifthLook())
+    store.close()
+    said = [record.getMessage() for record in caplog.records if record.name == "server.delivery"]
+    assert said == ["delivery failed", "delivery goes on"]
 
 
 def test_a_recording_channel_is_a_channel() -> None:
