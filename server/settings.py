@@ -143,10 +143,11 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     access_log: Annotated[bool, Meta(description="Log every request, not only what was refused.")] = False
 
     def __post_init__(self) -> None:
-        data_dir = str(self.data_dir)
-        filled = Path(str(self.sites_dir).replace("{data_dir}", data_dir))
-        msgspec.structs.force_setattr(self, "sites_dir", filled)
-        msgspec.structs.force_setattr(self, "database_url", self.database_url.replace("{data_dir}", data_dir))
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, str | Path) and "{data_dir}" in str(value):
+                filled = type(value)(str(value).replace("{data_dir}", str(self.data_dir)))
+                msgspec.structs.force_setattr(self, name, filled)
 
 
 def processors() -> int:

@@ -60,6 +60,12 @@ def test_relative_paths_in_the_file_count_from_its_folder(tmp_path: Path) -> Non
     assert settings.database_url == f"sqlite:///{tmp_path}/data/sectorwatch.sqlite"
 
 
+@pytest.mark.parametrize("name", ["sites_dir", "models_dir", "lock", "golden"])
+def test_every_path_may_be_given_by_the_data_folder(tmp_path: Path, name: str) -> None:
+    settings = load_settings(written(tmp_path, f'data_dir = "data"\n{name} = "{{data_dir}}/mine"'))
+    assert getattr(settings, name) == tmp_path / "data/mine"
+
+
 def test_an_unknown_setting_is_refused_with_its_line_and_the_one_that_was_meant(tmp_path: Path) -> None:
     path = written(tmp_path, '# mine\nhost = "::1"\n\nprot = 80\n')
     with pytest.raises(InvalidSettings, match=r"server\.toml, line 4: unknown setting `prot`; did you mean `port`\?"):
