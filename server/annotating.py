@@ -65,7 +65,7 @@ class AnnotationQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The filters of `GET /v1/annotations`; `after` is the `next` of the page before."""
 
     site: str | None = None
-    after: Annotated[int, msgspec.Meta(ge=0)] = 0
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=_MOST_ROWS)] = 100
 
 

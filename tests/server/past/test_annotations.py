@@ -219,6 +219,7 @@ def test_a_form_from_a_foreign_page_is_no_annotation(client: FlaskClient) -> Non
     much = client.post("/v1/annotations", json=seen_by_a_person() | {"note": "x" * 70_000})
     assert much.status_code == 413
     assert client.get("/v1/annotations?limit=0").status_code == 400
+    assert client.get(f"/v1/annotations?after={2**63}").status_code == 400
     assert client.get("/v1/annotations?colour=red").status_code == 400
 
 
