@@ -77,9 +77,12 @@ def following(
 ) -> None:
     """Show everything said after `cursor`, until `stop` is set; the store is asked every POLL_S when idle."""
     while not stop.is_set():
+        newest = store.last_seq()
         page = store.events(site=site, camera=camera, kind=kind, after_seq=cursor, limit=_PAGE)
         for logged in page:
             show(logged)
             cursor = logged.seq
+        if len(page) < _PAGE:  # what was said up to then of other places is not read again
+            cursor = max(cursor, newest)
         if not page:
             stop.wait(POLL_S)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Engine, Select, func, insert, select
+from sqlalchemy import ColumnElement, Engine, Select, func, insert, select
 
 from server.clock import Clock
 from server.records import Annotation
 from server.store.engine import reading, writing
+from server.store.rows import begins_with
 from server.store.schema import annotation_rows
 
 _COLUMNS = [annotation_rows.c[name] for name in Annotation.__slots__]
@@ -47,17 +48,19 @@ class Annotations:
 
     def current(self, site: str | None = None) -> list[Annotation]:
         """What counts now: the newest annotation about each subject (of a site), in order of the facts' time."""
-        newest = select(func.max(annotation_rows.c.number)).group_by(annotation_rows.c.subject)
-        query: Select[Any] = select(*_COLUMNS).where(annotation_rows.c.number.in_(newest))
-        if site is not None:
-            query = query.where(annotation_rows.c.site == site)
-        with reading(self._engine) as connection:
-            rows = connection.execute(query.order_by(annotation_rows.c.at_us, annotation_rows.c.number))
-            return [_annotation(row) for row in rows]
+        return self._newest(*(() if site is None else (annotation_rows.c.site == site,)))
 
     def about(self, prefix: str) -> list[Annotation]:
         """The newest annotation about each subject whose id begins so."""
-        return [one for one in self.current() if one.subject.startswith(prefix)]
+        return self._newest(begins_with(annotation_rows.c.subject, prefix))
+
+    def _newest(self, *where: ColumnElement[bool]) -> list[Annotation]:
+        """The newest about each subject of those annotations, in order of the facts' time; a subject has one site."""
+        newest = select(func.max(annotation_rows.c.number)).where(*where).group_by(annotation_rows.c.subject)
+        query = select(*_COLUMNS).where(annotation_rows.c.number.in_(newest))
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.order_by(annotation_rows.c.at_us, annotation_rows.c.number))
+            return [_annotation(row) for row in rows]
 
 
 def _row(one: Annotation) -> dict[str, Any]:

@@ -8,11 +8,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Select, select
 
+from server.burst import Limits
+from server.clock import SECOND_US
 from server.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
 from server.store.engine import reading
-from server.store.rows import EVENT_COLUMNS, Versions, logged
+from server.store.rows import EVENT_COLUMNS, Versions, begins_with, logged
 from server.store.schema import bursts, events, outbox, policies
 
+_LONGEST_US = round(Limits().max_span_s * SECOND_US)
 _BURST = [bursts.c[name] for name in BurstFacts.__slots__]
 
 
@@ -29,12 +32,14 @@ class Past:
 
     def bursts(self, site: str, camera: str, since_us: int, until_us: int) -> list[BurstFacts]:
         """A camera's bursts with a frame between `since_us` and before `until_us`, or around both, in order."""
-        within = (bursts.c.first_at_us < until_us, bursts.c.last_at_us >= since_us)
+        first = bursts.c.first_at_us  # bounded on both sides, or all of the camera's past would be read
+        within = (first >= since_us - _LONGEST_US, first < until_us, bursts.c.last_at_us >= since_us)
         return self._bursts(_of(site, camera, *within).order_by(bursts.c.first_at_us, bursts.c.burst_id))
 
     def before(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]:
         """The last bursts of a camera that ended before an instant, in order."""
-        query = _of(site, camera, bursts.c.last_at_us < at_us).order_by(bursts.c.first_at_us.desc())
+        earlier = (bursts.c.first_at_us < at_us, bursts.c.last_at_us < at_us)
+        query = _of(site, camera, *earlier).order_by(bursts.c.first_at_us.desc())
         return self._bursts(query.limit(limit))[::-1]
 
     def after(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]:
@@ -55,7 +60,7 @@ class Past:
         query = (
             select(*EVENT_COLUMNS, *columns, outbox.c.event_id.label("announced"))
             .join(outbox, outbox.c.seq == events.c.seq, isouter=True)
-            .where(events.c.id.startswith(prefix, autoescape=True))
+            .where(begins_with(events.c.id, prefix))
             .order_by(events.c.id)
             .limit(limit)
         )

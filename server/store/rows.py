@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, select
 
 from policies.events import Event
 from policies.observation import Observation, Panel, Sighting
@@ -18,6 +18,7 @@ MODELS_SEPARATOR = ","
 """Between the names of a notice's models; no model's name has it."""
 
 _PAGE = 1000
+_LAST = "\U0010ffff"
 
 _answers = msgspec.json.Decoder(dict[str, tuple[Sighting, ...] | None])
 _event = msgspec.json.Decoder(Event)
@@ -117,6 +118,11 @@ def folded_of(site: str, camera: str) -> tuple[ColumnElement[bool], ...]:
     """The conditions of a query of observations: a camera's, without those of bursts that are held."""
     held = select(bursts.c.burst_id).where(bursts.c.status == "held", bursts.c.site == site, bursts.c.camera == camera)
     return (observations.c.site == site, observations.c.camera == camera, observations.c.burst_id.not_in(held))
+
+
+def begins_with(key: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
+    """That a key begins so. Unlike LIKE, both databases find it in the index, and both mind upper and lower case."""
+    return and_(key >= prefix, key < prefix + _LAST)
 
 
 EVENT_COLUMNS = (

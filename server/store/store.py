@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import msgspec
-from sqlalchemy import Engine, Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Engine, func, insert, select, update
 
 from policies.judgement import Judgement
 from policies.observation import Observation
@@ -231,9 +231,13 @@ class Store:
         With `withdrawn`, those taken back as well. With `after_seq` the answer is for a follower: in order
         of `seq`, everything said about any event since then, withdrawals included.
         """
-        query = _filtered(select(*EVENT_COLUMNS), since_us, until_us, site, camera, kind)
+        filters = _filters(since_us, until_us, site, camera, kind, only_filter=bool(after_seq))
+        query = select(*EVENT_COLUMNS).where(*filters)
         if after_seq is not None:
             query = query.where(events.c.seq > after_seq).order_by(events.c.seq)
+            if since_us is not None and not after_seq:  # the first page begins there, not with the first event ever
+                first = select(func.min(events.c.seq + 0)).where(events.c.confirmed_at_us >= since_us)
+                query = query.where(events.c.seq >= first.scalar_subquery())
         else:
             query = query.order_by(
                 events.c.confirmed_at_us, events.c.site, events.c.camera, events.c.burst_id, events.c.place
@@ -333,19 +337,22 @@ class Store:
             return connection.execute(select(tokens.c.id).limit(1)).first() is not None
 
 
-def _filtered(
-    query: Select[Any],
+def _filters(
     since_us: int | None,
     until_us: int | None,
     site: str | None,
     camera: str | None,
     kind: str | None,
-) -> Select[Any]:
+    only_filter: bool,
+) -> Iterator[ColumnElement[bool]]:
+    """The conditions of a query of events. `only_filter`: no index but that of `seq` may be used, or a follower would
+    read all that was ever said of a place to get what was said last.
+    """
+    at_us = events.c.confirmed_at_us + 0 if only_filter else events.c.confirmed_at_us
     if since_us is not None:
-        query = query.where(events.c.confirmed_at_us >= since_us)
+        yield at_us >= since_us
     if until_us is not None:
-        query = query.where(events.c.confirmed_at_us < until_us)
+        yield at_us < until_us
     for column, wanted in ((events.c.site, site), (events.c.camera, camera), (events.c.kind, kind)):
         if wanted is not None:
-            query = query.where(column == wanted)
-    return query
+            yield (column.concat("") if only_filter else column) == wanted

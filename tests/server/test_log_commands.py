@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from server.commands import db, events, replay
 from server.errors import Broken, Unknown
 from server.records import LoggedEvent
 from server.store import Store, open_store
+from server.store.engine import open_engine
 from server.store.schema import events as events_table
 from tests.server.scenes import YARD, Yard, across
 from tests.stand_ins import ManualClock
@@ -109,6 +111,21 @@ def test_following_shows_what_is_said_from_then_on(tmp_path: Path, url: str, clo
         stop.set()
         follower.join(timeout=10)
     assert [logged.seq for logged in shown] == list(range(1, 11))
+
+
+def test_following_a_quiet_camera_reads_what_others_said_once(yard: Yard, url: str, clock: ManualClock) -> None:
+    asked: list[int | None] = []
+    stop = threading.Event()
+
+    class Noted(Store):
+        def events(self, *given: Any, after_seq: int | None = None, **more: Any) -> list[LoggedEvent]:
+            asked.append(after_seq)
+            if len(asked) == 3:
+                stop.set()
+            return super().events(*given, after_seq=after_seq, **more)
+
+    events.following(Noted(open_engine(url), clock), lambda logged: None, 0, None, "door", None, stop)
+    assert asked == [0, yard.store.last_seq(), yard.store.last_seq()]
 
 
 def test_following_has_no_end(run: Callable[..., Result]) -> None:
