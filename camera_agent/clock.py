@@ -8,6 +8,7 @@ whose quality is unknown is not called synchronised.
 from __future__ import annotations
 
 import ctypes
+import email.utils
 import threading
 import time
 import uuid
@@ -52,6 +53,17 @@ def iso_ms(unix_ms: int) -> str:
     """The wire's form of an instant: UTC, milliseconds, `Z`."""
     at = datetime.fromtimestamp(unix_ms // 1000, tz=UTC)
     return f"{at:%Y-%m-%dT%H:%M:%S}.{unix_ms % 1000:03d}Z"
+
+
+def unix_s_of(http_date: str | None) -> float | None:
+    """Unix time of an instant as HTTP writes it (RFC 9110, section 5.6.7), None for what is none. It is UTC, also where
+    somebody left that out.
+    """
+    try:
+        at = email.utils.parsedate_to_datetime(http_date or "")
+    except ValueError:
+        return None
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
 def boot_id() -> str:

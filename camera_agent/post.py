@@ -6,7 +6,6 @@ The body is `multipart/form-data` (RFC 7578), streamed from the spool: no copy o
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,6 +15,7 @@ import requests
 from requests.auth import AuthBase
 
 from camera_agent import __version__
+from camera_agent.clock import unix_s_of
 from camera_agent.settings import ServerSettings
 from camera_agent.timekeeper import Timekeeper
 from camera_agent.unreachable import why_unreached
@@ -203,11 +203,8 @@ def retry_after_s(header: str | None, unix_s: float) -> float:
         return 0.0
     if header.strip().isdigit():
         return min(float(header), _MAX_RETRY_AFTER_S)
-    try:
-        at = email.utils.parsedate_to_datetime(header)
-    except ValueError:
-        return 0.0
-    return min(max(0.0, at.timestamp() - unix_s), _MAX_RETRY_AFTER_S)
+    at_s = unix_s_of(header)
+    return 0.0 if at_s is None else min(max(0.0, at_s - unix_s), _MAX_RETRY_AFTER_S)
 
 
 class _Body:

@@ -12,7 +12,6 @@ its monotonic instant tells how long ago it was.
 
 from __future__ import annotations
 
-import email.utils
 import logging
 import threading
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from camera_agent.burst import ClockReading, Envelope
-from camera_agent.clock import Clock, boot_id, iso_ms, synchronised_within_s
+from camera_agent.clock import Clock, boot_id, iso_ms, synchronised_within_s, unix_s_of
 from camera_agent.journal import line
 
 _log = logging.getLogger(__name__)
@@ -93,13 +92,12 @@ class Timekeeper:
 
     def heard(self, date: str | None) -> None:
         """The `Date` of an answer that has just come."""
-        try:
-            at = email.utils.parsedate_to_datetime(date or "")
-        except ValueError:
+        told_s = unix_s_of(date)
+        if told_s is None:
             return
         now_s = self._clock.monotonic_s()
         own_ahead_s = self._clock.unix_s() - now_s
-        ahead_s = at.timestamp() + 0.5 - now_s
+        ahead_s = told_s + 0.5 - now_s
         with self._lock:
             believed_s = own_ahead_s if self._told is None else self._told[0]
             agrees = abs(ahead_s - believed_s) <= _DATE_ERROR_S

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import email.utils
 import threading
+import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from camera_agent.burst import ClockReading, Still, make_burst
-from camera_agent.clock import boot_id
+from camera_agent.clock import boot_id, unix_s_of
 from camera_agent.post import Poster
 from camera_agent.settings import ServerSettings
 from camera_agent.status import Status, Tally
@@ -78,6 +79,17 @@ def test_what_is_no_date_changes_nothing(clock: HandClock) -> None:
     time.heard("yesterday")
     time.heard(None)
     assert time.reading().uncertainty_s is None
+
+
+@pytest.mark.parametrize("zone", ["GMT", "-0000", "+0000", ""])
+def test_a_date_is_utc_wherever_the_agent_stands(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert unix_s_of(f"Fri, 15 Jan 2027 08:00:00 {zone}") == NOW_S
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_bursts_of_a_boot_in_1970_wait_for_the_time_and_keep_their_intervals(tmp_path: Path, server: StandIn) -> None:
