@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from camera_agent.budget import FREELY, PAUSED
@@ -44,6 +45,12 @@ def _in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_a_window_holds_its_beginning_and_not_its_end(windows: tuple[str, ...], hour: int, expected: bool) -> None:
     assert is_within(windows, EIGHT_S + (hour - 8) * 3600.0) is expected
+
+
+@pytest.mark.parametrize("window", ["06:00-24:30", "24:00-06:00", "06:60-07:00", "6:00-7:00"])
+def test_a_window_of_no_day_is_refused(window: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"name": "gate", "device": 0, "hours": [window]}, CameraSettings)
 
 
 def capture_of(clock: HandClock, camera: YardCamera, hours: tuple[str, ...], plans: list[object]) -> Capture:
