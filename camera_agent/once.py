@@ -21,9 +21,9 @@ from camera_agent.playback import Playback
 from camera_agent.post import Accepted, Later, Outcome, Poster, Receipt, Refused, Unauthorised
 from camera_agent.schedule import Slots
 from camera_agent.settings import CameraSettings, Settings
-from camera_agent.spool import Spool
 from camera_agent.state import camera_tokens
 from camera_agent.timekeeper import Timekeeper
+from camera_agent.waiting import waiting_for
 
 _MAX_CLASS_WIDTH = 24
 
@@ -71,7 +71,7 @@ def run_once(settings: Settings, camera: CameraSettings, out: Path, stop: thread
     (out / "burst.json").write_bytes(msgspec.json.format(msgspec.json.encode(burst.envelope), indent=2) + b"\n")
     taken_bytes = sum(len(jpeg) for jpeg in burst.frames)
     stream.write(f"{len(burst.frames)} frames of {camera.name} ({taken_bytes:,} bytes) are in {out}\n")
-    outcome = _send(settings, camera, burst, out)
+    outcome = _send(settings, camera, burst)
     if isinstance(outcome, Accepted):
         (out / "answer.json").write_bytes(msgspec.json.format(msgspec.json.encode(outcome.receipt), indent=2) + b"\n")
     stream.write(_told(settings, camera, burst, outcome))
@@ -91,22 +91,13 @@ def table(offsets_ms: tuple[int, ...], receipt: Receipt) -> str:
     return "\n".join([*lines, "", f"events: {len(events) or 'none yet'}", *events, ""])
 
 
-def _send(settings: Settings, camera: CameraSettings, burst: Burst, out: Path) -> Outcome:
-    """By the same way as a burst of `run`: through a spool, which here is a folder in `out`."""
-    spool = Spool(out / "spool", max_bytes=1 << 40, refused_folder=out / "refused", keep_refused=1)
-    spool.open()
-    spool.put(burst)
-    waiting = spool.next()
-    if waiting is None:
-        raise OSError("the burst could not be written")
+def _send(settings: Settings, camera: CameraSettings, burst: Burst) -> Outcome:
+    """As `run` sends a burst that waits in memory."""
     poster = Poster(settings.server, Timekeeper(SystemClock()))
     try:
-        return poster.post(waiting, camera_tokens(settings)[camera.name]())
+        return poster.post(waiting_for(burst, 0, settings.spool_folder, 0.0), camera_tokens(settings)[camera.name]())
     finally:
         poster.close()
-        spool.remove(waiting)
-        for folder in (out / "spool", out / "refused"):
-            folder.rmdir()
 
 
 def _told(settings: Settings, camera: CameraSettings, burst: Burst, outcome: Outcome) -> str:

@@ -17,6 +17,7 @@ from camera_agent.post import Receipt
 from tests.camera_agent.conftest import jpeg
 from tests.camera_agent.stand_in import Answer, StandIn
 from tests.camera_agent.test_cameras import answering, serving
+from tests.camera_agent.test_spool import burst, spool_in
 
 Write = Callable[..., Path]
 
@@ -60,6 +61,16 @@ def test_once_puts_the_first_burst_of_a_recording_into_a_folder_and_sends_it(
     out = capsys.readouterr().out
     assert "took it: burst" in out
     assert "5      +5.000 s  nothing" in out
+
+
+def test_once_sends_the_burst_it_took_whatever_an_earlier_one_left_in_the_folder(
+    tmp_path: Path, server: StandIn, footage: Path, write_settings: Write
+) -> None:
+    settings = str(write_settings(f'video = "{footage}"'))
+    spool_in(tmp_path / "look").put(burst(7))
+    assert command(["once", settings, "--out", str(tmp_path / "look")]) == 0
+    assert "burst-0007" not in server.bursts
+    assert len(server.bursts) == 1
 
 
 def test_once_takes_a_live_burst_now(
