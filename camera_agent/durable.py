@@ -1,4 +1,4 @@
-"""Files that are either wholly there or not there at all, whatever kills the process or the power.
+"""Files that are either wholly there or not there at all, whatever kills the process or, with `write`, the power.
 
 Written aside under a name ending in `.part`, flushed to the disk, renamed, and the folder flushed too: the
 rename is the moment at which the file exists (see `rename(2)` and `fsync(2)`). A `.part` that is found later was
@@ -28,6 +28,17 @@ def write(path: Path, pieces: Iterable[bytes]) -> None:
         aside.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+def publish(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Replace the file at once, so that nobody reads half of it, without forcing it to the disk: for what is news, not
+    memory. `mode` is of its permissions (None: as the process makes files). Raises `OSError`.
+    """
+    aside = path.with_name(path.name + PART)
+    aside.write_bytes(content)
+    if mode is not None:
+        aside.chmod(mode)
+    aside.replace(path)
 
 
 def flush_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+from camera_agent import durable
 from camera_agent.health import Condition
 from camera_agent.status import Status
 
@@ -49,10 +50,7 @@ def exposition(status: Status, cameras: Mapping[str, Condition], now_s: float) -
 
 def write_metrics(path: Path, text: str) -> None:
     """Replace the file at once; the collector, another user, never reads half of one. Raises `OSError`."""
-    aside = path.with_name(f"{path.name}.part")
-    aside.write_text(text, encoding="utf-8")
-    aside.chmod(0o644)
-    aside.replace(path)
+    durable.publish(path, text.encode(), mode=0o644)
 
 
 def serve_metrics(address: str, text: Callable[[], str]) -> HTTPServer:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from camera_agent import durable
 from camera_agent.budget import Budget, Saved
 from camera_agent.clock import Clock, iso_ms
 from camera_agent.health import Condition, Health
@@ -97,9 +98,7 @@ class News:
         if not bounded:
             return
         saved = {name: self._budgets[name].save(self._clock.unix_s()) for name in bounded}
-        aside = path.with_name(f"{path.name}.part")
-        aside.write_bytes(msgspec.json.encode(saved))
-        aside.replace(path)
+        durable.publish(path, msgspec.json.encode(saved))
 
 
 def _spelled(condition: Condition) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from camera_agent import __version__
+from camera_agent import __version__, durable
 
 STATUS_FILE = "status.json"
 
@@ -66,7 +66,5 @@ class Tally:
 
 
 def write_status(folder: Path, status: Status) -> None:
-    """Replace `status.json` at once, without forcing it to the disk: it is news, not memory. Raises `OSError`."""
-    aside = folder / f"{STATUS_FILE}.part"
-    aside.write_bytes(msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n")
-    aside.replace(folder / STATUS_FILE)
+    """Replace `status.json`. Raises `OSError`."""
+    durable.publish(folder / STATUS_FILE, msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n")
