@@ -14,12 +14,20 @@ from server.settings import load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_out = click.option(
-    "--out",
-    "models_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of your own models [the setting `models_dir`].",
-)
+
+def _out(command: F) -> F:
+    """Adds --config and --out: where the cards go."""
+    for option in (
+        click.option(
+            "--out",
+            "models_dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Folder of your own models [the setting `models_dir`].",
+        ),
+        click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML) of the server."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -36,7 +44,14 @@ _out = click.option(
 @click.option("--probabilities", is_flag=True, help="The networks end in a softmax.")
 @_out
 def adopt(
-    dmodels: Path, classes_file: Path, factory: str, models_dir: Path | None, *, trust: bool, probabilities: bool
+    dmodels: Path,
+    classes_file: Path,
+    factory: str,
+    models_dir: Path | None,
+    config: Path | None,
+    *,
+    trust: bool,
+    probabilities: bool,
 ) -> None:
     """Write a card for each network of a folder as FlexServe keeps them (or for one file).
 
@@ -46,7 +61,7 @@ def adopt(
     from server.ensemble.adopt import SUFFIXES
     from server.ensemble.adopt import adopt as adopted
 
-    place, classes = _place(models_dir), _classes(classes_file)
+    place, classes = _place(models_dir, config), _classes(classes_file)
     files = [dmodels] if dmodels.is_file() else sorted(file for file in dmodels.iterdir() if file.suffix in SUFFIXES)
     if not files:
         raise click.ClickException(f"{dmodels} has no networks ({', '.join(SUFFIXES)})")
@@ -73,16 +88,16 @@ def adopt(
     help="The state dict [default: PyTorch's download folder, or the network].",
 )
 @_out
-def torchvision(architecture: str, file: Path | None, models_dir: Path | None) -> None:
+def torchvision(architecture: str, file: Path | None, models_dir: Path | None, config: Path | None) -> None:
     """Write a card for a classifier or detector of torchvision's, pinned to its weights as they are now."""
     from server.ensemble.adopt import adopt_torchvision
 
-    card = adopt_torchvision(architecture, _place(models_dir), file)
+    card = adopt_torchvision(architecture, _place(models_dir, config), file)
     click.echo(f"{card.name}: {card.kind}, {len(card.classes)} classes, sha256 {card.sha256}")
 
 
-def _place(models_dir: Path | None) -> Path:
-    place = models_dir or load_settings().models_dir
+def _place(models_dir: Path | None, config: Path | None) -> Path:
+    place = load_settings(config, models_dir=models_dir).models_dir
     if place is None:
         raise click.UsageError("say where the cards go: --out FOLDER, or the setting `models_dir`")
     return place

@@ -19,10 +19,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
-def ensemble_options(command: F) -> F:
-    """Adds the models' names (default: those of the settings), --config and --models-dir."""
+def folder_options(command: F) -> F:
+    """Adds --config and --models-dir; hand them to `load_settings`."""
     for option in (
-        click.argument("names", nargs=-1, metavar="[MODEL]..."),
         click.option(
             "--models-dir",
             "folder",
@@ -33,6 +32,11 @@ def ensemble_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def ensemble_options(command: F) -> F:
+    """Adds the models' names (default: those of the settings), --config and --models-dir."""
+    return click.argument("names", nargs=-1, metavar="[MODEL]...")(folder_options(command))
 
 
 @click.command()

@@ -10,17 +10,10 @@ import click
 
 from server.catalogue import ModelCard, cache_dir, card_named, cards, locate, pull, verify
 from server.commands import model_adoption, model_proofs, model_swap
+from server.commands.model_proofs import ensemble_options, folder_options
 from server.errors import SectorwatchError
 from server.settings import load_settings
 
-_folders = click.option(
-    "--models-dir",
-    "folders",
-    multiple=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder of your own models: one folder each, with a card.toml.",
-)
-_names = click.argument("names", nargs=-1, metavar="[MODEL]...")
 _every = click.option("--all", "every", is_flag=True, help="Every model there is.")
 
 
@@ -40,11 +33,11 @@ command.add_command(model_adoption.torchvision)
 
 
 @command.command("list")
-@_folders
-def list_models(folders: tuple[Path, ...]) -> None:
+@folder_options
+def list_models(folder: Path | None, config: Path | None) -> None:
     """List every model: kind, classes, licence, and whether its weights are here."""
     rows = [("MODEL", "KIND", "CLASSES", "WEIGHTS", "LICENCE")]
-    for card in _chosen((), folders, every=True):
+    for card in _chosen((), folder, config, every=True):
         rows.append((card.name, card.kind, str(len(card.classes)), _presence(card), card.licence))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
@@ -52,32 +45,30 @@ def list_models(folders: tuple[Path, ...]) -> None:
 
 
 @command.command("pull")
-@_names
+@ensemble_options
 @_every
-@_folders
-def pull_models(names: tuple[str, ...], folders: tuple[Path, ...], *, every: bool) -> None:
+def pull_models(names: tuple[str, ...], folder: Path | None, config: Path | None, *, every: bool) -> None:
     """Get the weights of the named models (none named: those of the ensemble), each checked against its card."""
-    failed = [card for card in _chosen(names, folders, every=every) if not _pulled(card)]
+    failed = [card for card in _chosen(names, folder, config, every=every) if not _pulled(card)]
     if failed:
         sys.exit(1)
 
 
 @command.command("verify")
-@_names
+@ensemble_options
 @_every
-@_folders
-def verify_models(names: tuple[str, ...], folders: tuple[Path, ...], *, every: bool) -> None:
+def verify_models(names: tuple[str, ...], folder: Path | None, config: Path | None, *, every: bool) -> None:
     """Hash the weights of the named models (none named: those of the ensemble). Exit code 1 unless all are right."""
-    failed = [card for card in _chosen(names, folders, every=every) if not _verified(card)]
+    failed = [card for card in _chosen(names, folder, config, every=every) if not _verified(card)]
     if failed:
         sys.exit(1)
 
 
-def _chosen(names: Sequence[str], folders: Sequence[Path], *, every: bool) -> list[ModelCard]:
+def _chosen(names: Sequence[str], folder: Path | None, config: Path | None, *, every: bool) -> list[ModelCard]:
     """The cards of the named models, of every one, or of those the settings name."""
     try:
-        settings = load_settings()
-        places = folders or ([settings.models_dir] if settings.models_dir else [])
+        settings = load_settings(config, models_dir=folder)
+        places = [settings.models_dir] if settings.models_dir else []
         if every and not names:
             return list(cards(places).values())
         return [card_named(name, places) for name in names or settings.models]

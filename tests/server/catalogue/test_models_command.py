@@ -88,3 +88,12 @@ def test_a_card_with_a_mistake_is_a_message_and_not_a_traceback(models: Path, tm
     result = run("list", "--models-dir", models, cache=tmp_path)
     assert result.exit_code == 1
     assert "card.toml:6: unknown key `license`, did you mean `licence`?" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["pull", "verify"])
+def test_the_ensemble_is_that_of_the_servers_settings_file(verb: str, models: Path, tmp_path: Path) -> None:
+    config = tmp_path / "server.toml"
+    config.write_text('models = ["mine", "hog-people"]\nmodels_dir = "models"\n')
+    result = run(verb, "--config", config, cache=tmp_path / "cache")
+    assert result.exit_code == 0
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["mine", "hog-people"]
