@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from policies.events import instant
+from server.burst import NAME
 from server.commands.options import found_store, store_options
 from server.store import Store, Token
 from server.tokens import ANY_SITE, new_token
@@ -33,6 +34,9 @@ def add(
     """Make a token and print it. It is shown this once: the server keeps only a hash."""
     if camera is not None and site == ANY_SITE:
         raise click.UsageError("--camera needs --site: a camera belongs to one site")
+    for option, said in (("--site", site), ("--camera", camera)):
+        if said not in (None, ANY_SITE) and not NAME.fullmatch(said):
+            raise click.UsageError(f"{option} must be 1 to 63 lower-case letters, digits, - or _, not {said[:80]!r}")
     store = _store(config, database, data_dir)
     first = not store.list_tokens()
     made = new_token()

@@ -183,3 +183,9 @@ def test_the_command_shows_the_secret_once_and_stores_only_its_hash(
 def test_a_camera_needs_a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECTORWATCH_DATA_DIR", str(tmp_path))
     assert CliRunner().invoke(command, ["add", "--camera", "gate"]).exit_code == 2
+
+
+@pytest.mark.parametrize("names", [("--site", "North Yard"), ("--site", "yard", "--camera", "Gate"), ("--camera", "")])
+def test_a_token_is_made_for_no_name_that_a_camera_cannot_have(names: tuple[str, ...], tmp_path: Path) -> None:
+    result = CliRunner(env={"SECTORWATCH_DATA_DIR": str(tmp_path)}).invoke(command, ["add", *names])
+    assert (result.exit_code, result.stdout) == (2, "")
