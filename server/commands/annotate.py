@@ -36,7 +36,8 @@ def command() -> None:
     sectorwatch annotate --missed --kind entered --sector road --at 2026-11-22T07:12:05Z
     sectorwatch annotate list
 
-    An annotation is never changed or removed; a later one of the same event counts instead.
+    An annotation is never changed or removed; a later one of the same event counts instead. `annotate --missed --help`
+    shows all that can be said.
     """
 
 
@@ -83,7 +84,7 @@ def of(
     if is_missed == bool(words):
         raise click.UsageError("either EVENT... true|false|unsure, or --missed with --kind and --at")
     store = opened_store(config, database, data_dir)
-    author = author or getpass.getuser()
+    author = author or _user()
     if is_missed:
         made = [missed(store, _seen(store, **seen), author, note)]
     else:
@@ -93,6 +94,13 @@ def of(
         made = [said_of(store, prefix, truth, author, note) for prefix in events]  # type: ignore[arg-type]
     for one in store.annotations.add(made):
         click.echo(line_of(one))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # a number that no account has, as in a container
+        raise click.UsageError("this shell's user has no name: say who says so with --author") from error
 
 
 @command.command("list")

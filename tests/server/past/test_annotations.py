@@ -118,6 +118,18 @@ def test_annotate_missed_needs_no_camera_where_there_is_one(ask: Callable[..., R
     assert "person west>east" in ask("annotate", *moved).stdout
 
 
+def test_a_user_without_a_name_is_asked_who_says_so(
+    ask: Callable[..., Result], yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    result = ask("annotate", ids(yard)[0], "true")
+    assert (result.exit_code, "--author" in result.output) == (2, True)
+    assert ask("annotate", ids(yard)[0], "true", "--author", "ann").exit_code == 0
+
+
 def test_export_writes_all_that_was_ever_said_as_json_lines(ask: Callable[..., Result], yard: Yard) -> None:
     first = ids(yard)[0]
     ask("annotate", first, "true", "--author", "ann")
