@@ -17,7 +17,7 @@ from server.errors import Broken, Later
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S = 30
-_Look = tuple[tuple[str, int, int], ...]
+_Look = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Sites:
         kept: dict[str, Edition] = {}
         owner: dict[str, str] = {}
         faults: dict[str, str] = {}
-        for name, _, _ in look:
+        for name, *_ in look:
             try:
                 edition = self._read(name)
                 if edition.policy.site in owner:
@@ -110,8 +110,7 @@ class Sites:
         if not self._folder.is_dir():
             raise Broken(f"there is no folder of site policies at {self._folder}: make it, with one TOML file per site")
         try:
-            files = sorted(self._folder.glob("*.toml"))
-            return tuple((f.name, s.st_mtime_ns, s.st_size) for f in files for s in (f.stat(),))
+            return tuple(map(_looked_at, sorted(self._folder.glob("*.toml"))))
         except OSError as error:
             raise Broken(f"the folder of site policies cannot be read: {error}") from error
 
@@ -130,3 +129,12 @@ class Sites:
                 log.info("site policy in force", extra={"site": site, "policy": edition.policy.digest})
         for site in sorted(self._by_site.keys() - by_site.keys()):
             log.warning("site policy gone", extra={"site": site})
+
+
+def _looked_at(file: Path) -> tuple[str, int, int, int]:
+    """Name, size, and when its text and when its rights changed (ns), or zeros for a link to nothing: reading tells."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return file.name, 0, 0, 0
+    return file.name, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,29 @@ def test_while_a_file_cannot_be_read_its_site_s_bursts_are_to_come_back(tmp_path
     assert sites.policy("other").site == "other"
     with pytest.raises(Broken, match=r"yard\.toml"):
         sites.policy("yard")
+
+
+def test_a_link_to_nothing_is_its_own_fault_and_no_other_site_s(tmp_path: Path) -> None:
+    write(tmp_path, "yard.toml", 'site = "yard"')
+    (tmp_path / "dock.toml").symlink_to(tmp_path / "nowhere")
+    sites = Sites(tmp_path)
+    assert sites.policy("yard").site == "yard"
+    assert list(sites.reload()) == ["dock.toml"]
+
+
+def test_a_file_that_may_be_read_again_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, **_: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    write(tmp_path, "yard.toml", 'site = "yard"')
+    sites = Sites(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", refused)
+        with pytest.raises(Broken, match="Permission denied"):
+            sites.policy("yard")
+    time.sleep(0.02)  # the file system's clock may be that coarse
+    (tmp_path / "yard.toml").chmod(0o640)
+    assert sites.policy("yard").site == "yard"
 
 
 def test_of_two_files_for_one_site_the_first_by_name_counts_and_the_other_is_a_fault(tmp_path: Path) -> None:
