@@ -177,8 +177,8 @@ class Metrics:
         missed, began = beat.counts.dropped + beat.counts.refused, beat.agent.started_at
         with self._lock:
             # What an agent had missed before this process heard of it was counted by the one before.
-            at, before = self._missed_before.get(names, (began, missed))
-            self._missed_before[names] = began, missed
+            at, before = self._missed_before.get((beat.site, beat.camera), (began, missed))
+            self._missed_before[beat.site, beat.camera] = began, missed
         self._missed.labels(*names).inc(max(0, missed - (before if at == began else 0)))
 
     def turned_away(self, client: str) -> None:

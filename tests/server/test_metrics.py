@@ -201,6 +201,19 @@ def test_bursts_that_will_never_come_are_counted_as_the_agent_tells_and_over_its
     assert missed() == 5
 
 
+def test_bursts_missed_by_cameras_that_are_counted_together_are_counted_once():
+    counted = metrics()
+    for number in range(MAX_CAMERAS):
+        counted.seen("yard", f"camera-{number}", NOW_US)
+    told = beaten(dropped=10)
+    twin = msgspec.structs.replace(
+        told, camera="door", agent=msgspec.structs.replace(told.agent, started_at=instant(NOW_US))
+    )
+    for one in (told, twin, told, twin):
+        counted.beat(one)
+    assert numbers(counted.text()[0].decode())["sectorwatch_bursts_missed_total{camera=other,site=other}"] == 0
+
+
 def test_models_that_vote_against_each_other_show_and_how_far_the_rule_was_from_deciding_otherwise(tmp_path: Path):
     ensemble = ScriptedEnsemble([EYE, OTHER_EYE])
     app = make_app(tmp_path, ensemble)  # type: ignore[arg-type]
