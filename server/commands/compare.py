@@ -101,7 +101,7 @@ def _ways(pair: Pair | None) -> str:
 
 
 def _side(name: str) -> _Side:
-    return _Side(name, None if name == LIVE else read_policy(Path(name)))
+    return _Side(name, None if name == LIVE else read_policy(Path(name))[0])
 
 
 def _cameras(store: Store, sides: tuple[_Side, _Side], site: str | None, camera: str | None) -> list[CameraHead]:

@@ -14,8 +14,9 @@ from typing import Any
 
 import click
 
-from policies.site_policy import InvalidPolicy, parse_site_policy
+from policies.site_policy import parse_site_policy
 from server.channels import text_line
+from server.commands.folding import read_policy
 from server.errors import Broken
 from server.rehearsal import Agent, Rehearsal
 from server.store import Store, open_store
@@ -41,8 +42,7 @@ def command(
         raise click.UsageError("give either --footage FILE or --camera SOURCE")
     if footage is not None and not footage.is_file():
         raise Broken(f"there is no video {footage}")
-    text = _PLAIN if site_file is None else _read(site_file)
-    policy = parse_site_policy(text)
+    policy, text = (parse_site_policy(_PLAIN), _PLAIN) if site_file is None else read_policy(site_file)
     name = next(iter(policy.cameras), "camera")
     camera: dict[str, Any] = {"name": name, **_source(footage, source)}
     if footage is not None:
@@ -56,17 +56,6 @@ def command(
     finally:
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _read(file: Path) -> str:
-    try:
-        text = file.read_text(encoding="utf-8")
-        parse_site_policy(text)
-    except OSError as error:
-        raise Broken(f"site policy {file}: {error.strerror}") from None
-    except InvalidPolicy as error:
-        raise Broken(f"site policy {file}: {error}") from None
-    return text
 
 
 def _source(footage: Path | None, source: str | None) -> Mapping[str, Any]:

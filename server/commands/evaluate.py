@@ -26,7 +26,8 @@ from msgspec.structs import replace
 from policies.events import Event
 from policies.rules import Rules
 from policies.sensitivity import Sensitivity
-from policies.site_policy import CameraPolicy, InvalidPolicy, SitePolicy, parse_site_policy
+from policies.site_policy import CameraPolicy, SitePolicy
+from server.commands.folding import read_policy
 from server.errors import Broken
 from server.past.folds import folds
 from server.rehearsal import Rehearsal
@@ -49,7 +50,15 @@ class Run:
 @click.command()
 @click.argument("footage", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("site_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--rate", "rates", multiple=True, type=float, default=(5.0, 2.0), show_default=True, help="Frames/s.")
+@click.option(
+    "--rate",
+    "rates",
+    multiple=True,
+    type=click.FloatRange(0.1, 30),
+    default=(5.0, 2.0),
+    show_default=True,
+    help="Frames/s.",
+)
 @click.option("--pictures-per-s", default=10.0, show_default=True, help="Of the footage.")
 @click.option("--phases", type=int, help="At most so many first pictures for each rate (default: all).")
 @click.option("--scorer", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="score_events.py.")
@@ -74,11 +83,7 @@ def command(
         raise click.UsageError("--scorer and --truth go together")
     if again and out is None:
         raise click.UsageError("--again needs the --out of the earlier run")
-    text = site_file.read_text(encoding="utf-8")
-    try:
-        policy = parse_site_policy(text)
-    except InvalidPolicy as error:
-        raise Broken(f"site policy {site_file}: {error}") from None
+    policy, text = read_policy(site_file)
     camera = next(iter(policy.cameras), "camera")
     runs = [run for rate in rates for run in _runs(policy.site, rate, pictures_per_s, phases)]
     with ExitStack() as stack:

@@ -85,10 +85,11 @@ def stored_cameras(store: Store, site: str | None, camera: str | None) -> list[C
     return found
 
 
-def read_policy(file: Path) -> SitePolicy:
-    """The site policy in a file; what is wrong with it, as a usage error with its line."""
+def read_policy(file: Path) -> tuple[SitePolicy, str]:
+    """The site policy in a file, and its text; what is wrong with it, as a usage error with its line."""
     try:
-        return parse_site_policy(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        return parse_site_policy(text), text
     except OSError as error:
         raise click.UsageError(f"{file}: {error.strerror}") from None
     except (InvalidPolicy, UnicodeDecodeError) as error:

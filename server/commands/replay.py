@@ -42,7 +42,7 @@ def command(
     check_window(since_us, until_us)
     if check and file is not None:
         raise click.UsageError("--check compares with the log, which other rules than --policy made")
-    policy = None if file is None else read_policy(file)
+    policy = None if file is None else read_policy(file)[0]
     if policy is not None and site not in (None, policy.site):
         raise click.UsageError(f"{file} is a policy for site `{policy.site}`, not `{site}`")
     store = opened_store(config, database, data_dir)

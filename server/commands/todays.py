@@ -18,9 +18,10 @@ PROPOSED = ".proposed"
 def todays(store: Store, settings: ServerSettings, site: str, file: Path | None) -> tuple[str, Path | None]:
     """The text to start from (of `file`, the live file, or else the last in force), and the file it is in, if any."""
     if file is not None:
-        if read_policy(file).site != site:
+        policy, text = read_policy(file)
+        if policy.site != site:
             raise click.UsageError(f"{file} is a policy for another site than `{site}`")
-        return file.read_text(encoding="utf-8"), file
+        return text, file
     if settings.sites_dir.is_dir():
         live = Sites(settings.sites_dir).file(site)
         if live is not None:
