@@ -20,6 +20,16 @@ BUSY_TIMEOUT_S = 30.0
 
 _WRITES = "sectorwatch_writes"
 
+# A database whose machine is gone says nothing: libpq would wait two minutes for a connection, and a quarter of an hour
+# for an answer. What the URL says counts instead.
+_PATIENCE = {
+    "connect_timeout": 10,  # s
+    "tcp_user_timeout": 20_000,  # ms
+    "keepalives_idle": 10,  # s
+    "keepalives_interval": 5,  # s
+    "keepalives_count": 3,
+}
+
 
 def open_engine(url: str) -> Engine:
     """An engine for `url` (sqlite:///... or postgresql://...); connects to nothing yet. Raises Broken."""
@@ -106,6 +116,7 @@ def _postgresql(url: URL) -> Engine:
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     try:
-        return create_engine(url, pool_pre_ping=True)
+        unsaid = {key: value for key, value in _PATIENCE.items() if key not in url.query}
+        return create_engine(url, pool_pre_ping=True, connect_args=unsaid)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise Broken(f"{error}: install sectorwatch[postgres]") from None

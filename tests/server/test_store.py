@@ -89,6 +89,23 @@ def test_on_sqlite_readers_do_not_wait_for_those_who_wait_to_write(new_sqlite: C
     store.close()
 
 
+def test_a_database_whose_machine_is_gone_is_given_up_soon_or_when_its_url_says() -> None:
+    pytest.importorskip("psycopg")
+    engine = open_engine("postgresql://nobody@nowhere/nothing?connect_timeout=3")
+    asked: dict[str, Any] = {}
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, _record: Any, _args: Any, named: dict[str, Any]) -> None:
+        asked.update(named)
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError), engine.connect():
+        pass
+    assert int(asked["connect_timeout"]) == 3
+    assert asked["tcp_user_timeout"] <= 30_000
+    assert asked["keepalives_idle"] + asked["keepalives_interval"] * asked["keepalives_count"] <= 30
+
+
 def test_no_connection_that_is_free_means_later(database_url: str) -> None:
     engine = create_engine(open_engine(database_url).url, pool_size=1, max_overflow=0, pool_timeout=0.0)
     with reading(engine), pytest.raises(Later, match="in use"), reading(engine):
