@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Protocol, get_args
 from urllib.parse import urlencode
 
 import msgspec
 from flask import Blueprint, Response, request
 
-from policies.events import Kind
+from policies.events import Kind, microseconds
 from policies.observation import Panel
 from server import etag
 from server.errors import Malformed
@@ -24,8 +24,6 @@ from server.tokens import Doorkeeper
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -43,6 +41,8 @@ class LoggedEvent(Protocol):
 
 
 class Store(Protocol):
+    def last_seq(self) -> int: ...
+
     def events(
         self,
         *,
@@ -64,7 +64,7 @@ class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     site: str | None = None
     camera: str | None = None
     kind: Kind | None = None
-    after: Annotated[int, msgspec.Meta(ge=0)] = 0
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
 
 
@@ -98,6 +98,7 @@ def routes(
         grant = doorkeeper.admit(request)
         query = _query(request.args.to_dict(flat=False))
         site = grant.to_read(query.site)
+        newest = store.last_seq()
         page = list(
             store.events(
                 since_us=_microseconds(query.since),
@@ -109,9 +110,11 @@ def routes(
                 limit=query.limit + 1,
             )
         )
-        more = len(page) > query.limit
-        page = page[: query.limit]
-        return _page(page, page[-1].seq if page else query.after, more=more)
+        if len(page) > query.limit:
+            page = page[: query.limit]
+            return _page(page, page[-1].seq, more=True)
+        # What was said up to then of other places is not read again by whoever goes on asking about this one.
+        return _page(page, max(query.after, newest, *(logged.seq for logged in page)), more=False)
 
     return blueprint
 
@@ -150,7 +153,7 @@ def _page(page: list[LoggedEvent], after: int, *, more: bool) -> Response:
 
 
 def _microseconds(at: datetime | None) -> int | None:
-    return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
+    return None if at is None else microseconds(at)
 
 
 def _json(value: object) -> Response:

@@ -60,14 +60,15 @@ class Generation:
         if self._stages.on_accelerator:
             self._batcher.refuse_if_full(self._within_s)
         listening: SimpleQueue[list[Any] | None] | None = None if early is None else SimpleQueue()
+        until_s = time.monotonic() + self._within_s
         job = self._batcher.submit(self._payloads(images, crops), self._within_s, self._asking, listening)
         if early is not None and listening is not None:
-            self._listen(listening, early)
-        return self._concluded(self._awaited(job, self._within_s))
+            self._listen(listening, early, until_s)
+        return self._concluded(self._awaited(job, max(0.0, until_s - time.monotonic())))
 
-    def _listen(self, listening: SimpleQueue[list[Any] | None], early: Early) -> None:
+    def _listen(self, listening: SimpleQueue[list[Any] | None], early: Early, until_s: float) -> None:
         """Pass on what is known of the first images, until the job is over or its time is."""
-        known, until_s = 0, time.monotonic() + self._within_s
+        known = 0
         with suppress(Empty):
             while (first := listening.get(timeout=max(0.0, until_s - time.monotonic()))) is not None:
                 if len(first) > known:

@@ -57,7 +57,11 @@ _EVENTS = {
             query("site", "Only of this site.", {"type": "string"}),
             query("camera", "Only of this camera.", {"type": "string"}),
             query("kind", "Only of this kind.", {"type": "string", "enum": sorted(ORDER)}),
-            query("after", "Only what was said after this, a page's `next`.", {"type": "integer", "minimum": 0}),
+            query(
+                "after",
+                "Only what was said after this, a page's `next`.",
+                {"type": "integer", "minimum": 0, "maximum": 2**62},
+            ),
             query("limit", "Most events of a page.", {"type": "integer", "minimum": 1, "maximum": 1000}),
         ],
         "responses": {

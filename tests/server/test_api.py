@@ -102,6 +102,14 @@ def test_going_on_with_next_gives_every_event_once(eventful: FlaskClient) -> Non
     assert eventful.get(f"/v1/events?after={after}").get_json() == {"events": [], "next": after}
 
 
+def test_whoever_asks_about_one_camera_goes_on_behind_what_was_said_of_others(eventful: FlaskClient) -> None:
+    newest = eventful.get("/v1/events").get_json()["next"]
+    assert [eventful.get(f"/v1/events?camera={name}").get_json()["next"] for name in ("gate", "door", "shed")] == [
+        newest
+    ] * 3
+    assert eventful.get("/v1/events?camera=shed&limit=1&after=9999999").get_json()["next"] == 9999999
+
+
 def test_the_next_page_is_linked_while_there_is_one(eventful: FlaskClient) -> None:
     first = eventful.get("/v1/events?limit=1&camera=gate")
     link = first.headers["Link"]
