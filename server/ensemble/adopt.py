@@ -97,7 +97,7 @@ def format_of(file: Path) -> Format:
     except pickle.UnpicklingError:
         return "pickle"
     except Exception as error:  # reading a file that is something else fails in many ways
-        raise Broken(f"{file} is no network that PyTorch can read: {error}") from error
+        raise Broken(f"{file} is no network that PyTorch can read: {error or type(error).__name__}") from error
     if not isinstance(read, dict):
         raise Broken(f"{file} holds a {type(read).__name__}, neither a network nor a state dict")
     return "state_dict"
@@ -131,8 +131,11 @@ def _written(content: dict[str, Any], models_dir: Path) -> ModelCard:
     text = _toml(content)
     card = parse_card(text, path)
     _answers(card, file)
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise Broken(f"the card {path} cannot be written: {error.strerror}; --out names another folder") from error
     return card
 
 
@@ -150,6 +153,8 @@ def _answers(card: ModelCard, weights: Path) -> None:
             raise Broken(f"{card.name} does not answer as a detector")
     elif said.shape != (1, len(card.classes)):
         raise Broken(f"{card.name} gives {tuple(said.shape)} numbers for one row and {len(card.classes)} classes")
+    elif not bool(said.isfinite().all()):
+        raise Broken(f"{card.name} answers one row of zeros with values that are no numbers")
 
 
 def _fetched(address: str) -> Path:

@@ -34,7 +34,7 @@ def network_of(card: ModelCard, weights: Path | None) -> nn.Module:
             network = foreign.load(card, weights, factory_of)
     except SectorwatchError:
         raise
-    except Exception as error:  # files and factories of others may raise anything
+    except (Exception, SystemExit) as error:  # files and factories of others may raise anything
         raise Broken(f"the network of {card.name} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise Broken(f"the network of {card.name} is a {type(network).__name__}, not an nn.Module")
@@ -48,7 +48,7 @@ def factory_of(card: ModelCard) -> Callable[..., Any]:
     _place, _, name = card.factory.partition(":")
     try:
         factory = getattr(_module_of(card), name)
-    except Exception as error:  # importing a user's module may raise anything
+    except (Exception, SystemExit) as error:  # importing a user's module may raise anything, or parse our arguments
         raise Broken(f"the factory `{card.factory}` of {card.name} cannot be had: {error}") from error
     return factory  # type: ignore[no-any-return]
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from policies.observation import Sighting
 from server.catalogue import InputForm, ModelCard, card_named, locate, parse_card
 from server.ensemble import Ensemble, load_ensemble
-from server.ensemble.adopt import adopt_torchvision
+from server.ensemble.adopt import adopt, adopt_torchvision
 from server.ensemble.building import network_of
 from server.ensemble.decode import decode
 from server.ensemble.foreign import Detector
@@ -280,3 +280,29 @@ def test_torchvisions_usual_place_is_where_pytorch_keeps_what_it_downloaded(
 def test_the_classes_are_those_of_the_card(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "torchscript", network())
     assert load_ensemble([folder.name], folders=[tmp_path]).panel.seats[0].classes == frozenset(CLASSES)
+
+
+def test_a_network_that_answers_with_no_numbers_gets_no_card(tmp_path: Path) -> None:
+    mute = network(1)
+    for parameter in mute.parameters():
+        parameter.data.fill_(float("nan"))
+    file = tmp_path / "mute.pt"
+    torch.jit.save(torch.jit.script(mute), str(file))  # type: ignore[no-untyped-call]
+    with pytest.raises(Broken, match="mute answers one row of zeros with values that are no numbers"):
+        adopt(file, CLASSES, tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_card_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "mine.pt"
+    torch.jit.save(torch.jit.script(network(1)), str(file))  # type: ignore[no-untyped-call]
+    (tmp_path / "models").write_text("no folder")
+    with pytest.raises(Broken, match=r"card\.toml cannot be written: Not a directory; --out names another folder"):
+        adopt(file, CLASSES, tmp_path / "models")
+
+
+def test_a_factory_that_ends_the_process_is_refused_by_name(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "state_dict", network(1), "leaves")
+    (folder / "net.py").write_text("raise SystemExit(2)\n")
+    with pytest.raises(Broken, match="the factory `net:build` of leaves cannot be had"):
+        load_ensemble(["leaves"], folders=[tmp_path])
