@@ -101,7 +101,7 @@ def check(names: tuple[str, ...], folder: Path | None, config: Path | None) -> N
         check_lock(ensemble.lock, settings.lock)
         click.echo(f"lock {settings.lock}: as locked")
     golden = read_golden(settings.golden or shipped_golden())
-    wrong = golden.faults(ensemble)
+    wrong = golden.faults(ensemble, execution=settings.execution)
     for each in wrong:
         click.echo(f"golden set: {each}", err=True)
     beyond = golden.uncovered(ensemble)

@@ -78,7 +78,7 @@ def test_in_bf16_a_real_classifier_answers_the_golden_set_as_approved(cache_dir:
     assert {parameter.dtype for parameter in computing.parameters()} == {torch.bfloat16}
     golden = read_golden(shipped_golden())
     assert golden.uncovered(lowered) == []
-    assert golden.faults(lowered) == []
+    assert golden.faults(lowered, execution="bf16") == []
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -92,12 +92,14 @@ def test_bf16_changes_no_label_of_the_golden_set_that_had_won_or_is_refused_on_t
             load(settings, [name])
         return
     golden = read_golden(shipped_golden())
-    answers = load(settings, [name]).ensemble.answer(golden.pictures)
+    loaded = load(settings, [name])
+    loaded.check(loaded.ensemble)
+    answers = loaded.ensemble.answer(golden.pictures)
     pairs = [
         (picture.expected[name], answer[name]) for picture, answer in zip(golden.set.pictures, answers, strict=True)
     ]
     won = [(was.label, top_label(now)) for was, now in pairs if was.margin >= SURE]
-    assert won
+    assert len(won) >= 4
     assert [now for _, now in won] == [was for was, _ in won]
 
 
@@ -135,7 +137,7 @@ def test_a_label_that_changes_in_bf16_is_not_served(tmp_path: Path) -> None:
     golden = read_golden(tmp_path)
     golden.check(ensemble(HairsBreadth(), made, "fp32"))
     with pytest.raises(Unapproved, match="narrow"):
-        golden.check(ensemble(HairsBreadth(), made, "bf16"))
+        golden.check(ensemble(HairsBreadth(), made, "bf16"), execution="bf16")
 
 
 def test_a_network_that_cannot_compute_so_is_refused_by_name() -> None:
