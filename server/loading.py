@@ -81,9 +81,11 @@ def load(
         device=settings.device,
         took=took,
     )
-    _check_judged(settings.execution, cards, golden.uncovered(ensemble))
+    beyond = golden.uncovered(ensemble)
+    _check_judged(settings.execution, cards, beyond)
     if settings.lock is not None:
         check_lock(ensemble.lock, settings.lock)
+    _check_answering(ensemble, golden.pictures, beyond)
     give_back()  # tracing leaves cycles behind, and what an ensemble had that was swapped out may still be held
     computing_bytes = growth_bytes(lambda: _ask_once(ensemble, golden.pictures))
     takes = measured(cards, resident_bytes(), computing_bytes)
@@ -124,6 +126,17 @@ def _check_judged(execution: Execution, cards: Sequence[ModelCard], uncovered: C
             f'execution = "{execution}" needs a golden set that judges {", ".join(blind)}: '
             '`sectorwatch models approve`, with "fp32", makes one'
         )
+
+
+def _check_answering(ensemble: Answering, pictures: Sequence[bytes], unjudged: Collection[str]) -> None:
+    """Raises Broken for a model of which the golden set says nothing, and that answers about none of its pictures."""
+    if not unjudged:
+        return
+    answers = ensemble.answer(pictures)
+    silent = [name for name in unjudged if all(answer.get(name) is None for answer in answers)]
+    if silent:
+        raise Broken(f"{', '.join(silent)} answered about none of {len(pictures)} pictures; the log above says why")
+    log.warning("golden set says nothing of some models", extra={"models": ",".join(unjudged)})
 
 
 def _ask_once(stages: Stages, pictures: Sequence[bytes]) -> None:

@@ -18,6 +18,7 @@ from server.ensemble.building import network_of
 from server.ensemble.golden import COARSE_DRIFT, DRIFT, FILE, PLACED, SURE
 from server.ensemble.module import EnsembleModule
 from server.errors import Broken, Unapproved
+from server.loading import load
 from server.settings import ServerSettings
 from tests.server.ensemble.others import folder_of, network
 from tests.server.ensemble.test_lock import edited
@@ -134,6 +135,18 @@ def test_a_label_that_had_hardly_won_may_change(tmp_path: Path) -> None:
 def test_models_that_nobody_approved_are_named_and_not_judged(default: Ensemble, golden: Path) -> None:
     assert read_golden(golden).faults(default) == []
     assert read_golden(golden).uncovered(default) == list(DEFAULT)
+
+
+def test_a_model_that_nobody_approved_and_that_never_answers_is_not_served(tmp_path: Path) -> None:
+    mute = network(1)
+    for parameter in mute.parameters():
+        parameter.data.fill_(float("nan"))
+    folder_of(tmp_path / "models", "state_dict", mute, "mute")
+    folder_of(tmp_path / "models", "state_dict", network(1), "mine")
+    settings = ServerSettings(data_dir=tmp_path, models_dir=tmp_path / "models")
+    with pytest.raises(Broken, match=r"^mute answered about none of 10 pictures"):
+        load(settings, ["mine", "mute"])
+    assert load(settings, ["mine"]).models == ("mine",)
 
 
 def test_a_model_that_does_not_answer_cannot_be_approved(tmp_path: Path) -> None:
