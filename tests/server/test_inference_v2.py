@@ -219,6 +219,14 @@ def test_another_media_type_is_refused(client: FlaskClient):
     refused(client.post("/v2/models/ensemble/infer", data={"file": "x"}), 415)
 
 
+def test_a_request_without_a_media_type_is_taken_since_triton_s_client_names_none(client: FlaskClient):
+    data = packed(jpeg(10), jpeg(200))
+    given = {"name": "image", "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": len(data)}}
+    head = json.dumps({"inputs": [given]}).encode()
+    answer = client.post("/v2/models/ensemble/infer", data=head + data, headers={LENGTH: str(len(head))})
+    assert outputs(answer)["label"]["shape"] == outputs(post_binary(client, jpeg(10), jpeg(200)))["label"]["shape"]
+
+
 def test_a_client_may_insist_on_an_ensemble(client: FlaskClient):
     headers = {"If-Match": '"' + "d" * 64 + '"'}
     refused(client.post("/v2/models/ensemble/infer", json=texts(jpeg(0)), headers=headers), 412)
