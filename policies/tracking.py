@@ -4,7 +4,8 @@ A person's box hardly overlaps itself a second later, so boxes are matched by wh
 they should be, measured in body heights: a constant-velocity Kalman filter per track (Kalman 1960; white-noise
 acceleration), the joint negative log-likelihood as cost, and one optimal assignment per frame. A velocity is
 believed only for a while (it decays), and a thing may always have stayed where it was, so that a still one is
-found again after any blind time. How fast and how lively things are is taken from the highest plausible speed of
+found again after any blind time. The height of a box counts as well: people who meet in the moment in which one turns
+differ in little else. How fast and how lively things are is taken from the highest plausible speed of
 their target, so that a car is not followed as if it walked.
 
 Who runs is further off in the second frame than anybody of unknown speed is expected. So what one frame alone showed
@@ -32,7 +33,7 @@ VELOCITY_LIFE_S = 3.4
 NEW_THING_COST = 6.0
 WEAK_COST = 1.1
 STAYED_COST = 4.0
-SIZE_SPREAD = 0.45
+SIZE_SPREAD = 0.3
 REACH = 0.65
 HEIGHT_GAIN = 0.35
 TWIN_OVERLAP = 0.33
@@ -188,10 +189,9 @@ def _cost(thing: Known, expected: Motion, reach: float, candidate: Candidate, as
         return 1.0
     going = _surprise(x - expected.x, y - expected.y, expected.h, expected.pp + POSITION_NOISE**2)
     stayed = _surprise(x - last_x, y - last_y, expected.h, (2 * POSITION_NOISE) ** 2) + STAYED_COST
-    size = math.log(h / expected.h) / SIZE_SPREAD
     weak = 0.0 if candidate.present else WEAK_COST
     gone = GONE_COST if _walked_out(thing.motion, expected, aspect) else 0.0
-    return min(going, stayed) + size * size + weak + gone - NEW_THING_COST
+    return min(going, stayed) + 2 * _unlikeness(h, expected.h) + weak + gone - NEW_THING_COST
 
 
 def _haste(thing: Known, candidate: Candidate, aspect: float, max_speed: float) -> float:
@@ -200,8 +200,7 @@ def _haste(thing: Known, candidate: Candidate, aspect: float, max_speed: float) 
     x, y, h = _place(candidate.box, aspect)
     last_x, last_y, last_h = _place(thing.box, aspect)
     reach = (REACH + max_speed * thing.ago_s) * max(h, last_h)
-    size = math.log(h / last_h) / SIZE_SPREAD
-    return math.hypot(x - last_x, y - last_y) / reach + size * size - 1.0
+    return math.hypot(x - last_x, y - last_y) / reach + _unlikeness(h, last_h) - 1.0
 
 
 def _walked_out(was: Motion, expected: Motion, aspect: float) -> bool:
@@ -215,6 +214,13 @@ def _walked_out(was: Motion, expected: Motion, aspect: float) -> bool:
         or (expected.y < near and -was.vy > least)
         or (expected.y > 1.0 - near and was.vy > least)
     )
+
+
+def _unlikeness(h: float, expected_h: float) -> float:
+    """Negative log density of a Cauchy distribution, less that of equal heights: a box's height mostly errs little,
+    and then again by any amount, where somebody is half hidden or two are one box.
+    """
+    return math.log1p((math.log(h / expected_h) / SIZE_SPREAD) ** 2)
 
 
 def _surprise(dx: float, dy: float, h: float, spread: float) -> float:

@@ -26,7 +26,7 @@ from server.execution import Execution
 
 FILE = "golden.json"
 SURE = 0.05
-DRIFT = 0.01
+DRIFT = 0.02
 COARSE_DRIFT = 0.08
 PLACED = 0.05
 

@@ -56,6 +56,16 @@ def test_who_stands_half_in_the_frame_is_one_person_who_stays(box, every_s):
     assert kinds == ["entered", "presence_started"]
 
 
+@pytest.mark.parametrize(("every_s", "speed", "height"), [(0.5, 0.07, 0.15), (1, 0.05, 0.13), (2, 0.05, 0.13)])
+def test_a_tall_and_a_small_person_who_meet_and_turn_back_are_told_apart(every_s, speed, height):
+    frames = []
+    for number in range(round(14 / every_s) + 1):
+        apart = abs(number * every_s - 6) * speed + 0.02
+        both = [person_at(0.5 - apart, height=0.2), person_at(0.5 + apart, height=height)]
+        frames.append(observation(number * every_s, {"eye": both}))
+    assert {event.kind for event in told(policy(), frames)} == {"entered", "presence_started"}
+
+
 def test_who_turns_back_at_the_edge_has_not_left():
     frames = walk(lambda t: 0.6 + 0.1 * min(t, 3.6) - 0.1 * max(t - 4.4, 0), 7, every_s=0.2)
     assert {event.kind for event in told(policy(), frames)} == {"entered", "presence_started"}

@@ -102,7 +102,7 @@ def test_what_was_approved_is_right(golden: Path) -> None:
     [
         (Says(car(0.9), person(0.8)), "eye says `car` (0.90) instead of `person` (0.80, ahead by 0.30) for a.jpg"),
         (Says(), "eye says `nothing` (0.00) instead of `person` (0.80, ahead by 0.30) for a.jpg"),
-        (Says(person(0.8 - 2 * DRIFT)), "eye gives `person` a score of 0.7800 instead of 0.8000 for a.jpg"),
+        (Says(person(0.8 - 2 * DRIFT)), "eye gives `person` a score of 0.7600 instead of 0.8000 for a.jpg"),
         (Says(person(box=(0.2, 0.2, 0.4, 0.4))), "eye sees `person` at (0.2, 0.2, 0.4, 0.4) instead of"),
         (Says(silent=True), "eye did not answer, where it had said `person` for a.jpg"),
     ],
