@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from policies.observation import Box
@@ -11,6 +12,7 @@ Point = tuple[float, float]
 Polygon = tuple[Point, ...]
 
 _INSIDE = 1e-3
+_GRID = tuple((i + 0.5) / 48 for i in range(48))
 
 
 def inside(x: float, y: float) -> Point:
@@ -41,13 +43,26 @@ def bounds(polygon: Polygon) -> Box:
     return (min(xs), min(ys), max(xs), max(ys))
 
 
-def overlap(a: Polygon, b: Polygon, steps: int = 48) -> float:
+def overlap(a: Polygon, b: Polygon) -> float:
     """Shared area as a fraction of the smaller polygon's, by counting the points of a regular grid."""
-    grid = [((i + 0.5) / steps, (j + 0.5) / steps) for i in range(steps) for j in range(steps)]
-    in_a = [p for p in grid if contains(a, p)]
-    both = sum(contains(b, p) for p in in_a)
-    smaller = min(len(in_a), sum(contains(b, p) for p in grid))
-    return both / smaller if smaller else 0.0
+    in_a, in_b = _points_in(a), _points_in(b)
+    smaller = min(in_a.bit_count(), in_b.bit_count())
+    return (in_a & in_b).bit_count() / smaller if smaller else 0.0
+
+
+def _points_in(polygon: Polygon) -> int:
+    """The points of a regular grid that the polygon `contains`, one bit each.
+
+    Row by row: each edge that meets a row turns all points to its left inside out.
+    """
+    points = 0
+    for y in _GRID:
+        row = 0
+        for (x1, y1), (x2, y2) in zip(polygon, polygon[1:] + polygon[:1], strict=True):
+            if (y1 > y) != (y2 > y):
+                row ^= (1 << bisect_left(_GRID, (x2 - x1) * (y - y1) / (y2 - y1) + x1)) - 1
+        points = points << len(_GRID) | row
+    return points
 
 
 def area(box: Box) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from policies.geometry import bounds, contains, crossing, foot, iou, overlap, polygon_of, side_of
 
@@ -33,6 +35,18 @@ def test_bounds_and_overlap():
     assert overlap(SQUARE, SQUARE) == 1
     assert overlap(SQUARE, ((0.8, 0.2), (1.0, 0.2), (1.0, 0.8))) == 0
     assert overlap(SQUARE, ((0.9, 0.9), (0.901, 0.9), (0.9, 0.901))) == 0
+
+
+points = st.tuples(st.floats(0, 1), st.floats(0, 1))
+polygons = st.lists(points, min_size=3, max_size=8).map(tuple)
+
+
+@given(polygons, polygons)
+def test_overlap_counts_the_points_that_both_polygons_contain(a, b):
+    grid = [((i + 0.5) / 48, (j + 0.5) / 48) for i in range(48) for j in range(48)]
+    in_a, in_b = ({p for p in grid if contains(polygon, p)} for polygon in (a, b))
+    smaller = min(len(in_a), len(in_b))
+    assert overlap(a, b) == (len(in_a & in_b) / smaller if smaller else 0)
 
 
 def test_intersection_over_union():
