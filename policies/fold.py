@@ -24,17 +24,24 @@ from policies.visit import Closed, Visit
 
 _NONE: frozenset[str] = frozenset()
 
+REMEMBERED = 8
+"""So many different frames are known again. A stuck camera, or what buffers its stream, sends the same few in turn; a
+living sensor's noise never makes the same bytes twice, so one more costs nothing but the state's size.
+"""
+
 
 class State(msgspec.Struct, frozen=True):
     """Everything a camera's past means for its future. Goes to JSON and back without loss.
 
     `last_at_us` is the instant of the newest frame; `seen_us` that of the newest one that told something: a frame
-    sent again by a camera that is stuck, or one that no model answered for, is as good as none.
+    sent again by a camera that is stuck, or one that no model answered for, is as good as none. `frames` holds the
+    SHA-256 of the latest REMEMBERED different frames, by when they came last: whatever was before them, any stretch
+    of the past that holds so many gives the same.
     """
 
     last_at_us: int | None = None
     last_key: tuple[str, int] = ("", -1)
-    last_frame: str = ""
+    frames: tuple[str, ...] = ()
     seen_us: int | None = None
     tracks: tuple[Track, ...] = ()
     presences: tuple[Presence, ...] = ()
@@ -79,26 +86,32 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
         raise OutOfOrder(f"observation at {at_us} µs is not after {last_us} µs")
     if policy.scheduled:
         policy = policy.in_force(at_us, seen.brightness)
+    frames, is_known = remembered(state.frames, seen.frame_sha256)
     judged = gist(policy, seen)
     blind = _NONE
-    if judged.undecided or seen.frame_sha256 == state.last_frame:
-        blind = _blind(policy, state, seen, judged)
+    if is_known or judged.undecided:
+        blind = frozenset(policy.targets) if is_known else _blind(policy, judged)
         if len(blind) == len(policy.targets):
-            return replace(state, last_at_us=at_us, last_key=key, last_frame=seen.frame_sha256), ()
+            return replace(state, last_at_us=at_us, last_key=key, frames=frames), ()
     is_shown = judged.candidates and any(c.present or c.kept for c in judged.candidates)
     if not (is_shown or state.tracks or state.presences):
-        return State(at_us, key, seen.frame_sha256, at_us), ()
+        return State(at_us, key, frames, at_us), ()
     step = _Step(policy, seen, state.seen_us, blind)
     tracks = step.tracks(step.known(state.tracks), judged.candidates)
     presences = step.presences(state.presences, tracks)
     events = sorted(step.events, key=lambda e: (e.at, ORDER.index(e.kind), e.sector or "", e.id))
-    return State(at_us, key, seen.frame_sha256, at_us, tracks, presences), tuple(events)
+    return State(at_us, key, frames, at_us, tracks, presences), tuple(events)
 
 
-def _blind(policy: CameraPolicy, state: State, seen: Observation, judged: Judgement) -> frozenset[str]:
-    """The targets of which this frame tells nothing: all if it is the last one again, else the undecided ones."""
-    if seen.frame_sha256 == state.last_frame:
-        return frozenset(policy.targets)
+def remembered(frames: tuple[str, ...], sha256: str) -> tuple[tuple[str, ...], bool]:
+    """The different frames that came last once this one has come, the newest at the end; and whether it was known."""
+    if sha256 in frames:
+        return (*(one for one in frames if one != sha256), sha256), True
+    return frames[1 - REMEMBERED :] + (sha256,), False  # noqa: RUF005 - half the time, in every frame of a replay
+
+
+def _blind(policy: CameraPolicy, judged: Judgement) -> frozenset[str]:
+    """The targets of which this frame tells nothing, since none of their sectors could be decided."""
     pairs = {(target, s.name) for s in policy.sectors for target in s.rules.targets}
     open_pairs = pairs - set(judged.undecided)
     decided = {target for target, _ in open_pairs} | {c.target for c in judged.candidates}

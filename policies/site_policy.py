@@ -30,7 +30,7 @@ from policies.targets import SHIPPED
 from policies.toml_lines import line_of
 
 WHOLE: Polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
-RULES_VERSION = 3
+RULES_VERSION = 4
 """Raised whenever the same policy over the same observations gives other events than before."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from policies.events import Event
-from policies.fold import State, advance, initial_state
+from policies.fold import REMEMBERED, State, advance, initial_state, remembered
 from policies.judgement import Judgement, judge
 from policies.rules import Rules
 from policies.site_policy import CameraPolicy, SitePolicy
@@ -80,20 +80,25 @@ def begin_of(history: HistoryFrom, camera: str, policies: Sequence[SitePolicy], 
 
 
 def _quiet(recorded: Iterable[Recorded], rules: Sequence[CameraPolicy], memory_us: int) -> int | None:
-    """Where the last stretch of nothing that is longer than `memory_us` begins."""
-    found = began_us = None
-    last_sha256: str | None = None
+    """Where to begin for the last stretch of nothing that is longer than `memory_us`: before it by so many frames that
+    those which come again in it are known again.
+    """
+    found = began_us = start_us = None
+    frames: tuple[str, ...] = ()
+    came_us: dict[str, int] = {}
     for seen in (one.observation for one in recorded):
-        repeats = last_sha256 in (None, seen.frame_sha256)  # a frame that is sent again tells nothing
-        last_sha256 = seen.frame_sha256
-        if repeats:
+        before, (frames, is_known) = frames, remembered(frames, seen.frame_sha256)
+        first_us = came_us[before[0]] if before else seen.at_us
+        came_us = {name: came_us.get(name, seen.at_us) for name in frames} | {seen.frame_sha256: seen.at_us}
+        if is_known or len(before) < REMEMBERED:  # it tells nothing, or it may not: it may have come before all these
             continue
         if not all(_is_nothing(judge(policy, seen)) for policy in rules):
             began_us = None
             continue
-        began_us = seen.at_us if began_us is None else began_us
+        if began_us is None:
+            began_us, start_us = seen.at_us, first_us
         if seen.at_us - began_us > memory_us:
-            found = began_us
+            found = start_us
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from policies.fold import OutOfOrder, advance, decode_state, encode_state, fold, initial_state
+from policies.fold import REMEMBERED, OutOfOrder, advance, decode_state, encode_state, fold, initial_state
 from policies.observation import Seat, Sighting
 from tests.policies.stories import (
     CLASSIFIER,
@@ -289,6 +289,33 @@ def test_a_frame_sent_again_and_again_by_a_stuck_camera_tells_nothing_new():
     assert [e.kind for e in events] == ["entered", "presence_started"]
     assert state.seen_us == stuck[0].at_us
     assert state.last_at_us == stuck[-1].at_us
+
+
+def test_a_camera_that_sends_a_few_stuck_frames_in_turn_tells_each_of_them_once():
+    walked = walk(lambda t: 0.2, 3)
+    turns = [replace(observation(3.5 + i, {"eye": []}), frame_sha256=f"stuck {i % REMEMBERED}") for i in range(60)]
+    state, events = fold(policy(), initial_state(), [*walked, *turns])
+    assert state.seen_us == turns[REMEMBERED - 1].at_us
+    assert state.last_at_us == turns[-1].at_us
+    two = [replace(seen, frame_sha256=f"stuck {i % 2}") for i, seen in enumerate(turns)]
+    state, events = fold(policy(), initial_state(), [*walked, *two])
+    assert [e.kind for e in events] == ["entered", "presence_started"]
+    assert state.seen_us == turns[1].at_us
+
+
+def test_a_frame_that_comes_between_living_ones_again_and_again_is_known_as_long_as_it_does():
+    living = walk(lambda t: None, 40, every_s=1)
+    ghost = [replace(observation(i + 0.5, {"eye": [person_at(0.2)]}), frame_sha256="ghost") for i in range(40)]
+    state, events = fold(policy(), initial_state(), sorted([*living, *ghost], key=lambda seen: seen.at_us))
+    assert not events
+    assert len(state.frames) == REMEMBERED
+    assert "ghost" in state.frames
+
+
+def test_what_a_frame_showed_long_ago_may_be_seen_again():
+    seen = [replace(seen, frame_sha256=f"{i % (REMEMBERED + 1)}") for i, seen in enumerate(walk(lambda t: 0.2, 20))]
+    state, _ = fold(policy(), initial_state(), seen)
+    assert state.seen_us == seen[-1].at_us
 
 
 def test_frames_that_no_model_answered_for_never_clear_a_sector():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from policies.events import Event
-from policies.fold import advance, decode_state, encode_state, fold, initial_state
+from policies.fold import REMEMBERED, advance, decode_state, encode_state, fold, initial_state, remembered
 from policies.judgement import gist, judge
 from policies.observation import Box, Observation, Seat, Sighting
 from policies.site_policy import CameraPolicy
@@ -47,6 +47,22 @@ def histories(draw: st.DrawFn) -> list[Observation]:
     return frames
 
 
+@st.composite
+def stuttering(draw: st.DrawFn) -> tuple[list[Observation], list[Observation]]:
+    """A history, and the same with frames in between that came before, labelled as whatever frame."""
+    frames = draw(histories())
+    more: list[Observation] = []
+    latest: tuple[str, ...] = ()
+    for seen in frames:
+        more.append(seen)
+        latest, _ = remembered(latest, seen.frame_sha256)
+        for again in range(draw(st.integers(0, 2))):
+            latest, _ = remembered(latest, draw(st.sampled_from(latest)))
+            answers = draw(st.sampled_from(frames)).answers
+            more.append(replace(seen, at_us=seen.at_us + again + 1, frame_sha256=latest[-1], answers=answers))
+    return frames, more
+
+
 bounded = settings(max_examples=60)
 
 
@@ -61,6 +77,34 @@ def test_a_state_saved_and_read_back_between_any_two_frames_changes_nothing(fram
         state, new = advance(policy(), state, seen)
         events += new
     assert tuple(events) == whole
+
+
+@bounded
+@given(stuttering(), st.data())
+def test_frames_that_came_before_change_no_event_wherever_a_state_is_saved_and_read_back(both, data):
+    frames, more = both
+    state, events = initial_state(), []
+    for seen in more:
+        if data.draw(st.booleans()):
+            state = decode_state(encode_state(state))
+        state, new = advance(policy(), state, seen)
+        events += new
+        assert len(state.frames) <= REMEMBERED
+    assert tuple(events) == told(policy(), frames)
+
+
+@given(st.lists(st.integers(0, 12), max_size=60), st.data())
+def test_which_frames_are_known_follows_from_any_past_with_so_many_different_ones(shown, data):
+    def memory(some: list[int]) -> tuple[str, ...]:
+        frames: tuple[str, ...] = ()
+        for one in some:
+            frames, _ = remembered(frames, str(one))
+        return frames
+
+    since = data.draw(st.integers(0, len(shown)))
+    if len(set(shown[since:])) >= REMEMBERED:
+        assert memory(shown[since:]) == memory(shown)
+    assert len(memory(shown)) == min(len(set(shown)), REMEMBERED)
 
 
 @bounded

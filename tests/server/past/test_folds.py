@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from policies.fold import REMEMBERED
 from policies.observation import Observation
 from policies.site_policy import SitePolicy, parse_site_policy
 from server.past.folds import begin_of, folds
@@ -36,7 +38,7 @@ def visits(*spans: tuple[float, float], until_s: float, score: float = 0.9) -> l
 
 def test_folding_begins_in_the_last_quiet_before_the_stretch_that_is_asked_for():
     frames = visits((10, 20), (60, 70), (100, 110), until_s=130)
-    assert begin(frames, START_US + 95_000_000) == START_US + 71_000_000
+    assert begin(frames, START_US + 95_000_000) == START_US + (71 - REMEMBERED) * 1_000_000
 
 
 def test_without_a_quiet_that_is_long_enough_folding_begins_with_the_first_frame():
@@ -54,6 +56,17 @@ def test_frames_that_repeat_are_no_quiet():
     assert begin(frames, START_US + 95_000_000) is None
 
 
+def test_folding_begins_early_enough_to_know_frames_that_come_again_in_the_quiet():
+    frames = visits((10, 70), until_s=120)
+    for place in range(72, 79):
+        frames[place] = replace(frames[place - 8], at_us=frames[place].at_us, index=frames[place].index)
+    since_us = START_US + 91_000_000
+    found = begin(frames, since_us)
+    assert found is not None
+    whole = folds(recorded(frames), "gate", POLICIES, since_us)
+    assert folds(recorded(frames, found), "gate", POLICIES, since_us) == whole
+
+
 def test_what_one_of_the_policies_sees_is_no_quiet():
     frames = visits((0, 200), until_s=100, score=0.25)
     loose = parse_site_policy('site = "yard"\nmin_score = { "*" = 0.2 }')
@@ -65,10 +78,16 @@ def test_what_one_of_the_policies_sees_is_no_quiet():
 stays = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 15)).map(lambda p: (p[0], p[0] + p[1])), max_size=8)
 
 
-@settings(max_examples=40)
-@given(stays, st.integers(100, 320), st.sampled_from([0.3, 0.9]))
-def test_what_is_told_from_an_instant_on_is_what_a_fold_from_the_first_frame_tells(spans, since_s, score):
+again = st.lists(st.tuples(st.integers(0, 329), st.integers(1, REMEMBERED)), max_size=12)
+
+
+@settings(max_examples=60)
+@given(stays, again, st.integers(100, 320), st.sampled_from([0.3, 0.9]))
+def test_what_is_told_from_an_instant_on_is_what_a_fold_from_the_first_frame_tells(spans, stuck, since_s, score):
     frames = visits(*spans, until_s=330, score=score)
+    for place, back in stuck:
+        known = frames[max(0, place - back)].frame_sha256
+        frames[place] = replace(frames[place], frame_sha256=known, answers={"eye": (person_at(0.3),)})
     since_us = START_US + since_s * 1_000_000
     found = begin(frames, since_us)
     whole = folds(recorded(frames), "gate", POLICIES, since_us)
