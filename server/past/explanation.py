@@ -6,10 +6,11 @@ Scores are looked up in the stored answers, so that a vote against shows how nea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from policies.fold import remembered
 from policies.geometry import iou
 from policies.judgement import Candidate, Judgement
 from policies.observation import Observation, Sighting
@@ -19,7 +20,7 @@ from policies.site_policy import CameraPolicy
 from policies.standing import Span
 from server.past import stood
 from server.past.rhythm import LOOK, Causes, Silence, no_causes, period_us, silences
-from server.records import BurstFacts, KeptBurst, LoggedEvent
+from server.records import BurstFacts, KeptBurst, LoggedEvent, Recorded
 
 
 class Past(Protocol):
@@ -66,18 +67,25 @@ class Weighing:
 
 @dataclass(frozen=True, slots=True)
 class FrameRecord:
-    """One frame: its candidates, the (target, sector) pairs that could not be decided, and who did not answer."""
+    """One frame: its candidates, the (target, sector) pairs that could not be decided, and who did not answer.
+
+    `repeats`: it has the very bytes of one that came shortly before, and counts for nothing.
+    """
 
     index: int
     at_us: int
     weighings: tuple[Weighing, ...]
     undecided: tuple[tuple[str, str], ...]
     silent: tuple[str, ...]
+    repeats: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SectorRecord:
-    """A burst's verdicts on one target in one sector: in how many frames each, and the best candidate of all."""
+    """A burst's verdicts on one target in one sector: in how many frames each, and the best candidate of all.
+
+    Frames that repeat are in none of the counts.
+    """
 
     sector: str
     target: str
@@ -138,6 +146,9 @@ def explained(
     after = store.past.after(site, camera, until_us, LOOK)
     period = period_us([*before, *inside, *after])
     around = [*before[-1:], *inside, *after[:1]]
+    first_us = min((burst.first_at_us for burst in (*before, *inside)), default=since_us)
+    last_us = max((burst.last_at_us for burst in inside), default=first_us)
+    again = _repeating(store.history(site, camera, first_us, last_us + 1)) if inside else frozenset()
     return Explanation(
         site=site,
         camera=camera,
@@ -145,21 +156,35 @@ def explained(
         until_us=until_us,
         known_until_us=known_us,
         period_s=None if period is None else period / 1e6,
-        bursts=tuple(_burst(store, facts) for facts in inside),
+        bursts=tuple(_burst(store, facts, again) for facts in inside),
         silences=tuple(silences(around, since_us, known_us, period, causes, is_running=known_us < until_us)),
         stood=stood.stood(store, site, camera, since_us, until_us, now_us),
     )
 
 
-def _burst(store: Store, facts: BurstFacts) -> BurstRecord:
+def _repeating(recorded: Iterable[Recorded]) -> frozenset[tuple[str, int]]:
+    """Burst and index of the frames that the fold knew when they came."""
+    frames: tuple[str, ...] = ()
+    again: set[tuple[str, int]] = set()
+    for seen in (one.observation for one in recorded):
+        frames, is_known = remembered(frames, seen.frame_sha256)
+        if is_known:
+            again.add((seen.burst_id, seen.index))
+    return frozenset(again)
+
+
+def _burst(store: Store, facts: BurstFacts, again: Container[tuple[str, int]]) -> BurstRecord:
     policy = store.policy(facts.policy).camera(facts.camera)
     seen = store.kept(facts.burst_id).observations
     judged = store.decisions(facts.burst_id)
-    frames = tuple(_frame(_in_force(policy, one), one, said) for one, said in zip(seen, judged, strict=True))
+    frames = tuple(
+        _frame(_in_force(policy, one), one, said, repeats=(one.burst_id, one.index) in again)
+        for one, said in zip(seen, judged, strict=True)
+    )
     return BurstRecord(
         facts=facts,
         frames=frames,
-        sectors=tuple(_sectors(_in_force(policy, seen[0]), frames)),
+        sectors=tuple(_sectors(_in_force(policy, seen[0]), [frame for frame in frames if not frame.repeats])),
         events=tuple(store.past.told_by(facts.burst_id)),
     )
 
@@ -168,13 +193,14 @@ def _in_force(policy: CameraPolicy, seen: Observation) -> CameraPolicy:
     return policy.in_force(seen.at_us, seen.brightness)
 
 
-def _frame(policy: CameraPolicy, seen: Observation, judgement: Judgement) -> FrameRecord:
+def _frame(policy: CameraPolicy, seen: Observation, judgement: Judgement, *, repeats: bool) -> FrameRecord:
     return FrameRecord(
         index=seen.index,
         at_us=seen.at_us,
         weighings=tuple(_weighing(policy, seen, candidate) for candidate in judgement.candidates),
         undecided=judgement.undecided,
         silent=tuple(model for model, answer in seen.answers.items() if answer is None),
+        repeats=repeats,
     )
 
 

@@ -80,8 +80,12 @@ def _burst(burst: BurstRecord, every: bool) -> Iterator[str]:
     )
     mask = f", mask {facts.mask_digest[:12]}" if facts.mask_digest else ", no mask"
     yield f"  policy {facts.policy[:12]}, ensemble {facts.ensemble[:12]}{mask}"
-    for sector in burst.sectors:
-        yield f"  {_sector(sector, len(burst.frames))}"
+    fresh = sum(not frame.repeats for frame in burst.frames)
+    if fresh < len(burst.frames):
+        some = f"{len(burst.frames) - fresh} of {len(burst.frames)} frames have"
+        yield f"  {some} the very bytes of one that came before, as from a stuck camera, and count for nothing"
+    for sector in burst.sectors if fresh else ():
+        yield f"  {_sector(sector, fresh)}"
     for frame in burst.frames:
         yield from _frame(frame, frame.weighings if every else _telling(frame))
     for logged in burst.events:
@@ -117,6 +121,9 @@ def _telling(frame: FrameRecord) -> list[Weighing]:
 
 def _frame(frame: FrameRecord, shown: Sequence[Weighing]) -> Iterator[str]:
     head = f"    {frame.index:>2} {_clock(frame.at_us)}"
+    if frame.repeats:
+        yield f"{head} repeats: counts for nothing"
+        return
     for model in frame.silent:
         yield f"{head} {model} did not answer"
     for weighing in shown:

@@ -147,6 +147,32 @@ def test_a_vote_shows_the_score_of_the_box_it_rests_on(yard: Yard) -> None:
     assert ballots[1] == [("eye", "against", None), ("eye.2", "against", 0.3)]
 
 
+def test_frames_that_a_stuck_camera_sends_in_turn_are_told_and_count_for_nothing(yard: Yard) -> None:
+    for number in range(2):
+        stuck = [yard.picture(0.2, at_s=i % 2) for i in range(4)]
+        yard.pipeline.process(burst(50 + number, stuck, 100 + 2 * number))
+    told = minute(yard, 1)
+    assert [[frame.repeats for frame in record.frames] for record in told.bursts] == [
+        [False, False, True, True],
+        [True] * 4,
+    ]
+    assert [s.present for s in told.bursts[0].sectors if s.sector == "west"] == [2]
+    lines = list(as_lines(told))
+    assert (
+        "  2 of 4 frames have the very bytes of one that came before, as from a stuck camera, and count for nothing"
+        in lines
+    )
+    assert "  west: person present in 2 of 2 frames (rule weighted 1)" in lines
+    assert sum("repeats: counts for nothing" in line for line in lines) == 6
+
+
+def test_a_frame_repeats_one_of_the_minute_before(yard: Yard) -> None:
+    yard.pipeline.process(burst(50, [yard.picture(0.2, at_s=1)], 100))
+    yard.pipeline.process(burst(51, [yard.picture(0.2, at_s=1)], 125))
+    [record] = minute(yard, 2).bursts
+    assert [frame.repeats for frame in record.frames] == [True]
+
+
 def test_without_a_rhythm_it_is_said_that_nothing_can_be_expected(doubtful: Yard) -> None:
     doubtful.pipeline.process(burst(1, [doubtful.picture()], 0))
     lines = list(as_lines(minute(doubtful, 5)))
