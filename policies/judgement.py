@@ -28,8 +28,8 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `sectors` are those it stands in. `ruling` decides; `kept` says whether it would be present if every
     minimum score were much lower: too little to begin a track, enough to continue one. `score` is the best
-    score of the models that voted for it. `suppressed` names the known nuisance it was taken for: it is absent then,
-    whatever its votes.
+    score of its boxes or, without one, of the labels that voted for it. `suppressed` names the known nuisance it was
+    taken for: it is absent then, whatever its votes.
     """
 
     target: str

@@ -92,6 +92,9 @@ def evidence_of(seen: Observation, candidate: Candidate) -> Evidence:
 def shown(policy: CameraPolicy, track: Track, sight: Sight) -> Track:
     """The track after a frame that shows it: trail, open visits and line crossings brought up to date."""
     candidate, at_us = sight.candidate, sight.at_us
+    best = max(track.best, sight.evidence, key=lambda e: (e.decides, e.score))
+    if not sight.evidence.decides:  # it goes on through this frame, but nobody's vote here is why it is there
+        sight = replace(sight, evidence=best)
     trail, crossed = track.trail, track.crossed
     if sight.ground is not None:
         x, y = sight.ground
@@ -107,7 +110,7 @@ def shown(policy: CameraPolicy, track: Track, sight: Sight) -> Track:
         blanks=0,
         marks=marks,
         firm=track.firm or marks.bit_count() >= rules.sights,
-        best=max(track.best, sight.evidence, key=lambda e: e.score),
+        best=best,
         motion=sight.motion,
         box=candidate.box,
         trail=trail,

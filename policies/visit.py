@@ -27,6 +27,11 @@ class Evidence(msgspec.Struct, frozen=True):
     votes: dict[str, str]
     margin: float | None
 
+    @property
+    def decides(self) -> bool:
+        """Whether the votes in this frame are enough; a track goes on through frames in which they are not."""
+        return self.margin is not None and self.margin >= 0
+
 
 class Visit(msgspec.Struct, frozen=True):
     """A track's stay in one sector.

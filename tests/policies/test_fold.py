@@ -282,6 +282,19 @@ def test_a_state_goes_to_text_and_back_without_loss():
     assert decode_state(encode_state(state)) == state
 
 
+def test_the_evidence_of_an_event_is_a_frame_in_which_the_votes_were_enough():
+    def seen(i: int):
+        weak = replace(person_at(0.3 + 0.04 * i, score=0.8), score=0.8 if i < 4 else 0.3)
+        other = person_at(0.3 + 0.04 * i, score=0.85)
+        return observation(i * 0.5, {"eye": [weak], "eye.2": [other]}, [DETECTOR, SECOND])
+
+    rules = policy(extra='min_score = { "*" = 0.4, "eye.2" = 0.9 }')
+    events = told(rules, [*map(seen, range(14)), *[observation(7 + i, {"eye": []}) for i in range(20)]])
+    assert {"entered", "moved", "crossed", "left", "presence_ended"} <= {e.kind for e in events}
+    assert {e.votes["eye"] for e in events} == {"for"}
+    assert all(e.margin is not None and e.margin >= 0 for e in events)
+
+
 def test_a_frame_sent_again_and_again_by_a_stuck_camera_tells_nothing_new():
     walked = walk(lambda t: 0.2, 3)
     stuck = [replace(observation(3.5 + i, {"eye": []}), frame_sha256="stuck") for i in range(40)]
