@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from policies.events import Event
+from policies.events import Event, instant
 from policies.judgement import judge
 from policies.site_policy import SitePolicy, parse_site_policy
 from server.clock import SECOND_US
@@ -17,17 +17,19 @@ from server.commands.folding import Task, folded, side_by_side, stored_cameras
 from server.commands.options import Instant, check_window, found_settings, opened_store, store_options
 from server.commands.todays import PROPOSED, todays
 from server.errors import Broken
-from server.past.advice import Advice, Trial, best_of, split_at, words
+from server.past.advice import Advice, Trial, best_of, cheaper_than, split_at, words
 from server.past.candidates import Candidate, Option, candidate, refinements, rules_and_scores
 from server.past.drawing import Point, frontier, write_html, write_png
 from server.past.outcome import Truth, outcome_of, truth_of
 from server.past.proposal import difference, overruled
 from server.past.reliability import FEWEST_MODELS, Estimate, estimated, patterns_of
+from server.records import Annotation
 from server.store import Store
 
 HOUR_US = 3600 * SECOND_US
 DAY_US = 24 * HOUR_US
 _ROUNDS = 2
+_LEAST_0 = click.FloatRange(min=0)
 
 
 @dataclass(slots=True)
@@ -79,9 +81,11 @@ class _Search:
 @click.option("--since", "since_us", type=Instant(), help="Begin of the past to try on (default: of the annotations).")
 @click.option("--until", "until_us", type=Instant(), help="Its end.")
 @click.option("--policy", "file", type=click.Path(path_type=Path), help="Start from this file, not from the live one.")
-@click.option("--within", "within_s", default=1.0, show_default=True, help="Seconds a fact may move and be the same.")
-@click.option("--miss-cost", default=10.0, show_default=True, help="False alarms that one more miss is worth.")
-@click.option("--most", default=120, show_default=True, help="Policies to try at most.")
+@click.option("--within", "within_s", default=1.0, show_default=True, type=_LEAST_0, help="Seconds a fact may move.")
+@click.option(
+    "--miss-cost", default=10.0, show_default=True, type=_LEAST_0, help="False alarms that one miss is worth."
+)
+@click.option("--most", default=120, show_default=True, type=click.IntRange(min=1), help="Policies to try at most.")
 @click.option("--processes", type=click.IntRange(min=1), help="Processes at once (default: one per processor).")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of plots (default: tuning-SITE).")
 @store_options
@@ -112,15 +116,37 @@ def command(
     text, live = todays(store, settings, site, file)
     policy = parse_site_policy(text)
     voters = _voters(store, policy, cameras)
-    truth, since_us, until_us = _truth(store, site, since_us, until_us)
+    said = [one for one in store.annotations.current(site) if one.truth != "unsure"]
+    window = _around(said, since_us, until_us)
+    log = [logged.event for logged in store.events(*window, site)]
+    truth = truth_of(said, log, *window)
     if not truth.instants():
-        for line in without_annotations(store, policy, cameras, voters):
+        for line in without_annotations(store, policy, cameras, voters, said, since_us, until_us):
             click.echo(line)
         return
+    out = out or Path(f"tuning-{site}")
+    _make(out)
     at_once = processes or len(os.sched_getaffinity(0))
-    search = _Search(settings.database_url, site, cameras, truth, since_us, until_us, within_s, most, at_once)
+    search = _Search(settings.database_url, site, cameras, truth, *window, within_s, most, at_once)
     advice = _searched(search, text, policy, voters, miss_cost)
-    _report(search, advice, text, live, out or Path(f"tuning-{site}"))
+    _report(search, advice, text, live, out)
+
+
+def _around(said: Sequence[Annotation], since_us: int | None, until_us: int | None) -> tuple[int, int]:
+    """The stretch that is asked for, by default an hour around all annotations."""
+    times = [one.at_us for one in said] or [0]
+    return (
+        min(times) - HOUR_US if since_us is None else since_us,
+        max(times) + HOUR_US if until_us is None else until_us,
+    )
+
+
+def _make(out: Path) -> None:
+    """The folder of plots, before the work of minutes rather than after. Raises Broken."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Broken(f"the folder {out} cannot be made: {error.strerror}; --out names another") from None
 
 
 def _searched(search: _Search, text: str, policy: SitePolicy, voters: Sequence[str], miss_cost: float) -> Advice:
@@ -142,7 +168,16 @@ def _searched(search: _Search, text: str, policy: SitePolicy, voters: Sequence[s
     trials = list(search.trials.values())
     first, last = search.seen_us
     best = best_of(trials, split_us, miss_cost)
-    return Advice(trials[0], best, len(trials), split_us, max(last - first, 1) / DAY_US, len(search.truth.false))
+    return Advice(
+        today=trials[0],
+        best=best,
+        cheaper=cheaper_than(best, trials),
+        tried=len(trials),
+        split_us=split_us,
+        days=max(last - first, 1) / DAY_US,
+        false=len(search.truth.false),
+        unjudged=len(search.truth.unjudged),
+    )
 
 
 def _report(search: _Search, advice: Advice, text: str, live: Path | None, out: Path) -> None:
@@ -153,7 +188,6 @@ def _report(search: _Search, advice: Advice, text: str, live: Path | None, out: 
     target = (live.parent if live else out) / f"{name}{PROPOSED}"
     diff = list(difference(text, best.text, name, target.name))
     points, unit = _points(search, advice)
-    out.mkdir(parents=True, exist_ok=True)
     for line in _table(points, unit):
         click.echo(line)
     click.echo("\n" + "\n".join(lines))
@@ -186,7 +220,7 @@ def _points(search: _Search, advice: Advice) -> tuple[list[Point], str]:
         if trial is advice.today:
             return "today"
         if trial is advice.best:
-            return "recommended"
+            return "recommended" if advice.is_recommended else "best so far"
         return "frontier" if index in best else "tried"
 
     points = [Point(*places[i], trial.candidate.words, mark(i, trial)) for i, trial in enumerate(trials)]
@@ -202,13 +236,25 @@ def _table(points: Sequence[Point], unit: str) -> Iterator[str]:
 
 
 def without_annotations(
-    store: Store, policy: SitePolicy, cameras: Sequence[str], voters: Sequence[str]
+    store: Store,
+    policy: SitePolicy,
+    cameras: Sequence[str],
+    voters: Sequence[str],
+    said: Sequence[Annotation] = (),
+    since_us: int | None = None,
+    until_us: int | None = None,
 ) -> Iterator[str]:
-    """What can be said when nobody has annotated anything."""
-    yield "Nothing of this site is annotated, so no policy can be called better than another."
-    yield "`sectorwatch annotate EVENT true|false` says what was so; some ten of each kind are a beginning."
+    """What can be said of a stretch in which nobody has annotated anything; `said` is of all time."""
+    if said:
+        first, last = (f"{instant(at_us):%Y-%m-%dT%H:%M:%SZ}" for at_us in (said[0].at_us, said[-1].at_us))
+        yield f"Nothing is annotated in this stretch; what is lies from {first} to {last}: see --since and --until."
+    else:
+        yield "Nothing of this site is annotated, so no policy can be called better than another."
+        yield "`sectorwatch annotate EVENT true|false` says what was so; some ten of each kind are a beginning."
     judged = (
-        judge(policy.camera(camera), seen) for camera in cameras for seen in store.observations(policy.site, camera)
+        judge(policy.camera(camera), seen)
+        for camera in cameras
+        for seen in store.observations(policy.site, camera, since_us, until_us)
     )
     found: Estimate = estimated(patterns_of(judged, voters), voters)
     if len(voters) >= FEWEST_MODELS:
@@ -217,18 +263,14 @@ def without_annotations(
         yield f"  {'model':<24} {'votes for what is there':>24} {'for what is not':>16} {'weight':>7}"
         for one in found.models:
             yield f"  {one.model:<24} {one.hits:>24.0%} {one.false:>16.0%} {one.weight:>7.2f}"
-        yield "  (weight: what a model's word is worth, to be tried as `weights` of the rule `weighted`)"
+        yield "  (weight: what a model's word is worth)"
+        if found.threshold is not None:
+            weights = ", ".join(f'"{one.model}" = {one.weight:.2f}' for one in found.models)
+            yield "As a rule, for which it is present where that is likelier than not:"
+            threshold = f"{found.threshold:.2f}"
+            yield f'  sensitivity = {{ rule = "weighted", weights = {{ {weights} }}, threshold = {threshold} }}'
+            yield "`sectorwatch compare live FILE`, with it in a copy of the policy, shows what it would change."
     yield f"How far to trust that? {found.trust}"
-
-
-def _truth(store: Store, site: str, since_us: int | None, until_us: int | None) -> tuple[Truth, int, int]:
-    """What is known of the stretch that is asked for, by default an hour around all annotations; and the stretch."""
-    said = store.annotations.current(site)
-    times = [a.at_us for a in said] or [0]
-    since_us = min(times) - HOUR_US if since_us is None else since_us
-    until_us = max(times) + HOUR_US if until_us is None else until_us
-    log = [logged.event for logged in store.events(since_us, until_us, site)]
-    return truth_of(said, log, since_us, until_us), since_us, until_us
 
 
 def _voters(store: Store, policy: SitePolicy, cameras: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 A policy is never recommended that misses more true facts than today's does. Among the others the cheapest wins,
 where a miss costs as much as `miss_cost` false alarms. The choice is made on the earlier part of the past; the
-later part, the hold-out, only judges it.
+later part, the hold-out, only judges it. Too few annotations carry no recommendation, whatever comes out.
 """
 
 from __future__ import annotations
@@ -34,20 +34,31 @@ class Trial:
 class Advice:
     """Today's policy and the one to take instead (the same one: nothing better was found), with their tallies.
 
-    `split_us` is where the hold-out begins; `days` is the length of the past that was looked at; `false` is how
-    many events people judged false.
+    `cheaper` gives fewer false alarms yet for a few misses more, where one does. `split_us` is where the hold-out
+    begins; `days` is the length of the past that was looked at; `false` is how many events people judged false,
+    `unjudged` of how many nobody said anything.
     """
 
     today: Trial
     best: Trial
+    cheaper: Trial | None
     tried: int
     split_us: int
     days: float
     false: int
+    unjudged: int
 
     @property
     def is_change(self) -> bool:
         return self.best.candidate.changes != self.today.candidate.changes
+
+    @property
+    def is_recommended(self) -> bool:
+        return self.is_change and self.holds and not self.rests_on_few
+
+    @property
+    def rests_on_few(self) -> bool:
+        return min(self.today.outcome.tally().true, self.false) < FEW
 
     @property
     def holds(self) -> bool:
@@ -77,6 +88,12 @@ def best_of(trials: Sequence[Trial], split_us: int, miss_cost: float) -> Trial:
     return min(allowed, key=cost)
 
 
+def cheaper_than(best: Trial, trials: Sequence[Trial]) -> Trial | None:
+    """Of the trials with fewer false alarms than `best` over all of the past, the one that misses least."""
+    fewer = [trial for trial in trials if trial.outcome.tally().alarms < best.outcome.tally().alarms]
+    return min(fewer, key=lambda t: (t.outcome.tally().missed, t.outcome.tally().alarms), default=None)
+
+
 def wilson(hits: int, count: int) -> tuple[float, float]:
     """The 95 % interval of a share of which `hits` of `count` were seen (Wilson 1927); all of 0..1 for none."""
     if not count:
@@ -90,54 +107,88 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 def words(advice: Advice, overruled: Sequence[str] = ()) -> Iterator[str]:
     """The recommendation for a person, a sentence a line."""
     before, after = advice.today.outcome.tally(), advice.best.outcome.tally()
-    known = f"{before.true} true and {advice.false} false events"
-    yield f"Tried {advice.tried} policies on {known} of {_span(advice.days)}."
-    yield f"Today's policy keeps {_of(before.kept, before.true)} and gives {_alarms(before.alarms, advice.days)}."
-    if not advice.is_change:
+    known = f"{before.true} true and {_counted(advice.false, 'false event')}"
+    yield f"Tried {_counted(advice.tried, 'policy', 'policies')} on {known} of {_span(advice.days)}."
+    if advice.unjudged:
+        yield f"Of {_counted(advice.unjudged, 'more event')} there nobody said anything: they count for nothing."
+    keeps = f"keeps {_of(before.kept, before.true)} and " if before.true else ""
+    yield f"Today's policy {keeps}gives {_alarms(before.alarms, advice.days)}."
+    if advice.is_change:
+        yield from _change(before, after, advice)
+        if overruled:
+            yield f"It does not reach {', '.join(overruled)}: these are set there, and were left as they are."
+    else:
         yield "None of them is better: keep it."
-        yield from _few(before, advice)
-        return
-    head = "Recommended" if advice.holds else "Best on the earlier part, but not recommended (see below)"
-    yield f"{head}: {advice.best.candidate.words}."
-    yield f"It keeps {_of(after.kept, after.true)}, {_instead(before.alarms, after.alarms, advice.days)}."
-    gone = before.alarms - after.alarms
-    drops = f", and drops {_range(wilson(gone, before.alarms))} of the false ones" if gone > 0 else ""
-    yield f"With 95 % confidence it keeps {_range(wilson(after.kept, after.true))} of such true events{drops},"
-    yield "as far as events do not depend on one another (one person makes several, so take it as the narrowest)."
-    if after.new:
-        yield f"{after.new} of its false alarms are events that only it tells and that nobody could judge yet."
-    yield from _held_out(advice)
     yield from _few(before, advice)
-    if overruled:
-        yield f"It does not reach {', '.join(overruled)}: these are set there, and were left as they are."
+    yield from _elsewhere(after, advice)
+
+
+def _change(before: Tally, after: Tally, advice: Advice) -> Iterator[str]:
+    yield f"{_head(advice)}: {advice.best.candidate.words}."
+    keeps = f"keeps {_of(after.kept, after.true)}, " if after.true else "gives "
+    in_all = f"{advice.best.outcome.told} instead of {advice.today.outcome.told} events in all"
+    yield f"It {keeps}{_instead(before.alarms, after.alarms, advice.days)}; {in_all}."
+    gone = before.alarms - after.alarms
+    sure = [f"keeps {_range(wilson(after.kept, after.true))} of such true events"] if after.true else []
+    sure += [f"drops {_range(wilson(gone, before.alarms))} of the false ones"] if gone > 0 else []
+    if sure:
+        yield f"With 95 % confidence it {', and '.join(sure)},"
+        yield "as far as events do not depend on one another (one person makes several, so take it as the narrowest)."
+    if after.new:
+        yield f"Of its false alarms {after.new} are events that only it tells and that nobody could judge yet."
+    yield from _held_out(advice)
+
+
+def _head(advice: Advice) -> str:
+    if advice.rests_on_few:
+        return "Best so far, on too few annotations to recommend it"
+    return "Recommended" if advice.holds else "Best on the earlier part, but not recommended (see below)"
 
 
 def _few(before: Tally, advice: Advice) -> Iterator[str]:
-    if min(before.true, advice.false) < FEW:
+    if not before.true:
+        yield "No true event is annotated, so nothing tells what a stricter policy would miss: annotate some."
+    elif advice.rests_on_few:
         yield f"Fewer than {FEW} true or {FEW} false events are annotated: annotate more before you trust this."
+
+
+def _elsewhere(after: Tally, advice: Advice) -> Iterator[str]:
+    """What else there is to do about the false alarms that stay."""
+    if advice.cheaper is not None and after.true:
+        it = advice.cheaper.outcome.tally()
+        more = _counted(it.missed - after.missed, "more true event")
+        yield f"Fewer false alarms cost misses: {advice.cheaper.candidate.words} misses {more}, and gives {it.alarms}."
+    if after.alarms:
+        yield "What comes again and again at one place and hour, `sectorwatch nuisances` finds and offers to suppress."
 
 
 def _held_out(advice: Advice) -> Iterator[str]:
     before, after = advice.held_out
-    kept = f"{_of(after.kept, after.true)} (today: {before.kept})"
-    alarms = f"{after.alarms} instead of {before.alarms} false alarms"
-    yield f"On the latest {HELD_OUT:.0%} of the annotations, which the search did not see: {kept} and {alarms}."
+    kept = f"{_of(after.kept, after.true)} (today: {before.kept}) and " if after.true else ""
+    alarms = f"{after.alarms} instead of {_counted(before.alarms, 'false alarm')}"
+    yield f"On the latest {HELD_OUT:.0%} of the annotations, which the search did not see: {kept}{alarms}."
     if not advice.holds:
         yield "So the gain does not hold there: annotate more, or look at each difference before you take it."
 
 
 def _of(kept: int, count: int) -> str:
-    return f"all {count} true events" if kept == count else f"{kept} of {count} true events"
+    return f"all {count} true events" if kept == count > 1 else f"{kept} of {_counted(count, 'true event')}"
 
 
 def _instead(before: int, after: int, days: float) -> str:
     if days < 1:
-        return f"{after} instead of {before} false alarms in {_span(days)}"
+        return f"{after} instead of {_counted(before, 'false alarm')} in {_span(days)}"
     return f"{after / days:.3g} instead of {before / days:.3g} false alarms a day"
 
 
 def _alarms(count: int, days: float) -> str:
-    return f"{count} false alarms in {_span(days)}" if days < 1 else f"{count / days:.3g} false alarms a day"
+    return (
+        f"{_counted(count, 'false alarm')} in {_span(days)}" if days < 1 else f"{count / days:.3g} false alarms a day"
+    )
+
+
+def _counted(count: int, one: str, several: str = "") -> str:
+    return f"1 {one}" if count == 1 else f"{count} {several or f'{one}s'}"
 
 
 def _span(days: float) -> str:

@@ -63,14 +63,10 @@ def refinements(policy: SitePolicy, voters: Sequence[str]) -> Iterator[Option]:
             yield Option(f"{model} from {score:g}", {("min_score", model): score})
 
 
-def weighted(weights: dict[str, float], threshold: float) -> Option:
-    """The rule `weighted` with these weights."""
-    return _rule(f"weighted {threshold:g}", "weighted", weights=weights, threshold=threshold)
-
-
 def _rules(count: int, voters: Sequence[str]) -> Iterator[Option]:
     yield _rule("any", "any")
     if count > 1:
+        yield _rule("weighted", "weighted")
         yield _rule("majority", "majority")
         yield _rule("all", "all")
         yield from (_rule(f"at_least {k}", "at_least", k=k) for k in range(2, count) if k != count // 2 + 1)

@@ -1,18 +1,26 @@
 """What a policy would have done on a past that people annotated: what it keeps, what it misses, what is false.
 
-Events that nobody judged count for nothing, as long as the log has them. What only the tried policy tells, and no
-one could have judged, is counted as a false alarm: had it been true, someone would have noted it as missed.
+Events that nobody judged count for nothing, nor does what a tried policy tells in their place. What only the tried
+policy tells where all that the log has was judged is counted as a false alarm: had it been true, someone would have
+noted it as missed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from policies.events import Event
 from server.past.annotations import fact_of as fact_of_annotation
 from server.past.matching import Fact, fact_of, matched
 from server.records import Annotation
+
+_UNJUDGED_US = 10_000_000
+"""So near an event that nobody judged, of the same camera and label, nobody looked: another policy tells such a thing
+a little otherwise.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +57,16 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one policy did with each fact: instants (us) of the kept, the missed, the false and the new."""
+    """What one policy did with each fact: instants (us) of the kept, the missed, the false and the new.
+
+    `told` is how many events it tells in all.
+    """
 
     kept: tuple[int, ...]
     missed: tuple[int, ...]
     false: tuple[int, ...]
     new: tuple[int, ...]
+    told: int = 0
 
     def tally(self, since_us: int | None = None, until_us: int | None = None) -> Tally:
         """The counts from `since_us` to before `until_us`."""
@@ -83,11 +95,32 @@ def outcome_of(truth: Truth, events: Sequence[Event], within_s: float) -> Outcom
     told = [fact_of(event) for event in events]
     pairs = matched(known, told, round(within_s * 1e6))
     hit, used = {i for i, _ in pairs}, {j for _, j in pairs}
+    is_unjudged = _near(truth.unjudged)
     count = len(truth.true)
     false = range(count, count + len(truth.false))
     return Outcome(
         kept=tuple(fact.at_us for i, fact in enumerate(truth.true) if i in hit),
         missed=tuple(fact.at_us for i, fact in enumerate(truth.true) if i not in hit),
         false=tuple(known[i].at_us for i in false if i in hit),
-        new=tuple(fact.at_us for j, fact in enumerate(told) if j not in used),
+        new=tuple(fact.at_us for j, fact in enumerate(told) if j not in used and not is_unjudged(fact)),
+        told=len(told),
     )
+
+
+def _near(facts: Iterable[Fact]) -> Callable[[Fact], bool]:
+    """Tells whether a fact lies near one of these, whatever both are of one camera and label."""
+    instants: dict[tuple[str | None, ...], list[int]] = defaultdict(list)
+    for fact in sorted(facts, key=lambda fact: fact.at_us):
+        instants[_seen_by(fact)].append(fact.at_us)
+
+    def is_near(fact: Fact) -> bool:
+        there = instants.get(_seen_by(fact), [])
+        place = bisect_left(there, fact.at_us - _UNJUDGED_US)
+        return place < len(there) and there[place] <= fact.at_us + _UNJUDGED_US
+
+    return is_near
+
+
+def _seen_by(fact: Fact) -> tuple[str | None, ...]:
+    """Site, camera and label."""
+    return (*fact.what[:2], *fact.what[3:4])

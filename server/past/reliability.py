@@ -68,6 +68,16 @@ class Estimate:
             return f"Little: {self.candidates} candidates are few."
         return "Somewhat: it assumes that models err independently, and ten annotated events are worth more."
 
+    @property
+    def threshold(self) -> float | None:
+        """The sum of weights from which a candidate that all models voted on is likelier real than not.
+
+        None where no such rule can be: where it would take none of the votes, or more than there are.
+        """
+        telling = [one for one in self.models if one.weight > 0]
+        needed = -log(self.share / (1 - self.share)) - sum(log((1 - m.hits) / (1 - m.false)) for m in telling)
+        return needed if 0.005 <= needed <= sum(one.weight for one in telling) else None
+
     def likely(self, pattern: Pattern) -> float:
         """The probability that a candidate with these votes is real."""
         there = self.share * _odds(pattern, [m.hits for m in self.models])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import product
 
 import pytest
 
 from policies.judgement import judge
 from policies.observation import Sighting
-from server.past.reliability import Pattern, estimated, patterns_of
+from policies.sensitivity import Sensitivity, Verdict, Vote
+from server.past.reliability import Estimate, Pattern, Reliability, estimated, patterns_of
 from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, observation, person_at, policy
 
 MODELS = ("a", "b", "c")
@@ -52,6 +54,26 @@ def test_a_candidate_is_likely_when_models_that_err_little_saw_it() -> None:
     found = estimated(votes([0.95, 0.8, 0.6], [0.02, 0.1, 0.2], 0.4, 5_000), MODELS)
     assert found.likely((True, True, True)) > 0.95 > 0.5 > found.likely((False, False, True))
     assert found.likely((None, None, None)) == pytest.approx(found.share)
+
+
+def test_weights_and_threshold_are_the_rule_for_which_what_is_likelier_than_not_is_present() -> None:
+    found = estimated(votes([0.95, 0.8, 0.6], [0.02, 0.1, 0.2], 0.4, 20_000), MODELS)
+    rule = Sensitivity(
+        "weighted", weights={one.model: one.weight for one in found.models}, threshold=found.threshold or 0
+    )
+    for pattern in product((True, False), repeat=3):
+        cast = {model: Vote.FOR if vote else Vote.AGAINST for model, vote in zip(MODELS, pattern, strict=True)}
+        assert (rule.fuse(cast).verdict is Verdict.PRESENT) == (found.likely(pattern) >= 0.5)
+
+
+def test_no_rule_is_named_where_every_candidate_or_none_would_be_present() -> None:
+    good = Reliability("a", 0.9, 0.1)
+    assert [Estimate((good,) * 3, share, 500, ()).threshold is None for share in (0.001, 0.4, 0.999)] == [
+        True,
+        False,
+        True,
+    ]
+    assert Estimate((Reliability("a", 0.5, 0.5),) * 3, 0.5, 500, ()).threshold is None
 
 
 def test_models_that_err_together_are_named_and_the_estimate_is_little_trusted() -> None:

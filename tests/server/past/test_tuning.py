@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from policies.observation import Sighting
 from policies.site_policy import parse_site_policy
 from server.__main__ import command
-from server.past.advice import best_of, split_at, wilson
+from server.past.advice import Advice, best_of, cheaper_than, split_at, wilson, words
 from server.past.annotations import Seen, missed, said_of
 from server.past.candidates import TODAY, Option, candidate, refinements, rules_and_scores
 from server.past.drawing import Point, frontier, write_html, write_png
@@ -91,7 +91,10 @@ def test_tune_draws_misses_against_false_alarms_with_todays_policy_marked(
     annotate(haunted)
     tune(url, tmp_path / "out", "--most", "12")
     page = (tmp_path / "out" / "tuning.html").read_text()
-    assert page.count("<circle") == 12
+    assert page.count("</title></circle>") == 12
+    assert '<meta name="viewport" content="width=device-width">' in page
+    assert "<th>false alarms in all</th>" in page
+    assert ">beaten by none</text>" in page
     assert ">today</text>" in page
     assert ">recommended</text>" in page
     assert "src=" not in page
@@ -113,6 +116,55 @@ def test_tune_without_annotations_says_so_and_what_models_cannot_tell(yard: Yard
     assert "no policy can be called better than another" in shown
     assert "3 models at least are needed" in shown
     assert not (tmp_path / "out").exists()
+
+
+def test_tune_of_a_stretch_without_annotations_says_where_they_are(haunted: Yard, url: str, tmp_path: Path) -> None:
+    annotate(haunted)
+    shown = tune(url, tmp_path / "out", "--until", "2026-11-22T06:00").stdout
+    assert "Nothing is annotated in this stretch; what is lies from 2026-11-22T07:00:0" in shown
+    assert "Nothing of this site" not in shown
+
+
+def test_false_events_alone_recommend_nothing(haunted: Yard, url: str, tmp_path: Path) -> None:
+    events = [logged.event for logged in haunted.store.events() if logged.event.started_at.second >= 28]
+    haunted.store.annotations.add([said_of(haunted.store, e.id, "false", "ann") for e in events])
+    shown = tune(url, tmp_path / "out", "--most", "12").stdout
+    assert f"Today's policy gives {len(events)} false alarms in" in shown
+    assert "Best so far, on too few annotations to recommend it: scores +0.2." in shown
+    assert "No true event is annotated, so nothing tells what a stricter policy would miss" in shown
+    assert "<- best so far" in shown
+    assert "ecommended" not in shown
+    assert "0 true events" not in shown
+
+
+@pytest.mark.parametrize(
+    "options", [("--most", "0"), ("--miss-cost", "-1"), ("--within", "-2"), ("--out", "/dev/null/out")]
+)
+def test_what_cannot_be_tried_is_told_before_anything_is(haunted: Yard, url: str, options: tuple[str, str]) -> None:
+    annotate(haunted)
+    result = CliRunner().invoke(command, ["tune", "yard", "--database", url, *options])
+    assert result.exit_code in (2, 78)
+    assert "trying" not in result.stderr
+
+
+def test_tune_names_what_a_few_more_misses_would_save_and_what_nobody_judged(
+    haunted: Yard, url: str, tmp_path: Path
+) -> None:
+    annotate(haunted)
+    for logged in haunted.store.events()[-30:]:
+        haunted.store.annotations.add([said_of(haunted.store, logged.event.id, "unsure", "ann")])
+    shown = tune(url, tmp_path / "out", "--most", "2").stdout
+    assert "Of 30 more events there nobody said anything: they count for nothing." in shown
+    assert "`sectorwatch nuisances` finds and offers to suppress" in shown
+
+
+def test_of_policies_with_fewer_false_alarms_the_one_that_misses_least_is_named() -> None:
+    today, some, many = trial([], [1, 2, 3], 0), trial([1], [1], 1), trial([1, 2], [], 1)
+    assert cheaper_than(today, [today, some, many]) is some
+    assert cheaper_than(many, [today, some, many]) is None
+    advice = Advice(today, today, some, 3, 100, 2.0, 3, 0)
+    assert "Fewer false alarms cost misses: some misses 1 more true event, and gives 1." in list(words(advice))
+    assert "Today's policy keeps all 4 true events and gives 1.5 false alarms a day." in list(words(advice))
 
 
 def test_tune_of_a_site_that_never_sent_names_those_that_did(ask: Callable[..., Result], tmp_path: Path) -> None:
@@ -188,11 +240,30 @@ def fact(at_s: float, what: str = "entered") -> Fact:
 def test_what_only_the_tried_policy_tells_is_a_false_alarm_and_what_nobody_judged_is_none() -> None:
     events = told(policy(), walk(across, 26))
     facts = [outcome_fact(event) for event in events]
-    truth = Truth(true=(facts[0],), false=(facts[1],), unjudged=(facts[2],))
-    tally = outcome_of(truth, events, 0.0).tally()
-    assert (tally.kept, tally.missed, tally.false, tally.new) == (1, 0, 1, len(events) - 3)
-    assert (tally.true, tally.alarms) == (1, len(events) - 2)
+    far = fact(facts[0].at_us / 1e6 - 3600)
+    truth = Truth(true=(facts[0],), false=(facts[1],), unjudged=(far,))
+    outcome = outcome_of(truth, [*events, events[0]], 0.0)
+    tally = outcome.tally()
+    assert (tally.kept, tally.missed, tally.false, tally.new) == (1, 0, 1, len(events) - 1)
+    assert (tally.true, tally.alarms, outcome.told) == (1, len(events), len(events) + 1)
     assert outcome_of(truth, [], 0.0).tally().missed == 1
+
+
+def test_what_is_told_in_place_of_what_nobody_judged_is_no_false_alarm() -> None:
+    def seen(at_s: float, *what: str) -> Fact:
+        return Fact(what, round(at_s * 1e6), 0)
+
+    told_now = [e for e in told(policy(), walk(across, 26)) if e.kind == "entered"]
+    there = outcome_fact(told_now[0])
+    at_s = there.at_us / 1e6
+    for other, false in [
+        (seen(at_s + 9, "yard", "gate", "left", "person", "east"), 0),
+        (seen(at_s - 9, "yard", "gate", "left", "person", "east"), 0),
+        (seen(at_s + 11, "yard", "gate", "left", "person", "east"), 1),
+        (seen(at_s, "yard", "dock", "entered", "person", "east"), 1),
+        (seen(at_s, "yard", "gate", "entered", "vehicle", "east"), 1),
+    ]:
+        assert outcome_of(Truth((), (), (other,)), told_now[:1], 0.0).tally().new == false
 
 
 def outcome_fact(event):  # type: ignore[no-untyped-def]
@@ -212,7 +283,7 @@ def trial(missed_at: list[int], false_at: list[int], changes: int):  # type: ign
 
     given_changes = {("x", str(i)): i for i in range(changes)}
     outcome = Outcome(tuple({1, 2, 3, 4} - set(missed_at)), tuple(missed_at), tuple(false_at), ())
-    return Trial(Candidate("", given_changes, "", parse_site_policy('site = "yard"')), outcome)
+    return Trial(Candidate("some", given_changes, "", parse_site_policy('site = "yard"')), outcome)
 
 
 def test_no_policy_is_chosen_that_misses_more_than_todays() -> None:
