@@ -50,7 +50,10 @@ class _Search:
 
     def run(self, tried: Sequence[Candidate]) -> None:
         """Fold the past under those candidates that are new, as far as the limit allows."""
-        fresh = {c.policy.digest: c for c in tried if c.policy.digest not in self.trials}
+        fresh: dict[str, Candidate] = {}
+        for one in tried:
+            if one.policy.digest not in self.trials:
+                fresh.setdefault(one.policy.digest, one)
         some = list(fresh.values())[: self.most - len(self.trials)]
         if not some:
             return
@@ -120,7 +123,7 @@ def command(
     window = _around(said, since_us, until_us)
     log = [logged.event for logged in store.events(*window, site)]
     truth = truth_of(said, log, *window)
-    if not truth.instants():
+    if not any(truth.instants()):
         for line in without_annotations(store, policy, cameras, voters, said, since_us, until_us):
             click.echo(line)
         return
@@ -151,7 +154,7 @@ def _make(out: Path) -> None:
 
 def _searched(search: _Search, text: str, policy: SitePolicy, voters: Sequence[str], miss_cost: float) -> Advice:
     """Rules and scores first; then, around the best so far, confirmation and single models' scores."""
-    split_us = split_at(search.truth.instants())
+    split = split_at(*search.truth.instants())
     chosen: dict[str, tuple[Option, ...]] = {}
 
     def tried(sets: Iterator[tuple[Option, ...]]) -> tuple[Option, ...]:
@@ -159,7 +162,7 @@ def _searched(search: _Search, text: str, policy: SitePolicy, voters: Sequence[s
         for options, one in found:
             chosen.setdefault(one.policy.digest, options)
         search.run([one for _, one in found])
-        return chosen[best_of(list(search.trials.values()), split_us, miss_cost).candidate.policy.digest]
+        return chosen[best_of(list(search.trials.values()), split, miss_cost).candidate.policy.digest]
 
     options = tried(rules_and_scores(text, policy, voters))
     for _ in range(_ROUNDS):
@@ -167,15 +170,16 @@ def _searched(search: _Search, text: str, policy: SitePolicy, voters: Sequence[s
         options = tried((*around, one) for one in refinements(policy, voters))
     trials = list(search.trials.values())
     first, last = search.seen_us
-    best = best_of(trials, split_us, miss_cost)
+    best = best_of(trials, split, miss_cost)
     return Advice(
         today=trials[0],
         best=best,
         cheaper=cheaper_than(best, trials),
         tried=len(trials),
-        split_us=split_us,
+        split=split,
         days=max(last - first, 1) / DAY_US,
         false=len(search.truth.false),
+        false_held=sum(fact.at_us >= split.false_us for fact in search.truth.false),
         unjudged=len(search.truth.unjudged),
     )
 

@@ -1,8 +1,9 @@
 """Which of the tried policies to take, how surely, and in words.
 
 A policy is never recommended that misses more true facts than today's does. Among the others the cheapest wins,
-where a miss costs as much as `miss_cost` false alarms. The choice is made on the earlier part of the past; the
-later part, the hold-out, only judges it. Too few annotations carry no recommendation, whatever comes out.
+where a miss costs as much as `miss_cost` false alarms. The choice is made on the earlier part of the past (of what was
+true, and of what was false); the later part, the hold-out, only judges it. Too few annotations carry no
+recommendation, whatever comes out.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 from math import sqrt
 
 from server.past.candidates import Candidate
-from server.past.outcome import Outcome, Tally
+from server.past.outcome import Outcome, Split, Tally
 
-HELD_OUT = 0.3
-"""Share of the judged facts, the latest, that the search does not see."""
+HELD_OUT = (0.2, 0.3, 0.5)
+"""Share of the judged facts, the latest, that the search does not see: least, best, most."""
 FEW = 10
 """Fewer judged facts than this, true or false, carry no recommendation."""
 
@@ -34,18 +35,19 @@ class Trial:
 class Advice:
     """Today's policy and the one to take instead (the same one: nothing better was found), with their tallies.
 
-    `cheaper` gives fewer false alarms yet for a few misses more, where one does. `split_us` is where the hold-out
+    `cheaper` gives fewer false alarms yet for a few misses more, where one does. `split` is where the hold-out
     begins; `days` is the length of the past that was looked at; `false` is how many events people judged false,
-    `unjudged` of how many nobody said anything.
+    `false_held` of them in the hold-out, `unjudged` of how many nobody said anything.
     """
 
     today: Trial
     best: Trial
     cheaper: Trial | None
     tried: int
-    split_us: int
+    split: Split
     days: float
     false: int
+    false_held: int
     unjudged: int
 
     @property
@@ -68,30 +70,43 @@ class Advice:
 
     @property
     def held_out(self) -> tuple[Tally, Tally]:
-        return self.today.outcome.tally(self.split_us), self.best.outcome.tally(self.split_us)
+        return self.today.outcome.tally(self.split), self.best.outcome.tally(self.split)
 
 
-def split_at(instants: Sequence[int]) -> int:
-    """The instant (us) from which on judged facts are held out."""
-    return instants[min(len(instants) - 1, round(len(instants) * (1 - HELD_OUT)))]
+def split_at(true: Sequence[int], false: Sequence[int]) -> Split:
+    """Where the hold-out begins, given the instants (us) of what was true and of what was false, in order.
+
+    Each is cut at its longest pause near the wanted share, so that one visit is not half seen and half held out.
+    """
+    return Split(_pause(true), _pause(false))
 
 
-def best_of(trials: Sequence[Trial], split_us: int, miss_cost: float) -> Trial:
-    """The trial to take by the part before `split_us`; the first of `trials` is today's. Fewest changes break ties."""
-    today = trials[0].outcome.tally(None, split_us)
+def _pause(instants: Sequence[int]) -> int:
+    least, best, most = (round(len(instants) * (1 - share)) for share in HELD_OUT)
+    places = range(max(1, most), min(least, len(instants) - 1) + 1)
+    place = max(places, key=lambda i: (instants[i] - instants[i - 1], -abs(i - best)), default=0)
+    return instants[place] if instants else 0
+
+
+def best_of(trials: Sequence[Trial], split: Split, miss_cost: float) -> Trial:
+    """The trial to take by the part before `split`; the first of `trials` is today's. Fewest changes break ties."""
+    today = trials[0].outcome.tally(until=split)
 
     def cost(trial: Trial) -> tuple[float, int, int]:
-        tally = trial.outcome.tally(None, split_us)
+        tally = trial.outcome.tally(until=split)
         return miss_cost * tally.missed + tally.alarms, tally.missed, len(trial.candidate.changes)
 
-    allowed = [trial for trial in trials if trial.outcome.tally(None, split_us).missed <= today.missed]
+    allowed = [trial for trial in trials if trial.outcome.tally(until=split).missed <= today.missed]
     return min(allowed, key=cost)
 
 
 def cheaper_than(best: Trial, trials: Sequence[Trial]) -> Trial | None:
-    """Of the trials with fewer false alarms than `best` over all of the past, the one that misses least."""
-    fewer = [trial for trial in trials if trial.outcome.tally().alarms < best.outcome.tally().alarms]
-    return min(fewer, key=lambda t: (t.outcome.tally().missed, t.outcome.tally().alarms), default=None)
+    """Of the trials that miss more than `best` over all of the past but give fewer false alarms: who misses least."""
+    had = best.outcome.tally()
+    tallies = [(trial.outcome.tally(), trial) for trial in trials]
+    fewer = [(it.missed, it.alarms, i) for i, (it, _) in enumerate(tallies) if it.alarms < had.alarms]
+    fewer = [one for one in fewer if one[0] > had.missed]
+    return trials[min(fewer)[2]] if fewer else None
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
@@ -166,7 +181,8 @@ def _held_out(advice: Advice) -> Iterator[str]:
     before, after = advice.held_out
     kept = f"{_of(after.kept, after.true)} (today: {before.kept}) and " if after.true else ""
     alarms = f"{after.alarms} instead of {_counted(before.alarms, 'false alarm')}"
-    yield f"On the latest {HELD_OUT:.0%} of the annotations, which the search did not see: {kept}{alarms}."
+    held = f"{before.true} true and {_counted(advice.false_held, 'false event')}"
+    yield f"On the latest {held}, which the search did not see: {kept}{alarms}."
     if not advice.holds:
         yield "So the gain does not hold there: annotate more, or look at each difference before you take it."
 

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from policies.events import Event
 from server.past.annotations import fact_of as fact_of_annotation
@@ -31,9 +32,19 @@ class Truth:
     false: tuple[Fact, ...]
     unjudged: tuple[Fact, ...]
 
-    def instants(self) -> list[int]:
-        """When the judged facts were (us), in order."""
-        return sorted(fact.at_us for fact in (*self.true, *self.false))
+    def instants(self) -> tuple[list[int], list[int]]:
+        """When the facts that were true, and those that were false, were (us), in order."""
+        return sorted(fact.at_us for fact in self.true), sorted(fact.at_us for fact in self.false)
+
+
+class Split(NamedTuple):
+    """Where the later part of a past begins (us): of what was true, and of false alarms."""
+
+    true_us: int
+    false_us: int
+
+
+BEGIN, END = Split(0, 0), Split(1 << 62, 1 << 62)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +79,16 @@ class Outcome:
     new: tuple[int, ...]
     told: int = 0
 
-    def tally(self, since_us: int | None = None, until_us: int | None = None) -> Tally:
-        """The counts from `since_us` to before `until_us`."""
+    def tally(self, since: Split = BEGIN, until: Split = END) -> Tally:
+        """The counts from `since` to before `until`."""
 
-        def count(instants: tuple[int, ...]) -> int:
-            low, high = since_us or 0, until_us or 1 << 62
-            return sum(low <= at_us < high for at_us in instants)
+        def count(instants: tuple[int, ...], low_us: int, high_us: int) -> int:
+            return sum(low_us <= at_us < high_us for at_us in instants)
 
-        return Tally(count(self.kept), count(self.missed), count(self.false), count(self.new))
+        true, false = zip(since, until, strict=True)
+        return Tally(
+            count(self.kept, *true), count(self.missed, *true), count(self.false, *false), count(self.new, *false)
+        )
 
 
 def truth_of(annotations: Iterable[Annotation], log: Iterable[Event], since_us: int, until_us: int) -> Truth:

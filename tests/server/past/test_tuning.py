@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from policies.observation import Sighting
 from policies.site_policy import parse_site_policy
@@ -20,11 +21,11 @@ from server.past.annotations import Seen, missed, said_of
 from server.past.candidates import TODAY, Option, candidate, refinements, rules_and_scores
 from server.past.drawing import Point, frontier, write_html, write_png
 from server.past.matching import Fact
-from server.past.outcome import Outcome, Truth, outcome_of
+from server.past.outcome import Outcome, Split, Truth, outcome_of
 from server.past.proposal import applied, difference, overruled
 from server.store import open_store
 from tests.policies.stories import policy, told, walk
-from tests.server.scenes import START_US, YARD, Yard, across, burst, person_at
+from tests.server.scenes import EYE, START_US, YARD, Yard, across, burst, person_at
 from tests.stand_ins import ManualClock
 
 COMMENTED = f"# our yard\n{YARD.strip()} # the end\n"
@@ -75,7 +76,7 @@ def test_tune_proposes_the_policy_that_keeps_the_true_and_drops_the_false(
     result = tune(url, tmp_path / "out", "--policy", str(live))
     assert result.exit_code == 0, result.output
     assert f"It keeps all {true} true events, 0 instead of {false} false alarms in" in result.stdout
-    assert "On the latest 30% of the annotations, which the search did not see: all" in result.stdout
+    assert "false events, which the search did not see: all" in result.stdout
     assert live.read_text() == COMMENTED, "the live policy is not touched"
     proposal = haunted.folder / "yard.toml.proposed"
     assert "# our yard" in proposal.read_text()
@@ -162,9 +163,17 @@ def test_of_policies_with_fewer_false_alarms_the_one_that_misses_least_is_named(
     today, some, many = trial([], [1, 2, 3], 0), trial([1], [1], 1), trial([1, 2], [], 1)
     assert cheaper_than(today, [today, some, many]) is some
     assert cheaper_than(many, [today, some, many]) is None
-    advice = Advice(today, today, some, 3, 100, 2.0, 3, 0)
+    advice = Advice(today, today, some, 3, Split(100, 100), 2.0, 3, 0, 0)
     assert "Fewer false alarms cost misses: some misses 1 more true event, and gives 1." in list(words(advice))
     assert "Today's policy keeps all 4 true events and gives 1.5 false alarms a day." in list(words(advice))
+
+
+def test_a_rule_that_says_what_todays_policy_says_is_todays_policy(haunted: Yard, url: str, tmp_path: Path) -> None:
+    annotate(haunted)
+    haunted.ensemble.panel = replace(haunted.ensemble.panel, seats=(EYE, replace(EYE, model="eye.2")))
+    haunted.pipeline.process(_shown(haunted, 900, 900, [None] * 10, 0.9))
+    shown = tune(url, tmp_path / "out", "--most", "3").stdout
+    assert "as now   <- today" in shown
 
 
 def test_tune_of_a_site_that_never_sent_names_those_that_did(ask: Callable[..., Result], tmp_path: Path) -> None:
@@ -274,7 +283,9 @@ def outcome_fact(event):  # type: ignore[no-untyped-def]
 
 def test_a_tally_may_be_of_a_part_of_the_time() -> None:
     outcome = Outcome(kept=(1, 5), missed=(6,), false=(2, 7), new=(8,))
-    assert (outcome.tally(None, 5).kept, outcome.tally(5).kept, outcome.tally(5).alarms) == (1, 1, 2)
+    split = Split(true_us=5, false_us=7)
+    assert (outcome.tally(until=split).kept, outcome.tally(split).kept, outcome.tally(split).alarms) == (1, 1, 2)
+    assert outcome.tally(until=split).alarms == 1
 
 
 def trial(missed_at: list[int], false_at: list[int], changes: int):  # type: ignore[no-untyped-def]
@@ -288,22 +299,27 @@ def trial(missed_at: list[int], false_at: list[int], changes: int):  # type: ign
 
 def test_no_policy_is_chosen_that_misses_more_than_todays() -> None:
     today, deaf, good = trial([], [1, 2, 3], 0), trial([1], [], 1), trial([], [1], 2)
-    assert best_of([today, deaf, good], 100, miss_cost=0.1) is good
+    assert best_of([today, deaf, good], Split(100, 100), miss_cost=0.1) is good
 
 
 def test_the_choice_is_made_on_the_earlier_part_only() -> None:
     today, early, late = trial([], [1, 50], 0), trial([], [50], 1), trial([], [1], 1)
-    assert best_of([today, early, late], 10, miss_cost=10) is early
+    assert best_of([today, early, late], Split(10, 10), miss_cost=10) is early
 
 
 def test_of_equals_the_one_with_fewest_changes_is_chosen() -> None:
     today, same = trial([], [1], 0), trial([], [1], 3)
-    assert best_of([today, same], 100, miss_cost=10) is today
+    assert best_of([today, same], Split(100, 100), miss_cost=10) is today
 
 
 def test_the_latest_third_of_the_annotations_is_held_out() -> None:
-    assert split_at(list(range(10))) == 7
-    assert split_at([5]) == 5
+    assert split_at(range(10), range(100, 120)) == Split(7, 114)
+    assert split_at([5], []) == Split(5, 0)
+
+
+def test_the_hold_out_begins_after_a_pause_so_that_no_visit_lies_on_both_sides() -> None:
+    visits = [at + second for at in (0, 1000, 2000, 3000, 4000) for second in range(4)]
+    assert split_at(visits, visits[:8]) == Split(3000, 1000)
 
 
 @pytest.mark.parametrize(("hits", "count", "low", "high"), [(31, 31, 0.8897, 1), (5, 10, 0.2366, 0.7634), (0, 0, 0, 1)])
