@@ -10,9 +10,10 @@ import click
 import msgspec
 
 from policies.events import Kind, instant
+from server.commands.folding import check_place
 from server.commands.options import Instant, opened_store, store_options
 from server.errors import Unknown
-from server.past.annotations import DEFAULT_WITHIN_S, Said, Seen, missed, said_of
+from server.past.annotations import Said, Seen, missed, said_of
 from server.records import Annotation
 from server.store import Store
 
@@ -63,8 +64,8 @@ class _Said(click.Command):
 @click.option("--to", "to_sector", help="Sector that `moved` went to.")
 @click.option("--line", help="The line of `crossed`.")
 @click.option("--at", "at_us", type=Instant(), help="When it happened: 10m (ago), or ISO 8601.")
-@click.option("--within", "within_s", default=DEFAULT_WITHIN_S, show_default=True, help="How far off --at may be (s).")
-@click.option("--label", default="person", show_default=True, help="The target.")
+@click.option("--within", "within_s", type=click.FloatRange(0, 3600), help="How far off --at may be (s; default: 2).")
+@click.option("--label", help="The target (default: person).")
 @click.option("--camera", help="The camera; may be left out where there is one.")
 @click.option("--site", help="Its site.")
 @click.option("--note", help="In your words.")
@@ -83,15 +84,19 @@ def of(
     """Add annotations."""
     if is_missed == bool(words):
         raise click.UsageError("either EVENT... true|false|unsure, or --missed with --kind and --at")
+    given = {name: value for name, value in seen.items() if value is not None}
+    if given and not is_missed:
+        raise click.UsageError("an event has its own time and place: the options that say them go with --missed")
     store = opened_store(config, database, data_dir)
     author = author or _user()
     if is_missed:
-        made = [missed(store, _seen(store, **seen), author, note)]
+        made = [missed(store, _seen(store, **given), author, note)]
     else:
         *events, truth = words
         if truth not in get_args(Said) or not events:
             raise click.UsageError("say which events, and then true, false or unsure")
-        made = [said_of(store, prefix, truth, author, note) for prefix in events]  # type: ignore[arg-type]
+        said = [said_of(store, prefix, truth, author, note) for prefix in events]  # type: ignore[arg-type]
+        made = list({one.subject: one for one in said}.values())
     for one in store.annotations.add(made):
         click.echo(line_of(one))
 
@@ -108,7 +113,9 @@ def _user() -> str:
 @store_options
 def list_(site: str | None, config: Path | None, database: str | None, data_dir: Path | None) -> None:
     """Show what counts now: the newest annotation of each event, in order of time."""
-    for one in opened_store(config, database, data_dir).annotations.current(site):
+    store = opened_store(config, database, data_dir)
+    check_place(store, site)
+    for one in store.annotations.current(site):
         click.echo(line_of(one))
 
 
@@ -117,7 +124,9 @@ def list_(site: str | None, config: Path | None, database: str | None, data_dir:
 @store_options
 def export(site: str | None, config: Path | None, database: str | None, data_dir: Path | None) -> None:
     """Write every annotation ever made, as JSON lines, in the order they were made."""
-    for one in opened_store(config, database, data_dir).annotations.all(site):
+    store = opened_store(config, database, data_dir)
+    check_place(store, site)
+    for one in store.annotations.all(site):
         click.echo(msgspec.json.encode(one.as_wire()).decode())
 
 
@@ -130,8 +139,8 @@ def line_of(said: Annotation) -> str:
     return f"{said.truth:<6} {fact} author={said.author}{note} event={said.subject}"
 
 
-def _seen(store: Store, *, site: str | None, camera: str | None, **facts: Any) -> Seen:
-    if facts["kind"] is None or facts["at_us"] is None:
+def _seen(store: Store, site: str | None = None, camera: str | None = None, **facts: Any) -> Seen:
+    if not {"kind", "at_us"} <= facts.keys():
         raise click.UsageError("--missed needs --kind and --at")
     cameras = [c for c in store.cameras() if site in (None, c.site) and camera in (None, c.camera)]
     if len(cameras) != 1:

@@ -11,6 +11,7 @@ import click
 
 from policies.events import Kind
 from server.channels import json_line, text_line
+from server.commands.folding import check_place
 from server.commands.options import check_window, opened_store, store_options, window_options
 from server.records import LoggedEvent
 from server.store import Store
@@ -48,6 +49,8 @@ def command(
     if follow and until_us is not None:
         raise click.UsageError("--follow has no end, so --until does not go with it")
     store = opened_store(config, database, data_dir)
+    if not follow:  # what does not send yet may be waited for
+        check_place(store, site, camera)
     line = json_line if as_json else text_line
 
     def show(logged: LoggedEvent) -> None:

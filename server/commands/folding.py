@@ -85,6 +85,12 @@ def stored_cameras(store: Store, site: str | None, camera: str | None) -> list[C
     return found
 
 
+def check_place(store: Store, site: str | None, camera: str | None = None) -> None:
+    """Raises Unknown for a site or camera that was named and never sent: silence would look like a quiet one."""
+    if site is not None or camera is not None:
+        stored_cameras(store, site, camera)
+
+
 def read_policy(file: Path) -> tuple[SitePolicy, str]:
     """The site policy in a file, and its text; what is wrong with it, as a usage error with its line."""
     try:

@@ -14,7 +14,7 @@ from policies.site_policy import CameraPolicy, SitePolicy
 from server.clock import SECOND_US
 from server.errors import Unknown, Unusable
 from server.past.matching import Fact
-from server.records import Annotation, CameraHead, EventRecord
+from server.records import Annotation, BurstFacts, CameraHead, EventRecord
 
 Said = Literal["true", "false", "unsure"]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
@@ -28,7 +28,8 @@ DEFAULT_WITHIN_S = 2.0
 
 class Past(Protocol):
     def events_like(self, prefix: str, limit: int = ...) -> list[EventRecord]: ...
-    def policies(self, site: str) -> Sequence[str]: ...
+    def before(self, site: str, camera: str, at_us: int, limit: int) -> Sequence[BurstFacts]: ...
+    def after(self, site: str, camera: str, at_us: int, limit: int) -> Sequence[BurstFacts]: ...
 
 
 class Annotations(Protocol):
@@ -146,7 +147,8 @@ def _check_place(store: Store, seen: Seen) -> None:
         )
     if seen.kind not in get_args(Kind):
         raise Unusable(f"no kind of event is called `{seen.kind}`{_near(seen.kind, get_args(Kind))}")
-    policy = store.policy(store.past.policies(seen.site)[0]).camera(seen.camera)
+    [newest] = store.past.before(seen.site, seen.camera, last_us + 1, 1)
+    policy = store.policy(newest.policy).camera(seen.camera)
     needed = {"moved": ("from_sector", "to_sector"), "crossed": ("line",)}.get(seen.kind, ("sector",))
     for name in ("sector", "from_sector", "to_sector", "line"):
         given = getattr(seen, name)
@@ -155,6 +157,12 @@ def _check_place(store: Store, seen: Seen) -> None:
         _check_name(policy, name, given)
     if seen.label not in policy.targets:
         raise Unusable(f"no target is called `{seen.label}`{_near(seen.label, list(policy.targets))}")
+    [first] = store.past.after(seen.site, seen.camera, 0, 1)
+    if seen.at_us < first.first_at_us:
+        raise Unusable(
+            f"camera `{seen.camera}` sent its first frame at {instant(first.first_at_us):%Y-%m-%dT%H:%M:%SZ}: what was "
+            "before it no policy could tell"
+        )
 
 
 def _check_name(policy: CameraPolicy, name: str, given: str | None) -> None:

@@ -20,7 +20,7 @@ from server.past.matching import fact_of as fact_of_event
 from server.past.matching import matched
 from server.store import Store
 from server.tokens import ANY_SITE, new_token
-from tests.server.scenes import START_US, Yard
+from tests.server.scenes import START_US, YARD, Yard
 from tests.server.web import BrightnessEnsemble, body, envelope, jpeg, make_app
 from tests.stand_ins import ManualClock
 
@@ -159,6 +159,50 @@ def test_an_annotation_that_says_too_little_is_a_usage_error(ask: Callable[..., 
     result = ask("annotate", *words)
     assert result.exit_code == 2
     assert "annotate of" not in result.stderr, "a name that nobody typed"
+
+
+@pytest.mark.parametrize("options", [("--kind", "entered"), ("--within", "3"), ("--camera", "gate")])
+def test_options_of_what_was_missed_do_not_go_with_an_event(
+    ask: Callable[..., Result], yard: Yard, options: tuple[str, str]
+) -> None:
+    event = yard.store.events()[0].event.id
+    result = ask("annotate", event, "false", *options)
+    assert result.exit_code == 2
+    assert "go with --missed" in result.stderr
+    assert yard.store.annotations.all() == []
+
+
+def test_an_event_that_is_named_twice_is_annotated_once(ask: Callable[..., Result], yard: Yard) -> None:
+    event = yard.store.events()[0].event.id
+    assert len(ask("annotate", event, event[:16], "false").stdout.splitlines()) == 1
+    assert len(yard.store.annotations.all()) == 1
+
+
+@pytest.mark.parametrize("verb", [("annotate", "list"), ("annotate", "export"), ("events",)])
+def test_a_site_that_never_sent_is_told_and_is_no_empty_answer(
+    ask: Callable[..., Result], verb: tuple[str, ...]
+) -> None:
+    result = ask(*verb, "--site", "yrad")
+    assert result.exit_code == 1
+    assert "nothing is stored of yrad/*; here is: yard/gate" in result.stderr
+    assert ask(*verb, "--site", "yard").exit_code == 0
+
+
+def test_what_came_before_the_first_frame_cannot_have_been_missed(ask: Callable[..., Result]) -> None:
+    missed = ("annotate", "--missed", "--kind", "entered", "--sector", "west", "--at")
+    assert "sent its first frame at 2026-11-22T07:00:00Z" in ask(*missed, "2026-11-22T06:59:59Z").stderr
+    assert ask(*missed, "2026-11-22T07:00:00Z").exit_code == 0
+    assert ask(*missed, "2026-11-22T07:00:00Z", "--within", "-1").exit_code == 2
+
+
+def test_what_was_missed_is_held_against_the_policy_of_the_newest_burst(ask: Callable[..., Result], yard: Yard) -> None:
+    yard.write(YARD.replace("sectors.west", "sectors.far"))
+    yard.pipeline.process(yard.walk(90, lambda _: None, 30))
+    yard.write(YARD)
+    yard.pipeline.process(yard.walk(91, lambda _: None, 40))
+    missed = ("annotate", "--missed", "--kind", "entered", "--at", "2026-11-22T07:00:20Z", "--sector")
+    assert ask(*missed, "west").exit_code == 0
+    assert "has no sector `far`" in ask(*missed, "far").stderr
 
 
 def test_what_came_long_after_the_newest_frame_cannot_have_been_missed(ask: Callable[..., Result]) -> None:
