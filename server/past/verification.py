@@ -138,6 +138,7 @@ def _burst(store: Store, event: Event, burst_id: str) -> str:
     _same("mask", facts.mask_digest, event.provenance.mask_digest)
     seen = store.kept(burst_id).observations
     _same("count of frames", len(seen), facts.frames)
+    _same("first and last frame", (facts.first_at_us, facts.last_at_us), (seen[0].at_us, seen[-1].at_us))
     offsets = [(one.at_us - facts.captured_at_us) // 1000 for one in seen]
     hashes = [one.frame_sha256 for one in seen]
     told = (facts.burst_id, facts.site, facts.camera, facts.captured_at_us)

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, 
 from policies.events import Event
 from policies.observation import Observation, Panel, Sighting
 from policies.site_policy import SitePolicy
+from server.errors import Unknown
 from server.records import Known, LoggedEvent, Notice, Noticed, Recorded, Status
 from server.store.schema import bursts, events, observations, panels, policies
 
@@ -48,16 +49,20 @@ class Versions:
         self._policies: dict[str, SitePolicy] = {}
 
     def panel(self, connection: Connection, ensemble: str) -> Panel:
-        """The models that were asked. Raises NoResultFound."""
+        """The models that were asked. Raises Unknown for a digest that names none."""
         if ensemble not in self._panels:
-            body = connection.execute(select(panels.c.body).where(panels.c.ensemble == ensemble)).scalar_one()
+            body = connection.execute(select(panels.c.body).where(panels.c.ensemble == ensemble)).scalar_one_or_none()
+            if body is None:
+                raise Unknown(f"no panel of ensemble {ensemble[:12]} is stored")
             self._panels[ensemble] = _panel.decode(body)
         return self._panels[ensemble]
 
     def policy(self, connection: Connection, digest: str) -> SitePolicy:
-        """The policy as it was when it judged its first burst. Raises NoResultFound."""
+        """The policy as it was when it judged its first burst. Raises Unknown for a digest that names none."""
         if digest not in self._policies:
-            body = connection.execute(select(policies.c.body).where(policies.c.policy == digest)).scalar_one()
+            body = connection.execute(select(policies.c.body).where(policies.c.policy == digest)).scalar_one_or_none()
+            if body is None:
+                raise Unknown(f"no policy {digest[:12]} is stored")
             self._policies[digest] = _policy.decode(body)
         return self._policies[digest]
 

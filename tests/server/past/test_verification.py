@@ -124,6 +124,23 @@ def test_an_altered_hash_of_the_evidence_is_noticed(yard: Yard) -> None:
     assert any(what.startswith("burst") for what in failing(yard, logged))
 
 
+def test_a_panel_that_is_not_stored_is_noticed(ask: Callable[..., Result], yard: Yard) -> None:
+    logged = event(yard)
+    alter(yard, "DELETE FROM panels")
+    assert {"ensemble of", "recomputed from its votes"} <= set(failing(yard, logged))
+    result = ask("verify", logged.event.id)
+    assert result.exit_code == 1
+    assert "no panel of ensemble ensemble-1 is stored" in result.stdout
+
+
+@pytest.mark.parametrize("column", ["first_at_us", "last_at_us"])
+def test_an_altered_stretch_of_a_burst_is_noticed(yard: Yard, column: str) -> None:
+    logged = event(yard)
+    burst_id = logged.event.provenance.burst_ids[-1]
+    alter(yard, f"UPDATE bursts SET {column} = {column} - 1 WHERE burst_id = :id", id=burst_id)
+    assert "burst" in failing(yard, logged)
+
+
 @pytest.mark.parametrize("table", ["bursts", "decisions"])
 def test_a_missing_row_is_noticed(yard: Yard, table: str) -> None:
     logged = event(yard)
