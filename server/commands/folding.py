@@ -64,9 +64,14 @@ def retold(task: Task, *, from_start: bool = False) -> list[Event]:
         return list(told.values())
 
 
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def side_by_side(work: Callable[[Task], T], tasks: Sequence[Task], processes: int | None = None) -> Iterator[T]:
     """`work` of each task, in order; several at a time, at most one per processor (or `processes`)."""
-    at_once = min(len(tasks), processes or len(os.sched_getaffinity(0)))
+    at_once = min(len(tasks), processes or processors())
     if at_once < 2:
         yield from map(work, tasks)
         return

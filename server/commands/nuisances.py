@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from policies.events import Event, instant
 from policies.site_policy import SitePolicy, parse_site_policy
 from server.channels import text_line
 from server.clock import SECOND_US
-from server.commands.folding import Task, folded, side_by_side, stored_cameras
+from server.commands.folding import Task, folded, processors, side_by_side, stored_cameras
 from server.commands.options import Instant, found_settings, opened_store, store_options
 from server.commands.todays import PROPOSED, todays
 from server.errors import Unknown, Unusable
@@ -43,7 +44,9 @@ class _Effect:
 @click.argument("site")
 @click.option("--accept", "accepted", multiple=True, metavar="NAME", help="Propose this one; may be given again.")
 @click.option("--since", "since_us", type=Instant(), help="Begin of the past to look at (default: the last 7 days).")
-@click.option("--up-to", default=0.8, show_default=True, help="Scores above this are firm, and never suppressed.")
+@click.option(
+    "--up-to", default=0.8, show_default=True, type=click.FloatRange(0, 1), help="Scores above this are firm, and stay."
+)
 @click.option("--days", default=3, show_default=True, type=click.IntRange(min=1), help="Days it must recur on.")
 @click.option("--policy", "file", type=click.Path(path_type=Path), help="Start from this file, not from the live one.")
 @store_options
@@ -70,7 +73,7 @@ def command(
     past = _Past(store, settings.database_url, site, heads, since_us, parse_site_policy(text))
     found = [one for head in heads for one in past.nuisances(head, up_to, days)]
     if accepted:
-        _propose(past, text, live, [_named(found, name) for name in accepted])
+        _propose(past, text, live, [_named(found, name) for name in dict.fromkeys(accepted)])
         return
     for line in _listed(past, text, found, days):
         click.echo(line)
@@ -106,15 +109,24 @@ class _Past:
         seen = self._store.observations(self._site, head.camera, self._since_us, self._until_us)
         return nuisances(policy, sights(policy, seen), up_to=up_to, days=days)
 
-    def effects(self, cameras: Sequence[str], tried: Sequence[SitePolicy]) -> list[_Effect]:
-        """What each policy changes of today's events of these cameras, from one reading of their past."""
-        policies = (self._today, *tried)
-        tasks = [Task(self._url, self._site, c, policies, self._judged_since_us, self._until_us) for c in cameras]
-        told: list[list[Event]] = [[] for _ in policies]
-        for done in side_by_side(folded, tasks):
-            for all_events, events in zip(told, done.events, strict=True):
-                all_events += events
-        return [self._effect(told[0], events) for events in told[1:]]
+    def effects(self, tried: Sequence[tuple[str, SitePolicy]]) -> list[_Effect]:
+        """What each policy changes of today's events of its camera; several are folded at a time."""
+        shares = list(self._shares(tried))
+        tasks = [
+            Task(self._url, self._site, camera, (self._today, *policies), self._judged_since_us, self._until_us)
+            for camera, policies in shares
+        ]
+        return [
+            self._effect(done.events[0], events) for done in side_by_side(folded, tasks) for events in done.events[1:]
+        ]
+
+    def _shares(self, tried: Sequence[tuple[str, SitePolicy]]) -> Iterator[tuple[str, list[SitePolicy]]]:
+        """The policies of each camera, in as many parts as keep every processor busy."""
+        for camera, mine in groupby(tried, key=lambda one: one[0]):
+            policies = [policy for _, policy in mine]
+            parts = max(1, processors() // len({one[0] for one in tried}))
+            size = -(-len(policies) // parts)
+            yield from ((camera, policies[i : i + size]) for i in range(0, len(policies), size))
 
     def _effect(self, before: Sequence[Event], after: Sequence[Event]) -> _Effect:
         change = compared(before, after)
@@ -125,15 +137,13 @@ class _Past:
 
 def _listed(past: _Past, text: str, found: Sequence[Nuisance], days: int) -> Iterator[str]:
     offered = 0
-    for camera in dict.fromkeys(one.camera for one in found):
-        here = [one for one in found if one.camera == camera]
-        tried = [parse_site_policy(text + one.as_toml()) for one in here]
-        for one, effect in zip(here, past.effects([camera], tried), strict=True):
-            if effect.lost or not effect.gone:
-                continue
-            offered += 1
-            yield f"{one.name}: camera {one.camera}, {one.sights} times on {one.days} days, scores to {one.max_score:g}"
-            yield from (f"  {line}" for line in _effect_lines(effect))
+    tried = [(one.camera, parse_site_policy(text + one.as_toml())) for one in found]
+    for one, effect in zip(found, past.effects(tried), strict=True):
+        if effect.lost or not effect.gone:
+            continue
+        offered += 1
+        yield f"{one.name}: camera {one.camera}, {one.sights} times on {one.days} days, scores to {one.max_score:g}"
+        yield from (f"  {line}" for line in _effect_lines(effect))
     if offered:
         yield f"`--accept NAME` proposes one; {offered} offered"
     else:
@@ -162,13 +172,18 @@ def _named(found: Sequence[Nuisance], name: str) -> Nuisance:
 def _propose(past: _Past, text: str, live: Path | None, chosen: Sequence[Nuisance]) -> None:
     """Check all that is accepted together once more, and write it beside the live file."""
     changed = text + "".join(one.as_toml() for one in chosen)
-    [effect] = past.effects(list(dict.fromkeys(one.camera for one in chosen)), [parse_site_policy(changed)])
-    if effect.lost:
-        raise Unusable(f"not proposed: it would remove {effect.lost} events that were marked true")
+    policy = parse_site_policy(changed)
+    every = past.effects([(camera, policy) for camera in dict.fromkeys(one.camera for one in chosen)])
+    lost = sum(effect.lost for effect in every)
+    if lost:
+        raise Unusable(f"not proposed: it would remove {lost} events that were marked true")
     target = (live.parent / f"{live.name}{PROPOSED}") if live else Path(f"{chosen[0].camera}.toml{PROPOSED}")
     target.write_text(changed, encoding="utf-8")
-    for line in (*difference(text, changed, live.name if live else "today", target.name), "", *_effect_lines(effect)):
+    for line in (*difference(text, changed, live.name if live else "today", target.name), ""):
         click.echo(line)
-    click.echo(f"\nIt would have removed {len(effect.gone)} events. Proposed, and not in force: {target}")
+    for line in (line for effect in every for line in _effect_lines(effect)):
+        click.echo(line)
+    gone = sum(len(effect.gone) for effect in every)
+    click.echo(f"\nIt would have removed {gone} events. Proposed, and not in force: {target}")
     if live:
         click.echo(f"To put it into force: mv {target} {live}")

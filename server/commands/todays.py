@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from server.commands.folding import read_policy
+from server.errors import Broken, Unknown
 from server.settings import ServerSettings
 from server.sites import Sites
 from server.store import Store
@@ -16,16 +17,26 @@ PROPOSED = ".proposed"
 
 
 def todays(store: Store, settings: ServerSettings, site: str, file: Path | None) -> tuple[str, Path | None]:
-    """The text to start from (of `file`, the live file, or else the last in force), and the file it is in, if any."""
+    """The text to start from (of `file`, the live file, or else the last in force), and the file it is in, if any.
+
+    Raises Broken where a file that may be the live one cannot be used.
+    """
     if file is not None:
         policy, text = read_policy(file)
         if policy.site != site:
             raise click.UsageError(f"{file} is a policy for another site than `{site}`")
         return text, file
     if settings.sites_dir.is_dir():
-        live = Sites(settings.sites_dir).file(site)
+        sites = Sites(settings.sites_dir)
+        faults = sites.reload()
+        live = sites.file(site)
         if live is not None:
             return live.read_text(encoding="utf-8"), live
-    kept = store.past.policy(store.past.policies(site)[0])
-    assert kept is not None, "its digest was just read"
+        if faults:
+            told = "; ".join(f"{settings.sites_dir / name}: {fault}" for name, fault in faults.items())
+            raise Broken(f"no file is a policy for `{site}`, but {told}. Mend it, or name one with --policy")
+    newest = store.past.newest(site)
+    kept = None if newest is None else store.past.policy(newest.policy)
+    if kept is None:
+        raise Unknown(f"no policy of `{site}` is stored")
     return kept.text, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from policies.events import Event, instant
 from policies.judgement import judge
 from policies.site_policy import SitePolicy, parse_site_policy
 from server.clock import SECOND_US
-from server.commands.folding import Task, folded, side_by_side, stored_cameras
+from server.commands.folding import Task, folded, processors, side_by_side, stored_cameras
 from server.commands.options import Instant, check_window, found_settings, opened_store, store_options
 from server.commands.todays import PROPOSED, todays
 from server.errors import Broken
@@ -118,7 +117,7 @@ def command(
     cameras = [c.camera for c in stored_cameras(store, site, None)]
     text, live = todays(store, settings, site, file)
     policy = parse_site_policy(text)
-    voters = _voters(store, policy, cameras)
+    voters = _voters(store, policy)
     said = [one for one in store.annotations.current(site) if one.truth != "unsure"]
     window = _around(said, since_us, until_us)
     log = [logged.event for logged in store.events(*window, site)]
@@ -129,7 +128,7 @@ def command(
         return
     out = out or Path(f"tuning-{site}")
     _make(out)
-    at_once = processes or len(os.sched_getaffinity(0))
+    at_once = processes or processors()
     search = _Search(settings.database_url, site, cameras, truth, *window, within_s, most, at_once)
     advice = _searched(search, text, policy, voters, miss_cost)
     _report(search, advice, text, live, out)
@@ -277,9 +276,10 @@ def without_annotations(
     yield f"How far to trust that? {found.trust}"
 
 
-def _voters(store: Store, policy: SitePolicy, cameras: Sequence[str]) -> list[str]:
+def _voters(store: Store, policy: SitePolicy) -> list[str]:
     """Models of the newest burst that can vote on some target of the site."""
     wanted = frozenset[str]().union(*(policy.targets[target] for target in policy.rules.targets))
-    newest = [b for camera in cameras for b in store.past.before(policy.site, camera, 1 << 62, 1)]
-    panel = store.kept(max(newest, key=lambda b: b.last_at_us).burst_id).panel
+    newest = store.past.newest(policy.site)
+    assert newest is not None, "some camera of it advanced"
+    panel = store.kept(newest.burst_id).panel
     return [seat.model for seat in panel.seats if seat.votes and not wanted.isdisjoint(seat.classes)]

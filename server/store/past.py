@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -74,11 +73,11 @@ class Past:
             row = connection.execute(query).one_or_none()
             return row and PolicyRecord(row.site, row.text, self._versions.policy(connection, digest), row.body)
 
-    def policies(self, site: str) -> Sequence[str]:
-        """Digests of all policy versions of a site, newest first."""
-        query = select(policies.c.policy).where(policies.c.site == site).order_by(policies.c.first_used_us.desc())
-        with reading(self._engine) as connection:
-            return connection.execute(query).scalars().all()
+    def newest(self, site: str) -> BurstFacts | None:
+        """The burst of a site with the newest frame, of those that advanced their camera."""
+        query = select(*_BURST).where(bursts.c.site == site, bursts.c.status == "folded")
+        found = self._bursts(query.order_by(bursts.c.last_at_us.desc()).limit(1))
+        return found[0] if found else None
 
     def _bursts(self, query: Select[Any]) -> list[BurstFacts]:
         with reading(self._engine) as connection:

@@ -10,9 +10,11 @@ from click.testing import CliRunner, Result
 
 from policies.site_policy import parse_site_policy
 from server.__main__ import command
+from server.commands.todays import todays
 from server.past.annotations import said_of
 from server.past.nuisance import Sight, nuisances
 from server.past.proposal import difference
+from server.settings import load_settings
 from server.store import open_store
 from tests.policies.stories import person_at
 from tests.server.scenes import START_US, YARD, Yard, burst
@@ -79,6 +81,30 @@ def test_what_is_accepted_becomes_a_file_beside_the_live_one_and_removes_just_th
     assert [line for line in difference(before, proposed, "", "") if line.startswith("-") and line != "--- "] == []
     [known] = parse_site_policy(proposed).camera("gate").suppressions
     assert (known.name, known.max_score, known.targets) == (NAME, 0.5, ("person",))
+
+
+def test_a_nuisance_that_is_named_twice_is_proposed_once(ask: Callable[..., Result], yard: Yard) -> None:
+    assert ask("--accept", NAME, "--accept", NAME).exit_code == 0
+    assert (yard.folder / "yard.toml.proposed").read_text().count(f'name = "{NAME}"') == 1
+    assert ask("--up-to", "7").exit_code == 2
+
+
+def test_a_live_file_that_cannot_be_used_is_told(ask: Callable[..., Result], yard: Yard) -> None:
+    yard.write("sensitivty = 3")
+    told = ask("--accept", NAME)
+    assert told.exit_code == 78
+    assert "yard.toml: line 1: sensitivty: unknown key; did you mean `sensitivity`?. Mend it" in told.output
+    assert not list(yard.folder.glob("*.proposed"))
+
+
+def test_without_a_file_it_starts_from_the_policy_of_the_newest_burst(ask: Callable[..., Result], yard: Yard) -> None:
+    first = (yard.folder / "yard.toml").read_text()
+    yard.write(first.replace('site = "yard"', 'site = "yard"\npresence = { confirm_s = 9 }'))
+    stand(yard, 90, 6 * HOUR_S, WEB)
+    yard.write(first)
+    stand(yard, 91, 4 * DAY_S, WEB)
+    (yard.folder / "yard.toml").unlink()
+    assert todays(yard.store, load_settings(None, sites_dir=yard.folder), "yard", None) == (first, None)
 
 
 def test_an_accepted_nuisance_is_not_offered_again(ask: Callable[..., Result], yard: Yard) -> None:
