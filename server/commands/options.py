@@ -16,6 +16,9 @@ from server.errors import Broken
 from server.settings import ServerSettings, load_settings
 from server.store import Store, open_store
 
+OLDER = 3
+"""The exit code where nothing is wrong but that the rules have changed since."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")

@@ -8,14 +8,11 @@ import click
 import msgspec
 
 from server.channels import text_line
-from server.commands.options import opened_store, store_options
+from server.commands.options import OLDER, opened_store, store_options
 from server.errors import Unknown
 from server.past.verification import verified
 from server.records import EventRecord
 from server.store import Store
-
-OLDER = 3
-"""The exit code where nothing is wrong but that the rules have changed since."""
 
 
 @click.command()

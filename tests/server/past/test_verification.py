@@ -206,6 +206,20 @@ def test_an_event_made_under_older_rules_is_told_from_one_that_was_tampered_with
     assert "FAIL" not in result.stdout
 
 
+def test_replay_tells_what_only_other_rules_made_otherwise_from_what_differs(
+    ask: Callable[..., Result], yard: Yard
+) -> None:
+    logged = aged(yard)
+    result = ask("replay", "--check")
+    assert result.exit_code == 3
+    count = len(result.stdout.splitlines())
+    assert f"{count} of them were made under another version of the rules" in result.stderr
+    yard.pipeline.process(yard.walk(200, lambda _: 0.2, 200, frames=8))
+    new = next(e.event.id for e in yard.store.events() if e.event.provenance.policy != logged.event.provenance.policy)
+    alter(yard, "UPDATE events SET body = replace(body, 'west', 'east') WHERE id = :id", id=new)
+    assert ask("replay", "--check").exit_code == 1
+
+
 def test_older_rules_excuse_no_altered_evidence(ask: Callable[..., Result], yard: Yard) -> None:
     logged = aged(yard)
     sha256 = logged.event.provenance.frame_sha256[0]
