@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from server.errors import TooLarge, Unusable
@@ -50,7 +50,9 @@ def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = 
         raise TooLarge(f"{error}; at most {max_pixels} pixels are taken", frame=frame) from error
     except _UNREADABLE as error:
         kinds = ", ".join(FORMATS)
-        raise Unusable(f"not a whole {kinds} picture: {error or type(error).__name__}", frame=frame) from error
+        is_unknown = isinstance(error, UnidentifiedImageError)
+        why = f"it begins with {picture[:8]!r}" if is_unknown else error or type(error).__name__
+        raise Unusable(f"not a whole {kinds} picture: {why}", frame=frame) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 

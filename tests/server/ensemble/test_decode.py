@@ -64,9 +64,15 @@ def test_a_cut_off_picture_is_refused_with_its_index(kind: str, share: float) ->
 
 
 @given(st.binary(max_size=300))
-def test_bytes_that_are_no_picture_are_refused(noise: bytes) -> None:
-    with pytest.raises(Unusable):
+def test_bytes_that_are_no_picture_are_refused_in_words_about_them(noise: bytes) -> None:
+    with pytest.raises(Unusable) as refused:
         decode(noise)
+    assert "BytesIO" not in refused.value.detail
+
+
+def test_what_is_another_thing_than_a_picture_is_shown_by_its_beginning() -> None:
+    with pytest.raises(Unusable, match=r"not a whole JPEG.* picture: it begins with b'<html>'$"):
+        decode(b"<html>")
 
 
 @given(st.integers(0, 10**6), st.integers(0, 255))
