@@ -168,11 +168,20 @@ def cards(folders: Iterable[Path] = ()) -> dict[str, ModelCard]:
     paths = sorted(SHIPPED.glob("*.toml"), key=lambda path: path.stem)
     paths += [path for folder in folders for path in sorted(folder.glob("*/card.toml"))]
     for path in paths:
-        card = parse_card(path.read_text("utf-8"), path)
+        card = parse_card(_text(path), path)
         if card.name in found:
             raise Broken(f"{path}: there is already a model named {card.name}, in {found[card.name].folder}")
         found[card.name] = card
     return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise Broken(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Broken(f"{path} is no text in UTF-8: {error}") from error
 
 
 def card_named(name: str, folders: Sequence[Path] = ()) -> ModelCard:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import json
 import pickle
+import textwrap
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from server.errors import Broken
 _PLAIN = ("weight_", "tensor_")
 """What an exported program calls its tensors; other parts are objects."""
 _LEAST_PROBABILITY = 1e-12
+_SHORT = 400
 
 FactoryOf = Callable[[ModelCard], Callable[..., Any]]
 
@@ -145,6 +147,11 @@ def state_of(path: Path, form: str) -> dict[str, Tensor]:
     return dict(state)
 
 
+def in_short(error: Exception) -> str:
+    """What PyTorch says of weights that do not fit; it names every tensor of a large network."""
+    return textwrap.shorten(str(error), _SHORT)
+
+
 def _asked_once(network: nn.Module, card: ModelCard) -> Any:
     """What the network says of one grey row; so a plain one needs no wrapper, which would hide it from `tuning`."""
     width, height = card.input.size
@@ -195,7 +202,7 @@ def _filled(card: ModelCard, weights: Path, factory_of: FactoryOf) -> nn.Module:
     try:
         network.load_state_dict(state_of(weights, card.format))
     except RuntimeError as error:
-        raise Broken(f"the weights of {card.name} do not fit what its factory makes: {error}") from error
+        raise Broken(f"the weights of {card.name} do not fit what its factory makes: {in_short(error)}") from error
     return network
 
 

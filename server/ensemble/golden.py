@@ -157,7 +157,7 @@ def read_golden(folder: Path) -> Golden:
         pictures = tuple((folder / picture.file).read_bytes() for picture in golden.pictures)
     except OSError as error:
         raise Broken(f"no golden set in {folder}: {error}; {_MAKE}") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Broken(f"{folder / FILE} is no golden set: {error}; {_MAKE}") from error
     for picture, content in zip(golden.pictures, pictures, strict=True):
         if hashlib.sha256(content).hexdigest() != picture.sha256:

@@ -101,7 +101,7 @@ def read_lock(path: Path) -> Lock:
         lock = msgspec.convert(content, Lock)
     except OSError as error:
         raise Broken(f"the lock {path} cannot be read: {error.strerror}; {_MAKE}") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Broken(f"{path} is no lock of this version: {error}; {_MAKE}") from error
     if named != lock.digest:
         raise Broken(

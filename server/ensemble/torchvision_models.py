@@ -14,7 +14,7 @@ import torchvision
 from torch import nn
 
 from server.catalogue.card import InputForm
-from server.ensemble.foreign import Detector, state_of
+from server.ensemble.foreign import Detector, in_short, state_of
 from server.errors import Broken
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def build(card: ModelCard, weights: Path | None) -> nn.Module:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise Broken(f"the weights of {card.name} are not those of torchvision's {architecture}: {error}") from error
+        raise Broken(
+            f"the weights of {card.name} are not those of torchvision's {architecture}: {in_short(error)}"
+        ) from error
     if not detects:
         return network
     assert isinstance(labels, tuple)

@@ -134,6 +134,13 @@ def test_a_users_model_is_a_folder_with_a_card(tmp_path: Path) -> None:
     assert card.folder == str(tmp_path / "mine")
 
 
+def test_a_card_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "card.toml").write_bytes(b"name = \xff")
+    with pytest.raises(Broken, match=r"mine/card\.toml is no text in UTF-8"):
+        cards([tmp_path])
+
+
 def test_a_users_model_may_not_take_anothers_name(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "card.toml").write_text(CARD.replace('"mine"', '"hog-people"', 1))

@@ -176,6 +176,14 @@ def test_an_exported_program_with_pickled_parts_is_refused_unread(where: str, tm
     assert not mark.exists()
 
 
+def test_weights_that_do_not_fit_at_all_are_told_in_a_few_lines(tmp_path: Path) -> None:
+    many = nn.Sequential(*(nn.Linear(1, 1) for _ in range(200)))
+    folder = folder_of(tmp_path, "state_dict", many)
+    with pytest.raises(Broken, match=r"do not fit what its factory makes: Error.* Missing key") as refused:
+        load_ensemble([folder.name], folders=[tmp_path])
+    assert len(refused.value.detail) < 600
+
+
 def test_weights_that_do_not_fit_the_factory_are_named(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "state_dict", network())
     text = (folder / "card.toml").read_text()

@@ -150,6 +150,12 @@ def test_what_is_no_lock_is_said_to_be_none(content: str, tmp_path: Path) -> Non
         read_lock(tmp_path / "absent.lock")
 
 
+def test_a_lock_that_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "ensemble.lock").write_bytes(b'{"ensemble": "\xff"}')
+    with pytest.raises(Broken, match="is no lock of this version"):
+        read_lock(tmp_path / "ensemble.lock")
+
+
 def test_a_lock_is_canonical(tmp_path: Path) -> None:
     lock = load_ensemble(NAMES).lock
     shuffled = msgspec.convert(dict(reversed(list(msgspec.to_builtins(lock).items()))), Lock)
