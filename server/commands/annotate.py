@@ -13,7 +13,7 @@ from policies.events import Kind, instant
 from server.commands.folding import check_place
 from server.commands.options import Instant, opened_store, store_options
 from server.errors import Unknown
-from server.past.annotations import Said, Seen, missed, said_of
+from server.past.annotations import DEFAULT_WITHIN_S, Said, Seen, missed, said_of
 from server.records import Annotation
 from server.store import Store
 
@@ -64,7 +64,12 @@ class _Said(click.Command):
 @click.option("--to", "to_sector", help="Sector that `moved` went to.")
 @click.option("--line", help="The line of `crossed`.")
 @click.option("--at", "at_us", type=Instant(), help="When it happened: 10m (ago), or ISO 8601.")
-@click.option("--within", "within_s", type=click.FloatRange(0, 3600), help="How far off --at may be (s; default: 2).")
+@click.option(
+    "--within",
+    "within_s",
+    type=click.FloatRange(0, 3600),
+    help=f"How far off --at may be (s; default: {DEFAULT_WITHIN_S:g}).",
+)
 @click.option("--label", help="The target (default: person).")
 @click.option("--camera", help="The camera; may be left out where there is one.")
 @click.option("--site", help="Its site.")

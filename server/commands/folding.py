@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
@@ -19,6 +18,7 @@ from server.errors import Unknown
 from server.past.folds import Folds, begin_of, folds
 from server.records import CameraHead, Checkpoint
 from server.refold import steps
+from server.settings import processors
 from server.store import Store, open_store
 
 T = TypeVar("T")
@@ -62,11 +62,6 @@ def retold(task: Task, *, from_start: bool = False) -> list[Event]:
                 for event in step.events:
                     told.setdefault(event.id, event)
         return list(told.values())
-
-
-def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def side_by_side(work: Callable[[Task], T], tasks: Sequence[Task], processes: int | None = None) -> Iterator[T]:

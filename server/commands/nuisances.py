@@ -14,7 +14,7 @@ from policies.events import Event, instant
 from policies.site_policy import SitePolicy, parse_site_policy
 from server.channels import text_line
 from server.clock import SECOND_US
-from server.commands.folding import Task, folded, processors, side_by_side, stored_cameras
+from server.commands.folding import Task, folded, side_by_side, stored_cameras
 from server.commands.options import Instant, found_settings, opened_store, store_options
 from server.commands.todays import PROPOSED, todays
 from server.errors import Unknown, Unusable
@@ -23,6 +23,7 @@ from server.past.nuisance import Nuisance, nuisances, sights
 from server.past.outcome import outcome_of, truth_of
 from server.past.proposal import difference
 from server.records import Annotation, CameraHead, LoggedEvent
+from server.settings import processors
 from server.store import Store
 
 HOUR_US = 3600 * SECOND_US

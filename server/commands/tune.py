@@ -12,7 +12,7 @@ from policies.events import Event, instant
 from policies.judgement import judge
 from policies.site_policy import SitePolicy, parse_site_policy
 from server.clock import SECOND_US
-from server.commands.folding import Task, folded, processors, side_by_side, stored_cameras
+from server.commands.folding import Task, folded, side_by_side, stored_cameras
 from server.commands.options import Instant, check_window, found_settings, opened_store, store_options
 from server.commands.todays import PROPOSED, todays
 from server.errors import Broken
@@ -23,6 +23,7 @@ from server.past.outcome import Truth, outcome_of, truth_of
 from server.past.proposal import difference, overruled
 from server.past.reliability import FEWEST_MODELS, Estimate, estimated, patterns_of
 from server.records import Annotation
+from server.settings import processors
 from server.store import Store
 
 HOUR_US = 3600 * SECOND_US

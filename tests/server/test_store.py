@@ -90,7 +90,6 @@ def test_on_sqlite_readers_do_not_wait_for_those_who_wait_to_write(new_sqlite: C
 
 
 def test_a_database_whose_machine_is_gone_is_given_up_soon_or_when_its_url_says() -> None:
-    pytest.importorskip("psycopg")
     engine = open_engine("postgresql://nobody@nowhere/nothing?connect_timeout=3")
     asked: dict[str, Any] = {}
 
