@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _STOP_S = 10.0
 _RELEASE_EVERY_S = 10.0
+_LOOK_EVERY_S = 10.0
 _RECHECK_SOON_S = 60.0
 
 
@@ -88,6 +89,7 @@ class Runtime:
         self._run("delivery", lambda: self.delivery.run(self._stopping))
         self._run("release", self._release_held)
         self._run("recall", self._recall)
+        self._run("sites", self._look_at_sites)
 
     def stop(self) -> None:
         """Refuse new uploads, finish what the engine has, end delivery after the event in hand, close the database."""
@@ -146,6 +148,12 @@ class Runtime:
                 self.metrics.seen(head.site, head.camera, head.last_at_us)
         except Exception:
             log.exception("cameras not recalled")
+
+    def _look_at_sites(self) -> None:
+        """At the start and now and then: a site policy that cannot be used is told before a burst needs it."""
+        self.sites.faults()
+        while not self._stopping.wait(_LOOK_EVERY_S):
+            self.sites.faults()
 
     def _release_held(self) -> None:
         """Now and then: bursts that came from the future of our clock have their turn once it has caught up."""

@@ -1,13 +1,14 @@
 """The folder of site policies: one TOML file per site, read anew when it changes, the last good one kept.
 
 A file edited while the server runs is in force for the next burst. A file that cannot be used is said so in
-the log, once per change, and the version before it stays in force.
+the log, once per change, and the version before it stays in force; so do all while the folder cannot be read.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from server.errors import Broken, Later
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S = 30
-_Look = tuple[tuple[str, int, int, int], ...]
+_Look = tuple[tuple[Path, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,9 @@ class Sites:
         self._folder = folder
         self._lock = threading.Lock()
         self._look: _Look | None = None
-        self._by_file: dict[str, Edition] = {}
+        self._by_file: dict[Path, Edition] = {}
         self._by_site: dict[str, Edition] = {}
-        self._faults: dict[str, str] = {}
+        self._faults: dict[Path, str] = {}
 
     def policy(self, site: str) -> SitePolicy:
         """The policy in force for `site`; raises as `edition` does."""
@@ -54,7 +55,7 @@ class Sites:
             found = self._by_site.get(site)
             if found is not None:
                 return found
-            faults = "; ".join(f"{name}: {what}" for name, what in self._faults.items())
+            faults = "; ".join(f"{file.name}: {what}" for file, what in self._faults.items())
         if faults:
             raise Broken(f"no usable policy for site `{site}`, but {faults}")
         raise Later(
@@ -66,7 +67,7 @@ class Sites:
         """The file whose policy is in force for `site`; None when there is none."""
         with self._lock:
             self._refresh()
-            return next((self._folder / n for n, e in self._by_file.items() if e.policy.site == site), None)
+            return next((file for file, edition in self._by_file.items() if edition.policy.site == site), None)
 
     def sites(self) -> tuple[str, ...]:
         """Names of all sites with a policy in force, sorted."""
@@ -74,67 +75,76 @@ class Sites:
             self._refresh()
             return tuple(sorted(self._by_site))
 
-    def reload(self) -> dict[str, str]:
-        """Read every file now. Gives file name -> what is wrong with it, empty when all are in force."""
+    def faults(self) -> dict[Path, str]:
+        """File, or the folder itself, -> what is wrong with it; empty when every file is in force."""
         with self._lock:
-            self._look = None
             self._refresh()
             return dict(self._faults)
 
     def _refresh(self) -> None:
-        look = self._looked()
-        if look == self._look:
+        try:
+            look = _looked(self._folder)
+        except OSError as error:
+            todo = "it has to be a folder that the server may read, with one TOML file per site"
+            self._look = None
+            self._put(self._by_file, {self._folder: f"{error.strerror}: {todo}"})
             return
-        self._look = look
-        kept: dict[str, Edition] = {}
-        owner: dict[str, str] = {}
-        faults: dict[str, str] = {}
-        for name, *_ in look:
+        if look != self._look:
+            self._look = look
+            self._put(*self._read([file for file, *_ in look]))
+
+    def _read(self, files: Sequence[Path]) -> tuple[dict[Path, Edition], dict[Path, str]]:
+        """What is in force of each file, and what is wrong with it."""
+        kept: dict[Path, Edition] = {}
+        owner: dict[str, Path] = {}
+        faults: dict[Path, str] = {}
+        for file in files:
             try:
-                edition = self._read(name)
+                edition = _edition(file)
                 if edition.policy.site in owner:
-                    raise InvalidPolicy(f"site `{edition.policy.site}` is also in {owner[edition.policy.site]}")
+                    raise InvalidPolicy(f"site `{edition.policy.site}` is also in {owner[edition.policy.site].name}")
             except (InvalidPolicy, UnicodeDecodeError, OSError) as error:
-                faults[name] = str(error)
-                last = self._by_file.get(name)
+                faults[file] = str(error)
+                last = self._by_file.get(file)
                 if last is None or last.policy.site in owner:
                     continue
                 edition = last
-            owner[edition.policy.site] = name
-            kept[name] = edition
-        by_site = {edition.policy.site: edition for edition in kept.values()}
-        self._report(by_site, faults)
-        self._by_file, self._by_site, self._faults = kept, by_site, faults
+            owner[edition.policy.site] = file
+            kept[file] = edition
+        return kept, faults
 
-    def _looked(self) -> _Look:
-        if not self._folder.is_dir():
-            raise Broken(f"there is no folder of site policies at {self._folder}: make it, with one TOML file per site")
-        try:
-            return tuple(map(_looked_at, sorted(self._folder.glob("*.toml"))))
-        except OSError as error:
-            raise Broken(f"the folder of site policies cannot be read: {error}") from error
-
-    def _read(self, name: str) -> Edition:
-        text = (self._folder / name).read_text(encoding="utf-8")
-        return Edition(parse_site_policy(text), text)
-
-    def _report(self, by_site: dict[str, Edition], faults: dict[str, str]) -> None:
-        for name, fault in faults.items():
-            if self._faults.get(name) != fault:
-                in_force = "the last good version" if name in self._by_file else "nothing"
-                log.error("site policy refused", extra={"file": name, "fault": fault, "in_force": in_force})
+    def _put(self, by_file: dict[Path, Edition], faults: dict[Path, str]) -> None:
+        """Have these in force, and say in the log what that changes."""
+        by_site = {edition.policy.site: edition for edition in by_file.values()}
+        for file, fault in faults.items():
+            if self._faults.get(file) != fault:
+                in_force = "the last good version" if file in {self._folder, *by_file} and by_file else "nothing"
+                told = {"file": str(file), "fault": fault, "in_force": in_force, "todo": "mend it: it is read again"}
+                log.error("site policy refused", extra=told)
         for site, edition in by_site.items():
             before = self._by_site.get(site)
             if before is None or before.policy.digest != edition.policy.digest:
                 log.info("site policy in force", extra={"site": site, "policy": edition.policy.digest})
+        for file in self._faults.keys() - faults.keys():
+            log.info("site policy no longer refused", extra={"file": str(file)})
         for site in sorted(self._by_site.keys() - by_site.keys()):
             log.warning("site policy gone", extra={"site": site})
+        self._by_file, self._by_site, self._faults = by_file, by_site, faults
 
 
-def _looked_at(file: Path) -> tuple[str, int, int, int]:
-    """Name, size, and when its text and when its rights changed (ns), or zeros for a link to nothing: reading tells."""
+def _looked(folder: Path) -> _Look:
+    return tuple(_looked_at(file) for file in sorted(folder.iterdir()) if file.suffix == ".toml")
+
+
+def _edition(file: Path) -> Edition:
+    text = file.read_text(encoding="utf-8")
+    return Edition(parse_site_policy(text), text)
+
+
+def _looked_at(file: Path) -> tuple[Path, int, int, int]:
+    """Its size, and when its text and when its rights changed (ns), or zeros for a link to nothing: reading tells."""
     try:
         found = file.stat()
     except FileNotFoundError:
-        return file.name, 0, 0, 0
-    return file.name, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        return file, 0, 0, 0
+    return file, found.st_size, found.st_mtime_ns, found.st_ctime_ns

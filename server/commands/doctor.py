@@ -164,8 +164,8 @@ def sites(settings: ServerSettings) -> Iterator[Finding]:
         yield Finding("warn", "sites", f"there is no folder {settings.sites_dir}", todo)
         return
     known = Sites(settings.sites_dir)
-    for name, fault in sorted(known.reload().items()):
-        yield Finding("fail", "sites", f"{settings.sites_dir / name}: {fault}", "mend the file")
+    for file, fault in known.faults().items():
+        yield Finding("fail", "sites", f"{file}: {fault}", "mend the file")
     if known.sites():
         yield Finding("ok", "sites", ", ".join(known.sites()))
     else:

@@ -62,10 +62,9 @@ def _checked_sites(settings: ServerSettings) -> tuple[str, ...]:
     if settings.sites_dir.is_relative_to(settings.data_dir):  # ours, so a first start need not be prepared
         settings.sites_dir.mkdir(parents=True, exist_ok=True)
     sites = Sites(settings.sites_dir)
-    faults = sites.reload()
+    faults = [f"site policy {file}: {what}" for file, what in sites.faults().items()]
     if faults:
-        name, what = next(iter(sorted(faults.items())))
-        raise Broken(f"site policy {settings.sites_dir / name}: {what}")
+        raise Broken("; ".join(faults))
     return sites.sites()
 
 

@@ -28,12 +28,11 @@ def todays(store: Store, settings: ServerSettings, site: str, file: Path | None)
         return text, file
     if settings.sites_dir.is_dir():
         sites = Sites(settings.sites_dir)
-        faults = sites.reload()
         live = sites.file(site)
         if live is not None:
             return live.read_text(encoding="utf-8"), live
-        if faults:
-            told = "; ".join(f"{settings.sites_dir / name}: {fault}" for name, fault in faults.items())
+        told = "; ".join(f"{broken}: {fault}" for broken, fault in sites.faults().items())
+        if told:
             raise Broken(f"no file is a policy for `{site}`, but {told}. Mend it, or name one with --policy")
     newest = store.past.newest(site)
     kept = None if newest is None else store.past.policy(newest.policy)

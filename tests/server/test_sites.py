@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from server.app import runtime_of
 from server.errors import Broken, Later
 from server.sites import Sites
+from tests.server.web import BrightnessEnsemble, make_app
 
 
 def write(folder: Path, name: str, text: str) -> None:
@@ -19,6 +22,32 @@ def write(folder: Path, name: str, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     if later:
         os.utime(path, ns=(later, later))
+
+
+class Hearing(logging.Handler):
+    """Hears `what` said in the log, inside the block."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.heard = threading.Event()
+        self.addFilter(lambda record: record.getMessage() == what)
+
+    def emit(self, _record: logging.LogRecord) -> None:
+        self.heard.set()
+
+    def __enter__(self) -> None:
+        logging.getLogger("server").addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("server").removeHandler(self)
+
+
+def refusals(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.getMessage() == "site policy refused"]
+
+
+def told(record: logging.LogRecord) -> tuple[str, str]:
+    return record.__dict__["file"], record.__dict__["in_force"]
 
 
 def test_a_site_is_found_by_its_key_whatever_its_file_is_called(tmp_path: Path) -> None:
@@ -34,8 +63,23 @@ def test_an_unknown_site_is_told_to_come_back_and_what_to_do(tmp_path: Path) -> 
 
 
 def test_a_missing_folder_is_an_operators_fault(tmp_path: Path) -> None:
-    with pytest.raises(Broken, match="no folder of site policies"):
+    with pytest.raises(Broken, match=r"nowhere: No such file or directory: it has to be a folder"):
         Sites(tmp_path / "nowhere").policy("yard")
+
+
+def test_while_the_folder_is_away_all_last_good_versions_stay_in_force_and_it_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "sites"
+    folder.mkdir()
+    write(folder, "yard.toml", 'site = "yard"')
+    sites = Sites(folder)
+    good = sites.edition("yard")
+    folder.rename(tmp_path / "away")
+    assert (sites.edition("yard"), sites.sites(), list(sites.faults())) == (good, ("yard",), [folder])
+    assert [told(record) for record in refusals(caplog)] == [(str(folder), "the last good version")]
+    (tmp_path / "away").rename(folder)
+    assert sites.faults() == {}
 
 
 def test_an_edited_file_is_in_force_at_the_next_question(tmp_path: Path) -> None:
@@ -57,13 +101,12 @@ def test_a_file_turned_bad_leaves_the_last_good_version_in_force_and_says_so_onc
     with caplog.at_level(logging.ERROR):
         assert sites.edition("yard") == good
         assert sites.edition("yard") == good
-        faults = sites.reload()
-    assert "targets" in faults["yard.toml"]
-    assert "line 2" in faults["yard.toml"]
-    refusals = [record for record in caplog.records if record.getMessage() == "site policy refused"]
-    assert [record.__dict__["in_force"] for record in refusals] == ["the last good version"]
+        faults = sites.faults()
+    assert "targets" in faults[tmp_path / "yard.toml"]
+    assert "line 2" in faults[tmp_path / "yard.toml"]
+    assert [told(record) for record in refusals(caplog)] == [(str(tmp_path / "yard.toml"), "the last good version")]
     write(tmp_path, "yard.toml", 'site = "yard"')
-    assert sites.reload() == {}
+    assert sites.faults() == {}
 
 
 def test_while_a_file_cannot_be_read_its_site_s_bursts_are_to_come_back(tmp_path: Path) -> None:
@@ -80,7 +123,7 @@ def test_a_link_to_nothing_is_its_own_fault_and_no_other_site_s(tmp_path: Path) 
     (tmp_path / "dock.toml").symlink_to(tmp_path / "nowhere")
     sites = Sites(tmp_path)
     assert sites.policy("yard").site == "yard"
-    assert list(sites.reload()) == ["dock.toml"]
+    assert list(sites.faults()) == [tmp_path / "dock.toml"]
 
 
 def test_a_file_that_may_be_read_again_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +150,7 @@ def test_of_two_files_for_one_site_the_first_by_name_counts_and_the_other_is_a_f
     write(tmp_path, "b.toml", 'site = "yard"')
     sites = Sites(tmp_path)
     assert sites.policy("yard").rules.targets == ("vehicle",)
-    assert sites.reload() == {"b.toml": "site `yard` is also in a.toml"}
+    assert sites.faults() == {tmp_path / "b.toml": "site `yard` is also in a.toml"}
 
 
 def test_a_file_that_takes_another_site_s_name_keeps_its_last_good_version(tmp_path: Path) -> None:
@@ -125,3 +168,32 @@ def test_a_file_taken_away_takes_its_site_away(tmp_path: Path) -> None:
     assert sites.sites() == ("yard",)
     (tmp_path / "yard.toml").unlink()
     assert sites.sites() == ()
+
+
+def test_a_server_tells_a_file_that_cannot_be_used_when_it_starts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(tmp_path, BrightnessEnsemble())
+    write(tmp_path / "sites", "yard.toml", 'site = "yard"\ntragets = ["vehicle"]')
+    runtime_of(app).start(on_failure=pytest.fail)
+    runtime_of(app).stop()
+    [refusal] = refusals(caplog)
+    assert told(refusal) == (str(tmp_path / "sites" / "yard.toml"), "nothing")
+    assert "line 2: tragets: unknown key; did you mean `targets`?" in refusal.__dict__["fault"]
+    assert refusal.__dict__["todo"] == "mend it: it is read again"
+
+
+def test_a_server_tells_a_file_that_turns_bad_though_no_burst_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.runtime._LOOK_EVERY_S", 0.01)
+    refused = Hearing("site policy refused")
+    app = make_app(tmp_path, BrightnessEnsemble())
+    runtime_of(app).start(on_failure=pytest.fail)
+    try:
+        with refused:
+            write(tmp_path / "sites", "north-yard.toml", "site = ")
+            assert refused.heard.wait(30)
+        assert "sectorwatch_site_policies_refused 1.0" in app.test_client().get("/metrics").text
+    finally:
+        runtime_of(app).stop()

@@ -82,7 +82,7 @@ def test_tune_proposes_the_policy_that_keeps_the_true_and_drops_the_false(
     assert "# our yard" in proposal.read_text()
     assert "+min_score" in result.stdout
     assert parse_site_policy(proposal.read_text()).rules.least("eye") > 0.5
-    assert haunted.sites.reload() == {}, "a proposal is no policy in force"
+    assert haunted.sites.faults() == {}, "a proposal is no policy in force"
     assert haunted.sites.policy("yard").digest == parse_site_policy(COMMENTED).digest
 
 
