@@ -135,7 +135,7 @@ def parse_site_policy(text: str) -> SitePolicy:
     """The site policy written in TOML `text`. Raises InvalidPolicy naming the line and the setting."""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits and tables in tables in tables, too
         raise InvalidPolicy(f"not valid TOML: {error}") from None
     try:
         return _Reader(raw).site()

@@ -118,6 +118,15 @@ def test_while_a_file_cannot_be_read_its_site_s_bursts_are_to_come_back(tmp_path
         sites.policy("yard")
 
 
+@pytest.mark.parametrize("text", [f"a = {'[' * 100_000}", f"a = {'1' * 5000}", "site = \x00"])
+def test_what_the_reader_of_toml_chokes_on_is_the_file_s_fault_and_no_other_site_s(tmp_path: Path, text: str) -> None:
+    write(tmp_path, "dock.toml", text)
+    write(tmp_path, "yard.toml", 'site = "yard"')
+    sites = Sites(tmp_path)
+    assert sites.policy("yard").site == "yard"
+    assert "not valid TOML" in sites.faults()[tmp_path / "dock.toml"]
+
+
 def test_a_link_to_nothing_is_its_own_fault_and_no_other_site_s(tmp_path: Path) -> None:
     write(tmp_path, "yard.toml", 'site = "yard"')
     (tmp_path / "dock.toml").symlink_to(tmp_path / "nowhere")
