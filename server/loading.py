@@ -85,9 +85,10 @@ def load(
     _check_judged(settings.execution, cards, beyond)
     if settings.lock is not None:
         check_lock(ensemble.lock, settings.lock)
-    _check_answering(ensemble, golden.pictures, beyond)
+    if beyond:
+        log.warning("golden set says nothing of some models", extra={"models": ",".join(beyond)})
     give_back()  # tracing leaves cycles behind, and what an ensemble had that was swapped out may still be held
-    computing_bytes = growth_bytes(lambda: _ask_once(ensemble, golden.pictures))
+    computing_bytes = growth_bytes(lambda: _check_answering(ensemble, golden.pictures, beyond))
     takes = measured(cards, resident_bytes(), computing_bytes)
     most = footprint(settings, takes, cards, workers)
     check_fits(settings, most, limit)
@@ -128,20 +129,19 @@ def _check_judged(execution: Execution, cards: Sequence[ModelCard], uncovered: C
         )
 
 
-def _check_answering(ensemble: Answering, pictures: Sequence[bytes], unjudged: Collection[str]) -> None:
-    """Raises Broken for a model of which the golden set says nothing, and that answers about none of its pictures."""
-    if not unjudged:
-        return
-    answers = ensemble.answer(pictures)
-    silent = [name for name in unjudged if all(answer.get(name) is None for answer in answers)]
+def _check_answering(stages: Stages, pictures: Sequence[bytes], unjudged: Collection[str]) -> None:
+    """Ask as a worker does, in the largest portions there are, until each of these models has answered.
+
+    Raises Broken for models of which the golden set says nothing, and that answer about none of its pictures.
+    """
+    stages.enter()
+    silent = list(unjudged)
+    for start in range(0, len(pictures), stages.batch_images):
+        some = [pictures[(start + place) % len(pictures)] for place in range(stages.batch_images)]
+        rows = [stages.prepare((picture, place, {})) for place, picture in enumerate(some)]
+        answers = stages.conclude(stages.ask(rows), 0, len(rows))
+        silent = [name for name in silent if all(answer.get(name) is None for answer in answers)]
+        if not silent:
+            return
     if silent:
         raise Broken(f"{', '.join(silent)} answered about none of {len(pictures)} pictures; the log above says why")
-    log.warning("golden set says nothing of some models", extra={"models": ",".join(unjudged)})
-
-
-def _ask_once(stages: Stages, pictures: Sequence[bytes]) -> None:
-    """What a worker does with the largest portion there is."""
-    stages.enter()
-    some = [pictures[place % len(pictures)] for place in range(stages.batch_images)]
-    rows = [stages.prepare((picture, place, {})) for place, picture in enumerate(some)]
-    stages.conclude(stages.ask(rows), 0, len(rows))

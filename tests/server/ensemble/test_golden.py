@@ -149,6 +149,15 @@ def test_a_model_that_nobody_approved_and_that_never_answers_is_not_served(tmp_p
     assert load(settings, ["mine"]).models == ("mine",)
 
 
+def test_a_model_that_nobody_approved_is_asked_once_for_its_answers_and_the_memory_they_take(tmp_path: Path) -> None:
+    folder_of(tmp_path / "models", "state_dict", network(1), "mine")
+    asked: list[str] = []
+    load(
+        ServerSettings(data_dir=tmp_path, models_dir=tmp_path / "models"), ["mine"], took=lambda m, _s: asked.append(m)
+    )
+    assert asked == ["mine"]
+
+
 def test_a_model_that_does_not_answer_cannot_be_approved(tmp_path: Path) -> None:
     with pytest.raises(Broken, match=r"eye did not answer for a\.jpg"):
         approve(Says(silent=True), PICTURES, tmp_path / "golden")
