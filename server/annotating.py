@@ -7,16 +7,14 @@ counts. A `POST` says of one event that it was true, false, or of unsure truth, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 from flask import Blueprint, Response, request
 
-from policies.events import Kind, microseconds
 from server.errors import Forbidden, Malformed, TooLarge, WrongType
-from server.past.annotations import DEFAULT_WITHIN_S, Said, Seen, Text, missed, no_event, said_of
 from server.past.annotations import Annotations as Known
+from server.past.annotations import MissedFact, Said, Text, missed, no_event, said_of
 from server.past.annotations import Store as Asked
 from server.records import Annotation
 from server.tokens import Doorkeeper, Grant
@@ -34,21 +32,6 @@ class Annotations(Known, Protocol):
 class Store(Asked, Protocol):
     @property
     def annotations(self) -> Annotations: ...
-
-
-class MissedFact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Something that happened and that no event told; `at` may be off by `within_s`."""
-
-    site: str
-    camera: str
-    kind: Kind
-    at: Annotated[datetime, msgspec.Meta(tz=True)]
-    label: str = "person"
-    sector: str | None = None
-    from_sector: str | None = None
-    to_sector: str | None = None
-    line: str | None = None
-    within_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = DEFAULT_WITHIN_S
 
 
 class AnnotationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,9 +79,7 @@ def _made(store: Store, grant: Grant, told: AnnotationBody) -> Annotation:
     """The annotation that a body asks for. Raises Forbidden for a site the caller may not read."""
     if told.missed is not None and told.event is None and told.truth is None:
         grant.to_read(told.missed.site)
-        facts: dict[str, Any] = {name: getattr(told.missed, name) for name in MissedFact.__struct_fields__}
-        seen = Seen(**facts | {"at_us": microseconds(facts.pop("at"))})
-        return missed(store, seen, told.author, told.note)
+        return missed(store, told.missed, told.author, told.note)
     if told.event is None or told.truth is None or told.missed is not None:
         raise Malformed("give either `event` and `truth` (true, false, unsure), or `missed`")
     made = said_of(store, told.event, told.truth, told.author, told.note)

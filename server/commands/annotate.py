@@ -13,7 +13,7 @@ from policies.events import Kind, instant
 from server.commands.folding import check_place
 from server.commands.options import Instant, opened_store, store_options
 from server.errors import Unknown
-from server.past.annotations import DEFAULT_WITHIN_S, Said, Seen, missed, said_of
+from server.past.annotations import DEFAULT_WITHIN_S, MissedFact, Said, missed, said_of
 from server.records import Annotation
 from server.store import Store
 
@@ -95,7 +95,7 @@ def of(
     store = opened_store(config, database, data_dir)
     author = author or _user()
     if is_missed:
-        made = [missed(store, _seen(store, **given), author, note)]
+        made = [missed(store, _missed_fact(store, **given), author, note)]
     else:
         *events, truth = words
         if truth not in get_args(Said) or not events:
@@ -144,11 +144,12 @@ def line_of(said: Annotation) -> str:
     return f"{said.truth:<6} {fact} author={said.author}{note} event={said.subject}"
 
 
-def _seen(store: Store, site: str | None = None, camera: str | None = None, **facts: Any) -> Seen:
+def _missed_fact(store: Store, site: str | None = None, camera: str | None = None, **facts: Any) -> MissedFact:
     if not {"kind", "at_us"} <= facts.keys():
         raise click.UsageError("--missed needs --kind and --at")
     cameras = [c for c in store.cameras() if site in (None, c.site) and camera in (None, c.camera)]
     if len(cameras) != 1:
         known = ", ".join(f"{c.site}/{c.camera}" for c in store.cameras()) or "none"
         raise Unknown(f"say which camera, with --site and --camera; there are: {known}")
-    return Seen(site=cameras[0].site, camera=cameras[0].camera, **facts)
+    at = instant(facts.pop("at_us"))
+    return MissedFact(site=cameras[0].site, camera=cameras[0].camera, at=at, **facts)

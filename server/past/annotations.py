@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated, Literal, Protocol, get_args
 
 import msgspec
@@ -14,7 +15,7 @@ from policies.site_policy import CameraPolicy, SitePolicy
 from server.clock import SECOND_US
 from server.errors import Unknown, Unusable
 from server.past.matching import Fact
-from server.records import Annotation, BurstFacts, CameraHead, EventRecord
+from server.records import Annotation, BurstFacts, CameraHead, EventRecord, Truth
 
 Said = Literal["true", "false", "unsure"]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
@@ -45,13 +46,13 @@ class Store(Protocol):
     def policy(self, digest: str) -> SitePolicy: ...
 
 
-class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Something a person saw happen, whether or not an event told it. `at_us` may be off by `within_s`."""
+class MissedFact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Something a person saw happen and that no event told; `at` may be off by `within_s`."""
 
     site: str
     camera: str
     kind: Kind
-    at_us: int
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
     label: str = "person"
     sector: str | None = None
     from_sector: str | None = None
@@ -70,7 +71,8 @@ def said_of(store: Store, prefix: str, truth: Said, author: str, note: str | Non
     if len(events) + len(added) > 1:
         raise Unknown(f"several facts begin with {prefix}: give more of the id")
     if events:
-        return _of_event(events[0].logged.event, truth, author, note)
+        event = events[0].logged.event
+        return _annotation(event, event.id, truth, microseconds(event.at), event.time_uncertainty_s, author, note)
     if added:
         return replace(added[0], truth="missed" if truth == "true" else truth, author=author, note=note)
     raise no_event(prefix)
@@ -81,29 +83,13 @@ def no_event(prefix: str) -> Unknown:
     return Unknown(f"no event {prefix}: `sectorwatch events` shows their ids, at the end of each line")
 
 
-def missed(store: Store, seen: Seen, author: str, note: str | None = None) -> Annotation:
+def missed(store: Store, fact: MissedFact, author: str, note: str | None = None) -> Annotation:
     """That something happened which no event told. Raises Unknown or Unusable for a place that cannot be."""
-    _check_place(store, seen)
-    place = (seen.sector, seen.from_sector, seen.to_sector, seen.line)
-    return Annotation(
-        number=0,
-        subject=event_id("missed", seen.site, seen.camera, seen.kind, seen.label, *place, seen.at_us),
-        truth="missed",
-        site=seen.site,
-        camera=seen.camera,
-        kind=seen.kind,
-        label=seen.label,
-        sector=seen.sector,
-        from_sector=seen.from_sector,
-        to_sector=seen.to_sector,
-        line=seen.line,
-        at_us=seen.at_us,
-        within_s=seen.within_s,
-        is_told=False,
-        author=author,
-        note=note,
-        made_at_us=0,
-    )
+    at_us = microseconds(fact.at)
+    _check_place(store, fact, at_us)
+    place = (fact.sector, fact.from_sector, fact.to_sector, fact.line)
+    subject = event_id("missed", fact.site, fact.camera, fact.kind, fact.label, *place, at_us)
+    return _annotation(fact, subject, "missed", at_us, fact.within_s, author, note)
 
 
 def fact_of(said: Annotation) -> Fact:
@@ -113,54 +99,56 @@ def fact_of(said: Annotation) -> Fact:
     return Fact(what, said.at_us, round(said.within_s * 1e6))
 
 
-def _of_event(event: Event, truth: Said, author: str, note: str | None) -> Annotation:
+def _annotation(
+    fact: Event | MissedFact, subject: str, truth: Truth, at_us: int, within_s: float, author: str, note: str | None
+) -> Annotation:
     return Annotation(
         number=0,
-        subject=event.id,
+        subject=subject,
         truth=truth,
-        site=event.site,
-        camera=event.camera,
-        kind=event.kind,
-        label=event.label,
-        sector=event.sector,
-        from_sector=event.from_sector,
-        to_sector=event.to_sector,
-        line=event.line,
-        at_us=microseconds(event.at),
-        within_s=event.time_uncertainty_s,
-        is_told=True,
+        site=fact.site,
+        camera=fact.camera,
+        kind=fact.kind,
+        label=fact.label,
+        sector=fact.sector,
+        from_sector=fact.from_sector,
+        to_sector=fact.to_sector,
+        line=fact.line,
+        at_us=at_us,
+        within_s=within_s,
+        is_told=isinstance(fact, Event),
         author=author,
         note=note,
         made_at_us=0,
     )
 
 
-def _check_place(store: Store, seen: Seen) -> None:
-    heads = {c.camera: c for c in store.cameras() if c.site == seen.site}
-    if seen.camera not in heads:
-        raise Unknown(f"no camera `{seen.camera}` of site `{seen.site}` ever sent{_near(seen.camera, list(heads))}")
-    last_us = heads[seen.camera].last_at_us
-    if seen.at_us > last_us + AHEAD_US:
+def _check_place(store: Store, fact: MissedFact, at_us: int) -> None:
+    heads = {c.camera: c for c in store.cameras() if c.site == fact.site}
+    if fact.camera not in heads:
+        raise Unknown(f"no camera `{fact.camera}` of site `{fact.site}` ever sent{_near(fact.camera, list(heads))}")
+    last_us = heads[fact.camera].last_at_us
+    if at_us > last_us + AHEAD_US:
         raise Unusable(
-            f"camera `{seen.camera}` sent its newest frame at {instant(last_us):%Y-%m-%dT%H:%M:%SZ}: what came so long "
+            f"camera `{fact.camera}` sent its newest frame at {instant(last_us):%Y-%m-%dT%H:%M:%SZ}: what came so long "
             "after it no policy could tell"
         )
-    if seen.kind not in get_args(Kind):
-        raise Unusable(f"no kind of event is called `{seen.kind}`{_near(seen.kind, get_args(Kind))}")
-    [newest] = store.past.before(seen.site, seen.camera, last_us + 1, 1)
-    policy = store.policy(newest.policy).camera(seen.camera)
-    needed = {"moved": ("from_sector", "to_sector"), "crossed": ("line",)}.get(seen.kind, ("sector",))
+    if fact.kind not in get_args(Kind):
+        raise Unusable(f"no kind of event is called `{fact.kind}`{_near(fact.kind, get_args(Kind))}")
+    [newest] = store.past.before(fact.site, fact.camera, last_us + 1, 1)
+    policy = store.policy(newest.policy).camera(fact.camera)
+    needed = {"moved": ("from_sector", "to_sector"), "crossed": ("line",)}.get(fact.kind, ("sector",))
     for name in ("sector", "from_sector", "to_sector", "line"):
-        given = getattr(seen, name)
+        given = getattr(fact, name)
         if (given is None) == (name in needed):
-            raise Unusable(f"`{seen.kind}` {'needs' if given is None else 'has no'} {name}")
+            raise Unusable(f"`{fact.kind}` {'needs' if given is None else 'has no'} {name}")
         _check_name(policy, name, given)
-    if seen.label not in policy.targets:
-        raise Unusable(f"no target is called `{seen.label}`{_near(seen.label, list(policy.targets))}")
-    [first] = store.past.after(seen.site, seen.camera, 0, 1)
-    if seen.at_us < first.first_at_us:
+    if fact.label not in policy.targets:
+        raise Unusable(f"no target is called `{fact.label}`{_near(fact.label, list(policy.targets))}")
+    [first] = store.past.after(fact.site, fact.camera, 0, 1)
+    if at_us < first.first_at_us:
         raise Unusable(
-            f"camera `{seen.camera}` sent its first frame at {instant(first.first_at_us):%Y-%m-%dT%H:%M:%SZ}: what was "
+            f"camera `{fact.camera}` sent its first frame at {instant(first.first_at_us):%Y-%m-%dT%H:%M:%SZ}: what was "
             "before it no policy could tell"
         )
 

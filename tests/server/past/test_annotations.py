@@ -15,14 +15,17 @@ from flask.testing import FlaskClient
 from policies.events import instant
 from server.app import runtime_of
 from server.errors import Unknown, Unusable
-from server.past.annotations import Seen, fact_of, missed, said_of
+from server.past.annotations import MissedFact, fact_of, missed, said_of
 from server.past.matching import fact_of as fact_of_event
 from server.past.matching import matched
+from server.records import Annotation
 from server.store import Store
 from server.tokens import ANY_SITE, new_token
 from tests.server.scenes import START_US, YARD, Yard
 from tests.server.web import BrightnessEnsemble, body, envelope, jpeg, make_app
 from tests.stand_ins import ManualClock
+
+START = instant(START_US)
 
 
 def ids(yard: Yard) -> list[str]:
@@ -52,7 +55,7 @@ def test_an_annotation_repeats_the_fact_so_that_it_outlives_the_event(yard: Yard
 
 
 def test_something_missed_can_be_added_and_taken_back(yard: Yard) -> None:
-    seen = Seen("yard", "gate", "entered", START_US + 1_000_000, sector="west")
+    seen = MissedFact("yard", "gate", "entered", instant(START_US + 1_000_000), sector="west")
     [added] = yard.store.annotations.add([missed(yard.store, seen, "ann")])
     assert (added.truth, added.is_told, added.within_s) == ("missed", False, 2.0)
     yard.store.annotations.add([said_of(yard.store, added.subject[:12], "false", "ann")])
@@ -62,21 +65,21 @@ def test_something_missed_can_be_added_and_taken_back(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "error"),
+    ("fact", "error"),
     [
-        (Seen("yard", "gaet", "entered", 0, sector="west"), "did you mean `gate`"),
-        (Seen("yard", "gate", "entered", 0, sector="wets"), "did you mean `west`"),
-        (Seen("yard", "gate", "entered", 0), "`entered` needs sector"),
-        (Seen("yard", "gate", "crossed", 0, sector="west", line="middle"), "`crossed` has no sector"),
-        (Seen("yard", "gate", "crossed", 0, line="midle"), "did you mean `middle`"),
-        (Seen("yard", "gate", "moved", 0, from_sector="west"), "`moved` needs to_sector"),
-        (Seen("yard", "gate", "left", 0, sector="west", label="persn"), "did you mean `person`"),
-        (Seen("yard", "gate", "arrived", 0, sector="west"), "no kind of event"),  # type: ignore[arg-type]
+        (MissedFact("yard", "gaet", "entered", START, sector="west"), "did you mean `gate`"),
+        (MissedFact("yard", "gate", "entered", START, sector="wets"), "did you mean `west`"),
+        (MissedFact("yard", "gate", "entered", START), "`entered` needs sector"),
+        (MissedFact("yard", "gate", "crossed", START, sector="west", line="middle"), "`crossed` has no sector"),
+        (MissedFact("yard", "gate", "crossed", START, line="midle"), "did you mean `middle`"),
+        (MissedFact("yard", "gate", "moved", START, from_sector="west"), "`moved` needs to_sector"),
+        (MissedFact("yard", "gate", "left", START, sector="west", label="persn"), "did you mean `person`"),
+        (MissedFact("yard", "gate", "arrived", START, sector="west"), "no kind of event"),  # type: ignore[arg-type]
     ],
 )
-def test_a_fact_that_cannot_be_is_refused_with_what_could(yard: Yard, seen: Seen, error: str) -> None:
+def test_a_fact_that_cannot_be_is_refused_with_what_could(yard: Yard, fact: MissedFact, error: str) -> None:
     with pytest.raises((Unknown, Unusable), match=error):
-        missed(yard.store, seen, "ann")
+        missed(yard.store, fact, "ann")
 
 
 def test_an_event_that_is_not_there_or_not_the_only_one_cannot_be_annotated(yard: Yard) -> None:
@@ -87,11 +90,10 @@ def test_an_event_that_is_not_there_or_not_the_only_one_cannot_be_annotated(yard
 
 
 def test_annotations_are_the_same_on_both_databases(store: Store) -> None:
-    seen = Seen("yard", "gate", "moved", 5, from_sector="a", to_sector="b")
-    facts = {name: getattr(seen, name) for name in Seen.__struct_fields__}
-    from server.records import Annotation
-
-    made = Annotation(0, "s", "missed", **facts, is_told=False, author="ann", note=None, made_at_us=0)
+    place = {"sector": None, "from_sector": "a", "to_sector": "b", "line": None}
+    when = {"at_us": 5, "within_s": 2.0, "made_at_us": 0}
+    said = {"is_told": False, "author": "ann", "note": None}
+    made = Annotation(0, "s", "missed", "yard", "gate", "moved", "person", **place, **when, **said)
     [kept] = store.annotations.add([made])
     assert store.annotations.all() == store.annotations.current("yard") == store.annotations.about("s") == [kept]
     assert store.annotations.all(after=1) == store.annotations.about("t") == store.annotations.add([]) == []

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from policies.events import instant
 from policies.observation import Sighting
 from policies.site_policy import parse_site_policy
 from server.__main__ import command
 from server.past.advice import Advice, best_of, cheaper_than, split_at, wilson, words
-from server.past.annotations import Seen, missed, said_of
+from server.past.annotations import MissedFact, missed, said_of
 from server.past.candidates import TODAY, Option, candidate, refinements, rules_and_scores
 from server.past.drawing import Point, frontier, write_html, write_png
 from server.past.matching import Fact
@@ -194,7 +195,7 @@ def test_a_fact_that_was_missed_counts_as_missed_until_a_policy_tells_it(
     haunted: Yard, url: str, tmp_path: Path
 ) -> None:
     annotate(haunted)
-    seen = Seen("yard", "gate", "entered", START_US + 20_000_000, sector="west")
+    seen = MissedFact("yard", "gate", "entered", instant(START_US + 20_000_000), sector="west")
     haunted.store.annotations.add([missed(haunted.store, seen, "ann")])
     shown = tune(url, tmp_path / "out", "--most", "5").stdout
     assert "Today's policy keeps" in shown
