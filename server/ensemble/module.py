@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,12 +14,11 @@ from torch import Tensor, nn
 from policies.observation import Box, Sighting
 from server.catalogue.card import InputForm, ModelCard
 from server.ensemble.detections import Detections, landed
+from server.ensemble.faults import Faults
 from server.ensemble.forms import Row, normalised, onto_frame, row_of
 from server.ensemble.frame_change import FrameChange
 from server.ensemble.tuning import executed, tuned
 from server.execution import Execution
-
-_log = logging.getLogger(__name__)
 
 Answer = tuple[Sighting, ...] | None
 """What one model said about one frame; None: it was asked and did not answer."""
@@ -75,6 +73,7 @@ class EnsembleModule(nn.Module):
         self.networks = nn.ModuleDict({str(index): network for index, (_card, network) in enumerate(models)})
         self.chunk_pixels = chunk_pixels
         self._took = took
+        self._faults = Faults()
         self._device = torch.device("cpu")
         self._cropped_forms = {card.input for card in self.cards if card.kind == "classifier"}
 
@@ -87,7 +86,7 @@ class EnsembleModule(nn.Module):
         """One of the models, as it is in memory here."""
         place = self.names.index(model)
         alone = EnsembleModule([(self.cards[place], self.networks[str(place)])], took=self._took)
-        alone.chunk_pixels, alone._device = self.chunk_pixels, self._device
+        alone.chunk_pixels, alone._device, alone._faults = self.chunk_pixels, self._device, self._faults
         return alone.eval()
 
     def place(self, device: torch.device) -> None:
@@ -188,9 +187,9 @@ class EnsembleModule(nn.Module):
     def _asked(self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]) -> list[Answer]:
         try:
             return list(self._ask(card, network, frames))
-        except Exception:  # noqa: BLE001 (a foreign network may raise anything, and must not take others with it)
+        except Exception as error:  # noqa: BLE001 (a foreign network may raise anything, and must not take others with it)
             if len(frames) <= 1:
-                _log.exception("model_did_not_answer model=%s", card.name)
+                self._faults.tell(card.name, error)
                 return [None] * len(frames)
         # Outside of `except`, whose traceback would keep alive all the memory the whole call had.
         middle = len(frames) // 2
@@ -201,8 +200,8 @@ class EnsembleModule(nn.Module):
             with self._clocked(card):
                 changes: list[FrameChange] = network([frame.rows[card.input].pixels for frame in frames])
             return [_change_sightings(change, card) for change in changes]
-        except Exception:  # noqa: BLE001
-            _log.exception("model_did_not_answer model=%s frames=%d", card.name, len(frames))
+        except Exception as error:  # noqa: BLE001
+            self._faults.tell(card.name, error)
             return [None] * len(frames)
 
     def _ask(self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]) -> list[tuple[Sighting, ...]]:
