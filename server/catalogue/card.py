@@ -137,6 +137,8 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         if bool(self.factory) == (self.format in _NETWORKS):
             need = "takes no" if self.factory else "needs a"
             raise ValueError(f"format `{self.format}` {need} `factory`")
+        if self.factory and not re.fullmatch(r"[\w.]+:\w+", self.factory):
+            raise ValueError(f"`factory` is package.module:callable, and not `{self.factory}`")
         if self.format != "factory" and self.sha256 is None:
             raise ValueError(f"format `{self.format}` needs weights: `sources`, `sha256` and `size_bytes`")
         if self.format == "pickle" and not self.trusted:

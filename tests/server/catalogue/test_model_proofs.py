@@ -121,6 +121,8 @@ def test_adopt_takes_weights_with_what_makes_their_network(dmodels: Path, tmp_pa
     refused = run(*arguments, "--factory", "torchvision.models:squeezenet1_1")
     assert refused.exit_code == 1
     assert "do not fit what its factory makes" in refused.stderr
+    for wrong in ("torchvision.models.squeezenet1_1", "torchvision.models:", "models/net.py:build"):
+        assert f"`factory` is package.module:callable, and not `{wrong}`" in run(*arguments, "--factory", wrong).stderr
     assert not (tmp_path / "models").exists()
 
 
