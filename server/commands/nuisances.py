@@ -44,6 +44,7 @@ class _Effect:
 @click.command()
 @click.argument("site")
 @click.option("--accept", "accepted", multiple=True, metavar="NAME", help="Propose this one; may be given again.")
+@click.option("--camera", help="Only of this camera.")
 @click.option("--since", "since_us", type=Instant(), help="Begin of the past to look at (default: the last 7 days).")
 @click.option(
     "--up-to", default=0.8, show_default=True, type=click.FloatRange(0, 1), help="Scores above this are firm, and stay."
@@ -54,6 +55,7 @@ class _Effect:
 def command(
     site: str,
     accepted: tuple[str, ...],
+    camera: str | None,
     since_us: int | None,
     up_to: float,
     days: int,
@@ -69,7 +71,7 @@ def command(
     """
     settings = found_settings(config, database, data_dir)
     store = opened_store(config, database, data_dir)
-    heads = stored_cameras(store, site, None)
+    heads = stored_cameras(store, site, camera)
     text, live = todays(store, settings, site, file)
     past = _Past(store, settings.database_url, site, heads, since_us, parse_site_policy(text))
     found = [one for head in heads for one in past.nuisances(head, up_to, days)]
@@ -162,12 +164,15 @@ def _effect_lines(effect: _Effect) -> Iterator[str]:
 
 
 def _named(found: Sequence[Nuisance], name: str) -> Nuisance:
-    one = next((one for one in found if one.name == name), None)
-    if one is None:
+    called = [one for one in found if one.name == name]
+    if len(called) > 1:
+        cameras = ", ".join(one.camera for one in called)
+        raise Unknown(f"several cameras have a `{name}`: say which with --camera ({cameras})")
+    if not called:
         raise Unknown(
             f"nothing that recurs is called `{name}`; here is: {', '.join(o.name for o in found) or 'nothing'}"
         )
-    return one
+    return called[0]
 
 
 def _propose(past: _Past, text: str, live: Path | None, chosen: Sequence[Nuisance]) -> None:

@@ -38,13 +38,13 @@ def yard(tmp_path: Path, new_sqlite: Callable[[], str], clock: ManualClock) -> I
     store.close()
 
 
-def stand(yard: Yard, number: int, at_s: float, seen: object) -> None:
+def stand(yard: Yard, number: int, at_s: float, seen: object, camera: str = "gate") -> None:
     """Something stands in a yard for ten seconds, and then nothing for ten."""
     images = [
         yard.ensemble.teach(f"{number} {at_s} {i}".encode(), {"eye": (seen,) if i < 20 else ()})  # type: ignore[dict-item]
         for i in range(40)
     ]
-    yard.pipeline.process(burst(number, images, at_s))
+    yard.pipeline.process(burst(number, images, at_s, camera=camera))
 
 
 @pytest.fixture
@@ -87,6 +87,21 @@ def test_a_nuisance_that_is_named_twice_is_proposed_once(ask: Callable[..., Resu
     assert ask("--accept", NAME, "--accept", NAME).exit_code == 0
     assert (yard.folder / "yard.toml.proposed").read_text().count(f'name = "{NAME}"') == 1
     assert ask("--up-to", "7").exit_code == 2
+
+
+def test_a_name_that_two_cameras_have_is_refused_until_one_of_them_is_named(
+    ask: Callable[..., Result], yard: Yard
+) -> None:
+    _, bracket, tables = YARD.partition("[")
+    yard.write(YARD + (bracket + tables).replace("cameras.gate", "cameras.dock"))
+    for day in range(4):
+        stand(yard, 100 + day, day * DAY_S, WEB, "dock")
+    refused = ask("--accept", NAME)
+    assert refused.exit_code == 1
+    assert f"several cameras have a `{NAME}`: say which with --camera (dock, gate)" in refused.output
+    assert ask("--accept", NAME, "--camera", "dock").exit_code == 0
+    proposed = parse_site_policy((yard.folder / "yard.toml.proposed").read_text())
+    assert [len(proposed.camera(camera).suppressions) for camera in ("dock", "gate")] == [1, 0]
 
 
 def test_a_live_file_that_cannot_be_used_is_told(ask: Callable[..., Result], yard: Yard) -> None:
