@@ -86,6 +86,9 @@ def approve(
         )
         click.echo(f"{picture.file}: {', '.join(said)}")
     click.echo(f"{place}: approved for {golden.ensemble}")
+    for model in golden.unsure:
+        what = "is sure of no picture, and hardly any change of what it says would be noticed"
+        click.echo(f"warning: {model} {what}: show it some of what it knows, with --pictures FOLDER", err=True)
 
 
 @click.command()

@@ -64,6 +64,12 @@ class GoldenSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def models(self) -> frozenset[str]:
         return frozenset(model for picture in self.pictures for model in picture.expected)
 
+    @property
+    def unsure(self) -> list[str]:
+        """The models for which no label wins on any picture: another label instead would not be noticed."""
+        said = [pair for picture in self.pictures for pair in picture.expected.items()]
+        return sorted(self.models - {model for model, each in said if min(each.margin, each.score) >= SURE})
+
 
 class Ensemble(Protocol):
     @property

@@ -76,6 +76,18 @@ def test_approve_keeps_what_check_then_replays(models: Path, tmp_path: Path) -> 
     assert "golden set: mine " in refused.stderr
 
 
+def test_approve_warns_of_a_model_that_is_sure_of_no_picture(models: Path, tmp_path: Path) -> None:
+    undecided = network(1)
+    for parameter in undecided.parameters():
+        parameter.data.zero_()
+    folder_of(models, "torchscript", undecided, "mild")
+    approved = run("approve", "mine", "mild", MODELS_DIR=models, GOLDEN=tmp_path / "golden")
+    assert approved.exit_code == 0
+    [warning] = [line for line in approved.stderr.splitlines() if line.startswith("warning")]
+    assert warning.startswith("warning: mild is sure of no picture")
+    assert warning.endswith("--pictures FOLDER")
+
+
 def test_approve_wants_to_know_where(tmp_path: Path) -> None:
     assert "--out FOLDER" in run("approve", "frame-change").stderr
     (tmp_path / "empty").mkdir()
