@@ -16,7 +16,7 @@ from camera_agent.burst import Burst, Reason, Still, make_burst, new_burst_id
 from camera_agent.cameras.failure import CameraFailure
 from camera_agent.clock import Clock
 from camera_agent.health import Health
-from camera_agent.hours import is_within
+from camera_agent.hours import begin_after_s, is_within
 from camera_agent.journal import line
 from camera_agent.look import Look
 from camera_agent.masks import Form, mask_digest
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from camera_agent.gated import Gated, Group
 
 _log = logging.getLogger(__name__)
+_WARM_UP_S = 10.0
 
 
 class Camera(Protocol):
@@ -124,6 +125,7 @@ class Capture:
 
     def _take_slot(self, slot: int) -> None:
         if self._is_paused(slot):
+            self._make_ready(slot + 1)
             return
         if self._gated is not None:
             self._watch(self._gated, slot)
@@ -134,14 +136,9 @@ class Capture:
             self._keeper.put(burst)
 
     def _is_paused(self, slot: int) -> bool:
-        """Whether, by wish, nothing is taken in this slot: outside the hours, or with no bytes left."""
-        reading = self._time.reading()
+        """Whether, by wish, nothing is taken in this slot. A camera that rests is given back, its lamp goes out."""
         now_s = self._clock.monotonic_s()
-        cause = None
-        if self._plan().is_paused:
-            cause = "over_budget"
-        elif reading.is_set and not is_within(self._settings.hours, now_s + reading.ahead_s):
-            cause = "outside_hours"
+        cause = self._why_paused(now_s)
         was = self.health.read()
         if cause is None:
             if was.state == "paused":
@@ -151,9 +148,33 @@ class Capture:
         if (was.state, was.cause) != ("paused", cause):
             _log.info(line("camera_paused", camera=self._settings.name, cause=cause))
             self.finish()
+            self.close()
             self.health.is_now("paused", now_s, cause)
-            self.health.expect(None)
+            self.health.expect(self._resumes_by_s(now_s) if cause == "outside_hours" else None)
         return True
+
+    def _why_paused(self, at_s: float) -> str | None:
+        """Outside the hours, or with no bytes left."""
+        reading = self._time.reading()
+        if self._plan().is_paused:
+            return "over_budget"
+        is_outside = reading.is_set and not is_within(self._settings.hours, at_s + reading.ahead_s)
+        return "outside_hours" if is_outside else None
+
+    def _resumes_by_s(self, now_s: float) -> float:
+        ahead_s = self._time.reading().ahead_s
+        return begin_after_s(self._settings.hours, now_s + ahead_s) - ahead_s + 2 * self._settings.every_s
+
+    def _make_ready(self, slot: int) -> None:
+        """Open a camera that rests, shortly before it is wanted in `slot` or later: it takes a while to see well."""
+        wanted_s = max(self._slots.begin_s(slot), self._clock.monotonic_s() + _WARM_UP_S)
+        if self._is_open or self._why_paused(wanted_s) is not None:
+            return
+        if self._clock.wait_until(wanted_s - _WARM_UP_S, self._stop):
+            try:
+                self._open()
+            except CameraFailure as failure:
+                self._failed(failure)
 
     def _watch(self, gated: Gated, slot: int) -> None:
         """Look, at every step of the gate until the slot ends; hand over each burst as soon as it is whole."""
@@ -183,9 +204,7 @@ class Capture:
         if self._clock.monotonic_s() < self._retry_at_s:
             return None
         try:
-            if not self._is_open:
-                self._camera.open()
-                self._is_open = True
+            self._open()
             look = self._camera.still(plan.form(self._settings.form))
             self.health.saw(look)
         except CameraFailure as failure:
@@ -195,6 +214,11 @@ class Capture:
             _log.info(line("camera_back", camera=self._settings.name, failures=self._backoff.failures))
             self._backoff.reset()
         return look
+
+    def _open(self) -> None:
+        if not self._is_open:
+            self._camera.open()
+            self._is_open = True
 
     def _failed(self, failure: CameraFailure) -> None:
         self.close()

@@ -17,7 +17,8 @@ never repeated: only the newest counts.
 - `state`: `starting`, `watching`, `blind` (nothing that can be judged), `paused` (by wish), `finished` (a recording is
   over) or `stopped`; `cause` says why it is blind (`camera_failed`, `camera_hangs`, `camera_stuck`, `camera_dark`,
   `camera_covered`), paused (`outside_hours`, `over_budget`) or `stopped`; `detail` is for people.
-- `next_burst_by`: the latest instant at which the next burst will have been taken; null when none is to be expected.
+- `next_burst_by`: the latest instant at which the next burst will have been taken, also the first one after a pause
+  outside the hours; null when none is to be expected.
 - `waiting`: this camera's bursts that the server does not have yet; `oldest_at` is the first one's `captured_at`.
 - `counts`: since `started_at`; `uploaded_bytes` as they go over the wire, both ways, of the whole agent;
   `camera_bytes` what this camera took of it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import count
 
 _WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]|24(?=:00)):([0-5]\d)")
 PATTERN = f"^{_WINDOW.pattern}$"
@@ -15,6 +16,12 @@ def is_within(windows: Sequence[str], unix_s: float) -> bool:
     at = datetime.fromtimestamp(unix_s).astimezone()
     minute = at.hour * 60 + at.minute
     return not windows or any(_holds(window, minute) for window in windows)
+
+
+def begin_after_s(windows: Sequence[str], unix_s: float) -> float:
+    """The next instant that lies in one of them, of an instant that lies in none; a change of the clocks counts."""
+    minute_s = unix_s // 60 * 60
+    return next(at_s for step in count(1) if is_within(windows, at_s := minute_s + step * 60))
 
 
 def _holds(window: str, minute: int) -> bool:

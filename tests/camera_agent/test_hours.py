@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from camera_agent.budget import FREELY, PAUSED
+from camera_agent.cameras.failure import CameraFailure
 from camera_agent.capture import Capture
-from camera_agent.hours import is_within
+from camera_agent.hours import begin_after_s, is_within
 from camera_agent.schedule import Slots
 from camera_agent.settings import BurstSettings, CameraSettings
 from tests.camera_agent.conftest import HandClock
@@ -53,10 +54,13 @@ def test_a_window_of_no_day_is_refused(window: str) -> None:
         msgspec.convert({"name": "gate", "device": 0, "hours": [window]}, CameraSettings)
 
 
-def capture_of(clock: HandClock, camera: YardCamera, hours: tuple[str, ...], plans: list[object]) -> Capture:
+def capture_of(
+    clock: HandClock, camera: YardCamera, hours: tuple[str, ...], plans: list[object], every_s: float = 1.0
+) -> Capture:
     stop = threading.Event()
-    settings = CameraSettings(name="gate", device=0, hours=hours, burst=BurstSettings(frames=2, spacing_s=0.5))
-    kept = Kept(clock, stop, enough=99)
+    burst = BurstSettings(frames=2, spacing_s=0.5, every_s=every_s)
+    settings = CameraSettings(name="gate", device=0, hours=hours, burst=burst)
+    kept = Kept(clock, stop, enough=9999)
     slots = Slots(clock.monotonic_s(), settings.every_s)
     return Capture("yard", settings, camera, kept, slots, clock, stop, plan=lambda: plans[0])  # type: ignore[arg-type,return-value]
 
@@ -67,10 +71,52 @@ def test_outside_its_hours_a_camera_rests_and_says_so(clock: HandClock) -> None:
     capture.run()
     condition = capture.health.read()
     assert (camera.asked, condition.state, condition.cause) == (0, "paused", "outside_hours")
-    assert condition.next_burst_by_s is None
-    clock.now_s += 3600.0
+    nine_s = clock.now_s + 3600.0
+    assert condition.next_burst_by_s == pytest.approx(nine_s + 2.0)
+    clock.now_s = nine_s
     capture.run()
     assert (camera.asked, capture.health.read().state) == (2, "watching")
+
+
+@pytest.mark.parametrize(("every_s", "opens_s"), [(1.0, 10.0), (60.0, 10.0)])
+def test_a_camera_is_given_back_outside_its_hours_and_opened_shortly_before_they_begin(
+    clock: HandClock, every_s: float, opens_s: float
+) -> None:
+    camera, eight_s = YardCamera(clock), clock.now_s
+    capture = capture_of(clock, camera, ("07:00-08:01", "09:00-17:00"), [FREELY], every_s=every_s)
+    opened_s = []
+    seen = [(camera.is_open, camera.opened)]
+    for slot in range(round(3600 / every_s)):
+        clock.now_s = eight_s + slot * every_s
+        capture.run()
+        if (camera.is_open, camera.opened) != seen[-1]:
+            seen.append((camera.is_open, camera.opened))
+            opened_s.append(clock.now_s - eight_s)
+    assert seen == [(False, 0), (True, 1), (False, 1), (True, 2)]
+    assert opened_s[1:] == [60.0, 3600.0 - opens_s]
+    asked = camera.asked
+    clock.now_s = eight_s + 3600.0
+    capture.run()
+    assert (camera.opened, camera.asked) == (2, asked + 2)
+
+
+def test_a_camera_that_cannot_be_opened_before_its_hours_is_blind(clock: HandClock) -> None:
+    class Unplugged(YardCamera):
+        def open(self) -> None:
+            raise CameraFailure("no such device")
+
+    capture = capture_of(clock, Unplugged(clock), ("08:01-17:00",), [FREELY])
+    clock.now_s += 55.0
+    capture.run()
+    condition = capture.health.read()
+    assert (condition.state, condition.detail) == ("blind", "no such device")
+
+
+def test_hours_begin_where_they_say_though_the_clocks_are_changed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    evening_s = 1_806_181_200.0  # 27 March 2027, 22:00; summer time begins in the night
+    assert begin_after_s(("06:00-22:00",), evening_s) == evening_s + 7 * 3600.0
 
 
 def test_with_its_bytes_spent_a_camera_rests_and_says_so(clock: HandClock) -> None:
