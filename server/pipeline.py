@@ -39,6 +39,10 @@ Early = Callable[[Sequence[Answers]], None]
 
 MAX_SKEW_S = 300.0
 _UNKNOWN_SIZE = (4, 3)
+_TELLS_NOTHING = (
+    "they have the very bytes of earlier ones, as from a stuck camera or a short loop, or no model answers: "
+    "`sectorwatch explain` tells which"
+)
 
 
 class Ensemble(Protocol):
@@ -114,6 +118,7 @@ class Pipeline:
         self._judgements_made = judged
         self._foretell = foretell
         self._max_skew_us = round(max_skew_s * SECOND_US)
+        self._blind: set[tuple[str, str]] = set()
 
     @property
     def ensemble(self) -> str:
@@ -140,7 +145,7 @@ class Pipeline:
             known = self._is_known(burst, turn.known(burst.burst_id))
             if not known:
                 turn.keep(entry)
-                self._advance(turn)
+                self._note_sight(burst, self._advance(turn))
         self._committed()
         return Receipt(known, self._store.kept(burst.burst_id))
 
@@ -200,14 +205,28 @@ class Pipeline:
             received_at_us=self._clock(),
         )
 
-    def _advance(self, turn: Turn) -> None:
+    def _advance(self, turn: Turn) -> Folded | None:
         """Fold whatever is due: this burst, and held ones that the clock has caught up with."""
         admitted = turn.admit(self._due_us())
         if admitted is None:
-            return
+            return None
         start = turn.rewind(admitted.oldest_us)
         folded = refold(turn.observations(start), start, turn.policy, admitted.newest_us)
         turn.settle(start, folded)
+        return folded
+
+    def _note_sight(self, burst: Burst, folded: Folded | None) -> None:
+        """Say in the log when a camera's newest bursts begin to tell nothing, and when they tell something again."""
+        if folded is None or folded.last_at_us != burst.frames[-1].at_us:
+            return  # held, or late
+        camera, fields = (burst.site, burst.camera), {"site": burst.site, "camera": burst.camera}
+        is_blind = folded.seen_at_us is None or folded.seen_at_us < burst.frames[0].at_us
+        if is_blind and camera not in self._blind:
+            self._blind.add(camera)
+            log.warning("frames tell nothing", extra=fields | {"burst": burst.burst_id, "cause": _TELLS_NOTHING})
+        elif not is_blind and camera in self._blind:
+            self._blind.discard(camera)
+            log.info("frames tell something again", extra=fields | {"burst": burst.burst_id})
 
     def _due_us(self) -> int:
         return self._clock() + self._max_skew_us

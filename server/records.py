@@ -79,10 +79,12 @@ class Checkpoint:
 class Folded:
     """The result of folding a camera's frames after a checkpoint: the new head, its events, states on the way.
 
-    `policy` is the digest of the rules that judged the last frame. `trail` maps instants to states (JSON).
+    `policy` is the digest of the rules that judged the last frame. `trail` maps instants to states (JSON). `seen_at_us`
+    is the instant of the last frame that told something, if any ever did.
     """
 
     last_at_us: int
+    seen_at_us: int | None
     state: bytes
     policy: str
     settled: tuple[Settled, ...]

@@ -56,6 +56,7 @@ def refold(recorded: Iterable[Recorded], start: Checkpoint, policy_of: PolicyOf,
     trail.add(last_at_us, last.state)
     return Folded(
         last_at_us=last_at_us,
+        seen_at_us=last.state.seen_us,
         state=encode_state(last.state),
         policy=last.recorded.policy,
         settled=tuple(settled),

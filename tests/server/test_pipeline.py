@@ -168,6 +168,19 @@ def test_a_model_that_did_not_answer_stays_unanswered_in_the_answer_and_the_past
     assert [seen.answers for seen in yard.store.observations("yard", "gate")] == [{"eye": None}]
 
 
+def test_a_camera_that_sends_the_same_few_frames_in_turn_is_told_in_the_log_once_and_so_is_its_return(
+    yard: Yard, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "server.pipeline")
+    loop = [f"one of eight {number}".encode() for number in range(8)]
+    for number in range(4):
+        yard.pipeline.process(burst(number, loop, number * 4))
+    yard.pipeline.process(burst(9, [b"another"], 20))
+    said = [(record.getMessage(), record.__dict__["burst"]) for record in caplog.records]
+    assert said == [("frames tell nothing", "burst-00001"), ("frames tell something again", "burst-00009")]
+    assert "the very bytes of earlier ones" in caplog.records[0].__dict__["cause"]
+
+
 def test_the_ensemble_is_asked_about_the_sectors_of_the_camera(yard: Yard) -> None:
     yard.pipeline.process(burst(1, [yard.picture(0.2)], 0))
     assert yard.ensemble.crops == [{"west": (0, 0, 0.5, 1), "east": (0.5, 0, 1, 1)}]
