@@ -107,6 +107,10 @@ class MicroBatcher:
             now = self._clock()
             return self._lined_up(self._spare, Job(tuple(payloads), stages, now, now + within_s, spare=True))
 
+    def left_s(self, job: Job) -> float:
+        """How long its client is still to wait for it."""
+        return max(0.0, job.deadline_at - self._clock())
+
     def refuse_if_full(self, within_s: float) -> None:
         """Raises Later when a request of one image would be refused now."""
         with self._changed:

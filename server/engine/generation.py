@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -60,17 +59,16 @@ class Generation:
         if self._stages.on_accelerator:
             self._batcher.refuse_if_full(self._within_s)
         listening: SimpleQueue[list[Any] | None] | None = None if early is None else SimpleQueue()
-        until_s = time.monotonic() + self._within_s
         job = self._batcher.submit(self._payloads(images, crops), self._within_s, self._asking, listening)
         if early is not None and listening is not None:
-            self._listen(listening, early, until_s)
-        return self._concluded(self._awaited(job, max(0.0, until_s - time.monotonic())))
+            self._listen(listening, early, job)
+        return self._concluded(self._awaited(job))
 
-    def _listen(self, listening: SimpleQueue[list[Any] | None], early: Early, until_s: float) -> None:
+    def _listen(self, listening: SimpleQueue[list[Any] | None], early: Early, job: Job) -> None:
         """Pass on what is known of the first images, until the job is over or its time is."""
         known = 0
         with suppress(Empty):
-            while (first := listening.get(timeout=max(0.0, until_s - time.monotonic()))) is not None:
+            while (first := listening.get(timeout=self._batcher.left_s(job))) is not None:
                 if len(first) > known:
                     known = len(first)
                     early(self._stages.so_far(first))
@@ -80,7 +78,7 @@ class Generation:
     ) -> list[Answer]:
         """As `answer`, on what capacity the requests leave. Raises Later when they leave too little for `within_s`."""
         job = self._batcher.submit_spare(self._payloads(images, crops), within_s, self._asking)
-        return self._concluded(self._awaited(job, within_s))
+        return self._concluded(self._awaited(job))
 
     def _payloads(self, images: Sequence[bytes], crops: Mapping[str, Box] | None) -> list[Any]:
         payloads = [(image, index, crops or {}) for index, image in enumerate(images)]
@@ -92,9 +90,9 @@ class Generation:
     def _concluded(self, answers: list[Any]) -> list[Answer]:
         return answers if self._stages.concludes else list(self._stages.conclude(answers, 0, len(answers)))
 
-    def _awaited(self, job: Job, within_s: float) -> list[Any]:
+    def _awaited(self, job: Job) -> list[Any]:
         try:
-            return job.answer.result(within_s)
+            return job.answer.result(self._batcher.left_s(job))
         except TimeoutError:
             if job.answer.cancel():
                 retry_after_s = self._batcher.load().retry_after_s

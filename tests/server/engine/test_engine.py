@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
 from policies.observation import Box, Panel, Seat, Sighting
 from server.engine import Engine
+from server.engine.generation import Early
 from server.engine.stages import Answer
 from server.errors import Later, Unusable
 
@@ -80,9 +82,9 @@ def begin() -> Iterator[Begin]:
     """Starts engines, and stops them in the end."""
     with ExitStack() as stack:
 
-        def start(stages: ReadingStages, on_stuck: Callable[[], None] = lambda: None, **settings: float) -> Engine:
+        def start(stages: ReadingStages, on_stuck: Callable[[], None] = lambda: None, **settings: Any) -> Engine:
             given = {"workers": 2, "max_queued_images": 8, "answer_within_s": PATIENCE_S} | settings
-            engine = Engine(stages, **given)  # type: ignore[arg-type]
+            engine = Engine(stages, **given)
             stack.callback(engine.stop)
             stack.callback(stages.gate.set)
             engine.start(on_stuck)
@@ -94,8 +96,9 @@ def begin() -> Iterator[Begin]:
 class Asker(threading.Thread):
     """Asks in a thread of its own; `told` is the answer, `refused` what was raised instead."""
 
-    def __init__(self, engine: Engine, images: Sequence[bytes]) -> None:
+    def __init__(self, engine: Engine, images: Sequence[bytes], early: Early | None = None) -> None:
         super().__init__()
+        self._early = early
         self._engine = engine
         self._images = images
         self.told: list[str] | None = None
@@ -104,7 +107,7 @@ class Asker(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.told = words(self._engine.first.answer(self._images))
+            self.told = words(self._engine.first.answer(self._images, early=self._early))
         except Exception as error:  # noqa: BLE001
             self.refused = error
 
@@ -132,6 +135,24 @@ def test_who_listens_hears_of_no_image_whose_predecessors_are_not_answered(begin
         begin(stages).first.answer(images, early=lambda said: heard.append(words(said)))
     whole = ["A", "B", "C", "D"]
     assert all(said == whole[: len(said)] for said in heard)
+
+
+def test_who_listens_waits_no_longer_than_anybody_else(begin: Begin) -> None:
+    class Stuck(ReadingStages):
+        def ask(self, rows: Sequence[str]) -> list[str]:
+            if rows == ["stuck"]:
+                self.gate.clear()
+            return super().ask(rows)
+
+    def late(_said: Sequence[Answer]) -> None:
+        now_s[0] = 2 * PATIENCE_S
+
+    now_s, stages = [0.0], Stuck()
+    stages.batch_images = 1
+    engine = begin(stages, workers=1, answer_within_s=2 * PATIENCE_S, clock=lambda: now_s[0])
+    asker = Asker(engine, [b"a", b"stuck"], late)
+    asker.join(PATIENCE_S)
+    assert isinstance(asker.refused, Later)
 
 
 @pytest.mark.parametrize("concludes", [False, True])
