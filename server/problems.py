@@ -79,7 +79,7 @@ def _ours(error: SectorwatchError) -> Response:
         response.headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, Unauthorized):
         response.headers["WWW-Authenticate"] = 'Bearer realm="sectorwatch"'
-    _note(problem, error)
+    _note(problem)
     return response
 
 
@@ -125,7 +125,7 @@ def _response(problem: dict[str, Any]) -> Response:
 
 
 def _note(problem: dict[str, Any], error: Exception | None = None) -> None:
-    """One line in the log; with a traceback where the server, not the request, is at fault."""
+    """One line in the log; with the traceback of what was unforeseen and explains nothing."""
     at_fault = problem["status"] == HTTPStatus.INTERNAL_SERVER_ERROR
     refused = logging.DEBUG if request.path == "/readyz" else logging.INFO  # probes ask every few seconds
     fields = {key: problem[key] for key in ("status", "detail", "instance")}
@@ -134,7 +134,7 @@ def _note(problem: dict[str, Any], error: Exception | None = None) -> None:
         logging.ERROR if at_fault else refused,
         "request failed" if at_fault else "request refused",
         extra=fields,
-        exc_info=error if at_fault else None,
+        exc_info=error,
     )
 
 

@@ -114,9 +114,15 @@ def test_the_unforeseen_shows_nothing_but_an_id_that_the_log_has_with_the_traceb
     assert record.exc_info[0] is ZeroDivisionError
 
 
-def test_refusals_are_logged_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("error", "level", "said"),
+    [(Malformed("bad"), "INFO", "request refused"), (Broken("bad"), "ERROR", "request failed")],
+)
+def test_what_says_itself_what_is_wrong_is_logged_without_a_traceback(
+    error: SectorwatchError, level: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO, logger="server.problems"):
-        app_that_raises(Malformed("bad")).test_client().get("/")
+        app_that_raises(error).test_client().get("/")
     (record,) = caplog.records
-    assert (record.levelname, record.getMessage(), vars(record)["detail"]) == ("INFO", "request refused", "bad")
+    assert (record.levelname, record.getMessage(), vars(record)["detail"]) == (level, said, "bad")
     assert record.exc_info is None
