@@ -22,7 +22,7 @@ stay_small()  # before anything below loads a numeric library
 from camera_agent import __version__  # noqa: E402
 from camera_agent.cameras.failure import CameraFailure  # noqa: E402
 from camera_agent.journal import line, start_logging  # noqa: E402
-from camera_agent.settings import InvalidSettings, Settings  # noqa: E402
+from camera_agent.settings import CameraSettings, InvalidSettings, Settings  # noqa: E402
 from camera_agent.settings_file import load_settings  # noqa: E402
 
 _EX_CONFIG = 78
@@ -154,22 +154,21 @@ def _validate(file: Path, settings: Settings) -> int:
         f"  state in {settings.state_folder}",
         f"  spool in {settings.spool_folder}, up to {settings.spool.max_bytes:,} bytes",
     ]
-    for camera in settings.cameras:
-        blind_s = camera.every_s - camera.burst.frames * camera.spacing_s
-        if camera.gate is not None:
-            gate = camera.gate
-            lines.append(
-                f"  camera {camera.name}: {camera.source}; gate at {gate.looks_per_s:g} looks a second, then"
-                f" {camera.burst.frames} frames {camera.spacing_s:g} s apart; quiet, one every {gate.quiet_every_s:g} s"
-            )
-            continue
-        gap = f", blind for {blind_s:g} s between bursts" if blind_s > 1e-6 else ", no blind time"
-        lines.append(
-            f"  camera {camera.name}: {camera.source}; {camera.burst.frames} frames {camera.spacing_s:g} s apart"
-            f" every {camera.every_s:g} s{gap}"
-        )
+    lines += [f"  camera {camera.name}: {camera.source}; {_said(camera)}" for camera in settings.cameras]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def _said(camera: CameraSettings) -> str:
+    """When a camera takes what."""
+    bursts = f"{camera.burst.frames} frames {camera.spacing_s:g} s apart"
+    off = f"; off outside {', '.join(camera.hours)}" if camera.hours else ""
+    if camera.gate is not None:
+        looks, quiet_s = camera.gate.looks_per_s, camera.gate.quiet_every_s
+        return f"gate at {looks:g} looks a second, then {bursts}; quiet, one every {quiet_s:g} s{off}"
+    blind_s = camera.every_s - camera.burst.frames * camera.spacing_s
+    gap = f"blind for {blind_s:g} s between bursts" if blind_s > 1e-6 else "no blind time"
+    return f"{bursts} every {camera.every_s:g} s, {gap}{off}"
 
 
 def _stop_on_signals() -> threading.Event:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from camera_agent.budget import wire_bytes
+from camera_agent.hours import part_of_day
 from camera_agent.settings import BurstSettings, CameraSettings
 
 _DAY_S = 86_400.0
@@ -58,8 +59,8 @@ def simulated(camera: CameraSettings, view_s: float, *, throws: int = 4000, seed
 
 
 def bytes_per_day(camera: CameraSettings, frame_bytes: float, *, active: float, heartbeat_s: float) -> float:
-    """On the wire, heads included, without repeats; `active` is the part of the day in which something moves (a gate's
-    bursts are taken to last as long, and their beginnings and ends half as much again).
+    """On the wire, heads included, without repeats; `active` is the part of its hours in which something moves (a
+    gate's bursts are taken to last as long, and their beginnings and ends half as much again).
     """
     even = _stream(frame_bytes, camera.burst.frames, camera.every_s)
     if camera.gate is None:
@@ -67,12 +68,14 @@ def bytes_per_day(camera: CameraSettings, frame_bytes: float, *, active: float, 
     else:
         open_part = min(1.0, 1.5 * active)
         sent = open_part * even + (1 - open_part) * _stream(frame_bytes, 1, camera.gate.quiet_every_s)
-    return sent + (_DAY_S / heartbeat_s * wire_bytes(_HEARTBEAT_BYTES) if heartbeat_s else 0.0)
+    heartbeats = _DAY_S / heartbeat_s * wire_bytes(_HEARTBEAT_BYTES) if heartbeat_s else 0.0
+    return part_of_day(camera.hours) * sent + heartbeats
 
 
 def report(camera: CameraSettings, *, frame_bytes: float, active: float, heartbeat_s: float) -> list[str]:
     """The table of one camera, for people, checked against the simulation."""
-    lines = [f"camera {camera.name}: {_said(camera)}"]
+    within = f", within {', '.join(camera.hours)}" if camera.hours else ""
+    lines = [f"camera {camera.name}: {_said(camera)}{within}"]
     lines.append("  in view for   in 1 frame   in 2   in 3 and more   (simulated)")
     worst = 0.0
     for view_s in VIEWS_S:

@@ -9,19 +9,28 @@ from itertools import count
 
 _WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]|24(?=:00)):([0-5]\d)")
 PATTERN = f"^{_WINDOW.pattern}$"
+_DAY_MINUTES = 24 * 60
 
 
 def is_within(windows: Sequence[str], unix_s: float) -> bool:
     """Whether the instant lies in one of them; no window at all is all day."""
     at = datetime.fromtimestamp(unix_s).astimezone()
-    minute = at.hour * 60 + at.minute
-    return not windows or any(_holds(window, minute) for window in windows)
+    return _are_holding(windows, at.hour * 60 + at.minute)
 
 
 def begin_after_s(windows: Sequence[str], unix_s: float) -> float:
     """The next instant that lies in one of them, of an instant that lies in none; a change of the clocks counts."""
     minute_s = unix_s // 60 * 60
     return next(at_s for step in count(1) if is_within(windows, at_s := minute_s + step * 60))
+
+
+def part_of_day(windows: Sequence[str]) -> float:
+    """How much of a day they hold together."""
+    return sum(_are_holding(windows, minute) for minute in range(_DAY_MINUTES)) / _DAY_MINUTES
+
+
+def _are_holding(windows: Sequence[str], minute: int) -> bool:
+    return not windows or any(_holds(window, minute) for window in windows)
 
 
 def _holds(window: str, minute: int) -> bool:

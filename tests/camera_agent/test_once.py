@@ -144,6 +144,11 @@ def test_validate_says_what_the_file_means(
     assert "s3cret" not in out
 
 
+def test_validate_says_when_a_camera_is_off(write_settings: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["validate", str(write_settings('device = 0\nhours = ["06:00-22:00"]'))]) == 0
+    assert "no blind time; off outside 06:00-22:00\n" in capsys.readouterr().out
+
+
 def test_a_bad_configuration_ends_with_78_and_one_line(
     write_settings: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
