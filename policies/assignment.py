@@ -18,6 +18,9 @@ def assign(costs: Sequence[Sequence[float]]) -> list[int | None]:
     if not rows or not costs[0]:
         return [None] * rows
     columns = len(costs[0])
+    if rows == 1:  # one thing is followed in most frames that show any
+        least = min(costs[0])
+        return [costs[0].index(least) if least < 0 else None]
     # A private column of cost 0 for every row makes "alone" an ordinary choice and the problem always feasible.
     padded = [[min(c, 0.0) for c in row] + [0.0] * rows for row in costs]
     taken = _augment(padded, rows, columns + rows)

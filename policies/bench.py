@@ -60,6 +60,10 @@ class Bench:
         """
         return self._ears[target].hears(answers)
 
+    def hears_thing(self, target: str, boxes: Mapping[str, Sighting]) -> bool:
+        """The same of boxes that do lie on one thing, at most one of each model."""
+        return self._ears[target].hears_thing(boxes)
+
 
 class _Ear:
     """What detectors must say at least of a target to be heard.
@@ -72,26 +76,36 @@ class _Ear:
         self._classes = policy.targets[target]
         places = (policy.rules, *(s.rules for s in policy.sectors if target in s.rules.targets))
         self._places = [rules.of(target) for rules in places]
-        self._least = [(s.model, min(rules.least(s.model) for rules in self._places) * KEEP_RATIO) for s in seats]
-        self._enough: dict[tuple[bool, ...], bool] = {}
+        self._least = [
+            (1 << place, seat.model, min(rules.least(seat.model) for rules in self._places) * KEEP_RATIO)
+            for place, seat in enumerate(seats)
+        ]
+        self._enough: dict[int, bool] = {}
 
     def hears(self, answers: Answers) -> bool:
-        loud = tuple([self._is_loud(answers.get(model) or (), least) for model, least in self._least])
+        loud, classes = 0, self._classes
+        for bit, model, least in self._least:
+            for one in answers.get(model) or ():
+                if one.score >= least and one.label in classes:
+                    loud |= bit
+                    break
         enough = self._enough.get(loud)
-        if enough is None:
-            votes = {
-                model: Vote.FOR if is_loud else Vote.AGAINST
-                for (model, _), is_loud in zip(self._least, loud, strict=True)
-            }
-            rulings = [rules.sensitivity.fuse(votes) for rules in self._places]
-            enough = self._enough[loud] = any(ruling.verdict is Verdict.PRESENT for ruling in rulings)
-        return enough
+        return self._is_enough(loud) if enough is None else enough
 
-    def _is_loud(self, said: tuple[Sighting, ...], least: float) -> bool:
-        for one in said:  # noqa: SIM110 - as above
-            if one.score >= least and one.label in self._classes:
-                return True
-        return False
+    def hears_thing(self, boxes: Mapping[str, Sighting]) -> bool:
+        loud = 0
+        for bit, model, least in self._least:
+            one = boxes.get(model)
+            if one is not None and one.score >= least:
+                loud |= bit
+        enough = self._enough.get(loud)
+        return self._is_enough(loud) if enough is None else enough
+
+    def _is_enough(self, loud: int) -> bool:
+        votes = {model: Vote.FOR if loud & bit else Vote.AGAINST for bit, model, _ in self._least}
+        rulings = [rules.sensitivity.fuse(votes) for rules in self._places]
+        enough = self._enough[loud] = any(ruling.verdict is Verdict.PRESENT for ruling in rulings)
+        return enough
 
 
 def bench_of(policy: CameraPolicy, panel: Panel) -> Bench:

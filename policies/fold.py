@@ -7,17 +7,17 @@ random number or remembers anything outside the state. Feed a camera's observati
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
 from policies import tracking
 from policies.events import ORDER, Event, event_id
-from policies.judgement import Candidate, Judgement, gist, standing_in
+from policies.judgement import NOTHING, Candidate, Judgement, gist, standing_in
 from policies.observation import Observation
-from policies.presence import Change, Presence, follow
-from policies.site_policy import CameraPolicy, Sector
+from policies.presence import Change, Presence, stay
+from policies.site_policy import CameraPolicy
 from policies.telling import Teller
 from policies.track import Crossed, Sight, Track, evidence_of, is_gone, missed, over, shown
 from policies.visit import Closed, Visit
@@ -87,10 +87,25 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
     if policy.scheduled:
         policy = policy.in_force(at_us, seen.brightness)
     frames, is_known = remembered(state.frames, seen.frame_sha256)
+    if is_known:
+        return replace(state, last_at_us=at_us, last_key=key, frames=frames), ()
     judged = gist(policy, seen)
+    if judged is NOTHING and not (state.tracks or state.presences):  # most frames
+        return State(at_us, key, frames, at_us), ()
+    return follow(policy, state, seen, judged, frames)
+
+
+def follow(
+    policy: CameraPolicy, state: State, seen: Observation, judged: Judgement, frames: tuple[str, ...]
+) -> tuple[State, tuple[Event, ...]]:
+    """The part of `advance` that comes after judgement: `policy` is in force, `frames` are known once `seen` has come.
+
+    Of the policy it needs nothing by which frames are judged.
+    """
+    at_us, key = seen.at_us, (seen.burst_id, seen.index)
     blind = _NONE
-    if is_known or judged.undecided:
-        blind = frozenset(policy.targets) if is_known else _blind(policy, judged)
+    if judged.undecided:
+        blind = _blind(policy, judged)
         if len(blind) == len(policy.targets):
             return replace(state, last_at_us=at_us, last_key=key, frames=frames), ()
     is_shown = judged.candidates and any(c.present or c.kept for c in judged.candidates)
@@ -99,8 +114,14 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
     step = _Step(policy, seen, state.seen_us, blind)
     tracks = step.tracks(step.known(state.tracks), judged.candidates)
     presences = step.presences(state.presences, tracks)
-    events = sorted(step.events, key=lambda e: (e.at, ORDER.index(e.kind), e.sector or "", e.id))
-    return State(at_us, key, frames, at_us, tracks, presences), tuple(events)
+    return State(at_us, key, frames, at_us, tracks, presences), in_order(step.events)
+
+
+def in_order(events: Sequence[Event]) -> tuple[Event, ...]:
+    """The events of one frame in the order in which they are told."""
+    if len(events) < 2:
+        return tuple(events)
+    return tuple(sorted(events, key=lambda e: (e.at, ORDER.index(e.kind), e.sector or "", e.id)))
 
 
 def remembered(frames: tuple[str, ...], sha256: str) -> tuple[tuple[str, ...], bool]:
@@ -137,12 +158,10 @@ class _Step:
 
     def known(self, tracks: tuple[Track, ...]) -> tuple[Track, ...]:
         """The tracks without visits to sectors that the policy no longer has."""
-        return tuple(
-            replace(t, visits=tuple(v for v in t.visits if v.sector in self.by_name))
-            if any(v.sector not in self.by_name for v in t.visits)
-            else t
-            for t in tracks
-        )
+        by_name = self.by_name
+        if all(v.sector in by_name for t in tracks for v in t.visits):
+            return tracks
+        return tuple(replace(t, visits=tuple(v for v in t.visits if v.sector in by_name)) for t in tracks)
 
     def tracks(self, tracks: tuple[Track, ...], candidates: tuple[Candidate, ...]) -> tuple[Track, ...]:
         """The tracks after this frame: continued, begun, hidden or gone."""
@@ -159,7 +178,7 @@ class _Step:
             bare = [c for c in bare if c.sectors[0] not in busy]
             after += self._unboxed([t for t in mine if t.motion is None], target, bare)
         alive = [self._visited(track) for track in after]
-        return tuple(track for track in alive if track is not None)
+        return tuple([track for track in alive if track is not None])
 
     def _followed(self, tracks: list[Track], target: str, candidates: list[Candidate]) -> Iterator[Track]:
         speed = self.policy.rules.movement.fastest(target)
@@ -212,7 +231,7 @@ class _Step:
         ground, sectors = None, candidate.sectors
         if motion is not None:
             ground = motion.ground(self.aspect)
-            sectors = tuple(s.name for s in standing_in(self.policy, candidate.target, ground))
+            sectors = tuple([s.name for s in standing_in(self.policy, candidate.target, ground)])
         evidence = evidence_of(self.seen, candidate)
         at_us = self.seen.at_us
         sight = Sight(candidate, motion, ground, sectors, at_us, self.previous_us, self.aspect, evidence)
@@ -226,10 +245,15 @@ class _Step:
         at_us, aspect = self.seen.at_us, self.aspect
         lost = track.missed_us is not None and is_gone(self.policy, track, at_us)
         ending = [v for v in track.visits if lost or over(track, self.by_name[v.sector], v, at_us, aspect)]
-        for visit in sorted(ending, key=lambda v: (v.end(track.missed_us, track.motion, aspect), v.sector)):
+        if len(ending) > 1:
+            ending.sort(key=lambda v: (v.end(track.missed_us, track.motion, aspect), v.sector))
+        for visit in ending:
             track = self._close(track, visit)
-        if track.firm:
-            track = replace(track, visits=tuple(self._count(track, v) for v in track.visits))
+        if track.firm and track.visits:
+            visits = tuple([self._count(track, v) for v in track.visits])
+            if visits != track.visits:
+                track = replace(track, visits=visits)
+        if track.firm and track.crossed:
             track = replace(track, crossed=tuple(self._crossed(track, lost)))
         return None if lost else track
 
@@ -286,14 +310,24 @@ class _Step:
         """Presence in every sector after this frame's visits."""
         after: list[Presence] = []
         known = {(p.target, p.sector): p for p in presences}
-        visited = {(t.target, v.sector) for t in tracks for v in t.visits}
-        visited |= {(t.target, c.visit.sector) for t, c in self.closed}
+        here: dict[tuple[str, str], list[tuple[Track, Visit]]] = {}
+        for track in tracks:
+            for visit in track.visits:
+                here.setdefault((track.target, visit.sector), []).append((track, visit))
+        closed: dict[tuple[str, str], list[Closed]] = {}
+        for track, one in self.closed:
+            closed.setdefault((track.target, one.visit.sector), []).append(one)
         for sector in self.policy.sectors:
             for target in sector.rules.targets:
-                before = known.pop((target, sector.name), None)
-                if before is None and (target, sector.name) not in visited:
+                place = (target, sector.name)
+                before = known.pop(place, None)
+                if before is None and place not in here and place not in closed:
                     continue
-                presence = before if target in self.blind else self._presence(before, target, sector, tracks)
+                presence = before
+                if target not in self.blind:
+                    there = (here.get(place, ()), closed.get(place, ()))
+                    presence, changes = stay(before, target, sector, *there, self.seen.at_us)
+                    self.events += [self.tell.presence(change) for change in changes]
                 if presence is not None:
                     after.append(presence)
         for orphan in known.values():
@@ -304,11 +338,3 @@ class _Step:
         """The end of a presence in a sector, or of a target, that the policy no longer has."""
         at_us = presence.end_us if presence.end_us is not None else self.seen.at_us
         return Change(presence, at_us, presence.end_slack_us, ended=True)
-
-    def _presence(
-        self, presence: Presence | None, target: str, sector: Sector, tracks: tuple[Track, ...]
-    ) -> Presence | None:
-        closed = [c for t, c in self.closed if t.target == target and c.visit.sector == sector.name]
-        presence, changes = follow(presence, target, sector, tracks, closed, self.seen.at_us)
-        self.events += [self.tell.presence(change) for change in changes]
-        return presence

@@ -71,6 +71,8 @@ def area(box: Box) -> float:
 
 def shared(a: Box, b: Box) -> float:
     """Area two boxes have in common."""
+    if a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]:  # most pairs
+        return 0.0
     w = min(a[2], b[2]) - max(a[0], b[0])
     h = min(a[3], b[3]) - max(a[1], b[1])
     return w * h if w > 0 and h > 0 else 0.0

@@ -19,6 +19,9 @@ from policies.observation import Box, Observation, Seat, Sighting
 from policies.sensitivity import Ruling, Verdict, Vote
 from policies.site_policy import CameraPolicy, Sector
 
+_FOR, _AGAINST, _ABSTAIN, _MISSING = Vote
+_PRESENT = Verdict.PRESENT
+
 SAME_THING_IOU = 0.38
 SAME_THING_INSIDE = 0.7
 
@@ -43,7 +46,7 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def present(self) -> bool:
-        return self.ruling.verdict is Verdict.PRESENT
+        return self.ruling.verdict is _PRESENT
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -51,6 +54,10 @@ class Judgement(msgspec.Struct, frozen=True):
 
     candidates: tuple[Candidate, ...]
     undecided: tuple[tuple[str, str], ...]
+
+
+NOTHING = Judgement((), ())
+"""Of most frames: nothing seen, and that for certain."""
 
 
 def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
@@ -73,15 +80,17 @@ def gist(policy: CameraPolicy, seen: Observation) -> Judgement:
         policy = policy.in_force(seen.at_us, seen.brightness)
     bench = bench_of(policy, seen.panel)
     if bench.saw_nothing(seen):
-        return Judgement((), bench.undecided)
+        return Judgement((), bench.undecided) if bench.undecided else NOTHING
     if not bench.says_no_by_silence(seen):
         return judge(policy, seen)
     groups: dict[str, list[_Group]] = {}
     for target in policy.targets:
         if bench.hears(target, seen.answers):
             found = _groups(policy, seen, target, bench.seats[target])
-            groups[target] = [g for g in found if bench.hears(target, {model: (one,) for model, one in g.items()})]
-    return _judged(policy, seen, bench, groups)
+            heard = [group for group in found if bench.hears_thing(target, group)]
+            if heard:
+                groups[target] = heard
+    return _judged(policy, seen, bench, groups) if groups else NOTHING
 
 
 _Group = dict[str, Sighting]
@@ -126,9 +135,10 @@ def _groups(policy: CameraPolicy, seen: Observation, target: str, seats: list[Se
         for group in groups:
             if seat.model in group:
                 continue
-            overlap = max(_fit(sighting.box, other.box) for other in group.values())
-            if overlap >= fit:
-                best, fit = group, overlap
+            for other in group.values():
+                overlap = _fit(sighting.box, other.box)
+                if overlap >= fit:
+                    best, fit = group, overlap
         if best is None:
             groups.append({seat.model: sighting})
         else:
@@ -143,7 +153,9 @@ def _fit(a: Box | None, b: Box | None) -> float:
     both = shared(a, b)
     if not both:
         return 0.0
-    smaller, larger = sorted((area(a), area(b)))
+    smaller, larger = area(a), area(b)
+    if smaller > larger:
+        smaller, larger = larger, smaller
     union = both / (smaller + larger - both)
     if union < SAME_THING_IOU and both / smaller >= SAME_THING_INSIDE:
         return SAME_THING_IOU if larger < 4 * smaller else 0.0
@@ -162,6 +174,7 @@ def _candidate(
     assert leader.box is not None
     sectors = standing_in(policy, target, foot(leader.box))
     rules = (sectors[0].rules if sectors else policy.rules).of(target)
+    fuse = rules.sensitivity.fuse
     votes: dict[str, Vote] = {}
     weaker: dict[str, Vote] = {}
     for seat in seats:
@@ -175,11 +188,11 @@ def _candidate(
             votes[seat.model] = weaker[seat.model] = _label_vote(seen, seat, classes, least, sectors)
     return Candidate(
         target=target,
-        sectors=tuple(s.name for s in sectors),
+        sectors=tuple([s.name for s in sectors]),
         votes=votes,
-        ruling=rules.sensitivity.fuse(votes),
-        kept=rules.sensitivity.fuse(weaker).verdict is Verdict.PRESENT,
-        score=max(s.score for s in group.values()),
+        ruling=fuse(votes),
+        kept=fuse(weaker).verdict is _PRESENT,
+        score=max([s.score for s in group.values()]),
         box=leader.box,
     )
 
@@ -200,9 +213,9 @@ def _bare(
         else _label_vote(seen, seat, classes, rules.least(seat.model), [sector])
         for seat in seats
     }
-    scores = [_label_score(seen, seat, classes, [sector]) or 0.0 for seat in seats if votes[seat.model] is Vote.FOR]
+    scores = [_label_score(seen, seat, classes, [sector]) or 0.0 for seat in seats if votes[seat.model] is _FOR]
     ruling = rules.sensitivity.fuse(votes)
-    present = ruling.verdict is Verdict.PRESENT
+    present = ruling.verdict is _PRESENT
     return Candidate(target, (sector.name,), votes, ruling, present, max(scores, default=0.0))
 
 
@@ -227,18 +240,18 @@ def standing_in(policy: CameraPolicy, target: str, point: Point) -> list[Sector]
 
 def _box_vote(seen: Observation, seat: Seat, score: float, least: float) -> Vote:
     if seen.answers.get(seat.model) is None:
-        return Vote.MISSING
-    return Vote.FOR if score > 0 and score >= least else Vote.AGAINST
+        return _MISSING
+    return _FOR if score > 0 and score >= least else _AGAINST
 
 
 def _label_vote(seen: Observation, seat: Seat, classes: frozenset[str], least: float, sectors: list[Sector]) -> Vote:
     """A classifier's vote: for when it gives the target's classes enough score in one of these sectors."""
     if seen.answers.get(seat.model) is None:
-        return Vote.MISSING
+        return _MISSING
     score = _label_score(seen, seat, classes, sectors)
     if score is None:
-        return Vote.ABSTAIN
-    return Vote.FOR if score > 0 and score >= least else Vote.AGAINST
+        return _ABSTAIN
+    return _FOR if score > 0 and score >= least else _AGAINST
 
 
 def _label_score(seen: Observation, seat: Seat, classes: frozenset[str], sectors: list[Sector]) -> float | None:

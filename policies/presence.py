@@ -36,18 +36,17 @@ class Change(msgspec.Struct, frozen=True):
     ended: bool
 
 
-def follow(
+def stay(
     presence: Presence | None,
     target: str,
     sector: Sector,
-    tracks: Sequence[Track],
+    here: Sequence[tuple[Track, Visit]],
     closed: Sequence[Closed],
     at_us: int,
 ) -> tuple[Presence | None, list[Change]]:
-    """One sector's presence after a frame, given its live tracks and the visits that were closed by it."""
+    """One sector's presence after a frame, given the visits of live tracks there, and those that were closed by it."""
     rules = sector.rules.presence
     confirm_us, clear_us = int(rules.confirm_s * 1e6), int(rules.clear_s * 1e6)
-    here = [(t, v) for t in tracks for v in t.visits if t.target == target and v.sector == sector.name]
     firm = [v for t, v in here if t.firm and v.lasted_us(v.last_us, confirm_us) >= confirm_us]
     gone = [c for c in closed if c.visit.lasted_us(c.end_us, confirm_us) >= confirm_us]
     changes: list[Change] = []

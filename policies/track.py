@@ -6,7 +6,7 @@ outside, or is lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -92,15 +92,18 @@ def evidence_of(seen: Observation, candidate: Candidate) -> Evidence:
 def shown(policy: CameraPolicy, track: Track, sight: Sight) -> Track:
     """The track after a frame that shows it: trail, open visits and line crossings brought up to date."""
     candidate, at_us = sight.candidate, sight.at_us
-    best = max(track.best, sight.evidence, key=lambda e: (e.decides, e.score))
-    if not sight.evidence.decides:  # it goes on through this frame, but nobody's vote here is why it is there
+    best, new = track.best, sight.evidence
+    if (new.decides, new.score) > (best.decides, best.score):
+        best = new
+    if not new.decides:  # it goes on through this frame, but nobody's vote here is why it is there
         sight = replace(sight, evidence=best)
     trail, crossed = track.trail, track.crossed
     if sight.ground is not None:
         x, y = sight.ground
-        crossed = _undo(crossed + tuple(_crossings(policy, track, sight, sight.ground)), policy)
-        oldest_us = at_us - int(TRAIL_S * 1e6)
-        trail = (*(p for i, p in enumerate(trail) if p[0] >= oldest_us or i >= len(trail) - 3), (at_us, x, y))
+        crossed += tuple(_crossings(policy, track, sight, sight.ground))
+        if crossed:
+            crossed = _undo(crossed, policy)
+        trail = (*trail[_forgotten(trail, at_us) :], (at_us, x, y))
     rules = policy.rules.movement
     marks = (track.marks << 1 | candidate.present) & ((1 << rules.of) - 1)
     return replace(
@@ -117,6 +120,14 @@ def shown(policy: CameraPolicy, track: Track, sight: Sight) -> Track:
         crossed=crossed,
         visits=tuple(_visits(policy, track, sight)),
     )
+
+
+def _forgotten(trail: Sequence[tuple[int, float, float]], at_us: int) -> int:
+    """How many feet at the trail's beginning are too old to be kept; its last three are."""
+    oldest_us, count = at_us - int(TRAIL_S * 1e6), 0
+    while count < len(trail) - 3 and trail[count][0] < oldest_us:
+        count += 1
+    return count
 
 
 def missed(policy: CameraPolicy, track: Track, at_us: int) -> Track:

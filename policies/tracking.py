@@ -139,12 +139,12 @@ class Known(msgspec.Struct, frozen=True):
 
 def match(known: Sequence[Known], candidates: Sequence[Candidate], aspect: float, max_speed: float) -> list[int | None]:
     """For each known thing the index of the candidate that continues it, or None."""
-    costs = []
-    for thing in known:
-        expected = thing.motion.after(thing.ago_s, max_speed)
-        reach = REACH + max_speed * thing.ago_s
-        costs.append([_cost(thing, expected, reach, candidate, aspect) for candidate in candidates])
-    return assign(costs)
+    if not known or not candidates:
+        return [None] * len(known)
+    places = [_place(candidate.box, aspect) for candidate in candidates if candidate.box is not None]
+    weak = [0.0 if candidate.present else WEAK_COST for candidate in candidates]
+    seen = list(zip(places, weak, strict=True))
+    return assign([_costs(thing, seen, aspect, max_speed) for thing in known])
 
 
 def match_hurried(
@@ -180,18 +180,26 @@ def _place(box: Box, aspect: float) -> tuple[float, float, float]:
     return ((box[0] + box[2]) / 2 * aspect, (box[1] + box[3]) / 2, max(box[3] - box[1], 1e-3))
 
 
-def _cost(thing: Known, expected: Motion, reach: float, candidate: Candidate, aspect: float) -> float:
-    """Negative log-likelihood that the candidate is the thing, less that of its being a new one."""
-    assert candidate.box is not None
-    x, y, h = _place(candidate.box, aspect)
+def _costs(
+    thing: Known, seen: Sequence[tuple[tuple[float, float, float], float]], aspect: float, max_speed: float
+) -> list[float]:
+    """Negative log-likelihood that each candidate is the thing, less that of its being a new one.
+
+    Of a candidate: its place, and what it costs to be a weak one.
+    """
+    expected = thing.motion.after(thing.ago_s, max_speed)
+    reach = REACH + max_speed * thing.ago_s
     last_x, last_y, _ = _place(thing.box, aspect)
-    if math.hypot(x - last_x, y - last_y) > reach * max(expected.h, h):
-        return 1.0
-    going = _surprise(x - expected.x, y - expected.y, expected.h, expected.pp + POSITION_NOISE**2)
-    stayed = _surprise(x - last_x, y - last_y, expected.h, (2 * POSITION_NOISE) ** 2) + STAYED_COST
-    weak = 0.0 if candidate.present else WEAK_COST
     gone = GONE_COST if _walked_out(thing.motion, expected, aspect) else 0.0
-    return min(going, stayed) + 2 * _unlikeness(h, expected.h) + weak + gone - NEW_THING_COST
+    costs: list[float] = []
+    for (x, y, h), weak in seen:
+        if math.hypot(x - last_x, y - last_y) > reach * max(expected.h, h):
+            costs.append(1.0)
+            continue
+        going = _surprise(x - expected.x, y - expected.y, expected.h, expected.pp + POSITION_NOISE**2)
+        stayed = _surprise(x - last_x, y - last_y, expected.h, (2 * POSITION_NOISE) ** 2) + STAYED_COST
+        costs.append(min(going, stayed) + 2 * _unlikeness(h, expected.h) + weak + gone - NEW_THING_COST)
+    return costs
 
 
 def _haste(thing: Known, candidate: Candidate, aspect: float, max_speed: float) -> float:
