@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from policies.observation import Observation, Panel, Seat, Sighting
 from policies.sensitivity import Verdict, Vote
@@ -53,6 +53,15 @@ class Bench:
                 return False
         return True
 
+    @property
+    def can_say_no(self) -> bool:
+        """Whether `says_no_by_silence` holds of every observation for which all voters answered."""
+        return self._detectors is not None and not self.undecided
+
+    def thresholds(self) -> Iterator[tuple[str, frozenset[str], float]]:
+        """The models, classes and scores by which `hears` decides: from that score on a box of a class is heard."""
+        return (threshold for ear in self._ears.values() for threshold in ear.thresholds())
+
     def hears(self, target: str, answers: Answers) -> bool:
         """Whether these boxes, were they all of one thing, might make it present or keep it, wherever it stands.
 
@@ -81,6 +90,9 @@ class _Ear:
             for place, seat in enumerate(seats)
         ]
         self._enough: dict[int, bool] = {}
+
+    def thresholds(self) -> Iterator[tuple[str, frozenset[str], float]]:
+        return ((model, self._classes, least) for _, model, least in self._least)
 
     def hears(self, answers: Answers) -> bool:
         loud, classes = 0, self._classes

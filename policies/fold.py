@@ -46,6 +46,11 @@ class State(msgspec.Struct, frozen=True):
     tracks: tuple[Track, ...] = ()
     presences: tuple[Presence, ...] = ()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is there, and nothing is waited for."""
+        return not (self.tracks or self.presences)
+
 
 class OutOfOrder(ValueError):
     """An observation that is not newer than what the state has already advanced past."""
@@ -80,10 +85,8 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
 
     Raises OutOfOrder for an observation at or before the state's own instant.
     """
-    key = (seen.burst_id, seen.index)
-    at_us, last_us = seen.at_us, state.last_at_us
-    if last_us is not None and (at_us < last_us or (at_us == last_us and key <= state.last_key)):
-        raise OutOfOrder(f"observation at {at_us} µs is not after {last_us} µs")
+    check_order(state, seen)
+    at_us, key = seen.at_us, (seen.burst_id, seen.index)
     if policy.scheduled:
         policy = policy.in_force(at_us, seen.brightness)
     frames, is_known = remembered(state.frames, seen.frame_sha256)
@@ -93,6 +96,15 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
     if judged is NOTHING and not (state.tracks or state.presences):  # most frames
         return State(at_us, key, frames, at_us), ()
     return follow(policy, state, seen, judged, frames)
+
+
+def check_order(state: State, seen: Observation) -> None:
+    """Raises OutOfOrder for an observation at or before the state's own instant."""
+    at_us, last_us = seen.at_us, state.last_at_us
+    if last_us is None or at_us > last_us:
+        return
+    if at_us < last_us or (seen.burst_id, seen.index) <= state.last_key:
+        raise OutOfOrder(f"observation at {at_us} µs is not after {last_us} µs")
 
 
 def follow(

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from policies.events import Event, Kind, Provenance, event_id, instant
+from msgspec.structs import replace
+
+from policies.events import Event, Kind, Provenance, event_id, instant, microseconds
 from policies.observation import Observation
 from policies.presence import Change
 from policies.site_policy import CameraPolicy
 from policies.track import Crossed, Track, heading
 from policies.visit import Closed, Evidence, Visit, frame_side
+
+
+def signed(event: Event, policy: str) -> Event:
+    """The same fact as the policy of that digest tells it."""
+    ended_us = None if event.ended_at is None else microseconds(event.ended_at)
+    place = (event.sector, event.from_sector, event.to_sector, event.line, event.direction)
+    when = (microseconds(event.started_at), ended_us)
+    name = event_id(event.site, event.camera, event.kind, event.label, *place, *when, event.track, policy)
+    return replace(event, id=name, provenance=replace(event.provenance, policy=policy))
 
 
 class Teller:

@@ -1,4 +1,4 @@
-"""Several policies over one stored history, read once: the fold that runs live, as often as there are policies."""
+"""Several policies over one stored history, read once: the fold that runs live, for all of them together."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from policies.events import Event
-from policies.fold import REMEMBERED, State, advance, initial_state, remembered
-from policies.judgement import Judgement, judge
+from policies.fold import REMEMBERED, remembered
+from policies.judgement import NOTHING, Judgement
 from policies.rules import Rules
 from policies.site_policy import CameraPolicy, SitePolicy
+from policies.together import Judges, Together
 from policies.track import PATIENCE
 from server.clock import SECOND_US
 from server.records import Recorded
@@ -29,13 +30,28 @@ class Folds(NamedTuple):
     events: tuple[tuple[Event, ...], ...]
 
 
-class _Run:
-    """One policy on its way through the history."""
+class Told:
+    """What a fold tells from `since_us` on and had not told before, each event as it was told first.
 
-    def __init__(self, policy: CameraPolicy) -> None:
-        self.policy = policy
-        self.state: State = initial_state()
-        self.told: dict[str, Event] = {}
+    The fold must have begun where nothing was there: what it told before that, it cannot tell again.
+    """
+
+    def __init__(self, since_us: int | None) -> None:
+        self._since_us = since_us
+        self._before: set[str] = set()
+        self._events: dict[str, Event] = {}
+
+    def add(self, at_us: int, events: Iterable[Event]) -> None:
+        """The events that the frame of an instant (us) settled."""
+        if self._since_us is not None and at_us < self._since_us:
+            self._before.update(event.id for event in events)
+            return
+        for event in events:
+            if event.id not in self._before:
+                self._events.setdefault(event.id, event)
+
+    def events(self) -> list[Event]:
+        return list(self._events.values())
 
 
 def folds(
@@ -44,24 +60,22 @@ def folds(
     policies: Sequence[SitePolicy],
     since_us: int | None = None,
 ) -> Folds:
-    """What each of `policies` tells of a camera's whole history; only events confirmed from `since_us` on are kept.
+    """What each of `policies` tells of a camera's whole history; only events first told from `since_us` on are kept.
 
     The history must begin with the camera's first frame, or where `begin_of` says, since what came before decides who
     is there. Memory holds the events and one state per policy, whatever the length of the history.
     """
-    runs = [_Run(policy.camera(camera)) for policy in policies]
+    together = Together([policy.camera(camera) for policy in policies])
+    told = [Told(since_us) for _ in policies]
     frames = first_us = last_us = 0
     for one in recorded:
         seen = one.observation
         counts = since_us is None or seen.at_us >= since_us
         first_us = first_us or (seen.at_us if counts else 0)
         last_us, frames = seen.at_us, frames + counts
-        for run in runs:
-            run.state, events = advance(run.policy, run.state, seen)
-            if counts:
-                for event in events:
-                    run.told.setdefault(event.id, event)
-    return Folds(frames, first_us, last_us, tuple(tuple(run.told.values()) for run in runs))
+        for place, events in together.advance(seen):
+            told[place].add(seen.at_us, events)
+    return Folds(frames, first_us, last_us, tuple(tuple(one.events()) for one in told))
 
 
 def begin_of(history: HistoryFrom, camera: str, policies: Sequence[SitePolicy], since_us: int) -> int | None:
@@ -83,6 +97,7 @@ def _quiet(recorded: Iterable[Recorded], rules: Sequence[CameraPolicy], memory_u
     """Where to begin for the last stretch of nothing that is longer than `memory_us`: before it by so many frames that
     those which come again in it are known again.
     """
+    judges = Judges(rules)
     found = began_us = start_us = None
     frames: tuple[str, ...] = ()
     came_us: dict[str, int] = {}
@@ -92,7 +107,7 @@ def _quiet(recorded: Iterable[Recorded], rules: Sequence[CameraPolicy], memory_u
         came_us = {name: came_us.get(name, seen.at_us) for name in frames} | {seen.frame_sha256: seen.at_us}
         if is_known or len(before) < REMEMBERED:  # it tells nothing, or it may not: it may have come before all these
             continue
-        if not all(_is_nothing(judge(policy, seen)) for policy in rules):
+        if not all(_is_nothing(judged) for judged in judges.gists(judges.in_force(seen), seen)):
             began_us = None
             continue
         if began_us is None:
@@ -103,7 +118,7 @@ def _quiet(recorded: Iterable[Recorded], rules: Sequence[CameraPolicy], memory_u
 
 
 def _is_nothing(judged: Judgement) -> bool:
-    return not judged.undecided and not any(c.present or c.kept for c in judged.candidates)
+    return judged is NOTHING or (not judged.undecided and not any(c.present or c.kept for c in judged.candidates))
 
 
 def _memory_us(policy: CameraPolicy) -> int:
