@@ -9,6 +9,7 @@ the candidate: that is how an ensemble without any detector works.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import is_
 
 import msgspec
 from msgspec.structs import replace
@@ -71,10 +72,15 @@ def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
     return _judged(policy, seen, bench, groups)
 
 
-def gist(policy: CameraPolicy, seen: Observation) -> Judgement:
+Piles = dict[frozenset[str], "list[_Group]"]
+"""Of one frame: the boxes of each set of classes, by the thing they lie on."""
+
+
+def gist(policy: CameraPolicy, seen: Observation, piles: Piles | None = None) -> Judgement:
     """What `judge` gives, but perhaps without candidates that are neither present nor kept: nothing comes of them.
 
     Much cheaper where they are all that was seen, as in most frames: detectors see something weak in every yard.
+    `piles` keeps what other policies need as well, who judge this very frame.
     """
     if policy.scheduled:
         policy = policy.in_force(seen.at_us, seen.brightness)
@@ -84,13 +90,25 @@ def gist(policy: CameraPolicy, seen: Observation) -> Judgement:
     if not bench.says_no_by_silence(seen):
         return judge(policy, seen)
     groups: dict[str, list[_Group]] = {}
-    for target in policy.targets:
+    for target, classes in policy.targets.items():
         if bench.hears(target, seen.answers):
-            found = _groups(policy, seen, target, bench.seats[target])
+            found = None if piles is None else piles.get(classes)
+            if found is None:
+                found = _groups(policy, seen, target, bench.seats[target])
+                if piles is not None:
+                    piles[classes] = found
             heard = [group for group in found if bench.hears_thing(target, group)]
             if heard:
                 groups[target] = heard
     return _judged(policy, seen, bench, groups) if groups else NOTHING
+
+
+def without_known(policy: CameraPolicy, seen: Observation, judged: Judgement) -> Judgement:
+    """The gist under a policy, given the one without its suppressions; where detectors say no by silence."""
+    candidates = tuple([_unless_suppressed(policy, seen, candidate) for candidate in judged.candidates])
+    if all(map(is_, candidates, judged.candidates)):
+        return judged
+    return Judgement(candidates, judged.undecided)
 
 
 _Group = dict[str, Sighting]

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from policies.bench import bench_of
 from policies.events import Event
 from policies.fold import State, check_order, follow, in_order, initial_state, remembered
-from policies.judgement import NOTHING, Judgement, gist
+from policies.judgement import NOTHING, Judgement, Piles, gist, without_known
 from policies.observation import Observation, Panel
 from policies.rules import Movement, Presence, Rules
 from policies.schedule import Place
@@ -32,6 +32,8 @@ class Judges:
         self._policies = list(policies)
         self._is_scheduled = any(policy.scheduled for policy in policies)
         self._kinds, self._kind = _kinds(policies, _judging)
+        self._plain, plain = _kinds(self._kinds, lambda policy: replace(policy, place=Place(), suppressions=()))
+        self._plain_of = [plain[id(kind)] for kind in self._kinds]
         self._nothing = [NOTHING] * len(policies)
         self._hearing: _Hearing | None = None
 
@@ -44,17 +46,24 @@ class Judges:
     def gists(self, in_force: Sequence[CameraPolicy], seen: Observation) -> list[Judgement]:
         """What `gist` gives for each of the policies in force, in their order; equal ones are one object."""
         if self._hearing is None or self._hearing.panel is not seen.panel:
-            self._hearing = _Hearing(self._kinds, seen.panel)
+            self._hearing = _Hearing(self._plain, seen.panel)
         hearing = self._hearing.of(seen)
         if not hearing:
             return self._nothing
+        piles: Piles = {}
+        plain = {place: gist(self._plain[place], seen, piles) for place in hearing}
         different = [NOTHING]
-        found = [NOTHING] * len(self._kinds)
-        for kind in hearing:
-            judged = gist(self._kinds[kind], seen)
-            found[kind] = next((one for one in different if one == judged), judged)
-            different.append(found[kind])
-        return [found[self._kind[id(policy)]] for policy in in_force]
+        for place, kind in zip(self._plain_of, self._kinds, strict=True):
+            judged = plain.get(place, NOTHING)
+            if kind.suppressions and judged.candidates:
+                judged = self._without_known(kind, seen, judged)
+            different.append(next((one for one in different if one == judged), judged))
+        return [different[1 + self._kind[id(policy)]] for policy in in_force]
+
+    def _without_known(self, kind: CameraPolicy, seen: Observation, judged: Judgement) -> Judgement:
+        if bench_of(kind, seen.panel).says_no_by_silence(seen):
+            return without_known(kind, seen, judged)
+        return gist(kind, seen)
 
 
 class Together:

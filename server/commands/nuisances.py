@@ -119,9 +119,7 @@ class _Past:
             Task(self._url, self._site, camera, (self._today, *policies), self._judged_since_us, self._until_us)
             for camera, policies in shares
         ]
-        return [
-            self._effect(done.events[0], events) for done in side_by_side(folded, tasks) for events in done.events[1:]
-        ]
+        return [effect for done in side_by_side(folded, tasks) for effect in self._effects(*done.events)]
 
     def _shares(self, tried: Sequence[tuple[str, SitePolicy]]) -> Iterator[tuple[str, list[SitePolicy]]]:
         """The policies of each camera, in as many parts as keep every processor busy."""
@@ -131,11 +129,13 @@ class _Past:
             size = -(-len(policies) // parts)
             yield from ((camera, policies[i : i + size]) for i in range(0, len(policies), size))
 
-    def _effect(self, before: Sequence[Event], after: Sequence[Event]) -> _Effect:
-        change = compared(before, after)
+    def _effects(self, before: Sequence[Event], *tried: Sequence[Event]) -> Iterator[_Effect]:
         truth = truth_of(self._said, (), self._judged_since_us, self._until_us)
-        kept = [outcome_of(truth, events, _WITHIN_S).kept for events in (before, after)]
-        return _Effect(change.only_a, change.only_b, (Counter(kept[0]) - Counter(kept[1])).total())
+        kept = Counter(outcome_of(truth, before, _WITHIN_S).kept)
+        for after in tried:
+            change = compared(before, after)
+            lost = kept - Counter(outcome_of(truth, after, _WITHIN_S).kept)
+            yield _Effect(change.only_a, change.only_b, lost.total())
 
 
 def _listed(past: _Past, text: str, found: Sequence[Nuisance], days: int) -> Iterator[str]:

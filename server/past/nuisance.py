@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from policies.events import instant
 from policies.geometry import bounds, iou
-from policies.judgement import judge
+from policies.judgement import gist
 from policies.observation import Box, Observation
 from policies.site_policy import CameraPolicy
 
@@ -81,7 +81,7 @@ def sights(policy: CameraPolicy, observations: Iterable[Observation]) -> Iterato
     """All that counts as present under a policy, frame by frame."""
     areas = {sector.name: bounds(sector.polygon) for sector in policy.sectors}
     for seen in observations:
-        for candidate in judge(policy, seen).candidates:
+        for candidate in gist(policy, seen).candidates:
             if candidate.present:
                 box = areas[candidate.sectors[0]] if candidate.box is None else candidate.box
                 yield Sight(seen.at_us, candidate.target, box, candidate.score)
@@ -109,8 +109,12 @@ def _spot_of(spots: dict[tuple[str, int, int], list[_Spot]], sight: Sight) -> _S
     box = sight.box
     x, y = int((box[0] + box[2]) / 2 * _CELLS[0]), int((box[1] + box[3]) / 2 * _CELLS[1])
     near = [s for i in (-1, 0, 1) for j in (-1, 0, 1) for s in spots.get((sight.target, x + i, y + j), ())]
-    best = max(near, key=lambda spot: iou(spot.seed, box), default=None)
-    if best is None or iou(best.seed, box) < OVERLAP:
+    most, best = 0.0, None
+    for spot in near:
+        fit = iou(spot.seed, box)
+        if fit > most:
+            most, best = fit, spot
+    if best is None or most < OVERLAP:
         best = _Spot(box)
         spots[sight.target, x, y].append(best)
     return best
