@@ -13,9 +13,10 @@ from typing import NamedTuple, TypeVar
 import click
 
 from policies.events import Event
+from policies.fold import decode_state
 from policies.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.errors import Unknown
-from server.past.folds import Folds, begin_of, folds
+from server.past.folds import Folds, Told, begin_of, folds
 from server.records import CameraHead, Checkpoint
 from server.refold import steps
 from server.settings import processors
@@ -49,19 +50,27 @@ def folded(task: Task) -> Folds:
 def retold(task: Task, *, from_start: bool = False) -> list[Event]:
     """What the rules that were in force tell, burst by burst.
 
-    Begins at the checkpoint before `since_us`, or, `from_start`, with the first frame, which trusts no checkpoint.
+    Begins at the last checkpoint before `since_us` at which nothing was there, or, `from_start`, with the first frame,
+    which trusts no checkpoint.
     """
     with closing(open_store(task.url)) as store:
         start = Checkpoint(None, None)
         if task.since_us is not None and not from_start:
-            start = store.checkpoint(task.site, task.camera, task.since_us)
+            start = _quiet_checkpoint(store, task, task.since_us)
         after_us = None if start.at_us is None else start.at_us + 1
-        told: dict[str, Event] = {}
+        told = Told(task.since_us)
         for step in steps(store.history(task.site, task.camera, after_us, task.until_us), start, store.policy):
-            if step.events and (task.since_us is None or step.recorded.observation.at_us >= task.since_us):
-                for event in step.events:
-                    told.setdefault(event.id, event)
-        return list(told.values())
+            if step.events:
+                told.add(step.recorded.observation.at_us, step.events)
+        return told.events()
+
+
+def _quiet_checkpoint(store: Store, task: Task, before_us: int) -> Checkpoint:
+    """The newest before an instant (us) with nothing there: no event that was told up to it can be told again."""
+    found = store.checkpoint(task.site, task.camera, before_us)
+    while found.at_us is not None and found.state is not None and not decode_state(found.state).is_empty:
+        found = store.checkpoint(task.site, task.camera, found.at_us)
+    return found
 
 
 def side_by_side(work: Callable[[Task], T], tasks: Sequence[Task], processes: int | None = None) -> Iterator[T]:
