@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
 import click
 
-from policies.events import Kind
+from policies.events import Kind, microseconds
 from server.channels import json_line, text_line
 from server.commands.folding import check_place
 from server.commands.options import check_window, opened_store, store_options, window_options
@@ -58,8 +58,7 @@ def command(
 
     cursor = store.last_seq()
     if not follow or since_us is not None:
-        past = store.events(since_us, until_us, site, camera, kind, withdrawn=withdrawn)
-        for logged in past:
+        for logged in in_time(store, since_us, until_us, site, camera, kind, withdrawn=withdrawn):
             if not follow or logged.seq <= cursor:
                 show(logged)
     if follow:
@@ -67,6 +66,35 @@ def command(
             following(store, show, cursor, site, camera, kind, threading.Event())
         except KeyboardInterrupt:
             return
+
+
+def in_time(
+    store: Store,
+    since_us: int | None,
+    until_us: int | None,
+    site: str | None,
+    camera: str | None,
+    kind: str | None,
+    *,
+    withdrawn: bool,
+) -> Iterator[LoggedEvent]:
+    """What `Store.events` gives, page by page: the first comes at once, and memory stays flat however long the log."""
+    limit, shown = _PAGE, frozenset[str]()
+    while True:
+        page = store.events(since_us, until_us, site, camera, kind, limit=limit, withdrawn=withdrawn)
+        yield from (logged for logged in page if logged.event.id not in shown)
+        if len(page) < limit:
+            return
+        last_us = microseconds(page[-1].event.confirmed_at)
+        if last_us == since_us:  # more were settled at that instant than this page holds
+            limit *= 2
+        else:
+            limit, shown = _PAGE, frozenset()
+        since_us, shown = last_us, shown | _ids(page)  # the next page begins with those of the last instant again
+
+
+def _ids(page: Sequence[LoggedEvent]) -> frozenset[str]:
+    return frozenset(logged.event.id for logged in page)
 
 
 def following(

@@ -22,7 +22,7 @@ from server.refold import steps
 from server.store import Store, open_store
 from server.store.engine import open_engine
 from server.store.schema import events as events_table
-from tests.server.scenes import YARD, Yard, across
+from tests.server.scenes import YARD, Yard, across, burst
 from tests.stand_ins import ManualClock
 
 
@@ -90,6 +90,24 @@ def test_a_time_of_which_nothing_can_be_stored_is_refused(run: Callable[..., Res
 def test_a_stretch_that_ends_before_it_begins_is_refused(run: Callable[..., Result], module: object) -> None:
     wrong = run(module, "--since", "1h", "--until", "2h")
     assert (wrong.exit_code, "--until must lie after --since" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 500])
+def test_the_log_is_read_page_by_page_whatever_a_page_holds(
+    run: Callable[..., Result], yard: Yard, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    for number, one in enumerate(yard.walked(across, 26)):  # a second camera, of which events fall on the same instants
+        twin = burst(
+            number, [frame.image for frame in one.frames], number * 2.0, camera="door", burst_id=f"twin-{number:03}"
+        )
+        yard.pipeline.process(twin)
+    every = yard.store.events(withdrawn=True)
+    instants = [e.event.confirmed_at for e in every]
+    assert max(map(instants.count, instants)) > 2, "more than a small page at one instant"
+    monkeypatch.setattr(events, "_PAGE", page)
+    for site, camera, kind in ((None, None, None), ("yard", None, None), ("yard", "gate", None), (None, None, "left")):
+        read = events.in_time(yard.store, None, None, site, camera, kind, withdrawn=True)
+        assert list(read) == yard.store.events(site=site, camera=camera, kind=kind, withdrawn=True)
 
 
 def test_following_shows_what_is_said_from_then_on(tmp_path: Path, url: str, clock: ManualClock) -> None:

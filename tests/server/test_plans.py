@@ -100,3 +100,13 @@ def test_a_follower_sorts_nothing(yard: Yard) -> None:
     with plans(yard.store) as steps:
         yard.store.events(START_US, None, "yard", "gate", "left", after_seq=3, limit=9)
     assert not any("B-TREE" in step for step in steps)
+
+
+@pytest.mark.parametrize("where", [{}, {"site": "yard"}, {"site": "yard", "camera": "gate"}, {"kind": "left"}])
+def test_a_page_of_the_log_in_order_of_time_is_not_sorted_out_of_the_whole_log(
+    yard: Yard, where: dict[str, Any]
+) -> None:
+    with plans(yard.store) as steps:
+        yard.store.events(START_US, limit=10, **where)
+    assert [step for step in steps if step == "USE TEMP B-TREE FOR ORDER BY"] == []
+    assert any("confirmed_at_us>?" in step for step in steps), steps
