@@ -257,9 +257,7 @@ class _Step:
         at_us, aspect = self.seen.at_us, self.aspect
         lost = track.missed_us is not None and is_gone(self.policy, track, at_us)
         ending = [v for v in track.visits if lost or over(track, self.by_name[v.sector], v, at_us, aspect)]
-        if len(ending) > 1:
-            ending.sort(key=lambda v: (v.end(track.missed_us, track.motion, aspect), v.sector))
-        for visit in ending:
+        for visit in sorted(ending, key=lambda v: (v.end(track.missed_us, track.motion, aspect), v.sector)):
             track = self._close(track, visit)
         if track.firm and track.visits:
             visits = tuple([self._count(track, v) for v in track.visits])
