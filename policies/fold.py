@@ -101,9 +101,8 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
 def check_order(state: State, seen: Observation) -> None:
     """Raises OutOfOrder for an observation at or before the state's own instant."""
     at_us, last_us = seen.at_us, state.last_at_us
-    if last_us is None or at_us > last_us:
-        return
-    if at_us < last_us or (seen.burst_id, seen.index) <= state.last_key:
+    key = (seen.burst_id, seen.index)
+    if last_us is not None and (at_us < last_us or (at_us == last_us and key <= state.last_key)):
         raise OutOfOrder(f"observation at {at_us} µs is not after {last_us} µs")
 
 
