@@ -44,7 +44,7 @@ def brightness_of(image: bytes) -> float | None:
 
     try:
         with Image.open(io.BytesIO(image)) as opened:
-            opened.draft("L", (opened.width // 8, opened.height // 8))
+            opened.draft("L", (max(1, opened.width // 8), max(1, opened.height // 8)))
             return round(ImageStat.Stat(opened.convert("L")).mean[0] / 255, 4)
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError):
         return None

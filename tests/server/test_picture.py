@@ -74,6 +74,11 @@ def test_the_brightness_of_a_picture_is_the_mean_over_all_of_it() -> None:
     assert brightness_of(out.getvalue()) == pytest.approx(120 / 255, abs=0.01)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (7, 480), (640, 1)])
+def test_a_picture_of_less_than_a_block_has_a_brightness_too(size: tuple[int, int]) -> None:
+    assert brightness_of(encoded("JPEG", "L", size)) == 0.0
+
+
 @pytest.mark.parametrize("bytes_", [b"", b"no picture", encoded("JPEG", "RGB", (64, 64))[:30]])
 def test_bytes_that_are_no_picture_have_no_brightness(bytes_: bytes) -> None:
     assert brightness_of(bytes_) is None
