@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from server.errors import TooLarge, Unusable
@@ -28,6 +28,16 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_PIXELS = 50_000_000
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture of that EXIF orientation upright (Exif 2.3, tag 0x0112)."""
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
 """What Pillow's readers raise on bytes that are not what they claim."""
 
@@ -43,9 +53,8 @@ def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = 
             width, height = opened.size
             if width * height > max_pixels:
                 raise TooLarge(f"{width}x{height} is more than {max_pixels} pixels", frame=frame)
-            ImageOps.exif_transpose(opened, in_place=True)
             # Copied once, here: a frame of a megapixel costs as much to copy as to decode.
-            pixels = np.array(_as_rgb(opened))
+            pixels = np.array(_as_rgb(_upright(opened)))
     except Image.DecompressionBombError as error:
         raise TooLarge(f"{error}; at most {max_pixels} pixels are taken", frame=frame) from error
     except _UNREADABLE as error:
@@ -65,6 +74,14 @@ def decoder_identity() -> dict[str, str]:
 def _rules() -> str:
     """Looked at once: what is written into this file while the process runs is not what the process runs."""
     return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture as a viewer shows it. `ImageOps.exif_transpose` would write the EXIF anew as well, which a
+    camera's faulty tag (there are many) makes impossible.
+    """
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from contextlib import suppress
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from server.ensemble.decode import decode
 from server.errors import TooLarge, Unusable
@@ -46,12 +48,34 @@ def test_alpha_is_dropped_not_blended() -> None:
     assert torch.equal(decode(encoded(clear)), decode(encoded(PICTURE)))
 
 
-def test_exif_orientation_is_applied() -> None:
+def exif_of(orientation: int) -> Image.Exif:
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held upright: turn a quarter to the right
-    turned = decode(encoded(PICTURE, "PNG", exif=exif))
+    exif.endian = ">"
+    exif[0x010F] = "cam"
+    exif[0x0112] = orientation
+    return exif
+
+
+def test_exif_orientation_is_applied() -> None:
+    turned = decode(encoded(PICTURE, "PNG", exif=exif_of(6)))  # the camera was held upright: a quarter to the right
     upright = decode(encoded(PICTURE.transpose(Image.Transpose.ROTATE_270)))
     assert torch.equal(turned, upright)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_a_viewer_turns_it(orientation: int) -> None:
+    sent = encoded(PICTURE, "JPEG", exif=exif_of(orientation))
+    shown = ImageOps.exif_transpose(Image.open(BytesIO(sent)))
+    assert np.array_equal(decode(sent).permute(1, 2, 0).numpy(), np.asarray(shown))
+
+
+def test_a_faulty_tag_beside_the_orientation_is_no_reason_to_refuse_a_picture() -> None:
+    sent = encoded(PICTURE, "JPEG", exif=exif_of(6))
+    faulty = sent.replace(b"\x01\x0f\x00\x02", b"\x01\x02\x00\x02")
+    assert faulty != sent
+    with pytest.raises((struct.error, TypeError)):  # what Pillow's own turning comes to: it writes the EXIF anew
+        ImageOps.exif_transpose(Image.open(BytesIO(faulty)))
+    assert torch.equal(decode(faulty), decode(sent))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
