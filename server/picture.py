@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import Literal
 
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _SOI = b"\xff\xd8"
@@ -20,6 +21,8 @@ _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
 """Markers without a segment: TEM and RST0 to RST7."""
 _ORIENTATION = 0x0112
+_BYTES_OF = {1: 1, 3: 2, 4: 4}
+"""Of a number, by its tag's type: BYTE, SHORT, LONG. An orientation that is none is read by nobody."""
 _ON_ITS_SIDE = range(5, 9)
 _MOST_ENTRIES = 256
 
@@ -80,16 +83,17 @@ def _segments(image: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _orientation(tiff: bytes) -> int:
     """The orientation that the first directory of a TIFF structure gives; 1 (upright) when it gives none."""
-    order = {b"II": "little", b"MM": "big"}.get(tiff[:2])
-    if order is None:
+    order: Literal["little", "big"]
+    if tiff[:2] not in (b"II", b"MM"):
         return 1
+    order = "little" if tiff[:2] == b"II" else "big"
 
     def number(at: int, size: int) -> int:
-        return int.from_bytes(tiff[at : at + size], "little" if order == "little" else "big")
+        return int.from_bytes(tiff[at : at + size], order)
 
     directory = number(4, 4)
     for entry in range(min(number(directory, 2), _MOST_ENTRIES)):
         at = directory + 2 + 12 * entry
         if number(at, 2) == _ORIENTATION:
-            return number(at + 8, 2)
+            return number(at + 8, _BYTES_OF.get(number(at + 2, 2), 0))
     return 1

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from server.ensemble.decode import decode
 from server.picture import brightness_of, size_of
 
 
@@ -42,6 +43,16 @@ def test_a_picture_on_its_side_has_the_size_it_is_shown_in(orientation: int, ord
     exif[0x0112] = orientation
     image = encoded("JPEG", "RGB", (64, 48), exif=exif)
     assert size_of(image) == ImageOps.exif_transpose(Image.open(io.BytesIO(image))).size
+
+
+@pytest.mark.parametrize(("kind", "size"), [(2, (64, 48)), (3, (48, 64)), (4, (64, 48))])
+def test_an_orientation_is_read_by_its_type_as_the_ensemble_reads_it(kind: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif.endian = ">"
+    exif[0x0112] = 6
+    short = encoded("JPEG", "RGB", (64, 48), exif=exif)
+    image = short.replace(b"\x01\x12\x00\x03", bytes((1, 0x12, 0, kind)))
+    assert size_of(image) == decode(image).shape[:0:-1] == size
 
 
 def test_other_bytes_have_no_size() -> None:
