@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from camera_agent.cameras import opening
 from camera_agent.cameras.failure import CameraFailure
@@ -90,7 +90,7 @@ def test_a_snapshot_that_is_too_wide_is_made_smaller() -> None:
     ("respond", "cause"),
     [
         (answering(b"", status=503), "HTTP 503"),
-        (answering(b"<html>log in</html>"), "not a whole image"),
+        (answering(b"<html>log in</html>"), "not a whole image: it begins with b'<html>lo'"),
         (answering(jpeg(7)[:-200]), "not a whole image"),
         (answering(jpeg(7), length=10**6), "the snapshot broke off"),
     ],
@@ -113,6 +113,44 @@ def test_a_png_with_alpha_becomes_a_jpeg() -> None:
     Image.new("RGBA", (90, 60), (0, 200, 0, 128)).save(out, "PNG")
     image = Image.open(io.BytesIO(fit(out.getvalue(), Form(max_width=0)).jpeg))
     assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (90, 60))
+
+
+def sideways(orientation: int) -> tuple[Image.Image, bytes]:
+    """A picture with one bright corner as it is shown, and a JPEG of it from a camera that was mounted another way."""
+    shown = Image.new("RGB", (96, 64), (30, 30, 30))
+    shown.paste((250, 250, 250), (64, 0, 96, 32))
+    undo = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+    turn = undo[orientation]
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    (shown if turn is None else shown.transpose(turn)).save(out, "JPEG", quality=95, exif=exif)
+    return shown, out.getvalue()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize(
+    "form",
+    [Form(), Form(max_width=48), Form(is_thrifty=True), Form(masks=(((0.0, 0.9), (0.1, 0.9), (0.1, 1.0)),))],
+    ids=["as it is", "smaller", "thrifty", "masked"],
+)
+def test_a_picture_keeps_the_way_up_its_camera_says(orientation: int, form: Form) -> None:
+    shown, data = sideways(orientation)
+    seen = fit(data, form)
+    sent = ImageOps.exif_transpose(Image.open(io.BytesIO(seen.jpeg)))
+    assert sent.width * shown.height == sent.height * shown.width
+    small = [np.asarray(picture.convert("L").resize((6, 4))).astype(int) for picture in (sent, shown)]
+    assert np.abs(small[0] - small[1]).max() < 35
+    looked = Image.frombytes("L", (seen.grey.width, seen.grey.height), seen.grey.pixels)
+    assert looked.height == round(looked.width * shown.height / shown.width)
+    assert looked.getpixel((looked.width - 10, 10)) > 230
+    assert looked.getpixel((10, 10)) < 50
+
+
+def test_a_mask_covers_the_part_of_the_picture_that_is_shown_there() -> None:
+    _, data = sideways(6)
+    window = ((2 / 3, 0.0), (1.0, 0.0), (1.0, 0.5), (2 / 3, 0.5))
+    masked = Image.open(io.BytesIO(fit(data, Form(masks=(window,))).jpeg)).convert("L")
+    assert masked.getextrema()[1] < 60
 
 
 def test_a_stream_gives_the_present_picture_and_not_the_one_that_waited(tmp_path: Path) -> None:
