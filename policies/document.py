@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Any, TypeGuard, TypeVar
+from types import UnionType
+from typing import Any, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -80,7 +81,26 @@ def convert(kind: type[T], raw: object, path: Path, inner: Mapping[str, Any] | N
         raise Problem((*place, found["field"]), f"unknown key{suggest(found['field'], known)}")
     parts = _AT.match(message)
     assert parts is not None
-    raise Problem((*path, *_parts(parts["at"])), parts["what"].lower())
+    at = _parts(parts["at"])
+    raise Problem((*path, *at), _said(parts["what"], kind, at))
+
+
+def _said(what: str, kind: Any, at: Path) -> str:
+    """The complaint in TOML's words, and in place of a word that is none of the known ones, those."""
+    if not what.startswith("Invalid enum value"):
+        return what.lower().replace(" | null", "").replace("`object`", "`table`")
+    word = what.removeprefix("Invalid enum value ").strip("'")
+    return f"unknown word `{word}`; known here: {', '.join(_words(kind, at))}"
+
+
+def _words(kind: Any, at: Path) -> tuple[str, ...]:
+    """What may stand at `at` of a `kind`, where only some words may."""
+    for name in (*at, ""):
+        while get_origin(kind) in (Union, UnionType, tuple):
+            kind = get_args(kind)[0]
+        if name:
+            kind = get_type_hints(kind)[name]
+    return get_args(kind)
 
 
 def _parts(at: str | None) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import combinations
 
 from policies.observation import Box
 
@@ -124,7 +125,9 @@ def points_of(text: str) -> list[list[float]]:
 
 
 def polygon_of(points: Sequence[Sequence[float]]) -> Polygon:
-    """Points as a polygon, a repeated closing point dropped. Raises ValueError without area or outside 0..1."""
+    """Points as a polygon, a repeated closing point dropped. Raises ValueError without area, outside 0..1, or where its
+    border crosses itself: what is inside then is not what anybody drew.
+    """
     polygon = tuple((float(x), float(y)) for x, y in points)
     if len(polygon) > 1 and polygon[0] == polygon[-1]:
         polygon = polygon[:-1]
@@ -133,7 +136,21 @@ def polygon_of(points: Sequence[Sequence[float]]) -> Polygon:
     outside = next((p for p in polygon if not (0 <= p[0] <= 1 and 0 <= p[1] <= 1)), None)
     if outside is not None:
         raise ValueError(f"the point {list(outside)} lies outside the frame; coordinates are fractions in 0..1")
+    crossed = _crossed_edges(polygon)
+    if crossed is not None:
+        raise ValueError(
+            f"the edges from {list(crossed[0])} and from {list(crossed[1])} cross: give the corners in order around it"
+        )
     twice = sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(polygon, polygon[1:] + polygon[:1], strict=True))
     if abs(twice) < 1e-9:
         raise ValueError("the points lie on one line, so the sector has no area")
     return polygon
+
+
+def _crossed_edges(polygon: Polygon) -> tuple[Point, Point] | None:
+    """Where two edges that cross begin; None where none do. Edges that only touch do not cross."""
+    edges = list(zip(polygon, polygon[1:] + polygon[:1], strict=True))
+    for (a, b), (p, q) in combinations(edges, 2):
+        if side_of(a, b, p) * side_of(a, b, q) < 0 and side_of(p, q, a) * side_of(p, q, b) < 0:
+            return a, p
+    return None

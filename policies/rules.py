@@ -9,9 +9,10 @@ from msgspec.structs import replace
 
 from policies.sensitivity import Sensitivity
 
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=31_622_400)]
+"""A year at most: what is reckoned from an instant stays an instant, and infinity has no place in a stored policy."""
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Speed = Annotated[float, msgspec.Meta(gt=0)]
+Speed = Annotated[float, msgspec.Meta(gt=0, le=1000)]
 
 SHIPPED_MIN_SCORE = {"*": 0.4, "hog-people": 0.9, "hog-people-small": 0.9}
 """The HOG detectors' scores are squashed margins, not probabilities."""

@@ -46,8 +46,8 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
 
     rule: Literal["any", "all", "majority", "at_least", "weighted"] = "weighted"
     k: Annotated[int, msgspec.Meta(ge=1)] = 1
-    weights: dict[str, Annotated[float, msgspec.Meta(ge=0)]] = {}
-    threshold: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    weights: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1e6)]] = {}
+    threshold: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
     missing: Literal["abstain", "fail_open", "fail_closed"] = "abstain"
 
     def weight(self, model: str) -> float:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Iterable
-from datetime import time
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -22,12 +21,23 @@ from msgspec.structs import replace
 from policies.document import Problem, convert, is_name, listed, only, suggest, tables
 from policies.geometry import Point, Polygon, bounds, contains, overlap, points_of, polygon_of
 from policies.observation import Box
-from policies.rules import Fraction, Movement, OfTarget, Presence, Rules
-from policies.schedule import Day, Place, When
+from policies.rules import Movement, OfTarget, Presence, Rules
+from policies.schedule import Place, When
 from policies.sensitivity import Sensitivity
 from policies.suppression import Suppression
 from policies.targets import SHIPPED
 from policies.toml_lines import line_of
+from policies.written import (
+    OF_TRACKS,
+    LineText,
+    ScheduleText,
+    SectorText,
+    SuppressionText,
+    TargetText,
+    check_sensitivity,
+    hours,
+    over,
+)
 
 WHOLE: Polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 RULES_VERSION = 4
@@ -163,39 +173,6 @@ def _signed(policy: SitePolicy) -> SitePolicy:
     return replace(policy, digest=digest, cameras=cameras, other=_sealed(policy.other, digest))
 
 
-class _SectorText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    polygon: list[list[float]] | None = None
-    coordinates: str | None = None
-
-
-class _LineText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    a: tuple[Fraction, Fraction]
-    b: tuple[Fraction, Fraction]
-    directions: tuple[str, str] = ("left_to_right", "right_to_left")
-
-
-class _TargetText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    classes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-
-
-class _ScheduleText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    between: tuple[str, str] | None = None
-    days: Annotated[tuple[Day, ...], msgspec.Meta(min_length=1)] | None = None
-    sun: Literal["up", "down"] | None = None
-    darker_than: Fraction | None = None
-    brighter_than: Fraction | None = None
-
-
-class _SuppressionText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    box: tuple[Fraction, Fraction, Fraction, Fraction]
-    overlap: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
-    targets: tuple[str, ...] = ()
-    max_score: Fraction = 1.0
-    between: tuple[str, str] | None = None
-
-
 def digest_of_stored(body: str) -> str:
     """The digest that a policy's stored JSON gives, whichever version of the rules wrote it."""
     rules = msgspec.json.decode(body)
@@ -216,7 +193,7 @@ def _digest(facts: bytes) -> str:
 
 _RULES = frozenset(Rules.__struct_fields__)
 _PLACE = frozenset(Place.__struct_fields__)
-_WHEN = frozenset(_ScheduleText.__struct_fields__)
+_WHEN = frozenset(ScheduleText.__struct_fields__)
 
 
 class _Reader:
@@ -238,7 +215,7 @@ class _Reader:
         self._site = site
         self._place = self._read_place()
         self._targets = SHIPPED | {
-            name: frozenset(convert(_TargetText, entry, ("target", name)).classes)
+            name: frozenset(convert(TargetText, entry, ("target", name)).classes)
             for name, entry in tables(raw, "target", ())
         }
         base = self._rules({}, raw, ())
@@ -252,7 +229,7 @@ class _Reader:
         place = convert(Place, {key: self._raw[key] for key in _PLACE & self._raw.keys()}, ())
         try:
             ZoneInfo(place.timezone)
-        except (ZoneInfoNotFoundError, ValueError):
+        except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones, as "Europe" is
             raise Problem(("timezone",), f'no such time zone {place.timezone!r}; for example "Europe/Oslo"') from None
         return place
 
@@ -261,16 +238,19 @@ class _Reader:
         found = []
         for entry in entries:
             only(entry, _RULES | _WHEN, ("schedule",))
-            text = convert(_ScheduleText, {k: v for k, v in entry.items() if k not in _RULES}, ("schedule",))
+            text = convert(ScheduleText, {k: v for k, v in entry.items() if k not in _RULES}, ("schedule",))
             self._rules(base, entry, ("schedule",))
             found.append((text.name, self._when(text), {k: v for k, v in entry.items() if k in _RULES}))
         return found
 
-    def _when(self, text: _ScheduleText) -> When:
+    def _when(self, text: ScheduleText) -> When:
         if text.sun is not None and (self._place.latitude is None or self._place.longitude is None):
             raise Problem(("schedule", "sun"), "needs the site's latitude and longitude")
-        start, end = _hours(text.between, ("schedule", "between"))
+        start, end = hours(text.between, ("schedule", "between"))
         when = When(start, end, text.days or (), text.sun, text.darker_than, text.brighter_than)
+        brightest = 1 if text.darker_than is None else text.darker_than
+        if brightest <= (text.brighter_than or 0):
+            raise Problem(("schedule", "darker_than"), "no frame lies between `brighter_than` and this")
         if when == When():
             raise Problem(("schedule",), f"`{text.name}` says no time: give between, days, sun or a brightness")
         return when
@@ -279,13 +259,13 @@ class _Reader:
         here = (*path, "suppress")
         found: list[Suppression] = []
         for entry in listed(raw, "suppress", path, f"write [[{'.'.join(here)}]] tables"):
-            text = convert(_SuppressionText, entry, here)
+            text = convert(SuppressionText, entry, here)
             if any(text.name == known.name for known in found):
                 raise Problem((*here, "name"), f"`{text.name}` is there twice")
             if not (text.box[0] < text.box[2] and text.box[1] < text.box[3]):
                 raise Problem((*here, "box"), "write [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
             self._check_targets(text.targets, (*here, "targets"))
-            when = When(*_hours(text.between, (*here, "between")))
+            when = When(*hours(text.between, (*here, "between")))
             found.append(Suppression(text.name, text.box, text.overlap, text.targets, text.max_score, when))
         return tuple(found)
 
@@ -330,7 +310,11 @@ class _Reader:
         path: tuple[str, ...],
     ) -> Sector:
         only(raw, _RULES | {"polygon", "coordinates"}, path)
-        shape = convert(_SectorText, {k: v for k, v in raw.items() if k not in _RULES}, path)
+        movement = raw.get("movement")
+        for key in movement if isinstance(movement, dict) else ():
+            if key in OF_TRACKS:
+                raise Problem((*path, "movement", key), "a track has it wherever it goes: set it for camera or site")
+        shape = convert(SectorText, {k: v for k, v in raw.items() if k not in _RULES}, path)
         if (shape.polygon is None) == (shape.coordinates is None):
             raise Problem(path, 'give either polygon = [[x, y], ...] or Frigate\'s coordinates = "x,y,x,y,..."')
         try:
@@ -339,13 +323,15 @@ class _Reader:
                 raise ValueError("every point is a pair [x, y]")
             polygon = polygon_of(points)
         except ValueError as error:
-            raise Problem((*path, "coordinates" if shape.coordinates else "polygon"), str(error)) from None
+            raise Problem((*path, "polygon" if shape.coordinates is None else "coordinates"), str(error)) from None
         return Sector(name, polygon, convert(Rules, self._rules(above, raw, path), path, _TABLES).complete())
 
     def _line(self, name: str, raw: dict[str, Any], path: tuple[str, ...]) -> Line:
-        text = convert(_LineText, raw, path)
+        text = convert(LineText, raw, path)
         if text.a == text.b:
             raise Problem(path, "a and b are the same point")
+        if not all(text.directions) or text.directions[0] == text.directions[1]:
+            raise Problem((*path, "directions"), "give the two ways over the line a name each")
         return Line(name, text.a, text.b, text.directions)
 
     def _rules(
@@ -359,39 +345,23 @@ class _Reader:
         for key in _RULES & raw.keys():
             value = raw[key]
             if isinstance(value, dict) and isinstance(merged.get(key), dict):
-                value = merged[key] | value
+                value = over(merged[key], value)
             merged[key] = value
         for target, entry in tables(merged, "by_target", path):  # here, since a fault within would not name its target
             self._check_targets([target], (*path, "by_target", target))
             convert(OfTarget, entry, (*path, "by_target", target), _TABLES)
         rules = convert(Rules, merged, path, _TABLES)
         self._check_targets(rules.targets, (*path, "targets"))
+        if twice := next((t for t in rules.targets if rules.targets.count(t) > 1), None):
+            raise Problem((*path, "targets"), f"`{twice}` is there twice")
         if isinstance(rules.movement.max_speed, dict):
             self._check_targets(rules.movement.max_speed.keys() - {"*"}, (*path, "movement", "max_speed"))
         if rules.movement.sights > rules.movement.of:
             raise Problem((*path, "movement", "sights"), "more frames are asked for than `of` looks at")
-        _check_sensitivity(rules.sensitivity, path)
+        check_sensitivity(rules.sensitivity, path)
         for target, mine in rules.by_target.items():
-            _check_sensitivity(mine.sensitivity or rules.sensitivity, (*path, "by_target", target))
+            check_sensitivity(mine.sensitivity or rules.sensitivity, (*path, "by_target", target))
         return merged
-
-
-def _check_sensitivity(given: Sensitivity, path: tuple[str, ...]) -> None:
-    if given.rule != "at_least" and given.k != 1:
-        raise Problem((*path, "sensitivity", "k"), 'k only means something with rule = "at_least"')
-    if given.rule != "weighted" and given.weights:
-        raise Problem((*path, "sensitivity", "weights"), 'weights only mean something with rule = "weighted"')
-
-
-def _hours(between: tuple[str, str] | None, path: tuple[str, ...]) -> tuple[time | None, time | None]:
-    """A stretch of the day by the site's clock; None and None: all of it."""
-    if between is None:
-        return None, None
-    try:
-        start, end = (time.fromisoformat(clock) for clock in between)
-    except ValueError:
-        raise Problem(path, 'write two times of the clock: ["22:00", "06:00"]') from None
-    return start, end
 
 
 _TABLES = {"sensitivity": Sensitivity, "presence": Presence, "movement": Movement}

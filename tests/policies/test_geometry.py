@@ -77,3 +77,8 @@ def test_a_polygon_without_area_or_outside_the_frame_is_refused(points, problem)
 
 def test_a_closing_point_may_be_repeated():
     assert polygon_of([[0, 0], [1, 0], [1, 1], [0, 0]]) == ((0, 0), (1, 0), (1, 1))
+
+
+def test_edges_that_only_touch_do_not_cross():
+    notched = [[0, 0], [1, 0], [1, 1], [0.5, 0], [0, 1]]
+    assert len(polygon_of(notched)) == 5

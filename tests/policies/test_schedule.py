@@ -175,3 +175,11 @@ def test_a_mistake_in_a_schedule_is_shown_with_its_line(text, message):
 def test_a_policy_without_a_schedule_is_always_itself():
     rules = policy()
     assert rules.in_force(0) is rules
+
+
+def test_midnight_may_be_written_as_the_end_of_the_day():
+    digests = {
+        parse_site_policy(f'site = "a"\n[[schedule]]\nname = "x"\nbetween = ["22:00", "{end}"]').digest
+        for end in ("24:00", "00:00")
+    }
+    assert len(digests) == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from policies.sensitivity import Sensitivity
 from policies.site_policy import InvalidPolicy, digest_of_stored, parse_site_policy
 
 SITES = Path(__file__).parents[2] / "deploy" / "sites"
@@ -83,6 +84,52 @@ SITES = Path(__file__).parents[2] / "deploy" / "sites"
             'site = "a"\n[movement]\nmax_speed = { persn = 2 }',
             "line 3: movement.max_speed: unknown target `persn`; did you mean `person`?",
         ),
+        ('site = "a"\n[presence]\nclear_s = inf', "line 3: presence.clear_s: expected `float` <= 31622400.0"),
+        ('site = "a"\n[movement]\nmax_speed = inf', "line 3: movement.max_speed: expected `float` <= 1000.0"),
+        ('site = "a"\n[sensitivity]\nthreshold = inf', "line 3: sensitivity.threshold: expected `float` <= 1000000.0"),
+        (
+            'site = "a"\n[sensitivity]\nrule = "any"\nthreshold = 2',
+            'line 4: sensitivity.threshold: threshold only means something with rule = "weighted"',
+        ),
+        (
+            'site = "a"\n[sensitivity]\nrule = "most"',
+            "line 3: sensitivity.rule: unknown word `most`; known here: any, all, majority, at_least, weighted",
+        ),
+        (
+            'site = "a"\n[[schedule]]\nname = "n"\ndays = ["sunday"]',
+            "line 4: schedule.days: unknown word `sunday`; known here: mon, tue, wed, thu, fri, sat, sun",
+        ),
+        ('site = "a"\nmin_score = 0.5', "line 2: min_score: expected `table`, got `float`"),
+        ('site = "a"\ntargets = ["person", "person"]', "line 2: targets: `person` is there twice"),
+        (
+            'site = "a"\ntimezone = "Europe"',
+            "line 2: timezone: no such time zone 'Europe'; for example \"Europe/Oslo\"",
+        ),
+        (
+            'site = "a"\n[cameras.g.sectors.s]\npolygon = [[0, 0], [1, 1], [1, 0], [0, 1]]',
+            "line 3: cameras.g.sectors.s.polygon: the edges from [0.0, 0.0] and from [1.0, 0.0] cross: "
+            "give the corners in order around it",
+        ),
+        (
+            'site = "a"\n[cameras.g.sectors.s]\ncoordinates = ""',
+            "line 3: cameras.g.sectors.s.coordinates: coordinates must be numbers parted by commas, not ''",
+        ),
+        (
+            'site = "a"\n[cameras.g.sectors.s]\npolygon = [[0, 0], [1, 0], [1, 1]]\nmovement = { sights = 3 }',
+            "line 4: cameras.g.sectors.s.movement.sights: a track has it wherever it goes: set it for camera or site",
+        ),
+        (
+            'site = "a"\n[cameras.g.lines.l]\na = [0.5, 0]\nb = [0.5, 1]\ndirections = ["in", "in"]',
+            "line 5: cameras.g.lines.l.directions: give the two ways over the line a name each",
+        ),
+        (
+            'site = "a"\n[[schedule]]\nname = "n"\ndarker_than = 0.2\nbrighter_than = 0.2',
+            "line 4: schedule.darker_than: no frame lies between `brighter_than` and this",
+        ),
+        (
+            'site = "a"\n[[schedule]]\nname = "n"\nbetween = ["22:00+02:00", "06:00"]',
+            'line 4: schedule.between: write two times of the site\'s clock: ["22:00", "06:00"]',
+        ),
         ("site = 3", 'line 1: site: missing or malformed; write for example site = "north-yard"'),
     ],
 )
@@ -115,6 +162,25 @@ def test_a_setting_is_inherited_key_by_key_and_the_nearest_wins():
     assert (door.presence.confirm_s, door.presence.clear_s) == (3, 9)
     assert (door.least("hog"), door.least("other")) == (0.7, 0.4)
     assert rules.rules.least("hog") == 0.6
+
+
+def test_another_rule_inherits_nothing_that_only_the_rule_above_understands():
+    above = 'site = "a"\n[sensitivity]\nrule = "{}"\nmissing = "fail_open"\n{}\n[cameras.g.sensitivity]\n{}'
+    for given, here, meant in (
+        (("at_least", "k = 2"), 'rule = "any"', Sensitivity("any", missing="fail_open")),
+        (("at_least", "k = 2"), 'missing = "abstain"', Sensitivity("at_least", 2)),
+        (("weighted", "threshold = 2"), 'rule = "majority"', Sensitivity("majority", missing="fail_open")),
+        (("weighted", 'weights = { "*" = 3 }'), 'rule = "all"', Sensitivity("all", missing="fail_open")),
+    ):
+        policy = parse_site_policy(above.format(*given, here))
+        assert policy.camera("g").rules.sensitivity == meant
+        assert policy.camera("other").rules.sensitivity.rule == given[0]
+
+
+def test_weights_without_a_rule_are_of_the_default_one_and_go_with_it():
+    policy = parse_site_policy('site = "a"\nsensitivity.weights = { a = 2 }\ncameras.g.sensitivity.rule = "any"')
+    assert policy.camera("g").rules.sensitivity == Sensitivity("any")
+    assert policy.camera("other").rules.sensitivity.weight("a") == 2
 
 
 def test_a_plausible_speed_is_one_for_all_or_by_target_with_the_shipped_ones_for_the_rest():

@@ -100,7 +100,7 @@ def test_a_suppression_belongs_to_the_digest():
         (("max_score", "maxscore"), "did you mean `max_score`?"),
         (("max_score = 0.6", 'targets = ["persn"]'), "did you mean `person`?"),
         (("max_score = 0.6", 'between = ["22"]'), "suppress"),
-        (("max_score = 0.6", 'between = ["22", "x"]'), "write two times of the clock"),
+        (("max_score = 0.6", 'between = ["22", "x"]'), "write two times of the site's clock"),
         (("[[cameras.gate.suppress]]", "[cameras.gate.suppress]"), "write [[cameras.gate.suppress]] tables"),
     ],
 )
