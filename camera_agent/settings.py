@@ -15,13 +15,18 @@ from msgspec import Meta
 
 from camera_agent import whereabouts
 from camera_agent.hours import PATTERN
-from camera_agent.masks import Form, Polygons
+from camera_agent.masks import Form, Polygons, check_shapes
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-Positive = Annotated[float, Meta(gt=0)]
+Positive = Annotated[float, Meta(gt=0, le=31_622_400)]
+"""Seconds up to a year: no clock and no timer takes infinity."""
+Spacing = Annotated[float, Meta(ge=0.01, le=3600)]
+_MOST_SPAN_S = 3600.0
+"""From a burst's first frame to its last: no server takes a longer one."""
 
 _LIVE_ONLY = ("hours", "mb_per_day")
 _RECORDED_ONLY = ("speed", "started_at", "frames_per_s", "first_picture", "pictures_per_s", "at_end")
+_MOST_PORT = 65_535
 _SOURCES = ("device", "picamera", "rtsp", "mjpeg", "snapshot", "video", "folder")
 
 
@@ -39,7 +44,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     token: str | None = None
     token_file: str | None = None
     ca_file: str | None = None
-    heartbeat_s: Annotated[float, Meta(ge=0)] = 60.0
+    heartbeat_s: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
     connect_timeout_s: Positive = 5.0
     read_timeout_s: Positive = 60.0
 
@@ -69,7 +74,7 @@ class BurstSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """`frames` stills `spacing_s` apart, begun every `every_s`. The default of `every_s` leaves no blind time."""
 
     frames: Annotated[int, Meta(ge=1, le=64)] = 10
-    spacing_s: Positive | None = None
+    spacing_s: Spacing | None = None
     every_s: Positive | None = None
 
 
@@ -80,7 +85,7 @@ class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     is motion; `lighting`: the part from which on it is light instead; `ignore`: polygons that never open the gate.
     """
 
-    looks_per_s: Annotated[float, Meta(gt=0, le=10)] = 2.0
+    looks_per_s: Annotated[float, Meta(ge=0.01, le=10)] = 2.0
     threshold: Annotated[int, Meta(ge=3, le=128)] = 12
     min_area: Annotated[float, Meta(gt=0, le=0.5)] = 0.0008
     lighting: Annotated[float, Meta(gt=0, le=1)] = 0.5
@@ -88,6 +93,9 @@ class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     before_s: Annotated[float, Meta(ge=0, le=30)] = 2.0
     after_s: Annotated[float, Meta(ge=0, le=600)] = 3.0
     quiet_every_s: Positive = 30.0
+
+    def __post_init__(self) -> None:
+        check_shapes("ignore", self.ignore)
 
 
 class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -112,9 +120,9 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     mb_per_day: Positive | None = None
     token: str | None = None
     token_file: str | None = None
-    speed: Annotated[float, Meta(ge=0)] | None = None
+    speed: Annotated[float, Meta(ge=0, le=1e6)] | None = None
     started_at: Annotated[datetime, Meta(tz=True)] | None = None
-    frames_per_s: Positive | None = None
+    frames_per_s: Annotated[float, Meta(gt=0, le=100)] | None = None
     first_picture: Annotated[int, Meta(ge=0)] | None = None
     pictures_per_s: Positive | None = None
     at_end: Literal["stop", "wait"] | None = None
@@ -137,6 +145,11 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         if self.every_s < self.burst.frames * self.spacing_s * (1 - 1e-9):
             needed_s = self.burst.frames * self.spacing_s
             raise ValueError(f"`burst.every_s` must be at least frames x spacing = {needed_s:g} s")
+        if self.burst.frames * self.spacing_s * (2 if self.gate is not None and self.mb_per_day else 1) > _MOST_SPAN_S:
+            raise ValueError(
+                "a burst would last for more than an hour, and no server takes it: fewer frames, or closer"
+            )
+        check_shapes("masks", self.masks)
         _check_address("address", self.rtsp, ("rtsp", "rtsps", "http", "https"))
         _check_address("address", self.mjpeg, ("http", "https"))
         _check_address("address", self.snapshot, ("http", "https"))
@@ -163,6 +176,11 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         return self.burst.frames * self.spacing_s if self.burst.every_s is None else self.burst.every_s
 
     @property
+    def slot_s(self) -> float:
+        """From one slot of the schedule to the next; with a gate, long enough for a look."""
+        return self.every_s if self.gate is None else max(self.every_s, 1.0 / self.gate.looks_per_s)
+
+    @property
     def source(self) -> str:
         """`video vtest.avi` and the like, for people; a password in an address is not shown."""
         kind = next(source for source in _SOURCES if getattr(self, source) is not None)
@@ -183,7 +201,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     metrics_listen: str | None = None
 
     def __post_init__(self) -> None:
-        if self.metrics_listen is not None and not re.fullmatch(r"[^\s:]+:\d{1,5}", self.metrics_listen):
+        listen = re.fullmatch(r"[^\s:]+:(\d{1,5})", self.metrics_listen or "0:0")
+        if listen is None or int(listen[1]) > _MOST_PORT:
             raise ValueError(f"`metrics_listen` {self.metrics_listen!r} is not of the form 127.0.0.1:9110")
         names = [camera.name for camera in self.cameras]
         twice = sorted({name for name in names if names.count(name) > 1})

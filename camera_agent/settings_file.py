@@ -23,6 +23,14 @@ from camera_agent.settings import InvalidSettings, Settings, credential_file, re
 
 _NAME_FORM = "a name has 1 to 63 lower-case letters, digits, `-` or `_`"
 _DEVICE_FORM = ": 0 stands for /dev/video0"
+_TABLES: dict[str, whereabouts.Path] = {
+    "the top of the file": (),
+    "[server]": ("server",),
+    "[spool]": ("spool",),
+    "[[cameras]], above the tables of the camera": ("cameras",),
+    "[cameras.burst]": ("cameras", "burst"),
+    "[cameras.gate]": ("cameras", "gate"),
+}
 _WINDOW_FORM = "a window of the day is of the form `06:00-22:00`"
 
 
@@ -60,7 +68,7 @@ def _explain(path: Path, text: str, complaint: str) -> str:
     message, _, where = complaint.rpartition(" - at `")
     message, at = (message, whereabouts.steps(where.rstrip("`"))) if message else (complaint, ())
     if unknown := re.search(r"unknown field `([^`]*)`", message):
-        message = "unknown key" + whereabouts.suggestion(unknown[1], _keys_at(at))
+        message = "unknown key" + (_elsewhere(unknown[1]) or whereabouts.suggestion(unknown[1], _keys_at(at)))
         at = (*at, unknown[1])
     elif missing := re.search(r"missing required field `([^`]*)`", message):
         message = f"`{missing[1]}` is missing"
@@ -83,6 +91,13 @@ def _keys_at(at: whereabouts.Path) -> tuple[str, ...]:
         if isinstance(step, str):
             struct = _struct_in(get_type_hints(struct)[step]) or struct
     return tuple(field.encode_name for field in msgspec.structs.fields(struct))
+
+
+def _elsewhere(key: str) -> str:
+    """Where else a key is at home: the usual slip is one written below the header of another table."""
+    homes = (name for name, at in _TABLES.items() if key in _keys_at(at))
+    home = next(homes, None)
+    return "" if home is None else f" here: it belongs to {home}"
 
 
 def _struct_in(annotation: object) -> type | None:
@@ -143,7 +158,7 @@ def _faults_of_file(
     if path is None:
         return
     if not os.path.isfile(path):  # noqa: PTH113 - `Path.is_file` may raise
-        yield _Fault(at, f"{path} is not there")
+        yield _Fault(at, f"{path} is {'no file' if os.path.exists(path) else 'not there'}")  # noqa: PTH110 - as above
     elif not os.access(path, os.R_OK):
         yield _Fault(at, f"this user may not read {path}: try `sudo`")
     else:

@@ -49,6 +49,50 @@ def test_frames_per_s_sets_the_spacing_and_the_schedule(tmp_path: Path) -> None:
             "agent.toml:8: cameras[0].burst.framse: unknown key; did you mean `frames`?",
         ),
         (
+            HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\n[cameras.burst]\nframes = 5\nquality = 50\n',
+            "agent.toml:9: cameras[0].burst.quality: unknown key here: it belongs to [[cameras]], above the tables of "
+            "the camera",
+        ),
+        (
+            HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\n[gate]\nlooks_per_s = 1\n',
+            "agent.toml:7: gate: unknown key here: it belongs to [[cameras]], above the tables of the camera",
+        ),
+        (
+            HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\nlooks_per_s = 1\n',
+            "agent.toml:7: cameras[0].looks_per_s: unknown key here: it belongs to [cameras.gate]",
+        ),
+        (
+            HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\ntimeout_s = inf\n',
+            "agent.toml:7: cameras[0].timeout_s: Expected `float` <= 31622400.0",
+        ),
+        (
+            HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\nburst = { frames = 64, spacing_s = 60 }\n',
+            "agent.toml:4: cameras[0]: a burst would last for more than an hour, and no server takes it: fewer frames, "
+            "or closer",
+        ),
+        (
+            HEAD
+            + '[[cameras]]\nname = "g"\ndevice = 0\nmb_per_day = 5\ngate = {}\nburst = {frames = 60, spacing_s = 40}',
+            "agent.toml:4: cameras[0]: a burst would last for more than an hour, and no server takes it: fewer frames, "
+            "or closer",
+        ),
+        (
+            HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\nmasks = [[[0, 0], [1, 1], [1, 0], [0, 1]]]\n',
+            "agent.toml:4: cameras[0]: `masks[0]` crosses itself: give the corners in order around it",
+        ),
+        (
+            HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\ngate = { ignore = [[[0, 0], [1, 1], [1, 0], [0, 1]]] }\n',
+            "agent.toml:7: cameras[0].gate: `ignore[0]` crosses itself: give the corners in order around it",
+        ),
+        (
+            'metrics_listen = "127.0.0.1:99999"\n' + HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\n',
+            "agent.toml:1: `metrics_listen` '127.0.0.1:99999' is not of the form 127.0.0.1:9110",
+        ),
+        (
+            HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\ntoken_file = "/"\n',
+            "agent.toml:7: cameras[0].token_file: / is no file",
+        ),
+        (
             HEAD + '[spol]\nmax_bytes = 5\n[[cameras]]\nname = "gate"\ndevice = 0\n',
             "agent.toml:4: spol: unknown key; did you mean `spool`?",
         ),
