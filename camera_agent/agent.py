@@ -178,7 +178,7 @@ class Agent:
         return schedule
 
     def _add_live(self, camera: CameraSettings, schedule: Schedule) -> None:
-        slots = Slots(self._clock.monotonic_s(), camera.every_s)
+        slots = Slots(self._clock.monotonic_s(), camera.slot_s)
         guarded = Guarded(lambda: opening.live_camera(camera), timeout_s=camera.timeout_s)
 
         def plan() -> Plan:

@@ -182,3 +182,19 @@ def test_an_unexpected_fault_is_told_and_the_next_slot_taken(
     capture.run()
     assert len(kept.bursts) == 1
     assert "event=burst_failed camera=gate" in caplog.text
+
+
+def test_a_gate_looks_however_short_its_bursts_are(clock: HandClock) -> None:
+    settings = CameraSettings(
+        name="gate",
+        device=0,
+        burst=BurstSettings(frames=1, spacing_s=0.2),
+        gate=GateSettings(looks_per_s=2, quiet_every_s=3),
+    )
+    camera, stop = YardCamera(clock), threading.Event()
+    kept = Kept(clock, stop, enough=3)
+    capture = Capture("yard", settings, camera, kept, Slots(clock.monotonic_s(), settings.slot_s), clock, stop)
+    for _ in range(60):
+        capture.run()
+        clock.now_s += 0.25
+    assert len(kept.bursts) == 3
