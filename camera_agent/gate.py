@@ -12,6 +12,9 @@ Pillow does the work on whole pictures; with it, an agent needs no numpy for a g
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -29,6 +32,12 @@ _SLOWER = 5
 pixel gets restless at that pace too."""
 _CALMER = 4 * _SLOWER
 """And calm again four times slower, so that what flutters now and then is got used to."""
+
+_NO_CHANGE = 128
+_LEAST_CONTRAST = 24
+"""Levels between the dark and the bright half of a view from which on their changes tell a gain."""
+_ALIKE = 8
+"""Levels by which a pixel may differ by noise alone."""
 
 
 class Sight(NamedTuple):
@@ -105,12 +114,30 @@ def _towards(image: Image.Image, goal: Image.Image) -> Image.Image:
 
 
 def _evened(now: Image.Image, background: Image.Image) -> Image.Image:
-    """`now` without the change of brightness that most of the view shares (the median difference)."""
-    counts = ImageChops.subtract(now, background, 2, 128).histogram()
-    half, below = now.width * now.height / 2, 0
-    for level, count in enumerate(counts):
-        below += count
-        if below >= half:
-            shift = 2 * (level - 128)
-            break
-    return now.point([min(255, max(0, level - shift)) for level in range(256)]) if shift else now
+    """`now` without the change of light that most of the view shares: a shift, as the camera's exposure may have it, or
+    a gain and a shift, as a cloud has it; whichever leaves less that differs, so that something large that comes into
+    the view is not taken for light.
+    """
+    change = ImageChops.subtract(now, background, 1, _NO_CHANGE)
+    middle = _median(background.histogram())
+    bright = background.point([255 * (level > middle) for level in range(256)])
+    dark = ImageChops.invert(bright)
+    shift, low, high = (_median(change.histogram(part)) - _NO_CHANGE for part in (None, dark, bright))
+    if shift == low == high == 0:
+        return now
+    found = [now.point([_level(level - shift) for level in range(256)])]
+    from_level, to_level = _median(background.histogram(dark)), _median(background.histogram(bright))
+    if to_level - from_level >= _LEAST_CONTRAST and to_level + high > from_level + low:
+        gain = (to_level - from_level) / (to_level + high - from_level - low)
+        found.append(now.point([_level(from_level + gain * (level - from_level - low)) for level in range(256)]))
+    return min(found, key=lambda evened: sum(ImageChops.difference(evened, background).histogram()[_ALIKE:]))
+
+
+def _median(counts: Sequence[int]) -> int:
+    """The level at or under which half of the pixels of a histogram lie."""
+    sums = list(accumulate(counts))
+    return bisect_left(sums, sums[-1] / 2)
+
+
+def _level(level: float) -> int:
+    return min(255, max(0, round(level)))

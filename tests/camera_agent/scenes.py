@@ -17,9 +17,20 @@ class Yard:
         self._ground = 90.0 + 40.0 * np.sin(np.arange(WIDTH) / 9.0) + 20.0 * np.cos(np.arange(HEIGHT) / 7.0)[:, None]
         self._noise = noise
 
-    def grey(self, *, walker: tuple[int, int] | None = None, brighter: float = 0.0, lit: bool = False) -> Grey:
-        """The view now; `walker` is the upper left corner of a 4 x 10 figure, `lit` as under a floodlight."""
-        picture = self._ground + brighter + self._random.normal(0.0, self._noise, (HEIGHT, WIDTH))
+    def grey(
+        self,
+        *,
+        walker: tuple[int, int] | None = None,
+        brighter: float = 0.0,
+        lit: bool = False,
+        light: float = 1.0,
+        wagon: int = 0,
+    ) -> Grey:
+        """The view now; `walker` is the upper left corner of a 4 x 10 figure, `lit` as under a floodlight; `light` is
+        that on all of it, `wagon` is how much of its width something dark takes, from the left.
+        """
+        picture = (self._ground + brighter) * light + self._random.normal(0.0, self._noise, (HEIGHT, WIDTH))
+        picture[20:, :wagon] = 20.0
         if lit:
             picture = 255.0 - picture
         if walker is not None:

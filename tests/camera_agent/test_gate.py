@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import pytest
 
@@ -45,6 +47,23 @@ def test_a_cloud_or_the_cameras_exposure_does_not_open_it() -> None:
     gate = gate_that_knows(yard)
     for step in range(60):
         assert not gate.look(yard.grey(brighter=30.0 * (step % 2))).is_motion
+
+
+def test_a_cloud_that_takes_half_the_light_in_five_seconds_does_not_open_it_and_who_walks_under_it_does() -> None:
+    yard = Yard()
+    gate = gate_that_knows(yard)
+    lights = [0.75 + 0.25 * math.cos(step / 2 * math.tau / 10) for step in range(240)]
+    assert not any(gate.look(yard.grey(light=light)).is_motion for light in lights)
+    assert all(gate.look(yard.grey(light=light, walker=(40, 40))).is_motion for light in lights[:60])
+
+
+@pytest.mark.parametrize("wagon", [20, 40, 60])
+def test_something_large_that_comes_is_motion_and_not_light(wagon: int) -> None:
+    yard = Yard()
+    gate = gate_that_knows(yard)
+    sight = gate.look(yard.grey(wagon=wagon))
+    assert (sight.is_motion, sight.is_light) == (True, False)
+    assert sight.changed == pytest.approx(wagon / 128 * 76 / 96, abs=0.05)
 
 
 def test_a_light_that_is_switched_on_is_light_and_who_walks_in_it_is_seen() -> None:
