@@ -137,7 +137,7 @@ def _looked(folder: Path) -> _Look:
 
 
 def _edition(file: Path) -> Edition:
-    text = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8-sig")
     return Edition(parse_site_policy(text), text)
 
 

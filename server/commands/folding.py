@@ -103,7 +103,7 @@ def check_place(store: Store, site: str | None, camera: str | None = None) -> No
 def read_policy(file: Path) -> tuple[SitePolicy, str]:
     """The site policy in a file, and its text; what is wrong with it, as a usage error with its line."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         return parse_site_policy(text), text
     except OSError as error:
         raise click.UsageError(f"{file}: {error.strerror}") from None

@@ -57,6 +57,11 @@ def test_a_site_is_found_by_its_key_whatever_its_file_is_called(tmp_path: Path) 
     assert Sites(tmp_path).sites() == ("yard",)
 
 
+def test_a_file_with_a_byte_order_mark_as_some_editors_write_it_is_read(tmp_path: Path) -> None:
+    write(tmp_path, "yard.toml", '\ufeffsite = "yard"')
+    assert Sites(tmp_path).edition("yard").text == 'site = "yard"'
+
+
 def test_an_unknown_site_is_told_to_come_back_and_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Later, match='put a file with site = "yard"'):
         Sites(tmp_path).policy("yard")
