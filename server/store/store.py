@@ -32,6 +32,7 @@ from server.store.heartbeats import Heartbeats
 from server.store.migrate import Revision, revision, upgrade
 from server.store.notices import Notices
 from server.store.past import Past
+from server.store.revival import revive
 from server.store.rows import (
     EVENT_COLUMNS,
     Versions,
@@ -97,8 +98,13 @@ class Store:
         return self._engine.url.render_as_string(hide_password=True)
 
     def upgrade(self) -> Revision:
-        """Bring the tables to this version's schema, creating them where there are none. Safe to call anew."""
-        return upgrade(self._engine)
+        """Bring the tables to this version's schema, creating them where there are none, and each camera's state to
+        one that this version reads. Safe to call anew.
+        """
+        after = upgrade(self._engine)
+        with writing(self._engine, lock="schema") as connection:
+            revive(connection, self._versions)
+        return after
 
     def revision(self) -> Revision:
         """Which schema the database has, and which this version wants."""

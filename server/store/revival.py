@@ -1,0 +1,68 @@
+"""States that another version of the rules wrote and this one cannot read: they are folded anew, from what was seen.
+
+Without that a camera that somebody stood before when the server was upgraded could not advance any more. The log
+stays as it is: a state only decides what is told from then on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import msgspec
+from sqlalchemy import Connection, select, update
+
+from policies.fold import decode_state, encode_state
+from server.clock import SECOND_US
+from server.records import Checkpoint
+from server.refold import steps
+from server.store.rows import Versions, folded_of, observation_query, read_observations
+from server.store.schema import camera_states, checkpoints, observations
+
+WARM_UP_US = 3600 * SECOND_US
+"""So much before its instant is folded for a state. No rules remember a thing for as long that is not seen; of what was
+in view all the time, since when is all that is lost.
+"""
+
+_HEADS = select(camera_states.c.site, camera_states.c.camera, camera_states.c.last_at_us, camera_states.c.state)
+_CHECKPOINTS = select(checkpoints.c.site, checkpoints.c.camera, checkpoints.c.at_us, checkpoints.c.state)
+
+
+def revive(connection: Connection, versions: Versions) -> None:
+    """Write anew every stored state that cannot be read; those that can are left alone."""
+    unread: dict[tuple[str, str], set[int]] = {}
+    for query in (_HEADS, _CHECKPOINTS):
+        for site, camera, at_us, state in connection.execute(query):
+            if not _is_readable(state):
+                unread.setdefault((site, camera), set()).add(at_us)
+    for (site, camera), instants in unread.items():
+        for at_us, state in _folded(connection, versions, site, camera, sorted(instants)):
+            for table, instant in ((camera_states, camera_states.c.last_at_us), (checkpoints, checkpoints.c.at_us)):
+                mine = (table.c.site == site, table.c.camera == camera, instant == at_us)
+                connection.execute(update(table).where(*mine).values(state=state))
+
+
+def _is_readable(state: str) -> bool:
+    try:
+        decode_state(state)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def _folded(
+    connection: Connection, versions: Versions, site: str, camera: str, instants: Sequence[int]
+) -> Iterator[tuple[int, str]]:
+    """The state at each of the instants, which rise; one that lies within WARM_UP_US of the next is gone on from."""
+    start = Checkpoint(None, None)
+    for at_us in instants:
+        if start.at_us is None or start.at_us < at_us - WARM_UP_US:
+            start = Checkpoint(at_us - WARM_UP_US, None)
+        between = (observations.c.at_us > start.at_us, observations.c.at_us <= at_us)
+        query = observation_query().where(*folded_of(site, camera), *between)
+        recorded = read_observations(connection, query, versions)
+        (last,) = deque(steps(recorded, start, partial(versions.policy, connection)), maxlen=1)
+        state = encode_state(last.state)
+        start = Checkpoint(at_us, state)
+        yield at_us, state.decode()
