@@ -60,7 +60,10 @@ def command(
 
 def _checked_sites(settings: ServerSettings) -> tuple[str, ...]:
     if settings.sites_dir.is_relative_to(settings.data_dir):  # ours, so a first start need not be prepared
-        settings.sites_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            settings.sites_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Broken(f"cannot make the folder {settings.sites_dir}: {error.strerror}") from None
     sites = Sites(settings.sites_dir)
     faults = [f"site policy {file}: {what}" for file, what in sites.faults().items()]
     if faults:

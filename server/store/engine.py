@@ -11,7 +11,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DataError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    NoSuchModuleError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from server.errors import Broken, Later, Unusable
@@ -35,7 +44,7 @@ def open_engine(url: str) -> Engine:
     """An engine for `url` (sqlite:///... or postgresql://...); connects to nothing yet. Raises Broken."""
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise Broken(f"not a database URL: {error}") from None
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed)
@@ -61,8 +70,9 @@ def writing(engine: Engine, lock: str) -> Iterator[Connection]:
     """A transaction that nobody else runs at once under the same `lock`; committed as a whole or not at all.
 
     SQLite has one writer: BEGIN IMMEDIATE takes its place at the start, so nothing read inside can be outdated.
-    PostgreSQL takes a lock on the name, until commit. Both here raise Later when the database does not answer, and
-    Unusable for a value that it has no room for (a number of more than 64 bits; on PostgreSQL a text with a NUL).
+    PostgreSQL takes a lock on the name, until commit. Both here raise Later when the database does not answer,
+    Unusable for a value that it has no room for (a number of more than 64 bits; on PostgreSQL a text with a NUL), and
+    Broken for what is no database, is damaged, or is not ours to use.
     """
     with _answering(), engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
@@ -76,13 +86,21 @@ def writing(engine: Engine, lock: str) -> Iterator[Connection]:
 def _answering() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
-        raise Later(f"the database does not answer ({error.orig}); nothing was changed") from error
+    except (OperationalError, InterfaceError, InternalError) as error:  # the last: PostgreSQL's, one that only reads
+        raise Later(f"the database does not answer ({_line(error.orig)}); nothing was changed") from error
     except NoConnectionFree as error:
         raise Later("all connections to the database are in use; nothing was changed") from error
     except (DataError, OverflowError) as error:
         cause = error.orig if isinstance(error, DataError) else error
-        raise Unusable(f"the database cannot hold this ({cause}); nothing was changed") from error
+        raise Unusable(f"the database cannot hold this ({_line(cause)}); nothing was changed") from error
+    except IntegrityError:
+        raise
+    except DatabaseError as error:
+        raise Broken(f"the database cannot be used ({_line(error.orig)}); nothing was changed") from error
+
+
+def _line(error: BaseException | None) -> str:
+    return " ".join(str(error).split())
 
 
 def _lock_key(name: str) -> int:

@@ -11,6 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
+from server.errors import Broken
 from server.store.engine import reading, sqlite_file, writing
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -29,10 +30,16 @@ class Revision:
 
 
 def upgrade(engine: Engine) -> Revision:
-    """All pending migrations in one transaction: whoever comes second finds them done."""
+    """All pending migrations in one transaction: whoever comes second finds them done. Raises Broken where there can
+    be no file, and as `revision`.
+    """
+    revision(engine)
     file = sqlite_file(engine)
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Broken(f"cannot make the folder {file.parent}: {error.strerror}") from None
     with writing(engine, lock="schema") as connection:
         config = _config()
         config.attributes["connection"] = connection
@@ -41,14 +48,21 @@ def upgrade(engine: Engine) -> Revision:
 
 
 def revision(engine: Engine) -> Revision:
-    """Which schema there is. Asking makes no file where there is none."""
-    wanted = ScriptDirectory.from_config(_config()).get_current_head()
+    """Which schema there is. Asking makes no file where there is none. Raises Broken for a newer one."""
+    scripts = ScriptDirectory.from_config(_config())
+    wanted = scripts.get_current_head()
     assert wanted is not None
     file = sqlite_file(engine)
     if file is not None and not file.exists():
         return Revision(None, wanted)
     with reading(engine) as connection:
-        return Revision(MigrationContext.configure(connection).get_current_revision(), wanted)
+        present = MigrationContext.configure(connection).get_current_revision()
+    if present is not None and present not in {script.revision for script in scripts.walk_revisions()}:
+        raise Broken(
+            f"the database has schema {present}, and this version knows none after {wanted}: a newer Sectorwatch made "
+            "it; run that one, or name another database"
+        )
+    return Revision(present, wanted)
 
 
 def _config() -> Config:

@@ -63,8 +63,8 @@ def open_store(url: str, clock: Clock = now_us) -> Store:
 class Store:
     """One database, safe to use from several threads; several processes may use the same.
 
-    Every method raises Later when the database does not answer, and Unusable for what it cannot hold; nothing was
-    changed then.
+    Every method raises Later when the database does not answer, Unusable for what it cannot hold, and Broken where it
+    is none, or damaged; nothing was changed then.
     """
 
     def __init__(self, engine: Engine, clock: Clock) -> None:

@@ -157,6 +157,11 @@ def test_the_weights_of_the_models_last_swapped_in_are_what_is_needed(
     assert_one_line(serve(), 78, "no weights yet for efficientnet-lite0")
 
 
+def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert_one_line(serve("--data-dir", str(tmp_path / "file")), 78, f"cannot make the folder {tmp_path}/file/sites: ")
+
+
 def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
     (tmp_path / "sectorwatch.sqlite").mkdir()

@@ -68,7 +68,9 @@ def test_upgrading_twice_or_by_two_at_once_is_safe(database_url: str, clock: Man
         store.close()
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://x/y", "no url at all"])
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "mysql://x/y", "no url at all", "postgresql://[::1/x"]
+)
 def test_a_database_that_cannot_serve_is_refused_with_what_to_do(url: str) -> None:
     with pytest.raises(Broken):
         open_store(url)
@@ -78,6 +80,53 @@ def test_a_database_that_does_not_answer_means_later(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path}/there/is/no/folder.sqlite")
     with pytest.raises(Later, match="nothing was changed"):
         store.known("burst-00001")
+
+
+def test_a_file_that_is_no_database_or_is_damaged_needs_its_operator(
+    tmp_path: Path, new_sqlite: Callable[[], str]
+) -> None:
+    (tmp_path / "note.sqlite").write_text("not a database")
+    damaged = Path(new_sqlite().removeprefix("sqlite:///"))
+    damaged.write_bytes(damaged.read_bytes()[:5000] + bytes(50_000))
+    for path in (tmp_path / "note.sqlite", damaged):
+        store = open_store(f"sqlite:///{path}")
+        for ask in (store.revision, store.upgrade, store.counts):
+            with pytest.raises(Broken, match="cannot be used"):
+                ask()
+        store.close()
+
+
+def test_a_database_that_only_reads_means_later(store: Store) -> None:
+    on_sqlite = store.name.startswith("sqlite:")
+    name = store.name.replace("sqlite:///", "sqlite:///file:") if on_sqlite else store.name
+    only_reading = "?mode=ro&uri=true" if on_sqlite else "&options=-c%20default_transaction_read_only%3Don"
+    reader = open_store(name + only_reading)
+    with pytest.raises(Later, match=r"read-?only"):
+        reader.add_channel("log")
+    reader.close()
+
+
+def test_a_database_whose_tables_are_gone_is_no_unforeseen_error(store: Store) -> None:
+    with store._engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE tokens")
+    with pytest.raises((Later, Broken), match=r"tokens.*nothing was changed"):
+        store.has_tokens()
+
+
+def test_the_database_of_a_newer_version_is_refused_and_left_as_it_is(store: Store) -> None:
+    with store._engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    before = snapshot(store)
+    for ask in (store.revision, store.upgrade):
+        with pytest.raises(Broken, match=r"schema 9999.*a newer Sectorwatch made it"):
+            ask()
+    assert snapshot(store) == before
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Broken, match=f"cannot make the folder {tmp_path}/file/data: "):
+        open_store(f"sqlite:///{tmp_path}/file/data/new.sqlite").upgrade()
 
 
 def test_on_sqlite_readers_do_not_wait_for_those_who_wait_to_write(new_sqlite: Callable[[], str]) -> None:
