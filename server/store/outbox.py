@@ -11,9 +11,15 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Select, insert, or_, select, update
 
+from server.clock import SECOND_US
 from server.records import Announcement, Notice, NoticeGiven, Outgoing, What
 from server.store.rows import EVENT_COLUMNS, logged, noticed
 from server.store.schema import channels, counters, events, notices, outbox
+
+LONGEST_CLAIM_US = 3600 * SECOND_US
+"""No lease and no wait is as long. One that ends later was written by a clock that has been set back since: waiting for
+it could take years.
+"""
 
 
 def announce(connection: Connection, said: Sequence[tuple[str, What]], now_us: int) -> range:
@@ -66,7 +72,8 @@ def claim(
     connection: Connection, channel: str, claimant: str, limit: int, now_us: int, until_us: int
 ) -> list[Outgoing]:
     """The next announcements, if the lease is free or the claimant's own; taken only if there are any."""
-    free = or_(channels.c.claimed_until_us <= now_us, channels.c.claimed_by == claimant)
+    until = channels.c.claimed_until_us
+    free = or_(until <= now_us, until > now_us + LONGEST_CLAIM_US, channels.c.claimed_by == claimant)
     took = connection.execute(
         update(channels).where(channels.c.name == channel, free).values(claimed_by=claimant, claimed_until_us=until_us)
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from server.channels import Channel
-from server.delivery import LEASE_S, Delivery
+from server.delivery import LEASE_S, LONGEST_WAIT_S, Delivery
 from server.store import Store, open_store
 from tests.server.scenes import Yard, across
 from tests.stand_ins import ManualClock, RecordingChannel
@@ -112,6 +112,30 @@ def test_what_a_dead_process_had_claimed_is_sent_by_another_when_the_lease_ends(
     yard.clock.advance(LEASE_S + 1)
     drained(delivery)
     assert sent(channel) == everything(yard.store)
+
+
+def test_neither_lease_nor_wait_outlives_a_clock_that_was_set_back(yard: Yard) -> None:
+    channel = RecordingChannel()
+    channel.fail_next = 1
+    delivery = Delivery(yard.store, [channel])
+    yard.clock.advance(86_400)
+    yard.store.add_channel("other")
+    assert yard.store.claim("other", "dead", round(LEASE_S * 1_000_000), 100)
+    drained(delivery)
+    assert sent(channel) == []
+    yard.clock.advance(-86_400)
+    other = RecordingChannel("other")
+    drained(Delivery(yard.store, [channel, other]))
+    assert sent(channel) == sent(other) == everything(yard.store)
+
+
+def test_the_longest_wait_is_waited_for(yard: Yard) -> None:
+    yard.store.add_channel("recording")
+    yard.store.claim("recording", "ours", round(LEASE_S * 1_000_000), 100)
+    yard.store.undelivered("recording", "ours", None, 99, round(LONGEST_WAIT_S * 1_000_000))
+    channel = RecordingChannel()
+    drained(Delivery(yard.store, [channel]))
+    assert sent(channel) == []
 
 
 def test_a_process_that_lost_its_lease_moves_nothing(yard: Yard) -> None:
