@@ -92,7 +92,10 @@ class Metrics:
 
     def text(self, accept: str | None = None) -> tuple[bytes, str]:
         """Everything as Prometheus reads it, and its media type: OpenMetrics where `Accept` prefers that."""
-        encode, content_type = choose_encoder(accept or "")
+        try:
+            encode, content_type = choose_encoder(accept or "")
+        except (TypeError, ValueError):  # of a version that is none
+            encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
 
     def watch(self, name: str, what: str, read: Callable[[], float]) -> None:

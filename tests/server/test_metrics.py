@@ -264,6 +264,13 @@ def test_prometheus_gets_the_form_it_prefers(client: FlaskClient):
     assert client.get("/metrics", headers=accept).content_type.startswith("application/openmetrics-text; version=1.0.0")
 
 
+@pytest.mark.parametrize("accept", ["application/openmetrics-text; version=new", "text/plain; version=", ";;,=", "*/*"])
+def test_whoever_asks_for_no_form_that_there_is_gets_the_plain_one(client: FlaskClient, accept: str):
+    answer = client.get("/metrics", headers={"Accept": accept})
+    assert answer.status_code == 200
+    assert answer.content_type.startswith("text/plain; version=0.0.4")
+
+
 def test_once_there_are_tokens_the_metrics_are_for_a_reader_of_all_sites(app: Flask, client: FlaskClient):
     def status(site: str, camera: str | None) -> int:
         made = new_token()
