@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from flask import Response, request
 
-from server.errors import OtherEnsemble
+from server.errors import Malformed, OtherEnsemble
 
 
 def demand(ensemble: str) -> None:
-    """Raises OtherEnsemble when the current request's `If-Match` does not name `ensemble`."""
+    """Raises OtherEnsemble when the current request's `If-Match` does not name `ensemble`, Malformed when it cannot be
+    read: that must not pass for a condition that holds.
+    """
     wanted = request.if_match
+    if not wanted and request.headers.get("If-Match", "").strip():
+        raise Malformed(f"`If-Match` names no entity tag: {request.headers['If-Match'][:80]!r}")
     if wanted and not wanted.contains(ensemble):
         raise OtherEnsemble(f"`If-Match` names {wanted.to_header()}, but the ensemble in service is {ensemble}")
 

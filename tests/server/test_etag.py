@@ -82,6 +82,16 @@ def test_a_client_that_asks_for_another_ensemble_is_refused_and_no_model_is_aske
     assert post(client, "/v1/bursts").status_code == 201  # nothing was stored
 
 
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("wanted", ['"' + "d" * 64, ",", '"'])
+def test_a_condition_that_cannot_be_read_is_refused_and_no_model_is_asked(
+    client: FlaskClient, ensemble: CountingEnsemble, endpoint: str, wanted: str
+):
+    answer = post(client, endpoint, wanted)
+    assert (answer.status_code, ensemble.asked) == (400, 0)
+    assert "`If-Match` names no entity tag" in answer.get_json()["detail"]
+
+
 def test_a_known_burst_names_the_ensemble_that_judged_it(client: FlaskClient, ensemble: CountingEnsemble):
     first = post(client, "/v1/bursts")
     ensemble.panel = type(ensemble.panel)("d" * 64, ensemble.panel.seats)
