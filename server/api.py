@@ -130,13 +130,18 @@ def _query(args: Mapping[str, list[str]]) -> EventQuery:
             )
         if len(values) > 1:
             raise Malformed(f"parameter `{name}` is given {len(values)} times")
-    plain = {name: value for name, (value,) in args.items() if value}
+    plain = {name: _counted(name, value) for name, (value,) in args.items() if value}
     try:
-        return msgspec.convert(plain, EventQuery, strict=False)
+        return msgspec.convert(plain, EventQuery)
     except msgspec.ValidationError as error:
         raise Malformed(
             f"{error}; instants are like 2026-11-22T07:00:00Z, kinds are {', '.join(get_args(Kind))}"
         ) from None
+
+
+def _counted(name: str, value: str) -> str | int:
+    """Only what counts may be a number: `since=2026` would be an instant of 1970."""
+    return int(value) if name in {"after", "limit"} and value.isascii() and value.isdigit() else value
 
 
 def _page(page: list[LoggedEvent], after: int, *, more: bool) -> Response:
