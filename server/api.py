@@ -2,7 +2,8 @@
 
 Events come in the order in which they were said, a page at a time: `next` is what to give as `after` to go on,
 now or, once `events` is empty, later. So a reader that goes on asking misses nothing: an event that a late burst
-corrects is said again, and one that it disproves is said again as `withdrawn`.
+corrects is said again, and one that it disproves is said again as `withdrawn`. A cursor that lies ahead of all that was
+said is refused: whoever waited there, after an older copy of the database took this one's place, would miss what comes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from flask import Blueprint, Response, request
 from policies.events import Kind, microseconds
 from policies.observation import Panel
 from server import etag
-from server.errors import Malformed
+from server.errors import Conflict, Malformed
 from server.tokens import Doorkeeper
 
 JSON = "application/json"
@@ -99,6 +100,11 @@ def routes(
         query = _query(request.args.to_dict(flat=False))
         site = grant.to_read(query.site)
         newest = store.last_seq()
+        if query.after > newest:
+            raise Conflict(
+                f"`after` is {query.after}, but nothing after {newest} was ever said: that cursor is of another "
+                "database, or of this one before it was restored; begin anew without `after`"
+            )
         page = list(
             store.events(
                 since_us=_microseconds(query.since),

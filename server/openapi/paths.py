@@ -73,7 +73,7 @@ _EVENTS = {
                     "application/x-ndjson": {"schema": {"type": "string"}},
                 },
             },
-            **problems(400, 401, 403, 503),
+            **problems(400, 401, 403, 409, 503),
         },
     }
 }
