@@ -12,6 +12,8 @@ from server.commands.options import found_store, store_options
 from server.store import Store, Token
 from server.tokens import ANY_SITE, new_token
 
+_LONGEST_NAME = 100
+
 
 @click.group()
 def command() -> None:
@@ -37,6 +39,8 @@ def add(
     for option, said in (("--site", site), ("--camera", camera)):
         if said not in (None, ANY_SITE) and not NAME.fullmatch(said):
             raise click.UsageError(f"{option} must be 1 to 63 lower-case letters, digits, - or _, not {said[:80]!r}")
+    if name is not None and not (name.isprintable() and len(name) <= _LONGEST_NAME):
+        raise click.UsageError(f"--name must be of one line, of at most {_LONGEST_NAME} signs that can be printed")
     store = _store(config, database, data_dir)
     first = not store.list_tokens()
     made = new_token()

@@ -185,7 +185,19 @@ def test_a_camera_needs_a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert CliRunner().invoke(command, ["add", "--camera", "gate"]).exit_code == 2
 
 
-@pytest.mark.parametrize("names", [("--site", "North Yard"), ("--site", "yard", "--camera", "Gate"), ("--camera", "")])
-def test_a_token_is_made_for_no_name_that_a_camera_cannot_have(names: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("--site", "North Yard"),
+        ("--site", "yard", "--camera", "Gate"),
+        ("--camera", ""),
+        ("--name", "two\nlines"),
+        ("--name", "red \x1b[31m"),
+        ("--name", "x" * 101),
+    ],
+)
+def test_a_token_is_made_for_no_name_that_a_camera_cannot_have_nor_under_one_that_a_list_cannot_show(
+    names: tuple[str, ...], tmp_path: Path
+) -> None:
     result = CliRunner(env={"SECTORWATCH_DATA_DIR": str(tmp_path)}).invoke(command, ["add", *names])
     assert (result.exit_code, result.stdout) == (2, "")
