@@ -131,6 +131,8 @@ def _read(bounds: Bounds) -> Asked:
     """The inference request that came; Triton's own client names no type. Raises WrongType, Malformed, TooLarge."""
     if request.mimetype not in (_JSON, _BINARY, ""):
         raise WrongType(f"expected {_JSON}, or {_BINARY} with {LENGTH_HEADER}, not {request.mimetype}")
+    if request.content_encoding not in {None, "", "identity"}:
+        raise WrongType(f"a body compressed by {request.content_encoding} is not read: images are compressed already")
     told = request.headers.get(LENGTH_HEADER)
     if told is not None and not (told.isascii() and told.isdigit() and len(told) < 19):
         raise Malformed(f"{LENGTH_HEADER} is the number of the body's bytes that are JSON, not {told[:80]!r}")

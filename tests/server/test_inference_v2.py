@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import struct
 from collections.abc import Iterator
@@ -213,6 +214,16 @@ def test_binary_data_that_ends_too_early_or_late_is_refused(client: FlaskClient,
 def test_json_that_cannot_be_read_is_refused(client: FlaskClient, data: bytes):
     headers = {"Content-Type": "application/json"}
     refused(client.post("/v2/models/ensemble/infer", data=data, headers=headers), 400)
+
+
+def test_a_compressed_body_is_refused_as_such_and_one_that_is_sent_as_it_is_may_say_so(client: FlaskClient):
+    request = json.dumps(texts(jpeg(9))).encode()
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = client.post("/v2/models/ensemble/infer", data=gzip.compress(request), headers=headers)
+    refused(answer, 415)
+    assert "compressed by gzip" in answer.get_json()["error"]
+    headers["Content-Encoding"] = "identity"
+    assert client.post("/v2/models/ensemble/infer", data=request, headers=headers).status_code == 200
 
 
 def test_another_media_type_is_refused(client: FlaskClient):
