@@ -7,6 +7,7 @@ not yet) or `fail` (it will not serve, or not rightly).
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ _MIB = 1024 * 1024
 _BUILT = datetime(2026, 11, 1, tzinfo=UTC)
 """No clock that is right shows less."""
 
+_LEAST_BYTES = 100 * _MIB
+_ENOUGH_BYTES = 1024 * _MIB
 _AHEAD_US = 300 * SECOND_US
 
 
@@ -50,7 +53,7 @@ Check = Callable[[ServerSettings], Iterator[Finding]]
 @click.command()
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML) of the server.")
 def command(config: Path | None) -> None:
-    """Check machine, models, sites, database and ports; exit code 1 if the server would not serve rightly."""
+    """Check machine, models, sites, database, disk and ports; exit code 1 if the server would not serve rightly."""
     settings = load_settings(config)
     failed = False
     for subject, check in CHECKS.items():
@@ -197,6 +200,24 @@ def database(settings: ServerSettings) -> Iterator[Finding]:
         store.close()
 
 
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def disk(settings: ServerSettings, free_bytes: Callable[[Path], int] = _free_bytes) -> Iterator[Finding]:
+    """Whether what the server writes has room: where it has none, every burst is told to come later."""
+    folder = settings.data_dir
+    while not folder.exists():
+        folder = folder.parent
+    free = free_bytes(folder)
+    what = f"{free // _MIB} MiB free for {settings.data_dir}"
+    if free < _ENOUGH_BYTES:
+        level: Literal["warn", "fail"] = "fail" if free < _LEAST_BYTES else "warn"
+        yield Finding(level, "disk", what, "make room there, or choose another data_dir")
+    else:
+        yield Finding("ok", "disk", what)
+
+
 def clock(_settings: ServerSettings) -> Iterator[Finding]:
     """Whether the clock was ever set."""
     now = datetime.now(UTC)
@@ -233,6 +254,7 @@ CHECKS: dict[str, Check] = {
     "proofs": proofs,
     "sites": sites,
     "database": database,
+    "disk": disk,
     "clock": clock,
     "ports": ports,
 }

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from server.__main__ import command
 from server.choice import choose
-from server.commands.doctor import Finding, memory, processor
+from server.commands.doctor import Finding, disk, memory, processor
 from server.machine import Machine, this_machine
 from server.settings import ServerSettings
 from server.store import open_store
@@ -169,6 +169,19 @@ def test_memory_is_held_against_what_the_server_may_need(
 ):
     settings = msgspec.structs.replace(SETTINGS, data_dir=folder)
     assert levels(memory(settings, Machine(2, frozenset(), available_bytes, memory_bytes))) == [level]
+
+
+@pytest.mark.parametrize(("free_bytes", "level"), [(0, "fail"), (GIB // 2, "warn"), (2 * GIB, "ok")])
+def test_a_disk_without_room_for_what_the_server_writes_fails(tmp_path: Path, free_bytes: int, level: str):
+    asked: list[Path] = []
+
+    def free(folder: Path) -> int:
+        asked.append(folder)
+        return free_bytes
+
+    settings = msgspec.structs.replace(SETTINGS, data_dir=tmp_path / "not" / "made yet")
+    assert levels(disk(settings, free)) == [level]
+    assert asked == [tmp_path]
 
 
 def test_a_server_that_may_need_more_memory_than_it_is_given_fails_with_what_to_lower(
