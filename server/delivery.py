@@ -18,6 +18,7 @@ from typing import Protocol
 
 from server.channels import Channel
 from server.clock import SECOND_US
+from server.errors import SectorwatchError
 from server.records import Announcement, Outgoing
 
 log = logging.getLogger(__name__)
@@ -68,9 +69,10 @@ class Delivery:
             self._woken.clear()
             try:
                 sent = self.drain_once()
-            except Exception:
+            except Exception as error:
                 if not failing:  # once, not every second for as long as the database is away
-                    log.exception("delivery failed")
+                    foreseen = isinstance(error, SectorwatchError)
+                    log.error("delivery failed", extra={"detail": error}, exc_info=None if foreseen else error)
                 failing, sent = True, 0
             else:
                 if failing:
