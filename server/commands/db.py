@@ -48,5 +48,19 @@ def info(columns: bool, config: Path | None, database: str | None, data_dir: Pat
         click.echo(f"{head.site}/{head.camera} advanced to {at}")
 
 
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@store_options
+def backup(file: Path, config: Path | None, database: str | None, data_dir: Path | None) -> None:
+    """Copy the SQLite database to FILE, whole, while the server runs (a plain `cp` misses what its log still holds).
+
+    To go back to it: stop the server, remove the database's file and those beside it that end in -wal and -shm, put the
+    copy in its place. For PostgreSQL use pg_dump.
+    """
+    store = found_store(config, database, data_dir)
+    store.backup(file)
+    click.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB of {store.name}")
+
+
 def _present(revision: str | None) -> str:
     return revision or "none"

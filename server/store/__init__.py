@@ -2,7 +2,7 @@
 
 Reading order: `schema` (the data dictionary), `store` (what one can ask), `turn` (how a camera's state advances),
 `log` (how the event log follows), `outbox`, `past` (reading what is stored as it is stored), `annotations`,
-`notices`; then `rows`, `engine`, `migrate` and `revival` for how. The values that go in and come out are in
+`notices`; then `rows`, `engine`, `migrate`, `revival` and `backup` for how. The values that go in and come out are in
 `server.records`.
 """
 

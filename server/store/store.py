@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -27,6 +28,7 @@ from server.records import (
 )
 from server.store import outbox
 from server.store.annotations import Annotations
+from server.store.backup import backup
 from server.store.engine import open_engine, reading, writing
 from server.store.heartbeats import Heartbeats
 from server.store.migrate import Revision, revision, upgrade
@@ -109,6 +111,10 @@ class Store:
     def revision(self) -> Revision:
         """Which schema the database has, and which this version wants."""
         return revision(self._engine)
+
+    def backup(self, file: Path) -> None:
+        """Copy the database as it is at this moment, while others write to it. Raises Broken, Conflict."""
+        backup(self._engine, file)
 
     def close(self) -> None:
         """Give back all connections. The store may be used again afterwards."""

@@ -284,6 +284,14 @@ def test_db_upgrade_makes_the_tables_and_db_info_counts_what_is_in_them(tmp_path
     assert "schema    0006\n" in CliRunner().invoke(db.command, ["info", "--database", url]).stdout
 
 
+def test_db_backup_makes_a_copy_that_opens(run: Callable[..., Result], url: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.sqlite"
+    result = CliRunner().invoke(db.command, ["backup", str(copy), "--database", url])
+    assert result.stdout.startswith(f"{copy}: 0.")
+    told = [CliRunner().invoke(events.command, ["--database", one]).stdout for one in (url, f"sqlite:///{copy}")]
+    assert told[0] == told[1] != ""
+
+
 def test_db_info_tells_where_each_camera_stands_and_what_columns_mean(run: Callable[..., Result], url: str) -> None:
     told = CliRunner().invoke(db.command, ["info", "--database", url]).stdout
     assert "yard/gate advanced to 2026-11-22T07:00:25.500Z" in told

@@ -14,7 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, event
 
-from server.errors import Broken, Later, Unknown, Unusable
+from server.errors import Broken, Conflict, Later, Unknown, Unusable
 from server.store import Store, data_dictionary, open_store
 from server.store.engine import open_engine, reading
 from server.store.schema import metadata
@@ -165,6 +165,41 @@ def test_no_connection_that_is_free_means_later(database_url: str) -> None:
 def test_what_the_database_cannot_hold_is_refused(store: Store, ask: Callable[[Store], object]) -> None:
     with pytest.raises((Unusable, Unknown)):
         ask(store)
+
+
+def test_a_backup_is_one_moment_of_the_database_whole_though_a_turn_is_under_way(
+    tmp_path: Path, new_sqlite: Callable[[], str], clock: ManualClock
+) -> None:
+    yard = Yard(tmp_path / "sites", open_store(new_sqlite(), clock), clock)
+    for one in yard.walked(across, 12):
+        yard.pipeline.process(one)
+    before = snapshot(yard.store)
+    with yard.store.turn("yard", "gate"):
+        yard.store.backup(tmp_path / "copy.sqlite")
+    yard.pipeline.process(yard.walk(6, across, 12.0))
+    copy = open_store(f"sqlite:///{tmp_path}/copy.sqlite", clock)
+    assert snapshot(copy) == before
+    Yard(tmp_path / "sites", copy, clock).pipeline.process(yard.walk(6, across, 12.0))
+    assert [e.event for e in copy.events()] == [e.event for e in yard.store.events()]
+    for store in (copy, yard.store):
+        store.close()
+
+
+def test_a_backup_that_cannot_be_made_says_why_and_leaves_nothing(
+    tmp_path: Path, new_sqlite: Callable[[], str]
+) -> None:
+    store, file = open_store(new_sqlite()), tmp_path / "kept.sqlite"
+    file.write_text("last week's")
+    with pytest.raises(Conflict, match="not written over"):
+        store.backup(file)
+    with pytest.raises(Broken, match="no copy was made"):
+        store.backup(tmp_path / "nowhere" / "copy.sqlite")
+    with pytest.raises(Broken, match="there is no database"):
+        open_store(f"sqlite:///{tmp_path}/none.sqlite").backup(tmp_path / "copy.sqlite")
+    with pytest.raises(Broken, match="pg_dump"):
+        open_store("postgresql://nobody@nowhere/nothing").backup(tmp_path / "copy.sqlite")
+    assert file.read_text() == "last week's"
+    assert not list(tmp_path.glob("*copy*"))
 
 
 def test_a_password_is_not_shown() -> None:
