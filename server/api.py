@@ -1,9 +1,10 @@
 """What can be asked: `GET /v1/models`, `GET /v1/events`.
 
-Events come in the order in which they were said, a page at a time: `next` is what to give as `after` to go on,
-now or, once `events` is empty, later. So a reader that goes on asking misses nothing: an event that a late burst
-corrects is said again, and one that it disproves is said again as `withdrawn`. A cursor that lies ahead of all that was
-said is refused: whoever waited there, after an older copy of the database took this one's place, would miss what comes.
+Events come in the order in which they were said, a page at a time: `next` (the header `X-Next`, which the form of one
+object per line has too) is what to give as `after` to go on, now or, once `events` is empty, later. So a reader that
+goes on asking misses nothing: an event that a late burst corrects is said again, and one that it disproves is said
+again as `withdrawn`. A cursor that lies ahead of all that was said is refused: whoever waited there, after an older
+copy of the database took this one's place, would miss what comes.
 """
 
 from __future__ import annotations
@@ -157,6 +158,7 @@ def _page(page: list[LoggedEvent], after: int, *, more: bool) -> Response:
         response = Response(msgspec.json.Encoder().encode_lines(wire), content_type=NDJSON)
     else:
         response = _json({"events": wire, "next": after})
+    response.headers["X-Next"] = str(after)
     if more:
         following = request.args.to_dict() | {"after": str(after)}
         response.headers["Link"] = f'<{request.path}?{urlencode(following)}>; rel="next"'

@@ -67,7 +67,10 @@ _EVENTS = {
         "responses": {
             "200": {
                 "description": "A page; as one JSON object per line for `Accept: application/x-ndjson`.",
-                "headers": {"Link": {"description": "The next page.", "schema": {"type": "string"}}},
+                "headers": {
+                    "Link": {"description": "The next page.", "schema": {"type": "string"}},
+                    "X-Next": {"description": "What to give as `after` to go on.", "schema": {"type": "integer"}},
+                },
                 "content": {
                     JSON: {"schema": ref("EventPage")},
                     "application/x-ndjson": {"schema": {"type": "string"}},

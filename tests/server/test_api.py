@@ -133,6 +133,7 @@ def test_events_come_one_per_line_where_that_is_asked_for(eventful: FlaskClient)
     assert lines.content_type == "application/x-ndjson"
     told = [json.loads(line) for line in lines.text.splitlines()]
     assert told == eventful.get("/v1/events").get_json()["events"]
+    assert lines.headers["X-Next"] == str(eventful.get("/v1/events").get_json()["next"])
 
 
 @pytest.mark.parametrize(
