@@ -13,6 +13,7 @@ from policies.events import Kind, microseconds
 from server.channels import json_line, text_line
 from server.commands.folding import check_place
 from server.commands.options import check_window, opened_store, store_options, window_options
+from server.errors import Later
 from server.records import LoggedEvent
 from server.store import Store
 
@@ -106,10 +107,22 @@ def following(
     kind: str | None,
     stop: threading.Event,
 ) -> None:
-    """Show everything said after `cursor`, until `stop` is set; the store is asked every POLL_S when idle."""
+    """Show everything said after `cursor`, until `stop` is set; the store is asked every POLL_S when idle.
+
+    A database that is away is waited for: whoever began anew would miss what was said meanwhile.
+    """
+    is_away = False
     while not stop.is_set():
-        newest = store.last_seq()
-        page = store.events(site=site, camera=camera, kind=kind, after_seq=cursor, limit=_PAGE)
+        try:
+            newest = store.last_seq()
+            page = store.events(site=site, camera=camera, kind=kind, after_seq=cursor, limit=_PAGE)
+        except Later as error:
+            if not is_away:
+                click.echo(f"sectorwatch: {error.detail}; waiting for it", err=True)
+            is_away = True
+            stop.wait(POLL_S)
+            continue
+        is_away = False
         for logged in page:
             show(logged)
             cursor = logged.seq

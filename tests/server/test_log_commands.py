@@ -148,6 +148,34 @@ def test_following_a_quiet_camera_reads_what_others_said_once(yard: Yard, url: s
     assert asked == [0, yard.store.last_seq(), yard.store.last_seq()]
 
 
+def test_following_waits_for_a_database_that_is_away_and_misses_nothing(
+    yard: Yard, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, away = Path(url.removeprefix("sqlite:///")), tmp_path / "away.sqlite"
+    yard.store.close()
+    there.rename(away)
+    shown: list[int] = []
+
+    class ComesBackAtTheThirdLook(threading.Event):
+        looks = 0
+
+        def is_set(self) -> bool:
+            self.looks += 1
+            if self.looks == 3:
+                away.rename(there)
+            return self.looks > 4
+
+        def wait(self, timeout: float | None = None) -> bool:
+            return False
+
+    stop = ComesBackAtTheThirdLook()
+    reader = open_store(f"{url.replace('sqlite:///', 'sqlite:///file:')}?mode=rw&uri=true")
+    events.following(reader, lambda logged: shown.append(logged.seq), 0, None, None, None, stop)
+    reader.close()
+    assert shown == [logged.seq for logged in yard.store.events(after_seq=0)] != []
+    assert capsys.readouterr().err.count("does not answer") == 1
+
+
 def test_following_has_no_end(run: Callable[..., Result]) -> None:
     assert run(events, "--follow", "--until", "1h").exit_code == 2
 
