@@ -140,6 +140,11 @@ class SitePolicy(msgspec.Struct, frozen=True):
         known = self.cameras.get(name)
         return known if known is not None else _renamed(self.other, name)
 
+    def under(self, digest: str, version: int) -> SitePolicy:
+        """The same rules under this digest, made under this version of the rules."""
+        cameras = {name: _sealed(camera, digest) for name, camera in self.cameras.items()}
+        return replace(self, digest=digest, cameras=cameras, other=_sealed(self.other, digest), version=version)
+
 
 def parse_site_policy(text: str) -> SitePolicy:
     """The site policy written in TOML `text`. Raises InvalidPolicy naming the line and the setting."""
@@ -168,9 +173,7 @@ def _sealed(policy: CameraPolicy, digest: str) -> CameraPolicy:
 
 def _signed(policy: SitePolicy) -> SitePolicy:
     """The policy under its digest: of everything in force, shipped defaults and the rules' version included."""
-    digest = _digest(msgspec.json.encode((policy.version, policy), order="deterministic"))
-    cameras = {name: _sealed(camera, digest) for name, camera in policy.cameras.items()}
-    return replace(policy, digest=digest, cameras=cameras, other=_sealed(policy.other, digest))
+    return policy.under(_digest(msgspec.json.encode((policy.version, policy), order="deterministic")), policy.version)
 
 
 def digest_of_stored(body: str) -> str:

@@ -13,8 +13,9 @@ from functools import partial
 import msgspec
 from sqlalchemy import Connection, select, update
 
-from policies.fold import decode_state, encode_state
+from policies.fold import State, decode_state, encode_state
 from server.clock import SECOND_US
+from server.errors import Unknown
 from server.records import Checkpoint
 from server.refold import steps
 from server.store.rows import Versions, folded_of, observation_query, read_observations
@@ -54,7 +55,10 @@ def _is_readable(state: str) -> bool:
 def _folded(
     connection: Connection, versions: Versions, site: str, camera: str, instants: Sequence[int]
 ) -> Iterator[tuple[int, str]]:
-    """The state at each of the instants, which rise; one that lies within WARM_UP_US of the next is gone on from."""
+    """The state at each of the instants, which rise; one that lies within WARM_UP_US of the next is gone on from.
+
+    A policy that cannot be read either is read from its text, or leaves the camera to begin anew.
+    """
     start = Checkpoint(None, None)
     for at_us in instants:
         if start.at_us is None or start.at_us < at_us - WARM_UP_US:
@@ -62,7 +66,10 @@ def _folded(
         between = (observations.c.at_us > start.at_us, observations.c.at_us <= at_us)
         query = observation_query().where(*folded_of(site, camera), *between)
         recorded = read_observations(connection, query, versions)
-        (last,) = deque(steps(recorded, start, partial(versions.policy, connection)), maxlen=1)
-        state = encode_state(last.state)
+        try:
+            (last,) = deque(steps(recorded, start, partial(versions.policy, connection)), maxlen=1)
+            state = encode_state(last.state)
+        except Unknown:  # nor can its policy be read: the camera begins anew
+            state = encode_state(State(last_at_us=at_us))
         start = Checkpoint(at_us, state)
         yield at_us, state.decode()

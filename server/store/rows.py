@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, 
 
 from policies.events import Event
 from policies.observation import Observation, Panel, Sighting
-from policies.site_policy import SitePolicy
+from policies.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.errors import Unknown
 from server.records import Known, LoggedEvent, Notice, Noticed, Recorded, Status
 from server.store.schema import bursts, events, observations, panels, policies
@@ -58,13 +58,28 @@ class Versions:
         return self._panels[ensemble]
 
     def policy(self, connection: Connection, digest: str) -> SitePolicy:
-        """The policy as it was when it judged its first burst. Raises Unknown for a digest that names none."""
+        """The policy as it was when it judged its first burst. Raises Unknown for a digest that names none, or one that
+        this version of the rules cannot read.
+        """
         if digest not in self._policies:
-            body = connection.execute(select(policies.c.body).where(policies.c.policy == digest)).scalar_one_or_none()
-            if body is None:
+            query = select(policies.c.body, policies.c.text).where(policies.c.policy == digest)
+            row = connection.execute(query).one_or_none()
+            if row is None:
                 raise Unknown(f"no policy {digest[:12]} is stored")
-            self._policies[digest] = _policy.decode(body)
+            self._policies[digest] = _read_policy(digest, row.body, row.text)
         return self._policies[digest]
+
+
+def _read_policy(digest: str, body: str, text: str) -> SitePolicy:
+    """What was stored; where it is of a version whose rules had other parts, what this one reads in its text."""
+    try:
+        return _policy.decode(body)
+    except msgspec.ValidationError:
+        version = msgspec.json.decode(body).get("version", 1)
+    try:
+        return parse_site_policy(text).under(digest, version)
+    except InvalidPolicy as error:
+        raise Unknown(f"policy {digest[:12]}, of version {version} of the rules, cannot be read: {error}") from None
 
 
 def read_observations(connection: Connection, query: Select[Any], versions: Versions) -> Iterator[Recorded]:

@@ -12,11 +12,12 @@ from sqlalchemy import create_engine, select, update
 from policies.events import Event
 from policies.fold import decode_state
 from server.burst import Burst
+from server.errors import Unknown
 from server.records import Checkpoint
 from server.refold import steps
-from server.store import Store
-from server.store.schema import camera_states, checkpoints
-from tests.server.scenes import Yard, there_and_back
+from server.store import Store, open_store
+from server.store.schema import camera_states, checkpoints, policies
+from tests.server.scenes import YARD, Yard, there_and_back
 from tests.stand_ins import ManualClock
 
 
@@ -41,6 +42,17 @@ def aged(url: str) -> int:
                 connection.execute(update(table).where(table.c.state == text).values(state=older))
     engine.dispose()
     return count
+
+
+def outdate_policies(url: str, text: str | None = None) -> None:
+    """Make the stored policies of a version whose site policies had no part `other`; with another text, if given."""
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        for digest, body in connection.execute(select(policies.c.policy, policies.c.body)).all():
+            older = {key: value for key, value in json.loads(body).items() if key not in {"other", "version"}}
+            values = {"body": json.dumps(older)} | ({} if text is None else {"text": text})
+            connection.execute(update(policies).where(policies.c.policy == digest).values(values))
+    engine.dispose()
 
 
 def _without(state: dict[str, object]) -> Iterator[tuple[str, object]]:
@@ -86,6 +98,44 @@ def test_a_late_burst_finds_checkpoints_that_can_be_read_after_an_upgrade(
     yard.store.upgrade()
     assert yard.pipeline.process(bursts[4]).burst.late
     assert told(yard.store) == refolded(yard.store)
+
+
+def test_a_policy_that_cannot_be_read_is_read_from_its_text_under_its_digest_and_version(
+    yard: Yard, bursts: list[Burst], database_url: str
+) -> None:
+    for one in bursts[:6]:
+        yard.pipeline.process(one)
+    digest, before = yard.sites.policy("yard").digest, told(yard.store)
+    aged(database_url)
+    outdate_policies(database_url)
+    store = open_store(database_url, yard.clock)
+    store.upgrade()
+    found = store.policy(digest)
+    assert (found.digest, found.camera("gate").digest, found.version) == (digest, digest, 1)
+    upgraded = Yard(yard.folder, store, yard.clock)
+    for one in [*upgraded.walked(there_and_back, 30)][6:]:
+        upgraded.pipeline.process(one)
+    assert told(store)[: len(before)] == before
+    assert told(store) == refolded(store)
+    store.close()
+
+
+def test_a_camera_whose_policy_nothing_can_read_begins_anew(yard: Yard, bursts: list[Burst], database_url: str) -> None:
+    for one in bursts[:6]:
+        yard.pipeline.process(one)
+    aged(database_url)
+    outdate_policies(database_url, text='sight = "yard"')
+    store = open_store(database_url, yard.clock)
+    store.upgrade()
+    another = YARD.replace('site = "yard"', 'site = "yard"\npresence = {confirm_s = 0.5}')
+    upgraded = Yard(yard.folder, store, yard.clock, another)
+    before = len(told(store))
+    for one in [*upgraded.walked(there_and_back, 30)][6:]:
+        upgraded.pipeline.process(one)
+    assert len(told(store)) > before
+    with pytest.raises(Unknown, match="of version 1 of the rules, cannot be read"):
+        store.policy(told(store)[0].provenance.policy)
+    store.close()
 
 
 def test_a_state_that_can_be_read_stays_as_it_is(yard: Yard, bursts: list[Burst], database_url: str) -> None:
