@@ -156,10 +156,12 @@ def test_a_setting_is_inherited_key_by_key_and_the_nearest_wins():
         [cameras.gate.sectors.door]
         polygon = [[0, 0], [1, 0], [1, 1]]
         min_score = { hog = 0.7 }
+        movement = { dwell_s = 5 }
         """
     ).camera("gate")
     door = rules.sectors[0].rules
     assert (door.presence.confirm_s, door.presence.clear_s) == (3, 9)
+    assert (door.movement.dwell_s, rules.rules.movement.dwell_s) == (5, 1)
     assert (door.least("hog"), door.least("other")) == (0.7, 0.4)
     assert rules.rules.least("hog") == 0.6
 
