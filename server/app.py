@@ -88,7 +88,7 @@ def create_app(
     metrics.watch("queued_images", "Images that wait for a worker.", lambda: runtime.load().queued_images)
     metrics.watch("running_images", "Images that workers have in hand.", lambda: runtime.load().running_images)
     store = store or open_store(settings.database_url, clock)
-    sites = sites or Sites(settings.sites_dir)
+    sites = sites or Sites(settings.sites_dir, store.past.last_text)
     metrics.watch("site_policies_refused", "Files of site policies that cannot be used.", lambda: len(sites.faults()))
 
     def pipeline_of(asked: Ensemble) -> Pipeline:

@@ -1,14 +1,15 @@
 """The folder of site policies: one TOML file per site, read anew when it changes, the last good one kept.
 
 A file edited while the server runs is in force for the next burst. A file that cannot be used is said so in
-the log, once per change, and the version before it stays in force; so do all while the folder cannot be read.
+the log, once per change, and the version before it stays in force; so do all while the folder cannot be read. After a
+restart that version is the one by which the site's last burst was judged.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +31,16 @@ class Edition:
 
 
 class Sites:
-    """The site policies in force. Constructing reads nothing; safe to ask from several threads."""
+    """The site policies in force. Constructing reads nothing; safe to ask from several threads.
 
-    def __init__(self, folder: Path) -> None:
+    `last_text` gives the text of the policy by which a site was judged last; it is asked where no file is a site's, and
+    one that may be cannot be used.
+    """
+
+    def __init__(self, folder: Path, last_text: Callable[[str], str | None] = lambda _site: None) -> None:
         self._folder = folder
+        self._last_text = last_text
+        self._recalled: dict[str, Edition] = {}
         self._lock = threading.Lock()
         self._look: _Look | None = None
         self._by_file: dict[Path, Edition] = {}
@@ -56,6 +63,8 @@ class Sites:
             if found is not None:
                 return found
             faults = "; ".join(f"{file.name}: {what}" for file, what in self._faults.items())
+            if faults and (recalled := self._recall(site)) is not None:
+                return recalled
         if faults:
             raise Broken(f"no usable policy for site `{site}`, but {faults}")
         raise Later(
@@ -80,6 +89,19 @@ class Sites:
         with self._lock:
             self._refresh()
             return dict(self._faults)
+
+    def _recall(self, site: str) -> Edition | None:
+        if site not in self._recalled:
+            text = self._last_text(site)
+            try:
+                edition = None if text is None else Edition(parse_site_policy(text), text)
+            except InvalidPolicy:  # it was written for another version of the rules
+                edition = None
+            if edition is None:
+                return None
+            log.warning("site policy recalled", extra={"site": site, "policy": edition.policy.digest})
+            self._recalled[site] = edition
+        return self._recalled[site]
 
     def _refresh(self) -> None:
         try:
@@ -130,6 +152,7 @@ class Sites:
         for site in sorted(self._by_site.keys() - by_site.keys()):
             log.warning("site policy gone", extra={"site": site})
         self._by_file, self._by_site, self._faults = by_file, by_site, faults
+        self._recalled = {site: edition for site, edition in self._recalled.items() if faults and site not in by_site}
 
 
 def _looked(folder: Path) -> _Look:

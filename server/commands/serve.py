@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -66,9 +67,29 @@ def _checked_sites(settings: ServerSettings) -> tuple[str, ...]:
             raise Broken(f"cannot make the folder {settings.sites_dir}: {error.strerror}") from None
     sites = Sites(settings.sites_dir)
     faults = [f"site policy {file}: {what}" for file, what in sites.faults().items()]
-    if faults:
+    recalled = _recalled(settings) if faults else ()
+    if len(recalled) < len(faults):
         raise Broken("; ".join(faults))
-    return sites.sites()
+    for fault in faults:
+        click.echo(f"{fault}; mend it: it is read again", err=True)
+    return *sites.sites(), *(f"{site} (its last good policy)" for site in recalled)
+
+
+def _recalled(settings: ServerSettings) -> tuple[str, ...]:
+    """Sites that go on by their last good policy: a machine that starts by itself must not leave them unwatched."""
+    with closing(open_store(settings.database_url)) as store:
+        if not store.revision().is_current:
+            return ()
+        sites = Sites(settings.sites_dir, store.past.last_text)
+        known = {head.site for head in store.cameras()}.difference(sites.sites())
+        return tuple(site for site in sorted(known) if _is_known(sites, site))
+
+
+def _is_known(sites: Sites, site: str) -> bool:
+    try:
+        return bool(sites.edition(site))
+    except SectorwatchError:
+        return False
 
 
 def _check_weights(settings: ServerSettings, models: Sequence[str]) -> None:

@@ -34,8 +34,7 @@ def todays(store: Store, settings: ServerSettings, site: str, file: Path | None)
         told = "; ".join(f"{broken}: {fault}" for broken, fault in sites.faults().items())
         if told:
             raise Broken(f"no file is a policy for `{site}`, but {told}. Mend it, or name one with --policy")
-    newest = store.past.newest(site)
-    kept = None if newest is None else store.past.policy(newest.policy)
-    if kept is None:
+    last = store.past.last_text(site)
+    if last is None:
         raise Unknown(f"no policy of `{site}` is stored")
-    return kept.text, None
+    return last, None

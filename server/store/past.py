@@ -79,6 +79,12 @@ class Past:
         found = self._bursts(query.order_by(bursts.c.last_at_us.desc()).limit(1))
         return found[0] if found else None
 
+    def last_text(self, site: str) -> str | None:
+        """The text of the policy by which the newest burst of a site was judged."""
+        newest = self.newest(site)
+        kept = None if newest is None else self.policy(newest.policy)
+        return None if kept is None else kept.text
+
     def _bursts(self, query: Select[Any]) -> list[BurstFacts]:
         with reading(self._engine) as connection:
             return [replace(BurstFacts(*row), late=bool(row.late)) for row in connection.execute(query)]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -126,6 +127,40 @@ def test_a_site_policy_that_cannot_be_used_is_one_line_and_exit_code_78(tmp_path
     (tmp_path / "sites").mkdir()
     (tmp_path / "sites" / "yard.toml").write_text('site = "yard"\ntragets = ["person"]\n')
     assert_one_line(serve(), 78, "yard.toml: line 2")
+
+
+def test_a_site_that_was_watched_goes_on_by_its_last_good_policy_when_its_file_is_bad_at_a_start(
+    tmp_path: Path, running: list[Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    client = make_app(tmp_path, BrightnessEnsemble()).test_client()
+    frames = [jpeg(0), jpeg(255)]
+    assert client.post("/v1/bursts", data=body(envelope(frames), frames)).status_code == 201
+    (tmp_path / "sites" / "north-yard.toml").write_text(f'{SITE}tragets = ["person"]\n')
+    server = Running(["server", "serve", "--port", "0"])
+    running.append(server)
+    server.line(r"north-yard\.toml: line 3: .*mend it: it is read again")
+    url = server.line(r"listens on (http://127\.0\.0\.1:\d+)")[1]
+    server.line(r"sites +north-yard \(its last good policy\)")
+    server.line("ensemble ready")
+    now = envelope(frames, burst_id="0197-burst-0002", captured_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}.000Z")
+    sent = body(now, frames)
+    parts = [("burst", ("burst.json", sent["burst"][0])), *[("file", (name, f)) for f, name in sent["file"]]]
+    answer = requests.post(f"{url}/v1/bursts", files=parts, timeout=PATIENCE_S)
+    assert answer.status_code == 201, answer.text
+    server.process.send_signal(signal.SIGTERM)
+    assert server.stopped() == 0
+
+
+def test_a_new_file_that_is_bad_is_no_watched_site_s_and_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    client = make_app(tmp_path, BrightnessEnsemble()).test_client()
+    frames = [jpeg(0)]
+    assert client.post("/v1/bursts", data=body(envelope(frames), frames)).status_code == 201
+    (tmp_path / "sites" / "dock.toml").write_text('site = "dock"\ntragets = ["person"]\n')
+    assert_one_line(serve(), 78, "dock.toml: line 2")
 
 
 def test_an_unknown_model_is_one_line_and_exit_code_78(monkeypatch: pytest.MonkeyPatch) -> None:

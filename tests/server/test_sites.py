@@ -211,3 +211,27 @@ def test_a_server_tells_a_file_that_turns_bad_though_no_burst_comes(
         assert "sectorwatch_site_policies_refused 1.0" in app.test_client().get("/metrics").text
     finally:
         runtime_of(app).stop()
+
+
+def test_after_a_restart_a_bad_file_leaves_the_policy_in_force_by_which_the_site_was_judged_last(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, "yard.toml", 'site = "yard"\ntragets = ["person"]')
+    last = {"yard": 'site = "yard"\ntargets = ["animal"]', "dock": "of another version"}
+    sites = Sites(tmp_path, last.get)
+    assert sites.policy("yard").rules.targets == ("animal",)
+    assert sites.edition("yard").text == last["yard"]
+    assert [record.__dict__["site"] for record in caplog.records if record.getMessage() == "site policy recalled"] == [
+        "yard"
+    ]
+    for unknown in ("dock", "pier"):
+        with pytest.raises(Broken, match=r"yard\.toml: line 2"):
+            sites.policy(unknown)
+    write(tmp_path, "yard.toml", 'site = "yard"')
+    assert sites.edition("yard").text == 'site = "yard"'
+
+
+def test_a_site_whose_file_was_taken_away_is_not_judged_by_its_last_policy(tmp_path: Path) -> None:
+    sites = Sites(tmp_path, {"yard": 'site = "yard"'}.get)
+    with pytest.raises(Later, match="unknown site"):
+        sites.policy("yard")
