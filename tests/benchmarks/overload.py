@@ -4,15 +4,15 @@
 
 In each round first the capacity, with a crowd of clients that send their next request when the last one is answered:
 half of the images in bursts, half alone. Then the same requests at `--times` that rate, each when its instant comes
-(Poisson), whether or not earlier ones were answered, on a connection of its own, by clients that send their whole body
-before they read anything. Latencies count from the instant a request was due. Meanwhile both ports are probed.
+(Poisson), whether or not earlier ones were answered. Every request has a connection of its own, on which all of its
+body is sent before anything is read. Latencies count from the instant a request was due. Both ports are probed all
+the time.
 
-The generator shares the machine with the server and takes from its goodput; its processor seconds are told.
+The generator shares the machine with the server and takes from its goodput; what each of them had of it is told.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import random
@@ -21,7 +21,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import cycle
@@ -31,13 +31,16 @@ import click
 
 from tests.benchmarks.footage import SIZES, bursts_of, frames_of
 from tests.benchmarks.processes import Hosted, end_on_sigterm
+from tests.benchmarks.traffic import Answer, Traffic
 from tests.benchmarks.wire import multipart
 
 BURST = 8
 _CROWD = 12
 _PROBED_EVERY_S = 0.1
-_ANSWERED_WITHIN_S = 90.0
 _WARM_UP_S = 2.0
+
+Load = Callable[[Traffic, "Told", float], None]
+"""Begins to send, until an instant, and notes what comes back."""
 
 Probes = dict[tuple[str, int], list[float]]
 """What each probe took (s), by its name and port."""
@@ -65,27 +68,36 @@ class Told:
 class Phase:
     """All rounds of one kind of load: what came back, and what they took of the machine (s of processors).
 
-    `good_images` were judged within `seconds`; `took_s` counts until the last answer.
+    `good_images` were judged within `seconds`, while `had_s` went to the server and `took_s` to the generator;
+    `server_s` is what the server had until the last answer.
     """
 
     told: list[Told] = field(default_factory=list)
     good_images: int = 0
     seconds: float = 0.0
+    had_s: float = 0.0
     took_s: float = 0.0
     server_s: float = 0.0
-    generator_s: float = 0.0
 
     def add(self, other: Phase) -> None:
         self.told += other.told
-        for name in ("good_images", "seconds", "took_s", "server_s", "generator_s"):
+        for name in ("good_images", "seconds", "had_s", "took_s", "server_s"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     @property
     def images_per_s(self) -> float:
         return self.good_images / self.seconds
 
-    def cores(self) -> str:
-        return f"cores in use: server {self.server_s / self.took_s:.2f}, generator {self.generator_s / self.took_s:.2f}"
+    def answers(self, status: int) -> list[tuple[float, float, int, int]]:
+        return [answer for told in self.told for answer in told.answers if answer[2] == status]
+
+    def images(self, status: int) -> int:
+        return sum(images for *_rest, images in self.answers(status))
+
+    def cost(self) -> str:
+        server, generator = self.had_s / self.seconds, self.took_s / self.seconds
+        each_s = self.server_s / max(1, self.images(200))
+        return f"cores in use: server {server:.2f}, generator {generator:.2f}; {each_s:.4f} CPU s per image judged"
 
 
 @click.command()
@@ -103,16 +115,17 @@ def main(footage: Path, name: str, size: str, seconds: float, rounds: int, times
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         with Hosted("tests.benchmarks.served", name, str(footage), folder, "fp32", log=place / "server.log") as server:
-            asyncio.run(_crowd(server.port, requests, _WARM_UP_S))
+            probes = _no_probes(server)
+            _measured(server, _crowd(server.port, requests), _no_probes(server), _WARM_UP_S)
             server.forget_peak()
-            capacity, overload, probes = Phase(), Phase(), _no_probes(server)
-            before = asyncio.run(_counted(server.admin_port))
+            capacity, overload = Phase(), Phase()
+            before = _counted(server.admin_port)
             for _round in range(rounds):
-                alone = _measured(server, _crowd(server.port, requests, seconds), seconds)
+                alone = _measured(server, _crowd(server.port, requests), _no_probes(server), seconds)
                 capacity.add(alone)
-                load = _overload(server, requests, times * alone.images_per_s, seconds, probes)
-                overload.add(_measured(server, load, seconds))
-            after = asyncio.run(_counted(server.admin_port))
+                load = _poisson(server.port, requests, times * alone.images_per_s)
+                overload.add(_measured(server, load, probes, seconds))
+            after = _counted(server.admin_port)
             _tell(capacity, overload)
             _tell_accounts([capacity, overload], {status: after[status] - before[status] for status in after})
             for (route, _port), latencies_s in probes.items():
@@ -135,26 +148,69 @@ def _request(images: Sequence[bytes]) -> Request:
     return Request(head.encode() + b"Connection: close\r\n\r\n" + body, len(images))
 
 
-def _measured(server: Hosted, load: Coroutine[None, None, Told], seconds: float) -> Phase:
+def _measured(server: Hosted, load: Load, probes: Probes, seconds: float) -> Phase:
     """One round of a kind of load, over when all of it is answered; what was judged within `seconds` is good."""
-    server_s, generator_s, began = server.cpu_s(), _own_cpu_s(), time.perf_counter()
-    told = asyncio.run(load)
-    until, took_s = began + seconds, time.perf_counter() - began
-    good = sum(images for _due, at, status, images in told.answers if status == 200 and at <= until)
-    return Phase([told], good, seconds, took_s, server.cpu_s() - server_s, _own_cpu_s() - generator_s)
+    traffic, told, phase = Traffic(), Told(), Phase(seconds=seconds)
+    server_s, own_s, began = server.cpu_s(), _own_cpu_s(), time.perf_counter()
+    until = began + seconds
+
+    def so_far() -> None:
+        phase.had_s, phase.took_s = server.cpu_s() - server_s, _own_cpu_s() - own_s
+
+    for (route, port), latencies_s in probes.items():
+        _probe(traffic, port, route.split()[1], until, latencies_s)
+    load(traffic, told, until)
+    traffic.at(until, so_far)
+    traffic.run()
+    phase.told, phase.server_s = [told], server.cpu_s() - server_s
+    phase.good_images = sum(images for _due, at, status, images in told.answers if status == 200 and at <= until)
+    return phase
 
 
-async def _crowd(port: int, requests: Sequence[Request], seconds: float) -> Told:
+def _crowd(port: int, requests: Sequence[Request]) -> Load:
     """A closed loop."""
-    told, until = Told(), time.perf_counter() + seconds
     endless = cycle(requests)
 
-    async def client() -> None:
-        while (now := time.perf_counter()) < until:
-            await _send(port, next(endless), now, told)
+    def load(traffic: Traffic, told: Told, until: float) -> None:
+        def client() -> None:
+            if (now := time.perf_counter()) < until:
+                _send(traffic, port, next(endless), now, told, client)
 
-    await asyncio.gather(*(client() for _ in range(_CROWD)))
-    return told
+        for _ in range(_CROWD):
+            client()
+
+    return load
+
+
+def _poisson(port: int, requests: Sequence[Request], images_per_s: float) -> Load:
+    """An open loop."""
+    chance, endless = random.Random(2), cycle(requests)
+    requests_per_s = images_per_s / statistics.mean(request.images for request in requests)
+
+    def load(traffic: Traffic, told: Told, until: float) -> None:
+        def line_up(due: float) -> None:
+            if due < until:
+                traffic.at(due, lambda: send(due))
+
+        def send(due: float) -> None:
+            line_up(due + chance.expovariate(requests_per_s))
+            _send(traffic, port, next(endless), due, told)
+
+        line_up(time.perf_counter() + chance.expovariate(requests_per_s))
+
+    return load
+
+
+def _send(
+    traffic: Traffic, port: int, request: Request, due: float, told: Told, then: Callable[[], None] = lambda: None
+) -> None:
+    def heard(answer: Answer) -> None:
+        told.errors.update([answer.error] if answer.error else [])
+        told.given_up += b"not judged in time" in answer.body
+        told.answers.append((due, answer.at, answer.status, request.images))
+        then()
+
+    traffic.ask(port, request.content, heard)
 
 
 def _no_probes(server: Hosted) -> Probes:
@@ -165,87 +221,49 @@ def _no_probes(server: Hosted) -> Probes:
     }
 
 
-async def _overload(
-    server: Hosted, requests: Sequence[Request], images_per_s: float, seconds: float, probes: Probes
-) -> Told:
-    """An open loop, and what probes took meanwhile."""
-    told, chance = Told(), random.Random(2)
-    requests_per_s = images_per_s / statistics.mean(request.images for request in requests)
-    began = due = time.perf_counter()
-    probing = [asyncio.create_task(_probe(port, route.split()[1], took)) for (route, port), took in probes.items()]
-    sending = set()
-    for request in cycle(requests):
-        due += chance.expovariate(requests_per_s)
-        if due > began + seconds:
-            break
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        sending.add(asyncio.create_task(_send(server.port, request, due, told)))
-    await asyncio.sleep(max(0.0, began + seconds - time.perf_counter()))
-    for probe in probing:
-        probe.cancel()
-    await asyncio.gather(*sending)
-    return told
+def _probe(traffic: Traffic, port: int, path: str, until: float, latencies_s: list[float]) -> None:
+    """Ask again and again."""
+    content = _get(path)
 
-
-async def _send(port: int, request: Request, due: float, told: Told) -> None:
-    try:
-        async with asyncio.timeout(_ANSWERED_WITHIN_S):
-            status, body = await _exchange(port, request.content)
-    except (OSError, TimeoutError, ValueError, IndexError) as error:
-        told.errors[type(error).__name__] += 1
-        status, body = 0, b""
-    told.given_up += b"not judged in time" in body
-    told.answers.append((due, time.perf_counter(), status, request.images))
-
-
-async def _exchange(port: int, content: bytes) -> tuple[int, bytes]:
-    """All is sent before anything is read, as most HTTP clients do."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.transport.set_write_buffer_limits(high=0)
-        writer.write(content)
-        await writer.drain()
-        answer = await reader.read()
-    finally:
-        writer.close()
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return int(head.split(b" ", 2)[1]), body
-
-
-async def _probe(port: int, path: str, latencies_s: list[float]) -> None:
-    ask = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
-    while True:
+    def ask() -> None:
         began = time.perf_counter()
-        status, _body = await _exchange(port, ask)
-        latencies_s.append(time.perf_counter() - began if status == 200 else float("inf"))
-        await asyncio.sleep(_PROBED_EVERY_S)
+
+        def heard(answer: Answer) -> None:
+            latencies_s.append(answer.at - began if answer.status == 200 else float("inf"))
+            if answer.at + _PROBED_EVERY_S < until:
+                traffic.at(answer.at + _PROBED_EVERY_S, ask)
+
+        traffic.ask(port, content, heard)
+
+    ask()
 
 
-async def _counted(admin_port: int) -> Counter[int]:
+def _counted(admin_port: int) -> Counter[int]:
     """The answers of `/batch` that the server has counted, by status."""
-    ask = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    _status, text = await _exchange(admin_port, ask)
+    traffic, answers = Traffic(), list[Answer]()
+    traffic.ask(admin_port, _get("/metrics"), answers.append)
+    traffic.run()
     counted: Counter[int] = Counter()
-    for line in text.decode().splitlines():
+    for line in answers[0].body.decode().splitlines():
         if line.startswith("sectorwatch_http_requests_total") and 'route="/batch"' in line:
             counted[int(line.partition('status="')[2][:3])] += int(float(line.rpartition(" ")[2]))
     return counted
 
 
+def _get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+
+
 def _tell(capacity: Phase, overload: Phase) -> None:
-    answers = [answer for told in overload.told for answer in told.answers]
-    offered = sum(images for *_rest, images in answers)
-    refused = [at - due for due, at, status, _images in answers if status == 503]
-    judged = [at - due for due, at, status, _images in answers if status == 200]
-    each = capacity.server_s / sum(
-        i for told in capacity.told for _due, _at, status, i in told.answers if status == 200
-    )
+    refused, judged = overload.answers(503), overload.answers(200)
+    offered = sum(images for told in overload.told for *_rest, images in told.answers)
     most, good = capacity.images_per_s, overload.images_per_s
-    click.echo(f"capacity: {most:.1f} images/s, {_CROWD} clients; {each:.4f} CPU s per image; {capacity.cores()}")
-    click.echo(f"offered: {offered / overload.seconds:.1f} images/s, {len(answers)} requests; {overload.cores()}")
+    click.echo(f"capacity: {most:.1f} images/s, {_CROWD} clients; {capacity.cost()}")
+    click.echo(f"offered: {offered / overload.seconds:.1f} images/s, {offered / overload.seconds / most:.2f} times")
+    click.echo(f"under it: {overload.cost()}, refusals included")
     click.echo(f"goodput: {good:.1f} images/s, {good / most:.2f} of capacity")
-    click.echo(f"refusals: {_spread(refused)}")
-    click.echo(f"answers: {_spread(judged)}")
+    for name, answers in {"refusals": refused, "answers": judged}.items():
+        click.echo(f"{name}: {_spread([at - due for due, at, _status, _images in answers])}")
 
 
 def _tell_accounts(phases: Sequence[Phase], counted: dict[int, int]) -> None:
