@@ -24,7 +24,6 @@ from gunicorn.glogging import Logger
 
 from server.app import create_app, runtime_of
 from server.errors import SectorwatchError
-from server.linger import Lingering
 from server.logs import logging_config
 from server.machine import share_heaps
 from server.settings import ServerSettings, processors
@@ -51,7 +50,8 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
         "bind": [f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"],
         # One worker: each would hold its own copy of the models. Threads wait for the ensemble and the database.
         "workers": 1,
-        "worker_class": "gthread",
+        # Gunicorn's gthread, but for those who find no room.
+        "worker_class": "server.worker.Worker",
         # More threads than uploads are admitted, so that we refuse and probes are answered: beyond its threads,
         # gthread queues requests where nobody sees them.
         "threads": settings.threads,
@@ -134,7 +134,6 @@ class _Unlogged(Logger):  # type: ignore[misc]
 def _post_worker_init(worker: Any) -> None:
     share_heaps(processors())
     runtime = runtime_of(worker.wsgi)
-    worker.wsgi.wsgi_app = Lingering(worker.wsgi.wsgi_app, most_bytes=worker.wsgi.config["MAX_CONTENT_LENGTH"])
     runtime.start(on_failure=_give_up, on_stuck=_start_anew)
     signal.signal(signal.SIGTERM, draining_first(runtime.drain, signal.getsignal(signal.SIGTERM)))
 

@@ -69,18 +69,27 @@ def status_of(error: SectorwatchError) -> HTTPStatus:
     return status
 
 
-def _ours(error: SectorwatchError) -> Response:
+def refusal(
+    error: SectorwatchError, method: str, path: str, client: str | None
+) -> tuple[HTTPStatus, dict[str, str], bytes]:
+    """Status, headers and body of the answer to a request that met `error`, which is noted in the log."""
     kind, status, title = _entry(type(error))
     problem = _problem(f"{TYPE_PREFIX}{_dashed(kind.__name__)}", title, status, error.detail)
     if error.frame is not None:
         problem["errors"] = [{"frame": error.frame, "reason": error.detail}]
-    response = _response(problem)
+    media_type, body = _written(problem, path)
+    headers = {"Content-Type": media_type}
     if isinstance(error, Later):
-        response.headers["Retry-After"] = str(error.retry_after_s)
+        headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, Unauthorized):
-        response.headers["WWW-Authenticate"] = 'Bearer realm="sectorwatch"'
-    _note(problem)
-    return response
+        headers["WWW-Authenticate"] = 'Bearer realm="sectorwatch"'
+    _note(problem, method, path, client)
+    return status, headers, body
+
+
+def _ours(error: SectorwatchError) -> Response:
+    status, headers, body = refusal(error, request.method, request.path, request.remote_addr)
+    return Response(body, status, headers)
 
 
 def _http(error: HTTPException) -> ResponseReturnValue:
@@ -92,7 +101,7 @@ def _http(error: HTTPException) -> ResponseReturnValue:
     for name, value in error.get_headers():
         if name.lower() in {"allow", "retry-after", "content-range", "www-authenticate"}:
             response.headers[name] = value
-    _note(problem)
+    _note(problem, request.method, request.path, request.remote_addr)
     return response
 
 
@@ -101,7 +110,7 @@ def _unforeseen(error: Exception) -> Response:
     problem = _problem(
         "about:blank", status.phrase, status, "An unforeseen error; the server's log has it under `instance`."
     )
-    _note(problem, error)
+    _note(problem, request.method, request.path, request.remote_addr, error)
     return _response(problem)
 
 
@@ -118,22 +127,26 @@ def _problem(kind: str, title: str, status: HTTPStatus, detail: str) -> dict[str
 
 
 def _response(problem: dict[str, Any]) -> Response:
-    if request.path == "/v2" or request.path.startswith("/v2/"):  # the protocol there has a form of its own
-        body = msgspec.json.encode({"error": problem["detail"]})
-        return Response(body, status=problem["status"], content_type="application/json")
-    return Response(msgspec.json.encode(problem), status=problem["status"], content_type=MEDIA_TYPE)
+    media_type, body = _written(problem, request.path)
+    return Response(body, problem["status"], content_type=media_type)
 
 
-def _note(problem: dict[str, Any], error: Exception | None = None) -> None:
+def _written(problem: dict[str, Any], path: str) -> tuple[str, bytes]:
+    """A problem's media type and body, in the form that is usual under `path`."""
+    if path == "/v2" or path.startswith("/v2/"):  # the protocol there has a form of its own
+        return "application/json", msgspec.json.encode({"error": problem["detail"]})
+    return MEDIA_TYPE, msgspec.json.encode(problem)
+
+
+def _note(problem: dict[str, Any], method: str, path: str, client: str | None, error: Exception | None = None) -> None:
     """One line in the log; with the traceback of what was unforeseen and explains nothing."""
     at_fault = problem["status"] == HTTPStatus.INTERNAL_SERVER_ERROR
-    refused = logging.DEBUG if request.path == "/readyz" else logging.INFO  # probes ask every few seconds
+    refused = logging.DEBUG if path == "/readyz" else logging.INFO  # probes ask every few seconds
     fields = {key: problem[key] for key in ("status", "detail", "instance")}
-    fields |= {"method": request.method, "path": request.path, "client": request.remote_addr}
     log.log(
         logging.ERROR if at_fault else refused,
         "request failed" if at_fault else "request refused",
-        extra=fields,
+        extra=fields | {"method": method, "path": path, "client": client},
         exc_info=error,
     )
 

@@ -18,6 +18,7 @@ from tests.server.web import jpeg
 
 LARGE = bytes(24 * 1024 * 1024)
 """More than the system holds for a connection: the client is still sending when it is refused."""
+THREADS = 6
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
 
 
@@ -28,7 +29,7 @@ def one_image() -> bytes:
 
 @pytest.fixture
 def server(tmp_path: Path, running: list[Running]) -> Running:  # noqa: F811
-    settings = {"admission_limit": 1, "max_body_bytes": len(LARGE)}
+    settings = {"admission_limit": 1, "threads": THREADS, "max_body_bytes": len(LARGE)}
     server = Running(["tests.server.hosted", str(tmp_path), json.dumps(settings)])
     running.append(server)
     return server
@@ -57,6 +58,12 @@ def sent(port: int, body: bytes, length: int | None = None) -> http.client.HTTPR
     return connection.getresponse()
 
 
+def asked_for_life(port: int) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    connection.request("GET", "/livez")
+    return connection.getresponse().status
+
+
 @pytest.mark.usefixtures("full")
 def test_a_client_that_sends_a_large_body_to_a_full_server_always_reads_when_to_come_back(port: int) -> None:
     for _ in range(5):
@@ -76,6 +83,37 @@ def test_so_do_many_at_once(port: int) -> None:
     for client in clients:
         client.join(PATIENCE_S)
     assert told == [503] * 12
+
+
+@pytest.mark.usefixtures("full")
+def test_who_is_connected_before_it_asks_is_told_so_too(port: int) -> None:
+    waiting = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    waiting.connect()
+    assert asked_for_life(port) == 200
+    waiting.request("POST", "/batch", one_image(), MULTIPART)
+    assert waiting.getresponse().status == 503
+
+
+@pytest.mark.usefixtures("full")
+def test_no_request_thread_is_needed_to_refuse(port: int) -> None:
+    slow = [socket.create_connection(("127.0.0.1", port), PATIENCE_S) for _ in range(THREADS)]
+    for client in slow:
+        client.sendall(b"GET /livez HTTP/1.1\r\n")
+    assert sent(port, one_image()).status == 503
+    for client in slow:
+        client.close()
+
+
+@pytest.mark.usefixtures("full")
+def test_who_asks_for_something_else_is_answered_by_a_full_server(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    for _ in range(2):
+        connection.request("GET", "/models")
+        answer = connection.getresponse()
+        assert answer.status == 200
+        answer.read()
+    connection.request("POST", "/batch", one_image(), MULTIPART)
+    assert connection.getresponse().status == 503
 
 
 def test_a_body_that_is_too_large_is_told_so(port: int) -> None:
@@ -101,9 +139,7 @@ def test_clients_that_do_not_close_their_ended_connections_keep_nobody_waiting(p
         while client.recv(4096):
             pass
     began = time.monotonic()
-    other = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    other.request("GET", "/livez")
-    assert other.getresponse().status == 200
+    assert asked_for_life(port) == 200
     assert time.monotonic() - began < 1.5
     for client in dawdling:
         client.close()

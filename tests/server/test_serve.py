@@ -227,7 +227,7 @@ def test_the_overview_imports_no_subcommand_and_the_launcher_no_torch() -> None:
 def test_gunicorn_s_threads_exceed_what_is_admitted_and_nothing_is_preloaded() -> None:
     settings = ServerSettings()
     options = gunicorn_options(settings)
-    assert (options["workers"], options["worker_class"], options["preload_app"]) == (1, "gthread", False)
+    assert (options["workers"], options["worker_class"], options["preload_app"]) == (1, "server.worker.Worker", False)
     assert options["threads"] > settings.admission_limit
     assert options["max_requests"] == 0
 
@@ -251,7 +251,7 @@ def test_the_settings_in_deploy_are_those_of_serve() -> None:
     source = (ROOT / "deploy" / "gunicorn.conf.py").read_text(encoding="utf-8")
     exec(compile(source, "gunicorn.conf.py", "exec"), given)
     assert given["wsgi_app"] == "server.app:create_app()"
-    assert given["worker_class"] == "gthread"
+    assert given["worker_class"] == "server.worker.Worker"
 
 
 def test_the_example_settings_are_valid_and_name_every_setting() -> None:

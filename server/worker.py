@@ -1,0 +1,71 @@
+"""The process behind Gunicorn's master: its thread worker, which turns away and sees off without a request thread.
+
+The thread that accepts connections does both, and must never wait: it looks at bytes that are there already, sends
+what fits into any buffer, and throws away what has come.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from gunicorn.workers.gthread import ThreadWorker
+
+from server.app import runtime_of
+from server.errors import Later
+from server.linger import Leavers, Lingering
+from server.turnstile import LINE_BYTES, Turnstile
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
+    """Gunicorn's `gthread` around our application."""
+
+    def run(self) -> None:
+        runtime = runtime_of(self.wsgi)
+        self._turnstile = Turnstile(self.wsgi.url_map, runtime.admission.knock, runtime.metrics.answered)
+        self._leavers = Leavers(self.wsgi.config["MAX_CONTENT_LENGTH"])
+        self.wsgi.wsgi_app = Lingering(self.wsgi.wsgi_app, self._leavers)
+        self.poller.register(self._leavers, selectors.EVENT_READ, lambda leavers: leavers.attend())
+        super().run()
+
+    def enqueue_req(self, conn: Any) -> None:
+        """A connection has, or is about to have, a request: the thread pool's affair, unless it is an upload and there
+        is no room for it. Those that an access log is to tell of all go the same way."""
+        is_plain = not (conn.initialized or self.cfg.is_ssl or self.cfg.accesslog)
+        full = self._turnstile.closed() if is_plain else None
+        if full is None or not self._is_turned_away(conn, full):
+            super().enqueue_req(conn)
+
+    def murder_pending(self) -> None:
+        """Gunicorn asks for it about once a second."""
+        super().murder_pending()
+        self._leavers.look_after()
+
+    def _is_turned_away(self, conn: Any, full: Later) -> bool:
+        """Whether this connection is no request thread's affair, or not yet."""
+        try:
+            begun = conn.sock.recv(LINE_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return self._is_waited_for(conn)
+        except OSError:
+            return False
+        answer = self._turnstile.answer(full, begun, conn.client[0] if isinstance(conn.client, tuple) else "")
+        if answer is None:
+            return False
+        self.nr_conns -= 1
+        with suppress(OSError):  # the client has gone
+            conn.sock.send(answer)
+            conn.sock.shutdown(socket.SHUT_WR)
+        self._leavers.see_off(conn.sock)
+        return True
+
+    def _is_waited_for(self, conn: Any) -> bool:
+        """As Gunicorn waits for those who have sent nothing to a request thread in time."""
+        conn.sock.setblocking(False)
+        conn.set_timeout()
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+        return True
