@@ -105,8 +105,9 @@ class Leavers:
     connections at once; beyond that it is closed as it stands.
     """
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most_bytes = most_bytes
+        self._clock = clock
         self._selector = selectors.DefaultSelector()
         self._here: set[_Leaver] = set()
         self._lock = threading.Lock()
@@ -122,7 +123,7 @@ class Leavers:
         with suppress(OSError):  # no such option here: more wakings
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _PIECE_BYTES)
         connection.setblocking(False)
-        now = time.monotonic()
+        now = self._clock()
         leaver = _Leaver(connection, now + _WITHIN_S, now)
         with self._lock:
             is_room = len(self._here) < _AT_ONCE
@@ -139,7 +140,7 @@ class Leavers:
 
     def look_after(self) -> None:
         """Close who is silent or too slow: time wakes nobody, and a few bytes do not either."""
-        now = time.monotonic()
+        now = self._clock()
         if now < self._look_at:
             return
         self._look_at = now + _LOOKED_AFTER_S
@@ -154,7 +155,7 @@ class Leavers:
         try:
             for _ in range(_PIECES_AT_ONCE):
                 piece_bytes = leaver.connection.recv_into(self._away, flags=_AWAY)
-                leaver.heard_at = time.monotonic()
+                leaver.heard_at = self._clock()
                 leaver.read_bytes += piece_bytes
                 if not piece_bytes or leaver.read_bytes >= self._most_bytes:
                     self._close(leaver)

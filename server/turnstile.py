@@ -24,7 +24,7 @@ LINE_BYTES = 1024
 UPLOADS = frozenset({"intake.bursts", "flexserve.classify", "flexserve.batch", "inference_v2.infer"})
 """The endpoints whose views knock."""
 
-_LINE = re.compile(rb"POST (/[\w./-]*) HTTP/1\.[01]\r\n", re.ASCII)
+_LINE = re.compile(rb"POST (/[\w./-]*) HTTP/1\.1\r\n", re.ASCII)
 
 
 class Turnstile:

@@ -9,10 +9,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from select import select
 
 import pytest
 
+from server.linger import Leavers
 from tests.server.test_serve import PATIENCE_S, Running, running  # noqa: F401 (a fixture)
 from tests.server.web import jpeg
 
@@ -143,3 +146,78 @@ def test_clients_that_do_not_close_their_ended_connections_keep_nobody_waiting(p
     assert time.monotonic() - began < 1.5
     for client in dawdling:
         client.close()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Refused:
+    """A client whose connection is ending, and those who see it off."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.clock = Clock()
+        self.leavers = Leavers(most_bytes, self.clock)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.client = socket.create_connection(listener.getsockname(), PATIENCE_S)
+            self._server, _ = listener.accept()
+        self.leavers.see_off(self._server)
+
+    def is_here(self) -> bool:
+        return self._server.fileno() >= 0
+
+    def say(self, text: bytes) -> None:
+        self.client.sendall(text)
+
+    def wait(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.leavers.look_after()
+
+    def attend(self) -> bool:
+        """Whether there was something to attend to."""
+        is_some = bool(select([self.leavers], [], [], PATIENCE_S)[0])
+        self.leavers.attend()
+        return is_some
+
+
+def test_a_leaver_that_has_finished_is_closed_at_once() -> None:
+    refused = Refused(most_bytes=1000)
+    refused.client.close()
+    assert refused.attend()
+    assert not refused.is_here()
+
+
+def test_a_leaver_that_is_silent_for_five_seconds_is_closed() -> None:
+    refused = Refused(most_bytes=1000)
+    refused.wait(4.5)
+    assert refused.is_here()
+    refused.wait(1.0)
+    assert not refused.is_here()
+    refused.client.close()
+
+
+def test_a_leaver_that_says_a_little_now_and_then_has_thirty_seconds() -> None:
+    refused = Refused(most_bytes=1000)
+    for _ in range(9):
+        refused.say(b"x")
+        refused.wait(3.0)
+        assert refused.is_here()
+    refused.say(b"x")
+    refused.wait(3.5)
+    assert not refused.is_here()
+    refused.client.close()
+
+
+def test_a_leaver_that_sends_more_than_the_largest_body_is_closed() -> None:
+    refused = Refused(most_bytes=1 << 19)
+    refused.client.setblocking(False)
+    for _ in range(64):
+        with suppress(OSError):  # full, or closed
+            refused.client.send(bytes(1 << 16))
+        refused.leavers.attend()
+    assert not refused.is_here()
+    refused.client.close()

@@ -114,6 +114,7 @@ def test_a_refusal_is_counted_and_logged_as_any_other(
         b"GET /batch HTTP/1.1\r\n",
         b"POST /v1/heartbeats HTTP/1.1\r\n",
         b"POST /nowhere HTTP/1.1\r\n",
+        b"POST /batch HTTP/1.0\r\n",
         b"POST /batch HTTP/2.0\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\x00POST /batch HTTP/1.1\r\n",
