@@ -20,6 +20,10 @@ _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Frame headers; DHT, JPG and DAC lie between them."""
 _ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
 """Markers without a segment: TEM and RST0 to RST7."""
+_SOS = b"\xff\xda"
+_WITH_LENGTH = frozenset((*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDB, 0xF0), 0xFE))
+"""Markers whose segments Pillow reads before the first scan; whatever else lies there it passes over byte by byte."""
+_MOST_STEPS = 1 << 16
 _ORIENTATION = 0x0112
 _BYTES_OF = {1: 1, 3: 2, 4: 4}
 """Of a number, by its tag's type: BYTE, SHORT, LONG. An orientation that is none is read by nobody."""
@@ -36,6 +40,22 @@ def size_of(image: bytes) -> tuple[int, int] | None:
     else:
         return None
     return (width, height) if width and height else None
+
+
+def scans_of(image: bytes) -> int | None:
+    """How many scans a JPEG holds, those of its previews included: each may cost a pass over all pixels and not a
+    hundred bytes (a progressive one has about ten). None where Pillow would have to keep too many segments, or pass
+    over too many stray bytes, before the first. 0 for what is no JPEG.
+    """
+    if not image.startswith(_SOI):
+        return 0
+    at = len(_SOI)
+    for _ in range(_MOST_STEPS):
+        if image[at : at + 2] == _SOS or at + 4 > len(image):
+            return image.count(_SOS, at)
+        has_length = image[at] == 0xFF and image[at + 1] in _WITH_LENGTH
+        at += 2 + int.from_bytes(image[at + 2 : at + 4], "big") if has_length else 1
+    return None
 
 
 def brightness_of(image: bytes) -> float | None:

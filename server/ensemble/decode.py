@@ -23,9 +23,14 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from server.errors import TooLarge, Unusable
+from server.picture import scans_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_PIXELS = 50_000_000
+MAX_BYTES = 16 * 1024 * 1024
+
+_MOST_PASSES = 32
+"""Over a picture of MAX_PIXELS: some seconds. Without a bound a file of a megabyte takes ten minutes."""
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _TURNS = {
@@ -46,13 +51,21 @@ def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = 
     """The picture as uint8 [3, H, W], RGB, in memory row by row with the channels of a pixel together.
 
     The header's width and height are judged before any pixel is decoded. Raises TooLarge for more than
-    `max_pixels`, Unusable for what cannot be decoded; both carry `frame`.
+    `max_pixels` or MAX_BYTES, and for a JPEG that takes longer to read than any camera's; Unusable for what cannot be
+    decoded; both carry `frame`.
     """
+    if len(picture) > MAX_BYTES:
+        raise TooLarge(f"{len(picture)} bytes in one picture, at most {MAX_BYTES} are taken", frame=frame)
+    scans = scans_of(picture)
+    if scans is None:
+        raise TooLarge("more segments than any camera writes come before the picture", frame=frame)
     try:
         with Image.open(BytesIO(picture), formats=FORMATS) as opened:
             width, height = opened.size
             if width * height > max_pixels:
                 raise TooLarge(f"{width}x{height} is more than {max_pixels} pixels", frame=frame)
+            if scans * width * height > _MOST_PASSES * MAX_PIXELS:
+                raise TooLarge(f"{scans} scans of {width}x{height} pixels are more than this server reads", frame=frame)
             # Copied once, here: a frame of a megapixel costs as much to copy as to decode.
             pixels = np.array(_as_rgb(_upright(opened)))
     except Image.DecompressionBombError as error:

@@ -123,3 +123,37 @@ def test_the_bound_on_pixels_is_inclusive() -> None:
 def test_formats_nobody_sends_are_not_even_tried() -> None:
     with pytest.raises(Unusable, match="JPEG, PNG"):
         decode(encoded(PICTURE, "TIFF"))
+
+
+def with_scans(size: tuple[int, int], more: int) -> bytes:
+    """A grey progressive JPEG whose last scan, which holds nothing, comes so many times more."""
+    image = encoded(Image.new("L", size, 128), "JPEG", progressive=True)
+    return image[:-2] + image[image.rindex(b"\xff\xda") : -2] * more + image[-2:]
+
+
+def test_a_small_file_that_takes_minutes_to_decode_is_refused_before_it_is() -> None:
+    assert decode(with_scans((1000, 1000), 20)).shape == (3, 1000, 1000)
+    with pytest.raises(TooLarge, match="scans of 1000x1000 pixels") as refused:
+        decode(with_scans((1000, 1000), 1600), frame=2)
+    assert refused.value.frame == 2
+
+
+@pytest.mark.parametrize(
+    "filling",
+    [b"\xff", b"\x00", b"\xff\x00", b"\xff\xd8", b"\xff\xf0", b"\xff\xe5\x00\x02", b"\xff\xfe\x00\x02"],
+)
+def test_what_is_stuffed_before_the_picture_to_be_kept_or_searched_is_refused(filling: bytes) -> None:
+    whole = encoded(PICTURE, "JPEG")
+    with pytest.raises(TooLarge, match="more segments"):
+        decode(whole[:2] + filling * 70_000 + whole[2:])
+
+
+@pytest.mark.parametrize("filling", [b"\xff", b"\xff\xe5\x00\x02", b"\xff\xfe\x00\x02"])
+def test_what_a_camera_writes_before_the_picture_is_passed_over(filling: bytes) -> None:
+    whole = encoded(PICTURE, "JPEG")
+    assert torch.equal(decode(whole[:2] + filling * 300 + whole[2:]), decode(whole))
+
+
+def test_one_picture_of_too_many_bytes_is_refused_whoever_sends_it() -> None:
+    with pytest.raises(TooLarge, match="bytes in one picture"):
+        decode(encoded(PICTURE, "JPEG") + bytes(16 * 1024 * 1024))
