@@ -136,11 +136,12 @@ class Service:
         """
         began = time.monotonic()
         loaded = self._load(models)
-        self.engine = self._engine_of(loaded.ensemble)
-        served = self._around(loaded, self.engine.first)
+        engine = self._engine_of(loaded.ensemble)
+        served = self._around(loaded, engine.first)
         self._unapproved = self._fault(loaded, loaded.ensemble)
-        self.engine.start(on_stuck)
+        engine.start(on_stuck)
         self._put(served, f"loaded at start in {time.monotonic() - began:.1f} s{self._instead(served)}")
+        self.engine = engine  # last: whoever finds it may swap what is served, or stop it
 
     def swap(self, asked: Swap) -> InService:
         """Serve other models, or the same as they are on disk now, to whoever asks from then on.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from server.app import create_app, runtime_of
 from server.channels import LogChannel
 from server.errors import Broken, Conflict, TooBig
+from server.loading import Loaded
 from server.runtime import Runtime
 from server.service import InService, Swap
-from tests.server.swaps import PATIENCE_S, Doing, Shelf, Signing, serving
+from server.settings import ServerSettings
+from tests.server.swaps import PATIENCE_S, Doing, Shelf, Signing, joined, serving
 from tests.server.web import body, envelope, files, jpeg
 from tests.stand_ins import RecordingChannel
 
@@ -47,6 +50,29 @@ def signatures(labels: dict[str, list[str]]) -> set[str]:
 
 def noticed(runtime: Runtime) -> list[tuple[str, str]]:
     return [(notice.what, notice.ensemble) for notice in runtime.store.notices.all()]
+
+
+@pytest.fixture
+def loading(tmp_path: Path) -> Iterator[tuple[Runtime, threading.Event]]:
+    """A server that is just asking its first ensemble whether it answers as approved, until the event is set."""
+    asked, go = threading.Event(), threading.Event()
+
+    def check(_ensemble: object) -> None:
+        asked.set()
+        go.wait(PATIENCE_S)
+
+    def load(models: Sequence[str], _present: Loaded | None = None, /) -> Loaded:
+        return Loaded(tuple(models), Signing(models), check)
+
+    settings = ServerSettings(data_dir=tmp_path, models=("a",), inference_threads=1, golden_every_s=0.0)
+    runtime = runtime_of(create_app(settings, channels=[], loading=load))
+    runtime.store.upgrade()
+    runtime.start(on_failure=lambda _error: None)
+    assert asked.wait(PATIENCE_S)
+    yield runtime, go
+    go.set()
+    joined(runtime, "sectorwatch-loading")
+    runtime.stop()
 
 
 class Asking:
@@ -396,3 +422,21 @@ def test_a_candidate_that_fails_on_live_requests_is_not_swapped_in(
         assert batch(app).headers["X-Ensemble"] == "a+b#0"
     assert isinstance(swapping.outcome, Conflict)
     assert "RuntimeError: the network fell over" in swapping.outcome.detail
+
+
+def test_while_the_first_ensemble_is_being_checked_a_swap_is_refused(loading: tuple[Runtime, threading.Event]) -> None:
+    runtime, _go = loading
+    with pytest.raises(Conflict, match="the first ensemble is still loading"):
+        runtime.service.swap(Swap(("b",)))
+
+
+def test_a_server_is_stopped_whole_while_its_first_ensemble_is_being_checked(
+    loading: tuple[Runtime, threading.Event],
+) -> None:
+    runtime, go = loading
+    stopping = Doing(runtime.stop)
+    assert runtime._stopping.wait(PATIENCE_S)
+    go.set()
+    stopping.join(PATIENCE_S)
+    assert stopping.outcome is None
+    assert not any(thread.is_alive() for thread in runtime._threads)
