@@ -74,6 +74,7 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
         "accesslog": "-" if settings.access_log else None,
         "logger_class": Logger if settings.access_log else _Unlogged,
         "access_log_format": "request method=%(m)s path=%(U)s status=%(s)s bytes=%(B)s ms=%(M)s client=%(h)s",
+        "when_ready": _when_ready,
         "post_worker_init": _post_worker_init,
         "worker_exit": _worker_exit,
     }
@@ -131,7 +132,15 @@ class _Unlogged(Logger):  # type: ignore[misc]
         pass
 
 
+def _when_ready(_server: Any) -> None:
+    """A terminal that closes, or a habitual `kill -HUP`, must not end the server: Gunicorn would start a second worker,
+    for which neither `admin_port` nor memory is free, and nothing would be read anew by that."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def _post_worker_init(worker: Any) -> None:
+    for number in (signal.SIGHUP, signal.SIGINT):  # a terminal sends Ctrl-C to all, and the master tells us anyway
+        signal.signal(number, signal.SIG_IGN)
     share_heaps(processors())
     runtime = runtime_of(worker.wsgi)
     runtime.start(on_failure=_give_up, on_stuck=_start_anew)

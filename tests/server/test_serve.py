@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import queue
 import re
 import signal
@@ -284,6 +285,26 @@ def test_a_stopping_server_finishes_the_burst_it_took_in(tmp_path: Path, running
     assert server.stopped() == 0
     assert [answer.status_code for answer in answers] == [201]
     assert answers[0].json()["labels"]["people"] == ["nothing", "person"]
+
+
+def test_a_terminal_that_closes_or_a_habitual_hangup_changes_nothing(tmp_path: Path, running: list[Running]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        admin_port = free.getsockname()[1]
+    server = Running(["tests.server.hosted", str(tmp_path), json.dumps({"admin_port": admin_port})])
+    running.append(server)
+    port = server.line(r"^port (\d+)")[1]
+    url = f"http://127.0.0.1:{port}"
+    server.line("control port open")
+    session = requests.Session()
+    session.mount("http://", HTTPAdapter(max_retries=Retry(3, backoff_factor=0.1)))
+    assert session.get(f"{url}/readyz", timeout=PATIENCE_S).status_code == 200
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    for process in [*family, server.process]:
+        process.send_signal(signal.SIGHUP)
+    assert session.get(f"{url}/readyz", timeout=PATIENCE_S).status_code == 200
+    server.process.send_signal(signal.SIGTERM)
+    assert server.stopped() == 0
+    assert sum("control port open" in line for line in server.said) == 1
 
 
 def test_on_sigterm_the_server_is_unready_before_gunicorn_stops_it(tmp_path: Path) -> None:
