@@ -91,6 +91,10 @@ class OverQuota(Later):
     pass
 
 
+class Away(Later):
+    """What this server stores its work in does not answer: an operator may have to mend it."""
+
+
 class Broken(SectorwatchError):
     kind = "broken"
 

@@ -20,6 +20,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from server.errors import (
+    Away,
     Broken,
     Conflict,
     Forbidden,
@@ -83,7 +84,7 @@ def refusal(
         headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="sectorwatch"'
-    _note(problem, method, path, client)
+    _note(problem, method, path, client, level=logging.WARNING if isinstance(error, Away) else logging.INFO)
     return status, headers, body
 
 
@@ -138,10 +139,17 @@ def _written(problem: dict[str, Any], path: str) -> tuple[str, bytes]:
     return MEDIA_TYPE, msgspec.json.encode(problem)
 
 
-def _note(problem: dict[str, Any], method: str, path: str, client: str | None, error: Exception | None = None) -> None:
-    """One line in the log; with the traceback of what was unforeseen and explains nothing."""
+def _note(
+    problem: dict[str, Any],
+    method: str,
+    path: str,
+    client: str | None,
+    error: Exception | None = None,
+    level: int = logging.INFO,
+) -> None:
+    """One line in the log, of `level` or louder; with the traceback of what was unforeseen and explains nothing."""
     at_fault = problem["status"] == HTTPStatus.INTERNAL_SERVER_ERROR
-    refused = logging.DEBUG if path == "/readyz" else logging.INFO  # probes ask every few seconds
+    refused = logging.DEBUG if path == "/readyz" else level  # probes ask every few seconds
     fields = {key: problem[key] for key in ("status", "detail", "instance")}
     log.log(
         logging.ERROR if at_fault else refused,

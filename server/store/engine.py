@@ -23,7 +23,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from server.errors import Broken, Later, Unusable
+from server.errors import Away, Broken, Later, Unusable
 
 BUSY_TIMEOUT_S = 30.0
 
@@ -87,7 +87,7 @@ def _answering() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, InternalError) as error:  # the last: PostgreSQL's, one that only reads
-        raise Later(f"the database does not answer ({_line(error.orig)}); nothing was changed") from error
+        raise Away(f"the database does not answer ({_line(error.orig)}); nothing was changed") from error
     except NoConnectionFree as error:
         raise Later("all connections to the database are in use; nothing was changed") from error
     except (DataError, OverflowError) as error:

@@ -10,6 +10,7 @@ from flask import Flask, abort
 
 from server import problems
 from server.errors import (
+    Away,
     Broken,
     Forbidden,
     Later,
@@ -116,7 +117,12 @@ def test_the_unforeseen_shows_nothing_but_an_id_that_the_log_has_with_the_traceb
 
 @pytest.mark.parametrize(
     ("error", "level", "said"),
-    [(Malformed("bad"), "INFO", "request refused"), (Broken("bad"), "ERROR", "request failed")],
+    [
+        (Malformed("bad"), "INFO", "request refused"),
+        (Later("bad"), "INFO", "request refused"),
+        (Away("bad"), "WARNING", "request refused"),
+        (Broken("bad"), "ERROR", "request failed"),
+    ],
 )
 def test_what_says_itself_what_is_wrong_is_logged_without_a_traceback(
     error: SectorwatchError, level: str, said: str, caplog: pytest.LogCaptureFixture
