@@ -16,7 +16,7 @@ from policies import tracking
 from policies.events import ORDER, Event, event_id
 from policies.judgement import NOTHING, Candidate, Judgement, gist, standing_in
 from policies.observation import Observation
-from policies.presence import Change, Presence, stay
+from policies.presence import Presence, given_up, stay
 from policies.site_policy import CameraPolicy
 from policies.telling import Teller
 from policies.track import Crossed, Sight, Track, evidence_of, is_gone, missed, over, shown
@@ -168,11 +168,30 @@ class _Step:
         self.by_name = {sector.name: sector for sector in policy.sectors}
 
     def known(self, tracks: tuple[Track, ...]) -> tuple[Track, ...]:
-        """The tracks without visits to sectors that the policy no longer has."""
-        by_name = self.by_name
-        if all(v.sector in by_name for t in tracks for v in t.visits):
-            return tracks
-        return tuple(replace(t, visits=tuple(v for v in t.visits if v.sector in by_name)) for t in tracks)
+        """The tracks of targets that the policy has, in places that it has; elsewhere all that was told ends."""
+        after: list[Track] = []
+        for track in tracks:
+            for visit in track.visits:
+                if not self._is_of_interest(track.target, visit.sector):
+                    track = self._broken_off(track, visit)
+            if track.target in self.policy.targets:
+                after.append(track)
+            elif track.firm:
+                self.events += [self.tell.crossed(track, crossed) for crossed in track.crossed]
+        return tuple(after)
+
+    def _is_of_interest(self, target: str, sector: str) -> bool:
+        return sector in self.by_name and target in self.by_name[sector].rules.targets
+
+    def _broken_off(self, track: Track, visit: Visit) -> Track:
+        """The track without a visit that nobody asks about any more: it ends with its last sight."""
+        end_us, slack_us = visit.end(visit.last_us, None, self.aspect)
+        closed = Closed(visit, end_us, slack_us)
+        if track.firm:
+            self.closed.append((track, closed))
+        if visit.counted:
+            self.events.append(self.tell.left(track, closed))
+        return replace(track, visits=tuple(v for v in track.visits if v is not visit))
 
     def tracks(self, tracks: tuple[Track, ...], candidates: tuple[Candidate, ...]) -> tuple[Track, ...]:
         """The tracks after this frame: continued, begun, hidden or gone."""
@@ -274,7 +293,7 @@ class _Step:
         if track.firm:
             self.closed.append((track, closed))
         dwell_us = int(self.by_name[visit.sector].rules.movement.dwell_s * 1e6)
-        if not track.firm or visit.lasted_us(end_us, dwell_us) < dwell_us:
+        if not track.firm or not (visit.counted or visit.lasted_us(end_us, dwell_us) >= dwell_us):
             return track
         if not visit.counted:
             self._entered(track, visit)
@@ -340,10 +359,6 @@ class _Step:
                 if presence is not None:
                     after.append(presence)
         for orphan in known.values():
-            self.events.append(self.tell.presence(self._given_up(orphan)))
+            gone = closed.get((orphan.target, orphan.sector), ())
+            self.events.append(self.tell.presence(given_up(orphan, gone, self.seen.at_us)))
         return tuple(after)
-
-    def _given_up(self, presence: Presence) -> Change:
-        """The end of a presence in a sector, or of a target, that the policy no longer has."""
-        at_us = presence.end_us if presence.end_us is not None else self.seen.at_us
-        return Change(presence, at_us, presence.end_slack_us, ended=True)

@@ -57,6 +57,8 @@ def stay(
         first = min(visits, key=lambda v: (v.entry_us, v.evidence.frame_sha256))
         presence = Presence(target, sector.name, first.entry_us, first.evidence)
         changes.append(Change(presence, first.entry_us, first.entry_slack_us, ended=False))
+    if presence.end_us is None and not (firm or gone):  # less was needed when it began, by the rules of that time
+        firm, gone = [v for t, v in here if t.firm], list(closed)
     presence = _ending(presence, firm, gone)
     if presence.end_us is None:
         return presence, changes
@@ -65,6 +67,14 @@ def stay(
         return presence, changes
     changes.append(Change(presence, presence.end_us, presence.end_slack_us, ended=True))
     return None, changes
+
+
+def given_up(presence: Presence, closed: Sequence[Closed], at_us: int) -> Change:
+    """The end of a presence that nobody asks about any more, given its visits that were broken off."""
+    if presence.end_us is None:
+        presence = _ending(presence, (), closed)
+    ended_us = at_us if presence.end_us is None else presence.end_us
+    return Change(presence, ended_us, presence.end_slack_us, ended=True)
 
 
 def _ending(presence: Presence, firm: Sequence[Visit], gone: Sequence[Closed]) -> Presence:

@@ -40,7 +40,7 @@ from policies.written import (
 )
 
 WHOLE: Polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
-RULES_VERSION = 4
+RULES_VERSION = 5
 """Raised whenever the same policy over the same observations gives other events than before."""
 
 

@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from policies.fold import REMEMBERED, OutOfOrder, advance, decode_state, encode_state, fold, initial_state
-from policies.observation import Seat, Sighting
+from policies.observation import Observation, Seat, Sighting
+from policies.site_policy import CameraPolicy
 from tests.policies.stories import (
     CLASSIFIER,
     DETECTOR,
@@ -246,16 +247,78 @@ def test_who_is_seen_in_every_second_frame_is_there():
     assert [e.kind for e in told(policy(), frames)] == ["entered", "presence_started"]
 
 
-def test_a_sector_taken_out_of_the_policy_ends_its_presence_and_nothing_breaks():
-    frames = walk(lambda t: 0.2, 10)
-    state, _ = fold(policy(), initial_state(), frames[:10])
-    text = TWO_HALVES.replace("sectors.west", "sectors.dusk")
-    _, events = fold(policy(text), state, frames[10:])
-    assert [(e.kind, e.sector) for e in events] == [
-        ("presence_ended", "west"),
-        ("entered", "dusk"),
-        ("presence_started", "dusk"),
+WITHOUT_WEST = TWO_HALVES.replace("sectors.west", "sectors.dusk")
+ONLY_CARS = TWO_HALVES.replace('site = "yard"', 'site = "yard"\ntargets = ["vehicle"]')
+WEST_FOR_CARS = TWO_HALVES.replace("west]", 'west]\ntargets = ["vehicle"]')
+
+
+def changed(before: CameraPolicy, after: CameraPolicy, frames: list[Observation], at_s: float) -> list[str]:
+    """What is told of frames before whose `at_s`-th second one policy holds, and another one from then on."""
+    count = sum(seen.at_us < observation(at_s, {}).at_us for seen in frames)
+    state, first = fold(before, initial_state(), frames[:count])
+    state, second = fold(after, decode_state(encode_state(state)), frames[count:])
+    return lines([*first, *second])
+
+
+def test_a_sector_taken_out_of_the_policy_ends_what_was_told_there_with_the_last_sight():
+    assert changed(policy(), policy(WITHOUT_WEST), walk(lambda t: 0.2, 10), 5) == [
+        "0 entered west unknown",
+        "0 presence_started west",
+        "4.5 left west unknown",
+        "4.5 presence_ended west",
+        "4.75 entered dusk unknown",
+        "4.75 presence_started dusk",
     ]
+
+
+@pytest.mark.parametrize("text", [ONLY_CARS, WEST_FOR_CARS], ids=["nowhere", "not there"])
+def test_a_target_that_is_no_longer_asked_for_ends_with_its_last_sight(text):
+    assert changed(policy(), policy(text), walk(lambda t: 0.2, 10), 5)[2:] == [
+        "4.5 left west unknown",
+        "4.5 presence_ended west",
+    ]
+
+
+def test_a_line_crossed_just_before_its_target_is_no_longer_asked_for_is_told():
+    across = walk(lambda t: 0.4 + 0.05 * t, 10, every_s=0.25)
+    told_of_it = changed(policy(), policy(ONLY_CARS), across, 2.5)
+    assert [line for line in told_of_it if "crossed" in line] == ["2.02691 crossed middle eastward"]
+    once = [observation(0, {"eye": [person_at(0.45)]}), observation(0.5, {"eye": [person_at(0.55)]})]
+    hardly = policy(extra="movement = { sights = 5 }")
+    assert changed(hardly, policy(ONLY_CARS), [*once, observation(1, {"eye": []})], 1) == []
+
+
+def test_what_was_not_told_when_its_sector_is_taken_out_is_never_told():
+    assert changed(policy(), policy(ONLY_CARS), walk(lambda t: 0.2, 10), 0.5) == []
+    assert changed(policy(extra="movement = {dwell_s = 4}"), policy(ONLY_CARS), walk(lambda t: 0.2, 10), 3) == [
+        "0 presence_started west",
+        "2.5 presence_ended west",
+    ]
+
+
+def test_a_presence_that_was_ending_when_its_sector_is_taken_out_ended_when_it_did():
+    gone = walk(lambda t: 0.2 if t <= 3 else None, 20)
+    patient = policy(extra="presence = { clear_s = 60 }")
+    assert changed(patient, policy(WITHOUT_WEST), gone, 18)[2:] == [
+        "3.25 left west unknown",
+        "3.25 presence_ended west",
+    ]
+
+
+def test_who_was_told_to_have_come_is_told_to_have_gone_under_rules_that_ask_for_a_longer_stay():
+    stricter = policy(extra="movement = {dwell_s = 60}\npresence = {confirm_s = 60}")
+    gone = walk(lambda t: 0.2 if t <= 5 else None, 20)
+    whole = lines(told(policy(), gone))
+    assert len(whole) == 4
+    assert changed(policy(), stricter, gone, 3) == whole
+
+
+def test_a_presence_under_rules_that_ask_for_a_longer_stay_ends_when_the_last_one_leaves():
+    stricter = policy(extra="presence = {confirm_s = 60}")
+    stays = ((0.1, range(10)), (0.4, range(4, 24)))
+    frames = [observation(i * 0.5, {"eye": [person_at(x) for x, stay in stays if i in stay]}) for i in range(60)]
+    presence = [line for line in changed(policy(), stricter, frames, 4) if "presence" in line]
+    assert presence == ["0 presence_started west", "11.75 presence_ended west"]
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,36 @@ def test_shifting_all_times_shifts_all_events(frames, shift_us):
     assert [_facts(e, by) for e in told(policy(), frames)] == [_facts(e) for e in told(policy(), moved)]
 
 
+OTHERS = (
+    policy(),
+    policy(TWO_HALVES.replace("sectors.west", "sectors.dusk")),
+    policy(TWO_HALVES.replace('site = "yard"', 'site = "yard"\ntargets = ["vehicle"]')),
+    policy(TWO_HALVES.replace("west]", 'west]\ntargets = ["vehicle", "person"]')),
+    policy(extra="movement = {dwell_s = 5, sights = 4}\npresence = {confirm_s = 5}"),
+)
+
+
+@bounded
+@given(histories(), st.data())
+def test_all_that_was_told_to_begin_ends_once_however_often_the_policy_changes(frames, data):
+    empty = [observation(100 + i, {}, [DETECTOR, SECOND]) for i in range(60)]
+    state, rules, events = initial_state(), policy(), []
+    for seen in frames + empty:
+        if seen.at_us < empty[0].at_us and data.draw(st.integers(0, 4)) == 0:
+            rules = OTHERS[data.draw(st.integers(0, len(OTHERS) - 1))]
+        state, new = advance(rules, state, seen)
+        events += new
+    assert state.is_empty
+    inside: Counter[tuple[str | None, ...]] = Counter()
+    for event in events:
+        if event.kind in ("entered", "presence_started"):
+            inside[event.track, event.sector, event.label] += 1
+        if event.kind in ("left", "presence_ended"):
+            inside[event.track, event.sector, event.label] -= 1
+        assert set(inside.values()) <= {0, 1}
+    assert set(inside.values()) <= {0}
+
+
 def _facts(event: Event, shift: timedelta = timedelta(0)) -> tuple[object, ...]:
     end = event.ended_at + shift if event.ended_at else None
     place = (event.sector, event.from_sector, event.to_sector, event.line, event.direction)
