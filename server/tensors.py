@@ -14,8 +14,9 @@ import base64
 import binascii
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
@@ -26,15 +27,19 @@ from server.errors import Malformed, TooLarge
 IMAGE = "image"
 OUTPUTS = ("label", "score")
 _DEEPEST = 4
+_MOST_VALUES = 10_000
+"""In the JSON of a request: far more than the largest needs, and of empty lists 64 MB would make gigabytes."""
+_MOST_TENSORS = 16
+_Word = Annotated[str, msgspec.Meta(max_length=128)]
 _LENGTH = struct.Struct("<I")
 
 
 class Input(msgspec.Struct, frozen=True):
     """One tensor of a request. `data`: its elements in JSON, nested or flat; absent when they are binary."""
 
-    name: str
-    shape: list[Annotated[int, msgspec.Meta(ge=0)]]
-    datatype: str
+    name: _Word
+    shape: Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(max_length=_DEEPEST)]
+    datatype: _Word
     parameters: dict[str, Any] = {}
     data: list[Any] | msgspec.UnsetType = msgspec.UNSET
 
@@ -42,16 +47,16 @@ class Input(msgspec.Struct, frozen=True):
 class Output(msgspec.Struct, frozen=True):
     """One tensor that is asked for."""
 
-    name: str
+    name: _Word
     parameters: dict[str, Any] = {}
 
 
 class InferRequest(msgspec.Struct, frozen=True):
     """What an inference request says besides its binary data."""
 
-    inputs: list[Input]
-    id: str | None = None
-    outputs: list[Output] | None = None
+    inputs: Annotated[list[Input], msgspec.Meta(max_length=_MOST_TENSORS)]
+    id: _Word | None = None
+    outputs: Annotated[list[Output], msgspec.Meta(max_length=_MOST_TENSORS)] | None = None
     parameters: dict[str, Any] = {}
 
 
@@ -88,6 +93,8 @@ def read_request(body: bytes, json_bytes: int | None, most: int) -> Asked:
     if json_bytes is not None and not 0 <= json_bytes <= len(body):
         raise Malformed(f"Inference-Header-Content-Length is {json_bytes}, but the body holds {len(body)} bytes")
     head, rest = (body, b"") if json_bytes is None else (body[:json_bytes], body[json_bytes:])
+    if head.count(b",") >= _MOST_VALUES:
+        raise TooLarge(f"the JSON of an inference request holds at most {_MOST_VALUES} values")
     try:
         told = msgspec.json.decode(head, type=InferRequest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -95,9 +102,7 @@ def read_request(body: bytes, json_bytes: int | None, most: int) -> Asked:
     if [one.name for one in told.inputs] != [IMAGE]:
         named = ", ".join(f"`{one.name}`" for one in told.inputs) or "none"
         raise Malformed(f"exactly one input `{IMAGE}` is expected, not {named}")
-    images = _images(told.inputs[0], rest)
-    if len(images) > most:
-        raise TooLarge(f"{len(images)} images came; this server takes at most {most}", frame=most)
+    images = _images(told.inputs[0], rest, most)
     return Asked(told.id, images, _wanted(told), _within_s(told))
 
 
@@ -120,18 +125,22 @@ def written_answer(model: str, version: str, asked: Asked, tensors: Iterable[Ten
     return (b"".join([body, *tail]), len(body)) if tail else (body, None)
 
 
-def _images(given: Input, rest: bytes) -> tuple[bytes, ...]:
+def _images(given: Input, rest: bytes, most: int) -> tuple[bytes, ...]:
     if given.datatype != "BYTES":
         raise Malformed(f"the input `{IMAGE}` holds encoded images, so it is BYTES, not {given.datatype}")
+    elements: Iterator[bytes]
     size = given.parameters.get("binary_data_size")
     if size is None:
         if rest or given.data is msgspec.UNSET:
             raise Malformed(f"the input `{IMAGE}` has no `data`" if not rest else "binary data of no input came")
-        images = tuple(map(_decoded, _flat(given.data)))
+        elements = map(_decoded, _flat(given.data))
     else:
         if size != len(rest) or given.data is not msgspec.UNSET:
             raise Malformed(f"`binary_data_size` is {size}, but {len(rest)} bytes of binary data came")
-        images = tuple(_elements(rest))
+        elements = _elements(rest)
+    images = tuple(islice(elements, most + 1))
+    if len(images) > most:
+        raise TooLarge(f"more images came than this server takes: at most {most}", frame=most)
     if not given.shape or math.prod(given.shape) != len(images):
         raise Malformed(f"the shape {given.shape} does not hold the {len(images)} images that came")
     if not images:
@@ -139,7 +148,7 @@ def _images(given: Input, rest: bytes) -> tuple[bytes, ...]:
     return images
 
 
-def _flat(data: list[Any], deep: int = 1) -> Iterable[Any]:
+def _flat(data: list[Any], deep: int = 1) -> Iterator[Any]:
     """The elements of lists in lists, in order."""
     if deep > _DEEPEST:
         raise Malformed(f"`data` is nested more than {_DEEPEST} lists deep")
@@ -159,7 +168,7 @@ def _decoded(text: Any) -> bytes:
         ) from None
 
 
-def _elements(data: bytes) -> Iterable[bytes]:
+def _elements(data: bytes) -> Iterator[bytes]:
     at = 0
     while at < len(data):
         start = at + _LENGTH.size
@@ -184,7 +193,7 @@ def _within_s(told: InferRequest) -> float | None:
     timeout_us = told.parameters.get("timeout")
     if timeout_us is None:
         return None
-    if not isinstance(timeout_us, int) or isinstance(timeout_us, bool) or timeout_us < 0:
+    if not isinstance(timeout_us, int) or isinstance(timeout_us, bool) or not 0 <= timeout_us < 2**62:
         raise Malformed(f"`timeout` is a number of microseconds, not {str(timeout_us)[:80]!r}")
     return timeout_us / SECOND_US if timeout_us else None
 

@@ -270,7 +270,35 @@ def test_one_model_is_asked_alone_and_the_ensemble_as_a_whole_within_the_client_
     runtime_of(app).store.close()
 
 
-@pytest.mark.parametrize("timeout", ["soon", -1, 1.5, True, [1]])
+@pytest.mark.parametrize("timeout", ["soon", -1, 1.5, True, [1], 10**400])
 def test_a_timeout_that_is_no_number_of_microseconds_is_refused(client: FlaskClient, timeout: object):
     asked = texts(jpeg(1)) | {"parameters": {"timeout": timeout}}
     assert "microseconds" in refused(client.post("/v2/models/ensemble/infer", json=asked), 400)
+
+
+@pytest.mark.parametrize("values", [["[]"] * 20_000, ["9223372036854775807"] * 20_000])
+@pytest.mark.parametrize("member", ["data", "shape"])
+def test_json_of_more_values_than_any_request_needs_is_refused_before_it_is_read(
+    client: FlaskClient, member: str, values: list[str]
+):
+    request = json.dumps(texts(jpeg(0)) | {"more": [0]}).replace('"more": [0]', f'"{member}": [{",".join(values)}]')
+    answer = client.post("/v2/models/ensemble/infer", data=request, content_type="application/json")
+    assert "at most 10000 values" in refused(answer, 413)
+
+
+def test_a_shape_of_many_dimensions_is_refused_and_not_multiplied(client: FlaskClient):
+    request = texts(jpeg(0))
+    request["inputs"][0]["shape"] = [2**62] * 5
+    answer = client.post("/v2/models/ensemble/infer", json=request)
+    assert "length <= 4" in refused(answer, 400)
+
+
+@pytest.mark.parametrize("key", ["name", "datatype"])
+def test_what_is_refused_is_not_told_back_at_any_length(client: FlaskClient, key: str):
+    request = texts(jpeg(0))
+    request["inputs"][0][key] = "x" * 100_000
+    assert len(refused(client.post("/v2/models/ensemble/infer", json=request), 400)) < 300
+
+
+def test_of_many_images_no_more_are_taken_apart_than_are_taken(client: FlaskClient):
+    assert "at most 4" in refused(post_binary(client, *[b""] * 5), 413)
