@@ -6,6 +6,7 @@ and fields. The fields of `extra` come out as `key=value`, or as members of the 
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -46,7 +47,7 @@ class TextFormatter(logging.Formatter):
     """`2026-11-22T07:00:00.123Z INFO server.intake burst accepted site=north-yard frames=8`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        head = f"{_instant(record)} {record.levelname} {record.name} {record.getMessage()}"
+        head = f"{_instant(record)} {record.levelname} {record.name} {_harmless(record.getMessage())}"
         fields = [f"{key}={quoted(value)}" for key, value in _fields(record).items()]
         line = " ".join([head, *fields])
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
@@ -78,7 +79,15 @@ def _instant(record: logging.LogRecord) -> str:
 
 
 def quoted(value: object) -> str:
-    """A value of a `key=value` field, in quotation marks where it is not one plain word."""
+    """A value of a `key=value` field, in quotation marks where it is not one plain word.
+
+    What a client says must neither begin a line of its own nor speak to the terminal that shows it.
+    """
     text = str(value)
-    plain = text and not any(sign.isspace() or sign in '"=' for sign in text)
-    return text if plain else msgspec.json.encode(text).decode()
+    is_plain = text.isprintable() and text and not any(sign in ' "=' for sign in text)
+    return text if is_plain else _harmless(msgspec.json.encode(text).decode())
+
+
+def _harmless(text: str) -> str:
+    """With what no eye can see, line breaks among it, written out as JSON does."""
+    return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)

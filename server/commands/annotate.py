@@ -13,6 +13,7 @@ from policies.events import Kind, instant
 from server.commands.folding import check_place
 from server.commands.options import Instant, opened_store, store_options
 from server.errors import Unknown
+from server.logs import quoted
 from server.past.annotations import DEFAULT_WITHIN_S, MissedFact, Said, missed, said_of
 from server.records import Annotation
 from server.store import Store
@@ -139,9 +140,9 @@ def line_of(said: Annotation) -> str:
     """An annotation as one readable line, ending with the id to override it by."""
     place = f"{said.from_sector}>{said.to_sector}" if said.kind == "moved" else said.sector or said.line or "-"
     at = instant(said.at_us).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    note = f" note={said.note!r}" if said.note else ""
+    note = f" note={quoted(said.note)}" if said.note else ""
     fact = f"{at} {said.kind} {said.site}/{said.camera} {said.label} {place}"
-    return f"{said.truth:<6} {fact} author={said.author}{note} event={said.subject}"
+    return f"{said.truth:<6} {fact} author={quoted(said.author)}{note} event={said.subject}"
 
 
 def _missed_fact(store: Store, site: str | None = None, camera: str | None = None, **facts: Any) -> MissedFact:

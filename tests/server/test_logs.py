@@ -31,6 +31,17 @@ def test_a_value_that_is_not_one_word_is_quoted_so_that_a_line_stays_a_line(valu
     assert TextFormatter().format(record("x", detail=value)).endswith(f"x detail={shown}")
 
 
+@pytest.mark.parametrize("sign", ["\x1b", "\x7f", "\x9b", "\r", "\x00", "\u2028", "\u202e"])
+def test_nobody_who_is_quoted_speaks_to_the_terminal_or_begins_a_line(sign: str) -> None:
+    line = TextFormatter().format(record(f"request path=/{sign}[2J", path=f"/{sign}[2J"))
+    assert line.isprintable()
+    assert line.count(json.dumps(sign)[1:-1]) == 2
+
+
+def test_what_is_not_ascii_and_can_be_seen_is_shown_as_it_is() -> None:
+    assert TextFormatter().format(record("x", site="süd-höfe")).endswith("site=süd-höfe")
+
+
 def test_a_json_line_has_the_fields_as_members() -> None:
     told = json.loads(JsonFormatter().format(record("burst accepted", frames=8, error=ValueError("odd"))))
     assert told == {

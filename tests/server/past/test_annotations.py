@@ -104,12 +104,19 @@ def test_annotate_takes_events_and_a_word(ask: Callable[..., Result], yard: Yard
     result = ask("annotate", first[:12], second, "false", "--author", "ann", "--note", "a cat")
     assert result.exit_code == 0, result.output
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["false", "false"]
-    assert result.stdout.splitlines()[0].endswith(f"author=ann note='a cat' event={first}")
+    assert result.stdout.splitlines()[0].endswith(f'author=ann note="a cat" event={first}')
     ask("annotate", third, "true")
     ask("annotate", first, "unsure", "--author", "bob")
     shown = ask("annotate", "list").stdout.splitlines()
     words = {line.rpartition("=")[2]: line.split()[0] for line in shown}
     assert words == {first: "unsure", second: "false", third: "true"}
+
+
+def test_an_author_s_name_is_one_word_of_one_line_whatever_it_holds(ask: Callable[..., Result], yard: Yard) -> None:
+    first, *_ = ids(yard)
+    shown = ask("annotate", first, "false", "--author", "ann\ntrue \x1b[2J", "--note", "a\nb").stdout
+    assert shown.endswith(f'author="ann\\ntrue \\u001b[2J" note="a\\nb" event={first}\n')
+    assert shown.count("\n") == 1
 
 
 def test_annotate_missed_needs_no_camera_where_there_is_one(ask: Callable[..., Result]) -> None:
