@@ -4,5 +4,5 @@ Reading order: `observation` (what comes in), `sensitivity` (votes to a verdict)
 read from TOML by way of `document`), `suppression` (known nuisances), `judgement` (labels to candidates and votes),
 `tracking` and `assignment` (which box is which thing), `track` and `visit` (a thing and its stays in sectors),
 `presence` (sectors over time), `fold` (the heart: `advance`), `telling` and `events` (what comes out), `standing`
-(occupied, clear or unobserved).
+(occupied, clear or unobserved). `fitness` says what a policy cannot get from the models there are.
 """

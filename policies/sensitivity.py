@@ -9,7 +9,7 @@ fails closed (counts against). Missing never silently means no.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Literal
@@ -57,8 +57,18 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
     def can_decide(self, models: Iterable[str]) -> bool:
         """Whether these models, all voting for, would be enough."""
         voters = list(models)
-        size = sum(map(self.weight, voters)) if self.rule == "weighted" else len(voters)
-        return bool(voters) and round(size - self._needed(len(voters)), 9) >= 0
+        return bool(voters) and round(self.reach(voters) - self.needed(len(voters)), 9) >= 0
+
+    def reach(self, models: Sequence[str]) -> float:
+        """What these models give together when all vote for: their number or, under `weighted`, their weight."""
+        return sum(map(self.weight, models)) if self.rule == "weighted" else len(models)
+
+    @property
+    def title(self) -> str:
+        """The rule, as its file would say it."""
+        if self.rule == "at_least":
+            return f"at_least {self.k}"
+        return f"weighted {self.threshold:g}" if self.rule == "weighted" else self.rule
 
     def fuse(self, votes: Mapping[str, Vote]) -> Ruling:
         """The verdict of these votes.
@@ -84,7 +94,7 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
             return Ruling(Verdict.UNDECIDED, None)
         size = {model: self.weight(model) if self.rule == "weighted" else 1.0 for model in electorate}
         support = sum(size[model] for model, vote in electorate.items() if vote is Vote.FOR)
-        needed = self._needed(len(electorate))
+        needed = self.needed(len(electorate))
         margin = round(support - needed, 9)
         if margin >= 0:
             return Ruling(Verdict.PRESENT, margin)
@@ -96,7 +106,8 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
             return vote
         return {"abstain": Vote.ABSTAIN, "fail_open": Vote.FOR, "fail_closed": Vote.AGAINST}[self.missing]
 
-    def _needed(self, voters: int) -> float:
+    def needed(self, voters: int) -> float:
+        """What the rule asks of so many voters, in the same measure."""
         needs: dict[str, float] = {
             "any": 1,
             "all": voters,

@@ -97,10 +97,15 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
 
     def in_force(self, at_us: int, brightness: float | None = None) -> CameraPolicy:
         """The policy for a frame of that instant and brightness: that of the first schedule that holds, else this."""
+        found = self.schedule_at(at_us, brightness)
+        return self if found is None else found.policy
+
+    def schedule_at(self, at_us: int, brightness: float | None = None) -> Scheduled | None:
+        """The first schedule that holds a frame of that instant and brightness."""
         for entry in self.scheduled:
             if entry.when.holds(self.place, at_us, brightness):
-                return entry.policy
-        return self
+                return entry
+        return None
 
     @cached_property
     def memory(self) -> dict[int, Any]:

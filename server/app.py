@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from flask import Blueprint, Flask
 
+from policies.fitness import misfits
 from policies.observation import Panel
 from server import (
     __version__,
@@ -102,8 +103,14 @@ def create_app(
             foretell=(lambda early: runtime.delivery.tell_early(early)) if settings.provisional else None,
         )
 
-    def announced(panel: Panel) -> None:
+    def counted(panel: Panel) -> None:
         metrics.serves(panel, lambda model: _card(model, own_models(settings)).get("sha256"))
+
+    def announced(panel: Panel) -> None:
+        counted(panel)
+        for site in sites.sites():
+            for what in misfits(sites.policy(site), panel):
+                log.warning("site policy does not fit the models", extra={"site": site, "what": what})
 
     service = Service(
         loading or partial(load, settings, took=metrics.computed),
@@ -128,7 +135,7 @@ def create_app(
         given=None if given is None else (given, pipeline_of(given)),
     )
     if given is not None:
-        announced(given.panel)
+        counted(given.panel)
     app = Flask("server", static_folder=None)
     app.extensions[EXTENSION] = runtime
     problems.install(app)

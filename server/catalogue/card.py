@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from policies.observation import Seat
 from server.errors import Broken
 
 _HERE = Path(__file__).parent
@@ -145,6 +146,12 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             raise ValueError("reading a pickled module runs what it says: only with `trusted = true`")
         if self.format in (*_NETWORKS, *_STATES) and self.kind == "change":
             raise ValueError(f"a model of kind `change` cannot be of format `{self.format}`")
+
+    @property
+    def seat(self) -> Seat:
+        """The model as policies know it."""
+        boxes, votes = self.kind != "classifier", self.kind != "change"
+        return Seat(self.name, frozenset(self.classes), boxes=boxes, votes=votes)
 
     def number(self, parameter: str) -> float:
         """One number of `parameters`. Raises Broken when the card does not give it."""

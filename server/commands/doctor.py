@@ -18,6 +18,8 @@ from typing import Literal
 import click
 
 from policies.events import instant
+from policies.fitness import misfits
+from policies.observation import Panel
 from server.catalogue import ModelCard, cache_dir, card_named, locate, verify
 from server.choice import chosen_models
 from server.clock import SECOND_US, now_us
@@ -175,6 +177,18 @@ def sites(settings: ServerSettings) -> Iterator[Finding]:
         yield Finding("warn", "sites", "no site policy can be used: every burst is told to come later", todo)
 
 
+def policies(settings: ServerSettings) -> Iterator[Finding]:
+    """Whether the models can do what the site policies ask of them."""
+    try:
+        panel = Panel("", tuple(card.seat for card in _cards(settings)))
+    except SectorwatchError:  # told by `models`
+        return
+    known = Sites(settings.sites_dir)
+    for site in known.sites():
+        for what in misfits(known.policy(site), panel):
+            yield Finding("warn", "policies", f"{site}: {what}", "change the policy, or `models`")
+
+
 def database(settings: ServerSettings) -> Iterator[Finding]:
     """Whether the database answers and has this version's schema, and who guards the door."""
     store = open_store(settings.database_url)
@@ -253,6 +267,7 @@ CHECKS: dict[str, Check] = {
     "model": models,
     "proofs": proofs,
     "sites": sites,
+    "policies": policies,
     "database": database,
     "disk": disk,
     "clock": clock,

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from policies.observation import Box, Panel, Seat, Sighting
+from policies.observation import Box, Panel, Sighting
 from server.catalogue import ModelCard, cache_dir, card_named, locate, verify
 from server.ensemble.building import network_of
 from server.ensemble.decode import MAX_PIXELS, decode
@@ -151,11 +151,7 @@ def load_ensemble(
 
 def panel_of(network: EnsembleModule, execution: Execution = "fp32", device: Device = "cpu") -> Panel:
     """Who sits in the ensemble, and its name: the digest of its lock, which holds all that decides its answers."""
-    seats = (
-        Seat(card.name, frozenset(card.classes), boxes=card.kind != "classifier", votes=card.kind != "change")
-        for card in network.cards
-    )
-    return Panel(lock_of(network, execution, device).digest, tuple(seats))
+    return Panel(lock_of(network, execution, device).digest, tuple(card.seat for card in network.cards))
 
 
 def _load(card: ModelCard, cache: Path, *, verify_weights: bool) -> nn.Module:

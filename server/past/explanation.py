@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from policies.bench import bench_of
 from policies.fold import remembered
 from policies.geometry import iou
 from policies.judgement import Candidate, Judgement
@@ -84,17 +85,21 @@ class FrameRecord:
 class SectorRecord:
     """A burst's verdicts on one target in one sector: in how many frames each, and the best candidate of all.
 
+    `rule` and `schedule` (None: no schedule) are those of its first frame. `shortage` says why it could not be decided.
+
     Frames that repeat are in none of the counts.
     """
 
     sector: str
     target: str
     rule: str
+    schedule: str | None
     present: int
     absent: int
     undecided: int
     best_frame: int | None
     best: Weighing | None
+    shortage: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +189,7 @@ def _burst(store: Store, facts: BurstFacts, again: Container[tuple[str, int]]) -
     return BurstRecord(
         facts=facts,
         frames=frames,
-        sectors=tuple(_sectors(_in_force(policy, seen[0]), [frame for frame in frames if not frame.repeats])),
+        sectors=tuple(_sectors(policy, seen, [frame for frame in frames if not frame.repeats])),
         events=tuple(store.past.told_by(facts.burst_id)),
     )
 
@@ -260,7 +265,10 @@ def _score(said: Sequence[Sighting], candidate: Candidate, classes: frozenset[st
     return max((s.score for s in mine if s.box is None and s.sector in (None, *candidate.sectors)), default=None)
 
 
-def _sectors(policy: CameraPolicy, frames: Sequence[FrameRecord]) -> Iterator[SectorRecord]:
+def _sectors(
+    camera: CameraPolicy, seen: Sequence[Observation], frames: Sequence[FrameRecord]
+) -> Iterator[SectorRecord]:
+    policy, entry = _in_force(camera, seen[0]), camera.schedule_at(seen[0].at_us, seen[0].brightness)
     for sector in policy.sectors:
         for target in sector.rules.targets:
             here = [
@@ -275,24 +283,30 @@ def _sectors(policy: CameraPolicy, frames: Sequence[FrameRecord]) -> Iterator[Se
             yield SectorRecord(
                 sector=sector.name,
                 target=target,
-                rule=rule_of(sector.rules.of(target)),
+                rule=sector.rules.of(target).sensitivity.title,
+                schedule=None if entry is None else entry.name,
                 present=len(present),
                 absent=len(frames) - len(present) - len(undecided),
                 undecided=len(undecided),
                 best_frame=None if best is None else best[0].index,
                 best=None if best is None else best[1],
+                shortage=_shortage(camera, seen[min(undecided)], target, sector.name) if undecided else None,
             )
+
+
+def _shortage(camera: CameraPolicy, seen: Observation, target: str, sector: str) -> str:
+    """Why nobody could tell of a frame whether the target was there."""
+    policy = _in_force(camera, seen)
+    given = next(s.rules for s in policy.sectors if s.name == sector).of(target).sensitivity
+    seats = bench_of(policy, seen.panel).seats[target]
+    models = [seat.model for seat in seats if seen.answers.get(seat.model) is not None]
+    if not seats:
+        return "no model that votes can see it"
+    need = f"{given.needed(len(models)):g} needed"
+    return f"{need}, and {', '.join(models)} can give {given.reach(models):g}" if models else "no model answered"
 
 
 def nearness(weighing: Weighing) -> tuple[float, float]:
     """How near a candidate came to being present: by its margin, then by its best score."""
     margin = float("-inf") if weighing.seen is None or weighing.needed is None else weighing.seen - weighing.needed
     return margin, max((b.score or 0.0 for b in weighing.ballots), default=0.0)
-
-
-def rule_of(rules: Rules) -> str:
-    """The sensitivity rule of a place, as its file would say it."""
-    given = rules.sensitivity
-    if given.rule == "at_least":
-        return f"at_least {given.k}"
-    return f"weighted {given.threshold:g}" if given.rule == "weighted" else given.rule

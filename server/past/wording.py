@@ -97,14 +97,14 @@ def _burst(burst: BurstRecord, every: bool) -> Iterator[str]:
 def _sector(record: SectorRecord, frames: int) -> str:
     head = f"{record.sector}: {record.target}"
     undecided = f", undecided in {record.undecided}" if record.undecided else ""
+    rule = f"(rule {record.rule}{f', schedule {record.schedule}' if record.schedule else ''})"
     if record.present:
-        return f"{head} present in {record.present} of {frames} frames{undecided} (rule {record.rule})"
-    if record.best is None:
-        said = "no model saw any" if not record.undecided else "nobody could tell"
-        return f"{head} {'undecided' if record.undecided else 'absent'} in all frames{undecided}: {said}"
-    return (
-        f"{head} absent{undecided} (rule {record.rule}): nearest in frame {record.best_frame}, {shortfall(record.best)}"
-    )
+        return f"{head} present in {record.present} of {frames} frames{undecided} {rule}"
+    if record.best is not None:
+        return f"{head} absent{undecided} {rule}: nearest in frame {record.best_frame}, {shortfall(record.best)}"
+    if record.undecided:
+        return f"{head}{undecided} of {frames} frames {rule}: nobody could tell: {record.shortage}"
+    return f"{head} absent in all frames {rule}: no model saw any"
 
 
 def _telling(frame: FrameRecord) -> list[Weighing]:

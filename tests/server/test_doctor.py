@@ -77,6 +77,21 @@ def test_a_model_that_is_not_there_is_told_with_the_one_that_was_meant(folder: P
     assert "did you mean `yolov3-tiny`" in result.stdout
 
 
+def test_what_the_models_cannot_do_of_a_policy_is_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    text = 'site = "yard"\nsensitivity = { rule = "at_least", k = 9 }\nmin_score = { yolo = 0.5 }\n'
+    (folder / "sites" / "yard.toml").write_text(text, encoding="utf-8")
+    result = doctor()
+    assert result.exit_code == 0
+    told = [line for line in lines(result, "warn") if line.split()[1] == "policies"]
+    assert told == [
+        "warn  policies   yard: every camera: no model that votes is called `yolo`; known here: hog-people",
+        "warn  policies   yard: every camera/view: `person` is never decided: "
+        "rule at_least 9, and hog-people can give 1 at most",
+    ]
+    monkeypatch.setenv("SECTORWATCH_MODELS", "hog-peeple")
+    assert [line.split()[1] for line in lines(doctor(), "fail")] == ["memory", "model"]
+
+
 def test_models_that_were_swapped_in_are_the_ones_that_are_checked_and_named(folder: Path):
     choose(["yolov3-tiny"], ServerSettings(data_dir=folder, models=("hog-people", "frame-change")))
     result = doctor()

@@ -273,6 +273,15 @@ def test_that_a_restart_serves_another_ensemble_than_before_is_noticed(
         assert "instead of a+b#0 before the restart" in runtime.store.notices.all()[-1].detail
 
 
+def test_what_the_models_cannot_do_of_a_site_policy_is_in_the_log(
+    tmp_path: Path, shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(tmp_path, shelf):
+        [record] = [one for one in caplog.records if one.msg == "site policy does not fit the models"]
+    said = "every camera/view: `person` is never decided: no model that votes can see it"
+    assert (record.__dict__["site"], record.__dict__["what"]) == ("north-yard", said)
+
+
 def test_a_golden_set_that_fails_while_serving_makes_the_server_unready_until_it_passes_again(
     served: tuple[Flask, Runtime], shelf: Shelf
 ) -> None:

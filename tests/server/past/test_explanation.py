@@ -238,6 +238,20 @@ def test_a_record_names_the_rule_of_the_schedule_that_was_in_force(doubtful: Yar
     assert later != early
 
 
+def test_what_nobody_could_tell_is_told_with_its_rule_its_schedule_and_what_was_short(doubtful: Yard) -> None:
+    night = '[[schedule]]\nname = "early"\nbetween = ["06:00", "07:01"]\nsensitivity = {rule = "at_least", k = 9}\n'
+    doubtful.write(YARD.replace("west]", 'west]\ntargets = ["person", "animal"]') + night)
+    for name, answers in (("seen", {"eye": (), "namer": ()}), ("unseen", {"eye": None, "namer": None})):
+        doubtful.ensemble.teach(name.encode(), answers)  # type: ignore[arg-type]
+    doubtful.pipeline.process(burst(1, [b"seen"], 0))
+    doubtful.pipeline.process(burst(2, [b"unseen"], 1))
+    lines = list(as_lines(minute(doubtful)))
+    tail = "undecided in 1 of 1 frames (rule at_least 9, schedule early): nobody could tell"
+    assert f"  west: person, {tail}: 9 needed, and eye, namer can give 2" in lines
+    assert f"  west: animal, {tail}: no model that votes can see it" in lines
+    assert f"  east: person, {tail}: no model answered" in lines
+
+
 def test_a_known_nuisance_is_named_where_it_silenced_what_was_seen(doubtful: Yard) -> None:
     known = '[[cameras.gate.suppress]]\nname = "web on the lamp"\nbox = [0.17, 0.6, 0.23, 0.8]\n'
     doubtful.write(f"{YARD}{known}")
