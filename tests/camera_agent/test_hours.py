@@ -119,6 +119,14 @@ def test_hours_begin_where_they_say_though_the_clocks_are_changed_meanwhile(monk
     assert begin_after_s(("06:00-22:00",), evening_s) == evening_s + 7 * 3600.0
 
 
+def test_a_time_zone_that_is_set_while_the_agent_runs_counts_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_within(("08:00-08:01",), EIGHT_S)
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    assert not is_within(("08:00-08:01",), EIGHT_S)
+    monkeypatch.setenv("TZ", "Europe/Helsinki")
+    assert begin_after_s(("10:01-11:00",), EIGHT_S) == EIGHT_S + 60.0
+
+
 def test_with_its_bytes_spent_a_camera_rests_and_says_so(clock: HandClock) -> None:
     camera, plans = YardCamera(clock), [PAUSED]
     capture = capture_of(clock, camera, (), plans)  # type: ignore[arg-type]
