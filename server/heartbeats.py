@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 from flask import Blueprint, Response, request
+from msgspec.structs import replace
 
 from policies.events import instant, microseconds
 from policies.fold import decode_state
@@ -21,6 +22,7 @@ from server.beat import Aware, Beat, decode_beat, whose_beat
 from server.clock import Clock
 from server.errors import Malformed, TooLarge, WrongType
 from server.records import BurstSpan, Heartbeat, Pulse
+from server.rivals import Rivals
 from server.tokens import Doorkeeper
 from server.watching import Condition, Patience, SectorState, condition_of, sectors_of
 
@@ -87,6 +89,7 @@ def routes(
 ) -> Blueprint:
     """The endpoints. `site` raises for a site that has no policy; `told` hears of every heartbeat."""
     blueprint = Blueprint("heartbeats", __name__, url_prefix="/v1")
+    rivals = Rivals()
 
     @blueprint.post("/heartbeats")
     def heartbeats() -> Response:
@@ -97,6 +100,9 @@ def routes(
         grant.to_send_for(whose.site, whose.camera)
         beat = decode_beat(body)
         site(beat.site)
+        if rivals.heard(beat, clock()):
+            todo = "give one of them a camera name, or a token, of its own"
+            log.warning("two agents send as one camera", extra={"site": beat.site, "camera": beat.camera, "todo": todo})
         if store.heartbeats.beat(_row(beat)):
             told(beat)
         return Response(status=204)
@@ -109,7 +115,7 @@ def routes(
             raise Malformed(f"unknown parameter `{min(unknown)}`; known here: site")
         now_us = clock()
         pulses = store.heartbeats.pulses(grant.to_read(request.args.get("site") or None))
-        reports = [_report(store, pulse, now_us, patience) for pulse in pulses]
+        reports = [_report(store, pulse, now_us, patience, rivals) for pulse in pulses]
         return Response(msgspec.json.encode(CameraList(instant(now_us), reports)), content_type=JSON)
 
     return blueprint
@@ -134,10 +140,13 @@ def _row(beat: Beat) -> Heartbeat:
     )
 
 
-def _report(store: Store, pulse: Pulse, now_us: int, patience: Patience) -> CameraReport:
+def _report(store: Store, pulse: Pulse, now_us: int, patience: Patience, rivals: Rivals) -> CameraReport:
     kept, newest, seen = pulse.beat, next(iter(pulse.recent), None), pulse.seen
     beat = None if kept is None else decode_beat(kept.body)
     condition = condition_of(pulse, beat, now_us, patience)
+    two_us = rivals.since_us(pulse.site, pulse.camera, now_us)
+    if condition.state == "ok" and two_us is not None:
+        condition = replace(condition, cause="two_agents", since=instant(two_us))
     policy = None if seen is None else store.policy(seen.policy).camera(pulse.camera)
     state = None if seen is None else decode_state(seen.state)
     return CameraReport(

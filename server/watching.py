@@ -42,7 +42,7 @@ class Patience:
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """How it stands with a camera. `cause` and `since` are null while it is `ok`."""
+    """How it stands with a camera. `cause` and `since` are null while it is `ok`, unless two agents send as it."""
 
     state: Literal["ok", "late", "silent"]
     cause: str | None = None

@@ -121,6 +121,34 @@ def test_a_camera_that_sends_bursts_in_time_tells_how_its_sectors_stand(client: 
     assert (view["sector"], view["target"], view["state"], view["cause"]) == ("view", "person", "occupied", None)
 
 
+def test_two_agents_under_one_cameras_name_are_told_once_in_the_log_and_in_the_list(
+    client: FlaskClient, clock: ManualClock, caplog: pytest.LogCaptureFixture
+):
+    def causes(*boots: str) -> list[str | None]:
+        found = []
+        for boot in boots:
+            clock.advance(30)
+            later = (clock() - NOW_US) / 1e6
+            agent = {"boot_id": boot, "sent_at": iso(later)}
+            post(client, beat(agent=agent, next_burst_by=iso(later + 15)))
+            found.append(cameras(client)[0]["condition"]["cause"])
+        return found
+
+    assert causes("a", "b", "b", "b") == [None] * 4, "it was started anew"
+    assert causes("c", "b", "c", "b") == [None, "two_agents", "two_agents", "two_agents"]
+    assert cameras(client)[0]["condition"]["since"] == iso(180)
+    assert causes(*"bbbbbbb") == ["two_agents"] * 5 + [None] * 2, "one of them is switched off"
+    assert caplog.text.count("two agents send as one camera") == 1
+
+
+def test_an_agent_that_said_that_it_stopped_may_be_started_again_elsewhere_and_here(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture
+):
+    for boot, state in (("a", "watching"), ("a", "stopped"), ("b", "watching"), ("b", "stopped"), ("a", "watching")):
+        post(client, beat(agent={"boot_id": boot}, state=state))
+    assert "two agents" not in caplog.text
+
+
 def test_when_the_plug_is_pulled_a_camera_is_late_and_then_silent_and_its_sectors_are_unobserved(
     client: FlaskClient, clock: ManualClock
 ):
