@@ -33,20 +33,29 @@ class Crew:
         for thread in self._threads:
             thread.join(within_s)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every worker is there, between `start` and the batcher's `close`."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def _work(self) -> None:
-        self._enter()
-        while (portion := self._batcher.wait()) is not None:
-            self._batcher.done(portion, outcomes(portion))
+        try:
+            self._enter()
+            while (portion := self._batcher.wait()) is not None:
+                self._batcher.done(portion, outcomes(portion))
+        except BaseException:
+            log.critical("engine worker died", exc_info=True)
 
 
 class Watchdog:
-    """Calls `bark` once when a portion has been running for longer than `silence_s`.
+    """Calls `bark` once when a portion has been running for longer than `silence_s`, or a worker of `crew` has died.
 
     Gunicorn cannot notice this: its own timeout watches the thread that accepts connections.
     """
 
-    def __init__(self, batcher: MicroBatcher, bark: Callable[[float], None], *, silence_s: float) -> None:
+    def __init__(self, batcher: MicroBatcher, crew: Crew, bark: Callable[[float], None], *, silence_s: float) -> None:
         self._batcher = batcher
+        self._crew = crew
         self._bark = bark
         self._silence_s = silence_s
         self._stopping = threading.Event()
@@ -56,12 +65,14 @@ class Watchdog:
         self._thread.start()
 
     def stop(self) -> None:
+        """To be called before the workers are told to end."""
         self._stopping.set()
 
     def _watch(self) -> None:
         while not self._stopping.wait(min(1.0, self._silence_s / 4)):
             busy_s = self._batcher.load().busy_s
-            if busy_s > self._silence_s:
+            is_lost = busy_s > self._silence_s or not self._crew.is_whole
+            if is_lost and not self._stopping.is_set():
                 log.critical("engine silent", extra={"seconds": round(busy_s, 1)})
                 self._bark(busy_s)
                 return

@@ -53,23 +53,23 @@ class Engine:
         return Generation(stages, self._batcher, within_s=self._within_s, at_once=self._at_once)
 
     def start(self, on_stuck: Callable[[], None]) -> None:
-        """Begin to answer. `on_stuck` is called, once and in a thread of its own, when a worker never comes back:
-        all requests have then been answered with Later, and nothing but a new process helps."""
+        """Begin to answer. `on_stuck` is called, once and in a thread of its own, when a worker dies or never comes
+        back: all requests have then been answered with Later, and nothing but a new process helps."""
 
         def bark(busy_s: float) -> None:
             self._batcher.abandon(Later(f"the engine has been silent for {busy_s:.0f} s and is started anew"))
             on_stuck()
 
-        self._watchdog = Watchdog(self._batcher, bark, silence_s=self._silence_s)
-        self._watchdog.start()
         self._crew.start()
+        self._watchdog = Watchdog(self._batcher, self._crew, bark, silence_s=self._silence_s)
+        self._watchdog.start()
 
     def stop(self) -> None:
         """Take nothing more, finish what was taken, end the workers."""
-        self._batcher.close()
-        self._crew.join(_STOP_WITHIN_S)
         if self._watchdog is not None:
             self._watchdog.stop()
+        self._batcher.close()
+        self._crew.join(_STOP_WITHIN_S)
 
     def load(self) -> Load:
         return self._batcher.load()

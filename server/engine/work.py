@@ -26,8 +26,8 @@ def _prepared(item: Item, stages: Asking) -> Any:
         return Failure(RuntimeError("nobody waits for this image any more"))
     try:
         return stages.prepare(item.job.inputs[item.place])
-    except Exception as error:  # noqa: BLE001  whatever an image provokes is that image's request's affair
-        return Failure(error)
+    except BaseException as error:  # noqa: BLE001  whatever an image provokes is that image's request's affair
+        return _failure(error)
 
 
 def _asked(rows: Sequence[Any], stages: Asking) -> list[Any]:
@@ -36,9 +36,9 @@ def _asked(rows: Sequence[Any], stages: Asking) -> list[Any]:
         return []
     try:
         return _of_length(stages.ask(rows), len(rows))
-    except Exception as error:  # noqa: BLE001  a network may raise anything
+    except BaseException as error:  # noqa: BLE001  a network may raise anything, and would end the worker by some of it
         if len(rows) == 1:
-            return [Failure(error)]
+            return [_failure(error)]
     # Outside of `except`: the traceback would keep alive all the memory the large call had.
     middle = len(rows) // 2
     return _asked(rows[:middle], stages) + _asked(rows[middle:], stages)
@@ -49,8 +49,13 @@ def _concluded(portion: Portion, stages: Asking) -> list[Any]:
     stop = start + len(portion.items)
     try:
         return _of_length(stages.conclude(job.inputs, start, stop), stop - start)
-    except Exception as error:  # noqa: BLE001
-        return [Failure(error)] * len(portion.items)
+    except BaseException as error:  # noqa: BLE001
+        return [_failure(error)] * len(portion.items)
+
+
+def _failure(error: BaseException) -> Failure:
+    """What a request's thread may be told: what ends a thread or a process is only reported there."""
+    return Failure(error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}"))
 
 
 def _of_length(said: Sequence[Any], count: int) -> list[Any]:

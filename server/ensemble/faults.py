@@ -30,7 +30,7 @@ class Faults:
         self._lock = threading.Lock()
         self._told: dict[_Cause, tuple[float, int]] = {}
 
-    def tell(self, model: str, error: Exception) -> None:
+    def tell(self, model: str, error: BaseException) -> None:
         """`model` raised `error` instead of an answer. To be called where it is handled."""
         with self._lock:
             now_s, cause = self._clock(), _cause(model, error)
@@ -45,7 +45,7 @@ class Faults:
             )
 
 
-def _cause(model: str, error: Exception) -> _Cause:
+def _cause(model: str, error: BaseException) -> _Cause:
     """The kind of error and the line that raised it: its words may hold numbers of the image, and never end."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return model, type(error).__name__, last.filename, last.lineno

@@ -187,7 +187,7 @@ class EnsembleModule(nn.Module):
     def _asked(self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]) -> list[Answer]:
         try:
             return list(self._ask(card, network, frames))
-        except Exception as error:  # noqa: BLE001 (a foreign network may raise anything, and must not take others with it)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a foreign network may raise anything
             if len(frames) <= 1:
                 self._faults.tell(card.name, error)
                 return [None] * len(frames)
@@ -200,7 +200,7 @@ class EnsembleModule(nn.Module):
             with self._clocked(card):
                 changes: list[FrameChange] = network([frame.rows[card.input].pixels for frame in frames])
             return [_change_sightings(change, card) for change in changes]
-        except Exception as error:  # noqa: BLE001
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             self._faults.tell(card.name, error)
             return [None] * len(frames)
 

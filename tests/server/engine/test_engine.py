@@ -237,6 +237,36 @@ def test_a_silent_engine_answers_all_who_wait_with_later_and_says_that_it_is_stu
         engine.first.answer([b"c"])
 
 
+@pytest.mark.parametrize("ends", [SystemExit(2), KeyboardInterrupt(), GeneratorExit()])
+def test_what_would_end_a_thread_ends_the_request_that_provoked_it_and_no_worker(
+    begin: Begin, ends: BaseException
+) -> None:
+    class Ending(ReadingStages):
+        def ask(self, rows: Sequence[str]) -> list[str]:
+            if "end" in rows:
+                raise ends
+            return super().ask(rows)
+
+    engine = begin(Ending(), workers=1)
+    with pytest.raises(RuntimeError, match=type(ends).__name__):
+        engine.first.answer([b"end"])
+    assert words(engine.first.answer([b"a"])) == ["A"]
+
+
+def test_a_worker_that_dies_is_told_as_a_silent_engine_is(begin: Begin) -> None:
+    class Stillborn(ReadingStages):
+        def enter(self) -> None:
+            super().enter()
+            if len(self.entered) == 1:
+                raise MemoryError
+
+    stuck = threading.Event()
+    engine = begin(Stillborn(), stuck.set, silence_s=4 * PATIENCE_S)
+    assert stuck.wait(PATIENCE_S)
+    with pytest.raises(Later):
+        engine.first.answer([b"a"])
+
+
 def test_an_engine_without_work_is_not_stuck_however_long_it_is_silent(begin: Begin) -> None:
     stuck = threading.Event()
     begin(ReadingStages(), stuck.set, silence_s=0.02)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 import pytest
 import torch
@@ -52,6 +54,11 @@ class FixedDetector(nn.Module):
 class Raises(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         raise RuntimeError("out of order")
+
+
+class Exits(nn.Module):
+    def forward(self, rows: Tensor) -> Tensor:
+        sys.exit("out of order")
 
 
 class SaysNaN(nn.Module):
@@ -198,7 +205,7 @@ def test_boxes_come_back_onto_the_frame_rounded_clipped_and_sorted() -> None:
     )  # the third box was of nothing but padding
 
 
-@pytest.mark.parametrize("broken", [Raises(), SaysNaN()])
+@pytest.mark.parametrize("broken", [Raises(), Exits(), SaysNaN()])
 def test_a_model_that_fails_has_not_answered_and_the_others_have(
     broken: nn.Module, caplog: pytest.LogCaptureFixture
 ) -> None:
