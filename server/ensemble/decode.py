@@ -43,8 +43,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes a picture of that EXIF orientation upright (Exif 2.3, tag 0x0112)."""
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
-"""What Pillow's readers raise on bytes that are not what they claim."""
 
 
 def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = None) -> Tensor:
@@ -68,9 +66,11 @@ def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = 
                 raise TooLarge(f"{scans} scans of {width}x{height} pixels are more than this server reads", frame=frame)
             # Copied once, here: a frame of a megapixel costs as much to copy as to decode.
             pixels = np.array(_as_rgb(_upright(opened)))
+    except (TooLarge, MemoryError):
+        raise
     except Image.DecompressionBombError as error:
         raise TooLarge(f"{error}; at most {max_pixels} pixels are taken", frame=frame) from error
-    except _UNREADABLE as error:
+    except Exception as error:  # readers raise anything on bytes that are not what they claim
         kinds = ", ".join(FORMATS)
         is_unknown = isinstance(error, UnidentifiedImageError)
         why = f"it begins with {picture[:8]!r}" if is_unknown else error or type(error).__name__

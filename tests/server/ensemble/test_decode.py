@@ -78,6 +78,16 @@ def test_a_faulty_tag_beside_the_orientation_is_no_reason_to_refuse_a_picture() 
     assert torch.equal(decode(faulty), decode(sent))
 
 
+@given(st.integers(0, 400), st.integers(0, 255))
+def test_damaged_exif_is_no_unforeseen_error(place: int, value: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A] = 6, "a maker", 72.0
+    damaged = bytearray(encoded(PICTURE, "JPEG", exif=exif))
+    damaged[place] = value
+    with suppress(Unusable, TooLarge):
+        assert decode(bytes(damaged)).shape[0] == 3
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.95])
 def test_a_cut_off_picture_is_refused_with_its_index(kind: str, share: float) -> None:
