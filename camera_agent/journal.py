@@ -8,11 +8,13 @@ import sys
 import time
 from typing import TextIO
 
-_QUOTED = frozenset(' "=\n\t')
+_QUOTED = frozenset(' "=\\')
 
 
 def line(event: str, **fields: object) -> str:
-    """One `key=value` line. None is left out; a value with a space, a quote or `=` in it is quoted."""
+    """One `key=value` line. None is left out; a value with a space, a quote or `=` in it is quoted, and what no eye can
+    see in it (a server's or a camera's words may hold anything) is written out or, of white space, a space.
+    """
     pairs = [f"event={event}"]
     pairs += [f"{key}={_text(value)}" for key, value in fields.items() if value is not None]
     return " ".join(pairs)
@@ -43,7 +45,15 @@ def _text(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".")
-    text = str(value)
+    text = "".join(map(_harmless, str(value)))
     if text and not _QUOTED.intersection(text):
         return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\t", " ") + '"'
+    return '"' + text.replace('"', '\\"') + '"'
+
+
+def _harmless(sign: str) -> str:
+    if sign == "\\":
+        return "\\\\"
+    if sign.isprintable():
+        return sign
+    return " " if sign.isspace() else f"\\u{ord(sign):04x}"

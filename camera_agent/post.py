@@ -24,6 +24,7 @@ from camera_agent.waiting import Damaged, Opened, Waiting
 _log = logging.getLogger(__name__)
 _MAX_ANSWER_BYTES = 16_000_000
 _MAX_RETRY_AFTER_S = 3600.0
+_MAX_SAID = 1000
 _NEVER_AGAIN = frozenset({400, 413, 415, 422})
 _NOT_ALLOWED = frozenset({401, 403})
 
@@ -178,7 +179,7 @@ class Poster:
         if status in (200, 201):
             try:
                 receipt = msgspec.json.decode(content, type=Receipt)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 receipt = Receipt(burst_id="")
             # A hotel's sign-in page also answers 200: only the server's own receipt lets go of a burst.
             if receipt.burst_id != burst_id:
@@ -201,7 +202,7 @@ def retry_after_s(header: str | None, unix_s: float) -> float:
     """
     if header is None:
         return 0.0
-    if header.strip().isdigit():
+    if header.strip().isdecimal():
         return min(float(header), _MAX_RETRY_AFTER_S)
     at_s = unix_s_of(header)
     return 0.0 if at_s is None else min(max(0.0, at_s - unix_s), _MAX_RETRY_AFTER_S)
@@ -262,14 +263,14 @@ def _head_bytes(headers: Mapping[str, str | bytes]) -> int:
 
 
 def _problem(content: bytes) -> str:
-    """The title and detail of a problem document (RFC 9457), else the beginning of whatever text came."""
+    """The title and detail of a problem document (RFC 9457), else of whatever text came; the beginning of each."""
     try:
         document = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return " ".join(content[:300].decode("utf-8", "replace").split())
+        return " ".join(content[:_MAX_SAID].decode("utf-8", "replace").split())
     if not isinstance(document, dict):
         return ""
-    said = [str(document[key]) for key in ("title", "detail") if document.get(key)]
-    if "frame" in document and document["frame"] is not None:
-        said.append(f"(frame {document['frame']})")
-    return ": ".join(said[:2]) + (f" {said[2]}" if len(said) > 2 else "")
+    said = (document.get(key) for key in ("title", "detail"))
+    text = ": ".join(part[:_MAX_SAID] for part in said if isinstance(part, str) and part)
+    frame = document.get("frame")
+    return f"{text} (frame {frame})" if isinstance(frame, int) else text

@@ -104,6 +104,15 @@ def test_a_refused_burst_is_set_aside_with_the_servers_words_and_the_next_one_go
     assert bench.tally.read().refused == 1
 
 
+def test_of_what_a_server_says_at_any_length_the_beginning_is_kept(
+    tmp_path: Path, bench: Bench, server: StandIn
+) -> None:
+    server.answers.append(Answer(400, json.dumps({"title": "No", "detail": "x" * 1_000_000}).encode()))
+    bench.spool.put(burst(1))
+    bench.send()
+    assert next((tmp_path / "refused").glob("*.txt")).read_text() == f"HTTP 400 No: {'x' * 1000}\n"
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_token_that_is_not_accepted_stops_that_camera_only_and_is_tried_again_slowly(
     bench: Bench, server: StandIn, status: int
@@ -144,6 +153,9 @@ def test_a_token_file_that_went_away_keeps_the_burst(bench: Bench, server: Stand
         Answer(201, b'{"burst_id": "\xff"}'),
         Answer(500, b'{"detail": "\xff"}'),
         Answer(500, b"[" * 10_000),
+        Answer(201, b'{"burst_id": "burst-0001", "events": [{"x": ' + b"[" * 10_000),
+        Answer(503, headers={"Retry-After": "\xb2"}),
+        Answer(503, b'{"title": {"a": [1]}, "detail": 7, "frame": "x"}'),
         Answer(0),
     ],
     ids=lambda answer: str(answer.status),
