@@ -2,8 +2,8 @@
 
 On the application's port these wait for a request thread like everybody else. The own port (`admin_port`) has
 threads of its own and no admission, so it answers while every request thread is busy: point probes and Prometheus
-there. It listens on loopback unless `admin_host` says otherwise, and asks for no token; on the application's port
-`/metrics` needs a reader's token of all sites, once there are tokens.
+there. It listens on loopback unless `admin_host` says otherwise, where it answers no web page of elsewhere, and asks
+for no token; on the application's port `/metrics` needs a reader's token of all sites, once there are tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flask import Blueprint, Flask, Response, request
 
 from policies.observation import Panel
 from server.errors import Broken, Forbidden
-from server.tokens import Doorkeeper
+from server.tokens import Doorkeeper, is_for_this_machine, is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,8 @@ class AdminPort:
     def start(self) -> int:
         """Listen and answer; the port, which the system chose for 0. Raises Broken when it is taken."""
         host, port = self._address
+        if is_loopback(host):
+            self._app.before_request(_check_address)
         kind = _Server6 if ":" in host else _Server
         try:
             self._server = kind((host, port), _Handler)
@@ -112,6 +114,12 @@ class AdminPort:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(_ASKED_WITHIN_S)
+
+
+def _check_address() -> None:
+    """Raises Forbidden for what only a browser would send here, on behalf of a page of elsewhere."""
+    if not is_for_this_machine(request):
+        raise Forbidden("this port is this machine's alone: ask it as 127.0.0.1 or localhost")
 
 
 class _Server(ThreadingMixIn, WSGIServer):

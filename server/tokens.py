@@ -165,15 +165,21 @@ def is_loopback(host: str) -> bool:
     return bool((mapped or address).is_loopback)
 
 
+def is_for_this_machine(asking: Asking) -> bool:
+    """Whether the request is addressed to a loopback name, and by no web page of elsewhere: a browser on this machine
+    sends what such a page wants, also to a name of the page's own that it lets stand for 127.0.0.1."""
+    origin = asking.headers.get("Origin")
+    if origin is not None and not is_loopback(_name(origin.partition("//")[2])):
+        return False
+    return is_loopback(_name(asking.host))
+
+
 def _is_local(asking: Asking) -> bool:
     """From this machine, by a program of it: neither passed on by a proxy nor sent by a web page of elsewhere."""
     headers = asking.headers
     if headers.get("Forwarded") or headers.get("X-Forwarded-For"):
         return False
-    origin = headers.get("Origin")
-    if origin is not None and not is_loopback(_name(origin.partition("//")[2])):
-        return False
-    return is_loopback(asking.remote_addr or "") and is_loopback(_name(asking.host))
+    return is_loopback(asking.remote_addr or "") and is_for_this_machine(asking)
 
 
 def _name(host: str) -> str:

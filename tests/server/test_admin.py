@@ -60,6 +60,23 @@ def test_the_admin_port_asks_for_no_token(served: tuple[Flask, str]):
     assert requests.get(f"{url}/metrics", timeout=5).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "localhost:9"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://localhost:3000"}, 200),
+    ],
+)
+def test_on_loopback_the_admin_port_answers_no_page_of_elsewhere_in_a_browser_of_this_machine(
+    served: tuple[Flask, str], headers: dict[str, str], status: int
+):
+    _, url = served
+    assert requests.get(f"{url}/metrics", headers=headers, timeout=5).status_code == status
+
+
 def test_a_port_that_is_taken_is_told_and_nothing_is_begun(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = int(taken.getsockname()[1])
