@@ -28,7 +28,7 @@ def ask(session: requests.Session, url: str, timeout_s: float) -> requests.Respo
             answer.close()
             session.auth = HTTPDigestAuth(user, password)
             answer = session.get(url, timeout=timeout_s, stream=True)
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # ValueError: sent on to an address that is none
         raise CameraFailure(f"no answer: {why_unreached(error, url)}") from error
     if answer.status_code != requests.codes.ok:
         answer.close()

@@ -10,6 +10,8 @@ from camera_agent.cameras.failure import CameraFailure
 from camera_agent.look import WIDTH, Grey, Seen, height_for
 from camera_agent.masks import Form, in_pixels
 
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+"""What cameras give. Pillow knows forty more, and runs Ghostscript for one of them."""
 _BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -32,7 +34,7 @@ def fit(data: bytes, form: Form) -> Seen:
     Raises `CameraFailure` for what is no image or is cut off: one broken frame would have the whole burst refused.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
             shown = _turned(image.size, turn)
             is_kept = image.format == "JPEG" and not (_is_wide(shown, form) or form.masks or form.is_thrifty)

@@ -108,6 +108,29 @@ def test_a_camera_that_is_not_there_is_a_camera_failure() -> None:
         snapshot_of("http://127.0.0.1:9/snap.jpg").still(Form())
 
 
+def sending_on(address: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", address)
+        handler.end_headers()
+
+    return respond
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "http://[::cam/", "http://cam:port/", "/again"])
+def test_a_camera_that_sends_on_to_nowhere_is_a_camera_failure(address: str) -> None:
+    with serving(sending_on(address)) as url, pytest.raises(CameraFailure, match="no answer"):
+        snapshot_of(url).still(Form())
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PPM", "EPS"])
+def test_a_kind_of_image_that_no_camera_gives_is_not_opened(kind: str) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (90, 60)).save(out, kind)
+    with pytest.raises(CameraFailure, match="cannot identify|begins with"):
+        fit(out.getvalue(), Form())
+
+
 def test_a_png_with_alpha_becomes_a_jpeg() -> None:
     out = io.BytesIO()
     Image.new("RGBA", (90, 60), (0, 200, 0, 128)).save(out, "PNG")
