@@ -26,8 +26,16 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from server.errors import Away, Broken, Later, Unusable
 
 BUSY_TIMEOUT_S = 30.0
+"""How long a turn waits for another's."""
+
+IDLE_TIMEOUT_S = 60.0
+"""How long PostgreSQL lets a turn say nothing: a server that was paused in the middle of one must not hold up all."""
 
 _WRITES = "sectorwatch_writes"
+
+_BOUNDS = text(
+    "SELECT set_config('lock_timeout', :busy, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
+)
 
 # A database whose machine is gone says nothing: libpq would wait two minutes for a connection, and a quarter of an hour
 # for an answer. What the URL says counts instead.
@@ -70,14 +78,15 @@ def writing(engine: Engine, lock: str) -> Iterator[Connection]:
     """A transaction that nobody else runs at once under the same `lock`; committed as a whole or not at all.
 
     SQLite has one writer: BEGIN IMMEDIATE takes its place at the start, so nothing read inside can be outdated.
-    PostgreSQL takes a lock on the name, until commit. Both here raise Later when the database does not answer,
-    Unusable for a value that it has no room for (a number of more than 64 bits; on PostgreSQL a text with a NUL), and
-    Broken for what is no database, is damaged, or is not ours to use.
+    PostgreSQL takes a lock on the name, until commit. Nobody waits longer than BUSY_TIMEOUT_S for his place. Both here
+    raise Later when the database does not answer, Unusable for a value that it has no room for (a number of more than
+    64 bits; on PostgreSQL a text with a NUL), and Broken for what is no database, is damaged, or is not ours to use.
     """
     with _answering(), engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
         with connection.begin():
             if connection.dialect.name == "postgresql":
+                connection.execute(_BOUNDS, {"busy": _ms(BUSY_TIMEOUT_S), "idle": _ms(IDLE_TIMEOUT_S)})
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(lock)})
             yield connection
 
@@ -101,6 +110,10 @@ def _answering() -> Iterator[None]:
 
 def _line(error: BaseException | None) -> str:
     return " ".join(str(error).split())
+
+
+def _ms(seconds: float) -> str:
+    return f"{round(1000 * seconds)}ms"
 
 
 def _lock_key(name: str) -> int:

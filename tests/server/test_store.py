@@ -13,11 +13,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, event
+from sqlalchemy.exc import DBAPIError
 
 from server.errors import Broken, Conflict, Later, Unknown, Unusable
 from server.store import Store, data_dictionary, open_store
-from server.store.engine import open_engine, reading
+from server.store.engine import open_engine, reading, writing
 from server.store.schema import metadata
+from tests.server import databases
 from tests.server.scenes import START_US, Yard, across, burst
 from tests.stand_ins import ManualClock
 
@@ -152,6 +154,35 @@ def test_a_database_whose_machine_is_gone_is_given_up_soon_or_when_its_url_says(
     assert int(asked["connect_timeout"]) == 3
     assert asked["tcp_user_timeout"] <= 30_000
     assert asked["keepalives_idle"] + asked["keepalives_interval"] * asked["keepalives_count"] <= 30
+
+
+def test_a_turn_waits_for_another_within_bounds(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.store.engine.BUSY_TIMEOUT_S", 0.1)
+    open_store(database_url).upgrade()
+    engine = open_engine(database_url)
+    with writing(engine, "gate"), pytest.raises(Later, match="nothing was changed"), writing(engine, "gate"):
+        pass
+    with writing(engine, "gate"):
+        pass
+    engine.dispose()
+
+
+@pytest.mark.parametrize("database_url", [name for name in databases.NAMES if name != "sqlite"], indirect=True)
+def test_a_turn_whose_server_is_paused_is_ended_by_the_database(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.store.engine.IDLE_TIMEOUT_S", 0.1)
+    paused, engine = open_engine(database_url), open_engine(database_url)
+    turn = ExitStack()
+    turn.enter_context(writing(paused, "gate"))
+    with writing(engine, "gate"):
+        pass
+    with pytest.raises((Later, DBAPIError)):
+        turn.close()
+    with writing(paused, "gate"):
+        pass
+    for one in (paused, engine):
+        one.dispose()
 
 
 def test_no_connection_that_is_free_means_later(database_url: str) -> None:
