@@ -229,7 +229,7 @@ class _Reader:
         base = self._rules({}, raw, ())
         self._schedule = self._read_schedule(base)
         cameras = {name: self._camera(name, base, entry) for name, entry in tables(raw, "cameras", ())}
-        rules = convert(Rules, base, (), _TABLES).complete()
+        rules = _settled(base, ()).complete()
         other = self._camera("", base, {})
         return _signed(SitePolicy(site, "", self._targets, rules, cameras, other, RULES_VERSION))
 
@@ -296,7 +296,7 @@ class _Reader:
     def _plain_camera(
         self, name: str, base: dict[str, Any], raw: dict[str, Any], path: tuple[str, ...]
     ) -> CameraPolicy:
-        rules = convert(Rules, base, path, _TABLES).complete()
+        rules = _settled(base, path).complete()
         sectors = tuple(
             self._sector(sector, entry, base, (*path, "sectors", sector))
             for sector, entry in tables(raw, "sectors", path)
@@ -332,7 +332,7 @@ class _Reader:
             polygon = polygon_of(points)
         except ValueError as error:
             raise Problem((*path, "polygon" if shape.coordinates is None else "coordinates"), str(error)) from None
-        return Sector(name, polygon, convert(Rules, self._rules(above, raw, path), path, _TABLES).complete())
+        return Sector(name, polygon, _settled(self._rules(above, raw, path), path).complete())
 
     def _line(self, name: str, raw: dict[str, Any], path: tuple[str, ...]) -> Line:
         text = convert(LineText, raw, path)
@@ -349,16 +349,11 @@ class _Reader:
         path: tuple[str, ...],
     ) -> dict[str, Any]:
         """The rules of a place: what stands here over what stands above, tables merged, lists replaced."""
-        merged = dict(above)
-        for key in _RULES & raw.keys():
-            value = raw[key]
-            if isinstance(value, dict) and isinstance(merged.get(key), dict):
-                value = over(merged[key], value)
-            merged[key] = value
+        merged = over(above, {key: value for key, value in raw.items() if key in _RULES})
         for target, entry in tables(merged, "by_target", path):  # here, since a fault within would not name its target
             self._check_targets([target], (*path, "by_target", target))
             convert(OfTarget, entry, (*path, "by_target", target), _TABLES)
-        rules = convert(Rules, merged, path, _TABLES)
+        rules = _settled(merged, path)
         self._check_targets(rules.targets, (*path, "targets"))
         if twice := next((t for t in rules.targets if rules.targets.count(t) > 1), None):
             raise Problem((*path, "targets"), f"`{twice}` is there twice")
@@ -370,6 +365,18 @@ class _Reader:
         for target, mine in rules.by_target.items():
             check_sensitivity(mine.sensitivity or rules.sensitivity, (*path, "by_target", target))
         return merged
+
+
+def _settled(merged: dict[str, Any], path: tuple[str, ...]) -> Rules:
+    """The rules that a place's merged tables give, with the sensitivity for one target over that for all."""
+    rules = convert(Rules, merged, path, _TABLES)
+    of_all = merged.get("sensitivity", {})
+    by_target = {
+        target: replace(rules.by_target[target], sensitivity=convert(Sensitivity, over(of_all, mine), path))
+        for target, entry in merged.get("by_target", {}).items()
+        if (mine := entry.get("sensitivity"))
+    }
+    return replace(rules, by_target=rules.by_target | by_target)
 
 
 _TABLES = {"sensitivity": Sensitivity, "presence": Presence, "movement": Movement}

@@ -52,10 +52,15 @@ class SuppressionText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def over(above: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
-    """A table over the one above it; another rule of sensitivity inherits nothing that is of the one above."""
-    if here.get("rule", above.get("rule")) != above.get("rule", _DEFAULT_RULE):
+    """A table over the one above it, and so the tables within; another rule of sensitivity inherits nothing that is of
+    the one above.
+    """
+    if "rule" in here and here["rule"] != above.get("rule", _DEFAULT_RULE):
         above = {key: value for key, value in above.items() if key not in _OF_ONE_RULE}
-    return above | here
+    return above | {
+        key: over(above[key], value) if isinstance(value, dict) and isinstance(above.get(key), dict) else value
+        for key, value in here.items()
+    }
 
 
 def check_sensitivity(given: Sensitivity, path: tuple[str, ...]) -> None:

@@ -49,6 +49,10 @@ SITES = Path(__file__).parents[2] / "deploy" / "sites"
             'line 4: by_target.vehicle.sensitivity.k: k only means something with rule = "at_least"',
         ),
         (
+            'site = "a"\n[by_target.vehicle]\nsensitivity.missing = "abstain"\n[sensitivity]\nrule = "some"',
+            "line 5: sensitivity.rule: unknown word `some`; known here: any, all, majority, at_least, weighted",
+        ),
+        (
             'site = "a"\n[by_target.vehicle]\nsensitivty = { rule = "any" }',
             "line 3: by_target.vehicle.sensitivty: unknown key; did you mean `sensitivity`?",
         ),
@@ -217,6 +221,42 @@ def test_what_is_said_of_one_target_is_completed_from_what_is_said_of_all():
     assert (vehicle.least("hog"), vehicle.least("other"), vehicle.sensitivity.rule) == (0.8, 0.4, "majority")
     assert (animal.least("hog"), animal.sensitivity.k) == (0.6, 2)
     assert rules.of("person") == rules
+
+
+def test_a_sensitivity_of_one_target_says_only_what_differs_from_that_of_all_wherever_either_stands():
+    camera = parse_site_policy("""site = "a"
+    targets = ["vehicle", "animal", "person"]
+    [sensitivity]
+    rule = "at_least"
+    k = 2
+    missing = "fail_open"
+    [by_target.vehicle]
+    min_score = { hog = 0.8 }
+    sensitivity = { k = 3 }
+    [by_target.animal]
+    sensitivity = { rule = "any" }
+    [cameras.gate.sensitivity]
+    missing = "fail_closed"
+    [cameras.gate.sectors.door]
+    polygon = [[0, 0], [1, 0], [1, 1]]
+    [cameras.gate.sectors.door.by_target.vehicle]
+    min_score = { eye = 0.3 }
+    """).camera("gate")
+    rules = camera.sectors[0].rules
+    vehicle, animal = rules.of("vehicle"), rules.of("animal")
+    assert vehicle.sensitivity == Sensitivity("at_least", k=3, missing="fail_closed")
+    assert animal.sensitivity == Sensitivity("any", missing="fail_closed")
+    assert (vehicle.least("hog"), vehicle.least("eye"), camera.rules.of("vehicle").least("eye")) == (0.8, 0.3, 0.4)
+
+
+def test_weights_of_a_camera_are_set_over_those_of_the_site_one_by_one():
+    text = """site = "a"
+    sensitivity = { rule = "weighted", weights = { "*" = 2, eye = 3 } }
+    [cameras.gate]
+    sensitivity = { weights = { hog = 1 } }
+    """
+    given = parse_site_policy(text).camera("gate").rules.sensitivity
+    assert [given.weight(model) for model in ("eye", "hog", "other")] == [3, 1, 2]
 
 
 def test_frigates_coordinates_mean_the_same_polygon():
