@@ -127,7 +127,7 @@ def test_a_camera_that_sends_on_to_nowhere_is_a_camera_failure(address: str) -> 
 def test_a_kind_of_image_that_no_camera_gives_is_not_opened(kind: str) -> None:
     out = io.BytesIO()
     Image.new("RGB", (90, 60)).save(out, kind)
-    with pytest.raises(CameraFailure, match="cannot identify|begins with"):
+    with pytest.raises(CameraFailure, match=r"cannot identify|begins with"):
         fit(out.getvalue(), Form())
 
 
