@@ -15,6 +15,7 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -72,9 +73,11 @@ class Control:
             raise Broken(f"{self._file} cannot be written: {error.strerror}") from error
 
     def stop(self) -> None:
-        """Take no more, and leave no file."""
+        """Take no more, and leave no file, unless it is another server's by now."""
         self._port.stop()
-        self._file.unlink(missing_ok=True)
+        with suppress(Broken):
+            if address_in(self._file.parent).key == self._key:
+                self._file.unlink(missing_ok=True)
 
 
 def address_in(data_dir: Path) -> Address:

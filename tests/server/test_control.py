@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,16 @@ def test_the_key_is_for_the_servers_user_alone_and_goes_with_the_server(tmp_path
         assert address_in(tmp_path).key != first.key
     with pytest.raises(Broken, match="no server is running on"):
         address_in(tmp_path)
+
+
+def test_a_server_that_ends_leaves_the_file_of_the_one_that_came_after_it(tmp_path: Path, shelf: Shelf) -> None:
+    earlier = ExitStack()
+    earlier.enter_context(serving(tmp_path, shelf))
+    with serving(tmp_path, shelf):
+        latest = address_in(tmp_path)
+        earlier.close()
+        assert address_in(tmp_path) == latest
+    assert not (tmp_path / FILE).exists()
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer é"}])
