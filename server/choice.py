@@ -6,6 +6,7 @@ It holds until the settings say something else than they said when it was made: 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import msgspec
@@ -44,7 +45,10 @@ def choose(models: Sequence[str], settings: ServerSettings) -> None:
             return
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(".new")
-        aside.write_bytes(msgspec.json.encode(Choice(tuple(models), settings.models)))
+        with aside.open("wb") as file:
+            file.write(msgspec.json.encode(Choice(tuple(models), settings.models)))
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut leaves an empty file, with which no server starts
         aside.replace(path)
     except OSError as error:
         raise Broken(f"{path}: the choice of models cannot be kept there: {error.strerror}") from error

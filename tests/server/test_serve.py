@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import queue
@@ -28,7 +29,8 @@ from urllib3.util import Retry
 from server.__main__ import command
 from server.app import runtime_of
 from server.catalogue import card_named
-from server.choice import choose
+from server.choice import choose, chosen_models
+from server.errors import Broken
 from server.footprint import expected, remember, remembered
 from server.hosting import draining_first, gunicorn_options, torch_environment
 from server.machine import Machine
@@ -183,6 +185,21 @@ def test_too_little_memory_is_one_line_that_says_what_to_lower(monkeypatch: pyte
 def test_a_choice_of_models_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "ensemble.json").write_text("{")
     assert_one_line(serve(), 78, "the models last swapped in, cannot be read")
+
+
+def test_a_choice_of_models_that_the_disk_does_not_take_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ServerSettings(data_dir=tmp_path, models=("hog-people",))
+    choose(["hog-people-small"], settings)
+
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(Broken, match="No space left on device"):
+        choose(["frame-change"], settings)
+    assert chosen_models(settings) == ("hog-people-small",)
 
 
 def test_the_weights_of_the_models_last_swapped_in_are_what_is_needed(
