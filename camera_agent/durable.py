@@ -41,6 +41,13 @@ def publish(path: Path, content: bytes, *, mode: int | None = None) -> None:
     aside.replace(path)
 
 
+def make_own(folder: Path) -> None:
+    """Make a folder that no other user of the machine looks into: what waits in it are pictures of people. One that is
+    there already is left as it is. Raises `OSError`.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def flush_folder(folder: Path) -> None:
     """Make the names in `folder` survive a power cut, not only the contents of its files."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

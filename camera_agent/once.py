@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 import msgspec
 
+from camera_agent import durable
 from camera_agent.burst import Burst
 from camera_agent.cameras import opening
 from camera_agent.cameras.failure import CameraFailure
@@ -44,7 +45,7 @@ def take_once(settings: Settings, camera: CameraSettings, stop: threading.Event)
     """One burst of `camera`: now for a live one, the first of a recording. Raises `CameraFailure`."""
     clock, why = SystemClock(), "no frame could be taken"
     if camera.is_recorded:
-        settings.state_folder.mkdir(parents=True, exist_ok=True)
+        durable.make_own(settings.state_folder)
         footage = opening.footage(camera)
         playback = Playback(settings.site, camera, footage, _NoRoomNeeded(), settings.state_folder, clock, stop)
         burst = playback.first()

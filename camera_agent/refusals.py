@@ -17,7 +17,7 @@ class Refusals:
 
     def open(self) -> None:
         """Make the folder; half-written files go. Raises `OSError`."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        durable.make_own(self._folder)
         durable.remove_leftovers(self._folder)
 
     def keep(self, waiting: Waiting, problem: str) -> int:

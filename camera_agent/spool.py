@@ -75,7 +75,7 @@ class Spool:
         be used.
         """
         self._refused.open()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        durable.make_own(self._folder)
         durable.remove_leftovers(self._folder)
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             self._take_over(waiting_in(path))

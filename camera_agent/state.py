@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from camera_agent import durable
 from camera_agent.clock import Clock
 from camera_agent.settings import Settings, read_token
 from camera_agent.spool import Spool
@@ -49,7 +50,7 @@ def hold_state(folder: Path) -> Iterator[None]:
     it ends.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_own(folder)
         handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StateUnusable(

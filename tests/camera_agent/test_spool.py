@@ -9,6 +9,7 @@ import pytest
 
 from camera_agent.burst import Burst, ClockReading, Still, make_burst
 from camera_agent.spool import Spool
+from camera_agent.state import hold_state
 from camera_agent.waiting import Damaged, Waiting
 
 
@@ -53,6 +54,13 @@ def test_bursts_come_out_oldest_first_and_byte_for_byte(tmp_path: Path) -> None:
     assert drain(spool) == put
     assert spool.held_bytes == 0
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_no_other_user_of_the_machine_sees_what_waits_or_was_refused(tmp_path: Path) -> None:
+    with hold_state(tmp_path / "state"):
+        spool_in(tmp_path)
+    for folder in ("state", "spool", "refused"):
+        assert (tmp_path / folder).stat().st_mode & 0o077 == 0
 
 
 def test_a_new_process_takes_over_in_the_same_order(tmp_path: Path) -> None:
