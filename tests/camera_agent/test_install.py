@@ -13,10 +13,10 @@ from tests.camera_agent.conftest import CHECKOUT
 DEPLOY = CHECKOUT / "deploy"
 
 
-def dry_run(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+def dry_run(*arguments: str, path: str | None = None, said: str = "") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": path or os.environ["PATH"]}
     command = ["/bin/bash", str(DEPLOY / "install-agent"), "--dry-run", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=environment, input=said, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -40,6 +40,17 @@ def test_a_dry_run_says_each_step_and_ends_with_what_would_be(debian: str) -> No
 
 def test_a_token_is_not_shown(debian: str) -> None:
     assert "s3cret" not in dry_run(str(DEPLOY / "agent.example.toml"), "s3cret", path=debian).stdout
+
+
+@pytest.mark.parametrize("said", ["s3cret", "s3cret\n"])
+def test_a_token_is_read_where_no_list_of_processes_shows_it(debian: str, said: str) -> None:
+    done = dry_run(str(DEPLOY / "agent.example.toml"), "-", path=debian, said=said)
+    assert "s3cret" not in done.stdout + done.stderr
+    assert "  - wrote the token, for root and the service only\n" in done.stdout
+
+
+def test_a_token_that_does_not_come_is_told() -> None:
+    assert dry_run(str(DEPLOY / "agent.example.toml"), "-").stderr == "no token came on standard input\n"
 
 
 def test_settings_that_are_not_there_and_options_that_are_none_are_told() -> None:
