@@ -7,7 +7,7 @@ before and after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from enum import StrEnum
 from itertools import pairwise
 
@@ -73,22 +73,27 @@ def _standing(target: str, sector: Sector, state: State, since_us: int | None, a
     return SectorStanding(target, sector.name, standing, since_us)
 
 
-def timeline(policy: CameraPolicy, state: State, observations: Iterable[Observation], until_us: int) -> Iterator[Span]:
-    """How every sector stood from the first observation to `until_us`, in order of the spans' ends.
+def timeline(
+    policy: CameraPolicy, state: State, frames: Iterable[tuple[CameraPolicy, Observation]], until_us: int
+) -> Iterator[Span]:
+    """How every sector of `policy` stood from the first frame to `until_us`, in order of the spans' ends.
 
-    Presence is placed by the facts (`presence_started` and `presence_ended` tell when it was), not by when they were
-    confirmed; what lies in a gap longer than `blind_s` is unobserved.
+    Each frame comes with the policy that it was judged by. Presence is placed by the facts (`presence_started` and
+    `presence_ended` tell when it was), not by when they were confirmed; what lies in a gap longer than `blind_s` is
+    unobserved, and so is what lies before anybody asked about a sector, or while nobody did.
     """
     gaps: dict[str, list[tuple[int, int]]] = {s.name: [] for s in policy.sectors}
     held: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    first_us, seen_us = None, state.seen_us
-    for seen in observations:
-        first_us = seen.at_us if first_us is None else first_us
-        before_us = seen_us if seen_us is not None else seen.at_us
-        state, events = advance(policy, state, seen)
+    seen_us: dict[str, int] = {}
+    first_us = None
+    for rules, seen in frames:
+        if first_us is None:
+            first_us = seen.at_us
+            seen_us = dict.fromkeys(gaps, seen.at_us if state.seen_us is None else state.seen_us)
+        state, events = advance(rules, state, seen)
         if state.seen_us == seen.at_us:
-            _note_gaps(policy, gaps, before_us, seen.at_us)
-            seen_us = seen.at_us
+            asked = {s.name for s in rules.sectors}
+            _note_gaps(policy, asked, gaps, seen_us, seen.at_us)
         for event in events:
             if event.kind == "presence_ended":
                 assert event.sector is not None
@@ -97,7 +102,7 @@ def timeline(policy: CameraPolicy, state: State, observations: Iterable[Observat
                 held.setdefault((event.label, event.sector), []).append(stay)
     if first_us is None:
         return
-    _note_gaps(policy, gaps, seen_us if seen_us is not None else first_us, until_us)
+    _note_gaps(policy, gaps, gaps, seen_us, until_us)
     for presence in state.presences:
         held.setdefault((presence.target, presence.sector), []).append((presence.since_us, until_us))
     for sector in policy.sectors:
@@ -106,10 +111,19 @@ def timeline(policy: CameraPolicy, state: State, observations: Iterable[Observat
             yield from _spans(target, sector.name, spans, gaps[sector.name], first_us, until_us)
 
 
-def _note_gaps(policy: CameraPolicy, gaps: dict[str, list[tuple[int, int]]], from_us: int, until_us: int) -> None:
+def _note_gaps(
+    policy: CameraPolicy,
+    asked: Container[str],
+    gaps: dict[str, list[tuple[int, int]]],
+    seen_us: dict[str, int],
+    at_us: int,
+) -> None:
+    """Note for each sector that is seen again how long it was not."""
     for sector in policy.sectors:
-        if until_us - from_us > int(sector.rules.presence.blind_s * 1e6):
-            gaps[sector.name].append((from_us, until_us))
+        if sector.name in asked:
+            if at_us - seen_us[sector.name] > int(sector.rules.presence.blind_s * 1e6):
+                gaps[sector.name].append((seen_us[sector.name], at_us))
+            seen_us[sector.name] = at_us
 
 
 def _spans(

@@ -46,7 +46,9 @@ def stood(
     last = deque(before, maxlen=1)
     first = initial_state() if start.state is None else decode_state(start.state)
     state = last[0].state if last else first
-    spans = timeline(policy, state, (one.observation for one in around), end_us)
+    policies = {digest: store.policy(digest).camera(camera) for digest in {one.policy for one in around}}
+    frames = ((policies[one.policy], one.observation) for one in around)
+    spans = timeline(policy, state, frames, end_us)
     found = sorted(_within(spans, since_us, until_us), key=lambda s: (s.sector, s.target, s.from_us))
     return tuple(span for _, mine in groupby(found, _place) for span in _from(since_us, list(mine)))
 

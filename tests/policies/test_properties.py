@@ -339,7 +339,7 @@ def _stood(marks: list[list[bool]], seats: list[Seat], every_s: float) -> list[O
 
 def _present(rules: CameraPolicy, frames: list[Observation]) -> list[int]:
     """Places of the frames at whose instant somebody was in the west, by all that is told in the end."""
-    spans = timeline(rules, initial_state(), frames, frames[-1].at_us + 1)
+    spans = timeline(rules, initial_state(), [(rules, seen) for seen in frames], frames[-1].at_us + 1)
     held = [s for s in spans if s.sector == "west" and s.standing is Standing.OCCUPIED]
     return [i for i, seen in enumerate(frames) if any(s.from_us <= seen.at_us < s.until_us for s in held)]
 

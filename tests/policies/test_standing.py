@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from policies.fold import fold, initial_state
 from policies.standing import standings, timeline
-from tests.policies.stories import START_US, observation, person_at, policy, walk
+from tests.policies.stories import START_US, TWO_HALVES, observation, person_at, policy, walk
 
 
 def now(frames, at_s: float) -> dict[str, tuple[str, str | None]]:
@@ -13,8 +13,9 @@ def now(frames, at_s: float) -> dict[str, tuple[str, str | None]]:
     return {s.sector: (s.standing, s.cause) for s in found}
 
 
-def history(frames, until_s: float, sector: str = "west") -> list[str]:
-    spans = timeline(policy(), initial_state(), frames, START_US + round(until_s * 1e6))
+def history(frames, until_s: float, sector: str = "west", rules_at=lambda at_s: policy()) -> list[str]:
+    judged = [(rules_at((seen.at_us - START_US) / 1e6), seen) for seen in frames]
+    spans = timeline(policy(), initial_state(), judged, START_US + round(until_s * 1e6))
     return [
         f"{(s.from_us - START_US) / 1e6:g}-{(s.until_us - START_US) / 1e6:g} {s.standing}"
         for s in spans
@@ -53,6 +54,18 @@ def test_a_gap_is_unobserved_and_never_clear_even_inside_one_presence():
 def test_a_presence_is_placed_when_it_was_and_not_when_it_was_confirmed():
     frames = walk(lambda t: 0.2 if 5 <= t <= 10 else None, 30)
     assert history(frames, 30) == ["0-4.75 clear", "4.75-10.25 occupied", "10.25-30 clear"]
+
+
+def test_while_a_policy_did_not_ask_about_a_sector_it_was_unobserved_and_what_was_told_there_stands():
+    other = policy(TWO_HALVES.replace("sectors.west", "sectors.dusk"))
+    frames = walk(lambda t: 0.2, 100, every_s=1)
+
+    def stood(until_s: float, sector: str = "west") -> list[str]:
+        return history(frames, 100, sector, lambda at_s: other if 10 < at_s < until_s else policy())
+
+    assert stood(60) == ["0-10 occupied", "10-60 unobserved", "60-100 occupied"]
+    assert stood(60, "east") == ["0-100 clear"]
+    assert stood(20) == ["0-10 occupied", "10-19.5 clear", "19.5-100 occupied"]
 
 
 def test_what_follows_the_last_frame_is_unobserved_once_it_is_too_long():

@@ -252,6 +252,23 @@ def test_what_nobody_could_tell_is_told_with_its_rule_its_schedule_and_what_was_
     assert f"  east: person, {tail}: no model answered" in lines
 
 
+def test_how_a_sector_stood_is_by_the_policies_of_each_time(doubtful: Yard) -> None:
+    doubtful.write(YARD)
+    for number in range(5):
+        doubtful.pipeline.process(doubtful.walk(number, lambda _: 0.2, number * 2))
+    doubtful.write(YARD.replace("sectors.west", "sectors.dusk"))
+    for number in range(5, 25):
+        doubtful.pipeline.process(doubtful.walk(number, lambda _: 0.2, number * 2))
+    doubtful.write(YARD)
+    for number in range(25, 30):
+        doubtful.pipeline.process(doubtful.walk(number, lambda _: 0.2, number * 2))
+    [west] = [line for line in as_lines(minute(doubtful)) if line.startswith("west: occupied")]
+    assert west == (
+        "west: occupied to 07:00:09.500, unobserved to 07:00:50.000, occupied to 07:00:59.500, "
+        "unobserved to 07:01:00.000 (person)"
+    )
+
+
 def test_a_known_nuisance_is_named_where_it_silenced_what_was_seen(doubtful: Yard) -> None:
     known = '[[cameras.gate.suppress]]\nname = "web on the lamp"\nbox = [0.17, 0.6, 0.23, 0.8]\n'
     doubtful.write(f"{YARD}{known}")
