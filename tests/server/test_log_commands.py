@@ -204,7 +204,6 @@ def test_what_was_settled_before_an_instant_and_again_after_it_is_not_told_from_
     blind = YARD.replace("sectors.west]", 'sectors.west]\ntargets = ["vehicle"]')
     for number, one in enumerate(yard.walked(lambda t: 0.49 if 20 <= t < 30 else None, 60, per_burst=1)):
         yard.write(blind if number == 50 else YARD)  # for half a second, in which the presence is given up
-        yard.sites.reload()
         clock.advance(10)
         yard.pipeline.process(one)
     told = yard.store.events(kind="presence_started")
