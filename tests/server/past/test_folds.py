@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from policies.fold import REMEMBERED
 from policies.observation import Observation
 from policies.site_policy import SitePolicy, parse_site_policy
-from server.past.folds import begin_of, folds
+from server.past.folds import Told, begin_of, folds
 from server.records import Recorded
 from tests.policies.stories import START_US, TWO_HALVES, observation, person_at
 
@@ -92,3 +92,12 @@ def test_what_is_told_from_an_instant_on_is_what_a_fold_from_the_first_frame_tel
     found = begin(frames, since_us)
     whole = folds(recorded(frames), "gate", POLICIES, since_us)
     assert folds(recorded(frames, found), "gate", POLICIES, since_us) == whole
+
+
+def test_an_event_that_was_told_before_an_instant_is_not_told_again_after_it():
+    first, second = folds(recorded(visits((10, 20), until_s=40)), "gate", POLICIES[:1]).events[0][:2]
+    told = Told(since_us=100)
+    told.add(99, [first])
+    told.add(100, [first, second])
+    told.add(101, [replace(second, score=0.1)])
+    assert told.events() == [second]
