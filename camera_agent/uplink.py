@@ -138,13 +138,16 @@ class Uplink:
         try:
             opened = waiting.open()
             opened.close()
+            is_of_this_boot = opened.envelope.clock.boot_id == boot_id()
             better = self._time.retimed(opened.envelope)
+            if better is None and is_of_this_boot:
+                self._sender.hear_time()
+                better = self._time.retimed(opened.envelope)
             if better is not None:
                 return self._spool.retime(waiting, better)
         except (Damaged, OSError):
             return waiting  # sending it will tell
-        if is_unset(opened.envelope) and opened.envelope.clock.boot_id == boot_id():
-            self._sender.hear_time()
+        if is_unset(opened.envelope) and is_of_this_boot:
             self._held[waiting.camera] = (self._clock.monotonic_s() + _LOOK_AGAIN_S, None)
             return None
         return waiting

@@ -91,8 +91,8 @@ class StandIn:
         self.events: list[dict[str, Any]] = []
         self.heartbeats: list[dict[str, Any]] = []
         self.heartbeat_status = 204
-        self.unix_s: Callable[[], float] = time.time
-        """The server's clock, which every answer carries."""
+        self.unix_s: Callable[[], float | None] = time.time
+        """The server's clock, which every answer carries; None: this one does not."""
         self._changed = threading.Condition()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -156,7 +156,8 @@ class StandIn:
 
         class Handler(_Quiet):
             def date_time_string(self, timestamp: float | None = None) -> str:
-                return super().date_time_string(stand_in.unix_s() if timestamp is None else timestamp)
+                told_s = stand_in.unix_s() if timestamp is None else timestamp
+                return "" if told_s is None else super().date_time_string(told_s)
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))

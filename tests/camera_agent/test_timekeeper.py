@@ -92,15 +92,9 @@ def test_a_date_is_utc_wherever_the_agent_stands(monkeypatch: pytest.MonkeyPatch
         time.tzset()
 
 
-def test_bursts_of_a_boot_in_1970_wait_for_the_time_and_keep_their_intervals(tmp_path: Path, server: StandIn) -> None:
-    """Two bursts 10 s apart, taken before the clock was set; sent when the server's time is known, and right then."""
-    clock = HandClock(monotonic_s=100.0, unix_s=50.0)
-    time = Timekeeper(clock, lambda: None)
-    spool = spool_in(tmp_path)
-    tally, stop = Tally(Status()), threading.Event()
-    poster = Poster(ServerSettings(url=server.url), time)
-    uplink = Uplink(spool, poster, {}, tally, clock, stop, time=time)
-    server.unix_s = lambda: NOW_S + clock.monotonic_s()
+def uplink_of(clock: HandClock, folder: Path, server: StandIn) -> Uplink:
+    """An uplink with two bursts 10 s apart to send, of a clock that nothing keeps right."""
+    time, spool = Timekeeper(clock, lambda: None), spool_in(folder)
     for number in range(2):
         first_ms = round(clock.monotonic_s() * 1000)
         stills = [Still(bytes([number]), 0), Still(bytes([number, 1]), 1000)]
@@ -109,18 +103,50 @@ def test_bursts_of_a_boot_in_1970_wait_for_the_time_and_keep_their_intervals(tmp
         made = make_burst(
             stills, burst_id=f"burst-{number:04d}", site="yard", camera="gate", captured_ms=captured_ms, clock=reading
         )
-        assert made.envelope.captured_at.startswith("1970-")
         spool.put(made)
         clock.now_s += 10.0
-    uplink.send_one()
-    assert not server.arrivals
-    clock.now_s += 6.0
+    poster = Poster(ServerSettings(url=server.url), time)
+    return Uplink(spool, poster, {}, Tally(Status()), clock, threading.Event(), time=time)
+
+
+@pytest.mark.parametrize(
+    "unix_s",
+    [50.0, NOW_S - 200 * 86400.0, NOW_S + 3 * 86400.0],
+    ids=["in 1970", "at the last shutdown", "in the future"],
+)
+def test_bursts_of_a_boot_whose_clock_begins_elsewhere_are_sent_with_the_servers_time_and_keep_their_intervals(
+    tmp_path: Path, server: StandIn, unix_s: float
+) -> None:
+    clock = HandClock(monotonic_s=100.0, unix_s=unix_s)
+    uplink = uplink_of(clock, tmp_path, server)
+    server.unix_s = lambda: NOW_S + clock.monotonic_s()
     uplink.send_one()
     uplink.send_one()
     captured = [seen.envelope["captured_at"] for seen in server.bursts.values()]
     assert captured == ["2027-01-15T08:01:40.500Z", "2027-01-15T08:01:50.500Z"]
     assert all(1.0 < seen.envelope["clock"]["uncertainty_s"] < 3.0 for seen in server.bursts.values())
-    assert spool.held_bytes == 0
+
+
+def test_bursts_of_a_boot_in_1970_wait_until_somebody_tells_the_time(tmp_path: Path, server: StandIn) -> None:
+    clock = HandClock(monotonic_s=100.0, unix_s=50.0)
+    uplink = uplink_of(clock, tmp_path, server)
+    server.unix_s = lambda: None
+    uplink.send_one()
+    assert not server.arrivals
+    server.unix_s = lambda: NOW_S
+    clock.now_s += 6.0
+    uplink.send_one()
+    assert server.arrivals
+
+
+def test_bursts_of_a_clock_that_may_be_right_do_not_wait_for_a_server_that_tells_no_time(
+    tmp_path: Path, clock: HandClock, server: StandIn
+) -> None:
+    uplink = uplink_of(clock, tmp_path, server)
+    server.unix_s = lambda: None
+    uplink.send_one()
+    [seen] = server.arrivals
+    assert (seen.envelope["captured_at"], seen.envelope["clock"]["uncertainty_s"]) == ("2027-01-15T08:00:00.000Z", None)
 
 
 def test_a_burst_that_was_given_its_time_keeps_it_for_every_sending(tmp_path: Path, clock: HandClock) -> None:
