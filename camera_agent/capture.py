@@ -150,8 +150,16 @@ class Capture:
             self.finish()
             self.close()
             self.health.is_now("paused", now_s, cause)
-            self.health.expect(self._resumes_by_s(now_s) if cause == "outside_hours" else None)
+            self.health.expect(None)
+        if cause == "outside_hours":
+            self._expect_hours(now_s)
         return True
+
+    def _expect_hours(self, now_s: float) -> None:
+        """Say when the hours begin, and anew where they should have begun by now: the clock was set meanwhile."""
+        expected_s = self.health.read().next_burst_by_s
+        if expected_s is None or now_s >= expected_s - 2 * self._settings.every_s:
+            self.health.expect(self._resumes_by_s(now_s))
 
     def _why_paused(self, at_s: float) -> str | None:
         """Outside the hours, or with no bytes left."""

@@ -78,6 +78,18 @@ def test_outside_its_hours_a_camera_rests_and_says_so(clock: HandClock) -> None:
     assert (camera.asked, capture.health.read().state) == (2, "watching")
 
 
+def test_hours_that_a_clock_was_set_back_from_are_expected_anew(clock: HandClock) -> None:
+    capture = capture_of(clock, YardCamera(clock), ("08:10-17:00",), [FREELY])
+    capture.run()
+    begin_s = clock.now_s + 600.0
+    assert capture.health.read().next_burst_by_s == pytest.approx(begin_s + 2.0)
+    clock.ahead_s -= 7200.0
+    clock.now_s = begin_s
+    capture.run()
+    condition = capture.health.read()
+    assert (condition.state, condition.next_burst_by_s) == ("paused", pytest.approx(begin_s + 7200.0 + 2.0))
+
+
 @pytest.mark.parametrize(("every_s", "opens_s"), [(1.0, 10.0), (60.0, 10.0)])
 def test_a_camera_is_given_back_outside_its_hours_and_opened_shortly_before_they_begin(
     clock: HandClock, every_s: float, opens_s: float
