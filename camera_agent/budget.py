@@ -60,10 +60,12 @@ _RESUMES_AT = 0.2
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """What is kept over a restart."""
+    """What is kept over a restart. `at_s` is Unix time; the monotonic clock counts within the boot of that id."""
 
     balance: float
     at_s: float
+    boot_id: str = ""
+    monotonic_s: float = 0.0
 
 
 class Budget:
@@ -106,14 +108,15 @@ class Budget:
                 return PAUSED
         return next(plan for least, plan in _PLANS if fullness >= least)
 
-    def save(self, unix_s: float) -> Saved:
+    def save(self, unix_s: float, boot_id: str) -> Saved:
         with self._lock:
             self._fill()
-            return Saved(self._balance, unix_s)
+            return Saved(self._balance, unix_s, boot_id, self._at_s)
 
-    def restore(self, saved: Saved, unix_s: float) -> None:
-        """Go on from an earlier process; a clock that was set meanwhile gives nothing away."""
-        away_s = min(_DAY_S, max(0.0, unix_s - saved.at_s))
+    def restore(self, saved: Saved, unix_s: float, boot_id: str) -> None:
+        """Go on from an earlier process; a clock that was set since, in the same boot, gives nothing away."""
+        away_s = self._monotonic_s() - saved.monotonic_s if saved.boot_id == boot_id else unix_s - saved.at_s
+        away_s = min(_DAY_S, max(0.0, away_s))
         with self._lock:
             self._balance = min(self._capacity, saved.balance + self._rate * away_s)
 

@@ -15,7 +15,7 @@ import msgspec
 
 from camera_agent import durable
 from camera_agent.budget import Budget, Saved
-from camera_agent.clock import Clock, iso_ms
+from camera_agent.clock import Clock, boot_id, iso_ms
 from camera_agent.health import Condition, Health
 from camera_agent.journal import line
 from camera_agent.metrics import exposition, write_metrics
@@ -73,7 +73,7 @@ class News:
             _log.warning(line("budget_unreadable", file=path, cause=error))
             return
         for name in saved.keys() & self._budgets.keys():
-            self._budgets[name].restore(saved[name], self._clock.unix_s())
+            self._budgets[name].restore(saved[name], self._clock.unix_s(), boot_id())
 
     def _conditions(self) -> dict[str, Condition]:
         return {name: health.read() for name, health in self._health.items()}
@@ -97,7 +97,7 @@ class News:
         bounded = [camera.name for camera in self._settings.cameras if camera.mb_per_day is not None]
         if not bounded:
             return
-        saved = {name: self._budgets[name].save(self._clock.unix_s()) for name in bounded}
+        saved = {name: self._budgets[name].save(self._clock.unix_s(), boot_id()) for name in bounded}
         durable.publish(path, msgspec.json.encode(saved))
 
 

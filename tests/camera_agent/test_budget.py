@@ -70,10 +70,21 @@ def test_thrift_lowers_the_quality_even_of_the_cameras_own_jpegs_but_not_below_u
 def test_a_restart_gives_nothing_away(clock: HandClock) -> None:
     first = Budget(40e6, clock.monotonic_s)
     first.spend(9_000_000)
-    saved = first.save(clock.unix_s())
+    saved = first.save(clock.unix_s(), "a boot")
     again = Budget(40e6, clock.monotonic_s)
-    again.restore(saved, clock.unix_s() + 60.0)
+    again.restore(saved, clock.unix_s() + 60.0, "another boot")
     assert again.plan(0).level == first.plan(0).level == 3
+
+
+def test_a_clock_that_is_set_between_two_runs_of_one_boot_gives_no_bytes_away(clock: HandClock) -> None:
+    first = Budget(40e6, clock.monotonic_s)
+    first.spend(9_000_000)
+    saved = first.save(50.0, "a boot")
+    clock.now_s += 60.0
+    again = Budget(40e6, clock.monotonic_s)
+    again.restore(saved, clock.unix_s(), "a boot")
+    assert again.plan(0).level == first.plan(0).level == 3
+    assert again.wait_s(1_100_000) == pytest.approx(first.wait_s(1_100_000))
 
 
 def news_of(folder: Path, clock: HandClock) -> tuple[News, Budget]:
