@@ -17,7 +17,7 @@ import msgspec
 
 from server.catalogue import cache_dir, card_named, locate
 from server.choice import chosen_models
-from server.errors import Broken, SectorwatchError
+from server.errors import Broken, Later, SectorwatchError
 from server.execution import check_execution
 from server.footprint import check_fits, expected, limit_bytes
 from server.hosting import host
@@ -116,6 +116,8 @@ def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:
     try:
         store.upgrade()
         return store.name, Doorkeeper(store).is_guarded()
+    except Later as error:  # it may only be slower to start than we are, and then starting again helps
+        raise Later(f"database {store.name}: {error.detail}") from error
     except SectorwatchError as error:
         raise Broken(f"database {store.name}: {error.detail}") from error
     finally:

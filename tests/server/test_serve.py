@@ -218,7 +218,17 @@ def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
     (tmp_path / "sectorwatch.sqlite").mkdir()
-    assert_one_line(serve(), 78, "database sqlite:///")
+    assert_one_line(serve(), 1, "database sqlite:///")
+
+
+def test_a_database_that_is_not_up_yet_is_no_fault_of_the_configuration_so_starting_again_helps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    with socket.create_server(("127.0.0.1", 0)) as soon_free:
+        port = soon_free.getsockname()[1]
+    monkeypatch.setenv("SECTORWATCH_DATABASE_URL", f"postgresql://nobody@127.0.0.1:{port}/yard")
+    assert_one_line(serve(), 1, "the database does not answer")
 
 
 def test_a_port_in_use_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
