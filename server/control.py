@@ -13,6 +13,7 @@ An answer comes when all is done; a client that does not wait for it changes not
 from __future__ import annotations
 
 import hmac
+import logging
 import os
 import secrets
 from contextlib import suppress
@@ -26,6 +27,8 @@ from server import problems
 from server.admin import AdminPort
 from server.errors import Broken, Malformed, Unauthorized
 from server.service import InService, Swap
+
+log = logging.getLogger(__name__)
 
 FILE = "control.json"
 _MOST_BYTES = 65_536
@@ -60,7 +63,8 @@ class Control:
         self._port = AdminPort(_app(service, self._key), "127.0.0.1", 0, name="control port")
 
     def start(self) -> None:
-        """Take commands from now on. Raises Broken where that cannot be."""
+        """Take commands from now on. Raises Broken when there is no port; a file that cannot be written is told in the
+        log, and keeps nobody from serving."""
         address = Address(f"http://127.0.0.1:{self._port.start()}", self._key)
         aside = self._file.with_suffix(".new")
         try:
@@ -70,7 +74,7 @@ class Control:
                 file.write(msgspec.json.encode(address))
             aside.replace(self._file)
         except OSError as error:
-            raise Broken(f"{self._file} cannot be written: {error.strerror}") from error
+            log.error("no commands are taken", extra={"detail": f"{self._file} cannot be written: {error.strerror}"})
 
     def stop(self) -> None:
         """Take no more, and leave no file, unless it is another server's by now."""

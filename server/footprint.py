@@ -8,6 +8,7 @@ What libraries and models take was measured when they were last loaded here, and
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from server.catalogue import ModelCard, card_named
 from server.errors import TooBig
 from server.machine import Machine
 from server.settings import ServerSettings
+
+log = logging.getLogger(__name__)
 
 FILE = "footprint.json"
 BODIES = 4
@@ -145,11 +148,14 @@ def measured(cards: Sequence[ModelCard], resident_bytes: int | None, computing_b
 
 
 def remember(models: Models, data_dir: Path) -> None:
-    """Keep what was measured, for the next start and for `sectorwatch doctor`."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    """Keep what was measured, for the next start and `sectorwatch doctor`. A full disk keeps nobody from serving."""
     aside = data_dir / f"{FILE}.new"
-    aside.write_bytes(msgspec.json.encode(models))
-    aside.replace(data_dir / FILE)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(msgspec.json.encode(models))
+        aside.replace(data_dir / FILE)
+    except OSError as error:
+        log.warning("memory not remembered", extra={"detail": error})
 
 
 def remembered(cards: Sequence[ModelCard], data_dir: Path) -> Models:

@@ -47,6 +47,17 @@ def test_the_key_is_for_the_servers_user_alone_and_goes_with_the_server(tmp_path
         address_in(tmp_path)
 
 
+def test_a_server_that_cannot_write_the_file_serves_all_the_same(
+    tmp_path: Path, shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / FILE).with_suffix(".new").mkdir()
+    with serving(tmp_path, shelf) as (app, _runtime):
+        assert app.test_client().get("/readyz").status_code == 200
+        assert "no commands are taken" in caplog.text
+        with pytest.raises(Broken, match="no server is running on"):
+            address_in(tmp_path)
+
+
 def test_a_server_that_ends_leaves_the_file_of_the_one_that_came_after_it(tmp_path: Path, shelf: Shelf) -> None:
     earlier = ExitStack()
     earlier.enter_context(serving(tmp_path, shelf))

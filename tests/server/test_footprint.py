@@ -94,6 +94,15 @@ def test_what_was_measured_is_known_at_the_next_start_for_these_models_alone(tmp
     assert remembered(CARDS, tmp_path) == estimated(CARDS)
 
 
+def test_what_the_disk_does_not_take_is_measured_again_at_the_next_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / f"{FILE}.new").mkdir()
+    remember(measured(CARDS, 400 * MIB, 20 * MIB), tmp_path)
+    assert "memory not remembered" in caplog.text
+    assert remembered(CARDS, tmp_path) == estimated(CARDS)
+
+
 def test_where_the_system_does_not_tell_the_estimate_stands() -> None:
     assert measured(CARDS, None, None) == estimated(CARDS)
 
