@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from camera_agent.budget import Budget, Plan
+from camera_agent.budget import Budget, Plan, heartbeat_every_s
 from camera_agent.burst import Burst
 from camera_agent.cameras import opening
 from camera_agent.cameras.guarded import Guarded
@@ -123,7 +123,13 @@ class Agent:
             return
         tokens = camera_tokens(self._settings)
         subjects = {
-            name: Subject(health.read, tokens[name], self._budgets[name]) for name, health in self._health.items()
+            camera.name: Subject(
+                self._health[camera.name].read,
+                tokens[camera.name],
+                self._budgets[camera.name],
+                heartbeat_every_s(server.heartbeat_s, camera.mb_per_day),
+            )
+            for camera in self._settings.cameras
         }
         heartbeats = Heartbeats(
             self._settings.site,
@@ -134,7 +140,6 @@ class Agent:
             self._time,
             self._clock,
             self._stop,
-            every_s=server.heartbeat_s,
         )
         self._start_thread("heartbeats", heartbeats.run)
 

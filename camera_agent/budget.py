@@ -20,6 +20,9 @@ from camera_agent.masks import Form
 _DAY_S = 86_400.0
 _BUCKET = 0.25
 _LEAST_QUALITY = 30
+_HEARTBEATS = 0.1
+"""The most of a day's bytes that they may take: a camera that can send nothing else is of no use."""
+_HEARTBEAT_BYTES = 1500
 _SEGMENT_BYTES = 1448
 _SEGMENT_HEAD_BYTES = 78
 """IPv4, TCP with timestamps, and half an acknowledgement of the same size."""
@@ -124,6 +127,17 @@ class Budget:
         now_s = self._monotonic_s()
         self._balance = min(self._capacity, self._balance + self._rate * (now_s - self._at_s))
         self._at_s = now_s
+
+
+def heartbeat_every_s(every_s: float, mb_per_day: float | None) -> float:
+    """How often a camera's heartbeat is sent that is wished for so often; rarer where its budget is small."""
+    least_s = 0.0 if mb_per_day is None else heartbeat_bytes(1.0) / (mb_per_day * 1e6 * _HEARTBEATS)
+    return max(every_s, least_s)
+
+
+def heartbeat_bytes(every_s: float) -> float:
+    """What heartbeats so often take in a day, heads and answers included."""
+    return _DAY_S / every_s * wire_bytes(_HEARTBEAT_BYTES)
 
 
 def wire_bytes(payload_bytes: int) -> int:

@@ -19,14 +19,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from camera_agent.budget import wire_bytes
+from camera_agent.budget import heartbeat_bytes, heartbeat_every_s, wire_bytes
 from camera_agent.hours import part_of_day
 from camera_agent.settings import BurstSettings, CameraSettings
 
 _DAY_S = 86_400.0
 _REQUEST_BYTES = 1300
 _FRAME_HEAD_BYTES = 230
-_HEARTBEAT_BYTES = 1500
 VIEWS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 MOST_FRAMES = 3
 THINNED = (2, 4)
@@ -68,7 +67,7 @@ def bytes_per_day(camera: CameraSettings, frame_bytes: float, *, active: float, 
     else:
         open_part = min(1.0, 1.5 * active)
         sent = open_part * even + (1 - open_part) * _stream(frame_bytes, 1, camera.gate.quiet_every_s)
-    heartbeats = _DAY_S / heartbeat_s * wire_bytes(_HEARTBEAT_BYTES) if heartbeat_s else 0.0
+    heartbeats = heartbeat_bytes(heartbeat_every_s(heartbeat_s, camera.mb_per_day)) if heartbeat_s else 0.0
     return part_of_day(camera.hours) * sent + heartbeats
 
 
@@ -99,13 +98,14 @@ def _within_budget(camera: CameraSettings, day_bytes: float) -> list[str]:
         return [budget + "enough"]
     rarer = next((rarer for rarer in THINNED if part * rarer >= 1), THINNED[-1])
     lines = [f"{budget}{part:.0%} of that, so frames {rarer} times as far apart"]
-    if part * rarer < 1:
-        lines[0] += f", and a pause for {1 - part * rarer:.0%} of the day"
+    awake = min(1.0, part * rarer)
+    if awake < 1:
+        lines[0] += f", and a pause for {1 - awake:.0%} of the day"
     frames, every_s = max(1, camera.burst.frames // rarer), camera.every_s
     thin = BurstSettings(frames=frames, spacing_s=camera.spacing_s * rarer, every_s=every_s)
     for view_s in VIEWS_S:
         before, after = coverage(camera, view_s), coverage(msgspec.structs.replace(camera, burst=thin), view_s)
-        lines.append(f"  {view_s:8g} s in 1 frame: {after.chances[0]:.0%} instead of {before.chances[0]:.0%}")
+        lines.append(f"  {view_s:8g} s in 1 frame: {awake * after.chances[0]:.0%} instead of {before.chances[0]:.0%}")
     return lines
 
 

@@ -1,8 +1,8 @@
 """A small word to the server about each camera, so that silence is never taken for an empty yard.
 
 `POST /v1/heartbeats`, `application/json`, one per camera, with the bearer token of its bursts: every
-`server.heartbeat_s` seconds, at once when the camera's state changes, and once more at a clean stop. Never spooled and
-never repeated: only the newest counts.
+`server.heartbeat_s` seconds (rarer where a camera has few bytes a day), at once when the camera's state changes, and
+once more at a clean stop. Never spooled and never repeated: only the newest counts.
 
     {"site": "north-yard", "camera": "gate",
      "agent": {"version": "0.1.0", "sent_at": "2026-11-22T07:00:05.000Z", "started_at": "2026-11-22T06:00:00.000Z",
@@ -117,11 +117,12 @@ class Sender(Protocol):
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """One camera: how it is, its token, its budget."""
+    """One camera: how it is, its token, its budget, and how often it is told of."""
 
     condition: Callable[[], Condition]
     token: Callable[[], str | None]
     budget: Budget
+    every_s: float
 
 
 class Heartbeats:
@@ -137,8 +138,6 @@ class Heartbeats:
         time: Timekeeper,
         clock: Clock,
         stop: threading.Event,
-        *,
-        every_s: float,
     ) -> None:
         self._site = site
         self._subjects = subjects
@@ -148,7 +147,6 @@ class Heartbeats:
         self._time = time
         self._clock = clock
         self._stop = stop
-        self._every_s = every_s
         self._begun_s = clock.monotonic_s()
         self._begun_unix_s: float | None = None
         self._due_s = dict.fromkeys(subjects, self._begun_s)
@@ -164,7 +162,7 @@ class Heartbeats:
                 _log.exception(line("heartbeat_failed"))
             self._clock.wait_until(self._clock.monotonic_s() + _LOOK_S, self._stop)
         for camera in self._subjects:
-            if self._clock.monotonic_s() >= self._due_s[camera] - self._every_s:
+            if self._clock.monotonic_s() >= self._due_s[camera] - self._subjects[camera].every_s:
                 self._tell(camera, is_last=True)
         self._sender.close()
 
@@ -174,7 +172,7 @@ class Heartbeats:
             condition = subject.condition()
             is_news = self._told.get(camera) != (condition.state, condition.cause)
             now_s = self._clock.monotonic_s()
-            is_shut = self._due_s[camera] - now_s > self._every_s
+            is_shut = self._due_s[camera] - now_s > subject.every_s
             if not self._stop.is_set() and not is_shut and (is_news or now_s >= self._due_s[camera]):
                 self._tell(camera)
 
@@ -193,7 +191,7 @@ class Heartbeats:
         return Heartbeat(
             site=self._site,
             camera=camera,
-            agent=By(__version__, at(now_s) or "", self._started_at(reading), boot_id(), self._every_s),
+            agent=By(__version__, at(now_s) or "", self._started_at(reading), boot_id(), subject.every_s),
             clock=Told(reading.synced, reading.uncertainty_s),
             state=condition.state,
             cause=condition.cause,
@@ -220,7 +218,7 @@ class Heartbeats:
         subject = self._subjects[camera]
         document = self.document(camera, is_last=is_last)
         self._told[camera] = (document.state, document.cause)
-        self._due_s[camera] = self._clock.monotonic_s() + self._every_s
+        self._due_s[camera] = self._clock.monotonic_s() + subject.every_s
         try:
             token = subject.token()
         except OSError:

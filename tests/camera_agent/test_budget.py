@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from camera_agent.budget import FREELY, Budget, wire_bytes
+from camera_agent.budget import FREELY, Budget, heartbeat_bytes, heartbeat_every_s, wire_bytes
 from camera_agent.masks import Form
 from camera_agent.news import News
 from camera_agent.settings import CameraSettings, ServerSettings, Settings
@@ -123,6 +123,13 @@ def test_saved_budgets_that_cannot_be_read_are_told_and_begin_anew(
     news.restore_budgets()
     assert budget.plan(0).level == 0
     assert "event=budget_unreadable" in caplog.text
+
+
+def test_heartbeats_take_a_tenth_of_a_small_budget_at_most_and_none_of_a_large_one() -> None:
+    assert heartbeat_every_s(60.0, None) == heartbeat_every_s(60.0, 100.0) == 60.0
+    every_s = heartbeat_every_s(60.0, 4.0)
+    assert every_s > 300.0
+    assert heartbeat_bytes(every_s) == pytest.approx(0.4e6)
 
 
 def test_a_payload_on_the_wire_carries_packet_heads() -> None:

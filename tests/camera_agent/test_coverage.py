@@ -92,3 +92,4 @@ def test_the_report_says_what_a_budget_allows_and_what_it_costs_in_what_is_seen(
     assert told(100.0)[0] == (
         "  budget 100 MB a day: 2% of that, so frames 4 times as far apart, and a pause for 93% of the day"
     )
+    assert told(100.0)[-1] == "        15 s in 1 frame: 7% instead of 100%"

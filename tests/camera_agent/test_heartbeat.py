@@ -46,14 +46,13 @@ class Bench:
         self.condition = self.health.read
         self.beats = Heartbeats(
             "yard",
-            {"gate": Subject(lambda: self.condition(), lambda: "s3cret", self.budget)},
+            {"gate": Subject(lambda: self.condition(), lambda: "s3cret", self.budget, 60.0)},
             self.spool,
             Poster(ServerSettings(url=server.url), time),
             Tally(Status()),
             time,
             clock,
             self.stop,
-            every_s=60.0,
         )
 
     def after(self, seconds: float) -> int:
