@@ -16,6 +16,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from server.app import runtime_of
 from server.errors import Later
+from server.hurried import BODY_S, Hurried
 from server.linger import Leavers, Lingering
 from server.turnstile import LINE_BYTES, Turnstile
 
@@ -34,22 +35,44 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     def enqueue_req(self, conn: Any) -> None:
         """A connection has, or is about to have, a request: the thread pool's affair, unless it is an upload and there
         is no room for it. Those that an access log is to tell of all go the same way."""
+        if not (self.cfg.is_ssl or isinstance(conn.sock, Hurried)):
+            conn.sock = Hurried(conn.sock)
+            conn.sock.setblocking(False)
+        if not conn.initialized and self._is_silent(conn):
+            self._wait_for(conn)
+            return
         is_plain = not (conn.initialized or self.cfg.is_ssl or self.cfg.accesslog)
         full = self._turnstile.closed() if is_plain else None
         if full is None or not self._is_turned_away(conn, full):
             super().enqueue_req(conn)
+
+    def handle(self, conn: Any) -> Any:
+        if isinstance(conn.sock, Hurried):
+            conn.sock.expect_head()
+        return super().handle(conn)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        if isinstance(conn.sock, Hurried):
+            conn.sock.expect_body()
+        else:  # Gunicorn's own TLS
+            conn.sock.settimeout(BODY_S)
+        return super().handle_request(req, conn)
 
     def murder_pending(self) -> None:
         """Gunicorn asks for it about once a second."""
         super().murder_pending()
         self._leavers.look_after()
 
+    def _is_silent(self, conn: Any) -> bool:
+        """Whether a new connection has said nothing yet: Gunicorn would wait for it in a request thread."""
+        with suppress(OSError):
+            conn.data_ready = conn.data_ready or bool(conn.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return not conn.data_ready
+
     def _is_turned_away(self, conn: Any, full: Later) -> bool:
-        """Whether this connection is no request thread's affair, or not yet."""
+        """Whether this connection is no request thread's affair."""
         try:
             begun = conn.sock.recv(LINE_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return self._is_waited_for(conn)
         except OSError:
             return False
         answer = self._turnstile.answer(full, begun, conn.client[0] if isinstance(conn.client, tuple) else "")
@@ -62,10 +85,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._leavers.see_off(conn.sock)
         return True
 
-    def _is_waited_for(self, conn: Any) -> bool:
+    def _wait_for(self, conn: Any) -> None:
         """As Gunicorn waits for those who have sent nothing to a request thread in time."""
         conn.sock.setblocking(False)
         conn.set_timeout()
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
-        return True

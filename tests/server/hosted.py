@@ -1,10 +1,10 @@
 """A hosted server around a stand-in ensemble that answers when it is told to: for the tests of how a server stops
 and refuses.
 
-    python -m tests.server.hosted FOLDER [SETTINGS as JSON]
+    python -m tests.server.hosted FOLDER [SETTINGS as JSON [PATIENCE]]
 
-Says `port N` on standard output once it listens, `asked` whenever its ensemble is, and answers after each line
-that comes on standard input.
+PATIENCE, in seconds, is what a request's head and the pauses of its body may take. Says `port N` on standard output
+once it listens, `asked` whenever its ensemble is, and answers after each line that comes on standard input.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 from flask import Flask
 
 from policies.observation import Box, Sighting
+from server import hurried
 from server.app import create_app
 from server.hosting import host
 from server.settings import ServerSettings
@@ -43,7 +44,8 @@ def _app(settings: ServerSettings) -> Flask:
     return create_app(settings, ensemble=PatientEnsemble(), channels=[], clock=lambda: NOW_US)
 
 
-def main(folder: Path, settings: str) -> None:
+def main(folder: Path, settings: str, patience_s: float) -> None:
+    hurried.HEAD_S = hurried.BODY_S = patience_s
     make_app(folder)  # the database and the site
     listener = socket.create_server(("127.0.0.1", 0))
     _tell(f"port {listener.getsockname()[1]}")
@@ -52,4 +54,5 @@ def main(folder: Path, settings: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "{}")
+    given = dict(enumerate(sys.argv))
+    main(Path(given[1]), given.get(2, "{}"), float(given.get(3, hurried.HEAD_S)))
