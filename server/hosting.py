@@ -59,6 +59,8 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
         "keepalive": 15,
         # See the module's docstring.
         "preload_app": False,
+        # A client behind a proxy on this machine could name another path in a header than the proxy has looked at.
+        "forwarder_headers": "",
         # With gthread this watches the accepting loop only; it never ends a long request.
         "timeout": 60,
         # SIGTERM: no new connection, what is admitted is finished, then the worker goes.

@@ -334,6 +334,13 @@ def test_a_terminal_that_closes_or_a_habitual_hangup_changes_nothing(tmp_path: P
     assert sum("control port open" in line for line in server.said) == 1
 
 
+def test_the_path_is_the_one_of_the_request_line_whatever_a_header_says(tmp_path: Path, running: list[Running]) -> None:
+    running.append(Running(["tests.server.hosted", str(tmp_path)]))
+    port = running[0].line(r"^port (\d+)")[1]
+    url = f"http://127.0.0.1:{port}"
+    assert requests.get(f"{url}/x/livez", headers={"SCRIPT_NAME": "/x"}, timeout=PATIENCE_S).status_code == 404
+
+
 def test_on_sigterm_the_server_is_unready_before_gunicorn_stops_it(tmp_path: Path) -> None:
     app = make_app(tmp_path, BrightnessEnsemble())
     client = app.test_client()
