@@ -39,7 +39,7 @@ _BOOT_ERROR = 3
 """Gunicorn's own: a worker that exits with it stops the master instead of being started again and again."""
 
 _TMPFS = Path("/dev/shm")  # noqa: S108  a heartbeat without content, not a temporary file
-_SPARE_CONNECTIONS = 64
+_SPARE_CONNECTIONS = 256
 _LAST_WORDS_S = 2.0
 
 
