@@ -67,6 +67,27 @@ def test_the_clock_is_the_sites_and_knows_summer_time():
     assert not evening.holds(oslo, at("2026-07-15T21:30:00+00:00"))
 
 
+@pytest.mark.parametrize(
+    ("evening", "hours"),
+    [("2026-03-28T21:00:00+00:00", 7), ("2026-10-24T20:00:00+00:00", 9)],
+    ids=["to summer", "back"],
+)
+def test_a_night_in_which_the_clocks_are_changed_ends_when_they_say(evening, hours):
+    night, berlin = When(time(22), time(6), ("sat",)), Place("Europe/Berlin")
+    begin_us, hour_us = at(evening), 3_600_000_000
+    found = [night.holds(berlin, begin_us + hour * hour_us) for hour in range(-1, 25)]
+    assert found == [False, *[True] * hours, *[False] * (25 - hours)]
+
+
+@pytest.mark.parametrize(("day", "is_up"), [("2026-06-21", True), ("2026-12-21", False)])
+def test_at_the_pole_the_sun_is_up_or_down_for_the_whole_day_and_either_side_of_the_date_line_is_one(day, is_up):
+    for hour in range(24):
+        then = at(f"{day}T{hour:02}:30:00+00:00")
+        assert When(sun="up").holds(Place("UTC", 90, 0), then) is is_up
+        lit = [When(sun="up").holds(Place("UTC", -17.7, longitude), then) for longitude in (-180, 180)]
+        assert lit[0] is lit[1]
+
+
 def test_a_night_belongs_to_the_day_on_which_it_began():
     friday_night = When(time(22), time(6), ("fri",))
     assert friday_night.holds(Place(), at("2026-11-27T23:00:00+00:00"))
