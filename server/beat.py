@@ -82,8 +82,8 @@ class Beat(msgspec.Struct, frozen=True):
 class Whose(msgspec.Struct, frozen=True):
     """Of which camera a heartbeat is, whatever else is the matter with it."""
 
-    site: str
-    camera: str
+    site: _Name
+    camera: _Name
 
 
 _decoder = msgspec.json.Decoder(Beat)

@@ -98,8 +98,8 @@ def routes(
         body = _body()
         whose = whose_beat(body)
         grant.to_send_for(whose.site, whose.camera)
+        site(whose.site)
         beat = decode_beat(body)
-        site(beat.site)
         if rivals.heard(beat, clock()):
             todo = "give one of them a camera name, or a token, of its own"
             log.warning("two agents send as one camera", extra={"site": beat.site, "camera": beat.camera, "todo": todo})

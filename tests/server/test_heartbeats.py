@@ -216,6 +216,12 @@ def test_a_heartbeat_that_cannot_be_is_refused(client: FlaskClient, changes: dic
     assert cameras(client) == []
 
 
+def test_the_agents_doctor_hears_that_a_site_has_no_policy(client: FlaskClient):
+    answer = post(client, {"site": "elsewhere", "camera": "gate"})
+    assert (answer.status_code, answer.get_json()["detail"][:24]) == (503, "unknown site `elsewhere`")
+    assert post(client, {"site": "north-yard", "camera": "gate"}).status_code == 400
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"x": ' + b"[" * 60_000, b"\xff", b'{"site": "\xff"}'])
 def test_what_is_not_a_heartbeat_is_refused(client: FlaskClient, data: bytes):
     assert client.post("/v1/heartbeats", data=data, content_type="application/json").status_code == 400
