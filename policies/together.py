@@ -34,7 +34,7 @@ class Judges:
         self._kinds, self._kind = _kinds(policies, _judging)
         self._plain, plain = _kinds(self._kinds, lambda policy: replace(policy, place=Place(), suppressions=()))
         self._plain_of = [plain[id(kind)] for kind in self._kinds]
-        self._nothing = [NOTHING] * len(policies)
+        self.nothing: Sequence[Judgement] = (NOTHING,) * len(policies)
         self._hearing: _Hearing | None = None
 
     def in_force(self, seen: Observation) -> list[CameraPolicy]:
@@ -43,13 +43,16 @@ class Judges:
             return self._policies
         return [policy.in_force(seen.at_us, seen.brightness) for policy in self._policies]
 
-    def gists(self, in_force: Sequence[CameraPolicy], seen: Observation) -> list[Judgement]:
-        """What `gist` gives for each of the policies in force, in their order; equal ones are one object."""
+    def gists(self, in_force: Sequence[CameraPolicy], seen: Observation) -> Sequence[Judgement]:
+        """What `gist` gives for each of the policies in force, in their order; equal ones are one object.
+
+        `nothing` itself where no policy makes anything of the frame.
+        """
         if self._hearing is None or self._hearing.panel is not seen.panel:
             self._hearing = _Hearing(self._plain, seen.panel)
         hearing = self._hearing.of(seen)
         if not hearing:
-            return self._nothing
+            return self.nothing
         piles: Piles = {}
         plain = {place: gist(self._plain[place], seen, piles) for place in hearing}
         different = [NOTHING]
@@ -85,6 +88,9 @@ class Together:
             return []
         in_force = self._judges.in_force(seen)
         gists = self._judges.gists(in_force, seen)
+        if gists is self._judges.nothing and len(self._cohorts) == 1 and first.is_empty:  # most frames
+            self._cohorts[0] = State(seen.at_us, (seen.burst_id, seen.index), frames, seen.at_us), self._cohorts[0][1]
+            return []
         told: list[tuple[int, tuple[Event, ...]]] = []
         after: list[tuple[State, list[int]]] = []
         for state, places in self._cohorts:
@@ -158,7 +164,7 @@ class _Hearing:
             for one in said:
                 if one.score > top and one.label in classes:
                     top = one.score
-            ranks.append(bisect_right(leasts, top))
+            ranks.append(0 if top < 0 else bisect_right(leasts, top))
         key = tuple(ranks)
         found = self._found.get(key)
         if found is None:
