@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import selectors
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
 from server.app import runtime_of
 from server.errors import Later
 from server.hurried import BODY_S, Hurried
-from server.linger import Leavers, Lingering
+from server.linger import Leavers, Lingering, Wsgi
 from server.turnstile import LINE_BYTES, Turnstile
 
 
@@ -28,7 +30,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         runtime = runtime_of(self.wsgi)
         self._turnstile = Turnstile(self.wsgi.url_map, runtime.admission.knock, runtime.metrics.answered)
         self._leavers = Leavers(self.wsgi.config["MAX_CONTENT_LENGTH"])
-        self.wsgi.wsgi_app = Lingering(self.wsgi.wsgi_app, self._leavers)
+        self.wsgi.wsgi_app = Lingering(_reading(self.wsgi.wsgi_app), self._leavers)
         self.poller.register(self._leavers, selectors.EVENT_READ, lambda leavers: leavers.attend())
         super().run()
 
@@ -91,3 +93,25 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         conn.set_timeout()
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+
+def _reading(app: Wsgi) -> Wsgi:
+    """`app`, to which a body that is no HTTP, or ends too soon, is one whose client has gone: werkzeug knows that."""
+
+    def read(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ["wsgi.input"] = _Body(environ["wsgi.input"])
+        return app(environ, start_response)
+
+    return read
+
+
+class _Body:
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            piece: bytes = self._body.read(size)
+        except ParseException as error:
+            raise OSError(str(error)) from error
+        return piece

@@ -99,3 +99,28 @@ def test_more_dawdlers_than_threads_do_not_keep_others_out(
         asking = http.client.HTTPConnection("127.0.0.1", port, timeout=4)
         asking.request("GET", "/livez")
         assert asking.getresponse().status == 200
+
+
+@pytest.mark.parametrize(
+    "rest", [b"no number\r\n{", b"1\r\n{no end of a chunk", b""], ids=["its length", "its end", "cut off"]
+)
+@pytest.mark.parametrize("path", [b"/v1/annotations", b"/batch"])
+def test_a_chunked_body_that_is_no_http_is_the_client_s_fault(
+    path: bytes,
+    rest: bytes,
+    tmp_path: Path,
+    running: list[Running],  # noqa: F811
+) -> None:
+    server = Running(["tests.server.hosted", str(tmp_path), "{}"])
+    running.append(server)
+    port = int(server.line(r"^port (\d+)")[1])
+    kind = b"multipart/form-data; boundary=x" if path == b"/batch" else b"application/json"
+    head = b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % (
+        path,
+        kind,
+    )
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.sendall(head + rest)
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(12) == b"HTTP/1.1 400"
+    assert "Traceback" not in "".join(server.said)
