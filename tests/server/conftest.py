@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
+from server.runtime import Runtime
+from server.settings import described
 from server.store import Store, open_store
 from tests.server import databases
+from tests.server.launched import ROOT, Running
 from tests.server.scenes import START_US
+from tests.server.swaps import Shelf, serving
 from tests.stand_ins import ManualClock
 
 _numbers = itertools.count(1)
@@ -74,3 +79,33 @@ def store(database_url: str, clock: ManualClock) -> Iterator[Store]:
     store.upgrade()
     yield store
     store.close()
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of a server of its own, also in processes that are started."""
+    for setting in described():
+        monkeypatch.delenv(setting.variable, raising=False)
+    monkeypatch.setenv("SECTORWATCH_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("SECTORWATCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.fixture
+def running() -> Iterator[list[Running]]:
+    """Servers that are ended, with their children, whatever becomes of the test."""
+    started: list[Running] = []
+    yield started
+    for server in started:
+        server.end()
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def served(tmp_path: Path, shelf: Shelf) -> Iterator[tuple[Flask, Runtime]]:
+    with serving(tmp_path, shelf) as both:
+        yield both

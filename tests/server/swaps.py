@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from policies.observation import Box, Panel, Seat, Sighting
 from server.app import create_app, runtime_of
@@ -18,7 +19,7 @@ from server.errors import SectorwatchError, Unapproved
 from server.loading import Answering, Loaded
 from server.runtime import Runtime
 from server.settings import ServerSettings
-from tests.server.web import NOW_US, SITE
+from tests.server.web import NOW_US, SITE, files, jpeg
 
 PATIENCE_S = 30.0
 
@@ -132,3 +133,19 @@ class Doing(threading.Thread):
             self.outcome = self._what()
         except Exception as error:  # noqa: BLE001
             self.outcome = error
+
+
+def batch(app: Flask, frames: int = 3, **headers: str) -> TestResponse:
+    sent = {"file": files([jpeg(frame) for frame in range(frames)])}
+    return app.test_client().post(
+        "/batch", data=sent, headers={key.replace("_", "-"): value for key, value in headers.items()}
+    )
+
+
+def signatures(labels: dict[str, list[str]]) -> set[str]:
+    """The ensembles that signed an answer."""
+    return {label for each in labels.values() for label in each}
+
+
+def noticed(runtime: Runtime) -> list[tuple[str, str]]:
+    return [(notice.what, notice.ensemble) for notice in runtime.store.notices.all()]

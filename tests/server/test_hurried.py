@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from server.hurried import BODY_S, HEAD_S, LEAST_BYTES_PER_S, Hurried
-from tests.server.test_serve import Running, running  # noqa: F401 (a fixture)
+from tests.server.launched import Running
 
 THREADS = 3
 SILENCE = b""
@@ -85,7 +85,7 @@ def test_who_falls_silent_is_waited_for_no_longer_than_is_left(ends: Ends) -> No
 def test_more_dawdlers_than_threads_do_not_keep_others_out(
     begun: bytes,
     tmp_path: Path,
-    running: list[Running],  # noqa: F811
+    running: list[Running],
 ) -> None:
     settings = {"threads": THREADS, "admission_limit": THREADS - 1}
     patience_s = "60" if begun is SILENCE else "0.2"  # who has said nothing yet holds no thread for any time
@@ -109,7 +109,7 @@ def test_a_chunked_body_that_is_no_http_is_the_client_s_fault(
     path: bytes,
     rest: bytes,
     tmp_path: Path,
-    running: list[Running],  # noqa: F811
+    running: list[Running],
 ) -> None:
     server = Running(["tests.server.hosted", str(tmp_path), "{}"])
     running.append(server)

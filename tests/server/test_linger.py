@@ -16,7 +16,7 @@ from select import select
 import pytest
 
 from server.linger import Leavers
-from tests.server.test_serve import PATIENCE_S, Running, running  # noqa: F401 (a fixture)
+from tests.server.launched import PATIENCE_S, Running
 from tests.server.web import jpeg
 
 LARGE = bytes(24 * 1024 * 1024)
@@ -31,7 +31,7 @@ def one_image() -> bytes:
 
 
 @pytest.fixture
-def server(tmp_path: Path, running: list[Running]) -> Running:  # noqa: F811
+def server(tmp_path: Path, running: list[Running]) -> Running:
     settings = {"admission_limit": 1, "threads": THREADS, "max_body_bytes": len(LARGE)}
     server = Running(["tests.server.hosted", str(tmp_path), json.dumps(settings)])
     running.append(server)

@@ -1,247 +1,35 @@
-"""`sectorwatch serve` says in one line what keeps it from serving; once it serves, it finishes what it took in."""
+"""`sectorwatch serve`: what it is started with; once it serves, it finishes what it took in."""
 
 from __future__ import annotations
 
-import errno
 import io
 import json
-import queue
 import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 import msgspec
 import psutil
 import pytest
 import requests
-from click.testing import CliRunner, Result
 from gunicorn.glogging import Logger
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from server.__main__ import command
 from server.app import runtime_of
 from server.catalogue import card_named
-from server.choice import choose, chosen_models
-from server.errors import Broken
 from server.footprint import expected, remember, remembered
 from server.hosting import draining_first, gunicorn_options, torch_environment
 from server.machine import Machine
 from server.settings import ServerSettings, described
+from tests.server.launched import PATIENCE_S, ROOT, Running
 from tests.server.web import SITE, BrightnessEnsemble, body, envelope, jpeg, make_app
 
-ROOT = Path(__file__).parents[2]
-PATIENCE_S = 60.0
-
-
-class Running:
-    """A server in a process of its own. `line` waits for a line of its output."""
-
-    def __init__(self, arguments: list[str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.said: list[str] = []
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        assert self.process.stdout is not None
-        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
-
-    def line(self, pattern: str) -> re.Match[str]:
-        """The first line from here on that matches; fails when the output ends or falls silent before."""
-        while True:
-            try:
-                line = self._lines.get(timeout=PATIENCE_S)
-            except queue.Empty:
-                line = None
-            assert line is not None, f"no line like {pattern!r}; there were:\n" + "".join(self.said)
-            if match := re.search(pattern, line):
-                return match
-
-    def say(self, text: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(text)
-        self.process.stdin.flush()
-
-    def stopped(self) -> int:
-        """The exit code, once the process has ended."""
-        return self.process.wait(PATIENCE_S)
-
-    def _read(self, stream: IO[str]) -> None:
-        for line in stream:
-            self.said.append(line)
-            self._lines.put(line)
-        self._lines.put(None)
-
-
-@pytest.fixture
-def running() -> Iterator[list[Running]]:
-    """Servers that are ended, with their children, whatever becomes of the test."""
-    started: list[Running] = []
-    yield started
-    for server in started:
-        if server.process.poll() is None:
-            family = psutil.Process(server.process.pid).children(recursive=True)
-            server.process.kill()
-            for child in family:
-                child.kill()
-            server.process.wait(PATIENCE_S)
-
-
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for setting in described():
-        monkeypatch.delenv(setting.variable, raising=False)
-    monkeypatch.setenv("SECTORWATCH_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("SECTORWATCH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-
-
-def serve(*arguments: str) -> Result:
-    return CliRunner().invoke(command, ["serve", *arguments])
-
-
-def assert_one_line(result: Result, code: int, text: str) -> None:
-    assert result.exit_code == code, result.output
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1, result.output
-    assert text in lines[0]
-
-
-def test_an_unknown_setting_is_one_line_and_exit_code_78(tmp_path: Path) -> None:
-    (tmp_path / "server.toml").write_text("\nprot = 80\n")
-    assert_one_line(
-        serve("--config", str(tmp_path / "server.toml")), 78, "line 2: unknown setting `prot`; did you mean"
-    )
-
-
-def test_a_site_policy_that_cannot_be_used_is_one_line_and_exit_code_78(tmp_path: Path) -> None:
-    (tmp_path / "sites").mkdir()
-    (tmp_path / "sites" / "yard.toml").write_text('site = "yard"\ntragets = ["person"]\n')
-    assert_one_line(serve(), 78, "yard.toml: line 2")
-
-
-def test_a_site_that_was_watched_goes_on_by_its_last_good_policy_when_its_file_is_bad_at_a_start(
-    tmp_path: Path, running: list[Running], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
-    client = make_app(tmp_path, BrightnessEnsemble()).test_client()
-    frames = [jpeg(0), jpeg(255)]
-    assert client.post("/v1/bursts", data=body(envelope(frames), frames)).status_code == 201
-    (tmp_path / "sites" / "north-yard.toml").write_text(f'{SITE}tragets = ["person"]\n')
-    server = Running(["server", "serve", "--port", "0"])
-    running.append(server)
-    server.line(r"north-yard\.toml: line 3: .*mend it: it is read again")
-    url = server.line(r"listens on (http://127\.0\.0\.1:\d+)")[1]
-    server.line(r"sites +north-yard \(its last good policy\)")
-    server.line("ensemble ready")
-    now = envelope(frames, burst_id="0197-burst-0002", captured_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}.000Z")
-    sent = body(now, frames)
-    parts = [("burst", ("burst.json", sent["burst"][0])), *[("file", (name, f)) for f, name in sent["file"]]]
-    answer = requests.post(f"{url}/v1/bursts", files=parts, timeout=PATIENCE_S)
-    assert answer.status_code == 201, answer.text
-    server.process.send_signal(signal.SIGTERM)
-    assert server.stopped() == 0
-
-
-def test_a_new_file_that_is_bad_is_no_watched_site_s_and_ends_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
-    client = make_app(tmp_path, BrightnessEnsemble()).test_client()
-    frames = [jpeg(0)]
-    assert client.post("/v1/bursts", data=body(envelope(frames), frames)).status_code == 201
-    (tmp_path / "sites" / "dock.toml").write_text('site = "dock"\ntragets = ["person"]\n')
-    assert_one_line(serve(), 78, "dock.toml: line 2")
-
-
-def test_an_unknown_model_is_one_line_and_exit_code_78(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECTORWATCH_MODELS", "hog-poeple")
-    assert_one_line(serve(), 78, "did you mean `hog-people`?")
-
-
-def test_missing_weights_are_one_line_with_the_command_that_gets_them() -> None:
-    assert_one_line(serve(), 78, "no weights yet for yolov3-tiny: run `sectorwatch models pull`")
-
-
-def test_too_little_memory_is_one_line_that_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
-    monkeypatch.setenv("SECTORWATCH_MEMORY_LIMIT_BYTES", str(1 << 30))
-    assert_one_line(serve(), 78, "this server may need up to")
-    assert_one_line(serve(), 78, "or give it more memory")
-
-
-def test_a_choice_of_models_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "ensemble.json").write_text("{")
-    assert_one_line(serve(), 78, "the models last swapped in, cannot be read")
-
-
-def test_a_choice_of_models_that_the_disk_does_not_take_leaves_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = ServerSettings(data_dir=tmp_path, models=("hog-people",))
-    choose(["hog-people-small"], settings)
-
-    def full(_file: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(Broken, match="No space left on device"):
-        choose(["frame-change"], settings)
-    assert chosen_models(settings) == ("hog-people-small",)
-
-
-def test_the_weights_of_the_models_last_swapped_in_are_what_is_needed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
-    choose(["efficientnet-lite0"], ServerSettings(data_dir=tmp_path, models=("frame-change",)))
-    assert_one_line(serve(), 78, "no weights yet for efficientnet-lite0")
-
-
-def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    assert_one_line(serve("--data-dir", str(tmp_path / "file")), 78, f"cannot make the folder {tmp_path}/file/sites: ")
-
-
-def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
-    (tmp_path / "sectorwatch.sqlite").mkdir()
-    assert_one_line(serve(), 1, "database sqlite:///")
-
-
-def test_a_database_that_is_not_up_yet_is_no_fault_of_the_configuration_so_starting_again_helps(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
-    with socket.create_server(("127.0.0.1", 0)) as soon_free:
-        port = soon_free.getsockname()[1]
-    monkeypatch.setenv("SECTORWATCH_DATABASE_URL", f"postgresql://nobody@127.0.0.1:{port}/yard")
-    assert_one_line(serve(), 1, "the database does not answer")
-
-
-def test_a_port_in_use_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert_one_line(serve("--port", str(taken.getsockname()[1])), 78, "Address already in use")
-
-
-def test_help_explains_every_setting() -> None:
-    shown = serve("--help").output
-    for setting in described():
-        assert setting.name in shown
-        assert setting.help in shown
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def test_the_overview_imports_no_subcommand_and_the_launcher_no_torch() -> None:
