@@ -63,9 +63,10 @@ class Sites:
             if found is not None:
                 return found
             faults = "; ".join(f"{file.name}: {what}" for file, what in self._faults.items())
-            if faults and (recalled := self._recall(site)) is not None:
-                return recalled
         if faults:
+            recalled = self._recall(site)
+            if recalled is not None:
+                return recalled
             raise Broken(f"no usable policy for site `{site}`, but {faults}")
         raise Later(
             f'unknown site `{site}`: put a file with site = "{site}" into the server\'s folder of site policies',
@@ -91,17 +92,16 @@ class Sites:
             return dict(self._faults)
 
     def _recall(self, site: str) -> Edition | None:
-        if site not in self._recalled:
-            text = self._last_text(site)
+        """Outside the lock: other sites need not wait for a database that does not answer."""
+        known = self._recalled
+        if site not in known and (text := self._last_text(site)) is not None:
             try:
-                edition = None if text is None else Edition(parse_site_policy(text), text)
+                edition = Edition(parse_site_policy(text), text)
             except InvalidPolicy:  # it was written for another version of the rules
-                edition = None
-            if edition is None:
                 return None
             log.warning("site policy recalled", extra={"site": site, "policy": edition.policy.digest})
-            self._recalled[site] = edition
-        return self._recalled[site]
+            known[site] = edition
+        return known.get(site)
 
     def _refresh(self) -> None:
         try:

@@ -30,7 +30,7 @@ def todays(store: Store, settings: ServerSettings, site: str, file: Path | None)
         sites = Sites(settings.sites_dir)
         live = sites.file(site)
         if live is not None:
-            return live.read_text(encoding="utf-8-sig"), live
+            return sites.edition(site).text, live
         told = "; ".join(f"{broken}: {fault}" for broken, fault in sites.faults().items())
         if told:
             raise Broken(f"no file is a policy for `{site}`, but {told}. Mend it, or name one with --policy")

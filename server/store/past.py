@@ -80,10 +80,13 @@ class Past:
         return found[0] if found else None
 
     def last_text(self, site: str) -> str | None:
-        """The text of the policy by which the newest burst of a site was judged."""
+        """The text of the policy by which the newest burst of a site was judged, readable by this version or not."""
         newest = self.newest(site)
-        kept = None if newest is None else self.policy(newest.policy)
-        return None if kept is None else kept.text
+        if newest is None:
+            return None
+        with reading(self._engine) as connection:
+            found = connection.execute(select(policies.c.text).where(policies.c.policy == newest.policy))
+            return str(found.scalar_one())
 
     def _bursts(self, query: Select[Any]) -> list[BurstFacts]:
         with reading(self._engine) as connection:

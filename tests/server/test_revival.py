@@ -127,6 +127,7 @@ def test_a_camera_whose_policy_nothing_can_read_begins_anew(yard: Yard, bursts: 
     outdate_policies(database_url, text='sight = "yard"')
     store = open_store(database_url, yard.clock)
     store.upgrade()
+    assert store.past.last_text("yard") == 'sight = "yard"'
     another = YARD.replace('site = "yard"', 'site = "yard"\npresence = {confirm_s = 0.5}')
     upgraded = Yard(yard.folder, store, yard.clock, another)
     before = len(told(store))
