@@ -93,3 +93,11 @@ def test_a_picture_of_less_than_a_block_has_a_brightness_too(size: tuple[int, in
 @pytest.mark.parametrize("bytes_", [b"", b"no picture", encoded("JPEG", "RGB", (64, 64))[:30]])
 def test_bytes_that_are_no_picture_have_no_brightness(bytes_: bytes) -> None:
     assert brightness_of(bytes_) is None
+
+
+@given(st.integers(0, 700), st.integers(0, 255), st.sampled_from(["JPEG", "PNG", "WEBP", "BMP"]))
+def test_damaged_pictures_have_a_brightness_or_none(place: int, value: int, form: str) -> None:
+    damaged = bytearray(encoded(form, "RGB", (16, 16)))
+    damaged[min(place, len(damaged) - 1)] = value
+    found = brightness_of(bytes(damaged))
+    assert found is None or 0 <= found <= 1
