@@ -1,4 +1,4 @@
-"""Several policies side by side tell what each of them tells alone, to the last bit."""
+"""Several policies side by side tell what each of them tells alone, to the last bit (also in `test_properties`)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from policies.events import Event
@@ -17,7 +15,6 @@ from policies.observation import Observation, Sighting
 from policies.site_policy import CameraPolicy
 from policies.together import Judges, Together
 from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy
-from tests.policies.test_properties import histories
 
 GHOST = '[[cameras.gate.suppress]]\nname = "post"\nbox = [0.17, 0.6, 0.23, 0.8]\nmax_score = 0.95\n'
 NIGHT = '[[schedule]]\nname = "night"\nbrighter_than = 0.5\nmin_score = { "*" = 0.2 }\npresence = { clear_s = 5 }'
@@ -138,20 +135,3 @@ def test_judges_give_the_gist_under_each_policy():
     for seen in [*stay(12), observation(12, {"eye": None}), *(replace(one, brightness=0.9) for one in stay(40)[13:])]:
         found = judges.gists(judges.in_force(seen), seen)
         assert found == [gist(one, seen) for one in POLICIES]
-
-
-@settings(max_examples=80, deadline=None)
-@given(
-    histories(),
-    st.lists(st.sampled_from(range(40)), max_size=3),
-    st.lists(st.sampled_from(range(40)), max_size=3),
-    st.lists(st.sampled_from(POLICIES), min_size=1, max_size=8),
-)
-def test_whatever_happened_each_policy_tells_what_it_tells_alone(frames, silent, stuck, policies):
-    for place in silent:
-        if place < len(frames):
-            frames[place] = replace(frames[place], answers={**frames[place].answers, "eye.2": None}, brightness=0.7)
-    for place in stuck:
-        if 0 < place < len(frames):
-            frames[place] = replace(frames[place], frame_sha256=frames[place - 1].frame_sha256)
-    assert same(policies, frames)

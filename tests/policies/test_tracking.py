@@ -157,3 +157,11 @@ def test_who_walked_out_of_the_view_is_another_one_when_somebody_comes_in_there(
 
     events = told(policy(), walk(path, 12))
     assert len({e.track for e in events if e.kind == "entered"}) == 2
+
+
+def test_that_a_track_left_is_shown_by_its_best_sight_until_then():
+    scores = (0.6, 0.95, 0.7, 0.7, 0.7, 0.7)
+    frames = [observation(i * 0.5, {"eye": [person_at(0.3 + 0.08 * i, score=s)]}) for i, s in enumerate(scores)]
+    left = [e for e in told(policy(), [*frames, *walk(lambda _: 0.7, 10)[7:]]) if e.kind == "left"]
+    assert [(e.sector, e.score) for e in left] == [("west", 0.95)]
+    assert "sha-500" in left[0].provenance.frame_sha256
