@@ -5,7 +5,7 @@ reason), and checks sites, weights, database and port first. In short:
 
     one worker          each would hold its own copy of the models
     gthread             request threads wait for the ensemble and the database (server/worker.py: ours turns away
-                        whom there is no room for without one)
+                        whom there is no room for without one, and lets nobody dawdle on one)
     threads             more than admission_limit, so that we refuse and Gunicorn's unseen queue stays empty
     no preload          a process that has computed with torch cannot be forked
     timeout             with gthread it watches the accepting loop, not a request

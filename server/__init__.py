@@ -12,6 +12,8 @@ Beside that way lie `heartbeats` (with `beat` and `watching`: who is watching, a
 (with `tensors`: the Open Inference Protocol), `metrics` and `admin` (probes and metrics, also on a port of their
 own), `etag` (which ensemble answered) and `openapi` (all of it as a document).
 `app` puts the parts together and starts nothing, `runtime` is their life; `hosting` and `commands` are how it is run.
+Who may come in, and how: `admission` and `quota` (room and shares), `tokens`, `upload`; `worker` is Gunicorn's, with
+`turnstile` (a full server's answer to a first line), `hurried` (nobody dawdles), `linger` (who is refused reads why).
 """
 
 from importlib.metadata import PackageNotFoundError, version

@@ -50,7 +50,7 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
         "bind": [f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"],
         # One worker: each would hold its own copy of the models. Threads wait for the ensemble and the database.
         "workers": 1,
-        # Gunicorn's gthread, but for those who find no room.
+        # Gunicorn's gthread, but for those who find no room, and those who dawdle.
         "worker_class": "server.worker.Worker",
         # More threads than uploads are admitted, so that we refuse and probes are answered: beyond its threads,
         # gthread queues requests where nobody sees them.

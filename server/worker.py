@@ -1,7 +1,8 @@
 """The process behind Gunicorn's master: its thread worker, which turns away and sees off without a request thread.
 
 The thread that accepts connections does both, and must never wait: it looks at bytes that are there already, sends
-what fits into any buffer, and throws away what has come.
+what fits into any buffer, and throws away what has come. On a request thread no client is waited for for long
+(`hurried`).
 """
 
 from __future__ import annotations

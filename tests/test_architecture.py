@@ -29,7 +29,7 @@ BREACHES = {
     "SQL has one door": ("server/sites.py", "import sqlalchemy"),
     "the web has one door": ("server/tokens.py", "import flask"),
     "plots have one door": ("server/past/matching.py", "import matplotlib"),
-    "gunicorn has one door": ("server/commands/serve.py", "import gunicorn"),
+    "gunicorn is known to the host and its worker alone": ("server/commands/serve.py", "import gunicorn"),
     "prometheus has one door": ("server/intake.py", "import prometheus_client"),
     "only the composition root and the commands join the parts": ("server/intake.py", "import server.pipeline"),
     "the server is built in layers, and every module has its place": ("server/records.py", "import server.sites"),
