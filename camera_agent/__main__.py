@@ -15,15 +15,15 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from camera_agent.footprint import stay_small
+from camera_agent.cli.low_memory import stay_small
 
 stay_small()  # before anything below loads a numeric library
 
 from camera_agent import __version__  # noqa: E402
-from camera_agent.cameras.failure import CameraFailure  # noqa: E402
-from camera_agent.journal import line, start_logging  # noqa: E402
-from camera_agent.settings import CameraSettings, InvalidSettings, Settings  # noqa: E402
-from camera_agent.settings_file import load_settings  # noqa: E402
+from camera_agent.config.load import load_settings  # noqa: E402
+from camera_agent.config.settings import CameraSettings, InvalidSettings, Settings  # noqa: E402
+from camera_agent.imaging.failure import CameraFailure  # noqa: E402
+from camera_agent.logs import line, start_logging  # noqa: E402
 
 _EX_CONFIG = 78
 _log = logging.getLogger("camera_agent")
@@ -106,7 +106,7 @@ def _run(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _once(settings: Settings, options: argparse.Namespace) -> int:
-    from camera_agent.once import run_once
+    from camera_agent.cli.once import run_once
 
     camera = settings.camera(options.camera)
     out = options.out or Path(f"once-{camera.name}")
@@ -122,7 +122,7 @@ def _once(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:
-    from camera_agent.doctor import examine
+    from camera_agent.cli.doctor import examine
 
     del options
     is_well = True
@@ -133,7 +133,7 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _coverage(settings: Settings, options: argparse.Namespace) -> int:
-    from camera_agent.coverage import report
+    from camera_agent.cli.coverage import report
 
     for camera in settings.cameras:
         told = report(

@@ -11,25 +11,25 @@ import os
 import threading
 from collections.abc import Callable
 
-from camera_agent.budget import Budget, Plan, heartbeat_every_s
 from camera_agent.burst import Burst
-from camera_agent.cameras import opening
-from camera_agent.cameras.guarded import Guarded
-from camera_agent.capture import Capture
+from camera_agent.cameras import factory
+from camera_agent.cameras.health import Health
+from camera_agent.cameras.timeout_guard import Guarded
+from camera_agent.capture.live import Capture
+from camera_agent.capture.playback import Playback
+from camera_agent.capture.schedule import Schedule, Slots
 from camera_agent.clock import Clock, SystemClock, iso_ms
-from camera_agent.health import Health
-from camera_agent.heartbeat import Heartbeats, Subject
-from camera_agent.journal import line
-from camera_agent.news import News
-from camera_agent.notify import notify, watchdog_every_s
-from camera_agent.playback import Playback
-from camera_agent.post import Poster
-from camera_agent.schedule import Schedule, Slots
-from camera_agent.settings import CameraSettings, Settings
+from camera_agent.config.settings import CameraSettings, Settings
+from camera_agent.logs import line
+from camera_agent.reporting.publisher import News
+from camera_agent.reporting.sd_notify import notify, watchdog_every_s
 from camera_agent.state import StateUnusable, camera_tokens, hold_state, spool_of
 from camera_agent.status import Status, Tally
-from camera_agent.timekeeper import Timekeeper
-from camera_agent.uplink import Uplink
+from camera_agent.uplink.byte_budget import Budget, Plan, heartbeat_every_s
+from camera_agent.uplink.heartbeat import Heartbeats, Subject
+from camera_agent.uplink.http_client import Poster
+from camera_agent.uplink.uplink import Uplink
+from camera_agent.wall_clock import Timekeeper
 
 _log = logging.getLogger(__name__)
 _TICK_S = 0.25
@@ -147,7 +147,7 @@ class Agent:
         address = self._settings.metrics_listen
         if address is None:
             return
-        from camera_agent.metrics import serve_metrics
+        from camera_agent.reporting.prometheus import serve_metrics
 
         try:
             serve_metrics(address, self._news.metrics)
@@ -172,7 +172,7 @@ class Agent:
                 self._add_live(camera, schedule)
                 continue
             keeper = _Durably(self)
-            playback = Playback(site, camera, opening.footage(camera), keeper, state, self._clock, self._stop)
+            playback = Playback(site, camera, factory.footage(camera), keeper, state, self._clock, self._stop)
             if from_start:
                 playback.forget()
             self._playbacks.append((playback, camera.at_end != "wait"))
@@ -184,7 +184,7 @@ class Agent:
 
     def _add_live(self, camera: CameraSettings, schedule: Schedule) -> None:
         slots = Slots(self._clock.monotonic_s(), camera.slot_s)
-        guarded = Guarded(lambda: opening.live_camera(camera), timeout_s=camera.timeout_s)
+        guarded = Guarded(lambda: factory.live_camera(camera), timeout_s=camera.timeout_s)
 
         def plan() -> Plan:
             waiting_bytes = sum(waiting.size_bytes for waiting in self._spool.of(camera.name))

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from camera_agent import durable
+from camera_agent import atomic_files
 from camera_agent.clock import Clock
-from camera_agent.settings import Settings, read_token
-from camera_agent.spool import Spool
+from camera_agent.config.settings import Settings, read_token
+from camera_agent.spool.spool import Spool
 
 
 class StateUnusable(Exception):
@@ -50,7 +50,7 @@ def hold_state(folder: Path) -> Iterator[None]:
     it ends.
     """
     try:
-        durable.make_own(folder)
+        atomic_files.make_own(folder)
         handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StateUnusable(

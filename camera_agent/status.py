@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from camera_agent import __version__, durable
+from camera_agent import __version__, atomic_files
 
 STATUS_FILE = "status.json"
 
@@ -67,4 +67,4 @@ class Tally:
 
 def write_status(folder: Path, status: Status) -> None:
     """Replace `status.json`. Raises `OSError`."""
-    durable.publish(folder / STATUS_FILE, msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n")
+    atomic_files.publish(folder / STATUS_FILE, msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n")

@@ -25,7 +25,7 @@ BREACHES = {
     "the server does not import the agent": ("server/catalogue/card.py", "import camera_agent"),
     "torch has one door": ("server/pipeline.py", "import torch"),
     "pictures have one door on each side": ("server/burst.py", "import numpy"),
-    "picamera2 has one door": ("camera_agent/capture.py", "import picamera2"),
+    "picamera2 has one door": ("camera_agent/capture/live.py", "import picamera2"),
     "SQL has one door": ("server/sites.py", "import sqlalchemy"),
     "the web has one door": ("server/tokens.py", "import flask"),
     "plots have one door": ("server/past/matching.py", "import matplotlib"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from camera_agent.heartbeat import Backlog, By, Counts, Heartbeat, Told
+from camera_agent.uplink.heartbeat import Backlog, By, Counts, Heartbeat, Told
 from server.app import runtime_of
 from tests.server.web import BrightnessEnsemble, make_app
 

@@ -19,11 +19,11 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from camera_agent.cameras.failure import CameraFailure
-from camera_agent.cameras.jpeg import fit
-from camera_agent.cutting import Picture
-from camera_agent.look import Seen
-from camera_agent.masks import Form
+from camera_agent.capture.recording_bursts import Picture
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import Seen
+from camera_agent.imaging.masks import Form
+from camera_agent.imaging.pillow import fit
 
 _SUFFIXES = frozenset({".jpg", ".jpeg"})
 _INSTANT = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)[T_](\d\d)-?(\d\d)-?(\d\d)(?:\.(\d{1,6}))?Z")

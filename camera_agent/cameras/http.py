@@ -6,8 +6,8 @@ import requests
 from requests.auth import HTTPDigestAuth
 from requests.utils import get_auth_from_url
 
-from camera_agent.cameras.failure import CameraFailure
-from camera_agent.unreachable import why_unreached
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.network.connection_errors import why_unreached
 
 _ADVICE = {
     401: ": mind user and password, http://user:password@host/path",

@@ -13,12 +13,12 @@ import time
 import requests
 from urllib3.exceptions import HTTPError
 
-from camera_agent.cameras.failure import CameraFailure
 from camera_agent.cameras.http import ask
-from camera_agent.cameras.jpeg import fit
-from camera_agent.cameras.newest import Reader
-from camera_agent.look import Look
-from camera_agent.masks import Form
+from camera_agent.cameras.latest_frame import Reader
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import Look
+from camera_agent.imaging.masks import Form
+from camera_agent.imaging.pillow import fit
 
 _PIECE_BYTES = 64 * 1024
 _MAX_BYTES = 16_000_000

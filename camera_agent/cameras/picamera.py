@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from camera_agent.cameras.failure import CameraFailure
-from camera_agent.cameras.jpeg import encoded
-from camera_agent.look import Look
-from camera_agent.masks import Form
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import Look
+from camera_agent.imaging.masks import Form
+from camera_agent.imaging.pillow import encoded
 
 if TYPE_CHECKING:
     from picamera2 import Picamera2

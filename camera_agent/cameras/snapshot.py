@@ -6,11 +6,11 @@ import time
 
 import requests
 
-from camera_agent.cameras.failure import CameraFailure
 from camera_agent.cameras.http import ask
-from camera_agent.cameras.jpeg import fit
-from camera_agent.look import Look
-from camera_agent.masks import Form
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import Look
+from camera_agent.imaging.masks import Form
+from camera_agent.imaging.pillow import fit
 
 _MAX_BYTES = 32_000_000
 

@@ -8,12 +8,12 @@ import time
 import cv2
 from cv2.typing import MatLike
 
-from camera_agent.cameras.failure import CameraFailure
-from camera_agent.cameras.newest import Reader
-from camera_agent.cameras.opencv import encode_jpeg, grey, open_capture, paint
-from camera_agent.cameras.whynot import why_not
-from camera_agent.look import Look
-from camera_agent.masks import Form
+from camera_agent.cameras.diagnose import why_not
+from camera_agent.cameras.latest_frame import Reader
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import Look
+from camera_agent.imaging.masks import Form
+from camera_agent.imaging.opencv import encode_jpeg, grey, open_capture, paint
 
 _FFMPEG = "rtsp_transport;tcp|fpsprobesize;0"
 """TCP, since a lost packet of UDP smears the picture; and no two seconds of watching how fast the pictures come."""

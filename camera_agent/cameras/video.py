@@ -9,11 +9,11 @@ from pathlib import Path
 
 import cv2
 
-from camera_agent.cameras.failure import CameraFailure
-from camera_agent.cameras.opencv import encode_jpeg, grey, open_capture, paint
-from camera_agent.cutting import Picture
-from camera_agent.look import Seen
-from camera_agent.masks import Form
+from camera_agent.capture.recording_bursts import Picture
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import Seen
+from camera_agent.imaging.masks import Form
+from camera_agent.imaging.opencv import encode_jpeg, grey, open_capture, paint
 
 
 class Video:

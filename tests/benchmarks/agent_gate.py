@@ -21,11 +21,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from camera_agent.cameras.opencv import encode_jpeg, grey
-from camera_agent.cutting import Cut, Picture, cuts
-from camera_agent.look import Seen
-from camera_agent.masks import Form, Polygon, Polygons
-from camera_agent.settings import CameraSettings, GateSettings
+from camera_agent.capture.recording_bursts import Cut, Picture, cuts
+from camera_agent.config.settings import CameraSettings, GateSettings
+from camera_agent.imaging.frame import Seen
+from camera_agent.imaging.masks import Form, Polygon, Polygons
+from camera_agent.imaging.opencv import encode_jpeg, grey
 from policies.events import Event
 from policies.fold import fold, initial_state
 from policies.observation import Observation, Sighting

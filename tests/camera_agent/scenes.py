@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from camera_agent.look import Grey, Look
+from camera_agent.imaging.frame import Grey, Look
 
 WIDTH, HEIGHT = 128, 96
 

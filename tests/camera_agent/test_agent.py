@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.camera_agent.cameras.test_cameras import answering, serving
 from tests.camera_agent.conftest import CHECKOUT, AgentProcess, jpeg
 from tests.camera_agent.stand_in import Answer, StandIn
-from tests.camera_agent.test_cameras import answering, serving
 
 Write = Callable[..., Path]
 Start = Callable[..., AgentProcess]

@@ -1,0 +1,1 @@
+"""When frames are taken, and which of them form a burst."""

@@ -1,0 +1,1 @@
+"""Pictures: what a frame is, privacy masks, and JPEGs through Pillow or OpenCV."""

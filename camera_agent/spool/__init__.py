@@ -1,0 +1,1 @@
+"""Bursts that wait for the server, in memory or on disk."""

@@ -1,0 +1,1 @@
+"""Sending bursts and heartbeats to the server."""
