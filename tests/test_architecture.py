@@ -32,6 +32,22 @@ BREACHES = {
     "gunicorn is known to the host and its worker alone": ("server/commands/serve.py", "import gunicorn"),
     "prometheus has one door": ("server/intake.py", "import prometheus_client"),
     "only the composition root and the commands join the parts": ("server/intake.py", "import server.pipeline"),
+    "the agent is built in layers, and every module has its place": (
+        "camera_agent/logs.py",
+        "import camera_agent.agent",
+    ),
+    "the agent's capture is built in layers": (
+        "camera_agent/capture/motion_gate.py",
+        "import camera_agent.capture.live",
+    ),
+    "the agent's cameras are built in layers": (
+        "camera_agent/cameras/camera.py",
+        "import camera_agent.cameras.factory",
+    ),
+    "the agent's uplink is built in layers": (
+        "camera_agent/uplink/byte_budget.py",
+        "import camera_agent.uplink.uplink",
+    ),
     "the server is built in layers, and every module has its place": ("server/records.py", "import server.sites"),
 }
 """Contract -> a file, and the line that would break the contract there."""

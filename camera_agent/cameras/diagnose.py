@@ -1,4 +1,4 @@
-"""Why OpenCV could not open a camera, which it does not say: the same is tried in small, and told in words."""
+"""Why OpenCV could not open a camera. OpenCV does not say, so the same is tried by simpler means."""
 
 from __future__ import annotations
 
@@ -9,56 +9,59 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from camera_agent.imaging.failure import CameraFailure
-from camera_agent.network.connection_errors import address_of, why_unreached
+from camera_agent.network.connection_errors import explain_connection_error, host_and_port
 
 _DEVICES = Path("/dev")
-_PATIENCE_S = 3.0
+_MAX_TIMEOUT_S = 3.0
 _STATUS = re.compile(rb"RTSP/1\.\d (\d{3})")
 
 
-def why_not(source: int | str, timeout_s: float) -> CameraFailure:
-    """What is the matter with a device's number or a stream's address."""
-    why = _no_device(source) if isinstance(source, int) else None
+def open_failure(source: int | str, timeout_s: float) -> CameraFailure:
+    """What is wrong with a device (by number) or a stream (by address)."""
+    reason = _device_fault(source) if isinstance(source, int) else None
     if isinstance(source, str):
         try:
-            why = _no_stream(source, min(timeout_s, _PATIENCE_S))
+            reason = _stream_fault(source, min(timeout_s, _MAX_TIMEOUT_S))
         except TimeoutError:
-            return CameraFailure("no answer from the camera: is it on, and in reach? Else restart it", "camera_hangs")
+            return CameraFailure(
+                "no answer from the camera: is it switched on and reachable? Else restart it", "camera_hangs"
+            )
         except OSError as error:
-            why = why_unreached(error, source)
-    return CameraFailure(why or "cannot be opened: OpenCV reads no picture there, or something else holds it")
+            reason = explain_connection_error(error, source)
+    return CameraFailure(reason or "cannot be opened: OpenCV reads no picture there, or another program uses it")
 
 
-def _no_device(number: int) -> str | None:
+def _device_fault(number: int) -> str | None:
     node = _DEVICES / f"video{number}"
     if not node.exists():
         others = sorted(str(path) for path in _DEVICES.glob("video*"))
-        found = f"there is {', '.join(others)}" if others else "nor any other camera: mind the cable, and `lsusb`"
-        return f"cannot be opened: there is no {node}; {found}"
+        advice = f"there is {', '.join(others)}" if others else "nor any other camera: check the cable, and `lsusb`"
+        return f"cannot be opened: there is no {node}; {advice}"
     if not os.access(node, os.R_OK | os.W_OK):
         return f"cannot be opened: this user may not use {node}: `sudo usermod -aG video $USER`, and log in again"
     return None
 
 
-def _no_stream(address: str, timeout_s: float) -> str | None:
-    """Connect and, with RTSP, ask for the stream's description (RFC 2326, section 10.2), without the password. Raises
-    `OSError`.
+def _stream_fault(address: str, timeout_s: float) -> str | None:
+    """Connect and, for RTSP, ask for the stream's description (RFC 2326, section 10.2) without the password.
+
+    Raises `OSError`.
     """
     parts = urlsplit(address)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    with socket.create_connection(address_of(address), timeout_s) as door:
+    with socket.create_connection(host_and_port(address), timeout_s) as connection:
         if parts.scheme != "rtsp":
             return None
-        door.sendall(f"DESCRIBE {bare} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n".encode())
-        said = _STATUS.match(door.recv(256))
-    if said is None:
-        return f"what listens on port {address_of(address)[1]} does not speak RTSP"
-    status = int(said[1])
+        connection.sendall(f"DESCRIBE {bare} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n".encode())
+        match = _STATUS.match(connection.recv(256))
+    if match is None:
+        return f"port {host_and_port(address)[1]} does not speak RTSP"
+    status = int(match[1])
     if status == 401:
         return (
-            "the camera does not take this user and password"
+            "the camera does not accept this user and password"
             if parts.username
-            else "the camera wants a user and a password: rtsp://user:password@host/path"
+            else "the camera needs a user and a password: rtsp://user:password@host/path"
         )
     if status == 404:
         return f"the camera has no stream at {parts.path or '/'}: its manual names the path"

@@ -1,11 +1,10 @@
-"""From a camera's settings to the camera. Each kind's module is loaded here, when needed, and nowhere else."""
+"""From a camera's settings to the camera. The module of each kind is imported here, when it is needed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from camera_agent.capture.live import Camera
-from camera_agent.capture.playback import Footage
+from camera_agent.cameras.camera import Camera, Recording
 from camera_agent.config.settings import CameraSettings
 
 
@@ -31,14 +30,14 @@ def live_camera(settings: CameraSettings) -> Camera:
     return Stream(source, timeout_s=settings.timeout_s)
 
 
-def footage(settings: CameraSettings) -> Footage:
+def recording(settings: CameraSettings) -> Recording:
     """The recording that `settings` describe, not yet opened."""
     if settings.folder is not None:
         from camera_agent.cameras.folder import Folder
 
-        return Folder(Path(settings.folder), settings.form, pictures_per_s=settings.pictures_per_s)
+        return Folder(Path(settings.folder), settings.frame_format, pictures_per_s=settings.pictures_per_s)
     if settings.video is None:
         raise ValueError(f"camera {settings.name!r} is not a recording")
     from camera_agent.cameras.video import Video
 
-    return Video(Path(settings.video), settings.form, pictures_per_s=settings.pictures_per_s)
+    return Video(Path(settings.video), settings.frame_format, pictures_per_s=settings.pictures_per_s)

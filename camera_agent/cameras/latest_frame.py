@@ -1,8 +1,7 @@
-"""The newest picture of a source that never stops sending.
+"""The newest picture of a source that sends all the time.
 
-Such a source must be read all the time: what is left in its buffers would be given, ever older, to whoever asks
-next. A thread takes every picture off the source, holds none of them, and makes something only of the one that was
-asked for.
+Such a source must be read all the time: pictures left in its buffers would be old when they are asked for. A thread
+takes every picture off the source and decodes only those that are asked for.
 """
 
 from __future__ import annotations
@@ -16,25 +15,25 @@ from camera_agent.imaging.failure import CameraFailure
 _JOIN_S = 1.0
 
 Picture = TypeVar("Picture")
-Given = TypeVar("Given", covariant=True)
+PictureOut = TypeVar("PictureOut", covariant=True)
 
 
-class Source(Protocol[Given]):
-    """A connection that gives pictures. Only one thread touches it."""
+class Source(Protocol[PictureOut]):
+    """A connection that gives pictures. Only one thread uses it."""
 
     def advance(self) -> bool:
-        """Take the next picture off; may wait, not without bound. False, or `CameraFailure`, where there is none."""
+        """Take the next picture off. May wait, but not without bound. False or `CameraFailure` where there is none."""
         ...
 
-    def picture(self) -> Given | None:
+    def picture(self) -> PictureOut | None:
         """What `advance` took off; None where it cannot be used."""
         ...
 
     def release(self) -> None: ...
 
 
-class Reader(threading.Thread, Generic[Picture]):
-    """Owns the source, and releases it when it ends."""
+class LatestFrameReader(threading.Thread, Generic[Picture]):
+    """Reads the source until it ends or `stop` is called, then releases it."""
 
     def __init__(self, source: Source[Picture]) -> None:
         super().__init__(name="picture-reader", daemon=True)  # a read that hangs must not keep the process alive
@@ -43,16 +42,16 @@ class Reader(threading.Thread, Generic[Picture]):
         self._is_wanted = False
         self._is_over = False
         self._failure: CameraFailure | None = None
-        self._picture: tuple[Picture, float] | None = None
+        self._latest: tuple[Picture, float] | None = None
 
     def next_picture(self, timeout_s: float) -> tuple[Picture, float]:
         """The first picture that comes after this call, and its monotonic instant. Raises `CameraFailure`."""
         with self._changed:
-            self._picture = None
+            self._latest = None
             self._is_wanted = True
-            self._changed.wait_for(lambda: self._picture is not None or self._is_over, timeout_s)
-            if (picture := self._taken()) is not None:
-                return picture
+            self._changed.wait_for(lambda: self._latest is not None or self._is_over, timeout_s)
+            if (latest := self._take_latest()) is not None:
+                return latest
             if self._is_over:
                 raise self._failure or CameraFailure("the stream ended")
             raise CameraFailure(f"no picture came within {timeout_s:g} s", "camera_hangs")
@@ -75,15 +74,15 @@ class Reader(threading.Thread, Generic[Picture]):
                 self._is_over = True
                 self._changed.notify_all()
 
-    def _taken(self) -> tuple[Picture, float] | None:
-        picture, self._picture = self._picture, None
-        return picture
+    def _take_latest(self) -> tuple[Picture, float] | None:
+        latest, self._latest = self._latest, None
+        return latest
 
     def _hand_over(self, at_s: float) -> None:
         picture = self._source.picture()
         if picture is None:
             return
         with self._changed:
-            self._picture = (picture, at_s)
+            self._latest = (picture, at_s)
             self._is_wanted = False
             self._changed.notify_all()

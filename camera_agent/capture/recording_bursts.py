@@ -1,72 +1,66 @@
-"""A recording cut into bursts: by the clock, or by the gate. Which bursts come out is a function of the pictures and
-the settings alone.
+"""A recording divided into bursts, by the schedule or by the gate.
+
+The bursts are a function of the pictures and the settings alone.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from camera_agent.burst import Reason
+from camera_agent.cameras.camera import RecordedPicture
 from camera_agent.config.settings import CameraSettings
 from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Look, Seen
-from camera_agent.logs import line
+from camera_agent.imaging.frame import Frame
 
 _log = logging.getLogger(__name__)
 _TOLERANCE_S = 0.0005
-"""Keeps rounding from moving a picture that stands exactly on its place."""
+"""Keeps rounding from moving a picture that is exactly on time."""
 
 
-class Picture(NamedTuple):
-    """Picture `number`, counted from 0, of a recording, taken `at_s` after the first. `look` is asked once, and only
-    before the next picture is.
-    """
+class RecordingBurst(NamedTuple):
+    """A burst: its number, its frames in the recording's time, when it was complete, and why it was taken."""
 
     number: int
-    at_s: float
-    look: Callable[[], Seen]
-
-
-class Cut(NamedTuple):
-    """A burst: its number, its frames by the footage's time, when it was whole, and why it was taken."""
-
-    number: int
-    looks: Sequence[Look]
+    frames: Sequence[Frame]
     end_s: float
     reason: Reason = "schedule"
 
 
-def cuts(settings: CameraSettings, pictures: Iterable[Picture], first: int) -> Iterator[Cut]:
-    """The bursts of the footage from number `first` on. Pictures that cannot be read are told and left out."""
+def recording_bursts(
+    settings: CameraSettings, pictures: Iterable[RecordedPicture], first: int
+) -> Iterator[RecordingBurst]:
+    """The bursts from number `first` on. Pictures that cannot be read are logged and left out."""
     wanted = (picture for picture in pictures if picture.number >= (settings.first_picture or 0))
-    return _even(settings, wanted, first) if settings.gate is None else _gated(settings, wanted, first)
+    bursts = _by_schedule(settings, wanted, first) if settings.gate is None else _by_gate(settings, wanted)
+    return (burst for burst in bursts if burst.number >= first)
 
 
-def _even(settings: CameraSettings, pictures: Iterator[Picture], first: int) -> Iterator[Cut]:
-    """Burst n begins `n * every_s` after the first picture played, and its frame j is the first picture at or after
-    `j * spacing_s` more.
-    """
+def _by_schedule(settings: CameraSettings, pictures: Iterator[RecordedPicture], first: int) -> Iterator[RecordingBurst]:
+    """Burst n begins `n * every_s` after the first picture; its frame j is the first picture `j * spacing_s` later."""
     number, last = -1, (-1, -1)
-    looks: list[Look] = []
+    frames: list[Frame] = []
     for picture, place in _placed(settings, pictures):
         if place[0] < first or place == last:
             continue
-        if place[0] != number and looks:
-            yield Cut(number, looks, looks[-1].at_s)
-            looks = []
+        if place[0] != number and frames:
+            yield RecordingBurst(number, frames, frames[-1].at_s)
+            frames = []
         last, number = place, place[0]
-        looks += _looked(settings, picture)
-        if len(looks) == settings.burst.frames:
-            yield Cut(number, looks, looks[-1].at_s)
-            looks = []
-    if looks:
-        yield Cut(number, looks, looks[-1].at_s)
+        frames += _read(settings, picture)
+        if len(frames) == settings.burst.frames:
+            yield RecordingBurst(number, frames, frames[-1].at_s)
+            frames = []
+    if frames:
+        yield RecordingBurst(number, frames, frames[-1].at_s)
 
 
-def _placed(settings: CameraSettings, pictures: Iterator[Picture]) -> Iterator[tuple[Picture, tuple[int, int]]]:
-    """The pictures that fall into a burst, each with the burst's number and the place in it."""
+def _placed(
+    settings: CameraSettings, pictures: Iterator[RecordedPicture]
+) -> Iterator[tuple[RecordedPicture, tuple[int, int]]]:
+    """The pictures that fall into a burst, each with the burst's number and its index there."""
     origin_s: float | None = None
     for picture in pictures:
         origin_s = picture.at_s if origin_s is None else origin_s
@@ -77,33 +71,31 @@ def _placed(settings: CameraSettings, pictures: Iterator[Picture]) -> Iterator[t
             yield picture, (number, index)
 
 
-def _gated(settings: CameraSettings, pictures: Iterator[Picture], first: int) -> Iterator[Cut]:
-    """The bursts that the gate makes. It looks at all of the footage again, to know what it knew at burst `first`."""
-    from camera_agent.capture.motion_bursts import gated_of  # loads Pillow
+def _by_gate(settings: CameraSettings, pictures: Iterator[RecordedPicture]) -> Iterator[RecordingBurst]:
+    """All of the gate's bursts: to know the background at a later one, it looks at the whole recording again."""
+    from camera_agent.capture.motion_bursts import motion_bursts  # loads Pillow
 
-    gated = gated_of(settings)
+    motion = motion_bursts(settings)
     number, due_s, at_s = 0, 0.0, 0.0
     for picture in pictures:
         at_s = picture.at_s
-        if at_s + _TOLERANCE_S < due_s or not (looks := _looked(settings, picture)):
+        if at_s + _TOLERANCE_S < due_s or not (frames := _read(settings, picture)):
             continue
-        groups = gated.look(looks[0])
-        due_s = max(due_s, at_s - gated.step_s / 2) + gated.step_s
+        groups = motion.add(frames[0])
+        due_s = max(due_s, at_s - motion.step_s / 2) + motion.step_s
         for group in groups:
-            if number >= first:
-                yield Cut(number, group.looks, at_s, group.reason)
+            yield RecordingBurst(number, group.frames, at_s, group.reason)
             number += 1
-    for group in gated.close():
-        if number >= first:
-            yield Cut(number, group.looks, at_s, group.reason)
-        number += 1
+    for group in motion.close():
+        yield RecordingBurst(number, group.frames, at_s, group.reason)
 
 
-def _looked(settings: CameraSettings, picture: Picture) -> list[Look]:
-    """The picture, read now; none when it cannot be."""
+def _read(settings: CameraSettings, picture: RecordedPicture) -> list[Frame]:
+    """The picture as a frame; an empty list when it cannot be read."""
     try:
-        seen = picture.look()
+        jpeg, thumbnail = picture.read()
     except CameraFailure as failure:
-        _log.warning(line("picture_skipped", camera=settings.name, picture=picture.number, cause=failure))
+        fields = {"camera": settings.name, "picture": picture.number, "cause": failure}
+        _log.warning("picture_skipped", extra=fields)
         return []
-    return [Look(seen.jpeg, picture.at_s, seen.grey)]
+    return [Frame(jpeg, picture.at_s, thumbnail)]

@@ -1,11 +1,11 @@
 """When bursts begin: slots at fixed distances on the monotonic clock, run by APScheduler.
 
-APScheduler compares wall clocks. On a machine without a battery-backed clock that is a trap: its interval
-trigger counts every missed run after a step from 1970 (agronholm/apscheduler#35), and after a step backwards it
-waits for the old time to come again. So the trigger here asks the monotonic clock how long it is to the next
-slot, and tells APScheduler that instant of the present wall clock; when the wall clock is stepped,
-`follow_steps` has it ask again. A run that comes early waits for its slot (`capture`), one that finds its
-predecessor busy is dropped: the predecessor goes on with the slot that has begun.
+APScheduler compares wall clocks, which fails on a machine without a battery-backed clock: its interval trigger counts
+every missed run after a step from 1970 (agronholm/apscheduler#35), and after a step backwards it waits for the old time
+to come again. So the trigger here computes the time to the next slot from the monotonic clock and adds it to the
+present wall clock; when the wall clock is stepped, `follow_steps` reschedules every job. A run that starts early waits
+for its slot (`capture.live`). A run that finds its predecessor busy is skipped: the predecessor goes on with the slot
+that has begun.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ _STEP_S = 0.5
 
 
 class Slots:
-    """Slot k begins at `origin_s + k * every_s` of the monotonic clock. However late a run is, the next is not
-    moved.
-    """
+    """Slot k begins at `origin_s + k * every_s` of the monotonic clock, however late an earlier run is."""
 
     def __init__(self, origin_s: float, every_s: float) -> None:
         self.origin_s = origin_s
@@ -38,26 +36,26 @@ class Slots:
         return self.origin_s + slot * self.every_s
 
     def at(self, monotonic_s: float) -> int:
-        """The slot that has begun, or is about to within 50 ms: a timer may wake a little early."""
+        """The slot that has begun, or begins within 50 ms: a timer may wake a little early."""
         return math.floor((monotonic_s + _EARLY_S - self.origin_s) / self.every_s)
 
 
 class EverySlot(BaseTrigger):  # type: ignore[misc]
-    """Fires at the beginning of each slot. Keeps no state: it may be asked at any time, by any wall clock."""
+    """Fires at the beginning of each slot. It has no state, so it gives the right answer at any wall-clock time."""
 
     def __init__(self, slots: Slots, clock: Clock) -> None:
         self._slots = slots
         self._clock = clock
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        """When the slot after the present one begins; at first, when the first one does."""
+        """The beginning of the next slot; at first, that of the first slot."""
         monotonic_s = self._clock.monotonic_s()
         slot = max(0, self._slots.at(monotonic_s) + (previous_fire_time is not None))
         return now + timedelta(seconds=max(0.0, self._slots.begin_s(slot) - monotonic_s))
 
 
 class Schedule:
-    """Runs each camera's job at its slots, each on a thread of its own, never two runs of one camera at once."""
+    """Runs each camera's job at its slots, each camera on one thread."""
 
     def __init__(self, clock: Clock, *, cameras: int) -> None:
         self._clock = clock
@@ -77,14 +75,13 @@ class Schedule:
         self._scheduler.start()
 
     def follow_steps(self) -> float:
-        """Notice a step of the wall clock and put every job back on its slots; return the step in seconds (0:
-        none).
+        """Reschedule every job if the wall clock was stepped. Returns the step in seconds (0: none).
 
-        To be called about once a second.
+        Call it about once a second.
         """
         wall_ahead_s = self._clock.unix_s() - self._clock.monotonic_s()
         step_s = wall_ahead_s - self._wall_ahead_s
-        self._wall_ahead_s = wall_ahead_s  # also swallows the slow drift of a clock that is being slewed
+        self._wall_ahead_s = wall_ahead_s  # this also absorbs the slow drift of a clock that is being slewed
         if abs(step_s) < _STEP_S:
             return 0.0
         for job, trigger in self._jobs:
@@ -92,6 +89,6 @@ class Schedule:
         return step_s
 
     def stop(self) -> None:
-        """Start no further run, and do not wait for those under way."""
+        """Start no further run; do not wait for those under way."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)

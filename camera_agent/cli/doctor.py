@@ -1,4 +1,4 @@
-"""`camera-agent doctor`: what an installer on a ladder wants to know, one line each, with what to do about it."""
+"""`camera-agent doctor`: checks disk, server, clock and cameras, and says what to do about each fault."""
 
 from __future__ import annotations
 
@@ -10,43 +10,52 @@ from typing import NamedTuple
 import msgspec
 
 from camera_agent.cameras import factory
-from camera_agent.cameras.health import EVEN_BELOW, Health
-from camera_agent.cameras.timeout_guard import Guarded
+from camera_agent.cameras.health import LEAST_CONTRAST
+from camera_agent.cameras.timeout_guard import TimeoutGuard
 from camera_agent.clock import SystemClock
 from camera_agent.config.settings import CameraSettings, Settings
 from camera_agent.imaging.failure import CameraFailure
 from camera_agent.imaging.frame import tones
 from camera_agent.state import camera_tokens
-from camera_agent.uplink.http_client import Poster
-from camera_agent.wall_clock import Timekeeper
+from camera_agent.uplink.http_client import HttpClient
+from camera_agent.wall_clock import WallClock
 
-_KEEP_RIGHT = "`sudo timedatectl set-ntp true`, or have the server in reach; until then no event is sure of its time"
-_ELSEWHERE = frozenset({301, 302, 303, 307, 308, 404, 405, 501})
+_SYNCHRONISE = (
+    "run `sudo timedatectl set-ntp true`, or make the server reachable; until then no event is sure of its time"
+)
+_OTHER_SERVER = frozenset({301, 302, 303, 307, 308, 404, 405, 501})
 
 
 class Finding(NamedTuple):
-    """What was looked at, whether it is well, and what was found."""
+    """What was checked, whether it is well, and what to know or do."""
 
     subject: str
     is_well: bool
-    told: str
+    text: str
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Look at everything that a run needs, cheapest first. Takes no burst and changes nothing."""
-    yield _state(settings)
-    time = Timekeeper(SystemClock())
-    yield from (_server(settings, camera, time) for camera in settings.cameras)
-    yield _clock(time)
-    yield from (_camera(camera) for camera in settings.cameras)
+    """Check everything that a run needs, cheapest first. Takes no burst and changes nothing."""
+    yield _check_disk(settings)
+    wall_clock = WallClock(SystemClock())
+    yield from (_check_server(settings, camera, wall_clock) for camera in settings.cameras)
+    yield _check_clock(wall_clock)
+    yield from (_check_recording(camera) if camera.is_recorded else _check_live(camera) for camera in settings.cameras)
 
 
-def _state(settings: Settings) -> Finding:
+def how_to_get_a_token(settings: Settings, camera: CameraSettings) -> str:
+    """Advice for a missing or wrong token."""
+    place = camera.token_file or settings.server.token_file or "`token_file`"
+    command = f"sectorwatch tokens add --site {settings.site} --camera {camera.name}"
+    return f"`{command}` on the server prints one; put it into {place}"
+
+
+def _check_disk(settings: Settings) -> Finding:
     folder = settings.spool_folder
     while not os.path.exists(folder):  # noqa: PTH110 - `Path.exists` may raise
         folder = folder.parent
     if not folder.is_dir():
-        return Finding("disk", False, f"{folder} is a file, and a folder is wanted: choose another state_dir")
+        return Finding("disk", False, f"{folder} is a file, not a folder: choose another state_dir")
     if not os.access(folder, os.W_OK):
         return Finding("disk", False, f"{folder} cannot be written: choose another state_dir, or give it to this user")
     free = shutil.disk_usage(folder).free
@@ -55,76 +64,68 @@ def _state(settings: Settings) -> Finding:
     return Finding("disk", is_enough, f"{free / 1e6:,.0f} MB free for the spool{advice}")
 
 
-def _server(settings: Settings, camera: CameraSettings, time: Timekeeper) -> Finding:
-    """A heartbeat that says only whose it is, so that nothing is kept: if the token is right, the rest is missed."""
-    poster = Poster(settings.server, time)
+def _check_server(settings: Settings, camera: CameraSettings, wall_clock: WallClock) -> Finding:
+    """Send an incomplete heartbeat, which is not stored: a right token gets an error about the missing fields."""
+    client = HttpClient(settings.server, wall_clock)
     try:
         token = camera_tokens(settings)[camera.name]()
-        answer = poster.beat(msgspec.json.encode({"site": settings.site, "camera": camera.name}), token)
+        document = msgspec.json.encode({"site": settings.site, "camera": camera.name})
+        answer = client.send_heartbeat(document, token)
     except OSError as error:
         return Finding("server", False, f"the token of {camera.name} cannot be read: {error}")
     finally:
-        poster.close()
-    url = settings.server.url
+        client.close()
+    url, name = settings.server.url, f"camera {camera.name} of site {settings.site}"
     if answer.status == 0:
         return Finding("server", False, f"{url}: {answer.problem}")
     if answer.status in (401, 403):
-        whose = f"camera {camera.name} of site {settings.site}"
-        what = "does not know the token" if answer.status == 401 else "says that the token is another's, not"
-        told = f"{url} {what} of {whose}: {how_to_get_a_token(settings, camera)}"
-        return Finding("server", False, told)
+        problem = "does not know the token" if answer.status == 401 else "says that this is not the token"
+        return Finding("server", False, f"{url} {problem} of {name}: {how_to_get_a_token(settings, camera)}")
     if answer.status >= 500:
         return Finding("server", False, f"{url} answers HTTP {answer.status} {answer.problem}")
-    if answer.status in _ELSEWHERE:
-        told = (
-            f"{url} answers HTTP {answer.status}, as no Sectorwatch server does: mind `server.url` (https? the port?)"
+    if answer.status in _OTHER_SERVER:
+        text = (
+            f"{url} answers HTTP {answer.status}: this is no Sectorwatch server; check `server.url` (https? the port?)"
         )
-        return Finding("server", False, told)
-    whose = f", and takes the token for camera {camera.name} of site {settings.site}" if token else ""
-    return Finding("server", True, f"{url} answers{whose}")
+        return Finding("server", False, text)
+    return Finding("server", True, f"{url} answers" + (f", and accepts the token for {name}" if token else ""))
 
 
-def how_to_get_a_token(settings: Settings, camera: CameraSettings) -> str:
-    """For whoever was told that there is none, or not the right one."""
-    place = camera.token_file or settings.server.token_file or "`token_file`"
-    command = f"sectorwatch tokens add --site {settings.site} --camera {camera.name}"
-    return f"`{command}` on the server prints one, to be put into {place}"
+def _check_clock(wall_clock: WallClock) -> Finding:
+    offset = wall_clock.offset()
+    if offset.uncertainty_s is None:
+        return Finding("clock", False, f"not synchronised, and no server tells the time: {_SYNCHRONISE}")
+    if offset.synced:
+        return Finding("clock", True, f"synchronised, within {offset.uncertainty_s:.3f} s")
+    return Finding("clock", True, f"not synchronised; the server's time is used, within {offset.uncertainty_s:.0f} s")
 
 
-def _clock(time: Timekeeper) -> Finding:
-    reading = time.reading()
-    if reading.synced:
-        return Finding("clock", True, f"kept right, within {reading.uncertainty_s or 0:.3f} s")
-    if reading.is_known:
-        return Finding("clock", True, f"not kept right; the server's is used, within {reading.uncertainty_s:.0f} s")
-    return Finding("clock", False, f"not kept right, and no server tells the time: {_KEEP_RIGHT}")
-
-
-def _camera(camera: CameraSettings) -> Finding:
-    name = f"camera {camera.name}"
-    if camera.is_recorded:
-        footage = factory.footage(camera)
-        try:
-            footage.open()
-            return Finding(name, True, f"{camera.source}: {footage.duration_s():.0f} s of footage")
-        except (CameraFailure, OSError) as failure:
-            return Finding(name, False, f"{camera.source}: {failure}")
-        finally:
-            footage.close()
-    live = Guarded(lambda: factory.live_camera(camera), timeout_s=camera.timeout_s)
-    health = Health(0.0, stuck_after_s=camera.stuck_after_s)
+def _check_recording(camera: CameraSettings) -> Finding:
+    recording = factory.recording(camera)
     try:
-        live.open()
-        first, second = live.still(camera.form), live.still(camera.form)
-        health.saw(second)
+        recording.open()
+        text, is_well = f"{recording.duration_s():.0f} s of footage", True
+    except (CameraFailure, OSError) as failure:
+        text, is_well = str(failure), False
+    finally:
+        recording.close()
+    return Finding(f"camera {camera.name}", is_well, f"{camera.source}: {text}")
+
+
+def _check_live(camera: CameraSettings) -> Finding:
+    name = f"camera {camera.name}"
+    guard = TimeoutGuard(lambda: factory.live_camera(camera), timeout_s=camera.timeout_s)
+    try:
+        guard.open()
+        first, second = guard.frame(camera.frame_format), guard.frame(camera.frame_format)
     except CameraFailure as failure:
         return Finding(name, False, f"{camera.source}: {failure}")
     finally:
-        live.close()
-    mean, spread = tones(second.grey)
-    told = f"{camera.source}: {len(second.jpeg) / 1000:.0f} kB a frame, brightness {mean:.0f}, contrast {spread:.0f}"
+        guard.close()
+    mean, contrast = tones(second.thumbnail)
+    text = f"{camera.source}: {len(second.jpeg) / 1000:.0f} kB a frame, brightness {mean:.0f}, contrast {contrast:.0f}"
     if first.jpeg == second.jpeg:
-        told += f"; two frames {second.at_s - first.at_s:.1f} s apart are the same: is it a still?"
-    if spread < EVEN_BELOW:
-        told += "; one even tone: is something on the lens, or is it night?"
-    return Finding(name, spread >= EVEN_BELOW, told)
+        text += f"; two frames {second.at_s - first.at_s:.1f} s apart are identical: is it a still picture?"
+    if contrast < LEAST_CONTRAST:
+        text += "; one even tone: is something on the lens, or is it night?"
+    return Finding(name, contrast >= LEAST_CONTRAST, text)

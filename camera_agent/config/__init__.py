@@ -1,1 +1,1 @@
-"""The settings file."""
+"""The settings file. `settings` declares every setting; `load` reads the file and explains what is wrong with it."""

@@ -1,6 +1,6 @@
-"""Windows by time of day, `"06:00-22:00"`, by the machine's own time zone. One may reach over midnight.
+"""Hours in which a camera is active, `"06:00-22:00"`, in the machine's time zone. A window may include midnight.
 
-The zone is that of the moment: it may be set after the agent began.
+The zone is read each time, since it may be set after the agent has started.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ PATTERN = f"^{_WINDOW.pattern}$"
 _DAY_MINUTES = 24 * 60
 
 
-def is_within(windows: Sequence[str], unix_s: float) -> bool:
-    """Whether the instant lies in one of them; no window at all is all day."""
+def is_active(windows: Sequence[str], unix_s: float) -> bool:
+    """Whether the instant lies in a window. Without windows, every instant does."""
     time.tzset()
-    return _is_within(windows, unix_s)
+    return _covers_instant(windows, unix_s)
 
 
-def begin_after_s(windows: Sequence[str], unix_s: float) -> float:
-    """The next instant that lies in one of them, of an instant that lies in none; a change of the clocks counts."""
+def next_start_s(windows: Sequence[str], unix_s: float) -> float:
+    """The next instant in a window, after an instant outside all of them. Changes to summer time are included."""
     time.tzset()
     minute_s = unix_s // 60 * 60
-    return next(at_s for step in count(1) if _is_within(windows, at_s := minute_s + step * 60))
+    return next(at_s for step in count(1) if _covers_instant(windows, at_s := minute_s + step * 60))
 
 
-def part_of_day(windows: Sequence[str]) -> float:
-    """How much of a day they hold together."""
-    return sum(_are_holding(windows, minute) for minute in range(_DAY_MINUTES)) / _DAY_MINUTES
+def active_fraction(windows: Sequence[str]) -> float:
+    """The fraction of a day that the windows cover."""
+    return sum(_covers(windows, minute) for minute in range(_DAY_MINUTES)) / _DAY_MINUTES
 
 
-def _is_within(windows: Sequence[str], unix_s: float) -> bool:
+def _covers_instant(windows: Sequence[str], unix_s: float) -> bool:
     at = datetime.fromtimestamp(unix_s).astimezone()
-    return _are_holding(windows, at.hour * 60 + at.minute)
+    return _covers(windows, at.hour * 60 + at.minute)
 
 
-def _are_holding(windows: Sequence[str], minute: int) -> bool:
-    return not windows or any(_holds(window, minute) for window in windows)
+def _covers(windows: Sequence[str], minute: int) -> bool:
+    return not windows or any(_window_covers(window, minute) for window in windows)
 
 
-def _holds(window: str, minute: int) -> bool:
-    found = _WINDOW.fullmatch(window)
-    if found is None:
+def _window_covers(window: str, minute: int) -> bool:
+    match = _WINDOW.fullmatch(window)
+    if match is None:
         raise ValueError(f"{window!r} is not of the form 06:00-22:00")
-    begin_hour, begin_minute, end_hour, end_minute = (int(part) for part in found.groups())
+    begin_hour, begin_minute, end_hour, end_minute = (int(part) for part in match.groups())
     begin, end = begin_hour * 60 + begin_minute, end_hour * 60 + end_minute
     return begin <= minute < end if begin < end else minute >= begin or minute < end

@@ -1,4 +1,4 @@
-"""What a user may say in `agent.toml`, declared once. `settings_file` reads it."""
+"""Every setting of `agent.toml`. `config.load` reads the file."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from camera_agent.config import toml_locations
 from camera_agent.config.active_hours import PATTERN
-from camera_agent.imaging.masks import Form, Polygons, check_shapes
+from camera_agent.config.toml_locations import suggestion
+from camera_agent.imaging.frame import FrameFormat
+from camera_agent.imaging.masks import Polygons, check_polygons
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Positive = Annotated[float, Meta(gt=0, le=31_622_400)]
-"""Seconds up to a year: no clock and no timer takes infinity."""
+"""Up to a year in seconds: clocks and timers do not accept infinity."""
 Spacing = Annotated[float, Meta(ge=0.01, le=3600)]
-_MOST_SPAN_S = 3600.0
-"""From a burst's first frame to its last: no server takes a longer one."""
+_MAX_SPAN_S = 3600.0
+"""From a burst's first frame to its last; servers accept no longer burst."""
 
 _LIVE_ONLY = ("hours", "mb_per_day")
 _RECORDED_ONLY = ("speed", "started_at", "frames_per_s", "first_picture", "pictures_per_s", "at_end")
-_MOST_PORT = 65_535
+_MAX_PORT = 65_535
 _SOURCES = ("device", "picamera", "rtsp", "mjpeg", "snapshot", "video", "folder")
 
 
 class InvalidSettings(Exception):
-    """The file cannot be used; the message says where (`agent.toml:12: ...`) and what to write instead."""
+    """The file cannot be used. The message says where (`agent.toml:12: ...`) and what to write instead."""
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where bursts go. A token is given as text or, better, as a file that only the agent can read; without either, the
-    systemd credential `token` is taken where there is one, else a file beside the settings: `gate.token` or `token` for
-    `gate.toml`. With `ca_file` no other authority is trusted.
+    """Where bursts go. The token is text or, better, a file that only the agent can read. Without either, the systemd
+    credential `token` is used, else a file beside the settings: `gate.token` or `token` for `gate.toml`. `ca_file`:
+    the only certificate authority to trust.
     """
 
     url: str
@@ -54,11 +55,11 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 class SpoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Bursts that the server does not have yet: at most `max_bytes`, then what matters least is dropped. `dir`: default
-    `<state_dir>/spool`.
+    """Bursts that the server does not have yet: at most `max_bytes`, then the least important are dropped. `dir`:
+    default `<state_dir>/spool`.
 
-    `sync = "late"`: a live burst is written to the disk when it has waited for `memory_s`, or memory holds more than
-    `memory_bytes`; `"always"`: before anything else is done with it, as a recording's is in any case.
+    `sync = "late"`: a live burst is written to disk when it has waited for `memory_s`, or memory holds more than
+    `memory_bytes`. `"always"`: at once, as recordings always are.
     """
 
     dir: str | None = None
@@ -71,7 +72,7 @@ class SpoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class BurstSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`frames` stills `spacing_s` apart, begun every `every_s`. The default of `every_s` leaves no blind time."""
+    """`frames` stills `spacing_s` apart, begun every `every_s`. The default of `every_s` leaves no gap."""
 
     frames: Annotated[int, Meta(ge=1, le=64)] = 10
     spacing_s: Spacing | None = None
@@ -79,10 +80,10 @@ class BurstSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The cheap look between bursts. Its presence (an empty table will do) replaces the even schedule.
+    """The motion gate. With this table, even an empty one, frames are sent when something moves instead of evenly.
 
-    `threshold`: grey levels by which a pixel must differ; `min_area`: the smallest changed part of the view that
-    is motion; `lighting`: the part from which on it is light instead; `ignore`: polygons that never open the gate.
+    `threshold`: grey levels by which a pixel must differ. `min_area`: the smallest changed part of the view that is
+    motion. `lighting`: a larger part that changes at once is light instead. `ignore`: polygons that are not watched.
     """
 
     looks_per_s: Annotated[float, Meta(ge=0.01, le=10)] = 2.0
@@ -95,11 +96,11 @@ class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     quiet_every_s: Positive = 30.0
 
     def __post_init__(self) -> None:
-        check_shapes("ignore", self.ignore)
+        check_polygons("ignore", self.ignore)
 
 
 class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One camera: a name, exactly one source, its bursts, and for recordings how they are played."""
+    """One camera: a name, exactly one source, its bursts, and how a recording is played."""
 
     name: Name
     device: Annotated[int, Meta(ge=0)] | None = None
@@ -128,42 +129,44 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     at_end: Literal["stop", "wait"] | None = None
 
     def __post_init__(self) -> None:
-        given = [source for source in _SOURCES if getattr(self, source) is not None]
-        if len(given) != 1:
+        sources = [source for source in _SOURCES if getattr(self, source) is not None]
+        if len(sources) != 1:
             raise ValueError(
-                f"a camera has exactly one source of {', '.join(_SOURCES)}; found {', '.join(given) or 'none'}"
+                f"a camera has exactly one source of {', '.join(_SOURCES)}; found {', '.join(sources) or 'none'}"
             )
-        if not self.is_recorded:
-            for key in _RECORDED_ONLY:
-                if getattr(self, key) is not None:
-                    raise ValueError(f"`{key}` is for recordings (video, folder); this camera is live")
+        for key in () if self.is_recorded else _RECORDED_ONLY:
+            if getattr(self, key) is not None:
+                raise ValueError(f"`{key}` is for recordings (video, folder); this camera is live")
         for key in _LIVE_ONLY if self.is_recorded else ():
             if getattr(self, key):
                 raise ValueError(f"`{key}` is for live cameras; this one is a recording")
-        if self.frames_per_s is not None and self.burst.spacing_s is not None:
-            raise ValueError("`frames_per_s` and `burst.spacing_s` say the same thing: give one of them")
-        if self.every_s < self.burst.frames * self.spacing_s * (1 - 1e-9):
-            needed_s = self.burst.frames * self.spacing_s
-            raise ValueError(f"`burst.every_s` must be at least frames x spacing = {needed_s:g} s")
-        if self.burst.frames * self.spacing_s * (2 if self.gate is not None and self.mb_per_day else 1) > _MOST_SPAN_S:
-            raise ValueError(
-                "a burst would last for more than an hour, and no server takes it: fewer frames, or closer"
-            )
-        check_shapes("masks", self.masks)
+        self._check_burst()
+        check_polygons("masks", self.masks)
         _check_address("address", self.rtsp, ("rtsp", "rtsps", "http", "https"))
         _check_address("address", self.mjpeg, ("http", "https"))
         _check_address("address", self.snapshot, ("http", "https"))
         _check_token(self.token, self.token_file)
 
+    def _check_burst(self) -> None:
+        span_s = self.burst.frames * self.spacing_s
+        if self.frames_per_s is not None and self.burst.spacing_s is not None:
+            raise ValueError("`frames_per_s` and `burst.spacing_s` have the same meaning: give one of them")
+        if self.every_s < span_s * (1 - 1e-9):
+            raise ValueError(f"`burst.every_s` must be at least frames x spacing = {span_s:g} s")
+        if span_s * (2 if self.gate is not None and self.mb_per_day else 1) > _MAX_SPAN_S:
+            raise ValueError(
+                "a burst would last for more than an hour, and no server accepts it: fewer frames, or closer"
+            )
+
     @property
     def is_recorded(self) -> bool:
-        """Whether the source is finite footage with instants of its own."""
+        """Whether the source is a recording."""
         return self.video is not None or self.folder is not None
 
     @property
-    def form(self) -> Form:
-        """What is made of each picture."""
-        return Form(quality=self.quality, max_width=self.max_width, masks=self.masks)
+    def frame_format(self) -> FrameFormat:
+        """How each picture is encoded."""
+        return FrameFormat(quality=self.quality, max_width=self.max_width, masks=self.masks)
 
     @property
     def spacing_s(self) -> float:
@@ -177,19 +180,19 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     @property
     def slot_s(self) -> float:
-        """From one slot of the schedule to the next; with a gate, long enough for a look."""
+        """The length of a slot of the schedule; with a gate, long enough for one look."""
         return self.every_s if self.gate is None else max(self.every_s, 1.0 / self.gate.looks_per_s)
 
     @property
     def source(self) -> str:
-        """`video vtest.avi` and the like, for people; a password in an address is not shown."""
+        """`video vtest.avi` and the like, for people. The password of an address is hidden."""
         kind = next(source for source in _SOURCES if getattr(self, source) is not None)
         return f"{kind} {re.sub(r'//[^/@]*@', '//***@', str(getattr(self, kind)))}"
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file. `state_dir`: default `$STATE_DIRECTORY` (systemd), else `~/.local/state/camera-agent`.
-    For Prometheus: `metrics_file`, by way of node-exporter's textfile collector, or `metrics_listen`, `address:port`.
+    Metrics for Prometheus: `metrics_file` for node-exporter's textfile collector, or `metrics_listen`, `address:port`.
     """
 
     site: Name
@@ -202,7 +205,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def __post_init__(self) -> None:
         listen = re.fullmatch(r"[^\s:]+:(\d{1,5})", self.metrics_listen or "0:0")
-        if listen is None or int(listen[1]) > _MOST_PORT:
+        if listen is None or int(listen[1]) > _MAX_PORT:
             raise ValueError(f"`metrics_listen` {self.metrics_listen!r} is not of the form 127.0.0.1:9110")
         names = [camera.name for camera in self.cameras]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -218,9 +221,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "camera-agent"
 
     @property
-    def news_folder(self) -> Path:
-        """Where the status goes, which is written every few seconds: `$RUNTIME_DIRECTORY` (systemd; in memory), else
-        the state folder.
+    def runtime_folder(self) -> Path:
+        """Where files go that are rewritten every few seconds: `$RUNTIME_DIRECTORY` (systemd; in memory), else the
+        state folder.
         """
         folder = os.environ.get("RUNTIME_DIRECTORY")
         return self.state_folder if not folder else Path(folder.split(":")[0])
@@ -230,41 +233,42 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return self.state_folder / "spool" if self.spool.dir is None else Path(self.spool.dir)
 
     def camera(self, name: str | None) -> CameraSettings:
-        """The camera of that name, the first one for None. Raises `InvalidSettings` with a suggestion."""
+        """The camera of that name; for None, the first one. Raises `InvalidSettings` with a suggestion."""
         for camera in self.cameras:
             if name in (None, camera.name):
                 return camera
         names = [camera.name for camera in self.cameras]
-        hint = toml_locations.suggestion(str(name), names) or f"; there is {', '.join(names)}"
+        hint = suggestion(str(name), names) or f"; there is {', '.join(names)}"
         raise InvalidSettings(f"no camera is called {name!r}{hint}")
 
 
 def read_token(token: str | None, token_file: str | None) -> str | None:
-    """The bearer token, read anew each time so that it can be exchanged while the agent runs; None for an empty file.
-    Raises `OSError`, for what is no token as well.
+    """The bearer token; None for an empty file. It is read each time, so that it can be replaced while the agent runs.
+
+    Raises `OSError`, also for content that is not a token.
     """
     if token_file is None:
         return token
-    found = Path(token_file).read_bytes().strip().decode("latin-1")
-    if found and not _TOKEN.fullmatch(found):
+    content = Path(token_file).read_bytes().strip().decode("latin-1")
+    if content and not _TOKEN.fullmatch(content):
         raise OSError(errno.EINVAL, _NO_TOKEN, token_file)
-    return found or None
+    return content or None
 
 
 def credential_file() -> str | None:
-    """The credential `token` that systemd hands to this unit (`LoadCredential=`), where it does."""
+    """The credential `token` of this systemd unit (`LoadCredential=`), if there is one."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     path = None if folder is None else Path(folder) / "token"
     return str(path) if path is not None and path.is_file() else None
 
 
 _TOKEN = re.compile(r"[!-~]+")
-_NO_TOKEN = "a token is one word, as `sectorwatch tokens add` printed it"  # noqa: S105 - a message
+_NO_TOKEN = "a token is one word, as `sectorwatch tokens add` prints it"  # noqa: S105 - a message
 
 
 def _check_token(token: str | None, token_file: str | None) -> None:
     if token is not None and token_file is not None:
-        raise ValueError("`token` and `token_file` are two ways to say one thing: give one of them")
+        raise ValueError("`token` and `token_file` have the same meaning: give one of them")
     if token is not None and not _TOKEN.fullmatch(token):
         raise ValueError(_NO_TOKEN)
 
@@ -275,5 +279,5 @@ def _check_address(name: str, address: str | None, schemes: tuple[str, ...]) -> 
     parts = urlsplit(address)
     if parts.scheme not in schemes:
         raise ValueError(f"{name} {address!r} does not begin with {' or '.join(f'{s}://' for s in schemes)}")
-    if not parts.hostname or parts.port == 0:  # `port` raises for one that is no number, or too great
+    if not parts.hostname or parts.port == 0:  # `port` raises `ValueError` for an invalid port
         raise ValueError(f"{name} {address!r} names no host: {schemes[0]}://host:port/")

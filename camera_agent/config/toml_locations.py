@@ -1,6 +1,4 @@
-"""Where in a TOML text a setting stands, so that a complaint can name its line; and what a misspelt key may have
-meant.
-"""
+"""The line of a setting in a TOML text, for error messages, and suggestions for misspelt keys."""
 
 from __future__ import annotations
 
@@ -16,14 +14,14 @@ _STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[(\d+)\]")
 
 
 def line_of(text: str, path: Path) -> int | None:
-    """The line (from 1) of the setting at `path`, or of the nearest table around it; None for an empty place.
+    """The line (from 1) of the setting at `path`, or of the nearest table around it; None for an empty path.
 
-    Reads line by line: keys inside inline tables are found at the line of the key that holds the table.
+    For a key in an inline table, this is the line of the key that holds the table.
     """
-    places = _places(text)
+    lines = _lines(text)
     for length in range(len(path), 0, -1):
-        if path[:length] in places:
-            return places[path[:length]]
+        if path[:length] in lines:
+            return lines[path[:length]]
     return None
 
 
@@ -39,26 +37,26 @@ def spelled(path: Path) -> str:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """`; did you mean `x`?`, or the empty string when nothing known is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean `{near[0]}`?" if near else ""
+    """`; did you mean `x`?`, or the empty string when no known word is similar."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean `{close[0]}`?" if close else ""
 
 
-def _places(text: str) -> dict[Path, int]:
-    places: dict[Path, int] = {}
+def _lines(text: str) -> dict[Path, int]:
+    lines: dict[Path, int] = {}
     counts: dict[Path, int] = {}
     table: Path = ()
     for number, line in enumerate(text.splitlines(), start=1):
         if header := _TABLE.match(line):
             table = _resolve(_parts(header[2]), counts, is_array=header[1] == "[[")
-            places.setdefault(table, number)
+            lines.setdefault(table, number)
         elif key := _KEY.match(line):
-            places.setdefault(table + _parts(key[1]), number)
-    return places
+            lines.setdefault(table + _parts(key[1]), number)
+    return lines
 
 
 def _resolve(names: Path, counts: dict[Path, int], *, is_array: bool) -> Path:
-    """The header's names with the index of each array of tables on the way (the last one opened so far)."""
+    """The header's names, each array of tables followed by the index of its last table so far."""
     path: Path = ()
     for position, name in enumerate(names):
         path += (name,)

@@ -1,11 +1,12 @@
-"""The one thing that every camera raises."""
+"""The error that every camera raises."""
 
 from __future__ import annotations
 
 
 class CameraFailure(Exception):
-    """A camera gave no picture that can be used; the message says what was asked of which source, `cause` is the
-    word for it that the server is told. Worth another try later.
+    """A camera gave no usable picture. The message says why; a later try may succeed.
+
+    `cause` is the word that heartbeats carry, such as `camera_hangs`.
     """
 
     def __init__(self, message: str, cause: str = "camera_failed") -> None:

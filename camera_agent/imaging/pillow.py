@@ -1,4 +1,4 @@
-"""A door to Pillow (`gate` is the other): making sure that bytes are a whole picture of the wanted form."""
+"""Pictures through Pillow: checks that bytes are a whole picture, and encodes it where needed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import io
 from PIL import ExifTags, Image, ImageDraw, UnidentifiedImageError
 
 from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import WIDTH, Grey, Seen, height_for
-from camera_agent.imaging.masks import Form, in_pixels
+from camera_agent.imaging.frame import EncodedPicture, FrameFormat, Thumbnail, thumbnail_size
+from camera_agent.imaging.masks import Polygons, in_pixels
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-"""What cameras give. Pillow knows forty more, and runs Ghostscript for one of them."""
+"""What cameras send. Pillow reads forty more, and runs Ghostscript for one of them."""
 _BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-_TURNS = {
+_TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -22,69 +22,59 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture of that EXIF orientation upright (Exif 2.3, tag 0x0112)."""
-_ON_ITS_SIDE = frozenset(_TURNS[orientation] for orientation in range(5, 9))
+"""EXIF orientation (Exif 2.3, tag 0x0112) -> what makes the picture upright. From 5 on, the sides are swapped."""
+_FIRST_SIDEWAYS = 5
 
 
-def fit(data: bytes, form: Form) -> Seen:
-    """`data` itself where it is a whole JPEG, not too wide, without masks and not too dear; else painted and encoded
-    anew (without what else the file held: a preview in its EXIF would show what is masked). Width, masks and the small
-    picture are of the picture as it is shown, turned as its EXIF says.
+def encode_bytes(data: bytes, frame_format: FrameFormat) -> EncodedPicture:
+    """`data` unchanged where it is a whole JPEG that fits the format and has no masks; else painted and encoded anew.
 
-    Raises `CameraFailure` for what is no image or is cut off: one broken frame would have the whole burst refused.
+    Width, masks and thumbnail refer to the picture as EXIF orients it. Encoding drops the EXIF data, whose preview
+    would show what is masked. Raises `CameraFailure` for bytes that are not a whole picture: one broken frame would
+    have the whole burst refused.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-            shown = _turned(image.size, turn)
-            is_kept = image.format == "JPEG" and not (_is_wide(shown, form) or form.masks or form.is_thrifty)
-            goal = (WIDTH, height_for(*shown)) if is_kept else _size(shown, form)
-            if is_kept or goal != shown:
-                # Decoding at a fraction of the size still reads every byte: it finds a cut-off file, cheaply.
-                image.draft("L" if is_kept else "RGB", _turned(goal, turn))
-            upright = image if turn is None else image.transpose(turn)
-            return Seen(data, _grey(upright, goal)) if is_kept else encoded(upright.convert("RGB"), form)
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            is_sideways = orientation in _TRANSPOSE and orientation >= _FIRST_SIDEWAYS
+            shown = image.size[::-1] if is_sideways else image.size
+            sent = frame_format.size(*shown)
+            is_kept = image.format == "JPEG" and sent == shown and not frame_format.masks
+            is_kept = is_kept and not frame_format.always_encode
+            wanted = thumbnail_size(*shown) if is_kept else sent
+            if is_kept or sent != shown:
+                # Decoding at a fraction of the size is cheap, and still reads every byte: it notices a cut-off file.
+                image.draft("L" if is_kept else "RGB", wanted[::-1] if is_sideways else wanted)
+            upright = image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+            if is_kept:
+                return EncodedPicture(data, _thumbnail(upright, wanted))
+            return encode_image(upright.convert("RGB"), frame_format)
     except UnidentifiedImageError as error:  # its text names an object in memory
         raise CameraFailure(f"not a whole image: it begins with {data[:8]!r}") from error
     except _BROKEN as error:
         raise CameraFailure(f"not a whole image: {error}") from error
 
 
-def encoded(picture: Image.Image, form: Form) -> Seen:
-    """A picture in RGB, which is painted over, in that form."""
-    size = _size(picture.size, form)
-    _paint(picture, form)
+def encode_image(picture: Image.Image, frame_format: FrameFormat) -> EncodedPicture:
+    """An RGB picture as JPEG. The masks are painted into `picture` itself."""
+    size = frame_format.size(*picture.size)
+    _paint(picture, frame_format.masks)
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.BOX)
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=form.quality)
-    return Seen(out.getvalue(), _grey(picture, (WIDTH, height_for(*size))))
+    picture.save(out, "JPEG", quality=frame_format.quality)
+    return EncodedPicture(out.getvalue(), _thumbnail(picture, thumbnail_size(*size)))
 
 
-def _turned(size: tuple[int, int], turn: Image.Transpose | None) -> tuple[int, int]:
-    width, height = size
-    return (height, width) if turn in _ON_ITS_SIDE else size
-
-
-def _is_wide(size: tuple[int, int], form: Form) -> bool:
-    return 0 < form.max_width < size[0]
-
-
-def _size(size: tuple[int, int], form: Form) -> tuple[int, int]:
-    """Not wider than the form allows."""
-    width, height = size
-    return (form.max_width, max(1, round(height * form.max_width / width))) if _is_wide(size, form) else size
-
-
-def _paint(picture: Image.Image, form: Form) -> None:
+def _paint(picture: Image.Image, masks: Polygons) -> None:
     """Black out the masked parts and every pixel that their borders touch."""
     draw = ImageDraw.Draw(picture)
-    for polygon in form.masks:
+    for polygon in masks:
         corners = in_pixels(polygon, *picture.size)
         draw.polygon(corners, fill=0, outline=0)
         draw.line([*corners, corners[0]], fill=0, width=3)
 
 
-def _grey(image: Image.Image, size: tuple[int, int]) -> Grey:
+def _thumbnail(image: Image.Image, size: tuple[int, int]) -> Thumbnail:
     small = image.convert("L").resize(size, Image.Resampling.BOX)
-    return Grey(*size, small.tobytes())
+    return Thumbnail(*size, small.tobytes())

@@ -1,1 +1,1 @@
-"""What the agent reports to others on its machine."""
+"""What the agent reports on its own machine: `status.json`, Prometheus metrics, systemd notifications."""

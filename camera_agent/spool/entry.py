@@ -1,14 +1,15 @@
-"""One burst that waits: in memory, or as a file that can be read again a piece at a time.
+"""One burst in the spool, and its file.
 
-A file is a line of JSON (`Header`) and the JPEGs, back to back. All that is needed before it is sent stands in its
-name: `<order>.<kind>.<camera>.<burst_id>.burst`, where the kind is the burst's reason, with `-untimed` behind it
-when the clock could not be believed while it was taken.
+A file holds a line of JSON (`Header`) and the JPEGs, back to back. Its name says what is needed before it is sent:
+`<order>.<kind>.<camera>.<burst_id>.burst`. The kind is the burst's reason, with `-untimed` appended when the clock's
+error was unknown.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from enum import Enum, auto
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,9 +22,18 @@ SUFFIX = ".burst"
 _UNTIMED = "-untimed"
 _PIECE_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 1_000_000
-_VALUES = {"heartbeat": 0, "schedule": 1, "gate": 2}
-_VALUE_UNKNOWN = 1
-MOST_VALUE = max(_VALUES.values())
+_PRIORITIES = {"heartbeat": 0, "schedule": 1, "gate": 2}
+_PRIORITY_UNKNOWN = 1
+MAX_PRIORITY = max(_PRIORITIES.values())
+
+
+class EntryState(Enum):
+    """Where a burst of the spool is."""
+
+    ARRIVING = auto()
+    """In memory, while it is written to disk; it cannot be sent or dropped yet."""
+    MEMORY = auto()
+    DISK = auto()
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -37,11 +47,11 @@ class Damaged(Exception):
     """A file of the spool is not what was written."""
 
 
-class Opened:
-    """A waiting burst being read: the envelope, and each frame's bytes a piece at a time, once and in order."""
+class EntryReader:
+    """An open burst: its envelope, and the bytes of its frames, once and in order."""
 
-    def __init__(self, pieces: BinaryIO, header: Header) -> None:
-        self._file = pieces
+    def __init__(self, file: BinaryIO, header: Header) -> None:
+        self._file = file
         self.envelope = header.envelope
         self.frame_bytes = header.frame_bytes
 
@@ -59,11 +69,11 @@ class Opened:
         self._file.close()
 
 
-class _Held(Opened):
-    """The same of a burst in memory; the frames are handed out as they are, without a copy."""
+class _MemoryReader(EntryReader):
+    """Gives the frames of a burst in memory without a copy."""
 
     def __init__(self, burst: Burst) -> None:
-        super().__init__(io.BytesIO(), header_of(burst))
+        super().__init__(io.BytesIO(), _header(burst))
         self._frames = iter(burst.frames)
 
     def pieces(self, size_bytes: int) -> Iterator[bytes]:
@@ -71,8 +81,8 @@ class _Held(Opened):
         yield next(self._frames)
 
 
-class Waiting(msgspec.Struct, frozen=True):
-    """One burst in the spool: in memory where `burst` is there, else the file at `path`, which is where it would go."""
+class SpoolEntry(msgspec.Struct, frozen=True):
+    """One burst in the spool. `burst` is there unless the state is DISK; `path` is where its file is, or will be."""
 
     order: int
     kind: str
@@ -80,74 +90,77 @@ class Waiting(msgspec.Struct, frozen=True):
     burst_id: str
     size_bytes: int
     path: Path
+    state: EntryState = EntryState.DISK
     burst: Burst | None = None
     put_s: float = 0.0
-    """The monotonic instant at which it was put, for one in memory."""
+    """When it was put, in monotonic seconds, for a burst in memory."""
 
     @property
-    def value(self) -> int:
-        """What is given up first has the least: proof of life, then the schedule's, then what the gate saw."""
-        return _VALUES.get(self.kind.removesuffix(_UNTIMED), _VALUE_UNKNOWN)
+    def priority(self) -> int:
+        """What is dropped first has the lowest: heartbeat frames, then the schedule's bursts, then the gate's."""
+        return _PRIORITIES.get(self.kind.removesuffix(_UNTIMED), _PRIORITY_UNKNOWN)
 
     @property
     def is_timed(self) -> bool:
-        """Whether the clock was known to be near the truth when it was taken."""
+        """Whether the clock's error was known when it was taken."""
         return not self.kind.endswith(_UNTIMED)
 
+    def on_disk(self) -> SpoolEntry:
+        """The same burst, after `write`."""
+        return msgspec.structs.replace(self, state=EntryState.DISK, burst=None)
+
     def frames(self) -> tuple[bytes, ...]:
-        """All of it in memory. Raises as `open` does."""
+        """All frames, in memory. Raises as `open` does."""
         if self.burst is not None:
             return self.burst.frames
-        opened = self.open()
+        reader = self.open()
         try:
-            return tuple(b"".join(opened.pieces(size)) for size in opened.frame_bytes)
+            return tuple(b"".join(reader.pieces(size)) for size in reader.frame_bytes)
         finally:
-            opened.close()
+            reader.close()
 
     def write(self, path: Path | None = None) -> None:
-        """Put one in memory into its file, or into another. Raises `OSError`, and then there is nothing new."""
+        """Write a burst in memory to its file, or to another path. Raises `OSError`; then there is no new file."""
         if self.burst is not None:
-            atomic_files.write(path or self.path, (first_line(self.burst), *self.burst.frames))
+            atomic_files.write(path or self.path, (_first_line(self.burst), *self.burst.frames))
 
-    def open(self) -> Opened:
-        """Begin to read it. Raises `Damaged`, or `FileNotFoundError` when it was dropped meanwhile."""
+    def open(self) -> EntryReader:
+        """Begin to read it. Raises `Damaged`, and `FileNotFoundError` when it was dropped meanwhile."""
         if self.burst is not None:
-            return _Held(self.burst)
+            return _MemoryReader(self.burst)
         file = self.path.open("rb")
         try:
-            first = file.readline(_MAX_HEADER_BYTES)
-            header = msgspec.json.decode(first, type=Header)
-            if len(first) + sum(header.frame_bytes) != self.path.stat().st_size:
-                raise Damaged("the file has not the size its header says")
+            line = file.readline(_MAX_HEADER_BYTES)
+            header = msgspec.json.decode(line, type=Header)
+            if len(line) + sum(header.frame_bytes) != self.path.stat().st_size:
+                raise Damaged("the size of the file differs from its header")
         except (msgspec.DecodeError, UnicodeDecodeError, Damaged) as error:
             file.close()
             raise Damaged(str(error)) from error
-        return Opened(file, header)
+        return EntryReader(file, header)
 
 
-def header_of(burst: Burst) -> Header:
+def entry_of_file(path: Path) -> SpoolEntry:
+    """The burst in a file that an earlier process wrote. Raises `ValueError` for a name of another form."""
+    order, *kind, camera, burst_id = path.name.removesuffix(SUFFIX).split(".")
+    return SpoolEntry(int(order), kind[0] if kind else "schedule", camera, burst_id, path.stat().st_size, path)
+
+
+def entry_of_burst(
+    burst: Burst, order: int, folder: Path, put_s: float, state: EntryState = EntryState.MEMORY
+) -> SpoolEntry:
+    """A burst in memory; its file would go into `folder`."""
+    envelope = burst.envelope
+    is_timed = envelope.clock.synced or envelope.clock.uncertainty_s is not None
+    kind = envelope.reason if is_timed else envelope.reason + _UNTIMED
+    name = f"{order:012d}.{kind}.{envelope.camera}.{envelope.burst_id}{SUFFIX}"
+    size_bytes = len(_first_line(burst)) + sum(len(frame) for frame in burst.frames)
+    return SpoolEntry(order, kind, envelope.camera, envelope.burst_id, size_bytes, folder / name, state, burst, put_s)
+
+
+def _header(burst: Burst) -> Header:
     return Header(burst.envelope, tuple(len(frame) for frame in burst.frames))
 
 
-def first_line(burst: Burst) -> bytes:
-    return msgspec.json.encode(header_of(burst)) + b"\n"
-
-
-def kind_of(envelope: Envelope) -> str:
-    is_timed = envelope.clock.synced or envelope.clock.uncertainty_s is not None
-    return envelope.reason if is_timed else envelope.reason + _UNTIMED
-
-
-def waiting_in(path: Path) -> Waiting:
-    """The burst in a file that an earlier process left. Raises `ValueError` for a name that is none."""
-    order, *kind, camera, burst_id = path.name.removesuffix(SUFFIX).split(".")
-    return Waiting(int(order), kind[0] if kind else "schedule", camera, burst_id, path.stat().st_size, path)
-
-
-def waiting_for(burst: Burst, order: int, folder: Path, put_s: float) -> Waiting:
-    """The burst in memory, with the place its file will have."""
-    envelope = burst.envelope
-    kind = kind_of(envelope)
-    name = f"{order:012d}.{kind}.{envelope.camera}.{envelope.burst_id}{SUFFIX}"
-    size_bytes = len(first_line(burst)) + sum(len(frame) for frame in burst.frames)
-    return Waiting(order, kind, envelope.camera, envelope.burst_id, size_bytes, folder / name, burst, put_s)
+def _first_line(burst: Burst) -> bytes:
+    return msgspec.json.encode(_header(burst)) + b"\n"

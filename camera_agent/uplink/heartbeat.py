@@ -1,8 +1,8 @@
-"""A small word to the server about each camera, so that silence is never taken for an empty yard.
+"""Heartbeats: a short report per camera to the server, so that silence is never taken for an empty yard.
 
 `POST /v1/heartbeats`, `application/json`, one per camera, with the bearer token of its bursts: every
-`server.heartbeat_s` seconds (rarer where a camera has few bytes a day), at once when the camera's state changes, and
-once more at a clean stop. Never spooled and never repeated: only the newest counts.
+`server.heartbeat_s` seconds (less often for a small byte budget), at once when the camera's state changes, and once
+more at a clean stop. Heartbeats are not spooled or repeated: only the newest counts.
 
     {"site": "north-yard", "camera": "gate",
      "agent": {"version": "0.1.0", "sent_at": "2026-11-22T07:00:05.000Z", "started_at": "2026-11-22T06:00:00.000Z",
@@ -13,17 +13,18 @@ once more at a clean stop. Never spooled and never repeated: only the newest cou
      "waiting": {"bursts": 0, "bytes": 0, "oldest_at": null},
      "counts": {"bursts": 360, "dropped": 0, "refused": 0, "uploaded_bytes": 41234567, "camera_bytes": 41234567}}
 
-- `agent.every_s`: when the next one is due, counted from `sent_at`; where two fail to come, agent or link is down.
-- `state`: `starting`, `watching`, `blind` (nothing that can be judged), `paused` (by wish), `finished` (a recording is
-  over) or `stopped`; `cause` says why it is blind (`camera_failed`, `camera_hangs`, `camera_stuck`, `camera_dark`,
-  `camera_covered`), paused (`outside_hours`, `over_budget`) or `stopped`; `detail` is for people.
-- `next_burst_by`: the latest instant at which the next burst will have been taken, also the first one after a pause
-  outside the hours; null when none is to be expected.
+- `agent.every_s`: when the next one is due, counted from `sent_at`. If two are missing, agent or link is down.
+- `state`: `starting`, `watching`, `blind` (no picture can be judged), `paused` (by the settings), `finished` (a
+  recording is over) or `stopped`. `cause` says why it is blind (`camera_failed`, `camera_hangs`, `camera_stuck`,
+  `camera_dark`, `camera_covered`), paused (`outside_hours`, `over_budget`) or `stopped`; `detail` is for people.
+- `next_burst_by`: by then the next burst is complete, also the first one after a pause outside the hours; null when
+  none is expected.
 - `waiting`: this camera's bursts that the server does not have yet; `oldest_at` is the first one's `captured_at`.
-- `counts`: since `started_at`; `uploaded_bytes` as they go over the wire, both ways, of the whole agent;
-  `camera_bytes` what this camera took of it.
+- `counts`: since `started_at`. `uploaded_bytes` is the whole agent's traffic on the wire in both directions,
+  `camera_bytes` this camera's part of it.
 
-A 2xx is enough, its body is not read. A server that has no such door (404, 405, 501) is left alone for an hour.
+Any 2xx answer is a success; its body is not read. A server without this endpoint (404, 405, 501) gets the next
+heartbeat after an hour.
 """
 
 from __future__ import annotations
@@ -38,22 +39,21 @@ import msgspec
 from camera_agent import __version__
 from camera_agent.cameras.health import CameraState, Condition
 from camera_agent.clock import Clock, boot_id, iso_ms
-from camera_agent.logs import line
-from camera_agent.spool.entry import Damaged, Waiting
-from camera_agent.status import Tally
-from camera_agent.uplink.byte_budget import Budget, wire_bytes
-from camera_agent.uplink.http_client import Beat
-from camera_agent.wall_clock import Reading, Timekeeper
+from camera_agent.spool.entry import Damaged, SpoolEntry
+from camera_agent.status import StatusCounters
+from camera_agent.uplink.byte_budget import ByteBudget, wire_bytes
+from camera_agent.uplink.http_client import HeartbeatAnswer
+from camera_agent.wall_clock import Offset, WallClock
 
 _log = logging.getLogger(__name__)
-_LOOK_S = 0.5
-_NO_SUCH_DOOR = frozenset({404, 405, 501})
-_LEFT_ALONE_S = 3600.0
+_POLL_S = 0.5
+_NO_ENDPOINT = frozenset({404, 405, 501})
+_NO_ENDPOINT_WAIT_S = 3600.0
 _MAX_DETAIL = 300
 _STEPPED_S = 60.0
 
 
-class By(msgspec.Struct, frozen=True):
+class AgentInfo(msgspec.Struct, frozen=True):
     version: str
     sent_at: str
     started_at: str
@@ -61,7 +61,7 @@ class By(msgspec.Struct, frozen=True):
     every_s: float
 
 
-class Told(msgspec.Struct, frozen=True):
+class ClockInfo(msgspec.Struct, frozen=True):
     synced: bool
     uncertainty_s: float | None
 
@@ -81,12 +81,12 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
-    """The document, field by field."""
+    """The document that is sent."""
 
     site: str
     camera: str
-    agent: By
-    clock: Told
+    agent: AgentInfo
+    clock: ClockInfo
     state: CameraState
     cause: str | None
     detail: str | None
@@ -97,159 +97,163 @@ class Heartbeat(msgspec.Struct, frozen=True):
     counts: Counts
 
 
-class Bursts(Protocol):
-    """What it asks of the spool."""
+class WaitingBursts(Protocol):
+    """The part of the spool that heartbeats use."""
 
     dropped: int
 
-    def of(self, camera: str) -> list[Waiting]: ...
+    def entries_of(self, camera: str) -> list[SpoolEntry]: ...
 
 
-class Sender(Protocol):
-    """One request; every way it can end is a value."""
+class HeartbeatSender(Protocol):
+    """The part of the HTTP client that heartbeats use."""
 
     bytes_sent: int
     bytes_received: int
 
-    def beat(self, document: bytes, token: str | None) -> Beat: ...
+    def send_heartbeat(self, document: bytes, token: str | None) -> HeartbeatAnswer: ...
 
     def close(self) -> None: ...
 
 
-class Subject(msgspec.Struct, frozen=True):
-    """One camera: how it is, its token, its budget, and how often it is told of."""
+class HeartbeatSource(msgspec.Struct, frozen=True):
+    """What heartbeats need of one camera: its condition, token and budget, and its heartbeats' interval."""
 
     condition: Callable[[], Condition]
     token: Callable[[], str | None]
-    budget: Budget
+    budget: ByteBudget
     every_s: float
 
 
 class Heartbeats:
-    """The thread that tells: `run` until asked to stop."""
+    """The thread that sends heartbeats: `run` until `stop` is set."""
 
     def __init__(
         self,
         site: str,
-        subjects: Mapping[str, Subject],
-        spool: Bursts,
-        sender: Sender,
-        tally: Tally,
-        time: Timekeeper,
+        sources: Mapping[str, HeartbeatSource],
+        spool: WaitingBursts,
+        client: HeartbeatSender,
+        counters: StatusCounters,
+        wall_clock: WallClock,
         clock: Clock,
         stop: threading.Event,
     ) -> None:
         self._site = site
-        self._subjects = subjects
+        self._sources = sources
         self._spool = spool
-        self._sender = sender
-        self._tally = tally
-        self._time = time
+        self._client = client
+        self._counters = counters
+        self._wall_clock = wall_clock
         self._clock = clock
         self._stop = stop
-        self._begun_s = clock.monotonic_s()
-        self._begun_unix_s: float | None = None
-        self._due_s = dict.fromkeys(subjects, self._begun_s)
-        self._told: dict[str, tuple[str, str | None]] = {}
-        self._complained: set[int] = set()
+        self._started_s = clock.monotonic_s()
+        self._started_unix_s: float | None = None
+        self._due_s = dict.fromkeys(sources, self._started_s)
+        self._sent_states: dict[str, tuple[str, str | None]] = {}
+        self._logged_statuses: set[int] = set()
 
     def run(self) -> None:
-        """Tell until stopped, and then, once, that it was."""
+        """Send until stopped, then one more for each camera that says so."""
         while not self._stop.is_set():
             try:
-                self.tell_due()
-            except Exception:  # noqa: BLE001 - a loop's top: told, and the next one is tried when it is due
-                _log.exception(line("heartbeat_failed"))
-            self._clock.wait_until(self._clock.monotonic_s() + _LOOK_S, self._stop)
-        for camera in self._subjects:
-            if self._clock.monotonic_s() >= self._due_s[camera] - self._subjects[camera].every_s:
-                self._tell(camera, is_last=True)
-        self._sender.close()
+                self.send_due()
+            except Exception:  # noqa: BLE001 - the thread must go on; the error is logged, the next one sent when due
+                _log.exception("heartbeat_failed")
+            self._clock.wait_until(self._clock.monotonic_s() + _POLL_S, self._stop)
+        for camera in self._sources:
+            if not self._is_suspended(camera):
+                self._send(camera, is_last=True)
+        self._client.close()
 
-    def tell_due(self) -> None:
-        """One heartbeat for each camera whose time has come or whose state has changed."""
-        for camera, subject in self._subjects.items():
-            condition = subject.condition()
-            is_news = self._told.get(camera) != (condition.state, condition.cause)
-            now_s = self._clock.monotonic_s()
-            is_shut = self._due_s[camera] - now_s > subject.every_s
-            if not self._stop.is_set() and not is_shut and (is_news or now_s >= self._due_s[camera]):
-                self._tell(camera)
+    def send_due(self) -> None:
+        """Send one heartbeat for each camera that is due or whose state has changed."""
+        for camera, source in self._sources.items():
+            condition = source.condition()
+            has_changed = self._sent_states.get(camera) != (condition.state, condition.cause)
+            is_due = has_changed or self._clock.monotonic_s() >= self._due_s[camera]
+            if is_due and not self._stop.is_set() and not self._is_suspended(camera):
+                self._send(camera)
 
     def document(self, camera: str, *, is_last: bool = False) -> Heartbeat:
-        """What there is to say of a camera now."""
-        subject = self._subjects[camera]
-        condition, reading = subject.condition(), self._time.reading()
+        """The heartbeat of a camera as of now."""
+        source = self._sources[camera]
+        condition, offset = source.condition(), self._wall_clock.offset()
         if is_last:
             condition = Condition("stopped", "stopped", None, self._clock.monotonic_s(), condition.last_frame_s)
-        status = self._tally.read()
+        status = self._counters.read()
 
         def at(monotonic_s: float | None) -> str | None:
-            return None if monotonic_s is None else iso_ms(round((monotonic_s + reading.ahead_s) * 1000))
+            return None if monotonic_s is None else iso_ms(round((monotonic_s + offset.ahead_s) * 1000))
 
         now_s = self._clock.monotonic_s()
         return Heartbeat(
             site=self._site,
             camera=camera,
-            agent=By(__version__, at(now_s) or "", self._started_at(reading), boot_id(), subject.every_s),
-            clock=Told(reading.synced, reading.uncertainty_s),
+            agent=AgentInfo(__version__, at(now_s) or "", self._started_at(offset), boot_id(), source.every_s),
+            clock=ClockInfo(offset.synced, offset.uncertainty_s),
             state=condition.state,
             cause=condition.cause,
             detail=None if condition.detail is None else condition.detail[:_MAX_DETAIL],
             since=at(condition.since_s) or "",
             last_frame_at=at(condition.last_frame_s),
             next_burst_by=at(condition.next_burst_by_s),
-            waiting=_backlog(self._spool.of(camera)),
+            waiting=_backlog(self._spool.entries_of(camera)),
             counts=Counts(
-                status.bursts, self._spool.dropped, status.refused, status.wire_bytes, subject.budget.spent_bytes
+                status.bursts, self._spool.dropped, status.refused, status.wire_bytes, source.budget.spent_bytes
             ),
         )
 
-    def _started_at(self, reading: Reading) -> str:
-        """When this run began, in the same words each time, since the server tells runs apart by it: what the clock is
-        put right by since then is left out, unless it was stepped.
+    def _is_suspended(self, camera: str) -> bool:
+        """Whether the server asked to wait, or has no such endpoint: not even a change is sent then."""
+        return self._due_s[camera] - self._clock.monotonic_s() > self._sources[camera].every_s
+
+    def _started_at(self, offset: Offset) -> str:
+        """When this run started, the same text each time: the server tells runs apart by it. Small corrections of the
+        clock since then are left out.
         """
-        begun_s = self._begun_s + reading.ahead_s
-        if self._begun_unix_s is None or abs(begun_s - self._begun_unix_s) > _STEPPED_S:
-            self._begun_unix_s = begun_s
-        return iso_ms(round(self._begun_unix_s * 1000))
+        started_s = self._started_s + offset.ahead_s
+        if self._started_unix_s is None or abs(started_s - self._started_unix_s) > _STEPPED_S:
+            self._started_unix_s = started_s
+        return iso_ms(round(self._started_unix_s * 1000))
 
-    def _tell(self, camera: str, *, is_last: bool = False) -> None:
-        subject = self._subjects[camera]
+    def _send(self, camera: str, *, is_last: bool = False) -> None:
+        source = self._sources[camera]
         document = self.document(camera, is_last=is_last)
-        self._told[camera] = (document.state, document.cause)
-        self._due_s[camera] = self._clock.monotonic_s() + subject.every_s
+        self._sent_states[camera] = (document.state, document.cause)
+        self._due_s[camera] = self._clock.monotonic_s() + source.every_s
         try:
-            token = subject.token()
+            token = source.token()
         except OSError:
-            return  # the uplink tells it
-        sent_before, received_before = self._sender.bytes_sent, self._sender.bytes_received
-        beat = self._sender.beat(msgspec.json.encode(document), token)
-        sent, received = self._sender.bytes_sent - sent_before, self._sender.bytes_received - received_before
+            return  # the uplink logs it
+        sent_before, received_before = self._client.bytes_sent, self._client.bytes_received
+        answer = self._client.send_heartbeat(msgspec.json.encode(document), token)
+        sent, received = self._client.bytes_sent - sent_before, self._client.bytes_received - received_before
         on_wire = wire_bytes(sent) + wire_bytes(received)
-        self._tally.count(wire_bytes=on_wire)
-        subject.budget.spend(on_wire)
-        self._heed(camera, beat)
+        self._counters.add(wire_bytes=on_wire)
+        source.budget.spend(on_wire)
+        self._handle(camera, answer)
 
-    def _heed(self, camera: str, beat: Beat) -> None:
-        self._due_s[camera] += beat.retry_after_s
-        if beat.status in _NO_SUCH_DOOR:
-            for each in self._due_s:
-                self._due_s[each] = self._clock.monotonic_s() + _LEFT_ALONE_S
-        if beat.status < 400 or beat.status in self._complained:  # no answer at all: the uplink tells it
+    def _handle(self, camera: str, answer: HeartbeatAnswer) -> None:
+        self._due_s[camera] += answer.retry_after_s
+        if answer.status in _NO_ENDPOINT:
+            self._due_s = dict.fromkeys(self._sources, self._clock.monotonic_s() + _NO_ENDPOINT_WAIT_S)
+        if answer.status < 400 or answer.status in self._logged_statuses:  # the uplink logs a missing answer
             return
-        self._complained.add(beat.status)
-        _log.warning(line("heartbeat_not_taken", camera=camera, status=beat.status, problem=beat.problem or None))
+        self._logged_statuses.add(answer.status)
+        fields = {"camera": camera, "status": answer.status, "problem": answer.problem or None}
+        _log.warning("heartbeat_not_taken", extra=fields)
 
 
-def _backlog(waiting: Sequence[Waiting]) -> Backlog:
-    return Backlog(len(waiting), sum(one.size_bytes for one in waiting), _captured_at(waiting[0]) if waiting else None)
+def _backlog(entries: Sequence[SpoolEntry]) -> Backlog:
+    oldest_at = _captured_at(entries[0]) if entries else None
+    return Backlog(len(entries), sum(entry.size_bytes for entry in entries), oldest_at)
 
 
-def _captured_at(waiting: Waiting) -> str | None:
+def _captured_at(entry: SpoolEntry) -> str | None:
     try:
-        opened = waiting.open()
+        reader = entry.open()
     except (Damaged, OSError):
         return None
-    opened.close()
-    return opened.envelope.captured_at
+    reader.close()
+    return reader.envelope.captured_at

@@ -1,7 +1,6 @@
-"""The sending half: the oldest burst first, one at a time, until the server has it.
+"""The thread that sends bursts, one at a time, until the server has each.
 
-What holds everybody up (no link, a busy server) waits for all; a camera whose token is not accepted waits alone,
-and its bursts stay in the spool.
+A lost connection or a busy server delays every camera. A camera whose token is not accepted waits alone.
 """
 
 from __future__ import annotations
@@ -13,196 +12,176 @@ from typing import Protocol
 
 from camera_agent.burst import Envelope
 from camera_agent.clock import Clock, boot_id
-from camera_agent.logs import line
 from camera_agent.network.backoff import Backoff
-from camera_agent.spool.entry import Damaged, Waiting
-from camera_agent.status import Tally
-from camera_agent.uplink.byte_budget import Budget, wire_bytes
-from camera_agent.uplink.http_client import Accepted, Later, Outcome, Refused, Unauthorised
-from camera_agent.wall_clock import Timekeeper, is_unset
+from camera_agent.spool.entry import Damaged, SpoolEntry
+from camera_agent.status import StatusCounters
+from camera_agent.uplink.byte_budget import ByteBudget, wire_bytes
+from camera_agent.uplink.http_client import Accepted, Outcome, Refused, RetryLater, Unauthorised
+from camera_agent.wall_clock import WallClock, was_clock_unset
 
 _log = logging.getLogger(__name__)
 _IDLE_S = 0.25
-_LOOK_AGAIN_S = 5.0
+_RECHECK_S = 5.0
 
 
-class Bursts(Protocol):
-    """What the uplink asks of the spool."""
+class WaitingBursts(Protocol):
+    """The part of the spool that the uplink uses."""
 
-    def next(self, *, without: Collection[str] = (), timeout_s: float = 0.0) -> Waiting | None: ...
+    def next(self, *, without: Collection[str] = (), timeout_s: float = 0.0) -> SpoolEntry | None: ...
 
-    def remove(self, waiting: Waiting) -> None: ...
+    def remove(self, entry: SpoolEntry) -> None: ...
 
-    def set_aside(self, waiting: Waiting, problem: str) -> None: ...
+    def set_aside(self, entry: SpoolEntry, problem: str) -> None: ...
 
-    def retime(self, waiting: Waiting, envelope: Envelope) -> Waiting: ...
+    def retime(self, entry: SpoolEntry, envelope: Envelope) -> SpoolEntry: ...
 
 
-class Sender(Protocol):
-    """One request; every way it can end is a value."""
+class BurstSender(Protocol):
+    """The part of the HTTP client that the uplink uses."""
 
     bytes_sent: int
     bytes_received: int
 
-    def post(self, waiting: Waiting, token: str | None) -> Outcome: ...
+    def send_burst(self, entry: SpoolEntry, token: str | None) -> Outcome: ...
 
-    def hear_time(self) -> None: ...
+    def fetch_time(self) -> None: ...
 
 
 class Uplink:
-    """The thread that sends: `run` until asked to stop, finishing what it is sending."""
+    """`run` sends until `stop` is set, and finishes the request under way."""
 
     def __init__(
         self,
-        spool: Bursts,
-        sender: Sender,
+        spool: WaitingBursts,
+        client: BurstSender,
         tokens: Mapping[str, Callable[[], str | None]],
-        tally: Tally,
+        counters: StatusCounters,
         clock: Clock,
         stop: threading.Event,
         *,
-        time: Timekeeper | None = None,
-        budgets: Mapping[str, Budget] | None = None,
-        later: Backoff | None = None,
-        refused_token: Callable[[], Backoff] = lambda: Backoff(first_s=30.0, most_s=600.0),
+        wall_clock: WallClock | None = None,
+        budgets: Mapping[str, ByteBudget] | None = None,
+        retry: Backoff | None = None,
+        token_retry: Callable[[], Backoff] = lambda: Backoff(first_s=30.0, max_s=600.0),
     ) -> None:
         self._spool = spool
-        self._sender = sender
+        self._client = client
         self._tokens = tokens
-        self._tally = tally
+        self._counters = counters
         self._clock = clock
         self._stop = stop
-        self._time = time or Timekeeper(clock)
+        self._wall_clock = wall_clock or WallClock(clock)
         self._budgets = budgets or {}
-        self._later = later or Backoff(first_s=1.0, most_s=60.0)
-        self._refused_token = refused_token
-        self._held: dict[str, tuple[float, Backoff | None]] = {}
+        self._retry = retry or Backoff(first_s=1.0, max_s=60.0)
+        self._token_retry = token_retry
+        self._held_until_s: dict[str, float] = {}
+        self._token_backoffs: dict[str, Backoff] = {}
 
     def run(self) -> None:
-        """Send until stopped."""
         while not self._stop.is_set():
             try:
-                wait_s = self.send_one()
-            except Exception:  # noqa: BLE001 - a loop's top: told, and tried again like a lost link
-                _log.exception(line("uplink_failed"))
-                wait_s = self._later.next_s()
+                wait_s = self.send_next()
+            except Exception:  # noqa: BLE001 - the thread must go on; the error is logged and the burst retried
+                _log.exception("uplink_failed")
+                wait_s = self._retry.next_s()
             if wait_s > 0:
                 self._clock.wait_until(self._clock.monotonic_s() + wait_s, self._stop)
 
-    def send_one(self) -> float:
-        """Send the oldest burst, waiting a moment for one; return how long to wait before the next, in seconds."""
+    def send_next(self) -> float:
+        """Send the next burst, waiting a moment for one. Returns how long to wait before the next, in seconds."""
         now_s = self._clock.monotonic_s()
-        held = {camera for camera, (until_s, _) in self._held.items() if now_s < until_s}
-        waiting = self._spool.next(without=held, timeout_s=_IDLE_S)
-        if waiting is None:
+        held = {camera for camera, until_s in self._held_until_s.items() if now_s < until_s}
+        entry = self._spool.next(without=held, timeout_s=_IDLE_S)
+        if entry is None or not self._is_affordable(entry):
             return 0.0
-        if not self._is_affordable(waiting):
-            return 0.0
-        timed = self._timed(waiting)
+        timed = self._with_time(entry)
         if timed is None:
             return 0.0
-        begun_s = self._clock.monotonic_s()
-        try:
-            token = self._tokens[timed.camera]() if timed.camera in self._tokens else None
-        except OSError as error:
-            outcome: Outcome = Unauthorised(problem=f"the token cannot be read: {error.strerror} {error.filename}")
-        else:
-            outcome = self._post(timed, token)
-        return self._act(timed, outcome, self._clock.monotonic_s() - begun_s)
+        began_s = self._clock.monotonic_s()
+        outcome = self._send(timed)
+        return self._handle(timed, outcome, self._clock.monotonic_s() - began_s)
 
-    def _post(self, waiting: Waiting, token: str | None) -> Outcome:
-        sent_before, received_before = self._sender.bytes_sent, self._sender.bytes_received
-        outcome = self._sender.post(waiting, token)
-        sent, received = self._sender.bytes_sent - sent_before, self._sender.bytes_received - received_before
-        on_wire = wire_bytes(sent) + wire_bytes(received)
-        self._tally.count(bytes_sent=sent, wire_bytes=on_wire)
-        if waiting.camera in self._budgets:
-            self._budgets[waiting.camera].spend(on_wire)
+    def _send(self, entry: SpoolEntry) -> Outcome:
+        try:
+            token = self._tokens[entry.camera]() if entry.camera in self._tokens else None
+        except OSError as error:
+            return Unauthorised(f"the token cannot be read: {error.strerror} {error.filename}")
+        sent_before, received_before = self._client.bytes_sent, self._client.bytes_received
+        outcome = self._client.send_burst(entry, token)
+        sent = self._client.bytes_sent - sent_before
+        on_wire = wire_bytes(sent) + wire_bytes(self._client.bytes_received - received_before)
+        self._counters.add(bytes_sent=sent, wire_bytes=on_wire)
+        if entry.camera in self._budgets:
+            self._budgets[entry.camera].spend(on_wire)
         return outcome
 
-    def _is_affordable(self, waiting: Waiting) -> bool:
-        """Whether the camera's budget allows it now; else its bursts wait until it does."""
-        budget = self._budgets.get(waiting.camera)
-        wait_s = 0.0 if budget is None else budget.wait_s(wire_bytes(waiting.size_bytes))
-        if wait_s <= 0:
-            return True
-        self._held[waiting.camera] = (self._clock.monotonic_s() + min(wait_s, _LOOK_AGAIN_S), None)
-        return False
+    def _is_affordable(self, entry: SpoolEntry) -> bool:
+        """Whether the camera's budget allows the burst now. If not, the camera's bursts wait for a while."""
+        budget = self._budgets.get(entry.camera)
+        wait_s = 0.0 if budget is None else budget.wait_s(wire_bytes(entry.size_bytes))
+        if wait_s > 0:
+            self._hold(entry.camera, min(wait_s, _RECHECK_S))
+        return wait_s <= 0
 
-    def _timed(self, waiting: Waiting) -> Waiting | None:
-        """The burst as it is to be sent for ever: one that was taken by a clock of unknown error gets its instants
-        now, if they are known by now. None for one that must wait until they are.
+    def _with_time(self, entry: SpoolEntry) -> SpoolEntry | None:
+        """The burst with its final instants: one whose clock's error was unknown gets new ones if the time is known.
+
+        Returns None for a burst that must wait until the time is known.
         """
-        if waiting.is_timed:
-            return waiting
+        if entry.is_timed:
+            return entry
         try:
-            opened = waiting.open()
-            opened.close()
-            is_of_this_boot = opened.envelope.clock.boot_id == boot_id()
-            better = self._time.retimed(opened.envelope)
-            if better is None and is_of_this_boot:
-                self._sender.hear_time()
-                better = self._time.retimed(opened.envelope)
-            if better is not None:
-                return self._spool.retime(waiting, better)
+            reader = entry.open()
+            reader.close()
+            envelope = reader.envelope
+            is_of_this_boot = envelope.clock.boot_id == boot_id()
+            timed = self._wall_clock.retimed(envelope)
+            if timed is None and is_of_this_boot:
+                self._client.fetch_time()
+                timed = self._wall_clock.retimed(envelope)
+            if timed is not None:
+                return self._spool.retime(entry, timed)
         except (Damaged, OSError):
-            return waiting  # sending it will tell
-        if is_unset(opened.envelope) and is_of_this_boot:
-            self._held[waiting.camera] = (self._clock.monotonic_s() + _LOOK_AGAIN_S, None)
+            return entry  # sending it fails in the same way, and is handled there
+        if was_clock_unset(envelope) and is_of_this_boot:
+            self._hold(entry.camera, _RECHECK_S)
             return None
-        return waiting
+        return entry
 
-    def _act(self, waiting: Waiting, outcome: Outcome, took_s: float) -> float:
-        if isinstance(outcome, Later):
-            wait_s = self._later.next_s(at_least_s=outcome.retry_after_s)
-            said = line(
-                "sending_failed",
-                camera=waiting.camera,
-                burst=waiting.burst_id,
-                cause=outcome.cause,
-                retry_in_s=wait_s,
-            )
-            _log.warning(said)
-            self._tally.update(link="down", link_cause=outcome.cause)
+    def _handle(self, entry: SpoolEntry, outcome: Outcome, took_s: float) -> float:
+        """Act on an outcome; return how long to wait."""
+        burst = {"camera": entry.camera, "burst": entry.burst_id}
+        if isinstance(outcome, RetryLater):
+            wait_s = self._retry.next_s(at_least_s=outcome.retry_after_s)
+            _log.warning("sending_failed", extra={**burst, "cause": outcome.cause, "retry_in_s": wait_s})
+            self._counters.update(link="down", link_cause=outcome.cause)
             return wait_s
-        if self._later.failures:
-            _log.info(line("link_back", failures=self._later.failures))
-            self._later.reset()
-        self._tally.update(link="up", link_cause=None)
+        if self._retry.failures:
+            _log.info("link_back", extra={"failures": self._retry.failures})
+            self._retry.reset()
+        self._counters.update(link="up", link_cause=None)
         if isinstance(outcome, Unauthorised):
-            self._hold(waiting.camera, outcome.problem)
+            self._hold_for_token(entry.camera, outcome.problem)
             return 0.0
-        self._held.pop(waiting.camera, None)
+        self._token_backoffs.pop(entry.camera, None)
         if isinstance(outcome, Refused):
-            _log.error(line("burst_refused", camera=waiting.camera, burst=waiting.burst_id, problem=outcome.problem))
-            self._spool.set_aside(waiting, outcome.problem)
-            self._tally.count(refused=1)
-        elif isinstance(outcome, Accepted):
-            self._spool.remove(waiting)
-            self._tell(waiting, outcome, took_s)
-        else:
-            self._spool.remove(waiting)  # dropped while we turned to it; if its file was taken away, forget it too
+            _log.error("burst_refused", extra={**burst, "problem": outcome.problem})
+            self._spool.set_aside(entry, outcome.problem)
+            self._counters.add(refused=1)
+            return 0.0
+        self._spool.remove(entry)  # also one that is gone: its file may have been deleted by somebody else
+        if isinstance(outcome, Accepted):
+            fields = {"bytes": entry.size_bytes, "known": outcome.known, "events": len(outcome.receipt.events)}
+            _log.info("burst_sent", extra={**burst, **fields, "took_s": took_s})
+            self._counters.add(sent=1, known=int(outcome.known), events=len(outcome.receipt.events))
         return 0.0
 
-    def _hold(self, camera: str, problem: str) -> None:
-        """Leave this camera's bursts where they are for a while: the token may be put right meanwhile."""
-        _, backoff = self._held.get(camera, (0.0, None))
-        backoff = backoff or self._refused_token()
-        retry_in_s = backoff.next_s()
-        self._held[camera] = (self._clock.monotonic_s() + retry_in_s, backoff)
-        _log.error(line("unauthorised", camera=camera, problem=problem, retry_in_s=retry_in_s))
-        self._tally.update(link_cause=f"{camera}: {problem}")
+    def _hold(self, camera: str, wait_s: float) -> None:
+        self._held_until_s[camera] = self._clock.monotonic_s() + wait_s
 
-    def _tell(self, waiting: Waiting, accepted: Accepted, took_s: float) -> None:
-        events = accepted.receipt.events
-        said = line(
-            "burst_sent",
-            camera=waiting.camera,
-            burst=waiting.burst_id,
-            bytes=waiting.size_bytes,
-            known=accepted.known,
-            events=len(events),
-            took_s=took_s,
-        )
-        _log.info(said)
-        self._tally.count(sent=1, known=int(accepted.known), events=len(events))
+    def _hold_for_token(self, camera: str, problem: str) -> None:
+        """Leave this camera's bursts in the spool for a while; the token may be corrected meanwhile."""
+        retry_in_s = self._token_backoffs.setdefault(camera, self._token_retry()).next_s()
+        self._hold(camera, retry_in_s)
+        _log.error("unauthorised", extra={"camera": camera, "problem": problem, "retry_in_s": retry_in_s})
+        self._counters.update(link_cause=f"{camera}: {problem}")

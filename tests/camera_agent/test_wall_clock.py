@@ -13,10 +13,10 @@ import pytest
 from camera_agent.burst import ClockReading, Still, make_burst
 from camera_agent.clock import boot_id, unix_s_of
 from camera_agent.config.settings import ServerSettings
-from camera_agent.status import Status, Tally
-from camera_agent.uplink.http_client import Poster
+from camera_agent.status import Status, StatusCounters
+from camera_agent.uplink.http_client import HttpClient
 from camera_agent.uplink.uplink import Uplink
-from camera_agent.wall_clock import Timekeeper
+from camera_agent.wall_clock import WallClock
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.spool.test_spool import spool_in
 from tests.camera_agent.stand_in import StandIn
@@ -29,12 +29,12 @@ def date(unix_s: float) -> str:
 
 
 def test_a_clock_that_is_kept_right_is_believed_within_its_bound(clock: HandClock) -> None:
-    reading = Timekeeper(clock, lambda: 0.02).reading()
+    reading = WallClock(clock, lambda: 0.02).offset()
     assert (reading.ahead_s, reading.synced, reading.uncertainty_s) == (clock.ahead_s, True, 0.02)
 
 
 def test_a_clock_that_nobody_keeps_is_taken_as_it_is_with_an_unknown_error(clock: HandClock) -> None:
-    reading = Timekeeper(clock, lambda: None).reading()
+    reading = WallClock(clock, lambda: None).offset()
     assert (reading.ahead_s, reading.synced, reading.uncertainty_s, reading.is_set) == (
         clock.ahead_s,
         False,
@@ -46,39 +46,39 @@ def test_a_clock_that_nobody_keeps_is_taken_as_it_is_with_an_unknown_error(clock
 @pytest.mark.parametrize("wrong_s", [-NOW_S, -3 * 86400.0, 40 * 86400.0])
 def test_a_clock_that_is_days_off_is_put_right_by_the_servers_date(wrong_s: float) -> None:
     clock = HandClock(unix_s=NOW_S + wrong_s)
-    time = Timekeeper(clock, lambda: None)
-    time.heard(date(NOW_S))
-    reading = time.reading()
+    time = WallClock(clock, lambda: None)
+    time.observe_date(date(NOW_S))
+    reading = time.offset()
     assert reading.uncertainty_s is not None
     assert abs(reading.ahead_s + clock.monotonic_s() - NOW_S) <= reading.uncertainty_s <= 3.0
 
 
 def test_a_clock_that_agrees_with_the_server_is_finer_and_stays(clock: HandClock) -> None:
-    time = Timekeeper(clock, lambda: None)
+    time = WallClock(clock, lambda: None)
     for _ in range(50):
-        time.heard(date(clock.unix_s()))
+        time.observe_date(date(clock.unix_s()))
         clock.now_s += 0.37
-        assert time.reading().ahead_s == clock.ahead_s
+        assert time.offset().ahead_s == clock.ahead_s
 
 
 def test_a_small_correction_never_turns_the_order_of_two_instants_round(clock: HandClock) -> None:
-    time = Timekeeper(clock, lambda: 0.01)
+    time = WallClock(clock, lambda: 0.01)
     before_s = 0.0
     for step in range(200):
         if step == 50:
             clock.ahead_s -= 3.0
-        now_s = clock.monotonic_s() + time.reading().ahead_s
+        now_s = clock.monotonic_s() + time.offset().ahead_s
         assert now_s > before_s
         before_s = now_s
         clock.now_s += 1.0
-    assert time.reading().ahead_s == pytest.approx(clock.ahead_s)
+    assert time.offset().ahead_s == pytest.approx(clock.ahead_s)
 
 
 def test_what_is_no_date_changes_nothing(clock: HandClock) -> None:
-    time = Timekeeper(clock, lambda: None)
-    time.heard("yesterday")
-    time.heard(None)
-    assert time.reading().uncertainty_s is None
+    time = WallClock(clock, lambda: None)
+    time.observe_date("yesterday")
+    time.observe_date(None)
+    assert time.offset().uncertainty_s is None
 
 
 @pytest.mark.parametrize("zone", ["GMT", "-0000", "+0000", ""])
@@ -94,7 +94,7 @@ def test_a_date_is_utc_wherever_the_agent_stands(monkeypatch: pytest.MonkeyPatch
 
 def uplink_of(clock: HandClock, folder: Path, server: StandIn) -> Uplink:
     """An uplink with two bursts 10 s apart to send, of a clock that nothing keeps right."""
-    time, spool = Timekeeper(clock, lambda: None), spool_in(folder)
+    time, spool = WallClock(clock, lambda: None), spool_in(folder)
     for number in range(2):
         first_ms = round(clock.monotonic_s() * 1000)
         stills = [Still(bytes([number]), 0), Still(bytes([number, 1]), 1000)]
@@ -105,8 +105,8 @@ def uplink_of(clock: HandClock, folder: Path, server: StandIn) -> Uplink:
         )
         spool.put(made)
         clock.now_s += 10.0
-    poster = Poster(ServerSettings(url=server.url), time)
-    return Uplink(spool, poster, {}, Tally(Status()), clock, threading.Event(), time=time)
+    poster = HttpClient(ServerSettings(url=server.url), time)
+    return Uplink(spool, poster, {}, StatusCounters(Status()), clock, threading.Event(), wall_clock=time)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_bursts_of_a_boot_whose_clock_begins_elsewhere_are_sent_with_the_servers
     clock = HandClock(monotonic_s=100.0, unix_s=unix_s)
     uplink = uplink_of(clock, tmp_path, server)
     server.unix_s = lambda: NOW_S + clock.monotonic_s()
-    uplink.send_one()
-    uplink.send_one()
+    uplink.send_next()
+    uplink.send_next()
     captured = [seen.envelope["captured_at"] for seen in server.bursts.values()]
     assert captured == ["2027-01-15T08:01:40.500Z", "2027-01-15T08:01:50.500Z"]
     assert all(1.0 < seen.envelope["clock"]["uncertainty_s"] < 3.0 for seen in server.bursts.values())
@@ -131,11 +131,11 @@ def test_bursts_of_a_boot_in_1970_wait_until_somebody_tells_the_time(tmp_path: P
     clock = HandClock(monotonic_s=100.0, unix_s=50.0)
     uplink = uplink_of(clock, tmp_path, server)
     server.unix_s = lambda: None
-    uplink.send_one()
+    uplink.send_next()
     assert not server.arrivals
     server.unix_s = lambda: NOW_S
     clock.now_s += 6.0
-    uplink.send_one()
+    uplink.send_next()
     assert server.arrivals
 
 
@@ -144,7 +144,7 @@ def test_bursts_of_a_clock_that_may_be_right_do_not_wait_for_a_server_that_tells
 ) -> None:
     uplink = uplink_of(clock, tmp_path, server)
     server.unix_s = lambda: None
-    uplink.send_one()
+    uplink.send_next()
     [seen] = server.arrivals
     assert (seen.envelope["captured_at"], seen.envelope["clock"]["uncertainty_s"]) == ("2027-01-15T08:00:00.000Z", None)
 
@@ -164,7 +164,7 @@ def test_a_burst_that_was_given_its_time_keeps_it_for_every_sending(tmp_path: Pa
     waiting = spool.next()
     assert waiting is not None
     assert not waiting.is_timed
-    better = Timekeeper(clock, lambda: 0.01).retimed(made.envelope)
+    better = WallClock(clock, lambda: 0.01).retimed(made.envelope)
     assert better is not None
     assert better.captured_at == "2027-01-15T08:00:00.000Z"
     assert spool.retime(waiting, better).is_timed

@@ -23,8 +23,8 @@ from camera_agent.cameras.stream import Stream
 from camera_agent.cameras.video import Video
 from camera_agent.config.settings import CameraSettings
 from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.masks import Form
-from camera_agent.imaging.pillow import fit
+from camera_agent.imaging.frame import FrameFormat
+from camera_agent.imaging.pillow import encode_bytes
 from tests.camera_agent.conftest import jpeg, make_video
 
 
@@ -73,7 +73,7 @@ def snapshot_of(url: str) -> Snapshot:
 def test_a_snapshot_is_sent_as_the_camera_made_it() -> None:
     with serving(answering(jpeg(7))) as url:
         camera = snapshot_of(url)
-        first, second = camera.still(Form()), camera.still(Form())
+        first, second = camera.frame(FrameFormat()), camera.frame(FrameFormat())
         camera.close()
     assert first.jpeg == jpeg(7)
     assert second.at_s >= first.at_s
@@ -81,7 +81,7 @@ def test_a_snapshot_is_sent_as_the_camera_made_it() -> None:
 
 def test_a_snapshot_that_is_too_wide_is_made_smaller() -> None:
     with serving(answering(jpeg(7, width=800, height=600))) as url:
-        still = snapshot_of(url).still(Form(max_width=400))
+        still = snapshot_of(url).frame(FrameFormat(max_width=400))
     image = Image.open(io.BytesIO(still.jpeg))
     assert (image.format, image.size) == ("JPEG", (400, 300))
 
@@ -100,12 +100,12 @@ def test_a_snapshot_that_is_none_is_a_camera_failure(
     respond: Callable[[BaseHTTPRequestHandler], None], cause: str
 ) -> None:
     with serving(respond) as url, pytest.raises(CameraFailure, match=cause):
-        snapshot_of(url).still(Form())
+        snapshot_of(url).frame(FrameFormat())
 
 
 def test_a_camera_that_is_not_there_is_a_camera_failure() -> None:
     with pytest.raises(CameraFailure, match="no answer"):
-        snapshot_of("http://127.0.0.1:9/snap.jpg").still(Form())
+        snapshot_of("http://127.0.0.1:9/snap.jpg").frame(FrameFormat())
 
 
 def sending_on(address: str) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -120,7 +120,7 @@ def sending_on(address: str) -> Callable[[BaseHTTPRequestHandler], None]:
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "http://[::cam/", "http://cam:port/", "/again"])
 def test_a_camera_that_sends_on_to_nowhere_is_a_camera_failure(address: str) -> None:
     with serving(sending_on(address)) as url, pytest.raises(CameraFailure, match="no answer"):
-        snapshot_of(url).still(Form())
+        snapshot_of(url).frame(FrameFormat())
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PPM", "EPS"])
@@ -128,13 +128,13 @@ def test_a_kind_of_image_that_no_camera_gives_is_not_opened(kind: str) -> None:
     out = io.BytesIO()
     Image.new("RGB", (90, 60)).save(out, kind)
     with pytest.raises(CameraFailure, match=r"cannot identify|begins with"):
-        fit(out.getvalue(), Form())
+        encode_bytes(out.getvalue(), FrameFormat())
 
 
 def test_a_png_with_alpha_becomes_a_jpeg() -> None:
     out = io.BytesIO()
     Image.new("RGBA", (90, 60), (0, 200, 0, 128)).save(out, "PNG")
-    image = Image.open(io.BytesIO(fit(out.getvalue(), Form(max_width=0)).jpeg))
+    image = Image.open(io.BytesIO(encode_bytes(out.getvalue(), FrameFormat(max_width=0)).jpeg))
     assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (90, 60))
 
 
@@ -153,17 +153,22 @@ def sideways(orientation: int) -> tuple[Image.Image, bytes]:
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 @pytest.mark.parametrize(
     "form",
-    [Form(), Form(max_width=48), Form(is_thrifty=True), Form(masks=(((0.0, 0.9), (0.1, 0.9), (0.1, 1.0)),))],
+    [
+        FrameFormat(),
+        FrameFormat(max_width=48),
+        FrameFormat(always_encode=True),
+        FrameFormat(masks=(((0.0, 0.9), (0.1, 0.9), (0.1, 1.0)),)),
+    ],
     ids=["as it is", "smaller", "thrifty", "masked"],
 )
-def test_a_picture_keeps_the_way_up_its_camera_says(orientation: int, form: Form) -> None:
+def test_a_picture_keeps_the_way_up_its_camera_says(orientation: int, form: FrameFormat) -> None:
     shown, data = sideways(orientation)
-    seen = fit(data, form)
+    seen = encode_bytes(data, form)
     sent = ImageOps.exif_transpose(Image.open(io.BytesIO(seen.jpeg)))
     assert sent.width * shown.height == sent.height * shown.width
     small = [np.asarray(picture.convert("L").resize((6, 4))).astype(int) for picture in (sent, shown)]
     assert np.abs(small[0] - small[1]).max() < 35
-    looked = Image.frombytes("L", (seen.grey.width, seen.grey.height), seen.grey.pixels)
+    looked = Image.frombytes("L", (seen.thumbnail.width, seen.thumbnail.height), seen.thumbnail.pixels)
     assert looked.height == round(looked.width * shown.height / shown.width)
     assert looked.getpixel((looked.width - 10, 10)) > 230
     assert looked.getpixel((10, 10)) < 50
@@ -172,7 +177,7 @@ def test_a_picture_keeps_the_way_up_its_camera_says(orientation: int, form: Form
 def test_a_mask_covers_the_part_of_the_picture_that_is_shown_there() -> None:
     _, data = sideways(6)
     window = ((2 / 3, 0.0), (1.0, 0.0), (1.0, 0.5), (2 / 3, 0.5))
-    masked = Image.open(io.BytesIO(fit(data, Form(masks=(window,))).jpeg)).convert("L")
+    masked = Image.open(io.BytesIO(encode_bytes(data, FrameFormat(masks=(window,))).jpeg)).convert("L")
     assert masked.getextrema()[1] < 60
 
 
@@ -194,7 +199,7 @@ def test_a_stream_gives_the_present_picture_and_not_the_one_that_waited(tmp_path
     with serving(respond) as url:
         camera = Stream(url, timeout_s=10.0)
         camera.open()
-        stills = [camera.still(Form()) for _ in range(5)]
+        stills = [camera.frame(FrameFormat()) for _ in range(5)]
         camera.close()
         camera.close()
         over.set()
@@ -217,7 +222,7 @@ def test_a_stream_that_ends_is_a_camera_failure() -> None:
         camera = Stream(url, timeout_s=5.0)
         camera.open()
         with pytest.raises(CameraFailure, match="the stream ended"):
-            deque((camera.still(Form()) for _ in range(100)), maxlen=0)
+            deque((camera.frame(FrameFormat()) for _ in range(100)), maxlen=0)
         camera.close()
 
 
@@ -228,10 +233,10 @@ def test_a_device_that_is_not_there_is_a_camera_failure() -> None:
 
 
 def test_a_video_gives_every_picture_in_order_with_its_own_instant(footage: Path) -> None:
-    video = Video(footage, Form(quality=90))
+    video = Video(footage, FrameFormat(quality=90))
     video.open()
     assert video.duration_s() == pytest.approx(6.0)
-    seen = [(picture.number, picture.at_s, brightness(picture.look().jpeg)) for picture in video.pictures()]
+    seen = [(picture.number, picture.at_s, brightness(picture.read().jpeg)) for picture in video.pictures()]
     video.close()
     assert [number for number, _, _ in seen] == list(range(60))
     assert [at_s for _, at_s, _ in seen] == pytest.approx([number / 10 for number in range(60)])
@@ -240,9 +245,9 @@ def test_a_video_gives_every_picture_in_order_with_its_own_instant(footage: Path
 
 def test_the_same_picture_of_a_video_has_the_same_bytes_whether_others_were_read_or_not(footage: Path) -> None:
     def bytes_of(wanted: set[int]) -> dict[int, bytes]:
-        video = Video(footage, Form(quality=90))
+        video = Video(footage, FrameFormat(quality=90))
         video.open()
-        found = {picture.number: picture.look().jpeg for picture in video.pictures() if picture.number in wanted}
+        found = {picture.number: picture.read().jpeg for picture in video.pictures() if picture.number in wanted}
         video.close()
         return found
 
@@ -252,9 +257,9 @@ def test_the_same_picture_of_a_video_has_the_same_bytes_whether_others_were_read
 
 def test_a_wide_video_is_made_smaller(tmp_path: Path) -> None:
     make_video(tmp_path / "wide.avi", pictures=1, width=640, height=480)
-    video = Video(tmp_path / "wide.avi", Form(quality=90, max_width=320))
+    video = Video(tmp_path / "wide.avi", FrameFormat(quality=90, max_width=320))
     video.open()
-    sizes = [Image.open(io.BytesIO(picture.look().jpeg)).size for picture in video.pictures()]
+    sizes = [Image.open(io.BytesIO(picture.read().jpeg)).size for picture in video.pictures()]
     video.close()
     assert sizes == [(320, 240)]
 
@@ -262,11 +267,11 @@ def test_a_wide_video_is_made_smaller(tmp_path: Path) -> None:
 def test_what_is_no_video_is_a_camera_failure(tmp_path: Path) -> None:
     (tmp_path / "notes.avi").write_text("not a video")
     with pytest.raises(CameraFailure, match="cannot be opened"):
-        Video(tmp_path / "notes.avi", Form(max_width=0)).open()
+        Video(tmp_path / "notes.avi", FrameFormat(max_width=0)).open()
 
 
 def folder_of(path: Path, *, pictures_per_s: float | None = None) -> Folder:
-    folder = Folder(path, Form(), pictures_per_s=pictures_per_s)
+    folder = Folder(path, FrameFormat(), pictures_per_s=pictures_per_s)
     folder.open()
     return folder
 
@@ -286,7 +291,7 @@ def test_instants_in_names_are_utc_to_the_millisecond(tmp_path: Path, names: tup
     folder = folder_of(tmp_path)
     assert folder.started_ms() == 1_767_250_800_250
     assert [picture.at_s for picture in folder.pictures()] == [0.0, 0.75]
-    assert [picture.look().jpeg for picture in folder.pictures()] == [jpeg(0), jpeg(1)]
+    assert [picture.read().jpeg for picture in folder.pictures()] == [jpeg(0), jpeg(1)]
 
 
 def test_a_rate_goes_before_names_and_file_times(tmp_path: Path) -> None:
@@ -313,7 +318,7 @@ def test_instants_that_do_not_rise_with_the_names_are_refused_with_both_names(tm
         path = tmp_path / f"{number}.jpg"
         path.write_bytes(jpeg(number))
         os.utime(path, (1_767_250_800 - number, 1_767_250_800 - number))
-    with pytest.raises(CameraFailure, match=r"0\.jpg and 1\.jpg do not rise .* set `pictures_per_s`"):
+    with pytest.raises(CameraFailure, match=r"0\.jpg and 1\.jpg do not increase .* set `pictures_per_s`"):
         folder_of(tmp_path)
 
 
@@ -329,5 +334,5 @@ def test_each_source_opens_its_own_kind(tmp_path: Path) -> None:
     assert isinstance(factory.live_camera(camera(device=0)), Stream)
     assert isinstance(factory.live_camera(camera(rtsp="rtsp://cam/1")), Stream)
     assert isinstance(factory.live_camera(camera(snapshot="http://cam/1")), Snapshot)
-    assert isinstance(factory.footage(camera(video="a.avi")), Video)
-    assert isinstance(factory.footage(camera(folder="a")), Folder)
+    assert isinstance(factory.recording(camera(video="a.avi")), Video)
+    assert isinstance(factory.recording(camera(folder="a")), Folder)

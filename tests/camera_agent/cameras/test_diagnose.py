@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from camera_agent.cameras import diagnose
-from camera_agent.cameras.diagnose import why_not
+from camera_agent.cameras.diagnose import open_failure
 from camera_agent.cameras.stream import Stream
 from camera_agent.imaging.failure import CameraFailure
 
@@ -42,8 +42,8 @@ def listening(answer: bytes | None) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("answer", "user", "told"),
     [
-        (b"RTSP/1.0 401 Unauthorized\r\n\r\n", "", "wants a user and a password"),
-        (b"RTSP/1.0 401 Unauthorized\r\n\r\n", "root:pass@", "does not take this user and password"),
+        (b"RTSP/1.0 401 Unauthorized\r\n\r\n", "", "needs a user and a password"),
+        (b"RTSP/1.0 401 Unauthorized\r\n\r\n", "root:pass@", "does not accept this user and password"),
         (b"RTSP/1.0 404 Not Found\r\n\r\n", "", "no stream at /stream2: its manual"),
         (b"RTSP/1.0 200 OK\r\n\r\n", "", "reads no picture there"),
         (b"RTSP/1.0 503 Service Unavailable\r\n\r\n", "", "answers RTSP 503"),
@@ -59,21 +59,21 @@ def test_a_stream_that_cannot_be_opened_says_why(answer: bytes, user: str, told:
 
 def test_a_camera_that_takes_the_connection_and_says_nothing_hangs() -> None:
     with listening(None) as port:
-        failure = why_not(f"rtsp://127.0.0.1:{port}/", timeout_s=0.2)
+        failure = open_failure(f"rtsp://127.0.0.1:{port}/", timeout_s=0.2)
     assert failure.cause == "camera_hangs"
 
 
 def test_an_address_where_nobody_is_says_what_to_look_at() -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
-    assert "nothing listens on port" in str(why_not(f"rtsp://127.0.0.1:{port}/", timeout_s=1.0))
-    assert "nothing listens on port" in str(why_not(f"http://127.0.0.1:{port}/video", timeout_s=1.0))
-    assert "no host is known as camera.invalid" in str(why_not("rtsp://camera.invalid/", timeout_s=1.0))
+    assert "nothing listens on port" in str(open_failure(f"rtsp://127.0.0.1:{port}/", timeout_s=1.0))
+    assert "nothing listens on port" in str(open_failure(f"http://127.0.0.1:{port}/video", timeout_s=1.0))
+    assert "no host is known as camera.invalid" in str(open_failure("rtsp://camera.invalid/", timeout_s=1.0))
 
 
 def test_a_device_that_is_not_there_names_those_that_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnose, "_DEVICES", tmp_path)
-    assert "nor any other camera" in str(why_not(3, 1.0))
+    assert "nor any other camera" in str(open_failure(3, 1.0))
     (tmp_path / "video0").touch()
-    assert f"there is no {tmp_path / 'video3'}; there is {tmp_path / 'video0'}" in str(why_not(3, 1.0))
-    assert "something else holds it" in str(why_not(0, 1.0))
+    assert f"there is no {tmp_path / 'video3'}; there is {tmp_path / 'video0'}" in str(open_failure(3, 1.0))
+    assert "another program uses it" in str(open_failure(0, 1.0))

@@ -6,27 +6,26 @@ import threading
 
 import pytest
 
-from camera_agent.cameras.health import Health
-from camera_agent.cameras.timeout_guard import Guarded
+from camera_agent.cameras.health import CameraHealth
+from camera_agent.cameras.timeout_guard import TimeoutGuard
 from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Grey, Look
-from camera_agent.imaging.masks import Form
+from camera_agent.imaging.frame import Frame, FrameFormat, Thumbnail
 from tests.camera_agent.scenes import Yard, flat
 
 
-def see(health: Health, grey: Grey, *, from_s: float, to_s: float, jpeg: bytes | None = None) -> float:
+def see(health: CameraHealth, grey: Thumbnail, *, from_s: float, to_s: float, jpeg: bytes | None = None) -> float:
     """A look a second; the instant at which it was not believed any more."""
     for at_s in range(round(from_s), round(to_s)):
         try:
-            health.saw(Look(jpeg or str(at_s).encode(), float(at_s), grey))
+            health.check(Frame(jpeg or str(at_s).encode(), float(at_s), grey))
         except CameraFailure as failure:
-            health.failed(failure, float(at_s))
+            health.record_failure(failure, float(at_s))
             return float(at_s)
     return float("inf")
 
 
 def test_the_same_frame_for_a_minute_is_a_stuck_camera_and_another_one_a_well_one() -> None:
-    health, view = Health(0.0, stuck_after_s=60.0), Yard().grey()
+    health, view = CameraHealth(0.0, stuck_after_s=60.0), Yard().grey()
     assert see(health, view, from_s=0, to_s=200, jpeg=b"same") == 60.0
     assert (health.read().state, health.read().cause) == ("blind", "camera_stuck")
     assert see(health, view, from_s=61, to_s=65, jpeg=b"same") == 61.0
@@ -36,7 +35,7 @@ def test_the_same_frame_for_a_minute_is_a_stuck_camera_and_another_one_a_well_on
 
 @pytest.mark.parametrize(("level", "cause"), [(2, "camera_dark"), (120, "camera_covered"), (250, "camera_covered")])
 def test_a_black_or_even_picture_for_ten_seconds_is_blindness_with_its_cause(level: int, cause: str) -> None:
-    health = Health(0.0, stuck_after_s=60.0)
+    health = CameraHealth(0.0, stuck_after_s=60.0)
     see(health, Yard().grey(), from_s=0, to_s=5)
     assert see(health, flat(level), from_s=5, to_s=60) == 15.0
     assert (health.read().state, health.read().cause) == ("blind", cause)
@@ -44,7 +43,7 @@ def test_a_black_or_even_picture_for_ten_seconds_is_blindness_with_its_cause(lev
 
 
 def test_a_dark_moment_is_no_blindness() -> None:
-    health = Health(0.0, stuck_after_s=60.0)
+    health = CameraHealth(0.0, stuck_after_s=60.0)
     assert see(health, flat(0), from_s=0, to_s=8) == float("inf")
     assert see(health, Yard().grey(), from_s=8, to_s=9) == float("inf")
     assert see(health, flat(0), from_s=9, to_s=18) == float("inf")
@@ -61,10 +60,10 @@ class Driver:
     def open(self) -> None:
         self._maybe("open")
 
-    def still(self, form: Form) -> Look:
+    def frame(self, form: FrameFormat) -> Frame:
         del form
         self._maybe("still")
-        return Look(b"jpeg", 1.0, flat(9))
+        return Frame(b"jpeg", 1.0, flat(9))
 
     def close(self) -> None:
         self.closed.set()
@@ -81,17 +80,17 @@ def test_a_driver_that_hangs_is_left_and_a_new_one_tried_and_the_old_one_closed_
     let_go = threading.Event()
     drivers = [Driver(hangs_in=hangs_in, let_go=let_go), Driver(hangs_in="", let_go=let_go)]
     made = iter(drivers)
-    guarded = Guarded(lambda: next(made), timeout_s=0.02, margin_s=0.02)
+    guarded = TimeoutGuard(lambda: next(made), timeout_s=0.02, margin_s=0.02)
 
     def ask() -> None:
         guarded.open()
-        guarded.still(Form())
+        guarded.frame(FrameFormat())
 
     with pytest.raises(CameraFailure, match="no answer from the driver") as caught:
         ask()
     assert caught.value.cause == "camera_hangs"
     guarded.open()
-    assert guarded.still(Form()).jpeg == b"jpeg"
+    assert guarded.frame(FrameFormat()).jpeg == b"jpeg"
     assert not drivers[0].closed.is_set()
     let_go.set()
     assert drivers[0].closed.wait(5.0)
@@ -99,40 +98,40 @@ def test_a_driver_that_hangs_is_left_and_a_new_one_tried_and_the_old_one_closed_
     assert drivers[1].closed.wait(5.0)
 
 
-def test_a_driver_that_hangs_again_and_again_is_beyond_help_and_not_asked_any_more() -> None:
+def test_a_driver_that_hangs_again_and_again_needs_new_process_and_not_asked_any_more() -> None:
     let_go = threading.Event()
-    guarded = Guarded(lambda: Driver(hangs_in="open", let_go=let_go), timeout_s=0.01, margin_s=0.01)
+    guarded = TimeoutGuard(lambda: Driver(hangs_in="open", let_go=let_go), timeout_s=0.01, margin_s=0.01)
     for _ in range(8):
-        assert not guarded.is_beyond_help
+        assert not guarded.needs_new_process
         with pytest.raises(CameraFailure, match="no answer"):
             guarded.open()
     with pytest.raises(CameraFailure, match="8 attempts hang in the driver"):
         guarded.open()
-    assert guarded.is_beyond_help
+    assert guarded.needs_new_process
     let_go.set()
 
 
 def test_what_a_camera_raises_comes_through_as_it_is() -> None:
     class Broken(Driver):
-        def still(self, form: Form) -> Look:
+        def frame(self, form: FrameFormat) -> Frame:
             raise CameraFailure("lens cap")
 
-    guarded = Guarded(lambda: Broken(hangs_in="", let_go=threading.Event()), timeout_s=5.0)
+    guarded = TimeoutGuard(lambda: Broken(hangs_in="", let_go=threading.Event()), timeout_s=5.0)
     guarded.open()
     with pytest.raises(CameraFailure, match="lens cap"):
-        guarded.still(Form())
+        guarded.frame(FrameFormat())
     guarded.close()
 
 
 def test_a_camera_may_be_closed_by_another_thread_at_any_moment() -> None:
-    guarded = Guarded(lambda: Driver(hangs_in="", let_go=threading.Event()), timeout_s=20.0)
+    guarded = TimeoutGuard(lambda: Driver(hangs_in="", let_go=threading.Event()), timeout_s=20.0)
     raised: list[BaseException] = []
 
     def take() -> None:
         for _ in range(300):
             try:
                 guarded.open()
-                guarded.still(Form())
+                guarded.frame(FrameFormat())
             except CameraFailure:
                 continue
             except Exception as error:  # noqa: BLE001 - what must not come

@@ -16,7 +16,7 @@ from camera_agent.cameras import factory
 from camera_agent.cameras.mjpeg import MotionJpeg
 from camera_agent.config.settings import CameraSettings
 from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.masks import Form
+from camera_agent.imaging.frame import FrameFormat
 from tests.camera_agent.cameras.test_cameras import serving
 from tests.camera_agent.conftest import CHECKOUT, jpeg
 
@@ -58,7 +58,7 @@ def test_it_gives_the_present_picture_as_the_camera_made_it_and_not_the_one_that
     over, made = threading.Event(), {jpeg(number) for number in range(100)}
     with serving(counting(over)) as url:
         camera = camera_at(url)
-        looks = [camera.still(Form()) for _ in range(6)]
+        looks = [camera.frame(FrameFormat()) for _ in range(6)]
         camera.close()
         camera.close()
         over.set()
@@ -88,7 +88,7 @@ def test_parts_are_found_however_the_boundary_is_spelled(content_type: str, spel
 
     with serving(respond) as url:
         camera = camera_at(url)
-        seen = {camera.still(Form()).jpeg for _ in range(5)}
+        seen = {camera.frame(FrameFormat()).jpeg for _ in range(5)}
         camera.close()
         over.set()
     assert seen <= set(pictures)
@@ -109,12 +109,12 @@ def test_a_stream_that_ends_or_falls_silent_is_a_camera_failure() -> None:
     with serving(ends) as url:
         camera = camera_at(url)
         with pytest.raises(CameraFailure, match="the stream ended"):
-            deque((camera.still(Form()) for _ in range(3)), maxlen=0)
+            deque((camera.frame(FrameFormat()) for _ in range(3)), maxlen=0)
         camera.close()
     with serving(silent) as url:
         camera = camera_at(url, timeout_s=0.3)
         with pytest.raises(CameraFailure) as failure:
-            camera.still(Form())
+            camera.frame(FrameFormat())
         assert failure.value.cause in ("camera_hangs", "camera_failed")
         camera.close()
         over.set()
@@ -130,7 +130,7 @@ def test_a_part_that_never_ends_is_a_camera_failure_and_not_a_memory_that_grows(
     with serving(respond) as url:
         camera = camera_at(url, timeout_s=20.0)
         with pytest.raises(CameraFailure, match="more than 16000000 bytes"):
-            camera.still(Form())
+            camera.frame(FrameFormat())
         camera.close()
 
 
@@ -153,7 +153,7 @@ def test_a_picture_cut_off_inside_a_whole_part_is_a_camera_failure() -> None:
     with serving(respond) as url:
         camera = camera_at(url)
         with pytest.raises(CameraFailure, match="not a whole image"):
-            camera.still(Form())
+            camera.frame(FrameFormat())
         camera.close()
         over.set()
 
@@ -181,7 +181,7 @@ def test_user_and_password_of_the_address_are_told_the_way_the_camera_wants(sche
     over = threading.Event()
     with serving(asking(scheme, over)) as url:
         camera = camera_at(url.replace("//", "//eve:pa55@"))
-        assert camera.still(Form()).jpeg
+        assert camera.frame(FrameFormat()).jpeg
         camera.close()
         with pytest.raises(CameraFailure, match="HTTP 401"):
             camera_at(url)

@@ -17,7 +17,7 @@ from camera_agent.cameras import factory
 from camera_agent.cameras.picamera import PiCamera
 from camera_agent.config.settings import CameraSettings
 from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.masks import Form
+from camera_agent.imaging.frame import FrameFormat
 from tests.camera_agent.conftest import CHECKOUT
 
 PI = Path(__file__).parents[1] / "pi"
@@ -43,7 +43,7 @@ def camera_of(**settings: object) -> PiCamera:
 def test_it_is_configured_once_for_any_number_of_frames(library: ModuleType) -> None:
     camera = camera_of()
     camera.open()
-    looks = [camera.still(Form()) for _ in range(50)]
+    looks = [camera.frame(FrameFormat()) for _ in range(50)]
     camera.close()
     assert [call for call in library.done if call != "frame"] == ["open", "configure", "start", "close"]
     instants = [look.at_s for look in looks]
@@ -54,7 +54,7 @@ def test_it_is_configured_once_for_any_number_of_frames(library: ModuleType) -> 
 def test_the_dark_frames_of_the_beginning_are_let_go_by(library: ModuleType) -> None:
     camera = camera_of()
     camera.open()
-    grey = camera.still(Form()).grey
+    grey = camera.frame(FrameFormat()).thumbnail
     camera.close()
     assert sum(grey.pixels) / len(grey.pixels) > 50
 
@@ -62,7 +62,7 @@ def test_the_dark_frames_of_the_beginning_are_let_go_by(library: ModuleType) -> 
 def test_the_whole_view_comes_in_the_width_that_is_wanted(library: ModuleType) -> None:
     camera = camera_of(max_width=801)
     camera.open()
-    image = Image.open(io.BytesIO(camera.still(Form(max_width=801)).jpeg))
+    image = Image.open(io.BytesIO(camera.frame(FrameFormat(max_width=801)).jpeg))
     camera.close()
     assert (image.format, image.size) == ("JPEG", (800, 602))
 
@@ -70,11 +70,11 @@ def test_the_whole_view_comes_in_the_width_that_is_wanted(library: ModuleType) -
 def test_masks_are_painted_before_anything_is_encoded(library: ModuleType) -> None:
     camera = camera_of()
     camera.open()
-    form = Form(masks=(((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)),))
-    look = camera.still(form)
+    form = FrameFormat(masks=(((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)),))
+    look = camera.frame(form)
     camera.close()
     assert max(Image.open(io.BytesIO(look.jpeg)).convert("L").tobytes()) < 3
-    assert max(look.grey.pixels) == 0
+    assert max(look.thumbnail.pixels) == 0
 
 
 def test_a_cable_that_comes_off_is_a_camera_that_hangs_and_can_be_opened_again(
@@ -83,16 +83,16 @@ def test_a_cable_that_comes_off_is_a_camera_that_hangs_and_can_be_opened_again(
     monkeypatch.setenv("PI_CABLE_OFF_AFTER", "14")
     camera = camera_of(timeout_s=3.0)
     camera.open()
-    camera.still(Form())
-    camera.still(Form())
+    camera.frame(FrameFormat())
+    camera.frame(FrameFormat())
     with pytest.raises(CameraFailure, match="no frame came within 3 s") as failure:
-        camera.still(Form())
+        camera.frame(FrameFormat())
     assert failure.value.cause == "camera_hangs"
     camera.close()
     camera.close()
     monkeypatch.delenv("PI_CABLE_OFF_AFTER")
     camera.open()
-    camera.still(Form())
+    camera.frame(FrameFormat())
     camera.close()
 
 
@@ -108,7 +108,7 @@ def test_a_camera_that_the_pi_does_not_see_is_told_with_what_to_do(
     library: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PI_CAMERAS", "0")
-    with pytest.raises(CameraFailure, match=r"sees 0 cameras.*mind the cable"):
+    with pytest.raises(CameraFailure, match=r"sees 0 cameras.*check the cable"):
         camera_of().open()
 
 

@@ -8,16 +8,15 @@ from collections.abc import Iterable
 import pytest
 
 from camera_agent.burst import Burst
-from camera_agent.capture.live import Capture
+from camera_agent.capture.live import LiveCapture
 from camera_agent.capture.schedule import Slots
 from camera_agent.config.settings import BurstSettings, CameraSettings, GateSettings
 from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Grey, Look
-from camera_agent.imaging.masks import Form
+from camera_agent.imaging.frame import Frame, FrameFormat, Thumbnail
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.scenes import Yard
 
-VIEW = Grey(128, 96, bytes(range(128)) * 96)
+VIEW = Thumbnail(128, 96, bytes(range(128)) * 96)
 
 
 class YardCamera:
@@ -37,14 +36,14 @@ class YardCamera:
         self.opened += 1
         self.is_open = True
 
-    def still(self, form: Form) -> Look:
+    def frame(self, form: FrameFormat) -> Frame:
         del form
         assert self.is_open
         self.asked += 1
         self._clock.now_s += self._takes_s
         if self.asked in self._fails:
             raise CameraFailure("lens cap")
-        return Look(jpeg=f"still {self.asked}".encode(), at_s=self._clock.now_s, grey=VIEW)
+        return Frame(jpeg=f"still {self.asked}".encode(), at_s=self._clock.now_s, thumbnail=VIEW)
 
     def close(self) -> None:
         self.is_open = False
@@ -55,12 +54,16 @@ class Kept:
 
     def __init__(self, clock: HandClock, stop: threading.Event, *, enough: int, takes_s: float = 0.0) -> None:
         self.bursts: list[Burst] = []
+        self.faults: list[Exception] = []
         self._clock = clock
         self._stop = stop
         self._enough = enough
         self._takes_s = takes_s
 
     def put(self, burst: Burst) -> bool:
+        if self.faults:
+            self._clock.now_s += 2.0
+            raise self.faults.pop()
         self.bursts.append(burst)
         self._clock.now_s += self._takes_s
         if len(self.bursts) == self._enough:
@@ -70,12 +73,12 @@ class Kept:
 
 def capture_of(
     clock: HandClock, camera: YardCamera, *, enough: int = 1, put_takes_s: float = 0.0, frames: int = 4
-) -> tuple[Capture, Kept]:
+) -> tuple[LiveCapture, Kept]:
     stop = threading.Event()
     kept = Kept(clock, stop, enough=enough, takes_s=put_takes_s)
     settings = CameraSettings(name="gate", device=0, burst=BurstSettings(frames=frames, spacing_s=0.5))
     slots = Slots(clock.monotonic_s(), settings.every_s)
-    return Capture("yard", settings, camera, kept, slots, clock, stop), kept
+    return LiveCapture("yard", settings, camera, kept.put, slots, clock, stop), kept
 
 
 def test_frames_are_taken_at_absolute_targets_however_long_each_takes(clock: HandClock) -> None:
@@ -117,13 +120,13 @@ def test_what_the_gate_has_under_way_goes_when_the_camera_fails_and_not_when_it_
     kept = Kept(clock, stop, enough=2)
 
     class Failing(YardCamera):
-        def still(self, form: Form) -> Look:
-            look = super().still(form)
+        def frame(self, form: FrameFormat) -> Frame:
+            look = super().frame(form)
             return yard.look(look.at_s, walker=(6 * self.asked, 40) if self.asked >= 5 else None)
 
     settings = CameraSettings(name="gate", device=0, gate=GateSettings())
     slots = Slots(clock.monotonic_s(), 60.0)
-    Capture("yard", settings, Failing(clock, fails=range(9, 99)), kept, slots, clock, stop).run()
+    LiveCapture("yard", settings, Failing(clock, fails=range(9, 99)), kept.put, slots, clock, stop).run()
     assert [burst.envelope.reason for burst in kept.bursts] == ["heartbeat", "gate"]
     assert clock.now_s < 1010.0
 
@@ -142,15 +145,15 @@ def test_stopping_keeps_the_frames_that_were_taken(clock: HandClock) -> None:
     camera = YardCamera(clock)
     settings = CameraSettings(name="gate", device=0)
     kept = Kept(clock, stop, enough=1)
-    capture = Capture("yard", settings, camera, kept, Slots(clock.monotonic_s(), 10.0), clock, stop)
-    asked_before = camera.still
+    capture = LiveCapture("yard", settings, camera, kept.put, Slots(clock.monotonic_s(), 10.0), clock, stop)
+    asked_before = camera.frame
 
-    def still_and_stop(form: Form) -> Look:
+    def frame_and_stop(form: FrameFormat) -> Frame:
         if camera.asked == 2:
             stop.set()
         return asked_before(form)
 
-    camera.still = still_and_stop  # type: ignore[method-assign]
+    camera.frame = frame_and_stop  # type: ignore[method-assign]
     capture.run()
     assert [len(burst.frames) for burst in kept.bursts] == [3]
 
@@ -169,19 +172,10 @@ def test_an_unexpected_fault_is_told_and_the_next_slot_taken(
 ) -> None:
     camera = YardCamera(clock)
     capture, kept = capture_of(clock, camera)
-    faults = [OSError("read-only file system")]
-    keep = kept.put
-
-    def put(burst: Burst) -> bool:
-        if faults:
-            clock.now_s += 2.0
-            raise faults.pop()
-        return keep(burst)
-
-    kept.put = put  # type: ignore[method-assign]
+    kept.faults = [OSError("read-only file system")]
     capture.run()
     assert len(kept.bursts) == 1
-    assert "event=burst_failed camera=gate" in caplog.text
+    assert "burst_failed camera=gate" in caplog.text
 
 
 def test_a_gate_looks_however_short_its_bursts_are(clock: HandClock) -> None:
@@ -193,7 +187,7 @@ def test_a_gate_looks_however_short_its_bursts_are(clock: HandClock) -> None:
     )
     camera, stop = YardCamera(clock), threading.Event()
     kept = Kept(clock, stop, enough=3)
-    capture = Capture("yard", settings, camera, kept, Slots(clock.monotonic_s(), settings.slot_s), clock, stop)
+    capture = LiveCapture("yard", settings, camera, kept.put, Slots(clock.monotonic_s(), settings.slot_s), clock, stop)
     for _ in range(60):
         capture.run()
         clock.now_s += 0.25

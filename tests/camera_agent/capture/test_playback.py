@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from camera_agent.burst import Burst
+from camera_agent.cameras.camera import RecordedPicture
 from camera_agent.capture.playback import Playback
-from camera_agent.capture.recording_bursts import Picture
 from camera_agent.config.settings import BurstSettings, CameraSettings
 from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Grey, Seen
+from camera_agent.imaging.frame import EncodedPicture, Thumbnail
 from tests.camera_agent.conftest import HandClock
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-DOT = Grey(1, 1, b"0")
+DOT = Thumbnail(1, 1, b"0")
 START_MS = 1_767_225_600_000
 
 
@@ -42,12 +42,14 @@ class Film:
     def duration_s(self) -> float:
         return self._instants_s[-1]
 
-    def pictures(self) -> Iterator[Picture]:
+    def pictures(self) -> Iterator[RecordedPicture]:
         for number, at_s in enumerate(self._instants_s):
             if number == self._fails_once_at:
                 self._fails_once_at = None
                 raise CameraFailure("the drive went to sleep")
-            yield Picture(number=number, at_s=at_s, look=lambda number=number: Seen(self._read(number), DOT))
+            yield RecordedPicture(
+                number=number, at_s=at_s, read=lambda number=number: EncodedPicture(self._read(number), DOT)
+            )
 
     def close(self) -> None:
         pass
@@ -92,7 +94,7 @@ def play(
     stop = threading.Event()
     kept = Kept(clock, stop, enough=enough)
     camera = CameraSettings(**{**settings, **more})  # type: ignore[arg-type]
-    playback = Playback(site, camera, film, kept, state, clock, stop)
+    playback = Playback(site, camera, film, kept.put, kept.wait_for_room, state, clock, stop)
     playback.run()
     return kept, playback
 
@@ -232,7 +234,7 @@ def test_a_recording_that_was_played_to_its_end_is_over_at_once(tmp_path: Path, 
 def test_the_first_burst_can_be_looked_at_without_moving_the_position(tmp_path: Path, clock: HandClock) -> None:
     stop = threading.Event()
     settings = CameraSettings(name="gate", video="x", burst=BurstSettings(frames=4))
-    look = Playback("yard", settings, Film(at_rate(60)), Kept(clock, stop), tmp_path, clock, stop).first()
     kept = Kept(clock, stop)
-    Playback("yard", settings, Film(at_rate(60)), kept, tmp_path, clock, stop).run()
-    assert look == kept.bursts[0]
+    first = Playback("yard", settings, Film(at_rate(60)), kept.put, kept.wait_for_room, tmp_path, clock, stop).first()
+    Playback("yard", settings, Film(at_rate(60)), kept.put, kept.wait_for_room, tmp_path, clock, stop).run()
+    assert first == kept.bursts[0]

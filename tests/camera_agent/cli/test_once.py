@@ -59,7 +59,7 @@ def test_once_puts_the_first_burst_of_a_recording_into_a_folder_and_sends_it(
     assert seen.frames == tuple((tmp_path / f"look/{index:03d}.jpg").read_bytes() for index in range(6))
     assert json.loads((tmp_path / "look/burst.json").read_text())["burst_id"] == seen.envelope["burst_id"]
     out = capsys.readouterr().out
-    assert "took it: burst" in out
+    assert "accepted it: burst" in out
     assert "5      +5.000 s  nothing" in out
 
 
@@ -91,8 +91,8 @@ def test_once_takes_a_live_burst_now(
             Answer(422, b'{"title": "Unusable", "detail": "unknown site"}'),
             "refused it: HTTP 422 Unusable: unknown site",
         ),
-        (Answer(401, b'{"title": "Unauthorized"}'), "does not know this camera's token: HTTP 401 Unauthorized"),
-        (Answer(503), "did not take it: HTTP 503"),
+        (Answer(401, b'{"title": "Unauthorized"}'), "does not accept this camera's token: HTTP 401 Unauthorized"),
+        (Answer(503), "did not accept it: HTTP 503"),
     ],
 )
 def test_once_says_why_the_server_did_not_take_it(

@@ -67,14 +67,14 @@ def test_frames_per_s_sets_the_spacing_and_the_schedule(tmp_path: Path) -> None:
         ),
         (
             HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\nburst = { frames = 64, spacing_s = 60 }\n',
-            "agent.toml:4: cameras[0]: a burst would last for more than an hour, and no server takes it: fewer frames, "
-            "or closer",
+            "agent.toml:4: cameras[0]: a burst would last for more than an hour, and no server accepts it: fewer "
+            "frames, or closer",
         ),
         (
             HEAD
             + '[[cameras]]\nname = "g"\ndevice = 0\nmb_per_day = 5\ngate = {}\nburst = {frames = 60, spacing_s = 40}',
-            "agent.toml:4: cameras[0]: a burst would last for more than an hour, and no server takes it: fewer frames, "
-            "or closer",
+            "agent.toml:4: cameras[0]: a burst would last for more than an hour, and no server accepts it: fewer "
+            "frames, or closer",
         ),
         (
             HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\nmasks = [[[0, 0], [1, 1], [1, 0], [0, 1]]]\n',
@@ -90,7 +90,7 @@ def test_frames_per_s_sets_the_spacing_and_the_schedule(tmp_path: Path) -> None:
         ),
         (
             HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\ntoken_file = "/"\n',
-            "agent.toml:7: cameras[0].token_file: / is no file",
+            "agent.toml:7: cameras[0].token_file: / is not a file",
         ),
         (
             HEAD + '[spol]\nmax_bytes = 5\n[[cameras]]\nname = "gate"\ndevice = 0\n',
@@ -124,7 +124,7 @@ def test_frames_per_s_sets_the_spacing_and_the_schedule(tmp_path: Path) -> None:
         ),
         (
             HEAD + '[[cameras]]\nname = "gate"\nfolder = "."\nframes_per_s = 5\nburst = { spacing_s = 1 }\n',
-            "agent.toml:4: cameras[0]: `frames_per_s` and `burst.spacing_s` say the same thing: give one of them",
+            "agent.toml:4: cameras[0]: `frames_per_s` and `burst.spacing_s` have the same meaning: give one of them",
         ),
         (
             HEAD + '[[cameras]]\nname = "gate"\nsnapshot = "cam/snap.jpg"\n',
@@ -144,7 +144,7 @@ def test_frames_per_s_sets_the_spacing_and_the_schedule(tmp_path: Path) -> None:
         ),
         (
             HEAD + 'token = "two words"\n[[cameras]]\nname = "gate"\ndevice = 0\n',
-            "agent.toml:2: server: a token is one word, as `sectorwatch tokens add` printed it",
+            "agent.toml:2: server: a token is one word, as `sectorwatch tokens add` prints it",
         ),
         (
             HEAD + '[[cameras]]\nname = "gate"\ndevice = "/dev/video0"\n',
@@ -152,11 +152,11 @@ def test_frames_per_s_sets_the_spacing_and_the_schedule(tmp_path: Path) -> None:
         ),
         (
             HEAD + '[[cameras]]\nname = "gate"\nvideo = "/nowhere/yard.avi"\n',
-            "agent.toml:6: cameras[0].video: /nowhere/yard.avi is not there",
+            "agent.toml:6: cameras[0].video: /nowhere/yard.avi does not exist",
         ),
         (
             HEAD + '[[cameras]]\nname = "gate"\nfolder = "/"\nstarted_at = 2999-01-01T00:00:00Z\n',
-            "agent.toml:7: cameras[0].started_at: lies in the future",
+            "agent.toml:7: cameras[0].started_at: is in the future",
         ),
         (
             HEAD + '[[cameras]]\nname = "gate"\nfolder = "/"\nstarted_at = 2020-01-01T00:00:00\n',
@@ -174,7 +174,7 @@ def test_frames_per_s_sets_the_spacing_and_the_schedule(tmp_path: Path) -> None:
         (
             HEAD.replace("[server]", '[server]\ntoken = "a"\ntoken_file = "b"')
             + '[[cameras]]\nname = "a"\ndevice = 0\n',
-            "agent.toml:2: server: `token` and `token_file` are two ways to say one thing: give one of them",
+            "agent.toml:2: server: `token` and `token_file` have the same meaning: give one of them",
         ),
     ],
 )
@@ -228,13 +228,13 @@ def test_without_a_token_or_a_credential_the_file_beside_the_settings_is_taken(
 def test_a_token_file_that_holds_no_token_is_told_before_anything_is_sent(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "token").write_bytes(content)
     told = complaint(tmp_path, HEAD + CAMERA)
-    assert told == "agent.toml:2: server.token_file: token: a token is one word, as `sectorwatch tokens add` printed it"
+    assert told == "agent.toml:2: server.token_file: token: a token is one word, as `sectorwatch tokens add` prints it"
 
 
 def test_an_authority_that_is_none_is_told_before_anything_is_sent(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("our certificate")
     told = complaint(tmp_path, HEAD + 'ca_file = "ca.pem"\n' + CAMERA)
-    assert told == "agent.toml:4: server.ca_file: ca.pem: holds no certificate in PEM form"
+    assert told == "agent.toml:4: server.ca_file: ca.pem: contains no certificate in PEM form"
 
 
 def test_a_file_saved_by_a_windows_editor_is_read(tmp_path: Path) -> None:

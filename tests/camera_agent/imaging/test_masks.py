@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from camera_agent.imaging.masks import Form, mask_digest
-from camera_agent.imaging.opencv import encode_jpeg, grey, paint
-from camera_agent.imaging.pillow import fit
+from camera_agent.imaging.frame import FrameFormat
+from camera_agent.imaging.masks import mask_digest
+from camera_agent.imaging.opencv import encode_picture
+from camera_agent.imaging.pillow import encode_bytes
 
 WINDOW = ((0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75))
 SECRET = (40, 60, 120, 180)
@@ -25,25 +26,24 @@ def picture(secret: int) -> np.ndarray:
     return image
 
 
-def by_opencv(secret: int, form: Form) -> tuple[bytes, bytes]:
-    image = picture(secret)
-    paint(image, form.masks)
-    return encode_jpeg(image, form), grey(image).pixels
+def by_opencv(secret: int, form: FrameFormat) -> tuple[bytes, bytes]:
+    jpeg, thumbnail = encode_picture(picture(secret), form)
+    return jpeg, thumbnail.pixels
 
 
-def by_pillow(secret: int, form: Form) -> tuple[bytes, bytes]:
+def by_pillow(secret: int, form: FrameFormat) -> tuple[bytes, bytes]:
     out = io.BytesIO()
     Image.fromarray(picture(secret)).save(out, "PNG")
-    seen = fit(out.getvalue(), form)
-    return seen.jpeg, seen.grey.pixels
+    jpeg, thumbnail = encode_bytes(out.getvalue(), form)
+    return jpeg, thumbnail.pixels
 
 
 @pytest.mark.parametrize("made", [by_opencv, by_pillow])
 @pytest.mark.parametrize("max_width", [0, 97])
 def test_pictures_that_differ_only_under_the_mask_give_the_same_bytes(made: object, max_width: int) -> None:
-    form = Form(masks=(WINDOW,), max_width=max_width)
+    form = FrameFormat(masks=(WINDOW,), max_width=max_width)
     assert made(0, form) == made(255, form)  # type: ignore[operator]
-    unmasked = Form(max_width=max_width)
+    unmasked = FrameFormat(max_width=max_width)
     assert made(0, unmasked) != made(255, unmasked)  # type: ignore[operator]
 
 
@@ -53,11 +53,11 @@ def test_a_masked_snapshot_keeps_nothing_else_of_the_cameras_file() -> None:
     exif[0x010E] = "preview of the window"
     Image.fromarray(picture(255)).save(out, "JPEG", exif=exif)
     assert b"preview of the window" in out.getvalue()
-    assert b"preview of the window" not in fit(out.getvalue(), Form(masks=(WINDOW,))).jpeg
+    assert b"preview of the window" not in encode_bytes(out.getvalue(), FrameFormat(masks=(WINDOW,))).jpeg
 
 
 def test_the_masked_part_is_black_and_the_rest_as_it_was() -> None:
-    jpeg, _ = by_opencv(255, Form(masks=(WINDOW,), quality=95))
+    jpeg, _ = by_opencv(255, FrameFormat(masks=(WINDOW,), quality=95))
     seen = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
     assert seen[64:176, 44:116].max() < 8
     assert np.abs(seen[:50].astype(int) - 100).max() < 8

@@ -23,7 +23,7 @@ from camera_agent import atomic_files
 from camera_agent.burst import Burst
 from camera_agent.spool import entry, refused
 from camera_agent.spool import spool as spool_module
-from camera_agent.spool.entry import first_line
+from camera_agent.spool.entry import _first_line
 from camera_agent.spool.spool import Spool
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.spool.test_spool import burst, drain
@@ -33,7 +33,7 @@ CAN_BE_FULL = ("open", "write", "flush", "fsync", "replace", "rename")
 PROOF = "2026-01-01T00:00:00.000Z"
 
 
-BURST_BYTES = len(first_line(burst(3))) + sum(len(frame) for frame in burst(3).frames)
+BURST_BYTES = len(_first_line(burst(3))) + sum(len(frame) for frame in burst(3).frames)
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,11 @@ def set_aside(spool: Spool, clock: HandClock) -> None:
 
 def set_newest_aside(spool: Spool, clock: HandClock) -> None:
     del clock
-    spool.set_aside(spool.of("gate")[-1], "HTTP 422")
+    spool.set_aside(spool.entries_of("gate")[-1], "HTTP 422")
 
 
 def send_while_writing(spool: Spool, clock: HandClock) -> None:
-    newest = spool.of("gate")[-1]
+    newest = spool.entries_of("gate")[-1]
     spool.write_late()
     spool.remove(newest)
 
@@ -109,7 +109,7 @@ WORK = {
     ),
     "write late": Work(lambda spool, clock: spool.write_late(), ((1, 2), (1, 2, 3)), in_memory(3)),
     "write all at the end": Work(
-        lambda spool, clock: spool.write_late(all_of_it=True), ((1, 2), (1, 2, 3), (1, 2, 3, 4)), in_memory(3, 4)
+        lambda spool, clock: spool.write_late(write_all=True), ((1, 2), (1, 2, 3), (1, 2, 3, 4)), in_memory(3, 4)
     ),
     "send what is being written": Work(send_while_writing, ((1, 2), (1, 2, 3)), in_memory(3)),
     "remove": Work(remove, ((1, 2), (2,))),

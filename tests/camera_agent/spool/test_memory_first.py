@@ -20,7 +20,7 @@ Write = Callable[..., Path]
 Start = Callable[..., AgentProcess]
 
 
-def spool_of(folder: Path, clock: HandClock, **more: object) -> Spool:
+def make_spool(folder: Path, clock: HandClock, **more: object) -> Spool:
     settings = {"max_bytes": 1_000_000, "keep_refused": 3, "memory_s": 30.0, "memory_bytes": 100_000, **more}
     spool = Spool(folder / "spool", refused_folder=folder / "refused", monotonic_s=clock.monotonic_s, **settings)  # type: ignore[arg-type]
     spool.open()
@@ -37,7 +37,7 @@ def on_disk(folder: Path) -> int:
 
 
 def test_bursts_that_are_sent_in_time_never_touch_the_disk(tmp_path: Path, clock: HandClock) -> None:
-    spool = spool_of(tmp_path, clock)
+    spool = make_spool(tmp_path, clock)
     for number in range(100):
         spool.put(burst(number))
         clock.now_s += 10.0
@@ -47,7 +47,7 @@ def test_bursts_that_are_sent_in_time_never_touch_the_disk(tmp_path: Path, clock
 
 
 def test_what_has_waited_too_long_is_on_the_disk_and_another_process_finds_it(tmp_path: Path, clock: HandClock) -> None:
-    spool = spool_of(tmp_path, clock)
+    spool = make_spool(tmp_path, clock)
     spool.put(burst(1))
     clock.now_s += 29.0
     spool.put(burst(2))
@@ -55,11 +55,11 @@ def test_what_has_waited_too_long_is_on_the_disk_and_another_process_finds_it(tm
     assert on_disk(tmp_path) == 0
     clock.now_s += 1.0
     spool.write_late()
-    assert drain(spool_of(tmp_path, clock)) == [burst(1)]
+    assert drain(make_spool(tmp_path, clock)) == [burst(1)]
 
 
 def test_more_than_memory_may_hold_goes_to_the_disk_oldest_first(tmp_path: Path, clock: HandClock) -> None:
-    spool = spool_of(tmp_path, clock, memory_bytes=25_000)
+    spool = make_spool(tmp_path, clock, memory_bytes=25_000)
     for number in range(4):
         spool.put(burst(number, size_bytes=10_000))
     spool.write_late()
@@ -69,31 +69,31 @@ def test_more_than_memory_may_hold_goes_to_the_disk_oldest_first(tmp_path: Path,
 
 
 def test_all_of_it_is_written_when_the_agent_stops(tmp_path: Path, clock: HandClock) -> None:
-    spool = spool_of(tmp_path, clock)
+    spool = make_spool(tmp_path, clock)
     for number in range(3):
         spool.put(burst(number))
-    spool.write_late(all_of_it=True)
-    assert drain(spool_of(tmp_path, clock)) == [burst(number) for number in range(3)]
+    spool.write_late(write_all=True)
+    assert drain(make_spool(tmp_path, clock)) == [burst(number) for number in range(3)]
 
 
 def test_a_burst_of_a_recording_is_on_the_disk_when_put_returns(tmp_path: Path, clock: HandClock) -> None:
-    spool_of(tmp_path, clock).put(burst(1), to_disk=True)
-    assert drain(spool_of(tmp_path, clock)) == [burst(1)]
+    make_spool(tmp_path, clock).put(burst(1), to_disk=True)
+    assert drain(make_spool(tmp_path, clock)) == [burst(1)]
 
 
 def test_a_burst_that_is_sent_while_it_is_written_leaves_no_file(tmp_path: Path, clock: HandClock) -> None:
-    spool = spool_of(tmp_path, clock)
+    spool = make_spool(tmp_path, clock)
     spool.put(burst(1))
     sending = spool.next()
     assert sending is not None
-    spool.write_late(all_of_it=True)
+    spool.write_late(write_all=True)
     assert content(sending) == burst(1)
     spool.remove(sending)
     assert (on_disk(tmp_path), len(spool), spool.held_bytes) == (0, 0, 0)
 
 
 def test_heartbeat_frames_go_first_then_the_schedules_then_the_gates(tmp_path: Path, clock: HandClock) -> None:
-    spool = spool_of(tmp_path, clock, max_bytes=8_000)
+    spool = make_spool(tmp_path, clock, max_bytes=8_000)
     kinds: list[Reason] = ["gate", "schedule", "heartbeat", "gate", "schedule", "gate", "gate"]
     for number, kind in enumerate(kinds):
         assert spool.put(of_kind(number, kind))
@@ -103,7 +103,7 @@ def test_heartbeat_frames_go_first_then_the_schedules_then_the_gates(tmp_path: P
 
 
 def test_what_matters_less_than_all_that_waits_is_not_kept_at_its_cost(tmp_path: Path, clock: HandClock) -> None:
-    spool = spool_of(tmp_path, clock, max_bytes=4_000)
+    spool = make_spool(tmp_path, clock, max_bytes=4_000)
     for number in range(2):
         assert spool.put(of_kind(number, "gate"))
     assert not spool.put(of_kind(2, "heartbeat", size_bytes=2000))
@@ -111,14 +111,14 @@ def test_what_matters_less_than_all_that_waits_is_not_kept_at_its_cost(tmp_path:
 
 
 def test_the_value_of_a_burst_survives_a_restart(tmp_path: Path, clock: HandClock) -> None:
-    first = spool_of(tmp_path, clock)
+    first = make_spool(tmp_path, clock)
     first.put(of_kind(1, "heartbeat"), to_disk=True)
     first.put(of_kind(2, "gate"), to_disk=True)
-    assert [waiting.value for waiting in spool_of(tmp_path, clock).of("gate")] == [0, 2]
+    assert [entry.priority for entry in make_spool(tmp_path, clock).entries_of("gate")] == [0, 2]
 
 
 def test_newest_first_sends_the_present_before_the_past(tmp_path: Path, clock: HandClock) -> None:
-    spool = spool_of(tmp_path, clock, send="newest_first")
+    spool = make_spool(tmp_path, clock, send="newest_first")
     for number in range(3):
         spool.put(burst(number))
     assert drain(spool) == [burst(2), burst(1), burst(0)]
@@ -127,7 +127,7 @@ def test_newest_first_sends_the_present_before_the_past(tmp_path: Path, clock: H
 def test_with_a_full_disk_bursts_stay_in_memory_and_only_what_does_not_fit_is_lost(
     tmp_path: Path, clock: HandClock
 ) -> None:
-    spool = spool_of(tmp_path, clock, memory_bytes=25_000)
+    spool = make_spool(tmp_path, clock, memory_bytes=25_000)
     for number in range(1, 5):
         (tmp_path / f"spool/{number:012d}.schedule.gate.burst-{number - 1:04d}.burst.part").symlink_to("/dev/full")
     for number in range(4):
@@ -140,7 +140,7 @@ def test_with_a_full_disk_bursts_stay_in_memory_and_only_what_does_not_fit_is_lo
 def test_with_a_disk_that_takes_nothing_memory_stays_within_its_bound_and_it_is_tried_now_and_then(
     tmp_path: Path, clock: HandClock
 ) -> None:
-    spool = spool_of(tmp_path, clock, memory_bytes=25_000)
+    spool = make_spool(tmp_path, clock, memory_bytes=25_000)
     (tmp_path / "spool").rename(tmp_path / "gone")
     (tmp_path / "spool").write_text("what is no folder takes no file, and lets none go")
     faults = 0
@@ -159,13 +159,13 @@ def test_with_a_disk_that_takes_nothing_memory_stays_within_its_bound_and_it_is_
 def test_a_burst_that_is_given_its_time_while_it_is_written_leaves_one_file_at_most(
     tmp_path: Path, clock: HandClock
 ) -> None:
-    spool = spool_of(tmp_path, clock)
+    spool = make_spool(tmp_path, clock)
     plain = burst(1)
     unknown = msgspec.structs.replace(plain.envelope.clock, synced=False)
     spool.put(msgspec.structs.replace(plain, envelope=msgspec.structs.replace(plain.envelope, clock=unknown)))
     waiting = spool.next()
     assert waiting is not None
-    spool.write_late(all_of_it=True)
+    spool.write_late(write_all=True)
     spool.retime(waiting, plain.envelope)
     assert on_disk(tmp_path) == 0
     assert drain(spool) == [plain]
@@ -193,10 +193,10 @@ def test_a_killed_live_agent_loses_no_more_than_what_waited_in_memory(
         settings = write_settings(text, more='[spool]\nsync = "always"')
         agent = start_agent("run", settings)
         for _ in range(3):
-            agent.wait_for_line("event=burst_taken")
+            agent.wait_for_line("burst_taken")
         agent.kill()
         assert agent.wait() == -signal.SIGKILL
-        taken = [line.split("burst=")[1].split()[0] for line in agent.lines if "event=burst_taken" in line]
+        taken = [line.split("burst=")[1].split()[0] for line in agent.lines if "burst_taken" in line]
         server.always = None
         again = start_agent("run", settings)
         server.wait_for(lambda: set(taken) <= set(server.bursts))
@@ -207,7 +207,7 @@ def test_a_killed_live_agent_loses_no_more_than_what_waited_in_memory(
 
 @pytest.mark.parametrize("name", ["000000000007.gate.burst-0007.burst", "000000000007.schedule.gate.burst-0007.burst"])
 def test_files_of_the_first_version_are_taken_over(tmp_path: Path, clock: HandClock, name: str) -> None:
-    spool = spool_of(tmp_path, clock)
+    spool = make_spool(tmp_path, clock)
     spool.put(burst(7), to_disk=True)
     next((tmp_path / "spool").glob("*.burst")).rename(tmp_path / "spool" / name)
-    assert drain(spool_of(tmp_path, clock)) == [burst(7)]
+    assert drain(make_spool(tmp_path, clock)) == [burst(7)]

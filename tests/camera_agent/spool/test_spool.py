@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from camera_agent.burst import Burst, ClockReading, Still, make_burst
-from camera_agent.spool.entry import Damaged, Waiting
+from camera_agent.spool.entry import Damaged, SpoolEntry
 from camera_agent.spool.spool import Spool
-from camera_agent.state import hold_state
+from camera_agent.state import lock_state
 
 
 def burst(number: int, *, camera: str = "gate", size_bytes: int = 1000) -> Burst:
@@ -30,7 +30,7 @@ def spool_in(folder: Path, *, max_bytes: int = 1_000_000, keep_refused: int = 3)
     return spool
 
 
-def content(waiting: Waiting) -> Burst:
+def content(waiting: SpoolEntry) -> Burst:
     opened = waiting.open()
     try:
         frames = tuple(b"".join(opened.pieces(size)) for size in opened.frame_bytes)
@@ -57,7 +57,7 @@ def test_bursts_come_out_oldest_first_and_byte_for_byte(tmp_path: Path) -> None:
 
 
 def test_no_other_user_of_the_machine_sees_what_waits_or_was_refused(tmp_path: Path) -> None:
-    with hold_state(tmp_path / "state"):
+    with lock_state(tmp_path / "state"):
         spool_in(tmp_path)
     for folder in ("state", "spool", "refused"):
         assert (tmp_path / folder).stat().st_mode & 0o077 == 0
@@ -90,7 +90,7 @@ def test_the_oldest_are_dropped_counted_and_told_when_the_bound_is_reached(
         assert spool.put(one)
         assert sum(file.stat().st_size for file in (tmp_path / "spool").iterdir()) <= 10_000
     assert spool.dropped == 3
-    assert "event=burst_dropped camera=gate burst=burst-0000 cause=spool_full dropped=1" in caplog.text
+    assert "burst_dropped camera=gate burst=burst-0000 cause=spool_full dropped=1" in caplog.text
     assert drain(spool) == put[3:]
 
 
@@ -112,7 +112,7 @@ def test_a_burst_greater_than_the_whole_spool_is_given_up_and_told(
     spool = spool_in(tmp_path, max_bytes=1_500)
     assert not spool.put(burst(1, size_bytes=5000))
     assert (len(spool), spool.held_bytes, spool.dropped) == (0, 0, 1)
-    assert "event=burst_not_kept camera=gate" in caplog.text
+    assert "burst_not_kept camera=gate" in caplog.text
 
 
 def test_one_camera_can_be_left_waiting_while_others_go_on(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_full_disk_costs_the_oldest_bursts_and_not_the_new_one(
     (tmp_path / "spool/000000000003.schedule.gate.burst-0002.burst.part").symlink_to("/dev/full")
     assert spool.put(put[2])
     assert spool.dropped == 1
-    assert "event=burst_dropped camera=gate burst=burst-0000 cause=disk_full" in caplog.text
+    assert "burst_dropped camera=gate burst=burst-0000 cause=disk_full" in caplog.text
     assert drain(spool) == put[1:]
     assert spool.held_bytes == 0
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from camera_agent.config.settings import CameraSettings, ServerSettings, Settings
-from camera_agent.imaging.masks import Form
-from camera_agent.reporting.publisher import News
-from camera_agent.status import Status, Tally
-from camera_agent.uplink.byte_budget import FREELY, Budget, heartbeat_bytes, heartbeat_every_s, wire_bytes
+from camera_agent.imaging.frame import FrameFormat
+from camera_agent.reporting.publisher import Publisher
+from camera_agent.status import Status, StatusCounters
+from camera_agent.uplink.byte_budget import NO_SAVING, ByteBudget, heartbeat_bytes, heartbeat_every_s, wire_bytes
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.spool.test_spool import spool_in
 
@@ -19,14 +19,14 @@ DAY_S = 86_400.0
 
 
 def test_without_a_budget_everything_is_free(clock: HandClock) -> None:
-    budget = Budget(None, clock.monotonic_s)
+    budget = ByteBudget(None, clock.monotonic_s)
     budget.spend(10**12)
-    assert (budget.plan(10**12), budget.wait_s(10**9)) == (FREELY, 0.0)
+    assert (budget.plan(10**12), budget.wait_s(10**9)) == (NO_SAVING, 0.0)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_24_hours_exceed_the_budget_however_much_there_is_to_send(clock: HandClock, seed: int) -> None:
-    budget, chance = Budget(50e6, clock.monotonic_s), random.Random(seed)
+    budget, chance = ByteBudget(50e6, clock.monotonic_s), random.Random(seed)
     sent: list[tuple[float, int]] = []
     begun_s = clock.now_s
     while clock.now_s < begun_s + 3 * DAY_S:
@@ -43,7 +43,7 @@ def test_no_24_hours_exceed_the_budget_however_much_there_is_to_send(clock: Hand
 
 
 def test_the_less_is_left_the_more_sparing_and_with_nothing_left_a_pause(clock: HandClock) -> None:
-    budget = Budget(40e6, clock.monotonic_s)
+    budget = ByteBudget(40e6, clock.monotonic_s)
     levels = []
     for _ in range(21):
         levels.append(budget.plan(0).level)
@@ -57,45 +57,45 @@ def test_the_less_is_left_the_more_sparing_and_with_nothing_left_a_pause(clock: 
 
 
 def test_what_waits_to_be_sent_counts_as_if_it_were_gone(clock: HandClock) -> None:
-    assert Budget(40e6, clock.monotonic_s).plan(9_900_000).is_paused
+    assert ByteBudget(40e6, clock.monotonic_s).plan(9_900_000).is_paused
 
 
 def test_thrift_lowers_the_quality_even_of_the_cameras_own_jpegs_but_not_below_use() -> None:
-    budget_form = Form(quality=85)
-    assert FREELY.form(budget_form) is budget_form
-    spared = [plan for plan in (Budget(1.0, lambda: 0.0).plan(waiting) for waiting in (0, 1)) if plan.worse]
-    assert all(plan.form(budget_form).is_thrifty and plan.form(budget_form).quality >= 30 for plan in spared)
+    frame_format = FrameFormat(quality=85)
+    assert NO_SAVING.apply(frame_format) is frame_format
+    spared = [plan for plan in (ByteBudget(1.0, lambda: 0.0).plan(waiting) for waiting in (0, 1)) if plan.quality_cut]
+    assert all(plan.apply(frame_format).always_encode and plan.apply(frame_format).quality >= 30 for plan in spared)
 
 
 def test_a_restart_gives_nothing_away(clock: HandClock) -> None:
-    first = Budget(40e6, clock.monotonic_s)
+    first = ByteBudget(40e6, clock.monotonic_s)
     first.spend(9_000_000)
     saved = first.save(clock.unix_s(), "a boot")
-    again = Budget(40e6, clock.monotonic_s)
+    again = ByteBudget(40e6, clock.monotonic_s)
     again.restore(saved, clock.unix_s() + 60.0, "another boot")
     assert again.plan(0).level == first.plan(0).level == 3
 
 
 def test_a_clock_that_is_set_between_two_runs_of_one_boot_gives_no_bytes_away(clock: HandClock) -> None:
-    first = Budget(40e6, clock.monotonic_s)
+    first = ByteBudget(40e6, clock.monotonic_s)
     first.spend(9_000_000)
     saved = first.save(50.0, "a boot")
     clock.now_s += 60.0
-    again = Budget(40e6, clock.monotonic_s)
+    again = ByteBudget(40e6, clock.monotonic_s)
     again.restore(saved, clock.unix_s(), "a boot")
     assert again.plan(0).level == first.plan(0).level == 3
     assert again.wait_s(1_100_000) == pytest.approx(first.wait_s(1_100_000))
 
 
-def news_of(folder: Path, clock: HandClock) -> tuple[News, Budget]:
+def news_of(folder: Path, clock: HandClock) -> tuple[Publisher, ByteBudget]:
     """An agent's news with the budget of its one camera; the runtime folder is new, as after a boot."""
     camera = CameraSettings(name="gate", device=0, mb_per_day=40)
     server = ServerSettings(url="http://127.0.0.1:1")
     settings = Settings(site="yard", server=server, cameras=(camera,), state_dir=str(folder / "state"))
     settings.state_folder.mkdir(exist_ok=True)
-    settings.news_folder.mkdir(exist_ok=True)
-    budget = Budget(40e6, clock.monotonic_s)
-    return News(settings, clock, Tally(Status()), spool_in(folder), {}, {"gate": budget}), budget
+    settings.runtime_folder.mkdir(exist_ok=True)
+    budget = ByteBudget(40e6, clock.monotonic_s)
+    return Publisher(settings, clock, StatusCounters(Status()), spool_in(folder), {}, {"gate": budget}), budget
 
 
 def test_a_new_boot_gives_nothing_away_either(
@@ -122,7 +122,7 @@ def test_saved_budgets_that_cannot_be_read_are_told_and_begin_anew(
     (tmp_path / "state/budget.json").write_bytes(damage)
     news.restore_budgets()
     assert budget.plan(0).level == 0
-    assert "event=budget_unreadable" in caplog.text
+    assert "budget_unreadable" in caplog.text
 
 
 def test_heartbeats_take_a_tenth_of_a_small_budget_at_most_and_none_of_a_large_one() -> None:

@@ -13,10 +13,10 @@ import pytest
 
 from camera_agent.config.settings import ServerSettings
 from camera_agent.spool.spool import Spool
-from camera_agent.uplink.http_client import Accepted, Poster
-from camera_agent.wall_clock import Timekeeper
+from camera_agent.uplink.http_client import Accepted, HttpClient
+from camera_agent.wall_clock import WallClock
 from tests.camera_agent.conftest import HandClock
-from tests.camera_agent.spool.test_memory_first import spool_of
+from tests.camera_agent.spool.test_memory_first import make_spool
 from tests.camera_agent.spool.test_spool import burst, spool_in
 
 FRAME_BYTES = 8_000_000
@@ -49,7 +49,7 @@ def sink() -> Iterator[str]:
 
 
 def in_memory(folder: Path) -> Spool:
-    return spool_of(folder, HandClock(), max_bytes=100_000_000)
+    return make_spool(folder, HandClock(), max_bytes=100_000_000)
 
 
 def on_disk(folder: Path) -> Spool:
@@ -64,10 +64,10 @@ def test_sending_a_burst_takes_less_than_a_tenth_of_its_size_in_memory(
     spool.put(burst(1, size_bytes=FRAME_BYTES))
     waiting = spool.next()
     assert waiting is not None
-    poster = Poster(ServerSettings(url=sink), Timekeeper(HandClock()))
+    poster = HttpClient(ServerSettings(url=sink), WallClock(HandClock()))
     tracemalloc.start()
     try:
-        outcome = poster.post(waiting, None)
+        outcome = poster.send_burst(waiting, None)
         _, most_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from camera_agent.config.settings import ServerSettings
-from camera_agent.uplink.http_client import Accepted, Later, Outcome, Poster
-from camera_agent.wall_clock import Timekeeper
+from camera_agent.uplink.http_client import Accepted, HttpClient, Outcome, RetryLater
+from camera_agent.wall_clock import WallClock
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.spool.test_spool import burst, spool_in
 from tests.camera_agent.stand_in import StandIn
@@ -28,12 +28,12 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
 def sent(folder: Path, server: StandIn, clock: HandClock, ca_file: Path | None) -> Outcome:
     url = server.url.replace("http://", "https://")
     settings = ServerSettings(url=url, ca_file=None if ca_file is None else str(ca_file), read_timeout_s=5.0)
-    poster, spool = Poster(settings, Timekeeper(clock)), spool_in(folder)
+    poster, spool = HttpClient(settings, WallClock(clock)), spool_in(folder)
     spool.put(burst(1))
     waiting = spool.next()
     assert waiting is not None
     try:
-        return poster.post(waiting, None)
+        return poster.send_burst(waiting, None)
     finally:
         poster.close()
 
@@ -49,15 +49,15 @@ def test_only_the_pinned_authority_is_trusted(
         assert isinstance(sent(tmp_path, server, clock, ours), Accepted)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ours))
         refused = sent(tmp_path, server, clock, other)
-        assert isinstance(refused, Later)
-        assert refused.cause.startswith("the server's certificate is not trusted: mind `ca_file`")
+        assert isinstance(refused, RetryLater)
+        assert refused.cause.startswith("the server's certificate is not trusted: check `ca_file`")
         monkeypatch.delenv("REQUESTS_CA_BUNDLE")
-        assert isinstance(sent(tmp_path, server, clock, None), Later)
+        assert isinstance(sent(tmp_path, server, clock, None), RetryLater)
 
 
 def test_a_server_without_tls_is_told_from_one_that_is_not_trusted(
     tmp_path: Path, server: StandIn, clock: HandClock
 ) -> None:
     outcome = sent(tmp_path, server, clock, None)
-    assert isinstance(outcome, Later)
+    assert isinstance(outcome, RetryLater)
     assert outcome.cause.endswith("of 127.0.0.1 does not speak TLS: is it http:// there?")

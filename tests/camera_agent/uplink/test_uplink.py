@@ -16,17 +16,17 @@ import pytest
 from camera_agent.config.settings import ServerSettings
 from camera_agent.network.backoff import Backoff
 from camera_agent.spool.spool import Spool
-from camera_agent.status import Status, Tally
-from camera_agent.uplink.http_client import Accepted, Gone, Later, Poster, Refused, Unauthorised, retry_after_s
+from camera_agent.status import Status, StatusCounters
+from camera_agent.uplink.http_client import Accepted, Gone, HttpClient, Refused, RetryLater, Unauthorised, retry_after_s
 from camera_agent.uplink.uplink import Uplink
-from camera_agent.wall_clock import Timekeeper
+from camera_agent.wall_clock import WallClock
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.spool.test_spool import burst, spool_in
 from tests.camera_agent.stand_in import Answer, StandIn
 
 
-def poster_to(url: str, clock: HandClock) -> Poster:
-    return Poster(ServerSettings(url=url, connect_timeout_s=5.0, read_timeout_s=5.0), Timekeeper(clock))
+def poster_to(url: str, clock: HandClock) -> HttpClient:
+    return HttpClient(ServerSettings(url=url, connect_timeout_s=5.0, read_timeout_s=5.0), WallClock(clock))
 
 
 class Bench:
@@ -36,7 +36,7 @@ class Bench:
         self.clock = clock
         server.unix_s = clock.unix_s
         self.spool: Spool = spool_in(folder)
-        self.tally = Tally(Status())
+        self.tally = StatusCounters(Status())
         self.stop = threading.Event()
         self.poster = poster_to(server.url, clock)
         self.tokens: dict[str, Callable[[], str | None]] = {}
@@ -47,12 +47,12 @@ class Bench:
             self.tally,
             clock,
             self.stop,
-            later=Backoff(first_s=1.0, most_s=60.0, uniform=lambda low, high: high),
-            refused_token=lambda: Backoff(first_s=30.0, most_s=600.0, uniform=lambda low, high: high),
+            retry=Backoff(first_s=1.0, max_s=60.0, uniform=lambda low, high: high),
+            token_retry=lambda: Backoff(first_s=30.0, max_s=600.0, uniform=lambda low, high: high),
         )
 
     def send(self) -> float:
-        return self.uplink.send_one()
+        return self.uplink.send_next()
 
 
 @pytest.fixture
@@ -191,8 +191,8 @@ def test_no_server_is_a_value_and_not_an_exception(tmp_path: Path, clock: HandCl
         spool.put(burst(1))
         waiting = spool.next()
         assert waiting is not None
-        outcome = poster_to(f"http://127.0.0.1:{held.getsockname()[1]}", clock).post(waiting, None)
-    assert isinstance(outcome, Later)
+        outcome = poster_to(f"http://127.0.0.1:{held.getsockname()[1]}", clock).send_burst(waiting, None)
+    assert isinstance(outcome, RetryLater)
     assert "refused" in outcome.cause.lower()
 
 
@@ -203,11 +203,11 @@ def test_outcomes_are_values(tmp_path: Path, server: StandIn, clock: HandClock) 
     assert waiting is not None
     poster = poster_to(server.url, clock)
     server.answers.extend([Answer(422, b'{"title": "No"}'), Answer(401), Answer(503)])
-    outcomes = [poster.post(waiting, None) for _ in range(5)]
-    assert [type(outcome) for outcome in outcomes] == [Refused, Unauthorised, Later, Accepted, Accepted]
+    outcomes = [poster.send_burst(waiting, None) for _ in range(5)]
+    assert [type(outcome) for outcome in outcomes] == [Refused, Unauthorised, RetryLater, Accepted, Accepted]
     assert [outcome.known for outcome in outcomes if isinstance(outcome, Accepted)] == [False, True]
     spool.remove(waiting)
-    assert isinstance(poster.post(waiting, None), Gone)
+    assert isinstance(poster.send_burst(waiting, None), Gone)
     poster.close()
 
 
@@ -260,7 +260,7 @@ def test_stopping_ends_the_uplink_after_the_current_send(bench: Bench, server: S
 
 
 def test_backoff_is_jittered_within_its_half() -> None:
-    backoff = Backoff(first_s=1.0, most_s=8.0)
+    backoff = Backoff(first_s=1.0, max_s=8.0)
     for whole_s in (1.0, 2.0, 4.0, 8.0, 8.0):
         assert whole_s / 2 <= backoff.next_s() <= whole_s
     backoff.reset()
