@@ -122,7 +122,6 @@ def _validate(settings: Settings, options: argparse.Namespace) -> int:
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:
     from camera_agent.cli.doctor import examine
 
-    del options
     is_well = True
     for finding in examine(settings):
         is_well &= finding.is_well
@@ -144,7 +143,6 @@ def _stop_on_signals() -> threading.Event:
     stop = threading.Event()
 
     def request_stop(number: int, frame: FrameType | None) -> None:
-        del number, frame
         stop.set()
 
     signal.signal(signal.SIGTERM, request_stop)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import EncodedPicture, Frame, FrameFormat
 
 _JOIN_S = 1.0
 
@@ -86,3 +88,36 @@ class LatestFrameReader(threading.Thread, Generic[Picture]):
             self._latest = (picture, at_s)
             self._is_wanted = False
             self._changed.notify_all()
+
+
+class LatestFrameCamera(Generic[Picture]):
+    """A camera that sends all the time. `frame()` gives the first picture that arrives after the call."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Source[Picture]],
+        encode: Callable[[Picture, FrameFormat], EncodedPicture],
+        timeout_s: float,
+    ) -> None:
+        self._connect = connect
+        self._encode = encode
+        self._timeout_s = timeout_s
+        self._reader: LatestFrameReader[Picture] | None = None
+
+    def open(self) -> None:
+        """Connect and start to read. Raises `CameraFailure`."""
+        self._reader = LatestFrameReader(self._connect())
+        self._reader.start()
+
+    def frame(self, frame_format: FrameFormat) -> Frame:
+        """The next picture. Raises `CameraFailure` when the stream ended or nothing came in time."""
+        if self._reader is None:
+            raise CameraFailure("the camera is not open")
+        picture, at_s = self._reader.next_picture(self._timeout_s)
+        jpeg, thumbnail = self._encode(picture, frame_format)
+        return Frame(jpeg, at_s, thumbnail)
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.stop()
+            self._reader = None

@@ -13,9 +13,8 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from camera_agent.cameras.http_get import http_get
-from camera_agent.cameras.latest_frame import LatestFrameReader
+from camera_agent.cameras.latest_frame import LatestFrameCamera
 from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame, FrameFormat
 from camera_agent.imaging.pillow import encode_bytes
 
 _PIECE_BYTES = 64 * 1024
@@ -24,31 +23,11 @@ _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"^content-length:\s*(\d+)\s*?$", re.IGNORECASE | re.MULTILINE)
 
 
-class MotionJpeg:
-    """`frame()` gives the first picture that arrives after the call, unchanged where the format allows it."""
+class MotionJpeg(LatestFrameCamera[bytes]):
+    """Pictures are sent unchanged where the format allows it."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
-        self._url = url
-        self._timeout_s = timeout_s
-        self._reader: LatestFrameReader[bytes] | None = None
-
-    def open(self) -> None:
-        """Connect and start to read. Raises `CameraFailure`."""
-        self._reader = LatestFrameReader(_Parts(self._url, self._timeout_s))
-        self._reader.start()
-
-    def frame(self, frame_format: FrameFormat) -> Frame:
-        """The next picture. Raises `CameraFailure` when the stream ended or nothing came in time."""
-        if self._reader is None:
-            raise CameraFailure("the camera is not open")
-        data, at_s = self._reader.next_picture(self._timeout_s)
-        jpeg, thumbnail = encode_bytes(data, frame_format)
-        return Frame(jpeg, at_s, thumbnail)
-
-    def close(self) -> None:
-        if self._reader is not None:
-            self._reader.stop()
-            self._reader = None
+        super().__init__(lambda: _Parts(url, timeout_s), encode_bytes, timeout_s)
 
 
 class _Parts:

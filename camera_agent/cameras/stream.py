@@ -9,9 +9,8 @@ import cv2
 from cv2.typing import MatLike
 
 from camera_agent.cameras.diagnose import open_failure
-from camera_agent.cameras.latest_frame import LatestFrameReader
+from camera_agent.cameras.latest_frame import LatestFrameCamera
 from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame, FrameFormat
 from camera_agent.imaging.opencv import encode_picture, open_capture
 
 _FFMPEG = "rtsp_transport;tcp|fpsprobesize;0"
@@ -20,36 +19,19 @@ _WAITED_S = 0.01
 _MAX_BACKLOG_S = 5.0
 
 
-class Stream:
-    """`frame()` gives the first picture that arrives after the call."""
+class Stream(LatestFrameCamera[MatLike]):
+    """A device by number, or a stream by address."""
 
     def __init__(self, source: int | str, *, timeout_s: float) -> None:
-        self._source = source
-        self._timeout_s = timeout_s
-        self._reader: LatestFrameReader[MatLike] | None = None
+        super().__init__(lambda: _connect(source, timeout_s), encode_picture, timeout_s)
 
-    def open(self) -> None:
-        """Connect and start to read. Raises `CameraFailure`."""
-        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", _FFMPEG)
-        try:
-            capture = open_capture(self._source, timeout_s=self._timeout_s)
-        except CameraFailure as failure:
-            raise open_failure(self._source, self._timeout_s) from failure
-        self._reader = LatestFrameReader(_Capture(capture, self._timeout_s))
-        self._reader.start()
 
-    def frame(self, frame_format: FrameFormat) -> Frame:
-        """The next picture. Raises `CameraFailure` when the stream ended or nothing came in time."""
-        if self._reader is None:
-            raise CameraFailure("the camera is not open")
-        picture, at_s = self._reader.next_picture(self._timeout_s)
-        jpeg, thumbnail = encode_picture(picture, frame_format)
-        return Frame(jpeg, at_s, thumbnail)
-
-    def close(self) -> None:
-        if self._reader is not None:
-            self._reader.stop()
-            self._reader = None
+def _connect(source: int | str, timeout_s: float) -> _Capture:
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", _FFMPEG)
+    try:
+        return _Capture(open_capture(source, timeout_s=timeout_s), timeout_s)
+    except CameraFailure as failure:
+        raise open_failure(source, timeout_s) from failure
 
 
 class _Capture:

@@ -59,7 +59,7 @@ def serve_metrics(address: str, text: Callable[[], str]) -> HTTPServer:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            del format, args
+            pass
 
     server = HTTPServer((host, int(port)), Handler)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

@@ -77,7 +77,6 @@ class _MemoryReader(EntryReader):
         self._frames = iter(burst.frames)
 
     def pieces(self, size_bytes: int) -> Iterator[bytes]:
-        del size_bytes
         yield next(self._frames)
 
 

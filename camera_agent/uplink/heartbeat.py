@@ -32,7 +32,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -40,9 +39,10 @@ from camera_agent import __version__
 from camera_agent.cameras.health import CameraState, Condition
 from camera_agent.clock import Clock, boot_id, iso_ms
 from camera_agent.spool.entry import Damaged, SpoolEntry
+from camera_agent.spool.spool import Spool
 from camera_agent.status import StatusCounters
-from camera_agent.uplink.byte_budget import ByteBudget, wire_bytes
-from camera_agent.uplink.http_client import HeartbeatAnswer
+from camera_agent.uplink.byte_budget import ByteBudget
+from camera_agent.uplink.http_client import HeartbeatAnswer, HttpClient
 from camera_agent.wall_clock import Offset, WallClock
 
 _log = logging.getLogger(__name__)
@@ -97,25 +97,6 @@ class Heartbeat(msgspec.Struct, frozen=True):
     counts: Counts
 
 
-class WaitingBursts(Protocol):
-    """The part of the spool that heartbeats use."""
-
-    dropped: int
-
-    def entries_of(self, camera: str) -> list[SpoolEntry]: ...
-
-
-class HeartbeatSender(Protocol):
-    """The part of the HTTP client that heartbeats use."""
-
-    bytes_sent: int
-    bytes_received: int
-
-    def send_heartbeat(self, document: bytes, token: str | None) -> HeartbeatAnswer: ...
-
-    def close(self) -> None: ...
-
-
 class HeartbeatSource(msgspec.Struct, frozen=True):
     """What heartbeats need of one camera: its condition, token and budget, and its heartbeats' interval."""
 
@@ -132,8 +113,8 @@ class Heartbeats:
         self,
         site: str,
         sources: Mapping[str, HeartbeatSource],
-        spool: WaitingBursts,
-        client: HeartbeatSender,
+        spool: Spool,
+        client: HttpClient,
         counters: StatusCounters,
         wall_clock: WallClock,
         clock: Clock,
@@ -226,10 +207,8 @@ class Heartbeats:
             token = source.token()
         except OSError:
             return  # the uplink logs it
-        sent_before, received_before = self._client.bytes_sent, self._client.bytes_received
         answer = self._client.send_heartbeat(msgspec.json.encode(document), token)
-        sent, received = self._client.bytes_sent - sent_before, self._client.bytes_received - received_before
-        on_wire = wire_bytes(sent) + wire_bytes(received)
+        _, on_wire = self._client.take_traffic()
         self._counters.add(wire_bytes=on_wire)
         source.budget.spend(on_wire)
         self._handle(camera, answer)

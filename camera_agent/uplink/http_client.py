@@ -18,6 +18,7 @@ from camera_agent.clock import unix_s_of
 from camera_agent.config.settings import ServerSettings
 from camera_agent.network.connection_errors import explain_connection_error
 from camera_agent.spool.entry import Damaged, EntryReader, SpoolEntry
+from camera_agent.uplink.byte_budget import wire_bytes
 from camera_agent.wall_clock import WallClock
 
 _MAX_ANSWER_BYTES = 16_000_000
@@ -87,10 +88,8 @@ class HttpClient:
         self._wall_clock = wall_clock
         self._session = requests.Session()
         self._session.headers.update({"User-Agent": f"camera-agent/{__version__}", "Accept": "application/json"})
-        self.bytes_sent = 0
-        """Bytes of requests, headers included, that were handed to the socket since this process started."""
-        self.bytes_received = 0
-        """Bytes of answers, headers included."""
+        self._sent_bytes = 0
+        self._received_bytes = 0
 
     def send_burst(self, entry: SpoolEntry, token: str | None) -> Outcome:
         """Send one burst. Raises nothing for faults of network, server or spool."""
@@ -108,7 +107,7 @@ class HttpClient:
         request = requests.Request("POST", f"{self._url}/v1/heartbeats", headers, data=document, auth=_Bearer(token))
         try:
             with self._exchange(request) as answer:
-                self.bytes_sent += len(document)
+                self._sent_bytes += len(document)
                 problem = _problem(self._read(answer)) if not answer.ok else ""
                 return HeartbeatAnswer(answer.status_code, problem, self._retry_after_s(answer))
         except (requests.RequestException, OSError) as error:
@@ -121,6 +120,12 @@ class HttpClient:
             self._exchange(requests.Request("HEAD", self._url)),
         ):
             pass
+
+    def take_traffic(self) -> tuple[int, int]:
+        """Bytes of requests, and bytes on the wire in both directions, since the last call. Headers are included."""
+        sent, received = self._sent_bytes, self._received_bytes
+        self._sent_bytes = self._received_bytes = 0
+        return sent, wire_bytes(sent) + wire_bytes(received)
 
     def close(self) -> None:
         self._session.close()
@@ -135,7 +140,7 @@ class HttpClient:
         except (requests.RequestException, OSError) as error:
             return RetryLater(explain_connection_error(error, self._url))
         finally:
-            self.bytes_sent += body.given_bytes
+            self._sent_bytes += body.given_bytes
 
     def _exchange(self, request: requests.Request) -> requests.Response:
         """Send the request and read the answer's headers. Counts both headers and takes in the server's time."""
@@ -144,11 +149,11 @@ class HttpClient:
         if self._ca_file is not None:
             options["verify"] = self._ca_file  # also where the environment names another one
         request_line = f"{prepared.method} {prepared.path_url} HTTP/1.1\r\n\r\n"
-        self.bytes_sent += len(request_line) + _header_bytes(prepared.headers)
+        self._sent_bytes += len(request_line) + _header_bytes(prepared.headers)
         answer = self._session.send(prepared, timeout=self._timeout_s, allow_redirects=False, **options)
         self._wall_clock.observe_date(answer.headers.get("Date"))
         status_line = f"HTTP/1.1 {answer.status_code} {answer.reason}\r\n\r\n"
-        self.bytes_received += len(status_line) + _header_bytes(answer.headers)
+        self._received_bytes += len(status_line) + _header_bytes(answer.headers)
         return answer
 
     def _read(self, answer: requests.Response) -> bytes:
@@ -160,7 +165,7 @@ class HttpClient:
                 if len(content) > _MAX_ANSWER_BYTES:
                     break
         finally:
-            self.bytes_received += answer.raw.tell()
+            self._received_bytes += answer.raw.tell()
         return bytes(content)
 
     def _outcome(self, answer: requests.Response, content: bytes, burst_id: str) -> Outcome:

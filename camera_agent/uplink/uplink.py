@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
-from camera_agent.burst import Envelope
 from camera_agent.clock import Clock, boot_id
 from camera_agent.network.backoff import Backoff
 from camera_agent.spool.entry import Damaged, SpoolEntry
+from camera_agent.spool.spool import Spool
 from camera_agent.status import StatusCounters
 from camera_agent.uplink.byte_budget import ByteBudget, wire_bytes
-from camera_agent.uplink.http_client import Accepted, Outcome, Refused, RetryLater, Unauthorised
+from camera_agent.uplink.http_client import Accepted, HttpClient, Outcome, Refused, RetryLater, Unauthorised
 from camera_agent.wall_clock import WallClock, was_clock_unset
 
 _log = logging.getLogger(__name__)
@@ -24,36 +23,13 @@ _IDLE_S = 0.25
 _RECHECK_S = 5.0
 
 
-class WaitingBursts(Protocol):
-    """The part of the spool that the uplink uses."""
-
-    def next(self, *, without: Collection[str] = (), timeout_s: float = 0.0) -> SpoolEntry | None: ...
-
-    def remove(self, entry: SpoolEntry) -> None: ...
-
-    def set_aside(self, entry: SpoolEntry, problem: str) -> None: ...
-
-    def retime(self, entry: SpoolEntry, envelope: Envelope) -> SpoolEntry: ...
-
-
-class BurstSender(Protocol):
-    """The part of the HTTP client that the uplink uses."""
-
-    bytes_sent: int
-    bytes_received: int
-
-    def send_burst(self, entry: SpoolEntry, token: str | None) -> Outcome: ...
-
-    def fetch_time(self) -> None: ...
-
-
 class Uplink:
     """`run` sends until `stop` is set, and finishes the request under way."""
 
     def __init__(
         self,
-        spool: WaitingBursts,
-        client: BurstSender,
+        spool: Spool,
+        client: HttpClient,
         tokens: Mapping[str, Callable[[], str | None]],
         counters: StatusCounters,
         clock: Clock,
@@ -106,10 +82,8 @@ class Uplink:
             token = self._tokens[entry.camera]() if entry.camera in self._tokens else None
         except OSError as error:
             return Unauthorised(f"the token cannot be read: {error.strerror} {error.filename}")
-        sent_before, received_before = self._client.bytes_sent, self._client.bytes_received
         outcome = self._client.send_burst(entry, token)
-        sent = self._client.bytes_sent - sent_before
-        on_wire = wire_bytes(sent) + wire_bytes(self._client.bytes_received - received_before)
+        sent, on_wire = self._client.take_traffic()
         self._counters.add(bytes_sent=sent, wire_bytes=on_wire)
         if entry.camera in self._budgets:
             self._budgets[entry.camera].spend(on_wire)
