@@ -143,7 +143,7 @@ class Uplink:
             self._spool.set_aside(entry, outcome.problem)
             self._counters.add(refused=1)
             return 0.0
-        self._spool.remove(entry)  # also one that is gone: its file may have been deleted by somebody else
+        self._spool.remove(entry)  # also one that is gone: its file may be missing
         if isinstance(outcome, Accepted):
             fields = {"bytes": entry.size_bytes, "known": outcome.known, "events": len(outcome.receipt.events)}
             _log.info("burst_sent", extra={**burst, **fields, "took_s": took_s})
