@@ -22,8 +22,8 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from server.errors import TooLarge, Unusable
-from server.picture import scans_of
+from server.domain.errors import TooLarge, Unusable
+from server.domain.image_info import scans_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_PIXELS = 50_000_000

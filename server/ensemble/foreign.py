@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from server.catalogue import ModelCard
+from server.domain.errors import Broken
 from server.ensemble.detections import Detections
-from server.errors import Broken
 
 _PLAIN = ("weight_", "tensor_")
 """What an exported program calls its tensors; other parts are objects."""

@@ -18,12 +18,12 @@ import torch
 from torch import nn
 
 from server.catalogue import ModelCard
+from server.domain.errors import Broken
+from server.domain.precision import Device, Execution
 from server.ensemble import detections, forms, module, tuning
 from server.ensemble.building import source_digest
 from server.ensemble.decode import decoder_identity
 from server.ensemble.module import EnsembleModule
-from server.errors import Broken
-from server.execution import Device, Execution
 
 _SHARED = (detections, forms, module, tuning)
 _MAKE = "`sectorwatch models lock` makes one"

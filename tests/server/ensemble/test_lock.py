@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from server.app import create_app, runtime_of
+from server.domain.errors import Broken
 from server.ensemble import Ensemble, check_lock, load_ensemble, write_lock
 from server.ensemble.lock import Lock, differences, read_lock
-from server.errors import Broken
-from server.loading import engine_of, load
+from server.serving.loading import engine_of, load
 from server.settings import ServerSettings
 from tests.server.ensemble.others import CLASSES, folder_of, network
 from tests.server.ensemble.pictures import encoded, scene
