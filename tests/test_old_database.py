@@ -23,8 +23,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from policies.observation import Panel, Sighting
-from policies.site_policy import parse_site_policy
+from policies.observation import EnsembleInfo, Prediction
+from policies.site.site_policy import parse_site_policy
 from server.__main__ import command
 from server.app import create_app, runtime_of
 from server.settings import ServerSettings
@@ -51,9 +51,9 @@ class Recorded:
 
     def __init__(self, continuation: Mapping[str, Any], digest: str | None = None) -> None:
         panel = continuation["panel"]
-        self.panel = msgspec.convert(panel | {"ensemble": digest or panel["ensemble"]}, Panel)
+        self.ensemble_info = msgspec.convert(panel | {"ensemble": digest or panel["ensemble"]}, EnsembleInfo)
         self._answers = {
-            sha256: msgspec.convert(answers, dict[str, tuple[Sighting, ...] | None])
+            sha256: msgspec.convert(answers, dict[str, tuple[Prediction, ...] | None])
             for burst in continuation["bursts"]
             for sha256, answers in zip(burst["envelope"]["frame_sha256"], burst["answers"], strict=True)
         }
