@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from server.catalogue import cache_dir, card_named, locate
+from server.catalogue import cache_dir, card_named, locate, read_lock
 from server.choice import chosen_models
 from server.errors import Broken, Later, SectorwatchError
 from server.execution import check_execution
@@ -50,6 +50,8 @@ def command(
     site_names = _checked_sites(settings)
     models = chosen_models(settings)
     check_execution(settings.execution, this_machine().vectors)
+    if settings.lock is not None:
+        read_lock(settings.lock, models)
     _check_weights(settings, models)
     _check_memory(settings, models)
     database, guarded = _prepared_database(settings)

@@ -21,11 +21,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
-from server.ensemble.detections import Detections, no_detections, overlaps, unsuppressed
+from server.ensemble.detections import NMS_VERSIONS, Detections, no_detections, overlaps, unsuppressed
 from server.errors import Broken
 
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard
+
+VERSIONS = {"hog": 1, **NMS_VERSIONS}
+"""Raise `hog` when any row gives other detections."""
 
 CELL = 8
 BINS = 9
