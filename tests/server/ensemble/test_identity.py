@@ -18,6 +18,7 @@ import torch
 
 import server
 from server.catalogue import card_named, cards
+from server.catalogue.lock import differences
 from server.ensemble import (
     detections,
     efficientnet_lite,
@@ -32,7 +33,6 @@ from server.ensemble import (
 )
 from server.ensemble.building import module_of
 from server.ensemble.identity import code_versions
-from server.catalogue.lock import differences
 from tests.server.ensemble.others import folder_of, network
 
 SMALL = ("hog-people-small", "frame-change")
