@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -29,7 +29,7 @@ _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionD
 
 def code_versions(card: ModelCard, execution: Execution = "fp32") -> dict[str, int]:
     """The version of each step of ours between a decoded frame and the model's predictions, by the step's name."""
-    versions = {card.input.fit: forms.VERSIONS[card.input.fit], card.kind: module.VERSIONS[card.kind]}
+    versions: dict[str, int] = {card.input.fit: forms.VERSIONS[card.input.fit], card.kind: module.VERSIONS[card.kind]}
     if card.kind == "classifier":
         versions |= tuning.versions(execution)
     if card.format != "factory":
@@ -71,11 +71,11 @@ def source_digest(card: ModelCard, network: nn.Module) -> str | None:
     return _digest_of_imported(Path(path)) if path and Path(path).is_file() else None
 
 
-def _network_versions(card: ModelCard) -> Mapping[str, int] | None:
+def _network_versions(card: ModelCard) -> dict[str, int] | None:
     place = card.factory.partition(":")[0]
     if not place.startswith(f"{_OURS}."):
         return None
-    versions: Mapping[str, int] | None = getattr(module_of(card), "VERSIONS", None)
+    versions: dict[str, int] | None = getattr(module_of(card), "VERSIONS", None)
     return versions
 
 
