@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from policies.bench import bench_of
+from policies.event_builder import signed
 from policies.events import Event
 from policies.fold import State, check_order, follow, in_order, initial_state, remembered
-from policies.judgement import NOTHING, Judgement, Piles, gist, without_known
+from policies.fusion.judgement import NOTHING, Judgement, Piles, gist, without_known
+from policies.fusion.voters import bench_of
 from policies.observation import Observation, Panel
-from policies.rules import Movement, Presence, Rules
-from policies.schedule import Place
 from policies.sensitivity import Sensitivity
-from policies.site_policy import CameraPolicy
-from policies.telling import signed
+from policies.site.rules import Movement, Presence, Rules
+from policies.site.schedule import Place
+from policies.site.site_policy import CameraPolicy
 
 
 class Judges:

@@ -6,18 +6,18 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from server.admin import AdminPort
-from server.admission import Admission
-from server.channels import Channel
-from server.control import Control
-from server.delivery import Delivery
+from server.delivery.channels import Channel
+from server.delivery.dispatcher import Delivery
+from server.domain.errors import Broken, Later
 from server.engine import Load
-from server.errors import Broken, Later
-from server.metrics import Metrics
-from server.pipeline import Ensemble, Pipeline
-from server.service import Service
-from server.sites import Sites
+from server.monitoring.metrics import Metrics
+from server.pipeline.pipeline import Ensemble, Pipeline
+from server.pipeline.site_policies import Sites
+from server.serving.service import Service
 from server.store import Store
+from server.web.admission import Admission
+from server.web.control import Control
+from server.web.probes import AdminPort
 
 log = logging.getLogger(__name__)
 

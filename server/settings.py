@@ -19,8 +19,8 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
-from policies.toml_lines import line_of
-from server.errors import Broken
+from policies.site.toml_lines import line_of
+from server.domain.errors import Broken
 
 ENV_PREFIX = "SECTORWATCH_"
 CONFIG_VARIABLE = "SECTORWATCH_CONFIG"

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from policies.observation import Box, Panel, Seat, Sighting
-from server.errors import Unusable
-from server.records import Announcement, Notice, NoticeGiven, Outgoing
+from server.domain.errors import Unusable
+from server.domain.records import Announcement, Notice, NoticeGiven, Outgoing
 
 Answers = Mapping[str, tuple[Sighting, ...] | None]
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from policies.observation import Seat
-from server.errors import Broken
+from server.domain.errors import Broken
 
 _HERE = Path(__file__).parent
 SHIPPED = _HERE / "cards"

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from server.errors import Broken
+from server.domain.errors import Broken
 
 FORMAT = 2
 """Of the file. Format 1, of version 0.1, held digests of source text."""

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from server.catalogue.card import PackageSource
-from server.errors import Broken
+from server.domain.errors import Broken
 
 PATIENCE_S = 1800
 _SAID_LINES = 6

@@ -16,7 +16,7 @@ import requests
 
 from server.catalogue.card import SHIPPED, FileSource, ModelCard, PackageSource, Source, UrlSource
 from server.catalogue.package_index import opened_member
-from server.errors import Broken, SectorwatchError
+from server.domain.errors import Broken, SectorwatchError
 
 _log = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import click
 
-from policies.site_policy import parse_site_policy
-from server.channels import text_line
+from policies.site.site_policy import parse_site_policy
 from server.commands.folding import read_policy
-from server.errors import Broken
-from server.rehearsal import Agent, Rehearsal
+from server.commands.local_stack import Agent, Rehearsal
+from server.delivery.channels import text_line
+from server.domain.errors import Broken
 from server.store import Store, open_store
 
 _LOOK_EVERY_S = 0.3

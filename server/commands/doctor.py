@@ -18,19 +18,19 @@ from typing import Literal
 import click
 
 from policies.events import instant
-from policies.fitness import misfits
+from policies.fusion.model_check import misfits
 from policies.observation import Panel
 from server.catalogue import ModelCard, cache_dir, card_named, locate, read_lock, verify
-from server.choice import chosen_models
-from server.clock import SECOND_US, now_us
-from server.errors import SectorwatchError, TooBig
-from server.execution import check_execution
-from server.footprint import check_fits, expected, limit_bytes
-from server.machine import Machine, this_machine
+from server.domain.clock import SECOND_US, now_us
+from server.domain.errors import SectorwatchError, TooBig
+from server.domain.precision import check_execution
+from server.pipeline.site_policies import Sites
+from server.serving.machine import Machine, this_machine
+from server.serving.memory_budget import check_fits, expected, limit_bytes
+from server.serving.selection import chosen_models
 from server.settings import ServerSettings, load_settings
-from server.sites import Sites
 from server.store import open_store
-from server.tokens import Doorkeeper, is_loopback
+from server.web.auth import Doorkeeper, is_loopback
 
 _MIB = 1024 * 1024
 _BUILT = datetime(2026, 11, 1, tzinfo=UTC)

@@ -24,13 +24,13 @@ import click
 from msgspec.structs import replace
 
 from policies.events import Event
-from policies.rules import Rules
 from policies.sensitivity import Sensitivity
-from policies.site_policy import CameraPolicy, SitePolicy
+from policies.site.rules import Rules
+from policies.site.site_policy import CameraPolicy, SitePolicy
+from server.analysis.refold_many import folds
 from server.commands.folding import read_policy
-from server.errors import Broken
-from server.past.folds import folds
-from server.rehearsal import Rehearsal
+from server.commands.local_stack import Rehearsal
+from server.domain.errors import Broken
 from server.store import Store, open_store
 
 STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)

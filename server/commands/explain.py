@@ -9,13 +9,13 @@ import click
 import msgspec
 
 from policies.events import microseconds
-from server.beat import decode_beat
-from server.clock import SECOND_US, now_us
+from server.analysis.explain import explained
+from server.analysis.explain_text import as_lines, as_wire
+from server.analysis.gaps import Causes
+from server.camera_status.heartbeat import decode_beat
 from server.commands.options import Instant, opened_store, store_options
-from server.errors import Unknown
-from server.past.explanation import explained
-from server.past.rhythm import Causes
-from server.past.wording import as_lines, as_wire
+from server.domain.clock import SECOND_US, now_us
+from server.domain.errors import Unknown
 from server.store import Store
 
 MINUTE_US = 60 * SECOND_US

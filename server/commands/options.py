@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from policies.events import microseconds
-from server.clock import SECOND_US, now_us
-from server.errors import Broken
+from server.domain.clock import SECOND_US, now_us
+from server.domain.errors import Broken
 from server.settings import ServerSettings, load_settings
 from server.store import Store, open_store
 

@@ -16,16 +16,16 @@ import click
 import msgspec
 
 from server.catalogue import cache_dir, card_named, locate, read_lock
-from server.choice import chosen_models
-from server.errors import Broken, Later, SectorwatchError
-from server.execution import check_execution
-from server.footprint import check_fits, expected, limit_bytes
-from server.hosting import host
-from server.machine import this_machine
+from server.domain.errors import Broken, Later, SectorwatchError
+from server.domain.precision import check_execution
+from server.hosting.gunicorn_app import host
+from server.pipeline.site_policies import Sites
+from server.serving.machine import this_machine
+from server.serving.memory_budget import check_fits, expected, limit_bytes
+from server.serving.selection import chosen_models
 from server.settings import ServerSettings, described, load_settings
-from server.sites import Sites
 from server.store import open_store
-from server.tokens import Doorkeeper, is_loopback
+from server.web.auth import Doorkeeper, is_loopback
 
 _BACKLOG = 128
 

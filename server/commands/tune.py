@@ -9,20 +9,20 @@ from pathlib import Path
 import click
 
 from policies.events import Event, instant
-from policies.judgement import judge
-from policies.site_policy import SitePolicy, parse_site_policy
-from server.clock import SECOND_US
+from policies.fusion.judgement import judge
+from policies.site.site_policy import SitePolicy, parse_site_policy
+from server.analysis.agreement import FEWEST_MODELS, Estimate, estimated, patterns_of
+from server.analysis.candidates import Candidate, Option, candidate, refinements, rules_and_scores
+from server.analysis.plots import Point, frontier, write_html, write_png
+from server.analysis.policy_diff import difference, overruled
+from server.analysis.recommendation import Advice, Trial, best_of, cheaper_than, split_at, words
+from server.analysis.scoring import Truth, outcome_of, truth_of
+from server.commands.current_policy import PROPOSED, todays
 from server.commands.folding import Task, folded, side_by_side, stored_cameras
 from server.commands.options import Instant, check_window, found_settings, opened_store, store_options
-from server.commands.todays import PROPOSED, todays
-from server.errors import Broken
-from server.past.advice import Advice, Trial, best_of, cheaper_than, split_at, words
-from server.past.candidates import Candidate, Option, candidate, refinements, rules_and_scores
-from server.past.drawing import Point, frontier, write_html, write_png
-from server.past.outcome import Truth, outcome_of, truth_of
-from server.past.proposal import difference, overruled
-from server.past.reliability import FEWEST_MODELS, Estimate, estimated, patterns_of
-from server.records import Annotation
+from server.domain.clock import SECOND_US
+from server.domain.errors import Broken
+from server.domain.records import Annotation
 from server.settings import processors
 from server.store import Store
 

@@ -9,7 +9,7 @@ Nothing here knows torch: the stages do.
 
 from server.engine.batcher import Load
 from server.engine.engine import SILENCE_S, Engine
-from server.engine.generation import Generation
+from server.engine.ensemble_handle import Generation
 from server.engine.stages import Stages
 
 __all__ = ["SILENCE_S", "Engine", "Generation", "Load", "Stages"]

@@ -11,7 +11,7 @@ call mixes two, all slices of a request run on one, and what is served may chang
 Beside the line lies spare work, which a worker takes one image at a time and only where it would be idle: a request
 that comes waits for one such image at most.
 
-No threads here and no torch: `take` and `done` can be driven by hand, and the tests do so. `server.engine.crew`
+No threads here and no torch: `take` and `done` can be driven by hand, and the tests do so. `server.engine.worker_pool`
 drives them with threads, which wait in `wait`.
 """
 
@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
+from server.domain.errors import Later, TooLarge
 from server.engine.job import Failure, Item, Job, Portion
 from server.engine.pace import Pace
 from server.engine.stages import Asking
-from server.errors import Later, TooLarge
 
 STOPPING_RETRY_S = 10
 

@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 
+from server.domain.errors import Later
 from server.engine.batcher import Load, MicroBatcher
-from server.engine.crew import Crew, Watchdog
-from server.engine.generation import Generation
+from server.engine.ensemble_handle import Generation
 from server.engine.stages import Stages
-from server.errors import Later
+from server.engine.worker_pool import Crew, Watchdog
 
 SILENCE_S = 120.0
 """A portion is a few images: one that runs for longer than this will not end."""

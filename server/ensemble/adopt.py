@@ -19,10 +19,10 @@ import msgspec
 import torch
 
 from server.catalogue.card import Format, InputForm, ModelCard, parse_card
+from server.domain.errors import Broken
 from server.ensemble import torchvision_models
 from server.ensemble.building import network_of
 from server.ensemble.detections import Detections
-from server.errors import Broken
 
 FLEXSERVE_FORM = InputForm(
     "rgb", "crop", (224, 224), shorter_side=256, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)

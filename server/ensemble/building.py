@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from server.catalogue import ModelCard
-from server.errors import Broken, SectorwatchError
+from server.domain.errors import Broken, SectorwatchError
 
 _PACKAGE = "sectorwatch_models"
 """Where modules out of models' folders live in `sys.modules`: `mine/net.py` hides no other `net`."""

@@ -19,8 +19,8 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from server.errors import TooLarge, Unusable
-from server.picture import scans_of
+from server.domain.errors import TooLarge, Unusable
+from server.domain.image_info import scans_of
 
 VERSION = 1
 """Of the rules above; raise it when any picture gives other pixels."""

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
-from server.errors import Broken
+from server.domain.errors import Broken
 
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard

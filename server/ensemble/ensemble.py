@@ -11,13 +11,13 @@ from torch import nn
 
 from policies.observation import Box, Panel, Sighting
 from server.catalogue import ModelCard, cache_dir, card_named, locate, verify
+from server.domain.errors import Broken
+from server.domain.precision import Device, Execution
 from server.ensemble.building import network_of
 from server.ensemble.decode import MAX_PIXELS, decode
 from server.ensemble.lock import lock_of
 from server.ensemble.module import Answer, AskedFrame, EnsembleModule, PreparedFrame
 from server.ensemble.tracing import computing
-from server.errors import Broken
-from server.execution import Device, Execution
 
 
 class Ensemble:
@@ -128,7 +128,7 @@ def load_ensemble(
 ) -> Ensemble:
     """The ensemble of these models, with their weights from the cache (default: the user's).
 
-    `execution` is the arithmetic of the classifiers; whether the machine can is not asked here (`server.execution`).
+    `execution` is the arithmetic of the classifiers; see `server.domain.precision` for whether the machine can.
     `device` is where the models of single frames compute.
     `took` hears how long each call of a model took (s).
 

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from server.catalogue import ModelCard
+from server.domain.errors import Broken
 from server.ensemble.detections import Detections
-from server.errors import Broken
 
 VERSIONS = {"torchscript": 1, "export": 1, "safetensors": 1, "state_dict": 1, "pickle": 1}
 """Of each format; raise the one whose files give another network, and all when the wrappers of classifiers change."""

@@ -21,8 +21,8 @@ from typing import Protocol
 import msgspec
 
 from policies.observation import Box, Panel, Seat, Sighting
-from server.errors import Broken, Refused, Unapproved
-from server.execution import Execution
+from server.domain.errors import Broken, Refused, Unapproved
+from server.domain.precision import Execution
 
 FILE = "golden.json"
 SURE = 0.05

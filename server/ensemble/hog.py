@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
+from server.domain.errors import Broken
 from server.ensemble.detections import NMS_VERSIONS, Detections, no_detections, overlaps, unsuppressed
-from server.errors import Broken
 
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard

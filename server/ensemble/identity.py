@@ -17,9 +17,9 @@ from pathlib import Path
 from torch import nn
 
 from server.catalogue import ModelCard
+from server.domain.precision import Execution
 from server.ensemble import forms, module, tuning
 from server.ensemble.building import module_of, own_module
-from server.execution import Execution
 
 _OURS = __package__
 _IN_THE_LOCK = ("torch", "torchvision")

@@ -12,10 +12,10 @@ from torch import nn
 
 from server.catalogue import ModelCard
 from server.catalogue.lock import Lock, LockedClasses, LockedModel
+from server.domain.precision import Device, Execution
 from server.ensemble.decode import decoder_identity
 from server.ensemble.identity import code_versions, is_ours, source_digest
 from server.ensemble.module import EnsembleModule
-from server.execution import Device, Execution
 
 
 def lock_of(network: EnsembleModule, execution: Execution = "fp32", device: Device = "cpu") -> Lock:

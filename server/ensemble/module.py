@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from policies.observation import Box, Sighting
 from server.catalogue.card import InputForm, ModelCard
+from server.domain.precision import Execution
 from server.ensemble.detections import Detections, landed
 from server.ensemble.faults import Faults
 from server.ensemble.forms import Row, normalised, onto_frame, row_of
 from server.ensemble.frame_change import FrameChange
 from server.ensemble.tuning import executed, tuned
-from server.execution import Execution
 
 Answer = tuple[Sighting, ...] | None
 """What one model said about one frame; None: it was asked and did not answer."""

@@ -14,8 +14,8 @@ import torchvision
 from torch import nn
 
 from server.catalogue.card import InputForm
+from server.domain.errors import Broken
 from server.ensemble.foreign import DETECTOR_VERSIONS, Detector, in_short, state_of
-from server.errors import Broken
 
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard

@@ -3,8 +3,8 @@
 Both are rewritings of the same arithmetic. They change the last bits of an answer, so a rewritten network is asked
 about rows of noise first, and kept only if it agrees with the original.
 
-`bf16` goes further, and only when it is asked for (`server.execution`): 8 bits of precision may change a label, so what
-approves it is the golden set, not noise.
+`bf16` goes further, and only when it is asked for (`server.domain.precision`): 8 bits of precision may change a label,
+so what approves it is the golden set, not noise.
 
 What was tried and left out: decoding JPEG at half or a quarter of its size (it would make a model's labels depend on
 which other models share the decode; 1 to 3 ms of 70 for three small classifiers), threads within a forward call,
@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from server.catalogue.card import InputForm
+from server.domain.errors import Broken
+from server.domain.precision import Execution
 from server.ensemble.forms import normalised
 from server.ensemble.tracing import tracing
-from server.errors import Broken
-from server.execution import Execution
 
 _log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
+from server.domain.errors import Broken
 from server.ensemble.detections import NMS_VERSIONS, Detections, no_detections, suppress
-from server.errors import Broken
 
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from server.errors import Broken, Conflict
+from server.domain.errors import Broken, Conflict
 from server.store.engine import BUSY_TIMEOUT_S, sqlite_file
 
 

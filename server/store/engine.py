@@ -23,7 +23,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from server.errors import Away, Broken, Later, Unusable
+from server.domain.errors import Away, Broken, Later, Unusable
 
 BUSY_TIMEOUT_S = 30.0
 """How long a turn waits for another's."""

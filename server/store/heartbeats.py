@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Engine, and_, insert, select, update
 
-from server.clock import Clock
-from server.records import BurstSpan, CameraSeen, Heartbeat, Pulse
+from server.domain.clock import Clock
+from server.domain.records import BurstSpan, CameraSeen, Heartbeat, Pulse
 from server.store.engine import reading, writing
 from server.store.schema import bursts, camera_states, heartbeats
 

@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
-from server.errors import Broken
+from server.domain.errors import Broken
 from server.store.engine import reading, sqlite_file, writing
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

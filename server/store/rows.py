@@ -10,9 +10,9 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, 
 
 from policies.events import Event
 from policies.observation import Observation, Panel, Sighting
-from policies.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
-from server.errors import Unknown
-from server.records import Known, LoggedEvent, Notice, Noticed, Recorded, Status
+from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
+from server.domain.errors import Unknown
+from server.domain.records import Known, LoggedEvent, Notice, Noticed, Recorded, Status
 from server.store.schema import bursts, events, observations, panels, policies
 
 MODELS_SEPARATOR = ","

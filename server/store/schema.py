@@ -53,7 +53,7 @@ policies = Table(
         "body",
         Text,
         nullable=False,
-        comment="JSON of policies.site_policy.SitePolicy, shipped defaults filled in: what a refold uses, so that "
+        comment="JSON of policies.site.site_policy.SitePolicy, shipped defaults filled in: what a refold uses, so that "
         "later defaults do not change the past.",
     ),
     Column("first_used_us", BigInteger, nullable=False, comment="When a burst was first judged by it (us)."),
@@ -127,7 +127,7 @@ decisions = Table(
         "body",
         Text,
         nullable=False,
-        comment="JSON: list of policies.judgement.Judgement, one per frame: candidates, votes, margins.",
+        comment="JSON: list of policies.fusion.judgement.Judgement, one per frame: candidates, votes, margins.",
     ),
     comment="Decision records: what the policy made of each burst, also when nothing happened.",
 )
@@ -248,7 +248,7 @@ heartbeats = Table(
     Column("started_at_us", BigInteger, nullable=False, comment="When this run of the agent began (us, its clock)."),
     Column("sent_at_us", BigInteger, nullable=False, comment="When it was sent (us, the agent's clock)."),
     Column("received_at_us", BigInteger, nullable=False, comment="When it came (us, server's clock)."),
-    Column("body", Text, nullable=False, comment="JSON of server.heartbeats.Beat, as it came."),
+    Column("body", Text, nullable=False, comment="JSON of server.web.cameras.Beat, as it came."),
     comment="The newest heartbeat of each camera; older ones are forgotten.",
 )
 

@@ -10,12 +10,12 @@ from typing import cast
 import msgspec
 from sqlalchemy import ColumnElement, Engine, func, insert, select, update
 
-from policies.judgement import Judgement
+from policies.fusion.judgement import Judgement
 from policies.observation import Observation
-from policies.site_policy import SitePolicy
-from server.clock import Clock, now_us
-from server.errors import Unknown
-from server.records import (
+from policies.site.site_policy import SitePolicy
+from server.domain.clock import Clock, now_us
+from server.domain.errors import Unknown
+from server.domain.records import (
     CameraHead,
     Checkpoint,
     KeptBurst,

@@ -12,10 +12,11 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, s
 from sqlalchemy.exc import IntegrityError
 
 from policies.events import microseconds
-from policies.site_policy import SitePolicy
-from server.burst import Burst
-from server.errors import Unusable
-from server.records import Admitted, Checkpoint, Entry, Folded, Known, Recorded
+from policies.site.site_policy import SitePolicy
+from server.domain.burst import Burst
+from server.domain.checkpoints import superfluous
+from server.domain.errors import Unusable
+from server.domain.records import Admitted, Checkpoint, Entry, Folded, Known, Recorded
 from server.store.log import rewrite_log
 from server.store.rows import Versions, encoded, folded_of, observation_query, read_known, read_observations
 from server.store.schema import (
@@ -27,7 +28,6 @@ from server.store.schema import (
     panels,
     policies,
 )
-from server.trail import superfluous
 
 
 class Turn:

@@ -29,7 +29,7 @@ from camera_agent.settings import CameraSettings, GateSettings
 from policies.events import Event
 from policies.fold import fold, initial_state
 from policies.observation import Observation, Sighting
-from policies.site_policy import CameraPolicy, parse_site_policy
+from policies.site.site_policy import CameraPolicy, parse_site_policy
 from server.ensemble import Ensemble, load_ensemble
 from tests.camera_agent.conftest import CHECKOUT
 

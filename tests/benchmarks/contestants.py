@@ -18,8 +18,8 @@ import torch
 
 from policies.observation import Sighting
 from server.ensemble import Ensemble
-from server.loading import engine_of
-from server.receipt import top_label
+from server.pipeline.response import top_label
+from server.serving.loading import engine_of
 from server.settings import ServerSettings, processors
 from tests.benchmarks.processes import Hosted
 from tests.benchmarks.wire import Client, Labels

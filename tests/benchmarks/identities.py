@@ -19,7 +19,7 @@ import click
 
 from policies.fold import advance, initial_state
 from policies.observation import Box, Observation, Panel, Seat, Sighting
-from policies.site_policy import parse_site_policy
+from policies.site.site_policy import parse_site_policy
 
 _TRUE = Panel("annotators", (Seat("annotators", frozenset({"person"}), boxes=True),))
 _POLICY = parse_site_policy('site = "clip"\n').camera("eye")

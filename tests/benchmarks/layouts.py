@@ -28,7 +28,7 @@ from msgspec.structs import replace
 from policies.events import Event
 from policies.fold import fold, initial_state
 from policies.observation import Observation, Panel, Seat, Sighting
-from policies.site_policy import CameraPolicy, parse_site_policy
+from policies.site.site_policy import CameraPolicy, parse_site_policy
 from server.commands.evaluate import scored_line
 from server.store import open_store
 

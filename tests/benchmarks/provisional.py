@@ -19,10 +19,10 @@ import msgspec
 
 from policies.events import instant
 from policies.observation import Box, Observation
-from server.burst import Burst, Limits, decode_burst
-from server.pipeline import Answers, Early, Pipeline
-from server.records import Announcement
-from server.sites import Sites
+from server.domain.burst import Burst, Limits, decode_burst
+from server.domain.records import Announcement
+from server.pipeline.pipeline import Answers, Early, Pipeline
+from server.pipeline.site_policies import Sites
 from server.store import open_store
 from tests.stand_ins import ManualClock
 

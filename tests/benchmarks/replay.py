@@ -21,13 +21,13 @@ from pathlib import Path
 import click
 import msgspec
 
-from policies.judgement import judge
+from policies.fusion.judgement import judge
 from policies.observation import Box, Observation, Panel, Seat, Sighting
-from policies.site_policy import SitePolicy, parse_site_policy
-from server.burst import Agent, Burst, CameraClock, Frame
+from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.commands.folding import Task, folded, retold, side_by_side
-from server.records import Entry
-from server.refold import refold
+from server.domain.burst import Agent, Burst, CameraClock, Frame
+from server.domain.records import Entry
+from server.domain.refold import refold
 from server.store import Store, open_store
 
 BURST = 10

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from policies.events import Event
 from policies.fold import fold, initial_state
 from policies.observation import Box, Observation, Panel, Seat, Sighting
-from policies.site_policy import CameraPolicy, parse_site_policy
+from policies.site.site_policy import CameraPolicy, parse_site_policy
 
 START_US = 1_790_000_000_000_000
 DETECTOR = Seat("eye", frozenset({"person", "car"}), boxes=True)

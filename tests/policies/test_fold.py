@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from policies.fold import REMEMBERED, OutOfOrder, advance, decode_state, encode_state, fold, initial_state
 from policies.observation import Observation, Seat, Sighting
-from policies.site_policy import CameraPolicy
+from policies.site.site_policy import CameraPolicy
 from tests.policies.stories import (
     CLASSIFIER,
     DETECTOR,

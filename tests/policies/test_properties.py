@@ -12,10 +12,10 @@ from msgspec.structs import replace
 
 from policies.events import Event
 from policies.fold import REMEMBERED, advance, decode_state, encode_state, fold, initial_state, remembered
-from policies.judgement import gist, judge
+from policies.fusion.judgement import gist, judge
 from policies.observation import Box, Observation, Seat, Sighting
-from policies.site_policy import CameraPolicy
-from policies.standing import Standing, timeline
+from policies.occupancy import Standing, timeline
+from policies.site.site_policy import CameraPolicy
 from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy, told
 from tests.policies.test_together import POLICIES, same
 

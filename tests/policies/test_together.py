@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from policies.events import Event
 from policies.fold import OutOfOrder, advance, initial_state
-from policies.judgement import gist
+from policies.fusion.judgement import gist
 from policies.observation import Observation, Sighting
-from policies.site_policy import CameraPolicy
+from policies.site.site_policy import CameraPolicy
 from policies.together import Judges, Together
 from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from policies.observation import Box, Seat, Sighting
-from server.burst import Burst, Limits, decode_burst
-from server.pipeline import Pipeline
-from server.sites import Sites
+from server.domain.burst import Burst, Limits, decode_burst
+from server.pipeline.pipeline import Pipeline
+from server.pipeline.site_policies import Sites
 from server.store import Store
 from tests.policies.stories import TWO_HALVES
 from tests.stand_ins import ManualClock, ScriptedEnsemble

@@ -13,13 +13,13 @@ from werkzeug.test import TestResponse
 
 from policies.observation import Box, Panel, Seat, Sighting
 from server.app import create_app, runtime_of
-from server.channels import Channel
+from server.delivery.channels import Channel
+from server.domain.errors import SectorwatchError, Unapproved
 from server.engine.stages import Answer
-from server.errors import SectorwatchError, Unapproved
-from server.loading import Answering, Loaded
 from server.runtime import Runtime
+from server.serving.loading import Answering, Loaded
 from server.settings import ServerSettings
-from tests.server.web import NOW_US, SITE, files, jpeg
+from tests.server.web_client import NOW_US, SITE, files, jpeg
 
 PATIENCE_S = 30.0
 

@@ -8,7 +8,7 @@ import pytest
 
 from server.catalogue import card_named, cards, parse_card, targets
 from server.catalogue.card import FileSource, PackageSource
-from server.errors import Broken
+from server.domain.errors import Broken
 
 CARD = """\
 name = "mine"

@@ -11,7 +11,7 @@ import pytest
 
 from server.catalogue import cache_dir, card_named, locate, pull, verify
 from server.catalogue.card import FileSource, UrlSource
-from server.errors import Broken
+from server.domain.errors import Broken
 from tests.server.catalogue.sources import DIGEST, WEIGHTS, card_with, served, source_distribution, wheel
 
 WRONG = WEIGHTS[:-1] + b"\0"

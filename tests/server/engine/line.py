@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
+from server.domain.errors import Later
 from server.engine.batcher import Load, MicroBatcher
 from server.engine.job import Job, Portion
 from server.engine.work import outcomes
-from server.errors import Later
 
 
 class Image(NamedTuple):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from server.domain.errors import Later, TooLarge
 from server.engine.batcher import Load
-from server.errors import Later, TooLarge
 from tests.server.engine.line import EchoStages, Line, Setup
 
 

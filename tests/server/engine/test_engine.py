@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from policies.observation import Box, Panel, Seat, Sighting
+from server.domain.errors import Later, Unusable
 from server.engine import Engine
-from server.engine.generation import Early
+from server.engine.ensemble_handle import Early
 from server.engine.stages import Answer
-from server.errors import Later, Unusable
 
 PATIENCE_S = 30.0
 SEAT = Seat("reader", frozenset({"word"}), boxes=False)

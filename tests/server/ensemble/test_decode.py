@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from server.domain.errors import TooLarge, Unusable
 from server.ensemble.decode import decode
-from server.errors import TooLarge, Unusable
 from tests.server.ensemble.pictures import encoded, in_all_forms, png_header, scene
 
 PICTURE = scene(64, 48)

@@ -13,15 +13,15 @@ from torch.fx.experimental.optimization import fuse
 
 from policies.events import Event
 from policies.observation import Sighting
-from policies.targets import SHIPPED
+from policies.site.targets import SHIPPED
 from server.catalogue import cache_dir, card_named, locate
+from server.domain.errors import Broken
 from server.ensemble import Ensemble, load_ensemble
 from server.ensemble.efficientnet_lite import Convolution, EfficientNetLite, build, scaled_width
-from server.errors import Broken
-from server.loading import engine_of
-from server.pipeline import Pipeline
+from server.pipeline.pipeline import Pipeline
+from server.pipeline.site_policies import Sites
+from server.serving.loading import engine_of
 from server.settings import ServerSettings
-from server.sites import Sites
 from server.store import Store, open_store
 from tests.server.ensemble.timm_reference import EVERY, NAMES, probe, recorded
 from tests.server.scenes import START_US, burst

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from server.catalogue import card_named
+from server.domain.errors import Broken, TooLarge, Unusable
 from server.ensemble import Ensemble, load_ensemble
 from server.ensemble.ensemble import panel_of
 from server.ensemble.module import EnsembleModule
-from server.errors import Broken, TooLarge, Unusable
-from server.receipt import top_label
+from server.pipeline.response import top_label
 from tests.server.ensemble.pictures import encoded, png_header, scene
 from tests.server.ensemble.test_module import TinyClassifier, card, module_of
 

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from server.catalogue import ModelCard, cache_dir, card_named, locate
+from server.domain.errors import Broken, Unapproved
+from server.domain.precision import BF16, Execution, check_execution
 from server.ensemble import Ensemble, approve, drawn, load_ensemble, read_golden, shipped_golden
 from server.ensemble.building import network_of
 from server.ensemble.golden import SURE
 from server.ensemble.lock import differences
 from server.ensemble.module import EnsembleModule
-from server.errors import Broken, Unapproved
-from server.execution import BF16, Execution, check_execution
-from server.loading import load
-from server.machine import this_machine
-from server.receipt import top_label
+from server.pipeline.response import top_label
+from server.serving.loading import load
+from server.serving.machine import this_machine
 from server.settings import ServerSettings
 from tests.server.ensemble.others import folder_of, network
 from tests.server.ensemble.test_module import CLASSES, TinyClassifier, card
@@ -108,7 +108,7 @@ def test_what_bf16_answers_otherwise_is_told_with_the_setting_that_makes_it_righ
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = replace(this_machine(), vectors=frozenset({"avx512_bf16"}))
-    monkeypatch.setattr("server.loading.this_machine", lambda: machine)
+    monkeypatch.setattr("server.serving.loading.this_machine", lambda: machine)
     folder_of(tmp_path / "models", "state_dict", network(1), "mine")
 
     approve(load_ensemble(["mine"], folders=[tmp_path / "models"]), drawn.pictures(), tmp_path / "golden")
@@ -151,7 +151,7 @@ def test_a_network_that_cannot_compute_so_is_refused_by_name() -> None:
 
 def test_what_is_no_classifier_is_not_served_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = replace(this_machine(), vectors=frozenset({"avx512_bf16"}))
-    monkeypatch.setattr("server.loading.this_machine", lambda: machine)
+    monkeypatch.setattr("server.serving.loading.this_machine", lambda: machine)
     settings = ServerSettings(data_dir=tmp_path, execution="bf16")
     with pytest.raises(Broken, match="is for classifiers, and there is none"):
         load(settings, ["frame-change"])

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from policies.observation import Sighting
 from server.catalogue import InputForm, ModelCard, card_named, locate, parse_card
+from server.domain.errors import Broken
 from server.ensemble import Ensemble, load_ensemble
 from server.ensemble.adopt import adopt, adopt_torchvision
 from server.ensemble.building import network_of
 from server.ensemble.decode import decode
 from server.ensemble.foreign import Detector
 from server.ensemble.forms import normalised, row_of
-from server.errors import Broken
 from tests.server.ensemble.others import CLASSES, FORMATS, SOURCE, folder_of, network, write_card
 from tests.server.ensemble.pictures import encoded, scene
 

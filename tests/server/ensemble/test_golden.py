@@ -14,12 +14,12 @@ import pytest
 from policies.observation import Panel, Seat, Sighting
 from server.app import create_app, runtime_of
 from server.catalogue import card_named, cards, locate
+from server.domain.errors import Broken, Unapproved
 from server.ensemble import Ensemble, approve, drawn, load_ensemble, read_golden, shipped_golden
 from server.ensemble.building import network_of
 from server.ensemble.golden import CERTAIN, COARSE_DRIFT, DRIFT, FILE, PLACED, SURE
 from server.ensemble.module import EnsembleModule
-from server.errors import Broken, Unapproved
-from server.loading import load
+from server.serving.loading import load
 from server.settings import ServerSettings
 from tests.server.ensemble.answers import assert_as_approved
 from tests.server.ensemble.others import folder_of, network

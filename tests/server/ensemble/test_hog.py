@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from server.catalogue import cache_dir, card_named, locate
+from server.domain.errors import Broken
 from server.ensemble.decode import decode
 from server.ensemble.forms import normalised, row_of
 from server.ensemble.hog import HogPeople, build, score_of
-from server.errors import Broken
 from tests.server.ensemble.opencv import HOG_WINDOWS, IS_OPENCV_4, hog_decision_values, recorded
 
 AGREES_WITHIN = 1e-2

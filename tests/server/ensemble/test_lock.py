@@ -12,9 +12,9 @@ import pytest
 
 from server.app import create_app, runtime_of
 from server.catalogue.lock import Lock, check_lock, differences, read_lock, write_lock
+from server.domain.errors import Broken
 from server.ensemble import Ensemble, load_ensemble
-from server.errors import Broken
-from server.loading import engine_of, load
+from server.serving.loading import engine_of, load
 from server.settings import ServerSettings
 from tests.server.ensemble.others import CLASSES, folder_of, network
 from tests.server.ensemble.pictures import encoded, scene

@@ -11,11 +11,11 @@ from click.testing import CliRunner, Result
 from server.__main__ import command
 from server.app import create_app, runtime_of
 from server.catalogue import read_lock
-from server.choice import chosen_models
+from server.domain.errors import Broken, Conflict
 from server.ensemble import load_ensemble
-from server.errors import Broken, Conflict
-from server.loading import load
-from server.service import Swap
+from server.serving.loading import load
+from server.serving.selection import chosen_models
+from server.serving.service import Swap
 from server.settings import ServerSettings
 from tests.server.swaps import joined
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from server.catalogue import card_named
+from server.domain.errors import Broken
 from server.ensemble.decode import decode
 from server.ensemble.forms import normalised, row_of
 from server.ensemble.yolov3_tiny import YoloV3Tiny, build
-from server.errors import Broken
 from tests.server.ensemble.opencv import IS_OPENCV_4, Found, OpenCvYolo, recorded
 
 CARD = card_named("yolov3-tiny")
