@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 
 FORMAT = 2
 """Of the file. Format 1, of version 0.1, held digests of source text."""
@@ -70,37 +70,40 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def write_lock(lock: Lock, path: Path) -> None:
-    """Write JSON that a person can read and version control can compare. Raises Broken when it cannot be written."""
+    """Write JSON that a person can read and version control can compare.
+
+    Raises ConfigurationError when it cannot be written.
+    """
     content = {"format": FORMAT, "ensemble": lock.digest, **msgspec.to_builtins(lock)}
     text = msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=2)
     try:
         path.write_bytes(text + b"\n")
     except OSError as error:
-        raise Broken(f"the lock {path} cannot be written: {error.strerror}; --out names another") from error
+        raise ConfigurationError(f"the lock {path} cannot be written: {error.strerror}; --out names another") from error
 
 
 def read_lock(path: Path, models: Sequence[str] = ()) -> Lock:
     """The lock in a file that `write_lock` wrote.
 
-    Raises Broken for a file that is missing, no lock, of another format or edited by hand. The message gives the
-    command that makes a new one for `models`.
+    Raises ConfigurationError for a file that is missing, no lock, of another format or edited by hand. The message
+    gives the command that makes a new one for `models`.
     """
     command = f"`{' '.join((_COMMAND, *models))}`"
     try:
         content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         file_format, digest = content.pop("format", 1), content.pop("ensemble", None)
         if digest is not None and file_format != FORMAT:
-            raise Broken(
+            raise ConfigurationError(
                 f"the lock {path} has format {file_format}, and this version of Sectorwatch reads format {FORMAT}: "
                 f"renew it with {command}"
             )
         lock = msgspec.convert(content, Lock)
     except OSError as error:
-        raise Broken(f"the lock {path} cannot be read: {error.strerror}; {command} makes one") from error
+        raise ConfigurationError(f"the lock {path} cannot be read: {error.strerror}; {command} makes one") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Broken(f"{path} is no lock of this version: {error}; {command} makes one") from error
+        raise ConfigurationError(f"{path} is no lock of this version: {error}; {command} makes one") from error
     if digest != lock.digest:
-        raise Broken(
+        raise ConfigurationError(
             f"the lock {path} was changed by hand: it names {digest}, but holds {lock.digest}; "
             f"restore it, or {command} makes one"
         )
@@ -108,11 +111,11 @@ def read_lock(path: Path, models: Sequence[str] = ()) -> Lock:
 
 
 def check_lock(lock: Lock, path: Path) -> None:
-    """Raises Broken unless `lock` is the one in the file at `path`; the message names each model and part."""
+    """Raises ConfigurationError, naming each model and part that differs, unless `lock` is the one in the file."""
     names = [model.name for model in lock.models]
     differing = differences(read_lock(path, names), lock)
     if differing:
-        raise Broken(
+        raise ConfigurationError(
             f"this ensemble is not the one of {path}: {'; '.join(differing)}. "
             f"If that is meant, approve it with `{' '.join((_COMMAND, *names))}`"
         )

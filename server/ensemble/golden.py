@@ -20,8 +20,8 @@ from typing import Protocol
 
 import msgspec
 
-from policies.observation import Box, Panel, Seat, Sighting
-from server.domain.errors import Broken, Refused, Unapproved
+from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
+from server.domain.errors import ConfigurationError, Refused, Unapproved
 from server.domain.precision import Execution
 
 FILE = "golden.json"
@@ -91,9 +91,9 @@ class GoldenSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Ensemble(Protocol):
     @property
-    def panel(self) -> Panel: ...
+    def ensemble_info(self) -> EnsembleInfo: ...
 
-    def answer(self, images: Sequence[bytes]) -> Sequence[Mapping[str, tuple[Sighting, ...] | None]]: ...
+    def answer(self, images: Sequence[bytes]) -> Sequence[Mapping[str, tuple[Prediction, ...] | None]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +109,17 @@ class Golden:
 
         Models outside the golden set are not judged.
         """
-        seats = [seat for seat in ensemble.panel.seats if seat.model in self.set.models]
-        if not seats:
+        judged = [info for info in ensemble.ensemble_info.models if info.model in self.set.models]
+        if not judged:
             return []
         faults = []
         for picture, answer in zip(self.set.pictures, ensemble.answer(self.pictures), strict=True):
-            for seat in seats:
-                expected = picture.expected.get(seat.model)
-                drift = DRIFT if seat.boxes or execution == "fp32" else COARSE_DRIFT
-                fault = _fault(expected, _summary(seat, answer.get(seat.model)), drift) if expected else None
+            for info in judged:
+                expected = picture.expected.get(info.model)
+                drift = DRIFT if info.boxes or execution == "fp32" else COARSE_DRIFT
+                fault = _fault(expected, _summary(info, answer.get(info.model)), drift) if expected else None
                 if fault:
-                    faults.append(f"{seat.model} {fault} for {picture.file}")
+                    faults.append(f"{info.model} {fault} for {picture.file}")
         return faults
 
     def check(self, ensemble: Ensemble, *, execution: Execution = "fp32") -> None:
@@ -135,7 +135,7 @@ class Golden:
 
     def uncovered(self, ensemble: Ensemble) -> list[str]:
         """The models of the ensemble that the golden set does not judge."""
-        return [seat.model for seat in ensemble.panel.seats if seat.model not in self.set.models]
+        return [info.model for info in ensemble.ensemble_info.models if info.model not in self.set.models]
 
 
 def shipped_golden() -> Path:
@@ -146,27 +146,29 @@ def shipped_golden() -> Path:
 def approve(ensemble: Ensemble, pictures: Mapping[str, bytes], folder: Path) -> GoldenSet:
     """Write the ensemble's answers to these pictures (file name -> bytes, in the order of time) into `folder`.
 
-    Raises Broken when a model does not answer, or the folder cannot be written.
+    Raises ConfigurationError when a model does not answer, or the folder cannot be written.
     """
     if not pictures:
-        raise Broken("a golden set needs pictures")
+        raise ConfigurationError("a golden set needs pictures")
     try:
         answers = ensemble.answer(list(pictures.values()))
     except Refused as error:
         file = "" if error.frame is None else f"{list(pictures)[error.frame]}: "
-        raise Broken(f"{file}{error.detail}; nothing was approved: take it out of the folder") from error
+        raise ConfigurationError(f"{file}{error.detail}; nothing was approved: take it out of the folder") from error
     kept = tuple(
-        Picture(file, hashlib.sha256(content).hexdigest(), _expected(ensemble.panel, file, answer))
+        Picture(file, hashlib.sha256(content).hexdigest(), _expected(ensemble.ensemble_info, file, answer))
         for (file, content), answer in zip(pictures.items(), answers, strict=True)
     )
-    golden = GoldenSet(ensemble.panel.ensemble, kept)
+    golden = GoldenSet(ensemble.ensemble_info.ensemble, kept)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in pictures.items():
             (folder / file).write_bytes(content)
         write_set(golden, folder)
     except OSError as error:
-        raise Broken(f"the golden set cannot be written to {folder}: {error.strerror}; --out names another") from error
+        raise ConfigurationError(
+            f"the golden set cannot be written to {folder}: {error.strerror}; --out names another"
+        ) from error
     return golden
 
 
@@ -176,35 +178,39 @@ def write_set(golden: GoldenSet, folder: Path) -> None:
 
 
 def read_golden(folder: Path) -> Golden:
-    """The golden set of a folder. Raises Broken when it is incomplete or was changed."""
+    """The golden set of a folder. Raises ConfigurationError when it is incomplete or was changed."""
     try:
         golden = msgspec.json.decode((folder / FILE).read_bytes(), type=GoldenSet)
         pictures = tuple((folder / picture.file).read_bytes() for picture in golden.pictures)
     except OSError as error:
-        raise Broken(f"no golden set in {folder}: {error}; {_MAKE}") from error
+        raise ConfigurationError(f"no golden set in {folder}: {error}; {_MAKE}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Broken(f"{folder / FILE} is no golden set: {error}; {_MAKE}") from error
+        raise ConfigurationError(f"{folder / FILE} is no golden set: {error}; {_MAKE}") from error
     for picture, content in zip(golden.pictures, pictures, strict=True):
         if hashlib.sha256(content).hexdigest() != picture.sha256:
-            raise Broken(f"{folder / picture.file} is not the picture that was approved; restore it, or {_MAKE}")
+            raise ConfigurationError(
+                f"{folder / picture.file} is not the picture that was approved; restore it, or {_MAKE}"
+            )
     return Golden(folder, golden, pictures)
 
 
-def _expected(panel: Panel, file: str, answer: Mapping[str, tuple[Sighting, ...] | None]) -> dict[str, Expected]:
-    """Each model's answer as it is approved. Raises Broken when a model did not answer."""
-    summaries = {seat.model: _summary(seat, answer.get(seat.model)) for seat in panel.seats}
+def _expected(
+    ensemble_info: EnsembleInfo, file: str, answer: Mapping[str, tuple[Prediction, ...] | None]
+) -> dict[str, Expected]:
+    """Each model's answer as it is approved. Raises ConfigurationError when a model did not answer."""
+    summaries = {info.model: _summary(info, answer.get(info.model)) for info in ensemble_info.models}
     silent = [model for model, summary in summaries.items() if summary is None]
     if silent:
-        raise Broken(f"{', '.join(silent)} did not answer for {file}: nothing to approve")
+        raise ConfigurationError(f"{', '.join(silent)} did not answer for {file}: nothing to approve")
     return {model: summary for model, summary in summaries.items() if summary is not None}
 
 
-def _summary(seat: Seat, predictions: tuple[Sighting, ...] | None) -> Expected | None:
+def _summary(info: ModelInfo, predictions: tuple[Prediction, ...] | None) -> Expected | None:
     """The best label of the whole view, and a detector's boxes; `nothing` for a model without predictions."""
     if predictions is None:
         return None
     whole = [prediction for prediction in predictions if prediction.sector is None]
-    boxes = _boxes(whole) if seat.boxes and seat.votes else None
+    boxes = _boxes(whole) if info.boxes and info.votes else None
     if not whole:
         return Expected(_NOTHING, 0.0, 1.0, boxes=boxes)
     unboxed = [prediction for prediction in whole if prediction.box is None]
@@ -214,7 +220,7 @@ def _summary(seat: Seat, predictions: tuple[Sighting, ...] | None) -> Expected |
     return Expected(best.label, best.score, margin, best.box, boxes)
 
 
-def _boxes(predictions: Sequence[Sighting]) -> tuple[ExpectedBox, ...]:
+def _boxes(predictions: Sequence[Prediction]) -> tuple[ExpectedBox, ...]:
     boxes = [ExpectedBox(each.label, each.score, each.box) for each in predictions if each.box is not None]
     return tuple(sorted((box for box in boxes if box.score >= DOUBTFUL), key=lambda box: -box.score))
 

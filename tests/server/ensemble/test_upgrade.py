@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from server.__main__ import command
 from server.app import create_app, runtime_of
 from server.catalogue import read_lock
-from server.domain.errors import Broken, Conflict
+from server.domain.errors import ConfigurationError, Conflict
 from server.ensemble import load_ensemble
 from server.serving.loading import load
 from server.serving.selection import chosen_models
@@ -89,7 +89,7 @@ def test_the_command_of_that_line_renews_the_lock(settings: ServerSettings, lock
     renewed = run(*renew[1:])
     assert renewed.exit_code == 0, renewed.output
     locked = ServerSettings(data_dir=settings.data_dir, models=settings.models, lock=lock)
-    assert load(locked, chosen_models(locked)).ensemble.panel.ensemble == read_lock(lock).digest
+    assert load(locked, chosen_models(locked)).ensemble.ensemble_info.ensemble == read_lock(lock).digest
     assert run("models", "check", *SWAPPED_IN).exit_code == 0
 
 
@@ -131,5 +131,5 @@ def test_the_history_keeps_the_old_name(settings: ServerSettings) -> None:
 
 def test_a_lock_of_a_later_format_is_refused_alike(tmp_path: Path) -> None:
     (tmp_path / "ensemble.lock").write_text('{"format": 3, "ensemble": "a", "unknown": 1}')
-    with pytest.raises(Broken, match="has format 3, and this version of Sectorwatch reads format 2"):
+    with pytest.raises(ConfigurationError, match="has format 3, and this version of Sectorwatch reads format 2"):
         read_lock(tmp_path / "ensemble.lock")
