@@ -17,7 +17,7 @@ The server's own settings come from the file that SECTORWATCH_CONFIG names and f
 Bring the database up first: `sectorwatch db upgrade`.
 """
 
-from server.hosting import gunicorn_options
+from server.hosting.gunicorn_app import gunicorn_options
 from server.settings import load_settings
 
 wsgi_app = "server.app:create_app()"

@@ -12,15 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from policies import tracking
+from policies.event_builder import Teller
 from policies.events import ORDER, Event, event_id
-from policies.judgement import NOTHING, Candidate, Judgement, gist, standing_in
+from policies.fusion.judgement import NOTHING, Candidate, Judgement, gist, standing_in
 from policies.observation import Observation
 from policies.presence import Presence, given_up, stay
-from policies.site_policy import CameraPolicy
-from policies.telling import Teller
-from policies.track import Crossed, Sight, Track, evidence_of, is_gone, missed, over, shown
-from policies.visit import Closed, Visit
+from policies.site.site_policy import CameraPolicy
+from policies.tracking import association
+from policies.tracking.track import Crossed, Sight, Track, evidence_of, is_gone, missed, over, shown
+from policies.tracking.visit import Closed, Visit
 
 _NONE: frozenset[str] = frozenset()
 
@@ -213,8 +213,8 @@ class _Step:
     def _followed(self, tracks: list[Track], target: str, candidates: list[Candidate]) -> Iterator[Track]:
         speed = self.policy.rules.movement.fastest(target)
         known = [self._to_find(track) for track in tracks]
-        found = tracking.match(known, candidates, self.aspect, speed)
-        hurried = tracking.match_hurried(known, candidates, found, self.aspect, speed)
+        found = association.match(known, candidates, self.aspect, speed)
+        hurried = association.match_hurried(known, candidates, found, self.aspect, speed)
         found = [hurried.get(place, index) for place, index in enumerate(found)]
         for place, (thing, track, index) in enumerate(zip(known, tracks, found, strict=True)):
             if index is None:
@@ -231,16 +231,16 @@ class _Step:
         for i, candidate in enumerate(candidates):
             if i in found or not candidate.present or candidate.box is None:
                 continue
-            if not tracking.is_twin(candidate.box, taken):
+            if not association.is_twin(candidate.box, taken):
                 taken.append(candidate.box)
-                yield self._begun(candidate, tracking.Motion.begun(candidate.box, self.aspect, speed))
+                yield self._begun(candidate, association.Motion.begun(candidate.box, self.aspect, speed))
 
-    def _to_find(self, track: Track) -> tracking.Known:
+    def _to_find(self, track: Track) -> association.Known:
         assert track.motion is not None
         assert track.box is not None
         ago_us = self.seen.at_us - track.seen_us
         once = len(track.trail) == 1 and track.seen_us == self.previous_us and ago_us > 0
-        return tracking.Known(track.motion, track.box, ago_us / 1e6, once)
+        return association.Known(track.motion, track.box, ago_us / 1e6, once)
 
     def _unboxed(self, tracks: list[Track], target: str, bare: list[Candidate]) -> Iterator[Track]:
         """From labels alone: one track for the target, in every sector that shows it."""
@@ -251,13 +251,13 @@ class _Step:
         seen = replace(best, sectors=tuple(c.sectors[0] for c in bare))
         yield self._shown(tracks[0], seen, None) if tracks else self._begun(seen, None)
 
-    def _begun(self, candidate: Candidate, motion: tracking.Motion | None) -> Track:
+    def _begun(self, candidate: Candidate, motion: association.Motion | None) -> Track:
         seen = self.seen
         name = event_id(seen.site, seen.camera, candidate.target, seen.at_us, candidate.box, candidate.sectors)[:12]
         track = Track(name, candidate.target, seen.at_us, seen.at_us, 0, evidence_of(seen, candidate))
         return self._shown(track, candidate, motion)
 
-    def _shown(self, track: Track, candidate: Candidate, motion: tracking.Motion | None) -> Track:
+    def _shown(self, track: Track, candidate: Candidate, motion: association.Motion | None) -> Track:
         ground, sectors = None, candidate.sectors
         if motion is not None:
             ground = motion.ground(self.aspect)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from policies.site_policy import Sector
-from policies.track import Track
-from policies.visit import Closed, Evidence, Visit
+from policies.site.site_policy import Sector
+from policies.tracking.track import Track
+from policies.tracking.visit import Closed, Evidence, Visit
 
 
 class Presence(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from server.errors import SectorwatchError
+from server.domain.errors import SectorwatchError
 
 _EXIT_CONFIG = 78
 

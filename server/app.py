@@ -1,8 +1,8 @@
 """The composition root: the one module that knows every part of the server.
 
 `create_app` puts the parts together and starts nothing: no thread, no model, no connection. `Runtime.start`
-does, once the process that will serve exists (see `server.hosting`): it loads the ensemble, which is also what
-first imports torch, and begins delivery. Until then `/readyz` says 503 and uploads are told to come back.
+does, once the process that will serve exists (see `server.hosting.gunicorn_app`): it loads the ensemble, which is also
+what first imports torch, and begins delivery. Until then `/readyz` says 503 and uploads are told to come back.
 """
 
 from __future__ import annotations
@@ -16,41 +16,31 @@ from pathlib import Path
 import msgspec
 from flask import Blueprint, Flask
 
-from policies.fitness import misfits
-from policies.observation import Panel
-from server import (
-    __version__,
-    admin,
-    annotating,
-    api,
-    flexserve,
-    heartbeats,
-    inference_v2,
-    intake,
-    openapi,
-    problems,
-    upload,
-)
-from server.admission import Admission
-from server.burst import Limits
+from policies.fusion.model_check import misfits
+from policies.observation import EnsembleInfo
+from server import __version__
+from server.camera_status.status import StatusThresholds
 from server.catalogue import cards
-from server.channels import Channel, LogChannel
-from server.choice import choose, chosen_models
-from server.clock import Clock, now_us
-from server.control import Control
+from server.delivery.channels import Channel, LogChannel
+from server.domain.burst import Limits
+from server.domain.clock import Clock, now_us
 from server.engine import SILENCE_S
-from server.footprint import BODIES
-from server.loading import engine_of, load, own_models
-from server.metrics import Metrics
-from server.pipeline import Ensemble, Pipeline
-from server.quota import Quota
+from server.monitoring.metrics import Metrics
+from server.pipeline.pipeline import Ensemble, Pipeline
+from server.pipeline.site_policies import Sites
 from server.runtime import Runtime
-from server.service import Load, Service
+from server.serving.loading import engine_of, load, own_models
+from server.serving.memory_budget import BODIES
+from server.serving.selection import choose, chosen_models
+from server.serving.service import Load, Service
 from server.settings import ServerSettings, load_settings
-from server.sites import Sites
 from server.store import Store, open_store
-from server.tokens import Doorkeeper
-from server.watching import Patience
+from server.web import annotations as annotation_routes
+from server.web import bursts, cameras, events, flexserve, multipart, oip_v2, openapi, probes, problem_json
+from server.web.admission import Admission
+from server.web.auth import Doorkeeper
+from server.web.control import Control
+from server.web.quota import Quota
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +65,7 @@ def create_app(
     how long a portion may run before the engine is given up.
     """
     settings = settings or load_settings()
-    bounds = upload.Bounds(settings.max_body_bytes, settings.max_frames)
+    bounds = multipart.Bounds(settings.max_body_bytes, settings.max_frames)
     metrics = Metrics(clock, __version__)
     admission = Admission(
         settings.admission_limit,
@@ -103,13 +93,13 @@ def create_app(
             foretell=(lambda early: runtime.delivery.tell_early(early)) if settings.provisional else None,
         )
 
-    def counted(panel: Panel) -> None:
-        metrics.serves(panel, lambda model: _card(model, own_models(settings)).get("sha256"))
+    def counted(ensemble_info: EnsembleInfo) -> None:
+        metrics.serves(ensemble_info, lambda model: _card(model, own_models(settings)).get("sha256"))
 
-    def announced(panel: Panel) -> None:
-        counted(panel)
+    def announced(ensemble_info: EnsembleInfo) -> None:
+        counted(ensemble_info)
         for site in sites.sites():
-            for what in misfits(sites.policy(site), panel):
+            for what in misfits(sites.policy(site), ensemble_info):
                 log.warning("site policy does not fit the models", extra={"site": site, "what": what})
 
     service = Service(
@@ -135,44 +125,46 @@ def create_app(
         given=None if given is None else (given, pipeline_of(given)),
     )
     if given is not None:
-        counted(given.panel)
+        counted(given.ensemble_info)
     app = Flask("server", static_folder=None)
     app.extensions[EXTENSION] = runtime
-    problems.install(app)
-    upload.install(app, bounds)
-    admin.count_requests(app, metrics)
+    problem_json.install(app)
+    multipart.install(app, bounds)
+    probes.count_requests(app, metrics)
     for blueprint in _blueprints(settings, runtime, bounds, clock):
         app.register_blueprint(blueprint)
     runtime.control = Control(service, settings.data_dir)
     if settings.admin_port:
-        runtime.admin_port = admin.AdminPort(_admin_app(runtime), settings.admin_host, settings.admin_port)
+        runtime.admin_port = probes.AdminPort(_admin_app(runtime), settings.admin_host, settings.admin_port)
     return app
 
 
-def _blueprints(settings: ServerSettings, runtime: Runtime, bounds: upload.Bounds, clock: Clock) -> Iterator[Blueprint]:
+def _blueprints(
+    settings: ServerSettings, runtime: Runtime, bounds: multipart.Bounds, clock: Clock
+) -> Iterator[Blueprint]:
     """Everything that the application answers."""
     store, admission, told = runtime.store, runtime.admission, runtime.metrics
     doorkeeper = Doorkeeper(store, open_classify=settings.open_classify)
     limits = Limits(max_frames=settings.max_frames)
-    yield intake.routes(runtime.pipeline, doorkeeper, admission, bounds, limits, told.burst_came)
+    yield bursts.routes(runtime.pipeline, doorkeeper, admission, bounds, limits, told.burst_came)
     yield flexserve.routes(runtime.ensemble, doorkeeper, admission, bounds)
-    yield inference_v2.routes(runtime.ensemble, store.last_seq, doorkeeper, admission, bounds, __version__)
-    yield api.routes(runtime.ensemble, partial(_card, folders=own_models(settings)), store, doorkeeper)
-    yield annotating.routes(store, doorkeeper)
-    patience = Patience(settings.late_after_s, settings.silent_after_s)
-    yield heartbeats.routes(store, runtime.sites.edition, doorkeeper, clock, patience, told.beat)
+    yield oip_v2.routes(runtime.ensemble, store.last_seq, doorkeeper, admission, bounds, __version__)
+    yield events.routes(runtime.ensemble, partial(_card, folders=own_models(settings)), store, doorkeeper)
+    yield annotation_routes.routes(store, doorkeeper)
+    thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
+    yield cameras.routes(store, runtime.sites.edition, doorkeeper, clock, thresholds, told.heartbeat)
     yield _admin_routes(runtime, doorkeeper)
     yield openapi.routes(__version__)
 
 
 def _admin_routes(runtime: Runtime, doorkeeper: Doorkeeper | None) -> Blueprint:
-    return admin.routes(runtime.ensemble, runtime.store.last_seq, runtime.metrics, doorkeeper)
+    return probes.routes(runtime.ensemble, runtime.store.last_seq, runtime.metrics, doorkeeper)
 
 
 def _admin_app(runtime: Runtime) -> Flask:
     """Probes and metrics alone, for whoever reaches the admin port."""
-    app = Flask("server.admin", static_folder=None)
-    problems.install(app)
+    app = Flask("server.web.probes", static_folder=None)
+    problem_json.install(app)
     app.register_blueprint(_admin_routes(runtime, doorkeeper=None))
     return app
 

@@ -23,16 +23,16 @@ BREACHES = {
         "import policies.fold",
     ),
     "the server does not import the agent": ("server/catalogue/card.py", "import camera_agent"),
-    "torch has one door": ("server/pipeline.py", "import torch"),
-    "pictures have one door on each side": ("server/burst.py", "import numpy"),
+    "torch has one door": ("server/pipeline/pipeline.py", "import torch"),
+    "pictures have one door on each side": ("server/domain/burst.py", "import numpy"),
     "picamera2 has one door": ("camera_agent/capture/live.py", "import picamera2"),
-    "SQL has one door": ("server/sites.py", "import sqlalchemy"),
-    "the web has one door": ("server/tokens.py", "import flask"),
-    "plots have one door": ("server/past/matching.py", "import matplotlib"),
-    "gunicorn is known to the host and its worker alone": ("server/commands/serve.py", "import gunicorn"),
-    "prometheus has one door": ("server/intake.py", "import prometheus_client"),
-    "only the composition root and the commands join the parts": ("server/intake.py", "import server.pipeline"),
-    "the agent is built in layers, and every module has its place": (
+    "SQL has one door": ("server/pipeline/site_policies.py", "import sqlalchemy"),
+    "the web has one door": ("server/runtime.py", "import flask"),
+    "plots have one door": ("server/domain/matching.py", "import matplotlib"),
+    "gunicorn has one door": ("server/commands/serve.py", "import gunicorn"),
+    "prometheus has one door": ("server/web/bursts.py", "import prometheus_client"),
+    "only the composition root and the commands join the parts": ("server/web/bursts.py", "import server.store"),
+    "the agent is built in layers": (
         "camera_agent/logs.py",
         "import camera_agent.agent",
     ),
@@ -48,7 +48,8 @@ BREACHES = {
         "camera_agent/uplink/byte_budget.py",
         "import camera_agent.uplink.uplink",
     ),
-    "the server is built in layers, and every module has its place": ("server/records.py", "import server.sites"),
+    "policies are built in layers": ("policies/geometry.py", "import policies.site.rules"),
+    "the server is built in layers": ("server/domain/records.py", "import server.store.schema"),
 }
 """Contract -> a file, and the line that would break the contract there."""
 

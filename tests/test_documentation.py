@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from policies.events import Kind
-from policies.rules import Movement, Presence, Rules
 from policies.sensitivity import Sensitivity
-from policies.site_policy import parse_site_policy
+from policies.site.rules import Movement, Presence, Rules
+from policies.site.site_policy import parse_site_policy
 from server.__main__ import SUBCOMMANDS
 from server.app import create_app
 from server.catalogue import cards

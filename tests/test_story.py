@@ -9,7 +9,7 @@ import pytest
 
 from policies.events import Event
 from policies.fold import advance, initial_state
-from server.rehearsal import Agent, Rehearsal
+from server.commands.local_stack import Agent, Rehearsal
 from server.store import Store, open_store
 
 SITE = Path(__file__).parents[1] / "deploy" / "sites" / "pets.toml"

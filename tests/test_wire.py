@@ -9,7 +9,7 @@ import msgspec
 
 from camera_agent.uplink.heartbeat import AgentInfo, Backlog, ClockInfo, Counts, Heartbeat
 from server.app import runtime_of
-from tests.server.web import BrightnessEnsemble, make_app
+from tests.server.web_client import BrightnessEnsemble, make_app
 
 BEAT = Heartbeat(
     site="north-yard",

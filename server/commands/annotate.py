@@ -10,12 +10,12 @@ import click
 import msgspec
 
 from policies.events import Kind, instant
+from server.analysis.annotations import DEFAULT_WITHIN_S, MissedFact, Said, missed, said_of
 from server.commands.folding import check_place
 from server.commands.options import Instant, opened_store, store_options
-from server.errors import Unknown
-from server.logs import quoted
-from server.past.annotations import DEFAULT_WITHIN_S, MissedFact, Said, missed, said_of
-from server.records import Annotation
+from server.domain.errors import Unknown
+from server.domain.records import Annotation
+from server.monitoring.logs import quoted
 from server.store import Store
 
 

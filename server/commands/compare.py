@@ -10,12 +10,12 @@ import click
 import msgspec
 
 from policies.events import Event
-from policies.site_policy import SitePolicy
-from server.channels import text_line
+from policies.site.site_policy import SitePolicy
+from server.analysis.compare import Comparison, Pair, compared
 from server.commands.folding import Task, folded, read_policy, side_by_side, stored_cameras
 from server.commands.options import check_window, found_settings, opened_store, store_options, window_options
-from server.past.comparison import Comparison, Pair, compared
-from server.records import CameraHead, LoggedEvent
+from server.delivery.channels import text_line
+from server.domain.records import CameraHead, LoggedEvent
 from server.store import Store
 
 LIVE = "live"

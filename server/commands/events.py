@@ -10,11 +10,11 @@ from typing import get_args
 import click
 
 from policies.events import Kind, microseconds
-from server.channels import json_line, text_line
 from server.commands.folding import check_place
 from server.commands.options import check_window, opened_store, store_options, window_options
-from server.errors import Later
-from server.records import LoggedEvent
+from server.delivery.channels import json_line, text_line
+from server.domain.errors import RetryLater
+from server.domain.records import LoggedEvent
 from server.store import Store
 
 POLL_S = 0.5
@@ -116,7 +116,7 @@ def following(
         try:
             newest = store.last_seq()
             page = store.events(site=site, camera=camera, kind=kind, after_seq=cursor, limit=_PAGE)
-        except Later as error:
+        except RetryLater as error:
             if not is_away:
                 click.echo(f"sectorwatch: {error.detail}; waiting for it", err=True)
             is_away = True

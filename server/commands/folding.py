@@ -14,11 +14,11 @@ import click
 
 from policies.events import Event
 from policies.fold import decode_state
-from policies.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
-from server.errors import Unknown
-from server.past.folds import Folds, Told, begin_of, folds
-from server.records import CameraHead, Checkpoint
-from server.refold import steps
+from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
+from server.analysis.refold_many import Folds, Told, begin_of, folds
+from server.domain.errors import Unknown
+from server.domain.records import CameraHead, Checkpoint
+from server.domain.refold import steps
 from server.settings import processors
 from server.store import Store, open_store
 

@@ -11,18 +11,18 @@ from pathlib import Path
 import click
 
 from policies.events import Event, instant
-from policies.site_policy import SitePolicy, parse_site_policy
-from server.channels import text_line
-from server.clock import SECOND_US
+from policies.site.site_policy import SitePolicy, parse_site_policy
+from server.analysis.compare import compared
+from server.analysis.nuisances import Nuisance, nuisances, sights
+from server.analysis.policy_diff import difference
+from server.analysis.scoring import outcome_of, truth_of
+from server.commands.current_policy import PROPOSED, todays
 from server.commands.folding import Task, folded, side_by_side, stored_cameras
 from server.commands.options import Instant, found_settings, opened_store, store_options
-from server.commands.todays import PROPOSED, todays
-from server.errors import Unknown, Unusable
-from server.past.comparison import compared
-from server.past.nuisance import Nuisance, nuisances, sights
-from server.past.outcome import outcome_of, truth_of
-from server.past.proposal import difference
-from server.records import Annotation, CameraHead, LoggedEvent
+from server.delivery.channels import text_line
+from server.domain.clock import SECOND_US
+from server.domain.errors import Unknown, Unprocessable
+from server.domain.records import Annotation, CameraHead, LoggedEvent
 from server.settings import processors
 from server.store import Store
 
@@ -182,7 +182,7 @@ def _propose(past: _Past, text: str, live: Path | None, chosen: Sequence[Nuisanc
     every = past.effects([(camera, policy) for camera in dict.fromkeys(one.camera for one in chosen)])
     lost = sum(effect.lost for effect in every)
     if lost:
-        raise Unusable(f"not proposed: it would remove {lost} events that were marked true")
+        raise Unprocessable(f"not proposed: it would remove {lost} events that were marked true")
     target = (live.parent / f"{live.name}{PROPOSED}") if live else Path(f"{chosen[0].camera}.toml{PROPOSED}")
     target.write_text(changed, encoding="utf-8")
     for line in (*difference(text, changed, live.name if live else "today", target.name), ""):

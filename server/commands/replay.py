@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from policies.events import Event
-from policies.site_policy import RULES_VERSION
-from server.channels import json_line, text_line
+from policies.site.site_policy import RULES_VERSION
 from server.commands.folding import Task, folded, read_policy, retold, side_by_side, stored_cameras
 from server.commands.options import OLDER, check_window, found_settings, opened_store, store_options, window_options
-from server.records import LoggedEvent
+from server.delivery.channels import json_line, text_line
+from server.domain.records import LoggedEvent
 from server.store import Store
 
 

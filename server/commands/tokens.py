@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from policies.events import instant
-from server.burst import NAME
 from server.commands.options import found_store, store_options
+from server.domain.burst import NAME
 from server.store import Store, Token
-from server.tokens import ANY_SITE, new_token
+from server.web.auth import ANY_SITE, new_token
 
 _LONGEST_NAME = 100
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from server.channels import text_line
+from server.analysis.verify import verified
 from server.commands.options import OLDER, opened_store, store_options
-from server.errors import Unknown
-from server.past.verification import verified
-from server.records import EventRecord
+from server.delivery.channels import text_line
+from server.domain.errors import Unknown
+from server.domain.records import EventRecord
 from server.store import Store
 
 

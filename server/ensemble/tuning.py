@@ -3,8 +3,8 @@
 Both are rewritings of the same arithmetic. They change the last bits of an answer, so a rewritten network is asked
 about rows of noise first, and kept only if it agrees with the original.
 
-`bf16` goes further, and only when it is asked for (`server.execution`): 8 bits of precision may change a label, so what
-approves it is the golden set, not noise.
+`bf16` goes further, and only when it is asked for (`server.domain.precision`): 8 bits of precision may change a label,
+so what approves it is the golden set, not noise.
 
 What was tried and left out: decoding JPEG at half or a quarter of its size (it would make a model's labels depend on
 which other models share the decode; 1 to 3 ms of 70 for three small classifiers), threads within a forward call,
@@ -21,17 +21,25 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from server.catalogue.card import InputForm
+from server.domain.errors import ConfigurationError
+from server.domain.precision import Execution
 from server.ensemble.forms import normalised
 from server.ensemble.tracing import tracing
-from server.errors import Broken
-from server.execution import Execution
 
 _log = logging.getLogger(__name__)
+
+_VERSIONS = {"fuse": 1}
+_BF16_VERSIONS = {"bf16": 1}
 
 _PROBE_ROWS = (2, 1)
 """Another number of rows than was traced with must do as well."""
 _TOLERANCE = 1e-3
 """Of the largest logit; what fusing changes is a hundred times smaller."""
+
+
+def versions(execution: Execution) -> dict[str, int]:
+    """Of the rewritings that a classifier goes through; raise one when it rewrites otherwise."""
+    return _VERSIONS | (_BF16_VERSIONS if execution == "bf16" else {})
 
 
 def tuned(network: nn.Module, form: InputForm) -> nn.Module:
@@ -50,7 +58,7 @@ def tuned(network: nn.Module, form: InputForm) -> nn.Module:
 def executed(network: nn.Module, form: InputForm, execution: Execution, name: str) -> nn.Module:
     """`network`, which is `tuned`, in another arithmetic; it takes and gives float32 as before.
 
-    Raises Broken, by `name`, for a network that cannot be made so.
+    Raises ConfigurationError, by `name`, for a network that cannot be made so.
     """
     if execution == "fp32":
         return network
@@ -59,11 +67,11 @@ def executed(network: nn.Module, form: InputForm, execution: Execution, name: st
         with torch.inference_mode():
             answers = [candidate(normalised(rows, form)) for rows in _probes(form)]
     except Exception as error:
-        raise Broken(
+        raise ConfigurationError(
             f'{name} cannot be served with execution = "{execution}": {type(error).__name__}: {error}; use "fp32"'
         ) from error
     if not all(bool(answer.isfinite().all()) for answer in answers):
-        raise Broken(f'{name} answers with no numbers under execution = "{execution}": use "fp32"')
+        raise ConfigurationError(f'{name} answers with no numbers under execution = "{execution}": use "fp32"')
     return candidate
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Select, func, insert, select
 
-from server.clock import Clock
-from server.records import Annotation
+from server.domain.clock import Clock
+from server.domain.records import Annotation
 from server.store.engine import reading, writing
 from server.store.rows import begins_with
 from server.store.schema import annotation_rows

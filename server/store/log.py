@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from policies.events import microseconds
-from server.past.matching import fact_of, matched
-from server.records import Settled, What
+from server.domain.matching import fact_of, matched
+from server.domain.records import Settled, What
 from server.store.outbox import announce
 from server.store.rows import encoded, logged
 from server.store.schema import events

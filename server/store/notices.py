@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Engine, func, insert, select
 
-from server.clock import Clock
-from server.records import Notice, Noticed
+from server.domain.clock import Clock
+from server.domain.records import Notice, Noticed
 from server.store.engine import reading, writing
 from server.store.outbox import take_numbers
 from server.store.rows import MODELS_SEPARATOR, noticed

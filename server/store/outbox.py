@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Select, insert, or_, select, update
 
-from server.clock import SECOND_US
-from server.records import Announcement, Notice, NoticeGiven, Outgoing, What
+from server.domain.clock import SECOND_US
+from server.domain.records import Announcement, Notice, NoticeGiven, Outgoing, What
 from server.store.rows import EVENT_COLUMNS, logged, noticed
 from server.store.schema import channels, counters, events, notices, outbox
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Select, select
 
-from server.burst import Limits
-from server.clock import SECOND_US
-from server.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
+from server.domain.burst import Limits
+from server.domain.clock import SECOND_US
+from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
 from server.store.engine import reading
 from server.store.rows import EVENT_COLUMNS, Versions, begins_with, logged
 from server.store.schema import bursts, events, outbox, policies

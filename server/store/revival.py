@@ -14,10 +14,10 @@ import msgspec
 from sqlalchemy import Connection, select, update
 
 from policies.fold import State, decode_state, encode_state
-from server.clock import SECOND_US
-from server.errors import Unknown
-from server.records import Checkpoint
-from server.refold import steps
+from server.domain.clock import SECOND_US
+from server.domain.errors import Unknown
+from server.domain.records import Checkpoint
+from server.domain.refold import steps
 from server.store.rows import Versions, folded_of, observation_query, read_observations
 from server.store.schema import camera_states, checkpoints, observations
 

@@ -29,8 +29,8 @@ from camera_agent.imaging.masks import Polygon, Polygons
 from camera_agent.imaging.opencv import encode_picture
 from policies.events import Event
 from policies.fold import fold, initial_state
-from policies.observation import Observation, Sighting
-from policies.site_policy import CameraPolicy, parse_site_policy
+from policies.observation import Observation, Prediction
+from policies.site.site_policy import CameraPolicy, parse_site_policy
 from server.ensemble import Ensemble, load_ensemble
 from tests.camera_agent.conftest import CHECKOUT
 
@@ -46,7 +46,7 @@ QUIET = (0.03, 0.06)
 SECTOR_SIZE = (192, 144)
 STEP = (64, 48)
 PERSON_HEIGHT = 0.15
-Answers = dict[str, tuple[Sighting, ...] | None]
+Answers = dict[str, tuple[Prediction, ...] | None]
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Judge:
                 f"burst-{burst.number:04d}",
                 index,
                 round(frame.at_s * 1e6),
-                self._ensemble.panel,
+                self._ensemble.ensemble_info,
                 self._answers(frame.jpeg),
                 hashlib.sha256(frame.jpeg).hexdigest(),
                 size=(768, 576),

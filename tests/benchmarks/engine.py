@@ -29,15 +29,15 @@ from typing import get_args
 
 import click
 
-from server.hosting import torch_environment
+from server.hosting.gunicorn_app import torch_environment
 
 os.environ |= torch_environment()  # before torch is loaded
 
 import torch
 
+from server.domain.precision import Execution, check_execution
 from server.ensemble import Ensemble
-from server.execution import Execution, check_execution
-from server.machine import this_machine
+from server.serving.machine import this_machine
 from server.settings import processors
 from tests.benchmarks.contestants import Contestant, InProcess, Limit, Measured, OverHttp, labels_of
 from tests.benchmarks.footage import SIZES, bursts_of, frames_of

@@ -19,10 +19,10 @@ import msgspec
 
 from policies.events import instant
 from policies.observation import Box, Observation
-from server.burst import Burst, Limits, decode_burst
-from server.pipeline import Answers, Early, Pipeline
-from server.records import Announcement
-from server.sites import Sites
+from server.domain.burst import Burst, Limits, decode_burst
+from server.domain.records import Announcement
+from server.pipeline.pipeline import Answers, Early, Pipeline
+from server.pipeline.site_policies import Sites
 from server.store import open_store
 from tests.stand_ins import ManualClock
 
@@ -33,7 +33,7 @@ class Paced:
     """An ensemble that gives the answers that were stored, a frame at a time, each after a part of the whole."""
 
     def __init__(self, seen: Sequence[Observation], clock: ManualClock, frame_s: float) -> None:
-        self.panel = seen[0].panel
+        self.ensemble_info = seen[0].ensemble_info
         self._answers = {image_of(one): one.answers for one in seen}
         self._clock = clock
         self._frame_s = frame_s

@@ -18,9 +18,9 @@ from typing import cast
 from flask import Flask
 
 from server.app import create_app
-from server.execution import Execution
-from server.hosting import host
-from server.loading import Loaded
+from server.domain.precision import Execution
+from server.hosting.gunicorn_app import host
+from server.serving.loading import Loaded
 from server.settings import ServerSettings
 from server.store import open_store
 

@@ -14,11 +14,11 @@ import torchvision
 from torch import nn
 
 from server.catalogue import InputForm, ModelCard
+from server.domain.precision import Execution
 from server.ensemble import Ensemble, load_ensemble
 from server.ensemble.decode import decode
 from server.ensemble.forms import normalised, row_of
 from server.ensemble.module import EnsembleModule
-from server.execution import Execution
 from server.settings import ServerSettings
 from tests.benchmarks.footage import SAMPLED
 from tests.conftest import sampled_jpegs

@@ -18,18 +18,18 @@ from typing import Any
 import msgspec
 from flask import Flask
 
-from policies.observation import Box, Sighting
-from server import hurried
+from policies.observation import Box, Prediction
 from server.app import create_app
-from server.hosting import host
+from server.hosting import deadlines
+from server.hosting.gunicorn_app import host
 from server.settings import ServerSettings
-from tests.server.web import NOW_US, BrightnessEnsemble, make_app
+from tests.server.web_client import NOW_US, BrightnessEnsemble, make_app
 
 
 class PatientEnsemble(BrightnessEnsemble):
     def answer(
         self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, early: object = None
-    ) -> list[dict[str, tuple[Sighting, ...] | None]]:
+    ) -> list[dict[str, tuple[Prediction, ...] | None]]:
         _tell("asked")
         sys.stdin.readline()
         return super().answer(images, crops)
@@ -45,7 +45,7 @@ def _app(settings: ServerSettings) -> Flask:
 
 
 def main(folder: Path, settings: str, patience_s: float) -> None:
-    hurried.HEAD_S = hurried.BODY_S = patience_s
+    deadlines.HEAD_S = deadlines.BODY_S = patience_s
     make_app(folder)  # the database and the site
     listener = socket.create_server(("127.0.0.1", 0))
     _tell(f"port {listener.getsockname()[1]}")
@@ -55,4 +55,4 @@ def main(folder: Path, settings: str, patience_s: float) -> None:
 
 if __name__ == "__main__":
     given = dict(enumerate(sys.argv))
-    main(Path(given[1]), given.get(2, "{}"), float(given.get(3, hurried.HEAD_S)))
+    main(Path(given[1]), given.get(2, "{}"), float(given.get(3, deadlines.HEAD_S)))

@@ -14,11 +14,11 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
-from server.channels import LogChannel
-from server.records import Outgoing
+from server.delivery.channels import LogChannel
+from server.domain.records import Outgoing
 from tests.server.swaps import PATIENCE_S, Shelf, serving
 from tests.server.walker import die_at
-from tests.server.web import NOW_US
+from tests.server.web_client import NOW_US
 
 _LATER_US = 60_000_000
 """After a run that died: the lease it held has ended."""

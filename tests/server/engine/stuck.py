@@ -17,11 +17,11 @@ from flask import Flask
 
 from policies.observation import Box
 from server.app import create_app
-from server.hosting import host
-from server.loading import Loaded
+from server.hosting.gunicorn_app import host
+from server.serving.loading import Loaded
 from server.settings import ServerSettings
 from tests.server.engine.test_engine import ReadingStages
-from tests.server.web import NOW_US, make_app
+from tests.server.web_client import NOW_US, make_app
 
 SILENCE_S = 0.5
 

@@ -1,0 +1,1 @@
+"""From labels to votes and verdicts. Begin with `judgement`."""

@@ -1,0 +1,1 @@
+"""From boxes to tracks and their visits to sectors. Begin with `track`."""

@@ -1,0 +1,164 @@
+"""What a person says of the past, made from an event, from an earlier annotation, or from what they saw themselves."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Literal, Protocol, get_args
+
+import msgspec
+
+from policies.events import Event, Kind, event_id, instant, microseconds
+from policies.site.site_policy import CameraPolicy, SitePolicy
+from server.domain.clock import SECOND_US
+from server.domain.errors import Unknown, Unprocessable
+from server.domain.matching import Fact
+from server.domain.records import Annotation, BurstFacts, CameraHead, EventRecord, Truth
+
+Said = Literal["true", "false", "unsure"]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+
+AHEAD_US = 3600 * SECOND_US
+"""How long after a camera's newest frame something may have been missed: that frame's burst may be on its way."""
+
+DEFAULT_WITHIN_S = 2.0
+"""How far off the time of something that a person saw themselves is taken to be."""
+
+
+class Past(Protocol):
+    def events_like(self, prefix: str, limit: int = ...) -> list[EventRecord]: ...
+    def before(self, site: str, camera: str, at_us: int, limit: int) -> Sequence[BurstFacts]: ...
+    def after(self, site: str, camera: str, at_us: int, limit: int) -> Sequence[BurstFacts]: ...
+
+
+class Annotations(Protocol):
+    def about(self, prefix: str) -> list[Annotation]: ...
+
+
+class Store(Protocol):
+    @property
+    def past(self) -> Past: ...
+    @property
+    def annotations(self) -> Annotations: ...
+    def cameras(self) -> list[CameraHead]: ...
+    def policy(self, digest: str) -> SitePolicy: ...
+
+
+class MissedFact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Something a person saw happen and that no event told; `at` may be off by `within_s`."""
+
+    site: str
+    camera: str
+    kind: Kind
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
+    label: str = "person"
+    sector: str | None = None
+    from_sector: str | None = None
+    to_sector: str | None = None
+    line: str | None = None
+    within_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = DEFAULT_WITHIN_S
+
+
+def said_of(store: Store, prefix: str, truth: Said, author: str, note: str | None = None) -> Annotation:
+    """What `author` says of the event, or of the added fact, whose id begins with `prefix`.
+
+    Raises Unknown where nothing or several begin so.
+    """
+    events = store.past.events_like(prefix)
+    added = [one for one in store.annotations.about(prefix) if not one.is_told]
+    if len(events) + len(added) > 1:
+        raise Unknown(f"several facts begin with {prefix}: give more of the id")
+    if events:
+        event = events[0].logged.event
+        return _annotation(event, event.id, truth, microseconds(event.at), event.time_uncertainty_s, author, note)
+    if added:
+        return replace(added[0], truth="missed" if truth == "true" else truth, author=author, note=note)
+    raise no_event(prefix)
+
+
+def no_event(prefix: str) -> Unknown:
+    """The error for an id that names nothing."""
+    return Unknown(f"no event {prefix}: `sectorwatch events` shows their ids, at the end of each line")
+
+
+def missed(store: Store, fact: MissedFact, author: str, note: str | None = None) -> Annotation:
+    """That something happened which no event told. Raises Unknown or Unprocessable for a place that cannot be."""
+    at_us = microseconds(fact.at)
+    _check_place(store, fact, at_us)
+    place = (fact.sector, fact.from_sector, fact.to_sector, fact.line)
+    subject = event_id("missed", fact.site, fact.camera, fact.kind, fact.label, *place, at_us)
+    return _annotation(fact, subject, "missed", at_us, fact.within_s, author, note)
+
+
+def fact_of(said: Annotation) -> Fact:
+    """The fact an annotation is about, to be matched with what policies tell."""
+    place = (said.sector, said.from_sector, said.to_sector, said.line)
+    what = (said.site, said.camera, said.kind, said.label, *place)
+    return Fact(what, said.at_us, round(said.within_s * 1e6))
+
+
+def _annotation(
+    fact: Event | MissedFact, subject: str, truth: Truth, at_us: int, within_s: float, author: str, note: str | None
+) -> Annotation:
+    return Annotation(
+        number=0,
+        subject=subject,
+        truth=truth,
+        site=fact.site,
+        camera=fact.camera,
+        kind=fact.kind,
+        label=fact.label,
+        sector=fact.sector,
+        from_sector=fact.from_sector,
+        to_sector=fact.to_sector,
+        line=fact.line,
+        at_us=at_us,
+        within_s=within_s,
+        is_told=isinstance(fact, Event),
+        author=author,
+        note=note,
+        made_at_us=0,
+    )
+
+
+def _check_place(store: Store, fact: MissedFact, at_us: int) -> None:
+    heads = {c.camera: c for c in store.cameras() if c.site == fact.site}
+    if fact.camera not in heads:
+        raise Unknown(f"no camera `{fact.camera}` of site `{fact.site}` ever sent{_near(fact.camera, list(heads))}")
+    last_us = heads[fact.camera].last_at_us
+    if at_us > last_us + AHEAD_US:
+        raise Unprocessable(
+            f"camera `{fact.camera}` sent its newest frame at {instant(last_us):%Y-%m-%dT%H:%M:%SZ}: what came so long "
+            "after it no policy could tell"
+        )
+    if fact.kind not in get_args(Kind):
+        raise Unprocessable(f"no kind of event is called `{fact.kind}`{_near(fact.kind, get_args(Kind))}")
+    [newest] = store.past.before(fact.site, fact.camera, last_us + 1, 1)
+    policy = store.policy(newest.policy).camera(fact.camera)
+    needed = {"moved": ("from_sector", "to_sector"), "crossed": ("line",)}.get(fact.kind, ("sector",))
+    for name in ("sector", "from_sector", "to_sector", "line"):
+        given = getattr(fact, name)
+        if (given is None) == (name in needed):
+            raise Unprocessable(f"`{fact.kind}` {'needs' if given is None else 'has no'} {name}")
+        _check_name(policy, name, given)
+    if fact.label not in policy.targets:
+        raise Unprocessable(f"no target is called `{fact.label}`{_near(fact.label, list(policy.targets))}")
+    [first] = store.past.after(fact.site, fact.camera, 0, 1)
+    if at_us < first.first_at_us:
+        raise Unprocessable(
+            f"camera `{fact.camera}` sent its first frame at {instant(first.first_at_us):%Y-%m-%dT%H:%M:%SZ}: what was "
+            "before it no policy could tell"
+        )
+
+
+def _check_name(policy: CameraPolicy, name: str, given: str | None) -> None:
+    known = [place.name for place in (policy.lines if name == "line" else policy.sectors)]
+    if given is not None and given not in known:
+        raise Unprocessable(f"camera `{policy.camera}` has no {name} `{given}`{_near(given, known)}")
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean `{close[0]}`?" if close else f"; known here: {', '.join(known) or 'none'}"

@@ -1,0 +1,88 @@
+"""Policies worth trying: today's with another rule, other scores or another confirmation, in words and as settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import NamedTuple
+
+from policies.site.site_policy import SitePolicy, parse_site_policy
+from server.analysis.policy_diff import Changes, applied
+
+TODAY = "as now"
+
+_SHIFTS = (-0.2, -0.1, 0.0, 0.1, 0.2)
+_SIGHTS = (1, 2, 3, 4)
+_QUORUMS = ((2, 3), (2, 4), (3, 4), (3, 6))
+_DWELL_S = (0.0, 0.5, 1.0, 2.0, 4.0)
+_CONFIRM_S = (0.0, 1.0, 2.0, 4.0)
+_CLEAR_S = (1.0, 2.0, 4.0, 8.0)
+
+
+class Option(NamedTuple):
+    """One thing to change, in words and as settings."""
+
+    words: str
+    changes: Changes
+
+
+class Candidate(NamedTuple):
+    """A policy to try: how it differs from today's, in words and as settings, its text, and what was read of it."""
+
+    words: str
+    changes: Changes
+    text: str
+    policy: SitePolicy
+
+
+def candidate(text: str, *options: Option) -> Candidate:
+    """Today's `text` with these options, the later one winning where two set the same."""
+    changes = {path: value for option in options for path, value in option.changes.items()}
+    words = ", ".join(dict.fromkeys(option.words for option in options if option.words)) or TODAY
+    changed = applied(text, changes) if changes else text
+    return Candidate(words, changes, changed, parse_site_policy(changed))
+
+
+def rules_and_scores(text: str, policy: SitePolicy, voters: Sequence[str]) -> Iterator[tuple[Option, ...]]:
+    """Every sensitivity rule with every shift of the minimum scores; today's policy first."""
+    rules = [Option("", {}), *_rules(len(voters), voters)]
+    for shift, rule in product(sorted(_SHIFTS, key=abs), rules):
+        yield (rule, _shifted(policy, voters, shift)) if shift else (rule,)
+
+
+def refinements(policy: SitePolicy, voters: Sequence[str]) -> Iterator[Option]:
+    """One setting of confirmation at a time, and one model's minimum score at a time."""
+    yield from (Option(f"sights {n}", {("movement", "sights"): n}) for n in _SIGHTS)
+    yield from (Option(f"{k} of {n} frames", {("movement", "sights"): k, ("movement", "of"): n}) for k, n in _QUORUMS)
+    yield from (Option(f"dwell {s:g} s", {("movement", "dwell_s"): s}) for s in _DWELL_S)
+    yield from (Option(f"confirm {s:g} s", {("presence", "confirm_s"): s}) for s in _CONFIRM_S)
+    yield from (Option(f"clear {s:g} s", {("presence", "clear_s"): s}) for s in _CLEAR_S)
+    for model, shift in product(voters if len(voters) > 1 else (), _SHIFTS):
+        if shift:
+            score = _score(policy, model, shift)
+            yield Option(f"{model} from {score:g}", {("min_score", model): score})
+
+
+def _rules(count: int, voters: Sequence[str]) -> Iterator[Option]:
+    yield _rule("any", "any")
+    if count > 1:
+        yield _rule("weighted", "weighted")
+        yield _rule("majority", "majority")
+        yield _rule("all", "all")
+        yield from (_rule(f"at_least {k}", "at_least", k=k) for k in range(2, count) if k != count // 2 + 1)
+        for model in voters:
+            yield _rule(f"{model} alone", "weighted", weights={model: 1.0, "*": 0.0}, threshold=1.0)
+
+
+def _rule(words: str, rule: str, **settings: object) -> Option:
+    given = {name: settings.get(name) for name in ("k", "weights", "threshold")}
+    return Option(words, {("sensitivity", "rule"): rule} | {("sensitivity", name): v for name, v in given.items()})
+
+
+def _shifted(policy: SitePolicy, voters: Sequence[str], shift: float) -> Option:
+    changes: dict[tuple[str, ...], object] = {("min_score", m): _score(policy, m, shift) for m in voters}
+    return Option(f"scores {shift:+g}", changes)
+
+
+def _score(policy: SitePolicy, model: str, shift: float) -> float:
+    return round(min(0.99, max(0.05, policy.rules.least(model) + shift)), 3)

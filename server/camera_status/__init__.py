@@ -1,0 +1,1 @@
+"""Which cameras are watched, and which sectors are occupied, clear or unobserved. Begin with `status`."""

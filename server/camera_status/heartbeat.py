@@ -1,0 +1,120 @@
+"""A heartbeat as it comes over the wire: what the agent knows of itself and of one camera.
+
+As with bursts, keys that are not known are ignored, so that a newer agent can talk to an older server; words that
+are not known (`state`, `cause`) are kept as they are. Heartbeats are sent when they are true and never spooled:
+the difference between `agent.sent_at` and the server's clock is the agent's clock error, and little else.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from server.domain.burst import NAME, NEWEST
+from server.domain.errors import Malformed
+
+Aware = Annotated[datetime, Meta(tz=True)]
+_Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
+_Word = Annotated[str, Meta(pattern="^[a-z_]{1,64}$")]
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+_Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+_Text = Annotated[str, Meta(max_length=300)]
+
+
+class HeartbeatAgent(msgspec.Struct, frozen=True):
+    """Who sends. The next heartbeat is due `every_s` after `sent_at`."""
+
+    sent_at: Aware
+    started_at: Aware
+    every_s: _Seconds
+    version: _Text | None = None
+    boot_id: _Text | None = None
+
+
+class HeartbeatClock(msgspec.Struct, frozen=True):
+    """What the agent knows of its clock; `uncertainty_s` null: unknown."""
+
+    synced: bool = True
+    uncertainty_s: _Seconds | None = None
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """This camera's bursts that are not at the server yet."""
+
+    bursts: _Count = 0
+    bytes: _Count = 0
+    oldest_at: Aware | None = None
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Since `started_at`; bytes as they go over the wire, of the whole agent and of this camera."""
+
+    bursts: _Count = 0
+    dropped: _Count = 0
+    refused: _Count = 0
+    uploaded_bytes: _Count = 0
+    camera_bytes: _Count | None = None
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """A heartbeat. `state` is starting, watching, blind, paused, finished or stopped, and has been so `since`.
+
+    `next_burst_by` is the latest instant at which the next burst will have been taken whole; null: none is expected.
+    """
+
+    site: _Name
+    camera: _Name
+    agent: HeartbeatAgent
+    state: _Word
+    since: Aware
+    clock: HeartbeatClock = HeartbeatClock()
+    cause: _Word | None = None
+    detail: _Text | None = None
+    last_frame_at: Aware | None = None
+    next_burst_by: Aware | None = None
+    waiting: Waiting = Waiting()
+    counts: Counts = Counts()
+
+
+class HeartbeatSource(msgspec.Struct, frozen=True):
+    """Of which camera a heartbeat is, whatever else is the matter with it."""
+
+    site: _Name
+    camera: _Name
+
+
+_decoder = msgspec.json.Decoder(Heartbeat)
+_source_decoder = msgspec.json.Decoder(HeartbeatSource)
+
+
+def heartbeat_source(body: bytes) -> HeartbeatSource:
+    """Whose heartbeat it is, so that its sender is judged before its words. Raises Malformed."""
+    try:
+        return _source_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"not a heartbeat: {error}") from None
+
+
+def decode_heartbeat(body: bytes | str) -> Heartbeat:
+    """The heartbeat in `body`. Raises Malformed."""
+    try:
+        heartbeat = _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"not a heartbeat: {error}") from None
+    if not (NAME.fullmatch(heartbeat.site) and NAME.fullmatch(heartbeat.camera)):
+        raise Malformed("`site` and `camera` must be 1 to 63 lower-case letters, digits, - or _")
+    agent = heartbeat.agent
+    told = (
+        agent.sent_at,
+        agent.started_at,
+        heartbeat.since,
+        heartbeat.last_frame_at,
+        heartbeat.next_burst_by,
+        heartbeat.waiting.oldest_at,
+    )
+    if any(at is not None and at >= NEWEST for at in told):
+        raise Malformed(f"an instant lies beyond {NEWEST:%Y}: mind the agent's clock")
+    return heartbeat

@@ -1,0 +1,119 @@
+"""`sectorwatch models`: what models there are, their weights, their proofs, and cards for others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from server.catalogue import ModelCard, cache_dir, card_named, cards, locate, pull, verify
+from server.commands.models import adopt, proofs, swap
+from server.commands.models.proofs import ensemble_options, folder_options
+from server.domain.errors import SectorwatchError
+from server.settings import load_settings
+
+_every = click.option("--all", "every", is_flag=True, help="Every model there is.")
+
+
+@click.group()
+def command() -> None:
+    """The models, and their weights on this machine."""
+
+
+command.add_command(proofs.lock)
+command.add_command(proofs.approve)
+command.add_command(proofs.check)
+command.add_command(swap.swap)
+command.add_command(swap.rollback)
+command.add_command(swap.history)
+command.add_command(adopt.adopt)
+command.add_command(adopt.torchvision)
+
+
+@command.command("list")
+@folder_options
+def list_models(folder: Path | None, config: Path | None) -> None:
+    """List every model: kind, classes, licence, and whether its weights are here."""
+    rows = [("MODEL", "KIND", "CLASSES", "WEIGHTS", "LICENCE")]
+    for card in _chosen((), folder, config, every=True):
+        rows.append((card.name, card.kind, str(len(card.classes)), _presence(card), card.licence))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@command.command("pull")
+@ensemble_options
+@_every
+def pull_models(names: tuple[str, ...], folder: Path | None, config: Path | None, *, every: bool) -> None:
+    """Get the weights of the named models (none named: those of the ensemble), each checked against its card."""
+    failed = [card for card in _chosen(names, folder, config, every=every) if not _pulled(card)]
+    if failed:
+        sys.exit(1)
+
+
+@command.command("verify")
+@ensemble_options
+@_every
+def verify_models(names: tuple[str, ...], folder: Path | None, config: Path | None, *, every: bool) -> None:
+    """Hash the weights of the named models (none named: those of the ensemble). Exit code 1 unless all are right."""
+    failed = [card for card in _chosen(names, folder, config, every=every) if not _verified(card)]
+    if failed:
+        sys.exit(1)
+
+
+def _chosen(names: Sequence[str], folder: Path | None, config: Path | None, *, every: bool) -> list[ModelCard]:
+    """The cards of the named models, of every one, or of those the settings name."""
+    try:
+        settings = load_settings(config, models_dir=folder)
+        places = [settings.models_dir] if settings.models_dir else []
+        if every and not names:
+            return list(cards(places).values())
+        return [card_named(name, places) for name in names or settings.models]
+    except SectorwatchError as error:
+        raise click.ClickException(error.detail) from error
+
+
+def _presence(card: ModelCard) -> str:
+    if card.sha256 is None:
+        return "none needed"
+    return "here" if locate(card, cache_dir()) else "not pulled"
+
+
+def _pulled(card: ModelCard) -> bool:
+    is_terminal = sys.stdout.isatty()
+    total_bytes = card.size_bytes or 0
+    shown_bytes = 0
+    with click.progressbar(length=total_bytes, label=card.name, file=sys.stderr, hidden=not is_terminal) as bar:
+
+        def progress(done_bytes: int, _total_bytes: int) -> None:
+            nonlocal shown_bytes
+            bar.update(done_bytes - shown_bytes)
+            shown_bytes = done_bytes
+
+        try:
+            path = pull(card, cache_dir(), progress, is_terminal=is_terminal)
+        except SectorwatchError as error:
+            click.echo(f"{card.name}: {error.detail}", err=True)
+            return False
+    click.echo(f"{card.name}: " + (f"{path} (sha256 {card.sha256}, as its card says)" if path else "no weights needed"))
+    return True
+
+
+def _verified(card: ModelCard) -> bool:
+    if card.sha256 is None:
+        click.echo(f"{card.name}: no weights needed")
+        return True
+    path = locate(card, cache_dir())
+    if path is None:
+        click.echo(f"{card.name}: not pulled; run `sectorwatch models pull {card.name}`", err=True)
+        return False
+    try:
+        verify(card, path)
+    except SectorwatchError as error:
+        click.echo(error.detail, err=True)
+        return False
+    click.echo(f"{card.name}: {path} is right (sha256 {card.sha256})")
+    return True

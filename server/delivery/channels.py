@@ -1,0 +1,115 @@
+"""Ways out for events, and for notices of the server itself. Every channel tells the same schema of each; at least
+once, in order, keyed by their ids.
+
+The log line is for people and for `grep`: instant, kind, place and label by position, everything else as
+`key=value`, in this order and left out where an event has none:
+`direction track score votes margin uncertainty_s confirmed_at ended_at late provisional said supersedes event`.
+A notice has its instant and kind by position, then `ensemble models detail notice`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Literal, Protocol, TextIO
+
+import msgspec
+
+from policies.events import Event, instant
+from server.domain.records import LoggedEvent, Notice, NoticeGiven, Outgoing
+from server.monitoring.logs import quoted
+
+Style = Literal["text", "json"]
+
+
+class Channel(Protocol):
+    """A way out. `send` returns when the announcement has left, raises whatever it likes when it has not.
+
+    It may be called again with the same one; `name` must never change, for the store remembers by it how
+    far the channel has got.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def send(self, outgoing: Outgoing) -> None: ...
+
+
+class LogChannel:
+    """Writes one line per announcement to a stream and flushes it."""
+
+    name = "log"
+
+    def __init__(self, style: Style, stream: TextIO) -> None:
+        self._style = style
+        self._stream = stream
+
+    def send(self, outgoing: Outgoing) -> None:
+        self._stream.write((self._as_json(outgoing) if self._style == "json" else self._as_text(outgoing)) + "\n")
+        self._stream.flush()
+
+    def _as_json(self, outgoing: Outgoing) -> str:
+        return json_line(outgoing.notice if isinstance(outgoing, NoticeGiven) else outgoing.logged)
+
+    def _as_text(self, outgoing: Outgoing) -> str:
+        if isinstance(outgoing, NoticeGiven):
+            return notice_line(outgoing.notice)
+        return text_line(outgoing.logged, None if outgoing.what in ("event", "provisional") else outgoing.what)
+
+
+def json_line(said: LoggedEvent | Notice) -> str:
+    """The event or the notice as one JSON object: the schema of every channel."""
+    return msgspec.json.encode(said.as_wire()).decode()
+
+
+def notice_line(notice: Notice) -> str:
+    """The notice as one readable line."""
+    fields = {
+        "ensemble": notice.ensemble,
+        "models": ",".join(notice.models),
+        "detail": notice.detail,
+        "notice": notice.id,
+    }
+    told = [f"{key}={quoted(value)}" for key, value in fields.items()]
+    return " ".join([_instant(instant(notice.at_us)), notice.what, *told])
+
+
+def text_line(logged: LoggedEvent, said: str | None = None) -> str:
+    """The event as one readable line. `said` tells a correction or a withdrawal from a first telling."""
+    event = logged.event
+    head = f"{_instant(event.at)} {event.kind} {event.site}/{event.camera} {event.label} {_place(event)}"
+    fields = [f"{key}={value}" for key, value in _fields(logged, said) if value is not None]
+    return " ".join([head, *fields])
+
+
+def _place(event: Event) -> str:
+    if event.kind == "moved":
+        return f"{event.from_sector}>{event.to_sector}"
+    return event.sector or event.line or "-"
+
+
+def _fields(logged: LoggedEvent, said: str | None) -> Iterator[tuple[str, str | None]]:
+    event = logged.event
+    yield "direction", event.direction
+    yield "track", event.track
+    yield "score", None if event.score is None else f"{event.score:.2f}"
+    yield "votes", _votes(event)
+    yield "margin", None if event.margin is None else f"{event.margin:g}"
+    yield "uncertainty_s", f"{event.time_uncertainty_s:g}"
+    yield "confirmed_at", _instant(event.confirmed_at)
+    yield "ended_at", None if event.ended_at is None else _instant(event.ended_at)
+    yield "late", "true" if logged.late else None
+    yield "provisional", "true" if logged.is_provisional else None
+    yield "said", said or ("withdrawn" if logged.is_withdrawn else None)
+    yield "supersedes", ",".join(logged.supersedes) or None
+    yield "event", event.id
+
+
+def _votes(event: Event) -> str | None:
+    """Models for the target, of those that voted at all."""
+    cast = [vote for vote in event.votes.values() if vote in ("for", "against")]
+    return f"{cast.count('for')}/{len(cast)}" if event.votes else None
+
+
+def _instant(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,350 @@
+"""What goes into the store and what comes out of it, as values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from policies.events import Event, instant
+from policies.observation import EnsembleInfo, Observation
+from policies.site.site_policy import SitePolicy
+from server.domain.burst import Burst
+
+Status = Literal["folded", "held"]
+What = Literal["event", "corrected", "withdrawn", "provisional"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One burst on its way into the store: what came, what the models said, and by which rules it is judged.
+
+    `policy_text` is the TOML that `policy` was read from. `decisions` is the JSON of the frames' judgements.
+    """
+
+    burst: Burst
+    ensemble_info: EnsembleInfo
+    observations: tuple[Observation, ...]
+    policy: SitePolicy
+    policy_text: str
+    decisions: bytes
+    received_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """That a burst is in the store, and the digest by which a resend is told from a mix-up."""
+
+    burst_id: str
+    digest: str
+    status: Status
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """A stored observation and the digest of the policy that was in force when its burst was accepted."""
+
+    policy: str
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An event, the burst whose frame settled it, and its place among the events of that frame, from 0."""
+
+    event: Event
+    burst_id: str
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What a turn has to fold: the oldest instant that is new to it, and the newest its camera now has (us)."""
+
+    oldest_us: int
+    newest_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A camera's state (JSON) with all its frames up to `at_us` in, none after; at the very start both None."""
+
+    at_us: int | None
+    state: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The result of folding a camera's frames after a checkpoint: the new head, its events, states on the way.
+
+    `policy` is the digest of the rules that judged the last frame. `checkpoints` maps instants to states (JSON).
+    `seen_at_us` is the instant of the last frame that told something, if any ever did.
+    """
+
+    last_at_us: int
+    seen_at_us: int | None
+    state: bytes
+    policy: str
+    settled: tuple[Settled, ...]
+    checkpoints: Mapping[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """An event as the log has it now.
+
+    `seq` grows whenever something is said about an event (first said, corrected, withdrawn), so a reader that
+    remembers the largest one it saw misses nothing. `late`: found when the log had already passed its instant.
+    `supersedes` holds the ids of events told before that this telling replaces: the same fact put at another
+    instant, which is withdrawn, or its own, where it is told otherwise. `is_provisional`: told before its burst was
+    judged, and in no log (`seq` is 0 then).
+    """
+
+    seq: int
+    event: Event
+    late: bool
+    withdrawn_at_us: int | None
+    burst_id: str
+    supersedes: tuple[str, ...] = ()
+    is_provisional: bool = False
+
+    @property
+    def is_withdrawn(self) -> bool:
+        return self.withdrawn_at_us is not None
+
+    def as_wire(self) -> dict[str, Any]:
+        """The one schema of events on every channel and in every answer; instants as RFC 3339 in UTC."""
+        wire: dict[str, Any] = msgspec.to_builtins(self.event)
+        return wire | {
+            "late": self.late,
+            "provisional": self.is_provisional,
+            "withdrawn": self.is_withdrawn,
+            "supersedes": list(self.supersedes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """That an event was said, corrected or withdrawn, with the event as it is now: one row of the outbox.
+
+    `seq` is 0 for what is in no outbox: a `provisional` event, and its withdrawal.
+    """
+
+    seq: int
+    what: What
+    logged: LoggedEvent
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBurst:
+    """A burst as the store has it, with everything its answer is made of."""
+
+    burst_id: str
+    site: str
+    camera: str
+    status: Status
+    late: bool
+    ensemble_info: EnsembleInfo
+    policy: str
+    observations: tuple[Observation, ...]
+    events: tuple[LoggedEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CameraHead:
+    """Where a camera stands: the newest instant advanced past, and when that turn ended (us)."""
+
+    site: str
+    camera: str
+    last_at_us: int
+    changed_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHeartbeat:
+    """The newest heartbeat of a camera. `received_at_us` is by our clock, the others by the agent's; `body` is JSON."""
+
+    site: str
+    camera: str
+    started_at_us: int
+    sent_at_us: int
+    received_at_us: int
+    body: str
+
+
+Noticed = Literal["serves", "unapproved", "approved", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What happened to the server itself: an ensemble is in service from now on, or a check of it turned out otherwise.
+
+    `detail` says how it came about, in words. `seq` is its place among the announcements; None: kept before notices
+    were announced, and on no channel.
+    """
+
+    number: int
+    seq: int | None
+    at_us: int
+    what: Noticed
+    ensemble: str
+    models: tuple[str, ...]
+    detail: str
+
+    @property
+    def id(self) -> str:
+        """The same whenever it is told again."""
+        return hashlib.sha256(f"{self.number} {self.at_us} {self.what} {self.ensemble}".encode()).hexdigest()[:32]
+
+    def as_wire(self) -> dict[str, Any]:
+        """The one schema of notices on every channel; `kind` is none of an event's, the instant is RFC 3339 in UTC."""
+        wire: dict[str, Any] = msgspec.to_builtins({"id": self.id, "kind": self.what, "at": instant(self.at_us)})
+        return wire | {"ensemble": self.ensemble, "models": list(self.models), "detail": self.detail}
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeGiven:
+    """That a notice was given: announced in one row with events, in the order of commit."""
+
+    seq: int
+    notice: Notice
+
+
+Outgoing = Announcement | NoticeGiven
+"""What a channel sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class BurstSpan:
+    """When a burst began and ended, and when it came (us)."""
+
+    burst_id: str
+    first_at_us: int
+    last_at_us: int
+    received_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSeen:
+    """Where a camera's fold stands: newest frame, state (JSON), and the digest of the policy that judged it."""
+
+    last_at_us: int
+    state: bytes
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class CameraActivity:
+    """What tells whether a camera is watched. `recent`: its newest bursts, newest first; `is_ahead`: some are held."""
+
+    site: str
+    camera: str
+    heartbeat: StoredHeartbeat | None
+    recent: tuple[BurstSpan, ...]
+    seen: CameraSeen | None
+    is_ahead: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token as stored: its public id and the hash of its secret, never the secret."""
+
+    id: str
+    name: str
+    site: str
+    camera: str | None
+    hash: str
+    created_at_us: int
+    revoked_at_us: int | None
+
+    @property
+    def is_valid(self) -> bool:
+        return self.revoked_at_us is None
+
+
+@dataclass(frozen=True, slots=True)
+class BurstFacts:
+    """What is stored of a burst besides its frames; columns of `server.store.schema.bursts`."""
+
+    burst_id: str
+    site: str
+    camera: str
+    digest: str
+    status: Status
+    cause: str | None
+    late: bool
+    reason: str
+    captured_at_us: int
+    first_at_us: int
+    last_at_us: int
+    frames: int
+    boot_id: str | None
+    mask_digest: str | None
+    received_at_us: int
+    ensemble: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """An event as its row has it: the columns that repeat what its body says, and its newest announcement."""
+
+    logged: LoggedEvent
+    id: str
+    site: str
+    camera: str
+    kind: str
+    sector: str | None
+    label: str
+    started_at_us: int
+    confirmed_at_us: int
+    announced: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRecord:
+    """A policy version as stored: the text a person wrote, what was read from it, and that as JSON."""
+
+    site: str
+    text: str
+    policy: SitePolicy
+    body: str
+
+
+Truth = Literal["true", "false", "missed", "unsure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What a person says of a fact. Annotations are only ever added; the newest of a `subject` counts.
+
+    `subject` is the event's id, or the id of a fact that no event told (first said with `missed`). The fact is
+    repeated here, so that an annotation outlives the event. `within_s` is how far its instant may be off.
+    """
+
+    number: int
+    subject: str
+    truth: Truth
+    site: str
+    camera: str
+    kind: str
+    label: str
+    sector: str | None
+    from_sector: str | None
+    to_sector: str | None
+    line: str | None
+    at_us: int
+    within_s: float
+    is_told: bool
+    author: str
+    note: str | None
+    made_at_us: int
+
+    def as_wire(self) -> dict[str, Any]:
+        """For export and the API; instants as RFC 3339 in UTC."""
+        wire: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        at, made_at = instant(wire.pop("at_us")), instant(wire.pop("made_at_us"))
+        plain: dict[str, Any] = msgspec.to_builtins(wire | {"at": at, "made_at": made_at})
+        return plain

@@ -1,0 +1,69 @@
+"""Folding what is stored: the same few lines live, after a late burst, and in `sectorwatch replay`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from policies.events import Event
+from policies.fold import State, advance, decode_state, encode_state, initial_state
+from policies.site.site_policy import CameraPolicy, SitePolicy
+from server.domain.checkpoints import CheckpointThinner
+from server.domain.records import Checkpoint, Folded, Recorded, Settled
+
+PolicyOf = Callable[[str], SitePolicy]
+"""Gives the policy version of a digest."""
+
+
+class Step(NamedTuple):
+    """One stored frame, the state after it, and the events it settled."""
+
+    recorded: Recorded
+    state: State
+    events: tuple[Event, ...]
+
+
+def steps(recorded: Iterable[Recorded], start: Checkpoint, policy_of: PolicyOf) -> Iterator[Step]:
+    """Advance one camera over its stored frames, in order, each by the policy its burst was accepted under."""
+    state = initial_state() if start.state is None else decode_state(start.state)
+    policies: dict[str, CameraPolicy] = {}
+    for one in recorded:
+        policy = policies.get(one.policy)
+        if policy is None:
+            policy = policies[one.policy] = policy_of(one.policy).camera(one.observation.camera)
+        state, events = advance(policy, state, one.observation)
+        yield Step(one, state, events)
+
+
+def refold(recorded: Iterable[Recorded], start: Checkpoint, policy_of: PolicyOf, newest_us: int) -> Folded:
+    """Everything that follows from a camera's frames after `start`, of which the newest is at `newest_us`.
+
+    A state is worth a checkpoint where a burst ends, as long as no other frame has that very instant. Raises
+    ValueError when there is no frame.
+    """
+    thinner = CheckpointThinner[State](newest_us)
+    settled: list[Settled] = []
+    last: Step | None = None
+    for step in steps(recorded, start, policy_of):
+        seen = step.recorded.observation
+        if last is not None and _ends_a_burst(last, step):
+            thinner.add(last.recorded.observation.at_us, last.state)
+        settled += [Settled(event, seen.burst_id, place) for place, event in enumerate(step.events)]
+        last = step
+    if last is None:
+        raise ValueError("nothing to fold")
+    last_at_us = last.recorded.observation.at_us
+    thinner.add(last_at_us, last.state)
+    return Folded(
+        last_at_us=last_at_us,
+        seen_at_us=last.state.seen_us,
+        state=encode_state(last.state),
+        policy=last.recorded.policy,
+        settled=tuple(settled),
+        checkpoints={at_us: encode_state(state) for at_us, state in thinner.states().items()},
+    )
+
+
+def _ends_a_burst(last: Step, following: Step) -> bool:
+    before, after = last.recorded.observation, following.recorded.observation
+    return before.burst_id != after.burst_id and before.at_us < after.at_us

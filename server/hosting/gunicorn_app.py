@@ -1,0 +1,183 @@
+"""How Gunicorn hosts the application: its settings, each with its reason, and the life of a worker.
+
+`sectorwatch serve` runs `host`; `deploy/gunicorn.conf.py` gives the same settings to a `gunicorn` that somebody
+starts by hand. The master imports neither torch nor the models: everything heavy begins in `post_worker_init`,
+after the fork, because a process that has computed with torch cannot be forked (the child waits for ever for
+OpenMP threads it did not inherit; benoitc/gunicorn#2478).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from server.app import create_app, runtime_of
+from server.domain.errors import SectorwatchError
+from server.monitoring.logs import logging_config
+from server.serving.machine import share_heaps
+from server.settings import ServerSettings, processors
+
+log = logging.getLogger(__name__)
+
+AppFactory = Callable[[ServerSettings], Flask]
+
+EXIT_CONFIG = 78
+"""`EX_CONFIG` of sysexits.h: starting again will not help until somebody changes something."""
+
+_BOOT_ERROR = 3
+"""Gunicorn's own: a worker that exits with it stops the master instead of being started again and again."""
+
+_TMPFS = Path("/dev/shm")  # noqa: S108  a heartbeat without content, not a temporary file
+_SPARE_CONNECTIONS = 256
+_LAST_WORDS_S = 2.0
+
+
+def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
+    """Gunicorn's settings for a server with `settings`."""
+    tmpfs = str(_TMPFS) if _TMPFS.is_dir() and os.access(_TMPFS, os.W_OK) else None
+    return {
+        "bind": [f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"],
+        # One worker: each would hold its own copy of the models. Threads wait for the ensemble and the database.
+        "workers": 1,
+        # Gunicorn's gthread, but for those who find no room, and those who dawdle.
+        "worker_class": "server.hosting.gunicorn_worker.Worker",
+        # More threads than uploads are admitted, so that we refuse and probes are answered: beyond its threads,
+        # gthread queues requests where nobody sees them.
+        "threads": settings.threads,
+        "worker_connections": settings.threads + _SPARE_CONNECTIONS,
+        "keepalive": 15,
+        # See the module's docstring.
+        "preload_app": False,
+        # A client behind a proxy on this machine could name another path in a header than the proxy has looked at.
+        "forwarder_headers": "",
+        # With gthread this watches the accepting loop only; it never ends a long request.
+        "timeout": 60,
+        # SIGTERM: no new connection, what is admitted is finished, then the worker goes.
+        "graceful_timeout": settings.graceful_timeout_s,
+        # A restart is a reload of the models, an outage with one worker.
+        "max_requests": 0,
+        # The heartbeat file must not sit on a slow disk.
+        "worker_tmp_dir": tmpfs,
+        # Nothing of ours uses it, and it would be a file in the home folder.
+        "control_socket_disable": True,
+        "raw_env": [f"{name}={value}" for name, value in torch_environment().items()],
+        "logconfig_dict": logging_config(settings.log_style, settings.log_level, access=settings.access_log),
+        "accesslog": "-" if settings.access_log else None,
+        "logger_class": Logger if settings.access_log else _Unlogged,
+        "access_log_format": "request method=%(m)s path=%(U)s status=%(s)s bytes=%(B)s ms=%(M)s client=%(h)s",
+        "when_ready": _when_ready,
+        "post_worker_init": _post_worker_init,
+        "worker_exit": _worker_exit,
+    }
+
+
+def torch_environment() -> dict[str, str]:
+    """What OpenMP reads once, when torch loads it; what the operator has set already is left alone.
+
+    One thread per forward call: the engine's workers fill the cores, each with images of its own. One call on all
+    cores reached .55-.65 of that where it was measured (two cores, three small classifiers).
+    Waiting threads sleep at once instead of spinning: on a machine that does anything else, spinning costs up
+    to ten times the work.
+    """
+    wanted = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+def host(settings: ServerSettings, listener: socket.socket, make_app: AppFactory = create_app) -> None:
+    """Serve on `listener` until SIGTERM or SIGINT, then exit; with EXIT_CONFIG if no ensemble could be loaded.
+
+    `make_app` is called in the worker, after the fork.
+    """
+    master = os.getpid()
+    try:
+        _Gunicorn(settings, listener, make_app).run()
+    except SystemExit as exit_:
+        if exit_.code == _BOOT_ERROR and os.getpid() == master:
+            raise SystemExit(EXIT_CONFIG) from None
+        raise
+
+
+class _Gunicorn(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
+    """Gunicorn without its command line, which would put the working folder in front of `server` in `sys.path`."""
+
+    def __init__(self, settings: ServerSettings, listener: socket.socket, make_app: AppFactory) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._make_app = make_app
+        super().__init__()
+
+    def load_config(self) -> None:
+        options = gunicorn_options(self._settings) | {"bind": f"fd://{self._listener.fileno()}"}
+        for name, value in options.items():
+            if name in self.cfg.settings:  # older releases know fewer
+                self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return self._make_app(self._settings)
+
+
+class _Unlogged(Logger):  # type: ignore[misc]
+    """Gunicorn's log without the lines for each request, which it would word before it finds that nobody reads them."""
+
+    def access(self, *_request: Any) -> None:
+        pass
+
+
+def _when_ready(_server: Any) -> None:
+    """A terminal that closes, or a habitual `kill -HUP`, must not end the server: Gunicorn would start a second worker,
+    for which neither `admin_port` nor memory is free, and nothing would be read anew by that."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _post_worker_init(worker: Any) -> None:
+    for number in (signal.SIGHUP, signal.SIGINT):  # a terminal sends Ctrl-C to all, and the master tells us anyway
+        signal.signal(number, signal.SIG_IGN)
+    share_heaps(processors())
+    runtime = runtime_of(worker.wsgi)
+    runtime.start(on_failure=_give_up, on_stuck=_start_anew)
+    signal.signal(signal.SIGTERM, draining_first(runtime.drain, signal.getsignal(signal.SIGTERM)))
+
+
+def draining_first(drain: Callable[[], None], then: Any) -> Callable[[int, FrameType | None], None]:
+    """A signal handler that makes the server unready before it does what was done on this signal until now."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        drain()
+        if callable(then):
+            then(number, frame)
+
+    return handle
+
+
+def _start_anew() -> None:
+    """End this worker because its engine is silent; Gunicorn, whose own watch cannot see that, starts another."""
+    threading.Event().wait(_LAST_WORDS_S)  # those who waited are being told to come back
+    logging.shutdown()
+    os._exit(os.EX_SOFTWARE)
+
+
+def _worker_exit(_server: Any, worker: Any) -> None:
+    app = getattr(worker, "wsgi", None)
+    if app is not None:
+        runtime_of(app).stop()
+
+
+def _give_up(error: Exception) -> None:
+    """End this worker, and with it the server: it would start again, and fail again, for ever."""
+    if isinstance(error, SectorwatchError):
+        log.error("ensemble not loaded", extra={"detail": error.detail})
+    else:
+        log.error("ensemble not loaded", exc_info=error)
+    logging.shutdown()
+    os._exit(_BOOT_ERROR)

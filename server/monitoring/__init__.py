@@ -1,0 +1,1 @@
+"""What an operator reads: `metrics` for Prometheus, `logs` for people and log collectors."""

@@ -1,0 +1,173 @@
+"""The folder of site policies: one TOML file per site, read anew when it changes, the last good one kept.
+
+A file edited while the server runs is in force for the next burst. A file that cannot be used is said so in
+the log, once per change, and the version before it stays in force; so do all while the folder cannot be read. After a
+restart that version is the one by which the site's last burst was judged.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
+from server.domain.errors import ConfigurationError, RetryLater
+
+log = logging.getLogger(__name__)
+
+_LOOK_AGAIN_S = 30
+_Look = tuple[tuple[Path, int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """One version of a site policy, and the text it was written in."""
+
+    policy: SitePolicy
+    text: str
+
+
+class Sites:
+    """The site policies in force. Constructing reads nothing; safe to ask from several threads.
+
+    `last_text` gives the text of the policy by which a site was judged last; it is asked where no file is a site's, and
+    one that may be cannot be used.
+    """
+
+    def __init__(self, folder: Path, last_text: Callable[[str], str | None] = lambda _site: None) -> None:
+        self._folder = folder
+        self._last_text = last_text
+        self._recalled: dict[str, Edition] = {}
+        self._lock = threading.Lock()
+        self._look: _Look | None = None
+        self._by_file: dict[Path, Edition] = {}
+        self._by_site: dict[str, Edition] = {}
+        self._faults: dict[Path, str] = {}
+
+    def policy(self, site: str) -> SitePolicy:
+        """The policy in force for `site`; raises as `edition` does."""
+        return self.edition(site).policy
+
+    def edition(self, site: str) -> Edition:
+        """The policy in force for `site`, with its text.
+
+        Raises RetryLater for a site that no file describes (yet: an agent may begin before its site's file is there),
+        and ConfigurationError while some file that might describe it cannot be read.
+        """
+        with self._lock:
+            self._refresh()
+            found = self._by_site.get(site)
+            if found is not None:
+                return found
+            faults = "; ".join(f"{file.name}: {what}" for file, what in self._faults.items())
+        if faults:
+            recalled = self._recall(site)
+            if recalled is not None:
+                return recalled
+            raise ConfigurationError(f"no usable policy for site `{site}`, but {faults}")
+        raise RetryLater(
+            f'unknown site `{site}`: put a file with site = "{site}" into the server\'s folder of site policies',
+            retry_after_s=_LOOK_AGAIN_S,
+        )
+
+    def file(self, site: str) -> Path | None:
+        """The file whose policy is in force for `site`; None when there is none."""
+        with self._lock:
+            self._refresh()
+            return next((file for file, edition in self._by_file.items() if edition.policy.site == site), None)
+
+    def sites(self) -> tuple[str, ...]:
+        """Names of all sites with a policy in force, sorted."""
+        with self._lock:
+            self._refresh()
+            return tuple(sorted(self._by_site))
+
+    def faults(self) -> dict[Path, str]:
+        """File, or the folder itself, -> what is wrong with it; empty when every file is in force."""
+        with self._lock:
+            self._refresh()
+            return dict(self._faults)
+
+    def _recall(self, site: str) -> Edition | None:
+        """Outside the lock: other sites need not wait for a database that does not answer."""
+        known = self._recalled
+        if site not in known and (text := self._last_text(site)) is not None:
+            try:
+                edition = Edition(parse_site_policy(text), text)
+            except InvalidPolicy:  # it was written for another version of the rules
+                return None
+            log.warning("site policy recalled", extra={"site": site, "policy": edition.policy.digest})
+            known[site] = edition
+        return known.get(site)
+
+    def _refresh(self) -> None:
+        try:
+            look = _looked(self._folder)
+        except OSError as error:
+            todo = "it has to be a folder that the server may read, with one TOML file per site"
+            self._look = None
+            self._put(self._by_file, {self._folder: f"{error.strerror}: {todo}"})
+            return
+        if look != self._look:
+            self._look = look
+            self._put(*self._read([file for file, *_ in look]))
+
+    def _read(self, files: Sequence[Path]) -> tuple[dict[Path, Edition], dict[Path, str]]:
+        """What is in force of each file, and what is wrong with it."""
+        kept: dict[Path, Edition] = {}
+        owner: dict[str, Path] = {}
+        faults: dict[Path, str] = {}
+        for file in files:
+            try:
+                edition = _edition(file)
+                if edition.policy.site in owner:
+                    raise InvalidPolicy(f"site `{edition.policy.site}` is also in {owner[edition.policy.site].name}")
+            except (InvalidPolicy, UnicodeDecodeError, OSError) as error:
+                faults[file] = str(error)
+                last = self._by_file.get(file)
+                if last is None or last.policy.site in owner:
+                    continue
+                edition = last
+            owner[edition.policy.site] = file
+            kept[file] = edition
+        return kept, faults
+
+    def _put(self, by_file: dict[Path, Edition], faults: dict[Path, str]) -> None:
+        """Have these in force, and say in the log what that changes."""
+        by_site = {edition.policy.site: edition for edition in by_file.values()}
+        for file, fault in faults.items():
+            if self._faults.get(file) != fault:
+                in_force = "the last good version" if file in {self._folder, *by_file} and by_file else "nothing"
+                told = {"file": str(file), "fault": fault, "in_force": in_force, "todo": "mend it: it is read again"}
+                log.error("site policy refused", extra=told)
+        for site, edition in by_site.items():
+            before = self._by_site.get(site)
+            if before is None or before.policy.digest != edition.policy.digest:
+                log.info("site policy in force", extra={"site": site, "policy": edition.policy.digest})
+        for file in self._faults.keys() - faults.keys():
+            log.info("site policy no longer refused", extra={"file": str(file)})
+        for site in sorted(self._by_site.keys() - by_site.keys()):
+            log.warning("site policy gone", extra={"site": site})
+        self._by_file, self._by_site, self._faults = by_file, by_site, faults
+        self._recalled = {site: edition for site, edition in self._recalled.items() if faults and site not in by_site}
+
+
+def _looked(folder: Path) -> _Look:
+    return tuple(_looked_at(file) for file in sorted(folder.iterdir()) if file.suffix == ".toml")
+
+
+def _edition(file: Path) -> Edition:
+    text = file.read_text(encoding="utf-8-sig")
+    return Edition(parse_site_policy(text), text)
+
+
+def _looked_at(file: Path) -> tuple[Path, int, int, int]:
+    """Its size, and when its text and when its rights changed (ns), or zeros for a link to nothing: reading tells."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return file, 0, 0, 0
+    return file, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -1,0 +1,205 @@
+"""Who may ask: one bearer token per camera, and reader tokens that look but do not send.
+
+A token is `sw_<id>_<secret>`. The id is public and names its row; the secret is 256 random bits, shown once and
+stored only as its SHA-256. A slow password hash would protect a secret that people choose; against one of 256
+random bits guessing is hopeless at any speed, so a fast hash is right and costs each request nothing.
+
+A camera's token sends that camera's bursts and does nothing else, so a stolen camera betrays no events. A
+reader's token (no camera) reads events, of one site or of all, and uses FlexServe's endpoints. While no token
+was ever made the server listens on loopback only, and whoever is on the machine may ask anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from dataclasses import dataclass
+from typing import Protocol
+
+from server.domain.errors import Forbidden, Unauthorized
+
+ANY_SITE = "*"
+"""The site of a reader's token that reads every site."""
+
+_NO_HASH = "-" * 64
+"""Compared with where there is no valid token, so that it takes as long; no secret has it."""
+
+_HOW = "`sectorwatch tokens add` makes one"
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token just made: `token` is for its user and is told once, `id` and `hash` are for the store."""
+
+    token: str
+    id: str
+    hash: str
+
+
+class StoredToken(Protocol):
+    @property
+    def site(self) -> str: ...
+    @property
+    def camera(self) -> str | None: ...
+    @property
+    def hash(self) -> str: ...
+    @property
+    def revoked_at_us(self) -> int | None: ...
+
+
+class TokenStore(Protocol):
+    def has_tokens(self) -> bool:
+        """Whether a token was ever made."""
+        ...
+
+    def token(self, token_id: str) -> StoredToken | None: ...
+
+
+class Asking(Protocol):
+    """What is looked at of a request; Flask's has it."""
+
+    @property
+    def remote_addr(self) -> str | None: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+class Headers(Protocol):
+    def get(self, name: str, /) -> str | None: ...
+
+
+def new_token() -> NewToken:
+    """A fresh random token."""
+    token_id, secret = secrets.token_hex(5), secrets.token_urlsafe(32)
+    return NewToken(f"sw_{token_id}_{secret}", token_id, _hash(secret))
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What one caller may do. `site` None: any site; `camera` None: reads; both None and `local`: everything.
+
+    `client` is whose share of the server the caller uses: the token's id, or the address of one without a token.
+    """
+
+    site: str | None
+    camera: str | None
+    client: str
+    local: bool = False
+
+    def to_send(self) -> None:
+        """Raises Forbidden unless the caller may send bursts of some camera."""
+        if self.camera is None and not self.local:
+            raise Forbidden("this is a reader's token: bursts need the token of their camera")
+
+    def to_send_for(self, site: str, camera: str) -> None:
+        """Raises Forbidden unless the caller may send bursts of this camera."""
+        self.to_send()
+        if not self.local and (self.site, self.camera) != (site, camera):
+            raise Forbidden(
+                f"this token is for camera `{self.camera}` of site `{self.site}`, not for `{camera}` of `{site}`"
+            )
+
+    def to_read(self, site: str | None = None) -> str | None:
+        """The only site whose events the caller may read (None: all), asked for `site`. Raises Forbidden."""
+        if self.camera is not None:
+            raise Forbidden(f"this token sends bursts only; a reader's token has no camera ({_HOW})")
+        if self.site is not None and site not in (None, self.site):
+            raise Forbidden(f"this token reads site `{self.site}`, not `{site}`")
+        return self.site or site
+
+
+class Doorkeeper:
+    """Says what a request may do, from its token or from where it comes."""
+
+    def __init__(self, store: TokenStore, *, open_classify: bool = False) -> None:
+        self._store = store
+        self._open_classify = open_classify
+        self._guarded = False
+
+    def admit(self, asking: Asking) -> Grant:
+        """The grant of this caller. Raises Unauthorized without a token that is valid now."""
+        token = _bearer(asking.headers)
+        if token is not None:
+            return self._known(token)
+        if self.is_guarded():
+            raise Unauthorized(f"send `Authorization: Bearer <token>` ({_HOW})")
+        if not _is_local(asking):
+            raise Unauthorized(f"no token exists here yet, so only this machine may ask ({_HOW})")
+        return Grant(None, None, asking.remote_addr or "", local=True)
+
+    def admit_to_classify(self, asking: Asking) -> str:
+        """The caller's `Grant.client`. Raises Unauthorized or Forbidden unless it may use FlexServe's endpoints."""
+        if self._open_classify:
+            return asking.remote_addr or ""
+        grant = self.admit(asking)
+        grant.to_read()
+        return grant.client
+
+    def is_guarded(self) -> bool:
+        """Whether a token was ever made. Revoking the last one does not open the server again."""
+        self._guarded = self._guarded or self._store.has_tokens()
+        return self._guarded
+
+    def _known(self, token: str) -> Grant:
+        token_id, secret = _parts(token)
+        row = self._store.token(token_id)
+        expected = row.hash if row is not None and row.revoked_at_us is None else _NO_HASH
+        if not hmac.compare_digest(expected, _hash(secret)) or row is None:
+            raise Unauthorized(f"this token is not valid here, or no longer ({_HOW})")
+        return Grant(None if row.site == ANY_SITE else row.site, row.camera, token_id)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` (a name or an address) can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def is_for_this_machine(asking: Asking) -> bool:
+    """Whether the request is addressed to a loopback name, and by no web page of elsewhere: a browser on this machine
+    sends what such a page wants, also to a name of the page's own that it lets stand for 127.0.0.1."""
+    origin = asking.headers.get("Origin")
+    if origin is not None and not is_loopback(_name(origin.partition("//")[2])):
+        return False
+    return is_loopback(_name(asking.host))
+
+
+def _is_local(asking: Asking) -> bool:
+    """From this machine, by a program of it: neither passed on by a proxy nor sent by a web page of elsewhere."""
+    headers = asking.headers
+    if headers.get("Forwarded") or headers.get("X-Forwarded-For"):
+        return False
+    return is_loopback(asking.remote_addr or "") and is_for_this_machine(asking)
+
+
+def _name(host: str) -> str:
+    """`host` without its port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _bearer(headers: Headers) -> str | None:
+    scheme, _, token = (headers.get("Authorization") or "").strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _parts(token: str) -> tuple[str, str]:
+    """The id and the secret of `sw_<id>_<secret>`; empty for anything else."""
+    head, _, rest = token.partition("_")
+    token_id, _, secret = rest.partition("_")
+    return (token_id, secret) if head == "sw" else ("", "")
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,312 @@
+"""What people say was true is kept with author and time, never changed, and the later word counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import Result
+from flask import Flask
+from flask.testing import FlaskClient
+
+from policies.events import instant
+from server.analysis.annotations import MissedFact, fact_of, missed, said_of
+from server.app import runtime_of
+from server.domain.errors import Unknown, Unprocessable
+from server.domain.matching import fact_of as fact_of_event
+from server.domain.matching import matched
+from server.domain.records import Annotation
+from server.store import Store
+from server.web.auth import ANY_SITE, new_token
+from tests.server.scenes import START_US, YARD, Yard
+from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
+from tests.stand_ins import ManualClock
+
+START = instant(START_US)
+
+
+def ids(yard: Yard) -> list[str]:
+    return [logged.event.id for logged in yard.store.events()]
+
+
+def test_the_later_annotation_of_an_event_counts_and_the_earlier_one_stays(yard: Yard, clock: ManualClock) -> None:
+    first, second, *_ = ids(yard)
+    kept = yard.store.annotations
+    kept.add([said_of(yard.store, first, "true", "ann"), said_of(yard.store, second, "true", "ann")])
+    clock.advance(5)
+    kept.add([said_of(yard.store, first, "false", "bob", "a shadow")])
+    assert [(a.number, a.truth, a.author) for a in kept.all()] == [
+        (1, "true", "ann"),
+        (2, "true", "ann"),
+        (3, "false", "bob"),
+    ]
+    current = {a.subject: (a.truth, a.author, a.note, a.made_at_us) for a in kept.current("yard")}
+    assert current[first] == ("false", "bob", "a shadow", clock.now_us)
+    assert (len(current), kept.current("dock")) == (2, [])
+
+
+def test_an_annotation_repeats_the_fact_so_that_it_outlives_the_event(yard: Yard) -> None:
+    for logged in yard.store.events():
+        said = said_of(yard.store, logged.event.id, "true", "ann")
+        assert matched([fact_of(said)], [fact_of_event(logged.event)]) == [(0, 0)]
+
+
+def test_something_missed_can_be_added_and_taken_back(yard: Yard) -> None:
+    seen = MissedFact("yard", "gate", "entered", instant(START_US + 1_000_000), sector="west")
+    [added] = yard.store.annotations.add([missed(yard.store, seen, "ann")])
+    assert (added.truth, added.is_told, added.within_s) == ("missed", False, 2.0)
+    yard.store.annotations.add([said_of(yard.store, added.subject[:12], "false", "ann")])
+    assert [a.truth for a in yard.store.annotations.current()] == ["false"]
+    yard.store.annotations.add([said_of(yard.store, added.subject, "true", "ann")])
+    assert [(a.truth, a.is_told) for a in yard.store.annotations.current()] == [("missed", False)]
+
+
+@pytest.mark.parametrize(
+    ("fact", "error"),
+    [
+        (MissedFact("yard", "gaet", "entered", START, sector="west"), "did you mean `gate`"),
+        (MissedFact("yard", "gate", "entered", START, sector="wets"), "did you mean `west`"),
+        (MissedFact("yard", "gate", "entered", START), "`entered` needs sector"),
+        (MissedFact("yard", "gate", "crossed", START, sector="west", line="middle"), "`crossed` has no sector"),
+        (MissedFact("yard", "gate", "crossed", START, line="midle"), "did you mean `middle`"),
+        (MissedFact("yard", "gate", "moved", START, from_sector="west"), "`moved` needs to_sector"),
+        (MissedFact("yard", "gate", "left", START, sector="west", label="persn"), "did you mean `person`"),
+        (MissedFact("yard", "gate", "arrived", START, sector="west"), "no kind of event"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_fact_that_cannot_be_is_refused_with_what_could(yard: Yard, fact: MissedFact, error: str) -> None:
+    with pytest.raises((Unknown, Unprocessable), match=error):
+        missed(yard.store, fact, "ann")
+
+
+def test_an_event_that_is_not_there_or_not_the_only_one_cannot_be_annotated(yard: Yard) -> None:
+    with pytest.raises(Unknown, match="no event zzz"):
+        said_of(yard.store, "zzz", "true", "ann")
+    with pytest.raises(Unknown, match="several facts"):
+        said_of(yard.store, "", "true", "ann")
+
+
+def test_annotations_are_the_same_on_both_databases(store: Store) -> None:
+    place = {"sector": None, "from_sector": "a", "to_sector": "b", "line": None}
+    when = {"at_us": 5, "within_s": 2.0, "made_at_us": 0}
+    said = {"is_told": False, "author": "ann", "note": None}
+    made = Annotation(0, "s", "missed", "yard", "gate", "moved", "person", **place, **when, **said)
+    [kept] = store.annotations.add([made])
+    assert store.annotations.all() == store.annotations.current("yard") == store.annotations.about("s") == [kept]
+    assert store.annotations.all(after=1) == store.annotations.about("t") == store.annotations.add([]) == []
+
+
+def test_annotate_takes_events_and_a_word(ask: Callable[..., Result], yard: Yard) -> None:
+    first, second, third, *_ = ids(yard)
+    result = ask("annotate", first[:12], second, "false", "--author", "ann", "--note", "a cat")
+    assert result.exit_code == 0, result.output
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["false", "false"]
+    assert result.stdout.splitlines()[0].endswith(f'author=ann note="a cat" event={first}')
+    ask("annotate", third, "true")
+    ask("annotate", first, "unsure", "--author", "bob")
+    shown = ask("annotate", "list").stdout.splitlines()
+    words = {line.rpartition("=")[2]: line.split()[0] for line in shown}
+    assert words == {first: "unsure", second: "false", third: "true"}
+
+
+def test_an_author_s_name_is_one_word_of_one_line_whatever_it_holds(ask: Callable[..., Result], yard: Yard) -> None:
+    first, *_ = ids(yard)
+    shown = ask("annotate", first, "false", "--author", "ann\ntrue \x1b[2J", "--note", "a\nb").stdout
+    assert shown.endswith(f'author="ann\\ntrue \\u001b[2J" note="a\\nb" event={first}\n')
+    assert shown.count("\n") == 1
+
+
+def test_annotate_missed_needs_no_camera_where_there_is_one(ask: Callable[..., Result]) -> None:
+    at = "2026-11-22T07:00:05Z"
+    result = ask("annotate", "--missed", "--kind", "entered", "--sector", "east", "--at", at, "--within", "1")
+    assert result.stdout.startswith("missed 2026-11-22T07:00:05.000Z entered yard/gate person east author=")
+    moved = ("--missed", "--kind", "moved", "--from", "west", "--to", "east", "--at", at)
+    assert "person west>east" in ask("annotate", *moved).stdout
+
+
+def test_a_user_without_a_name_is_asked_who_says_so(
+    ask: Callable[..., Result], yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    result = ask("annotate", ids(yard)[0], "true")
+    assert (result.exit_code, "--author" in result.output) == (2, True)
+    assert ask("annotate", ids(yard)[0], "true", "--author", "ann").exit_code == 0
+
+
+def test_export_writes_all_that_was_ever_said_as_json_lines(ask: Callable[..., Result], yard: Yard) -> None:
+    first = ids(yard)[0]
+    ask("annotate", first, "true", "--author", "ann")
+    ask("annotate", first, "false", "--author", "bob")
+    lines = [msgspec.json.decode(line) for line in ask("annotate", "export").stdout.splitlines()]
+    assert [(a["number"], a["subject"], a["truth"], a["author"]) for a in lines] == [
+        (1, first, "true", "ann"),
+        (2, first, "false", "bob"),
+    ]
+    assert lines[0]["made_at"] <= lines[1]["made_at"]
+    assert lines[0]["at"] == msgspec.to_builtins(yard.store.events()[0].event.at)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["true"],
+        ["abc"],
+        ["abc", "maybe"],
+        ["--missed"],
+        ["--missed", "--kind", "left"],
+        ["abc", "true", "--missed"],
+    ],
+)
+def test_an_annotation_that_says_too_little_is_a_usage_error(ask: Callable[..., Result], words: list[str]) -> None:
+    result = ask("annotate", *words)
+    assert result.exit_code == 2
+    assert "annotate of" not in result.stderr, "a name that nobody typed"
+
+
+@pytest.mark.parametrize("options", [("--kind", "entered"), ("--within", "3"), ("--camera", "gate")])
+def test_options_of_what_was_missed_do_not_go_with_an_event(
+    ask: Callable[..., Result], yard: Yard, options: tuple[str, str]
+) -> None:
+    event = yard.store.events()[0].event.id
+    result = ask("annotate", event, "false", *options)
+    assert result.exit_code == 2
+    assert "go with --missed" in result.stderr
+    assert yard.store.annotations.all() == []
+
+
+def test_an_event_that_is_named_twice_is_annotated_once(ask: Callable[..., Result], yard: Yard) -> None:
+    event = yard.store.events()[0].event.id
+    assert len(ask("annotate", event, event[:16], "false").stdout.splitlines()) == 1
+    assert len(yard.store.annotations.all()) == 1
+
+
+@pytest.mark.parametrize("verb", [("annotate", "list"), ("annotate", "export"), ("events",)])
+def test_a_site_that_never_sent_is_told_and_is_no_empty_answer(
+    ask: Callable[..., Result], verb: tuple[str, ...]
+) -> None:
+    result = ask(*verb, "--site", "yrad")
+    assert result.exit_code == 1
+    assert "nothing is stored of yrad/*; here is: yard/gate" in result.stderr
+    assert ask(*verb, "--site", "yard").exit_code == 0
+
+
+def test_what_came_before_the_first_frame_cannot_have_been_missed(ask: Callable[..., Result]) -> None:
+    missed = ("annotate", "--missed", "--kind", "entered", "--sector", "west", "--at")
+    assert "sent its first frame at 2026-11-22T07:00:00Z" in ask(*missed, "2026-11-22T06:59:59Z").stderr
+    assert ask(*missed, "2026-11-22T07:00:00Z").exit_code == 0
+    assert ask(*missed, "2026-11-22T07:00:00Z", "--within", "-1").exit_code == 2
+
+
+def test_what_was_missed_is_held_against_the_policy_of_the_newest_burst(ask: Callable[..., Result], yard: Yard) -> None:
+    yard.write(YARD.replace("sectors.west", "sectors.far"))
+    yard.pipeline.process(yard.walk(90, lambda _: None, 30))
+    yard.write(YARD)
+    yard.pipeline.process(yard.walk(91, lambda _: None, 40))
+    missed = ("annotate", "--missed", "--kind", "entered", "--at", "2026-11-22T07:00:20Z", "--sector")
+    assert ask(*missed, "west").exit_code == 0
+    assert "has no sector `far`" in ask(*missed, "far").stderr
+
+
+def test_what_came_long_after_the_newest_frame_cannot_have_been_missed(ask: Callable[..., Result]) -> None:
+    result = ask("annotate", "--missed", "--kind", "entered", "--sector", "east", "--at", "2026-11-22T09:00Z")
+    assert result.exit_code == 1
+    assert "camera `gate` sent its newest frame at 2026-11-22T07:00:25Z" in result.stderr
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Flask]:
+    app = make_app(tmp_path, BrightnessEnsemble())
+    frames = [jpeg(grey) for grey in (0, 1, *range(200, 212), *range(2, 42))]
+    assert app.test_client().post("/v1/bursts", data=body(envelope(frames), frames)).status_code == 201
+    yield app
+    runtime_of(app).store.close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def reader(app: Flask, site: str, camera: str | None = None) -> dict[str, str]:
+    made = new_token()
+    runtime_of(app).store.add_token(made.id, "test", site, camera, made.hash)
+    return {"Authorization": f"Bearer {made.token}"}
+
+
+def seen_by_a_person(**changes: Any) -> dict[str, Any]:
+    fact = {"site": "north-yard", "camera": "gate", "kind": "left", "sector": "view", "at": "2027-01-15T07:59:05Z"}
+    return {"author": "ann", "missed": fact | changes}
+
+
+def test_an_event_is_annotated_over_http_and_read_back_page_by_page(app: Flask, client: FlaskClient) -> None:
+    event = client.get("/v1/events").get_json()["events"][0]
+    answer = client.post("/v1/annotations", json={"event": event["id"], "truth": "true", "author": "ann"})
+    assert (answer.status_code, answer.get_json()["subject"]) == (201, event["id"])
+    answer = client.post("/v1/annotations", json=seen_by_a_person() | {"note": "behind the van"})
+    assert (answer.status_code, answer.get_json()["truth"]) == (201, "missed")
+    page = client.get("/v1/annotations?limit=1").get_json()
+    assert ([a["truth"] for a in page["annotations"]], page["next"]) == (["true"], 1)
+    page = client.get("/v1/annotations?after=1&site=north-yard").get_json()
+    assert ([a["note"] for a in page["annotations"]], page["next"]) == (["behind the van"], 2)
+    assert client.get("/v1/annotations?after=2").get_json() == {"annotations": [], "next": 2}
+
+
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        ({"truth": "true", "author": "ann"}, 400),
+        ({"event": "0" * 32, "author": "ann"}, 400),
+        ({"event": "0" * 32, "truth": "maybe", "author": "ann"}, 400),
+        ({"event": "0" * 32, "truth": "true"}, 400),
+        ({"event": "0" * 32, "truth": "true", "author": "ann", "colour": 1}, 400),
+        ({"event": "0" * 32, "truth": "true", "author": "ann"}, 404),
+        (seen_by_a_person(camera="door"), 404),
+        (seen_by_a_person(sector="attic"), 422),
+        (seen_by_a_person() | {"truth": "true"}, 400),
+    ],
+)
+def test_what_is_no_annotation_is_refused(client: FlaskClient, told: dict[str, Any], status: int) -> None:
+    assert client.post("/v1/annotations", json=told).status_code == status
+    assert client.get("/v1/annotations").get_json()["annotations"] == []
+
+
+def test_a_form_from_a_foreign_page_is_no_annotation(client: FlaskClient) -> None:
+    assert client.post("/v1/annotations", data="{}", content_type="text/plain").status_code == 415
+    for data in (b"{", b'{"author": "\xff"}'):
+        assert client.post("/v1/annotations", data=data, content_type="application/json").status_code == 400
+    much = client.post("/v1/annotations", json=seen_by_a_person() | {"note": "x" * 70_000})
+    assert much.status_code == 413
+    assert client.get("/v1/annotations?limit=0").status_code == 400
+    assert client.get(f"/v1/annotations?after={2**63}").status_code == 400
+    assert client.get("/v1/annotations?colour=red").status_code == 400
+
+
+def test_only_readers_of_the_site_annotate_and_see_its_annotations(app: Flask, client: FlaskClient) -> None:
+    event = client.get("/v1/events").get_json()["events"][0]
+    mine, other = reader(app, "north-yard"), reader(app, "dock")
+    camera, every = reader(app, "north-yard", "gate"), reader(app, ANY_SITE)
+    told = {"event": event["id"], "truth": "false", "author": "ann"}
+    assert client.post("/v1/annotations", json=told).status_code == 401
+    assert client.post("/v1/annotations", json=told, headers=camera).status_code == 403
+    assert client.post("/v1/annotations", json=seen_by_a_person(), headers=other).status_code == 403
+    hidden = client.post("/v1/annotations", json=told, headers=other)
+    absent = client.post("/v1/annotations", json=told | {"event": "0" * 32}, headers=other)
+    assert hidden.status_code == absent.status_code == 404
+    assert client.post("/v1/annotations", json=told, headers=mine).status_code == 201
+    assert client.post("/v1/annotations", json=told, headers=every).status_code == 201
+    assert len(client.get("/v1/annotations", headers=mine).get_json()["annotations"]) == 2
+    assert client.get("/v1/annotations", headers=other).get_json()["annotations"] == []
+    assert client.get("/v1/annotations?site=north-yard", headers=other).status_code == 403
+    assert client.get("/v1/annotations", headers=camera).status_code == 403
+
+
+def test_an_annotations_time_is_told_as_an_instant(client: FlaskClient) -> None:
+    told = client.post("/v1/annotations", json=seen_by_a_person()).get_json()
+    assert told["at"] == msgspec.to_builtins(instant(1_800_000_000_000_000 - 55_000_000))

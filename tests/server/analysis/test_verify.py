@@ -1,0 +1,306 @@
+"""An event can be recomputed from its votes, and whoever changes a row behind it is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from click.testing import Result
+from sqlalchemy import text
+
+from policies.site.site_policy import RULES_VERSION, digest_of_stored
+from server.analysis.verify import Check, verified
+from server.domain.records import EventRecord, LoggedEvent
+from tests.server.scenes import Yard, there_and_back
+
+
+def event(yard: Yard, kind: str = "moved") -> LoggedEvent:
+    return next(e for e in yard.store.events() if e.event.kind == kind)
+
+
+def record(yard: Yard, event_id: str) -> EventRecord:
+    [found] = yard.store.past.events_like(event_id)
+    return found
+
+
+def failing(yard: Yard, logged: LoggedEvent, *, from_start: bool = True) -> list[str]:
+    checks = verified(yard.store, record(yard, logged.event.id), from_start=from_start)
+    return [check.what.split(" burst-")[0] for check in checks if not check.holds]
+
+
+def alter(yard: Yard, statement: str, **values: object) -> None:
+    """Change stored rows behind the store's back, as someone with the database's file could."""
+    with yard.store._engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+        done = connection.execute(text(statement), values)
+        assert done.rowcount == 1, "one row was tampered with"
+        connection.commit()
+    yard.store._versions.__init__()  # type: ignore[misc]  # forget what was read before
+
+
+@pytest.mark.parametrize("from_start", [False, True])
+def test_every_event_of_an_honest_log_is_verified(yard: Yard, from_start: bool) -> None:
+    for logged in yard.store.events():
+        assert failing(yard, logged, from_start=from_start) == []
+
+
+def test_an_event_that_a_late_burst_disproved_is_verified_as_withdrawn(yard: Yard) -> None:
+    bursts = [yard.walk(100 + n, there_and_back, 40 + n * 2) for n in range(14)]
+    for one in [*bursts[:3], *bursts[6:], *bursts[3:6]]:
+        yard.pipeline.process(one)
+    withdrawn = [e for e in yard.store.events(withdrawn=True) if e.is_withdrawn]
+    for logged in withdrawn:
+        assert failing(yard, logged) == []
+    for logged in yard.store.events():
+        assert failing(yard, logged) == []
+
+
+def test_an_altered_event_is_noticed(yard: Yard) -> None:
+    logged = event(yard)
+    body = msgspec.json.encode(msgspec.structs.replace(logged.event, direction="up"), order="deterministic").decode()
+    alter(yard, "UPDATE events SET body = :body WHERE id = :id", body=body, id=logged.event.id)
+    assert failing(yard, event(yard)) == ["recomputed from its votes"]
+
+
+@pytest.mark.parametrize("column", ["site", "camera", "kind", "label", "sector"])
+def test_an_altered_column_of_the_log_is_noticed(yard: Yard, column: str) -> None:
+    logged = event(yard, "entered")
+    alter(yard, f"UPDATE events SET {column} = 'other' WHERE id = :id", id=logged.event.id)
+    assert failing(yard, logged) == ["log row"]
+
+
+def test_a_withdrawal_by_hand_is_noticed(yard: Yard) -> None:
+    logged = event(yard)
+    alter(yard, "UPDATE events SET withdrawn_at_us = 1 WHERE id = :id", id=logged.event.id)
+    assert failing(yard, logged) == ["recomputed from its votes"]
+
+
+def test_an_altered_vote_is_noticed(yard: Yard) -> None:
+    logged = event(yard)
+    burst_id = logged.event.provenance.burst_ids[-1]
+    query = "SELECT frame, answers FROM observations WHERE burst_id = :id AND answers LIKE '%0.9%' LIMIT 1"
+    with yard.store._engine.connect() as connection:
+        frame, answers = connection.execute(text(query), {"id": burst_id}).one()
+    changed = answers.replace("0.9,", "0.1,")
+    assert changed != answers
+    where = "WHERE burst_id = :id AND frame = :frame"
+    alter(yard, f"UPDATE observations SET answers = :answers {where}", answers=changed, id=burst_id, frame=frame)
+    assert "decision record of" in failing(yard, logged)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("frame_sha256 = 'beef'", "burst"),
+        ("at_us = at_us + 1000", "burst"),
+        ("answers = '{'", "burst"),
+        ("answers = '{}'", "ensemble of"),
+    ],
+)
+def test_an_altered_observation_is_noticed(yard: Yard, change: str, found: str) -> None:
+    logged = event(yard)
+    burst_id = logged.event.provenance.burst_ids[0]
+    alter(yard, f"UPDATE observations SET {change} WHERE burst_id = :id AND frame = 0", id=burst_id)
+    assert any(what.startswith(found) for what in failing(yard, logged))
+
+
+def test_a_missing_observation_is_noticed(yard: Yard) -> None:
+    logged = event(yard)
+    alter(yard, "DELETE FROM observations WHERE burst_id = :id AND frame = 1", id=logged.event.provenance.burst_ids[0])
+    assert any(what.startswith("burst") for what in failing(yard, logged))
+
+
+def test_an_altered_hash_of_the_evidence_is_noticed(yard: Yard) -> None:
+    logged = event(yard)
+    for sha256 in logged.event.provenance.frame_sha256:
+        alter(
+            yard,
+            "UPDATE observations SET frame_sha256 = 'f' || :s WHERE frame_sha256 = :s AND rowid = ("
+            "SELECT min(rowid) FROM observations WHERE frame_sha256 = :s)",
+            s=sha256,
+        )
+    assert any(what.startswith("burst") for what in failing(yard, logged))
+
+
+def test_a_panel_that_is_not_stored_is_noticed(ask: Callable[..., Result], yard: Yard) -> None:
+    logged = event(yard)
+    alter(yard, "DELETE FROM panels")
+    assert {"ensemble of", "recomputed from its votes"} <= set(failing(yard, logged))
+    result = ask("verify", logged.event.id)
+    assert result.exit_code == 1
+    assert "no description of ensemble ensemble-1 is stored" in result.stdout
+
+
+@pytest.mark.parametrize("column", ["first_at_us", "last_at_us"])
+def test_an_altered_stretch_of_a_burst_is_noticed(yard: Yard, column: str) -> None:
+    logged = event(yard)
+    burst_id = logged.event.provenance.burst_ids[-1]
+    alter(yard, f"UPDATE bursts SET {column} = {column} - 1 WHERE burst_id = :id", id=burst_id)
+    assert "burst" in failing(yard, logged)
+
+
+@pytest.mark.parametrize("table", ["bursts", "decisions"])
+def test_a_missing_row_is_noticed(yard: Yard, table: str) -> None:
+    logged = event(yard)
+    alter(yard, f"DELETE FROM {table} WHERE burst_id = :id", id=logged.event.provenance.burst_ids[-1])
+    assert failing(yard, logged) != []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "text = replace(text, '0.5', '0.6')",
+        "text = 'site ='",
+        "body = replace(body, '0.5', '0.6')",
+        'body = replace(body, \'"digest":"\', \'"digest":"0\')',
+        "policy = 'other'",
+    ],
+)
+def test_an_altered_policy_is_noticed(yard: Yard, change: str) -> None:
+    logged = event(yard)
+    alter(yard, f"UPDATE policies SET {change}")
+    assert any(what.startswith("policy") for what in failing(yard, logged))
+
+
+def aged(yard: Yard) -> LoggedEvent:
+    """An event as the first version of the rules would have left it: under a policy with a digest of that version."""
+    logged = event(yard)
+    new, kept = logged.event.provenance.policy, yard.store.past.policy(logged.event.provenance.policy)
+    assert kept is not None
+    body = kept.body.replace(f'"version":{RULES_VERSION}', '"version":1')
+    old = digest_of_stored(body)
+    tables = ("policies", "bursts", "camera_states", "events")
+    alter_all(yard, [f"UPDATE policies SET body = :body WHERE policy = '{new}'"], body=body)
+    columns = {"policies": ("policy", "body"), "events": ("body",)}
+    alter_all(
+        yard,
+        [f"UPDATE {t} SET {c} = replace({c}, '{new}', '{old}')" for t in tables for c in columns.get(t, ("policy",))],
+    )
+    return event(yard)
+
+
+def alter_all(yard: Yard, statements: list[str], **values: object) -> None:
+    with yard.store._engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+        for statement in statements:
+            connection.execute(text(statement), values)
+        connection.commit()
+    yard.store._versions.__init__()  # type: ignore[misc]
+
+
+def older(yard: Yard, logged: LoggedEvent) -> list[str]:
+    checks = verified(yard.store, record(yard, logged.event.id), from_start=True)
+    return [check.what.split(" ")[0] for check in checks if check.is_older]
+
+
+def test_an_event_made_under_older_rules_is_told_from_one_that_was_tampered_with(
+    ask: Callable[..., Result], yard: Yard
+) -> None:
+    logged = aged(yard)
+    assert set(older(yard, logged)) == {"policy", "recomputed"}, "its id holds its policy's digest"
+    result = ask("verify", logged.event.id)
+    assert (result.exit_code, "made under version 1 of the rules" in result.stdout) == (3, True), result.output
+    assert "FAIL" not in result.stdout
+
+
+def test_replay_tells_what_only_other_rules_made_otherwise_from_what_differs(
+    ask: Callable[..., Result], yard: Yard
+) -> None:
+    logged = aged(yard)
+    result = ask("replay", "--check")
+    assert result.exit_code == 3
+    count = len(result.stdout.splitlines())
+    assert f"{count} of them were made under another version of the rules" in result.stderr
+    yard.pipeline.process(yard.walk(200, lambda _: 0.2, 200, frames=8))
+    new = next(e.event.id for e in yard.store.events() if e.event.provenance.policy != logged.event.provenance.policy)
+    alter(yard, "UPDATE events SET body = replace(body, 'west', 'east') WHERE id = :id", id=new)
+    assert ask("replay", "--check").exit_code == 1
+
+
+def test_older_rules_excuse_no_altered_evidence(ask: Callable[..., Result], yard: Yard) -> None:
+    logged = aged(yard)
+    sha256 = logged.event.provenance.frame_sha256[0]
+    alter(yard, "UPDATE observations SET frame_sha256 = 'f' WHERE frame_sha256 = :s", s=sha256)
+    assert ask("verify", logged.event.id).exit_code == 1
+
+
+def test_a_policy_cannot_be_made_to_look_older(yard: Yard) -> None:
+    logged = event(yard)
+    kept = yard.store.past.policy(logged.event.provenance.policy)
+    assert kept is not None
+    older_body = kept.body.replace(f'"version":{RULES_VERSION}', '"version":1')
+    alter(yard, "UPDATE policies SET body = :body", body=older_body)
+    assert any(what.startswith("policy") for what in failing(yard, logged))
+    assert "policy" not in older(yard, logged)
+
+
+def test_a_decision_that_older_rules_made_otherwise_is_told_apart(yard: Yard) -> None:
+    logged = aged(yard)
+    burst_id = logged.event.provenance.burst_ids[-1]
+    alter(yard, "UPDATE decisions SET body = replace(body, '0.9', '0.8') WHERE burst_id = :id", id=burst_id)
+    assert "decision" in older(yard, logged)
+
+
+@pytest.mark.parametrize(
+    "change", ["body = replace(body, 'ensemble-1', 'ensemble-2')", "body = replace(body, '\"eye\"', '\"ear\"')"]
+)
+def test_an_altered_panel_is_noticed(yard: Yard, change: str) -> None:
+    logged = event(yard)
+    alter(yard, f"UPDATE panels SET {change}")
+    assert any(what.startswith("ensemble of") for what in failing(yard, logged))
+
+
+def test_an_altered_decision_record_is_noticed(yard: Yard) -> None:
+    logged = event(yard)
+    burst_id = logged.event.provenance.burst_ids[-1]
+    alter(yard, "UPDATE decisions SET body = replace(body, '0.9', '0.8') WHERE burst_id = :id", id=burst_id)
+    assert failing(yard, logged) == ["decision record of"]
+
+
+def test_an_altered_checkpoint_is_noticed_and_a_fold_from_the_start_does_not_need_it(yard: Yard) -> None:
+    logged = event(yard, "left")
+    before_us = record(yard, logged.event.id).started_at_us
+    used = yard.store.checkpoint("yard", "gate", before_us - 2_000_000)
+    assert used.at_us is not None
+    alter(yard, "UPDATE checkpoints SET state = '{' WHERE at_us = :at", at=used.at_us)
+    broken = [
+        logged
+        for logged in yard.store.events()
+        if failing(yard, logged, from_start=False) == ["recomputed from its votes"]
+    ]
+    assert broken
+    assert [failing(yard, logged) for logged in broken] == [[]] * len(broken)
+
+
+def test_verify_prints_each_check_and_takes_the_beginning_of_an_id(ask: Callable[..., Result], yard: Yard) -> None:
+    logged = event(yard)
+    result = ask("verify", logged.event.id[:10])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].endswith(logged.event.id)
+    assert all(line.startswith("  ok   ") for line in lines[1:-1])
+    assert lines[-1] == f"all {len(lines) - 2} checks hold"
+
+
+def test_verify_exits_with_1_when_a_check_fails(ask: Callable[..., Result], yard: Yard) -> None:
+    logged = event(yard)
+    alter(yard, "UPDATE events SET label = 'ghost' WHERE id = :id", id=logged.event.id)
+    result = ask("verify", logged.event.id)
+    assert (result.exit_code, "FAIL log row: label is ghost, not person" in result.stdout) == (1, True)
+    wire = msgspec.json.decode(ask("verify", logged.event.id, "--json").stdout)
+    assert not wire["holds"]
+    assert [c["what"] for c in wire["checks"] if not c["holds"]] == ["log row"]
+
+
+def test_an_event_that_is_not_there_or_not_the_only_one_is_told(ask: Callable[..., Result]) -> None:
+    assert "no event zzz" in ask("verify", "zzz").stderr
+    assert "several events begin with" in ask("verify", "").stderr
+
+
+def test_a_check_says_what_it_found(yard: Yard) -> None:
+    checks = list(verified(yard.store, record(yard, event(yard).event.id)))
+    assert all(isinstance(check, Check) and check.found for check in checks)
+    assert checks[-1].found.endswith("tell it, bit for bit")

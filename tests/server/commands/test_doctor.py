@@ -1,0 +1,288 @@
+"""`sectorwatch doctor` finds what is wrong before the server does, and says what to do."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from server.__main__ import command
+from server.commands.doctor import Finding, disk, memory, processor
+from server.serving.machine import Machine, this_machine
+from server.serving.selection import choose
+from server.settings import ServerSettings
+from server.store import open_store
+from tests.server.scenes import Yard
+from tests.stand_ins import ManualClock
+
+FAR_FUTURE_US = 4_000_000_000_000_000
+GIB = 1024**3
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A server's folder, with a site, a database and models that need no weights."""
+    for name, value in {"DATA_DIR": str(tmp_path), "MODELS": "hog-people,frame-change", "PORT": "0"}.items():
+        monkeypatch.setenv(f"SECTORWATCH_{name}", value)
+    monkeypatch.setenv("SECTORWATCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / "yard.toml").write_text('site = "yard"\n', encoding="utf-8")
+    store = open_store(f"sqlite:///{tmp_path}/sectorwatch.sqlite")
+    store.upgrade()
+    store.close()
+    return tmp_path
+
+
+def doctor() -> Result:
+    return CliRunner().invoke(command, ["doctor"])
+
+
+def lines(result: Result, level: str) -> list[str]:
+    return [line for line in result.stdout.splitlines() if line.startswith(level)]
+
+
+def test_where_everything_is_in_place_nothing_fails(folder: Path):
+    result = doctor()
+    assert (result.exit_code, lines(result, "fail")) == (0, [])
+    for subject in ("cpu", "threads", "memory", "model", "proofs", "sites", "database", "clock", "ports"):
+        assert any(line.split()[1] == subject for line in result.stdout.splitlines()), subject
+
+
+def test_it_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SECTORWATCH_DATA_DIR", str(tmp_path / "data"))
+    result = doctor()
+    assert not (tmp_path / "data").exists()
+    assert "no tables yet" in result.stdout
+    assert "there is no folder" in result.stdout
+
+
+def test_missing_weights_fail_with_the_command_that_fetches_them(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SECTORWATCH_MODELS", "yolov3-tiny")
+    result = doctor()
+    assert result.exit_code == 1
+    assert lines(result, "fail") == ["fail  model      yolov3-tiny: no weights yet"]
+    assert "-> sectorwatch models pull yolov3-tiny" in result.stdout
+
+
+def test_a_model_that_is_not_there_is_told_with_the_one_that_was_meant(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SECTORWATCH_MODELS", "yolov3-tyni")
+    result = doctor()
+    assert result.exit_code == 1
+    assert "did you mean `yolov3-tiny`" in result.stdout
+
+
+def test_what_the_models_cannot_do_of_a_policy_is_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    text = 'site = "yard"\nsensitivity = { rule = "at_least", k = 9 }\nmin_score = { yolo = 0.5 }\n'
+    (folder / "sites" / "yard.toml").write_text(text, encoding="utf-8")
+    result = doctor()
+    assert result.exit_code == 0
+    told = [line for line in lines(result, "warn") if line.split()[1] == "policies"]
+    assert told == [
+        "warn  policies   yard: every camera: no model that votes is called `yolo`; known here: hog-people",
+        "warn  policies   yard: every camera/view: `person` is never decided: "
+        "rule at_least 9, and hog-people can give 1 at most",
+    ]
+    monkeypatch.setenv("SECTORWATCH_MODELS", "hog-peeple")
+    assert [line.split()[1] for line in lines(doctor(), "fail")] == ["memory", "model"]
+
+
+def test_models_that_were_swapped_in_are_the_ones_that_are_checked_and_named(folder: Path):
+    choose(["yolov3-tiny"], ServerSettings(data_dir=folder, models=("hog-people", "frame-change")))
+    result = doctor()
+    assert "swapped in since the settings were written: yolov3-tiny" in "".join(lines(result, "warn"))
+    assert lines(result, "fail") == ["fail  model      yolov3-tiny: no weights yet"]
+
+
+def test_a_site_policy_that_cannot_be_used_fails_with_its_line(folder: Path):
+    (folder / "sites" / "yard.toml").write_text('site = "yard"\ntragets = ["person"]\n', encoding="utf-8")
+    result = doctor()
+    assert result.exit_code == 1
+    assert "line 2" in "".join(lines(result, "fail"))
+
+
+def test_a_database_of_another_version_fails(folder: Path):
+    store = open_store(f"sqlite:///{folder}/sectorwatch.sqlite")
+    with store._engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    store.close()
+    result = doctor()
+    assert result.exit_code == 1
+    assert "schema 0001" in "".join(lines(result, "fail"))
+    assert "-> sectorwatch db upgrade" in result.stdout
+
+
+def test_a_database_that_does_not_answer_fails_and_the_rest_is_still_checked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (folder / "broken.sqlite").write_bytes(b"no database at all" * 100)
+    monkeypatch.setenv("SECTORWATCH_DATABASE_URL", f"sqlite:///{folder}/broken.sqlite")
+    result = doctor()
+    assert result.exit_code == 1
+    assert [line.split()[1] for line in lines(result, "fail")] == ["database"]
+    assert "ports" in result.stdout
+
+
+def test_a_clock_behind_the_database_fails(folder: Path):
+    clock = ManualClock(FAR_FUTURE_US)
+    store = open_store(f"sqlite:///{folder}/sectorwatch.sqlite", clock)
+    yard = Yard(folder / "others", store, clock)
+    yard.pipeline.process(yard.walk(0, lambda _: 0.25, 0.0))
+    store.close()
+    result = doctor()
+    assert result.exit_code == 1
+    assert "behind the newest turn" in "".join(lines(result, "fail"))
+
+
+def test_a_port_in_use_is_a_warning_since_it_may_be_this_very_server(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("SECTORWATCH_ADMIN_PORT", str(port))
+        result = doctor()
+    assert result.exit_code == 0
+    assert f"port {port} (admin_port)" in "".join(lines(result, "warn"))
+
+
+def test_without_tokens_an_open_address_is_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SECTORWATCH_HOST", "0.0.0.0")
+    assert "loopback will be used" in "".join(lines(doctor(), "warn"))
+
+
+def test_threads_that_were_set_by_hand_are_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    monkeypatch.setenv("SECTORWATCH_INFERENCE_THREADS", "4096")
+    warned = "".join(lines(doctor(), "warn"))
+    assert "OMP_NUM_THREADS=64" in warned
+    assert "4096 inference threads" in warned
+
+
+def test_a_setting_that_cannot_be_used_ends_as_everywhere(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SECTORWATCH_PORT", "many")
+    result = doctor()
+    assert result.exit_code == 78
+    assert "SECTORWATCH_PORT" in result.output
+
+
+SETTINGS = ServerSettings(models=("yolov3-tiny",))
+
+
+def levels(findings: Iterator[Finding]) -> list[str]:
+    return [finding.level for finding in findings]
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "available_bytes", "level"),
+    [(64 * GIB, 32 * GIB, "ok"), (64 * GIB, GIB, "warn"), (GIB, GIB, "fail"), (None, None, "warn")],
+)
+def test_memory_is_held_against_what_the_server_may_need(
+    folder: Path, memory_bytes: int | None, available_bytes: int | None, level: str
+):
+    settings = msgspec.structs.replace(SETTINGS, data_dir=folder)
+    assert levels(memory(settings, Machine(2, frozenset(), available_bytes, memory_bytes))) == [level]
+
+
+@pytest.mark.parametrize(("free_bytes", "level"), [(0, "fail"), (GIB // 2, "warn"), (2 * GIB, "ok")])
+def test_a_disk_without_room_for_what_the_server_writes_fails(tmp_path: Path, free_bytes: int, level: str):
+    asked: list[Path] = []
+
+    def free(folder: Path) -> int:
+        asked.append(folder)
+        return free_bytes
+
+    settings = msgspec.structs.replace(SETTINGS, data_dir=tmp_path / "not" / "made yet")
+    assert levels(disk(settings, free)) == [level]
+    assert asked == [tmp_path]
+
+
+def test_a_server_that_may_need_more_memory_than_it_is_given_fails_with_what_to_lower(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SECTORWATCH_MEMORY_LIMIT_BYTES", str(2 * GIB))
+    monkeypatch.setenv("SECTORWATCH_INFERENCE_THREADS", "4")
+    failed = "".join(lines(doctor(), "fail"))
+    assert "fail  memory     this server may need up to" in failed
+    assert "lower `max_pixels` to" in failed
+
+
+@pytest.mark.parametrize(
+    ("vectors", "level"),
+    [({"avx2"}, "ok"), ({"avx2", "avx512f", "amx_bf16"}, "ok"), ({"asimd"}, "ok"), (set(), "warn"), (None, "warn")],
+)
+def test_a_processor_without_vector_instructions_is_a_warning(vectors: set[str] | None, level: str):
+    machine = Machine(2, None if vectors is None else frozenset(vectors), None)
+    assert levels(processor(SETTINGS, machine))[0] == level
+
+
+def test_the_machine_is_read_from_its_system_files_within_the_containers_limit(tmp_path: Path):
+    for name, text in {
+        "proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu avx2 amx_bf16 sse\n",
+        "proc/meminfo": "MemTotal: 8000000 kB\nMemAvailable:    4000000 kB\n",
+        "sys/fs/cgroup/memory.max": "1000000000\n",
+        "sys/fs/cgroup/memory.current": "400000000\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    machine = this_machine(tmp_path)
+    assert (machine.vectors, machine.available_bytes) == (frozenset({"avx2", "amx_bf16"}), 600_000_000)
+    assert machine.memory_bytes == 1_000_000_000
+    (tmp_path / "sys/fs/cgroup/memory.max").write_text("max\n", encoding="utf-8")
+    machine = this_machine(tmp_path)
+    assert (machine.available_bytes, machine.memory_bytes) == (4_096_000_000, 8_192_000_000)
+
+
+def test_the_tightest_limit_of_a_service_and_of_what_it_is_part_of_counts(tmp_path: Path):
+    for name, text in {
+        "proc/meminfo": "MemTotal: 8000000 kB\nMemAvailable:    4000000 kB\n",
+        "proc/self/cgroup": "0::/system.slice/sectorwatch.service\n",
+        "sys/fs/cgroup/system.slice/memory.max": "900000000\n",
+        "sys/fs/cgroup/system.slice/memory.current": "100000000\n",
+        "sys/fs/cgroup/system.slice/sectorwatch.service/memory.max": "500000000\n",
+        "sys/fs/cgroup/system.slice/sectorwatch.service/memory.current": "50000000\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    machine = this_machine(tmp_path)
+    assert (machine.memory_bytes, machine.available_bytes) == (500_000_000, 450_000_000)
+    (tmp_path / "sys/fs/cgroup/system.slice/memory.max").write_text("400000000\n", encoding="utf-8")
+    assert this_machine(tmp_path).memory_bytes == 400_000_000
+
+
+def test_the_limit_of_an_older_container_counts_too(tmp_path: Path):
+    (tmp_path / "sys/fs/cgroup/memory").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/memory/memory.limit_in_bytes").write_text("300000000\n", encoding="utf-8")
+    assert this_machine(tmp_path).memory_bytes == 300_000_000
+
+
+def test_a_system_that_tells_nothing_is_taken_as_it_is(tmp_path: Path):
+    machine = this_machine(tmp_path)
+    assert (machine.vectors, machine.available_bytes, machine.memory_bytes) == (None, None, None)
+    assert machine.processors > 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "todo"),
+    [("LOCK", "models lock"), ("GOLDEN", "models approve"), ("MODELS_DIR", "make the folder")],
+)
+def test_what_the_models_are_held_against_and_is_not_there_fails_with_what_makes_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, setting: str, todo: str
+):
+    monkeypatch.setenv(f"SECTORWATCH_{setting}", str(folder / "nowhere"))
+    result = doctor()
+    (found,) = (line for line in lines(result, "fail") if line.split()[1] == "proofs")
+    assert f"the setting {setting.lower()}: there is no {folder / 'nowhere'}" in found
+    assert todo in result.stdout
+    assert result.exit_code == 1
+
+
+def test_an_arithmetic_that_this_machine_does_not_have_fails_with_the_one_it_has(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SECTORWATCH_EXECUTION", "bf16")
+    monkeypatch.setattr("server.commands.doctor.this_machine", lambda: replace(this_machine(), vectors=frozenset()))
+    result = doctor()
+    assert any("needs a processor with" in line and 'use "fp32"' in line for line in lines(result, "fail"))

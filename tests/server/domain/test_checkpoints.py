@@ -1,0 +1,50 @@
+"""Few checkpoints are kept, and still every late burst finds one not far before it."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.domain.checkpoints import CheckpointThinner, octave, to_prune
+from server.domain.clock import SECOND_US
+
+
+def test_ages_fall_into_octaves_of_seconds() -> None:
+    ages_s = [0, 0.9, 1, 1.9, 2, 3.9, 4, 1000]
+    assert [octave(round(age * SECOND_US)) for age in ages_s] == [0, 0, 1, 1, 2, 2, 3, 10]
+    assert octave(-5) == 0
+
+
+@given(st.lists(st.floats(0.1, 600), min_size=1, max_size=300))
+def test_after_any_number_of_bursts_the_checkpoint_before_any_age_is_not_far_older(gaps_s: list[float]) -> None:
+    kept: list[int] = []
+    now = 0
+    for gap_s in gaps_s:
+        now += round(gap_s * SECOND_US)
+        kept.append(now)
+        dropped = set(to_prune(kept, now))
+        kept = [at for at in kept if at not in dropped]
+    longest = round(max(gaps_s) * SECOND_US)
+    first = round(gaps_s[0] * SECOND_US)
+    assert len(kept) <= 2 * (octave(now) + 1)
+    for age in (longest << n for n in range(20)):
+        if now - age > first:
+            nearest = max(at for at in kept if at < now - age)
+            assert now - nearest <= 5 * age + longest
+
+
+def test_a_trail_keeps_no_more_than_two_states_per_octave_however_long_it_is() -> None:
+    newest = 1_000_000 * SECOND_US
+    thinner = CheckpointThinner[int](newest)
+    for at in range(0, newest + 1, 100 * SECOND_US):
+        thinner.add(at, at)
+    states = thinner.states()
+    assert len(states) <= 2 * 21
+    assert states[newest] == newest
+    assert all(at == state for at, state in states.items())
+
+
+def test_thinning_what_is_thin_drops_nothing() -> None:
+    instants = [n * SECOND_US for n in range(500)]
+    dropped = set(to_prune(instants, instants[-1]))
+    assert to_prune([at for at in instants if at not in dropped], instants[-1]) == []

@@ -1,0 +1,126 @@
+"""No client holds a request thread for long, however slowly it speaks or listens."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from server.hosting.deadlines import BODY_S, HEAD_S, LEAST_BYTES_PER_S, Hurried
+from tests.server.launched import Running
+
+THREADS = 3
+SILENCE = b""
+HALF_A_HEAD = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nX"
+HALF_A_BODY = HALF_A_HEAD.replace(b"GET /livez", b"POST /v1/annotations") + (
+    b": y\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+)
+HALF_A_CHUNK = HALF_A_BODY.replace(b"Content-Length: 9\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n9\r\n")
+
+
+class Ends:
+    """Both ends of a connection, and the clock by which the server's hurries."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        accepted, self.client = socket.socketpair()
+        self.server = Hurried(accepted, lambda: self.now_s)
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    ends = Ends()
+    with ends.client, ends.server:
+        yield ends
+
+
+def test_a_head_that_comes_by_and_by_is_over_when_its_time_is(ends: Ends) -> None:
+    ends.client.sendall(b"GET /livez")
+    ends.now_s = HEAD_S - 1
+    assert ends.server.recv(4) == b"GET "
+    ends.now_s = HEAD_S
+    assert ends.server.recv(4) == b""
+
+
+def test_each_request_of_a_kept_connection_has_its_own_time(ends: Ends) -> None:
+    ends.client.sendall(b"GET ")
+    ends.now_s = HEAD_S
+    ends.server.expect_head()
+    assert ends.server.recv(4) == b"GET "
+
+
+def test_a_large_body_may_take_long_as_long_as_it_comes(ends: Ends) -> None:
+    ends.server.expect_body()
+    for _ in range(10 * round(BODY_S)):
+        ends.now_s += 1
+        ends.client.sendall(bytes(LEAST_BYTES_PER_S))
+        assert len(ends.server.recv(LEAST_BYTES_PER_S)) == LEAST_BYTES_PER_S
+
+
+def test_a_body_that_trickles_is_over_however_much_came_before(ends: Ends) -> None:
+    ends.server.expect_body()
+    ends.client.sendall(bytes(100 * LEAST_BYTES_PER_S))
+    for _ in range(100):
+        assert ends.server.recv(LEAST_BYTES_PER_S)
+    ends.client.sendall(b".....")
+    for at_s in (1, BODY_S - 1):
+        ends.now_s = at_s
+        assert ends.server.recv(1) == b"."
+    ends.now_s = BODY_S + 1
+    assert ends.server.recv(1) == b""
+
+
+def test_who_falls_silent_is_waited_for_no_longer_than_is_left(ends: Ends) -> None:
+    ends.now_s = HEAD_S - 0.05
+    assert ends.server.recv(1) == b""
+    assert ends.server.gettimeout() is None
+
+
+@pytest.mark.parametrize("begun", [SILENCE, HALF_A_HEAD, HALF_A_BODY, HALF_A_CHUNK])
+def test_more_dawdlers_than_threads_do_not_keep_others_out(
+    begun: bytes,
+    tmp_path: Path,
+    running: list[Running],
+) -> None:
+    settings = {"threads": THREADS, "admission_limit": THREADS - 1}
+    patience_s = "60" if begun is SILENCE else "0.2"  # who has said nothing yet holds no thread for any time
+    server = Running(["tests.server.hosted", str(tmp_path), json.dumps(settings), patience_s])
+    running.append(server)
+    port = int(server.line(r"^port (\d+)")[1])
+    with ExitStack() as dawdlers:
+        for _ in range(2 * THREADS):
+            dawdler = dawdlers.enter_context(socket.create_connection(("127.0.0.1", port)))
+            dawdler.sendall(begun)
+        asking = http.client.HTTPConnection("127.0.0.1", port, timeout=4)
+        asking.request("GET", "/livez")
+        assert asking.getresponse().status == 200
+
+
+@pytest.mark.parametrize(
+    "rest", [b"no number\r\n{", b"1\r\n{no end of a chunk", b""], ids=["its length", "its end", "cut off"]
+)
+@pytest.mark.parametrize("path", [b"/v1/annotations", b"/batch"])
+def test_a_chunked_body_that_is_no_http_is_the_client_s_fault(
+    path: bytes,
+    rest: bytes,
+    tmp_path: Path,
+    running: list[Running],
+) -> None:
+    server = Running(["tests.server.hosted", str(tmp_path), "{}"])
+    running.append(server)
+    port = int(server.line(r"^port (\d+)")[1])
+    kind = b"multipart/form-data; boundary=x" if path == b"/batch" else b"application/json"
+    head = b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % (
+        path,
+        kind,
+    )
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.sendall(head + rest)
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(12) == b"HTTP/1.1 400"
+    assert "Traceback" not in "".join(server.said)

@@ -1,0 +1,223 @@
+"""Whoever is refused before the body was read gets to read why, and nobody waits for those who part slowly: over real
+connections, with bodies no buffer holds."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from select import select
+
+import pytest
+
+from server.hosting.lingering_close import Leavers
+from tests.server.launched import PATIENCE_S, Running
+from tests.server.web_client import jpeg
+
+LARGE = bytes(24 * 1024 * 1024)
+"""More than the system holds for a connection: the client is still sending when it is refused."""
+THREADS = 6
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
+
+
+def one_image() -> bytes:
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="f.jpg"\r\n\r\n'
+    return head + jpeg(255) + b"\r\n--x--\r\n"
+
+
+@pytest.fixture
+def server(tmp_path: Path, running: list[Running]) -> Running:
+    settings = {"admission_limit": 1, "threads": THREADS, "max_body_bytes": len(LARGE)}
+    server = Running(["tests.server.hosted", str(tmp_path), json.dumps(settings)])
+    running.append(server)
+    return server
+
+
+@pytest.fixture
+def port(server: Running) -> int:
+    return int(server.line(r"^port (\d+)")[1])
+
+
+@pytest.fixture
+def full(server: Running, port: int) -> Iterator[None]:
+    """Somebody is in work, and nobody else finds room."""
+    busy = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    busy.request("POST", "/batch", one_image(), MULTIPART)
+    server.line("^asked")
+    yield
+    server.say("\n")
+    assert busy.getresponse().status == 200
+
+
+def sent(port: int, body: bytes, length: int | None = None) -> http.client.HTTPResponse:
+    """The answer to a client that sends all it has before it reads anything."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    connection.request("POST", "/batch", body, MULTIPART | {"Content-Length": str(length or len(body))})
+    return connection.getresponse()
+
+
+def asked_for_life(port: int) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    connection.request("GET", "/livez")
+    return connection.getresponse().status
+
+
+@pytest.mark.usefixtures("full")
+def test_a_client_that_sends_a_large_body_to_a_full_server_always_reads_when_to_come_back(port: int) -> None:
+    for _ in range(5):
+        answer = sent(port, LARGE)
+        assert answer.status == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        assert answer.headers["Connection"] == "close"
+        assert json.loads(answer.read())["detail"] == "1 uploads are in work already"
+
+
+@pytest.mark.usefixtures("full")
+def test_so_do_many_at_once(port: int) -> None:
+    told: list[int] = []
+    clients = [threading.Thread(target=lambda: told.append(sent(port, LARGE).status)) for _ in range(12)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join(PATIENCE_S)
+    assert told == [503] * 12
+
+
+@pytest.mark.usefixtures("full")
+def test_who_is_connected_before_it_asks_is_told_so_too(port: int) -> None:
+    waiting = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    waiting.connect()
+    assert asked_for_life(port) == 200
+    waiting.request("POST", "/batch", one_image(), MULTIPART)
+    assert waiting.getresponse().status == 503
+
+
+@pytest.mark.usefixtures("full")
+def test_no_request_thread_is_needed_to_refuse(port: int) -> None:
+    slow = [socket.create_connection(("127.0.0.1", port), PATIENCE_S) for _ in range(THREADS)]
+    for client in slow:
+        client.sendall(b"GET /livez HTTP/1.1\r\n")
+    assert sent(port, one_image()).status == 503
+    for client in slow:
+        client.close()
+
+
+@pytest.mark.usefixtures("full")
+def test_who_asks_for_something_else_is_answered_by_a_full_server(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    for _ in range(2):
+        connection.request("GET", "/models")
+        answer = connection.getresponse()
+        assert answer.status == 200
+        answer.read()
+    connection.request("POST", "/batch", one_image(), MULTIPART)
+    assert connection.getresponse().status == 503
+
+
+def test_a_body_that_is_too_large_is_told_so(port: int) -> None:
+    answer = sent(port, LARGE + bytes(1024))
+    assert answer.status == 413
+    assert "this server takes at most" in json.loads(answer.read())["detail"]
+
+
+def test_a_refusal_of_what_was_read_keeps_the_connection(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    for _ in range(2):
+        connection.request("POST", "/batch", b"--x--\r\n", MULTIPART)
+        answer = connection.getresponse()
+        assert answer.status == 422
+        assert answer.headers["Connection"] == "keep-alive"
+        answer.read()
+
+
+def test_clients_that_do_not_close_their_ended_connections_keep_nobody_waiting(port: int) -> None:
+    dawdling = [socket.create_connection(("127.0.0.1", port), PATIENCE_S) for _ in range(4)]
+    for client in dawdling:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        while client.recv(4096):
+            pass
+    began = time.monotonic()
+    assert asked_for_life(port) == 200
+    assert time.monotonic() - began < 1.5
+    for client in dawdling:
+        client.close()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Refused:
+    """A client whose connection is ending, and those who see it off."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.clock = Clock()
+        self.leavers = Leavers(most_bytes, self.clock)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.client = socket.create_connection(listener.getsockname(), PATIENCE_S)
+            self._server, _ = listener.accept()
+        self.leavers.see_off(self._server)
+
+    def is_here(self) -> bool:
+        return self._server.fileno() >= 0
+
+    def say(self, text: bytes) -> None:
+        self.client.sendall(text)
+
+    def wait(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.leavers.look_after()
+
+    def attend(self) -> bool:
+        """Whether there was something to attend to."""
+        is_some = bool(select([self.leavers], [], [], PATIENCE_S)[0])
+        self.leavers.attend()
+        return is_some
+
+
+def test_a_leaver_that_has_finished_is_closed_at_once() -> None:
+    refused = Refused(most_bytes=1000)
+    refused.client.close()
+    assert refused.attend()
+    assert not refused.is_here()
+
+
+def test_a_leaver_that_is_silent_for_five_seconds_is_closed() -> None:
+    refused = Refused(most_bytes=1000)
+    refused.wait(4.5)
+    assert refused.is_here()
+    refused.wait(1.0)
+    assert not refused.is_here()
+    refused.client.close()
+
+
+def test_a_leaver_that_says_a_little_now_and_then_has_thirty_seconds() -> None:
+    refused = Refused(most_bytes=1000)
+    for _ in range(9):
+        refused.say(b"x")
+        refused.wait(3.0)
+        assert refused.is_here()
+    refused.say(b"x")
+    refused.wait(3.5)
+    assert not refused.is_here()
+    refused.client.close()
+
+
+def test_a_leaver_that_sends_more_than_the_largest_body_is_closed() -> None:
+    refused = Refused(most_bytes=1 << 19)
+    refused.client.setblocking(False)
+    for _ in range(64):
+        with suppress(OSError):  # full, or closed
+            refused.client.send(bytes(1 << 16))
+        refused.leavers.attend()
+    assert not refused.is_here()
+    refused.client.close()

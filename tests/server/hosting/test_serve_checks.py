@@ -1,0 +1,158 @@
+"""What keeps `sectorwatch serve` from serving is told in one line, before anything is started."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import requests
+from click.testing import CliRunner, Result
+
+from server.__main__ import command
+from server.domain.errors import ConfigurationError
+from server.serving.selection import choose, chosen_models
+from server.settings import ServerSettings, described
+from tests.server.launched import PATIENCE_S, Running
+from tests.server.web_client import SITE, BrightnessEnsemble, body, envelope, jpeg, make_app
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+def serve(*arguments: str) -> Result:
+    return CliRunner().invoke(command, ["serve", *arguments])
+
+
+def assert_one_line(result: Result, code: int, text: str) -> None:
+    assert result.exit_code == code, result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.output
+    assert text in lines[0]
+
+
+def test_an_unknown_setting_is_one_line_and_exit_code_78(tmp_path: Path) -> None:
+    (tmp_path / "server.toml").write_text("\nprot = 80\n")
+    assert_one_line(
+        serve("--config", str(tmp_path / "server.toml")), 78, "line 2: unknown setting `prot`; did you mean"
+    )
+
+
+def test_a_site_policy_that_cannot_be_used_is_one_line_and_exit_code_78(tmp_path: Path) -> None:
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / "yard.toml").write_text('site = "yard"\ntragets = ["person"]\n')
+    assert_one_line(serve(), 78, "yard.toml: line 2")
+
+
+def test_a_site_that_was_watched_goes_on_by_its_last_good_policy_when_its_file_is_bad_at_a_start(
+    tmp_path: Path, running: list[Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    client = make_app(tmp_path, BrightnessEnsemble()).test_client()
+    frames = [jpeg(0), jpeg(255)]
+    assert client.post("/v1/bursts", data=body(envelope(frames), frames)).status_code == 201
+    (tmp_path / "sites" / "north-yard.toml").write_text(f'{SITE}tragets = ["person"]\n')
+    server = Running(["server", "serve", "--port", "0"])
+    running.append(server)
+    server.line(r"north-yard\.toml: line 3: .*mend it: it is read again")
+    url = server.line(r"listens on (http://127\.0\.0\.1:\d+)")[1]
+    server.line(r"sites +north-yard \(its last good policy\)")
+    server.line("ensemble ready")
+    now = envelope(frames, burst_id="0197-burst-0002", captured_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}.000Z")
+    sent = body(now, frames)
+    parts = [("burst", ("burst.json", sent["burst"][0])), *[("file", (name, f)) for f, name in sent["file"]]]
+    answer = requests.post(f"{url}/v1/bursts", files=parts, timeout=PATIENCE_S)
+    assert answer.status_code == 201, answer.text
+    server.process.send_signal(signal.SIGTERM)
+    assert server.stopped() == 0
+
+
+def test_a_new_file_that_is_bad_is_no_watched_site_s_and_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    client = make_app(tmp_path, BrightnessEnsemble()).test_client()
+    frames = [jpeg(0)]
+    assert client.post("/v1/bursts", data=body(envelope(frames), frames)).status_code == 201
+    (tmp_path / "sites" / "dock.toml").write_text('site = "dock"\ntragets = ["person"]\n')
+    assert_one_line(serve(), 78, "dock.toml: line 2")
+
+
+def test_an_unknown_model_is_one_line_and_exit_code_78(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "hog-poeple")
+    assert_one_line(serve(), 78, "did you mean `hog-people`?")
+
+
+def test_missing_weights_are_one_line_with_the_command_that_gets_them() -> None:
+    assert_one_line(serve(), 78, "no weights yet for yolov3-tiny: run `sectorwatch models pull`")
+
+
+def test_too_little_memory_is_one_line_that_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    monkeypatch.setenv("SECTORWATCH_MEMORY_LIMIT_BYTES", str(1 << 30))
+    assert_one_line(serve(), 78, "this server may need up to")
+    assert_one_line(serve(), 78, "or give it more memory")
+
+
+def test_a_choice_of_models_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "ensemble.json").write_text("{")
+    assert_one_line(serve(), 78, "the models last swapped in, cannot be read")
+
+
+def test_a_choice_of_models_that_the_disk_does_not_take_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ServerSettings(data_dir=tmp_path, models=("hog-people",))
+    choose(["hog-people-small"], settings)
+
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(ConfigurationError, match="No space left on device"):
+        choose(["frame-change"], settings)
+    assert chosen_models(settings) == ("hog-people-small",)
+
+
+def test_the_weights_of_the_models_last_swapped_in_are_what_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    choose(["efficientnet-lite0"], ServerSettings(data_dir=tmp_path, models=("frame-change",)))
+    assert_one_line(serve(), 78, "no weights yet for efficientnet-lite0")
+
+
+def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert_one_line(serve("--data-dir", str(tmp_path / "file")), 78, f"cannot make the folder {tmp_path}/file/sites: ")
+
+
+def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    (tmp_path / "sectorwatch.sqlite").mkdir()
+    assert_one_line(serve(), 1, "database sqlite:///")
+
+
+def test_a_database_that_is_not_up_yet_is_no_fault_of_the_configuration_so_starting_again_helps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    with socket.create_server(("127.0.0.1", 0)) as soon_free:
+        port = soon_free.getsockname()[1]
+    monkeypatch.setenv("SECTORWATCH_DATABASE_URL", f"postgresql://nobody@127.0.0.1:{port}/yard")
+    assert_one_line(serve(), 1, "the database does not answer")
+
+
+def test_a_port_in_use_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert_one_line(serve("--port", str(taken.getsockname()[1])), 78, "Address already in use")
+
+
+def test_help_explains_every_setting() -> None:
+    shown = serve("--help").output
+    for setting in described():
+        assert setting.name in shown
+        assert setting.help in shown

@@ -1,0 +1,296 @@
+"""What the server counts, and how Prometheus gets it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from policies.events import instant
+from policies.observation import ModelInfo, Prediction
+from server.app import runtime_of
+from server.camera_status.heartbeat import Heartbeat, decode_heartbeat
+from server.domain.errors import Unprocessable
+from server.monitoring.metrics import MAX_CAMERAS, Metrics
+from server.web.auth import ANY_SITE, new_token
+from tests.server.scenes import EYE, NAMER
+from tests.server.web.test_cameras import heartbeat
+from tests.server.web_client import NOW_US, BrightnessEnsemble, body, envelope, files, jpeg, make_app
+from tests.stand_ins import ScriptedEnsemble
+
+OTHER_EYE = ModelInfo("other", EYE.classes, boxes=True)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Flask]:
+    app = make_app(tmp_path, BrightnessEnsemble())
+    yield app
+    runtime_of(app).store.close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def numbers(text: str) -> dict[str, float]:
+    """`name{label=value,...}` -> value, labels sorted."""
+    return {
+        sample.name
+        + "{"
+        + ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
+        + "}": sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def read(client: FlaskClient) -> dict[str, float]:
+    return numbers(client.get("/metrics").text)
+
+
+def metrics() -> Metrics:
+    return Metrics(lambda: NOW_US, "1.2.3")
+
+
+def send(client: FlaskClient, frames: list[bytes], **changes: object) -> None:
+    assert client.post("/v1/bursts", data=body(envelope(frames, **changes), frames)).status_code in {200, 201}
+
+
+def test_bursts_and_frames_are_counted_by_camera_and_a_known_burst_is_counted_as_known_only(client: FlaskClient):
+    frames = [jpeg(0), jpeg(0), jpeg(200)]
+    send(client, frames)
+    send(client, frames)
+    found = read(client)
+    gate = "{camera=gate,site=north-yard}"
+    assert found[f"sectorwatch_bursts_received_total{gate}"] == 2
+    assert found[f"sectorwatch_bursts_known_total{gate}"] == 1
+    assert found[f"sectorwatch_frames_total{gate}"] == 3
+    assert found[f"sectorwatch_burst_frames_duplicate_total{gate}"] == 1
+    assert found[f"sectorwatch_bursts_late_total{gate}"] == 0
+    assert found[f"sectorwatch_bursts_held_total{gate}"] == 0
+    assert found[f"sectorwatch_agent_last_burst_timestamp_seconds{gate}"] == NOW_US / 1e6 - 59
+
+
+def test_late_and_held_bursts_are_counted(client: FlaskClient):
+    send(client, [jpeg(0)])
+    send(client, [jpeg(1)], burst_id="0197-burst-late", captured_at="2027-01-15T07:00:00.000Z")
+    send(client, [jpeg(2)], burst_id="0197-burst-held", captured_at="2027-01-15T09:00:00.000Z")
+    found = read(client)
+    assert found["sectorwatch_bursts_late_total{camera=gate,site=north-yard}"] == 1
+    assert found["sectorwatch_bursts_held_total{camera=gate,site=north-yard}"] == 1
+
+
+def test_events_and_votes_are_counted_and_an_event_tells_its_latency(client: FlaskClient):
+    send(client, [jpeg(grey) for grey in (1, 2, *range(200, 212))])
+    found = read(client)
+    started = "{camera=gate,kind=presence_started,label=person,sector=view,site=north-yard}"
+    assert found[f"sectorwatch_events_total{started}"] == 1
+    assert found["sectorwatch_model_votes_total{model=people,vote=for}"] == 12
+    assert found["sectorwatch_capture_to_event_seconds_count{}"] >= 1
+    assert (
+        50
+        < found["sectorwatch_capture_to_event_seconds_sum{}"] / found["sectorwatch_capture_to_event_seconds_count{}"]
+        < 60
+    )
+
+
+def test_inference_is_timed_and_its_images_counted_for_every_endpoint(client: FlaskClient):
+    send(client, [jpeg(0), jpeg(1)])
+    client.post("/batch", data={"file": files([jpeg(2), jpeg(3), jpeg(4)])})
+    found = read(client)
+    assert found["sectorwatch_answer_seconds_count{}"] == 2
+    assert found["sectorwatch_images_total{}"] == 5
+
+
+def test_a_model_that_does_not_answer_is_counted_and_a_refused_image_is_nobodys_fault():
+    counted = metrics()
+    ensemble = ScriptedEnsemble([EYE, NAMER])
+    timed = counted.timed(ensemble)
+    assert timed.ensemble_info is ensemble.ensemble_info
+    timed.answer([ensemble.teach(b"picture", {"eye": None, "namer": ()})])
+    with pytest.raises(Unprocessable):
+        timed.answer([ensemble.break_(b"broken")])
+    found = numbers(counted.text()[0].decode())
+    assert found["sectorwatch_model_answers_missing_total{model=eye}"] == 1
+    assert found["sectorwatch_model_answers_missing_total{model=namer}"] == 0
+    assert found["sectorwatch_images_total{}"] == 1
+
+
+def test_the_build_the_ensemble_and_its_models_are_named(client: FlaskClient):
+    found = read(client)
+    assert any(name.startswith("sectorwatch_build_info{version=") for name in found)
+    assert found["sectorwatch_ensemble_info{ensemble=" + "e" * 64 + "}"] == 1
+    assert found["sectorwatch_model_info{model=people,sha256=}"] == 1
+
+
+def test_another_ensemble_takes_the_place_of_the_first():
+    counted = metrics()
+    counted.serves(ScriptedEnsemble([EYE], "one").ensemble_info, {"eye": "f" * 64}.get)
+    counted.serves(ScriptedEnsemble([NAMER], "two").ensemble_info, {}.get)
+    found = {name for name in numbers(counted.text()[0].decode()) if "_info" in name and "python" not in name}
+    assert found == {
+        "sectorwatch_build_info{version=1.2.3}",
+        "sectorwatch_ensemble_info{ensemble=two}",
+        "sectorwatch_model_info{model=namer,sha256=}",
+    }
+
+
+def test_requests_are_counted_by_the_pattern_of_their_route(client: FlaskClient):
+    client.get("/v1/events?site=north-yard")
+    client.get("/v1/events?limit=0")
+    client.get("/no/such/page")
+    client.open("/livez", method="BREW")
+    found = read(client)
+    assert found["sectorwatch_http_requests_total{method=GET,route=/v1/events,status=200}"] == 1
+    assert found["sectorwatch_http_requests_total{method=GET,route=/v1/events,status=400}"] == 1
+    assert found["sectorwatch_http_requests_total{method=GET,route=other,status=404}"] == 1
+    assert found["sectorwatch_http_requests_total{method=other,route=other,status=405}"] == 1
+
+
+def test_cameras_beyond_the_bound_are_counted_together():
+    counted = metrics()
+    for number in range(MAX_CAMERAS + 5):
+        counted.seen("yard", f"camera-{number}", NOW_US + number)
+    counted.seen("yard", "camera-0", NOW_US - 1)
+    found = numbers(counted.text()[0].decode())
+    newest = {name: value for name, value in found.items() if "last_burst" in name}
+    assert len(newest) == MAX_CAMERAS + 1
+    assert newest["sectorwatch_agent_last_burst_timestamp_seconds{camera=other,site=other}"] == pytest.approx(
+        NOW_US / 1e6
+    )
+    assert newest["sectorwatch_agent_last_burst_timestamp_seconds{camera=camera-0,site=yard}"] == NOW_US / 1e6
+
+
+def beaten(**counts: int) -> Heartbeat:
+    told = heartbeat(waiting={"bursts": 3, "bytes": 4096}, counts=counts)
+    return decode_heartbeat(json.dumps(told))
+
+
+def test_a_heartbeat_tells_what_waits_at_the_agent():
+    counted = metrics()
+    counted.heartbeat(beaten())
+    found = numbers(counted.text()[0].decode())
+    assert found["sectorwatch_agent_spool_bursts{camera=gate,site=north-yard}"] == 3
+    assert found["sectorwatch_agent_spool_bytes{camera=gate,site=north-yard}"] == 4096
+    assert found["sectorwatch_agent_last_heartbeat_timestamp_seconds{camera=gate,site=north-yard}"] == NOW_US / 1e6
+    assert not any("uploaded" in name for name in found)
+
+
+def test_bursts_that_will_never_come_are_counted_as_the_agent_tells_and_over_its_restarts():
+    counted = metrics()
+
+    def missed() -> float:
+        return numbers(counted.text()[0].decode())["sectorwatch_bursts_missed_total{camera=gate,site=north-yard}"]
+
+    counted.heartbeat(beaten(dropped=10))
+    assert missed() == 0  # before this process began: the one before has counted them
+    counted.heartbeat(beaten(dropped=12, refused=1))
+    assert missed() == 3
+    counted.heartbeat(beaten(dropped=12, refused=1))
+    assert missed() == 3
+    again = beaten(dropped=2)
+    counted.heartbeat(
+        msgspec.structs.replace(again, agent=msgspec.structs.replace(again.agent, started_at=instant(NOW_US)))
+    )
+    assert missed() == 5
+
+
+def test_bursts_missed_by_cameras_that_are_counted_together_are_counted_once():
+    counted = metrics()
+    for number in range(MAX_CAMERAS):
+        counted.seen("yard", f"camera-{number}", NOW_US)
+    told = beaten(dropped=10)
+    twin = msgspec.structs.replace(
+        told, camera="door", agent=msgspec.structs.replace(told.agent, started_at=instant(NOW_US))
+    )
+    for one in (told, twin, told, twin):
+        counted.heartbeat(one)
+    assert numbers(counted.text()[0].decode())["sectorwatch_bursts_missed_total{camera=other,site=other}"] == 0
+
+
+def test_models_that_vote_against_each_other_show_and_how_far_the_rule_was_from_deciding_otherwise(tmp_path: Path):
+    ensemble = ScriptedEnsemble([EYE, OTHER_EYE])
+    app = make_app(tmp_path, ensemble)  # type: ignore[arg-type]
+    box = (0.4, 0.4, 0.6, 0.8)
+    seen = {"eye": (Prediction("person", 0.9, box),), "other": (Prediction("person", 0.9, box),)}
+    frames = [jpeg(1), jpeg(2), jpeg(3), jpeg(4)]
+    ensemble.teach(frames[0], seen)
+    ensemble.teach(frames[1], seen | {"other": ()})
+    for frame in frames[2:]:
+        ensemble.teach(frame, {"eye": (), "other": ()})
+    client = app.test_client()
+    send(client, frames)
+    found = read(client)
+    assert found["sectorwatch_model_disagreement_ratio{camera=gate,site=north-yard}"] == 0.25
+    margin = "sector=view,site=north-yard"
+    assert found[f"sectorwatch_policy_margin_count{{{margin}}}"] == 2
+    up_to = {le: found[f"sectorwatch_policy_margin_bucket{{le={le},{margin}}}"] for le in ("-0.25", "0.0", "1.0")}
+    assert up_to == {"-0.25": 0, "0.0": 1, "1.0": 2}  # just enough; one more vote than is needed
+    runtime_of(app).store.close()
+
+
+def test_each_model_s_calls_are_timed_by_its_name():
+    counted = metrics()
+    counted.computed("eye", 0.02)
+    counted.computed("eye", 0.2)
+    found = numbers(counted.text()[0].decode())
+    assert found["sectorwatch_inference_seconds_count{model=eye}"] == 2
+    assert found["sectorwatch_inference_seconds_bucket{le=0.025,model=eye}"] == 1
+
+
+def test_a_watched_number_is_read_when_somebody_looks():
+    counted, line = metrics(), [1, 2]
+    counted.watch("queued_images", "Images in the line.", lambda: len(line))
+    line.append(3)
+    assert numbers(counted.text()[0].decode())["sectorwatch_queued_images{}"] == 3
+
+
+def test_uploads_in_work_are_watched(app: Flask, client: FlaskClient):
+    with runtime_of(app).admission.admitted("me"):
+        assert read(client)["sectorwatch_uploads_in_work{}"] == 1
+    assert read(client)["sectorwatch_uploads_in_work{}"] == 0
+
+
+def test_prometheus_gets_the_form_it_prefers(client: FlaskClient):
+    plain = client.get("/metrics")
+    assert plain.content_type.startswith("text/plain; version=")
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0,text/plain;q=0.5"}
+    assert client.get("/metrics", headers=accept).content_type.startswith("application/openmetrics-text; version=1.0.0")
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text; version=new", "text/plain; version=", ";;,=", "*/*"])
+def test_whoever_asks_for_no_form_that_there_is_gets_the_plain_one(client: FlaskClient, accept: str):
+    answer = client.get("/metrics", headers={"Accept": accept})
+    assert answer.status_code == 200
+    assert answer.content_type.startswith("text/plain; version=0.0.4")
+
+
+def test_once_there_are_tokens_the_metrics_are_for_a_reader_of_all_sites(app: Flask, client: FlaskClient):
+    def status(site: str, camera: str | None) -> int:
+        made = new_token()
+        runtime_of(app).store.add_token(made.id, "test", site, camera, made.hash)
+        return client.get("/metrics", headers={"Authorization": f"Bearer {made.token}"}).status_code
+
+    assert status(ANY_SITE, None) == 200
+    assert client.get("/metrics").status_code == 401
+    assert status("north-yard", None) == 403
+    assert status("north-yard", "gate") == 403
+
+
+def test_two_threads_may_count_at_once():
+    counted = metrics()
+    threads = [threading.Thread(target=lambda: [counted.answered("GET", "/x", 200) for _ in range(500)]) for _ in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = numbers(counted.text()[0].decode())
+    assert found["sectorwatch_http_requests_total{method=GET,route=/x,status=200}"] == 1000

@@ -1,0 +1,153 @@
+"""After an upgrade every camera goes on, also where the version before wrote states that this one cannot read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, select, update
+
+from policies.events import Event
+from policies.fold import decode_state
+from server.domain.burst import Burst
+from server.domain.errors import Unknown
+from server.domain.records import Checkpoint
+from server.domain.refold import steps
+from server.store import Store, open_store
+from server.store.schema import camera_states, checkpoints, policies
+from tests.server.scenes import YARD, Yard, there_and_back
+from tests.stand_ins import ManualClock
+
+
+@pytest.fixture
+def yard(tmp_path: Path, store: Store, clock: ManualClock) -> Yard:
+    return Yard(tmp_path / "sites", store, clock)
+
+
+@pytest.fixture
+def bursts(yard: Yard) -> list[Burst]:
+    return yard.walked(there_and_back, 30)
+
+
+def aged(url: str) -> int:
+    """Make all states those of an earlier version, whose visits did not say when they were first seen; how many."""
+    engine, count = create_engine(url.replace("postgresql:", "postgresql+psycopg:")), 0
+    with engine.begin() as connection:
+        for table in (camera_states, checkpoints):
+            for (text,) in connection.execute(select(table.c.state).distinct()).all():
+                count += '"first_us"' in text
+                older = json.dumps(dict(_without(json.loads(text))))
+                connection.execute(update(table).where(table.c.state == text).values(state=older))
+    engine.dispose()
+    return count
+
+
+def outdate_policies(url: str, text: str | None = None) -> None:
+    """Make the stored policies of a version whose site policies had no part `other`; with another text, if given."""
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        for digest, body in connection.execute(select(policies.c.policy, policies.c.body)).all():
+            older = {key: value for key, value in json.loads(body).items() if key not in {"other", "version"}}
+            values = {"body": json.dumps(older)} | ({} if text is None else {"text": text})
+            connection.execute(update(policies).where(policies.c.policy == digest).values(values))
+    engine.dispose()
+
+
+def _without(state: dict[str, object]) -> Iterator[tuple[str, object]]:
+    for key, value in state.items():
+        if key == "tracks":
+            assert isinstance(value, list)
+            for track in value:
+                for visit in track.get("visits", []):
+                    del visit["first_us"]
+        yield key, value
+
+
+def told(store: Store) -> list[Event]:
+    return [logged.event for logged in store.events()]
+
+
+def refolded(store: Store) -> list[Event]:
+    history = store.history("yard", "gate")
+    return [event for step in steps(history, Checkpoint(None, None), store.policy) for event in step.events]
+
+
+def test_a_camera_whose_state_cannot_be_read_goes_on_after_an_upgrade_as_if_it_could(
+    yard: Yard, bursts: list[Burst], database_url: str
+) -> None:
+    for one in bursts[:6]:
+        yard.pipeline.process(one)
+    before = told(yard.store)
+    assert aged(database_url) > 2
+    yard.store.upgrade()
+    assert told(yard.store) == before
+    for one in bursts[6:]:
+        yard.pipeline.process(one)
+    assert told(yard.store) == refolded(yard.store)
+    assert len(told(yard.store)) > len(before)
+
+
+def test_a_late_burst_finds_checkpoints_that_can_be_read_after_an_upgrade(
+    yard: Yard, bursts: list[Burst], database_url: str
+) -> None:
+    for one in [*bursts[:4], *bursts[5:8]]:
+        yard.pipeline.process(one)
+    aged(database_url)
+    yard.store.upgrade()
+    assert yard.pipeline.process(bursts[4]).burst.late
+    assert told(yard.store) == refolded(yard.store)
+
+
+def test_a_policy_that_cannot_be_read_is_read_from_its_text_under_its_digest_and_version(
+    yard: Yard, bursts: list[Burst], database_url: str
+) -> None:
+    for one in bursts[:6]:
+        yard.pipeline.process(one)
+    digest, before = yard.sites.policy("yard").digest, told(yard.store)
+    aged(database_url)
+    outdate_policies(database_url)
+    store = open_store(database_url, yard.clock)
+    store.upgrade()
+    found = store.policy(digest)
+    assert (found.digest, found.camera("gate").digest, found.version) == (digest, digest, 1)
+    upgraded = Yard(yard.folder, store, yard.clock)
+    for one in [*upgraded.walked(there_and_back, 30)][6:]:
+        upgraded.pipeline.process(one)
+    assert told(store)[: len(before)] == before
+    assert told(store) == refolded(store)
+    store.close()
+
+
+def test_a_camera_whose_policy_nothing_can_read_begins_anew(yard: Yard, bursts: list[Burst], database_url: str) -> None:
+    for one in bursts[:6]:
+        yard.pipeline.process(one)
+    aged(database_url)
+    outdate_policies(database_url, text='sight = "yard"')
+    store = open_store(database_url, yard.clock)
+    store.upgrade()
+    assert store.past.last_text("yard") == 'sight = "yard"'
+    another = YARD.replace('site = "yard"', 'site = "yard"\npresence = {confirm_s = 0.5}')
+    upgraded = Yard(yard.folder, store, yard.clock, another)
+    before = len(told(store))
+    for one in [*upgraded.walked(there_and_back, 30)][6:]:
+        upgraded.pipeline.process(one)
+    assert len(told(store)) > before
+    with pytest.raises(Unknown, match="of version 1 of the rules, cannot be read"):
+        store.policy(told(store)[0].provenance.policy)
+    store.close()
+
+
+def test_a_state_that_can_be_read_stays_as_it_is(yard: Yard, bursts: list[Burst], database_url: str) -> None:
+    for one in bursts[:6]:
+        yard.pipeline.process(one)
+    strange = b'{"last_at_us": 5}'
+    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(update(camera_states).values(state=strange.decode()))
+    engine.dispose()
+    yard.store.upgrade()
+    state = yard.store.head("yard", "gate").state
+    assert state == strange
+    assert decode_state(state).last_at_us == 5

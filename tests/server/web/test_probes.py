@@ -1,0 +1,99 @@
+"""Probes and metrics on a port of their own."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from flask import Flask
+
+from server.app import create_app, runtime_of
+from server.domain.errors import ConfigurationError
+from server.settings import ServerSettings
+from tests.server.web_client import BrightnessEnsemble, make_app
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Flask, str]]:
+    """A server with an admin port, begun; and the port's address."""
+    port = free_port()
+    app = make_app(tmp_path, BrightnessEnsemble(), admin_port=port)
+    runtime = runtime_of(app)
+    failures: list[Exception] = []
+    runtime.start(on_failure=failures.append)
+    assert failures == []
+    yield app, f"http://127.0.0.1:{port}"
+    runtime.stop()
+
+
+def test_the_admin_port_answers_probes_and_metrics_and_nothing_else(served: tuple[Flask, str]):
+    _, url = served
+    assert requests.get(f"{url}/livez", timeout=5).json() == {"status": "alive"}
+    assert requests.get(f"{url}/readyz", timeout=5).json()["status"] == "ready"
+    assert "sectorwatch_build_info" in requests.get(f"{url}/metrics", timeout=5).text
+    elsewhere = requests.get(f"{url}/v1/events", timeout=5)
+    assert (elsewhere.status_code, elsewhere.headers["Content-Type"]) == (404, "application/problem+json")
+
+
+def test_the_admin_port_answers_while_every_upload_is_taken_and_while_one_of_its_own_clients_says_nothing(
+    served: tuple[Flask, str],
+):
+    app, url = served
+    runtime = runtime_of(app)
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))), runtime.admission.admitted("me"):
+        assert requests.get(f"{url}/readyz", timeout=5).status_code == 200
+
+
+def test_the_admin_port_asks_for_no_token(served: tuple[Flask, str]):
+    app, url = served
+    runtime_of(app).store.add_token("id", "test", "north-yard", "gate", "hash")
+    assert app.test_client().get("/metrics").status_code == 401
+    assert requests.get(f"{url}/metrics", timeout=5).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "localhost:9"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://localhost:3000"}, 200),
+    ],
+)
+def test_on_loopback_the_admin_port_answers_no_page_of_elsewhere_in_a_browser_of_this_machine(
+    served: tuple[Flask, str], headers: dict[str, str], status: int
+):
+    _, url = served
+    assert requests.get(f"{url}/metrics", headers=headers, timeout=5).status_code == status
+
+
+def test_a_port_that_is_taken_is_told_and_nothing_is_begun(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = int(taken.getsockname()[1])
+        app = make_app(tmp_path, BrightnessEnsemble(), admin_port=port)
+        failures: list[Exception] = []
+        runtime_of(app).start(on_failure=failures.append)
+        runtime_of(app).stop()
+    assert [str(port) in str(failure) for failure in failures] == [True]
+    assert isinstance(failures[0], ConfigurationError)
+
+
+def test_while_the_ensemble_loads_the_server_lives_but_is_not_ready(tmp_path: Path):
+    client = create_app(ServerSettings(data_dir=tmp_path), channels=[]).test_client()
+    assert client.get("/livez").status_code == 200
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+
+
+def test_without_the_setting_no_port_is_opened(tmp_path: Path):
+    assert runtime_of(make_app(tmp_path, BrightnessEnsemble())).admin_port is None

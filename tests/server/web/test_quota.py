@@ -1,0 +1,182 @@
+"""Each client has a share of its own, and none takes another's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from server.app import runtime_of
+from server.domain.errors import OverQuota, RetryLater
+from server.web.admission import Admission
+from server.web.auth import ANY_SITE, new_token
+from server.web.quota import Quota
+from tests.server.web_client import BrightnessEnsemble, body, envelope, files, jpeg, make_app
+
+
+class Clock:
+    """Driven by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def quota(clock: Clock) -> Quota:
+    return Quota(60, clock=clock)
+
+
+def test_a_client_may_send_a_minute_s_worth_at_once_and_then_its_rate(quota: Quota, clock: Clock) -> None:
+    quota.demand("gate")
+    quota.spend("gate", 60)
+    with pytest.raises(OverQuota) as refused:
+        quota.demand("gate")
+    assert refused.value.retry_after_s == 1
+    clock.now_s += 1
+    quota.demand("gate")
+
+
+def test_a_request_may_be_larger_than_what_is_left_and_is_paid_for_afterwards(quota: Quota, clock: Clock) -> None:
+    quota.spend("gate", 59)
+    quota.demand("gate")
+    quota.spend("gate", 30)
+    with pytest.raises(OverQuota) as refused:
+        quota.demand("gate")
+    assert refused.value.retry_after_s == 30
+    clock.now_s += 29
+    with pytest.raises(OverQuota):
+        quota.demand("gate")
+    clock.now_s += 1
+    quota.demand("gate")
+
+
+def test_whoever_comes_back_when_told_to_is_let_in(clock: Clock) -> None:
+    quota = Quota(7, clock=clock)
+    for _ in range(20):
+        quota.demand("gate")
+        quota.spend("gate", 10)
+        with pytest.raises(OverQuota) as refused:
+            quota.demand("gate")
+        clock.now_s += refused.value.retry_after_s
+
+
+def test_over_an_hour_a_greedy_client_gets_its_rate_and_one_request(quota: Quota, clock: Clock) -> None:
+    got = 0
+    for _ in range(3600):
+        clock.now_s += 1
+        try:
+            quota.demand("gate")
+        except OverQuota:
+            continue
+        quota.spend("gate", 8)
+        got += 8
+    assert 3600 <= got <= 3600 + 60 + 8
+
+
+def test_one_client_s_share_is_nobody_else_s(quota: Quota) -> None:
+    quota.spend("gate", 1000)
+    quota.demand("door")
+
+
+def test_idle_hours_are_not_saved_up(quota: Quota, clock: Clock) -> None:
+    quota.spend("gate", 60)
+    clock.now_s += 10_000
+    quota.spend("gate", 60)
+    with pytest.raises(OverQuota):
+        quota.demand("gate")
+
+
+def test_without_a_bound_nobody_is_refused() -> None:
+    quota = Quota(0)
+    quota.spend("gate", 1_000_000)
+    quota.demand("gate")
+
+
+def test_the_clients_that_are_remembered_are_bounded(quota: Quota, clock: Clock) -> None:
+    for number in range(10_000):
+        quota.spend(f"address {number}", 61)
+    quota.spend("a stranger", 61)
+    with pytest.raises(OverQuota):
+        quota.demand("another stranger")  # they share what is left for strangers
+    clock.now_s += 120  # all have their share again, and are forgotten
+    quota.spend("a stranger", 61)
+    quota.demand("another stranger")
+
+
+def without_room(admission: Admission) -> None:
+    with admission.admitted("gate", 1) as spend:
+        spend(60)
+        raise RetryLater("no room")
+
+
+def test_what_was_taken_for_a_request_that_is_told_to_come_back_is_given_back(quota: Quota) -> None:
+    admission = Admission(1, body_bytes=10, total_bytes=10, quota=quota)
+    for _ in range(3):
+        with pytest.raises(RetryLater, match="no room"):
+            without_room(admission)
+    with admission.admitted("gate", 1) as spend:
+        spend(60)
+    with pytest.raises(OverQuota), admission.admitted("gate", 1):
+        pass
+    with admission.admitted("door", 1):
+        assert admission.inside == 1
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Flask]:
+    app = make_app(tmp_path, BrightnessEnsemble(), client_images_per_minute=2)
+    yield app
+    runtime_of(app).store.close()
+
+
+def token_for(app: Flask, site: str, camera: str | None) -> dict[str, str]:
+    token = new_token()
+    runtime_of(app).store.add_token(token.id, "test", site, camera, token.hash)
+    return {"Authorization": f"Bearer {token.token}"}
+
+
+def sent(client: FlaskClient, headers: dict[str, str], camera: str, burst_id: str) -> TestResponse:
+    frames = [jpeg(0), jpeg(255)]
+    return client.post(
+        "/v1/bursts", data=body(envelope(frames, camera=camera, burst_id=burst_id), frames), headers=headers
+    )
+
+
+def test_a_camera_beyond_its_share_gets_429_and_others_are_served(app: Flask) -> None:
+    client = app.test_client()
+    gate, door = (token_for(app, "north-yard", camera) for camera in ("gate", "door"))
+    assert sent(client, gate, "gate", "0197-quota-1").status_code == 201
+    refused = sent(client, gate, "gate", "0197-quota-2")
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["Retry-After"]) <= 30
+    assert refused.content_type == "application/problem+json"
+    assert refused.get_json()["type"] == "urn:sectorwatch:problem:over-quota"
+    assert sent(client, door, "door", "0197-quota-3").status_code == 201
+    reader = token_for(app, ANY_SITE, None)
+    assert f'quota_refusals_total{{client="{gate["Authorization"].split("_")[1]}"}} 1' in told(client, reader)
+
+
+def told(client: FlaskClient, headers: dict[str, str]) -> str:
+    return client.get("/metrics", headers=headers).text
+
+
+def test_without_tokens_an_address_has_its_share(app: Flask) -> None:
+    client = app.test_client()
+    assert client.post("/batch", data={"file": files([jpeg(0), jpeg(9)])}).status_code == 200
+    assert client.post("/batch", data={"file": files([jpeg(0)])}).status_code == 429
+    answer = client.post("/v2/models/ensemble/infer", json={"inputs": []})
+    assert answer.status_code == 429
+    assert set(answer.get_json()) == {"error"}
+    assert client.get("/models").status_code == 200
