@@ -25,7 +25,7 @@ find_python() {
   fail "Python 3.11 or newer is needed (Debian 12 or later has it), or name one: PYTHON=/path/to/python $0"
 }
 
-# Debian's Python comes without ensurepip unless python3-venv is installed; pip can bring virtualenv instead.
+# Debian's Python has no ensurepip unless python3-venv is installed. pip can install virtualenv instead.
 make_venv() {
   local python tools
   python=$(find_python) || exit 1
