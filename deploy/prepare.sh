@@ -59,8 +59,9 @@ provide_postgresql() {
   missing=$(python -m tests.server.databases 2>&1) && return
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || fail "$missing"
   export DEBIAN_FRONTEND=noninteractive
-  apt-get install -qy postgresql-common >/dev/null || { apt-get -q update >/dev/null; apt-get install -qy postgresql-common >/dev/null; } ||
-    fail "apt-get could not install PostgreSQL, see above."
+  apt-get install -qy postgresql-common >/dev/null || {
+    apt-get -q update >/dev/null && apt-get install -qy postgresql-common >/dev/null
+  } || fail "apt-get could not install PostgreSQL, see above."
   # Debian otherwise makes and starts a cluster of its own at installation.
   sed -i 's/^#create_main_cluster = .*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
   apt-get install -qy postgresql >/dev/null || fail "apt-get could not install PostgreSQL, see above."

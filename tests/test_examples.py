@@ -11,16 +11,17 @@ from urllib.parse import urlsplit
 
 import click
 import pytest
+from flask import Flask
 
 import camera_agent.__main__ as agent
 from camera_agent.settings_file import load_settings as load_agent
 from policies.site.site_policy import parse_site_policy
 from server.__main__ import command as sectorwatch
-from server.app import create_app
 from server.catalogue import parse_card
 from server.settings import described
 from server.settings import load_settings as load_server
 from tests.documentation import Block, blocks, commands, documents
+from tests.server.web_client import make_app
 
 LANGUAGES = {"", "toml", "console", "json", "nginx", "caddyfile", "python", "text"}
 SERVER_KEYS = {setting.name for setting in described()}
@@ -185,11 +186,24 @@ def test_a_command_that_does_not_exist_is_noticed(wrong: list[str]) -> None:
         parse(sectorwatch, "sectorwatch", wrong)
 
 
-def test_every_path_that_an_example_asks_with_curl_is_an_endpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SECTORWATCH_DATA_DIR", str(tmp_path))
-    endpoints = create_app().url_map.bind("server.example")
+@pytest.fixture
+def app(tmp_path: Path) -> Flask:
+    return make_app(tmp_path)
+
+
+def test_every_path_that_an_example_asks_with_curl_is_an_endpoint(app: Flask) -> None:
+    endpoints = app.url_map.bind("server.example")
     typed = [words for block in blocks() if block.language == "console" for words in commands(block)]
     urls = [word for words in typed if "curl" in words for word in words if word.startswith("http")]
     assert [url for url in urls if not endpoints.allowed_methods(urlsplit(url).path)] == []
+
+
+def test_every_metric_that_a_document_names_is_counted(app: Flask) -> None:
+    server = app.test_client().get("/metrics").text
+    agent_source = "".join(path.read_text() for path in Path(agent.__file__).parent.rglob("*.py"))
+    named = {
+        name for document in documents() for name in re.findall(r"\bsectorwatch_[a-z_]+[a-z]", document.read_text())
+    }
+    unknown = {name for name in named if f"# HELP {name} " not in server}
+    assert named
+    assert [name for name in unknown if name.removeprefix("sectorwatch_agent_") not in agent_source] == []
