@@ -17,13 +17,10 @@ from policies.events import Kind
 from policies.sensitivity import Sensitivity
 from policies.site.rules import Movement, Presence, Rules
 from server.__main__ import SUBCOMMANDS
-from server.app import create_app
-from server.catalogue import cards
 from tests.documentation import README, ROOT, SETTINGS, documents, sentences, with_settings
 
 POLICIES = ROOT / "policies/README.md"
 SERVER = ROOT / "server/README.md"
-MODELS = ROOT / "server/ensemble/README.md"
 MODULES = sorted(p for package in ("policies", "server", "camera_agent") for p in (ROOT / package).rglob("*.py"))
 
 
@@ -123,17 +120,6 @@ def test_every_sensitivity_is_named(rule: str) -> None:
 def test_every_command_is_named(command: str) -> None:
     everything = "".join(map(text, documents()))
     assert f"`{command}`" in everything or f"sectorwatch {command}" in everything
-
-
-def test_every_endpoint_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECTORWATCH_DATA_DIR", str(tmp_path))
-    rules = {rule.rule for rule in create_app().url_map.iter_rules() if rule.endpoint != "static"}
-    listed = text(SERVER)
-    assert [rule for rule in sorted(rules) if f"`GET {rule}`" not in listed and f"`POST {rule}`" not in listed] == []
-
-
-def test_every_model_of_the_catalogue_is_listed() -> None:
-    assert [name for name in cards() if f"`{name}`" not in text(MODELS)] == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)

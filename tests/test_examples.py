@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import certifi
 import click
 import pytest
 from flask import Flask
@@ -67,8 +69,12 @@ def agent_settings(block: str, folder: Path) -> None:
     after = "".join(AGENT[key] for key in ("server", "cameras") if key not in keys)
     file = folder / "agent.toml"
     file.write_text(before + block + after)
-    for named in re.findall(r'^\s*(?:token_file|ca_file) = "([^"/]+)"', block, re.M):
-        (folder / named).write_text("a-token")
+    for name in re.findall(r'^\s*(?:token_file|video) = "([^"/]+)"', block, re.M):
+        (folder / name).write_text("a token, or footage")
+    for name in re.findall(r'^\s*ca_file = "([^"/]+)"', block, re.M):
+        shutil.copy(certifi.where(), folder / name)
+    for name in re.findall(r'^\s*folder = "([^"/]+)"', block, re.M):
+        (folder / name).mkdir()
     load_agent(file)
 
 
