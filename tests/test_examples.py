@@ -70,7 +70,7 @@ def agent_settings(block: str, folder: Path) -> None:
     file = folder / "agent.toml"
     file.write_text(before + block + after)
     for name in re.findall(r'^\s*(?:token_file|video) = "([^"/]+)"', block, re.M):
-        (folder / name).write_text("a token, or footage")
+        (folder / name).write_text("a-token")
     for name in re.findall(r'^\s*ca_file = "([^"/]+)"', block, re.M):
         shutil.copy(certifi.where(), folder / name)
     for name in re.findall(r'^\s*folder = "([^"/]+)"', block, re.M):
