@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from server.catalogue import cache_dir, card_named, locate
+from server.catalogue import cache_dir, card_named, locate, read_lock
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
 from server.hosting.gunicorn_app import host
@@ -50,6 +50,8 @@ def command(
     site_names = _checked_sites(settings)
     models = chosen_models(settings)
     check_execution(settings.execution, this_machine().vectors)
+    if settings.lock is not None:
+        read_lock(settings.lock, models)
     _check_weights(settings, models)
     _check_memory(settings, models)
     database, guarded = _prepared_database(settings)

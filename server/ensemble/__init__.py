@@ -9,15 +9,14 @@ share, `detections`.
 from server.ensemble import drawn
 from server.ensemble.ensemble import Ensemble, load_ensemble
 from server.ensemble.golden import approve, read_golden, shipped_golden
-from server.ensemble.lock import check_lock, write_lock
+from server.ensemble.lock import lock_of
 
 __all__ = [
     "Ensemble",
     "approve",
-    "check_lock",
     "drawn",
     "load_ensemble",
+    "lock_of",
     "read_golden",
     "shipped_golden",
-    "write_lock",
 ]

@@ -29,6 +29,11 @@ from server.catalogue import ModelCard
 from server.domain.errors import ConfigurationError
 from server.ensemble.detections import Detections
 
+VERSIONS = {"torchscript": 1, "export": 1, "safetensors": 1, "state_dict": 1, "pickle": 1}
+"""Of each format; raise the one whose files give another network, and all when the wrappers of classifiers change."""
+DETECTOR_VERSIONS = {"detector-dicts": 1}
+"""Of `Detector`; raise it when it gives other detections."""
+
 _PLAIN = ("weight_", "tensor_")
 """What an exported program calls its tensors; other parts are objects."""
 _LEAST_PROBABILITY = 1e-12
@@ -113,6 +118,12 @@ class Exported(nn.Module):
             filled = torch.cat((part, part[-1:].expand(missing, *part.shape[1:]))) if missing else part
             parts.append(_first_tensor(self.network(filled))[: len(part)])
         return torch.cat(parts)
+
+
+def versions(card: ModelCard) -> dict[str, int]:
+    """The versions of what brings this card's file to what the ensemble expects."""
+    detector = DETECTOR_VERSIONS if card.kind == "detector" else {}
+    return {card.format: VERSIONS[card.format], **detector}
 
 
 def load(card: ModelCard, weights: Path, factory_of: FactoryOf) -> nn.Module:

@@ -22,10 +22,13 @@ import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
 from server.domain.errors import ConfigurationError
-from server.ensemble.detections import Detections, no_detections, overlaps, unsuppressed
+from server.ensemble.detections import NMS_VERSIONS, Detections, no_detections, overlaps, unsuppressed
 
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard
+
+VERSIONS = {"hog": 1, **NMS_VERSIONS}
+"""Raise `hog` when any row gives other detections."""
 
 CELL = 8
 BINS = 9

@@ -23,6 +23,9 @@ from server.ensemble.tuning import executed, tuned
 Answer = tuple[Prediction, ...] | None
 """What one model said about one frame; None: it was asked and did not answer."""
 
+VERSIONS = {"classifier": 1, "detector": 1, "change": 1}
+"""Of what makes predictions of a network's output, by kind of model; raise one when the predictions change."""
+
 TOP = 5
 _CHUNK_PIXELS = 1 << 18
 _ACCELERATOR_CHUNK_PIXELS = 1 << 23

@@ -28,10 +28,18 @@ from server.ensemble.tracing import tracing
 
 _log = logging.getLogger(__name__)
 
+_VERSIONS = {"fuse": 1}
+_BF16_VERSIONS = {"bf16": 1}
+
 _PROBE_ROWS = (2, 1)
 """Another number of rows than was traced with must do as well."""
 _TOLERANCE = 1e-3
 """Of the largest logit; what fusing changes is a hundred times smaller."""
+
+
+def versions(execution: Execution) -> dict[str, int]:
+    """Of the rewritings that a classifier goes through; raise one when it rewrites otherwise."""
+    return _VERSIONS | (_BF16_VERSIONS if execution == "bf16" else {})
 
 
 def tuned(network: nn.Module, form: InputForm) -> nn.Module:

@@ -20,10 +20,13 @@ import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
 from server.domain.errors import ConfigurationError
-from server.ensemble.detections import Detections, no_detections, suppress
+from server.ensemble.detections import NMS_VERSIONS, Detections, no_detections, suppress
 
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard
+
+VERSIONS = {"yolov3-tiny": 1, **NMS_VERSIONS}
+"""Raise `yolov3-tiny` when any row gives other detections."""
 
 ANCHORS = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
 """Width and height in pixels of the network's input."""
