@@ -18,10 +18,10 @@ import msgspec
 from flask import Blueprint, Flask
 
 from policies.fusion.model_check import misfits
-from policies.observation import Panel
+from policies.observation import EnsembleInfo
 from server import __version__
-from server.camera_status.duplicate_agents import Rivals
-from server.camera_status.status import Patience
+from server.camera_status.duplicate_agents import DuplicateAgents
+from server.camera_status.status import StatusThresholds
 from server.catalogue import cards
 from server.delivery.channels import Channel, LogChannel
 from server.delivery.dispatcher import Dispatcher
@@ -146,7 +146,7 @@ def _parts(
     if ensemble is not None:
         timed = metrics.timed(ensemble)
         fixed = timed, pipeline_of(timed)
-        _count_models(settings, metrics, ensemble.panel)
+        _count_models(settings, metrics, ensemble.ensemble_info)
     current = Current(service, admission, fixed)
     return _Parts(settings, clock, metrics, store, sites, dispatcher, service, admission, current)
 
@@ -195,9 +195,9 @@ def _blueprints(parts: _Parts, bounds: multipart.Bounds) -> Iterator[Blueprint]:
     settings, store, current, metrics = parts.settings, parts.store, parts.current, parts.metrics
     admission, clock = parts.admission, parts.clock
     authenticator = Authenticator(store, open_classify=settings.open_classify)
-    duplicate_agents = Rivals()
+    duplicate_agents = DuplicateAgents()
     limits = Limits(max_frames=settings.max_frames)
-    thresholds = Patience(settings.late_after_s, settings.silent_after_s)
+    thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
     yield bursts.routes(current.pipeline, authenticator, admission, bounds, limits, metrics.burst_received)
     yield heartbeats.routes(
         store, parts.sites.edition, authenticator, clock, duplicate_agents, metrics.heartbeat_received
@@ -230,16 +230,16 @@ def _add_gauges(parts: _Parts) -> None:
     watch("site_policies_refused", "Site policy files that cannot be used.", lambda: len(sites.faults()))
 
 
-def _announce(settings: ServerSettings, sites: Sites, metrics: Metrics, panel: Panel) -> None:
+def _announce(settings: ServerSettings, sites: Sites, metrics: Metrics, ensemble_info: EnsembleInfo) -> None:
     """Count an ensemble that comes into service, and log which site policies do not fit its models."""
-    _count_models(settings, metrics, panel)
+    _count_models(settings, metrics, ensemble_info)
     for site in sites.sites():
-        for misfit in misfits(sites.policy(site), panel):
+        for misfit in misfits(sites.policy(site), ensemble_info):
             log.warning("site policy does not fit the models", extra={"site": site, "what": misfit})
 
 
-def _count_models(settings: ServerSettings, metrics: Metrics, panel: Panel) -> None:
-    metrics.serves(panel, lambda model: _card(model, own_models(settings)).get("sha256"))
+def _count_models(settings: ServerSettings, metrics: Metrics, ensemble_info: EnsembleInfo) -> None:
+    metrics.serves(ensemble_info, lambda model: _card(model, own_models(settings)).get("sha256"))
 
 
 def _first_models(settings: ServerSettings) -> Sequence[str]:

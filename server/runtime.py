@@ -9,7 +9,7 @@ from typing import Protocol
 
 from server.delivery.dispatcher import Dispatcher
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.errors import Broken, Later
+from server.domain.errors import ConfigurationError, RetryLater
 from server.engine import Load
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
@@ -30,7 +30,7 @@ class Port(Protocol):
     """A port of its own beside the application's."""
 
     def start(self) -> object:
-        """Raises Broken when the port cannot be opened."""
+        """Raises ConfigurationError when the port cannot be opened."""
         ...
 
     def stop(self) -> None: ...
@@ -45,16 +45,16 @@ class Current:
         self._fixed = fixed
 
     def ensemble(self) -> Ensemble:
-        """Raises Later until an ensemble is loaded, and once the server is stopping."""
+        """Raises RetryLater until an ensemble is loaded, and once the server is stopping."""
         return self._ready()[0]
 
     def pipeline(self) -> Pipeline:
-        """Raises Later until an ensemble is loaded, and once the server is stopping."""
+        """Raises RetryLater until an ensemble is loaded, and once the server is stopping."""
         return self._ready()[1]
 
     def _ready(self) -> tuple[Ensemble, Pipeline]:
         if self._admission.closed:
-            raise Later("this server is stopping", retry_after_s=10)
+            raise RetryLater("this server is stopping", retry_after_s=10)
         if self._fixed is not None:
             return self._fixed
         served = self._service.current()
@@ -67,7 +67,7 @@ def engine_load(service: Service) -> Load:
 
 
 def refuse_if_full(service: Service) -> None:
-    """Raises Later when the engine of `service` has no room for another image."""
+    """Raises RetryLater when the engine of `service` has no room for another image."""
     if service.engine is not None:
         service.engine.refuse_if_full()
 
@@ -115,7 +115,7 @@ class Runtime:
         try:
             for port in self.ports:
                 port.start()
-        except Broken as error:
+        except ConfigurationError as error:
             on_failure(error)
             return
         if self._first_models is not None:
@@ -179,7 +179,7 @@ class Runtime:
         while not self._stopping.wait(_RELEASE_EVERY_S):
             try:
                 self.current.pipeline().release_held()
-            except Later:
+            except RetryLater:
                 continue
             except Exception:
                 log.exception("held bursts not released")

@@ -5,6 +5,7 @@ Reading order: `card` (what is written about a model), `weights` (where its weig
 """
 
 from server.catalogue.card import InputForm, ModelCard, card_named, cards, parse_card, targets
+from server.catalogue.lock import check_lock, read_lock, write_lock
 from server.catalogue.weights import cache_dir, locate, pull, verify
 
 __all__ = [
@@ -13,9 +14,12 @@ __all__ = [
     "cache_dir",
     "card_named",
     "cards",
+    "check_lock",
     "locate",
     "parse_card",
     "pull",
+    "read_lock",
     "targets",
     "verify",
+    "write_lock",
 ]

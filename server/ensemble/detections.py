@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+NMS_VERSIONS = {"nms": 1}
+"""Of `suppress`, `unsuppressed` and `overlaps`, for the networks that use them; raise it when they keep other boxes."""
+
 
 class Detections(NamedTuple):
     """The boxes of one row (a frame or a crop), best score first.

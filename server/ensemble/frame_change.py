@@ -26,6 +26,9 @@ from server.ensemble.detections import Detections, no_detections
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard
 
+VERSIONS = {"frame-change": 1}
+"""Raise it when any frames give another answer."""
+
 MOVING, STILL = 0, 1
 """Indices into the card's classes."""
 

@@ -30,9 +30,9 @@ from prometheus_client.exposition import choose_encoder
 
 from policies.events import microseconds
 from policies.fusion.judgement import Judgement
-from policies.observation import Box, Panel
+from policies.observation import Box, EnsembleInfo
 from policies.sensitivity import Vote
-from server.camera_status.heartbeat import Beat
+from server.camera_status.heartbeat import Heartbeat
 from server.domain.burst import Burst
 from server.domain.clock import SECOND_US, Clock
 from server.domain.ensemble_protocol import Answers, Early, Ensemble
@@ -93,13 +93,13 @@ class Metrics:
         """
         self._gauge(name, help_text).set_function(read)
 
-    def serves(self, panel: Panel, sha256: Callable[[str], object]) -> None:
+    def serves(self, ensemble_info: EnsembleInfo, sha256: Callable[[str], object]) -> None:
         """This ensemble is in service from now on; `sha256` gives the digest of a model's weights, if it has one."""
         self._model_info.clear()
         self._ensemble_info.clear()
-        self._ensemble_info.labels(panel.ensemble).set(1)
-        for seat in panel.seats:
-            self._model_info.labels(seat.model, str(sha256(seat.model) or "")).set(1)
+        self._ensemble_info.labels(ensemble_info.ensemble).set(1)
+        for model_info in ensemble_info.models:
+            self._model_info.labels(model_info.model, str(sha256(model_info.model) or "")).set(1)
 
     def golden_checked(self, outcome: str) -> None:
         """The golden set was replayed; it `passed` or `failed`."""
@@ -159,19 +159,19 @@ class Metrics:
             self._newest_us[names] = newest_us
             self._last_burst.labels(*names).set(newest_us / SECOND_US)
 
-    def heartbeat_received(self, beat: Beat) -> None:
+    def heartbeat_received(self, heartbeat: Heartbeat) -> None:
         """A heartbeat came: bursts waiting at the agent, bursts lost there, and bytes uploaded."""
-        names = self._named(beat.site, beat.camera)
+        names = self._named(heartbeat.site, heartbeat.camera)
         self._last_heartbeat.labels(*names).set(self._clock() / SECOND_US)
-        self._spool_bursts.labels(*names).set(beat.waiting.bursts)
-        self._spool_bytes.labels(*names).set(beat.waiting.bytes)
-        if beat.counts.camera_bytes is not None:
-            self._uploaded_bytes.labels(*names).set(beat.counts.camera_bytes)
-        missed, began = beat.counts.dropped + beat.counts.refused, beat.agent.started_at
+        self._spool_bursts.labels(*names).set(heartbeat.waiting.bursts)
+        self._spool_bytes.labels(*names).set(heartbeat.waiting.bytes)
+        if heartbeat.counts.camera_bytes is not None:
+            self._uploaded_bytes.labels(*names).set(heartbeat.counts.camera_bytes)
+        missed, began = heartbeat.counts.dropped + heartbeat.counts.refused, heartbeat.agent.started_at
         with self._lock:
             # An earlier process counted what the agent had lost before this one started.
-            at, before = self._missed_before.get((beat.site, beat.camera), (began, missed))
-            self._missed_before[beat.site, beat.camera] = began, missed
+            at, before = self._missed_before.get((heartbeat.site, heartbeat.camera), (began, missed))
+            self._missed_before[heartbeat.site, heartbeat.camera] = began, missed
         self._missed.labels(*names).inc(max(0, missed - (before if at == began else 0)))
 
     def quota_refused(self, client: str) -> None:
@@ -280,11 +280,11 @@ class TimedEnsemble:
     ) -> None:
         self._ensemble = ensemble
         self._on_answered = on_answered
-        self._models = [seat.model for seat in ensemble.panel.seats]
+        self._models = [model_info.model for model_info in ensemble.ensemble_info.models]
 
     @property
-    def panel(self) -> Panel:
-        return self._ensemble.panel
+    def ensemble_info(self) -> EnsembleInfo:
+        return self._ensemble.ensemble_info
 
     def only(self, model: str | None, within_s: float | None = None) -> TimedEnsemble:
         """As the ensemble's own."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from server.domain.errors import Later, OverQuota
+from server.domain.errors import OverQuota, RetryLater
 
 _MINUTE_S = 60.0
 _MAX_CLIENTS = 10_000
@@ -86,7 +86,7 @@ class Admission:
     """At most `limit` uploads and `total_bytes` declared bytes in work at once. Safe to use from any thread.
 
     `body_bytes` is the largest body there may be, and what an upload without a declared length counts. `refuse_if_full`
-    raises Later when the engine has no room; `retry_after_s` estimates when it will have some.
+    raises RetryLater when the engine has no room; `retry_after_s` estimates when it will have some.
     """
 
     def __init__(
@@ -111,19 +111,19 @@ class Admission:
         self._lock = threading.Lock()
 
     def check_capacity(self) -> None:
-        """Raises Later when there is no room for any client."""
+        """Raises RetryLater when there is no room for any client."""
         if self._closed:
-            raise Later("this server is stopping", retry_after_s=10)
+            raise RetryLater("this server is stopping", retry_after_s=10)
         if self._in_work >= self._limit:
             raise self._no_room()
         self._refuse_if_full()
 
     @contextmanager
     def admitted(self, client: str, declared_bytes: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Holds a place and the body's bytes during the `with` block. Raises Later when there is no room.
+        """Holds a place and the body's bytes during the `with` block. Raises RetryLater when there is no room.
 
         Yields a function to call with the number of images once it is known. It charges them to the client's quota;
-        they are given back when the block raises Later.
+        they are given back when the block raises RetryLater.
         """
         counted_bytes = self._body_bytes if declared_bytes is None else min(declared_bytes, self._body_bytes)
         self.check_capacity()
@@ -139,7 +139,7 @@ class Admission:
 
         try:
             yield charge
-        except Later:
+        except RetryLater:
             self._quota.charge(client, -charged)
             raise
         finally:
@@ -158,8 +158,8 @@ class Admission:
         """Refuse everything from now on; admitted uploads finish. Takes no lock: a signal handler may call it."""
         self._closed = True
 
-    def _no_room(self) -> Later:
-        return Later(f"{self._in_work} uploads are in work already", retry_after_s=self._retry_after_s())
+    def _no_room(self) -> RetryLater:
+        return RetryLater(f"{self._in_work} uploads are in work already", retry_after_s=self._retry_after_s())
 
     def _enter(self, counted_bytes: int) -> bool:
         with self._lock:

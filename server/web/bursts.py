@@ -42,7 +42,7 @@ def routes(
     limits: Limits,
     on_burst: Callable[[Burst, Receipt], None],
 ) -> Blueprint:
-    """The endpoint. `pipeline` gives the pipeline or raises Later while its ensemble is not loaded.
+    """The endpoint. `pipeline` gives the pipeline or raises RetryLater while its ensemble is not loaded.
 
     `on_burst` is called with every burst that is accepted or known.
     """
@@ -64,7 +64,7 @@ def routes(
         on_burst(burst, receipt)
         _log(burst, receipt)
         answer = json_response(receipt.as_wire(), 200 if receipt.known else 201)
-        return etag.tagged(answer, receipt.burst.panel.ensemble)
+        return etag.tagged(answer, receipt.burst.ensemble_info.ensemble)
 
     return blueprint
 

@@ -16,17 +16,17 @@ from msgspec.structs import replace
 from policies.events import instant
 from policies.fold import decode_state
 from policies.site.site_policy import SitePolicy
-from server.camera_status.duplicate_agents import Rivals
-from server.camera_status.heartbeat import Aware, Beat, decode_beat
-from server.camera_status.status import Condition, Patience, SectorState, condition_of, sectors_of
+from server.camera_status.duplicate_agents import DuplicateAgents
+from server.camera_status.heartbeat import Aware, Heartbeat, decode_heartbeat
+from server.camera_status.status import Condition, SectorState, StatusThresholds, condition_of, sectors_of
 from server.domain.clock import Clock
-from server.domain.records import BurstSpan, Heartbeat, Pulse
+from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
 from server.web.auth import Authenticator
 from server.web.json_http import json_response, query_parameters
 
 
 class Heartbeats(Protocol):
-    def pulses(self, site: str | None = None) -> Sequence[Pulse]: ...
+    def activities(self, site: str | None = None) -> Sequence[CameraActivity]: ...
 
 
 class Store(Protocol):
@@ -45,11 +45,11 @@ class LastBurst(msgspec.Struct, frozen=True):
     received_at: Aware
 
 
-class LastBeat(msgspec.Struct, frozen=True):
+class LastHeartbeat(msgspec.Struct, frozen=True):
     """The newest heartbeat, and when it arrived by the server's clock."""
 
     received_at: Aware
-    beat: Beat
+    heartbeat: Heartbeat = msgspec.field(name="beat")
 
 
 class CameraReport(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ class CameraReport(msgspec.Struct, frozen=True):
     camera: str
     condition: Condition
     last_burst: LastBurst | None
-    last_heartbeat: LastBeat | None
+    last_heartbeat: LastHeartbeat | None
     sectors: tuple[SectorState, ...]
 
 
@@ -77,7 +77,11 @@ class CameraQuery(msgspec.Struct, frozen=True):
 
 
 def routes(
-    store: Store, authenticator: Authenticator, clock: Clock, thresholds: Patience, duplicate_agents: Rivals
+    store: Store,
+    authenticator: Authenticator,
+    clock: Clock,
+    thresholds: StatusThresholds,
+    duplicate_agents: DuplicateAgents,
 ) -> Blueprint:
     """The endpoint, for readers, each of its own site."""
     blueprint = Blueprint("cameras", __name__, url_prefix="/v1")
@@ -87,35 +91,37 @@ def routes(
         permissions = authenticator.authenticate(request)
         site = permissions.to_read(query_parameters(CameraQuery).site)
         now_us = clock()
-        pulses = store.heartbeats.pulses(site)
-        reports = [_report(store, pulse, now_us, thresholds, duplicate_agents) for pulse in pulses]
+        activities = store.heartbeats.activities(site)
+        reports = [_report(store, activity, now_us, thresholds, duplicate_agents) for activity in activities]
         return json_response(CameraList(instant(now_us), reports))
 
     return blueprint
 
 
-def _report(store: Store, pulse: Pulse, now_us: int, thresholds: Patience, duplicate_agents: Rivals) -> CameraReport:
-    last_heartbeat = _last_heartbeat(pulse.beat)
-    beat = None if last_heartbeat is None else last_heartbeat.beat
-    condition = condition_of(pulse, beat, now_us, thresholds)
-    duplicate_since_us = duplicate_agents.since_us(pulse.site, pulse.camera, now_us)
+def _report(
+    store: Store, activity: CameraActivity, now_us: int, thresholds: StatusThresholds, duplicate_agents: DuplicateAgents
+) -> CameraReport:
+    last_heartbeat = _last_heartbeat(activity.heartbeat)
+    heartbeat = None if last_heartbeat is None else last_heartbeat.heartbeat
+    condition = condition_of(activity, heartbeat, now_us, thresholds)
+    duplicate_since_us = duplicate_agents.since_us(activity.site, activity.camera, now_us)
     if condition.state == "ok" and duplicate_since_us is not None:
         condition = replace(condition, cause="two_agents", since=instant(duplicate_since_us))
-    seen = pulse.seen
-    policy = None if seen is None else store.policy(seen.policy).camera(pulse.camera)
+    seen = activity.seen
+    policy = None if seen is None else store.policy(seen.policy).camera(activity.camera)
     state = None if seen is None else decode_state(seen.state)
     return CameraReport(
-        site=pulse.site,
-        camera=pulse.camera,
+        site=activity.site,
+        camera=activity.camera,
         condition=condition,
-        last_burst=_last_burst(pulse.recent),
+        last_burst=_last_burst(activity.recent),
         last_heartbeat=last_heartbeat,
         sectors=sectors_of(policy, state, condition, now_us),
     )
 
 
-def _last_heartbeat(kept: Heartbeat | None) -> LastBeat | None:
-    return None if kept is None else LastBeat(instant(kept.received_at_us), decode_beat(kept.body))
+def _last_heartbeat(kept: StoredHeartbeat | None) -> LastHeartbeat | None:
+    return None if kept is None else LastHeartbeat(instant(kept.received_at_us), decode_heartbeat(kept.body))
 
 
 def _last_burst(recent: Sequence[BurstSpan]) -> LastBurst | None:

@@ -23,7 +23,7 @@ from typing import Protocol
 import msgspec
 from flask import Blueprint, Flask, Response, request
 
-from server.domain.errors import Broken, Malformed, Unauthorized
+from server.domain.errors import ConfigurationError, Malformed, Unauthorized
 from server.serving.service import InService, Swap
 from server.web import problem_json
 from server.web.json_http import MAX_BODY_BYTES, json_response
@@ -63,7 +63,7 @@ class Control:
         self._port = AdminPort(_app(service, self._key), "127.0.0.1", 0, name="control port")
 
     def start(self) -> None:
-        """Take commands from now on. Raises Broken when there is no port.
+        """Take commands from now on. Raises ConfigurationError when there is no port.
 
         When the file cannot be written, an error is logged and the server serves without commands.
         """
@@ -82,21 +82,30 @@ class Control:
     def stop(self) -> None:
         """Take no more commands, and remove the file unless it belongs to another server by now."""
         self._port.stop()
-        with suppress(Broken):
+        with suppress(ConfigurationError):
             if address_in(self._file.parent).key == self._key:
                 self._file.unlink(missing_ok=True)
 
 
 def address_in(data_dir: Path) -> Address:
-    """Where the server of this folder takes commands. Raises Broken when none runs, or it is another user's."""
+    """Where the server of this folder takes commands.
+
+    Raises ConfigurationError when none runs, or it is another user's.
+    """
     try:
         return msgspec.json.decode((data_dir / FILE).read_bytes(), type=Address)
     except FileNotFoundError:
-        raise Broken(f"no server is running on {data_dir}: start `sectorwatch serve`, or name its --config") from None
+        raise ConfigurationError(
+            f"no server is running on {data_dir}: start `sectorwatch serve`, or name its --config"
+        ) from None
     except OSError as error:
-        raise Broken(f"{data_dir / FILE} cannot be read: {error}; ask as the user who runs the server") from error
+        raise ConfigurationError(
+            f"{data_dir / FILE} cannot be read: {error}; ask as the user who runs the server"
+        ) from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Broken(f"{data_dir / FILE} is not what a server writes: {error}; restart the server") from error
+        raise ConfigurationError(
+            f"{data_dir / FILE} is not what a server writes: {error}; restart the server"
+        ) from error
 
 
 def _app(service: Service, key: str) -> Flask:

@@ -29,7 +29,7 @@ Labels = dict[str, list[str]]
 def routes(
     ensemble: Callable[[], Ensemble], authenticator: Authenticator, admission: Admission, bounds: Bounds
 ) -> Blueprint:
-    """The three endpoints. `ensemble` gives the loaded ensemble or raises Later."""
+    """The three endpoints. `ensemble` gives the loaded ensemble or raises RetryLater."""
     blueprint = Blueprint("flexserve", __name__)
 
     def classified(max_files: int) -> tuple[Labels, str]:
@@ -51,20 +51,21 @@ def routes(
     @blueprint.get("/models")
     def models() -> Response:
         authenticator.authenticate_to_classify(request)
-        panel = ensemble().panel
-        names = {f"model {index}": seat.model for index, seat in enumerate(panel.seats)}
-        return etag.tagged(json_response(names), panel.ensemble)
+        ensemble_info = ensemble().ensemble_info
+        names = {f"model {index}": model_info.model for index, model_info in enumerate(ensemble_info.models)}
+        return etag.tagged(json_response(names), ensemble_info.ensemble)
 
     return blueprint
 
 
 def _classify(ensemble: Ensemble, bounds: Bounds, charge: Callable[[int], None]) -> tuple[Labels, str]:
     """`{model: [class per file]}` of the current request's files, and the digest of the ensemble that answered."""
-    panel = ensemble.panel
-    etag.check_if_match(panel.ensemble)
+    ensemble_info = ensemble.ensemble_info
+    etag.check_if_match(ensemble_info.ensemble)
     files = read_upload(bounds).files
     charge(len(files))
     answers = ensemble.answer(files)
     return {
-        seat.model: [top_label(answer.get(seat.model)) for answer in answers] for seat in panel.seats
-    }, panel.ensemble
+        model_info.model: [top_label(answer.get(model_info.model)) for answer in answers]
+        for model_info in ensemble_info.models
+    }, ensemble_info.ensemble

@@ -10,10 +10,10 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from policies.events import microseconds
-from server.camera_status.duplicate_agents import Rivals
-from server.camera_status.heartbeat import Beat, decode_beat, whose_beat
+from server.camera_status.duplicate_agents import DuplicateAgents
+from server.camera_status.heartbeat import Heartbeat, decode_heartbeat, heartbeat_source
 from server.domain.clock import Clock
-from server.domain.records import Heartbeat
+from server.domain.records import StoredHeartbeat
 from server.web.auth import Authenticator
 from server.web.json_http import json_body
 
@@ -23,7 +23,7 @@ _TODO = "give one of them a camera name, or a token, of its own"
 
 
 class Heartbeats(Protocol):
-    def beat(self, beat: Heartbeat) -> bool:
+    def keep(self, heartbeat: StoredHeartbeat) -> bool:
         """Keep it, unless a newer one is kept already; whether it was kept."""
         ...
 
@@ -38,8 +38,8 @@ def routes(
     check_site: Callable[[str], object],
     authenticator: Authenticator,
     clock: Clock,
-    duplicate_agents: Rivals,
-    on_heartbeat: Callable[[Beat], None],
+    duplicate_agents: DuplicateAgents,
+    on_heartbeat: Callable[[Heartbeat], None],
 ) -> Blueprint:
     """The endpoint. `check_site` raises for a site without a policy; `on_heartbeat` gets every heartbeat kept."""
     blueprint = Blueprint("heartbeats", __name__, url_prefix="/v1")
@@ -49,26 +49,26 @@ def routes(
         permissions = authenticator.authenticate(request)
         permissions.to_send()
         body = json_body("a heartbeat")
-        source = whose_beat(body)
+        source = heartbeat_source(body)
         permissions.to_send_for(source.site, source.camera)
         check_site(source.site)
-        beat = decode_beat(body)
-        if duplicate_agents.heard(beat, clock()):
-            fields = {"site": beat.site, "camera": beat.camera, "todo": _TODO}
+        heartbeat = decode_heartbeat(body)
+        if duplicate_agents.heard(heartbeat, clock()):
+            fields = {"site": heartbeat.site, "camera": heartbeat.camera, "todo": _TODO}
             log.warning("two agents send as one camera", extra=fields)
-        if store.heartbeats.beat(_row(beat)):
-            on_heartbeat(beat)
+        if store.heartbeats.keep(_row(heartbeat)):
+            on_heartbeat(heartbeat)
         return Response(status=204)
 
     return blueprint
 
 
-def _row(beat: Beat) -> Heartbeat:
-    return Heartbeat(
-        site=beat.site,
-        camera=beat.camera,
-        started_at_us=microseconds(beat.agent.started_at),
-        sent_at_us=microseconds(beat.agent.sent_at),
+def _row(heartbeat: Heartbeat) -> StoredHeartbeat:
+    return StoredHeartbeat(
+        site=heartbeat.site,
+        camera=heartbeat.camera,
+        started_at_us=microseconds(heartbeat.agent.started_at),
+        sent_at_us=microseconds(heartbeat.agent.sent_at),
         received_at_us=0,  # set by the store
-        body=msgspec.json.encode(beat).decode(),
+        body=msgspec.json.encode(heartbeat).decode(),
     )

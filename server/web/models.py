@@ -15,23 +15,25 @@ from server.web.json_http import json_response
 def routes(
     ensemble: Callable[[], Ensemble], card: Callable[[str], Mapping[str, object]], authenticator: Authenticator
 ) -> Blueprint:
-    """The endpoint. `ensemble` gives the loaded ensemble or raises Later; `card` gives a model's card by name."""
+    """The endpoint. `ensemble` gives the loaded ensemble or raises RetryLater; `card` gives a model's card by name."""
     blueprint = Blueprint("models", __name__, url_prefix="/v1")
 
     @blueprint.get("/models")
     def models() -> Response:
         authenticator.authenticate(request).to_read()
-        panel = ensemble().panel
+        ensemble_info = ensemble().ensemble_info
         listed = [
             {
-                "name": seat.model,
-                "kind": "detector" if seat.boxes else "classifier",
-                "votes": seat.votes,
-                "classes": sorted(seat.classes),
-                **card(seat.model),
+                "name": model_info.model,
+                "kind": "detector" if model_info.boxes else "classifier",
+                "votes": model_info.votes,
+                "classes": sorted(model_info.classes),
+                **card(model_info.model),
             }
-            for seat in panel.seats
+            for model_info in ensemble_info.models
         ]
-        return etag.tagged(json_response({"ensemble": panel.ensemble, "models": listed}), panel.ensemble)
+        return etag.tagged(
+            json_response({"ensemble": ensemble_info.ensemble, "models": listed}), ensemble_info.ensemble
+        )
 
     return blueprint

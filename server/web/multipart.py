@@ -16,7 +16,7 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 
-from server.domain.errors import Malformed, TooLarge, Unusable, WrongType
+from server.domain.errors import Malformed, TooLarge, Unprocessable, WrongType
 
 CLOSE_HOOK = "sectorwatch.close_hook"
 """Key of the WSGI environment, set by `server.hosting`. Its value is called before the answer is sent, with whether
@@ -64,7 +64,7 @@ def install(app: Flask, bounds: Bounds) -> None:
 
 
 def read_upload(bounds: Bounds) -> Upload:
-    """The current body. Raises WrongType, TooLarge, Malformed, or Unusable if it has no part `file`."""
+    """The current body. Raises WrongType, TooLarge, Malformed, or Unprocessable if it has no part `file`."""
     declared = request.content_length
     if declared is not None and declared > bounds.body_bytes:
         raise TooLarge(f"the body holds {declared} bytes; this server takes at most {bounds.body_bytes}")
@@ -121,11 +121,11 @@ def _envelope(fields: Fields, parts: Files) -> bytes | None:
     return envelopes[0] if envelopes else None
 
 
-def _no_file(fields: Fields, parts: Files) -> Malformed | Unusable:
+def _no_file(fields: Fields, parts: Files) -> Malformed | Unprocessable:
     if "file" in fields:
         return Malformed("the part `file` has no filename, so it is a text field and its bytes are lost")
     names = ", ".join(f"`{name}`" for name in sorted({*parts, *fields}))
-    return Unusable(f"no part `file` came{f', only {names}' if names else ''}")
+    return Unprocessable(f"no part `file` came{f', only {names}' if names else ''}")
 
 
 def _bytes(part: FileStorage) -> bytes:

@@ -22,10 +22,10 @@ from functools import partial
 
 from flask import Blueprint, Response, request
 
-from policies.observation import Panel, Seat
+from policies.observation import EnsembleInfo, ModelInfo
 from server.domain.ensemble_protocol import Answers, Ensemble
-from server.domain.errors import Broken, Later, Malformed, Unknown, WrongType
-from server.pipeline.response import top_sighting
+from server.domain.errors import ConfigurationError, Malformed, RetryLater, Unknown, WrongType
+from server.pipeline.response import top_prediction
 from server.web import etag
 from server.web.admission import Admission
 from server.web.auth import Authenticator
@@ -40,15 +40,15 @@ _BINARY = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What a path names: `ensemble` or one model of it. `seats` are the models that answer."""
+    """What a path names: `ensemble` or one model of it. `models` are the models that answer."""
 
     model: str
     ensemble: Ensemble
-    seats: tuple[Seat, ...]
+    models: tuple[ModelInfo, ...]
 
     @property
     def digest(self) -> str:
-        return self.ensemble.panel.ensemble
+        return self.ensemble.ensemble_info.ensemble
 
     @property
     def is_ensemble(self) -> bool:
@@ -63,7 +63,10 @@ def routes(
     bounds: Bounds,
     version: str,
 ) -> Blueprint:
-    """The endpoints. `ensemble` raises Later while it is loading, `check_database` while the database is silent."""
+    """The endpoints.
+
+    `ensemble` raises RetryLater while it is loading, `check_database` while the database is silent.
+    """
     blueprint = Blueprint("oip_v2", __name__, url_prefix="/v2")
     target_of = partial(_target, authenticator, ensemble)
     _add_health(blueprint, ensemble, check_database, version)
@@ -102,7 +105,7 @@ def _add_health(
         try:
             ensemble()
             check_database()
-        except Later as error:
+        except RetryLater as error:
             answer = json_response({"ready": False}, 503)
             answer.headers["Retry-After"] = str(error.retry_after_s)
             return answer
@@ -126,20 +129,23 @@ def _add_models(blueprint: Blueprint, target_of: Callable[[str, str | None], tup
 def _target(
     authenticator: Authenticator, ensemble: Callable[[], Ensemble], model: str, digest: str | None
 ) -> tuple[str, _Target]:
-    """The caller's `Permissions.client`, and what the path names. Raises Later, Unauthorized, Forbidden, Unknown."""
+    """The caller's `Permissions.client`, and what the path names.
+
+    Raises RetryLater, Unauthorized, Forbidden, Unknown.
+    """
     client, loaded = authenticator.authenticate_to_classify(request), ensemble()
-    return client, _Target(model, loaded, _seats(loaded.panel, model, digest))
+    return client, _Target(model, loaded, _named_models(loaded.ensemble_info, model, digest))
 
 
-def _seats(panel: Panel, model: str, digest: str | None) -> tuple[Seat, ...]:
-    """The seats that `model` names. Raises Unknown for a model, or a version, that is not in service."""
-    seats = tuple(seat for seat in panel.seats if model in (ENSEMBLE, seat.model))
-    if not seats:
-        names = ", ".join([ENSEMBLE, *(seat.model for seat in panel.seats)])
+def _named_models(ensemble_info: EnsembleInfo, model: str, digest: str | None) -> tuple[ModelInfo, ...]:
+    """The models that `model` names. Raises Unknown for a model, or a version, that is not in service."""
+    models = tuple(model_info for model_info in ensemble_info.models if model in (ENSEMBLE, model_info.model))
+    if not models:
+        names = ", ".join([ENSEMBLE, *(model_info.model for model_info in ensemble_info.models)])
         raise Unknown(f"no model `{model}` is in service; there are {names}")
-    if digest not in (None, panel.ensemble):
-        raise Unknown(f"version `{digest}` is not in service; the only version is {panel.ensemble}")
-    return seats
+    if digest not in (None, ensemble_info.ensemble):
+        raise Unknown(f"version `{digest}` is not in service; the only version is {ensemble_info.ensemble}")
+    return models
 
 
 def _decoded_request(bounds: Bounds) -> DecodedRequest:
@@ -155,7 +161,7 @@ def _decoded_request(bounds: Bounds) -> DecodedRequest:
 
 
 def _metadata(target: _Target) -> dict[str, object]:
-    shape = [-1, len(target.seats)] if target.is_ensemble else [-1]
+    shape = [-1, len(target.models)] if target.is_ensemble else [-1]
     return {
         "name": target.model,
         "versions": [target.digest],
@@ -177,13 +183,13 @@ def _answer(target: _Target, decoded: DecodedRequest, answers: Sequence[Answers]
 
 
 def _tensors(target: _Target, answers: Sequence[Answers]) -> tuple[Tensor, Tensor]:
-    """Labels and scores, one row per image. Raises Broken when the requested model did not answer."""
+    """Labels and scores, one row per image. Raises ConfigurationError when the requested model did not answer."""
     if not target.is_ensemble and any(answer.get(target.model) is None for answer in answers):
-        raise Broken(f"the model {target.model} failed on these images; the server's log says how")
-    best = [top_sighting(answer.get(seat.model)) for answer in answers for seat in target.seats]
-    shape = (len(answers), len(target.seats)) if target.is_ensemble else (len(answers),)
-    parameters = {"models": ",".join(seat.model for seat in target.seats)} if target.is_ensemble else {}
+        raise ConfigurationError(f"the model {target.model} failed on these images; the server's log says how")
+    best = [top_prediction(answer.get(model_info.model)) for answer in answers for model_info in target.models]
+    shape = (len(answers), len(target.models)) if target.is_ensemble else (len(answers),)
+    parameters = {"models": ",".join(model_info.model for model_info in target.models)} if target.is_ensemble else {}
     return (
-        Tensor("label", "BYTES", shape, [sighting.label for sighting in best], parameters),
-        Tensor("score", "FP32", shape, [sighting.score for sighting in best], parameters),
+        Tensor("label", "BYTES", shape, [prediction.label for prediction in best], parameters),
+        Tensor("score", "FP32", shape, [prediction.score for prediction in best], parameters),
     )

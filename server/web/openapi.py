@@ -162,7 +162,7 @@ _AGENT_PATHS: dict[str, Any] = {
             "camera agents",
             "Report the state of a camera; only the newest heartbeat counts.",
             {"204": {"description": "The heartbeat was accepted."}, **_problems(400, 401, 403, 413, 415, 500, 503)},
-            requestBody=_json_body("Beat"),
+            requestBody=_json_body("Heartbeat"),
         )
     },
 }

@@ -1,7 +1,7 @@
 """The bodies in the OpenAPI document, as types from which their JSON Schemas are derived.
 
-`Envelope`, `Beat`, `Event` and others are the types that the server itself decodes and keeps. The classes here describe
-answers that the server builds from several parts.
+`Envelope`, `Heartbeat`, `Event` and others are the types that the server itself decodes and keeps. The classes here
+describe answers that the server builds from several parts.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from policies.events import Event
-from policies.observation import Sighting
-from server.camera_status.heartbeat import Beat
+from policies.observation import Prediction
+from server.camera_status.heartbeat import Heartbeat
 from server.domain.burst import Envelope
 from server.web.annotations import AnnotationBody
 from server.web.cameras import CameraList
@@ -59,7 +59,7 @@ class JudgedFrame(Struct):
     frame: int
     at: datetime
     frame_sha256: str
-    answers: dict[str, tuple[Sighting, ...] | None]
+    answers: dict[str, tuple[Prediction, ...] | None]
 
 
 class Receipt(Struct):
@@ -196,7 +196,7 @@ class InferenceError(Struct):
 
 DOCUMENTED: tuple[Any, ...] = (
     *(Envelope, Problem, Receipt, EventPage, Models, Alive, Ready),
-    *(Beat, CameraList, AnnotationBody, KeptAnnotation, AnnotationPage),
+    *(Heartbeat, CameraList, AnnotationBody, KeptAnnotation, AnnotationPage),
     *(ServerMetadata, ServerLive, ServerReady, ModelReady, ModelMetadata, InferRequest, InferAnswer, InferenceError),
 )
 

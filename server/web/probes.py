@@ -19,7 +19,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from flask import Blueprint, Flask, Response, request
 
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.errors import Broken, Forbidden
+from server.domain.errors import ConfigurationError, Forbidden
 from server.web.auth import Authenticator, is_for_this_machine, is_loopback
 from server.web.json_http import json_response
 
@@ -39,7 +39,8 @@ def routes(
     metrics: Metrics,
     authenticator: Authenticator | None,
 ) -> Blueprint:
-    """The three endpoints. `ensemble` raises Later while it is loading, `check_database` while the database is silent.
+    """The three endpoints. `ensemble` raises RetryLater while it is loading, `check_database` while the database is
+    silent.
 
     Without `authenticator` everybody who reaches the port may read the metrics.
     """
@@ -51,9 +52,9 @@ def routes(
 
     @blueprint.get("/readyz")
     def ready() -> Response:
-        panel = ensemble().panel
+        ensemble_info = ensemble().ensemble_info
         check_database()
-        return json_response({"status": "ready", "ensemble": panel.ensemble})
+        return json_response({"status": "ready", "ensemble": ensemble_info.ensemble})
 
     @blueprint.get("/metrics")
     def metrics_text() -> Response:
@@ -86,7 +87,10 @@ class AdminPort:
         self._thread: threading.Thread | None = None
 
     def start(self) -> int:
-        """Listen and answer; returns the port, which the system chooses for 0. Raises Broken when it is taken."""
+        """Listen and answer; returns the port, which the system chooses for 0.
+
+        Raises ConfigurationError when it is taken.
+        """
         host, port = self._address
         if is_loopback(host):
             self._app.before_request(_check_address)
@@ -94,7 +98,7 @@ class AdminPort:
         try:
             self._server = server_class((host, port), _Handler)
         except OSError as error:
-            raise Broken(f"cannot listen on {host} port {port} ({self._name}): {error.strerror}") from None
+            raise ConfigurationError(f"cannot listen on {host} port {port} ({self._name}): {error.strerror}") from None
         self._server.set_app(self._app.wsgi_app)
         self._thread = threading.Thread(target=self._server.serve_forever, name="sectorwatch-admin", daemon=True)
         self._thread.start()

@@ -19,19 +19,19 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from server.domain.errors import (
-    Away,
-    Broken,
+    ConfigurationError,
     Conflict,
+    DatabaseUnavailable,
     Forbidden,
-    Later,
     Malformed,
     OtherEnsemble,
     OverQuota,
+    RetryLater,
     SectorwatchError,
     TooLarge,
     Unauthorized,
     Unknown,
-    Unusable,
+    Unprocessable,
     WrongType,
 )
 from server.web.json_http import JSON
@@ -50,10 +50,10 @@ _STATUS: dict[type[SectorwatchError], tuple[str, HTTPStatus, str]] = {
     OtherEnsemble: ("other-ensemble", HTTPStatus.PRECONDITION_FAILED, "Another ensemble is in service"),
     TooLarge: ("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large"),
     WrongType: ("wrong-type", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Another media type is expected"),
-    Unusable: ("unusable", HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be processed"),
+    Unprocessable: ("unusable", HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be processed"),
     OverQuota: ("over-quota", HTTPStatus.TOO_MANY_REQUESTS, "The client's quota is used up for now"),
-    Later: ("later", HTTPStatus.SERVICE_UNAVAILABLE, "Not possible now; try again later"),
-    Broken: ("broken", HTTPStatus.INTERNAL_SERVER_ERROR, "The server needs its operator"),
+    RetryLater: ("later", HTTPStatus.SERVICE_UNAVAILABLE, "Not possible now; try again later"),
+    ConfigurationError: ("broken", HTTPStatus.INTERNAL_SERVER_ERROR, "The server needs its operator"),
 }
 """Error -> the last part of `type`, which is on the wire and never changes, the status, and the title."""
 
@@ -68,16 +68,16 @@ def install(app: Flask) -> None:
 
 
 def _sectorwatch_error(error: SectorwatchError) -> Response:
-    name, status, title = next(_STATUS[kind] for kind in (*type(error).__mro__, Broken) if kind in _STATUS)
+    name, status, title = next(_STATUS[kind] for kind in (*type(error).__mro__, ConfigurationError) if kind in _STATUS)
     problem = _problem(TYPE_PREFIX + name, title, status, error.detail)
     if error.frame is not None:
         problem["errors"] = [{"frame": error.frame, "reason": error.detail}]
     response = _response(problem)
-    if isinstance(error, Later):
+    if isinstance(error, RetryLater):
         response.headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, Unauthorized):
         response.headers["WWW-Authenticate"] = 'Bearer realm="sectorwatch"'
-    _log(problem, level=logging.WARNING if isinstance(error, Away) else logging.INFO)
+    _log(problem, level=logging.WARNING if isinstance(error, DatabaseUnavailable) else logging.INFO)
     return response
 
 
