@@ -30,7 +30,7 @@ from server.serving.memory_budget import check_fits, expected, limit_bytes
 from server.serving.selection import chosen_models
 from server.settings import ServerSettings, load_settings
 from server.store import open_store
-from server.web.auth import Doorkeeper, is_loopback
+from server.web.auth import Authenticator, is_loopback
 
 _MIB = 1024 * 1024
 _BUILT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -220,7 +220,7 @@ def database(settings: ServerSettings) -> Iterator[Finding]:
             yield Finding(
                 "fail", "clock", f"it is behind the newest turn in the database ({instant(newest_us)})", "set the clock"
             )
-        if not Doorkeeper(store).is_guarded() and not is_loopback(settings.host):
+        if not Authenticator(store).is_guarded() and not is_loopback(settings.host):
             todo = "sectorwatch tokens add --site SITE --camera CAMERA"
             yield Finding("warn", "tokens", f"none: loopback will be used instead of {settings.host}", todo)
     finally:

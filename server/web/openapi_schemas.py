@@ -1,7 +1,7 @@
-"""What the documented bodies look like, as types.
+"""The bodies in the OpenAPI document, as types from which their JSON Schemas are derived.
 
-`Envelope`, `Heartbeat`, `Event` and so on are what the server itself decodes and keeps; the classes here say the form
-of an answer that the server makes from several parts. JSON Schema is derived from all of them.
+`Envelope`, `Heartbeat`, `Event` and others are the types that the server itself decodes and keeps. The classes here
+describe answers that the server builds from several parts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REF = "#/components/schemas/"
 
 
 class Problem(Struct):
-    """RFC 9457. `instance` is in the server's log too. `errors` names the frame at fault, where it is one frame's."""
+    """RFC 9457. The server's log has `instance` too. `errors` names the frame at fault, where it is one frame."""
 
     type: str
     title: str
@@ -41,11 +41,10 @@ class FrameError(Struct):
 
 
 class LoggedEvent(Event, frozen=True, kw_only=True):
-    """An event as the log has it. `late`: found when the log had passed its instant; `withdrawn`: it does not hold.
+    """An event in the log. `late`: the log had passed its instant already. `withdrawn`: the event does not hold.
 
-    `supersedes`: ids of events told before that this one replaces: the same fact at another instant, withdrawn with it,
-    or its own id where it is told otherwise than before. `provisional`: told by a channel before its burst was judged,
-    to be confirmed by an event of the same id, or withdrawn; never true here.
+    `supersedes`: ids of earlier events that this one replaces: the same fact at another instant, which is withdrawn, or
+    its own id where its content changed. `provisional`: a channel sent it before its burst was judged; never true here.
     """
 
     late: bool
@@ -55,7 +54,7 @@ class LoggedEvent(Event, frozen=True, kw_only=True):
 
 
 class JudgedFrame(Struct):
-    """What each model saw in one frame; null: it did not answer."""
+    """What each model saw in one frame; null: the model did not answer."""
 
     frame: int
     at: datetime
@@ -64,7 +63,7 @@ class JudgedFrame(Struct):
 
 
 class Receipt(Struct):
-    """What became of a burst. `labels` is in FlexServe's form: model to its class for each frame."""
+    """The result of a burst. `labels` is in FlexServe's form: model to its class for each frame."""
 
     burst_id: str
     status: Annotated[str, Meta(pattern="^(folded|held)$")]
@@ -77,14 +76,14 @@ class Receipt(Struct):
 
 
 class EventPage(Struct):
-    """Events in the order in which they were said. `next` is what to give as `after` to go on."""
+    """Events in the order in which they were logged. `next` is the `after` of the next request."""
 
     events: list[LoggedEvent]
     next: int
 
 
 class ListedModel(Struct):
-    """A model in service; what its card says is there for models of the catalogue."""
+    """A model in service. The fields of its card are present for models that have one."""
 
     name: str
     kind: str
@@ -102,7 +101,7 @@ class Models(Struct):
 
 
 class KeptAnnotation(Struct):
-    """What a person says of a fact; the newest of a `subject` counts. `is_told`: an event told the fact."""
+    """A person's word on a fact; the newest of a `subject` counts. `is_told`: an event reported the fact."""
 
     number: int
     subject: str
@@ -124,7 +123,7 @@ class KeptAnnotation(Struct):
 
 
 class AnnotationPage(Struct):
-    """Annotations in the order they were made. `next` is what to give as `after` to go on."""
+    """Annotations in the order they were made. `next` is the `after` of the next request."""
 
     annotations: list[KeptAnnotation]
     next: int
@@ -175,7 +174,7 @@ class ModelMetadata(Struct):
 
 
 class OutputTensor(Struct):
-    """One row per image. `data` is there unless binary was asked for; `parameters.models` names the columns."""
+    """One row per image. `data` is absent when the output is binary; `parameters.models` names the columns."""
 
     name: str
     datatype: str
@@ -195,36 +194,17 @@ class InferenceError(Struct):
     error: str
 
 
-_INFERENCE_V2 = (
-    ServerMetadata,
-    ServerLive,
-    ServerReady,
-    ModelReady,
-    ModelMetadata,
-    InferRequest,
-    InferAnswer,
-    InferenceError,
-)
-
-_CAMERAS = (Heartbeat, CameraList, AnnotationBody, KeptAnnotation, AnnotationPage)
-
 DOCUMENTED: tuple[Any, ...] = (
-    Envelope,
-    Problem,
-    Receipt,
-    EventPage,
-    Models,
-    Alive,
-    Ready,
-    *_CAMERAS,
-    *_INFERENCE_V2,
+    *(Envelope, Problem, Receipt, EventPage, Models, Alive, Ready),
+    *(Heartbeat, CameraList, AnnotationBody, KeptAnnotation, AnnotationPage),
+    *(ServerMetadata, ServerLive, ServerReady, ModelReady, ModelMetadata, InferRequest, InferAnswer, InferenceError),
 )
 
 
 def components() -> dict[str, Any]:
-    """JSON Schemas of all documented types and of what they are made of, by name."""
-    _, found = msgspec.json.schema_components(DOCUMENTED, ref_template=REF + "{name}")
-    for schema in found.values():
+    """JSON Schemas of all documented types and of their parts, by name."""
+    _, schemas = msgspec.json.schema_components(DOCUMENTED, ref_template=REF + "{name}")
+    for schema in schemas.values():
         if "description" in schema:
             schema["description"] = inspect.cleandoc(schema["description"])
-    return dict(sorted(found.items()))
+    return dict(sorted(schemas.items()))
