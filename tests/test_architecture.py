@@ -28,7 +28,6 @@ BREACHES = {
     "picamera2 has one door": ("camera_agent/capture/live.py", "import picamera2"),
     "SQL has one door": ("server/pipeline/site_policies.py", "import sqlalchemy"),
     "the web has one door": ("server/runtime.py", "import flask"),
-    "plots have one door": ("server/domain/matching.py", "import matplotlib"),
     "gunicorn has one door": ("server/commands/serve.py", "import gunicorn"),
     "prometheus has one door": ("server/web/bursts.py", "import prometheus_client"),
     "only the composition root and the commands join the parts": ("server/web/bursts.py", "import server.store"),

@@ -1,9 +1,8 @@
-"""`sectorwatch evaluate`: how well a site policy does on footage whose true events are known.
+"""Score a site policy on footage whose true events are known: `python -m tests.benchmarks.evaluate FOOTAGE SITE_FILE`.
 
-The footage goes through the real agent and the real server, at each frame rate and from each possible first
-picture (a *phase*); the events are written as JSON lines, and scored by the kit's `score_events.py` where its path
-is given. What was observed is then replayed under other sensitivities, so that their misses and false alarms
-can be compared without asking a model again.
+The footage goes through the real agent and server, at each frame rate and from each possible first picture (a
+*phase*). The events are written as JSON lines; with `--scorer` and `--truth` they are scored by the evaluation kit's
+`score_events.py`. The stored observations are then replayed under other sensitivities, without a model.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from policies.events import Event
 from policies.sensitivity import Sensitivity
 from policies.site.rules import Rules
 from policies.site.site_policy import CameraPolicy, SitePolicy
-from server.analysis.refold_many import folds
+from server.analysis.refold_many import fold_history
 from server.commands.folding import read_policy
 from server.commands.local_stack import Rehearsal
 from server.domain.errors import ConfigurationError
@@ -40,7 +39,7 @@ _SCORED = ("presence_started", "presence_ended", "entered", "left", "moved", "cr
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The footage sampled at `rate` frames a second, from picture `phase` on, under a site's name of its own."""
+    """The footage sampled at `rate` frames a second from picture `phase` on; each run has a site of its own."""
 
     rate: float
     phase: int
@@ -57,16 +56,18 @@ class Run:
     type=click.FloatRange(0.1, 30),
     default=(5.0, 2.0),
     show_default=True,
-    help="Frames/s.",
+    help="Frames per second.",
 )
-@click.option("--pictures-per-s", default=10.0, show_default=True, help="Of the footage.")
-@click.option("--phases", type=int, help="At most so many first pictures for each rate (default: all).")
-@click.option("--scorer", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="score_events.py.")
-@click.option("--truth", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="True events (JSON).")
+@click.option("--pictures-per-s", default=10.0, show_default=True, help="Pictures per second of the footage.")
+@click.option("--phases", type=int, help="First pictures to try at each rate, at most (default: all).")
+@click.option(
+    "--scorer", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The kit's score_events.py."
+)
+@click.option("--truth", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The true events (JSON).")
 @click.option("--model", "models", multiple=True, help="Models of the ensemble (default: the server's).")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the events and the data.")
-@click.option("--again", is_flag=True, help="Use what an earlier run left in --out; only replay and score.")
-def command(
+@click.option("--again", is_flag=True, help="Replay and score the data of an earlier run in --out.")
+def main(
     footage: Path,
     site_file: Path,
     rates: tuple[float, ...],
@@ -94,7 +95,7 @@ def command(
         store = open_store(f"sqlite:///{folder}/data/sectorwatch.sqlite")
         for rate in rates:
             these = [run for run in runs if run.rate == rate]
-            _report(folder, store, these, policy, _Judge(scorer, truth) if scorer and truth else None)
+            _report(folder, store, these, policy, _Scorer(scorer, truth) if scorer and truth else None)
 
 
 def _runs(site: str, rate: float, pictures_per_s: float, phases: int | None) -> Iterator[Run]:
@@ -135,7 +136,7 @@ def _renamed(text: str, site: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-class _Judge:
+class _Scorer:
     """The evaluation kit: pools the events of several runs and scores them against the truth."""
 
     def __init__(self, scorer: Path, truth: Path) -> None:
@@ -153,22 +154,22 @@ class _Judge:
         return scores
 
 
-def _report(folder: Path, store: Store, runs: Sequence[Run], policy: SitePolicy, judge: _Judge | None) -> None:
+def _report(folder: Path, store: Store, runs: Sequence[Run], policy: SitePolicy, scorer: _Scorer | None) -> None:
     rate, camera = runs[0].rate, next(iter(policy.cameras), "camera")
     click.echo(f"\n{rate:g} frames a second, {len(runs)} phases")
-    click.echo(_HEADING if judge else "policy                      events")
+    click.echo(_HEADING if scorer else "policy                      events")
     for name, sensitivity in _variants(store, runs[0].site):
         files = []
         for run in runs:
             rules = _under(policy, sensitivity, run.site)
-            events = folds(store.history(run.site, camera), camera, [rules]).events[0]
+            events = fold_history(store.history(run.site, camera), camera, [rules]).events[0]
             files.append(folder / f"events-{run.site}-{name.replace(' ', '-')}.jsonl")
-            lines = (scored_line(e, judge.camera if judge else e.camera) for e in events if e.kind in _SCORED)
+            lines = (scored_line(e, scorer.camera if scorer else e.camera) for e in events if e.kind in _SCORED)
             files[-1].write_text("".join(line + "\n" for line in lines))
-        if judge is None:
+        if scorer is None:
             click.echo(f"{name:<26} {sum(len(f.read_text().splitlines()) for f in files):>7}")
         else:
-            click.echo(_row(name, judge, files, rate))
+            click.echo(_row(name, scorer, files, rate))
 
 
 _HEADING = (
@@ -176,10 +177,10 @@ _HEADING = (
 )
 
 
-def _row(name: str, judge: _Judge, files: Sequence[Path], rate: float) -> str:
-    pooled = judge(files, rate)
+def _row(name: str, scorer: _Scorer, files: Sequence[Path], rate: float) -> str:
+    pooled = scorer(files, rate)
     overall, presence = pooled["groups"]["overall"], pooled["groups"]["presence"]
-    single = [judge([file], rate)["groups"]["overall"]["f1"] for file in files]
+    single = [scorer([file], rate)["groups"]["overall"]["f1"] for file in files]
     turns, delay = overall.get("direction_accuracy"), overall.get("latency_median")
     return (
         f"{name:<26} {overall['f1']:6.3f} {fmean(single):6.3f}+-{pstdev(single):.3f} {overall['precision']:8.3f} "
@@ -193,7 +194,7 @@ def _or_dash(value: object) -> str:
 
 
 def _variants(store: Store, site: str) -> Iterator[tuple[str, Sensitivity | None]]:
-    """The policy as it is, the plain rules, and each model by itself."""
+    """The policy as written, the plain rules, and each model alone."""
     yield "as written", None
     yield "any", Sensitivity("any")
     yield "majority", Sensitivity("majority")
@@ -206,7 +207,7 @@ def _variants(store: Store, site: str) -> Iterator[tuple[str, Sensitivity | None
 
 
 def _under(policy: SitePolicy, sensitivity: Sensitivity | None, site: str) -> SitePolicy:
-    """The policy for `site`, every place judged by this sensitivity."""
+    """The policy for `site`, with this sensitivity everywhere (None: as written)."""
 
     def judged(rules: Rules) -> Rules:
         if sensitivity is None:
@@ -237,3 +238,7 @@ def scored_line(event: Event, camera: str) -> str:
     if event.direction not in (None, "unknown"):
         line["direction"] = event.direction
     return json.dumps(line)
+
+
+if __name__ == "__main__":
+    main()
