@@ -9,4 +9,4 @@ from importlib.metadata import PackageNotFoundError, version
 try:
     __version__ = version("sectorwatch")
 except PackageNotFoundError:  # run from a checkout that is not installed
-    __version__ = "0.1.0"
+    __version__ = "0.0.0+checkout"

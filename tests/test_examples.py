@@ -16,7 +16,7 @@ import pytest
 from flask import Flask
 
 import camera_agent.__main__ as agent
-from camera_agent.settings_file import load_settings as load_agent
+from camera_agent.config.load import load_settings as load_agent
 from policies.site.site_policy import parse_site_policy
 from server.__main__ import command as sectorwatch
 from server.catalogue import parse_card
@@ -179,7 +179,7 @@ def test_every_command_in_a_console_block_is_parsed_by_the_real_one(name: str, a
     if name == "sectorwatch":
         parse(sectorwatch, name, arguments)
     else:
-        agent._parser().parse_args(arguments)
+        agent.make_parser().parse_args(arguments)
 
 
 def test_there_are_commands_to_parse() -> None:
