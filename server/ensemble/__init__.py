@@ -1,9 +1,6 @@
-"""The models at work: the only door to torch, Pillow and numpy in the server.
+"""The models: images in, predictions out. Only this package imports torch and numpy, and Pillow to decode.
 
-Reading order: `ensemble` (bytes in, predictions out), `module` (all models, one forward call), `decode` and `forms`
-(bytes to rows), `building` (a card becomes a network: ours, or `foreign` ones), `lock` and `golden` (what is served,
-written down and tried); then the networks: `yolov3_tiny`, `hog`, `efficientnet_lite`, `frame_change`, and what they
-share, `detections`.
+Begin with README.md, then `ensemble` (loads and runs all models) and `module` (all models as one PyTorch module).
 """
 
 from server.ensemble import drawn

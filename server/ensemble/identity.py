@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 from torch import nn
 
@@ -56,19 +57,24 @@ def source_digest(card: ModelCard, network: nn.Module) -> str | None:
         return _digest((name, _syntax(path.read_bytes())) for name, path in sorted(files.items()))
     if is_ours(card):
         return None
-    defining: object = None
-    if card.factory:
-        defining = module_of(card)
-    elif card.format == "pickle":
-        defining = inspect.getmodule(type(_unwrapped(network)))
-    name = getattr(defining, "__name__", "")
-    if not inspect.ismodule(defining) or name.partition(".")[0] in _IN_THE_LOCK:
+    defining = _defining_module(card, network)
+    if defining is None or defining.__name__.partition(".")[0] in (*_IN_THE_LOCK, _OURS.partition(".")[0]):
         return None
     try:
         path = inspect.getsourcefile(defining)
     except TypeError:  # built in
         return None
     return _digest_of_imported(Path(path)) if path and Path(path).is_file() else None
+
+
+def _defining_module(card: ModelCard, network: nn.Module) -> ModuleType | None:
+    """The module of the factory, or of the network's class where there is no factory that can be imported."""
+    try:
+        if card.factory:
+            return module_of(card)
+    except ImportError:
+        pass
+    return inspect.getmodule(type(_unwrapped(network)))
 
 
 def _network_versions(card: ModelCard) -> dict[str, int] | None:
@@ -81,7 +87,9 @@ def _network_versions(card: ModelCard) -> dict[str, int] | None:
 
 def _unwrapped(network: nn.Module) -> nn.Module:
     """The user's network inside the wrappers of ours."""
-    while type(network).__module__.startswith(f"{_OURS}.") and isinstance(inner := network.network, nn.Module):
+    while type(network).__module__.startswith(f"{_OURS}.") and isinstance(
+        inner := getattr(network, "network", None), nn.Module
+    ):
         network = inner
     return network
 

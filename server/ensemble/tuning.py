@@ -114,7 +114,7 @@ def _probes(form: InputForm) -> list[Tensor]:
     return [torch.randint(0, 256, (rows, *shape), generator=generator, dtype=torch.uint8) for rows in _PROBE_ROWS]
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    bound = _TOLERANCE * float(one.abs().max().clamp(min=1.0))
-    same_labels = torch.equal(one.argmax(1), other.argmax(1))
-    return one.shape == other.shape and same_labels and float((one - other).abs().max()) <= bound
+def _close(logits: Tensor, others: Tensor) -> bool:
+    bound = _TOLERANCE * float(logits.abs().max().clamp(min=1.0))
+    same_labels = torch.equal(logits.argmax(1), others.argmax(1))
+    return logits.shape == others.shape and same_labels and float((logits - others).abs().max()) <= bound

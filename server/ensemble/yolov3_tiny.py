@@ -98,11 +98,11 @@ class YoloV3Tiny(nn.Module):
         anchor, y, x = torch.nonzero(cells[:, 4].sigmoid() >= self.score_floor, as_tuple=True)
         if anchor.numel() == 0:
             return no_detections(layer.device)
-        found = cells[anchor, :, y, x]
-        grid = found.new_tensor((width, height))
-        centre = (found[:, :2].sigmoid() + torch.stack((x, y), 1)) / grid
-        half = found[:, 2:4].exp() * found.new_tensor(anchors)[anchor] / found.new_tensor(size) / 2
-        scores = found[:, 4:5].sigmoid() * found[:, 5:].sigmoid()
+        values = cells[anchor, :, y, x]
+        grid = values.new_tensor((width, height))
+        centre = (values[:, :2].sigmoid() + torch.stack((x, y), 1)) / grid
+        half = values[:, 2:4].exp() * values.new_tensor(anchors)[anchor] / values.new_tensor(size) / 2
+        scores = values[:, 4:5].sigmoid() * values[:, 5:].sigmoid()
         box, label = torch.nonzero(scores >= self.score_floor, as_tuple=True)
         return Detections(torch.cat((centre - half, centre + half), 1)[box], scores[box, label], label)
 
