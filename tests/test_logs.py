@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from camera_agent import logs as agent_logs
-from server import logs as server_logs
+from server.monitoring import logs as server_logs
 from tests.camera_agent.test_logs import RECORDS
 
 
