@@ -116,7 +116,6 @@ def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | No
             raise ConfigurationError(_wrong(card, _named(source), hasher.hexdigest()))
         part.chmod(0o644)  # weights are no secret, and the server may run as another user
         part.replace(place)
-    _sync_folder(place.parent)
     return place
 
 
@@ -130,18 +129,6 @@ def _opened(source: UrlSource | PackageSource, *, is_terminal: bool) -> Iterator
     with requests.get(source.url, stream=True, timeout=_TIMEOUT_S, headers=headers) as response:
         response.raise_for_status()
         yield cast("IO[bytes]", response.raw)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the platform can open a folder."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _named(source: Source) -> str:

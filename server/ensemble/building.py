@@ -56,7 +56,8 @@ def module_of(card: ModelCard) -> ModuleType:
     own = own_module(card)
     if own is None:
         return importlib.import_module(module_name)
-    name = f"{_PACKAGE}.of_{_folder_digest(card)[:16]}.{module_name}"  # changed source is another module
+    sources = b"\0".join(file.read_bytes() for file in sorted(Path(card.folder).rglob("*.py")))
+    name = f"{_PACKAGE}.of_{hashlib.sha256(sources).hexdigest()[:16]}.{module_name}"  # changed source: another module
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, own)
@@ -86,11 +87,3 @@ def _factory_of(card: ModelCard) -> Callable[..., Any]:
         return getattr(module_of(card), card.factory.partition(":")[2])  # type: ignore[no-any-return]
     except (Exception, SystemExit) as error:  # importing a user's module may raise anything, or parse our arguments
         raise ConfigurationError(f"the factory `{card.factory}` of {card.name} cannot be had: {error}") from error
-
-
-def _folder_digest(card: ModelCard) -> str:
-    """The sha256 of the folder's modules, byte for byte."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(card.folder).rglob("*.py")):
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
