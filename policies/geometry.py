@@ -101,6 +101,15 @@ def crossing(a: Point, b: Point, p: Point, q: Point) -> float | None:
     return abs(before) / total if total else 0.0
 
 
+def border_part(polygon: Polygon, here: Point, there: Point, *, leaving: bool) -> float | None:
+    """Where the way from here to there first leaves, or last enters, the polygon, as its fraction; None: nowhere."""
+    edges = zip(polygon, polygon[1:] + polygon[:1], strict=True)
+    parts = [part for a, b in edges if (part := crossing(a, b, here, there)) is not None]
+    if not parts:
+        return None
+    return min(parts) if leaving else max(parts)
+
+
 def distance(polygon: Polygon, point: Point, aspect: float) -> float:
     """From the point to the polygon's border, in frame heights; `aspect` is the frame's width over its height."""
     px, py = point[0] * aspect, point[1]

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from policies.event_builder import signed
+from policies.event_builder import in_order, with_policy
 from policies.events import Event
-from policies.fold import State, check_order, follow, in_order, initial_state, remembered
-from policies.fusion.judgement import NOTHING, Judgement, Piles, gist, without_known
-from policies.fusion.voters import bench_of
+from policies.fold import State, advance_judged, check_order, initial_state, remembered
+from policies.fusion.judge import Piles, relevant_judgement, without_known
+from policies.fusion.judgement import NOTHING, Judgement
+from policies.fusion.voters import voters_of
 from policies.observation import Observation, Panel
 from policies.sensitivity import Sensitivity
 from policies.site.rules import Movement, Presence, Rules
@@ -44,7 +45,7 @@ class Judges:
         return [policy.in_force(seen.at_us, seen.brightness) for policy in self._policies]
 
     def gists(self, in_force: Sequence[CameraPolicy], seen: Observation) -> Sequence[Judgement]:
-        """What `gist` gives for each of the policies in force, in their order; equal ones are one object.
+        """What `relevant_judgement` gives for each of the policies in force, in their order; equal ones are one object.
 
         `nothing` itself where no policy makes anything of the frame.
         """
@@ -54,7 +55,7 @@ class Judges:
         if not hearing:
             return self.nothing
         piles: Piles = {}
-        plain = {place: gist(self._plain[place], seen, piles) for place in hearing}
+        plain = {place: relevant_judgement(self._plain[place], seen, piles) for place in hearing}
         different = [NOTHING]
         for place, kind in zip(self._plain_of, self._kinds, strict=True):
             judged = plain.get(place, NOTHING)
@@ -64,9 +65,9 @@ class Judges:
         return [different[1 + self._kind[id(policy)]] for policy in in_force]
 
     def _without_known(self, kind: CameraPolicy, seen: Observation, judged: Judgement) -> Judgement:
-        if bench_of(kind, seen.panel).says_no_by_silence(seen):
+        if voters_of(kind, seen.panel).silence_means_absent(seen):
             return without_known(kind, seen, judged)
-        return gist(kind, seen)
+        return relevant_judgement(kind, seen)
 
 
 class Together:
@@ -97,7 +98,7 @@ class Together:
             for places_alike in self._alike(state, places, in_force, gists):
                 place = places_alike[0]
                 policy = in_force[place]
-                new, events = follow(policy, state, seen, gists[place], frames)
+                new, events = advance_judged(policy, state, seen, gists[place], frames)
                 _join(after, new, places_alike)
                 if events:
                     told += [(one, _told_by(in_force[one], policy, events)) for one in places_alike]
@@ -129,7 +130,7 @@ def _join(cohorts: list[tuple[State, list[int]]], state: State, places: list[int
 def _told_by(policy: CameraPolicy, teller: CameraPolicy, events: tuple[Event, ...]) -> tuple[Event, ...]:
     if policy.digest == teller.digest:
         return events
-    return in_order([signed(event, policy.digest) for event in events])
+    return in_order([with_policy(event, policy.digest) for event in events])
 
 
 class _Hearing:
@@ -141,7 +142,7 @@ class _Hearing:
 
     def __init__(self, policies: Sequence[CameraPolicy], panel: Panel) -> None:
         self.panel = panel
-        benches = [bench_of(policy, panel) for policy in policies]
+        benches = [voters_of(policy, panel) for policy in policies]
         self._always = [place for place, bench in enumerate(benches) if not bench.can_say_no]
         self._sometimes = [(place, benches[place]) for place in range(len(benches)) if benches[place].can_say_no]
         dials: dict[tuple[str, frozenset[str]], set[float]] = {}
@@ -168,7 +169,9 @@ class _Hearing:
         key = tuple(ranks)
         found = self._found.get(key)
         if found is None:
-            hear = [place for place, bench in self._sometimes if any(bench.hears(t, answers) for t in bench.seats)]
+            hear = [
+                place for place, bench in self._sometimes if any(bench.may_be_present(t, answers) for t in bench.seats)
+            ]
             found = self._found[key] = sorted([*self._always, *hear])
         return found
 

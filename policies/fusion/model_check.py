@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from policies.fusion.voters import Bench
+from policies.fusion.voters import Voters
 from policies.observation import Panel
 from policies.site.rules import SHIPPED_MIN_SCORE, SHIPPED_WEIGHTS, Rules
 from policies.site.site_policy import CameraPolicy, SitePolicy
@@ -29,10 +29,10 @@ def _in_all_schedules(policy: SitePolicy) -> Iterator[tuple[str, CameraPolicy]]:
 
 
 def _undecided(camera: CameraPolicy, panel: Panel) -> Iterator[tuple[str, str, str]]:
-    bench = Bench(camera, panel)
+    voters = Voters(camera, panel)
     rules = {sector.name: sector.rules for sector in camera.sectors}
-    for target, sector in bench.undecided:
-        models = [seat.model for seat in bench.seats[target]]
+    for target, sector in voters.undecided:
+        models = [seat.model for seat in voters.seats[target]]
         given = rules[sector].of(target).sensitivity
         what = f"rule {given.title}, and {', '.join(models)} can give {given.reach(models):g} at most"
         yield target, sector, what if models else "no model that votes can see it"

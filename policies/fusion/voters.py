@@ -1,4 +1,4 @@
-"""The models of one panel as voters under one policy: what is worth working out once, for most frames show nothing."""
+"""The models of one ensemble as voters under one policy. Worked out once, because most frames show nothing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ KEEP_RATIO = 0.43
 Answers = Mapping[str, tuple[Sighting, ...] | None]
 
 
-class Bench:
-    """Who votes on which target (`seats`), and the (target, sector) pairs that they cannot decide (`undecided`)."""
+class Voters:
+    """The models that vote on each target (`seats`), and the (target, sector) pairs left open (`undecided`)."""
 
     def __init__(self, policy: CameraPolicy, panel: Panel) -> None:
         self.panel = panel
@@ -29,7 +29,7 @@ class Bench:
             if target in sector.rules.targets
             and not sector.rules.of(target).sensitivity.can_decide(seat.model for seat in self.seats[target])
         )
-        self._ears = {target: _Ear(policy, target, seats) for target, seats in self.seats.items()}
+        self._thresholds = {target: _VoteThresholds(policy, target, seats) for target, seats in self.seats.items()}
         voters = {seat.model: seat for seats in self.seats.values() for seat in seats}
         self._detectors = tuple(voters) if all(seat.boxes for seat in voters.values()) else None
 
@@ -43,8 +43,8 @@ class Bench:
                 return False
         return True
 
-    def says_no_by_silence(self, seen: Observation) -> bool:
-        """Whether all voters are detectors, all answered, and can decide: then nothing is where they have no box."""
+    def silence_means_absent(self, seen: Observation) -> bool:
+        """Whether all voters are detectors, all answered, and can decide: where they have no box, nothing is."""
         if self._detectors is None or self.undecided:
             return False
         answers = seen.answers
@@ -55,30 +55,30 @@ class Bench:
 
     @property
     def can_say_no(self) -> bool:
-        """Whether `says_no_by_silence` holds of every observation for which all voters answered."""
+        """Whether `silence_means_absent` holds of every observation for which all voters answered."""
         return self._detectors is not None and not self.undecided
 
     def thresholds(self) -> Iterator[tuple[str, frozenset[str], float]]:
-        """The models, classes and scores by which `hears` decides: from that score on a box of a class is heard."""
-        return (threshold for ear in self._ears.values() for threshold in ear.thresholds())
+        """The model, classes and score of each threshold by which `may_be_present` decides."""
+        return (threshold for of_target in self._thresholds.values() for threshold in of_target)
 
-    def hears(self, target: str, answers: Answers) -> bool:
-        """Whether these boxes, were they all of one thing, might make it present or keep it, wherever it stands.
+    def may_be_present(self, target: str, answers: Answers) -> bool:
+        """Whether these boxes, if all lay on one thing, may make it present or keep it, wherever it stands.
 
-        Of an observation for which `says_no_by_silence` holds.
+        For an observation for which `silence_means_absent` holds.
         """
-        return self._ears[target].hears(answers)
+        return self._thresholds[target].may_be_present(answers)
 
-    def hears_thing(self, target: str, boxes: Mapping[str, Sighting]) -> bool:
-        """The same of boxes that do lie on one thing, at most one of each model."""
-        return self._ears[target].hears_thing(boxes)
+    def may_be_one_thing(self, target: str, boxes: Mapping[str, Sighting]) -> bool:
+        """The same for boxes that do lie on one thing, at most one of each model."""
+        return self._thresholds[target].may_be_one_thing(boxes)
 
 
-class _Ear:
-    """What detectors must say at least of a target to be heard.
+class _VoteThresholds:
+    """The score from which a detector's box of a target can matter, and which detectors are enough together.
 
-    A box is no vote where its score is too low even to keep a track, and what the models with such a score would not
-    reach together, they do not reach one by one.
+    A box whose score is too low even to keep a track is no vote. What the models with such a score do not reach
+    together, none of them reaches alone.
     """
 
     def __init__(self, policy: CameraPolicy, target: str, seats: list[Seat]) -> None:
@@ -91,40 +91,40 @@ class _Ear:
         ]
         self._enough: dict[int, bool] = {}
 
-    def thresholds(self) -> Iterator[tuple[str, frozenset[str], float]]:
+    def __iter__(self) -> Iterator[tuple[str, frozenset[str], float]]:
         return ((model, self._classes, least) for _, model, least in self._least)
 
-    def hears(self, answers: Answers) -> bool:
-        loud, classes = 0, self._classes
+    def may_be_present(self, answers: Answers) -> bool:
+        scored, classes = 0, self._classes
         for bit, model, least in self._least:
-            for one in answers.get(model) or ():
-                if one.score >= least and one.label in classes:
-                    loud |= bit
+            for sighting in answers.get(model) or ():
+                if sighting.score >= least and sighting.label in classes:
+                    scored |= bit
                     break
-        enough = self._enough.get(loud)
-        return self._is_enough(loud) if enough is None else enough
+        enough = self._enough.get(scored)
+        return self._is_enough(scored) if enough is None else enough
 
-    def hears_thing(self, boxes: Mapping[str, Sighting]) -> bool:
-        loud = 0
+    def may_be_one_thing(self, boxes: Mapping[str, Sighting]) -> bool:
+        scored = 0
         for bit, model, least in self._least:
-            one = boxes.get(model)
-            if one is not None and one.score >= least:
-                loud |= bit
-        enough = self._enough.get(loud)
-        return self._is_enough(loud) if enough is None else enough
+            sighting = boxes.get(model)
+            if sighting is not None and sighting.score >= least:
+                scored |= bit
+        enough = self._enough.get(scored)
+        return self._is_enough(scored) if enough is None else enough
 
-    def _is_enough(self, loud: int) -> bool:
-        votes = {model: Vote.FOR if loud & bit else Vote.AGAINST for bit, model, _ in self._least}
+    def _is_enough(self, scored: int) -> bool:
+        votes = {model: Vote.FOR if scored & bit else Vote.AGAINST for bit, model, _ in self._least}
         rulings = [rules.sensitivity.fuse(votes) for rules in self._places]
-        enough = self._enough[loud] = any(ruling.verdict is Verdict.PRESENT for ruling in rulings)
+        enough = self._enough[scored] = any(ruling.verdict is Verdict.PRESENT for ruling in rulings)
         return enough
 
 
-def bench_of(policy: CameraPolicy, panel: Panel) -> Bench:
-    """The bench of a panel under a policy, made once."""
-    bench: Bench | None = policy.memory.get(id(panel))
-    if bench is None or bench.panel is not panel:
-        bench = Bench(policy, panel)
-        policy.memory.clear()  # one ensemble at a time is judged; holding the panel keeps its id from being used again
-        policy.memory[id(panel)] = bench
-    return bench
+def voters_of(policy: CameraPolicy, panel: Panel) -> Voters:
+    """The voters of a panel under a policy, made once."""
+    voters: Voters | None = policy.memory.get(id(panel))
+    if voters is None or voters.panel is not panel:
+        voters = Voters(policy, panel)
+        policy.memory.clear()  # one ensemble at a time judges; holding the panel keeps its id from being reused
+        policy.memory[id(panel)] = voters
+    return voters

@@ -39,15 +39,16 @@ class Presence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a track's visit to a sector counts, and how long a track lives unseen.
 
-    sights, of: a thing counts once `sights` of its latest `of` frames showed it. dwell_s: a shorter visit is a
+    min_hits, window_frames: a track is confirmed once `min_hits` of its latest `window_frames` frames showed it. Their
+    encoded names, `sights` and `of`, are part of the digests of stored policies. dwell_s: a shorter visit is a
     graze, not an entry. outside_s: a shorter step outside is still one visit. hidden_s: how long a track that is
     not seen is remembered (one that stood still: four times as long). join_s: longest time between two sectors that
     still makes `moved`. linger_s: a visit this long gives `lingered` (0: never). max_speed: body heights per second
     beyond which two sights cannot be one thing, for every target or by target (`*`: all others).
     """
 
-    sights: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
-    of: Annotated[int, msgspec.Meta(ge=1, le=64)] = 64
+    min_hits: Annotated[int, msgspec.Meta(ge=1, le=64)] = msgspec.field(default=2, name="sights")
+    window_frames: Annotated[int, msgspec.Meta(ge=1, le=64)] = msgspec.field(default=64, name="of")
     dwell_s: Seconds = 1.0
     outside_s: Seconds = 0.8
     hidden_s: Seconds = 3.0

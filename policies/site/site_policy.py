@@ -112,6 +112,11 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
         """Room for what follows from this policy alone and is worth working out once; never part of its value."""
         return {}
 
+    @cached_property
+    def by_name(self) -> dict[str, Sector]:
+        """Sector name to sector."""
+        return {sector.name: sector for sector in self.sectors}
+
     @property
     def crops(self) -> dict[str, Box]:
         """Sector name to its bounding rectangle: what a classifier is asked about besides the whole view."""
@@ -359,7 +364,7 @@ class _Reader:
             raise Problem((*path, "targets"), f"`{twice}` is there twice")
         if isinstance(rules.movement.max_speed, dict):
             self._check_targets(rules.movement.max_speed.keys() - {"*"}, (*path, "movement", "max_speed"))
-        if rules.movement.sights > rules.movement.of:
+        if rules.movement.min_hits > rules.movement.window_frames:
             raise Problem((*path, "movement", "sights"), "more frames are asked for than `of` looks at")
         check_sensitivity(rules.sensitivity, path)
         for target, mine in rules.by_target.items():

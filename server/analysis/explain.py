@@ -12,7 +12,7 @@ from typing import Protocol
 
 from policies.fold import remembered
 from policies.fusion.judgement import Candidate, Judgement
-from policies.fusion.voters import bench_of
+from policies.fusion.voters import voters_of
 from policies.geometry import iou
 from policies.observation import Observation, Sighting
 from policies.occupancy import Span
@@ -298,7 +298,7 @@ def _shortage(camera: CameraPolicy, seen: Observation, target: str, sector: str)
     """Why nobody could tell of a frame whether the target was there."""
     policy = _in_force(camera, seen)
     given = next(s.rules for s in policy.sectors if s.name == sector).of(target).sensitivity
-    seats = bench_of(policy, seen.panel).seats[target]
+    seats = voters_of(policy, seen.panel).seats[target]
     models = [seat.model for seat in seats if seen.answers.get(seat.model) is not None]
     if not seats:
         return "no model that votes can see it"

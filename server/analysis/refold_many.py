@@ -11,7 +11,7 @@ from policies.fusion.judgement import NOTHING, Judgement
 from policies.site.rules import Rules
 from policies.site.site_policy import CameraPolicy, SitePolicy
 from policies.together import Judges, Together
-from policies.tracking.track import PATIENCE
+from policies.tracking.lifetime import OVERLOOKED_FACTOR
 from server.domain.clock import SECOND_US
 from server.domain.records import Recorded
 
@@ -125,5 +125,5 @@ def _memory_us(policy: CameraPolicy) -> int:
     """How long after its last sight a policy may still have to say something of a thing."""
     parts = (policy, *(entry.policy for entry in policy.scheduled))
     every: list[Rules] = [rules for part in parts for rules in (part.rules, *(s.rules for s in part.sectors))]
-    spans = ((r.movement.hidden_s * PATIENCE, r.movement.outside_s, r.presence.clear_s) for r in every)
+    spans = ((r.movement.hidden_s * OVERLOOKED_FACTOR, r.movement.outside_s, r.presence.clear_s) for r in every)
     return int(sum(max(span) for span in zip(*spans, strict=True)) * SECOND_US)

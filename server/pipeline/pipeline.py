@@ -19,7 +19,8 @@ from typing import Protocol
 import msgspec
 
 from policies.fold import decode_state, initial_state
-from policies.fusion.judgement import Judgement, judge
+from policies.fusion.judge import judge
+from policies.fusion.judgement import Judgement
 from policies.observation import Box, Observation, Panel, Sighting
 from policies.site.site_policy import SitePolicy
 from server.domain.burst import Burst

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from policies.events import Event
 from policies.fold import OutOfOrder, advance, initial_state
-from policies.fusion.judgement import gist
+from policies.fusion.judge import relevant_judgement
 from policies.observation import Observation, Sighting
 from policies.site.site_policy import CameraPolicy
 from policies.together import Judges, Together
@@ -134,4 +134,4 @@ def test_judges_give_the_gist_under_each_policy():
     judges = Judges(POLICIES)
     for seen in [*stay(12), observation(12, {"eye": None}), *(replace(one, brightness=0.9) for one in stay(40)[13:])]:
         found = judges.gists(judges.in_force(seen), seen)
-        assert found == [gist(one, seen) for one in POLICIES]
+        assert found == [relevant_judgement(one, seen) for one in POLICIES]

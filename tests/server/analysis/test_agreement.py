@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from policies.fusion.judgement import judge
+from policies.fusion.judge import judge
 from policies.observation import Sighting
 from policies.sensitivity import Sensitivity, Verdict, Vote
 from server.analysis.agreement import Estimate, Pattern, Reliability, estimated, patterns_of
