@@ -19,7 +19,7 @@ from policies.fold import State, advance_judged, check_order, initial_state, rem
 from policies.fusion.judge import Piles, relevant_judgement, without_known
 from policies.fusion.judgement import NOTHING, Judgement
 from policies.fusion.voters import voters_of
-from policies.observation import Observation, Panel
+from policies.observation import EnsembleInfo, Observation
 from policies.sensitivity import Sensitivity
 from policies.site.rules import Movement, Presence, Rules
 from policies.site.schedule import Place
@@ -49,8 +49,8 @@ class Judges:
 
         `nothing` itself where no policy makes anything of the frame.
         """
-        if self._hearing is None or self._hearing.panel is not seen.panel:
-            self._hearing = _Hearing(self._plain, seen.panel)
+        if self._hearing is None or self._hearing.ensemble_info is not seen.ensemble_info:
+            self._hearing = _Hearing(self._plain, seen.ensemble_info)
         hearing = self._hearing.of(seen)
         if not hearing:
             return self.nothing
@@ -65,7 +65,7 @@ class Judges:
         return [different[1 + self._kind[id(policy)]] for policy in in_force]
 
     def _without_known(self, kind: CameraPolicy, seen: Observation, judged: Judgement) -> Judgement:
-        if voters_of(kind, seen.panel).silence_means_absent(seen):
+        if voters_of(kind, seen.ensemble_info).silence_means_absent(seen):
             return without_known(kind, seen, judged)
         return relevant_judgement(kind, seen)
 
@@ -140,9 +140,9 @@ class _Hearing:
     all policies are heard by the same ones.
     """
 
-    def __init__(self, policies: Sequence[CameraPolicy], panel: Panel) -> None:
-        self.panel = panel
-        benches = [voters_of(policy, panel) for policy in policies]
+    def __init__(self, policies: Sequence[CameraPolicy], ensemble_info: EnsembleInfo) -> None:
+        self.ensemble_info = ensemble_info
+        benches = [voters_of(policy, ensemble_info) for policy in policies]
         self._always = [place for place, bench in enumerate(benches) if not bench.can_say_no]
         self._sometimes = [(place, benches[place]) for place in range(len(benches)) if benches[place].can_say_no]
         dials: dict[tuple[str, frozenset[str]], set[float]] = {}
@@ -170,7 +170,7 @@ class _Hearing:
         found = self._found.get(key)
         if found is None:
             hear = [
-                place for place, bench in self._sometimes if any(bench.may_be_present(t, answers) for t in bench.seats)
+                place for place, bench in self._sometimes if any(bench.may_be_present(t, answers) for t in bench.models)
             ]
             found = self._found[key] = sorted([*self._always, *hear])
         return found

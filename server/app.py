@@ -17,9 +17,9 @@ import msgspec
 from flask import Blueprint, Flask
 
 from policies.fusion.model_check import misfits
-from policies.observation import Panel
+from policies.observation import EnsembleInfo
 from server import __version__
-from server.camera_status.status import Patience
+from server.camera_status.status import StatusThresholds
 from server.catalogue import cards
 from server.delivery.channels import Channel, LogChannel
 from server.domain.burst import Limits
@@ -93,13 +93,13 @@ def create_app(
             foretell=(lambda early: runtime.delivery.tell_early(early)) if settings.provisional else None,
         )
 
-    def counted(panel: Panel) -> None:
-        metrics.serves(panel, lambda model: _card(model, own_models(settings)).get("sha256"))
+    def counted(ensemble_info: EnsembleInfo) -> None:
+        metrics.serves(ensemble_info, lambda model: _card(model, own_models(settings)).get("sha256"))
 
-    def announced(panel: Panel) -> None:
-        counted(panel)
+    def announced(ensemble_info: EnsembleInfo) -> None:
+        counted(ensemble_info)
         for site in sites.sites():
-            for what in misfits(sites.policy(site), panel):
+            for what in misfits(sites.policy(site), ensemble_info):
                 log.warning("site policy does not fit the models", extra={"site": site, "what": what})
 
     service = Service(
@@ -125,7 +125,7 @@ def create_app(
         given=None if given is None else (given, pipeline_of(given)),
     )
     if given is not None:
-        counted(given.panel)
+        counted(given.ensemble_info)
     app = Flask("server", static_folder=None)
     app.extensions[EXTENSION] = runtime
     problem_json.install(app)
@@ -151,8 +151,8 @@ def _blueprints(
     yield oip_v2.routes(runtime.ensemble, store.last_seq, doorkeeper, admission, bounds, __version__)
     yield events.routes(runtime.ensemble, partial(_card, folders=own_models(settings)), store, doorkeeper)
     yield annotation_routes.routes(store, doorkeeper)
-    patience = Patience(settings.late_after_s, settings.silent_after_s)
-    yield cameras.routes(store, runtime.sites.edition, doorkeeper, clock, patience, told.beat)
+    thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
+    yield cameras.routes(store, runtime.sites.edition, doorkeeper, clock, thresholds, told.heartbeat)
     yield _admin_routes(runtime, doorkeeper)
     yield openapi.routes(__version__)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from server.delivery.channels import Channel
 from server.delivery.dispatcher import Delivery
-from server.domain.errors import Broken, Later
+from server.domain.errors import ConfigurationError, RetryLater
 from server.engine import Load
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Ensemble, Pipeline
@@ -61,11 +61,11 @@ class Runtime:
         self._threads: list[threading.Thread] = []
 
     def ensemble(self) -> Ensemble:
-        """The ensemble in service. Raises Later until there is one."""
+        """The ensemble in service. Raises RetryLater until there is one."""
         return self._ready()[0]
 
     def pipeline(self) -> Pipeline:
-        """The pipeline around the ensemble in service. Raises Later until there is one."""
+        """The pipeline around the ensemble in service. Raises RetryLater until there is one."""
         return self._ready()[1]
 
     def start(self, on_failure: Callable[[Exception], None], on_stuck: Callable[[], None] = lambda: None) -> None:
@@ -79,7 +79,7 @@ class Runtime:
             for port in (self.admin_port, self.control):
                 if port is not None:
                     port.start()
-        except Broken as error:
+        except ConfigurationError as error:
             on_failure(error)
             return
         if self._given is None:
@@ -114,13 +114,13 @@ class Runtime:
         return self.service.engine.load() if self.service.engine is not None else Load(0, 0, None, 0.0)
 
     def refuse_if_full(self) -> None:
-        """Raises Later when the engine has no room for another image."""
+        """Raises RetryLater when the engine has no room for another image."""
         if self.service.engine is not None:
             self.service.engine.refuse_if_full()
 
     def _ready(self) -> tuple[Ensemble, Pipeline]:
         if self.admission.closed:
-            raise Later("this server is stopping", retry_after_s=10)
+            raise RetryLater("this server is stopping", retry_after_s=10)
         if self._given is not None:
             return self._given
         served = self.service.current()
@@ -160,7 +160,7 @@ class Runtime:
         while not self._stopping.wait(_RELEASE_EVERY_S):
             try:
                 self.pipeline().release_held()
-            except Later:
+            except RetryLater:
                 continue
             except Exception:
                 log.exception("held bursts not released")

@@ -5,38 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from policies.geometry import area, shared
-from policies.observation import Box, Observation, Seat, Sighting
+from policies.observation import Box, ModelInfo, Observation, Prediction
 
 SAME_THING_IOU = 0.38
 SAME_THING_INSIDE = 0.7
 
-Group = dict[str, Sighting]
+Group = dict[str, Prediction]
 """Boxes that lie on one thing, by model."""
 
 
-def group_boxes(seen: Observation, classes: frozenset[str], seats: Sequence[Seat]) -> list[Group]:
+def group_boxes(seen: Observation, classes: frozenset[str], models: Sequence[ModelInfo]) -> list[Group]:
     """The boxes of these classes by the thing they lie on, at most one of each model; the first model's boxes lead."""
     boxes = [
-        (seat, sighting)
-        for seat in seats
-        if seat.boxes
-        for sighting in seen.answers.get(seat.model) or ()
-        if sighting.label in classes and sighting.box is not None
+        (model_info, prediction)
+        for model_info in models
+        if model_info.boxes
+        for prediction in seen.answers.get(model_info.model) or ()
+        if prediction.label in classes and prediction.box is not None
     ]
     groups: list[Group] = []
-    for seat, sighting in boxes:
+    for model_info, prediction in boxes:
         best, fit = None, SAME_THING_IOU
         for group in groups:
-            if seat.model in group:
+            if model_info.model in group:
                 continue
             for other in group.values():
-                overlap = _fit(sighting.box, other.box)
+                overlap = _fit(prediction.box, other.box)
                 if overlap >= fit:
                     best, fit = group, overlap
         if best is None:
-            groups.append({seat.model: sighting})
+            groups.append({model_info.model: prediction})
         else:
-            best[seat.model] = sighting
+            best[model_info.model] = prediction
     return groups
 
 

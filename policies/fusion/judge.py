@@ -17,7 +17,7 @@ from policies.fusion.grouping import Group, group_boxes
 from policies.fusion.judgement import NOTHING, Candidate, Judgement
 from policies.fusion.voters import KEEP_RATIO, Voters, voters_of
 from policies.geometry import Point, foot
-from policies.observation import Observation, Seat
+from policies.observation import ModelInfo, Observation
 from policies.sensitivity import Verdict, Vote
 from policies.site.site_policy import CameraPolicy, Sector
 
@@ -29,10 +29,10 @@ def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
     """The votes and verdicts of one frame under `policy`; pure, and cheap where nothing was seen."""
     if policy.scheduled:
         policy = policy.in_force(seen.at_us, seen.brightness)
-    voters = voters_of(policy, seen.panel)
+    voters = voters_of(policy, seen.ensemble_info)
     if voters.saw_nothing(seen):
         return Judgement((), voters.undecided)
-    groups = {target: group_boxes(seen, classes, voters.seats[target]) for target, classes in policy.targets.items()}
+    groups = {target: group_boxes(seen, classes, voters.models[target]) for target, classes in policy.targets.items()}
     return _judged(policy, seen, voters, groups)
 
 
@@ -48,7 +48,7 @@ def relevant_judgement(policy: CameraPolicy, seen: Observation, piles: Piles | N
     """
     if policy.scheduled:
         policy = policy.in_force(seen.at_us, seen.brightness)
-    voters = voters_of(policy, seen.panel)
+    voters = voters_of(policy, seen.ensemble_info)
     if voters.saw_nothing(seen):
         return Judgement((), voters.undecided) if voters.undecided else NOTHING
     if not voters.silence_means_absent(seen):
@@ -58,7 +58,7 @@ def relevant_judgement(policy: CameraPolicy, seen: Observation, piles: Piles | N
         if voters.may_be_present(target, seen.answers):
             grouped = None if piles is None else piles.get(classes)
             if grouped is None:
-                grouped = group_boxes(seen, classes, voters.seats[target])
+                grouped = group_boxes(seen, classes, voters.models[target])
                 if piles is not None:
                     piles[classes] = grouped
             possible = [group for group in grouped if voters.may_be_one_thing(target, group)]
@@ -82,8 +82,8 @@ def _judged(
     undecided: list[tuple[str, str]] = []
     is_absent = voters.silence_means_absent(seen)
     for target, classes in policy.targets.items():
-        seats = voters.seats[target]
-        boxed = [_candidate(policy, seen, target, classes, seats, group) for group in groups.get(target, ())]
+        models = voters.models[target]
+        boxed = [_candidate(policy, seen, target, classes, models, group) for group in groups.get(target, ())]
         boxed = [_unless_suppressed(policy, seen, candidate) for candidate in boxed]
         candidates += boxed
         for sector in () if is_absent else policy.sectors:
@@ -91,7 +91,7 @@ def _judged(
                 continue
             if any(c.present for c in boxed if sector.name in c.sectors):
                 continue
-            bare = _bare(policy, seen, sector, target, classes, seats)
+            bare = _bare(policy, seen, sector, target, classes, models)
             if bare.ruling.verdict is Verdict.UNDECIDED:
                 undecided.append((target, sector.name))
             elif bare.present:
@@ -104,7 +104,7 @@ def _candidate(
     seen: Observation,
     target: str,
     classes: frozenset[str],
-    seats: list[Seat],
+    models: list[ModelInfo],
     group: Group,
 ) -> Candidate:
     leader = next(iter(group.values()))
@@ -114,15 +114,15 @@ def _candidate(
     fuse = rules.sensitivity.fuse
     votes: dict[str, Vote] = {}
     weaker: dict[str, Vote] = {}
-    for seat in seats:
-        least = rules.least(seat.model)
-        if seat.boxes:
-            sighting = group.get(seat.model)
-            score = sighting.score if sighting else 0.0
-            votes[seat.model] = _box_vote(seen, seat, score, least)
-            weaker[seat.model] = _box_vote(seen, seat, score, least * KEEP_RATIO)
+    for info in models:
+        least = rules.least(info.model)
+        if info.boxes:
+            prediction = group.get(info.model)
+            score = prediction.score if prediction else 0.0
+            votes[info.model] = _box_vote(seen, info, score, least)
+            weaker[info.model] = _box_vote(seen, info, score, least * KEEP_RATIO)
         else:
-            votes[seat.model] = weaker[seat.model] = _label_vote(seen, seat, classes, least, sectors)
+            votes[info.model] = weaker[info.model] = _label_vote(seen, info, classes, least, sectors)
     return Candidate(
         target=target,
         sectors=tuple([s.name for s in sectors]),
@@ -140,17 +140,17 @@ def _bare(
     sector: Sector,
     target: str,
     classes: frozenset[str],
-    seats: list[Seat],
+    models: list[ModelInfo],
 ) -> Candidate:
     """The sector itself as the candidate: no box lies in it, so every detector that answered votes against."""
     rules = sector.rules.of(target)
     votes = {
-        seat.model: _box_vote(seen, seat, 0.0, 1.0)
-        if seat.boxes
-        else _label_vote(seen, seat, classes, rules.least(seat.model), [sector])
-        for seat in seats
+        info.model: _box_vote(seen, info, 0.0, 1.0)
+        if info.boxes
+        else _label_vote(seen, info, classes, rules.least(info.model), [sector])
+        for info in models
     }
-    scores = [_label_score(seen, seat, classes, [sector]) or 0.0 for seat in seats if votes[seat.model] is _FOR]
+    scores = [_label_score(seen, info, classes, [sector]) or 0.0 for info in models if votes[info.model] is _FOR]
     ruling = rules.sensitivity.fuse(votes)
     present = ruling.verdict is _PRESENT
     return Candidate(target, (sector.name,), votes, ruling, present, max(scores, default=0.0))
@@ -175,30 +175,32 @@ def sectors_at(policy: CameraPolicy, target: str, point: Point) -> list[Sector]:
     return [s for s in policy.sectors if target in s.rules.targets and s.holds(point)]
 
 
-def _box_vote(seen: Observation, seat: Seat, score: float, least: float) -> Vote:
-    if seen.answers.get(seat.model) is None:
+def _box_vote(seen: Observation, info: ModelInfo, score: float, least: float) -> Vote:
+    if seen.answers.get(info.model) is None:
         return _MISSING
     return _FOR if score > 0 and score >= least else _AGAINST
 
 
-def _label_vote(seen: Observation, seat: Seat, classes: frozenset[str], least: float, sectors: list[Sector]) -> Vote:
+def _label_vote(
+    seen: Observation, info: ModelInfo, classes: frozenset[str], least: float, sectors: list[Sector]
+) -> Vote:
     """A classifier's vote: for when it gives the target's classes enough score in one of these sectors."""
-    if seen.answers.get(seat.model) is None:
+    if seen.answers.get(info.model) is None:
         return _MISSING
-    score = _label_score(seen, seat, classes, sectors)
+    score = _label_score(seen, info, classes, sectors)
     if score is None:
         return _ABSTAIN
     return _FOR if score > 0 and score >= least else _AGAINST
 
 
-def _label_score(seen: Observation, seat: Seat, classes: frozenset[str], sectors: list[Sector]) -> float | None:
+def _label_score(seen: Observation, info: ModelInfo, classes: frozenset[str], sectors: list[Sector]) -> float | None:
     """Summed score of the target's classes where these sectors were shown; None where the model was not asked."""
-    shown = {s.sector for s in seen.answers.get(seat.model) or ()}
+    shown = {s.sector for s in seen.answers.get(info.model) or ()}
     names = {s.name for s in sectors} & {name for name in shown if name is not None} or {None} & shown
     if not names:
         return None
     return max(
-        sum(s.score for s in seen.answers.get(seat.model) or () if s.sector == name and s.label in classes)
+        sum(s.score for s in seen.answers.get(info.model) or () if s.sector == name and s.label in classes)
         for name in names
     )
 

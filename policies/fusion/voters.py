@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from policies.observation import Observation, Panel, Seat, Sighting
+from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.sensitivity import Verdict, Vote
 from policies.site.site_policy import CameraPolicy
 
 KEEP_RATIO = 0.43
 
-Answers = Mapping[str, tuple[Sighting, ...] | None]
+Answers = Mapping[str, tuple[Prediction, ...] | None]
 
 
 class Voters:
-    """The models that vote on each target (`seats`), and the (target, sector) pairs left open (`undecided`)."""
+    """The models that vote on each target (`models`), and the (target, sector) pairs left open (`undecided`)."""
 
-    def __init__(self, policy: CameraPolicy, panel: Panel) -> None:
-        self.panel = panel
-        self.seats = {
-            target: [seat for seat in panel.seats if seat.votes and not classes.isdisjoint(seat.classes)]
+    def __init__(self, policy: CameraPolicy, ensemble_info: EnsembleInfo) -> None:
+        self.ensemble_info = ensemble_info
+        self.models = {
+            target: [info for info in ensemble_info.models if info.votes and not classes.isdisjoint(info.classes)]
             for target, classes in policy.targets.items()
         }
         self.undecided = tuple(
@@ -27,11 +27,11 @@ class Voters:
             for target in policy.targets
             for sector in policy.sectors
             if target in sector.rules.targets
-            and not sector.rules.of(target).sensitivity.can_decide(seat.model for seat in self.seats[target])
+            and not sector.rules.of(target).sensitivity.can_decide(info.model for info in self.models[target])
         )
-        self._thresholds = {target: _VoteThresholds(policy, target, seats) for target, seats in self.seats.items()}
-        voters = {seat.model: seat for seats in self.seats.values() for seat in seats}
-        self._detectors = tuple(voters) if all(seat.boxes for seat in voters.values()) else None
+        self._thresholds = {target: _VoteThresholds(policy, target, models) for target, models in self.models.items()}
+        voters = {info.model: info for models in self.models.values() for info in models}
+        self._detectors = tuple(voters) if all(info.boxes for info in voters.values()) else None
 
     def saw_nothing(self, seen: Observation) -> bool:
         """Whether all voters are detectors, all answered, and none has a box."""
@@ -69,7 +69,7 @@ class Voters:
         """
         return self._thresholds[target].may_be_present(answers)
 
-    def may_be_one_thing(self, target: str, boxes: Mapping[str, Sighting]) -> bool:
+    def may_be_one_thing(self, target: str, boxes: Mapping[str, Prediction]) -> bool:
         """The same for boxes that do lie on one thing, at most one of each model."""
         return self._thresholds[target].may_be_one_thing(boxes)
 
@@ -81,13 +81,13 @@ class _VoteThresholds:
     together, none of them reaches alone.
     """
 
-    def __init__(self, policy: CameraPolicy, target: str, seats: list[Seat]) -> None:
+    def __init__(self, policy: CameraPolicy, target: str, models: list[ModelInfo]) -> None:
         self._classes = policy.targets[target]
         places = (policy.rules, *(s.rules for s in policy.sectors if target in s.rules.targets))
         self._places = [rules.of(target) for rules in places]
         self._least = [
-            (1 << place, seat.model, min(rules.least(seat.model) for rules in self._places) * KEEP_RATIO)
-            for place, seat in enumerate(seats)
+            (1 << place, info.model, min(rules.least(info.model) for rules in self._places) * KEEP_RATIO)
+            for place, info in enumerate(models)
         ]
         self._enough: dict[int, bool] = {}
 
@@ -97,18 +97,18 @@ class _VoteThresholds:
     def may_be_present(self, answers: Answers) -> bool:
         scored, classes = 0, self._classes
         for bit, model, least in self._least:
-            for sighting in answers.get(model) or ():
-                if sighting.score >= least and sighting.label in classes:
+            for prediction in answers.get(model) or ():
+                if prediction.score >= least and prediction.label in classes:
                     scored |= bit
                     break
         enough = self._enough.get(scored)
         return self._is_enough(scored) if enough is None else enough
 
-    def may_be_one_thing(self, boxes: Mapping[str, Sighting]) -> bool:
+    def may_be_one_thing(self, boxes: Mapping[str, Prediction]) -> bool:
         scored = 0
         for bit, model, least in self._least:
-            sighting = boxes.get(model)
-            if sighting is not None and sighting.score >= least:
+            prediction = boxes.get(model)
+            if prediction is not None and prediction.score >= least:
                 scored |= bit
         enough = self._enough.get(scored)
         return self._is_enough(scored) if enough is None else enough
@@ -120,11 +120,11 @@ class _VoteThresholds:
         return enough
 
 
-def voters_of(policy: CameraPolicy, panel: Panel) -> Voters:
-    """The voters of a panel under a policy, made once."""
-    voters: Voters | None = policy.memory.get(id(panel))
-    if voters is None or voters.panel is not panel:
-        voters = Voters(policy, panel)
-        policy.memory.clear()  # one ensemble at a time judges; holding the panel keeps its id from being reused
-        policy.memory[id(panel)] = voters
+def voters_of(policy: CameraPolicy, ensemble_info: EnsembleInfo) -> Voters:
+    """The voters of a ensemble_info under a policy, made once."""
+    voters: Voters | None = policy.memory.get(id(ensemble_info))
+    if voters is None or voters.ensemble_info is not ensemble_info:
+        voters = Voters(policy, ensemble_info)
+        policy.memory.clear()  # one ensemble at a time judges; holding the ensemble_info keeps its id from being reused
+        policy.memory[id(ensemble_info)] = voters
     return voters

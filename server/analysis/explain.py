@@ -14,7 +14,7 @@ from policies.fold import remembered
 from policies.fusion.judgement import Candidate, Judgement
 from policies.fusion.voters import voters_of
 from policies.geometry import iou
-from policies.observation import Observation, Sighting
+from policies.observation import Observation, Prediction
 from policies.occupancy import Span
 from policies.sensitivity import Verdict, Vote
 from policies.site.rules import Rules
@@ -230,7 +230,7 @@ def _weighing(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> 
 
 
 def _ballot(
-    model: str, vote: Vote, said: Sequence[Sighting], candidate: Candidate, classes: frozenset[str], least: float
+    model: str, vote: Vote, said: Sequence[Prediction], candidate: Candidate, classes: frozenset[str], least: float
 ) -> Ballot:
     # A box with enough score cannot be what a vote against rests on, nor one without what a vote for does: it is
     # another candidate's.
@@ -252,7 +252,7 @@ def _support(rules: Rules, votes: Mapping[str, Vote]) -> float:
     return round(sum(weight(model) for model, vote in votes.items() if vote in counted), 6)
 
 
-def _score(said: Sequence[Sighting], candidate: Candidate, classes: frozenset[str]) -> float | None:
+def _score(said: Sequence[Prediction], candidate: Candidate, classes: frozenset[str]) -> float | None:
     """The score a model gave what the candidate is: of its best box there, or of its labels for the sector."""
     mine = [s for s in said if s.label in classes]
     if candidate.box is None:
@@ -298,9 +298,9 @@ def _shortage(camera: CameraPolicy, seen: Observation, target: str, sector: str)
     """Why nobody could tell of a frame whether the target was there."""
     policy = _in_force(camera, seen)
     given = next(s.rules for s in policy.sectors if s.name == sector).of(target).sensitivity
-    seats = voters_of(policy, seen.panel).seats[target]
-    models = [seat.model for seat in seats if seen.answers.get(seat.model) is not None]
-    if not seats:
+    model_infos = voters_of(policy, seen.ensemble_info).models[target]
+    models = [model_info.model for model_info in model_infos if seen.answers.get(model_info.model) is not None]
+    if not model_infos:
         return "no model that votes can see it"
     need = f"{given.needed(len(models)):g} needed"
     return f"{need}, and {', '.join(models)} can give {given.reach(models):g}" if models else "no model answered"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 
 _WIDE, _HIGH, _EDGE = 720, 420, 56
 _STYLES = {
@@ -82,11 +82,11 @@ def write_html(
 
 
 def write_png(file: Path, title: str, points: Sequence[Point], unit: str) -> None:
-    """The plot alone. Raises Broken where matplotlib is not installed."""
+    """The plot alone. Raises ConfigurationError where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
-        raise Broken("the PNG needs matplotlib: install sectorwatch[tune]") from None
+        raise ConfigurationError("the PNG needs matplotlib: install sectorwatch[tune]") from None
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     for mark, (colour, size) in _STYLES.items():

@@ -19,7 +19,7 @@ import click
 
 from policies.events import instant
 from policies.fusion.model_check import misfits
-from policies.observation import Panel
+from policies.observation import EnsembleInfo
 from server.catalogue import ModelCard, cache_dir, card_named, locate, verify
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError, TooBig
@@ -180,12 +180,12 @@ def sites(settings: ServerSettings) -> Iterator[Finding]:
 def policies(settings: ServerSettings) -> Iterator[Finding]:
     """Whether the models can do what the site policies ask of them."""
     try:
-        panel = Panel("", tuple(card.seat for card in _cards(settings)))
+        ensemble_info = EnsembleInfo("", tuple(card.model_info for card in _cards(settings)))
     except SectorwatchError:  # told by `models`
         return
     known = Sites(settings.sites_dir)
     for site in known.sites():
-        for what in misfits(known.policy(site), panel):
+        for what in misfits(known.policy(site), ensemble_info):
             yield Finding("warn", "policies", f"{site}: {what}", "change the policy, or `models`")
 
 

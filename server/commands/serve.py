@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from server.catalogue import cache_dir, card_named, locate
-from server.domain.errors import Broken, Later, SectorwatchError
+from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
 from server.hosting.gunicorn_app import host
 from server.pipeline.site_policies import Sites
@@ -64,12 +64,12 @@ def _checked_sites(settings: ServerSettings) -> tuple[str, ...]:
         try:
             settings.sites_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise Broken(f"cannot make the folder {settings.sites_dir}: {error.strerror}") from None
+            raise ConfigurationError(f"cannot make the folder {settings.sites_dir}: {error.strerror}") from None
     sites = Sites(settings.sites_dir)
     faults = [f"site policy {file}: {what}" for file, what in sites.faults().items()]
     recalled = _recalled(settings) if faults else ()
     if len(recalled) < len(faults):
-        raise Broken("; ".join(faults))
+        raise ConfigurationError("; ".join(faults))
     for fault in faults:
         click.echo(f"{fault}; mend it: it is read again", err=True)
     return *sites.sites(), *(f"{site} (its last good policy)" for site in recalled)
@@ -98,7 +98,7 @@ def _check_weights(settings: ServerSettings, models: Sequence[str]) -> None:
     wanted = [card_named(name, [settings.models_dir] if settings.models_dir else []) for name in models]
     missing = [card.name for card in wanted if card.sha256 is not None and locate(card, cache) is None]
     if missing:
-        raise Broken(f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull`")
+        raise ConfigurationError(f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull`")
 
 
 def _check_memory(settings: ServerSettings, models: Sequence[str]) -> None:
@@ -116,10 +116,10 @@ def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:
     try:
         store.upgrade()
         return store.name, Doorkeeper(store).is_guarded()
-    except Later as error:  # it may only be slower to start than we are, and then starting again helps
-        raise Later(f"database {store.name}: {error.detail}") from error
+    except RetryLater as error:  # it may only be slower to start than we are, and then starting again helps
+        raise RetryLater(f"database {store.name}: {error.detail}") from error
     except SectorwatchError as error:
-        raise Broken(f"database {store.name}: {error.detail}") from error
+        raise ConfigurationError(f"database {store.name}: {error.detail}") from error
     finally:
         store.close()
 
@@ -137,7 +137,7 @@ def _listener(settings: ServerSettings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise Broken(
+        raise ConfigurationError(
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
             "is another server running? choose another with --port"
         ) from None
@@ -150,7 +150,7 @@ def _check_admin_port(settings: ServerSettings) -> None:
         if port:
             socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
-        raise Broken(f"cannot listen on {host} port {port} (`admin_port`): {error.strerror}") from None
+        raise ConfigurationError(f"cannot listen on {host} port {port} (`admin_port`): {error.strerror}") from None
 
 
 def _no_site(settings: ServerSettings) -> tuple[str]:

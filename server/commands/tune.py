@@ -21,7 +21,7 @@ from server.commands.current_policy import PROPOSED, todays
 from server.commands.folding import Task, folded, side_by_side, stored_cameras
 from server.commands.options import Instant, check_window, found_settings, opened_store, store_options
 from server.domain.clock import SECOND_US
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.domain.records import Annotation
 from server.settings import processors
 from server.store import Store
@@ -145,11 +145,11 @@ def _around(said: Sequence[Annotation], since_us: int | None, until_us: int | No
 
 
 def _make(out: Path) -> None:
-    """The folder of plots, before the work of minutes rather than after. Raises Broken."""
+    """The folder of plots, before the work of minutes rather than after. Raises ConfigurationError."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Broken(f"the folder {out} cannot be made: {error.strerror}; --out names another") from None
+        raise ConfigurationError(f"the folder {out} cannot be made: {error.strerror}; --out names another") from None
 
 
 def _searched(search: _Search, text: str, policy: SitePolicy, voters: Sequence[str], miss_cost: float) -> Advice:
@@ -207,7 +207,7 @@ def _report(search: _Search, advice: Advice, text: str, live: Path | None, out: 
     try:
         write_png(out / "tuning.png", title, points, unit)
         written.append(out / "tuning.png")
-    except Broken as error:
+    except ConfigurationError as error:
         click.echo(error.detail, err=True)
     click.echo(f"Plots: {', '.join(map(str, written))}")
 
@@ -282,5 +282,9 @@ def _voters(store: Store, policy: SitePolicy) -> list[str]:
     wanted = frozenset[str]().union(*(policy.targets[target] for target in policy.rules.targets))
     newest = store.past.newest(policy.site)
     assert newest is not None, "some camera of it advanced"
-    panel = store.kept(newest.burst_id).panel
-    return [seat.model for seat in panel.seats if seat.votes and not wanted.isdisjoint(seat.classes)]
+    ensemble_info = store.kept(newest.burst_id).ensemble_info
+    return [
+        model_info.model
+        for model_info in ensemble_info.models
+        if model_info.votes and not wanted.isdisjoint(model_info.classes)
+    ]

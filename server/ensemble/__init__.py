@@ -1,6 +1,6 @@
 """The models at work: the only door to torch, Pillow and numpy in the server.
 
-Reading order: `ensemble` (bytes in, sightings out), `module` (all models, one forward call), `decode` and `forms`
+Reading order: `ensemble` (bytes in, predictions out), `module` (all models, one forward call), `decode` and `forms`
 (bytes to rows), `building` (a card becomes a network: ours, or `foreign` ones), `lock` and `golden` (what is served,
 written down and tried); then the networks: `yolov3_tiny`, `hog`, `efficientnet_lite`, `frame_change`, and what they
 share, `detections`.

@@ -16,14 +16,16 @@ from typing import Any
 from torch import nn
 
 from server.catalogue import ModelCard
-from server.domain.errors import Broken, SectorwatchError
+from server.domain.errors import ConfigurationError, SectorwatchError
 
 _PACKAGE = "sectorwatch_models"
 """Where modules out of models' folders live in `sys.modules`: `mine/net.py` hides no other `net`."""
 
 
 def network_of(card: ModelCard, weights: Path | None) -> nn.Module:
-    """The network, in evaluation mode, asking for no gradients. Raises Broken, naming the model, when there is none."""
+    """The network, in evaluation mode, asking for no gradients. Raises ConfigurationError, naming the model, when there
+    is none.
+    """
     try:
         if card.format == "factory":
             network = factory_of(card)(card, weights)
@@ -35,21 +37,23 @@ def network_of(card: ModelCard, weights: Path | None) -> nn.Module:
     except SectorwatchError:
         raise
     except (Exception, SystemExit) as error:  # files and factories of others may raise anything
-        raise Broken(f"the network of {card.name} cannot be made: {type(error).__name__}: {error}") from error
+        raise ConfigurationError(
+            f"the network of {card.name} cannot be made: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(network, nn.Module):
-        raise Broken(f"the network of {card.name} is a {type(network).__name__}, not an nn.Module")
+        raise ConfigurationError(f"the network of {card.name} is a {type(network).__name__}, not an nn.Module")
     for parameter in network.parameters():  # all at once is more than a scripted network can do
         parameter.requires_grad_(False)
     return network.eval()
 
 
 def factory_of(card: ModelCard) -> Callable[..., Any]:
-    """What the card's `factory` names. Raises Broken when it cannot be had."""
+    """What the card's `factory` names. Raises ConfigurationError when it cannot be had."""
     _place, _, name = card.factory.partition(":")
     try:
         factory = getattr(_module_of(card), name)
     except (Exception, SystemExit) as error:  # importing a user's module may raise anything, or parse our arguments
-        raise Broken(f"the factory `{card.factory}` of {card.name} cannot be had: {error}") from error
+        raise ConfigurationError(f"the factory `{card.factory}` of {card.name} cannot be had: {error}") from error
     return factory  # type: ignore[no-any-return]
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from server.catalogue import ModelCard
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.ensemble.detections import Detections
 
 _PLAIN = ("weight_", "tensor_")
@@ -118,13 +118,15 @@ class Exported(nn.Module):
 def load(card: ModelCard, weights: Path, factory_of: FactoryOf) -> nn.Module:
     """The network of a card whose `format` is not `factory`, wrapped as its `kind` wants.
 
-    Raises Broken when the file is not of its format or does not fit.
+    Raises ConfigurationError when the file is not of its format or does not fit.
     """
     network = _READERS[card.format](card, weights, factory_of)
     if card.kind == "detector":
         labels = card.parameters.get("labels", tuple(range(1, len(card.classes) + 1)))
         if not isinstance(labels, tuple) or len(labels) != len(card.classes):
-            raise Broken(f"the card of {card.name} needs as many `labels` in its [parameters] as it has classes")
+            raise ConfigurationError(
+                f"the card of {card.name} needs as many `labels` in its [parameters] as it has classes"
+            )
         floor = card.number("score_floor") if "score_floor" in card.parameters else 0.0
         return Detector(network, [int(label) for label in labels], score_floor=floor)
     if not isinstance(_asked_once(network.eval(), card), Tensor):
@@ -143,7 +145,7 @@ def state_of(path: Path, form: str) -> dict[str, Tensor]:
         if isinstance(state, dict) and isinstance(state.get(nested), dict):
             state = state[nested]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise Broken(f"{path} holds no state dict")
+        raise ConfigurationError(f"{path} holds no state dict")
     return dict(state)
 
 
@@ -179,30 +181,36 @@ def _know_operators() -> None:
 
 
 def _check_unpickled(program: Path) -> None:
-    """Raises Broken for an exported program with parts that `torch.export.load` would unpickle without care."""
+    """Raises ConfigurationError for an exported program with parts that `torch.export.load` would unpickle without
+    care.
+    """
     with zipfile.ZipFile(program) as archive:
         for name in archive.namelist():
             if name.endswith("_config.json"):
                 parts = json.loads(archive.read(name)).get("config", {}).values()
                 plain = all(not part["use_pickle"] and part["path_name"].startswith(_PLAIN) for part in parts)
                 if not plain:
-                    raise Broken(f"{program} has pickled parts ({name})")
+                    raise ConfigurationError(f"{program} has pickled parts ({name})")
             elif name.endswith(".pt"):
                 try:
                     torch.load(BytesIO(archive.read(name)), weights_only=True)
                 except pickle.UnpicklingError as error:
-                    raise Broken(f"{program} has pickled parts ({name})") from error
+                    raise ConfigurationError(f"{program} has pickled parts ({name})") from error
 
 
 def _filled(card: ModelCard, weights: Path, factory_of: FactoryOf) -> nn.Module:
     wanted = {name: value for name, value in card.parameters.items() if name not in _OURS}
     network = factory_of(card)(**wanted)
     if not isinstance(network, nn.Module):
-        raise Broken(f"the factory `{card.factory}` of {card.name} gives a {type(network).__name__}, not an nn.Module")
+        raise ConfigurationError(
+            f"the factory `{card.factory}` of {card.name} gives a {type(network).__name__}, not an nn.Module"
+        )
     try:
         network.load_state_dict(state_of(weights, card.format))
     except RuntimeError as error:
-        raise Broken(f"the weights of {card.name} do not fit what its factory makes: {in_short(error)}") from error
+        raise ConfigurationError(
+            f"the weights of {card.name} do not fit what its factory makes: {in_short(error)}"
+        ) from error
     return network
 
 
@@ -210,7 +218,7 @@ def _pickled(card: ModelCard, weights: Path, _factory_of: FactoryOf) -> nn.Modul
     assert card.trusted, "a card of a pickled module is refused without"
     network = torch.load(weights, map_location="cpu", weights_only=False)
     if not isinstance(network, nn.Module):
-        raise Broken(f"{weights} holds a {type(network).__name__}, not an nn.Module")
+        raise ConfigurationError(f"{weights} holds a {type(network).__name__}, not an nn.Module")
     return network
 
 
@@ -233,7 +241,7 @@ def _fixed_rows(program: torch.export.ExportedProgram) -> int | None:
         if node.op == "placeholder" and node.name in wanted:
             rows = node.meta["val"].shape[0]
             return rows if isinstance(rows, int) else None
-    raise Broken("the exported program takes no input")
+    raise ConfigurationError("the exported program takes no input")
 
 
 def _first_tensor(said: Any) -> Tensor:

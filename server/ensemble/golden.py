@@ -20,8 +20,8 @@ from typing import Protocol
 
 import msgspec
 
-from policies.observation import Box, Panel, Seat, Sighting
-from server.domain.errors import Broken, Refused, Unapproved
+from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
+from server.domain.errors import ConfigurationError, Refused, Unapproved
 from server.domain.precision import Execution
 
 FILE = "golden.json"
@@ -73,9 +73,9 @@ class GoldenSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Ensemble(Protocol):
     @property
-    def panel(self) -> Panel: ...
+    def ensemble_info(self) -> EnsembleInfo: ...
 
-    def answer(self, images: Sequence[bytes]) -> Sequence[Mapping[str, tuple[Sighting, ...] | None]]: ...
+    def answer(self, images: Sequence[bytes]) -> Sequence[Mapping[str, tuple[Prediction, ...] | None]]: ...
 
 
 def shipped_golden() -> Path:
@@ -86,31 +86,36 @@ def shipped_golden() -> Path:
 def approve(ensemble: Ensemble, pictures: Mapping[str, bytes], folder: Path) -> GoldenSet:
     """Write what the ensemble says of these pictures (file name -> bytes, in the order of time) into `folder`.
 
-    Raises Broken when a model does not answer, or the folder cannot be written.
+    Raises ConfigurationError when a model does not answer, or the folder cannot be written.
     """
     if not pictures:
-        raise Broken("a golden set needs pictures")
+        raise ConfigurationError("a golden set needs pictures")
     try:
         answers = ensemble.answer(list(pictures.values()))
     except Refused as error:
         of = "" if error.frame is None else f"{list(pictures)[error.frame]}: "
-        raise Broken(f"{of}{error.detail}; nothing was approved: take it out of the folder") from error
+        raise ConfigurationError(f"{of}{error.detail}; nothing was approved: take it out of the folder") from error
     kept = []
     for (file, content), answer in zip(pictures.items(), answers, strict=True):
-        said = {seat.model: _said(seat, answer.get(seat.model)) for seat in ensemble.panel.seats}
+        said = {
+            model_info.model: _said(model_info, answer.get(model_info.model))
+            for model_info in ensemble.ensemble_info.models
+        }
         silent = [model for model, each in said.items() if each is None]
         if silent:
-            raise Broken(f"{', '.join(silent)} did not answer for {file}: nothing to approve")
+            raise ConfigurationError(f"{', '.join(silent)} did not answer for {file}: nothing to approve")
         expected = {model: each for model, each in said.items() if each is not None}
         kept.append(Picture(file, hashlib.sha256(content).hexdigest(), expected))
-    golden = GoldenSet(ensemble.panel.ensemble, tuple(kept))
+    golden = GoldenSet(ensemble.ensemble_info.ensemble, tuple(kept))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in pictures.items():
             (folder / file).write_bytes(content)
         (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(golden), indent=1) + b"\n")
     except OSError as error:
-        raise Broken(f"the golden set cannot be written to {folder}: {error.strerror}; --out names another") from error
+        raise ConfigurationError(
+            f"the golden set cannot be written to {folder}: {error.strerror}; --out names another"
+        ) from error
     return golden
 
 
@@ -127,17 +132,19 @@ class Golden:
 
         Models that are not in the golden set are not judged.
         """
-        seats = [seat for seat in ensemble.panel.seats if seat.model in self.set.models]
-        if not seats:
+        model_infos = [
+            model_info for model_info in ensemble.ensemble_info.models if model_info.model in self.set.models
+        ]
+        if not model_infos:
             return []
         wrong = []
         for picture, answer in zip(self.set.pictures, ensemble.answer(self.pictures), strict=True):
-            for seat in seats:
-                expected = picture.expected.get(seat.model)
-                drift = DRIFT if seat.boxes or execution == "fp32" else COARSE_DRIFT
-                fault = _fault(expected, _said(seat, answer.get(seat.model)), drift) if expected else None
+            for model_info in model_infos:
+                expected = picture.expected.get(model_info.model)
+                drift = DRIFT if model_info.boxes or execution == "fp32" else COARSE_DRIFT
+                fault = _fault(expected, _said(model_info, answer.get(model_info.model)), drift) if expected else None
                 if fault:
-                    wrong.append(f"{seat.model} {fault} for {picture.file}")
+                    wrong.append(f"{model_info.model} {fault} for {picture.file}")
         return wrong
 
     def check(self, ensemble: Ensemble, *, execution: Execution = "fp32") -> None:
@@ -153,34 +160,38 @@ class Golden:
 
     def uncovered(self, ensemble: Ensemble) -> list[str]:
         """The models of the ensemble of which the golden set says nothing."""
-        return [seat.model for seat in ensemble.panel.seats if seat.model not in self.set.models]
+        return [
+            model_info.model for model_info in ensemble.ensemble_info.models if model_info.model not in self.set.models
+        ]
 
 
 def read_golden(folder: Path) -> Golden:
-    """The golden set of a folder. Raises Broken when it is incomplete or was changed."""
+    """The golden set of a folder. Raises ConfigurationError when it is incomplete or was changed."""
     try:
         golden = msgspec.json.decode((folder / FILE).read_bytes(), type=GoldenSet)
         pictures = tuple((folder / picture.file).read_bytes() for picture in golden.pictures)
     except OSError as error:
-        raise Broken(f"no golden set in {folder}: {error}; {_MAKE}") from error
+        raise ConfigurationError(f"no golden set in {folder}: {error}; {_MAKE}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Broken(f"{folder / FILE} is no golden set: {error}; {_MAKE}") from error
+        raise ConfigurationError(f"{folder / FILE} is no golden set: {error}; {_MAKE}") from error
     for picture, content in zip(golden.pictures, pictures, strict=True):
         if hashlib.sha256(content).hexdigest() != picture.sha256:
-            raise Broken(f"{folder / picture.file} is not the picture that was approved; restore it, or {_MAKE}")
+            raise ConfigurationError(
+                f"{folder / picture.file} is not the picture that was approved; restore it, or {_MAKE}"
+            )
     return Golden(folder, golden, pictures)
 
 
-def _said(seat: Seat, sightings: tuple[Sighting, ...] | None) -> Expected | None:
-    """The best label of the whole view; a model without sightings said `nothing`, and nothing spoke against it."""
-    if sightings is None:
+def _said(model_info: ModelInfo, predictions: tuple[Prediction, ...] | None) -> Expected | None:
+    """The best label of the whole view; a model without predictions said `nothing`, and nothing spoke against it."""
+    if predictions is None:
         return None
-    whole = [sighting for sighting in sightings if sighting.sector is None]
+    whole = [prediction for prediction in predictions if prediction.sector is None]
     if not whole:
         return Expected(_NOTHING, 0.0, 1.0)
-    unboxed = [sighting for sighting in whole if sighting.box is None]
-    best = max(unboxed or whole, key=lambda sighting: sighting.score)
-    others = [sighting.score for sighting in whole if sighting.label != best.label]
+    unboxed = [prediction for prediction in whole if prediction.box is None]
+    best = max(unboxed or whole, key=lambda prediction: prediction.score)
+    others = [prediction.score for prediction in whole if prediction.label != best.label]
     return Expected(best.label, best.score, round(best.score - max(others, default=0.0), 4), best.box)
 
 

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.ensemble.detections import Detections, no_detections, overlaps, unsuppressed
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _votes() -> Tensor:
 def build(card: ModelCard, weights: Path | None) -> HogPeople:
     """The detector of `card` with its coefficients, in evaluation mode."""
     if weights is None:
-        raise Broken(f"{card.name} has no coefficients")
+        raise ConfigurationError(f"{card.name} has no coefficients")
     width, height = card.numbers("window", 2)
     left, top, right, bottom = card.numbers("body", 4)
     return HogPeople(

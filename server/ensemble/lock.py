@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from server.catalogue import ModelCard
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.domain.precision import Device, Execution
 from server.ensemble import detections, forms, module, tuning
 from server.ensemble.building import source_digest
@@ -84,37 +84,39 @@ def lock_of(network: EnsembleModule, execution: Execution = "fp32", device: Devi
 
 
 def write_lock(lock: Lock, path: Path) -> None:
-    """As JSON that a person can read and a version control system compare. Raises Broken when it cannot be written."""
+    """As JSON that a person can read and a version control system compare. Raises ConfigurationError when it cannot be
+    written.
+    """
     content = {"ensemble": lock.digest, **msgspec.to_builtins(lock)}
     text = msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=2)
     try:
         path.write_bytes(text + b"\n")
     except OSError as error:
-        raise Broken(f"the lock {path} cannot be written: {error.strerror}; --out names another") from error
+        raise ConfigurationError(f"the lock {path} cannot be written: {error.strerror}; --out names another") from error
 
 
 def read_lock(path: Path) -> Lock:
-    """What was written. Raises Broken when it is no lock, or not as `write_lock` left it."""
+    """What was written. Raises ConfigurationError when it is no lock, or not as `write_lock` left it."""
     try:
         content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         named = content.pop("ensemble", None)
         lock = msgspec.convert(content, Lock)
     except OSError as error:
-        raise Broken(f"the lock {path} cannot be read: {error.strerror}; {_MAKE}") from error
+        raise ConfigurationError(f"the lock {path} cannot be read: {error.strerror}; {_MAKE}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Broken(f"{path} is no lock of this version: {error}; {_MAKE}") from error
+        raise ConfigurationError(f"{path} is no lock of this version: {error}; {_MAKE}") from error
     if named != lock.digest:
-        raise Broken(
+        raise ConfigurationError(
             f"the lock {path} was changed by hand: it names {named}, but holds {lock.digest}; restore it, or {_MAKE}"
         )
     return lock
 
 
 def check_lock(lock: Lock, path: Path) -> None:
-    """Raises Broken, naming each model and part that is not as the file at `path` has it."""
+    """Raises ConfigurationError, naming each model and part that is not as the file at `path` has it."""
     found = differences(read_lock(path), lock)
     if found:
-        raise Broken(
+        raise ConfigurationError(
             f"this ensemble is not the one of {path}: {'; '.join(found)}. "
             "If that is meant, approve it with `sectorwatch models lock`"
         )

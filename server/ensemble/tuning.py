@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from server.catalogue.card import InputForm
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.domain.precision import Execution
 from server.ensemble.forms import normalised
 from server.ensemble.tracing import tracing
@@ -50,7 +50,7 @@ def tuned(network: nn.Module, form: InputForm) -> nn.Module:
 def executed(network: nn.Module, form: InputForm, execution: Execution, name: str) -> nn.Module:
     """`network`, which is `tuned`, in another arithmetic; it takes and gives float32 as before.
 
-    Raises Broken, by `name`, for a network that cannot be made so.
+    Raises ConfigurationError, by `name`, for a network that cannot be made so.
     """
     if execution == "fp32":
         return network
@@ -59,11 +59,11 @@ def executed(network: nn.Module, form: InputForm, execution: Execution, name: st
         with torch.inference_mode():
             answers = [candidate(normalised(rows, form)) for rows in _probes(form)]
     except Exception as error:
-        raise Broken(
+        raise ConfigurationError(
             f'{name} cannot be served with execution = "{execution}": {type(error).__name__}: {error}; use "fp32"'
         ) from error
     if not all(bool(answer.isfinite().all()) for answer in answers):
-        raise Broken(f'{name} answers with no numbers under execution = "{execution}": use "fp32"')
+        raise ConfigurationError(f'{name} answers with no numbers under execution = "{execution}": use "fp32"')
     return candidate
 
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.ensemble.detections import Detections, no_detections, suppress
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ class YoloV3Tiny(nn.Module):
         return Detections(torch.cat((centre - half, centre + half), 1)[box], scores[box, label], label)
 
     def read_darknet(self, path: Path) -> None:
-        """Take Darknet's weights as they are in the file. Raises Broken when it does not fit this network."""
+        """Take Darknet's weights as they are in the file. Raises ConfigurationError when it does not fit this
+        network.
+        """
         weights = _DarknetFile(path)
         for conv in self.trunk:
             weights.fill_normalised(conv)
@@ -125,7 +127,7 @@ class _DarknetFile:
         major, minor = np.frombuffer(raw, "<i4", 2) if len(raw) >= 8 else (0, 0)
         header_bytes = 12 + (8 if major * 10 + minor >= 2 else 4)
         if len(raw) < header_bytes or (len(raw) - header_bytes) % 4:
-            raise Broken(f"{path} is not a Darknet weights file ({len(raw)} bytes)")
+            raise ConfigurationError(f"{path} is not a Darknet weights file ({len(raw)} bytes)")
         self._path = path
         self._values = torch.from_numpy(np.frombuffer(raw, "<f4", offset=header_bytes).copy())
         self._next = 0
@@ -145,12 +147,14 @@ class _DarknetFile:
 
     def finish(self) -> None:
         if self._next != len(self._values):
-            raise Broken(f"{self._path} has {len(self._values) - self._next} values too many for this network")
+            raise ConfigurationError(
+                f"{self._path} has {len(self._values) - self._next} values too many for this network"
+            )
 
     def _take(self, count: int) -> Tensor:
         taken = self._values[self._next : self._next + count]
         if len(taken) < count:
-            raise Broken(f"{self._path} ends too early for this network")
+            raise ConfigurationError(f"{self._path} ends too early for this network")
         self._next += count
         return taken
 
@@ -158,7 +162,7 @@ class _DarknetFile:
 def build(card: ModelCard, weights: Path | None) -> YoloV3Tiny:
     """The network of `card` with its weights, in evaluation mode."""
     if weights is None:
-        raise Broken(f"{card.name} has no weights")
+        raise ConfigurationError(f"{card.name} has no weights")
     network = YoloV3Tiny(
         len(card.classes), score_floor=card.number("score_floor"), max_overlap=card.number("max_overlap")
     )

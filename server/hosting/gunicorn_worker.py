@@ -18,7 +18,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
 from server.app import runtime_of
-from server.domain.errors import Later
+from server.domain.errors import RetryLater
 from server.hosting.deadlines import BODY_S, Hurried
 from server.hosting.lingering_close import Leavers, Lingering, Wsgi
 from server.hosting.turnstile import LINE_BYTES, Turnstile
@@ -72,7 +72,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             conn.data_ready = conn.data_ready or bool(conn.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         return not conn.data_ready
 
-    def _is_turned_away(self, conn: Any, full: Later) -> bool:
+    def _is_turned_away(self, conn: Any, full: RetryLater) -> bool:
         """Whether this connection is no request thread's affair."""
         try:
             begun = conn.sock.recv(LINE_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)

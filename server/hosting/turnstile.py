@@ -15,7 +15,7 @@ from email.utils import formatdate
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map
 
-from server.domain.errors import Later
+from server.domain.errors import RetryLater
 from server.web.problem_json import refusal
 
 LINE_BYTES = 1024
@@ -28,7 +28,7 @@ _LINE = re.compile(rb"POST (/[\w./-]*) HTTP/1\.1\r\n", re.ASCII)
 
 
 class Turnstile:
-    """The answers of a full server with these `routes`. `knock` raises Later while it is full; `answered` hears of
+    """The answers of a full server with these `routes`. `knock` raises RetryLater while it is full; `answered` hears of
     each refusal: its method, the pattern of its route, its status."""
 
     def __init__(
@@ -38,15 +38,15 @@ class Turnstile:
         self._knock = knock
         self._answered = answered
 
-    def closed(self) -> Later | None:
+    def closed(self) -> RetryLater | None:
         """Why nobody is let in, while that is so."""
         try:
             self._knock()
-        except Later as full:
+        except RetryLater as full:
             return full
         return None
 
-    def answer(self, full: Later, begun: bytes, client: str) -> bytes | None:
+    def answer(self, full: RetryLater, begun: bytes, client: str) -> bytes | None:
         """What to send to a `client` whose request begins so, if it is an upload. The connection ends with it."""
         line = _LINE.match(begun)
         if line is None:

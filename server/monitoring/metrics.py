@@ -1,8 +1,9 @@
 """What the server counts, in Prometheus' form.
 
 One `Metrics` per process, with a registry of its own: nothing is global, and importing counts nothing. The other
-modules know none of it; the composition root hands them its methods (`burst_came`, `judged`, `beat`, ...) and wraps
-the ensemble in `Timed`. Whatever only some part knows (a queue's length, say) is read when it is asked for: `watch`.
+modules know none of it; the composition root hands them its methods (`burst_came`, `judged`, `heartbeat`, ...) and
+wraps the ensemble in `Timed`. Whatever only some part knows (a queue's length, say) is read when it is asked for:
+`watch`.
 
 Labels are bounded: models, sectors and targets come from cards and site policies, and cameras beyond `MAX_CAMERAS`
 are counted together as `other`. Nothing is labelled by burst, event or frame.
@@ -29,9 +30,9 @@ from prometheus_client.exposition import choose_encoder
 
 from policies.events import microseconds
 from policies.fusion.judgement import Judgement
-from policies.observation import Box, Panel, Sighting
+from policies.observation import Box, EnsembleInfo, Prediction
 from policies.sensitivity import Vote
-from server.camera_status.heartbeat import Beat
+from server.camera_status.heartbeat import Heartbeat
 from server.domain.burst import Burst
 from server.domain.clock import SECOND_US, Clock
 from server.domain.records import KeptBurst
@@ -45,13 +46,13 @@ _INFERENCE_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60
 _LATENCY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 _MARGINS = (-3.0, -2.0, -1.5, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 
-Answers = Mapping[str, tuple[Sighting, ...] | None]
+Answers = Mapping[str, tuple[Prediction, ...] | None]
 Early = Callable[[Sequence[Answers]], None]
 
 
 class Ensemble(Protocol):
     @property
-    def panel(self) -> Panel: ...
+    def ensemble_info(self) -> EnsembleInfo: ...
 
     def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
 
@@ -102,13 +103,13 @@ class Metrics:
         """A gauge `sectorwatch_<name>` that is `read` whenever somebody looks. `read` must be quick, and not raise."""
         self._gauge(name, what).set_function(read)
 
-    def serves(self, panel: Panel, sha256: Callable[[str], object]) -> None:
+    def serves(self, ensemble_info: EnsembleInfo, sha256: Callable[[str], object]) -> None:
         """This ensemble is in service from now on; `sha256` gives the digest of a model's weights, if it has any."""
         self._model_info.clear()
         self._ensemble_info.clear()
-        self._ensemble_info.labels(panel.ensemble).set(1)
-        for seat in panel.seats:
-            self._model_info.labels(seat.model, str(sha256(seat.model) or "")).set(1)
+        self._ensemble_info.labels(ensemble_info.ensemble).set(1)
+        for model_info in ensemble_info.models:
+            self._model_info.labels(model_info.model, str(sha256(model_info.model) or "")).set(1)
 
     def golden_checked(self, outcome: str) -> None:
         """The golden set was replayed: `passed` or `failed`."""
@@ -169,19 +170,19 @@ class Metrics:
             self._newest_us[names] = newest_us
             self._last_burst.labels(*names).set(newest_us / SECOND_US)
 
-    def beat(self, beat: Beat) -> None:
+    def heartbeat(self, heartbeat: Heartbeat) -> None:
         """A heartbeat came: what waits at the agent, what will never come from there, and what the camera has cost."""
-        names = self._named(beat.site, beat.camera)
+        names = self._named(heartbeat.site, heartbeat.camera)
         self._last_heartbeat.labels(*names).set(self._clock() / SECOND_US)
-        self._spool_bursts.labels(*names).set(beat.waiting.bursts)
-        self._spool_bytes.labels(*names).set(beat.waiting.bytes)
-        if beat.counts.camera_bytes is not None:
-            self._uploaded_bytes.labels(*names).set(beat.counts.camera_bytes)
-        missed, began = beat.counts.dropped + beat.counts.refused, beat.agent.started_at
+        self._spool_bursts.labels(*names).set(heartbeat.waiting.bursts)
+        self._spool_bytes.labels(*names).set(heartbeat.waiting.bytes)
+        if heartbeat.counts.camera_bytes is not None:
+            self._uploaded_bytes.labels(*names).set(heartbeat.counts.camera_bytes)
+        missed, began = heartbeat.counts.dropped + heartbeat.counts.refused, heartbeat.agent.started_at
         with self._lock:
             # What an agent had missed before this process heard of it was counted by the one before.
-            at, before = self._missed_before.get((beat.site, beat.camera), (began, missed))
-            self._missed_before[beat.site, beat.camera] = began, missed
+            at, before = self._missed_before.get((heartbeat.site, heartbeat.camera), (began, missed))
+            self._missed_before[heartbeat.site, heartbeat.camera] = began, missed
         self._missed.labels(*names).inc(max(0, missed - (before if at == began else 0)))
 
     def turned_away(self, client: str) -> None:
@@ -284,11 +285,11 @@ class Timed:
     def __init__(self, ensemble: Ensemble, asked: Callable[[Sequence[str], Sequence[Answers], float], None]) -> None:
         self._ensemble = ensemble
         self._asked = asked
-        self._models = [seat.model for seat in ensemble.panel.seats]
+        self._models = [model_info.model for model_info in ensemble.ensemble_info.models]
 
     @property
-    def panel(self) -> Panel:
-        return self._ensemble.panel
+    def ensemble_info(self) -> EnsembleInfo:
+        return self._ensemble.ensemble_info
 
     def only(self, model: str | None, within_s: float | None = None) -> Timed:
         """As the ensemble's own."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from server.domain.errors import Later
+from server.domain.errors import RetryLater
 from server.web.quota import Quota
 
 
@@ -20,7 +20,7 @@ class Admission:
     """At most `limit` uploads and `total_bytes` declared bytes in work at once. Safe to use from any thread.
 
     `body_bytes` is the largest body there may be, and what one counts that declares no length. `refuse_if_full`
-    raises Later where the engine has no room; `retry_after_s` says when there will be some. `quota` holds each
+    raises RetryLater where the engine has no room; `retry_after_s` says when there will be some. `quota` holds each
     client's share.
     """
 
@@ -46,19 +46,20 @@ class Admission:
         self._lock = threading.Lock()
 
     def knock(self) -> None:
-        """Raises Later at once where there is no room for anybody, whoever asks."""
+        """Raises RetryLater at once where there is no room for anybody, whoever asks."""
         if self._closed:
-            raise Later("this server is stopping", retry_after_s=10)
+            raise RetryLater("this server is stopping", retry_after_s=10)
         if self._inside >= self._limit:
             raise self._no_place()
         self._refuse_if_full()
 
     @contextmanager
     def admitted(self, client: str, declared_bytes: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Holds a place, and room for the body, for the length of the `with` block. Raises Later when there is none.
+        """Holds a place, and room for the body, for the length of the `with` block. Raises RetryLater when there is
+        none.
 
         Gives what is to be called with the number of images once it is known: they are taken off the client's share,
-        and given back when the block raises Later.
+        and given back when the block raises RetryLater.
         """
         counted_bytes = self._body_bytes if declared_bytes is None else min(declared_bytes, self._body_bytes)
         self.knock()
@@ -74,7 +75,7 @@ class Admission:
 
         try:
             yield spend
-        except Later:
+        except RetryLater:
             self._quota.spend(client, -spent)
             raise
         finally:
@@ -93,8 +94,8 @@ class Admission:
         """Refuse everything from now on; who is in may finish. Takes no lock: a signal handler may call it."""
         self._closed = True
 
-    def _no_place(self) -> Later:
-        return Later(f"{self._inside} uploads are in work already", retry_after_s=self._retry_after_s())
+    def _no_place(self) -> RetryLater:
+        return RetryLater(f"{self._inside} uploads are in work already", retry_after_s=self._retry_after_s())
 
     def _enter(self, counted_bytes: int) -> bool:
         with self._lock:

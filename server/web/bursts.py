@@ -53,7 +53,7 @@ def routes(
     limits: Limits,
     came: Callable[[Burst, Receipt], None],
 ) -> Blueprint:
-    """The intake. `pipeline` gives the pipeline or raises Later while its ensemble is not loaded.
+    """The intake. `pipeline` gives the pipeline or raises RetryLater while its ensemble is not loaded.
 
     `came` is told of every burst that was accepted or known.
     """
@@ -79,7 +79,7 @@ def routes(
             status=200 if receipt.known else 201,
             content_type="application/json",
         )
-        return etag.tagged(answer, receipt.burst.panel.ensemble)
+        return etag.tagged(answer, receipt.burst.ensemble_info.ensemble)
 
     return blueprint
 

@@ -18,12 +18,12 @@ from msgspec.structs import replace
 from policies.events import instant, microseconds
 from policies.fold import decode_state
 from policies.site.site_policy import SitePolicy
-from server.camera_status.duplicate_agents import Rivals
-from server.camera_status.heartbeat import Aware, Beat, decode_beat, whose_beat
-from server.camera_status.status import Condition, Patience, SectorState, condition_of, sectors_of
+from server.camera_status.duplicate_agents import DuplicateAgents
+from server.camera_status.heartbeat import Aware, Heartbeat, decode_heartbeat, heartbeat_source
+from server.camera_status.status import Condition, SectorState, StatusThresholds, condition_of, sectors_of
 from server.domain.clock import Clock
 from server.domain.errors import Malformed, TooLarge, WrongType
-from server.domain.records import BurstSpan, Heartbeat, Pulse
+from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
 from server.web.auth import Doorkeeper
 
 log = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ _MOST_BYTES = 65_536
 class Kept(Protocol):
     """The heartbeats in the store; see `server.store.heartbeats`."""
 
-    def beat(self, beat: Heartbeat) -> bool: ...
-    def pulses(self, site: str | None = None) -> Sequence[Pulse]: ...
+    def keep(self, heartbeat: StoredHeartbeat) -> bool: ...
+    def activities(self, site: str | None = None) -> Sequence[CameraActivity]: ...
 
 
 class Store(Protocol):
@@ -47,7 +47,7 @@ class Store(Protocol):
 
 
 class Told(Protocol):
-    def __call__(self, beat: Beat) -> None: ...
+    def __call__(self, heartbeat: Heartbeat) -> None: ...
 
 
 class LastBurst(msgspec.Struct, frozen=True):
@@ -59,11 +59,11 @@ class LastBurst(msgspec.Struct, frozen=True):
     received_at: Aware
 
 
-class LastBeat(msgspec.Struct, frozen=True):
+class LastHeartbeat(msgspec.Struct, frozen=True):
     """The newest heartbeat, and when it came by the server's clock."""
 
     received_at: Aware
-    beat: Beat
+    heartbeat: Heartbeat = msgspec.field(name="beat")
 
 
 class CameraReport(msgspec.Struct, frozen=True):
@@ -73,7 +73,7 @@ class CameraReport(msgspec.Struct, frozen=True):
     camera: str
     condition: Condition
     last_burst: LastBurst | None
-    last_heartbeat: LastBeat | None
+    last_heartbeat: LastHeartbeat | None
     sectors: tuple[SectorState, ...]
 
 
@@ -85,26 +85,34 @@ class CameraList(msgspec.Struct, frozen=True):
 
 
 def routes(
-    store: Store, site: Callable[[str], object], doorkeeper: Doorkeeper, clock: Clock, patience: Patience, told: Told
+    store: Store,
+    site: Callable[[str], object],
+    doorkeeper: Doorkeeper,
+    clock: Clock,
+    thresholds: StatusThresholds,
+    told: Told,
 ) -> Blueprint:
     """The endpoints. `site` raises for a site that has no policy; `told` hears of every heartbeat."""
     blueprint = Blueprint("heartbeats", __name__, url_prefix="/v1")
-    rivals = Rivals()
+    duplicate_agents = DuplicateAgents()
 
     @blueprint.post("/heartbeats")
     def heartbeats() -> Response:
         grant = doorkeeper.admit(request)
         grant.to_send()
         body = _body()
-        whose = whose_beat(body)
+        whose = heartbeat_source(body)
         grant.to_send_for(whose.site, whose.camera)
         site(whose.site)
-        beat = decode_beat(body)
-        if rivals.heard(beat, clock()):
+        heartbeat = decode_heartbeat(body)
+        if duplicate_agents.heard(heartbeat, clock()):
             todo = "give one of them a camera name, or a token, of its own"
-            log.warning("two agents send as one camera", extra={"site": beat.site, "camera": beat.camera, "todo": todo})
-        if store.heartbeats.beat(_row(beat)):
-            told(beat)
+            log.warning(
+                "two agents send as one camera",
+                extra={"site": heartbeat.site, "camera": heartbeat.camera, "todo": todo},
+            )
+        if store.heartbeats.keep(_row(heartbeat)):
+            told(heartbeat)
         return Response(status=204)
 
     @blueprint.get("/cameras")
@@ -114,8 +122,8 @@ def routes(
         if unknown:
             raise Malformed(f"unknown parameter `{min(unknown)}`; known here: site")
         now_us = clock()
-        pulses = store.heartbeats.pulses(grant.to_read(request.args.get("site") or None))
-        reports = [_report(store, pulse, now_us, patience, rivals) for pulse in pulses]
+        activities = store.heartbeats.activities(grant.to_read(request.args.get("site") or None))
+        reports = [_report(store, activity, now_us, thresholds, duplicate_agents) for activity in activities]
         return Response(msgspec.json.encode(CameraList(instant(now_us), reports)), content_type=JSON)
 
     return blueprint
@@ -129,32 +137,36 @@ def _body() -> bytes:
     return request.get_data(cache=False)
 
 
-def _row(beat: Beat) -> Heartbeat:
-    return Heartbeat(
-        site=beat.site,
-        camera=beat.camera,
-        started_at_us=microseconds(beat.agent.started_at),
-        sent_at_us=microseconds(beat.agent.sent_at),
+def _row(heartbeat: Heartbeat) -> StoredHeartbeat:
+    return StoredHeartbeat(
+        site=heartbeat.site,
+        camera=heartbeat.camera,
+        started_at_us=microseconds(heartbeat.agent.started_at),
+        sent_at_us=microseconds(heartbeat.agent.sent_at),
         received_at_us=0,  # the store's clock says
-        body=msgspec.json.encode(beat).decode(),
+        body=msgspec.json.encode(heartbeat).decode(),
     )
 
 
-def _report(store: Store, pulse: Pulse, now_us: int, patience: Patience, rivals: Rivals) -> CameraReport:
-    kept, newest, seen = pulse.beat, next(iter(pulse.recent), None), pulse.seen
-    beat = None if kept is None else decode_beat(kept.body)
-    condition = condition_of(pulse, beat, now_us, patience)
-    two_us = rivals.since_us(pulse.site, pulse.camera, now_us)
+def _report(
+    store: Store, activity: CameraActivity, now_us: int, thresholds: StatusThresholds, duplicate_agents: DuplicateAgents
+) -> CameraReport:
+    kept, newest, seen = activity.heartbeat, next(iter(activity.recent), None), activity.seen
+    heartbeat = None if kept is None else decode_heartbeat(kept.body)
+    condition = condition_of(activity, heartbeat, now_us, thresholds)
+    two_us = duplicate_agents.since_us(activity.site, activity.camera, now_us)
     if condition.state == "ok" and two_us is not None:
         condition = replace(condition, cause="two_agents", since=instant(two_us))
-    policy = None if seen is None else store.policy(seen.policy).camera(pulse.camera)
+    policy = None if seen is None else store.policy(seen.policy).camera(activity.camera)
     state = None if seen is None else decode_state(seen.state)
     return CameraReport(
-        site=pulse.site,
-        camera=pulse.camera,
+        site=activity.site,
+        camera=activity.camera,
         condition=condition,
         last_burst=None if newest is None else _told(newest),
-        last_heartbeat=None if kept is None or beat is None else LastBeat(instant(kept.received_at_us), beat),
+        last_heartbeat=None
+        if kept is None or heartbeat is None
+        else LastHeartbeat(instant(kept.received_at_us), heartbeat),
         sectors=sectors_of(policy, state, condition, now_us),
     )
 

@@ -23,7 +23,7 @@ from typing import Protocol
 import msgspec
 from flask import Blueprint, Flask, Response, request
 
-from server.domain.errors import Broken, Malformed, Unauthorized
+from server.domain.errors import ConfigurationError, Malformed, Unauthorized
 from server.serving.service import InService, Swap
 from server.web import problem_json
 from server.web.probes import AdminPort
@@ -63,8 +63,8 @@ class Control:
         self._port = AdminPort(_app(service, self._key), "127.0.0.1", 0, name="control port")
 
     def start(self) -> None:
-        """Take commands from now on. Raises Broken when there is no port; a file that cannot be written is told in the
-        log, and keeps nobody from serving."""
+        """Take commands from now on. Raises ConfigurationError when there is no port; a file that cannot be written is
+        told in the log, and keeps nobody from serving."""
         address = Address(f"http://127.0.0.1:{self._port.start()}", self._key)
         aside = self._file.with_suffix(".new")
         try:
@@ -79,21 +79,29 @@ class Control:
     def stop(self) -> None:
         """Take no more, and leave no file, unless it is another server's by now."""
         self._port.stop()
-        with suppress(Broken):
+        with suppress(ConfigurationError):
             if address_in(self._file.parent).key == self._key:
                 self._file.unlink(missing_ok=True)
 
 
 def address_in(data_dir: Path) -> Address:
-    """Where the server of this folder takes commands. Raises Broken when none runs, or it is another user's."""
+    """Where the server of this folder takes commands. Raises ConfigurationError when none runs, or it is another
+    user's.
+    """
     try:
         return msgspec.json.decode((data_dir / FILE).read_bytes(), type=Address)
     except FileNotFoundError:
-        raise Broken(f"no server is running on {data_dir}: start `sectorwatch serve`, or name its --config") from None
+        raise ConfigurationError(
+            f"no server is running on {data_dir}: start `sectorwatch serve`, or name its --config"
+        ) from None
     except OSError as error:
-        raise Broken(f"{data_dir / FILE} cannot be read: {error}; ask as the user who runs the server") from error
+        raise ConfigurationError(
+            f"{data_dir / FILE} cannot be read: {error}; ask as the user who runs the server"
+        ) from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Broken(f"{data_dir / FILE} is not what a server writes: {error}; start the server anew") from error
+        raise ConfigurationError(
+            f"{data_dir / FILE} is not what a server writes: {error}; start the server anew"
+        ) from error
 
 
 def _app(service: Service, key: str) -> Flask:

@@ -19,7 +19,7 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from policies.events import Kind, microseconds
-from policies.observation import Panel
+from policies.observation import EnsembleInfo
 from server.domain.errors import Conflict, Malformed
 from server.web import etag
 from server.web.auth import Doorkeeper
@@ -32,7 +32,7 @@ _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 class Ensemble(Protocol):
     @property
-    def panel(self) -> Panel: ...
+    def ensemble_info(self) -> EnsembleInfo: ...
 
 
 class LoggedEvent(Protocol):
@@ -76,24 +76,24 @@ def routes(
     store: Store,
     doorkeeper: Doorkeeper,
 ) -> Blueprint:
-    """The endpoints. `ensemble` gives the loaded ensemble or raises Later; `cards` a model's card by name."""
+    """The endpoints. `ensemble` gives the loaded ensemble or raises RetryLater; `cards` a model's card by name."""
     blueprint = Blueprint("api", __name__)
 
     @blueprint.get("/v1/models")
     def models() -> Response:
         doorkeeper.admit(request).to_read()
-        panel = ensemble().panel
+        ensemble_info = ensemble().ensemble_info
         listed = [
             {
-                "name": seat.model,
-                "kind": "detector" if seat.boxes else "classifier",
-                "votes": seat.votes,
-                "classes": sorted(seat.classes),
-                **cards(seat.model),
+                "name": model_info.model,
+                "kind": "detector" if model_info.boxes else "classifier",
+                "votes": model_info.votes,
+                "classes": sorted(model_info.classes),
+                **cards(model_info.model),
             }
-            for seat in panel.seats
+            for model_info in ensemble_info.models
         ]
-        return etag.tagged(_json({"ensemble": panel.ensemble, "models": listed}), panel.ensemble)
+        return etag.tagged(_json({"ensemble": ensemble_info.ensemble, "models": listed}), ensemble_info.ensemble)
 
     @blueprint.get("/v1/events")
     def events() -> Response:

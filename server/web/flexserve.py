@@ -17,21 +17,21 @@ from typing import Protocol
 import msgspec
 from flask import Blueprint, Response, request
 
-from policies.observation import Panel, Sighting
+from policies.observation import EnsembleInfo, Prediction
 from server.pipeline.response import top_label
 from server.web import etag
 from server.web.admission import Admission
 from server.web.auth import Doorkeeper
 from server.web.multipart import Bounds, read_upload
 
-Answers = Mapping[str, tuple[Sighting, ...] | None]
+Answers = Mapping[str, tuple[Prediction, ...] | None]
 
 
 class Ensemble(Protocol):
     """The models that are asked; see `server.ensemble`."""
 
     @property
-    def panel(self) -> Panel: ...
+    def ensemble_info(self) -> EnsembleInfo: ...
 
     def answer(self, images: Sequence[bytes]) -> Sequence[Answers]: ...
 
@@ -42,7 +42,7 @@ def routes(
     admission: Admission,
     bounds: Bounds,
 ) -> Blueprint:
-    """The three endpoints. `ensemble` gives the loaded ensemble or raises Later."""
+    """The three endpoints. `ensemble` gives the loaded ensemble or raises RetryLater."""
     blueprint = Blueprint("flexserve", __name__)
 
     def labels(*, most: int) -> tuple[dict[str, list[str]], str]:
@@ -51,13 +51,16 @@ def routes(
         client = doorkeeper.admit_to_classify(request)
         with admission.admitted(client, request.content_length) as spend:
             asked = ensemble()
-            panel = asked.panel
-            etag.demand(panel.ensemble)
+            ensemble_info = asked.ensemble_info
+            etag.demand(ensemble_info.ensemble)
             files = read_upload(replace(bounds, frames=most)).files
             spend(len(files))
             answers = asked.answer(files)
-        by_model = {seat.model: [top_label(answer.get(seat.model)) for answer in answers] for seat in panel.seats}
-        return by_model, panel.ensemble
+        by_model = {
+            model_info.model: [top_label(answer.get(model_info.model)) for answer in answers]
+            for model_info in ensemble_info.models
+        }
+        return by_model, ensemble_info.ensemble
 
     @blueprint.post("/classify")
     def classify() -> Response:
@@ -72,9 +75,9 @@ def routes(
     @blueprint.get("/models")
     def models() -> Response:
         doorkeeper.admit_to_classify(request)
-        panel = ensemble().panel
-        named = {f"model {index}": seat.model for index, seat in enumerate(panel.seats)}
-        return etag.tagged(_json(named), panel.ensemble)
+        ensemble_info = ensemble().ensemble_info
+        named = {f"model {index}": model_info.model for index, model_info in enumerate(ensemble_info.models)}
+        return etag.tagged(_json(named), ensemble_info.ensemble)
 
     return blueprint
 

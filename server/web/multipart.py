@@ -1,8 +1,8 @@
 """A multipart body, bounded before and while it is read, held in memory: all that intake and FlexServe share.
 
 Order of the bounds: admission (how many uploads at once and how many bytes together; `server.web.admission`), the
-declared length, then parts and bytes while parsing. Nothing is spooled to disk. Whoever is refused before the body was read
-gets to read the answer all the same (`server.hosting.lingering_close`).
+declared length, then parts and bytes while parsing. Nothing is spooled to disk. Whoever is refused before the body was
+read gets to read the answer all the same (`server.hosting.lingering_close`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 
-from server.domain.errors import Malformed, TooLarge, Unusable, WrongType
+from server.domain.errors import Malformed, TooLarge, Unprocessable, WrongType
 
 LEAVE = "sectorwatch.leave"
 """Key of the WSGI environment. Its value is called before the answer is sent, with whether some of the request may be
@@ -64,7 +64,7 @@ def install(app: Flask, bounds: Bounds) -> None:
 
 
 def read_upload(bounds: Bounds) -> Upload:
-    """The current body. Raises WrongType, TooLarge, Malformed, or Unusable if no part `file` came."""
+    """The current body. Raises WrongType, TooLarge, Malformed, or Unprocessable if no part `file` came."""
     declared = request.content_length
     if declared is not None and declared > bounds.body_bytes:
         raise TooLarge(f"the body holds {declared} bytes; this server takes at most {bounds.body_bytes}")
@@ -121,11 +121,11 @@ def _envelope(fields: Fields, parts: Files) -> bytes | None:
     return came[0] if came else None
 
 
-def _no_file(fields: Fields, parts: Files) -> Malformed | Unusable:
+def _no_file(fields: Fields, parts: Files) -> Malformed | Unprocessable:
     if "file" in fields:
         return Malformed("the part `file` has no filename, so it is a text field and its bytes are lost")
     named = ", ".join(f"`{name}`" for name in sorted({*parts, *fields}))
-    return Unusable(f"no part `file` came{f', only {named}' if named else ''}")
+    return Unprocessable(f"no part `file` came{f', only {named}' if named else ''}")
 
 
 def _bytes(part: FileStorage) -> bytes:

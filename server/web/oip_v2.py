@@ -23,9 +23,9 @@ from typing import Protocol
 import msgspec
 from flask import Blueprint, Response, request
 
-from policies.observation import Panel, Seat, Sighting
-from server.domain.errors import Broken, Later, Malformed, Unknown, WrongType
-from server.pipeline.response import top_sighting
+from policies.observation import EnsembleInfo, ModelInfo, Prediction
+from server.domain.errors import ConfigurationError, Malformed, RetryLater, Unknown, WrongType
+from server.pipeline.response import top_prediction
 from server.web import etag
 from server.web.admission import Admission
 from server.web.auth import Doorkeeper
@@ -37,12 +37,12 @@ LENGTH_HEADER = "Inference-Header-Content-Length"
 _BINARY = "application/octet-stream"
 _JSON = "application/json"
 
-Answers = Mapping[str, tuple[Sighting, ...] | None]
+Answers = Mapping[str, tuple[Prediction, ...] | None]
 
 
 class Ensemble(Protocol):
     @property
-    def panel(self) -> Panel: ...
+    def ensemble_info(self) -> EnsembleInfo: ...
 
     def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
 
@@ -57,19 +57,21 @@ def routes(
     bounds: Bounds,
     version: str,
 ) -> Blueprint:
-    """The endpoints. `ensemble` gives the loaded one or raises Later; `database` raises Later while it is silent."""
+    """The endpoints. `ensemble` gives the loaded one or raises RetryLater; `database` raises RetryLater while it is
+    silent.
+    """
     blueprint = Blueprint("inference_v2", __name__, url_prefix="/v2")
     _health(blueprint, ensemble, database, version)
 
-    def asked_for(model: str, digest: str | None) -> tuple[str, Ensemble, tuple[Seat, ...]]:
+    def asked_for(model: str, digest: str | None) -> tuple[str, Ensemble, tuple[ModelInfo, ...]]:
         client, loaded = doorkeeper.admit_to_classify(request), ensemble()
-        return client, loaded, _seats(loaded.panel, model, digest)
+        return client, loaded, _named_models(loaded.ensemble_info, model, digest)
 
     @blueprint.get("/models/<model>")
     @blueprint.get("/models/<model>/versions/<digest>")
     def metadata(model: str, digest: str | None = None) -> Response:
-        _client, loaded, seats = asked_for(model, digest)
-        return etag.tagged(_json(_described(model, seats, loaded.panel)), loaded.panel.ensemble)
+        _client, loaded, models = asked_for(model, digest)
+        return etag.tagged(_json(_described(model, models, loaded.ensemble_info)), loaded.ensemble_info.ensemble)
 
     @blueprint.get("/models/<model>/ready")
     @blueprint.get("/models/<model>/versions/<digest>/ready")
@@ -81,14 +83,16 @@ def routes(
     @blueprint.post("/models/<model>/versions/<digest>/infer")
     def infer(model: str, digest: str | None = None) -> Response:
         admission.knock()
-        client, loaded, seats = asked_for(model, digest)
+        client, loaded, models = asked_for(model, digest)
         with admission.admitted(client, request.content_length) as spend:
-            panel = loaded.panel
-            etag.demand(panel.ensemble)
+            ensemble_info = loaded.ensemble_info
+            etag.demand(ensemble_info.ensemble)
             asked = _read(bounds)
             spend(len(asked.images))
             answers = loaded.only(None if model == ENSEMBLE else model, asked.within_s).answer(asked.images)
-        return etag.tagged(_answer(model, panel.ensemble, asked, _tensors(model, seats, answers)), panel.ensemble)
+        return etag.tagged(
+            _answer(model, ensemble_info.ensemble, asked, _tensors(model, models, answers)), ensemble_info.ensemble
+        )
 
     return blueprint
 
@@ -109,22 +113,22 @@ def _health(
         try:
             ensemble()
             database()
-        except Later as error:
+        except RetryLater as error:
             answer = Response(msgspec.json.encode({"ready": False}), status=503, content_type=_JSON)
             answer.headers["Retry-After"] = str(error.retry_after_s)
             return answer
         return _json({"ready": True})
 
 
-def _seats(panel: Panel, model: str, digest: str | None) -> tuple[Seat, ...]:
-    """The seats that `model` names. Raises Unknown for a model, or a version, that is not in service."""
-    seats = tuple(seat for seat in panel.seats if model in (ENSEMBLE, seat.model))
-    if not seats:
-        names = ", ".join([ENSEMBLE, *(seat.model for seat in panel.seats)])
+def _named_models(ensemble_info: EnsembleInfo, model: str, digest: str | None) -> tuple[ModelInfo, ...]:
+    """The models that `model` names. Raises Unknown for a model, or a version, that is not in service."""
+    models = tuple(model_info for model_info in ensemble_info.models if model in (ENSEMBLE, model_info.model))
+    if not models:
+        names = ", ".join([ENSEMBLE, *(model_info.model for model_info in ensemble_info.models)])
         raise Unknown(f"no model `{model}` is in service; there are {names}")
-    if digest not in (None, panel.ensemble):
-        raise Unknown(f"version `{digest}` is not in service; the only version is {panel.ensemble}")
-    return seats
+    if digest not in (None, ensemble_info.ensemble):
+        raise Unknown(f"version `{digest}` is not in service; the only version is {ensemble_info.ensemble}")
+    return models
 
 
 def _read(bounds: Bounds) -> Asked:
@@ -139,11 +143,11 @@ def _read(bounds: Bounds) -> Asked:
     return read_request(request.get_data(cache=False), None if told is None else int(told), bounds.frames)
 
 
-def _described(model: str, seats: Sequence[Seat], panel: Panel) -> dict[str, object]:
-    shape = [-1, len(seats)] if model == ENSEMBLE else [-1]
+def _described(model: str, models: Sequence[ModelInfo], ensemble_info: EnsembleInfo) -> dict[str, object]:
+    shape = [-1, len(models)] if model == ENSEMBLE else [-1]
     return {
         "name": model,
-        "versions": [panel.ensemble],
+        "versions": [ensemble_info.ensemble],
         "platform": "pytorch",
         "inputs": [{"name": IMAGE, "datatype": "BYTES", "shape": [-1]}],
         "outputs": [
@@ -153,14 +157,14 @@ def _described(model: str, seats: Sequence[Seat], panel: Panel) -> dict[str, obj
     }
 
 
-def _tensors(model: str, seats: Sequence[Seat], answers: Sequence[Answers]) -> tuple[Tensor, Tensor]:
-    """Labels and scores, one row per image. Raises Broken when the only model asked did not answer."""
+def _tensors(model: str, models: Sequence[ModelInfo], answers: Sequence[Answers]) -> tuple[Tensor, Tensor]:
+    """Labels and scores, one row per image. Raises ConfigurationError when the only model asked did not answer."""
     whole = model == ENSEMBLE
     if not whole and any(answer.get(model) is None for answer in answers):
-        raise Broken(f"the model {model} failed on these images; the server's log says how")
-    best = [top_sighting(answer.get(seat.model)) for answer in answers for seat in seats]
-    shape = (len(answers), len(seats)) if whole else (len(answers),)
-    parameters = {"models": ",".join(seat.model for seat in seats)} if whole else {}
+        raise ConfigurationError(f"the model {model} failed on these images; the server's log says how")
+    best = [top_prediction(answer.get(model_info.model)) for answer in answers for model_info in models]
+    shape = (len(answers), len(models)) if whole else (len(answers),)
+    parameters = {"models": ",".join(model_info.model for model_info in models)} if whole else {}
     return (
         Tensor("label", "BYTES", shape, [one.label for one in best], parameters),
         Tensor("score", "FP32", shape, [one.score for one in best], parameters),

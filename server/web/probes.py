@@ -19,8 +19,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import msgspec
 from flask import Blueprint, Flask, Response, request
 
-from policies.observation import Panel
-from server.domain.errors import Broken, Forbidden
+from policies.observation import EnsembleInfo
+from server.domain.errors import ConfigurationError, Forbidden
 from server.web.auth import Doorkeeper, is_for_this_machine, is_loopback
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _ASKED_WITHIN_S = 10.0
 
 class Ensemble(Protocol):
     @property
-    def panel(self) -> Panel: ...
+    def ensemble_info(self) -> EnsembleInfo: ...
 
 
 class Metrics(Protocol):
@@ -44,7 +44,7 @@ def routes(
     metrics: Metrics,
     doorkeeper: Doorkeeper | None,
 ) -> Blueprint:
-    """The three endpoints. `ensemble` and `database` raise Later while the one is loading, the other silent.
+    """The three endpoints. `ensemble` and `database` raise RetryLater while the one is loading, the other silent.
 
     Without `doorkeeper` whoever reaches the port may read the metrics.
     """
@@ -56,9 +56,9 @@ def routes(
 
     @blueprint.get("/readyz")
     def readyz() -> Response:
-        panel = ensemble().panel
+        ensemble_info = ensemble().ensemble_info
         database()
-        return _json({"status": "ready", "ensemble": panel.ensemble})
+        return _json({"status": "ready", "ensemble": ensemble_info.ensemble})
 
     @blueprint.get("/metrics")
     def numbers() -> Response:
@@ -91,7 +91,7 @@ class AdminPort:
         self._thread: threading.Thread | None = None
 
     def start(self) -> int:
-        """Listen and answer; the port, which the system chose for 0. Raises Broken when it is taken."""
+        """Listen and answer; the port, which the system chose for 0. Raises ConfigurationError when it is taken."""
         host, port = self._address
         if is_loopback(host):
             self._app.before_request(_check_address)
@@ -99,7 +99,7 @@ class AdminPort:
         try:
             self._server = kind((host, port), _Handler)
         except OSError as error:
-            raise Broken(f"cannot listen on {host} port {port} ({self._name}): {error.strerror}") from None
+            raise ConfigurationError(f"cannot listen on {host} port {port} ({self._name}): {error.strerror}") from None
         self._server.set_app(self._app.wsgi_app)
         self._thread = threading.Thread(target=self._server.serve_forever, name="sectorwatch-admin", daemon=True)
         self._thread.start()

@@ -20,19 +20,19 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from server.domain.errors import (
-    Away,
-    Broken,
+    ConfigurationError,
     Conflict,
+    DatabaseUnavailable,
     Forbidden,
-    Later,
     Malformed,
     OtherEnsemble,
     OverQuota,
+    RetryLater,
     SectorwatchError,
     TooLarge,
     Unauthorized,
     Unknown,
-    Unusable,
+    Unprocessable,
     WrongType,
 )
 
@@ -50,11 +50,18 @@ _STATUS: dict[type[SectorwatchError], tuple[HTTPStatus, str]] = {
     OtherEnsemble: (HTTPStatus.PRECONDITION_FAILED, "Another ensemble is in service"),
     TooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "More than this server takes"),
     WrongType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Another media type is expected"),
-    Unusable: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be judged"),
+    Unprocessable: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be judged"),
     OverQuota: (HTTPStatus.TOO_MANY_REQUESTS, "This client has had its share for now"),
-    Later: (HTTPStatus.SERVICE_UNAVAILABLE, "Not now; try again later"),
-    Broken: (HTTPStatus.INTERNAL_SERVER_ERROR, "The server needs its operator"),
+    RetryLater: (HTTPStatus.SERVICE_UNAVAILABLE, "Not now; try again later"),
+    ConfigurationError: (HTTPStatus.INTERNAL_SERVER_ERROR, "The server needs its operator"),
 }
+
+_TYPES: dict[type[SectorwatchError], str] = {
+    Unprocessable: "unusable",
+    RetryLater: "later",
+    ConfigurationError: "broken",
+}
+"""Problem types that do not follow from the class's name."""
 
 
 def install(app: Flask) -> None:
@@ -75,16 +82,18 @@ def refusal(
 ) -> tuple[HTTPStatus, dict[str, str], bytes]:
     """Status, headers and body of the answer to a request that met `error`, which is noted in the log."""
     kind, status, title = _entry(type(error))
-    problem = _problem(f"{TYPE_PREFIX}{_dashed(kind.__name__)}", title, status, error.detail)
+    problem = _problem(f"{TYPE_PREFIX}{_TYPES.get(kind) or _dashed(kind.__name__)}", title, status, error.detail)
     if error.frame is not None:
         problem["errors"] = [{"frame": error.frame, "reason": error.detail}]
     media_type, body = _written(problem, path)
     headers = {"Content-Type": media_type}
-    if isinstance(error, Later):
+    if isinstance(error, RetryLater):
         headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="sectorwatch"'
-    _note(problem, method, path, client, level=logging.WARNING if isinstance(error, Away) else logging.INFO)
+    _note(
+        problem, method, path, client, level=logging.WARNING if isinstance(error, DatabaseUnavailable) else logging.INFO
+    )
     return status, headers, body
 
 
@@ -119,7 +128,7 @@ def _entry(kind: type[SectorwatchError]) -> tuple[type[SectorwatchError], HTTPSt
     for ancestor in kind.__mro__:
         if ancestor in _STATUS:
             return ancestor, *_STATUS[ancestor]
-    return Broken, *_STATUS[Broken]
+    return ConfigurationError, *_STATUS[ConfigurationError]
 
 
 def _problem(kind: str, title: str, status: HTTPStatus, detail: str) -> dict[str, Any]:

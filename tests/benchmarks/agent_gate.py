@@ -28,7 +28,7 @@ from camera_agent.masks import Form, Polygon, Polygons
 from camera_agent.settings import CameraSettings, GateSettings
 from policies.events import Event
 from policies.fold import fold, initial_state
-from policies.observation import Observation, Sighting
+from policies.observation import Observation, Prediction
 from policies.site.site_policy import CameraPolicy, parse_site_policy
 from server.ensemble import Ensemble, load_ensemble
 from tests.camera_agent.conftest import CHECKOUT
@@ -45,7 +45,7 @@ QUIET = (0.03, 0.06)
 SECTOR_SIZE = (192, 144)
 STEP = (64, 48)
 PERSON_HEIGHT = 0.15
-Answers = dict[str, tuple[Sighting, ...] | None]
+Answers = dict[str, tuple[Prediction, ...] | None]
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Judge:
                 f"burst-{cut.number:04d}",
                 index,
                 round(look.at_s * 1e6),
-                self._ensemble.panel,
+                self._ensemble.ensemble_info,
                 self._answers(look.jpeg),
                 hashlib.sha256(look.jpeg).hexdigest(),
                 size=(768, 576),

@@ -33,7 +33,7 @@ class Paced:
     """An ensemble that gives the answers that were stored, a frame at a time, each after a part of the whole."""
 
     def __init__(self, seen: Sequence[Observation], clock: ManualClock, frame_s: float) -> None:
-        self.panel = seen[0].panel
+        self.ensemble_info = seen[0].ensemble_info
         self._answers = {image_of(one): one.answers for one in seen}
         self._clock = clock
         self._frame_s = frame_s

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from policies.events import Event
 from policies.fold import OutOfOrder, advance, initial_state
 from policies.fusion.judge import relevant_judgement
-from policies.observation import Observation, Sighting
+from policies.observation import Observation, Prediction
 from policies.site.site_policy import CameraPolicy
 from policies.together import Judges, Together
 from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy
@@ -92,24 +92,24 @@ def test_frames_that_repeat_or_that_no_model_answered_tell_no_policy_anything():
 
 
 def test_what_a_classifier_names_is_shared_as_well():
-    seats = [DETECTOR, CLASSIFIER]
-    named = {"namer": [Sighting("person", 0.8, sector="west"), Sighting("road", 0.2, sector="west")]}
-    frames = [observation(t, named if 3 <= t <= 9 else {}, seats) for t in range(30)]
+    models = [DETECTOR, CLASSIFIER]
+    named = {"namer": [Prediction("person", 0.8, sector="west"), Prediction("road", 0.2, sector="west")]}
+    frames = [observation(t, named if 3 <= t <= 9 else {}, models) for t in range(30)]
     assert alone(POLICIES[0], frames)
     assert same(POLICIES, frames)
 
 
 def test_a_box_too_weak_for_every_policy_begins_nothing_beside_a_classifier():
-    weak = {"eye": [person_at(0.2, score=0.05)], "namer": [Sighting("road", 0.9)]}
+    weak = {"eye": [person_at(0.2, score=0.05)], "namer": [Prediction("road", 0.9)]}
     frames = [observation(t, weak, [DETECTOR, CLASSIFIER]) for t in range(5)]
     assert same(POLICIES, frames)
 
 
 def test_another_ensemble_is_heard_by_its_own_scores():
     frames = stay(40)
-    other = replace(frames[0].panel, seats=(replace(DETECTOR, model="third"),))
+    other = replace(frames[0].ensemble_info, models=(replace(DETECTOR, model="third"),))
     for place in range(5, 40):
-        frames[place] = replace(frames[place], panel=other, answers={"third": frames[place].answers["eye"]})
+        frames[place] = replace(frames[place], ensemble_info=other, answers={"third": frames[place].answers["eye"]})
     assert same(POLICIES, frames)
 
 

@@ -53,7 +53,8 @@ def lock(names: tuple[str, ...], folder: Path | None, config: Path | None, out: 
     place = out or settings.lock or Path("ensemble.lock")
     ensemble = _loaded(settings, names)
     write_lock(ensemble.lock, place)
-    click.echo(f"{place}: {ensemble.panel.ensemble} ({', '.join(seat.model for seat in ensemble.panel.seats)})")
+    named = ", ".join(model_info.model for model_info in ensemble.ensemble_info.models)
+    click.echo(f"{place}: {ensemble.ensemble_info.ensemble} ({named})")
 
 
 @click.command()
@@ -99,7 +100,7 @@ def check(names: tuple[str, ...], folder: Path | None, config: Path | None) -> N
 
     settings = load_settings(config, models_dir=folder)
     ensemble = _loaded(settings, names)
-    click.echo(f"ensemble {ensemble.panel.ensemble}")
+    click.echo(f"ensemble {ensemble.ensemble_info.ensemble}")
     if settings.lock is not None:
         check_lock(ensemble.lock, settings.lock)
         click.echo(f"lock {settings.lock}: as locked")
@@ -112,7 +113,7 @@ def check(names: tuple[str, ...], folder: Path | None, config: Path | None) -> N
         click.echo(f"golden set: says nothing of {', '.join(beyond)}; `sectorwatch models approve` makes one that does")
     if wrong:
         raise SystemExit(1)
-    if len(beyond) < len(ensemble.panel.seats):
+    if len(beyond) < len(ensemble.ensemble_info.models):
         click.echo("golden set: answers as approved")
 
 

@@ -19,7 +19,7 @@ _HEARTBEATS = {
         "tags": ["camera agents"],
         "summary": "Tell how it stands with a camera; only the newest counts.",
         "security": GUARDED,
-        "requestBody": _body("Beat"),
+        "requestBody": _body("Heartbeat"),
         "responses": {"204": {"description": "It was taken."}, **problems(400, 401, 403, 413, 415, 500, 503)},
     }
 }

@@ -1,7 +1,7 @@
 """What the documented bodies look like, as types.
 
-`Envelope`, `Beat`, `Event` and so on are what the server itself decodes and keeps; the classes here say the form of an
-answer that the server makes from several parts. JSON Schema is derived from all of them.
+`Envelope`, `Heartbeat`, `Event` and so on are what the server itself decodes and keeps; the classes here say the form
+of an answer that the server makes from several parts. JSON Schema is derived from all of them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from policies.events import Event
-from policies.observation import Sighting
-from server.camera_status.heartbeat import Beat
+from policies.observation import Prediction
+from server.camera_status.heartbeat import Heartbeat
 from server.domain.burst import Envelope
 from server.web.annotations import AnnotationBody
 from server.web.cameras import CameraList
@@ -60,7 +60,7 @@ class JudgedFrame(Struct):
     frame: int
     at: datetime
     frame_sha256: str
-    answers: dict[str, tuple[Sighting, ...] | None]
+    answers: dict[str, tuple[Prediction, ...] | None]
 
 
 class Receipt(Struct):
@@ -206,7 +206,7 @@ _INFERENCE_V2 = (
     InferenceError,
 )
 
-_CAMERAS = (Beat, CameraList, AnnotationBody, KeptAnnotation, AnnotationPage)
+_CAMERAS = (Heartbeat, CameraList, AnnotationBody, KeptAnnotation, AnnotationPage)
 
 DOCUMENTED: tuple[Any, ...] = (
     Envelope,

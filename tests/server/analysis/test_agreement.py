@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from policies.fusion.judge import judge
-from policies.observation import Sighting
+from policies.observation import Prediction
 from policies.sensitivity import Sensitivity, Verdict, Vote
 from server.analysis.agreement import Estimate, Pattern, Reliability, estimated, patterns_of
 from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, observation, person_at, policy
@@ -102,7 +102,7 @@ def test_votes_are_counted_from_judgements_and_who_said_nothing_is_left_out() ->
     frames = [
         observation(0, {"eye": [there], "eye.2": [there]}, [DETECTOR, SECOND, CLASSIFIER]),
         observation(1, {"eye": [there], "eye.2": None}, [DETECTOR, SECOND, CLASSIFIER]),
-        observation(2, {"eye": [Sighting("person", 0.1, there.box)]}, [DETECTOR, SECOND, CLASSIFIER]),
+        observation(2, {"eye": [Prediction("person", 0.1, there.box)]}, [DETECTOR, SECOND, CLASSIFIER]),
     ]
     found = patterns_of((judge(policy(), frame) for frame in frames), ("eye", "eye.2"))
     assert found == {(True, True): 1, (True, None): 1, (False, False): 1}

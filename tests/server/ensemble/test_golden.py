@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from policies.observation import Panel, Seat, Sighting
+from policies.observation import EnsembleInfo, ModelInfo, Prediction
 from server.app import create_app, runtime_of
 from server.catalogue import card_named, cards, locate
-from server.domain.errors import Broken, Unapproved
+from server.domain.errors import ConfigurationError, Unapproved
 from server.ensemble import Ensemble, approve, drawn, load_ensemble, read_golden, shipped_golden
 from server.ensemble.building import network_of
 from server.ensemble.golden import COARSE_DRIFT, DRIFT, FILE, PLACED, SURE
@@ -31,20 +31,20 @@ BOX = (0.1, 0.2, 0.3, 0.4)
 class Says:
     """An ensemble of one model, a detector unless told otherwise, that says the same of every picture."""
 
-    def __init__(self, *sightings: Sighting, silent: bool = False, boxes: bool = True) -> None:
-        self.panel = Panel("name", (Seat("eye", frozenset({"person", "car"}), boxes=boxes),))
-        self._said = None if silent else sightings
+    def __init__(self, *predictions: Prediction, silent: bool = False, boxes: bool = True) -> None:
+        self.ensemble_info = EnsembleInfo("name", (ModelInfo("eye", frozenset({"person", "car"}), boxes=boxes),))
+        self._said = None if silent else predictions
 
-    def answer(self, images: Sequence[bytes]) -> list[Mapping[str, tuple[Sighting, ...] | None]]:
+    def answer(self, images: Sequence[bytes]) -> list[Mapping[str, tuple[Prediction, ...] | None]]:
         return [{"eye": self._said} for _ in images]
 
 
-def person(score: float = 0.8, box: tuple[float, float, float, float] = BOX) -> Sighting:
-    return Sighting("person", score, box)
+def person(score: float = 0.8, box: tuple[float, float, float, float] = BOX) -> Prediction:
+    return Prediction("person", score, box)
 
 
-def car(score: float = 0.8) -> Sighting:
-    return Sighting("car", score, BOX)
+def car(score: float = 0.8) -> Prediction:
+    return Prediction("car", score, BOX)
 
 
 @pytest.fixture
@@ -118,12 +118,12 @@ def test_a_little_drift_is_no_other_answer(golden: Path) -> None:
 
 
 def test_in_bf16_scores_of_classifiers_may_drift_further_and_those_of_detectors_not(golden: Path) -> None:
-    boxless = Says(Sighting("person", 0.8), boxes=False)
+    boxless = Says(Prediction("person", 0.8), boxes=False)
     approve(boxless, PICTURES, golden)
-    drifted = Says(Sighting("person", 0.8 - COARSE_DRIFT / 2), boxes=False)
+    drifted = Says(Prediction("person", 0.8 - COARSE_DRIFT / 2), boxes=False)
     assert len(read_golden(golden).faults(drifted)) == len(PICTURES)
     assert read_golden(golden).faults(drifted, execution="bf16") == []
-    detects = Says(Sighting("person", 0.8 - COARSE_DRIFT / 2))
+    detects = Says(Prediction("person", 0.8 - COARSE_DRIFT / 2))
     assert len(read_golden(golden).faults(detects, execution="bf16")) == len(PICTURES)
 
 
@@ -144,7 +144,7 @@ def test_a_model_that_nobody_approved_and_that_never_answers_is_not_served(tmp_p
     folder_of(tmp_path / "models", "state_dict", mute, "mute")
     folder_of(tmp_path / "models", "state_dict", network(1), "mine")
     settings = ServerSettings(data_dir=tmp_path, models_dir=tmp_path / "models")
-    with pytest.raises(Broken, match=r"^mute answered about none of 10 pictures"):
+    with pytest.raises(ConfigurationError, match=r"^mute answered about none of 10 pictures"):
         load(settings, ["mine", "mute"])
     assert load(settings, ["mine"]).models == ("mine",)
 
@@ -159,23 +159,23 @@ def test_a_model_that_nobody_approved_is_asked_once_for_its_answers_and_the_memo
 
 
 def test_a_model_that_does_not_answer_cannot_be_approved(tmp_path: Path) -> None:
-    with pytest.raises(Broken, match=r"eye did not answer for a\.jpg"):
+    with pytest.raises(ConfigurationError, match=r"eye did not answer for a\.jpg"):
         approve(Says(silent=True), PICTURES, tmp_path / "golden")
     assert not (tmp_path / "golden").exists()
 
 
 def test_a_picture_that_was_changed_is_not_replayed(golden: Path) -> None:
     (golden / "b.jpg").write_bytes(b"other")
-    with pytest.raises(Broken, match=r"b\.jpg is not the picture that was approved"):
+    with pytest.raises(ConfigurationError, match=r"b\.jpg is not the picture that was approved"):
         read_golden(golden).faults(Says())
 
 
 def test_a_set_that_is_not_there_says_how_to_make_one(golden: Path) -> None:
     (golden / FILE).write_text("{}")
-    with pytest.raises(Broken, match="is no golden set"):
+    with pytest.raises(ConfigurationError, match="is no golden set"):
         read_golden(golden).faults(Says())
     shutil.rmtree(golden)
-    with pytest.raises(Broken, match="`sectorwatch models approve` makes one"):
+    with pytest.raises(ConfigurationError, match="`sectorwatch models approve` makes one"):
         read_golden(golden).faults(Says())
 
 

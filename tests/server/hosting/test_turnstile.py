@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 
 from server.app import runtime_of
-from server.domain.errors import Later
+from server.domain.errors import RetryLater
 from server.hosting.turnstile import UPLOADS, Turnstile
 from tests.server.web_client import BrightnessEnsemble, make_app
 
@@ -131,5 +131,5 @@ def test_while_there_is_room_nobody_is_turned_away(tmp_path: Path) -> None:
     turnstile = Turnstile(app.url_map, runtime.admission.knock, runtime.metrics.answered)
     assert turnstile.closed() is None
     with runtime.admission.admitted("me"):
-        assert isinstance(turnstile.closed(), Later)
+        assert isinstance(turnstile.closed(), RetryLater)
     assert turnstile.closed() is None

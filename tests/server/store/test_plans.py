@@ -84,7 +84,7 @@ def test_a_burst_and_its_delivery_read_no_table_from_end_to_end(yard: Yard) -> N
             "bursts USING INDEX ix_bursts_camera (site=? AND camera=? AND first_at_us<?)",
         ),
         (
-            lambda store: store.heartbeats.pulses(),
+            lambda store: store.heartbeats.activities(),
             "bursts USING INDEX ix_bursts_camera (site=? AND camera=?)",
         ),
     ],

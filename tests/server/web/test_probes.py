@@ -11,7 +11,7 @@ import requests
 from flask import Flask
 
 from server.app import create_app, runtime_of
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.settings import ServerSettings
 from tests.server.web_client import BrightnessEnsemble, make_app
 
@@ -85,7 +85,7 @@ def test_a_port_that_is_taken_is_told_and_nothing_is_begun(tmp_path: Path):
         runtime_of(app).start(on_failure=failures.append)
         runtime_of(app).stop()
     assert [str(port) in str(failure) for failure in failures] == [True]
-    assert isinstance(failures[0], Broken)
+    assert isinstance(failures[0], ConfigurationError)
 
 
 def test_while_the_ensemble_loads_the_server_lives_but_is_not_ready(tmp_path: Path):

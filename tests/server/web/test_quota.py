@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from server.app import runtime_of
-from server.domain.errors import Later, OverQuota
+from server.domain.errors import OverQuota, RetryLater
 from server.web.admission import Admission
 from server.web.auth import ANY_SITE, new_token
 from server.web.quota import Quota
@@ -118,13 +118,13 @@ def test_the_clients_that_are_remembered_are_bounded(quota: Quota, clock: Clock)
 def without_room(admission: Admission) -> None:
     with admission.admitted("gate", 1) as spend:
         spend(60)
-        raise Later("no room")
+        raise RetryLater("no room")
 
 
 def test_what_was_taken_for_a_request_that_is_told_to_come_back_is_given_back(quota: Quota) -> None:
     admission = Admission(1, body_bytes=10, total_bytes=10, quota=quota)
     for _ in range(3):
-        with pytest.raises(Later, match="no room"):
+        with pytest.raises(RetryLater, match="no room"):
             without_room(admission)
     with admission.admitted("gate", 1) as spend:
         spend(60)
