@@ -12,7 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from policies.events import Evidence, Fact
-from policies.site.site_policy import CameraPolicy, Sector
+from policies.site.sectors import Sector
+from policies.site.site_policy import CameraPolicy
 from policies.tracking.lifetime import has_lasted
 from policies.tracking.track import Closed, Frame, Track, Visit
 

@@ -33,6 +33,10 @@ BREACHES = {
     "prometheus has one door": ("server/web/bursts.py", "import prometheus_client"),
     "only the composition root and the commands join the parts": ("server/web/bursts.py", "import server.store"),
     "policies are built in layers": ("policies/geometry.py", "import policies.site.rules"),
+    "rooms of the policies are built in layers, and no stage knows another": (
+        "policies/tracking/follow.py",
+        "import policies.tracking.visits",
+    ),
     "the server is built in layers": ("server/domain/records.py", "import server.store.schema"),
 }
 """Contract -> a file, and the line that would break the contract there."""

@@ -19,7 +19,8 @@ from policies.fusion.voters import KEEP_RATIO, Voters, voters_of
 from policies.geometry import Point, foot
 from policies.observation import ModelInfo, Observation
 from policies.sensitivity import Verdict, Vote
-from policies.site.site_policy import CameraPolicy, Sector
+from policies.site.sectors import Sector
+from policies.site.site_policy import CameraPolicy
 
 _FOR, _AGAINST, _ABSTAIN, _MISSING = Vote
 _PRESENT = Verdict.PRESENT

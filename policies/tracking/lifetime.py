@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from policies.geometry import distance
 from policies.site.rules import Movement
-from policies.site.site_policy import Sector
+from policies.site.sectors import Sector
 from policies.tracking.motion import frame_side
 from policies.tracking.track import Closed, Crossed, Track, Visit
 
