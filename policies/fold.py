@@ -126,8 +126,9 @@ def advance_judged(
 def check_order(state: State, seen: Observation) -> None:
     """Raises OutOfOrder for an observation at or before the state's own instant."""
     at_us, last_us = seen.at_us, state.last_at_us
-    key = (seen.burst_id, seen.index)
-    if last_us is not None and (at_us < last_us or (at_us == last_us and key <= state.last_key)):
+    if last_us is None or at_us > last_us:
+        return
+    if at_us < last_us or (seen.burst_id, seen.index) <= state.last_key:
         raise OutOfOrder(f"observation at {at_us} µs is not after {last_us} µs")
 
 

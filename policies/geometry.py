@@ -86,7 +86,7 @@ def iou(a: Box, b: Box) -> float:
 
 
 def side_of(a: Point, b: Point, point: Point) -> float:
-    """Positive when the point lies to the left of a->b as seen on the picture with y down (cross product)."""
+    """The cross product: positive for a point to the picture's left, where `a` is at the top and `b` at the bottom."""
     return (b[1] - a[1]) * (a[0] - point[0]) - (b[0] - a[0]) * (a[1] - point[1])
 
 

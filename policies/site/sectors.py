@@ -33,7 +33,7 @@ class Sector(msgspec.Struct, frozen=True, dict=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A counting line. `directions[0]` names the way over it from the left of a->b to its right."""
+    """A counting line. `directions[0]` is the way from left to right where `a` is at the top and `b` at the bottom."""
 
     name: str
     a: Point

@@ -64,8 +64,8 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
 
     def in_force(self, at_us: int, brightness: float | None = None) -> CameraPolicy:
         """The policy for a frame of that instant and brightness: that of the first schedule that holds, else this."""
-        found = self.schedule_at(at_us, brightness)
-        return self if found is None else found.policy
+        entry = self.schedule_at(at_us, brightness)
+        return self if entry is None else entry.policy
 
     def schedule_at(self, at_us: int, brightness: float | None = None) -> Scheduled | None:
         """The first schedule that holds a frame of that instant and brightness."""
@@ -76,7 +76,7 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def memory(self) -> dict[int, Any]:
-        """Room for what follows from this policy alone and is worth working out once; never part of its value."""
+        """A cache for what follows from this policy alone; never part of its value."""
         return {}
 
     @cached_property
