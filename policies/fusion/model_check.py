@@ -1,4 +1,4 @@
-"""Checks a site policy against the models in service: what they cannot decide, and model names that none of them has."""
+"""Checks a site policy against the models in service: what they cannot decide, and unknown model names."""
 
 from __future__ import annotations
 
