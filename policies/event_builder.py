@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
-from policies.events import ORDER, Event, Fact, Provenance, event_id, instant, microseconds
+from policies.events import ORDER, Event, Fact, Provenance, event_id, instant
 from policies.observation import Observation
 from policies.site.site_policy import CameraPolicy
 
 
 def build_events(policy: CameraPolicy, seen: Observation, facts: Sequence[Fact]) -> tuple[Event, ...]:
-    """The events of the facts that one frame settled, in their fixed order."""
-    return in_order([_event(policy, seen, fact) for fact in facts])
-
-
-def in_order(events: Sequence[Event]) -> tuple[Event, ...]:
-    """The events of one frame by instant, kind (`ORDER`), sector and id."""
-    if len(events) < 2:
-        return tuple(events)
-    return tuple(sorted(events, key=lambda e: (e.at, ORDER.index(e.kind), e.sector or "", e.id)))
-
-
-def with_policy(event: Event, policy: str) -> Event:
-    """The same fact as the policy of that digest gives it."""
-    ended_us = None if event.ended_at is None else microseconds(event.ended_at)
-    place = (event.sector, event.from_sector, event.to_sector, event.line, event.direction)
-    when = (microseconds(event.started_at), ended_us)
-    name = event_id(event.site, event.camera, event.kind, event.label, *place, *when, event.track, policy)
-    return replace(event, id=name, provenance=replace(event.provenance, policy=policy))
+    """The events of the facts that one frame settled, by instant, kind (`ORDER`), sector and id."""
+    events = [_event(policy, seen, fact) for fact in facts]
+    if len(events) > 1:
+        events.sort(key=lambda e: (e.at, ORDER.index(e.kind), e.sector or "", e.id))
+    return tuple(events)
 
 
 def _event(policy: CameraPolicy, seen: Observation, fact: Fact) -> Event:

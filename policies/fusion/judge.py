@@ -9,7 +9,6 @@ is how an ensemble without any detector works.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import is_
 
 from msgspec.structs import replace
 
@@ -37,15 +36,10 @@ def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
     return _judged(policy, seen, voters, groups)
 
 
-Piles = dict[frozenset[str], list[Group]]
-"""Of one frame: the boxes of each set of classes, by the thing they lie on."""
-
-
-def relevant_judgement(policy: CameraPolicy, seen: Observation, piles: Piles | None = None) -> Judgement:
+def relevant_judgement(policy: CameraPolicy, seen: Observation) -> Judgement:
     """What `judge` gives, perhaps without candidates that are neither present nor kept: no event depends on them.
 
-    Much cheaper in most frames, because detectors see something weak in every yard. `piles` keeps what other policies
-    that judge this very frame need as well.
+    Much cheaper in most frames, because detectors see something weak in every yard.
     """
     if policy.scheduled:
         policy = policy.in_force(seen.at_us, seen.brightness)
@@ -57,23 +51,11 @@ def relevant_judgement(policy: CameraPolicy, seen: Observation, piles: Piles | N
     groups: dict[str, list[Group]] = {}
     for target, classes in policy.targets.items():
         if voters.may_be_present(target, seen.answers):
-            grouped = None if piles is None else piles.get(classes)
-            if grouped is None:
-                grouped = group_boxes(seen, classes, voters.models[target])
-                if piles is not None:
-                    piles[classes] = grouped
+            grouped = group_boxes(seen, classes, voters.models[target])
             possible = [group for group in grouped if voters.may_be_one_thing(target, group)]
             if possible:
                 groups[target] = possible
     return _judged(policy, seen, voters, groups) if groups else NOTHING
-
-
-def without_known(policy: CameraPolicy, seen: Observation, judged: Judgement) -> Judgement:
-    """The relevant judgement under a policy, given the one without its suppressions; where silence means absent."""
-    candidates = tuple([_unless_suppressed(policy, seen, candidate) for candidate in judged.candidates])
-    if all(map(is_, candidates, judged.candidates)):
-        return judged
-    return Judgement(candidates, judged.undecided)
 
 
 def _judged(

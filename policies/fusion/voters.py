@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.sensitivity import Verdict, Vote
@@ -53,15 +53,6 @@ class Voters:
                 return False
         return True
 
-    @property
-    def can_say_no(self) -> bool:
-        """Whether `silence_means_absent` holds of every observation for which all voters answered."""
-        return self._detectors is not None and not self.undecided
-
-    def thresholds(self) -> Iterator[tuple[str, frozenset[str], float]]:
-        """The model, classes and score of each threshold by which `may_be_present` decides."""
-        return (threshold for of_target in self._thresholds.values() for threshold in of_target)
-
     def may_be_present(self, target: str, answers: Answers) -> bool:
         """Whether these boxes, if all lay on one thing, may make it present or keep it, wherever it stands.
 
@@ -90,9 +81,6 @@ class _VoteThresholds:
             for place, info in enumerate(models)
         ]
         self._enough: dict[int, bool] = {}
-
-    def __iter__(self) -> Iterator[tuple[str, frozenset[str], float]]:
-        return ((model, self._classes, least) for _, model, least in self._least)
 
     def may_be_present(self, answers: Answers) -> bool:
         scored, classes = 0, self._classes

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from server.catalogue import cache_dir, card_named, locate
+from server.catalogue import cache_dir, card_named, locate, read_lock
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
 from server.hosting.gunicorn_app import host
@@ -25,7 +25,7 @@ from server.serving.memory_budget import check_fits, expected, limit_bytes
 from server.serving.selection import chosen_models
 from server.settings import ServerSettings, described, load_settings
 from server.store import open_store
-from server.web.auth import Doorkeeper, is_loopback
+from server.web.auth import Authenticator, is_loopback
 
 _BACKLOG = 128
 
@@ -50,6 +50,8 @@ def command(
     site_names = _checked_sites(settings)
     models = chosen_models(settings)
     check_execution(settings.execution, this_machine().vectors)
+    if settings.lock is not None:
+        read_lock(settings.lock, models)
     _check_weights(settings, models)
     _check_memory(settings, models)
     database, guarded = _prepared_database(settings)
@@ -115,7 +117,7 @@ def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:
     store = open_store(settings.database_url)
     try:
         store.upgrade()
-        return store.name, Doorkeeper(store).is_guarded()
+        return store.name, Authenticator(store).is_guarded()
     except RetryLater as error:  # it may only be slower to start than we are, and then starting again helps
         raise RetryLater(f"database {store.name}: {error.detail}") from error
     except SectorwatchError as error:

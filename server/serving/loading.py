@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from policies.observation import EnsembleInfo
-from server.catalogue import ModelCard, card_named
+from server.catalogue import ModelCard, card_named, check_lock
 from server.domain.errors import ConfigurationError
 from server.domain.precision import Execution, check_execution
 from server.engine import SILENCE_S, Engine, Stages
@@ -71,7 +71,7 @@ def load(
     before anything is loaded or once it was measured, when memory might not do.
     """
     # torch comes with it: seconds, and memory that only a worker needs
-    from server.ensemble import check_lock, load_ensemble, read_golden, shipped_golden
+    from server.ensemble import load_ensemble, read_golden, shipped_golden
 
     folders = own_models(settings)
     cards = [card_named(name, folders) for name in models]

@@ -112,7 +112,7 @@ class Asker(threading.Thread):
             self.refused = error
 
 
-@pytest.mark.parametrize("concludes", [False, True])
+@pytest.mark.parametrize("needs_postprocessing", [False, True])
 def test_who_listens_hears_the_first_images_as_they_are_answered_and_gets_the_same_answer(
     begin: Begin, needs_postprocessing: bool
 ) -> None:
@@ -155,7 +155,7 @@ def test_who_listens_waits_no_longer_than_anybody_else(begin: Begin) -> None:
     assert isinstance(asker.refused, RetryLater)
 
 
-@pytest.mark.parametrize("concludes", [False, True])
+@pytest.mark.parametrize("needs_postprocessing", [False, True])
 def test_many_clients_at_once_each_get_their_own_answers_in_order(begin: Begin, needs_postprocessing: bool) -> None:
     stages = ReadingStages(needs_postprocessing=needs_postprocessing)
     engine = begin(stages, max_queued_images=1000)

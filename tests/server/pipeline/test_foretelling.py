@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.delivery.channels import json_line, text_line
-from server.delivery.dispatcher import Delivery
+from server.delivery.dispatcher import Dispatcher
 from server.domain.errors import Unprocessable
 from server.domain.records import Announcement
 from server.pipeline.pipeline import Pipeline
@@ -144,9 +144,9 @@ def test_a_provisional_event_says_so_and_so_does_its_withdrawal(yard: Yard, earl
 def test_a_channel_is_told_early_before_what_was_committed_after(yard: Yard, early: list[Announcement]) -> None:
     yard.pipeline.process(yard.walk(0, lambda t: 0.25, 0, frames=12))
     channel = RecordingChannel()
-    delivery = Delivery(yard.store, [channel])
-    delivery.tell_early(early)
-    delivery.drain_once()
+    dispatcher = Dispatcher(yard.store, [channel])
+    dispatcher.tell_early(early)
+    dispatcher.drain_once()
     assert [one.what for one in channel.sent] == ["provisional", "provisional", "event", "event"]
     assert ids(channel.sent[:2]) == ids(channel.sent[2:])
 
@@ -157,14 +157,14 @@ def test_a_channel_that_fails_is_spared_what_is_provisional_and_gets_all_that_is
     yard.pipeline.process(yard.walk(0, lambda t: 0.25, 0, frames=12))
     channel = RecordingChannel()
     channel.fail_next = 2
-    delivery = Delivery(yard.store, [channel])
-    delivery.tell_early(early)
-    delivery.drain_once()
-    delivery.tell_early(early)
-    delivery.drain_once()
+    dispatcher = Dispatcher(yard.store, [channel])
+    dispatcher.tell_early(early)
+    dispatcher.drain_once()
+    dispatcher.tell_early(early)
+    dispatcher.drain_once()
     assert channel.sent == []
     yard.clock.advance(5)
-    delivery.drain_once()
+    dispatcher.drain_once()
     assert [one.what for one in channel.sent] == ["event", "event"]
 
 

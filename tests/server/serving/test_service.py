@@ -280,7 +280,7 @@ def test_a_candidate_that_fails_on_live_requests_is_not_swapped_in(
             raise RuntimeError("the network fell over")
         return ask(self, rows)
 
-    monkeypatch.setattr(Signing, "ask", falls_over)
+    monkeypatch.setattr(Signing, "infer", falls_over)
     swapping = Doing(lambda: runtime.service.swap(Swap(("c",), shadow_s=PATIENCE_S)))
     while swapping.is_alive():
         assert batch(app).headers["X-Ensemble"] == "a+b#0"
