@@ -191,6 +191,15 @@ def test_an_observation_that_is_not_newer_is_refused():
         advance(policy(), state, observation(5, {"eye": []}))
 
 
+def test_frames_of_one_instant_follow_each_other_by_burst_and_index():
+    first = observation(1, {"eye": []})
+    second = replace(first, index=first.index + 1, frame_sha256="second")
+    state, _ = fold(policy(), initial_state(), [first, second])
+    assert (state.last_at_us, state.last_key) == (first.at_us, (second.burst_id, second.index))
+    with pytest.raises(OutOfOrder):
+        advance(policy(), state, first)
+
+
 def test_a_state_goes_to_text_and_back_without_loss():
     state, _ = fold(policy(), initial_state(), walk(lambda t: 0.05 + 0.1 * t, 6))
     assert state.tracks
