@@ -90,7 +90,6 @@ def create_app(
             clock,
             committed=lambda: runtime.delivery.wake(),
             judged=metrics.judged,
-            foretell=(lambda early: runtime.delivery.tell_early(early)) if settings.provisional else None,
         )
 
     def counted(ensemble_info: EnsembleInfo) -> None:

@@ -76,9 +76,9 @@ class Ensemble:
         """What each model says about each image, in order; the images of one call are in the order of time.
 
         `crops` are bounding rectangles of sectors, which classifiers judge as well. A model that fails for an image
-        has None there. Predictions are sorted by falling score, a detector's then by label and box, a classifier's as the
-        network ranks them; scores have 4 decimals, box edges 5. Raises Unprocessable or TooLarge, with the index of the
-        frame, before any model is asked.
+        has None there. Predictions are sorted by falling score, a detector's then by label and box, a classifier's as
+        the network ranks them; scores have 4 decimals, box edges 5. Raises Unprocessable or TooLarge, with the index of
+        the frame, before any model is asked.
         """
         # Decoded and transformed one by one: rows are small, frames may not be.
         rows = [self.prepare((image, index, crops or {})) for index, image in enumerate(images)]
@@ -106,10 +106,6 @@ class Ensemble:
         """See `EnsembleModule.infer`."""
         with computing(), torch.inference_mode():
             return self._network.infer(rows)
-
-    def so_far(self, inferred: Sequence[InferredFrame]) -> list[dict[str, Answer]]:
-        """The answers of all models but those that look at a request's images in the order of time."""
-        return [dict(frame.answers) for frame in inferred]
 
     def postprocess(self, inferred: Sequence[InferredFrame], start: int, stop: int) -> list[dict[str, Answer]]:
         """See `EnsembleModule.postprocess`."""

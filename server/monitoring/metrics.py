@@ -47,7 +47,6 @@ _LATENCY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3
 _MARGINS = (-3.0, -2.0, -1.5, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 Answers = Mapping[str, tuple[Prediction, ...] | None]
-Early = Callable[[Sequence[Answers]], None]
 
 
 class Ensemble(Protocol):
@@ -56,9 +55,7 @@ class Ensemble(Protocol):
 
     def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
 
-    def answer(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] = ..., early: Early | None = ...
-    ) -> Sequence[Answers]: ...
+    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] = ...) -> Sequence[Answers]: ...
 
 
 class Receipt(Protocol):
@@ -298,11 +295,9 @@ class Timed:
             view._models = [model]
         return view
 
-    def answer(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, early: Early | None = None
-    ) -> Sequence[Answers]:
+    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> Sequence[Answers]:
         """As the ensemble's own. A call that raises is not counted: no model was at fault."""
         began = time.perf_counter()
-        answers = self._ensemble.answer(images, crops or {}, early)
+        answers = self._ensemble.answer(images, crops or {})
         self._asked(self._models, answers, time.perf_counter() - began)
         return answers

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +22,10 @@ from typing import Protocol
 import msgspec
 from flask import Blueprint, Flask, Response, request
 
+from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, Malformed, Unauthorized
-from server.serving.service import InService, Swap
+from server.serving.service import InService
+from server.serving.swap import Swap
 from server.web import problem_json
 from server.web.probes import AdminPort
 
@@ -66,13 +67,10 @@ class Control:
         """Take commands from now on. Raises ConfigurationError when there is no port; a file that cannot be written is
         told in the log, and keeps nobody from serving."""
         address = Address(f"http://127.0.0.1:{self._port.start()}", self._key)
-        aside = self._file.with_suffix(".new")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            aside.unlink(missing_ok=True)
-            with open(aside, "xb", opener=_for_us_alone) as file:
-                file.write(msgspec.json.encode(address))
-            aside.replace(self._file)
+            with replacing(self._file, 0o600) as aside:
+                aside.write_bytes(msgspec.json.encode(address))
         except OSError as error:
             log.error("no commands are taken", extra={"detail": f"{self._file} cannot be written: {error.strerror}"})
 
@@ -144,7 +142,3 @@ def _check(key: str) -> None:
 
 def _json(value: object) -> Response:
     return Response(msgspec.json.encode(value), content_type="application/json")
-
-
-def _for_us_alone(path: str, flags: int) -> int:
-    return os.open(path, flags, mode=0o600)

@@ -44,12 +44,10 @@ class LoggedEvent(Event, frozen=True, kw_only=True):
     """An event as the log has it. `late`: found when the log had passed its instant; `withdrawn`: it does not hold.
 
     `supersedes`: ids of events told before that this one replaces: the same fact at another instant, withdrawn with it,
-    or its own id where it is told otherwise than before. `provisional`: told by a channel before its burst was judged,
-    to be confirmed by an event of the same id, or withdrawn; never true here.
+    or its own id where it is told otherwise than before.
     """
 
     late: bool
-    provisional: bool
     withdrawn: bool
     supersedes: list[str]
 
