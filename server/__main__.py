@@ -26,7 +26,6 @@ SUBCOMMANDS = {
     "nuisances": "Find what is seen weakly again and again, and propose to suppress it.",
     "doctor": "Check that everything a server needs is here.",
     "db": "Care for the database.",
-    "evaluate": "Score a site policy against footage with known events.",
 }
 """Module in `server.commands`, and what the overview says of it."""
 

@@ -1,4 +1,4 @@
-"""Misses against false alarms for every tried policy, today's marked: one HTML file that needs nothing, and a PNG."""
+"""Misses against false alarms for every tried policy, today's marked: one HTML file that loads nothing else."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-
-from server.domain.errors import ConfigurationError
 
 _WIDE, _HIGH, _EDGE = 720, 420, 56
 _STYLES = {
@@ -79,25 +77,6 @@ def write_html(
         unit=escape(unit),
     )
     file.write_text(page, encoding="utf-8")
-
-
-def write_png(file: Path, title: str, points: Sequence[Point], unit: str) -> None:
-    """The plot alone. Raises ConfigurationError where matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise ConfigurationError("the PNG needs matplotlib: install sectorwatch[tune]") from None
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    for mark, (colour, size) in _STYLES.items():
-        these = [p for p in points if p.mark == mark]
-        if these:
-            where = ([p.alarms for p in these], [p.misses for p in these])
-            axes.scatter(*where, s=size**2, color=colour, label=_LEGEND.get(mark, mark), zorder=size)
-    axes.set(xlabel=f"false alarms {unit}", ylabel="true events missed", title=title)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(file, dpi=120)
 
 
 def _svg(points: Sequence[Point], unit: str) -> Iterator[str]:

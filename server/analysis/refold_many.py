@@ -1,4 +1,4 @@
-"""Several policies over one stored history, read once: the fold that runs live, for all of them together."""
+"""Fold a stored history under several policies: the fold that runs live, once per policy, over one reading."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from policies.events import Event
-from policies.fold import REMEMBERED, remembered
-from policies.fusion.judgement import NOTHING, Judgement
+from policies.fold import REMEMBERED, advance, initial_state, remembered
+from policies.fusion.judgement import NOTHING, Judgement, gist
+from policies.observation import Observation
 from policies.site.rules import Rules
 from policies.site.site_policy import CameraPolicy, SitePolicy
-from policies.together import Judges, Together
 from policies.tracking.track import PATIENCE
 from server.domain.clock import SECOND_US
 from server.domain.records import Recorded
 
 HistoryFrom = Callable[[int], Iterable[Recorded]]
-"""A camera's frames from an instant (us) to before the stretch that is asked for."""
+"""Gives a camera's frames from an instant (us) to the begin of the stretch of interest."""
 
-_BACK_US = (600 * SECOND_US, 3600 * SECOND_US, 6 * 3600 * SECOND_US, 86400 * SECOND_US, 7 * 86400 * SECOND_US)
+_LOOK_BACK_US = (600 * SECOND_US, 3600 * SECOND_US, 6 * 3600 * SECOND_US, 86400 * SECOND_US, 7 * 86400 * SECOND_US)
 
 
-class Folds(NamedTuple):
-    """How many frames were read, over which span (us), and what each policy told, in its order."""
+class FoldResult(NamedTuple):
+    """The number of frames in the stretch, its first and last instant (us), and the events of each policy, in order."""
 
     frames: int
     first_us: int
@@ -30,99 +30,101 @@ class Folds(NamedTuple):
     events: tuple[tuple[Event, ...], ...]
 
 
-class Told:
-    """What a fold tells from `since_us` on and had not told before, each event as it was told first.
+class EventsSince:
+    """Collects the events that a fold settles from `since_us` on, each in its first version.
 
-    The fold must have begun where nothing was there: what it told before that, it cannot tell again.
+    Give it all events of the fold: one that was settled before `since_us` is not counted again after it.
     """
 
     def __init__(self, since_us: int | None) -> None:
         self._since_us = since_us
-        self._before: set[str] = set()
+        self._earlier: set[str] = set()
         self._events: dict[str, Event] = {}
 
     def add(self, at_us: int, events: Iterable[Event]) -> None:
-        """The events that the frame of an instant (us) settled."""
+        """Add the events that the frame of an instant (us) settled."""
         if self._since_us is not None and at_us < self._since_us:
-            self._before.update(event.id for event in events)
+            self._earlier.update(event.id for event in events)
             return
         for event in events:
-            if event.id not in self._before:
+            if event.id not in self._earlier:
                 self._events.setdefault(event.id, event)
 
     def events(self) -> list[Event]:
+        """The events in the order in which they were settled."""
         return list(self._events.values())
 
 
-def folds(
-    recorded: Iterable[Recorded],
-    camera: str,
-    policies: Sequence[SitePolicy],
-    since_us: int | None = None,
-) -> Folds:
-    """What each of `policies` tells of a camera's whole history; only events first told from `since_us` on are kept.
+def fold_history(
+    history: Iterable[Recorded], camera: str, policies: Sequence[SitePolicy], since_us: int | None = None
+) -> FoldResult:
+    """The events of each policy over a camera's history; only those settled from `since_us` on are kept.
 
-    The history must begin with the camera's first frame, or where `begin_of` says, since what came before decides who
-    is there. Memory holds the events and one state per policy, whatever the length of the history.
+    The history must begin with the camera's first frame, or at the instant that `exact_start` gives. Memory holds the
+    events and one state per policy, whatever the length of the history.
     """
-    together = Together([policy.camera(camera) for policy in policies])
-    told = [Told(since_us) for _ in policies]
+    rules = [policy.camera(camera) for policy in policies]
+    states = [initial_state() for _ in policies]
+    collected = [EventsSince(since_us) for _ in policies]
     frames = first_us = last_us = 0
-    for one in recorded:
-        seen = one.observation
-        counts = since_us is None or seen.at_us >= since_us
-        first_us = first_us or (seen.at_us if counts else 0)
-        last_us, frames = seen.at_us, frames + counts
-        for place, events in together.advance(seen):
-            told[place].add(seen.at_us, events)
-    return Folds(frames, first_us, last_us, tuple(tuple(one.events()) for one in told))
+    for recorded in history:
+        seen = recorded.observation
+        is_inside = since_us is None or seen.at_us >= since_us
+        first_us = first_us or (seen.at_us if is_inside else 0)
+        last_us, frames = seen.at_us, frames + is_inside
+        for place, policy in enumerate(rules):
+            states[place], events = advance(policy, states[place], seen)
+            if events:
+                collected[place].add(seen.at_us, events)
+    return FoldResult(frames, first_us, last_us, tuple(tuple(each.events()) for each in collected))
 
 
-def begin_of(history: HistoryFrom, camera: str, policies: Sequence[SitePolicy], since_us: int) -> int | None:
-    """The latest instant (us) found from which folding is exact from `since_us` on; None: from the first frame alone.
+def exact_start(history: HistoryFrom, camera: str, policies: Sequence[SitePolicy], since_us: int) -> int | None:
+    """The latest instant (us) at which a fold may begin and be exact from `since_us` on; None: at the first frame.
 
-    Where every policy decides, frame after frame, that nothing is there, for longer than any of them remembers a
-    thing, each state ends empty, whatever it was: a fold that begins there has the very state of one over all before.
+    Once every policy has decided "nothing here" for longer than any of them remembers a track or presence, every state
+    is empty, whatever it was before. A fold that begins with such a stretch has the state of a fold over all frames.
     """
     rules = [policy.camera(camera) for policy in policies]
     memory_us = max(map(_memory_us, rules))
-    for back_us in _BACK_US:
-        found = _quiet(history(since_us - back_us), rules, memory_us)
-        if found is not None:
-            return found
+    for back_us in _LOOK_BACK_US:
+        start_us = _last_quiet_start(history(since_us - back_us), rules, memory_us)
+        if start_us is not None:
+            return start_us
     return None
 
 
-def _quiet(recorded: Iterable[Recorded], rules: Sequence[CameraPolicy], memory_us: int) -> int | None:
-    """Where to begin for the last stretch of nothing that is longer than `memory_us`: before it by so many frames that
-    those which come again in it are known again.
+def _last_quiet_start(history: Iterable[Recorded], rules: Sequence[CameraPolicy], memory_us: int) -> int | None:
+    """Where a fold begins for the last quiet stretch longer than `memory_us`; None where there is no such stretch.
+
+    The fold begins some frames before the stretch, so that it recognises frames that the camera repeats within it.
     """
-    judges = Judges(rules)
-    found = began_us = start_us = None
+    start_us = quiet_since_us = earliest_us = None
     frames: tuple[str, ...] = ()
     came_us: dict[str, int] = {}
-    for seen in (one.observation for one in recorded):
-        before, (frames, is_known) = frames, remembered(frames, seen.frame_sha256)
-        first_us = came_us[before[0]] if before else seen.at_us
+    for seen in (recorded.observation for recorded in history):
+        before, (frames, is_repeat) = frames, remembered(frames, seen.frame_sha256)
+        oldest_us = came_us[before[0]] if before else seen.at_us
         came_us = {name: came_us.get(name, seen.at_us) for name in frames} | {seen.frame_sha256: seen.at_us}
-        if is_known or len(before) < REMEMBERED:  # it tells nothing, or it may not: it may have come before all these
+        if is_repeat or len(before) < REMEMBERED:  # a repeat decides nothing; without a full memory it may be one
             continue
-        if not all(_is_nothing(judged) for judged in judges.gists(judges.in_force(seen), seen)):
-            began_us = None
+        if not all(_sees_nothing(policy, seen) for policy in rules):
+            quiet_since_us = None
             continue
-        if began_us is None:
-            began_us, start_us = seen.at_us, first_us
-        if seen.at_us - began_us > memory_us:
-            found = start_us
-    return found
+        if quiet_since_us is None:
+            quiet_since_us, earliest_us = seen.at_us, oldest_us
+        if seen.at_us - quiet_since_us > memory_us:
+            start_us = earliest_us
+    return start_us
 
 
-def _is_nothing(judged: Judgement) -> bool:
+def _sees_nothing(policy: CameraPolicy, seen: Observation) -> bool:
+    judged: Judgement = gist(policy, seen)
     return judged is NOTHING or (not judged.undecided and not any(c.present or c.kept for c in judged.candidates))
 
 
 def _memory_us(policy: CameraPolicy) -> int:
-    """How long after its last sight a policy may still have to say something of a thing."""
+    """How long (us) after its last detection a track or presence may still settle an event."""
     parts = (policy, *(entry.policy for entry in policy.scheduled))
     every: list[Rules] = [rules for part in parts for rules in (part.rules, *(s.rules for s in part.sectors))]
     spans = ((r.movement.hidden_s * PATIENCE, r.movement.outside_s, r.presence.clear_s) for r in every)

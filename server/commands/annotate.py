@@ -11,7 +11,7 @@ import msgspec
 
 from policies.events import Kind, instant
 from server.analysis.annotations import DEFAULT_WITHIN_S, MissedFact, Said, missed, said_of
-from server.commands.folding import check_place
+from server.commands.folding import check_camera_is_stored
 from server.commands.options import Instant, opened_store, store_options
 from server.domain.errors import Unknown
 from server.domain.records import Annotation
@@ -120,7 +120,7 @@ def _user() -> str:
 def list_(site: str | None, config: Path | None, database: str | None, data_dir: Path | None) -> None:
     """Show what counts now: the newest annotation of each event, in order of time."""
     store = opened_store(config, database, data_dir)
-    check_place(store, site)
+    check_camera_is_stored(store, site)
     for one in store.annotations.current(site):
         click.echo(line_of(one))
 
@@ -131,7 +131,7 @@ def list_(site: str | None, config: Path | None, database: str | None, data_dir:
 def export(site: str | None, config: Path | None, database: str | None, data_dir: Path | None) -> None:
     """Write every annotation ever made, as JSON lines, in the order they were made."""
     store = opened_store(config, database, data_dir)
-    check_place(store, site)
+    check_camera_is_stored(store, site)
     for one in store.annotations.all(site):
         click.echo(msgspec.json.encode(one.as_wire()).decode())
 

@@ -12,7 +12,7 @@ import msgspec
 from policies.events import Event
 from policies.site.site_policy import SitePolicy
 from server.analysis.compare import Comparison, Pair, compared
-from server.commands.folding import Task, folded, read_policy, side_by_side, stored_cameras
+from server.commands.folding import FoldTask, find_cameras, fold_policies, read_policy, run_tasks
 from server.commands.options import check_window, found_settings, opened_store, store_options, window_options
 from server.delivery.channels import text_line
 from server.domain.records import CameraHead, LoggedEvent
@@ -109,7 +109,7 @@ def _cameras(store: Store, sides: tuple[_Side, _Side], site: str | None, camera:
     wanted = {name for name in (site, *(s.policy.site for s in sides if s.policy is not None)) if name is not None}
     if len(wanted) > 1:
         raise click.UsageError(f"one site at a time, not {' and '.join(sorted(wanted))}")
-    return stored_cameras(store, next(iter(wanted), None), camera)
+    return find_cameras(store, next(iter(wanted), None), camera)
 
 
 def _told(
@@ -124,8 +124,8 @@ def _told(
     policies = tuple(side.policy for side in sides if side.policy is not None)
     told: list[list[Event]] = [[] for _ in policies]
     if policies:
-        tasks = [Task(url, c.site, c.camera, policies, since_us, until_us) for c in cameras]
-        for result in side_by_side(folded, tasks):
+        tasks = [FoldTask(url, c.site, c.camera, policies, since_us, until_us) for c in cameras]
+        for result in run_tasks(fold_policies, tasks):
             for all_events, events in zip(told, result.events, strict=True):
                 all_events += events
     found = iter(told)

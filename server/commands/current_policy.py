@@ -16,7 +16,7 @@ PROPOSED = ".proposed"
 """Ends the name of a proposal: no file of that name is read as a site policy."""
 
 
-def todays(store: Store, settings: ServerSettings, site: str, file: Path | None) -> tuple[str, Path | None]:
+def current_policy(store: Store, settings: ServerSettings, site: str, file: Path | None) -> tuple[str, Path | None]:
     """The text to start from (of `file`, the live file, or else the last in force), and the file it is in, if any.
 
     Raises ConfigurationError where a file that may be the live one cannot be used.

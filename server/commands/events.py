@@ -10,7 +10,7 @@ from typing import get_args
 import click
 
 from policies.events import Kind, microseconds
-from server.commands.folding import check_place
+from server.commands.folding import check_camera_is_stored
 from server.commands.options import check_window, opened_store, store_options, window_options
 from server.delivery.channels import json_line, text_line
 from server.domain.errors import RetryLater
@@ -51,7 +51,7 @@ def command(
         raise click.UsageError("--follow has no end, so --until does not go with it")
     store = opened_store(config, database, data_dir)
     if not follow:  # what does not send yet may be waited for
-        check_place(store, site, camera)
+        check_camera_is_stored(store, site, camera)
     line = json_line if as_json else text_line
 
     def show(logged: LoggedEvent) -> None:

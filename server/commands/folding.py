@@ -1,4 +1,4 @@
-"""Folding stored cameras anew, each camera in a process of its own where there are several."""
+"""Fold stored cameras again in a pool of processes, one camera or one share of its policies in each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 from policies.events import Event
 from policies.fold import decode_state
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
-from server.analysis.refold_many import Folds, Told, begin_of, folds
+from server.analysis.refold_many import EventsSince, FoldResult, exact_start, fold_history
 from server.domain.errors import Unknown
 from server.domain.records import CameraHead, Checkpoint
 from server.domain.refold import steps
@@ -25,7 +25,7 @@ from server.store import Store, open_store
 T = TypeVar("T")
 
 
-class Task(NamedTuple):
+class FoldTask(NamedTuple):
     """One camera's history in the database at `url`, to be folded under each of `policies`."""
 
     url: str
@@ -36,45 +36,63 @@ class Task(NamedTuple):
     until_us: int | None = None
 
 
-def folded(task: Task) -> Folds:
-    """What each policy of a task tells, exactly; reads no more of the history before `since_us` than that takes."""
+def fold_policies(task: FoldTask) -> FoldResult:
+    """The exact events of each policy of a task; reads no more history before `since_us` than that takes."""
     with closing(open_store(task.url)) as store:
         history = partial(store.history, task.site, task.camera)
-        begin_us = None
+        start_us = None
         if task.since_us is not None:
             before = partial(history, until_us=task.since_us)
-            begin_us = begin_of(before, task.camera, task.policies, task.since_us)
-        return folds(history(begin_us, task.until_us), task.camera, task.policies, task.since_us)
+            start_us = exact_start(before, task.camera, task.policies, task.since_us)
+        return fold_history(history(start_us, task.until_us), task.camera, task.policies, task.since_us)
 
 
-def retold(task: Task, *, from_start: bool = False) -> list[Event]:
-    """What the rules that were in force tell, burst by burst.
+def fold_as_accepted(task: FoldTask, *, from_start: bool = False) -> list[Event]:
+    """The events of the policies that were in force, burst by burst.
 
-    Begins at the last checkpoint before `since_us` at which nothing was there, or, `from_start`, with the first frame,
-    which trusts no checkpoint.
+    Begins at the last checkpoint before `since_us` with an empty state or, with `from_start`, at the first frame, which
+    trusts no checkpoint.
     """
     with closing(open_store(task.url)) as store:
         start = Checkpoint(None, None)
         if task.since_us is not None and not from_start:
-            start = _quiet_checkpoint(store, task, task.since_us)
+            start = _empty_checkpoint(store, task, task.since_us)
         after_us = None if start.at_us is None else start.at_us + 1
-        told = Told(task.since_us)
+        collected = EventsSince(task.since_us)
         for step in steps(store.history(task.site, task.camera, after_us, task.until_us), start, store.policy):
             if step.events:
-                told.add(step.recorded.observation.at_us, step.events)
-        return told.events()
+                collected.add(step.recorded.observation.at_us, step.events)
+        return collected.events()
 
 
-def _quiet_checkpoint(store: Store, task: Task, before_us: int) -> Checkpoint:
-    """The newest before an instant (us) with nothing there: no event that was told up to it can be told again."""
-    found = store.checkpoint(task.site, task.camera, before_us)
-    while found.at_us is not None and found.state is not None and not decode_state(found.state).is_empty:
-        found = store.checkpoint(task.site, task.camera, found.at_us)
-    return found
+def _empty_checkpoint(store: Store, task: FoldTask, before_us: int) -> Checkpoint:
+    """The newest checkpoint before an instant (us) with an empty state: no event before it can be settled again."""
+    newest = store.checkpoint(task.site, task.camera, before_us)
+    while newest.at_us is not None and newest.state is not None and not decode_state(newest.state).is_empty:
+        newest = store.checkpoint(task.site, task.camera, newest.at_us)
+    return newest
 
 
-def side_by_side(work: Callable[[Task], T], tasks: Sequence[Task], processes: int | None = None) -> Iterator[T]:
-    """`work` of each task, in order; several at a time, at most one per processor (or `processes`)."""
+def fold_many(tasks: Sequence[FoldTask], processes: int | None = None) -> list[FoldResult]:
+    """`fold_policies` of each task, in order. With fewer tasks than processes, the policies of a task are split."""
+    parts = max(1, (processes or processors()) // max(1, len(tasks)))
+    split = [_split(task, parts) for task in tasks]
+    results = run_tasks(fold_policies, [part for shares in split for part in shares], processes)
+    return [_joined([next(results) for _ in shares]) for shares in split]
+
+
+def _split(task: FoldTask, parts: int) -> list[FoldTask]:
+    size = -(-len(task.policies) // parts)
+    return [task._replace(policies=task.policies[i : i + size]) for i in range(0, len(task.policies), size)]
+
+
+def _joined(results: Sequence[FoldResult]) -> FoldResult:
+    """The results of one task's parts as one: all saw the same frames."""
+    return results[0]._replace(events=tuple(events for result in results for events in result.events))
+
+
+def run_tasks(work: Callable[[FoldTask], T], tasks: Sequence[FoldTask], processes: int | None = None) -> Iterator[T]:
+    """`work` of each task, in order, in at most `processes` processes at once (default: one per processor)."""
     at_once = min(len(tasks), processes or processors())
     if at_once < 2:
         yield from map(work, tasks)
@@ -84,24 +102,24 @@ def side_by_side(work: Callable[[Task], T], tasks: Sequence[Task], processes: in
         yield from pool.map(work, tasks)
 
 
-def stored_cameras(store: Store, site: str | None, camera: str | None) -> list[CameraHead]:
-    """The cameras that were meant. Raises Unknown when there is none."""
-    there = store.cameras()
-    found = [c for c in there if site in (None, c.site) and camera in (None, c.camera)]
-    if not found:
-        known = ", ".join(f"{c.site}/{c.camera}" for c in there) or "no camera"
-        raise Unknown(f"nothing is stored of {site or 'any site'}/{camera or '*'}; here is: {known}")
-    return found
+def find_cameras(store: Store, site: str | None, camera: str | None) -> list[CameraHead]:
+    """The stored cameras of these names (None: any). Raises Unknown where there is none."""
+    stored = store.cameras()
+    matching = [c for c in stored if site in (None, c.site) and camera in (None, c.camera)]
+    if not matching:
+        known = ", ".join(f"{c.site}/{c.camera}" for c in stored) or "no camera"
+        raise Unknown(f"nothing is stored of {site or 'any site'}/{camera or '*'}; cameras with data: {known}")
+    return matching
 
 
-def check_place(store: Store, site: str | None, camera: str | None = None) -> None:
-    """Raises Unknown for a site or camera that was named and never sent: silence would look like a quiet one."""
+def check_camera_is_stored(store: Store, site: str | None, camera: str | None = None) -> None:
+    """Raises Unknown where a named site or camera never sent anything: an empty answer would look like a quiet one."""
     if site is not None or camera is not None:
-        stored_cameras(store, site, camera)
+        find_cameras(store, site, camera)
 
 
 def read_policy(file: Path) -> tuple[SitePolicy, str]:
-    """The site policy in a file, and its text; what is wrong with it, as a usage error with its line."""
+    """The site policy in a file, and its text. Raises UsageError with the file and line of a mistake."""
     try:
         text = file.read_text(encoding="utf-8-sig")
         return parse_site_policy(text), text

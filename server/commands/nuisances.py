@@ -16,14 +16,13 @@ from server.analysis.compare import compared
 from server.analysis.nuisances import Nuisance, nuisances, sights
 from server.analysis.policy_diff import difference
 from server.analysis.scoring import outcome_of, truth_of
-from server.commands.current_policy import PROPOSED, todays
-from server.commands.folding import Task, folded, side_by_side, stored_cameras
+from server.commands.current_policy import PROPOSED, current_policy
+from server.commands.folding import FoldTask, find_cameras, fold_many
 from server.commands.options import Instant, found_settings, opened_store, store_options
 from server.delivery.channels import text_line
 from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown, Unprocessable
 from server.domain.records import Annotation, CameraHead, LoggedEvent
-from server.settings import processors
 from server.store import Store
 
 HOUR_US = 3600 * SECOND_US
@@ -71,8 +70,8 @@ def command(
     """
     settings = found_settings(config, database, data_dir)
     store = opened_store(config, database, data_dir)
-    heads = stored_cameras(store, site, camera)
-    text, live = todays(store, settings, site, file)
+    heads = find_cameras(store, site, camera)
+    text, live = current_policy(store, settings, site, file)
     past = _Past(store, settings.database_url, site, heads, since_us, parse_site_policy(text))
     found = [one for head in heads for one in past.nuisances(head, up_to, days)]
     if accepted:
@@ -113,21 +112,20 @@ class _Past:
         return nuisances(policy, sights(policy, seen), up_to=up_to, days=days)
 
     def effects(self, tried: Sequence[tuple[str, SitePolicy]]) -> list[_Effect]:
-        """What each policy changes of today's events of its camera; several are folded at a time."""
-        shares = list(self._shares(tried))
+        """What each policy changes in its camera's events; policies of one camera stand side by side."""
+        by_camera = groupby(tried, key=lambda pair: pair[0])
         tasks = [
-            Task(self._url, self._site, camera, (self._today, *policies), self._judged_since_us, self._until_us)
-            for camera, policies in shares
+            FoldTask(
+                self._url,
+                self._site,
+                camera,
+                (self._today, *(policy for _, policy in pairs)),
+                self._judged_since_us,
+                self._until_us,
+            )
+            for camera, pairs in by_camera
         ]
-        return [effect for done in side_by_side(folded, tasks) for effect in self._effects(*done.events)]
-
-    def _shares(self, tried: Sequence[tuple[str, SitePolicy]]) -> Iterator[tuple[str, list[SitePolicy]]]:
-        """The policies of each camera, in as many parts as keep every processor busy."""
-        for camera, mine in groupby(tried, key=lambda one: one[0]):
-            policies = [policy for _, policy in mine]
-            parts = max(1, processors() // len({one[0] for one in tried}))
-            size = -(-len(policies) // parts)
-            yield from ((camera, policies[i : i + size]) for i in range(0, len(policies), size))
+        return [effect for result in fold_many(tasks) for effect in self._effects(*result.events)]
 
     def _effects(self, before: Sequence[Event], *tried: Sequence[Event]) -> Iterator[_Effect]:
         truth = truth_of(self._said, (), self._judged_since_us, self._until_us)
@@ -170,7 +168,7 @@ def _named(found: Sequence[Nuisance], name: str) -> Nuisance:
         raise Unknown(f"several cameras have a `{name}`: say which with --camera ({cameras})")
     if not called:
         raise Unknown(
-            f"nothing that recurs is called `{name}`; here is: {', '.join(o.name for o in found) or 'nothing'}"
+            f"no recurring nuisance is called `{name}`; names: {', '.join(o.name for o in found) or 'nothing'}"
         )
     return called[0]
 

@@ -10,7 +10,7 @@ import click
 
 from policies.events import Event
 from policies.site.site_policy import RULES_VERSION
-from server.commands.folding import Task, folded, read_policy, retold, side_by_side, stored_cameras
+from server.commands.folding import FoldTask, find_cameras, fold_as_accepted, fold_policies, read_policy, run_tasks
 from server.commands.options import OLDER, check_window, found_settings, opened_store, store_options, window_options
 from server.delivery.channels import json_line, text_line
 from server.domain.records import LoggedEvent
@@ -49,31 +49,31 @@ def command(
         raise click.UsageError(f"{file} is a policy for site `{policy.site}`, not `{site}`")
     store = opened_store(config, database, data_dir)
     url = found_settings(config, database, data_dir).database_url
-    cameras = stored_cameras(store, site if policy is None else policy.site, camera)
+    cameras = find_cameras(store, site if policy is None else policy.site, camera)
     policies = () if policy is None else (policy,)
-    tasks = [Task(url, head.site, head.camera, policies, since_us, until_us) for head in cameras]
+    tasks = [FoldTask(url, head.site, head.camera, policies, since_us, until_us) for head in cameras]
     if check:
         _check(store, tasks)
         return
     line = json_line if as_json else text_line
-    for events in side_by_side(_told, tasks):
+    for events in run_tasks(_told, tasks):
         for event in events:
             click.echo(line(_unlogged(event)))
 
 
-def _told(task: Task) -> Sequence[Event]:
+def _told(task: FoldTask) -> Sequence[Event]:
     """What a task's policy tells, or, without one, what the rules in force tell."""
-    return folded(task).events[0] if task.policies else retold(task)
+    return fold_policies(task).events[0] if task.policies else fold_as_accepted(task)
 
 
 def _unlogged(event: Event) -> LoggedEvent:
     return LoggedEvent(0, event, late=False, withdrawn_at_us=None, burst_id="")
 
 
-def _check(store: Store, tasks: Sequence[Task]) -> None:
+def _check(store: Store, tasks: Sequence[FoldTask]) -> None:
     """Print how log and replay differ, and exit with 1 (3: other rules explain all of it), or say that they do not."""
     count = differences = older = 0
-    for task, events in zip(tasks, side_by_side(partial(retold, from_start=True), tasks), strict=True):
+    for task, events in zip(tasks, run_tasks(partial(fold_as_accepted, from_start=True), tasks), strict=True):
         log = {e.event.id: e.event for e in store.events(task.since_us, task.until_us, task.site, task.camera)}
         fold = {event.id: event for event in events}
         count += len(fold)

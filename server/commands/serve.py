@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from server.catalogue import ModelCard, cache_dir, card_named, locate
+from server.catalogue import ModelCard, cache_dir, card_named, locate, read_lock
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
 from server.hosting.gunicorn_app import host
@@ -25,7 +25,7 @@ from server.serving.memory_budget import memory_warning
 from server.serving.selection import chosen_models
 from server.settings import ServerSettings, described, load_settings
 from server.store import open_store
-from server.web.auth import Doorkeeper, is_loopback
+from server.web.auth import Authenticator, is_loopback
 
 _BACKLOG = 128
 
@@ -50,6 +50,8 @@ def command(
     site_names = _checked_sites(settings)
     models = chosen_models(settings)
     check_execution(settings.execution, this_machine().vectors)
+    if settings.lock is not None:
+        read_lock(settings.lock, models)
     cards = [card_named(name, [settings.models_dir] if settings.models_dir else []) for name in models]
     _check_weights(settings, cards)
     if warning := memory_warning(settings, cards, this_machine()):
@@ -110,7 +112,7 @@ def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:
     store = open_store(settings.database_url)
     try:
         store.upgrade()
-        return store.name, Doorkeeper(store).is_guarded()
+        return store.name, Authenticator(store).is_guarded()
     except RetryLater as error:  # it may only be slower to start than we are, and then starting again helps
         raise RetryLater(f"database {store.name}: {error.detail}") from error
     except SectorwatchError as error:

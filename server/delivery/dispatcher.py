@@ -1,7 +1,7 @@
-"""Drains the outbox into the channels: after the commit, in order, at least once, each channel at its own pace.
+"""Sends the outbox to the channels: after the commit, in order, at least once, each channel at its own pace.
 
-How far a channel has got is one number in the store, taken under a lease, so that of several processes one
-sends at a time. A channel that fails is tried again after a growing wait and loses nothing; the others go on.
+A channel's position is one number in the store, claimed under a lease, so that one of several processes sends at a
+time. A channel that fails is retried after a growing wait and loses nothing; the others go on.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Outbox(Protocol):
     def failures(self, channel: str) -> int: ...
 
 
-class Delivery:
+class Dispatcher:
     """The sender. Constructing starts nothing; `run` is for a thread of its own."""
 
     def __init__(self, store: Outbox, channels: Sequence[Channel], *, poll_s: float = POLL_S) -> None:
@@ -48,7 +48,7 @@ class Delivery:
         self._registered: set[str] = set()
 
     def wake(self) -> None:
-        """Something may have been committed (or `run` is to look at its stop event): do not wait for the poll."""
+        """Something may have been committed (or `run` has to look at its stop event): do not wait for the poll."""
         self._woken.set()
 
     def run(self, stop: threading.Event) -> None:
@@ -59,19 +59,19 @@ class Delivery:
             try:
                 sent = self.drain_once()
             except Exception as error:
-                if not failing:  # once, not every second for as long as the database is away
-                    foreseen = isinstance(error, SectorwatchError)
-                    log.error("delivery failed", extra={"detail": error}, exc_info=None if foreseen else error)
+                if not failing:  # once, not every second while the database is down
+                    is_foreseen = isinstance(error, SectorwatchError)
+                    log.error("delivery failed", extra={"detail": error}, exc_info=None if is_foreseen else error)
                 failing, sent = True, 0
             else:
                 if failing:
-                    log.warning("delivery goes on")
+                    log.warning("delivery resumed")
                 failing = False
             if not sent:
                 self._woken.wait(self._poll_s)
 
     def drain_once(self) -> int:
-        """Send one batch on every channel that has any; how many announcements left."""
+        """Send one batch on every channel that has any; the number of announcements sent."""
         return sum(self._drain(channel) for channel in self._channels)
 
     def _drain(self, channel: Channel) -> int:
@@ -83,7 +83,7 @@ class Delivery:
         for count, outgoing in enumerate(batch):
             try:
                 channel.send(outgoing)
-            except Exception as error:  # noqa: BLE001  whatever a channel raises, nothing is lost
+            except Exception as error:  # noqa: BLE001  a channel may raise anything
                 self._back_off(channel.name, sent, error)
                 return count
             sent = outgoing.seq

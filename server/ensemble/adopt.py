@@ -153,19 +153,19 @@ def _answers(card: ModelCard, weights: Path) -> None:
     width, height = card.input.size if card.input.fit in ("stretch", "crop") else (320, 320)
     try:
         with torch.inference_mode():
-            said = network(torch.zeros(1, 3 if card.input.colour == "rgb" else 1, height, width))
+            output = network(torch.zeros(1, 3 if card.input.colour == "rgb" else 1, height, width))
     except Exception as error:
         raise ConfigurationError(
             f"{card.name} raises {type(error).__name__} for a row of {width}x{height}: {error}"
         ) from error
     if card.kind == "detector":
-        if not all(isinstance(each, Detections) for each in said):
+        if not all(isinstance(each, Detections) for each in output):
             raise ConfigurationError(f"{card.name} does not answer as a detector")
-    elif said.shape != (1, len(card.classes)):
+    elif output.shape != (1, len(card.classes)):
         raise ConfigurationError(
-            f"{card.name} gives {tuple(said.shape)} numbers for one row and {len(card.classes)} classes"
+            f"{card.name} gives {tuple(output.shape)} numbers for one row and {len(card.classes)} classes"
         )
-    elif not bool(said.isfinite().all()):
+    elif not bool(output.isfinite().all()):
         raise ConfigurationError(f"{card.name} answers one row of zeros with values that are no numbers")
 
 

@@ -22,6 +22,9 @@ from server.domain.errors import ConfigurationError
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard
 
+VERSIONS = {"efficientnet-lite": 1}
+"""Raise it when any row gives other logits."""
+
 STAGES = (  # expansion, kernel, stride, channels, repeats; table 1 of the paper
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),

@@ -29,6 +29,11 @@ from server.catalogue import ModelCard
 from server.domain.errors import ConfigurationError
 from server.ensemble.detections import Detections
 
+VERSIONS = {"torchscript": 1, "export": 1, "safetensors": 1, "state_dict": 1, "pickle": 1}
+"""Of each format; raise the one whose files give another network, and all when the wrappers of classifiers change."""
+DETECTOR_VERSIONS = {"detector-dicts": 1}
+"""Of `Detector`; raise it when it gives other detections."""
+
 _PLAIN = ("weight_", "tensor_")
 """What an exported program calls its tensors; other parts are objects."""
 _LEAST_PROBABILITY = 1e-12
@@ -37,8 +42,8 @@ _SHORT = 400
 FactoryOf = Callable[[ModelCard], Callable[..., Any]]
 
 
-class FirstOf(nn.Module):
-    """A classifier that answers with more than [rows, classes], which is the first of it."""
+class FirstOutput(nn.Module):
+    """A classifier with several outputs, of which the first is [rows, classes]."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -48,8 +53,8 @@ class FirstOf(nn.Module):
         return _first_tensor(self.network(rows))
 
 
-class Unsoftened(nn.Module):
-    """A classifier that ends in a softmax: its probabilities become logits again."""
+class LogProbabilities(nn.Module):
+    """A classifier that ends in a softmax: the logarithm of its probabilities are logits."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -73,14 +78,14 @@ class Detector(nn.Module):
         self.score_floor = score_floor
 
     def forward(self, rows: Tensor) -> list[Detections]:
-        said = self.network([row.contiguous() for row in rows])
-        if isinstance(said, tuple):  # a scripted detector of torchvision's: losses, detections
-            said = said[-1]
+        output = self.network([row.contiguous() for row in rows])
+        if isinstance(output, tuple):  # a scripted detector of torchvision's: losses, detections
+            output = output[-1]
         height, width = rows.shape[-2:]
-        return [self._row(each, (width, height)) for each in said]
+        return [self._row(row, (width, height)) for row in output]
 
-    def _row(self, said: Mapping[str, Tensor], size: tuple[int, int]) -> Detections:
-        boxes, scores, numbers = said["boxes"].float(), said["scores"].float(), said["labels"]
+    def _row(self, output: Mapping[str, Tensor], size: tuple[int, int]) -> Detections:
+        boxes, scores, numbers = output["boxes"].float(), output["scores"].float(), output["labels"]
         classes = torch.full_like(numbers, -1)
         for index, number in enumerate(self.labels):
             classes[numbers == number] = index
@@ -115,6 +120,12 @@ class Exported(nn.Module):
         return torch.cat(parts)
 
 
+def versions(card: ModelCard) -> dict[str, int]:
+    """The versions of what brings this card's file to what the ensemble expects."""
+    detector = DETECTOR_VERSIONS if card.kind == "detector" else {}
+    return {card.format: VERSIONS[card.format], **detector}
+
+
 def load(card: ModelCard, weights: Path, factory_of: FactoryOf) -> nn.Module:
     """The network of a card whose `format` is not `factory`, wrapped as its `kind` wants.
 
@@ -130,8 +141,8 @@ def load(card: ModelCard, weights: Path, factory_of: FactoryOf) -> nn.Module:
         floor = card.number("score_floor") if "score_floor" in card.parameters else 0.0
         return Detector(network, [int(label) for label in labels], score_floor=floor)
     if not isinstance(_asked_once(network.eval(), card), Tensor):
-        network = FirstOf(network)
-    return Unsoftened(network) if card.output == "probabilities" else network
+        network = FirstOutput(network)
+    return LogProbabilities(network) if card.output == "probabilities" else network
 
 
 def state_of(path: Path, form: str) -> dict[str, Tensor]:
@@ -244,7 +255,7 @@ def _fixed_rows(program: torch.export.ExportedProgram) -> int | None:
     raise ConfigurationError("the exported program takes no input")
 
 
-def _first_tensor(said: Any) -> Tensor:
-    while not isinstance(said, Tensor):
-        said = next(iter(said.values() if isinstance(said, Mapping) else said))
-    return said
+def _first_tensor(output: Any) -> Tensor:
+    while not isinstance(output, Tensor):
+        output = next(iter(output.values() if isinstance(output, Mapping) else output))
+    return output

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from policies.observation import Box, Prediction
 from server.catalogue.card import InputForm, ModelCard
 from server.domain.precision import Execution
-from server.ensemble.detections import Detections, landed
+from server.ensemble.detections import Detections, to_cpu
 from server.ensemble.faults import Faults
 from server.ensemble.forms import Row, normalised, onto_frame, row_of
 from server.ensemble.frame_change import FrameChange
@@ -22,6 +22,9 @@ from server.ensemble.tuning import executed, tuned
 
 Answer = tuple[Prediction, ...] | None
 """What one model said about one frame; None: it was asked and did not answer."""
+
+VERSIONS = {"classifier": 1, "detector": 1, "change": 1}
+"""Of what makes predictions of a network's output, by kind of model; raise one when the predictions change."""
 
 TOP = 5
 _CHUNK_PIXELS = 1 << 18
@@ -143,8 +146,8 @@ class EnsembleModule(nn.Module):
         for card, network in self._models(over_time=False):
             with self._clocked(card):
                 inferred = self._inferred(card, network, frames)
-            for answer, said in zip(answers, inferred, strict=True):
-                answer[card.name] = said
+            for answer, predictions in zip(answers, inferred, strict=True):
+                answer[card.name] = predictions
         forms = {card.input for card, _network in self._models(over_time=True)}
         return [
             InferredFrame(answer, {form: frame.rows[form][0] for form in forms})
@@ -199,7 +202,7 @@ class EnsembleModule(nn.Module):
         try:
             with self._clocked(card):
                 changes: list[FrameChange] = network([frame.rows[card.input].pixels for frame in frames])
-            return [_change_sightings(change, card) for change in changes]
+            return [_change_predictions(change, card) for change in changes]
         except (Exception, SystemExit) as error:  # noqa: BLE001
             self._faults.tell(card.name, error)
             return [None] * len(frames)
@@ -209,14 +212,17 @@ class EnsembleModule(nn.Module):
     ) -> list[tuple[Prediction, ...]]:
         whole = [frame.rows[card.input][0] for frame in frames]
         if card.kind == "detector":
-            found: list[Detections] = []
+            detections: list[Detections] = []
             for batch in self._batches(whole, card.input):
-                found += network(batch)
-            return [_box_sightings(each, row, card) for each, row in zip(landed(found), whole, strict=True)]
+                detections += network(batch)
+            return [_box_predictions(each, row, card) for each, row in zip(to_cpu(detections), whole, strict=True)]
         rows = [row for frame in frames for row in frame.rows[card.input]]
         logits = [network(batch) for batch in self._batches(rows, card.input)]
-        said = iter(_class_sightings(torch.cat(logits).cpu(), rows, card) if rows else ())
-        return [_ranked([prediction for _ in frame.rows[card.input] for prediction in next(said)]) for frame in frames]
+        predictions = iter(_class_predictions(torch.cat(logits).cpu(), rows, card) if rows else ())
+        return [
+            _ranked([prediction for _ in frame.rows[card.input] for prediction in next(predictions)])
+            for frame in frames
+        ]
 
     def _batches(self, rows: Sequence[Row], form: InputForm) -> Iterator[Tensor]:
         """Rows as batches of one size each; none is above the bound, unless a single row is."""
@@ -230,7 +236,7 @@ class EnsembleModule(nn.Module):
         return (normalised(torch.stack(batch).to(self._device), form) for batch in batches)
 
 
-def _class_sightings(logits: Tensor, rows: Sequence[Row], card: ModelCard) -> list[list[Prediction]]:
+def _class_predictions(logits: Tensor, rows: Sequence[Row], card: ModelCard) -> list[list[Prediction]]:
     """The best classes of each row, [rows, classes] -> up to five predictions with the row's sector."""
     if logits.shape != (len(rows), len(card.classes)):
         raise ValueError(f"{tuple(logits.shape)} answers for {len(rows)} rows of {len(card.classes)} classes")
@@ -244,20 +250,20 @@ def _class_sightings(logits: Tensor, rows: Sequence[Row], card: ModelCard) -> li
     ]
 
 
-def _box_sightings(found: Detections, row: Row, card: ModelCard) -> tuple[Prediction, ...]:
-    boxes = onto_frame(found.boxes, row.content).tolist()
+def _box_predictions(detections: Detections, row: Row, card: ModelCard) -> tuple[Prediction, ...]:
+    boxes = onto_frame(detections.boxes, row.content).tolist()
     seen = []
-    for label, score, edges in zip(found.classes.tolist(), found.scores.tolist(), boxes, strict=True):
+    for label, score, edges in zip(detections.classes.tolist(), detections.scores.tolist(), boxes, strict=True):
         left, top, right, bottom = (round(edge, 5) for edge in edges)
         if left < right and top < bottom:  # a box of nothing but padding is none
             seen.append(Prediction(card.classes[label], _score(score), (left, top, right, bottom)))
     return _ordered(seen)
 
 
-def _change_sightings(change: FrameChange, card: ModelCard) -> tuple[Prediction, ...]:
+def _change_predictions(change: FrameChange, card: ModelCard) -> tuple[Prediction, ...]:
     """The label of the whole view (no box), then the changed regions."""
     whole = Prediction(card.classes[change.label], _score(change.score))
-    return _ordered([whole, *_box_sightings(change.regions, Row(change.regions.boxes, (0, 0, 1, 1), None), card)])
+    return _ordered([whole, *_box_predictions(change.regions, Row(change.regions.boxes, (0, 0, 1, 1), None), card)])
 
 
 def _score(value: float) -> float:

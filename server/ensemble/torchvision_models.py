@@ -15,10 +15,13 @@ from torch import nn
 
 from server.catalogue.card import InputForm
 from server.domain.errors import ConfigurationError
-from server.ensemble.foreign import Detector, in_short, state_of
+from server.ensemble.foreign import DETECTOR_VERSIONS, Detector, in_short, state_of
 
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard
+
+VERSIONS = {"torchvision": 1, **DETECTOR_VERSIONS}
+"""Raise `torchvision` when a card gives another network."""
 
 _SKIPPED = ("__background__", "N/A")
 _DETECTOR_SIDE = 1333

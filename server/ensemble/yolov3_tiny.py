@@ -20,10 +20,13 @@ import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
 from server.domain.errors import ConfigurationError
-from server.ensemble.detections import Detections, no_detections, suppress
+from server.ensemble.detections import NMS_VERSIONS, Detections, no_detections, suppress
 
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard
+
+VERSIONS = {"yolov3-tiny": 1, **NMS_VERSIONS}
+"""Raise `yolov3-tiny` when any row gives other detections."""
 
 ANCHORS = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
 """Width and height in pixels of the network's input."""
@@ -95,11 +98,11 @@ class YoloV3Tiny(nn.Module):
         anchor, y, x = torch.nonzero(cells[:, 4].sigmoid() >= self.score_floor, as_tuple=True)
         if anchor.numel() == 0:
             return no_detections(layer.device)
-        found = cells[anchor, :, y, x]
-        grid = found.new_tensor((width, height))
-        centre = (found[:, :2].sigmoid() + torch.stack((x, y), 1)) / grid
-        half = found[:, 2:4].exp() * found.new_tensor(anchors)[anchor] / found.new_tensor(size) / 2
-        scores = found[:, 4:5].sigmoid() * found[:, 5:].sigmoid()
+        values = cells[anchor, :, y, x]
+        grid = values.new_tensor((width, height))
+        centre = (values[:, :2].sigmoid() + torch.stack((x, y), 1)) / grid
+        half = values[:, 2:4].exp() * values.new_tensor(anchors)[anchor] / values.new_tensor(size) / 2
+        scores = values[:, 4:5].sigmoid() * values[:, 5:].sigmoid()
         box, label = torch.nonzero(scores >= self.score_floor, as_tuple=True)
         return Detections(torch.cat((centre - half, centre + half), 1)[box], scores[box, label], label)
 

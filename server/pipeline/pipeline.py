@@ -13,17 +13,18 @@ The next turn of its camera or `release_held` admits it once the clock has caugh
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 import msgspec
 
 from policies.fusion.judgement import Judgement, judge
-from policies.observation import Box, EnsembleInfo, Observation, Prediction
+from policies.observation import EnsembleInfo, Observation, Prediction
 from policies.site.site_policy import SitePolicy
 from server.domain.burst import Burst
 from server.domain.clock import SECOND_US, Clock
+from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import Unprocessable
 from server.domain.image_info import brightness_of, size_of
 from server.domain.records import Admitted, Checkpoint, Entry, Folded, KeptBurst, Known, Recorded
@@ -33,29 +34,12 @@ from server.pipeline.site_policies import Edition
 
 log = logging.getLogger(__name__)
 
-Answers = Mapping[str, tuple[Prediction, ...] | None]
-
 MAX_SKEW_S = 300.0
 _UNKNOWN_SIZE = (4, 3)
 _NO_INFORMATION = (
     "they have the very bytes of earlier ones, as from a stuck camera or a short loop, or no model answers: "
     "`sectorwatch explain` tells which"
 )
-
-
-class Ensemble(Protocol):
-    """Answers one entry per image, in order: model -> predictions, None for a model that failed.
-
-    `only` is one model of it (None: all), or all within a time of the caller's own. Raises Unprocessable or TooLarge,
-    with the index of the frame, for an image that cannot be judged.
-    """
-
-    @property
-    def ensemble_info(self) -> EnsembleInfo: ...
-
-    def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
-
-    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] = ...) -> Sequence[Answers]: ...
 
 
 class Turn(Protocol):

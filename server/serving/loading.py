@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from policies.observation import EnsembleInfo
-from server.catalogue import ModelCard, card_named
+from server.catalogue import ModelCard, card_named, check_lock
 from server.domain.errors import ConfigurationError
 from server.domain.precision import Execution, check_execution
 from server.engine import SILENCE_S, Engine, Stages
@@ -56,7 +56,7 @@ def load(
     Raises ConfigurationError for a model that is missing or broken, or an ensemble that differs from the lock.
     """
     # It imports torch, which takes seconds and much memory: only a worker needs it.
-    from server.ensemble import check_lock, load_ensemble, read_golden, shipped_golden
+    from server.ensemble import load_ensemble, read_golden, shipped_golden
 
     folders = own_models(settings)
     cards = [card_named(name, folders) for name in models]

@@ -16,9 +16,10 @@ from typing import Protocol
 import msgspec
 
 from policies.observation import EnsembleInfo
+from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import Conflict, RetryLater
 from server.engine import Engine, EnsembleHandle, Stages
-from server.pipeline.pipeline import Ensemble, Pipeline
+from server.pipeline.pipeline import Pipeline
 from server.serving.golden_check import GoldenCheck
 from server.serving.loading import Loaded
 from server.serving.notices import NoticeQueue, Notices

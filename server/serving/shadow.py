@@ -14,11 +14,10 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from policies.observation import Box, EnsembleInfo, Prediction
+from policies.observation import Box, EnsembleInfo
+from server.domain.ensemble_protocol import Answers, Ensemble
 from server.domain.errors import RetryLater
 from server.pipeline.response import top_label
-
-Answers = Sequence[Mapping[str, tuple[Prediction, ...] | None]]
 
 
 class Changed(msgspec.Struct, frozen=True):
@@ -45,24 +44,17 @@ class Candidate(Protocol):
     @property
     def ensemble_info(self) -> EnsembleInfo: ...
 
-    def answer_spare(self, images: Sequence[bytes], crops: Mapping[str, Box] | None, *, within_s: float) -> Answers:
+    def answer_spare(
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None, *, within_s: float
+    ) -> Sequence[Answers]:
         """Raises RetryLater when the workers are busy for `within_s`."""
         ...
-
-
-class Ensemble(Protocol):
-    @property
-    def ensemble_info(self) -> EnsembleInfo: ...
-
-    def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
-
-    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = ...) -> Answers: ...
 
 
 class _Sample(NamedTuple):
     images: Sequence[bytes]
     crops: Mapping[str, Box] | None
-    answers: Answers
+    answers: Sequence[Answers]
 
 
 class Shadow:
@@ -76,7 +68,7 @@ class Shadow:
         self._compared = Counter[str]()
         self._changed = Counter[tuple[str, str, str]]()
 
-    def offer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None, answers: Answers) -> None:
+    def offer(self, images: Sequence[bytes], crops: Mapping[str, Box], answers: Sequence[Answers]) -> None:
         """Offer an answered live request for comparison. Returns at once."""
         try:
             self._next.put_nowait(_Sample(images, crops, answers))
@@ -97,7 +89,7 @@ class Shadow:
         changed = (Changed(*pair, frames) for pair, frames in self._changed.most_common())
         return Comparison(self._compared["requests"], self._compared["frames"], tuple(changed))
 
-    def _compare(self, was: Answers, now: Answers) -> None:
+    def _compare(self, was: Sequence[Answers], now: Sequence[Answers]) -> None:
         self._compared["requests"] += 1
         self._compared["frames"] += len(was)
         for model_info in self._candidate.ensemble_info.models:
@@ -126,10 +118,10 @@ class Watched:
         """As the ensemble's own, without the shadow."""
         return self._ensemble.only(model, within_s)
 
-    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> Answers:
+    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> Sequence[Answers]:
         """As the ensemble's own."""
-        answers = self._ensemble.answer(images, crops)
+        answers = self._ensemble.answer(images, crops or {})
         shadow = self.shadow
         if shadow is not None:
-            shadow.offer(images, crops, answers)
+            shadow.offer(images, crops or {}, answers)
         return answers

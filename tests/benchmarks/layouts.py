@@ -1,6 +1,6 @@
 """How well the rules do on sectors, and a course of time, that nobody chose their constants on.
 
-    sectorwatch evaluate vtest.avi deploy/sites/pets.toml --rate 10 --out OUT
+    python -m tests.benchmarks.evaluate vtest.avi deploy/sites/pets.toml --rate 10 --out OUT
     python -m tests.benchmarks.layouts --observed OUT --kit DIR [--layouts 8] [--seed 100]
 
 `DIR` is the evaluation kit's folder: its scorer, its way from tracks to events, the annotators' tracks and sectors.
@@ -29,8 +29,8 @@ from policies.events import Event
 from policies.fold import fold, initial_state
 from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.site.site_policy import CameraPolicy, parse_site_policy
-from server.commands.evaluate import scored_line
 from server.store import open_store
+from tests.benchmarks.evaluate import scored_line
 
 RATES = (10.0, 5.0, 2.0, 1.0)
 _FILE_RATE = 10.0
@@ -139,7 +139,9 @@ def _observed(out: Path) -> list[Observation]:
     store = open_store(f"sqlite:///{out.resolve()}/data/sectorwatch.sqlite")
     head = next((head for head in store.cameras() if head.site.endswith("-10-0")), None)
     if head is None:
-        raise click.UsageError(f"{out} holds no run at {_FILE_RATE:g}/s: run `sectorwatch evaluate` with --rate 10")
+        raise click.UsageError(
+            f"{out} holds no run at {_FILE_RATE:g}/s: run `python -m tests.benchmarks.evaluate` with --rate 10"
+        )
     return [replace(one, site="clip", camera="eye") for one in store.observations(head.site, head.camera)]
 
 

@@ -24,7 +24,7 @@ import msgspec
 from policies.fusion.judgement import judge
 from policies.observation import Box, EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.site.site_policy import SitePolicy, parse_site_policy
-from server.commands.folding import Task, folded, retold, side_by_side
+from server.commands.folding import FoldTask, fold_as_accepted, fold_policies, run_tasks
 from server.domain.burst import Agent, Burst, CameraClock, Frame
 from server.domain.records import Entry
 from server.domain.refold import refold
@@ -126,11 +126,11 @@ def site(cameras: int) -> str:
 
 
 def measured(url: str, policy: SitePolicy, kind: str, rounds: int) -> Iterator[str]:
-    recorded = [Task(url, "pets", camera) for camera in policy.cameras]
+    recorded = [FoldTask(url, "pets", camera) for camera in policy.cameras]
     other = [task._replace(policies=(policy,)) for task in recorded]
     speeds: dict[str, list[float]] = {"as recorded": [], "--policy": []}
     for _ in range(rounds):
-        for how, work, task in (("as recorded", retold, recorded[0]), ("--policy", folded, other[0])):
+        for how, work, task in (("as recorded", fold_as_accepted, recorded[0]), ("--policy", fold_policies, other[0])):
             begun_s = time.process_time()
             work(task)
             speeds[how].append(frames_of(url) / (time.process_time() - begun_s))
@@ -142,7 +142,7 @@ def measured(url: str, policy: SitePolicy, kind: str, rounds: int) -> Iterator[s
         )
     if len(other) > 1:
         begun_s = time.monotonic()
-        count = sum(one.frames for one in side_by_side(folded, other))
+        count = sum(one.frames for one in run_tasks(fold_policies, other))
         rate = count / (time.monotonic() - begun_s)
         yield f"{kind}, {len(other)} cameras side by side: {rate:,.0f} frames a second of wall time, starting included"
 

@@ -25,7 +25,7 @@ import click
 
 from policies.events import microseconds
 from policies.observation import Box, EnsembleInfo, ModelInfo, Observation, Prediction
-from server.commands.evaluate import STARTED_AT
+from tests.benchmarks.evaluate import STARTED_AT
 from tests.benchmarks.layouts import Kit, Point, Question, Tracks, kit_in, other_sectors, score
 
 WIDE, HIGH = 768, 576

@@ -17,7 +17,6 @@ from policies.observation import Box, ModelInfo, Observation, Prediction
 from policies.occupancy import Standing, timeline
 from policies.site.site_policy import CameraPolicy
 from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy, told
-from tests.policies.test_together import POLICIES, same
 
 # Nobody stands on the very border of the two sectors: a point on it belongs to one of them, mirrored or not.
 walkers = st.tuples(
@@ -381,20 +380,3 @@ def test_a_stricter_quorum_of_frames_never_finds_presence_where_a_looser_one_doe
     k, n = quorum
     loose, strict = (set(_present(_ruled('rule = "majority"', (sights, n)), frames)) for sights in (k, n))
     assert strict <= loose
-
-
-@bounded
-@given(
-    histories(),
-    st.lists(st.sampled_from(range(40)), max_size=3),
-    st.lists(st.sampled_from(range(40)), max_size=3),
-    st.lists(st.sampled_from(POLICIES), min_size=1, max_size=8),
-)
-def test_whatever_happened_each_policy_tells_what_it_tells_alone(frames, silent, stuck, policies):
-    for place in silent:
-        if place < len(frames):
-            frames[place] = replace(frames[place], answers={**frames[place].answers, "eye.2": None}, brightness=0.7)
-    for place in stuck:
-        if 0 < place < len(frames):
-            frames[place] = replace(frames[place], frame_sha256=frames[place - 1].frame_sha256)
-    assert same(policies, frames)

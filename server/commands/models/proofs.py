@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
+from server.catalogue import check_lock, write_lock
 from server.settings import ServerSettings, load_settings
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ def lock(names: tuple[str, ...], folder: Path | None, config: Path | None, out: 
 
     A server with that setting refuses to start when weights, class lists, input forms, code or libraries differ.
     """
-    from server.ensemble import write_lock
-
     settings = load_settings(config, models_dir=folder)
     place = out or settings.lock or Path("ensemble.lock")
     ensemble = _loaded(settings, names)
@@ -96,7 +95,7 @@ def approve(
 @ensemble_options
 def check(names: tuple[str, ...], folder: Path | None, config: Path | None) -> None:
     """Load the ensemble and compare it with its lock and its golden set. Exit code 1 unless both hold."""
-    from server.ensemble import check_lock, read_golden, shipped_golden
+    from server.ensemble import read_golden, shipped_golden
 
     settings = load_settings(config, models_dir=folder)
     ensemble = _loaded(settings, names)

@@ -193,7 +193,7 @@ def test_a_site_that_never_sent_is_told_and_is_no_empty_answer(
 ) -> None:
     result = ask(*verb, "--site", "yrad")
     assert result.exit_code == 1
-    assert "nothing is stored of yrad/*; here is: yard/gate" in result.stderr
+    assert "nothing is stored of yrad/*; cameras with data: yard/gate" in result.stderr
     assert ask(*verb, "--site", "yard").exit_code == 0
 
 

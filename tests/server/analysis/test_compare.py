@@ -143,7 +143,7 @@ def test_what_cannot_be_compared_is_said(ask: Callable[..., Result], tmp_path: P
     other.write_text('site = "dock"', encoding="utf-8")
     unknown = ask("compare", "live", str(other))
     assert unknown.exit_code == 1
-    assert "nothing is stored of dock/*; here is: yard/gate" in unknown.stderr
+    assert "nothing is stored of dock/*; cameras with data: yard/gate" in unknown.stderr
     assert ask("compare", "live", str(other), "--site", "yard").exit_code == 2
     assert ask("compare", "live", str(tmp_path / "none.toml")).exit_code == 2
     other.write_text('site = "yard"\ntragets = []', encoding="utf-8")

@@ -13,7 +13,7 @@ from server.__main__ import command
 from server.analysis.annotations import said_of
 from server.analysis.nuisances import Sight, nuisances
 from server.analysis.policy_diff import difference
-from server.commands.current_policy import todays
+from server.commands.current_policy import current_policy
 from server.settings import load_settings
 from server.store import open_store
 from tests.policies.stories import person_at
@@ -119,7 +119,7 @@ def test_without_a_file_it_starts_from_the_policy_of_the_newest_burst(ask: Calla
     yard.write(first)
     stand(yard, 91, 4 * DAY_S, WEB)
     (yard.folder / "yard.toml").unlink()
-    assert todays(yard.store, load_settings(None, sites_dir=yard.folder), "yard", None) == (first, None)
+    assert current_policy(yard.store, load_settings(None, sites_dir=yard.folder), "yard", None) == (first, None)
 
 
 def test_an_accepted_nuisance_is_not_offered_again(ask: Callable[..., Result], yard: Yard) -> None:
@@ -155,9 +155,9 @@ def test_an_event_marked_false_stands_in_nobodys_way(ask: Callable[..., Result],
 
 
 def test_a_name_that_is_none_and_a_site_that_never_sent_are_told(ask: Callable[..., Result], yard: Yard) -> None:
-    assert f"here is: {NAME}" in ask("--accept", "nobody").output
+    assert f"names: {NAME}" in ask("--accept", "nobody").output
     unknown = CliRunner().invoke(command, ["nuisances", "yrd", "--database", yard.store.name])
-    assert "nothing is stored of yrd/*; here is: yard/gate" in unknown.output
+    assert "nothing is stored of yrd/*; cameras with data: yard/gate" in unknown.output
 
 
 def piled(*hours_and_days: tuple[int, int], score: float = 0.5, count: int = 3) -> list[Sight]:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from policies.fold import REMEMBERED
 from policies.observation import Observation
 from policies.site.site_policy import SitePolicy, parse_site_policy
-from server.analysis.refold_many import Told, begin_of, folds
+from server.analysis.refold_many import EventsSince, exact_start, fold_history
 from server.domain.records import Recorded
 from tests.policies.stories import START_US, TWO_HALVES, observation, person_at
 
@@ -25,7 +25,7 @@ def recorded(frames: Iterable[Observation], since_us: int | None = None) -> list
 
 def begin(frames: Sequence[Observation], since_us: int, policies: Sequence[SitePolicy] = POLICIES) -> int | None:
     before = [seen for seen in frames if seen.at_us < since_us]
-    return begin_of(lambda from_us: recorded(before, from_us), "gate", policies, since_us)
+    return exact_start(lambda from_us: recorded(before, from_us), "gate", policies, since_us)
 
 
 def visits(*spans: tuple[float, float], until_s: float, score: float = 0.9) -> list[Observation]:
@@ -63,8 +63,8 @@ def test_folding_begins_early_enough_to_know_frames_that_come_again_in_the_quiet
     since_us = START_US + 91_000_000
     found = begin(frames, since_us)
     assert found is not None
-    whole = folds(recorded(frames), "gate", POLICIES, since_us)
-    assert folds(recorded(frames, found), "gate", POLICIES, since_us) == whole
+    whole = fold_history(recorded(frames), "gate", POLICIES, since_us)
+    assert fold_history(recorded(frames, found), "gate", POLICIES, since_us) == whole
 
 
 def test_what_one_of_the_policies_sees_is_no_quiet():
@@ -90,14 +90,14 @@ def test_what_is_told_from_an_instant_on_is_what_a_fold_from_the_first_frame_tel
         frames[place] = replace(frames[place], frame_sha256=known, answers={"eye": (person_at(0.3),)})
     since_us = START_US + since_s * 1_000_000
     found = begin(frames, since_us)
-    whole = folds(recorded(frames), "gate", POLICIES, since_us)
-    assert folds(recorded(frames, found), "gate", POLICIES, since_us) == whole
+    whole = fold_history(recorded(frames), "gate", POLICIES, since_us)
+    assert fold_history(recorded(frames, found), "gate", POLICIES, since_us) == whole
 
 
 def test_an_event_that_was_told_before_an_instant_is_not_told_again_after_it():
-    first, second = folds(recorded(visits((10, 20), until_s=40)), "gate", POLICIES[:1]).events[0][:2]
-    told = Told(since_us=100)
-    told.add(99, [first])
-    told.add(100, [first, second])
-    told.add(101, [replace(second, score=0.1)])
-    assert told.events() == [second]
+    first, second = fold_history(recorded(visits((10, 20), until_s=40)), "gate", POLICIES[:1]).events[0][:2]
+    collected = EventsSince(since_us=100)
+    collected.add(99, [first])
+    collected.add(100, [first, second])
+    collected.add(101, [replace(second, score=0.1)])
+    assert collected.events() == [second]

@@ -15,7 +15,7 @@ from sqlalchemy import update
 
 from policies.events import Event
 from server.commands import db, events, replay
-from server.commands.folding import Task, retold
+from server.commands.folding import FoldTask, fold_as_accepted
 from server.domain.errors import ConfigurationError, Unknown
 from server.domain.records import LoggedEvent
 from server.store import Store, open_store
@@ -206,9 +206,9 @@ def test_from_an_instant_on_the_log_is_told_even_where_the_policy_changed_around
         clock.advance(10)
         yard.pipeline.process(one)
     since_us = list(yard.store.history("yard", "gate"))[51].observation.at_us
-    task = Task(url, "yard", "gate", since_us=since_us)
+    task = FoldTask(url, "yard", "gate", since_us=since_us)
     logged = [e.event for e in yard.store.events(since_us)]
-    assert retold(task) == retold(task, from_start=True) == logged
+    assert fold_as_accepted(task) == fold_as_accepted(task, from_start=True) == logged
     assert [event.kind for event in logged].count("presence_ended") == 1
 
 
@@ -276,7 +276,7 @@ def test_replay_under_another_policy_from_an_instant_tells_what_it_would_have_to
 def test_replay_of_a_camera_that_never_sent_names_those_that_did(run: Callable[..., Result]) -> None:
     result = run(replay, "--camera", "gaet")
     assert isinstance(result.exception, Unknown)
-    assert result.exception.detail == "nothing is stored of any site/gaet; here is: yard/gate"
+    assert result.exception.detail == "nothing is stored of any site/gaet; cameras with data: yard/gate"
 
 
 def test_a_policy_that_cannot_be_used_is_told_with_its_line(run: Callable[..., Result], tmp_path: Path) -> None:

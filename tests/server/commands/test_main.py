@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,8 @@ from click.testing import CliRunner
 from server import commands
 from server.__main__ import SUBCOMMANDS, command
 
-MODULES = {path.stem for path in Path(next(iter(commands.__path__))).glob("*.py")} - {
-    "__init__",
-    "folding",
-    "model_adoption",
-    "model_proofs",
-    "model_swap",
-    "options",
-    "todays",
-}
+_SHARED = {"current_policy", "folding", "local_stack", "options"}
+MODULES = {module.name for module in pkgutil.iter_modules(commands.__path__)} - _SHARED
 
 
 def test_the_overview_names_every_subcommand_there_is_and_no_other() -> None:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from server.catalogue import ModelCard, cache_dir, card_named, locate
+from server.catalogue.lock import differences
 from server.domain.errors import ConfigurationError, Unapproved
 from server.domain.precision import BF16, Execution, check_execution
 from server.ensemble import Ensemble, approve, drawn, load_ensemble, read_golden, shipped_golden
 from server.ensemble.building import network_of
 from server.ensemble.golden import SURE
-from server.ensemble.lock import differences
 from server.ensemble.module import EnsembleModule
 from server.pipeline.response import top_label
 from server.serving.loading import load

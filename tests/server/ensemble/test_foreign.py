@@ -100,8 +100,8 @@ def test_two_models_with_modules_of_one_name_do_not_meet(tmp_path: Path) -> None
     second = folder_of(tmp_path, "state_dict", network(2), "second")
     (second / "net.py").write_text(SOURCE + "\n\nWHOSE = 'second'\n")
     ensemble = load_ensemble(["first", "second"], folders=[tmp_path])
-    architectures = [model.architecture for model in ensemble.lock.models]
-    assert architectures[0] != architectures[1]
+    first, other = ensemble.lock.models
+    assert first.source != other.source
     for seed, name in enumerate(("first", "second"), 1):
         said = [best(answer[name]) for answer in ensemble.answer(PICTURES)]
         assert close(said, labels_alone(network(seed), card_named(name, [tmp_path])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,11 @@ from server.catalogue import card_named, cards, locate
 from server.domain.errors import ConfigurationError, Unapproved
 from server.ensemble import Ensemble, approve, drawn, load_ensemble, read_golden, shipped_golden
 from server.ensemble.building import network_of
-from server.ensemble.golden import COARSE_DRIFT, DRIFT, FILE, PLACED, SURE
+from server.ensemble.golden import CERTAIN, COARSE_DRIFT, DRIFT, FILE, PLACED, SURE
 from server.ensemble.module import EnsembleModule
 from server.serving.loading import load
 from server.settings import ServerSettings
+from tests.server.ensemble.answers import assert_as_approved
 from tests.server.ensemble.others import folder_of, network
 from tests.server.ensemble.test_lock import edited
 
@@ -60,7 +62,7 @@ def default(weights: Path) -> Ensemble:
 
 
 def test_the_default_ensemble_answers_as_it_was_approved(default: Ensemble) -> None:
-    assert read_golden(shipped_golden()).faults(default) == []
+    assert_as_approved(default)
     read_golden(shipped_golden()).check(default)
 
 
@@ -105,6 +107,11 @@ def test_what_was_approved_is_right(golden: Path) -> None:
         (Says(person(0.8 - 2 * DRIFT)), "eye gives `person` a score of 0.7600 instead of 0.8000 for a.jpg"),
         (Says(person(box=(0.2, 0.2, 0.4, 0.4))), "eye sees `person` at (0.2, 0.2, 0.4, 0.4) instead of"),
         (Says(silent=True), "eye did not answer, where it had said `person` for a.jpg"),
+        (
+            Says(person(), person(CERTAIN, (0.5, 0.2, 0.7, 0.4)), car(0.5)),
+            "eye also sees `person` (0.60) at (0.5, 0.2,",
+        ),
+        (Says(person(), person(CERTAIN, BOX), car(0.5)), "eye also sees `person` (0.60) at (0.1, 0.2, 0.3, 0.4)"),
     ],
 )
 def test_another_answer_is_named_with_model_and_picture(now: Says, fault: str, golden: Path) -> None:
@@ -115,6 +122,23 @@ def test_another_answer_is_named_with_model_and_picture(now: Says, fault: str, g
 
 def test_a_little_drift_is_no_other_answer(golden: Path) -> None:
     assert read_golden(golden).faults(Says(person(0.8 - DRIFT / 2, (0.1 + PLACED / 2, 0.2, 0.3, 0.4)), car(0.5))) == []
+
+
+def test_a_certain_box_that_is_gone_is_noticed(tmp_path: Path) -> None:
+    approve(Says(person(), person(CERTAIN, (0.5, 0.2, 0.7, 0.4))), PICTURES, tmp_path)
+    [fault, _again] = read_golden(tmp_path).faults(Says(person()))
+    assert fault == "eye no longer sees `person` (0.60) at (0.5, 0.2, 0.7, 0.4) for a.jpg"
+
+
+def test_a_doubtful_box_may_come_and_go(golden: Path) -> None:
+    assert read_golden(golden).faults(Says(person(), person(CERTAIN - 0.01, (0.5, 0.2, 0.7, 0.4)))) == []
+
+
+def test_a_set_of_version_0_1_without_boxes_judges_the_best_label_alone(golden: Path) -> None:
+    (golden / FILE).write_text(re.sub(r',\s*"boxes": \[.*?\}\s*\]', "", (golden / FILE).read_text(), flags=re.S))
+    assert all(each.boxes is None for picture in read_golden(golden).set.pictures for each in picture.expected.values())
+    assert read_golden(golden).faults(Says(person(), person(0.7, (0.5, 0.2, 0.7, 0.4)), car(0.5))) == []
+    assert len(read_golden(golden).faults(Says(car(0.9), person(0.8)))) == len(PICTURES)
 
 
 def test_in_bf16_scores_of_classifiers_may_drift_further_and_those_of_detectors_not(golden: Path) -> None:

@@ -158,8 +158,8 @@ def test_requests_are_counted_by_the_pattern_of_their_route(client: FlaskClient)
 def test_cameras_beyond_the_bound_are_counted_together():
     counted = metrics()
     for number in range(MAX_CAMERAS + 5):
-        counted.seen("yard", f"camera-{number}", NOW_US + number)
-    counted.seen("yard", "camera-0", NOW_US - 1)
+        counted.camera_seen("yard", f"camera-{number}", NOW_US + number)
+    counted.camera_seen("yard", "camera-0", NOW_US - 1)
     found = numbers(counted.text()[0].decode())
     newest = {name: value for name, value in found.items() if "last_burst" in name}
     assert len(newest) == MAX_CAMERAS + 1
@@ -176,7 +176,7 @@ def beaten(**counts: int) -> Heartbeat:
 
 def test_a_heartbeat_tells_what_waits_at_the_agent():
     counted = metrics()
-    counted.heartbeat(beaten())
+    counted.heartbeat_received(beaten())
     found = numbers(counted.text()[0].decode())
     assert found["sectorwatch_agent_spool_bursts{camera=gate,site=north-yard}"] == 3
     assert found["sectorwatch_agent_spool_bytes{camera=gate,site=north-yard}"] == 4096
@@ -190,14 +190,14 @@ def test_bursts_that_will_never_come_are_counted_as_the_agent_tells_and_over_its
     def missed() -> float:
         return numbers(counted.text()[0].decode())["sectorwatch_bursts_missed_total{camera=gate,site=north-yard}"]
 
-    counted.heartbeat(beaten(dropped=10))
+    counted.heartbeat_received(beaten(dropped=10))
     assert missed() == 0  # before this process began: the one before has counted them
-    counted.heartbeat(beaten(dropped=12, refused=1))
+    counted.heartbeat_received(beaten(dropped=12, refused=1))
     assert missed() == 3
-    counted.heartbeat(beaten(dropped=12, refused=1))
+    counted.heartbeat_received(beaten(dropped=12, refused=1))
     assert missed() == 3
     again = beaten(dropped=2)
-    counted.heartbeat(
+    counted.heartbeat_received(
         msgspec.structs.replace(again, agent=msgspec.structs.replace(again.agent, started_at=instant(NOW_US)))
     )
     assert missed() == 5
@@ -206,13 +206,13 @@ def test_bursts_that_will_never_come_are_counted_as_the_agent_tells_and_over_its
 def test_bursts_missed_by_cameras_that_are_counted_together_are_counted_once():
     counted = metrics()
     for number in range(MAX_CAMERAS):
-        counted.seen("yard", f"camera-{number}", NOW_US)
+        counted.camera_seen("yard", f"camera-{number}", NOW_US)
     told = beaten(dropped=10)
     twin = msgspec.structs.replace(
         told, camera="door", agent=msgspec.structs.replace(told.agent, started_at=instant(NOW_US))
     )
     for one in (told, twin, told, twin):
-        counted.heartbeat(one)
+        counted.heartbeat_received(one)
     assert numbers(counted.text()[0].decode())["sectorwatch_bursts_missed_total{camera=other,site=other}"] == 0
 
 
@@ -239,8 +239,8 @@ def test_models_that_vote_against_each_other_show_and_how_far_the_rule_was_from_
 
 def test_each_model_s_calls_are_timed_by_its_name():
     counted = metrics()
-    counted.computed("eye", 0.02)
-    counted.computed("eye", 0.2)
+    counted.model_called("eye", 0.02)
+    counted.model_called("eye", 0.2)
     found = numbers(counted.text()[0].decode())
     assert found["sectorwatch_inference_seconds_count{model=eye}"] == 2
     assert found["sectorwatch_inference_seconds_bucket{le=0.025,model=eye}"] == 1
@@ -287,7 +287,9 @@ def test_once_there_are_tokens_the_metrics_are_for_a_reader_of_all_sites(app: Fl
 
 def test_two_threads_may_count_at_once():
     counted = metrics()
-    threads = [threading.Thread(target=lambda: [counted.answered("GET", "/x", 200) for _ in range(500)]) for _ in "ab"]
+    threads = [
+        threading.Thread(target=lambda: [counted.request_answered("GET", "/x", 200) for _ in range(500)]) for _ in "ab"
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from policies.events import Event
 from server.delivery.channels import text_line
-from server.delivery.dispatcher import Delivery
+from server.delivery.dispatcher import Dispatcher
 from server.domain.burst import Burst
 from server.domain.errors import Unprocessable
 from server.domain.records import LoggedEvent
@@ -261,10 +261,10 @@ def test_a_correction_names_the_event_that_it_replaces_and_comes_before_its_with
 def test_a_correction_says_so_on_every_channel_and_names_what_it_supersedes(yard: Yard) -> None:
     bursts = yard.walked(across, 26)
     channel = RecordingChannel()
-    delivery = Delivery(yard.store, [channel])
+    dispatcher = Dispatcher(yard.store, [channel])
     for one in [*bursts[:2], *bursts[3:], bursts[2]]:
         yard.pipeline.process(one)
-        delivery.drain_once()
+        dispatcher.drain_once()
     corrections = [one for one in channel.sent if one.what == "corrected"]
     assert corrections
     for one in corrections:

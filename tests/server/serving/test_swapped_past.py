@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from policies.events import Event
 from policies.observation import ModelInfo
+from server.analysis.verify import verified
 from server.domain.refold import steps
 from server.pipeline.pipeline import Pipeline
 from server.store import Store, open_store
@@ -67,6 +68,20 @@ def test_each_event_names_the_ensemble_that_judged_its_frame(yard: SwappedYard) 
     assert set(by_burst.values()) == {"ensemble-1", "ensemble-2"}
     for logged in yard.store.events():
         assert logged.event.provenance.ensemble == by_burst[logged.burst_id]
+
+
+def test_events_under_an_older_name_of_the_ensemble_are_verified_beside_those_under_the_new_one(
+    yard: SwappedYard,
+) -> None:
+    bursts = yard.walked(across, 26)
+    for number, one in enumerate(bursts):
+        (yard.old if number < 5 else yard.new).process(one)
+    names = set()
+    for record in yard.store.past.events_like(""):
+        checks = list(verified(yard.store, record, from_start=True))
+        assert [check for check in checks if not check.holds] == []
+        names.add(record.logged.event.provenance.ensemble)
+    assert names == {"ensemble-1", "ensemble-2"}
 
 
 def test_a_burst_from_before_the_swap_that_comes_late_is_judged_by_the_new_ensemble_and_says_so(

@@ -18,7 +18,6 @@ from server.domain.errors import ConfigurationError, Conflict, RetryLater, Unkno
 from server.store import Store, data_dictionary, open_store
 from server.store.engine import open_engine, reading, writing
 from server.store.schema import metadata
-from tests.server import databases
 from tests.server.scenes import Yard, across
 from tests.server.store.test_store import snapshot
 from tests.stand_ins import ManualClock
@@ -145,7 +144,7 @@ def test_a_turn_waits_for_another_within_bounds(database_url: str, monkeypatch: 
     engine.dispose()
 
 
-@pytest.mark.parametrize("database_url", [name for name in databases.NAMES if name != "sqlite"], indirect=True)
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_turn_whose_server_is_paused_is_ended_by_the_database(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

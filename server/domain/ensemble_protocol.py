@@ -1,0 +1,27 @@
+"""An ensemble as the rest of the server sees it, whether it answers alone or in the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from policies.observation import Box, EnsembleInfo, Prediction
+
+Answers = Mapping[str, tuple[Prediction, ...] | None]
+"""Model -> what it sees in one image; None: the model did not answer."""
+
+
+class Ensemble(Protocol):
+    """Answers one entry per image, in order.
+
+    `crops` are bounding rectangles of sectors, which classifiers judge as well. `only` is one model (None: all),
+    with a time limit of its own in seconds. `answer` raises Unprocessable or TooLarge, with the index of the frame, for
+    an image that cannot be judged, and RetryLater when there is no room or no answer in time.
+    """
+
+    @property
+    def ensemble_info(self) -> EnsembleInfo: ...
+
+    def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
+
+    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] = ...) -> Sequence[Answers]: ...
