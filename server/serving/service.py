@@ -87,7 +87,7 @@ class Service:
         announced: Callable[[EnsembleInfo], None],
         choose: Callable[[Sequence[str]], None],
         notices: Notices,
-        told: Counters,
+        counters: Counters,
     ) -> None:
         self._load = load
         self._engine_of = engine_of
@@ -96,8 +96,8 @@ class Service:
         self._announced = announced
         self._choose = choose
         self._notices = NoticeQueue(notices)
-        self._golden = GoldenCheck(self._notices, told.golden_checked)
-        self._one_swap = OneSwap(told.swap_asked)
+        self._golden = GoldenCheck(self._notices, counters.golden_checked)
+        self._one_swap = OneSwap(counters.swap_asked)
         self.engine: Engine | None = None
         self._served: Served | None = None
         self._before: Served | None = None
