@@ -1,7 +1,7 @@
-"""A burst: frames of one camera taken together in order, and the envelope that names them for ever.
+"""A burst: frames of one camera taken together in order, and the envelope that describes them.
 
-The envelope is fixed when the burst is made. Only `agent.sent_at` is filled in at each sending, so a burst that
-is sent again is the same burst with the same id.
+The envelope does not change after the burst is made, except for `agent.sent_at`, which is set at each sending. A burst
+that is sent again has the same id.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from camera_agent import __version__
 from camera_agent.clock import iso_ms
 
 Reason = Literal["schedule", "gate", "heartbeat"]
-"""Why a burst was taken: by the clock, because something moved, or to show that the camera still sees."""
+"""Why a burst was taken: on schedule, because of motion, or to prove that the camera works."""
 
 
 class Still(msgspec.Struct, frozen=True):
-    """One JPEG and the instant at which it was taken, in milliseconds of a clock that only goes forward."""
+    """One JPEG and when it was taken, in milliseconds of a monotonic clock."""
 
     jpeg: bytes
     at_ms: int
 
 
 class ClockReading(msgspec.Struct, frozen=True):
-    """How far the instant may be believed: `monotonic_ms` is the first frame's, within the boot `boot_id`;
-    `uncertainty_s` bounds the error of `captured_at` (null: unknown).
+    """How sure the instants are. `monotonic_ms` is the first frame's, within the boot `boot_id`; `uncertainty_s` bounds
+    the error of `captured_at` (null: unknown).
     """
 
     synced: bool
@@ -40,14 +40,14 @@ class ClockReading(msgspec.Struct, frozen=True):
 
 
 class Sender(msgspec.Struct, frozen=True):
-    """Who sends, and when this sending began (null while the burst waits)."""
+    """The agent's version, and when this sending began (null while the burst waits)."""
 
     version: str = __version__
     sent_at: str | None = None
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """The `burst` part of the wire, field by field."""
+    """The `burst` part of the request."""
 
     burst_id: str
     site: str
@@ -61,13 +61,13 @@ class Envelope(msgspec.Struct, frozen=True):
     agent: Sender = Sender()
 
     def sent(self, unix_ms: int) -> Envelope:
-        """The same envelope as it goes out at `unix_ms`."""
+        """The same envelope, sent at `unix_ms`."""
         sender = msgspec.structs.replace(self.agent, sent_at=iso_ms(unix_ms))
         return msgspec.structs.replace(self, agent=sender)
 
 
 class Burst(msgspec.Struct, frozen=True):
-    """An envelope and the JPEGs it lists, in its order."""
+    """An envelope and the JPEGs it lists, in the same order."""
 
     envelope: Envelope
     frames: tuple[bytes, ...]
@@ -84,10 +84,10 @@ def make_burst(
     reason: Reason = "schedule",
     mask_digest: str | None = None,
 ) -> Burst:
-    """Bind stills, oldest first, into a burst whose first frame was taken at `captured_ms` of Unix time.
+    """A burst of stills, oldest first; the first one was taken at `captured_ms` of Unix time.
 
-    Two frames within one millisecond are set one apart: offsets strictly increase. Raises `ValueError` for no
-    frames, or frames out of order.
+    Offsets strictly increase: frames within one millisecond are set 1 ms apart. Raises `ValueError` for no stills, or
+    stills out of order.
     """
     if not stills:
         raise ValueError("a burst has at least one frame")
@@ -106,7 +106,7 @@ def make_burst(
 
 
 def new_burst_id(unix_ms: int) -> str:
-    """A fresh id that sorts by time: UUID version 7 (RFC 9562, section 5.7), 48 bits of time and 74 random."""
+    """A new id that sorts by time: UUID version 7 (RFC 9562, section 5.7), 48 bits of time and 74 random."""
     value = (unix_ms & ((1 << 48) - 1)) << 80
     value |= 0x7 << 76 | secrets.randbits(12) << 64
     value |= 0b10 << 62 | secrets.randbits(62)

@@ -1,8 +1,7 @@
-"""Time as the agent needs it: order and spacing from the monotonic clock, the wall clock once per burst.
+"""The machine's clocks, the instants of the wire, and whether the wall clock is synchronised.
 
-Whether the wall clock may be believed is asked of the kernel (`adjtimex(2)`: every NTP client on Linux keeps
-`STA_UNSYNC` there) and of systemd-timesyncd's flag file. Where neither can be read the answer is no: a clock
-whose quality is unknown is not called synchronised.
+Synchronisation is read from the kernel (`adjtimex(2)`: NTP clients on Linux clear `STA_UNSYNC`) and from
+systemd-timesyncd's flag file. Where neither can be read, the clock counts as not synchronised.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ _TIMESYNC_BOUND_S = 5.0
 
 
 class Clock(Protocol):
-    """What the agent asks of time; tests drive one by hand."""
+    """The two clocks and a way to wait; tests use one that they set by hand."""
 
     def monotonic_s(self) -> float: ...
 
     def unix_s(self) -> float: ...
 
     def wait_until(self, monotonic_s: float, stop: threading.Event) -> bool:
-        """Wait for that instant of the monotonic clock; false, at once, when `stop` is set."""
+        """Wait until that monotonic instant. Returns false, at once, when `stop` is set."""
         ...
 
 
@@ -50,15 +49,13 @@ class SystemClock:
 
 
 def iso_ms(unix_ms: int) -> str:
-    """The wire's form of an instant: UTC, milliseconds, `Z`."""
+    """An instant as the wire has it: `2026-11-22T07:00:00.123Z`."""
     at = datetime.fromtimestamp(unix_ms // 1000, tz=UTC)
     return f"{at:%Y-%m-%dT%H:%M:%S}.{unix_ms % 1000:03d}Z"
 
 
 def unix_s_of(http_date: str | None) -> float | None:
-    """Unix time of an instant as HTTP writes it (RFC 9110, section 5.6.7), None for what is none. It is UTC, also where
-    somebody left that out.
-    """
+    """Unix time of an HTTP date (RFC 9110, section 5.6.7); None for an invalid one. A date without a zone is UTC."""
     try:
         at = email.utils.parsedate_to_datetime(http_date or "")
     except ValueError:
@@ -67,7 +64,7 @@ def unix_s_of(http_date: str | None) -> float | None:
 
 
 def boot_id() -> str:
-    """The kernel's name for this boot; monotonic instants compare only within one."""
+    """The kernel's id of this boot. Monotonic instants compare only within one boot."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
@@ -75,7 +72,7 @@ def boot_id() -> str:
 
 
 def synchronised_within_s() -> float | None:
-    """The bound of the wall clock's error, where something keeps it right; None where nothing is known to.
+    """The bound of the wall clock's error in seconds; None when the clock is not synchronised.
 
     The kernel's `maxerror` grows by 500 ppm between an NTP client's corrections.
     """
@@ -85,11 +82,11 @@ def synchronised_within_s() -> float | None:
     return bound_s
 
 
-_PROCESS_ID = str(uuid.uuid4())  # without /proc a boot cannot be told from another: let each process be its own
+_PROCESS_ID = str(uuid.uuid4())  # without /proc, each process counts as a boot of its own
 
 
 class _Timex(ctypes.Structure):
-    """The head of `struct timex`; the rest is room for the kernel to write in."""
+    """The head of `struct timex`; `rest` is room for the kernel to write in."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),
@@ -106,8 +103,8 @@ def _kernel_bound_s() -> float | None:
     adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
     if adjtimex is None:
         return None
-    asked = _Timex()  # modes 0: read only, which needs no privilege
-    state = adjtimex(ctypes.byref(asked))
-    if not 0 <= state < _TIME_ERROR or asked.status & _STA_UNSYNC:
+    timex = _Timex()  # modes 0 reads only, which needs no privilege
+    state = adjtimex(ctypes.byref(timex))
+    if not 0 <= state < _TIME_ERROR or timex.status & _STA_UNSYNC:
         return None
-    return max(_LEAST_BOUND_S, float(asked.maxerror) / 1e6)
+    return max(_LEAST_BOUND_S, float(timex.maxerror) / 1e6)

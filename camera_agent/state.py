@@ -1,4 +1,4 @@
-"""What an agent is made of before it runs: its state folder, its spool, its cameras' tokens, as the settings say."""
+"""What an agent needs before it runs: its state folder, its spool and its cameras' tokens."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from camera_agent import durable
+from camera_agent import atomic_files
 from camera_agent.clock import Clock
-from camera_agent.settings import Settings, read_token
-from camera_agent.spool import Spool
+from camera_agent.config.settings import Settings, read_token
+from camera_agent.spool.spool import Spool
 
 
 class StateUnusable(Exception):
     """The state folder cannot be used; the message says why."""
 
 
-def spool_of(settings: Settings, clock: Clock) -> Spool:
-    """The spool as the settings want it, not yet opened."""
+def make_spool(settings: Settings, clock: Clock) -> Spool:
+    """The spool that the settings describe, not yet opened."""
     spool = settings.spool
     return Spool(
         settings.spool_folder,
@@ -45,12 +45,13 @@ def camera_tokens(settings: Settings) -> dict[str, Callable[[], str | None]]:
 
 
 @contextlib.contextmanager
-def hold_state(folder: Path) -> Iterator[None]:
-    """Make the state folder and keep a second agent out of it; the kernel lets go when the process ends, however
-    it ends.
+def lock_state(folder: Path) -> Iterator[None]:
+    """Make the state folder and lock it against a second agent. The kernel releases the lock when the process ends.
+
+    Raises `StateUnusable`.
     """
     try:
-        durable.make_own(folder)
+        atomic_files.make_private(folder)
         handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StateUnusable(

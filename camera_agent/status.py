@@ -1,22 +1,21 @@
-"""What the agent did since it began, for the summary line and for `status.json` in the state folder."""
+"""The agent's counts since it started, for the summary line, Prometheus and `status.json`."""
 
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from camera_agent import __version__, durable
-
-STATUS_FILE = "status.json"
+from camera_agent import __version__
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts are since this process began. `bursts` and `frames` were taken; `sent` of them the server has
-    (`known`: it had them already); `dropped` were given up for want of room, `refused` set aside; `waiting` are
-    in the spool now. `wire_bytes` went over the wire both ways, packet heads included; `disk_bytes` the spool wrote.
+    """Counts since this process started.
+
+    `bursts` and `frames` were taken. `sent` bursts were accepted by the server; `known` of those it already had.
+    `dropped` bursts were deleted for lack of room, `refused` ones rejected by the server, `waiting` ones are in the
+    spool now. `wire_bytes` counts both directions with packet headers; `disk_bytes` is what the spool wrote.
     """
 
     version: str = __version__
@@ -42,18 +41,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Each camera's state, with its cause."""
 
 
-class Tally:
-    """The one `Status` that all threads add to."""
+class StatusCounters:
+    """The current `Status`. Safe to use from several threads."""
 
     def __init__(self, status: Status) -> None:
         self._lock = threading.Lock()
         self._status = status
 
-    def count(self, **more: int) -> None:
+    def add(self, **counts: int) -> None:
         """Add to the named counts."""
         with self._lock:
-            added = {name: getattr(self._status, name) + number for name, number in more.items()}
-            self._status = msgspec.structs.replace(self._status, **added)
+            sums = {name: getattr(self._status, name) + count for name, count in counts.items()}
+            self._status = msgspec.structs.replace(self._status, **sums)
 
     def update(self, **fields: object) -> None:
         """Set the named fields."""
@@ -63,8 +62,3 @@ class Tally:
     def read(self) -> Status:
         with self._lock:
             return self._status
-
-
-def write_status(folder: Path, status: Status) -> None:
-    """Replace `status.json`. Raises `OSError`."""
-    durable.publish(folder / STATUS_FILE, msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n")

@@ -1,6 +1,6 @@
-# Sourced by deploy/demo and deploy/test: a virtual environment, the models and the footage, each only if missing.
-# Needs Python 3.11 or newer with pip; for the footage apt-get and dpkg-deb. Nothing is installed outside
-# the environment and the user's cache.
+# Sourced by deploy/demo and deploy/test. Provides the virtual environment, the footage and (for the tests)
+# PostgreSQL, each only if it is missing. Needs Python 3.11 or newer with pip, and apt-get and dpkg-deb for the footage.
+# Everything is kept in the environment and in the user's cache, except PostgreSQL, which is a system package.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${SECTORWATCH_VENV:-$root/.venv}
@@ -8,19 +8,28 @@ venv=${SECTORWATCH_VENV:-$root/.venv}
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf '%s\n' "$*" >&2; exit 1; }
 
+# step NAME COMMAND...: runs the command under a heading, and prints how long it took.
+step() {
+  local began=$SECONDS
+  say "$1"
+  "${@:2}"
+  printf '   (%s: %d s)\n' "$1" $((SECONDS - began))
+}
+
 find_python() {
   local candidate
   for candidate in "${PYTHON:-}" python3 python3.11 python3.12 python3.13; do
     [ -n "$candidate" ] && command -v "$candidate" >/dev/null || continue
     "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$candidate"; return; }
   done
-  fail "Python 3.11 or newer is needed (on Debian: apt-get install python3), or name one: PYTHON=/path/to/python $0"
+  fail "Python 3.11 or newer is needed (Debian 12 or later has it), or name one: PYTHON=/path/to/python $0"
 }
 
-# Debian's Python comes without ensurepip unless python3-venv is installed; pip can bring virtualenv instead.
+# Debian's Python has no ensurepip unless python3-venv is installed. pip can install virtualenv instead.
 make_venv() {
   local python tools
   python=$(find_python) || exit 1
+  say "Making the environment $venv"
   "$python" -m venv "$venv" 2>/dev/null && return
   rm -rf "$venv"
   tools=$(mktemp -d)
@@ -34,7 +43,7 @@ make_venv() {
 prepare_venv() {
   local wanted
   wanted="$1 $(cat "$root/pyproject.toml" "$root/deploy/constraints.txt" | sha256sum)"
-  [ -x "$venv/bin/python" ] || { say "Making the environment $venv"; make_venv; }
+  [ -x "$venv/bin/python" ] || make_venv
   if [ "$(cat "$venv/.sectorwatch" 2>/dev/null)" != "$wanted" ]; then
     say "Installing sectorwatch[$1] (with PyTorch: some minutes the first time)"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
@@ -42,6 +51,21 @@ prepare_venv() {
     printf '%s\n' "$wanted" >"$venv/.sectorwatch"
   fi
   export PATH="$venv/bin:$PATH"
+}
+
+# provide_postgresql: the server programs with which the tests start a cluster of their own.
+provide_postgresql() {
+  local missing
+  missing=$(python -m tests.server.databases 2>&1) && return
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || fail "$missing"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get install -qy postgresql-common >/dev/null || {
+    apt-get -q update >/dev/null && apt-get install -qy postgresql-common >/dev/null
+  } || fail "apt-get could not install PostgreSQL, see above."
+  # Debian otherwise makes and starts a cluster of its own at installation.
+  sed -i 's/^#create_main_cluster = .*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+  apt-get install -qy postgresql >/dev/null || fail "apt-get could not install PostgreSQL, see above."
+  python -m tests.server.databases || exit 1
 }
 
 cache_dir() {

@@ -151,7 +151,7 @@ class Teller:
             provenance=Provenance(
                 burst_ids=tuple(dict.fromkeys((evidence.burst_id, seen.burst_id))),
                 frame_sha256=tuple(dict.fromkeys((evidence.frame_sha256, seen.frame_sha256))),
-                ensemble=seen.panel.ensemble,
+                ensemble=seen.ensemble_info.ensemble,
                 policy=policy.digest,
                 mask_digest=seen.mask_digest,
             ),

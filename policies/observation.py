@@ -13,10 +13,10 @@ Box = tuple[float, float, float, float]
 """`(x1, y1, x2, y2)` in 0..1 of the frame, x to the right, y down."""
 
 
-class Sighting(msgspec.Struct, frozen=True, omit_defaults=True):
+class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
     """One label a model gave: of the whole frame, of a sector's crop (`sector`), or of a box (`box`).
 
-    A detector's sightings have boxes; a classifier's have none, and name the sector whose crop was judged
+    A detector's predictions have boxes; a classifier's have none, and name the sector whose crop was judged
     (none: the whole view). Score in 0..1.
     """
 
@@ -26,7 +26,7 @@ class Sighting(msgspec.Struct, frozen=True, omit_defaults=True):
     sector: str | None = None
 
 
-class Seat(msgspec.Struct, frozen=True):
+class ModelInfo(msgspec.Struct, frozen=True):
     """One model of the ensemble as policies know it.
 
     `classes` is everything it can say, so that it abstains on a target it cannot see. `votes` is false for a
@@ -40,18 +40,18 @@ class Seat(msgspec.Struct, frozen=True):
     votes: bool = True
 
 
-class Panel(msgspec.Struct, frozen=True):
+class EnsembleInfo(msgspec.Struct, frozen=True):
     """The models that were asked, and the digest that names exactly these weights and transforms."""
 
     ensemble: str
-    seats: tuple[Seat, ...]
+    models: tuple[ModelInfo, ...] = msgspec.field(name="seats")
 
 
 class Observation(msgspec.Struct, frozen=True):
     """All labels of one frame.
 
     `at_us` is the frame's instant in microseconds of Unix time (UTC); within a camera it orders observations,
-    ties broken by `burst_id` and `index`. `answers` holds one entry per seat of `panel`: what that model saw
+    ties broken by `burst_id` and `index`. `answers` holds one entry per model of `ensemble_info`: what that model saw
     (perhaps nothing: an empty tuple), or None when it was asked and did not answer. `uncertainty_s` bounds
     the error of the camera's clock. `frame_sha256` is of the JPEG bytes as received. `size` is the
     frame's width and height in pixels; policies use only their ratio. `brightness` is the frame's mean brightness in
@@ -63,8 +63,8 @@ class Observation(msgspec.Struct, frozen=True):
     burst_id: str
     index: int
     at_us: int
-    panel: Panel
-    answers: dict[str, tuple[Sighting, ...] | None]
+    ensemble_info: EnsembleInfo = msgspec.field(name="panel")
+    answers: dict[str, tuple[Prediction, ...] | None]
     frame_sha256: str
     mask_digest: str | None = None
     uncertainty_s: float = 0.0

@@ -93,7 +93,7 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
         if not electorate:
             return Ruling(Verdict.UNDECIDED, None)
         size = {model: self.weight(model) if self.rule == "weighted" else 1.0 for model in electorate}
-        support = sum(size[model] for model, vote in electorate.items() if vote is Vote.FOR)
+        support = sum((size[model] for model, vote in electorate.items() if vote is Vote.FOR), 0.0)
         needed = self.needed(len(electorate))
         margin = round(support - needed, 9)
         if margin >= 0:

@@ -20,7 +20,7 @@ import platformdirs
 from msgspec import Meta
 
 from policies.site.toml_lines import line_of
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 
 ENV_PREFIX = "SECTORWATCH_"
 CONFIG_VARIABLE = "SECTORWATCH_CONFIG"
@@ -30,7 +30,7 @@ _OTHERS = frozenset({CONFIG_VARIABLE, "SECTORWATCH_CACHE_DIR"})
 _MIB = 1024 * 1024
 
 
-class InvalidSettings(Broken):
+class InvalidSettings(ConfigurationError):
     """A setting that cannot be used; the message names its place (file and line, or variable)."""
 
 

@@ -6,11 +6,11 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from policies.observation import Box, Panel, Seat, Sighting
-from server.domain.errors import Unusable
+from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
+from server.domain.errors import Unprocessable
 from server.domain.records import Announcement, Notice, NoticeGiven, Outgoing
 
-Answers = Mapping[str, tuple[Sighting, ...] | None]
+Answers = Mapping[str, tuple[Prediction, ...] | None]
 
 
 class ScriptedEnsemble:
@@ -20,8 +20,8 @@ class ScriptedEnsemble:
     images of every call. With a `gate`, each call waits there until every party has come.
     """
 
-    def __init__(self, seats: Sequence[Seat], ensemble: str = "ensemble-1") -> None:
-        self.panel = Panel(ensemble, tuple(seats))
+    def __init__(self, models: Sequence[ModelInfo], ensemble: str = "ensemble-1") -> None:
+        self.ensemble_info = EnsembleInfo(ensemble, tuple(models))
         self.asked: list[tuple[bytes, ...]] = []
         self.crops: list[dict[str, Box]] = []
         self.gate: threading.Barrier | None = None
@@ -52,7 +52,7 @@ class ScriptedEnsemble:
         said: list[Answers] = []
         for index, image in enumerate(images):
             if _sha256(image) in self._broken:
-                raise Unusable("the image cannot be decoded", frame=index)
+                raise Unprocessable("the image cannot be decoded", frame=index)
             said.append(self._said(image))
             if early is not None:
                 early(tuple(said))
@@ -62,7 +62,7 @@ class ScriptedEnsemble:
 
     def _said(self, image: bytes) -> Answers:
         said = self._table.get(_sha256(image), {})
-        return {seat.model: said.get(seat.model, ()) for seat in self.panel.seats}
+        return {model_info.model: said.get(model_info.model, ()) for model_info in self.ensemble_info.models}
 
 
 class ManualClock:

@@ -25,13 +25,33 @@ BREACHES = {
     "the server does not import the agent": ("server/catalogue/card.py", "import camera_agent"),
     "torch has one door": ("server/pipeline/pipeline.py", "import torch"),
     "pictures have one door on each side": ("server/domain/burst.py", "import numpy"),
-    "picamera2 has one door": ("camera_agent/capture.py", "import picamera2"),
+    "picamera2 has one door": ("camera_agent/capture/live.py", "import picamera2"),
     "SQL has one door": ("server/pipeline/site_policies.py", "import sqlalchemy"),
     "the web has one door": ("server/runtime.py", "import flask"),
     "gunicorn has one door": ("server/commands/serve.py", "import gunicorn"),
     "prometheus has one door": ("server/web/bursts.py", "import prometheus_client"),
     "only the composition root and the commands join the parts": ("server/web/bursts.py", "import server.store"),
+    "the agent is built in layers": (
+        "camera_agent/logs.py",
+        "import camera_agent.agent",
+    ),
+    "the agent's capture is built in layers": (
+        "camera_agent/capture/motion_gate.py",
+        "import camera_agent.capture.live",
+    ),
+    "the agent's cameras are built in layers": (
+        "camera_agent/cameras/camera.py",
+        "import camera_agent.cameras.factory",
+    ),
+    "the agent's uplink is built in layers": (
+        "camera_agent/uplink/byte_budget.py",
+        "import camera_agent.uplink.uplink",
+    ),
     "policies are built in layers": ("policies/geometry.py", "import policies.site.rules"),
+    "endpoints are built in layers and know nothing of each other": (
+        "server/web/events.py",
+        "import server.web.models",
+    ),
     "the server is built in layers": ("server/domain/records.py", "import server.store.schema"),
 }
 """Contract -> a file, and the line that would break the contract there."""

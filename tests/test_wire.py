@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
-from camera_agent.heartbeat import Backlog, By, Counts, Heartbeat, Told
+from camera_agent.uplink.heartbeat import AgentInfo, Backlog, ClockInfo, Counts, Heartbeat
 from server.app import runtime_of
 from tests.server.web_client import BrightnessEnsemble, make_app
 
 BEAT = Heartbeat(
     site="north-yard",
     camera="gate",
-    agent=By("0.1.0", "2027-01-15T07:59:59.500Z", "2027-01-15T06:00:00.000Z", "a-boot", 60.0),
-    clock=Told(synced=True, uncertainty_s=0.012),
+    agent=AgentInfo("0.1.0", "2027-01-15T07:59:59.500Z", "2027-01-15T06:00:00.000Z", "a-boot", 60.0),
+    clock=ClockInfo(synced=True, uncertainty_s=0.012),
     state="blind",
     cause="camera_stuck",
     detail="the same frame 12 times",

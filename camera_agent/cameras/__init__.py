@@ -1,7 +1,5 @@
-"""One module per kind of camera; each is loaded only when a camera of its kind is opened.
+"""One module per kind of camera, loaded when a camera of its kind is opened.
 
-`stream` (OpenCV: a device, RTSP), `mjpeg` and `snapshot` (HTTP) and `picamera` (the Pi's own) are live: they give one
-still when asked; `newest` reads those that never stop sending, `guarded` bounds them all. `video` and `folder` are
-footage: they give pictures with instants of their own. `whynot` says why one cannot be opened. `opencv` makes JPEGs
-with OpenCV, `jpeg` with Pillow, so that an agent without OpenCV cameras never loads it.
+To add a kind: implement `camera.Camera` or `camera.Recording`, add it to `factory`, and its key to
+`config.settings.CameraSettings`.
 """

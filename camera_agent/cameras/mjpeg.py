@@ -1,8 +1,7 @@
-"""Motion JPEG over HTTP, without OpenCV: one request, and JPEGs that never end (`multipart/x-mixed-replace`).
+"""Motion JPEG over HTTP, without OpenCV: one request, and an endless answer of JPEGs (`multipart/x-mixed-replace`).
 
-Every picture is taken off the wire, none is decoded but the one that is asked for. Cameras are sloppy about the
-boundary (with or without its dashes, quoted or not), so a part that says its length is believed, and the boundary is
-searched for only where none is said.
+Every picture is read, and only those that are asked for are decoded. Cameras spell the boundary in different ways (with
+or without its dashes, quoted or not), so a part's `Content-Length` is used where it has one, else the boundary.
 """
 
 from __future__ import annotations
@@ -13,12 +12,10 @@ import time
 import requests
 from urllib3.exceptions import HTTPError
 
-from camera_agent.cameras.failure import CameraFailure
-from camera_agent.cameras.http import ask
-from camera_agent.cameras.jpeg import fit
-from camera_agent.cameras.newest import Reader
-from camera_agent.look import Look
-from camera_agent.masks import Form
+from camera_agent.cameras.http_get import http_get
+from camera_agent.cameras.latest_frame import LatestFrameCamera
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.pillow import encode_bytes
 
 _PIECE_BYTES = 64 * 1024
 _MAX_BYTES = 16_000_000
@@ -26,41 +23,21 @@ _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"^content-length:\s*(\d+)\s*?$", re.IGNORECASE | re.MULTILINE)
 
 
-class MotionJpeg:
-    """`still()` gives the first picture that arrives after the call, as the camera made it where it may be."""
+class MotionJpeg(LatestFrameCamera[bytes]):
+    """Pictures are sent unchanged where the format allows it."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
-        self._url = url
-        self._timeout_s = timeout_s
-        self._reader: Reader[bytes] | None = None
-
-    def open(self) -> None:
-        """Connect and begin to read. Raises `CameraFailure`."""
-        self._reader = Reader(_Parts(self._url, self._timeout_s))
-        self._reader.start()
-
-    def still(self, form: Form) -> Look:
-        """The next picture. Raises `CameraFailure` when the stream ended or nothing came in time."""
-        if self._reader is None:
-            raise CameraFailure("the camera is not open")
-        data, at_s = self._reader.next_picture(self._timeout_s)
-        jpeg, grey = fit(data, form)
-        return Look(jpeg=jpeg, at_s=at_s, grey=grey)
-
-    def close(self) -> None:
-        if self._reader is not None:
-            self._reader.stop()
-            self._reader = None
+        super().__init__(lambda: _Parts(url, timeout_s), encode_bytes, timeout_s)
 
 
 class _Parts:
-    """The parts of one answer, one after the other; one of them, and the beginning of the next, is in memory."""
+    """The parts of one answer, in order. One part, and the beginning of the next, is in memory."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._session = requests.Session()
         try:
-            self._answer = ask(self._session, url, timeout_s)
+            self._answer = http_get(self._session, url, timeout_s)
             self._boundary = _boundary(self._answer.headers.get("Content-Type", ""))
         except CameraFailure:
             self._session.close()
@@ -69,9 +46,9 @@ class _Parts:
         self._part = b""
 
     def advance(self) -> bool:
-        whole_by_s = time.monotonic() + self._timeout_s
-        while (place := self._place()) is None:
-            if self._buffer and time.monotonic() > whole_by_s:
+        deadline_s = time.monotonic() + self._timeout_s
+        while (span := self._span()) is None:
+            if self._buffer and time.monotonic() > deadline_s:
                 raise CameraFailure(f"a picture was not whole after {self._timeout_s:g} s", "camera_hangs")
             try:
                 piece = self._answer.raw.read1(_PIECE_BYTES)
@@ -82,7 +59,7 @@ class _Parts:
             self._buffer += piece
             if len(self._buffer) > _MAX_BYTES:
                 raise CameraFailure(f"a part of the stream has more than {_MAX_BYTES} bytes")
-        begin, end = place
+        begin, end = span
         self._part = bytes(self._buffer[begin:end])
         del self._buffer[:end]
         return True
@@ -94,8 +71,8 @@ class _Parts:
         self._answer.close()
         self._session.close()
 
-    def _place(self) -> tuple[int, int] | None:
-        """From where to where in the buffer the next part's picture reaches; None while it is not whole."""
+    def _span(self) -> tuple[int, int] | None:
+        """Where in the buffer the next picture begins and ends; None while it is not complete."""
         head = self._buffer.find(self._boundary)
         begin = self._buffer.find(_HEAD_END, max(0, head)) + len(_HEAD_END)
         if head < 0 or begin < len(_HEAD_END):
@@ -109,7 +86,7 @@ class _Parts:
 
 
 def _boundary(content_type: str) -> bytes:
-    """Two dashes and the boundary that the header names, whatever it has around it."""
+    """Two dashes and the boundary of the header, without quotes and dashes of its own."""
     kind, _, boundary = content_type.partition("boundary=")
     if not kind.lower().startswith("multipart/"):
         raise CameraFailure(f"the camera answers with {content_type or 'no content type'}, not with Motion JPEG")

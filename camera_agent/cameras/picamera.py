@@ -1,26 +1,24 @@
-"""The one door to picamera2: the camera on the ribbon cable of a Raspberry Pi.
+"""The camera on the ribbon cable of a Raspberry Pi, through picamera2.
 
-The camera is configured once and runs until it is closed: switching its mode for each picture is what fragments
-memory and upsets the exposure (raspberrypi/picamera2#1125, #1130). A few frames are let go by first, in which exposure
-and white balance settle. picamera2 and libcamera are packages of the system, not of the index; nothing here is
-loaded before such a camera is opened.
+The camera is configured once and runs until it is closed: switching its mode for each picture fragments memory and
+upsets the exposure (raspberrypi/picamera2#1125, #1130). The first frames are skipped until exposure and white balance
+have settled. picamera2 and libcamera are system packages; they are imported when such a camera is opened.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from camera_agent.cameras.failure import CameraFailure
-from camera_agent.cameras.jpeg import encoded
-from camera_agent.look import Look
-from camera_agent.masks import Form
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import Frame, FrameFormat
+from camera_agent.imaging.pillow import encode_image
 
 if TYPE_CHECKING:
     from picamera2 import Picamera2
 
 _SETTLE_FRAMES = 12
 _FRAME_US = (100_000, 200_000)
-"""Ten frames a second, in the dark half as many: what the burst does not need costs nothing."""
+"""Ten frames a second, five in the dark: bursts need no more."""
 _BUFFERS = 3
 _HOW_TO_GET_IT = (
     "picamera2 is not installed in this environment: `sudo apt install python3-picamera2`, and make the environment"
@@ -29,7 +27,7 @@ _HOW_TO_GET_IT = (
 
 
 class PiCamera:
-    """`still()` gives a frame whose exposure began after the call."""
+    """`frame()` gives a picture whose exposure began after the call."""
 
     def __init__(self, number: int, *, max_width: int, timeout_s: float) -> None:
         self._number = number
@@ -40,10 +38,10 @@ class PiCamera:
     def open(self) -> None:
         """Configure, start, and let exposure and white balance settle. Raises `CameraFailure`."""
         library = _library()
-        known = library.global_camera_info()
-        if self._number >= len(known):
+        cameras = library.global_camera_info()
+        if self._number >= len(cameras):
             raise CameraFailure(
-                f"the Pi sees {len(known)} cameras, and number {self._number} is not among them: mind the cable,"
+                f"the Pi sees {len(cameras)} cameras, and number {self._number} is not among them: check the cable,"
                 " and `rpicam-hello --list-cameras`"
             )
         try:
@@ -62,8 +60,8 @@ class PiCamera:
         except _FAULTS as error:
             raise _failure(error, self._timeout_s) from error
 
-    def still(self, form: Form) -> Look:
-        """Raises `CameraFailure` when the camera gives nothing in time."""
+    def frame(self, frame_format: FrameFormat) -> Frame:
+        """Raises `CameraFailure` when no picture comes in time."""
         if self._camera is None:
             raise CameraFailure("the camera is not open")
         try:
@@ -72,30 +70,30 @@ class PiCamera:
                 picture = request.make_image("main")
                 at_s = request.get_metadata()["SensorTimestamp"] / 1e9
             finally:
-                request.release()  # else its buffer is lost to the camera
+                request.release()  # else the camera loses this buffer
         except _FAULTS as error:
             raise _failure(error, self._timeout_s) from error
-        jpeg, grey = encoded(picture.convert("RGB"), form)
-        return Look(jpeg=jpeg, at_s=at_s, grey=grey)
+        jpeg, thumbnail = encode_image(picture.convert("RGB"), frame_format)
+        return Frame(jpeg, at_s, thumbnail)
 
     def close(self) -> None:
         camera, self._camera = self._camera, None
         if camera is None:
             return
         try:
-            camera.cancel_all_and_flush()  # a capture that timed out would else be waited for
+            camera.cancel_all_and_flush()  # else `close` waits for a capture that timed out
             camera.close()
         except _FAULTS as error:
             raise _failure(error, self._timeout_s) from error
 
     def _size(self, width: int, height: int) -> tuple[int, int]:
-        """The whole view of the sensor, not wider than asked, in even numbers."""
-        wanted = min(width, self._max_width or width)
-        return wanted // 2 * 2, round(height * wanted / width / 2) * 2
+        """The whole view of the sensor, at most `max_width` wide, in even numbers."""
+        sent_width = min(width, self._max_width or width)
+        return sent_width // 2 * 2, round(height * sent_width / width / 2) * 2
 
 
 _FAULTS = (RuntimeError, OSError, ValueError, IndexError, KeyError)
-"""What the library and libcamera raise; a wait that ends is `TimeoutError`, which is an `OSError`."""
+"""What picamera2 and libcamera raise; a wait that times out raises `TimeoutError`, which is an `OSError`."""
 
 
 def _failure(error: Exception, timeout_s: float) -> CameraFailure:

@@ -6,17 +6,16 @@ import time
 
 import requests
 
-from camera_agent.cameras.failure import CameraFailure
-from camera_agent.cameras.http import ask
-from camera_agent.cameras.jpeg import fit
-from camera_agent.look import Look
-from camera_agent.masks import Form
+from camera_agent.cameras.http_get import http_get
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import Frame, FrameFormat
+from camera_agent.imaging.pillow import encode_bytes
 
 _MAX_BYTES = 32_000_000
 
 
 class Snapshot:
-    """Asks `url` once per still."""
+    """Sends one request per frame and keeps the connection between them."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._url = url
@@ -24,24 +23,22 @@ class Snapshot:
         self._session: requests.Session | None = None
 
     def open(self) -> None:
-        """Nothing is asked of the camera yet; the connection is kept between stills."""
+        """Sends no request yet."""
         self._session = requests.Session()
 
-    def still(self, form: Form) -> Look:
-        """The picture as it is now; its instant is the middle of the wait for the first byte. Raises
-        `CameraFailure`.
-        """
+    def frame(self, frame_format: FrameFormat) -> Frame:
+        """The picture; its instant is the middle of the wait for the first byte. Raises `CameraFailure`."""
         if self._session is None:
             raise CameraFailure("the camera is not open")
-        asked_s = time.monotonic()
+        requested_s = time.monotonic()
         try:
-            with ask(self._session, self._url, self._timeout_s) as answer:
+            with http_get(self._session, self._url, self._timeout_s) as answer:
                 answered_s = time.monotonic()
                 data = self._read(answer)
         except requests.RequestException as error:
             raise CameraFailure(f"the snapshot broke off: {type(error).__name__}") from error
-        jpeg, grey = fit(data, form)
-        return Look(jpeg=jpeg, at_s=(asked_s + answered_s) / 2, grey=grey)
+        jpeg, thumbnail = encode_bytes(data, frame_format)
+        return Frame(jpeg, (requested_s + answered_s) / 2, thumbnail)
 
     def close(self) -> None:
         if self._session is not None:

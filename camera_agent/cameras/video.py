@@ -1,6 +1,4 @@
-"""A recorded video as footage: the instant of a picture is its index divided by the rate, whatever the time is
-now.
-"""
+"""A video file as a recording: the instant of a picture is its index divided by the picture rate."""
 
 from __future__ import annotations
 
@@ -9,26 +7,27 @@ from pathlib import Path
 
 import cv2
 
-from camera_agent.cameras.failure import CameraFailure
-from camera_agent.cameras.opencv import encode_jpeg, grey, open_capture, paint
-from camera_agent.cutting import Picture
-from camera_agent.look import Seen
-from camera_agent.masks import Form
+from camera_agent.cameras.camera import RecordedPicture
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import EncodedPicture, FrameFormat
+from camera_agent.imaging.opencv import encode_picture, open_capture
 
 
 class Video:
-    """A file that OpenCV's FFmpeg reads. It is always read from its beginning, picture by picture: seeking is
-    not exact in every format, and the same picture must be found again after a restart.
+    """A file that OpenCV's FFmpeg reads.
+
+    It is always read from its beginning: seeking is not exact in every format, and the same picture must be found
+    again after a restart.
     """
 
-    def __init__(self, path: Path, form: Form, *, pictures_per_s: float | None = None) -> None:
+    def __init__(self, path: Path, frame_format: FrameFormat, *, pictures_per_s: float | None = None) -> None:
         self._path = path
-        self._form = form
+        self._frame_format = frame_format
         self._pictures_per_s = pictures_per_s
         self._capture: cv2.VideoCapture | None = None
 
     def open(self) -> None:
-        """Raises `CameraFailure` when it is no video, or names no rate and none was set."""
+        """Raises `CameraFailure` when it is no video, or has no rate and none was set."""
         self.close()
         self._capture = open_capture(str(self._path))
         if self._pictures_per_s is None:
@@ -40,23 +39,22 @@ class Video:
         return f"video {self._path.stat().st_size} {self._rate():.6f}"
 
     def started_ms(self) -> int | None:
-        """A video does not say when it was taken."""
+        """None: a video does not say when it was taken."""
         return None
 
     def duration_s(self) -> float:
-        """As the file's header has it, or counted where the header has nothing."""
+        """From the file's header, or counted where the header does not say."""
         count = int(self._opened().get(cv2.CAP_PROP_FRAME_COUNT))
         if count <= 0:
             count = sum(1 for _ in self.pictures())
             self.open()
         return count / self._rate()
 
-    def pictures(self) -> Iterator[Picture]:
-        """Every picture once, oldest first, from where the file stands: call it once after `open()`."""
+    def pictures(self) -> Iterator[RecordedPicture]:
         capture = self._opened()
         index = 0
         while capture.grab():
-            yield Picture(number=index, at_s=index / self._rate(), look=self._look)
+            yield RecordedPicture(index, index / self._rate(), self._read)
             index += 1
 
     def close(self) -> None:
@@ -64,12 +62,11 @@ class Video:
             self._capture.release()
             self._capture = None
 
-    def _look(self) -> Seen:
+    def _read(self) -> EncodedPicture:
         is_whole, picture = self._opened().retrieve()
         if not is_whole:
             raise CameraFailure("a picture of the video cannot be decoded")
-        paint(picture, self._form.masks)
-        return Seen(encode_jpeg(picture, self._form), grey(picture))
+        return encode_picture(picture, self._frame_format)
 
     def _rate(self) -> float:
         if self._pictures_per_s is None:

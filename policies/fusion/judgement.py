@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from policies.fusion.voters import KEEP_RATIO, Bench, bench_of
 from policies.geometry import Point, area, foot, shared
-from policies.observation import Box, Observation, Seat, Sighting
+from policies.observation import Box, ModelInfo, Observation, Prediction
 from policies.sensitivity import Ruling, Verdict, Vote
 from policies.site.site_policy import CameraPolicy, Sector
 
@@ -65,10 +65,10 @@ def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
     """The votes and verdicts of one frame under `policy`; pure, and cheap where nothing was seen."""
     if policy.scheduled:
         policy = policy.in_force(seen.at_us, seen.brightness)
-    bench = bench_of(policy, seen.panel)
+    bench = bench_of(policy, seen.ensemble_info)
     if bench.saw_nothing(seen):
         return Judgement((), bench.undecided)
-    groups = {target: _groups(policy, seen, target, bench.seats[target]) for target in policy.targets}
+    groups = {target: _groups(policy, seen, target, bench.models[target]) for target in policy.targets}
     return _judged(policy, seen, bench, groups)
 
 
@@ -84,7 +84,7 @@ def gist(policy: CameraPolicy, seen: Observation, piles: Piles | None = None) ->
     """
     if policy.scheduled:
         policy = policy.in_force(seen.at_us, seen.brightness)
-    bench = bench_of(policy, seen.panel)
+    bench = bench_of(policy, seen.ensemble_info)
     if bench.saw_nothing(seen):
         return Judgement((), bench.undecided) if bench.undecided else NOTHING
     if not bench.says_no_by_silence(seen):
@@ -94,7 +94,7 @@ def gist(policy: CameraPolicy, seen: Observation, piles: Piles | None = None) ->
         if bench.hears(target, seen.answers):
             found = None if piles is None else piles.get(classes)
             if found is None:
-                found = _groups(policy, seen, target, bench.seats[target])
+                found = _groups(policy, seen, target, bench.models[target])
                 if piles is not None:
                     piles[classes] = found
             heard = [group for group in found if bench.hears_thing(target, group)]
@@ -111,7 +111,7 @@ def without_known(policy: CameraPolicy, seen: Observation, judged: Judgement) ->
     return Judgement(candidates, judged.undecided)
 
 
-_Group = dict[str, Sighting]
+_Group = dict[str, Prediction]
 """Boxes that lie on one thing, by model."""
 
 
@@ -120,8 +120,8 @@ def _judged(policy: CameraPolicy, seen: Observation, bench: Bench, groups: Mappi
     undecided: list[tuple[str, str]] = []
     is_no = bench.says_no_by_silence(seen)
     for target, classes in policy.targets.items():
-        seats = bench.seats[target]
-        boxed = [_candidate(policy, seen, target, classes, seats, group) for group in groups.get(target, ())]
+        models = bench.models[target]
+        boxed = [_candidate(policy, seen, target, classes, models, group) for group in groups.get(target, ())]
         boxed = [_unless_suppressed(policy, seen, candidate) for candidate in boxed]
         candidates += boxed
         for sector in () if is_no else policy.sectors:
@@ -129,7 +129,7 @@ def _judged(policy: CameraPolicy, seen: Observation, bench: Bench, groups: Mappi
                 continue
             if any(c.present for c in boxed if sector.name in c.sectors):
                 continue
-            bare = _bare(policy, seen, sector, target, classes, seats)
+            bare = _bare(policy, seen, sector, target, classes, models)
             if bare.ruling.verdict is Verdict.UNDECIDED:
                 undecided.append((target, sector.name))
             elif bare.present:
@@ -137,30 +137,30 @@ def _judged(policy: CameraPolicy, seen: Observation, bench: Bench, groups: Mappi
     return Judgement(tuple(candidates), tuple(undecided))
 
 
-def _groups(policy: CameraPolicy, seen: Observation, target: str, seats: list[Seat]) -> list[_Group]:
-    """Boxes that lie on one thing, at most one of each model; the first seat's boxes lead."""
+def _groups(policy: CameraPolicy, seen: Observation, target: str, models: list[ModelInfo]) -> list[_Group]:
+    """Boxes that lie on one thing, at most one of each model; the first model's boxes lead."""
     classes = policy.targets[target]
     found = [
-        (seat, sighting)
-        for seat in seats
-        if seat.boxes
-        for sighting in seen.answers.get(seat.model) or ()
-        if sighting.label in classes and sighting.box is not None
+        (model_info, prediction)
+        for model_info in models
+        if model_info.boxes
+        for prediction in seen.answers.get(model_info.model) or ()
+        if prediction.label in classes and prediction.box is not None
     ]
     groups: list[_Group] = []
-    for seat, sighting in found:
+    for model_info, prediction in found:
         best, fit = None, SAME_THING_IOU
         for group in groups:
-            if seat.model in group:
+            if model_info.model in group:
                 continue
             for other in group.values():
-                overlap = _fit(sighting.box, other.box)
+                overlap = _fit(prediction.box, other.box)
                 if overlap >= fit:
                     best, fit = group, overlap
         if best is None:
-            groups.append({seat.model: sighting})
+            groups.append({model_info.model: prediction})
         else:
-            best[seat.model] = sighting
+            best[model_info.model] = prediction
     return groups
 
 
@@ -185,7 +185,7 @@ def _candidate(
     seen: Observation,
     target: str,
     classes: frozenset[str],
-    seats: list[Seat],
+    models: list[ModelInfo],
     group: _Group,
 ) -> Candidate:
     leader = next(iter(group.values()))
@@ -195,15 +195,15 @@ def _candidate(
     fuse = rules.sensitivity.fuse
     votes: dict[str, Vote] = {}
     weaker: dict[str, Vote] = {}
-    for seat in seats:
-        least = rules.least(seat.model)
-        if seat.boxes:
-            sighting = group.get(seat.model)
-            score = sighting.score if sighting else 0.0
-            votes[seat.model] = _box_vote(seen, seat, score, least)
-            weaker[seat.model] = _box_vote(seen, seat, score, least * KEEP_RATIO)
+    for model_info in models:
+        least = rules.least(model_info.model)
+        if model_info.boxes:
+            prediction = group.get(model_info.model)
+            score = prediction.score if prediction else 0.0
+            votes[model_info.model] = _box_vote(seen, model_info, score, least)
+            weaker[model_info.model] = _box_vote(seen, model_info, score, least * KEEP_RATIO)
         else:
-            votes[seat.model] = weaker[seat.model] = _label_vote(seen, seat, classes, least, sectors)
+            votes[model_info.model] = weaker[model_info.model] = _label_vote(seen, model_info, classes, least, sectors)
     return Candidate(
         target=target,
         sectors=tuple([s.name for s in sectors]),
@@ -221,17 +221,21 @@ def _bare(
     sector: Sector,
     target: str,
     classes: frozenset[str],
-    seats: list[Seat],
+    models: list[ModelInfo],
 ) -> Candidate:
     """The sector itself as the candidate: no box lies in it, so every detector that answered votes against."""
     rules = sector.rules.of(target)
     votes = {
-        seat.model: _box_vote(seen, seat, 0.0, 1.0)
-        if seat.boxes
-        else _label_vote(seen, seat, classes, rules.least(seat.model), [sector])
-        for seat in seats
+        model_info.model: _box_vote(seen, model_info, 0.0, 1.0)
+        if model_info.boxes
+        else _label_vote(seen, model_info, classes, rules.least(model_info.model), [sector])
+        for model_info in models
     }
-    scores = [_label_score(seen, seat, classes, [sector]) or 0.0 for seat in seats if votes[seat.model] is _FOR]
+    scores = [
+        _label_score(seen, model_info, classes, [sector]) or 0.0
+        for model_info in models
+        if votes[model_info.model] is _FOR
+    ]
     ruling = rules.sensitivity.fuse(votes)
     present = ruling.verdict is _PRESENT
     return Candidate(target, (sector.name,), votes, ruling, present, max(scores, default=0.0))
@@ -256,29 +260,33 @@ def standing_in(policy: CameraPolicy, target: str, point: Point) -> list[Sector]
     return [s for s in policy.sectors if target in s.rules.targets and s.holds(point)]
 
 
-def _box_vote(seen: Observation, seat: Seat, score: float, least: float) -> Vote:
-    if seen.answers.get(seat.model) is None:
+def _box_vote(seen: Observation, model_info: ModelInfo, score: float, least: float) -> Vote:
+    if seen.answers.get(model_info.model) is None:
         return _MISSING
     return _FOR if score > 0 and score >= least else _AGAINST
 
 
-def _label_vote(seen: Observation, seat: Seat, classes: frozenset[str], least: float, sectors: list[Sector]) -> Vote:
+def _label_vote(
+    seen: Observation, model_info: ModelInfo, classes: frozenset[str], least: float, sectors: list[Sector]
+) -> Vote:
     """A classifier's vote: for when it gives the target's classes enough score in one of these sectors."""
-    if seen.answers.get(seat.model) is None:
+    if seen.answers.get(model_info.model) is None:
         return _MISSING
-    score = _label_score(seen, seat, classes, sectors)
+    score = _label_score(seen, model_info, classes, sectors)
     if score is None:
         return _ABSTAIN
     return _FOR if score > 0 and score >= least else _AGAINST
 
 
-def _label_score(seen: Observation, seat: Seat, classes: frozenset[str], sectors: list[Sector]) -> float | None:
+def _label_score(
+    seen: Observation, model_info: ModelInfo, classes: frozenset[str], sectors: list[Sector]
+) -> float | None:
     """Summed score of the target's classes where these sectors were shown; None where the model was not asked."""
-    shown = {s.sector for s in seen.answers.get(seat.model) or ()}
+    shown = {s.sector for s in seen.answers.get(model_info.model) or ()}
     names = {s.name for s in sectors} & {name for name in shown if name is not None} or {None} & shown
     if not names:
         return None
     return max(
-        sum(s.score for s in seen.answers.get(seat.model) or () if s.sector == name and s.label in classes)
+        sum(s.score for s in seen.answers.get(model_info.model) or () if s.sector == name and s.label in classes)
         for name in names
     )

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from policies.fusion.voters import Bench
-from policies.observation import Panel
+from policies.observation import EnsembleInfo
 from policies.site.rules import SHIPPED_MIN_SCORE, SHIPPED_WEIGHTS, Rules
 from policies.site.site_policy import CameraPolicy, SitePolicy
 from policies.site.toml_errors import suggest
 
 
-def misfits(policy: SitePolicy, panel: Panel) -> tuple[str, ...]:
+def misfits(policy: SitePolicy, ensemble_info: EnsembleInfo) -> tuple[str, ...]:
     """What of a site policy comes to nothing with these models, each said once with the places it is said of."""
     places: dict[str, list[str]] = {}
     for place, camera in _in_all_schedules(policy):
-        for what in dict.fromkeys(_strangers(camera, panel)):
+        for what in dict.fromkeys(_strangers(camera, ensemble_info)):
             places.setdefault(what, []).append(place)
-        for target, sector, what in _undecided(camera, panel):
+        for target, sector, what in _undecided(camera, ensemble_info):
             places.setdefault(f"`{target}` is never decided: {what}", []).append(f"{place}/{sector}")
     return tuple(f"{', '.join(where)}: {what}" for what, where in places.items())
 
@@ -28,18 +28,18 @@ def _in_all_schedules(policy: SitePolicy) -> Iterator[tuple[str, CameraPolicy]]:
         yield from ((f"{name} ({entry.name})", entry.policy) for entry in camera.scheduled)
 
 
-def _undecided(camera: CameraPolicy, panel: Panel) -> Iterator[tuple[str, str, str]]:
-    bench = Bench(camera, panel)
+def _undecided(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator[tuple[str, str, str]]:
+    bench = Bench(camera, ensemble_info)
     rules = {sector.name: sector.rules for sector in camera.sectors}
     for target, sector in bench.undecided:
-        models = [seat.model for seat in bench.seats[target]]
+        models = [model_info.model for model_info in bench.models[target]]
         given = rules[sector].of(target).sensitivity
         what = f"rule {given.title}, and {', '.join(models)} can give {given.reach(models):g} at most"
         yield target, sector, what if models else "no model that votes can see it"
 
 
-def _strangers(camera: CameraPolicy, panel: Panel) -> Iterator[str]:
-    known = {seat.model: seat for seat in panel.seats if seat.votes}
+def _strangers(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator[str]:
+    known = {model_info.model: model_info for model_info in ensemble_info.models if model_info.votes}
     shipped = {"*", *SHIPPED_MIN_SCORE, *SHIPPED_WEIGHTS}
     for rules in (camera.rules, *(sector.rules for sector in camera.sectors)):
         for name in _named(rules):

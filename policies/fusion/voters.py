@@ -1,25 +1,31 @@
-"""The models of one panel as voters under one policy: what is worth working out once, for most frames show nothing."""
+"""The models of one ensemble as voters under one policy: what is worth working out once, for most frames show
+nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from policies.observation import Observation, Panel, Seat, Sighting
+from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.sensitivity import Verdict, Vote
 from policies.site.site_policy import CameraPolicy
 
 KEEP_RATIO = 0.43
 
-Answers = Mapping[str, tuple[Sighting, ...] | None]
+Answers = Mapping[str, tuple[Prediction, ...] | None]
 
 
 class Bench:
-    """Who votes on which target (`seats`), and the (target, sector) pairs that they cannot decide (`undecided`)."""
+    """Who votes on which target (`models`), and the (target, sector) pairs that they cannot decide (`undecided`)."""
 
-    def __init__(self, policy: CameraPolicy, panel: Panel) -> None:
-        self.panel = panel
-        self.seats = {
-            target: [seat for seat in panel.seats if seat.votes and not classes.isdisjoint(seat.classes)]
+    def __init__(self, policy: CameraPolicy, ensemble_info: EnsembleInfo) -> None:
+        self.ensemble_info = ensemble_info
+        self.models = {
+            target: [
+                model_info
+                for model_info in ensemble_info.models
+                if model_info.votes and not classes.isdisjoint(model_info.classes)
+            ]
             for target, classes in policy.targets.items()
         }
         self.undecided = tuple(
@@ -27,11 +33,13 @@ class Bench:
             for target in policy.targets
             for sector in policy.sectors
             if target in sector.rules.targets
-            and not sector.rules.of(target).sensitivity.can_decide(seat.model for seat in self.seats[target])
+            and not sector.rules.of(target).sensitivity.can_decide(
+                model_info.model for model_info in self.models[target]
+            )
         )
-        self._ears = {target: _Ear(policy, target, seats) for target, seats in self.seats.items()}
-        voters = {seat.model: seat for seats in self.seats.values() for seat in seats}
-        self._detectors = tuple(voters) if all(seat.boxes for seat in voters.values()) else None
+        self._ears = {target: _Ear(policy, target, models) for target, models in self.models.items()}
+        voters = {model_info.model: model_info for models in self.models.values() for model_info in models}
+        self._detectors = tuple(voters) if all(model_info.boxes for model_info in voters.values()) else None
 
     def saw_nothing(self, seen: Observation) -> bool:
         """Whether all voters are detectors, all answered, and none has a box."""
@@ -69,7 +77,7 @@ class Bench:
         """
         return self._ears[target].hears(answers)
 
-    def hears_thing(self, target: str, boxes: Mapping[str, Sighting]) -> bool:
+    def hears_thing(self, target: str, boxes: Mapping[str, Prediction]) -> bool:
         """The same of boxes that do lie on one thing, at most one of each model."""
         return self._ears[target].hears_thing(boxes)
 
@@ -81,13 +89,13 @@ class _Ear:
     reach together, they do not reach one by one.
     """
 
-    def __init__(self, policy: CameraPolicy, target: str, seats: list[Seat]) -> None:
+    def __init__(self, policy: CameraPolicy, target: str, models: list[ModelInfo]) -> None:
         self._classes = policy.targets[target]
         places = (policy.rules, *(s.rules for s in policy.sectors if target in s.rules.targets))
         self._places = [rules.of(target) for rules in places]
         self._least = [
-            (1 << place, seat.model, min(rules.least(seat.model) for rules in self._places) * KEEP_RATIO)
-            for place, seat in enumerate(seats)
+            (1 << place, model_info.model, min(rules.least(model_info.model) for rules in self._places) * KEEP_RATIO)
+            for place, model_info in enumerate(models)
         ]
         self._enough: dict[int, bool] = {}
 
@@ -104,7 +112,7 @@ class _Ear:
         enough = self._enough.get(loud)
         return self._is_enough(loud) if enough is None else enough
 
-    def hears_thing(self, boxes: Mapping[str, Sighting]) -> bool:
+    def hears_thing(self, boxes: Mapping[str, Prediction]) -> bool:
         loud = 0
         for bit, model, least in self._least:
             one = boxes.get(model)
@@ -120,11 +128,11 @@ class _Ear:
         return enough
 
 
-def bench_of(policy: CameraPolicy, panel: Panel) -> Bench:
-    """The bench of a panel under a policy, made once."""
-    bench: Bench | None = policy.memory.get(id(panel))
-    if bench is None or bench.panel is not panel:
-        bench = Bench(policy, panel)
-        policy.memory.clear()  # one ensemble at a time is judged; holding the panel keeps its id from being used again
-        policy.memory[id(panel)] = bench
+def bench_of(policy: CameraPolicy, ensemble_info: EnsembleInfo) -> Bench:
+    """The bench of an ensemble under a policy, made once."""
+    bench: Bench | None = policy.memory.get(id(ensemble_info))
+    if bench is None or bench.ensemble_info is not ensemble_info:
+        bench = Bench(policy, ensemble_info)
+        policy.memory.clear()  # one ensemble is judged at a time; its description is held, so its id stays unique
+        policy.memory[id(ensemble_info)] = bench
     return bench

@@ -13,7 +13,7 @@ import msgspec
 from policies.events import Event, Kind, event_id, instant, microseconds
 from policies.site.site_policy import CameraPolicy, SitePolicy
 from server.domain.clock import SECOND_US
-from server.domain.errors import Unknown, Unusable
+from server.domain.errors import Unknown, Unprocessable
 from server.domain.matching import Fact
 from server.domain.records import Annotation, BurstFacts, CameraHead, EventRecord, Truth
 
@@ -84,7 +84,7 @@ def no_event(prefix: str) -> Unknown:
 
 
 def missed(store: Store, fact: MissedFact, author: str, note: str | None = None) -> Annotation:
-    """That something happened which no event told. Raises Unknown or Unusable for a place that cannot be."""
+    """That something happened which no event told. Raises Unknown or Unprocessable for a place that cannot be."""
     at_us = microseconds(fact.at)
     _check_place(store, fact, at_us)
     place = (fact.sector, fact.from_sector, fact.to_sector, fact.line)
@@ -129,25 +129,25 @@ def _check_place(store: Store, fact: MissedFact, at_us: int) -> None:
         raise Unknown(f"no camera `{fact.camera}` of site `{fact.site}` ever sent{_near(fact.camera, list(heads))}")
     last_us = heads[fact.camera].last_at_us
     if at_us > last_us + AHEAD_US:
-        raise Unusable(
+        raise Unprocessable(
             f"camera `{fact.camera}` sent its newest frame at {instant(last_us):%Y-%m-%dT%H:%M:%SZ}: what came so long "
             "after it no policy could tell"
         )
     if fact.kind not in get_args(Kind):
-        raise Unusable(f"no kind of event is called `{fact.kind}`{_near(fact.kind, get_args(Kind))}")
+        raise Unprocessable(f"no kind of event is called `{fact.kind}`{_near(fact.kind, get_args(Kind))}")
     [newest] = store.past.before(fact.site, fact.camera, last_us + 1, 1)
     policy = store.policy(newest.policy).camera(fact.camera)
     needed = {"moved": ("from_sector", "to_sector"), "crossed": ("line",)}.get(fact.kind, ("sector",))
     for name in ("sector", "from_sector", "to_sector", "line"):
         given = getattr(fact, name)
         if (given is None) == (name in needed):
-            raise Unusable(f"`{fact.kind}` {'needs' if given is None else 'has no'} {name}")
+            raise Unprocessable(f"`{fact.kind}` {'needs' if given is None else 'has no'} {name}")
         _check_name(policy, name, given)
     if fact.label not in policy.targets:
-        raise Unusable(f"no target is called `{fact.label}`{_near(fact.label, list(policy.targets))}")
+        raise Unprocessable(f"no target is called `{fact.label}`{_near(fact.label, list(policy.targets))}")
     [first] = store.past.after(fact.site, fact.camera, 0, 1)
     if at_us < first.first_at_us:
-        raise Unusable(
+        raise Unprocessable(
             f"camera `{fact.camera}` sent its first frame at {instant(first.first_at_us):%Y-%m-%dT%H:%M:%SZ}: what was "
             "before it no policy could tell"
         )
@@ -156,7 +156,7 @@ def _check_place(store: Store, fact: MissedFact, at_us: int) -> None:
 def _check_name(policy: CameraPolicy, name: str, given: str | None) -> None:
     known = [place.name for place in (policy.lines if name == "line" else policy.sectors)]
     if given is not None and given not in known:
-        raise Unusable(f"camera `{policy.camera}` has no {name} `{given}`{_near(given, known)}")
+        raise Unprocessable(f"camera `{policy.camera}` has no {name} `{given}`{_near(given, known)}")
 
 
 def _near(word: str, known: Sequence[str]) -> str:

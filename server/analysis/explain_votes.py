@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from policies.fusion.judgement import Candidate
 from policies.geometry import iou
-from policies.observation import Observation, Sighting
+from policies.observation import Observation, Prediction
 from policies.sensitivity import Vote
 from policies.site.rules import Rules
 from policies.site.site_policy import CameraPolicy
@@ -62,7 +62,7 @@ def weighing_of(policy: CameraPolicy, seen: Observation, candidate: Candidate) -
 
 
 def _ballot(
-    model: str, vote: Vote, answer: Sequence[Sighting], candidate: Candidate, classes: frozenset[str], least: float
+    model: str, vote: Vote, answer: Sequence[Prediction], candidate: Candidate, classes: frozenset[str], least: float
 ) -> Ballot:
     # A box above the threshold belongs to another candidate if this vote is against, and one below if it is for.
     boxed = [s for s in answer if s.box is not None and (s.score >= least) == (vote is Vote.FOR)]
@@ -83,7 +83,7 @@ def _support(rules: Rules, votes: Mapping[str, Vote]) -> float:
     return round(sum(weight(model) for model, vote in votes.items() if vote in counted), 6)
 
 
-def _score(answer: Sequence[Sighting], candidate: Candidate, classes: frozenset[str]) -> float | None:
+def _score(answer: Sequence[Prediction], candidate: Candidate, classes: frozenset[str]) -> float | None:
     """The score that a model gave a candidate: that of its best box there, or of its labels for the sector."""
     mine = [s for s in answer if s.label in classes]
     if candidate.box is None:

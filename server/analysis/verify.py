@@ -149,13 +149,13 @@ def _burst(store: Store, event: Event, burst_id: str) -> str:
 def _ensemble(store: Store, event: Event, burst_id: str) -> str:
     facts, kept = store.past.burst(burst_id), store.kept(burst_id)
     assert facts is not None, "kept() raises for a burst that is not stored"
-    _same("digest in the stored panel", kept.panel.ensemble, facts.ensemble)
+    _same("digest in the stored ensemble", kept.ensemble_info.ensemble, facts.ensemble)
     if burst_id == event.provenance.burst_ids[-1]:
         _same("ensemble", facts.ensemble, event.provenance.ensemble)
-    seats = {seat.model for seat in kept.panel.seats}
+    models = {model_info.model for model_info in kept.ensemble_info.models}
     for one in kept.observations:
-        _same(f"models that were asked about frame {one.index}", set(one.answers), seats)
-    return f"{facts.ensemble[:12]}: {', '.join(seat.model for seat in kept.panel.seats)}"
+        _same(f"models that were asked about frame {one.index}", set(one.answers), models)
+    return f"{facts.ensemble[:12]}: {', '.join(model_info.model for model_info in kept.ensemble_info.models)}"
 
 
 def _decisions(store: Store, burst_id: str) -> str:

@@ -10,7 +10,7 @@ import threading
 from typing import NamedTuple
 
 from policies.events import microseconds
-from server.camera_status.heartbeat import Beat
+from server.camera_status.heartbeat import Heartbeat
 from server.domain.clock import SECOND_US
 
 _BEATS = 3
@@ -29,23 +29,26 @@ class _Heard(NamedTuple):
     """Two were found alive then, and that is believed until then."""
 
 
-class Rivals:
+class DuplicateAgents:
     """What the heartbeats say of it; safe to use from several threads. Nothing is kept over a restart."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._heard: dict[_Camera, _Heard] = {}
 
-    def heard(self, beat: Beat, now_us: int) -> bool:
+    def heard(self, heartbeat: Heartbeat, now_us: int) -> bool:
         """Note a heartbeat; True where it is the first to show that its camera has two agents."""
-        camera, run = (beat.site, beat.camera), (beat.agent.boot_id, microseconds(beat.agent.started_at))
-        until_us = now_us + int(_BEATS * beat.agent.every_s * SECOND_US)
+        camera, run = (
+            (heartbeat.site, heartbeat.camera),
+            (heartbeat.agent.boot_id, microseconds(heartbeat.agent.started_at)),
+        )
+        until_us = now_us + int(_BEATS * heartbeat.agent.every_s * SECOND_US)
         with self._lock:
             was = self._heard.get(camera, _Heard(run, {}, None, 0))
             runs = {one: alive_us for one, alive_us in was.runs.items() if alive_us > now_us}
             is_back = run != was.newest and run in runs
             known_us = was.since_us if now_us < was.until_us else None
-            if beat.state == "stopped":
+            if heartbeat.state == "stopped":
                 runs.pop(run, None)
             else:
                 runs[run] = until_us

@@ -24,7 +24,7 @@ _Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 _Text = Annotated[str, Meta(max_length=300)]
 
 
-class BeatAgent(msgspec.Struct, frozen=True):
+class HeartbeatAgent(msgspec.Struct, frozen=True):
     """Who sends. The next heartbeat is due `every_s` after `sent_at`."""
 
     sent_at: Aware
@@ -34,7 +34,7 @@ class BeatAgent(msgspec.Struct, frozen=True):
     boot_id: _Text | None = None
 
 
-class BeatClock(msgspec.Struct, frozen=True):
+class HeartbeatClock(msgspec.Struct, frozen=True):
     """What the agent knows of its clock; `uncertainty_s` null: unknown."""
 
     synced: bool = True
@@ -59,7 +59,7 @@ class Counts(msgspec.Struct, frozen=True):
     camera_bytes: _Count | None = None
 
 
-class Beat(msgspec.Struct, frozen=True):
+class Heartbeat(msgspec.Struct, frozen=True):
     """A heartbeat. `state` is starting, watching, blind, paused, finished or stopped, and has been so `since`.
 
     `next_burst_by` is the latest instant at which the next burst will have been taken whole; null: none is expected.
@@ -67,10 +67,10 @@ class Beat(msgspec.Struct, frozen=True):
 
     site: _Name
     camera: _Name
-    agent: BeatAgent
+    agent: HeartbeatAgent
     state: _Word
     since: Aware
-    clock: BeatClock = BeatClock()
+    clock: HeartbeatClock = HeartbeatClock()
     cause: _Word | None = None
     detail: _Text | None = None
     last_frame_at: Aware | None = None
@@ -79,35 +79,42 @@ class Beat(msgspec.Struct, frozen=True):
     counts: Counts = Counts()
 
 
-class Whose(msgspec.Struct, frozen=True):
+class HeartbeatSource(msgspec.Struct, frozen=True):
     """Of which camera a heartbeat is, whatever else is the matter with it."""
 
     site: _Name
     camera: _Name
 
 
-_decoder = msgspec.json.Decoder(Beat)
-_whose_decoder = msgspec.json.Decoder(Whose)
+_decoder = msgspec.json.Decoder(Heartbeat)
+_source_decoder = msgspec.json.Decoder(HeartbeatSource)
 
 
-def whose_beat(body: bytes) -> Whose:
+def heartbeat_source(body: bytes) -> HeartbeatSource:
     """Whose heartbeat it is, so that its sender is judged before its words. Raises Malformed."""
     try:
-        return _whose_decoder.decode(body)
+        return _source_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"not a heartbeat: {error}") from None
 
 
-def decode_beat(body: bytes | str) -> Beat:
+def decode_heartbeat(body: bytes | str) -> Heartbeat:
     """The heartbeat in `body`. Raises Malformed."""
     try:
-        beat = _decoder.decode(body)
+        heartbeat = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"not a heartbeat: {error}") from None
-    if not (NAME.fullmatch(beat.site) and NAME.fullmatch(beat.camera)):
+    if not (NAME.fullmatch(heartbeat.site) and NAME.fullmatch(heartbeat.camera)):
         raise Malformed("`site` and `camera` must be 1 to 63 lower-case letters, digits, - or _")
-    agent = beat.agent
-    told = (agent.sent_at, agent.started_at, beat.since, beat.last_frame_at, beat.next_burst_by, beat.waiting.oldest_at)
+    agent = heartbeat.agent
+    told = (
+        agent.sent_at,
+        agent.started_at,
+        heartbeat.since,
+        heartbeat.last_frame_at,
+        heartbeat.next_burst_by,
+        heartbeat.waiting.oldest_at,
+    )
     if any(at is not None and at >= NEWEST for at in told):
         raise Malformed(f"an instant lies beyond {NEWEST:%Y}: mind the agent's clock")
-    return beat
+    return heartbeat

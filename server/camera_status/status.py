@@ -23,18 +23,18 @@ from policies.events import instant, microseconds
 from policies.fold import State
 from policies.occupancy import SectorStanding, Standing, standings
 from policies.site.site_policy import CameraPolicy
-from server.camera_status.heartbeat import Beat
+from server.camera_status.heartbeat import Heartbeat
 from server.domain.clock import SECOND_US
-from server.domain.records import BurstSpan, Pulse
+from server.domain.records import BurstSpan, CameraActivity
 
 _UNSEEN = frozenset({"blind", "paused", "finished", "stopped"})
 _USUAL_US = 60 * SECOND_US
 """Between bursts, as long as a camera has sent one only."""
-_MISSED_BEATS = 2
+_MISSED_HEARTBEATS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class StatusThresholds:
     """How long past its due instant a burst makes its camera late, and then silent (s)."""
 
     late_s: float = 30.0
@@ -60,22 +60,28 @@ class SectorState(msgspec.Struct, frozen=True):
     cause: str | None
 
 
-def condition_of(pulse: Pulse, beat: Beat | None, now_us: int, patience: Patience) -> Condition:
-    """How it stands with a camera at `now_us`; `beat` is its newest heartbeat."""
-    due_us = _due_us(pulse.recent, beat)
+def condition_of(
+    activity: CameraActivity, heartbeat: Heartbeat | None, now_us: int, thresholds: StatusThresholds
+) -> Condition:
+    """How it stands with a camera at `now_us`; `heartbeat` is its newest heartbeat."""
+    due_us = _due_us(activity.recent, heartbeat)
     due = None if due_us is None else instant(due_us)
-    if beat is not None and beat.state in _UNSEEN and _is_newest(beat, pulse):
-        resumes_us = None if beat.next_burst_by is None else _server_us(beat.next_burst_by, pulse, beat)
-        if resumes_us is None or now_us <= resumes_us + patience.late_s * SECOND_US:
-            return Condition("silent", beat.cause or beat.state, beat.since, beat.next_burst_by)
+    if heartbeat is not None and heartbeat.state in _UNSEEN and _is_newest(heartbeat, activity):
+        resumes_us = (
+            None if heartbeat.next_burst_by is None else _server_us(heartbeat.next_burst_by, activity, heartbeat)
+        )
+        if resumes_us is None or now_us <= resumes_us + thresholds.late_s * SECOND_US:
+            return Condition("silent", heartbeat.cause or heartbeat.state, heartbeat.since, heartbeat.next_burst_by)
     if due_us is None:
-        starting = beat is not None and beat.state == "starting"
-        since = beat.since if beat is not None else None
+        starting = heartbeat is not None and heartbeat.state == "starting"
+        since = heartbeat.since if heartbeat is not None else None
         return Condition("late" if starting else "silent", "starting" if starting else "no_burst_yet", since)
-    overdue_s = (now_us - _server_us(instant(due_us), pulse, beat)) / SECOND_US
-    if overdue_s <= patience.late_s:
+    overdue_s = (now_us - _server_us(instant(due_us), activity, heartbeat)) / SECOND_US
+    if overdue_s <= thresholds.late_s:
         return Condition("ok", next_burst_by=due)
-    return Condition("late" if overdue_s <= patience.silent_s else "silent", _cause(pulse, beat, now_us), due, due)
+    return Condition(
+        "late" if overdue_s <= thresholds.silent_s else "silent", _cause(activity, heartbeat, now_us), due, due
+    )
 
 
 def sectors_of(
@@ -101,12 +107,12 @@ def _sector(told: SectorStanding, condition: Condition, state: State) -> SectorS
     return SectorState(told.sector, told.target, standing, None if since_us is None else instant(since_us), cause)
 
 
-def _due_us(recent: Sequence[BurstSpan], beat: Beat | None) -> int | None:
+def _due_us(recent: Sequence[BurstSpan], heartbeat: Heartbeat | None) -> int | None:
     """When the next burst should have been taken, by the agent's clock; None while nothing tells."""
     promised_us = horizon_us = 0
-    if beat is not None and beat.next_burst_by is not None:
-        promised_us = microseconds(beat.next_burst_by)
-        horizon_us = max(0, promised_us - microseconds(beat.agent.sent_at))
+    if heartbeat is not None and heartbeat.next_burst_by is not None:
+        promised_us = microseconds(heartbeat.next_burst_by)
+        horizon_us = max(0, promised_us - microseconds(heartbeat.agent.sent_at))
     if not recent:
         return promised_us or None
     ends = [span.last_at_us for span in recent]
@@ -115,29 +121,29 @@ def _due_us(recent: Sequence[BurstSpan], beat: Beat | None) -> int | None:
     return max(promised_us, ends[0] + max(usual_us, horizon_us))
 
 
-def _is_newest(beat: Beat, pulse: Pulse) -> bool:
+def _is_newest(heartbeat: Heartbeat, activity: CameraActivity) -> bool:
     """Whether no burst shows frames that were taken after this heartbeat."""
-    return not pulse.recent or pulse.recent[0].last_at_us <= microseconds(beat.agent.sent_at)
+    return not activity.recent or activity.recent[0].last_at_us <= microseconds(heartbeat.agent.sent_at)
 
 
-def _server_us(at: datetime, pulse: Pulse, beat: Beat | None) -> int:
+def _server_us(at: datetime, activity: CameraActivity, heartbeat: Heartbeat | None) -> int:
     """An instant of the agent's clock by the server's, as far as a heartbeat tells how far they are apart."""
-    if beat is None or pulse.beat is None or beat.clock.synced:
+    if heartbeat is None or activity.heartbeat is None or heartbeat.clock.synced:
         return microseconds(at)
-    return microseconds(at) + pulse.beat.received_at_us - pulse.beat.sent_at_us
+    return microseconds(at) + activity.heartbeat.received_at_us - activity.heartbeat.sent_at_us
 
 
-def _cause(pulse: Pulse, beat: Beat | None, now_us: int) -> str:
+def _cause(activity: CameraActivity, heartbeat: Heartbeat | None, now_us: int) -> str:
     """Why no burst is here in time, as far as is known."""
-    if pulse.is_ahead:
+    if activity.is_ahead:
         return "clock_ahead"
-    if beat is not None and pulse.beat is not None:
-        silent_s = (now_us - pulse.beat.received_at_us) / SECOND_US
-        if silent_s > _MISSED_BEATS * beat.agent.every_s:
+    if heartbeat is not None and activity.heartbeat is not None:
+        silent_s = (now_us - activity.heartbeat.received_at_us) / SECOND_US
+        if silent_s > _MISSED_HEARTBEATS * heartbeat.agent.every_s:
             return "agent_silent"
-        if beat.waiting.bursts:
+        if heartbeat.waiting.bursts:
             return "backlog"
-    arriving = any(_came_old(span) and now_us - span.received_at_us <= _USUAL_US for span in pulse.recent)
+    arriving = any(_came_old(span) and now_us - span.received_at_us <= _USUAL_US for span in activity.recent)
     return "backlog" if arriving else "no_bursts"
 
 

@@ -1,10 +1,10 @@
-"""The models there are, by their cards, and their weights on disk. Knows no torch.
+"""Model cards, weights on disk and lock files, without torch. Begin with `card`, then `weights`.
 
-Reading order: `card` (what is written about a model), `weights` (where its weights are, and how they come there),
-`package_index` (one file out of a source distribution, without running any of it).
+How to write a card: `server/ensemble/README.md`.
 """
 
 from server.catalogue.card import InputForm, ModelCard, card_named, cards, parse_card, targets
+from server.catalogue.lock import check_lock, read_lock, write_lock
 from server.catalogue.weights import cache_dir, locate, pull, verify
 
 __all__ = [
@@ -13,9 +13,12 @@ __all__ = [
     "cache_dir",
     "card_named",
     "cards",
+    "check_lock",
     "locate",
     "parse_card",
     "pull",
+    "read_lock",
     "targets",
     "verify",
+    "write_lock",
 ]

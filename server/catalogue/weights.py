@@ -16,7 +16,7 @@ import requests
 
 from server.catalogue.card import SHIPPED, FileSource, ModelCard, PackageSource, Source, UrlSource
 from server.catalogue.package_index import opened_member
-from server.domain.errors import Broken, SectorwatchError
+from server.domain.errors import ConfigurationError, SectorwatchError
 
 _log = logging.getLogger(__name__)
 
@@ -45,16 +45,16 @@ def locate(card: ModelCard, cache: Path) -> Path | None:
 
 
 def verify(card: ModelCard, path: Path) -> None:
-    """Hash the file. Raises Broken with both digests when it is not the one the card names."""
+    """Hash the file. Raises ConfigurationError with both digests when it is not the one the card names."""
     try:
         with path.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
-        raise Broken(f"the weights of {card.name} cannot be read: {error}") from error
+        raise ConfigurationError(f"the weights of {card.name} cannot be read: {error}") from error
     if digest != card.sha256:
         is_own = Path(card.folder) != SHIPPED
         meant = f", or if that is meant put it into {card.folder}/card.toml" if is_own else ""
-        raise Broken(f"{_wrong(card, str(path), digest)}; run `sectorwatch models pull {card.name}`{meant}")
+        raise ConfigurationError(f"{_wrong(card, str(path), digest)}; run `sectorwatch models pull {card.name}`{meant}")
 
 
 def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_terminal: bool = False) -> Path | None:
@@ -62,7 +62,7 @@ def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_t
 
     Right ones that are already there are used, and no network is touched. Otherwise the sources are tried in
     order until one gives bytes of the right digest. A file appears in the cache whole or not at all.
-    Raises Broken, saying what became of each source, when none did.
+    Raises ConfigurationError, saying what became of each source, when none did.
     """
     if card.sha256 is None:
         return None
@@ -71,7 +71,7 @@ def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_t
     if present is not None:
         try:
             verify(card, present)
-        except Broken as error:
+        except ConfigurationError as error:
             failures.append(error.detail)
         else:
             return present
@@ -81,7 +81,7 @@ def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_t
         except (SectorwatchError, OSError) as error:
             _log.debug("weights_source_failed model=%s source=%s", card.name, source, exc_info=True)
             failures.append(str(error))
-    raise Broken(f"no weights for {card.name}: " + "; ".join(failures))
+    raise ConfigurationError(f"no weights for {card.name}: " + "; ".join(failures))
 
 
 def _place(card: ModelCard, cache: Path) -> Path:
@@ -97,7 +97,7 @@ def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | No
     """Stream `source` beside its place, hashing; only the right bytes are moved there."""
     assert card.size_bytes is not None
     if isinstance(source, FileSource):
-        raise Broken(f"{Path(card.folder, source.path)} is missing or wrong")
+        raise ConfigurationError(f"{Path(card.folder, source.path)} is missing or wrong")
     place.parent.mkdir(parents=True, exist_ok=True)
     hasher = hashlib.sha256()
     done_bytes = 0
@@ -109,9 +109,9 @@ def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | No
             if progress is not None:
                 progress(min(done_bytes, card.size_bytes), card.size_bytes)
         if done_bytes > card.size_bytes:
-            raise Broken(f"{_named(source)} has more than the {card.size_bytes} bytes its card says")
+            raise ConfigurationError(f"{_named(source)} has more than the {card.size_bytes} bytes its card says")
         if hasher.hexdigest() != card.sha256:
-            raise Broken(_wrong(card, _named(source), hasher.hexdigest()))
+            raise ConfigurationError(_wrong(card, _named(source), hasher.hexdigest()))
         aside.flush()
         os.fsync(aside.fileno())
         Path(aside.name).chmod(0o644)  # weights are no secret, and the server may run as another user

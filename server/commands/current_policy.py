@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from server.commands.folding import read_policy
-from server.domain.errors import Broken, Unknown
+from server.domain.errors import ConfigurationError, Unknown
 from server.pipeline.site_policies import Sites
 from server.settings import ServerSettings
 from server.store import Store
@@ -19,7 +19,7 @@ PROPOSED = ".proposed"
 def current_policy(store: Store, settings: ServerSettings, site: str, file: Path | None) -> tuple[str, Path | None]:
     """The text to start from (of `file`, the live file, or else the last in force), and the file it is in, if any.
 
-    Raises Broken where a file that may be the live one cannot be used.
+    Raises ConfigurationError where a file that may be the live one cannot be used.
     """
     if file is not None:
         policy, text = read_policy(file)
@@ -33,7 +33,9 @@ def current_policy(store: Store, settings: ServerSettings, site: str, file: Path
             return sites.edition(site).text, live
         told = "; ".join(f"{broken}: {fault}" for broken, fault in sites.faults().items())
         if told:
-            raise Broken(f"no file is a policy for `{site}`, but {told}. Mend it, or name one with --policy")
+            raise ConfigurationError(
+                f"no file is a policy for `{site}`, but {told}. Mend it, or name one with --policy"
+            )
     last = store.past.last_text(site)
     if last is None:
         raise Unknown(f"no policy of `{site}` is stored")

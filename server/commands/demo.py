@@ -18,7 +18,7 @@ from policies.site.site_policy import parse_site_policy
 from server.commands.folding import read_policy
 from server.commands.local_stack import Agent, Rehearsal
 from server.delivery.channels import text_line
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.store import Store, open_store
 
 _LOOK_EVERY_S = 0.3
@@ -41,7 +41,7 @@ def command(
     if (footage is None) == (source is None):
         raise click.UsageError("give either --footage FILE or --camera SOURCE")
     if footage is not None and not footage.is_file():
-        raise Broken(f"there is no video {footage}")
+        raise ConfigurationError(f"there is no video {footage}")
     policy, text = (parse_site_policy(_PLAIN), _PLAIN) if site_file is None else read_policy(site_file)
     name = next(iter(policy.cameras), "camera")
     camera: dict[str, Any] = {"name": name, **_source(footage, source)}

@@ -19,8 +19,8 @@ import click
 
 from policies.events import instant
 from policies.fusion.model_check import misfits
-from policies.observation import Panel
-from server.catalogue import ModelCard, cache_dir, card_named, locate, verify
+from policies.observation import EnsembleInfo
+from server.catalogue import ModelCard, cache_dir, card_named, locate, read_lock, verify
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError, TooBig
 from server.domain.precision import check_execution
@@ -30,7 +30,7 @@ from server.serving.memory_budget import check_fits, expected, limit_bytes
 from server.serving.selection import chosen_models
 from server.settings import ServerSettings, load_settings
 from server.store import open_store
-from server.web.auth import Doorkeeper, is_loopback
+from server.web.auth import Authenticator, is_loopback
 
 _MIB = 1024 * 1024
 _BUILT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -153,13 +153,26 @@ def proofs(settings: ServerSettings) -> Iterator[Finding]:
         "lock": (settings.lock, "sectorwatch models lock"),
         "golden": (settings.golden and settings.golden / "golden.json", "sectorwatch models approve"),
     }
-    missing = {name: (place, todo) for name, (place, todo) in named.items() if place and not place.exists()}
-    for name, (place, todo) in missing.items():
-        yield Finding("fail", "proofs", f"the setting {name}: there is no {place}", todo)
-    if not missing:
+    faults = [
+        Finding("fail", "proofs", f"the setting {name}: there is no {place}", todo)
+        for name, (place, todo) in named.items()
+        if place and not place.exists()
+    ]
+    if settings.lock is not None and settings.lock.exists():
+        faults += _lock_faults(settings, settings.lock)
+    yield from faults
+    if not faults:
         against = f"the lock {settings.lock}" if settings.lock else "no lock"
         golden = settings.golden or "that of the package"
         yield Finding("ok", "proofs", f"{settings.execution}; {against}; golden set: {golden}")
+
+
+def _lock_faults(settings: ServerSettings, lock: Path) -> Iterator[Finding]:
+    served = chosen_models(settings)
+    try:
+        read_lock(lock, served)
+    except SectorwatchError as error:
+        yield Finding("fail", "proofs", error.detail, f"sectorwatch models lock {' '.join(served)}")
 
 
 def sites(settings: ServerSettings) -> Iterator[Finding]:
@@ -180,12 +193,12 @@ def sites(settings: ServerSettings) -> Iterator[Finding]:
 def policies(settings: ServerSettings) -> Iterator[Finding]:
     """Whether the models can do what the site policies ask of them."""
     try:
-        panel = Panel("", tuple(card.seat for card in _cards(settings)))
+        ensemble_info = EnsembleInfo("", tuple(card.model_info for card in _cards(settings)))
     except SectorwatchError:  # told by `models`
         return
     known = Sites(settings.sites_dir)
     for site in known.sites():
-        for what in misfits(known.policy(site), panel):
+        for what in misfits(known.policy(site), ensemble_info):
             yield Finding("warn", "policies", f"{site}: {what}", "change the policy, or `models`")
 
 
@@ -207,7 +220,7 @@ def database(settings: ServerSettings) -> Iterator[Finding]:
             yield Finding(
                 "fail", "clock", f"it is behind the newest turn in the database ({instant(newest_us)})", "set the clock"
             )
-        if not Doorkeeper(store).is_guarded() and not is_loopback(settings.host):
+        if not Authenticator(store).is_guarded() and not is_loopback(settings.host):
             todo = "sectorwatch tokens add --site SITE --camera CAMERA"
             yield Finding("warn", "tokens", f"none: loopback will be used instead of {settings.host}", todo)
     finally:

@@ -13,7 +13,7 @@ from policies.events import Kind, microseconds
 from server.commands.folding import check_camera_is_stored
 from server.commands.options import check_window, opened_store, store_options, window_options
 from server.delivery.channels import json_line, text_line
-from server.domain.errors import Later
+from server.domain.errors import RetryLater
 from server.domain.records import LoggedEvent
 from server.store import Store
 
@@ -116,7 +116,7 @@ def following(
         try:
             newest = store.last_seq()
             page = store.events(site=site, camera=camera, kind=kind, after_seq=cursor, limit=_PAGE)
-        except Later as error:
+        except RetryLater as error:
             if not is_away:
                 click.echo(f"sectorwatch: {error.detail}; waiting for it", err=True)
             is_away = True

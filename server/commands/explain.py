@@ -12,7 +12,7 @@ from policies.events import microseconds
 from server.analysis.explain import explain
 from server.analysis.explain_text import as_lines, as_wire
 from server.analysis.gaps import Causes
-from server.camera_status.heartbeat import decode_beat
+from server.camera_status.heartbeat import decode_heartbeat
 from server.commands.options import Instant, opened_store, store_options
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import Unknown
@@ -57,15 +57,16 @@ def command(
 
 def _heartbeat(store: Store, site: str, camera: str) -> Causes:
     """The cause of a gap in the camera's newest heartbeat; older heartbeats are not stored."""
-    beats = [pulse.beat for pulse in store.heartbeats.pulses(site) if pulse.camera == camera]
+    heartbeats = [activity.heartbeat for activity in store.heartbeats.activities(site) if activity.camera == camera]
 
     def causes(since_us: int, until_us: int) -> list[str]:
         reasons = []
-        for beat in (decode_beat(beat.body) for beat in beats if beat is not None):
-            sent_us, state_us = microseconds(beat.agent.sent_at), microseconds(beat.since)
+        for heartbeat in (decode_heartbeat(heartbeat.body) for heartbeat in heartbeats if heartbeat is not None):
+            sent_us, state_us = microseconds(heartbeat.agent.sent_at), microseconds(heartbeat.since)
             if state_us < until_us and sent_us >= since_us:
-                why = f" ({beat.cause})" if beat.cause else ""
-                reasons.append(f"the heartbeat of {beat.agent.sent_at:%Y-%m-%dT%H:%M:%SZ} says: {beat.state}{why}")
+                cause = f" ({heartbeat.cause})" if heartbeat.cause else ""
+                sent_at = f"{heartbeat.agent.sent_at:%Y-%m-%dT%H:%M:%SZ}"
+                reasons.append(f"the heartbeat of {sent_at} says: {heartbeat.state}{cause}")
         return reasons
 
     return causes

@@ -21,7 +21,7 @@ from typing import Any
 
 import requests
 
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 
 READY_WITHIN_S = 120
 STOP_WITHIN_S = 60
@@ -67,7 +67,7 @@ class Rehearsal:
         self._stop_all()
 
     def start_server(self) -> None:
-        """Start the server on its port and wait until it is ready. Raises Broken with its last words."""
+        """Start the server on its port and wait until it is ready. Raises ConfigurationError with its last words."""
         self._server = self._start("server", "-m", "server", "serve", "--config", str(self.folder / "server.toml"))
         self._wait_until_ready(self._server)
 
@@ -102,13 +102,15 @@ class Rehearsal:
         deadline = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < deadline:
             if server.poll() is not None:
-                raise Broken(f"the server ended at once:\n{_tail(self.folder / 'server.log')}")
+                raise ConfigurationError(f"the server ended at once:\n{_tail(self.folder / 'server.log')}")
             with suppress(requests.RequestException):
                 if requests.get(f"{self.url}/readyz", timeout=5).ok:
                     return
             with suppress(subprocess.TimeoutExpired):
                 server.wait(0.2)
-        raise Broken(f"the server was not ready within {READY_WITHIN_S} s:\n{_tail(self.folder / 'server.log')}")
+        raise ConfigurationError(
+            f"the server was not ready within {READY_WITHIN_S} s:\n{_tail(self.folder / 'server.log')}"
+        )
 
     def _stop_all(self) -> None:
         for process in reversed(self._processes):  # the agents before the server they talk to
@@ -125,10 +127,10 @@ class Agent:
         self._log = log
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether it has ended within this time. Raises Broken when it ended badly."""
+        """Whether it has ended within this time. Raises ConfigurationError when it ended badly."""
         with suppress(subprocess.TimeoutExpired):
             if self._process.wait(timeout_s) != 0:
-                raise Broken(f"the agent ended with {self._process.returncode}:\n{_tail(self._log)}")
+                raise ConfigurationError(f"the agent ended with {self._process.returncode}:\n{_tail(self._log)}")
             return True
         return False
 

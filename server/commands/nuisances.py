@@ -21,7 +21,7 @@ from server.commands.folding import FoldTask, find_cameras, fold_many
 from server.commands.options import Instant, found_settings, opened_store, store_options
 from server.delivery.channels import text_line
 from server.domain.clock import SECOND_US
-from server.domain.errors import Unknown, Unusable
+from server.domain.errors import Unknown, Unprocessable
 from server.domain.records import Annotation, CameraHead, LoggedEvent
 from server.store import Store
 
@@ -180,7 +180,7 @@ def _propose(past: _Past, text: str, live: Path | None, chosen: Sequence[Nuisanc
     every = past.effects([(camera, policy) for camera in dict.fromkeys(one.camera for one in chosen)])
     lost = sum(effect.lost for effect in every)
     if lost:
-        raise Unusable(f"not proposed: it would remove {lost} events that were marked true")
+        raise Unprocessable(f"not proposed: it would remove {lost} events that were marked true")
     target = (live.parent / f"{live.name}{PROPOSED}") if live else Path(f"{chosen[0].camera}.toml{PROPOSED}")
     target.write_text(changed, encoding="utf-8")
     for line in (*difference(text, changed, live.name if live else "today", target.name), ""):

@@ -12,7 +12,7 @@ import click
 
 from policies.events import microseconds
 from server.domain.clock import SECOND_US, now_us
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.settings import ServerSettings, load_settings
 from server.store import Store, open_store
 
@@ -90,10 +90,10 @@ def found_store(config: Path | None, database: str | None, data_dir: Path | None
 
 
 def opened_store(config: Path | None, database: str | None, data_dir: Path | None) -> Store:
-    """As `found_store`, ready to be read. Raises Broken when its schema is not this version's."""
+    """As `found_store`, ready to be read. Raises ConfigurationError when its schema is not this version's."""
     store = found_store(config, database, data_dir)
     there = store.revision()
     if not there.is_current:
         state = "has no tables" if there.present is None else f"has schema {there.present}, not {there.wanted}"
-        raise Broken(f"the database {store.name} {state}: `sectorwatch db upgrade` brings it up to date")
+        raise ConfigurationError(f"the database {store.name} {state}: `sectorwatch db upgrade` brings it up to date")
     return store

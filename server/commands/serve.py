@@ -15,8 +15,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from server.catalogue import cache_dir, card_named, locate
-from server.domain.errors import Broken, Later, SectorwatchError
+from server.catalogue import cache_dir, card_named, locate, read_lock
+from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
 from server.hosting.gunicorn_app import host
 from server.pipeline.site_policies import Sites
@@ -25,7 +25,7 @@ from server.serving.memory_budget import check_fits, expected, limit_bytes
 from server.serving.selection import chosen_models
 from server.settings import ServerSettings, described, load_settings
 from server.store import open_store
-from server.web.auth import Doorkeeper, is_loopback
+from server.web.auth import Authenticator, is_loopback
 
 _BACKLOG = 128
 
@@ -50,6 +50,8 @@ def command(
     site_names = _checked_sites(settings)
     models = chosen_models(settings)
     check_execution(settings.execution, this_machine().vectors)
+    if settings.lock is not None:
+        read_lock(settings.lock, models)
     _check_weights(settings, models)
     _check_memory(settings, models)
     database, guarded = _prepared_database(settings)
@@ -64,12 +66,12 @@ def _checked_sites(settings: ServerSettings) -> tuple[str, ...]:
         try:
             settings.sites_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise Broken(f"cannot make the folder {settings.sites_dir}: {error.strerror}") from None
+            raise ConfigurationError(f"cannot make the folder {settings.sites_dir}: {error.strerror}") from None
     sites = Sites(settings.sites_dir)
     faults = [f"site policy {file}: {what}" for file, what in sites.faults().items()]
     recalled = _recalled(settings) if faults else ()
     if len(recalled) < len(faults):
-        raise Broken("; ".join(faults))
+        raise ConfigurationError("; ".join(faults))
     for fault in faults:
         click.echo(f"{fault}; mend it: it is read again", err=True)
     return *sites.sites(), *(f"{site} (its last good policy)" for site in recalled)
@@ -98,7 +100,7 @@ def _check_weights(settings: ServerSettings, models: Sequence[str]) -> None:
     wanted = [card_named(name, [settings.models_dir] if settings.models_dir else []) for name in models]
     missing = [card.name for card in wanted if card.sha256 is not None and locate(card, cache) is None]
     if missing:
-        raise Broken(f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull`")
+        raise ConfigurationError(f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull`")
 
 
 def _check_memory(settings: ServerSettings, models: Sequence[str]) -> None:
@@ -115,11 +117,11 @@ def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:
     store = open_store(settings.database_url)
     try:
         store.upgrade()
-        return store.name, Doorkeeper(store).is_guarded()
-    except Later as error:  # it may only be slower to start than we are, and then starting again helps
-        raise Later(f"database {store.name}: {error.detail}") from error
+        return store.name, Authenticator(store).is_guarded()
+    except RetryLater as error:  # it may only be slower to start than we are, and then starting again helps
+        raise RetryLater(f"database {store.name}: {error.detail}") from error
     except SectorwatchError as error:
-        raise Broken(f"database {store.name}: {error.detail}") from error
+        raise ConfigurationError(f"database {store.name}: {error.detail}") from error
     finally:
         store.close()
 
@@ -137,7 +139,7 @@ def _listener(settings: ServerSettings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise Broken(
+        raise ConfigurationError(
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
             "is another server running? choose another with --port"
         ) from None
@@ -150,7 +152,7 @@ def _check_admin_port(settings: ServerSettings) -> None:
         if port:
             socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
-        raise Broken(f"cannot listen on {host} port {port} (`admin_port`): {error.strerror}") from None
+        raise ConfigurationError(f"cannot listen on {host} port {port} (`admin_port`): {error.strerror}") from None
 
 
 def _no_site(settings: ServerSettings) -> tuple[str]:

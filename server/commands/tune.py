@@ -21,7 +21,7 @@ from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.folding import FoldTask, find_cameras, fold_many
 from server.commands.options import Instant, check_window, found_settings, opened_store, store_options
 from server.domain.clock import SECOND_US
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.domain.records import Annotation
 from server.store import Store
 
@@ -97,11 +97,13 @@ def _window(annotations: Sequence[Annotation], since_us: int | None, until_us: i
 
 
 def _make_folder(out: Path) -> None:
-    """Make the output folder before the search, which takes minutes. Raises Broken."""
+    """Make the output folder before the search, which takes minutes. Raises ConfigurationError."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Broken(f"the folder {out} cannot be made: {error.strerror}; name another with --out") from None
+        raise ConfigurationError(
+            f"the folder {out} cannot be made: {error.strerror}; name another with --out"
+        ) from None
 
 
 def _voters(store: Store, policy: SitePolicy) -> list[str]:
@@ -109,8 +111,12 @@ def _voters(store: Store, policy: SitePolicy) -> list[str]:
     wanted = frozenset[str]().union(*(policy.targets[target] for target in policy.rules.targets))
     newest = store.past.newest(policy.site)
     assert newest is not None, "a camera of the site has advanced"
-    panel = store.kept(newest.burst_id).panel
-    return [seat.model for seat in panel.seats if seat.votes and not wanted.isdisjoint(seat.classes)]
+    ensemble_info = store.kept(newest.burst_id).ensemble_info
+    return [
+        model_info.model
+        for model_info in ensemble_info.models
+        if model_info.votes and not wanted.isdisjoint(model_info.classes)
+    ]
 
 
 @dataclass(slots=True)

@@ -1,10 +1,10 @@
-"""Ways out for events, and for notices of the server itself. Every channel tells the same schema of each; at least
-once, in order, keyed by their ids.
+"""Channels: the ways out for events and for notices of the server. All use one schema, send at least once, in order.
 
-The log line is for people and for `grep`: instant, kind, place and label by position, everything else as
-`key=value`, in this order and left out where an event has none:
+The log line is for people and for `grep`. Instant, kind, place and label come by position, everything else as
+`key=value` in this order, left out where an event has none:
 `direction track score votes margin uncertainty_s confirmed_at ended_at late provisional said supersedes event`.
-A notice has its instant and kind by position, then `ensemble models detail notice`.
+`said` marks a correction or a withdrawal. A notice has its instant and kind by position, then
+`ensemble models detail notice`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Style = Literal["text", "json"]
 
 
 class Channel(Protocol):
-    """A way out. `send` returns when the announcement has left, raises whatever it likes when it has not.
+    """A way out. `send` returns once the announcement has left, and raises any exception when it has not.
 
-    It may be called again with the same one; `name` must never change, for the store remembers by it how
-    far the channel has got.
+    `send` may be called again with the same announcement. `name` never changes: the store keeps the channel's position
+    under it.
     """
 
     @property
@@ -57,9 +57,9 @@ class LogChannel:
         return text_line(outgoing.logged, None if outgoing.what in ("event", "provisional") else outgoing.what)
 
 
-def json_line(said: LoggedEvent | Notice) -> str:
+def json_line(content: LoggedEvent | Notice) -> str:
     """The event or the notice as one JSON object: the schema of every channel."""
-    return msgspec.json.encode(said.as_wire()).decode()
+    return msgspec.json.encode(content.as_wire()).decode()
 
 
 def notice_line(notice: Notice) -> str:
@@ -70,15 +70,15 @@ def notice_line(notice: Notice) -> str:
         "detail": notice.detail,
         "notice": notice.id,
     }
-    told = [f"{key}={quoted(value)}" for key, value in fields.items()]
-    return " ".join([_instant(instant(notice.at_us)), notice.what, *told])
+    pairs = [f"{key}={quoted(value)}" for key, value in fields.items()]
+    return " ".join([_instant(instant(notice.at_us)), notice.what, *pairs])
 
 
-def text_line(logged: LoggedEvent, said: str | None = None) -> str:
-    """The event as one readable line. `said` tells a correction or a withdrawal from a first telling."""
+def text_line(logged: LoggedEvent, correction: str | None = None) -> str:
+    """The event as one readable line. `correction` is `corrected` or `withdrawn`, None at its first announcement."""
     event = logged.event
     head = f"{_instant(event.at)} {event.kind} {event.site}/{event.camera} {event.label} {_place(event)}"
-    fields = [f"{key}={value}" for key, value in _fields(logged, said) if value is not None]
+    fields = [f"{key}={value}" for key, value in _fields(logged, correction) if value is not None]
     return " ".join([head, *fields])
 
 
@@ -88,7 +88,7 @@ def _place(event: Event) -> str:
     return event.sector or event.line or "-"
 
 
-def _fields(logged: LoggedEvent, said: str | None) -> Iterator[tuple[str, str | None]]:
+def _fields(logged: LoggedEvent, correction: str | None) -> Iterator[tuple[str, str | None]]:
     event = logged.event
     yield "direction", event.direction
     yield "track", event.track
@@ -100,13 +100,13 @@ def _fields(logged: LoggedEvent, said: str | None) -> Iterator[tuple[str, str | 
     yield "ended_at", None if event.ended_at is None else _instant(event.ended_at)
     yield "late", "true" if logged.late else None
     yield "provisional", "true" if logged.is_provisional else None
-    yield "said", said or ("withdrawn" if logged.is_withdrawn else None)
+    yield "said", correction or ("withdrawn" if logged.is_withdrawn else None)
     yield "supersedes", ",".join(logged.supersedes) or None
     yield "event", event.id
 
 
 def _votes(event: Event) -> str | None:
-    """Models for the target, of those that voted at all."""
+    """Models that voted for the target, of those that voted."""
     cast = [vote for vote in event.votes.values() if vote in ("for", "against")]
     return f"{cast.count('for')}/{len(cast)}" if event.votes else None
 

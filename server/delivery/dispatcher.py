@@ -1,10 +1,10 @@
-"""Drains the outbox into the channels: after the commit, in order, at least once, each channel at its own pace.
+"""Sends the outbox to the channels: after the commit, in order, at least once, each channel at its own pace.
 
-How far a channel has got is one number in the store, taken under a lease, so that of several processes one
-sends at a time. A channel that fails is tried again after a growing wait and loses nothing; the others go on.
+A channel's position is one number in the store, claimed under a lease, so that one of several processes sends at a
+time. A channel that fails is retried after a growing wait and loses nothing; the others go on.
 
-Provisional events are in no outbox: they are sent at most once, before what was committed after them, and a channel
-that fails is spared them.
+Provisional events are in no outbox: they are sent at most once, before events committed later, and not to a channel
+that is failing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LEASE_S = 30.0
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 300.0
 _BATCH = 100
-_MOST_EARLY = 1000
+_MAX_EARLY = 1000
 
 
 class Outbox(Protocol):
@@ -41,7 +41,7 @@ class Outbox(Protocol):
     def failures(self, channel: str) -> int: ...
 
 
-class Delivery:
+class Dispatcher:
     """The sender. Constructing starts nothing; `run` is for a thread of its own."""
 
     def __init__(self, store: Outbox, channels: Sequence[Channel], *, poll_s: float = POLL_S) -> None:
@@ -51,14 +51,14 @@ class Delivery:
         self._claimant = uuid.uuid4().hex
         self._woken = threading.Event()
         self._registered: set[str] = set()
-        self._early: deque[Announcement] = deque(maxlen=_MOST_EARLY)
+        self._early: deque[Announcement] = deque(maxlen=_MAX_EARLY)
 
     def wake(self) -> None:
-        """Something may have been committed (or `run` is to look at its stop event): do not wait for the poll."""
+        """Something may have been committed (or `run` has to look at its stop event): do not wait for the poll."""
         self._woken.set()
 
     def tell_early(self, announcements: Sequence[Announcement]) -> None:
-        """Send these, which no outbox has, as soon as may be; does not wait, and forgets the oldest of too many."""
+        """Send these, which are in no outbox, soon; does not wait, and drops the oldest of too many."""
         self._early.extend(announcements)
         self.wake()
 
@@ -70,19 +70,19 @@ class Delivery:
             try:
                 sent = self.drain_once()
             except Exception as error:
-                if not failing:  # once, not every second for as long as the database is away
-                    foreseen = isinstance(error, SectorwatchError)
-                    log.error("delivery failed", extra={"detail": error}, exc_info=None if foreseen else error)
+                if not failing:  # once, not every second while the database is down
+                    is_foreseen = isinstance(error, SectorwatchError)
+                    log.error("delivery failed", extra={"detail": error}, exc_info=None if is_foreseen else error)
                 failing, sent = True, 0
             else:
                 if failing:
-                    log.warning("delivery goes on")
+                    log.warning("delivery resumed")
                 failing = False
             if not sent:
                 self._woken.wait(self._poll_s)
 
     def drain_once(self) -> int:
-        """Send one batch on every channel that has any; how many announcements left."""
+        """Send one batch on every channel that has any; the number of announcements sent."""
         early = [self._early.popleft() for _ in range(len(self._early))]
         return sum(self._send_early(channel, early) + self._drain(channel) for channel in self._channels)
 
@@ -92,7 +92,7 @@ class Delivery:
         for count, announcement in enumerate(early):
             try:
                 channel.send(announcement)
-            except Exception as error:  # noqa: BLE001  whatever a channel raises
+            except Exception as error:  # noqa: BLE001  a channel may raise anything
                 log.warning("channel failed", extra={"channel": channel.name, "error": error, "provisional": True})
                 return count
         return len(early)
@@ -106,7 +106,7 @@ class Delivery:
         for count, outgoing in enumerate(batch):
             try:
                 channel.send(outgoing)
-            except Exception as error:  # noqa: BLE001  whatever a channel raises, nothing is lost
+            except Exception as error:  # noqa: BLE001  a channel may raise anything
                 self._back_off(channel.name, sent, error)
                 return count
             sent = outgoing.seq

@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 
 from policies.events import microseconds
-from server.domain.errors import Malformed, TooLarge, Unusable
+from server.domain.errors import Malformed, TooLarge, Unprocessable
 
 _OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 NEWEST = datetime(2200, 1, 1, tzinfo=UTC)
@@ -108,7 +108,7 @@ class Envelope(msgspec.Struct, frozen=True):
 def decode_burst(envelope: bytes, files: Sequence[bytes], limits: Limits) -> Burst:
     """The burst that `envelope` (the part `burst`) and `files` (the parts `file`, in order) describe.
 
-    Raises Malformed for an envelope that is not of the form, TooLarge beyond `limits`, Unusable for one whose
+    Raises Malformed for an envelope that is not of the form, TooLarge beyond `limits`, Unprocessable for one whose
     parts do not fit together: counts that differ, no frame at all, times out of order, bytes other than their
     SHA-256 says. `frame` of the error is the index of the frame at fault.
     """
@@ -154,7 +154,7 @@ def _check_names(told: Envelope) -> None:
 
 def _check_counts(told: Envelope, files: Sequence[bytes], limits: Limits) -> None:
     if not files:
-        raise Unusable("the burst is empty: send at least one part `file`")
+        raise Unprocessable("the burst is empty: send at least one part `file`")
     if len(files) > limits.max_frames:
         raise TooLarge(
             f"the burst holds {len(files)} frames, this server takes at most {limits.max_frames}",
@@ -162,35 +162,37 @@ def _check_counts(told: Envelope, files: Sequence[bytes], limits: Limits) -> Non
         )
     for key, count in (("offsets_ms", len(told.offsets_ms)), ("frame_sha256", len(told.frame_sha256))):
         if count != len(files):
-            raise Unusable(
+            raise Unprocessable(
                 f"`{key}` names {count} frames but {len(files)} parts `file` came", frame=min(count, len(files))
             )
 
 
 def _check_times(told: Envelope, limits: Limits) -> None:
     if not _OLDEST <= told.captured_at < NEWEST:
-        raise Unusable(f"`captured_at` {told.captured_at.isoformat()} is of a clock that was never set", frame=0)
+        raise Unprocessable(f"`captured_at` {told.captured_at.isoformat()} is of a clock that was never set", frame=0)
     last = -1
     for index, offset in enumerate(told.offsets_ms):
         if offset < 0:
-            raise Unusable(f"`offsets_ms` {offset} lies before the burst began", frame=index)
+            raise Unprocessable(f"`offsets_ms` {offset} lies before the burst began", frame=index)
         if offset <= last:
-            raise Unusable(f"`offsets_ms` {offset} does not come after {last}", frame=index)
+            raise Unprocessable(f"`offsets_ms` {offset} does not come after {last}", frame=index)
         if offset > limits.max_span_s * 1000:
-            raise Unusable(f"`offsets_ms` {offset} lies more than {limits.max_span_s:g} s after the start", frame=index)
+            raise Unprocessable(
+                f"`offsets_ms` {offset} lies more than {limits.max_span_s:g} s after the start", frame=index
+            )
         last = offset
 
 
 def _checked(index: int, image: bytes, said: str, limits: Limits) -> str:
     if not image:
-        raise Unusable("the part `file` is empty", frame=index)
+        raise Unprocessable("the part `file` is empty", frame=index)
     if len(image) > limits.max_frame_bytes:
         raise TooLarge(f"{len(image)} bytes in one frame, at most {limits.max_frame_bytes} are taken", frame=index)
     if not _SHA256.fullmatch(said):
         raise Malformed("`frame_sha256` must be 64 hexadecimal digits in lower case", frame=index)
     true = hashlib.sha256(image).hexdigest()
     if true != said:
-        raise Unusable(f"the bytes have SHA-256 {true}, the envelope says {said}", frame=index)
+        raise Unprocessable(f"the bytes have SHA-256 {true}, the envelope says {said}", frame=index)
     return true
 
 

@@ -19,17 +19,17 @@ def octave(age_us: int) -> int:
     return (max(age_us, 0) // SECOND_US).bit_length()
 
 
-def superfluous(instants_us: Iterable[int], newest_us: int) -> list[int]:
+def to_prune(instants_us: Iterable[int], newest_us: int) -> list[int]:
     """Those of the instants that thinning drops, seen from `newest_us`."""
-    trail = Trail[None](newest_us)
+    thinner = CheckpointThinner[None](newest_us)
     every = sorted(instants_us)
     for at_us in every:
-        trail.add(at_us, None)
-    kept = trail.states()
+        thinner.add(at_us, None)
+    kept = thinner.states()
     return [at_us for at_us in every if at_us not in kept]
 
 
-class Trail(Generic[S]):
+class CheckpointThinner(Generic[S]):
     """States passed on the way through one fold, thinned as they come so that memory stays flat."""
 
     def __init__(self, newest_us: int) -> None:

@@ -1,21 +1,22 @@
 """Everything the server raises on purpose, and what kind of trouble each is.
 
     SectorwatchError
-    ├── Refused          this input will never be accepted: fix it, do not send it again
-    │   ├── Malformed        the bytes are not the form they claim to be                (HTTP 400)
-    │   ├── TooLarge         more frames, bytes or pixels than this server takes        (HTTP 413)
-    │   ├── WrongType        another media type than this endpoint reads                (HTTP 415)
-    │   └── Unusable         well-formed, but it cannot be judged                       (HTTP 422)
-    ├── Unauthorized     no token, or one that this server does not know             (HTTP 401)
-    ├── Forbidden        a known token that does not cover what was asked           (HTTP 403)
-    ├── Unknown          no such thing here                                             (HTTP 404)
-    ├── Conflict         it does not go with what is served, or is under way, here      (HTTP 409)
-    ├── OtherEnsemble    a condition names another ensemble than the one in service     (HTTP 412)
-    ├── Later            nothing wrong with the input: send it again after a while     (HTTP 503)
-    │   └── OverQuota        this client has had its share for now                      (HTTP 429)
-    └── Broken           the installation is at fault: an operator has to act            (HTTP 500)
-        ├── Unapproved       the models no longer answer as they did when they were approved
-        └── TooBig           it may need more memory than there is
+    ├── Refused                  this input will never be accepted: fix it, do not send it again
+    │   ├── Malformed            the bytes are not the form they claim to be                    (HTTP 400)
+    │   ├── TooLarge             more frames, bytes or pixels than this server takes            (HTTP 413)
+    │   ├── WrongType            another media type than this endpoint reads                    (HTTP 415)
+    │   └── Unprocessable        well-formed, but it cannot be judged                           (HTTP 422)
+    ├── Unauthorized             no token, or one that this server does not know                (HTTP 401)
+    ├── Forbidden                a known token that does not cover the request                  (HTTP 403)
+    ├── Unknown                  no such thing here                                             (HTTP 404)
+    ├── Conflict                 it contradicts the state of the server, or an action under way (HTTP 409)
+    ├── OtherEnsemble            a condition names another ensemble than the one in service     (HTTP 412)
+    ├── RetryLater               nothing is wrong with the input: send it again after a while   (HTTP 503)
+    │   ├── OverQuota            this client has used its quota for now                         (HTTP 429)
+    │   └── DatabaseUnavailable  the database does not answer
+    └── ConfigurationError       the installation is at fault: an operator has to act           (HTTP 500)
+        ├── Unapproved           the models no longer answer as they did when they were approved
+        └── TooBig               it may need more memory than there is
 
 `kind` is one of refused, later, broken. `server.web.problem_json` alone chooses the HTTP status of a class.
 """
@@ -55,7 +56,7 @@ class WrongType(Refused):
     pass
 
 
-class Unusable(Refused):
+class Unprocessable(Refused):
     pass
 
 
@@ -79,7 +80,7 @@ class OtherEnsemble(SectorwatchError):
     kind = "refused"
 
 
-class Later(SectorwatchError):
+class RetryLater(SectorwatchError):
     kind = "later"
 
     def __init__(self, detail: str, *, retry_after_s: int = 5) -> None:
@@ -87,21 +88,21 @@ class Later(SectorwatchError):
         self.retry_after_s = retry_after_s
 
 
-class OverQuota(Later):
+class OverQuota(RetryLater):
     pass
 
 
-class Away(Later):
+class DatabaseUnavailable(RetryLater):
     """What this server stores its work in does not answer: an operator may have to mend it."""
 
 
-class Broken(SectorwatchError):
+class ConfigurationError(SectorwatchError):
     kind = "broken"
 
 
-class Unapproved(Broken):
+class Unapproved(ConfigurationError):
     pass
 
 
-class TooBig(Broken):
+class TooBig(ConfigurationError):
     pass

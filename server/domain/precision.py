@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 
 Execution = Literal["fp32", "bf16"]
 Device = Literal["cpu", "cuda"]
@@ -19,9 +19,11 @@ BF16 = ("amx_bf16", "avx512_bf16", "bf16")
 
 
 def check_execution(execution: Execution, vectors: Collection[str] | None) -> None:
-    """Raises Broken, saying what is missing, unless a processor with these `vectors` can; None: it does not tell."""
+    """Raises ConfigurationError, saying what is missing, unless a processor with these `vectors` can; None: it does not
+    tell.
+    """
     if execution == "bf16" and not set(BF16) & set(vectors or ()):
         has = "the system does not tell" if vectors is None else ", ".join(sorted(vectors)) or "none of note"
-        raise Broken(
+        raise ConfigurationError(
             f'execution = "bf16" needs a processor with one of {", ".join(BF16)}; this one has {has}: use "fp32"'
         )

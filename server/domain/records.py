@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from policies.events import Event, instant
-from policies.observation import Observation, Panel
+from policies.observation import EnsembleInfo, Observation
 from policies.site.site_policy import SitePolicy
 from server.domain.burst import Burst
 
@@ -26,7 +26,7 @@ class Entry:
     """
 
     burst: Burst
-    panel: Panel
+    ensemble_info: EnsembleInfo
     observations: tuple[Observation, ...]
     policy: SitePolicy
     policy_text: str
@@ -79,8 +79,8 @@ class Checkpoint:
 class Folded:
     """The result of folding a camera's frames after a checkpoint: the new head, its events, states on the way.
 
-    `policy` is the digest of the rules that judged the last frame. `trail` maps instants to states (JSON). `seen_at_us`
-    is the instant of the last frame that told something, if any ever did.
+    `policy` is the digest of the rules that judged the last frame. `checkpoints` maps instants to states (JSON).
+    `seen_at_us` is the instant of the last frame that told something, if any ever did.
     """
 
     last_at_us: int
@@ -88,7 +88,7 @@ class Folded:
     state: bytes
     policy: str
     settled: tuple[Settled, ...]
-    trail: Mapping[int, bytes]
+    checkpoints: Mapping[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class KeptBurst:
     camera: str
     status: Status
     late: bool
-    panel: Panel
+    ensemble_info: EnsembleInfo
     policy: str
     observations: tuple[Observation, ...]
     events: tuple[LoggedEvent, ...]
@@ -163,7 +163,7 @@ class CameraHead:
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
+class StoredHeartbeat:
     """The newest heartbeat of a camera. `received_at_us` is by our clock, the others by the agent's; `body` is JSON."""
 
     site: str
@@ -236,12 +236,12 @@ class CameraSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class CameraActivity:
     """What tells whether a camera is watched. `recent`: its newest bursts, newest first; `is_ahead`: some are held."""
 
     site: str
     camera: str
-    beat: Heartbeat | None
+    heartbeat: StoredHeartbeat | None
     recent: tuple[BurstSpan, ...]
     seen: CameraSeen | None
     is_ahead: bool

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from policies.events import Event
 from policies.fold import State, advance, decode_state, encode_state, initial_state
 from policies.site.site_policy import CameraPolicy, SitePolicy
-from server.domain.checkpoints import Trail
+from server.domain.checkpoints import CheckpointThinner
 from server.domain.records import Checkpoint, Folded, Recorded, Settled
 
 PolicyOf = Callable[[str], SitePolicy]
@@ -41,26 +41,26 @@ def refold(recorded: Iterable[Recorded], start: Checkpoint, policy_of: PolicyOf,
     A state is worth a checkpoint where a burst ends, as long as no other frame has that very instant. Raises
     ValueError when there is no frame.
     """
-    trail = Trail[State](newest_us)
+    thinner = CheckpointThinner[State](newest_us)
     settled: list[Settled] = []
     last: Step | None = None
     for step in steps(recorded, start, policy_of):
         seen = step.recorded.observation
         if last is not None and _ends_a_burst(last, step):
-            trail.add(last.recorded.observation.at_us, last.state)
+            thinner.add(last.recorded.observation.at_us, last.state)
         settled += [Settled(event, seen.burst_id, place) for place, event in enumerate(step.events)]
         last = step
     if last is None:
         raise ValueError("nothing to fold")
     last_at_us = last.recorded.observation.at_us
-    trail.add(last_at_us, last.state)
+    thinner.add(last_at_us, last.state)
     return Folded(
         last_at_us=last_at_us,
         seen_at_us=last.state.seen_us,
         state=encode_state(last.state),
         policy=last.recorded.policy,
         settled=tuple(settled),
-        trail={at_us: encode_state(state) for at_us, state in trail.states().items()},
+        checkpoints={at_us: encode_state(state) for at_us, state in thinner.states().items()},
     )
 
 

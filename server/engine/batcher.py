@@ -1,12 +1,12 @@
 """Who works on which images next: a work-conserving, first-in-first-out micro-batcher that counts images.
 
-Requests wait in one line. A worker that is free takes from its head: a full portion while one waits for every worker,
+Requests wait in one line. A worker that is free takes from its head: a full batch while one waits for every worker,
 else an equal share of what is left to do. A big request is split, its rest stays at the head, small ones are merged.
 Nothing is padded, and nothing waits for company unless a window is asked for; it then counts from the moment the oldest
 request came.
 
-Each request brings the ensemble that is to answer it. A portion ends where another ensemble's images begin, so no
-call mixes two, all slices of a request run on one, and what is served may change between any two portions.
+Each request brings the ensemble that is to answer it. A batch ends where another ensemble's images begin, so no
+call mixes two, all slices of a request run on one, and what is served may change between any two batches.
 
 Beside the line lies spare work, which a worker takes one image at a time and only where it would be idle: a request
 that comes waits for one such image at most.
@@ -26,20 +26,20 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from server.domain.errors import Later, TooLarge
-from server.engine.job import Failure, Item, Job, Portion
+from server.domain.errors import RetryLater, TooLarge
+from server.engine.job import Batch, Failure, Item, Job
 from server.engine.pace import Pace
-from server.engine.stages import Asking
+from server.engine.stages import WorkerStages
 
 STOPPING_RETRY_S = 10
 
 _ALMOST = 0.2
-"""Of an image: what a portion that is almost done still lacks makes nobody's share larger."""
+"""Of an image: what a batch that is almost done still lacks makes nobody's share larger."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The engine at one instant. `busy_s`: how long the longest running portion has been at it."""
+    """The engine at one instant. `busy_s`: how long the longest running batch has been at it."""
 
     queued_images: int
     running_images: int
@@ -59,8 +59,8 @@ class Load:
 class MicroBatcher:
     """The line of requests, safe to use from any number of threads.
 
-    At most `max_queued_images` wait, at most the ensemble's `batch_images` are in one portion. Where the ensemble
-    `concludes`, a request has a second round, on its whole self, before which none of its answers is final.
+    At most `max_queued_images` wait, at most the ensemble's `batch_images` are in one batch. Where the ensemble
+    `needs_postprocessing`, a request has a second round, on its whole self, before which none of its answers is final.
     """
 
     def __init__(
@@ -77,19 +77,19 @@ class MicroBatcher:
         self._clock = clock
         self._changed = threading.Condition()
         self._asking: deque[Job] = deque()
-        self._concluding: deque[Job] = deque()
+        self._postprocessing: deque[Job] = deque()
         self._spare: deque[Job] = deque()
-        self._running: dict[Portion, float] = {}
+        self._running: dict[Batch, float] = {}
         self._pace = Pace(workers)
         self._closed = False
 
     def submit(
-        self, payloads: Sequence[Any], within_s: float, stages: Asking, early: SimpleQueue[Any] | None = None
+        self, payloads: Sequence[Any], within_s: float, stages: WorkerStages, early: SimpleQueue[Any] | None = None
     ) -> Job:
         """Put a request at the end of the line; its `answer` is then a result, an error, or cancelled, once.
 
-        Raises TooLarge for more images than can ever wait; Later, with an honest time to come back, when there is no
-        room now, when the answer could not be had within `within_s`, or after `close`.
+        Raises TooLarge for more images than can ever wait; RetryLater, with an honest time to come back, when there is
+        no room now, when the answer could not be had within `within_s`, or after `close`.
         """
         with self._changed:
             now = self._clock()
@@ -97,10 +97,10 @@ class MicroBatcher:
             self._refuse(len(payloads), within_s)
             return self._lined_up(self._asking, Job(tuple(payloads), stages, now, now + within_s, early=early))
 
-    def submit_spare(self, payloads: Sequence[Any], within_s: float, stages: Asking) -> Job:
+    def submit_spare(self, payloads: Sequence[Any], within_s: float, stages: WorkerStages) -> Job:
         """As `submit`, for work that may as well be left undone: begun only by a worker that has nothing else to do.
 
-        It counts nowhere in `load`. Raises Later after `close`.
+        It counts nowhere in `load`. Raises RetryLater after `close`.
         """
         with self._changed:
             self._refuse_if_closed()
@@ -112,34 +112,34 @@ class MicroBatcher:
         return max(0.0, job.deadline_at - self._clock())
 
     def refuse_if_full(self, within_s: float) -> None:
-        """Raises Later when a request of one image would be refused now."""
+        """Raises RetryLater when a request of one image would be refused now."""
         with self._changed:
             self._drop_unwanted(self._clock())
             self._refuse(1, within_s)
 
-    def take(self) -> Portion | None:
-        """What a free worker shall do now; None: nothing. Whoever takes a portion calls `done` with it."""
+    def take(self) -> Batch | None:
+        """What a free worker shall do now; None: nothing. Whoever takes a batch calls `done` with it."""
         with self._changed:
             return self._next()
 
-    def wait(self) -> Portion | None:
+    def wait(self) -> Batch | None:
         """As `take`, but waits for something to do; None: there never will be, since all is done after `close`."""
         with self._changed:
             while True:
-                portion = self._next()
-                if portion is not None:
-                    return portion
+                batch = self._next()
+                if batch is not None:
+                    return batch
                 if self._closed and not self._running and not self._asking:
                     return None
                 self._changed.wait(self._ripe_in_s())
 
-    def done(self, portion: Portion, outcomes: Sequence[Any]) -> None:
-        """Hand in what became of each item of a portion; a Failure ends its own request and no other."""
+    def done(self, batch: Batch, outcomes: Sequence[Any]) -> None:
+        """Hand in what became of each item of a batch; a Failure ends its own request and no other."""
         with self._changed:
-            del self._running[portion]
-            if not portion.spare:
-                self._pace.note(0 if portion.concluding else len(portion.items), self._clock() - portion.started_at)
-            for (job, index), outcome in zip(portion.items, outcomes, strict=True):
+            del self._running[batch]
+            if not batch.spare:
+                self._pace.note(0 if batch.postprocessing else len(batch.items), self._clock() - batch.started_at)
+            for (job, index), outcome in zip(batch.items, outcomes, strict=True):
                 self._settle(job, index, outcome)
             self._changed.notify_all()
 
@@ -155,7 +155,7 @@ class MicroBatcher:
         """Take no more requests, and answer all that are here with `error`."""
         with self._changed:
             self._closed = True
-            for job in [*self._asking, *self._concluding, *self._spare, *(job for job, _ in self._running_items())]:
+            for job in [*self._asking, *self._postprocessing, *self._spare, *(job for job, _ in self._running_items())]:
                 job.fail(error)
             self._drop_unwanted(self._clock())
             self._changed.notify_all()
@@ -165,16 +165,16 @@ class MicroBatcher:
         with self._changed:
             return self._load()
 
-    def _next(self) -> Portion | None:
+    def _next(self) -> Batch | None:
         now = self._clock()
         self._drop_unwanted(now)
-        if self._concluding:  # older than whatever is still to be asked: it was taken first
-            return self._started(self._cut(self._concluding, self._span()), now, concluding=True)
+        if self._postprocessing:  # older than whatever is still to be asked: it was taken first
+            return self._started(self._cut(self._postprocessing, self._span()), now, postprocessing=True)
         if self._asking and not self._ripe_in_s():
-            return self._started(self._cut(self._asking, self._share()), now, concluding=False)
+            return self._started(self._cut(self._asking, self._share()), now, postprocessing=False)
         if self._spare:
-            concluding = self._spare[0].concluding
-            return self._started(self._cut(self._spare, 1), now, concluding=concluding)
+            postprocessing = self._spare[0].postprocessing
+            return self._started(self._cut(self._spare, 1), now, postprocessing=postprocessing)
         return None
 
     def _lined_up(self, line: deque[Job], job: Job) -> Job:
@@ -198,13 +198,13 @@ class MicroBatcher:
                 line.popleft()
         return tuple(items)
 
-    def _started(self, items: tuple[Item, ...], now: float, *, concluding: bool) -> Portion:
-        portion = Portion(items, concluding, now)
-        self._running[portion] = now
-        return portion
+    def _started(self, items: tuple[Item, ...], now: float, *, postprocessing: bool) -> Batch:
+        batch = Batch(items, postprocessing, now)
+        self._running[batch] = now
+        return batch
 
     def _share(self) -> int:
-        """A full portion while one waits for every worker; else an equal share of all that is left, in equal portions.
+        """A full batch while one waits for every worker; else an equal share of all that is left, in equal batches.
 
         What runs counts with what is left of it: of two workers that become free together the second takes as much as
         the first, and of two that become free in turn neither takes less for what the other has as good as done.
@@ -218,7 +218,7 @@ class MicroBatcher:
 
     def _span(self) -> int:
         """An equal part of the request at the head, and no image of another."""
-        job = self._concluding[0]
+        job = self._postprocessing[0]
         return min(job.left, math.ceil(len(job.inputs) / self._workers))
 
     def _ripe_in_s(self) -> float | None:
@@ -236,18 +236,20 @@ class MicroBatcher:
         if isinstance(outcome, Failure):
             job.fail(outcome.error)
         elif job.settle(index, outcome):
-            if job.stages.concludes and not job.concluding:
-                job.begin_conclusion()
-                (self._spare if job.spare else self._concluding).append(job)
+            if job.stages.needs_postprocessing and not job.postprocessing:
+                job.begin_postprocessing()
+                (self._spare if job.spare else self._postprocessing).append(job)
             else:
                 job.complete()
 
     def _drop_unwanted(self, now: float) -> None:
         """Take out of the lines who has gone, failed or come too late: none of their images is begun any more."""
-        for line in (self._asking, self._concluding, self._spare):
+        for line in (self._asking, self._postprocessing, self._spare):
             for job in tuple(line):
                 if now >= job.deadline_at:
-                    job.fail(Later("not judged in time: the server is overloaded", retry_after_s=self._retry_after_s()))
+                    job.fail(
+                        RetryLater("not judged in time: the server is overloaded", retry_after_s=self._retry_after_s())
+                    )
                 if job.answer.done():
                     line.remove(job)
 
@@ -257,9 +259,9 @@ class MicroBatcher:
             raise TooLarge(f"{images} frames came; at most {self._max_queued_images} may wait at once")
         load = self._load()
         if load.queued_images + images > self._max_queued_images:
-            raise Later(f"{load.queued_images} frames are waiting already", retry_after_s=load.retry_after_s)
+            raise RetryLater(f"{load.queued_images} frames are waiting already", retry_after_s=load.retry_after_s)
         if load.wait_s > within_s:
-            raise Later(f"an answer would take {load.wait_s:.0f} s", retry_after_s=load.retry_after_s)
+            raise RetryLater(f"an answer would take {load.wait_s:.0f} s", retry_after_s=load.retry_after_s)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -277,19 +279,19 @@ class MicroBatcher:
         return sum(job.left for job in self._asking)
 
     def _in_hand(self) -> int:
-        return sum(len(portion.items) for portion in self._asked())
+        return sum(len(batch.items) for batch in self._inferring())
 
     def _left_in_hand(self) -> float:
         """How many images of those in hand are still to be done, by the recent pace: all, before that is known."""
         now, each_per_s = self._clock(), (self._pace.images_per_s or 0.0) / self._workers
-        return sum(max(0.0, len(portion.items) - each_per_s * (now - portion.started_at)) for portion in self._asked())
+        return sum(max(0.0, len(batch.items) - each_per_s * (now - batch.started_at)) for batch in self._inferring())
 
-    def _asked(self) -> Iterator[Portion]:
-        return (portion for portion in self._running if not (portion.concluding or portion.spare))
+    def _inferring(self) -> Iterator[Batch]:
+        return (batch for batch in self._running if not (batch.postprocessing or batch.spare))
 
     def _running_items(self) -> Iterator[Item]:
-        return (item for portion in self._running for item in portion.items)
+        return (item for batch in self._running for item in batch.items)
 
 
-def _stopping() -> Later:
-    return Later("this server is stopping", retry_after_s=STOPPING_RETRY_S)
+def _stopping() -> RetryLater:
+    return RetryLater("this server is stopping", retry_after_s=STOPPING_RETRY_S)

@@ -6,14 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from server.domain.errors import Later
+from server.domain.errors import RetryLater
 from server.engine.batcher import Load, MicroBatcher
-from server.engine.ensemble_handle import Generation
+from server.engine.ensemble_handle import EnsembleHandle
 from server.engine.stages import Stages
-from server.engine.worker_pool import Crew, Watchdog
+from server.engine.worker_pool import Watchdog, WorkerPool
 
 SILENCE_S = 120.0
-"""A portion is a few images: one that runs for longer than this will not end."""
+"""A batch is a few images: one that runs for longer than this will not end."""
 
 _STOP_WITHIN_S = 5.0
 
@@ -41,27 +41,27 @@ class Engine:
     ) -> None:
         self._within_s = answer_within_s
         self._at_once = threading.Semaphore(workers)
-        crew_size = 1 if stages.on_accelerator else workers
-        self._batcher = MicroBatcher(workers=crew_size, max_queued_images=max_queued_images, clock=clock)
-        self._crew = Crew(self._batcher, workers=crew_size, enter=stages.enter)
+        pool_size = 1 if stages.on_accelerator else workers
+        self._batcher = MicroBatcher(workers=pool_size, max_queued_images=max_queued_images, clock=clock)
+        self._pool = WorkerPool(self._batcher, workers=pool_size, enter=stages.enter)
         self._watchdog: Watchdog | None = None
         self._silence_s = silence_s
-        self.first = self.generation(stages)
+        self.first = self.handle(stages)
 
-    def generation(self, stages: Stages) -> Generation:
+    def handle(self, stages: Stages) -> EnsembleHandle:
         """Another ensemble in the same line, for whoever is given it."""
-        return Generation(stages, self._batcher, within_s=self._within_s, at_once=self._at_once)
+        return EnsembleHandle(stages, self._batcher, within_s=self._within_s, at_once=self._at_once)
 
     def start(self, on_stuck: Callable[[], None]) -> None:
         """Begin to answer. `on_stuck` is called, once and in a thread of its own, when a worker dies or never comes
-        back: all requests have then been answered with Later, and nothing but a new process helps."""
+        back: all requests have then been answered with RetryLater, and nothing but a new process helps."""
 
-        def bark(busy_s: float) -> None:
-            self._batcher.abandon(Later(f"the engine has been silent for {busy_s:.0f} s and is started anew"))
+        def on_stall(busy_s: float) -> None:
+            self._batcher.abandon(RetryLater(f"the engine has been silent for {busy_s:.0f} s and is started anew"))
             on_stuck()
 
-        self._crew.start()
-        self._watchdog = Watchdog(self._batcher, self._crew, bark, silence_s=self._silence_s)
+        self._pool.start()
+        self._watchdog = Watchdog(self._batcher, self._pool, on_stall, silence_s=self._silence_s)
         self._watchdog.start()
 
     def stop(self) -> None:
@@ -69,11 +69,11 @@ class Engine:
         if self._watchdog is not None:
             self._watchdog.stop()
         self._batcher.close()
-        self._crew.join(_STOP_WITHIN_S)
+        self._pool.join(_STOP_WITHIN_S)
 
     def load(self) -> Load:
         return self._batcher.load()
 
     def refuse_if_full(self) -> None:
-        """Raises Later when a request of one image would be refused now."""
+        """Raises RetryLater when a request of one image would be refused now."""
         self._batcher.refuse_if_full(self._within_s)

@@ -9,8 +9,8 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from policies.observation import Box, Panel
-from server.domain.errors import Later
+from policies.observation import Box, EnsembleInfo
+from server.domain.errors import RetryLater
 from server.engine.batcher import MicroBatcher
 from server.engine.job import Job
 from server.engine.stages import Answer, Stages
@@ -18,7 +18,7 @@ from server.engine.stages import Answer, Stages
 Early = Callable[[Sequence[Answer]], None]
 
 
-class Generation:
+class EnsembleHandle:
     """An ensemble, and its place in the line; made by `Engine.generation`.
 
     Whoever holds one gets this ensemble's answers, whatever else is put into service meanwhile: a request takes it
@@ -33,10 +33,10 @@ class Generation:
         self._at_once = at_once
 
     @property
-    def panel(self) -> Panel:
-        return self._stages.panel
+    def ensemble_info(self) -> EnsembleInfo:
+        return self._stages.ensemble_info
 
-    def only(self, model: str | None, within_s: float | None = None) -> Generation:
+    def only(self, model: str | None, within_s: float | None = None) -> EnsembleHandle:
         """One model of it (None: all), for whoever asks for no more, or cannot wait as long as others do (s)."""
         view = copy.copy(self)
         if model is not None:
@@ -53,8 +53,8 @@ class Generation:
 
         `crops` are bounding rectangles of sectors, which classifiers judge as well. A model that did not answer has
         None. `early` is called meanwhile, in this thread, with the answers to the first images whenever there are more
-        of them, without those of models that look at all images together. Raises Unusable or TooLarge, with the index
-        of the frame, for an image that cannot be judged; Later when there is no room, or no answer in time.
+        of them, without those of models that look at all images together. Raises Unprocessable or TooLarge, with the
+        index of the frame, for an image that cannot be judged; RetryLater when there is no room, or no answer in time.
         """
         if self._stages.on_accelerator:
             self._batcher.refuse_if_full(self._within_s)
@@ -62,7 +62,7 @@ class Generation:
         job = self._batcher.submit(self._payloads(images, crops), self._within_s, self._asking, listening)
         if early is not None and listening is not None:
             self._listen(listening, early, job)
-        return self._concluded(self._awaited(job))
+        return self._postprocessed(self._awaited(job))
 
     def _listen(self, listening: SimpleQueue[list[Any] | None], early: Early, job: Job) -> None:
         """Pass on what is known of the first images, until the job is over or its time is."""
@@ -76,9 +76,11 @@ class Generation:
     def answer_spare(
         self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, *, within_s: float
     ) -> list[Answer]:
-        """As `answer`, on what capacity the requests leave. Raises Later when they leave too little for `within_s`."""
+        """As `answer`, on what capacity the requests leave. Raises RetryLater when they leave too little for
+        `within_s`.
+        """
         job = self._batcher.submit_spare(self._payloads(images, crops), within_s, self._asking)
-        return self._concluded(self._awaited(job))
+        return self._postprocessed(self._awaited(job))
 
     def _payloads(self, images: Sequence[bytes], crops: Mapping[str, Box] | None) -> list[Any]:
         payloads = [(image, index, crops or {}) for index, image in enumerate(images)]
@@ -87,8 +89,10 @@ class Generation:
         with self._at_once:
             return [self._stages.prepare(payload) for payload in payloads]
 
-    def _concluded(self, answers: list[Any]) -> list[Answer]:
-        return answers if self._stages.concludes else list(self._stages.conclude(answers, 0, len(answers)))
+    def _postprocessed(self, answers: list[Any]) -> list[Answer]:
+        return (
+            answers if self._stages.needs_postprocessing else list(self._stages.postprocess(answers, 0, len(answers)))
+        )
 
     def _awaited(self, job: Job) -> list[Any]:
         try:
@@ -96,7 +100,7 @@ class Generation:
         except TimeoutError:
             if job.answer.cancel():
                 retry_after_s = self._batcher.load().retry_after_s
-                raise Later("not judged in time: the server is overloaded", retry_after_s=retry_after_s) from None
+                raise RetryLater("not judged in time: the server is overloaded", retry_after_s=retry_after_s) from None
             return job.answer.result(0)  # it came at the last moment
 
 
@@ -105,9 +109,9 @@ class _Prepared:
 
     def __init__(self, stages: Stages) -> None:
         self.batch_images = stages.batch_images
-        self.concludes = stages.concludes
-        self.ask = stages.ask
-        self.conclude = stages.conclude
+        self.needs_postprocessing = stages.needs_postprocessing
+        self.infer = stages.infer
+        self.postprocess = stages.postprocess
         self.so_far = stages.so_far
 
     def prepare(self, payload: Any) -> Any:

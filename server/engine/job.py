@@ -1,4 +1,4 @@
-"""One request on its way through the engine, and the portions of work that are cut from requests."""
+"""One request on its way through the engine, and the batches of work that are cut from requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import takewhile
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from server.engine.stages import Asking
+from server.engine.stages import WorkerStages
 
 
 @dataclass(eq=False, slots=True)
@@ -26,12 +26,12 @@ class Job:
     """
 
     inputs: Sequence[Any]
-    stages: Asking
+    stages: WorkerStages
     enqueued_at: float
     deadline_at: float
     spare: bool = False
     early: SimpleQueue[list[Any] | None] | None = None
-    concluding: bool = False
+    postprocessing: bool = False
     taken: int = 0
     settled: int = 0
     outputs: list[Any] = field(init=False)
@@ -52,13 +52,13 @@ class Job:
         """Keep one output; whether it was the last of this round."""
         self.outputs[index] = output
         self.settled += 1
-        if self.early is not None and not self.concluding:
+        if self.early is not None and not self.postprocessing:
             self.early.put(list(takewhile(lambda one: one is not None, self.outputs)))
         return self.settled == len(self.inputs)
 
-    def begin_conclusion(self) -> None:
+    def begin_postprocessing(self) -> None:
         self.inputs, self.outputs = self.outputs, [None] * len(self.inputs)
-        self.concluding, self.taken, self.settled = True, 0, 0
+        self.postprocessing, self.taken, self.settled = True, 0, 0
 
     def complete(self) -> None:
         with suppress(InvalidStateError):  # the client has gone: nobody is there to be told
@@ -77,15 +77,15 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Portion:
+class Batch:
     """What one worker does at once: images of jobs of one ensemble; when concluding, a span of one job."""
 
     items: tuple[Item, ...]
-    concluding: bool
+    postprocessing: bool
     started_at: float
 
     @property
-    def stages(self) -> Asking:
+    def stages(self) -> WorkerStages:
         return self.items[0].job.stages
 
     @property

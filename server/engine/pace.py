@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _KEPT = 0.95
-"""Share of the past that each portion leaves: the last twenty or so portions count."""
+"""Share of the past that each batch leaves: the last twenty or so batches count."""
 
 
 class Pace:

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from policies.observation import Box, Panel, Sighting
+from policies.observation import Box, EnsembleInfo, Prediction
 
-Answer = dict[str, tuple[Sighting, ...] | None]
+Answer = dict[str, tuple[Prediction, ...] | None]
 """Model -> what it saw in one image; None: it was asked and did not answer."""
 
 
-class Asking(Protocol):
+class WorkerStages(Protocol):
     """The stages a worker runs."""
 
     @property
@@ -27,33 +27,33 @@ class Asking(Protocol):
         ...
 
     @property
-    def concludes(self) -> bool:
+    def needs_postprocessing(self) -> bool:
         """Whether concluding is work, to be shared out over the workers; else it is only a matter of form."""
         ...
 
     def prepare(self, payload: Any) -> Any: ...
 
-    def ask(self, rows: Sequence[Any]) -> Sequence[Any]:
+    def infer(self, rows: Sequence[Any]) -> Sequence[Any]:
         """One outcome per row, in order; it must not depend on which rows share the call."""
         ...
 
-    def so_far(self, asked: Sequence[Any]) -> Sequence[Answer]:
-        """What outcomes of `ask` say before they are concluded, without what concluding adds."""
+    def so_far(self, inferred: Sequence[Any]) -> Sequence[Answer]:
+        """What outcomes of `infer` say before they are concluded, without what concluding adds."""
         ...
 
-    def conclude(self, asked: Sequence[Any], start: int, stop: int) -> Sequence[Any]:
-        """The final answers for images `start` to `stop` of the request whose outcomes of `ask` are `asked`.
+    def postprocess(self, inferred: Sequence[Any], start: int, stop: int) -> Sequence[Any]:
+        """The final answers for images `start` to `stop` of the request whose outcomes of `infer` are `inferred`.
 
         It is called for consecutive spans, perhaps at once in several threads.
         """
         ...
 
 
-class Stages(Asking, Protocol):
+class Stages(WorkerStages, Protocol):
     """An ensemble, taken apart."""
 
     @property
-    def panel(self) -> Panel: ...
+    def ensemble_info(self) -> EnsembleInfo: ...
 
     @property
     def on_accelerator(self) -> bool: ...

@@ -1,27 +1,27 @@
-"""What a worker does with a portion: prepare, ask, conclude, and keep one image's fault from all others."""
+"""What a worker does with a batch: prepare, ask, conclude, and keep one image's fault from all others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from server.engine.job import Failure, Item, Portion
-from server.engine.stages import Asking
+from server.engine.job import Batch, Failure, Item
+from server.engine.stages import WorkerStages
 
 
-def outcomes(portion: Portion) -> list[Any]:
-    """One outcome per item, in order: an output, or a Failure. Raises nothing that the portion's stages raise."""
-    stages = portion.stages
-    if portion.concluding:
-        return _concluded(portion, stages)
-    results = [_prepared(item, stages) for item in portion.items]
+def outcomes(batch: Batch) -> list[Any]:
+    """One outcome per item, in order: an output, or a Failure. Raises nothing that the batch's stages raise."""
+    stages = batch.stages
+    if batch.postprocessing:
+        return _postprocessed(batch, stages)
+    results = [_prepared(item, stages) for item in batch.items]
     ready = [place for place, row in enumerate(results) if not isinstance(row, Failure)]
-    for place, said in zip(ready, _asked([results[place] for place in ready], stages), strict=True):
+    for place, said in zip(ready, _inferred([results[place] for place in ready], stages), strict=True):
         results[place] = said
     return results
 
 
-def _prepared(item: Item, stages: Asking) -> Any:
+def _prepared(item: Item, stages: WorkerStages) -> Any:
     if item.job.answer.done():
         return Failure(RuntimeError("nobody waits for this image any more"))
     try:
@@ -30,27 +30,27 @@ def _prepared(item: Item, stages: Asking) -> Any:
         return _failure(error)
 
 
-def _asked(rows: Sequence[Any], stages: Asking) -> list[Any]:
+def _inferred(rows: Sequence[Any], stages: WorkerStages) -> list[Any]:
     """All rows in one call; if that fails, its halves each in one, down to the row at fault."""
     if not rows:
         return []
     try:
-        return _of_length(stages.ask(rows), len(rows))
+        return _of_length(stages.infer(rows), len(rows))
     except BaseException as error:  # noqa: BLE001  a network may raise anything, and would end the worker by some of it
         if len(rows) == 1:
             return [_failure(error)]
     # Outside of `except`: the traceback would keep alive all the memory the large call had.
     middle = len(rows) // 2
-    return _asked(rows[:middle], stages) + _asked(rows[middle:], stages)
+    return _inferred(rows[:middle], stages) + _inferred(rows[middle:], stages)
 
 
-def _concluded(portion: Portion, stages: Asking) -> list[Any]:
-    job, start = portion.items[0]
-    stop = start + len(portion.items)
+def _postprocessed(batch: Batch, stages: WorkerStages) -> list[Any]:
+    job, start = batch.items[0]
+    stop = start + len(batch.items)
     try:
-        return _of_length(stages.conclude(job.inputs, start, stop), stop - start)
+        return _of_length(stages.postprocess(job.inputs, start, stop), stop - start)
     except BaseException as error:  # noqa: BLE001
-        return [_failure(error)] * len(portion.items)
+        return [_failure(error)] * len(batch.items)
 
 
 def _failure(error: BaseException) -> Failure:

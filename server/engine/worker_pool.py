@@ -1,4 +1,4 @@
-"""The threads: workers that take portions from a batcher, and a watchdog that notices when one never comes back."""
+"""The threads: workers that take batches from a batcher, and a watchdog that notices when one never comes back."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from server.engine.work import outcomes
 log = logging.getLogger(__name__)
 
 
-class Crew:
-    """`workers` threads on one batcher. `enter` is called once in each, before its first portion."""
+class WorkerPool:
+    """`workers` threads on one batcher. `enter` is called once in each, before its first batch."""
 
     def __init__(self, batcher: MicroBatcher, *, workers: int, enter: Callable[[], None]) -> None:
         self._batcher = batcher
@@ -41,22 +41,24 @@ class Crew:
     def _work(self) -> None:
         try:
             self._enter()
-            while (portion := self._batcher.wait()) is not None:
-                self._batcher.done(portion, outcomes(portion))
+            while (batch := self._batcher.wait()) is not None:
+                self._batcher.done(batch, outcomes(batch))
         except BaseException:
             log.critical("engine worker died", exc_info=True)
 
 
 class Watchdog:
-    """Calls `bark` once when a portion has been running for longer than `silence_s`, or a worker of `crew` has died.
+    """Calls `on_stall` once when a batch has been running for longer than `silence_s`, or a worker of `pool` has died.
 
     Gunicorn cannot notice this: its own timeout watches the thread that accepts connections.
     """
 
-    def __init__(self, batcher: MicroBatcher, crew: Crew, bark: Callable[[float], None], *, silence_s: float) -> None:
+    def __init__(
+        self, batcher: MicroBatcher, pool: WorkerPool, on_stall: Callable[[float], None], *, silence_s: float
+    ) -> None:
         self._batcher = batcher
-        self._crew = crew
-        self._bark = bark
+        self._pool = pool
+        self._on_stall = on_stall
         self._silence_s = silence_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="sectorwatch-watchdog", daemon=True)
@@ -71,8 +73,8 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._stopping.wait(min(1.0, self._silence_s / 4)):
             busy_s = self._batcher.load().busy_s
-            is_lost = busy_s > self._silence_s or not self._crew.is_whole
+            is_lost = busy_s > self._silence_s or not self._pool.is_whole
             if is_lost and not self._stopping.is_set():
                 log.critical("engine silent", extra={"seconds": round(busy_s, 1)})
-                self._bark(busy_s)
+                self._on_stall(busy_s)
                 return

@@ -19,7 +19,7 @@ import msgspec
 import torch
 
 from server.catalogue.card import Format, InputForm, ModelCard, parse_card
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.ensemble import torchvision_models
 from server.ensemble.building import network_of
 from server.ensemble.detections import Detections
@@ -44,17 +44,20 @@ def adopt(
 ) -> ModelCard:
     """Write a card for one classifier's file into a folder of its own below `models_dir`, and give it.
 
-    `factory` (`package.module:callable`) is needed for a state dict, `trusted` for a pickled module. Raises Broken
-    when the format cannot be told, something is missing for it, or the network does not answer as it should.
+    `factory` (`package.module:callable`) is needed for a state dict, `trusted` for a pickled module. Raises
+    ConfigurationError when the format cannot be told, something is missing for it, or the network does not answer as it
+    should.
     """
     kind = format_of(file)
     if kind == "pickle" and not trusted:
-        raise Broken(
+        raise ConfigurationError(
             f"{file} is a pickled module: reading it runs whatever it says. If you know where it comes from, "
             "trust it (--trust); better, save its state dict"
         )
     if kind in ("state_dict", "safetensors") and not factory:
-        raise Broken(f"{file} holds weights without a network: name what makes one (--factory package.module:callable)")
+        raise ConfigurationError(
+            f"{file} holds weights without a network: name what makes one (--factory package.module:callable)"
+        )
     content = _content(file, tuple(classes), form) | {"format": kind, "output": output}
     if kind in ("state_dict", "safetensors"):
         content["factory"] = factory
@@ -66,7 +69,8 @@ def adopt(
 def adopt_torchvision(architecture: str, models_dir: Path, file: Path | None = None) -> ModelCard:
     """Write a card for a network of torchvision's, with its usual weights from `file`, or from their usual place.
 
-    Raises Broken when there is no such network, or the weights are neither given nor there and cannot be fetched.
+    Raises ConfigurationError when there is no such network, or the weights are neither given nor there and cannot be
+    fetched.
     """
     of = torchvision_models.described(architecture)
     weights = file or _fetched(of.address)
@@ -82,7 +86,7 @@ def adopt_torchvision(architecture: str, models_dir: Path, file: Path | None = N
 
 
 def format_of(file: Path) -> Format:
-    """Which format a file is of, without running anything in it. Raises Broken when it is of none."""
+    """Which format a file is of, without running anything in it. Raises ConfigurationError when it is of none."""
     if file.suffix == ".safetensors":
         return "safetensors"
     try:
@@ -97,9 +101,11 @@ def format_of(file: Path) -> Format:
     except pickle.UnpicklingError:
         return "pickle"
     except Exception as error:  # reading a file that is something else fails in many ways
-        raise Broken(f"{file} is no network that PyTorch can read: {error or type(error).__name__}") from error
+        raise ConfigurationError(
+            f"{file} is no network that PyTorch can read: {error or type(error).__name__}"
+        ) from error
     if not isinstance(read, dict):
-        raise Broken(f"{file} holds a {type(read).__name__}, neither a network nor a state dict")
+        raise ConfigurationError(f"{file} holds a {type(read).__name__}, neither a network nor a state dict")
     return "state_dict"
 
 
@@ -125,7 +131,7 @@ def _written(content: dict[str, Any], models_dir: Path) -> ModelCard:
     folder = models_dir / content["name"]
     path = folder / "card.toml"
     if path.exists():
-        raise Broken(f"there is already a card at {path}: remove it first, or adopt into another folder")
+        raise ConfigurationError(f"there is already a card at {path}: remove it first, or adopt into another folder")
     file = content["sources"][0]["path"]
     content["sources"][0]["path"] = os.path.relpath(file, folder.resolve())
     text = _toml(content)
@@ -135,26 +141,32 @@ def _written(content: dict[str, Any], models_dir: Path) -> ModelCard:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
     except OSError as error:
-        raise Broken(f"the card {path} cannot be written: {error.strerror}; --out names another folder") from error
+        raise ConfigurationError(
+            f"the card {path} cannot be written: {error.strerror}; --out names another folder"
+        ) from error
     return card
 
 
 def _answers(card: ModelCard, weights: Path) -> None:
-    """Ask the network about one grey row. Raises Broken unless its answer fits its card."""
+    """Ask the network about one grey row. Raises ConfigurationError unless its answer fits its card."""
     network = network_of(card, weights)
     width, height = card.input.size if card.input.fit in ("stretch", "crop") else (320, 320)
     try:
         with torch.inference_mode():
-            said = network(torch.zeros(1, 3 if card.input.colour == "rgb" else 1, height, width))
+            output = network(torch.zeros(1, 3 if card.input.colour == "rgb" else 1, height, width))
     except Exception as error:
-        raise Broken(f"{card.name} raises {type(error).__name__} for a row of {width}x{height}: {error}") from error
+        raise ConfigurationError(
+            f"{card.name} raises {type(error).__name__} for a row of {width}x{height}: {error}"
+        ) from error
     if card.kind == "detector":
-        if not all(isinstance(each, Detections) for each in said):
-            raise Broken(f"{card.name} does not answer as a detector")
-    elif said.shape != (1, len(card.classes)):
-        raise Broken(f"{card.name} gives {tuple(said.shape)} numbers for one row and {len(card.classes)} classes")
-    elif not bool(said.isfinite().all()):
-        raise Broken(f"{card.name} answers one row of zeros with values that are no numbers")
+        if not all(isinstance(each, Detections) for each in output):
+            raise ConfigurationError(f"{card.name} does not answer as a detector")
+    elif output.shape != (1, len(card.classes)):
+        raise ConfigurationError(
+            f"{card.name} gives {tuple(output.shape)} numbers for one row and {len(card.classes)} classes"
+        )
+    elif not bool(output.isfinite().all()):
+        raise ConfigurationError(f"{card.name} answers one row of zeros with values that are no numbers")
 
 
 def _fetched(address: str) -> Path:
@@ -165,7 +177,7 @@ def _fetched(address: str) -> Path:
         try:
             torch.hub.download_url_to_file(address, str(place), prefix[1] if prefix else None, progress=False)
         except (OSError, RuntimeError) as error:
-            raise Broken(
+            raise ConfigurationError(
                 f"no weights at {place}, and {address} does not give them: {error}; name a file of them with --weights"
             ) from error
     return place

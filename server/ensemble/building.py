@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import inspect
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,14 +14,16 @@ from typing import Any
 from torch import nn
 
 from server.catalogue import ModelCard
-from server.domain.errors import Broken, SectorwatchError
+from server.domain.errors import ConfigurationError, SectorwatchError
 
 _PACKAGE = "sectorwatch_models"
 """Where modules out of models' folders live in `sys.modules`: `mine/net.py` hides no other `net`."""
 
 
 def network_of(card: ModelCard, weights: Path | None) -> nn.Module:
-    """The network, in evaluation mode, asking for no gradients. Raises Broken, naming the model, when there is none."""
+    """The network, in evaluation mode, asking for no gradients. Raises ConfigurationError, naming the model, when there
+    is none.
+    """
     try:
         if card.format == "factory":
             network = factory_of(card)(card, weights)
@@ -35,47 +35,30 @@ def network_of(card: ModelCard, weights: Path | None) -> nn.Module:
     except SectorwatchError:
         raise
     except (Exception, SystemExit) as error:  # files and factories of others may raise anything
-        raise Broken(f"the network of {card.name} cannot be made: {type(error).__name__}: {error}") from error
+        raise ConfigurationError(
+            f"the network of {card.name} cannot be made: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(network, nn.Module):
-        raise Broken(f"the network of {card.name} is a {type(network).__name__}, not an nn.Module")
+        raise ConfigurationError(f"the network of {card.name} is a {type(network).__name__}, not an nn.Module")
     for parameter in network.parameters():  # all at once is more than a scripted network can do
         parameter.requires_grad_(False)
     return network.eval()
 
 
 def factory_of(card: ModelCard) -> Callable[..., Any]:
-    """What the card's `factory` names. Raises Broken when it cannot be had."""
+    """What the card's `factory` names. Raises ConfigurationError when it cannot be had."""
     _place, _, name = card.factory.partition(":")
     try:
-        factory = getattr(_module_of(card), name)
+        factory = getattr(module_of(card), name)
     except (Exception, SystemExit) as error:  # importing a user's module may raise anything, or parse our arguments
-        raise Broken(f"the factory `{card.factory}` of {card.name} cannot be had: {error}") from error
+        raise ConfigurationError(f"the factory `{card.factory}` of {card.name} cannot be had: {error}") from error
     return factory  # type: ignore[no-any-return]
 
 
-def source_digest(card: ModelCard, network: nn.Module) -> str | None:
-    """Of what defines the network's architecture; None where there is no source (it is inside the weights).
-
-    For a factory in the model's folder every module of the folder counts, for any other the factory's own file,
-    and without a factory the file of the network's class.
-    """
-    if _own_module(card) is not None:
-        return _folder_digest(card)
-    kind = type(getattr(network, "network", network))  # not the wrapper that a foreign format has around it
-    for defining in (lambda: _module_of(card), lambda: kind):
-        try:
-            path = inspect.getsourcefile(defining())
-        except (ImportError, TypeError, ValueError, OSError):
-            continue
-        if path and Path(path).is_file():
-            return _digest_of_code(Path(path))
-    return None
-
-
-def _module_of(card: ModelCard) -> ModuleType:
+def module_of(card: ModelCard) -> ModuleType:
     """The factory's module: out of the model's own folder if that has it, else wherever Python finds it."""
     place = card.factory.partition(":")[0]
-    own = _own_module(card)
+    own = own_module(card)
     if own is None:
         return importlib.import_module(place)
     name = f"{_PACKAGE}.of_{_folder_digest(card)[:16]}.{place}"  # changed source is another module
@@ -94,7 +77,8 @@ def _module_of(card: ModelCard) -> ModuleType:
     return module
 
 
-def _own_module(card: ModelCard) -> Path | None:
+def own_module(card: ModelCard) -> Path | None:
+    """The file of the factory's module in the model's own folder, if it is there."""
     place = card.factory.partition(":")[0]
     if not place or not card.folder or card.format == "factory":
         return None
@@ -104,17 +88,8 @@ def _own_module(card: ModelCard) -> Path | None:
 
 
 def _folder_digest(card: ModelCard) -> str:
-    return _digest_of(*sorted(Path(card.folder).rglob("*.py")))
-
-
-@cache
-def _digest_of_code(file: Path) -> str:
-    """Looked at once: a module that is imported stays as it is, whatever is written into its file."""
-    return _digest_of(file)
-
-
-def _digest_of(*files: Path) -> str:
+    """Of the folder's modules, byte for byte."""
     digest = hashlib.sha256()
-    for file in files:
+    for file in sorted(Path(card.folder).rglob("*.py")):
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()

@@ -11,10 +11,7 @@ Decisions, since they change labels:
 
 from __future__ import annotations
 
-import hashlib
-from functools import cache
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import PIL
@@ -22,8 +19,11 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from server.domain.errors import TooLarge, Unusable
+from server.domain.errors import TooLarge, Unprocessable
 from server.domain.image_info import scans_of
+
+VERSION = 1
+"""Of the rules above; raise it when any picture gives other pixels."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_PIXELS = 50_000_000
@@ -49,8 +49,8 @@ def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = 
     """The picture as uint8 [3, H, W], RGB, in memory row by row with the channels of a pixel together.
 
     The header's width and height are judged before any pixel is decoded. Raises TooLarge for more than
-    `max_pixels` or MAX_BYTES, and for a JPEG that takes longer to read than any camera's; Unusable for what cannot be
-    decoded; both carry `frame`.
+    `max_pixels` or MAX_BYTES, and for a JPEG that takes longer to read than any camera's; Unprocessable for what cannot
+    be decoded; both carry `frame`.
     """
     if len(picture) > MAX_BYTES:
         raise TooLarge(f"{len(picture)} bytes in one picture, at most {MAX_BYTES} are taken", frame=frame)
@@ -74,19 +74,13 @@ def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = 
         kinds = ", ".join(FORMATS)
         is_unknown = isinstance(error, UnidentifiedImageError)
         why = f"it begins with {picture[:8]!r}" if is_unknown else error or type(error).__name__
-        raise Unusable(f"not a whole {kinds} picture: {why}", frame=frame) from error
+        raise Unprocessable(f"not a whole {kinds} picture: {why}", frame=frame) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def decoder_identity() -> dict[str, str]:
     """What decided how bytes became pixels: the library with its version, and these rules."""
-    return {"pillow": PIL.__version__, "rules": _rules()}
-
-
-@cache
-def _rules() -> str:
-    """Looked at once: what is written into this file while the process runs is not what the process runs."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    return {"pillow": PIL.__version__, "rules": str(VERSION)}
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""What a detector hands back, and the suppression of boxes that say the same thing twice."""
+"""The output of a detector, and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+
+NMS_VERSIONS = {"nms": 1}
+"""Of `suppress`, `unsuppressed` and `overlaps`, for the networks that use them; raise it when they keep other boxes."""
 
 
 class Detections(NamedTuple):
@@ -28,14 +31,14 @@ def no_detections(device: torch.device) -> Detections:
     return Detections(none.view(0, 4), none, none.long())
 
 
-def landed(found: Sequence[Detections]) -> list[Detections]:
-    """Detections in the processor's memory, copied at once from wherever a network left them."""
-    if all(one.boxes.device.type == "cpu" for one in found):
-        return list(found)
+def to_cpu(detections: Sequence[Detections]) -> list[Detections]:
+    """Detections in the processor's memory, in one copy from the device of the network."""
+    if all(row.boxes.device.type == "cpu" for row in detections):
+        return list(detections)
     columns = [
-        torch.cat([one.boxes, one.scores[:, None], one.classes[:, None].to(one.boxes.dtype)], 1) for one in found
+        torch.cat([row.boxes, row.scores[:, None], row.classes[:, None].to(row.boxes.dtype)], 1) for row in detections
     ]
-    rows = torch.split(torch.cat(columns).cpu(), [len(each) for each in columns])
+    rows = torch.split(torch.cat(columns).cpu(), [len(column) for column in columns])
     return [Detections(row[:, :4], row[:, 4], row[:, 5].long()) for row in rows]
 
 

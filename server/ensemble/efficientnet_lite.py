@@ -17,10 +17,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard
+
+VERSIONS = {"efficientnet-lite": 1}
+"""Raise it when any row gives other logits."""
 
 STAGES = (  # expansion, kernel, stride, channels, repeats; table 1 of the paper
     (1, 3, 1, 16, 1),
@@ -113,12 +116,14 @@ class EfficientNetLite(nn.Module):
         return logits
 
     def read_published(self, path: Path) -> None:
-        """Take the published state dict as it is in the file. Raises Broken when it does not fit this network."""
+        """Take the published state dict as it is in the file. Raises ConfigurationError when it does not fit this
+        network.
+        """
         try:
             published = torch.load(path, map_location="cpu", weights_only=True)
             self.load_state_dict({_renamed(name): value for name, value in published.items()})
         except (OSError, RuntimeError, AttributeError, pickle.UnpicklingError, EOFError) as error:
-            raise Broken(f"{path} does not hold weights of this network: {error}") from error
+            raise ConfigurationError(f"{path} does not hold weights of this network: {error}") from error
 
 
 def scaled_width(channels: int, factor: float) -> int:
@@ -130,10 +135,12 @@ def scaled_width(channels: int, factor: float) -> int:
 def build(card: ModelCard, weights: Path | None) -> EfficientNetLite:
     """The network of `card` with its weights, in evaluation mode."""
     if weights is None:
-        raise Broken(f"{card.name} has no weights")
+        raise ConfigurationError(f"{card.name} has no weights")
     side, height = card.input.size
     if side != height or card.input.fit not in ("crop", "stretch"):
-        raise Broken(f"{card.name} wants rows of one square size, not {side}x{height} by `{card.input.fit}`")
+        raise ConfigurationError(
+            f"{card.name} wants rows of one square size, not {side}x{height} by `{card.input.fit}`"
+        )
     network = EfficientNetLite(len(card.classes), width=card.number("width"), depth=card.number("depth"), side=side)
     network.read_published(weights)
     return network.to(memory_format=torch.channels_last).eval()

@@ -1,4 +1,4 @@
-"""The ensemble as the pipeline knows it: bytes in, sightings out, and a panel that says who was asked."""
+"""The ensemble as the pipeline knows it: bytes in, predictions out, and the models that were asked."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from policies.observation import Box, Panel, Sighting
+from policies.observation import Box, EnsembleInfo, Prediction
 from server.catalogue import ModelCard, cache_dir, card_named, locate, verify
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.domain.precision import Device, Execution
 from server.ensemble.building import network_of
 from server.ensemble.decode import MAX_PIXELS, decode
 from server.ensemble.lock import lock_of
-from server.ensemble.module import Answer, AskedFrame, EnsembleModule, PreparedFrame
+from server.ensemble.module import Answer, EnsembleModule, InferredFrame, PreparedFrame
 from server.ensemble.tracing import computing
 
 
 class Ensemble:
     """Models that are asked about the same frames. Keeps no state between calls: safe in several threads.
 
-    `answer` is the whole of it; an engine takes the same steps apart (`prepare`, `ask`, `conclude`) to share them out
-    over workers and to merge requests.
+    `answer` is the whole of it; an engine takes the same steps apart (`prepare`, `infer`, `postprocess`) to share them
+    out over workers and to merge requests.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Ensemble:
         self._execution = execution
         self._device = device
         self.lock = lock_of(network, execution, device)
-        self.panel = panel_of(network, execution, device)
+        self.ensemble_info = panel_of(network, execution, device)
 
     @property
     def on_accelerator(self) -> bool:
@@ -50,11 +50,13 @@ class Ensemble:
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
-        """The cards of the models, in the order of the panel's seats."""
+        """The cards of the models, in the order of `ensemble_info.models`."""
         return self._network.cards
 
     def tune(self) -> None:
-        """Make the models quicker where that keeps their answers; `lock` and `panel` are of what they were made of."""
+        """Make the models quicker where that keeps their answers; `lock` and `ensemble_info` are of what they were made
+        of.
+        """
         self._network.tune(self._execution)
         self._network.place(torch.device(self._device))
 
@@ -64,23 +66,23 @@ class Ensemble:
         return self._network.batch_frames
 
     @property
-    def concludes(self) -> bool:
+    def needs_postprocessing(self) -> bool:
         """Whether some model looks at a request's images in the order of time."""
-        return self._network.concludes
+        return self._network.needs_postprocessing
 
     def answer(
         self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None
-    ) -> list[dict[str, tuple[Sighting, ...] | None]]:
+    ) -> list[dict[str, tuple[Prediction, ...] | None]]:
         """What each model says about each image, in order; the images of one call are in the order of time.
 
         `crops` are bounding rectangles of sectors, which classifiers judge as well. A model that fails for an image
-        has None there. Sightings are sorted by falling score, a detector's then by label and box, a classifier's as the
-        network ranks them; scores have 4 decimals, box edges 5. Raises Unusable or TooLarge, with the index of the
-        frame, before any model is asked.
+        has None there. Predictions are sorted by falling score, a detector's then by label and box, a classifier's as
+        the network ranks them; scores have 4 decimals, box edges 5. Raises Unprocessable or TooLarge, with the index of
+        the frame, before any model is asked.
         """
         # Decoded and transformed one by one: rows are small, frames may not be.
         rows = [self.prepare((image, index, crops or {})) for index, image in enumerate(images)]
-        return self.conclude(self.ask(rows), 0, len(rows))
+        return self.postprocess(self.infer(rows), 0, len(rows))
 
     def only(self, model: str) -> Ensemble:
         """One model of this ensemble, for those who ask for it alone; under the ensemble's name, without a copy."""
@@ -95,24 +97,24 @@ class Ensemble:
         torch.set_num_threads(1)
 
     def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> PreparedFrame:
-        """An image, its index and the sectors' crops -> its rows. Raises Unusable or TooLarge with that index."""
+        """An image, its index and the sectors' crops -> its rows. Raises Unprocessable or TooLarge with that index."""
         image, index, crops = payload
         with torch.inference_mode():
             return self._network.prepare(decode(image, max_pixels=self._max_pixels, frame=index), crops)
 
-    def ask(self, rows: Sequence[PreparedFrame]) -> list[AskedFrame]:
-        """See `EnsembleModule.ask`."""
+    def infer(self, rows: Sequence[PreparedFrame]) -> list[InferredFrame]:
+        """See `EnsembleModule.infer`."""
         with computing(), torch.inference_mode():
-            return self._network.ask(rows)
+            return self._network.infer(rows)
 
-    def so_far(self, asked: Sequence[AskedFrame]) -> list[dict[str, Answer]]:
+    def so_far(self, inferred: Sequence[InferredFrame]) -> list[dict[str, Answer]]:
         """The answers of all models but those that look at a request's images in the order of time."""
-        return [dict(frame.answers) for frame in asked]
+        return [dict(frame.answers) for frame in inferred]
 
-    def conclude(self, asked: Sequence[AskedFrame], start: int, stop: int) -> list[dict[str, Answer]]:
-        """See `EnsembleModule.conclude`."""
+    def postprocess(self, inferred: Sequence[InferredFrame], start: int, stop: int) -> list[dict[str, Answer]]:
+        """See `EnsembleModule.postprocess`."""
         with computing(), torch.inference_mode():
-            return self._network.conclude(asked, start, stop)
+            return self._network.postprocess(inferred, start, stop)
 
 
 def load_ensemble(
@@ -132,16 +134,16 @@ def load_ensemble(
     `device` is where the models of single frames compute.
     `took` hears how long each call of a model took (s).
 
-    Raises Broken, saying what to do, for an unknown name, a missing or wrong file of weights, a factory that
-    cannot be had; for a device that is not there.
+    Raises ConfigurationError, saying what to do, for an unknown name, a missing or wrong file of weights, a factory
+    that cannot be had; for a device that is not there.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise Broken('device = "cuda" needs a CUDA card and its driver, and torch finds none: use "cpu"')
+        raise ConfigurationError('device = "cuda" needs a CUDA card and its driver, and torch finds none: use "cpu"')
     if not names:
-        raise Broken("an ensemble needs at least one model: name some in `models`")
+        raise ConfigurationError("an ensemble needs at least one model: name some in `models`")
     chosen = [card_named(name, folders) for name in names]
     if len(set(names)) != len(names):
-        raise Broken(f"a model is named twice among {', '.join(names)}")
+        raise ConfigurationError(f"a model is named twice among {', '.join(names)}")
     place = cache_dir() if cache is None else cache
     models = [(card, _load(card, place, verify_weights=verify_weights)) for card in chosen]
     ensemble = Ensemble(EnsembleModule(models, took=took), max_pixels=max_pixels, execution=execution, device=device)
@@ -149,9 +151,9 @@ def load_ensemble(
     return ensemble
 
 
-def panel_of(network: EnsembleModule, execution: Execution = "fp32", device: Device = "cpu") -> Panel:
+def panel_of(network: EnsembleModule, execution: Execution = "fp32", device: Device = "cpu") -> EnsembleInfo:
     """Who sits in the ensemble, and its name: the digest of its lock, which holds all that decides its answers."""
-    return Panel(lock_of(network, execution, device).digest, tuple(card.seat for card in network.cards))
+    return EnsembleInfo(lock_of(network, execution, device).digest, tuple(card.model_info for card in network.cards))
 
 
 def _load(card: ModelCard, cache: Path, *, verify_weights: bool) -> nn.Module:
@@ -159,7 +161,9 @@ def _load(card: ModelCard, cache: Path, *, verify_weights: bool) -> nn.Module:
     if card.sha256 is not None:
         weights = locate(card, cache)
         if weights is None:
-            raise Broken(f"the weights of {card.name} are not here: run `sectorwatch models pull {card.name}`")
+            raise ConfigurationError(
+                f"the weights of {card.name} are not here: run `sectorwatch models pull {card.name}`"
+            )
         if verify_weights:
             verify(card, weights)
     return network_of(card, weights)

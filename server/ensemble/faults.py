@@ -1,6 +1,6 @@
-"""What models raise, told in the log so that one that fails for every image does not fill it.
+"""Log lines for the errors of models, few enough that a model that fails for every image does not fill the log.
 
-The images themselves are counted where answers are (`sectorwatch_model_answers_missing_total`).
+The metric `sectorwatch_model_answers_missing_total` counts the images.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ _Cause = tuple[str, str, str, int | None]
 
 
 class Faults:
-    """Tells each model's faults by their cause: the first with its traceback, then at most one line a minute with how
-    many there were since. Safe to use from several threads; `clock` is monotonic (s).
+    """Logs each model's errors by cause: the first with its traceback, then at most one line a minute with the number
+    since. Safe to use from several threads; `clock` is monotonic (s).
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._told: dict[_Cause, tuple[float, int]] = {}
+        self._logged: dict[_Cause, tuple[float, int]] = {}
 
     def tell(self, model: str, error: BaseException) -> None:
-        """`model` raised `error` instead of an answer. To be called where it is handled."""
+        """Log that `model` raised `error` instead of an answer. Call it in the handler of the error."""
         with self._lock:
             now_s, cause = self._clock(), _cause(model, error)
-            is_new = cause not in self._told
-            told_s, untold = self._told.get(cause, (-math.inf, 0))
-            is_due = now_s - told_s >= _AGAIN_S
-            self._told[cause] = (now_s, 0) if is_due else (told_s, untold + 1)
+            is_new = cause not in self._logged
+            logged_s, skipped = self._logged.get(cause, (-math.inf, 0))
+            is_due = now_s - logged_s >= _AGAIN_S
+            self._logged[cause] = (now_s, 0) if is_due else (logged_s, skipped + 1)
         if is_due:
             what = textwrap.shorten(f"{type(error).__name__}: {error}", _SHORT)
             log.error(
-                "model did not answer", extra={"model": model, "error": what, "times": untold + 1}, exc_info=is_new
+                "model did not answer", extra={"model": model, "error": what, "times": skipped + 1}, exc_info=is_new
             )
 
 
 def _cause(model: str, error: BaseException) -> _Cause:
-    """The kind of error and the line that raised it: its words may hold numbers of the image, and never end."""
+    """The kind of error and the line that raised it. The message is no part: it may hold numbers of the image."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return model, type(error).__name__, last.filename, last.lineno

@@ -26,8 +26,13 @@ import torch
 from torch import Tensor, nn
 
 from server.catalogue import ModelCard
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.ensemble.detections import Detections
+
+VERSIONS = {"torchscript": 1, "export": 1, "safetensors": 1, "state_dict": 1, "pickle": 1}
+"""Of each format; raise the one whose files give another network, and all when the wrappers of classifiers change."""
+DETECTOR_VERSIONS = {"detector-dicts": 1}
+"""Of `Detector`; raise it when it gives other detections."""
 
 _PLAIN = ("weight_", "tensor_")
 """What an exported program calls its tensors; other parts are objects."""
@@ -37,8 +42,8 @@ _SHORT = 400
 FactoryOf = Callable[[ModelCard], Callable[..., Any]]
 
 
-class FirstOf(nn.Module):
-    """A classifier that answers with more than [rows, classes], which is the first of it."""
+class FirstOutput(nn.Module):
+    """A classifier with several outputs, of which the first is [rows, classes]."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -48,8 +53,8 @@ class FirstOf(nn.Module):
         return _first_tensor(self.network(rows))
 
 
-class Unsoftened(nn.Module):
-    """A classifier that ends in a softmax: its probabilities become logits again."""
+class LogProbabilities(nn.Module):
+    """A classifier that ends in a softmax: the logarithm of its probabilities are logits."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -73,14 +78,14 @@ class Detector(nn.Module):
         self.score_floor = score_floor
 
     def forward(self, rows: Tensor) -> list[Detections]:
-        said = self.network([row.contiguous() for row in rows])
-        if isinstance(said, tuple):  # a scripted detector of torchvision's: losses, detections
-            said = said[-1]
+        output = self.network([row.contiguous() for row in rows])
+        if isinstance(output, tuple):  # a scripted detector of torchvision's: losses, detections
+            output = output[-1]
         height, width = rows.shape[-2:]
-        return [self._row(each, (width, height)) for each in said]
+        return [self._row(row, (width, height)) for row in output]
 
-    def _row(self, said: Mapping[str, Tensor], size: tuple[int, int]) -> Detections:
-        boxes, scores, numbers = said["boxes"].float(), said["scores"].float(), said["labels"]
+    def _row(self, output: Mapping[str, Tensor], size: tuple[int, int]) -> Detections:
+        boxes, scores, numbers = output["boxes"].float(), output["scores"].float(), output["labels"]
         classes = torch.full_like(numbers, -1)
         for index, number in enumerate(self.labels):
             classes[numbers == number] = index
@@ -115,21 +120,29 @@ class Exported(nn.Module):
         return torch.cat(parts)
 
 
+def versions(card: ModelCard) -> dict[str, int]:
+    """The versions of what brings this card's file to what the ensemble expects."""
+    detector = DETECTOR_VERSIONS if card.kind == "detector" else {}
+    return {card.format: VERSIONS[card.format], **detector}
+
+
 def load(card: ModelCard, weights: Path, factory_of: FactoryOf) -> nn.Module:
     """The network of a card whose `format` is not `factory`, wrapped as its `kind` wants.
 
-    Raises Broken when the file is not of its format or does not fit.
+    Raises ConfigurationError when the file is not of its format or does not fit.
     """
     network = _READERS[card.format](card, weights, factory_of)
     if card.kind == "detector":
         labels = card.parameters.get("labels", tuple(range(1, len(card.classes) + 1)))
         if not isinstance(labels, tuple) or len(labels) != len(card.classes):
-            raise Broken(f"the card of {card.name} needs as many `labels` in its [parameters] as it has classes")
+            raise ConfigurationError(
+                f"the card of {card.name} needs as many `labels` in its [parameters] as it has classes"
+            )
         floor = card.number("score_floor") if "score_floor" in card.parameters else 0.0
         return Detector(network, [int(label) for label in labels], score_floor=floor)
     if not isinstance(_asked_once(network.eval(), card), Tensor):
-        network = FirstOf(network)
-    return Unsoftened(network) if card.output == "probabilities" else network
+        network = FirstOutput(network)
+    return LogProbabilities(network) if card.output == "probabilities" else network
 
 
 def state_of(path: Path, form: str) -> dict[str, Tensor]:
@@ -143,7 +156,7 @@ def state_of(path: Path, form: str) -> dict[str, Tensor]:
         if isinstance(state, dict) and isinstance(state.get(nested), dict):
             state = state[nested]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise Broken(f"{path} holds no state dict")
+        raise ConfigurationError(f"{path} holds no state dict")
     return dict(state)
 
 
@@ -179,30 +192,36 @@ def _know_operators() -> None:
 
 
 def _check_unpickled(program: Path) -> None:
-    """Raises Broken for an exported program with parts that `torch.export.load` would unpickle without care."""
+    """Raises ConfigurationError for an exported program with parts that `torch.export.load` would unpickle without
+    care.
+    """
     with zipfile.ZipFile(program) as archive:
         for name in archive.namelist():
             if name.endswith("_config.json"):
                 parts = json.loads(archive.read(name)).get("config", {}).values()
                 plain = all(not part["use_pickle"] and part["path_name"].startswith(_PLAIN) for part in parts)
                 if not plain:
-                    raise Broken(f"{program} has pickled parts ({name})")
+                    raise ConfigurationError(f"{program} has pickled parts ({name})")
             elif name.endswith(".pt"):
                 try:
                     torch.load(BytesIO(archive.read(name)), weights_only=True)
                 except pickle.UnpicklingError as error:
-                    raise Broken(f"{program} has pickled parts ({name})") from error
+                    raise ConfigurationError(f"{program} has pickled parts ({name})") from error
 
 
 def _filled(card: ModelCard, weights: Path, factory_of: FactoryOf) -> nn.Module:
     wanted = {name: value for name, value in card.parameters.items() if name not in _OURS}
     network = factory_of(card)(**wanted)
     if not isinstance(network, nn.Module):
-        raise Broken(f"the factory `{card.factory}` of {card.name} gives a {type(network).__name__}, not an nn.Module")
+        raise ConfigurationError(
+            f"the factory `{card.factory}` of {card.name} gives a {type(network).__name__}, not an nn.Module"
+        )
     try:
         network.load_state_dict(state_of(weights, card.format))
     except RuntimeError as error:
-        raise Broken(f"the weights of {card.name} do not fit what its factory makes: {in_short(error)}") from error
+        raise ConfigurationError(
+            f"the weights of {card.name} do not fit what its factory makes: {in_short(error)}"
+        ) from error
     return network
 
 
@@ -210,7 +229,7 @@ def _pickled(card: ModelCard, weights: Path, _factory_of: FactoryOf) -> nn.Modul
     assert card.trusted, "a card of a pickled module is refused without"
     network = torch.load(weights, map_location="cpu", weights_only=False)
     if not isinstance(network, nn.Module):
-        raise Broken(f"{weights} holds a {type(network).__name__}, not an nn.Module")
+        raise ConfigurationError(f"{weights} holds a {type(network).__name__}, not an nn.Module")
     return network
 
 
@@ -233,10 +252,10 @@ def _fixed_rows(program: torch.export.ExportedProgram) -> int | None:
         if node.op == "placeholder" and node.name in wanted:
             rows = node.meta["val"].shape[0]
             return rows if isinstance(rows, int) else None
-    raise Broken("the exported program takes no input")
+    raise ConfigurationError("the exported program takes no input")
 
 
-def _first_tensor(said: Any) -> Tensor:
-    while not isinstance(said, Tensor):
-        said = next(iter(said.values() if isinstance(said, Mapping) else said))
-    return said
+def _first_tensor(output: Any) -> Tensor:
+    while not isinstance(output, Tensor):
+        output = next(iter(output.values() if isinstance(output, Mapping) else output))
+    return output

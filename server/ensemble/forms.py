@@ -14,6 +14,9 @@ from torch import Tensor
 from policies.observation import Box
 from server.catalogue.card import InputForm
 
+VERSIONS = {"stretch": 1, "shrink": 1, "letterbox": 1, "crop": 1}
+"""Of each fit; raise the one whose rows change, and all when what they share does (resizing, grey, normalisation)."""
+
 _PADDING = 128
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as JPEG has it
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)

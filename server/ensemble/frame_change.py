@@ -26,6 +26,9 @@ from server.ensemble.detections import Detections, no_detections
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard
 
+VERSIONS = {"frame-change": 1}
+"""Raise it when any frames give another answer."""
+
 MOVING, STILL = 0, 1
 """Indices into the card's classes."""
 
@@ -87,13 +90,13 @@ class FrameChangeNet(nn.Module):
     def _strengths(self, frames: Tensor) -> Tensor:
         """How many times its bar each pixel changed between neighbours, [T - 1, h, w]."""
         smooth = F.avg_pool2d(frames, 3, stride=1, padding=1, count_include_pad=False)
-        strengths = torch.stack([self._strength(one, other) for one, other in pairwise(smooth[:, 0])])
+        strengths = torch.stack([self._strength(before, after) for before, after in pairwise(smooth[:, 0])])
         white = (F.max_pool2d(frames, 3, stride=1, padding=1) >= _WHITE)[:, 0]
         return strengths.masked_fill_(white[1:] | white[:-1], 0.0)
 
-    def _strength(self, one: Tensor, other: Tensor) -> Tensor:
-        explained = _exposed_like(one, other) + _DARK
-        brightness = other + _DARK
+    def _strength(self, before: Tensor, after: Tensor) -> Tensor:
+        explained = _exposed_like(before, after) + _DARK
+        brightness = after + _DARK
         change = torch.log(brightness / explained)
         left_over = (change - _slow_light(change)).mul_(brightness).abs_()
         noise = left_over.median() * (_SPREAD * self.noise_factor)
@@ -131,9 +134,9 @@ class FrameChangeNet(nn.Module):
         return Detections(torch.tensor(boxes)[order], torch.tensor(scores)[order], labels)
 
 
-def _exposed_like(one: Tensor, other: Tensor) -> Tensor:
-    """`one` with gain and offset such that it is `other`, but for what moved."""
-    x, y = one.flatten(), other.flatten()
+def _exposed_like(frame: Tensor, other: Tensor) -> Tensor:
+    """`frame` with the gain and offset that make it equal to `other`, except where something moved."""
+    x, y = frame.flatten(), other.flatten()
     fits = torch.ones_like(x, dtype=torch.bool)
     gain, offset = x.new_tensor(1.0), x.new_tensor(0.0)
     for _ in range(_FIT_ROUNDS):
@@ -143,7 +146,7 @@ def _exposed_like(one: Tensor, other: Tensor) -> Tensor:
         offset = target.mean() - gain * inside.mean()
         misfit = (y - gain * x - offset).abs_()
         fits = misfit <= 2 * misfit.median()
-    return (gain * one + offset).clamp_(0, 255)
+    return (gain * frame + offset).clamp_(0, 255)
 
 
 def _slow_light(change: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
-"""The golden set: small pictures with what each model said of them when somebody approved it.
+"""The golden set: small images with the answer of each model that somebody approved.
 
-It is replayed when an ensemble is loaded, and now and then while it serves: weights and sources may have the right
-digests, and yet another library, processor or setting, or failing memory, may give other answers. Floats are never
-compared for equality. A label has to be the same unless it had won by less than `SURE`; a score may drift by `DRIFT`,
-the edges of a box by `PLACED`.
+The server replays it when it loads an ensemble, and now and then while it serves. Weights and versions may have the
+right digests while another library, processor or setting, or failing memory, gives other answers. Scores are never
+compared for equality. A label must be the same unless it had won by less than `SURE`, a score may drift by `DRIFT`, and
+the edges of a box by `PLACED`. Of a detector, every box with a score of `CERTAIN` or more must be there, and no other.
 
-In float32 the kernels for other processors move no score of the shipped set by more than a few thousandths, so that
-`DRIFT` is narrow: a crop one pixel off moves some by hundredths, and changes no label. In bfloat16 scores move by up to
-five hundredths where nothing is wrong: a classifier is given `COARSE_DRIFT` there, and it is labels that tell.
+In float32, kernels for other processors move no score of the shipped set by more than a few thousandths, so `DRIFT` is
+narrow: a crop one pixel off moves some scores by hundredths and changes no label. In bfloat16 scores move by up to five
+hundredths where nothing is wrong: a classifier may drift by `COARSE_DRIFT` there, and its labels are the guard.
 """
 
 from __future__ import annotations
@@ -20,34 +20,51 @@ from typing import Protocol
 
 import msgspec
 
-from policies.observation import Box, Panel, Seat, Sighting
-from server.domain.errors import Broken, Refused, Unapproved
+from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
+from server.domain.errors import ConfigurationError, Refused, Unapproved
 from server.domain.precision import Execution
 
 FILE = "golden.json"
 SURE = 0.05
+CERTAIN = 0.6
+DOUBTFUL = 0.4
+"""A box of `CERTAIN` or more has a counterpart of at least this score; so a small drift moves no box over a border."""
+
 DRIFT = 0.02
 COARSE_DRIFT = 0.08
 PLACED = 0.05
 
-_SHOWN = 4
+_MOST_SHOWN = 4
 _NOTHING = "nothing"
 _MAKE = "`sectorwatch models approve` makes one"
 _TODO = "if it is meant, `sectorwatch models approve` approves it"
 _COARSE_TODO = 'answers are approved in float32, this server computes in {}: set execution = "fp32"'
 
 
+class ExpectedBox(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One box of a detector."""
+
+    label: str
+    score: float
+    box: Box
+
+
 class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What one model says of one picture: its best label with score and box, and how far ahead of any other label."""
+    """One model's answer to one image: its best label with score and box, and its lead over any other label.
+
+    `boxes` are a detector's boxes with a score of `DOUBTFUL` or more, best first; None in a set made by version 0.1,
+    and for other kinds of models.
+    """
 
     label: str
     score: float
     margin: float
     box: Box | None = None
+    boxes: tuple[ExpectedBox, ...] | None = None
 
 
 class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A picture beside the file, and what is expected of it, by model."""
+    """An image beside the file, and each model's expected answer to it."""
 
     file: str
     sha256: str
@@ -55,148 +72,209 @@ class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GoldenSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Pictures in the order of time, as one burst; `ensemble` is the name of the one that was approved."""
+    """Pictures in the order of time, as in one burst; `ensemble` is the name of the ensemble that was approved."""
 
     ensemble: str
     pictures: tuple[Picture, ...]
 
     @property
     def models(self) -> frozenset[str]:
+        """The models that the set judges."""
         return frozenset(model for picture in self.pictures for model in picture.expected)
 
     @property
     def unsure(self) -> list[str]:
         """The models for which no label wins on any picture: another label instead would not be noticed."""
-        said = [pair for picture in self.pictures for pair in picture.expected.items()]
-        return sorted(self.models - {model for model, each in said if min(each.margin, each.score) >= SURE})
+        answers = [answer for picture in self.pictures for answer in picture.expected.items()]
+        return sorted(self.models - {model for model, answer in answers if min(answer.margin, answer.score) >= SURE})
 
 
 class Ensemble(Protocol):
     @property
-    def panel(self) -> Panel: ...
+    def ensemble_info(self) -> EnsembleInfo: ...
 
-    def answer(self, images: Sequence[bytes]) -> Sequence[Mapping[str, tuple[Sighting, ...] | None]]: ...
-
-
-def shipped_golden() -> Path:
-    """The folder of the golden set that comes with the package: all models of the catalogue, drawn pictures."""
-    return Path(__file__).parents[1] / "catalogue" / "data" / "golden"
-
-
-def approve(ensemble: Ensemble, pictures: Mapping[str, bytes], folder: Path) -> GoldenSet:
-    """Write what the ensemble says of these pictures (file name -> bytes, in the order of time) into `folder`.
-
-    Raises Broken when a model does not answer, or the folder cannot be written.
-    """
-    if not pictures:
-        raise Broken("a golden set needs pictures")
-    try:
-        answers = ensemble.answer(list(pictures.values()))
-    except Refused as error:
-        of = "" if error.frame is None else f"{list(pictures)[error.frame]}: "
-        raise Broken(f"{of}{error.detail}; nothing was approved: take it out of the folder") from error
-    kept = []
-    for (file, content), answer in zip(pictures.items(), answers, strict=True):
-        said = {seat.model: _said(seat, answer.get(seat.model)) for seat in ensemble.panel.seats}
-        silent = [model for model, each in said.items() if each is None]
-        if silent:
-            raise Broken(f"{', '.join(silent)} did not answer for {file}: nothing to approve")
-        expected = {model: each for model, each in said.items() if each is not None}
-        kept.append(Picture(file, hashlib.sha256(content).hexdigest(), expected))
-    golden = GoldenSet(ensemble.panel.ensemble, tuple(kept))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, content in pictures.items():
-            (folder / file).write_bytes(content)
-        (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(golden), indent=1) + b"\n")
-    except OSError as error:
-        raise Broken(f"the golden set cannot be written to {folder}: {error.strerror}; --out names another") from error
-    return golden
+    def answer(self, images: Sequence[bytes]) -> Sequence[Mapping[str, tuple[Prediction, ...] | None]]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """A golden set with its pictures, as they were when they were read; `folder` is where."""
+    """A golden set with its pictures as they were when they were read from `folder`."""
 
     folder: Path
     set: GoldenSet
     pictures: tuple[bytes, ...]
 
     def faults(self, ensemble: Ensemble, *, execution: Execution = "fp32") -> list[str]:
-        """In words, where the ensemble, computing so, does not answer as approved; empty when it does.
+        """Each difference between the ensemble's answers, computed in `execution`, and the approved ones, in words.
 
-        Models that are not in the golden set are not judged.
+        Models outside the golden set are not judged.
         """
-        seats = [seat for seat in ensemble.panel.seats if seat.model in self.set.models]
-        if not seats:
+        judged = [info for info in ensemble.ensemble_info.models if info.model in self.set.models]
+        if not judged:
             return []
-        wrong = []
+        faults = []
         for picture, answer in zip(self.set.pictures, ensemble.answer(self.pictures), strict=True):
-            for seat in seats:
-                expected = picture.expected.get(seat.model)
-                drift = DRIFT if seat.boxes or execution == "fp32" else COARSE_DRIFT
-                fault = _fault(expected, _said(seat, answer.get(seat.model)), drift) if expected else None
+            for info in judged:
+                expected = picture.expected.get(info.model)
+                drift = DRIFT if info.boxes or execution == "fp32" else COARSE_DRIFT
+                fault = _fault(expected, _summary(info, answer.get(info.model)), drift) if expected else None
                 if fault:
-                    wrong.append(f"{seat.model} {fault} for {picture.file}")
-        return wrong
+                    faults.append(f"{info.model} {fault} for {picture.file}")
+        return faults
 
     def check(self, ensemble: Ensemble, *, execution: Execution = "fp32") -> None:
         """Raises Unapproved, with what changed and what to do, unless the ensemble answers as approved."""
-        wrong = self.faults(ensemble, execution=execution)
+        faults = self.faults(ensemble, execution=execution)
         todo = _TODO if execution == "fp32" else _COARSE_TODO.format(execution)
-        if wrong:
-            more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        if faults:
+            more = f"; and {len(faults) - _MOST_SHOWN} more" if len(faults) > _MOST_SHOWN else ""
             raise Unapproved(
-                f"the models do not answer as approved in {self.folder}: {'; '.join(wrong[:_SHOWN])}{more}. "
+                f"the models do not answer as approved in {self.folder}: {'; '.join(faults[:_MOST_SHOWN])}{more}. "
                 f"`sectorwatch models check` shows all; {todo}"
             )
 
     def uncovered(self, ensemble: Ensemble) -> list[str]:
-        """The models of the ensemble of which the golden set says nothing."""
-        return [seat.model for seat in ensemble.panel.seats if seat.model not in self.set.models]
+        """The models of the ensemble that the golden set does not judge."""
+        return [info.model for info in ensemble.ensemble_info.models if info.model not in self.set.models]
+
+
+def shipped_golden() -> Path:
+    """The folder of the golden set of the package: all models of the catalogue, drawn pictures."""
+    return Path(__file__).parents[1] / "catalogue" / "data" / "golden"
+
+
+def approve(ensemble: Ensemble, pictures: Mapping[str, bytes], folder: Path) -> GoldenSet:
+    """Write the ensemble's answers to these pictures (file name -> bytes, in the order of time) into `folder`.
+
+    Raises ConfigurationError when a model does not answer, or the folder cannot be written.
+    """
+    if not pictures:
+        raise ConfigurationError("a golden set needs pictures")
+    try:
+        answers = ensemble.answer(list(pictures.values()))
+    except Refused as error:
+        file = "" if error.frame is None else f"{list(pictures)[error.frame]}: "
+        raise ConfigurationError(f"{file}{error.detail}; nothing was approved: take it out of the folder") from error
+    kept = tuple(
+        Picture(file, hashlib.sha256(content).hexdigest(), _expected(ensemble.ensemble_info, file, answer))
+        for (file, content), answer in zip(pictures.items(), answers, strict=True)
+    )
+    golden = GoldenSet(ensemble.ensemble_info.ensemble, kept)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in pictures.items():
+            (folder / file).write_bytes(content)
+        write_set(golden, folder)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the golden set cannot be written to {folder}: {error.strerror}; --out names another"
+        ) from error
+    return golden
+
+
+def write_set(golden: GoldenSet, folder: Path) -> None:
+    """Write the set's file into the folder of its pictures. Raises OSError."""
+    (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(golden), indent=1) + b"\n")
 
 
 def read_golden(folder: Path) -> Golden:
-    """The golden set of a folder. Raises Broken when it is incomplete or was changed."""
+    """The golden set of a folder. Raises ConfigurationError when it is incomplete or was changed."""
     try:
         golden = msgspec.json.decode((folder / FILE).read_bytes(), type=GoldenSet)
         pictures = tuple((folder / picture.file).read_bytes() for picture in golden.pictures)
     except OSError as error:
-        raise Broken(f"no golden set in {folder}: {error}; {_MAKE}") from error
+        raise ConfigurationError(f"no golden set in {folder}: {error}; {_MAKE}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Broken(f"{folder / FILE} is no golden set: {error}; {_MAKE}") from error
+        raise ConfigurationError(f"{folder / FILE} is no golden set: {error}; {_MAKE}") from error
     for picture, content in zip(golden.pictures, pictures, strict=True):
         if hashlib.sha256(content).hexdigest() != picture.sha256:
-            raise Broken(f"{folder / picture.file} is not the picture that was approved; restore it, or {_MAKE}")
+            raise ConfigurationError(
+                f"{folder / picture.file} is not the picture that was approved; restore it, or {_MAKE}"
+            )
     return Golden(folder, golden, pictures)
 
 
-def _said(seat: Seat, sightings: tuple[Sighting, ...] | None) -> Expected | None:
-    """The best label of the whole view; a model without sightings said `nothing`, and nothing spoke against it."""
-    if sightings is None:
+def _expected(
+    ensemble_info: EnsembleInfo, file: str, answer: Mapping[str, tuple[Prediction, ...] | None]
+) -> dict[str, Expected]:
+    """Each model's answer as it is approved. Raises ConfigurationError when a model did not answer."""
+    summaries = {info.model: _summary(info, answer.get(info.model)) for info in ensemble_info.models}
+    silent = [model for model, summary in summaries.items() if summary is None]
+    if silent:
+        raise ConfigurationError(f"{', '.join(silent)} did not answer for {file}: nothing to approve")
+    return {model: summary for model, summary in summaries.items() if summary is not None}
+
+
+def _summary(info: ModelInfo, predictions: tuple[Prediction, ...] | None) -> Expected | None:
+    """The best label of the whole view, and a detector's boxes; `nothing` for a model without predictions."""
+    if predictions is None:
         return None
-    whole = [sighting for sighting in sightings if sighting.sector is None]
+    whole = [prediction for prediction in predictions if prediction.sector is None]
+    boxes = _boxes(whole) if info.boxes and info.votes else None
     if not whole:
-        return Expected(_NOTHING, 0.0, 1.0)
-    unboxed = [sighting for sighting in whole if sighting.box is None]
-    best = max(unboxed or whole, key=lambda sighting: sighting.score)
-    others = [sighting.score for sighting in whole if sighting.label != best.label]
-    return Expected(best.label, best.score, round(best.score - max(others, default=0.0), 4), best.box)
+        return Expected(_NOTHING, 0.0, 1.0, boxes=boxes)
+    unboxed = [prediction for prediction in whole if prediction.box is None]
+    best = max(unboxed or whole, key=lambda prediction: prediction.score)
+    others = [prediction.score for prediction in whole if prediction.label != best.label]
+    margin = round(best.score - max(others, default=0.0), 4)
+    return Expected(best.label, best.score, margin, best.box, boxes)
 
 
-def _fault(expected: Expected, said: Expected | None, drift: float) -> str | None:
-    if said is None:
+def _boxes(predictions: Sequence[Prediction]) -> tuple[ExpectedBox, ...]:
+    boxes = [ExpectedBox(each.label, each.score, each.box) for each in predictions if each.box is not None]
+    return tuple(sorted((box for box in boxes if box.score >= DOUBTFUL), key=lambda box: -box.score))
+
+
+def _fault(expected: Expected, summary: Expected | None, drift: float) -> str | None:
+    """How a model's answer differs from the expected one, in words; None when it does not."""
+    if summary is None:
         return f"did not answer, where it had said `{expected.label}`"
-    if said.label != expected.label:
-        if expected.margin < SURE or max(said.score, expected.score) < SURE:
-            return None
-        margin = f"ahead by {expected.margin:.2f}"
-        return f"says `{said.label}` ({said.score:.2f}) instead of `{expected.label}` ({expected.score:.2f}, {margin})"
-    if abs(said.score - expected.score) > drift:
-        return f"gives `{said.label}` a score of {said.score:.4f} instead of {expected.score:.4f}"
-    if (said.box is None) != (expected.box is None):
-        return f"no longer says where `{said.label}` is, or now does"
-    edges = zip(said.box or (), expected.box or (), strict=True)
-    if any(abs(now - was) > PLACED for now, was in edges):
-        return f"sees `{said.label}` at {said.box} instead of {expected.box}"
+    if summary.label == expected.label:
+        fault = _best_fault(expected, summary, drift)
+    else:
+        fault = _label_fault(expected, summary)
+    return fault or _boxes_fault(expected.boxes, summary.boxes)
+
+
+def _label_fault(expected: Expected, summary: Expected) -> str | None:
+    if expected.margin < SURE or max(summary.score, expected.score) < SURE:
+        return None
+    was = f"`{expected.label}` ({expected.score:.2f}, ahead by {expected.margin:.2f})"
+    return f"says `{summary.label}` ({summary.score:.2f}) instead of {was}"
+
+
+def _best_fault(expected: Expected, summary: Expected, drift: float) -> str | None:
+    if abs(summary.score - expected.score) > drift:
+        return f"gives `{summary.label}` a score of {summary.score:.4f} instead of {expected.score:.4f}"
+    if (summary.box is None) != (expected.box is None):
+        return f"no longer says where `{summary.label}` is, or now does"
+    if summary.box is not None and expected.box is not None and not _same_place(summary.box, expected.box):
+        return f"sees `{summary.label}` at {summary.box} instead of {expected.box}"
     return None
+
+
+def _boxes_fault(expected: Sequence[ExpectedBox] | None, boxes: Sequence[ExpectedBox] | None) -> str | None:
+    """A box of `CERTAIN` or more, of either, without a counterpart of its own in the other."""
+    if expected is None or boxes is None:
+        return None
+    missing, surplus = _unmatched(expected, boxes), _unmatched(boxes, expected)
+    if missing:
+        return f"no longer sees `{missing[0].label}` ({missing[0].score:.2f}) at {missing[0].box}"
+    if surplus:
+        return f"also sees `{surplus[0].label}` ({surplus[0].score:.2f}) at {surplus[0].box}"
+    return None
+
+
+def _unmatched(boxes: Sequence[ExpectedBox], others: Sequence[ExpectedBox]) -> list[ExpectedBox]:
+    free, unmatched = list(others), []
+    for box in boxes:
+        partner = next((o for o in free if o.label == box.label and _same_place(o.box, box.box)), None)
+        if partner is not None:
+            free.remove(partner)
+        elif box.score >= CERTAIN:
+            unmatched.append(box)
+    return unmatched
+
+
+def _same_place(box: Box, other: Box) -> bool:
+    return all(abs(edge - other_edge) <= PLACED for edge, other_edge in zip(box, other, strict=True))

@@ -21,11 +21,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
-from server.domain.errors import Broken
-from server.ensemble.detections import Detections, no_detections, overlaps, unsuppressed
+from server.domain.errors import ConfigurationError
+from server.ensemble.detections import NMS_VERSIONS, Detections, no_detections, overlaps, unsuppressed
 
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard
+
+VERSIONS = {"hog": 1, **NMS_VERSIONS}
+"""Raise `hog` when any row gives other detections."""
 
 CELL = 8
 BINS = 9
@@ -156,18 +159,18 @@ class HogPeople(nn.Module):
 
     def _detect(self, row: Tensor) -> Detections:
         height, width = row.shape[-2:]
-        found: list[tuple[Tensor, Tensor]] = []
+        level_boxes: list[tuple[Tensor, Tensor]] = []
         scale = self.largest
         for _ in range(self.levels):
             size = (round(height * scale), round(width * scale))
             pad = self.margin_cells * CELL
             if size[1] + 2 * pad < self.window[0] or size[0] + 2 * pad < self.window[1]:
                 break
-            found.append(self._level(row, size, pad))
+            level_boxes.append(self._level(row, size, pad))
             scale /= self.step
-        if not found:
+        if not level_boxes:
             return no_detections(row.device)
-        boxes, values = (torch.cat(part) for part in zip(*found, strict=True))
+        boxes, values = (torch.cat(part) for part in zip(*level_boxes, strict=True))
         boxes, values = self._merged(boxes, values)
         classes = torch.zeros(len(values), dtype=torch.int64, device=values.device)
         return Detections(boxes, score_of(values - self.decision_border), classes)
@@ -239,7 +242,7 @@ def _votes() -> Tensor:
 def build(card: ModelCard, weights: Path | None) -> HogPeople:
     """The detector of `card` with its coefficients, in evaluation mode."""
     if weights is None:
-        raise Broken(f"{card.name} has no coefficients")
+        raise ConfigurationError(f"{card.name} has no coefficients")
     width, height = card.numbers("window", 2)
     left, top, right, bottom = card.numbers("body", 4)
     return HogPeople(

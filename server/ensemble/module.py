@@ -11,17 +11,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from policies.observation import Box, Sighting
+from policies.observation import Box, Prediction
 from server.catalogue.card import InputForm, ModelCard
 from server.domain.precision import Execution
-from server.ensemble.detections import Detections, landed
+from server.ensemble.detections import Detections, to_cpu
 from server.ensemble.faults import Faults
 from server.ensemble.forms import Row, normalised, onto_frame, row_of
 from server.ensemble.frame_change import FrameChange
 from server.ensemble.tuning import executed, tuned
 
-Answer = tuple[Sighting, ...] | None
+Answer = tuple[Prediction, ...] | None
 """What one model said about one frame; None: it was asked and did not answer."""
+
+VERSIONS = {"classifier": 1, "detector": 1, "change": 1}
+"""Of what makes predictions of a network's output, by kind of model; raise one when the predictions change."""
 
 TOP = 5
 _CHUNK_PIXELS = 1 << 18
@@ -39,7 +42,7 @@ class PreparedFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedFrame:
+class InferredFrame:
     """A frame about which every model of single frames was asked, and its rows for the models of changes."""
 
     answers: Mapping[str, Answer]
@@ -53,8 +56,8 @@ class EnsembleModule(nn.Module):
     network at a time. On a CPU small chunks cost nothing, and a frame's answer does then not depend on the frames
     that travel with it, to the last bit.
 
-    A call has two parts, so that an engine can share one out over many workers: `ask` takes frames of any number
-    of requests, `conclude` one request's frames in the order of time. No state is kept: both may run in several
+    A call has two parts, so that an engine can share one out over many workers: `infer` takes frames of any number
+    of requests, `postprocess` one request's frames in the order of time. No state is kept: both may run in several
     threads at once, which a foreign network must allow as well. `took` hears how long each call of a model took (s).
     """
 
@@ -100,7 +103,7 @@ class EnsembleModule(nn.Module):
     def tune(self, execution: Execution = "fp32") -> None:
         """Make the classifiers quicker where that keeps their answers (`tuning`); their source is then out of sight.
 
-        With another `execution` they compute in another arithmetic. Raises Broken for one that cannot.
+        With another `execution` they compute in another arithmetic. Raises ConfigurationError for one that cannot.
         """
         for key, card in enumerate(self.cards):
             if card.kind == "classifier":
@@ -117,7 +120,7 @@ class EnsembleModule(nn.Module):
         return PreparedFrame(rows)
 
     @property
-    def concludes(self) -> bool:
+    def needs_postprocessing(self) -> bool:
         """Whether any model looks at more than one frame."""
         return any(card.kind == "change" for card in self.cards)
 
@@ -129,9 +132,9 @@ class EnsembleModule(nn.Module):
 
     def forward(self, frames: Sequence[PreparedFrame]) -> list[dict[str, Answer]]:
         """Each model's answer for each frame, in order. The frames of one call are in the order of time."""
-        return self.conclude(self.ask(frames), 0, len(frames))
+        return self.postprocess(self.infer(frames), 0, len(frames))
 
-    def ask(self, frames: Sequence[PreparedFrame]) -> list[AskedFrame]:
+    def infer(self, frames: Sequence[PreparedFrame]) -> list[InferredFrame]:
         """What each model that looks at single frames says; the frames need not belong together.
 
         A model that raises, or answers with something that is no number, is asked again about each half, so that one
@@ -142,30 +145,30 @@ class EnsembleModule(nn.Module):
         answers: list[dict[str, Answer]] = [{} for _ in frames]
         for card, network in self._models(over_time=False):
             with self._clocked(card):
-                asked = self._asked(card, network, frames)
-            for answer, said in zip(answers, asked, strict=True):
-                answer[card.name] = said
+                inferred = self._inferred(card, network, frames)
+            for answer, predictions in zip(answers, inferred, strict=True):
+                answer[card.name] = predictions
         forms = {card.input for card, _network in self._models(over_time=True)}
         return [
-            AskedFrame(answer, {form: frame.rows[form][0] for form in forms})
+            InferredFrame(answer, {form: frame.rows[form][0] for form in forms})
             for answer, frame in zip(answers, frames, strict=True)
         ]
 
-    def conclude(self, asked: Sequence[AskedFrame], start: int, stop: int) -> list[dict[str, Answer]]:
+    def postprocess(self, inferred: Sequence[InferredFrame], start: int, stop: int) -> list[dict[str, Answer]]:
         """All models' answers for frames `start` to `stop` of a request, given all its frames in the order of time.
 
         The models of changes are asked about this span and its neighbours only; a model that fails has not answered
         for any frame of the span.
         """
         self._check_mode()
-        first, last = max(0, start - _REACH), min(len(asked), stop + _REACH)
+        first, last = max(0, start - _REACH), min(len(inferred), stop + _REACH)
         over_time = {
-            card.name: self._changes(card, network, asked[first:last])[start - first : stop - first]
+            card.name: self._changes(card, network, inferred[first:last])[start - first : stop - first]
             for card, network in self._models(over_time=True)
         }
         return [
             {name: over_time[name][place] if name in over_time else frame.answers[name] for name in self.names}
-            for place, frame in enumerate(asked[start:stop])
+            for place, frame in enumerate(inferred[start:stop])
         ]
 
     @contextmanager
@@ -184,37 +187,42 @@ class EnsembleModule(nn.Module):
         pairs = zip(self.cards, self.networks.values(), strict=True)
         return [(card, network) for card, network in pairs if (card.kind == "change") == over_time]
 
-    def _asked(self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]) -> list[Answer]:
+    def _inferred(self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]) -> list[Answer]:
         try:
-            return list(self._ask(card, network, frames))
+            return list(self._infer(card, network, frames))
         except (Exception, SystemExit) as error:  # noqa: BLE001  a foreign network may raise anything
             if len(frames) <= 1:
                 self._faults.tell(card.name, error)
                 return [None] * len(frames)
         # Outside of `except`, whose traceback would keep alive all the memory the whole call had.
         middle = len(frames) // 2
-        return self._asked(card, network, frames[:middle]) + self._asked(card, network, frames[middle:])
+        return self._inferred(card, network, frames[:middle]) + self._inferred(card, network, frames[middle:])
 
-    def _changes(self, card: ModelCard, network: nn.Module, frames: Sequence[AskedFrame]) -> list[Answer]:
+    def _changes(self, card: ModelCard, network: nn.Module, frames: Sequence[InferredFrame]) -> list[Answer]:
         try:
             with self._clocked(card):
                 changes: list[FrameChange] = network([frame.rows[card.input].pixels for frame in frames])
-            return [_change_sightings(change, card) for change in changes]
+            return [_change_predictions(change, card) for change in changes]
         except (Exception, SystemExit) as error:  # noqa: BLE001
             self._faults.tell(card.name, error)
             return [None] * len(frames)
 
-    def _ask(self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]) -> list[tuple[Sighting, ...]]:
+    def _infer(
+        self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]
+    ) -> list[tuple[Prediction, ...]]:
         whole = [frame.rows[card.input][0] for frame in frames]
         if card.kind == "detector":
-            found: list[Detections] = []
+            detections: list[Detections] = []
             for batch in self._batches(whole, card.input):
-                found += network(batch)
-            return [_box_sightings(each, row, card) for each, row in zip(landed(found), whole, strict=True)]
+                detections += network(batch)
+            return [_box_predictions(each, row, card) for each, row in zip(to_cpu(detections), whole, strict=True)]
         rows = [row for frame in frames for row in frame.rows[card.input]]
         logits = [network(batch) for batch in self._batches(rows, card.input)]
-        said = iter(_class_sightings(torch.cat(logits).cpu(), rows, card) if rows else ())
-        return [_ranked([sighting for _ in frame.rows[card.input] for sighting in next(said)]) for frame in frames]
+        predictions = iter(_class_predictions(torch.cat(logits).cpu(), rows, card) if rows else ())
+        return [
+            _ranked([prediction for _ in frame.rows[card.input] for prediction in next(predictions)])
+            for frame in frames
+        ]
 
     def _batches(self, rows: Sequence[Row], form: InputForm) -> Iterator[Tensor]:
         """Rows as batches of one size each; none is above the bound, unless a single row is."""
@@ -228,34 +236,34 @@ class EnsembleModule(nn.Module):
         return (normalised(torch.stack(batch).to(self._device), form) for batch in batches)
 
 
-def _class_sightings(logits: Tensor, rows: Sequence[Row], card: ModelCard) -> list[list[Sighting]]:
-    """The best classes of each row, [rows, classes] -> up to five sightings with the row's sector."""
+def _class_predictions(logits: Tensor, rows: Sequence[Row], card: ModelCard) -> list[list[Prediction]]:
+    """The best classes of each row, [rows, classes] -> up to five predictions with the row's sector."""
     if logits.shape != (len(rows), len(card.classes)):
         raise ValueError(f"{tuple(logits.shape)} answers for {len(rows)} rows of {len(card.classes)} classes")
     scores, labels = logits.float().softmax(1).topk(min(TOP, len(card.classes)))
     return [
         [
-            Sighting(card.classes[label], _score(score), sector=row.sector)
+            Prediction(card.classes[label], _score(score), sector=row.sector)
             for score, label in zip(row_scores, row_labels, strict=True)
         ]
         for row_scores, row_labels, row in zip(scores.tolist(), labels.tolist(), rows, strict=True)
     ]
 
 
-def _box_sightings(found: Detections, row: Row, card: ModelCard) -> tuple[Sighting, ...]:
-    boxes = onto_frame(found.boxes, row.content).tolist()
+def _box_predictions(detections: Detections, row: Row, card: ModelCard) -> tuple[Prediction, ...]:
+    boxes = onto_frame(detections.boxes, row.content).tolist()
     seen = []
-    for label, score, edges in zip(found.classes.tolist(), found.scores.tolist(), boxes, strict=True):
+    for label, score, edges in zip(detections.classes.tolist(), detections.scores.tolist(), boxes, strict=True):
         left, top, right, bottom = (round(edge, 5) for edge in edges)
         if left < right and top < bottom:  # a box of nothing but padding is none
-            seen.append(Sighting(card.classes[label], _score(score), (left, top, right, bottom)))
+            seen.append(Prediction(card.classes[label], _score(score), (left, top, right, bottom)))
     return _ordered(seen)
 
 
-def _change_sightings(change: FrameChange, card: ModelCard) -> tuple[Sighting, ...]:
+def _change_predictions(change: FrameChange, card: ModelCard) -> tuple[Prediction, ...]:
     """The label of the whole view (no box), then the changed regions."""
-    whole = Sighting(card.classes[change.label], _score(change.score))
-    return _ordered([whole, *_box_sightings(change.regions, Row(change.regions.boxes, (0, 0, 1, 1), None), card)])
+    whole = Prediction(card.classes[change.label], _score(change.score))
+    return _ordered([whole, *_box_predictions(change.regions, Row(change.regions.boxes, (0, 0, 1, 1), None), card)])
 
 
 def _score(value: float) -> float:
@@ -264,10 +272,10 @@ def _score(value: float) -> float:
     return round(min(max(value, 0.0), 1.0), 4)
 
 
-def _ranked(sightings: Sequence[Sighting]) -> tuple[Sighting, ...]:
+def _ranked(predictions: Sequence[Prediction]) -> tuple[Prediction, ...]:
     """By falling score; what rounding made equal stays in the order of the network, whose best class comes first."""
-    return tuple(sorted(sightings, key=lambda s: -s.score))
+    return tuple(sorted(predictions, key=lambda s: -s.score))
 
 
-def _ordered(sightings: Sequence[Sighting]) -> tuple[Sighting, ...]:
-    return tuple(sorted(sightings, key=lambda s: (-s.score, s.label, s.box or (), s.sector or "")))
+def _ordered(predictions: Sequence[Prediction]) -> tuple[Prediction, ...]:
+    return tuple(sorted(predictions, key=lambda s: (-s.score, s.label, s.box or (), s.sector or "")))

@@ -14,11 +14,14 @@ import torchvision
 from torch import nn
 
 from server.catalogue.card import InputForm
-from server.domain.errors import Broken
-from server.ensemble.foreign import Detector, in_short, state_of
+from server.domain.errors import ConfigurationError
+from server.ensemble.foreign import DETECTOR_VERSIONS, Detector, in_short, state_of
 
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard
+
+VERSIONS = {"torchvision": 1, **DETECTOR_VERSIONS}
+"""Raise `torchvision` when a card gives another network."""
 
 _SKIPPED = ("__background__", "N/A")
 _DETECTOR_SIDE = 1333
@@ -40,20 +43,22 @@ def build(card: ModelCard, weights: Path | None) -> nn.Module:
     """The network that `architecture` in the card's parameters names, with the state dict of `weights`."""
     architecture = card.parameters.get("architecture")
     if weights is None or not isinstance(architecture, str):
-        raise Broken(
+        raise ConfigurationError(
             f"the card of {card.name} needs weights, and an `architecture` of torchvision's in its [parameters]"
         )
     detects = card.kind == "detector"
     labels = card.parameters.get("labels", ())
     if detects and (not isinstance(labels, tuple) or len(labels) != len(card.classes)):
-        raise Broken(f"the card of {card.name} needs as many `labels` in its [parameters] as it has classes")
+        raise ConfigurationError(
+            f"the card of {card.name} needs as many `labels` in its [parameters] as it has classes"
+        )
     outputs = int(card.number("outputs")) if "outputs" in card.parameters else len(card.classes)
     network = _empty(architecture, outputs, detects=detects)
     state = state_of(weights, "safetensors" if weights.suffix == ".safetensors" else "state_dict")
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise Broken(
+        raise ConfigurationError(
             f"the weights of {card.name} are not those of torchvision's {architecture}: {in_short(error)}"
         ) from error
     if not detects:
@@ -68,7 +73,9 @@ def names() -> list[str]:
 
 
 def described(architecture: str) -> Described:
-    """What torchvision says of a network and its usual weights. Raises Broken for a name it does not have."""
+    """What torchvision says of a network and its usual weights. Raises ConfigurationError for a name it does not
+    have.
+    """
     if architecture not in names():
         raise _unknown(architecture)
     weights: Any = torchvision.models.get_model_weights(architecture).DEFAULT
@@ -92,10 +99,10 @@ def _detectors() -> list[str]:
     return listed
 
 
-def _unknown(architecture: str) -> Broken:
+def _unknown(architecture: str) -> ConfigurationError:
     near = get_close_matches(architecture, names(), n=3)
     meant = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names())}"
-    return Broken(f"torchvision has no classifier and no detector named {architecture}: {meant}")
+    return ConfigurationError(f"torchvision has no classifier and no detector named {architecture}: {meant}")
 
 
 def _empty(architecture: str, outputs: int, *, detects: bool) -> nn.Module:

@@ -1,8 +1,7 @@
-"""Tracing a network while others compute.
+"""A gate between threads that trace a network and threads that compute.
 
-While `torch.fx` traces one network, calls of every `nn.Module` of the process go through its tracer, whichever thread
-makes them: a live call would fail, or end up in the trace. So nobody computes while somebody traces. A trace takes
-some tenths of a second; whoever wants to compute meanwhile waits for it.
+While `torch.fx` traces a network, every call of an `nn.Module` in the process goes through the tracer, in any thread: a
+live call would fail or become part of the trace. So computing waits for a trace, some tenths of a second.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from contextlib import contextmanager
 _changed = threading.Condition()
 _computing = 0
 _tracing = 0
-"""Those who trace or wait to: nobody new begins to compute. The process has one tracer, so there is one gate."""
+"""Threads that trace or wait to trace; new computing waits for them. The process has one tracer, hence one gate."""
 
 
 @contextmanager
 def computing() -> Iterator[None]:
-    """Around calls of networks: begins when nobody traces."""
+    """Hold this around calls of networks; it waits until no thread traces."""
     global _computing
     with _changed:
         _changed.wait_for(lambda: not _tracing)
@@ -34,7 +33,7 @@ def computing() -> Iterator[None]:
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Around a trace: begins when nobody computes."""
+    """Hold this around a trace; it waits until no thread computes."""
     global _tracing
     with _changed:
         _changed.wait_for(lambda: not _tracing)

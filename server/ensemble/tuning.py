@@ -21,17 +21,25 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from server.catalogue.card import InputForm
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.domain.precision import Execution
 from server.ensemble.forms import normalised
 from server.ensemble.tracing import tracing
 
 _log = logging.getLogger(__name__)
 
+_VERSIONS = {"fuse": 1}
+_BF16_VERSIONS = {"bf16": 1}
+
 _PROBE_ROWS = (2, 1)
 """Another number of rows than was traced with must do as well."""
 _TOLERANCE = 1e-3
 """Of the largest logit; what fusing changes is a hundred times smaller."""
+
+
+def versions(execution: Execution) -> dict[str, int]:
+    """Of the rewritings that a classifier goes through; raise one when it rewrites otherwise."""
+    return _VERSIONS | (_BF16_VERSIONS if execution == "bf16" else {})
 
 
 def tuned(network: nn.Module, form: InputForm) -> nn.Module:
@@ -50,7 +58,7 @@ def tuned(network: nn.Module, form: InputForm) -> nn.Module:
 def executed(network: nn.Module, form: InputForm, execution: Execution, name: str) -> nn.Module:
     """`network`, which is `tuned`, in another arithmetic; it takes and gives float32 as before.
 
-    Raises Broken, by `name`, for a network that cannot be made so.
+    Raises ConfigurationError, by `name`, for a network that cannot be made so.
     """
     if execution == "fp32":
         return network
@@ -59,11 +67,11 @@ def executed(network: nn.Module, form: InputForm, execution: Execution, name: st
         with torch.inference_mode():
             answers = [candidate(normalised(rows, form)) for rows in _probes(form)]
     except Exception as error:
-        raise Broken(
+        raise ConfigurationError(
             f'{name} cannot be served with execution = "{execution}": {type(error).__name__}: {error}; use "fp32"'
         ) from error
     if not all(bool(answer.isfinite().all()) for answer in answers):
-        raise Broken(f'{name} answers with no numbers under execution = "{execution}": use "fp32"')
+        raise ConfigurationError(f'{name} answers with no numbers under execution = "{execution}": use "fp32"')
     return candidate
 
 
@@ -106,7 +114,7 @@ def _probes(form: InputForm) -> list[Tensor]:
     return [torch.randint(0, 256, (rows, *shape), generator=generator, dtype=torch.uint8) for rows in _PROBE_ROWS]
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    bound = _TOLERANCE * float(one.abs().max().clamp(min=1.0))
-    same_labels = torch.equal(one.argmax(1), other.argmax(1))
-    return one.shape == other.shape and same_labels and float((one - other).abs().max()) <= bound
+def _close(logits: Tensor, others: Tensor) -> bool:
+    bound = _TOLERANCE * float(logits.abs().max().clamp(min=1.0))
+    same_labels = torch.equal(logits.argmax(1), others.argmax(1))
+    return logits.shape == others.shape and same_labels and float((logits - others).abs().max()) <= bound

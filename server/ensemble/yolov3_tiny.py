@@ -19,11 +19,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
-from server.domain.errors import Broken
-from server.ensemble.detections import Detections, no_detections, suppress
+from server.domain.errors import ConfigurationError
+from server.ensemble.detections import NMS_VERSIONS, Detections, no_detections, suppress
 
 if TYPE_CHECKING:
     from server.catalogue.card import ModelCard
+
+VERSIONS = {"yolov3-tiny": 1, **NMS_VERSIONS}
+"""Raise `yolov3-tiny` when any row gives other detections."""
 
 ANCHORS = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
 """Width and height in pixels of the network's input."""
@@ -95,16 +98,18 @@ class YoloV3Tiny(nn.Module):
         anchor, y, x = torch.nonzero(cells[:, 4].sigmoid() >= self.score_floor, as_tuple=True)
         if anchor.numel() == 0:
             return no_detections(layer.device)
-        found = cells[anchor, :, y, x]
-        grid = found.new_tensor((width, height))
-        centre = (found[:, :2].sigmoid() + torch.stack((x, y), 1)) / grid
-        half = found[:, 2:4].exp() * found.new_tensor(anchors)[anchor] / found.new_tensor(size) / 2
-        scores = found[:, 4:5].sigmoid() * found[:, 5:].sigmoid()
+        values = cells[anchor, :, y, x]
+        grid = values.new_tensor((width, height))
+        centre = (values[:, :2].sigmoid() + torch.stack((x, y), 1)) / grid
+        half = values[:, 2:4].exp() * values.new_tensor(anchors)[anchor] / values.new_tensor(size) / 2
+        scores = values[:, 4:5].sigmoid() * values[:, 5:].sigmoid()
         box, label = torch.nonzero(scores >= self.score_floor, as_tuple=True)
         return Detections(torch.cat((centre - half, centre + half), 1)[box], scores[box, label], label)
 
     def read_darknet(self, path: Path) -> None:
-        """Take Darknet's weights as they are in the file. Raises Broken when it does not fit this network."""
+        """Take Darknet's weights as they are in the file. Raises ConfigurationError when it does not fit this
+        network.
+        """
         weights = _DarknetFile(path)
         for conv in self.trunk:
             weights.fill_normalised(conv)
@@ -125,7 +130,7 @@ class _DarknetFile:
         major, minor = np.frombuffer(raw, "<i4", 2) if len(raw) >= 8 else (0, 0)
         header_bytes = 12 + (8 if major * 10 + minor >= 2 else 4)
         if len(raw) < header_bytes or (len(raw) - header_bytes) % 4:
-            raise Broken(f"{path} is not a Darknet weights file ({len(raw)} bytes)")
+            raise ConfigurationError(f"{path} is not a Darknet weights file ({len(raw)} bytes)")
         self._path = path
         self._values = torch.from_numpy(np.frombuffer(raw, "<f4", offset=header_bytes).copy())
         self._next = 0
@@ -145,12 +150,14 @@ class _DarknetFile:
 
     def finish(self) -> None:
         if self._next != len(self._values):
-            raise Broken(f"{self._path} has {len(self._values) - self._next} values too many for this network")
+            raise ConfigurationError(
+                f"{self._path} has {len(self._values) - self._next} values too many for this network"
+            )
 
     def _take(self, count: int) -> Tensor:
         taken = self._values[self._next : self._next + count]
         if len(taken) < count:
-            raise Broken(f"{self._path} ends too early for this network")
+            raise ConfigurationError(f"{self._path} ends too early for this network")
         self._next += count
         return taken
 
@@ -158,7 +165,7 @@ class _DarknetFile:
 def build(card: ModelCard, weights: Path | None) -> YoloV3Tiny:
     """The network of `card` with its weights, in evaluation mode."""
     if weights is None:
-        raise Broken(f"{card.name} has no weights")
+        raise ConfigurationError(f"{card.name} has no weights")
     network = YoloV3Tiny(
         len(card.classes), score_floor=card.number("score_floor"), max_overlap=card.number("max_overlap")
     )

@@ -1,5 +1,6 @@
-"""Gunicorn in one room: `gunicorn_app` starts the server; the other modules protect it where no proxy stands in front.
+"""Gunicorn, and what protects it where no proxy stands in front: Sectorwatch often runs alone on an old PC.
 
-`gunicorn_worker` replaces Gunicorn's thread worker, `deadlines` cuts off slow clients, `lingering_close` lets a
-refused client read its answer.
+`gunicorn_app` starts the server. `gunicorn_worker` is Gunicorn's thread worker with `deadlines` for slow clients and
+a `lingering_close` for refused ones. Behind a proxy that buffers requests, Gunicorn's own worker does as well:
+`gunicorn -c deploy/gunicorn.conf.py -k gthread`.
 """

@@ -1,9 +1,8 @@
-"""A client's connection on which no request thread waits for long, however slowly the client sends or reads.
+"""A client's connection with deadlines, so that a slow client cannot hold a request thread.
 
-A blocking socket waits for ever, and forty clients that send half a line are all that a server of forty threads can
-bear. So a request's head has to come within HEAD_S, and its body without a pause of BODY_S and not more slowly than
-LEAST_BYTES_PER_S; for who does not keep to it the stream is at its end, which every reader knows how to take. Sending
-an answer takes SEND_S at most.
+A blocking socket waits for ever: forty clients that send half a line would occupy all forty threads. A request's head
+must arrive within HEAD_S. Its body may pause for BODY_S and must average LEAST_BYTES_PER_S. After that, `recv` returns
+the end of the stream, which every reader handles. Sending an answer takes SEND_S at most.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ SEND_S = 60.0
 LEAST_BYTES_PER_S = 1024
 
 
-class Hurried(socket.socket):
+class DeadlineSocket(socket.socket):
     """Takes over an accepted connection. Call `expect_head` before a request is read, `expect_body` after its head."""
 
     def __init__(self, accepted: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,39 +26,39 @@ class Hurried(socket.socket):
         self.expect_head()
 
     def expect_head(self) -> None:
-        self._until = self._clock() + HEAD_S
+        self._deadline = self._clock() + HEAD_S
         self._is_body = False
 
     def expect_body(self) -> None:
-        self._until = self._clock() + BODY_S
+        self._deadline = self._clock() + BODY_S
         self._is_body = True
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """As `socket.recv`, within the time there is; empty when that is over. Flags are for who does not wait."""
+        """As `socket.recv`, until the deadline; empty after it. A call with flags does not wait, so it has none."""
         if flags:
             return super().recv(size, flags)
-        now, before_s = self._clock(), self.gettimeout()
-        left_s = self._until - now
+        timeout_s = self.gettimeout()
+        left_s = self._deadline - self._clock()
         if left_s <= 0:
             return b""
-        self.settimeout(left_s if before_s is None else min(left_s, before_s))
+        self.settimeout(left_s if timeout_s is None else min(left_s, timeout_s))
         try:
-            piece = super().recv(size)
+            data = super().recv(size)
         except TimeoutError:
-            if before_s is not None and self._clock() < self._until:
-                raise  # it is the caller's own time that is over
+            if timeout_s is not None and self._clock() < self._deadline:
+                raise  # the caller's own timeout
             return b""
         finally:
-            self.settimeout(before_s)
+            self.settimeout(timeout_s)
         if self._is_body:
-            self._until = min(self._until + len(piece) / LEAST_BYTES_PER_S, self._clock() + BODY_S)
-        return piece
+            self._deadline = min(self._deadline + len(data) / LEAST_BYTES_PER_S, self._clock() + BODY_S)
+        return data
 
     def sendall(self, data: bytes, flags: int = 0) -> None:  # type: ignore[override]
         """As `socket.sendall`, within SEND_S. Raises TimeoutError."""
-        before_s = self.gettimeout()
-        self.settimeout(SEND_S if before_s is None else before_s)
+        timeout_s = self.gettimeout()
+        self.settimeout(SEND_S if timeout_s is None else timeout_s)
         try:
             super().sendall(data, flags)
         finally:
-            self.settimeout(before_s)
+            self.settimeout(timeout_s)

@@ -1,9 +1,9 @@
-"""How Gunicorn hosts the application: its settings, each with its reason, and the life of a worker.
+"""Gunicorn as the host of the application: its settings, each with its reason, and the life of a worker.
 
-`sectorwatch serve` runs `host`; `deploy/gunicorn.conf.py` gives the same settings to a `gunicorn` that somebody
-starts by hand. The master imports neither torch nor the models: everything heavy begins in `post_worker_init`,
-after the fork, because a process that has computed with torch cannot be forked (the child waits for ever for
-OpenMP threads it did not inherit; benoitc/gunicorn#2478).
+`sectorwatch serve` calls `host`. `deploy/gunicorn.conf.py` gives the same settings to a `gunicorn` that is started by
+hand; add `-k gthread` behind a proxy that buffers requests. The master imports neither torch nor the models. Everything
+heavy starts in `post_worker_init`, after the fork: a process that has computed with torch cannot be forked, because the
+child waits for ever for OpenMP threads it did not inherit (benoitc/gunicorn#2478).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ log = logging.getLogger(__name__)
 AppFactory = Callable[[ServerSettings], Flask]
 
 EXIT_CONFIG = 78
-"""`EX_CONFIG` of sysexits.h: starting again will not help until somebody changes something."""
+"""`EX_CONFIG` of sysexits.h: a restart does not help until somebody changes the configuration."""
 
 _BOOT_ERROR = 3
-"""Gunicorn's own: a worker that exits with it stops the master instead of being started again and again."""
+"""Gunicorn's own: a worker that exits with it stops the master instead of being restarted."""
 
 _TMPFS = Path("/dev/shm")  # noqa: S108  a heartbeat without content, not a temporary file
 _SPARE_CONNECTIONS = 256
-_LAST_WORDS_S = 2.0
+_ANSWERS_WITHIN_S = 2.0
 
 
 def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
@@ -50,31 +50,31 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
         "bind": [f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"],
         # One worker: each would hold its own copy of the models. Threads wait for the ensemble and the database.
         "workers": 1,
-        # Gunicorn's gthread, but for those who find no room, and those who dawdle.
+        # Gunicorn's gthread with deadlines for slow clients and a lingering close for refused ones.
         "worker_class": "server.hosting.gunicorn_worker.Worker",
-        # More threads than uploads are admitted, so that we refuse and probes are answered: beyond its threads,
-        # gthread queues requests where nobody sees them.
+        # More threads than admitted uploads, so that the application refuses the rest and answers probes. Beyond its
+        # threads, gthread queues requests unseen.
         "threads": settings.threads,
         "worker_connections": settings.threads + _SPARE_CONNECTIONS,
         "keepalive": 15,
         # See the module's docstring.
         "preload_app": False,
-        # A client behind a proxy on this machine could name another path in a header than the proxy has looked at.
+        # A client could name another path in a header than the one that a proxy on this machine has checked.
         "forwarder_headers": "",
-        # With gthread this watches the accepting loop only; it never ends a long request.
+        # With gthread this watches the accepting thread only; it never ends a long request.
         "timeout": 60,
-        # SIGTERM: no new connection, what is admitted is finished, then the worker goes.
+        # SIGTERM: no new connection; the worker finishes admitted uploads and exits.
         "graceful_timeout": settings.graceful_timeout_s,
-        # A restart is a reload of the models, an outage with one worker.
+        # A restart reloads the models, which with one worker is an outage.
         "max_requests": 0,
         # The heartbeat file must not sit on a slow disk.
         "worker_tmp_dir": tmpfs,
-        # Nothing of ours uses it, and it would be a file in the home folder.
+        # Unused, and it would be a file in the home folder.
         "control_socket_disable": True,
         "raw_env": [f"{name}={value}" for name, value in torch_environment().items()],
         "logconfig_dict": logging_config(settings.log_style, settings.log_level, access=settings.access_log),
         "accesslog": "-" if settings.access_log else None,
-        "logger_class": Logger if settings.access_log else _Unlogged,
+        "logger_class": Logger if settings.access_log else _NoAccessLog,
         "access_log_format": "request method=%(m)s path=%(U)s status=%(s)s bytes=%(B)s ms=%(M)s client=%(h)s",
         "when_ready": _when_ready,
         "post_worker_init": _post_worker_init,
@@ -83,19 +83,18 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
 
 
 def torch_environment() -> dict[str, str]:
-    """What OpenMP reads once, when torch loads it; what the operator has set already is left alone.
+    """Environment variables that OpenMP reads once, when torch loads it, except those that the operator has set.
 
     One thread per forward call: the engine's workers fill the cores, each with images of its own. One call on all
-    cores reached .55-.65 of that where it was measured (two cores, three small classifiers).
-    Waiting threads sleep at once instead of spinning: on a machine that does anything else, spinning costs up
-    to ten times the work.
+    cores reached .55-.65 of that throughput (two cores, three small classifiers). Waiting threads sleep at once instead
+    of spinning: beside another busy process, spinning costs up to ten times the work.
     """
     wanted = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 def host(settings: ServerSettings, listener: socket.socket, make_app: AppFactory = create_app) -> None:
-    """Serve on `listener` until SIGTERM or SIGINT, then exit; with EXIT_CONFIG if no ensemble could be loaded.
+    """Serve on `listener` until SIGTERM or SIGINT, then exit; with EXIT_CONFIG if the ensemble cannot be loaded.
 
     `make_app` is called in the worker, after the fork.
     """
@@ -120,37 +119,38 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     def load_config(self) -> None:
         options = gunicorn_options(self._settings) | {"bind": f"fd://{self._listener.fileno()}"}
         for name, value in options.items():
-            if name in self.cfg.settings:  # older releases know fewer
-                self.cfg.set(name, value)
+            self.cfg.set(name, value)
 
     def load(self) -> Flask:
         return self._make_app(self._settings)
 
 
-class _Unlogged(Logger):  # type: ignore[misc]
-    """Gunicorn's log without the lines for each request, which it would word before it finds that nobody reads them."""
+class _NoAccessLog(Logger):  # type: ignore[misc]
+    """Gunicorn's log without request lines, which it formats even when its level discards them."""
 
     def access(self, *_request: Any) -> None:
         pass
 
 
 def _when_ready(_server: Any) -> None:
-    """A terminal that closes, or a habitual `kill -HUP`, must not end the server: Gunicorn would start a second worker,
-    for which neither `admin_port` nor memory is free, and nothing would be read anew by that."""
+    """Ignore SIGHUP, from a closing terminal or a habitual `kill -HUP`.
+
+    Gunicorn would start a second worker, for which neither `admin_port` nor memory is free; and SIGHUP reloads nothing.
+    """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _post_worker_init(worker: Any) -> None:
-    for number in (signal.SIGHUP, signal.SIGINT):  # a terminal sends Ctrl-C to all, and the master tells us anyway
+    for number in (signal.SIGHUP, signal.SIGINT):  # a terminal sends Ctrl-C to all, and the master signals anyway
         signal.signal(number, signal.SIG_IGN)
     share_heaps(processors())
     runtime = runtime_of(worker.wsgi)
-    runtime.start(on_failure=_give_up, on_stuck=_start_anew)
+    runtime.start(on_failure=_stop_server, on_stuck=_restart_worker)
     signal.signal(signal.SIGTERM, draining_first(runtime.drain, signal.getsignal(signal.SIGTERM)))
 
 
 def draining_first(drain: Callable[[], None], then: Any) -> Callable[[int, FrameType | None], None]:
-    """A signal handler that makes the server unready before it does what was done on this signal until now."""
+    """A signal handler that makes the server unready, then runs the previous handler `then`."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         drain()
@@ -160,9 +160,9 @@ def draining_first(drain: Callable[[], None], then: Any) -> Callable[[int, Frame
     return handle
 
 
-def _start_anew() -> None:
-    """End this worker because its engine is silent; Gunicorn, whose own watch cannot see that, starts another."""
-    threading.Event().wait(_LAST_WORDS_S)  # those who waited are being told to come back
+def _restart_worker() -> None:
+    """End this worker because its engine is stuck, which Gunicorn cannot see; Gunicorn starts another."""
+    threading.Event().wait(_ANSWERS_WITHIN_S)  # meanwhile, waiting requests are answered with 503
     logging.shutdown()
     os._exit(os.EX_SOFTWARE)
 
@@ -173,8 +173,8 @@ def _worker_exit(_server: Any, worker: Any) -> None:
         runtime_of(app).stop()
 
 
-def _give_up(error: Exception) -> None:
-    """End this worker, and with it the server: it would start again, and fail again, for ever."""
+def _stop_server(error: Exception) -> None:
+    """End this worker and the server with it: another worker would fail in the same way, for ever."""
     if isinstance(error, SectorwatchError):
         log.error("ensemble not loaded", extra={"detail": error.detail})
     else:

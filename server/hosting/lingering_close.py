@@ -1,14 +1,12 @@
-"""How a connection ends: a client that was refused gets to read why, and no client that dawdles holds up the others.
+"""Lingering close: a client that is refused while it is still sending can read the answer (RFC 9112, section 9.6).
 
-We refuse before a body is read. Closing a connection on which bytes are still unread makes the system reset it, and
-the client, which is busy sending, then sees a broken connection instead of the answer. So the answer says
-`Connection: close`, our half is closed after it, and what the client still sends is read and thrown away, within
-bounds, until it has finished (RFC 9112, section 9.6). The thread that accepts connections does that for all of them,
-when a client has finished or much has come (`server.hosting.gunicorn_worker`): a slow sender that was refused holds no
-request thread.
+The application refuses before it reads the body. If the server closes a connection that holds unread bytes, the system
+resets it, and the client sees a broken connection instead of the answer. Therefore the answer says `Connection: close`,
+the server closes its own half, and discards what the client still sends, within bounds, until the client has finished.
+The accepting thread does this for all such connections, so they hold no request thread.
 
-Gunicorn would read the last bytes, and wait up to 2 s for the client to close, in the thread that accepts connections
-(`gunicorn.util.close_graceful`); meanwhile nobody else gets in. So it is left a socket that is at its end already.
+Gunicorn's own close (`gunicorn.util.close_graceful`) waits up to 2 s for the client in the accepting thread, which
+keeps all others out. So Gunicorn is left with a socket that is at its end already.
 """
 
 from __future__ import annotations
@@ -26,31 +24,31 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from server.web.multipart import LEAVE
+from server.web.multipart import CLOSE_HOOK
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 256
-_WITHIN_S = 30.0
-_SILENCE_S = 5.0
-_LOOKED_AFTER_S = 1.0
-_PIECE_BYTES = 1 << 18
-_PIECES_AT_ONCE = 4
-_AWAY = socket.MSG_TRUNC if sys.platform == "linux" else 0
-"""What the kernel has of a TCP stream is thrown away there, without being copied to us (tcp(7))."""
+_MAX_CONNECTIONS = 256
+_MAX_LINGER_S = 30.0
+_MAX_SILENCE_S = 5.0
+_CHECK_EVERY_S = 1.0
+_READ_BYTES = 1 << 18
+_READS_AT_ONCE = 4
+_DISCARD = socket.MSG_TRUNC if sys.platform == "linux" else 0
+"""The kernel discards the bytes of a TCP stream without copying them (tcp(7))."""
 
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
-class Lingering:
-    """WSGI middleware for Gunicorn's HTTP/1 workers; under any other server the application is as it was.
+class LingeringMiddleware:
+    """WSGI middleware that hands connections with an unread request to `closer`, after their answer.
 
-    Those who may still be sending are left to `leavers`.
+    It acts under Gunicorn's HTTP/1 workers only; under another server the application is unchanged.
     """
 
-    def __init__(self, app: Wsgi, leavers: Leavers) -> None:
+    def __init__(self, app: Wsgi, closer: LingeringCloser) -> None:
         self._app = app
-        self._leavers = leavers
+        self._closer = closer
         self._ended, other = socket.socketpair()
         other.close()
 
@@ -59,116 +57,115 @@ class Lingering:
         answer = getattr(start_response, "__self__", None)
         if connection is None or answer is None or not environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1"):
             return self._app(environ, start_response)
-        environ[LEAVE] = partial(self._leave, connection, answer)
+        environ[CLOSE_HOOK] = partial(self._before_answer, connection, answer)
         return self._app(environ, start_response)
 
-    def _leave(self, connection: socket.socket, answer: Any, unread: bool) -> Callable[[], None]:
-        if unread:
+    def _before_answer(self, connection: socket.socket, answer: Any, is_unread: bool) -> Callable[[], None]:
+        if is_unread:
             answer.force_close()
-        return partial(self._part, connection, answer, unread)
+        return partial(self._after_answer, connection, answer, is_unread)
 
-    def _part(self, connection: socket.socket, answer: Any, unread: bool) -> None:
-        """End the connection here, if it ends."""
+    def _after_answer(self, connection: socket.socket, answer: Any, is_unread: bool) -> None:
         if not answer.should_close():
             return
-        ours = self._taken_over(connection)
-        if unread:
-            self._leavers.see_off(ours)
+        taken = self._take_over(connection)
+        if is_unread:
+            self._closer.drain(taken)
         else:
-            ours.close()
+            taken.close()
 
-    def _taken_over(self, connection: socket.socket) -> socket.socket:
-        """The connection, our half of it closed; `connection` is one that is at its end from now on."""
-        ours = socket.socket(connection.family, connection.type, fileno=os.dup(connection.fileno()))
+    def _take_over(self, connection: socket.socket) -> socket.socket:
+        """The connection with the server's half closed; `connection` itself becomes a socket at its end."""
+        taken = socket.socket(connection.family, connection.type, fileno=os.dup(connection.fileno()))
         os.dup2(self._ended.fileno(), connection.fileno(), inheritable=False)
         with suppress(OSError):  # the client has gone
-            ours.shutdown(socket.SHUT_WR)
-        return ours
+            taken.shutdown(socket.SHUT_WR)
+        return taken
 
 
 @dataclass(eq=False, slots=True)
-class _Leaver:
-    """A connection that is being ended, since when it is silent, and when it is closed at the latest."""
+class _Draining:
+    """A connection that is ending, when it is closed at the latest, and when its last byte arrived."""
 
     connection: socket.socket
-    until: float
-    heard_at: float
-    read_bytes: int = 0
+    deadline: float
+    received_at: float
+    received_bytes: int = 0
 
 
-class Leavers:
-    """Connections that are ending. Whoever has this in a selector calls `attend` when it is readable, and `look_after`
-    about once a second, always from the same thread.
+class LingeringCloser:
+    """Discards what clients still send on ending connections, then closes them.
 
-    At most `most_bytes` are thrown away per connection, for at most 30 s, 5 of them without a byte, on 256
-    connections at once; beyond that it is closed as it stands.
+    One thread has this object in its selector, calls `discard_ready` when it is readable, and `close_expired` about
+    once a second. A connection is closed after `max_bytes`, after 30 s, or after 5 s of silence. At most 256
+    connections linger; further ones are closed at once.
     """
 
-    def __init__(self, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_bytes = max_bytes
         self._clock = clock
         self._selector = selectors.DefaultSelector()
-        self._here: set[_Leaver] = set()
+        self._draining: set[_Draining] = set()
         self._lock = threading.Lock()
-        self._look_at = 0.0
-        self._away = bytearray(_PIECE_BYTES)  # one for all: nobody reads what is in it
+        self._check_at = 0.0
+        self._discarded = bytearray(_READ_BYTES)  # shared by all: nobody reads it
 
     def fileno(self) -> int:
-        """Readable when there is something to attend to (epoll(7), kqueue(2))."""
+        """Readable when some connection is (epoll(7), kqueue(2))."""
         return self._selector.fileno()
 
-    def see_off(self, connection: socket.socket) -> None:
-        """Read what still comes, then close. Our half is closed already. Any thread may call it."""
-        with suppress(OSError):  # no such option here: more wakings
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _PIECE_BYTES)
+    def drain(self, connection: socket.socket) -> None:
+        """Discard what still arrives, then close. The server's half is closed already. Safe to call from any thread."""
+        with suppress(OSError):  # no such option on this system: more wake-ups
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _READ_BYTES)
         connection.setblocking(False)
         now = self._clock()
-        leaver = _Leaver(connection, now + _WITHIN_S, now)
+        draining = _Draining(connection, now + _MAX_LINGER_S, now)
         with self._lock:
-            is_room = len(self._here) < _AT_ONCE
+            is_room = len(self._draining) < _MAX_CONNECTIONS
             if is_room:
-                self._here.add(leaver)
-                self._selector.register(connection, selectors.EVENT_READ, leaver)
+                self._draining.add(draining)
+                self._selector.register(connection, selectors.EVENT_READ, draining)
         if not is_room:
             connection.close()
 
-    def attend(self) -> None:
-        """Throw away what has come, and close where the client has finished."""
+    def discard_ready(self) -> None:
+        """Discard what has arrived, and close the connections of clients that have finished."""
         for key, _events in self._selector.select(0):
-            self._drain(key.data)
+            self._discard(key.data)
 
-    def look_after(self) -> None:
-        """Close who is silent or too slow: time wakes nobody, and a few bytes do not either."""
+    def close_expired(self) -> None:
+        """Close silent and slow connections: neither time nor a few bytes make the selector readable."""
         now = self._clock()
-        if now < self._look_at:
+        if now < self._check_at:
             return
-        self._look_at = now + _LOOKED_AFTER_S
+        self._check_at = now + _CHECK_EVERY_S
         with self._lock:
-            here = tuple(self._here)
-        for leaver in here:
-            self._drain(leaver)
-            if now >= min(leaver.until, leaver.heard_at + _SILENCE_S):
-                self._close(leaver)
+            all_draining = tuple(self._draining)
+        for draining in all_draining:
+            self._discard(draining)
+            if now >= min(draining.deadline, draining.received_at + _MAX_SILENCE_S):
+                self._close(draining)
 
-    def _drain(self, leaver: _Leaver) -> None:
+    def _discard(self, draining: _Draining) -> None:
         try:
-            for _ in range(_PIECES_AT_ONCE):
-                piece_bytes = leaver.connection.recv_into(self._away, flags=_AWAY)
-                leaver.heard_at = self._clock()
-                leaver.read_bytes += piece_bytes
-                if not piece_bytes or leaver.read_bytes >= self._most_bytes:
-                    self._close(leaver)
+            for _ in range(_READS_AT_ONCE):
+                read_bytes = draining.connection.recv_into(self._discarded, flags=_DISCARD)
+                draining.received_at = self._clock()
+                draining.received_bytes += read_bytes
+                if not read_bytes or draining.received_bytes >= self._max_bytes:
+                    self._close(draining)
                     return
         except BlockingIOError:
             return
-        except OSError as error:  # it is gone
+        except OSError as error:  # the client has gone, or the connection is closed already
             log.debug("refused client gone", extra={"cause": str(error)})
-            self._close(leaver)
+            self._close(draining)
 
-    def _close(self, leaver: _Leaver) -> None:
+    def _close(self, draining: _Draining) -> None:
         with self._lock:
-            if leaver not in self._here:
+            if draining not in self._draining:
                 return
-            self._here.remove(leaver)
-            self._selector.unregister(leaver.connection)
-        leaver.connection.close()
+            self._draining.remove(draining)
+            self._selector.unregister(draining.connection)
+        draining.connection.close()

@@ -1,1 +1,1 @@
-"""What an operator reads: `metrics` for Prometheus, `logs` for people and log collectors."""
+"""What the server says of itself: `metrics` for Prometheus, `logs` for its log lines."""

@@ -1,7 +1,9 @@
-"""How a server process writes its log: to standard error, one line or one JSON object per record.
+"""The log on standard error: one line, or one JSON object, per record.
 
-The rest of the code says `log.info("burst accepted", extra={"site": ..., "frames": 8})`: a stable event name
-and fields. The fields of `extra` come out as `key=value`, or as members of the object.
+A record is an event name and fields: `log.info("burst accepted", extra={"site": "north-yard", "frames": 8})`. Both
+forms have the same keys in the same order: `at` (UTC), `level`, `logger`, `event`, the fields, `exception`. A text line
+begins with the values of the first four. The agent's log has the same form; tests/server/monitoring/test_logs.py
+compares them.
 """
 
 from __future__ import annotations
@@ -14,80 +16,81 @@ from typing import Any, Literal
 import msgspec
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_HEAD = ("at", "level", "logger", "event")
 
 
 def logging_config(style: Literal["text", "json"], level: str, *, access: bool) -> dict[str, Any]:
-    """A `logging.config.dictConfig` mapping: ours and Gunicorn's loggers, one handler, one form.
+    """A `logging.config.dictConfig` mapping for our loggers and Gunicorn's: one handler, one form.
 
     With `access`, every request is a line.
     """
     formatter = TextFormatter if style == "text" else JsonFormatter
-    quiet: dict[str, Any] = {"handlers": [], "propagate": True}
+    inherited: dict[str, Any] = {"handlers": [], "propagate": True}
+    stderr = {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "sectorwatch"}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"sectorwatch": {"()": formatter}},
-        "handlers": {
-            "stderr": {
-                "class": "logging.StreamHandler",
-                "stream": "ext://sys.stderr",
-                "formatter": "sectorwatch",
-            }
-        },
+        "handlers": {"stderr": stderr},
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
-            "gunicorn.error": {**quiet, "level": "WARNING"},
-            "gunicorn.access": {**quiet, "level": "INFO" if access else "WARNING"},
+            "gunicorn.error": {**inherited, "level": "WARNING"},
+            "gunicorn.access": {**inherited, "level": "INFO" if access else "WARNING"},
             "alembic": {"level": "WARNING"},
         },
     }
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-22T07:00:00.123Z INFO server.web.bursts burst accepted site=north-yard frames=8`."""
+    """`2026-11-22T07:00:00.123Z info server.web.bursts burst accepted site=north-yard frames=8`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        head = f"{_instant(record)} {record.levelname} {record.name} {_harmless(record.getMessage())}"
-        fields = [f"{key}={quoted(value)}" for key, value in _fields(record).items()]
-        line = " ".join([head, *fields])
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        entry = log_entry(record)
+        exception = str(entry.pop("exception", ""))
+        head = [visible(str(entry.pop(key))) for key in _HEAD]
+        line = " ".join([*head, *(f"{key}={quoted(value)}" for key, value in entry.items())])
+        return "\n".join([line, *map(visible, exception.splitlines())])
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object: `at`, `level`, `logger`, `event`, then the record's own fields."""
+    """`{"at":"2026-11-22T07:00:00.123Z","level":"info","logger":"...","event":"burst accepted","frames":8}`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        members: dict[str, object] = {
-            "at": _instant(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": record.getMessage(),
-            **_fields(record),
-        }
-        if record.exc_info:
-            members["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(members, enc_hook=str).decode()
+        return visible(msgspec.json.encode(log_entry(record), enc_hook=str).decode())
 
 
-def _fields(record: logging.LogRecord) -> dict[str, object]:
-    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
-
-
-def _instant(record: logging.LogRecord) -> str:
-    at = datetime.fromtimestamp(record.created, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def log_entry(record: logging.LogRecord) -> dict[str, object]:
+    """What both forms show of a record, in order. Fields that are None are left out; floats have three decimals."""
+    at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    entry: dict[str, object] = {
+        "at": at.replace("+00:00", "Z"),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "event": record.getMessage(),
+    }
+    fields = {key: value for key, value in vars(record).items() if key not in _STANDARD and value is not None}
+    entry |= {key: _plain(value) for key, value in fields.items()}
+    if record.exc_info:
+        entry["exception"] = logging.Formatter().formatException(record.exc_info)
+    return entry
 
 
 def quoted(value: object) -> str:
-    """A value of a `key=value` field, in quotation marks where it is not one plain word.
+    """A value of a `key=value` field: as it is when it is one plain word, else as a JSON string.
 
-    What a client says must neither begin a line of its own nor speak to the terminal that shows it.
+    So text from a client can neither begin a line of its own nor control the terminal.
     """
-    text = str(value)
+    text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
     is_plain = text.isprintable() and text and not any(sign in ' "=' for sign in text)
-    return text if is_plain else _harmless(msgspec.json.encode(text).decode())
+    return text if is_plain else visible(msgspec.json.encode(text).decode())
 
 
-def _harmless(text: str) -> str:
-    """With what no eye can see, line breaks among it, written out as JSON does."""
+def visible(text: str) -> str:
+    """The text with every unprintable character, line breaks included, escaped as in JSON."""
     return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 3)
+    return value if isinstance(value, bool | int | str | list | tuple | dict) else str(value)

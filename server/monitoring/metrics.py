@@ -1,11 +1,12 @@
-"""What the server counts, in Prometheus' form.
+"""The server's metrics, in Prometheus' format.
 
-One `Metrics` per process, with a registry of its own: nothing is global, and importing counts nothing. The other
-modules know none of it; the composition root hands them its methods (`burst_came`, `judged`, `beat`, ...) and wraps
-the ensemble in `Timed`. Whatever only some part knows (a queue's length, say) is read when it is asked for: `watch`.
+There is one `Metrics` per process, with a registry of its own; importing counts nothing. Other modules do not know it:
+the composition root passes them its methods (`burst_received`, `burst_judged`, ...) and wraps the ensemble in
+`TimedEnsemble`. A value that one part knows, such as a queue's length, is read at each scrape: see `watch`.
 
-Labels are bounded: models, sectors and targets come from cards and site policies, and cameras beyond `MAX_CAMERAS`
-are counted together as `other`. Nothing is labelled by burst, event or frame.
+Labels are bounded. Models, sectors and targets come from cards and site policies. Cameras beyond `MAX_CAMERAS` count
+together as `other`. Nothing is labelled by burst, event or frame. A new metric is a line in one of the `_add_*` methods
+and a method that counts it.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from prometheus_client.exposition import choose_encoder
 
 from policies.events import microseconds
 from policies.fusion.judgement import Judgement
-from policies.observation import Box, Panel, Sighting
+from policies.observation import Box, EnsembleInfo
 from policies.sensitivity import Vote
-from server.camera_status.heartbeat import Beat
+from server.camera_status.heartbeat import Heartbeat
 from server.domain.burst import Burst
 from server.domain.clock import SECOND_US, Clock
+from server.domain.ensemble_protocol import Answers, Early, Ensemble
 from server.domain.records import KeptBurst
 
 PREFIX = "sectorwatch"
@@ -45,20 +47,6 @@ _INFERENCE_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60
 _LATENCY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 _MARGINS = (-3.0, -2.0, -1.5, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 
-Answers = Mapping[str, tuple[Sighting, ...] | None]
-Early = Callable[[Sequence[Answers]], None]
-
-
-class Ensemble(Protocol):
-    @property
-    def panel(self) -> Panel: ...
-
-    def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
-
-    def answer(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] = ..., early: Early | None = ...
-    ) -> Sequence[Answers]: ...
-
 
 class Receipt(Protocol):
     @property
@@ -68,7 +56,7 @@ class Receipt(Protocol):
 
 
 class Metrics:
-    """All counts of one process. Safe to use from any number of threads."""
+    """All metrics of one process. Safe to use from any number of threads."""
 
     def __init__(self, clock: Clock, version: str) -> None:
         self._clock = clock
@@ -81,56 +69,59 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._count_bursts()
-        self._count_models()
-        self._count_agents()
+        self._add_bursts()
+        self._add_models()
+        self._add_agents()
         self._over_quota = self._counter(
-            "quota_refusals", "Uploads refused since their client had its share.", "client"
+            "quota_refusals", "Uploads refused because their client used up its quota.", "client"
         )
-        self._requests = self._counter("http_requests", "Requests answered.", "method", "route", "status")
+        self._requests = self._counter("http_requests", "HTTP requests answered.", "method", "route", "status")
         self._gauge("build_info", "1, for this version of the server.", "version").labels(version).set(1)
 
     def text(self, accept: str | None = None) -> tuple[bytes, str]:
-        """Everything as Prometheus reads it, and its media type: OpenMetrics where `Accept` prefers that."""
+        """All metrics as text, and their media type: OpenMetrics where `Accept` prefers it."""
         try:
             encode, content_type = choose_encoder(accept or "")
-        except (TypeError, ValueError):  # of a version that is none
+        except (TypeError, ValueError):  # an invalid version
             encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
 
-    def watch(self, name: str, what: str, read: Callable[[], float]) -> None:
-        """A gauge `sectorwatch_<name>` that is `read` whenever somebody looks. `read` must be quick, and not raise."""
-        self._gauge(name, what).set_function(read)
+    def watch(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """Add a gauge `sectorwatch_<name>` that calls `read` at each scrape.
 
-    def serves(self, panel: Panel, sha256: Callable[[str], object]) -> None:
-        """This ensemble is in service from now on; `sha256` gives the digest of a model's weights, if it has any."""
+        `read` must be quick and must not raise.
+        """
+        self._gauge(name, help_text).set_function(read)
+
+    def serves(self, ensemble_info: EnsembleInfo, sha256: Callable[[str], object]) -> None:
+        """This ensemble is in service from now on; `sha256` gives the digest of a model's weights, if it has one."""
         self._model_info.clear()
         self._ensemble_info.clear()
-        self._ensemble_info.labels(panel.ensemble).set(1)
-        for seat in panel.seats:
-            self._model_info.labels(seat.model, str(sha256(seat.model) or "")).set(1)
+        self._ensemble_info.labels(ensemble_info.ensemble).set(1)
+        for model_info in ensemble_info.models:
+            self._model_info.labels(model_info.model, str(sha256(model_info.model) or "")).set(1)
 
     def golden_checked(self, outcome: str) -> None:
-        """The golden set was replayed: `passed` or `failed`."""
+        """The golden set was replayed; it `passed` or `failed`."""
         self._golden.labels(outcome).inc()
 
     def swap_asked(self, outcome: str) -> None:
-        """Another ensemble was asked for: `done` or `refused`."""
+        """A swap or rollback was requested; it was `done` or `refused`."""
         self._swaps.labels(outcome).inc()
 
-    def timed(self, ensemble: Ensemble) -> Timed:
+    def timed(self, ensemble: Ensemble) -> TimedEnsemble:
         """The ensemble, with its answers counted."""
-        return Timed(ensemble, self._asked)
+        return TimedEnsemble(ensemble, self._images_answered)
 
-    def computed(self, model: str, seconds: float) -> None:
+    def model_called(self, model: str, seconds: float) -> None:
         """A model was called once."""
         self._inference.labels(model).observe(seconds)
 
-    def burst_came(self, burst: Burst, receipt: Receipt) -> None:
-        """A burst was accepted, or was known already."""
+    def burst_received(self, burst: Burst, receipt: Receipt) -> None:
+        """A burst was accepted, or is known."""
         site, camera = self._named(burst.site, burst.camera)
         self._received.labels(site, camera).inc()
-        self.seen(burst.site, burst.camera, burst.frames[-1].at_us)
+        self.camera_seen(burst.site, burst.camera, burst.frames[-1].at_us)
         if receipt.known:
             self._known.labels(site, camera).inc()
             return
@@ -145,9 +136,8 @@ class Metrics:
             self._events.labels(site, camera, event.sector or "", event.label, event.kind).inc()
             self._capture_to_event.observe(max(0, now_us - microseconds(event.confirmed_at)) / SECOND_US)
 
-    def judged(self, burst: Burst, judgements: Sequence[Judgement]) -> None:
-        """What became of a new burst's frames: each model's vote on each candidate, and how far the rule was from
-        deciding otherwise."""
+    def burst_judged(self, burst: Burst, judgements: Sequence[Judgement]) -> None:
+        """A new burst was judged: counts each model's vote on each candidate, and the margins of the rule."""
         split = 0
         for judgement in judgements:
             self._undecided.inc(len(judgement.undecided))
@@ -161,138 +151,144 @@ class Metrics:
                     self._margin.labels(burst.site, sector).observe(candidate.ruling.margin or 0.0)
         self._disagreement.labels(*self._named(burst.site, burst.camera)).set(split / len(judgements))
 
-    def seen(self, site: str, camera: str, at_us: int) -> None:
-        """The server holds a frame of this camera of that instant; only the newest counts."""
+    def camera_seen(self, site: str, camera: str, at_us: int) -> None:
+        """The server holds a frame of this camera from `at_us`; only the newest counts."""
         names = self._named(site, camera)
         with self._lock:
             newest_us = max(at_us, self._newest_us.get(names, at_us))
             self._newest_us[names] = newest_us
             self._last_burst.labels(*names).set(newest_us / SECOND_US)
 
-    def beat(self, beat: Beat) -> None:
-        """A heartbeat came: what waits at the agent, what will never come from there, and what the camera has cost."""
-        names = self._named(beat.site, beat.camera)
+    def heartbeat_received(self, heartbeat: Heartbeat) -> None:
+        """A heartbeat came: bursts waiting at the agent, bursts lost there, and bytes uploaded."""
+        names = self._named(heartbeat.site, heartbeat.camera)
         self._last_heartbeat.labels(*names).set(self._clock() / SECOND_US)
-        self._spool_bursts.labels(*names).set(beat.waiting.bursts)
-        self._spool_bytes.labels(*names).set(beat.waiting.bytes)
-        if beat.counts.camera_bytes is not None:
-            self._uploaded_bytes.labels(*names).set(beat.counts.camera_bytes)
-        missed, began = beat.counts.dropped + beat.counts.refused, beat.agent.started_at
+        self._spool_bursts.labels(*names).set(heartbeat.waiting.bursts)
+        self._spool_bytes.labels(*names).set(heartbeat.waiting.bytes)
+        if heartbeat.counts.camera_bytes is not None:
+            self._uploaded_bytes.labels(*names).set(heartbeat.counts.camera_bytes)
+        missed, began = heartbeat.counts.dropped + heartbeat.counts.refused, heartbeat.agent.started_at
         with self._lock:
-            # What an agent had missed before this process heard of it was counted by the one before.
-            at, before = self._missed_before.get((beat.site, beat.camera), (began, missed))
-            self._missed_before[beat.site, beat.camera] = began, missed
+            # An earlier process counted what the agent had lost before this one started.
+            at, before = self._missed_before.get((heartbeat.site, heartbeat.camera), (began, missed))
+            self._missed_before[heartbeat.site, heartbeat.camera] = began, missed
         self._missed.labels(*names).inc(max(0, missed - (before if at == began else 0)))
 
-    def turned_away(self, client: str) -> None:
-        """A client has had its share (`server.web.quota`)."""
+    def quota_refused(self, client: str) -> None:
+        """A client was refused by its quota (`server.web.admission.Quota`)."""
         with self._lock:
             if len(self._clients) < MAX_CAMERAS:
                 self._clients.add(client)
             name = client if client in self._clients else _OTHER
         self._over_quota.labels(name).inc()
 
-    def answered(self, method: str, route: str | None, status: int) -> None:
-        """A request was answered. `route` is its pattern, None where none matched."""
+    def request_answered(self, method: str, route: str | None, status: int) -> None:
+        """A request was answered. `route` is its pattern, None when no route matched."""
         self._requests.labels(method if method in _METHODS else _OTHER, route or _OTHER, str(status)).inc()
 
-    def _count_bursts(self) -> None:
+    def _add_bursts(self) -> None:
         of_camera = ("site", "camera")
-        self._received = self._counter("bursts_received", "Bursts accepted, known ones included.", *of_camera)
-        self._known = self._counter("bursts_known", "Bursts that had been accepted before.", *of_camera)
-        self._late = self._counter("bursts_late", "Bursts older than what their camera had passed.", *of_camera)
-        self._held = self._counter("bursts_held", "Bursts ahead of the server's clock, held.", *of_camera)
-        self._missed = self._counter("bursts_missed", "Bursts given up by their agent or refused for good.", *of_camera)
+        self._received = self._counter("bursts_received", "Bursts accepted, including known ones.", *of_camera)
+        self._known = self._counter("bursts_known", "Bursts that were accepted earlier.", *of_camera)
+        self._late = self._counter("bursts_late", "Bursts older than the newest frame of their camera.", *of_camera)
+        self._held = self._counter(
+            "bursts_held", "Bursts held because they are ahead of the server's clock.", *of_camera
+        )
+        self._missed = self._counter(
+            "bursts_missed", "Bursts that their agent dropped or the server refused.", *of_camera
+        )
         self._frames = self._counter("frames", "Frames of new bursts.", *of_camera)
         self._duplicates = self._counter(
-            "burst_frames_duplicate", "Frames that repeat another of their burst byte for byte.", *of_camera
+            "burst_frames_duplicate", "Frames that repeat another frame of their burst byte for byte.", *of_camera
         )
-        self._events = self._counter("events", "Events settled by new bursts.", *of_camera, "sector", "label", "kind")
+        self._events = self._counter("events", "Events from new bursts.", *of_camera, "sector", "label", "kind")
         self._capture_to_event = self._histogram(
-            "capture_to_event_seconds", "From the frame that settled an event to its commit.", _LATENCY_S
+            "capture_to_event_seconds", "Time from the frame that confirmed an event to its commit.", _LATENCY_S
         )
 
-    def _count_models(self) -> None:
+    def _add_models(self) -> None:
         self._answering = self._histogram(
-            "answer_seconds", "One request's frames through the ensemble, waiting included.", _INFERENCE_S
+            "answer_seconds", "Time to answer one request's frames, including waiting.", _INFERENCE_S
         )
         self._inference = self._histogram(
-            "inference_seconds", "One call of a model, for the images one worker took.", _INFERENCE_S, "model"
+            "inference_seconds", "Time of one call of a model, for one worker's images.", _INFERENCE_S, "model"
         )
-        self._images = self._counter("images", "Images the ensemble answered.")
-        self._missing = self._counter("model_answers_missing", "Images a model did not answer.", "model")
+        self._images = self._counter("images", "Images that the ensemble answered.")
+        self._missing = self._counter("model_answers_missing", "Images that a model did not answer.", "model")
         self._votes = self._counter("model_votes", "Votes on candidates, one per frame.", "model", "vote")
         self._margin = self._histogram(
             "policy_margin",
-            "How far the rule was from deciding otherwise, one per candidate.",
+            "Distance of the rule from the opposite decision, one per candidate.",
             _MARGINS,
             "site",
             "sector",
         )
         self._disagreement = self._gauge(
             "model_disagreement_ratio",
-            "Share of the newest burst's frames in which models voted against each other.",
+            "Share of the newest burst's frames in which models disagreed.",
             "site",
             "camera",
         )
-        self._undecided = self._counter("undecided", "Targets in sectors that could not be decided, one per frame.")
+        self._undecided = self._counter("undecided", "Targets in sectors that stayed undecided, one per frame.")
         self._model_info = self._gauge("model_info", "1, for each model in service.", "model", "sha256")
         self._golden = self._counter("golden_checks", "Replays of the golden set.", "outcome")
-        self._swaps = self._counter("ensemble_swaps", "Swaps and rollbacks that were asked for.", "outcome")
+        self._swaps = self._counter("ensemble_swaps", "Swaps and rollbacks requested.", "outcome")
         self._ensemble_info = self._gauge("ensemble_info", "1, for the ensemble in service.", "ensemble")
 
-    def _count_agents(self) -> None:
+    def _add_agents(self) -> None:
         of_camera = ("site", "camera")
         self._last_burst = self._gauge(
-            "agent_last_burst_timestamp_seconds", "Instant of the newest frame that came.", *of_camera
+            "agent_last_burst_timestamp_seconds", "Instant of the newest frame received.", *of_camera
         )
         self._last_heartbeat = self._gauge(
-            "agent_last_heartbeat_timestamp_seconds", "When the newest heartbeat came.", *of_camera
+            "agent_last_heartbeat_timestamp_seconds", "Instant at which the newest heartbeat came.", *of_camera
         )
         self._spool_bursts = self._gauge("agent_spool_bursts", "Bursts waiting at the agent.", *of_camera)
         self._spool_bytes = self._gauge("agent_spool_bytes", "Bytes waiting at the agent.", *of_camera)
         self._uploaded_bytes = self._gauge(
-            "agent_uploaded_bytes", "Bytes this camera took on the wire since its agent began.", *of_camera
+            "agent_uploaded_bytes", "Bytes uploaded for this camera since its agent started.", *of_camera
         )
 
-    def _asked(self, models: Sequence[str], answers: Sequence[Answers], seconds: float) -> None:
+    def _images_answered(self, models: Sequence[str], answers: Sequence[Answers], seconds: float) -> None:
         self._answering.observe(seconds)
         self._images.inc(len(answers))
         for model in models:
             self._missing.labels(model).inc(sum(answer.get(model) is None for answer in answers))
 
     def _named(self, site: str, camera: str) -> tuple[str, str]:
-        """The camera's labels; `other` for all that come after the first MAX_CAMERAS."""
+        """The camera's labels; `other` for every camera after the first MAX_CAMERAS."""
         with self._lock:
             if len(self._cameras) < MAX_CAMERAS:
                 self._cameras.add((site, camera))
             return (site, camera) if (site, camera) in self._cameras else (_OTHER, _OTHER)
 
-    def _counter(self, name: str, what: str, *labels: str) -> Counter:
-        return Counter(f"{PREFIX}_{name}", what, labels, registry=self._registry)
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"{PREFIX}_{name}", help_text, labels, registry=self._registry)
 
-    def _gauge(self, name: str, what: str, *labels: str) -> Gauge:
-        return Gauge(f"{PREFIX}_{name}", what, labels, registry=self._registry)
+    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        return Gauge(f"{PREFIX}_{name}", help_text, labels, registry=self._registry)
 
-    def _histogram(self, name: str, what: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        return Histogram(f"{PREFIX}_{name}", what, labels, registry=self._registry, buckets=buckets)
+    def _histogram(self, name: str, help_text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"{PREFIX}_{name}", help_text, labels, registry=self._registry, buckets=buckets)
 
 
-class Timed:
-    """An ensemble that tells how long it took and what each model answered."""
+class TimedEnsemble:
+    """An ensemble whose answers and times are passed to `on_answered(models, answers, seconds)`."""
 
-    def __init__(self, ensemble: Ensemble, asked: Callable[[Sequence[str], Sequence[Answers], float], None]) -> None:
+    def __init__(
+        self, ensemble: Ensemble, on_answered: Callable[[Sequence[str], Sequence[Answers], float], None]
+    ) -> None:
         self._ensemble = ensemble
-        self._asked = asked
-        self._models = [seat.model for seat in ensemble.panel.seats]
+        self._on_answered = on_answered
+        self._models = [model_info.model for model_info in ensemble.ensemble_info.models]
 
     @property
-    def panel(self) -> Panel:
-        return self._ensemble.panel
+    def ensemble_info(self) -> EnsembleInfo:
+        return self._ensemble.ensemble_info
 
-    def only(self, model: str | None, within_s: float | None = None) -> Timed:
+    def only(self, model: str | None, within_s: float | None = None) -> TimedEnsemble:
         """As the ensemble's own."""
-        view = Timed(self._ensemble.only(model, within_s), self._asked)
+        view = TimedEnsemble(self._ensemble.only(model, within_s), self._on_answered)
         if model is not None:
             view._models = [model]
         return view
@@ -300,8 +296,8 @@ class Timed:
     def answer(
         self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, early: Early | None = None
     ) -> Sequence[Answers]:
-        """As the ensemble's own. A call that raises is not counted: no model was at fault."""
+        """As the ensemble's own. A call that raises is not counted."""
         began = time.perf_counter()
         answers = self._ensemble.answer(images, crops or {}, early)
-        self._asked(self._models, answers, time.perf_counter() - began)
+        self._on_answered(self._models, answers, time.perf_counter() - began)
         return answers

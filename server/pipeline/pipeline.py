@@ -20,11 +20,11 @@ import msgspec
 
 from policies.fold import decode_state, initial_state
 from policies.fusion.judgement import Judgement, judge
-from policies.observation import Box, Observation, Panel, Sighting
+from policies.observation import Box, EnsembleInfo, Observation, Prediction
 from policies.site.site_policy import SitePolicy
 from server.domain.burst import Burst
 from server.domain.clock import SECOND_US, Clock
-from server.domain.errors import Unusable
+from server.domain.errors import Unprocessable
 from server.domain.image_info import brightness_of, size_of
 from server.domain.records import Admitted, Checkpoint, Entry, Folded, KeptBurst, Known, Recorded
 from server.domain.refold import refold
@@ -34,7 +34,7 @@ from server.pipeline.site_policies import Edition
 
 log = logging.getLogger(__name__)
 
-Answers = Mapping[str, tuple[Sighting, ...] | None]
+Answers = Mapping[str, tuple[Prediction, ...] | None]
 Early = Callable[[Sequence[Answers]], None]
 
 MAX_SKEW_S = 300.0
@@ -46,15 +46,16 @@ _TELLS_NOTHING = (
 
 
 class Ensemble(Protocol):
-    """Answers one entry per image, in order: model -> sightings, None for a model that did not answer.
+    """Answers one entry per image, in order: model -> predictions, None for a model that did not answer.
 
     `early` is called meanwhile, in the caller's thread, with the answers to the first images as far as they are there;
     a model that looks at all images together is not among them. `only` is one model of it (None: all), or all within
-    a time of one's own. Raises Unusable or TooLarge, with the index of the frame, for an image that cannot be judged.
+    a time of one's own. Raises Unprocessable or TooLarge, with the index of the frame, for an image that cannot be
+    judged.
     """
 
     @property
-    def panel(self) -> Panel: ...
+    def ensemble_info(self) -> EnsembleInfo: ...
 
     def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
 
@@ -123,12 +124,12 @@ class Pipeline:
     @property
     def ensemble(self) -> str:
         """The digest of the ensemble in service."""
-        return self._ensemble.panel.ensemble
+        return self._ensemble.ensemble_info.ensemble
 
     def process(self, burst: Burst) -> Receipt:
         """Judge a burst and keep everything that came of it; a burst that is known gets its answer again.
 
-        Raises Unusable for an unknown site, an image that cannot be judged (with the frame's index), or a
+        Raises Unprocessable for an unknown site, an image that cannot be judged (with the frame's index), or a
         burst_id that was used for other frames; nothing is stored then.
         """
         if self._is_known(burst, self._store.known(burst.burst_id)):
@@ -163,7 +164,7 @@ class Pipeline:
         if known is None:
             return False
         if known.digest != burst.digest:
-            raise Unusable(f"burst_id {burst.burst_id} was already used for another burst")
+            raise Unprocessable(f"burst_id {burst.burst_id} was already used for another burst")
         return True
 
     def _foretelling(self, burst: Burst) -> Foretelling | None:
@@ -181,11 +182,11 @@ class Pipeline:
         """What the ensemble and the rules in force make of the burst."""
         edition = self._sites.edition(burst.site)
         policy = edition.policy.camera(burst.camera)
-        panel = self._ensemble.panel
+        ensemble_info = self._ensemble.ensemble_info
 
         def observed(answers: Sequence[Answers], since: int = 0) -> tuple[Observation, ...]:
             places = range(since, len(answers))
-            return tuple(_observation(burst, index, panel, dict(answers[index])) for index in places)
+            return tuple(_observation(burst, index, ensemble_info, dict(answers[index])) for index in places)
 
         def early(answers: Sequence[Answers]) -> None:
             assert foretelling is not None
@@ -197,7 +198,7 @@ class Pipeline:
         self._judgements_made(burst, judgements)
         return Entry(
             burst=burst,
-            panel=panel,
+            ensemble_info=ensemble_info,
             observations=seen,
             policy=edition.policy,
             policy_text=edition.text,
@@ -233,7 +234,7 @@ class Pipeline:
 
 
 def _observation(
-    burst: Burst, index: int, panel: Panel, answers: dict[str, tuple[Sighting, ...] | None]
+    burst: Burst, index: int, ensemble_info: EnsembleInfo, answers: dict[str, tuple[Prediction, ...] | None]
 ) -> Observation:
     frame = burst.frames[index]
     return Observation(
@@ -242,7 +243,7 @@ def _observation(
         burst_id=burst.burst_id,
         index=index,
         at_us=frame.at_us,
-        panel=panel,
+        ensemble_info=ensemble_info,
         answers=answers,
         frame_sha256=frame.sha256,
         mask_digest=burst.mask_digest,

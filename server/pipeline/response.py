@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from policies.events import instant
-from policies.observation import Observation, Sighting
+from policies.observation import Observation, Prediction
 from server.domain.records import KeptBurst
 
 NOTHING = "nothing"
@@ -30,8 +30,8 @@ class Receipt:
     def labels(self) -> dict[str, list[str]]:
         """Model -> its class for each frame, in FlexServe's form."""
         return {
-            seat.model: [top_label(seen.answers.get(seat.model)) for seen in self.burst.observations]
-            for seat in self.burst.panel.seats
+            model_info.model: [top_label(seen.answers.get(model_info.model)) for seen in self.burst.observations]
+            for model_info in self.burst.ensemble_info.models
         }
 
     def as_wire(self) -> dict[str, Any]:
@@ -43,29 +43,29 @@ class Receipt:
             "labels": self.labels(),
             "observations": [_frame(seen) for seen in self.burst.observations],
             "events": [logged.as_wire() for logged in self.burst.events],
-            "ensemble": self.burst.panel.ensemble,
+            "ensemble": self.burst.ensemble_info.ensemble,
             "policy": self.burst.policy,
         }
 
 
-def top_label(sightings: tuple[Sighting, ...] | None) -> str:
+def top_label(predictions: tuple[Prediction, ...] | None) -> str:
     """The one class that stands for a model's answer about a frame.
 
     The label of the best score of the whole view, or else of the best box; NOTHING from a detector without
     boxes; the empty string from a model that did not answer.
     """
-    return top_sighting(sightings).label
+    return top_prediction(predictions).label
 
 
-def top_sighting(sightings: tuple[Sighting, ...] | None) -> Sighting:
+def top_prediction(predictions: tuple[Prediction, ...] | None) -> Prediction:
     """As `top_label`, with its score: 0 where there is nothing, or no answer."""
-    if sightings is None:
-        return Sighting("", 0.0)
-    whole = [sighting for sighting in sightings if sighting.sector is None]
+    if predictions is None:
+        return Prediction("", 0.0)
+    whole = [prediction for prediction in predictions if prediction.sector is None]
     if not whole:
-        return Sighting(NOTHING, 0.0)
-    unboxed = [sighting for sighting in whole if sighting.box is None]
-    return max(unboxed or whole, key=lambda sighting: sighting.score)
+        return Prediction(NOTHING, 0.0)
+    unboxed = [prediction for prediction in whole if prediction.box is None]
+    return max(unboxed or whole, key=lambda prediction: prediction.score)
 
 
 def _frame(seen: Observation) -> Mapping[str, object]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
-from server.domain.errors import Broken, Later
+from server.domain.errors import ConfigurationError, RetryLater
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ class Sites:
     def edition(self, site: str) -> Edition:
         """The policy in force for `site`, with its text.
 
-        Raises Later for a site that no file describes (yet: an agent may begin before its site's file is there),
-        and Broken while some file that might describe it cannot be read.
+        Raises RetryLater for a site that no file describes (yet: an agent may begin before its site's file is there),
+        and ConfigurationError while some file that might describe it cannot be read.
         """
         with self._lock:
             self._refresh()
@@ -67,8 +67,8 @@ class Sites:
             recalled = self._recall(site)
             if recalled is not None:
                 return recalled
-            raise Broken(f"no usable policy for site `{site}`, but {faults}")
-        raise Later(
+            raise ConfigurationError(f"no usable policy for site `{site}`, but {faults}")
+        raise RetryLater(
             f'unknown site `{site}`: put a file with site = "{site}" into the server\'s folder of site policies',
             retry_after_s=_LOOK_AGAIN_S,
         )

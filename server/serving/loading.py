@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from policies.observation import Panel
-from server.catalogue import ModelCard, card_named
-from server.domain.errors import Broken
+from policies.observation import EnsembleInfo
+from server.catalogue import ModelCard, card_named, check_lock
+from server.domain.errors import ConfigurationError
 from server.domain.precision import Execution, check_execution
 from server.engine import SILENCE_S, Engine, Stages
 from server.serving.machine import give_back, growth_bytes, resident_bytes, this_machine
@@ -37,7 +37,7 @@ class Answering(Protocol):
     """An ensemble, alone or in an engine."""
 
     @property
-    def panel(self) -> Panel: ...
+    def ensemble_info(self) -> EnsembleInfo: ...
 
     def answer(self, images: Sequence[bytes]) -> Sequence[Any]: ...
 
@@ -67,11 +67,11 @@ def load(
 ) -> Loaded:
     """These models as one ensemble, beside the `present` one if there is one; `took` hears of each call of a model.
 
-    Raises Broken for a model that cannot be had, or an ensemble that is not the one of the lock; TooBig, before
-    anything is loaded or once it was measured, when memory might not do.
+    Raises ConfigurationError for a model that cannot be had, or an ensemble that is not the one of the lock; TooBig,
+    before anything is loaded or once it was measured, when memory might not do.
     """
     # torch comes with it: seconds, and memory that only a worker needs
-    from server.ensemble import check_lock, load_ensemble, read_golden, shipped_golden
+    from server.ensemble import load_ensemble, read_golden, shipped_golden
 
     folders = own_models(settings)
     cards = [card_named(name, folders) for name in models]
@@ -124,15 +124,19 @@ def own_models(settings: ServerSettings) -> tuple[Path, ...]:
 
 
 def _check_judged(execution: Execution, cards: Sequence[ModelCard], uncovered: Collection[str]) -> None:
-    """Raises Broken when another arithmetic than float32 would serve something that no golden picture judges."""
+    """Raises ConfigurationError when another arithmetic than float32 would serve something that no golden picture
+    judges.
+    """
     if execution == "fp32":
         return
     changed = [card.name for card in cards if card.kind == "classifier"]
     if not changed:
-        raise Broken(f'execution = "{execution}" is for classifiers, and there is none in this ensemble: use "fp32"')
+        raise ConfigurationError(
+            f'execution = "{execution}" is for classifiers, and there is none in this ensemble: use "fp32"'
+        )
     blind = [name for name in changed if name in uncovered]
     if blind:
-        raise Broken(
+        raise ConfigurationError(
             f'execution = "{execution}" needs a golden set that judges {", ".join(blind)}: '
             '`sectorwatch models approve`, with "fp32", makes one'
         )
@@ -141,16 +145,19 @@ def _check_judged(execution: Execution, cards: Sequence[ModelCard], uncovered: C
 def _check_answering(stages: Stages, pictures: Sequence[bytes], unjudged: Collection[str]) -> None:
     """Ask as a worker does, in the largest portions there are, until each of these models has answered.
 
-    Raises Broken for models of which the golden set says nothing, and that answer about none of its pictures.
+    Raises ConfigurationError for models of which the golden set says nothing, and that answer about none of its
+    pictures.
     """
     stages.enter()
     silent = list(unjudged)
     for start in range(0, len(pictures), stages.batch_images):
         some = [pictures[(start + place) % len(pictures)] for place in range(stages.batch_images)]
         rows = [stages.prepare((picture, place, {})) for place, picture in enumerate(some)]
-        answers = stages.conclude(stages.ask(rows), 0, len(rows))
+        answers = stages.postprocess(stages.infer(rows), 0, len(rows))
         silent = [name for name in silent if all(answer.get(name) is None for answer in answers)]
         if not silent:
             return
     if silent:
-        raise Broken(f"{', '.join(silent)} answered about none of {len(pictures)} pictures; the log above says why")
+        raise ConfigurationError(
+            f"{', '.join(silent)} answered about none of {len(pictures)} pictures; the log above says why"
+        )

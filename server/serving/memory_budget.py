@@ -97,7 +97,9 @@ def footprint(settings: ServerSettings, models: Models, cards: Sequence[ModelCar
 
 
 def expected(settings: ServerSettings, models: Sequence[str], machine: Machine) -> Footprint:
-    """The bound for these models, as far as it is known before they are loaded. Raises Broken for an unknown one."""
+    """The bound for these models, as far as it is known before they are loaded. Raises ConfigurationError for an
+    unknown one.
+    """
     folders = [settings.models_dir] if settings.models_dir else []
     cards = [card_named(name, folders) for name in models]
     workers = settings.inference_threads or machine.processors

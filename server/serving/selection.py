@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.settings import ServerSettings
 
 FILE = "ensemble.json"
@@ -25,19 +25,23 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def chosen_models(settings: ServerSettings) -> tuple[str, ...]:
-    """The models to serve. Raises Broken when the file is there and cannot be read: nothing else may be served."""
+    """The models to serve. Raises ConfigurationError when the file is there and cannot be read: nothing else may be
+    served.
+    """
     path = settings.data_dir / FILE
     try:
         choice = msgspec.json.decode(path.read_bytes(), type=Choice)
     except FileNotFoundError:
         return settings.models
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Broken(f"{path}, the models last swapped in, cannot be read: {error}; delete it, or mend it") from error
+        raise ConfigurationError(
+            f"{path}, the models last swapped in, cannot be read: {error}; delete it, or mend it"
+        ) from error
     return choice.models if choice.instead_of == settings.models else settings.models
 
 
 def choose(models: Sequence[str], settings: ServerSettings) -> None:
-    """Serve these from now on, after a restart too. Raises Broken when that cannot be kept."""
+    """Serve these from now on, after a restart too. Raises ConfigurationError when that cannot be kept."""
     path = settings.data_dir / FILE
     try:
         if tuple(models) == settings.models:
@@ -51,4 +55,4 @@ def choose(models: Sequence[str], settings: ServerSettings) -> None:
             os.fsync(file.fileno())  # or a power cut leaves an empty file, with which no server starts
         aside.replace(path)
     except OSError as error:
-        raise Broken(f"{path}: the choice of models cannot be kept there: {error.strerror}") from error
+        raise ConfigurationError(f"{path}: the choice of models cannot be kept there: {error.strerror}") from error

@@ -19,10 +19,10 @@ from typing import Protocol
 
 import msgspec
 
-from policies.observation import Panel
-from server.domain.errors import Broken, Conflict, Later, Unapproved
+from policies.observation import EnsembleInfo
+from server.domain.errors import ConfigurationError, Conflict, RetryLater, Unapproved
 from server.domain.records import Notice, Noticed
-from server.engine import Engine, Generation, Stages
+from server.engine import Engine, EnsembleHandle, Stages
 from server.pipeline.pipeline import Ensemble, Pipeline
 from server.serving.loading import Answering, Loaded
 from server.serving.shadow import Comparison, Shadow, Watched
@@ -73,21 +73,21 @@ class Served:
     """An ensemble with everything that answers by it."""
 
     loaded: Loaded
-    generation: Generation
+    handle: EnsembleHandle
     watched: Watched
     ensemble: Ensemble
     pipeline: Pipeline
 
     @property
     def digest(self) -> str:
-        return self.generation.panel.ensemble
+        return self.handle.ensemble_info.ensemble
 
 
 class Service:
     """The ensemble in service. Safe to use from several threads; one swap at a time.
 
     `load` makes ensembles, `engine_of` the engine around the first; `counted` has an ensemble's answers counted,
-    `pipeline_of` makes its pipeline; `announced` is told of each panel that comes into service, `choose` keeps
+    `pipeline_of` makes its pipeline; `announced` is told of each ensemble that comes into service, `choose` keeps
     which models are served for the next start.
     """
 
@@ -98,7 +98,7 @@ class Service:
         *,
         counted: Callable[[Ensemble], Ensemble],
         pipeline_of: Callable[[Ensemble], Pipeline],
-        announced: Callable[[Panel], None],
+        announced: Callable[[EnsembleInfo], None],
         choose: Callable[[Sequence[str]], None],
         notices: Notices,
         told: Told,
@@ -121,12 +121,12 @@ class Service:
         self._keeping = threading.Lock()
 
     def current(self) -> Served:
-        """What is in service. Raises Later until there is something, or while it does not answer as approved."""
+        """What is in service. Raises RetryLater until there is something, or while it does not answer as approved."""
         served = self._served
         if self._unapproved is not None:
-            raise Later(self._unapproved, retry_after_s=UNAPPROVED_RETRY_S)
+            raise RetryLater(self._unapproved, retry_after_s=UNAPPROVED_RETRY_S)
         if served is None:
-            raise Later("the ensemble is still loading", retry_after_s=LOADING_RETRY_S)
+            raise RetryLater("the ensemble is still loading", retry_after_s=LOADING_RETRY_S)
         return served
 
     def begin(self, models: Sequence[str], on_stuck: Callable[[], None]) -> None:
@@ -154,11 +154,11 @@ class Service:
             assert before is not None
             loaded = self._load(asked.models, before.loaded)
             self._check(loaded)
-            generation = engine.generation(loaded.ensemble)
-            if generation.panel.ensemble == before.digest and self._unapproved is None:
+            handle = engine.handle(loaded.ensemble)
+            if handle.ensemble_info.ensemble == before.digest and self._unapproved is None:
                 raise Conflict(f"not swapped: {before.digest} is in service already; nothing on disk has changed")
-            served = self._around(loaded, generation)
-            compared = self._shadowed(before, generation, asked) if asked.shadow_s else None
+            served = self._around(loaded, handle)
+            compared = self._shadowed(before, handle, asked) if asked.shadow_s else None
             self._choose(loaded.models)
             self._put(served, f"swapped in instead of {before.digest}")
             return InService(served.digest, loaded.models, before.digest, compared)
@@ -184,8 +184,8 @@ class Service:
         if served is None:
             return False
         try:
-            fault = self._fault(served.loaded, served.generation)
-        except Later:  # too busy to be asked: it is asked again soon
+            fault = self._fault(served.loaded, served.handle)
+        except RetryLater:  # too busy to be asked: it is asked again soon
             return False
         with self._changing:
             if self._served is not served:
@@ -214,7 +214,7 @@ class Service:
             if self.engine is None:
                 raise Conflict("not swapped: the first ensemble is still loading")
             yield self.engine
-        except (Broken, Conflict) as error:
+        except (ConfigurationError, Conflict) as error:
             self._told.swap_asked("refused")
             log.warning("ensemble not swapped", extra={"detail": error.detail})
             if isinstance(error, Conflict):
@@ -225,18 +225,20 @@ class Service:
         finally:
             self._swapping.release()
 
-    def _around(self, loaded: Loaded, generation: Generation) -> Served:
-        watched = Watched(generation)
+    def _around(self, loaded: Loaded, handle: EnsembleHandle) -> Served:
+        watched = Watched(handle)
         ensemble = self._counted(watched)
-        return Served(loaded, generation, watched, ensemble, self._pipeline_of(ensemble))
+        return Served(loaded, handle, watched, ensemble, self._pipeline_of(ensemble))
 
-    def _shadowed(self, before: Served, generation: Generation, asked: Swap) -> Comparison:
-        before.watched.shadow = shadow = Shadow(generation, seconds=asked.shadow_s, frames=asked.shadow_frames)
-        log.info("ensemble in the shadow", extra={"ensemble": generation.panel.ensemble, "seconds": asked.shadow_s})
+    def _shadowed(self, before: Served, handle: EnsembleHandle, asked: Swap) -> Comparison:
+        before.watched.shadow = shadow = Shadow(handle, seconds=asked.shadow_s, frames=asked.shadow_frames)
+        log.info("ensemble in the shadow", extra={"ensemble": handle.ensemble_info.ensemble, "seconds": asked.shadow_s})
         try:
             compared = shadow.run()
         except Exception as error:
-            raise Broken(f"the next ensemble failed on a live request: {type(error).__name__}: {error}") from error
+            raise ConfigurationError(
+                f"the next ensemble failed on a live request: {type(error).__name__}: {error}"
+            ) from error
         finally:
             before.watched.shadow = None
         for changed in compared.changed:
@@ -249,7 +251,7 @@ class Service:
             self._before, self._served = self._served, served
             if self._before is not None:
                 self._unapproved = None  # what is swapped in was checked
-        self._announced(served.generation.panel)
+        self._announced(served.handle.ensemble_info)
         if self._unapproved is not None:
             self._note_verdict(served, self._unapproved)
             return
@@ -261,7 +263,7 @@ class Service:
         """That another one was the last to serve, if it was: a restart must not change the models unnoticed."""
         try:
             last = next((one for one in reversed(self._notices.all(limit=_LOOKED_BACK)) if one.what == "serves"), None)
-        except Later:
+        except RetryLater:
             return ""
         if last is None or last.ensemble == served.digest:
             return ""
@@ -277,7 +279,7 @@ class Service:
             raise Unapproved(fault)
 
     def _fault(self, loaded: Loaded, asked: Answering) -> str | None:
-        """What keeps it from being approved, if anything. Raises Later when there was no room to ask."""
+        """What keeps it from being approved, if anything. Raises RetryLater when there was no room to ask."""
         try:
             loaded.check(asked)
         except Unapproved as error:
@@ -295,7 +297,7 @@ class Service:
             self._note("unapproved", served.loaded, fault)
 
     def _note(self, what: Noticed, loaded: Loaded, detail: str) -> None:
-        self._unkept.append((what, loaded.ensemble.panel.ensemble, loaded.models, detail))
+        self._unkept.append((what, loaded.ensemble.ensemble_info.ensemble, loaded.models, detail))
         self._keep()
 
     def _keep(self) -> bool:

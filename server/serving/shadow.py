@@ -14,11 +14,11 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from policies.observation import Box, Panel, Sighting
-from server.domain.errors import Later
+from policies.observation import Box, EnsembleInfo, Prediction
+from server.domain.errors import RetryLater
 from server.pipeline.response import top_label
 
-Answers = Sequence[Mapping[str, tuple[Sighting, ...] | None]]
+Answers = Sequence[Mapping[str, tuple[Prediction, ...] | None]]
 Early = Callable[[Answers], None]
 
 
@@ -44,16 +44,16 @@ class Comparison(msgspec.Struct, frozen=True):
 
 class Candidate(Protocol):
     @property
-    def panel(self) -> Panel: ...
+    def ensemble_info(self) -> EnsembleInfo: ...
 
     def answer_spare(self, images: Sequence[bytes], crops: Mapping[str, Box] | None, *, within_s: float) -> Answers:
-        """Raises Later when nothing was to spare for so long."""
+        """Raises RetryLater when nothing was to spare for so long."""
         ...
 
 
 class Ensemble(Protocol):
     @property
-    def panel(self) -> Panel: ...
+    def ensemble_info(self) -> EnsembleInfo: ...
 
     def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
 
@@ -87,12 +87,12 @@ class Shadow:
             return
 
     def run(self) -> Comparison:
-        """Compare until time is up or there were frames enough. Raises what the candidate raises besides Later."""
+        """Compare until time is up or there were frames enough. Raises what the candidate raises besides RetryLater."""
         while not self._frames or self._compared["frames"] < self._frames:
             try:
                 sample = self._next.get(timeout=max(0.0, self._left_s()))
                 said = self._candidate.answer_spare(sample.images, sample.crops, within_s=max(0.001, self._left_s()))
-            except (queue.Empty, Later):
+            except (queue.Empty, RetryLater):
                 if self._left_s() <= 0:
                     break
             else:
@@ -103,11 +103,11 @@ class Shadow:
     def _compare(self, was: Answers, now: Answers) -> None:
         self._compared["requests"] += 1
         self._compared["frames"] += len(was)
-        for seat in self._candidate.panel.seats:
+        for model_info in self._candidate.ensemble_info.models:
             for before, after in zip(was, now, strict=True):
-                if seat.model in before:  # one that is new has nothing to be compared with
-                    labels = top_label(before[seat.model]), top_label(after.get(seat.model))
-                    self._changed[seat.model, *labels] += labels[0] != labels[1]
+                if model_info.model in before:  # one that is new has nothing to be compared with
+                    labels = top_label(before[model_info.model]), top_label(after.get(model_info.model))
+                    self._changed[model_info.model, *labels] += labels[0] != labels[1]
         self._changed += Counter()  # without those that never differed
 
     def _left_s(self) -> float:
@@ -122,8 +122,8 @@ class Watched:
         self.shadow: Shadow | None = None
 
     @property
-    def panel(self) -> Panel:
-        return self._ensemble.panel
+    def ensemble_info(self) -> EnsembleInfo:
+        return self._ensemble.ensemble_info
 
     def only(self, model: str | None, within_s: float | None = None) -> Ensemble:
         """As the ensemble's own; the shadow hears nothing of it."""

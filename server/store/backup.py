@@ -9,21 +9,21 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from server.domain.errors import Broken, Conflict
+from server.domain.errors import ConfigurationError, Conflict
 from server.store.engine import BUSY_TIMEOUT_S, sqlite_file
 
 
 def backup(engine: Engine, file: Path) -> None:
     """Write the copy to `file`, which appears once it is complete and on the disk.
 
-    Raises Broken for another database, which has a program of its own for that, and where there is nothing to copy or
-    no room for the copy; Conflict for a file that is there already.
+    Raises ConfigurationError for another database, which has a program of its own for that, and where there is nothing
+    to copy or no room for the copy; Conflict for a file that is there already.
     """
     source = sqlite_file(engine)
     if source is None:
-        raise Broken("only SQLite is copied here; for PostgreSQL use pg_dump")
+        raise ConfigurationError("only SQLite is copied here; for PostgreSQL use pg_dump")
     if not source.is_file():
-        raise Broken(f"there is no database {source}")
+        raise ConfigurationError(f"there is no database {source}")
     if file.exists():
         raise Conflict(f"{file} is there already; it is not written over")
     partial = file.with_name(f"{file.name}.partial")
@@ -35,6 +35,6 @@ def backup(engine: Engine, file: Path) -> None:
             os.fsync(written.fileno())
         partial.replace(file)
     except (sqlite3.Error, OSError) as error:
-        raise Broken(f"no copy was made: {error}") from error
+        raise ConfigurationError(f"no copy was made: {error}") from error
     finally:
         partial.unlink(missing_ok=True)

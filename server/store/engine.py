@@ -23,7 +23,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from server.domain.errors import Away, Broken, Later, Unusable
+from server.domain.errors import ConfigurationError, DatabaseUnavailable, RetryLater, Unprocessable
 
 BUSY_TIMEOUT_S = 30.0
 """How long a turn waits for another's."""
@@ -49,16 +49,16 @@ _PATIENCE = {
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for `url` (sqlite:///... or postgresql://...); connects to nothing yet. Raises Broken."""
+    """An engine for `url` (sqlite:///... or postgresql://...); connects to nothing yet. Raises ConfigurationError."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
-        raise Broken(f"not a database URL: {error}") from None
+        raise ConfigurationError(f"not a database URL: {error}") from None
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed)
     if parsed.get_backend_name() == "postgresql":
         return _postgresql(parsed)
-    raise Broken(f"no database `{parsed.get_backend_name()}` here: use sqlite:///PATH or postgresql://...")
+    raise ConfigurationError(f"no database `{parsed.get_backend_name()}` here: use sqlite:///PATH or postgresql://...")
 
 
 def sqlite_file(engine: Engine) -> Path | None:
@@ -79,8 +79,9 @@ def writing(engine: Engine, lock: str) -> Iterator[Connection]:
 
     SQLite has one writer: BEGIN IMMEDIATE takes its place at the start, so nothing read inside can be outdated.
     PostgreSQL takes a lock on the name, until commit. Nobody waits longer than BUSY_TIMEOUT_S for his place. Both here
-    raise Later when the database does not answer, Unusable for a value that it has no room for (a number of more than
-    64 bits; on PostgreSQL a text with a NUL), and Broken for what is no database, is damaged, or is not ours to use.
+    raise RetryLater when the database does not answer, Unprocessable for a value that it has no room for (a number of
+    more than 64 bits; on PostgreSQL a text with a NUL), and ConfigurationError for what is no database, is damaged, or
+    is not ours to use.
     """
     with _answering(), engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
@@ -96,16 +97,16 @@ def _answering() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, InternalError) as error:  # the last: PostgreSQL's, one that only reads
-        raise Away(f"the database does not answer ({_line(error.orig)}); nothing was changed") from error
+        raise DatabaseUnavailable(f"the database does not answer ({_line(error.orig)}); nothing was changed") from error
     except NoConnectionFree as error:
-        raise Later("all connections to the database are in use; nothing was changed") from error
+        raise RetryLater("all connections to the database are in use; nothing was changed") from error
     except (DataError, OverflowError) as error:
         cause = error.orig if isinstance(error, DataError) else error
-        raise Unusable(f"the database cannot hold this ({_line(cause)}); nothing was changed") from error
+        raise Unprocessable(f"the database cannot hold this ({_line(cause)}); nothing was changed") from error
     except IntegrityError:
         raise
     except DatabaseError as error:
-        raise Broken(f"the database cannot be used ({_line(error.orig)}); nothing was changed") from error
+        raise ConfigurationError(f"the database cannot be used ({_line(error.orig)}); nothing was changed") from error
 
 
 def _line(error: BaseException | None) -> str:
@@ -122,7 +123,7 @@ def _lock_key(name: str) -> int:
 
 def _sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
-        raise Broken("SQLite in memory keeps nothing: give a file, sqlite:///PATH")
+        raise ConfigurationError("SQLite in memory keeps nothing: give a file, sqlite:///PATH")
     # As many connections as threads ask for: those who wait to write must not keep the others from reading.
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, max_overflow=-1)
     event.listen(engine, "connect", _prepare_sqlite)
@@ -150,4 +151,4 @@ def _postgresql(url: URL) -> Engine:
         unsaid = {key: value for key, value in _PATIENCE.items() if key not in url.query}
         return create_engine(url, pool_pre_ping=True, connect_args=unsaid)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise Broken(f"{error}: install sectorwatch[postgres]") from None
+        raise ConfigurationError(f"{error}: install sectorwatch[postgres]") from None

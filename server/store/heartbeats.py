@@ -5,13 +5,13 @@ from __future__ import annotations
 from sqlalchemy import Connection, Engine, and_, insert, select, update
 
 from server.domain.clock import Clock
-from server.domain.records import BurstSpan, CameraSeen, Heartbeat, Pulse
+from server.domain.records import BurstSpan, CameraActivity, CameraSeen, StoredHeartbeat
 from server.store.engine import reading, writing
 from server.store.schema import bursts, camera_states, heartbeats
 
 _RECENT = 8
 _Name = tuple[str, str]
-_COLUMNS = [heartbeats.c[name] for name in Heartbeat.__slots__]
+_COLUMNS = [heartbeats.c[name] for name in StoredHeartbeat.__slots__]
 
 
 class Heartbeats:
@@ -21,31 +21,33 @@ class Heartbeats:
         self._engine = engine
         self._clock = clock
 
-    def beat(self, beat: Heartbeat) -> bool:
+    def keep(self, heartbeat: StoredHeartbeat) -> bool:
         """Keep a heartbeat as its camera's newest; False for one that the same run of the agent sent before that."""
-        mine = and_(heartbeats.c.site == beat.site, heartbeats.c.camera == beat.camera)
-        row = {name: getattr(beat, name) for name in Heartbeat.__slots__} | {"received_at_us": self._clock()}
-        with writing(self._engine, lock=f"heartbeat/{beat.site}/{beat.camera}") as connection:
+        mine = and_(heartbeats.c.site == heartbeat.site, heartbeats.c.camera == heartbeat.camera)
+        row = {name: getattr(heartbeat, name) for name in StoredHeartbeat.__slots__} | {"received_at_us": self._clock()}
+        with writing(self._engine, lock=f"heartbeat/{heartbeat.site}/{heartbeat.camera}") as connection:
             known = connection.execute(
                 select(heartbeats.c.started_at_us, heartbeats.c.sent_at_us).where(mine)
             ).one_or_none()
             if known is None:
                 connection.execute(insert(heartbeats), row)
                 return True
-            if known.started_at_us == beat.started_at_us and known.sent_at_us > beat.sent_at_us:
+            if known.started_at_us == heartbeat.started_at_us and known.sent_at_us > heartbeat.sent_at_us:
                 return False
             connection.execute(update(heartbeats).where(mine).values(row))
             return True
 
-    def pulses(self, site: str | None = None) -> list[Pulse]:
+    def activities(self, site: str | None = None) -> list[CameraActivity]:
         """What is known of every camera (of a site) that ever sent a burst or a heartbeat, by site and camera."""
         with reading(self._engine) as connection:
-            beats = {(row.site, row.camera): Heartbeat(*row) for row in connection.execute(select(*_COLUMNS))}
+            heartbeats = {
+                (row.site, row.camera): StoredHeartbeat(*row) for row in connection.execute(select(*_COLUMNS))
+            }
             seen = _seen(connection)
             ahead = _ahead(connection)
-            names = sorted(name for name in {*beats, *seen, *ahead} if site in (None, name[0]))
+            names = sorted(name for name in {*heartbeats, *seen, *ahead} if site in (None, name[0]))
             return [
-                Pulse(*name, beats.get(name), _recent(connection, name), seen.get(name), name in ahead)
+                CameraActivity(*name, heartbeats.get(name), _recent(connection, name), seen.get(name), name in ahead)
                 for name in names
             ]
 

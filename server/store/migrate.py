@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.store.engine import reading, sqlite_file, writing
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -30,8 +30,8 @@ class Revision:
 
 
 def upgrade(engine: Engine) -> Revision:
-    """All pending migrations in one transaction: whoever comes second finds them done. Raises Broken where there can
-    be no file, and as `revision`.
+    """All pending migrations in one transaction: whoever comes second finds them done. Raises ConfigurationError where
+    there can be no file, and as `revision`.
     """
     revision(engine)
     file = sqlite_file(engine)
@@ -39,7 +39,7 @@ def upgrade(engine: Engine) -> Revision:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise Broken(f"cannot make the folder {file.parent}: {error.strerror}") from None
+            raise ConfigurationError(f"cannot make the folder {file.parent}: {error.strerror}") from None
     with writing(engine, lock="schema") as connection:
         config = _config()
         config.attributes["connection"] = connection
@@ -48,7 +48,7 @@ def upgrade(engine: Engine) -> Revision:
 
 
 def revision(engine: Engine) -> Revision:
-    """Which schema there is. Asking makes no file where there is none. Raises Broken for a newer one."""
+    """Which schema there is. Asking makes no file where there is none. Raises ConfigurationError for a newer one."""
     scripts = ScriptDirectory.from_config(_config())
     wanted = scripts.get_current_head()
     assert wanted is not None
@@ -58,7 +58,7 @@ def revision(engine: Engine) -> Revision:
     with reading(engine) as connection:
         present = MigrationContext.configure(connection).get_current_revision()
     if present is not None and present not in {script.revision for script in scripts.walk_revisions()}:
-        raise Broken(
+        raise ConfigurationError(
             f"the database has schema {present}, and this version knows none after {wanted}: a newer Sectorwatch made "
             "it; run that one, or name another database"
         )

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, select
 
 from policies.events import Event
-from policies.observation import Observation, Panel, Sighting
+from policies.observation import EnsembleInfo, Observation, Prediction
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.errors import Unknown
 from server.domain.records import Known, LoggedEvent, Notice, Noticed, Recorded, Status
@@ -21,9 +21,9 @@ MODELS_SEPARATOR = ","
 _PAGE = 1000
 _LAST = "\U0010ffff"
 
-_answers = msgspec.json.Decoder(dict[str, tuple[Sighting, ...] | None])
+_answers = msgspec.json.Decoder(dict[str, tuple[Prediction, ...] | None])
 _event = msgspec.json.Decoder(Event)
-_panel = msgspec.json.Decoder(Panel)
+_ensemble_info = msgspec.json.Decoder(EnsembleInfo)
 _policy = msgspec.json.Decoder(SitePolicy)
 _ids = msgspec.json.Decoder(tuple[str, ...])
 _NOTHING: tuple[str, ...] = ()
@@ -45,17 +45,17 @@ class Versions:
     """Panels and policies by digest. What a digest names never changes, so each is read once."""
 
     def __init__(self) -> None:
-        self._panels: dict[str, Panel] = {}
+        self._ensemble_infos: dict[str, EnsembleInfo] = {}
         self._policies: dict[str, SitePolicy] = {}
 
-    def panel(self, connection: Connection, ensemble: str) -> Panel:
+    def ensemble_info(self, connection: Connection, ensemble: str) -> EnsembleInfo:
         """The models that were asked. Raises Unknown for a digest that names none."""
-        if ensemble not in self._panels:
+        if ensemble not in self._ensemble_infos:
             body = connection.execute(select(panels.c.body).where(panels.c.ensemble == ensemble)).scalar_one_or_none()
             if body is None:
-                raise Unknown(f"no panel of ensemble {ensemble[:12]} is stored")
-            self._panels[ensemble] = _panel.decode(body)
-        return self._panels[ensemble]
+                raise Unknown(f"no description of ensemble {ensemble[:12]} is stored")
+            self._ensemble_infos[ensemble] = _ensemble_info.decode(body)
+        return self._ensemble_infos[ensemble]
 
     def policy(self, connection: Connection, digest: str) -> SitePolicy:
         """The policy as it was when it judged its first burst. Raises Unknown for a digest that names none, or one that
@@ -91,17 +91,19 @@ def read_observations(connection: Connection, query: Select[Any], versions: Vers
         bursts_of_page = _read_burst_rows(connection, {row[0] for row in page}, versions)
         # The hot loop of every replay: positions instead of names.
         for burst_id, frame, at_us, answers, sha256, width, height, light in page:
-            site, camera, mask, error_s, panel, policy = bursts_of_page[burst_id]
+            site, camera, mask, error_s, ensemble_info, policy = bursts_of_page[burst_id]
             said = _answers.decode(answers)
             size = (width, height)
-            seen = Observation(site, camera, burst_id, frame, at_us, panel, said, sha256, mask, error_s, size, light)
+            seen = Observation(
+                site, camera, burst_id, frame, at_us, ensemble_info, said, sha256, mask, error_s, size, light
+            )
             yield Recorded(policy, seen)
 
 
 def _read_burst_rows(connection: Connection, burst_ids: set[str], versions: Versions) -> dict[str, _BurstRow]:
     rows = connection.execute(_BURST_ROWS, {"burst_ids": list(burst_ids)})
     return {
-        burst_id: (site, camera, mask, error_s, versions.panel(connection, ensemble), policy)
+        burst_id: (site, camera, mask, error_s, versions.ensemble_info(connection, ensemble), policy)
         for burst_id, site, camera, mask, error_s, ensemble, policy in rows
     }
 
@@ -116,7 +118,7 @@ _BURST_ROWS = select(
     bursts.c.policy,
 ).where(bursts.c.burst_id.in_(bindparam("burst_ids", expanding=True)))
 
-_BurstRow = tuple[str, str, str | None, float, Panel, str]
+_BurstRow = tuple[str, str, str | None, float, EnsembleInfo, str]
 """Site, camera, mask digest, bound on the clock's error, models, policy digest."""
 
 

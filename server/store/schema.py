@@ -39,7 +39,9 @@ panels = Table(
     "panels",
     metadata,
     Column("ensemble", Key, primary_key=True, comment="Digest of exactly these weights and transforms."),
-    Column("body", Text, nullable=False, comment="JSON of policies.observation.Panel: the models that were asked."),
+    Column(
+        "body", Text, nullable=False, comment="JSON of policies.observation.EnsembleInfo: the models that were asked."
+    ),
     comment="Every ensemble that ever answered here.",
 )
 
@@ -111,7 +113,7 @@ observations = Table(
         "answers",
         Text,
         nullable=False,
-        comment="JSON: model -> list of sightings (label, score 0..1, box 0..1, sector), null: no answer.",
+        comment="JSON: model -> list of predictions (label, score 0..1, box 0..1, sector), null: no answer.",
     ),
     CheckConstraint("frame >= 0", name="frame"),
     CheckConstraint("width_px > 0 AND height_px > 0", name="size"),
@@ -248,7 +250,7 @@ heartbeats = Table(
     Column("started_at_us", BigInteger, nullable=False, comment="When this run of the agent began (us, its clock)."),
     Column("sent_at_us", BigInteger, nullable=False, comment="When it was sent (us, the agent's clock)."),
     Column("received_at_us", BigInteger, nullable=False, comment="When it came (us, server's clock)."),
-    Column("body", Text, nullable=False, comment="JSON of server.web.cameras.Beat, as it came."),
+    Column("body", Text, nullable=False, comment="JSON of server.camera_status.heartbeat.Heartbeat, as it came."),
     comment="The newest heartbeat of each camera; older ones are forgotten.",
 )
 

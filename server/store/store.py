@@ -65,8 +65,8 @@ def open_store(url: str, clock: Clock = now_us) -> Store:
 class Store:
     """One database, safe to use from several threads; several processes may use the same.
 
-    Every method raises Later when the database does not answer, Unusable for what it cannot hold, and Broken where it
-    is none, or damaged; nothing was changed then.
+    Every method raises RetryLater when the database does not answer, Unprocessable for what it cannot hold, and
+    ConfigurationError where it is none, or damaged; nothing was changed then.
     """
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
@@ -113,7 +113,7 @@ class Store:
         return revision(self._engine)
 
     def backup(self, file: Path) -> None:
-        """Copy the database as it is at this moment, while others write to it. Raises Broken, Conflict."""
+        """Copy the database as it is at this moment, while others write to it. Raises ConfigurationError, Conflict."""
         backup(self._engine, file)
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class Store:
                 camera=row.camera,
                 status=cast(Status, row.status),
                 late=bool(row.late),
-                panel=self._versions.panel(connection, row.ensemble),
+                ensemble_info=self._versions.ensemble_info(connection, row.ensemble),
                 policy=row.policy,
                 observations=tuple(recorded.observation for recorded in seen),
                 events=tuple(logged(one) for one in connection.execute(said)),

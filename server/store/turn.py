@@ -14,8 +14,8 @@ from sqlalchemy.exc import IntegrityError
 from policies.events import microseconds
 from policies.site.site_policy import SitePolicy
 from server.domain.burst import Burst
-from server.domain.checkpoints import superfluous
-from server.domain.errors import Unusable
+from server.domain.checkpoints import to_prune
+from server.domain.errors import Unprocessable
 from server.domain.records import Admitted, Checkpoint, Entry, Folded, Known, Recorded
 from server.store.log import rewrite_log
 from server.store.rows import Versions, encoded, folded_of, observation_query, read_known, read_observations
@@ -48,13 +48,13 @@ class Turn:
     def keep(self, entry: Entry) -> None:
         """Store a new burst with its observations and decision record; it is not part of the fold yet.
 
-        Raises Unusable when another camera took this burst_id in the meantime.
+        Raises Unprocessable when another camera took this burst_id in the meantime.
         """
         self._keep_names(entry)
         try:
             self._connection.execute(insert(bursts), self._burst_row(entry))
         except IntegrityError:
-            raise Unusable(f"burst_id {entry.burst.burst_id} was already used for another burst") from None
+            raise Unprocessable(f"burst_id {entry.burst.burst_id} was already used for another burst") from None
         self._connection.execute(
             insert(observations),
             [
@@ -138,9 +138,9 @@ class Turn:
         return (table.c.site == self._site, table.c.camera == self._camera)
 
     def _keep_names(self, entry: Entry) -> None:
-        """The panel and the policy a burst refers to, once each; two cameras may bring the same at once."""
-        ensemble, policy = entry.panel.ensemble, entry.policy.digest
-        self._insert_once(panels, "ensemble", {"ensemble": ensemble, "body": encoded(entry.panel)})
+        """The ensemble and the policy a burst refers to, once each; two cameras may bring the same at once."""
+        ensemble, policy = entry.ensemble_info.ensemble, entry.policy.digest
+        self._insert_once(panels, "ensemble", {"ensemble": ensemble, "body": encoded(entry.ensemble_info)})
         self._insert_once(
             policies,
             "policy",
@@ -188,7 +188,7 @@ class Turn:
             "agent_version": burst.agent.version,
             "sent_at_us": None if sent_at is None else microseconds(sent_at),
             "received_at_us": entry.received_at_us,
-            "ensemble": entry.panel.ensemble,
+            "ensemble": entry.ensemble_info.ensemble,
             "policy": entry.policy.digest,
         }
 
@@ -200,11 +200,11 @@ class Turn:
             insert(checkpoints),
             [
                 {"site": self._site, "camera": self._camera, "at_us": at_us, "state": state.decode()}
-                for at_us, state in folded.trail.items()
+                for at_us, state in folded.checkpoints.items()
             ],
         )
         instants = self._connection.execute(select(checkpoints.c.at_us).where(*mine)).scalars()
-        dropped = superfluous(instants, folded.last_at_us)
+        dropped = to_prune(instants, folded.last_at_us)
         if dropped:
             self._connection.execute(delete(checkpoints).where(*mine, checkpoints.c.at_us.in_(dropped)))
 

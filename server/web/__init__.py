@@ -1,4 +1,5 @@
-"""HTTP: one module for each group of endpoints. Begin with `bursts`, the endpoint that cameras use.
+"""HTTP: one module for each group of endpoints, named like its path. Begin with `bursts`, which camera agents use.
 
-`problem_json` turns errors into answers, `auth` checks tokens, `admission` and `quota` bound what is taken in.
+A new endpoint is a `routes` function, a line in `server.app` and its description in `openapi`. `problem_json` turns
+errors into answers, `auth` checks tokens, `admission` limits uploads.
 """

@@ -1,12 +1,12 @@
-"""Who may ask: one bearer token per camera, and reader tokens that look but do not send.
+"""Authentication: one bearer token per camera, and reader tokens, which read and do not send.
 
-A token is `sw_<id>_<secret>`. The id is public and names its row; the secret is 256 random bits, shown once and
-stored only as its SHA-256. A slow password hash would protect a secret that people choose; against one of 256
-random bits guessing is hopeless at any speed, so a fast hash is right and costs each request nothing.
+A token is `sw_<id>_<secret>`. The id is public and names its row. The secret is 256 random bits; it is shown once and
+stored only as its SHA-256. A slow password hash protects secrets that people choose. Nobody can guess 256 random bits
+at any speed, so a fast hash is right and costs each request nothing.
 
-A camera's token sends that camera's bursts and does nothing else, so a stolen camera betrays no events. A
-reader's token (no camera) reads events, of one site or of all, and uses FlexServe's endpoints. While no token
-was ever made the server listens on loopback only, and whoever is on the machine may ask anything.
+A camera's token sends that camera's bursts and does nothing else, so a stolen camera reveals no events. A reader's
+token (without a camera) reads events, of one site or of all, and uses FlexServe's endpoints. Before the first token is
+made, the server listens on loopback only, and every program on the machine may use it.
 """
 
 from __future__ import annotations
@@ -19,34 +19,24 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from server.domain.errors import Forbidden, Unauthorized
+from server.domain.records import Token
 
 ANY_SITE = "*"
 """The site of a reader's token that reads every site."""
 
 _NO_HASH = "-" * 64
-"""Compared with where there is no valid token, so that it takes as long; no secret has it."""
+"""Compared where no valid token came, so that a refusal takes as long; no secret has this hash."""
 
-_HOW = "`sectorwatch tokens add` makes one"
+_HINT = "`sectorwatch tokens add` makes one"
 
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """A token just made: `token` is for its user and is told once, `id` and `hash` are for the store."""
+    """A token just made: `token` is for its user and is shown once, `id` and `hash` are for the store."""
 
     token: str
     id: str
     hash: str
-
-
-class StoredToken(Protocol):
-    @property
-    def site(self) -> str: ...
-    @property
-    def camera(self) -> str | None: ...
-    @property
-    def hash(self) -> str: ...
-    @property
-    def revoked_at_us(self) -> int | None: ...
 
 
 class TokenStore(Protocol):
@@ -54,11 +44,11 @@ class TokenStore(Protocol):
         """Whether a token was ever made."""
         ...
 
-    def token(self, token_id: str) -> StoredToken | None: ...
+    def token(self, token_id: str) -> Token | None: ...
 
 
-class Asking(Protocol):
-    """What is looked at of a request; Flask's has it."""
+class Request(Protocol):
+    """The parts of a request that authentication reads; Flask's request has them."""
 
     @property
     def remote_addr(self) -> str | None: ...
@@ -79,10 +69,10 @@ def new_token() -> NewToken:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Permissions:
     """What one caller may do. `site` None: any site; `camera` None: reads; both None and `local`: everything.
 
-    `client` is whose share of the server the caller uses: the token's id, or the address of one without a token.
+    `client` is the name under which the caller's quota is counted: the token's id, or the address without a token.
     """
 
     site: str | None
@@ -104,53 +94,56 @@ class Grant:
             )
 
     def to_read(self, site: str | None = None) -> str | None:
-        """The only site whose events the caller may read (None: all), asked for `site`. Raises Forbidden."""
+        """The one site that the caller may read when it asks for `site`; None: all. Raises Forbidden."""
         if self.camera is not None:
-            raise Forbidden(f"this token sends bursts only; a reader's token has no camera ({_HOW})")
+            raise Forbidden(f"this token sends bursts only; a reader's token has no camera ({_HINT})")
         if self.site is not None and site not in (None, self.site):
             raise Forbidden(f"this token reads site `{self.site}`, not `{site}`")
         return self.site or site
 
 
-class Doorkeeper:
-    """Says what a request may do, from its token or from where it comes."""
+class Authenticator:
+    """Decides what a request may do, by its token or, without tokens, by where it comes from."""
 
     def __init__(self, store: TokenStore, *, open_classify: bool = False) -> None:
         self._store = store
         self._open_classify = open_classify
         self._guarded = False
 
-    def admit(self, asking: Asking) -> Grant:
-        """The grant of this caller. Raises Unauthorized without a token that is valid now."""
-        token = _bearer(asking.headers)
+    def authenticate(self, request: Request) -> Permissions:
+        """The caller's permissions. Raises Unauthorized without a token that is valid now."""
+        token = _bearer(request.headers)
         if token is not None:
-            return self._known(token)
+            return self._permissions_of(token)
         if self.is_guarded():
-            raise Unauthorized(f"send `Authorization: Bearer <token>` ({_HOW})")
-        if not _is_local(asking):
-            raise Unauthorized(f"no token exists here yet, so only this machine may ask ({_HOW})")
-        return Grant(None, None, asking.remote_addr or "", local=True)
+            raise Unauthorized(f"send `Authorization: Bearer <token>` ({_HINT})")
+        if not _is_local(request):
+            raise Unauthorized(f"no token exists yet, so only programs on this machine may ask ({_HINT})")
+        return Permissions(None, None, request.remote_addr or "", local=True)
 
-    def admit_to_classify(self, asking: Asking) -> str:
-        """The caller's `Grant.client`. Raises Unauthorized or Forbidden unless it may use FlexServe's endpoints."""
+    def authenticate_to_classify(self, request: Request) -> str:
+        """The caller's `Permissions.client`.
+
+        Raises Unauthorized or Forbidden unless it may use FlexServe's endpoints.
+        """
         if self._open_classify:
-            return asking.remote_addr or ""
-        grant = self.admit(asking)
-        grant.to_read()
-        return grant.client
+            return request.remote_addr or ""
+        permissions = self.authenticate(request)
+        permissions.to_read()
+        return permissions.client
 
     def is_guarded(self) -> bool:
         """Whether a token was ever made. Revoking the last one does not open the server again."""
         self._guarded = self._guarded or self._store.has_tokens()
         return self._guarded
 
-    def _known(self, token: str) -> Grant:
+    def _permissions_of(self, token: str) -> Permissions:
         token_id, secret = _parts(token)
         row = self._store.token(token_id)
         expected = row.hash if row is not None and row.revoked_at_us is None else _NO_HASH
         if not hmac.compare_digest(expected, _hash(secret)) or row is None:
-            raise Unauthorized(f"this token is not valid here, or no longer ({_HOW})")
-        return Grant(None if row.site == ANY_SITE else row.site, row.camera, token_id)
+            raise Unauthorized(f"this token is unknown or revoked ({_HINT})")
+        return Permissions(None if row.site == ANY_SITE else row.site, row.camera, token_id)
 
 
 def is_loopback(host: str) -> bool:
@@ -165,21 +158,24 @@ def is_loopback(host: str) -> bool:
     return bool((mapped or address).is_loopback)
 
 
-def is_for_this_machine(asking: Asking) -> bool:
-    """Whether the request is addressed to a loopback name, and by no web page of elsewhere: a browser on this machine
-    sends what such a page wants, also to a name of the page's own that it lets stand for 127.0.0.1."""
-    origin = asking.headers.get("Origin")
+def is_for_this_machine(request: Request) -> bool:
+    """Whether the request is addressed to a loopback name and was not sent by another site's web page.
+
+    A browser on this machine sends what such a page asks for, even to the page's own name if that resolves to
+    127.0.0.1.
+    """
+    origin = request.headers.get("Origin")
     if origin is not None and not is_loopback(_name(origin.partition("//")[2])):
         return False
-    return is_loopback(_name(asking.host))
+    return is_loopback(_name(request.host))
 
 
-def _is_local(asking: Asking) -> bool:
-    """From this machine, by a program of it: neither passed on by a proxy nor sent by a web page of elsewhere."""
-    headers = asking.headers
+def _is_local(request: Request) -> bool:
+    """From a program on this machine: neither forwarded by a proxy nor sent by another site's web page."""
+    headers = request.headers
     if headers.get("Forwarded") or headers.get("X-Forwarded-For"):
         return False
-    return is_loopback(asking.remote_addr or "") and is_for_this_machine(asking)
+    return is_loopback(request.remote_addr or "") and is_for_this_machine(request)
 
 
 def _name(host: str) -> str:

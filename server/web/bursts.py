@@ -1,39 +1,28 @@
-"""The receiving half of the wire: `POST /v1/bursts`.
+"""`POST /v1/bursts`: the endpoint that camera agents use.
 
-Knock, authenticate, admit, bound, read, decode, process, answer: whatever fails first decides, and until the pipeline
-has committed nothing is kept. The answer is 201 for a burst that is new and 200 for one that is known; both say
-the same things, so an agent that missed the first answer loses nothing.
+Steps, of which the first that fails decides the answer: check capacity, authenticate, admit, read within bounds,
+decode, process. Nothing is kept until the pipeline has committed. The answer is 201 for a new burst and 200 for a known
+one, with the same body, so an agent that missed the first answer loses nothing.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
-import msgspec
 from flask import Blueprint, Response, request
 
 from server.domain.burst import Burst, Limits, decode_burst
 from server.domain.errors import Malformed
-from server.domain.records import KeptBurst
+from server.pipeline.response import Receipt
 from server.web import etag
 from server.web.admission import Admission
-from server.web.auth import Doorkeeper
+from server.web.auth import Authenticator
+from server.web.json_http import json_response
 from server.web.multipart import Bounds, Upload, read_upload
 
 log = logging.getLogger(__name__)
-
-
-class Receipt(Protocol):
-    """What became of a burst; see `server.pipeline.pipeline`."""
-
-    @property
-    def known(self) -> bool: ...
-    @property
-    def burst(self) -> KeptBurst: ...
-
-    def as_wire(self) -> Mapping[str, object]: ...
 
 
 class Pipeline(Protocol):
@@ -41,56 +30,52 @@ class Pipeline(Protocol):
     def ensemble(self) -> str: ...
 
     def process(self, burst: Burst) -> Receipt:
-        """Judge `burst` and keep what came of it, once however often it is sent."""
+        """Judge `burst` and keep the result, once however often it is sent."""
         ...
 
 
 def routes(
     pipeline: Callable[[], Pipeline],
-    doorkeeper: Doorkeeper,
+    authenticator: Authenticator,
     admission: Admission,
     bounds: Bounds,
     limits: Limits,
-    came: Callable[[Burst, Receipt], None],
+    on_burst: Callable[[Burst, Receipt], None],
 ) -> Blueprint:
-    """The intake. `pipeline` gives the pipeline or raises Later while its ensemble is not loaded.
+    """The endpoint. `pipeline` gives the pipeline or raises RetryLater while its ensemble is not loaded.
 
-    `came` is told of every burst that was accepted or known.
+    `on_burst` is called with every burst that is accepted or known.
     """
-    blueprint = Blueprint("intake", __name__, url_prefix="/v1")
+    blueprint = Blueprint("bursts", __name__, url_prefix="/v1")
 
     @blueprint.post("/bursts")
     def bursts() -> Response:
-        admission.knock()
-        grant = doorkeeper.admit(request)
-        grant.to_send()
-        with admission.admitted(grant.client, request.content_length) as spend:
-            into = pipeline()
-            etag.demand(into.ensemble)
+        admission.check_capacity()
+        permissions = authenticator.authenticate(request)
+        permissions.to_send()
+        with admission.admitted(permissions.client, request.content_length) as charge:
+            current = pipeline()
+            etag.check_if_match(current.ensemble)
             upload = read_upload(bounds)
             burst = decode_burst(_envelope(upload), upload.files, limits)
-            grant.to_send_for(burst.site, burst.camera)
-            spend(len(burst.frames))
-            receipt = into.process(burst)
-        came(burst, receipt)
-        _note(burst, receipt)
-        answer = Response(
-            msgspec.json.encode(receipt.as_wire()),
-            status=200 if receipt.known else 201,
-            content_type="application/json",
-        )
-        return etag.tagged(answer, receipt.burst.panel.ensemble)
+            permissions.to_send_for(burst.site, burst.camera)
+            charge(len(burst.frames))
+            receipt = current.process(burst)
+        on_burst(burst, receipt)
+        _log(burst, receipt)
+        answer = json_response(receipt.as_wire(), 200 if receipt.known else 201)
+        return etag.tagged(answer, receipt.burst.ensemble_info.ensemble)
 
     return blueprint
 
 
 def _envelope(upload: Upload) -> bytes:
     if upload.envelope is None:
-        raise Malformed("no part `burst` (application/json) came with the frames")
+        raise Malformed("the part `burst` (application/json) is missing")
     return upload.envelope
 
 
-def _note(burst: Burst, receipt: Receipt) -> None:
+def _log(burst: Burst, receipt: Receipt) -> None:
     log.info(
         "burst known" if receipt.known else "burst accepted",
         extra={

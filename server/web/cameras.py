@@ -1,57 +1,43 @@
-"""Is anybody watching? `POST /v1/heartbeats` from agents, `GET /v1/cameras` for those who want to know.
+"""`GET /v1/cameras`: the condition of every camera that ever sent a burst or a heartbeat, and of its sectors.
 
-A heartbeat is taken from whoever may send its camera's bursts; the newest of each camera is kept. The list tells of
-every camera that ever sent a burst or a heartbeat how it stands, when its next burst is due, and of each of its
-sectors whether it is occupied, clear, or not observed (see `server.camera_status.status`).
+The rules are in `server.camera_status.status`: when a camera is late or silent, and whether a sector is occupied, clear
+or unobserved.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 from flask import Blueprint, Response, request
 from msgspec.structs import replace
 
-from policies.events import instant, microseconds
+from policies.events import instant
 from policies.fold import decode_state
 from policies.site.site_policy import SitePolicy
-from server.camera_status.duplicate_agents import Rivals
-from server.camera_status.heartbeat import Aware, Beat, decode_beat, whose_beat
-from server.camera_status.status import Condition, Patience, SectorState, condition_of, sectors_of
+from server.camera_status.duplicate_agents import DuplicateAgents
+from server.camera_status.heartbeat import Aware, Heartbeat, decode_heartbeat
+from server.camera_status.status import Condition, SectorState, StatusThresholds, condition_of, sectors_of
 from server.domain.clock import Clock
-from server.domain.errors import Malformed, TooLarge, WrongType
-from server.domain.records import BurstSpan, Heartbeat, Pulse
-from server.web.auth import Doorkeeper
-
-log = logging.getLogger(__name__)
-
-JSON = "application/json"
-_MOST_BYTES = 65_536
+from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
+from server.web.auth import Authenticator
+from server.web.json_http import json_response, query_parameters
 
 
-class Kept(Protocol):
-    """The heartbeats in the store; see `server.store.heartbeats`."""
-
-    def beat(self, beat: Heartbeat) -> bool: ...
-    def pulses(self, site: str | None = None) -> Sequence[Pulse]: ...
+class Heartbeats(Protocol):
+    def activities(self, site: str | None = None) -> Sequence[CameraActivity]: ...
 
 
 class Store(Protocol):
     @property
-    def heartbeats(self) -> Kept: ...
+    def heartbeats(self) -> Heartbeats: ...
 
     def policy(self, digest: str) -> SitePolicy: ...
 
 
-class Told(Protocol):
-    def __call__(self, beat: Beat) -> None: ...
-
-
 class LastBurst(msgspec.Struct, frozen=True):
-    """The newest burst: its instants, and when it came by the server's clock."""
+    """The newest burst: its instants, and when it arrived by the server's clock."""
 
     burst_id: str
     first_at: Aware
@@ -59,21 +45,21 @@ class LastBurst(msgspec.Struct, frozen=True):
     received_at: Aware
 
 
-class LastBeat(msgspec.Struct, frozen=True):
-    """The newest heartbeat, and when it came by the server's clock."""
+class LastHeartbeat(msgspec.Struct, frozen=True):
+    """The newest heartbeat, and when it arrived by the server's clock."""
 
     received_at: Aware
-    beat: Beat
+    heartbeat: Heartbeat = msgspec.field(name="beat")
 
 
 class CameraReport(msgspec.Struct, frozen=True):
-    """One camera, as `GET /v1/cameras` tells it."""
+    """One camera, as `GET /v1/cameras` lists it."""
 
     site: str
     camera: str
     condition: Condition
     last_burst: LastBurst | None
-    last_heartbeat: LastBeat | None
+    last_heartbeat: LastHeartbeat | None
     sectors: tuple[SectorState, ...]
 
 
@@ -84,81 +70,63 @@ class CameraList(msgspec.Struct, frozen=True):
     cameras: list[CameraReport]
 
 
-def routes(
-    store: Store, site: Callable[[str], object], doorkeeper: Doorkeeper, clock: Clock, patience: Patience, told: Told
-) -> Blueprint:
-    """The endpoints. `site` raises for a site that has no policy; `told` hears of every heartbeat."""
-    blueprint = Blueprint("heartbeats", __name__, url_prefix="/v1")
-    rivals = Rivals()
+class CameraQuery(msgspec.Struct, frozen=True):
+    """The filter of `GET /v1/cameras`."""
 
-    @blueprint.post("/heartbeats")
-    def heartbeats() -> Response:
-        grant = doorkeeper.admit(request)
-        grant.to_send()
-        body = _body()
-        whose = whose_beat(body)
-        grant.to_send_for(whose.site, whose.camera)
-        site(whose.site)
-        beat = decode_beat(body)
-        if rivals.heard(beat, clock()):
-            todo = "give one of them a camera name, or a token, of its own"
-            log.warning("two agents send as one camera", extra={"site": beat.site, "camera": beat.camera, "todo": todo})
-        if store.heartbeats.beat(_row(beat)):
-            told(beat)
-        return Response(status=204)
+    site: str | None = None
+
+
+def routes(
+    store: Store,
+    authenticator: Authenticator,
+    clock: Clock,
+    thresholds: StatusThresholds,
+    duplicate_agents: DuplicateAgents,
+) -> Blueprint:
+    """The endpoint, for readers, each of its own site."""
+    blueprint = Blueprint("cameras", __name__, url_prefix="/v1")
 
     @blueprint.get("/cameras")
     def cameras() -> Response:
-        grant = doorkeeper.admit(request)
-        unknown = request.args.keys() - {"site"}
-        if unknown:
-            raise Malformed(f"unknown parameter `{min(unknown)}`; known here: site")
+        permissions = authenticator.authenticate(request)
+        site = permissions.to_read(query_parameters(CameraQuery).site)
         now_us = clock()
-        pulses = store.heartbeats.pulses(grant.to_read(request.args.get("site") or None))
-        reports = [_report(store, pulse, now_us, patience, rivals) for pulse in pulses]
-        return Response(msgspec.json.encode(CameraList(instant(now_us), reports)), content_type=JSON)
+        activities = store.heartbeats.activities(site)
+        reports = [_report(store, activity, now_us, thresholds, duplicate_agents) for activity in activities]
+        return json_response(CameraList(instant(now_us), reports))
 
     return blueprint
 
 
-def _body() -> bytes:
-    if request.mimetype != JSON:
-        raise WrongType(f"expected {JSON}, not {request.mimetype or 'a body without a type'}")
-    if (request.content_length or 0) > _MOST_BYTES:
-        raise TooLarge(f"a heartbeat holds at most {_MOST_BYTES} bytes")
-    return request.get_data(cache=False)
-
-
-def _row(beat: Beat) -> Heartbeat:
-    return Heartbeat(
-        site=beat.site,
-        camera=beat.camera,
-        started_at_us=microseconds(beat.agent.started_at),
-        sent_at_us=microseconds(beat.agent.sent_at),
-        received_at_us=0,  # the store's clock says
-        body=msgspec.json.encode(beat).decode(),
-    )
-
-
-def _report(store: Store, pulse: Pulse, now_us: int, patience: Patience, rivals: Rivals) -> CameraReport:
-    kept, newest, seen = pulse.beat, next(iter(pulse.recent), None), pulse.seen
-    beat = None if kept is None else decode_beat(kept.body)
-    condition = condition_of(pulse, beat, now_us, patience)
-    two_us = rivals.since_us(pulse.site, pulse.camera, now_us)
-    if condition.state == "ok" and two_us is not None:
-        condition = replace(condition, cause="two_agents", since=instant(two_us))
-    policy = None if seen is None else store.policy(seen.policy).camera(pulse.camera)
+def _report(
+    store: Store, activity: CameraActivity, now_us: int, thresholds: StatusThresholds, duplicate_agents: DuplicateAgents
+) -> CameraReport:
+    last_heartbeat = _last_heartbeat(activity.heartbeat)
+    heartbeat = None if last_heartbeat is None else last_heartbeat.heartbeat
+    condition = condition_of(activity, heartbeat, now_us, thresholds)
+    duplicate_since_us = duplicate_agents.since_us(activity.site, activity.camera, now_us)
+    if condition.state == "ok" and duplicate_since_us is not None:
+        condition = replace(condition, cause="two_agents", since=instant(duplicate_since_us))
+    seen = activity.seen
+    policy = None if seen is None else store.policy(seen.policy).camera(activity.camera)
     state = None if seen is None else decode_state(seen.state)
     return CameraReport(
-        site=pulse.site,
-        camera=pulse.camera,
+        site=activity.site,
+        camera=activity.camera,
         condition=condition,
-        last_burst=None if newest is None else _told(newest),
-        last_heartbeat=None if kept is None or beat is None else LastBeat(instant(kept.received_at_us), beat),
+        last_burst=_last_burst(activity.recent),
+        last_heartbeat=last_heartbeat,
         sectors=sectors_of(policy, state, condition, now_us),
     )
 
 
-def _told(span: BurstSpan) -> LastBurst:
-    first_at, last_at, received_at = map(instant, (span.first_at_us, span.last_at_us, span.received_at_us))
-    return LastBurst(span.burst_id, first_at, last_at, received_at)
+def _last_heartbeat(kept: StoredHeartbeat | None) -> LastHeartbeat | None:
+    return None if kept is None else LastHeartbeat(instant(kept.received_at_us), decode_heartbeat(kept.body))
+
+
+def _last_burst(recent: Sequence[BurstSpan]) -> LastBurst | None:
+    if not recent:
+        return None
+    newest = recent[0]
+    first_at, last_at, received_at = map(instant, (newest.first_at_us, newest.last_at_us, newest.received_at_us))
+    return LastBurst(newest.burst_id, first_at, last_at, received_at)

@@ -1,13 +1,13 @@
-"""How the machine's own commands reach a running server: to swap its models, roll back, and ask what it serves.
+"""The control port, by which `sectorwatch models swap` and its like reach the running server on this machine.
 
-    GET  /ensemble   what is in service, and what a rollback would serve
-    POST /swap       {"models": [...], "shadow_s": 0, "shadow_frames": 0} -> what is in service now
-    POST /rollback   -> what is in service now
+    GET  /ensemble   the ensemble in service, and the one that a rollback restores
+    POST /swap       {"models": [...], "shadow_s": 0, "shadow_frames": 0} -> the ensemble in service then
+    POST /rollback   -> the ensemble in service then
 
-A loopback port of its own that the system chooses, in threads of its own. Its address and a key stand in a file in
-`data_dir` that only the server's user can read: whoever may read that could change the server's database as well,
-and nobody else gets in, be it over the network or as another user of the machine. A new key is made at each start.
-An answer comes when all is done; a client that does not wait for it changes nothing.
+The port is on loopback and chosen by the system. Its address and a key stand in a file in `data_dir` that only the
+server's user can read; whoever can read it could change the server's database as well. Nobody else gets in, neither
+over the network nor as another user of the machine. Each start makes a new key. An answer comes when the work is done;
+a client that does not wait for it changes nothing.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from typing import Protocol
 import msgspec
 from flask import Blueprint, Flask, Response, request
 
-from server.domain.errors import Broken, Malformed, Unauthorized
+from server.domain.errors import ConfigurationError, Malformed, Unauthorized
 from server.serving.service import InService, Swap
 from server.web import problem_json
+from server.web.json_http import MAX_BODY_BYTES, json_response
 from server.web.probes import AdminPort
 
 log = logging.getLogger(__name__)
 
 FILE = "control.json"
-_MOST_BYTES = 65_536
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """What `GET /ensemble` tells; null: nothing yet."""
+    """The answer of `GET /ensemble`; null: none yet."""
 
     in_service: InService | None
     before: InService | None
@@ -63,44 +63,56 @@ class Control:
         self._port = AdminPort(_app(service, self._key), "127.0.0.1", 0, name="control port")
 
     def start(self) -> None:
-        """Take commands from now on. Raises Broken when there is no port; a file that cannot be written is told in the
-        log, and keeps nobody from serving."""
+        """Take commands from now on. Raises ConfigurationError when there is no port.
+
+        When the file cannot be written, an error is logged and the server serves without commands.
+        """
         address = Address(f"http://127.0.0.1:{self._port.start()}", self._key)
-        aside = self._file.with_suffix(".new")
+        new = self._file.with_suffix(".new")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            aside.unlink(missing_ok=True)
-            with open(aside, "xb", opener=_for_us_alone) as file:
+            new.unlink(missing_ok=True)
+            with open(new, "xb", opener=_open_private) as file:
                 file.write(msgspec.json.encode(address))
-            aside.replace(self._file)
+            new.replace(self._file)
         except OSError as error:
-            log.error("no commands are taken", extra={"detail": f"{self._file} cannot be written: {error.strerror}"})
+            detail = f"{self._file} cannot be written: {error.strerror}"
+            log.error("no commands are taken", extra={"detail": detail})
 
     def stop(self) -> None:
-        """Take no more, and leave no file, unless it is another server's by now."""
+        """Take no more commands, and remove the file unless it belongs to another server by now."""
         self._port.stop()
-        with suppress(Broken):
+        with suppress(ConfigurationError):
             if address_in(self._file.parent).key == self._key:
                 self._file.unlink(missing_ok=True)
 
 
 def address_in(data_dir: Path) -> Address:
-    """Where the server of this folder takes commands. Raises Broken when none runs, or it is another user's."""
+    """Where the server of this folder takes commands.
+
+    Raises ConfigurationError when none runs, or it is another user's.
+    """
     try:
         return msgspec.json.decode((data_dir / FILE).read_bytes(), type=Address)
     except FileNotFoundError:
-        raise Broken(f"no server is running on {data_dir}: start `sectorwatch serve`, or name its --config") from None
+        raise ConfigurationError(
+            f"no server is running on {data_dir}: start `sectorwatch serve`, or name its --config"
+        ) from None
     except OSError as error:
-        raise Broken(f"{data_dir / FILE} cannot be read: {error}; ask as the user who runs the server") from error
+        raise ConfigurationError(
+            f"{data_dir / FILE} cannot be read: {error}; ask as the user who runs the server"
+        ) from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Broken(f"{data_dir / FILE} is not what a server writes: {error}; start the server anew") from error
+        raise ConfigurationError(
+            f"{data_dir / FILE} is not what a server writes: {error}; restart the server"
+        ) from error
 
 
 def _app(service: Service, key: str) -> Flask:
     app = Flask("server.web.control", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = _MOST_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     problem_json.install(app)
-    app.before_request(lambda: _check(key))
+    app.before_request(lambda: _check_key(key))
     app.register_blueprint(_routes(service))
     return app
 
@@ -110,7 +122,7 @@ def _routes(service: Service) -> Blueprint:
 
     @blueprint.get("/ensemble")
     def ensemble() -> Response:
-        return _json(State(*service.in_service()))
+        return json_response(State(*service.in_service()))
 
     @blueprint.post("/swap")
     def swap() -> Response:
@@ -118,25 +130,21 @@ def _routes(service: Service) -> Blueprint:
             asked = msgspec.json.decode(request.get_data(cache=False), type=Swap)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Malformed(f"not a swap: {error}") from None
-        return _json(service.swap(asked))
+        return json_response(service.swap(asked))
 
     @blueprint.post("/rollback")
     def rollback() -> Response:
-        return _json(service.rollback())
+        return json_response(service.rollback())
 
     return blueprint
 
 
-def _check(key: str) -> None:
+def _check_key(key: str) -> None:
     """Raises Unauthorized unless the request has the key."""
     given = request.headers.get("Authorization", "")
     if not hmac.compare_digest(given.encode(), f"Bearer {key}".encode()):
         raise Unauthorized(f"commands need the key in {FILE} of the server's data_dir")
 
 
-def _json(value: object) -> Response:
-    return Response(msgspec.json.encode(value), content_type="application/json")
-
-
-def _for_us_alone(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, mode=0o600)

@@ -1,8 +1,8 @@
-"""The ensemble's digest as an entity tag: in every answer that it gave, and as a condition of a request.
+"""The ensemble's digest as an entity tag: in every answer of the models, and as a condition of a request.
 
-An answer carries `ETag: "<digest>"` and `X-Ensemble: <digest>`. A request with `If-Match: "<digest>"` is refused
-with 412 while another ensemble is in service, before anything is read or stored: so a client that compares models, or
-that was approved with one of them, never takes the labels of another unawares.
+An answer carries `ETag: "<digest>"` and `X-Ensemble: <digest>`. A request with `If-Match: "<digest>"` is refused with
+412 while another ensemble is in service, before anything is read or stored. So a client that was approved with one
+ensemble never gets the labels of another unnoticed.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from flask import Response, request
 from server.domain.errors import Malformed, OtherEnsemble
 
 
-def demand(ensemble: str) -> None:
-    """Raises OtherEnsemble when the current request's `If-Match` does not name `ensemble`, Malformed when it cannot be
-    read: that must not pass for a condition that holds.
+def check_if_match(ensemble: str) -> None:
+    """Raises OtherEnsemble when the current request's `If-Match` does not name `ensemble`.
+
+    Raises Malformed when the header cannot be read: it must not pass for a condition that holds.
     """
     wanted = request.if_match
     if not wanted and request.headers.get("If-Match", "").strip():

@@ -1,83 +1,71 @@
-"""FlexServe's own three endpoints, in exactly the published forms, so that its client works unchanged.
+"""FlexServe's own three endpoints, exactly in their published forms, so that its client works unchanged.
 
     POST /classify   one part `file`    -> {model: class}
     POST /batch      parts `file`       -> {model: [class, ...]}, one class per frame, in order
     GET  /models                        -> {"model 0": name, "model 1": name, ...}
 
-Nothing is stored and no policy is asked. Every model of the ensemble answers, detectors too: the class of
-their best box, or "nothing" (`server.pipeline.response.top_label`).
+Nothing is stored and no policy is applied. Every model of the ensemble answers. A detector's answer is the class of its
+best box, or "nothing" (`server.pipeline.response.top_label`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
-import msgspec
 from flask import Blueprint, Response, request
 
-from policies.observation import Panel, Sighting
+from server.domain.ensemble_protocol import Ensemble
 from server.pipeline.response import top_label
 from server.web import etag
 from server.web.admission import Admission
-from server.web.auth import Doorkeeper
+from server.web.auth import Authenticator
+from server.web.json_http import json_response
 from server.web.multipart import Bounds, read_upload
 
-Answers = Mapping[str, tuple[Sighting, ...] | None]
-
-
-class Ensemble(Protocol):
-    """The models that are asked; see `server.ensemble`."""
-
-    @property
-    def panel(self) -> Panel: ...
-
-    def answer(self, images: Sequence[bytes]) -> Sequence[Answers]: ...
+Labels = dict[str, list[str]]
 
 
 def routes(
-    ensemble: Callable[[], Ensemble],
-    doorkeeper: Doorkeeper,
-    admission: Admission,
-    bounds: Bounds,
+    ensemble: Callable[[], Ensemble], authenticator: Authenticator, admission: Admission, bounds: Bounds
 ) -> Blueprint:
-    """The three endpoints. `ensemble` gives the loaded ensemble or raises Later."""
+    """The three endpoints. `ensemble` gives the loaded ensemble or raises RetryLater."""
     blueprint = Blueprint("flexserve", __name__)
 
-    def labels(*, most: int) -> tuple[dict[str, list[str]], str]:
-        """`{model: [class per frame]}` of the files that came, `most` of them at most; and who answered."""
-        admission.knock()
-        client = doorkeeper.admit_to_classify(request)
-        with admission.admitted(client, request.content_length) as spend:
-            asked = ensemble()
-            panel = asked.panel
-            etag.demand(panel.ensemble)
-            files = read_upload(replace(bounds, frames=most)).files
-            spend(len(files))
-            answers = asked.answer(files)
-        by_model = {seat.model: [top_label(answer.get(seat.model)) for answer in answers] for seat in panel.seats}
-        return by_model, panel.ensemble
+    def classified(max_files: int) -> tuple[Labels, str]:
+        admission.check_capacity()
+        client = authenticator.authenticate_to_classify(request)
+        with admission.admitted(client, request.content_length) as charge:
+            return _classify(ensemble(), replace(bounds, frames=max_files), charge)
 
     @blueprint.post("/classify")
     def classify() -> Response:
-        by_model, by = labels(most=1)
-        return etag.tagged(_json({model: only for model, (only,) in by_model.items()}), by)
+        labels, digest = classified(max_files=1)
+        return etag.tagged(json_response({model: label for model, (label,) in labels.items()}), digest)
 
     @blueprint.post("/batch")
     def batch() -> Response:
-        by_model, by = labels(most=bounds.frames)
-        return etag.tagged(_json(by_model), by)
+        labels, digest = classified(max_files=bounds.frames)
+        return etag.tagged(json_response(labels), digest)
 
     @blueprint.get("/models")
     def models() -> Response:
-        doorkeeper.admit_to_classify(request)
-        panel = ensemble().panel
-        named = {f"model {index}": seat.model for index, seat in enumerate(panel.seats)}
-        return etag.tagged(_json(named), panel.ensemble)
+        authenticator.authenticate_to_classify(request)
+        ensemble_info = ensemble().ensemble_info
+        names = {f"model {index}": model_info.model for index, model_info in enumerate(ensemble_info.models)}
+        return etag.tagged(json_response(names), ensemble_info.ensemble)
 
     return blueprint
 
 
-def _json(value: object) -> Response:
-    return Response(msgspec.json.encode(value), content_type="application/json")
+def _classify(ensemble: Ensemble, bounds: Bounds, charge: Callable[[int], None]) -> tuple[Labels, str]:
+    """`{model: [class per file]}` of the current request's files, and the digest of the ensemble that answered."""
+    ensemble_info = ensemble.ensemble_info
+    etag.check_if_match(ensemble_info.ensemble)
+    files = read_upload(bounds).files
+    charge(len(files))
+    answers = ensemble.answer(files)
+    return {
+        model_info.model: [top_label(answer.get(model_info.model)) for answer in answers]
+        for model_info in ensemble_info.models
+    }, ensemble_info.ensemble

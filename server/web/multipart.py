@@ -1,8 +1,8 @@
-"""A multipart body, bounded before and while it is read, held in memory: all that intake and FlexServe share.
+"""Multipart request bodies, limited before and while they are read, and held in memory.
 
-Order of the bounds: admission (how many uploads at once and how many bytes together; `server.web.admission`), the
-declared length, then parts and bytes while parsing. Nothing is spooled to disk. Whoever is refused before the body was read
-gets to read the answer all the same (`server.hosting.lingering_close`).
+The limits apply in this order: admission (`server.web.admission`: uploads and bytes in work at once), the declared
+length, then parts and bytes while parsing. Nothing is written to disk. A client that is refused before its body was
+read can still read the answer (`server.hosting.lingering_close`).
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 
-from server.domain.errors import Malformed, TooLarge, Unusable, WrongType
+from server.domain.errors import Malformed, TooLarge, Unprocessable, WrongType
 
-LEAVE = "sectorwatch.leave"
-"""Key of the WSGI environment. Its value is called before the answer is sent, with whether some of the request may be
-unread; what it returns is called after the answer.
+CLOSE_HOOK = "sectorwatch.close_hook"
+"""Key of the WSGI environment, set by `server.hosting`. Its value is called before the answer is sent, with whether
+part of the request may be unread; it returns a function to call after the answer.
 """
 
-_ENVELOPE_BYTES = 1024 * 1024
-_STRAY_PARTS = 16
-"""Form fields we do not know that a client may add to a body before it is refused."""
+_MAX_ENVELOPE_BYTES = 1024 * 1024
+_UNKNOWN_PARTS = 16
+"""Unknown form fields that a client may add to a body before it is refused."""
 _READ_BYTES = 1 << 18
-"""Taken from the server at once: it copies all that is left of what it has received, each time."""
-_SEARCHED_BYTES = 1 << 14
-"""Given to the parser at once: it looks for a boundary's end from the start of such a piece, byte by byte."""
+"""Read from the server at once: it copies all that remains of what it has received, each time."""
+_PARSE_BYTES = 1 << 14
+"""Passed to the parser at once: it searches for a boundary's end from the start of such a piece, byte by byte."""
 
 Fields = MultiDict[str, str]
 Files = MultiDict[str, FileStorage]
@@ -37,7 +37,7 @@ Files = MultiDict[str, FileStorage]
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The parts that came: `envelope` is the part `burst` if there was one, `files` the parts `file` in order."""
+    """The parts of a body: `envelope` is the part `burst` if there is one, `files` are the parts `file` in order."""
 
     envelope: bytes | None
     files: tuple[bytes, ...]
@@ -52,19 +52,19 @@ class Bounds:
 
 
 def install(app: Flask, bounds: Bounds) -> None:
-    """Make `app` read bodies within `bounds` only."""
+    """Limit the request bodies of `app` to `bounds`, and let refused clients read their answer."""
     app.config["MAX_CONTENT_LENGTH"] = bounds.body_bytes
 
     @app.after_request
-    def part_politely(response: Response) -> Response:
-        leave = request.environ.get(LEAVE)
-        if leave is not None:
-            response.call_on_close(leave(response.status_code >= HTTPStatus.BAD_REQUEST and _is_unread()))
+    def close_gracefully(response: Response) -> Response:
+        hook = request.environ.get(CLOSE_HOOK)
+        if hook is not None:
+            response.call_on_close(hook(response.status_code >= HTTPStatus.BAD_REQUEST and _is_unread()))
         return response
 
 
 def read_upload(bounds: Bounds) -> Upload:
-    """The current body. Raises WrongType, TooLarge, Malformed, or Unusable if no part `file` came."""
+    """The current body. Raises WrongType, TooLarge, Malformed, or Unprocessable if it has no part `file`."""
     declared = request.content_length
     if declared is not None and declared > bounds.body_bytes:
         raise TooLarge(f"the body holds {declared} bytes; this server takes at most {bounds.body_bytes}")
@@ -80,20 +80,20 @@ def read_upload(bounds: Bounds) -> Upload:
 
 
 def _is_unread() -> bool:
-    """Whether the client may still be sending. A chunked body has no length, so one may think so too often."""
+    """Whether the client may still be sending; true too often for a chunked body, whose length is unknown."""
     length = request.content_length
     if length is None:
         return "Transfer-Encoding" in request.headers
-    stream = vars(request).get("stream")  # there once somebody has begun to read
+    stream = vars(request).get("stream")  # absent until somebody reads
     return (0 if stream is None else stream.tell()) < length
 
 
 def _parsed(bounds: Bounds) -> tuple[Fields, Files]:
     parser = MultiPartParser(
         lambda *_about, **_more: BytesIO(),
-        max_form_memory_size=_ENVELOPE_BYTES,
-        max_form_parts=2 * bounds.frames + _STRAY_PARTS,
-        buffer_size=_SEARCHED_BYTES,
+        max_form_memory_size=_MAX_ENVELOPE_BYTES,
+        max_form_parts=2 * bounds.frames + _UNKNOWN_PARTS,
+        buffer_size=_PARSE_BYTES,
     )
     try:
         boundary = request.mimetype_params.get("boundary", "").encode("ascii")
@@ -103,29 +103,29 @@ def _parsed(bounds: Bounds) -> tuple[Fields, Files]:
         return parser.parse(stream, boundary, request.content_length)
     except RequestEntityTooLarge:
         raise TooLarge(
-            f"more than {bounds.body_bytes} bytes, {bounds.frames} frames or {_ENVELOPE_BYTES} bytes in a field"
+            f"more than {bounds.body_bytes} bytes, {bounds.frames} frames or {_MAX_ENVELOPE_BYTES} bytes in a field"
         ) from None
     except ClientDisconnected:
         raise Malformed("the body ended before its declared length") from None
     except ValueError as error:
-        raise Malformed(f"the body is not multipart/form-data as RFC 7578 has it: {error}") from None
+        raise Malformed(f"the body is not multipart/form-data (RFC 7578): {error}") from None
 
 
 def _envelope(fields: Fields, parts: Files) -> bytes | None:
-    came = [text.encode() for text in fields.getlist("burst")]
-    came += [_bytes(part) for part in parts.getlist("burst")]
-    if len(came) > 1:
-        raise Malformed(f"{len(came)} parts `burst` came; exactly one is expected")
-    if came and len(came[0]) > _ENVELOPE_BYTES:
-        raise TooLarge(f"the part `burst` holds more than {_ENVELOPE_BYTES} bytes")
-    return came[0] if came else None
+    envelopes = [text.encode() for text in fields.getlist("burst")]
+    envelopes += [_bytes(part) for part in parts.getlist("burst")]
+    if len(envelopes) > 1:
+        raise Malformed(f"{len(envelopes)} parts `burst` came; exactly one is expected")
+    if envelopes and len(envelopes[0]) > _MAX_ENVELOPE_BYTES:
+        raise TooLarge(f"the part `burst` holds more than {_MAX_ENVELOPE_BYTES} bytes")
+    return envelopes[0] if envelopes else None
 
 
-def _no_file(fields: Fields, parts: Files) -> Malformed | Unusable:
+def _no_file(fields: Fields, parts: Files) -> Malformed | Unprocessable:
     if "file" in fields:
         return Malformed("the part `file` has no filename, so it is a text field and its bytes are lost")
-    named = ", ".join(f"`{name}`" for name in sorted({*parts, *fields}))
-    return Unusable(f"no part `file` came{f', only {named}' if named else ''}")
+    names = ", ".join(f"`{name}`" for name in sorted({*parts, *fields}))
+    return Unprocessable(f"no part `file` came{f', only {names}' if names else ''}")
 
 
 def _bytes(part: FileStorage) -> bytes:

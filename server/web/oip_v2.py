@@ -5,145 +5,166 @@
     POST /v2/models/{model}[/versions/{version}]/infer
 
 `model` is `ensemble` or one of its models; `version` is the digest of the ensemble in service. The input is `image`,
-BYTES, one encoded image per element; the outputs are `label` (BYTES) and `score` (FP32): one per image, and for
-`ensemble` one row per image with a column per model, whose names the output's parameter `models` gives. As in
-FlexServe's form a label is the model's best: "nothing" with score 0 from a detector that saw nothing, and empty where
-the model did not answer. Who asks for one model has only that one asked; whoever wants several gets them as `ensemble`,
-in one forward call. `parameters.timeout` is how many microseconds the answer may take, as Triton has it: beyond that,
-or where it could not be had in time, the answer is 503.
+BYTES, one encoded image per element. The outputs are `label` (BYTES) and `score` (FP32): one per image, and for
+`ensemble` one row per image with a column per model, which the output's parameter `models` names. As in FlexServe's
+form, a label is the model's best: "nothing" with score 0 from a detector that saw nothing, and empty where the model
+did not answer. A request for one model runs that model only; `ensemble` runs all in one forward call.
+`parameters.timeout` limits the answer's time in microseconds, as in Triton; an answer that is not ready by then is 503.
 
-Errors are `{"error": text}`, as the protocol has it (`server.web.problem_json`).
+Errors are `{"error": text}`, as the protocol requires (`server.web.problem_json`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-import msgspec
 from flask import Blueprint, Response, request
 
-from policies.observation import Panel, Seat, Sighting
-from server.domain.errors import Broken, Later, Malformed, Unknown, WrongType
-from server.pipeline.response import top_sighting
+from policies.observation import EnsembleInfo, ModelInfo
+from server.domain.ensemble_protocol import Answers, Ensemble
+from server.domain.errors import ConfigurationError, Malformed, RetryLater, Unknown, WrongType
+from server.pipeline.response import top_prediction
 from server.web import etag
 from server.web.admission import Admission
-from server.web.auth import Doorkeeper
+from server.web.auth import Authenticator
+from server.web.json_http import JSON, json_response
 from server.web.multipart import Bounds
-from server.web.oip_v2_codec import IMAGE, Asked, Tensor, read_request, written_answer
+from server.web.oip_v2_codec import IMAGE, DecodedRequest, Tensor, decode_request, encode_answer
 
 ENSEMBLE = "ensemble"
 LENGTH_HEADER = "Inference-Header-Content-Length"
 _BINARY = "application/octet-stream"
-_JSON = "application/json"
-
-Answers = Mapping[str, tuple[Sighting, ...] | None]
 
 
-class Ensemble(Protocol):
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What a path names: `ensemble` or one model of it. `models` are the models that answer."""
+
+    model: str
+    ensemble: Ensemble
+    models: tuple[ModelInfo, ...]
+
     @property
-    def panel(self) -> Panel: ...
+    def digest(self) -> str:
+        return self.ensemble.ensemble_info.ensemble
 
-    def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
-
-    def answer(self, images: Sequence[bytes]) -> Sequence[Answers]: ...
+    @property
+    def is_ensemble(self) -> bool:
+        return self.model == ENSEMBLE
 
 
 def routes(
     ensemble: Callable[[], Ensemble],
-    database: Callable[[], object],
-    doorkeeper: Doorkeeper,
+    check_database: Callable[[], object],
+    authenticator: Authenticator,
     admission: Admission,
     bounds: Bounds,
     version: str,
 ) -> Blueprint:
-    """The endpoints. `ensemble` gives the loaded one or raises Later; `database` raises Later while it is silent."""
-    blueprint = Blueprint("inference_v2", __name__, url_prefix="/v2")
-    _health(blueprint, ensemble, database, version)
+    """The endpoints.
 
-    def asked_for(model: str, digest: str | None) -> tuple[str, Ensemble, tuple[Seat, ...]]:
-        client, loaded = doorkeeper.admit_to_classify(request), ensemble()
-        return client, loaded, _seats(loaded.panel, model, digest)
-
-    @blueprint.get("/models/<model>")
-    @blueprint.get("/models/<model>/versions/<digest>")
-    def metadata(model: str, digest: str | None = None) -> Response:
-        _client, loaded, seats = asked_for(model, digest)
-        return etag.tagged(_json(_described(model, seats, loaded.panel)), loaded.panel.ensemble)
-
-    @blueprint.get("/models/<model>/ready")
-    @blueprint.get("/models/<model>/versions/<digest>/ready")
-    def model_ready(model: str, digest: str | None = None) -> Response:
-        asked_for(model, digest)
-        return _json({"name": model, "ready": True})
+    `ensemble` raises RetryLater while it is loading, `check_database` while the database is silent.
+    """
+    blueprint = Blueprint("oip_v2", __name__, url_prefix="/v2")
+    target_of = partial(_target, authenticator, ensemble)
+    _add_health(blueprint, ensemble, check_database, version)
+    _add_models(blueprint, target_of)
 
     @blueprint.post("/models/<model>/infer")
     @blueprint.post("/models/<model>/versions/<digest>/infer")
     def infer(model: str, digest: str | None = None) -> Response:
-        admission.knock()
-        client, loaded, seats = asked_for(model, digest)
-        with admission.admitted(client, request.content_length) as spend:
-            panel = loaded.panel
-            etag.demand(panel.ensemble)
-            asked = _read(bounds)
-            spend(len(asked.images))
-            answers = loaded.only(None if model == ENSEMBLE else model, asked.within_s).answer(asked.images)
-        return etag.tagged(_answer(model, panel.ensemble, asked, _tensors(model, seats, answers)), panel.ensemble)
+        admission.check_capacity()
+        client, target = target_of(model, digest)
+        with admission.admitted(client, request.content_length) as charge:
+            etag.check_if_match(target.digest)
+            decoded = _decoded_request(bounds)
+            charge(len(decoded.images))
+            answers = target.ensemble.only(None if target.is_ensemble else model, decoded.within_s).answer(
+                decoded.images
+            )
+        return etag.tagged(_answer(target, decoded, answers), target.digest)
 
     return blueprint
 
 
-def _health(
-    blueprint: Blueprint, ensemble: Callable[[], Ensemble], database: Callable[[], object], version: str
+def _add_health(
+    blueprint: Blueprint, ensemble: Callable[[], Ensemble], check_database: Callable[[], object], version: str
 ) -> None:
     @blueprint.get("")
     def server() -> Response:
-        return _json({"name": "sectorwatch", "version": version, "extensions": ["binary_tensor_data"]})
+        return json_response({"name": "sectorwatch", "version": version, "extensions": ["binary_tensor_data"]})
 
     @blueprint.get("/health/live")
     def live() -> Response:
-        return _json({"live": True})
+        return json_response({"live": True})
 
     @blueprint.get("/health/ready")
     def ready() -> Response:
         try:
             ensemble()
-            database()
-        except Later as error:
-            answer = Response(msgspec.json.encode({"ready": False}), status=503, content_type=_JSON)
+            check_database()
+        except RetryLater as error:
+            answer = json_response({"ready": False}, 503)
             answer.headers["Retry-After"] = str(error.retry_after_s)
             return answer
-        return _json({"ready": True})
+        return json_response({"ready": True})
 
 
-def _seats(panel: Panel, model: str, digest: str | None) -> tuple[Seat, ...]:
-    """The seats that `model` names. Raises Unknown for a model, or a version, that is not in service."""
-    seats = tuple(seat for seat in panel.seats if model in (ENSEMBLE, seat.model))
-    if not seats:
-        names = ", ".join([ENSEMBLE, *(seat.model for seat in panel.seats)])
+def _add_models(blueprint: Blueprint, target_of: Callable[[str, str | None], tuple[str, _Target]]) -> None:
+    @blueprint.get("/models/<model>")
+    @blueprint.get("/models/<model>/versions/<digest>")
+    def metadata(model: str, digest: str | None = None) -> Response:
+        _client, target = target_of(model, digest)
+        return etag.tagged(json_response(_metadata(target)), target.digest)
+
+    @blueprint.get("/models/<model>/ready")
+    @blueprint.get("/models/<model>/versions/<digest>/ready")
+    def model_ready(model: str, digest: str | None = None) -> Response:
+        target_of(model, digest)
+        return json_response({"name": model, "ready": True})
+
+
+def _target(
+    authenticator: Authenticator, ensemble: Callable[[], Ensemble], model: str, digest: str | None
+) -> tuple[str, _Target]:
+    """The caller's `Permissions.client`, and what the path names.
+
+    Raises RetryLater, Unauthorized, Forbidden, Unknown.
+    """
+    client, loaded = authenticator.authenticate_to_classify(request), ensemble()
+    return client, _Target(model, loaded, _named_models(loaded.ensemble_info, model, digest))
+
+
+def _named_models(ensemble_info: EnsembleInfo, model: str, digest: str | None) -> tuple[ModelInfo, ...]:
+    """The models that `model` names. Raises Unknown for a model, or a version, that is not in service."""
+    models = tuple(model_info for model_info in ensemble_info.models if model in (ENSEMBLE, model_info.model))
+    if not models:
+        names = ", ".join([ENSEMBLE, *(model_info.model for model_info in ensemble_info.models)])
         raise Unknown(f"no model `{model}` is in service; there are {names}")
-    if digest not in (None, panel.ensemble):
-        raise Unknown(f"version `{digest}` is not in service; the only version is {panel.ensemble}")
-    return seats
+    if digest not in (None, ensemble_info.ensemble):
+        raise Unknown(f"version `{digest}` is not in service; the only version is {ensemble_info.ensemble}")
+    return models
 
 
-def _read(bounds: Bounds) -> Asked:
-    """The inference request that came; Triton's own client names no type. Raises WrongType, Malformed, TooLarge."""
-    if request.mimetype not in (_JSON, _BINARY, ""):
-        raise WrongType(f"expected {_JSON}, or {_BINARY} with {LENGTH_HEADER}, not {request.mimetype}")
+def _decoded_request(bounds: Bounds) -> DecodedRequest:
+    """The current inference request. Raises WrongType, Malformed, TooLarge. Triton's own client names no media type."""
+    if request.mimetype not in (JSON, _BINARY, ""):
+        raise WrongType(f"expected {JSON}, or {_BINARY} with {LENGTH_HEADER}, not {request.mimetype}")
     if request.content_encoding not in {None, "", "identity"}:
-        raise WrongType(f"a body compressed by {request.content_encoding} is not read: images are compressed already")
-    told = request.headers.get(LENGTH_HEADER)
-    if told is not None and not (told.isascii() and told.isdigit() and len(told) < 19):
-        raise Malformed(f"{LENGTH_HEADER} is the number of the body's bytes that are JSON, not {told[:80]!r}")
-    return read_request(request.get_data(cache=False), None if told is None else int(told), bounds.frames)
+        raise WrongType(f"a body with Content-Encoding {request.content_encoding} is not read; images are compressed")
+    length = request.headers.get(LENGTH_HEADER)
+    if length is not None and not (length.isascii() and length.isdigit() and len(length) < 19):
+        raise Malformed(f"{LENGTH_HEADER} is the number of the body's bytes that are JSON, not {length[:80]!r}")
+    return decode_request(request.get_data(cache=False), None if length is None else int(length), bounds.frames)
 
 
-def _described(model: str, seats: Sequence[Seat], panel: Panel) -> dict[str, object]:
-    shape = [-1, len(seats)] if model == ENSEMBLE else [-1]
+def _metadata(target: _Target) -> dict[str, object]:
+    shape = [-1, len(target.models)] if target.is_ensemble else [-1]
     return {
-        "name": model,
-        "versions": [panel.ensemble],
+        "name": target.model,
+        "versions": [target.digest],
         "platform": "pytorch",
         "inputs": [{"name": IMAGE, "datatype": "BYTES", "shape": [-1]}],
         "outputs": [
@@ -153,27 +174,22 @@ def _described(model: str, seats: Sequence[Seat], panel: Panel) -> dict[str, obj
     }
 
 
-def _tensors(model: str, seats: Sequence[Seat], answers: Sequence[Answers]) -> tuple[Tensor, Tensor]:
-    """Labels and scores, one row per image. Raises Broken when the only model asked did not answer."""
-    whole = model == ENSEMBLE
-    if not whole and any(answer.get(model) is None for answer in answers):
-        raise Broken(f"the model {model} failed on these images; the server's log says how")
-    best = [top_sighting(answer.get(seat.model)) for answer in answers for seat in seats]
-    shape = (len(answers), len(seats)) if whole else (len(answers),)
-    parameters = {"models": ",".join(seat.model for seat in seats)} if whole else {}
-    return (
-        Tensor("label", "BYTES", shape, [one.label for one in best], parameters),
-        Tensor("score", "FP32", shape, [one.score for one in best], parameters),
-    )
-
-
-def _answer(model: str, version: str, asked: Asked, tensors: Sequence[Tensor]) -> Response:
-    body, json_bytes = written_answer(model, version, asked, tensors)
-    answer = Response(body, content_type=_JSON if json_bytes is None else _BINARY)
+def _answer(target: _Target, decoded: DecodedRequest, answers: Sequence[Answers]) -> Response:
+    body, json_bytes = encode_answer(target.model, target.digest, decoded, _tensors(target, answers))
+    answer = Response(body, content_type=JSON if json_bytes is None else _BINARY)
     if json_bytes is not None:
         answer.headers[LENGTH_HEADER] = str(json_bytes)
     return answer
 
 
-def _json(value: object) -> Response:
-    return Response(msgspec.json.encode(value), content_type=_JSON)
+def _tensors(target: _Target, answers: Sequence[Answers]) -> tuple[Tensor, Tensor]:
+    """Labels and scores, one row per image. Raises ConfigurationError when the requested model did not answer."""
+    if not target.is_ensemble and any(answer.get(target.model) is None for answer in answers):
+        raise ConfigurationError(f"the model {target.model} failed on these images; the server's log says how")
+    best = [top_prediction(answer.get(model_info.model)) for answer in answers for model_info in target.models]
+    shape = (len(answers), len(target.models)) if target.is_ensemble else (len(answers),)
+    parameters = {"models": ",".join(model_info.model for model_info in target.models)} if target.is_ensemble else {}
+    return (
+        Tensor("label", "BYTES", shape, [prediction.label for prediction in best], parameters),
+        Tensor("score", "FP32", shape, [prediction.score for prediction in best], parameters),
+    )

@@ -1,9 +1,9 @@
-"""Requests and answers of the Open Inference Protocol, version 2, and of its binary extension, as bytes.
+"""Requests and answers of the Open Inference Protocol, version 2, with its binary extension, as bytes.
 
-A request is JSON; with the header `Inference-Header-Content-Length` only its first so many bytes are, and the rest is
+A request is JSON. With the header `Inference-Header-Content-Length` only its first so many bytes are JSON; the rest is
 the data of those inputs that have the parameter `binary_data_size`, one after the other. A BYTES element is then four
-bytes of length (little-endian) and so many bytes; in JSON it is text: our images are base64 there. Answers go the
-same way back, for the outputs that were asked for in binary.
+bytes of length (little-endian) and so many bytes; in JSON it is text, and an image is base64. Outputs that are
+requested in binary are encoded in the same way.
 
 https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
 """
@@ -26,10 +26,10 @@ from server.domain.errors import Malformed, TooLarge
 
 IMAGE = "image"
 OUTPUTS = ("label", "score")
-_DEEPEST = 4
-_MOST_VALUES = 10_000
-"""In the JSON of a request: far more than the largest needs, and of empty lists 64 MB would make gigabytes."""
-_MOST_TENSORS = 16
+_MAX_DEPTH = 4
+_MAX_VALUES = 10_000
+"""In the JSON of a request: far more than the largest needs. 64 MB of empty lists would take gigabytes."""
+_MAX_TENSORS = 16
 _Word = Annotated[str, msgspec.Meta(max_length=128)]
 _LENGTH = struct.Struct("<I")
 
@@ -38,33 +38,33 @@ class Input(msgspec.Struct, frozen=True):
     """One tensor of a request. `data`: its elements in JSON, nested or flat; absent when they are binary."""
 
     name: _Word
-    shape: Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(max_length=_DEEPEST)]
+    shape: Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(max_length=_MAX_DEPTH)]
     datatype: _Word
     parameters: dict[str, Any] = {}
     data: list[Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Output(msgspec.Struct, frozen=True):
-    """One tensor that is asked for."""
+    """One tensor that the client wants."""
 
     name: _Word
     parameters: dict[str, Any] = {}
 
 
 class InferRequest(msgspec.Struct, frozen=True):
-    """What an inference request says besides its binary data."""
+    """The JSON of an inference request."""
 
-    inputs: Annotated[list[Input], msgspec.Meta(max_length=_MOST_TENSORS)]
+    inputs: Annotated[list[Input], msgspec.Meta(max_length=_MAX_TENSORS)]
     id: _Word | None = None
-    outputs: Annotated[list[Output], msgspec.Meta(max_length=_MOST_TENSORS)] | None = None
+    outputs: Annotated[list[Output], msgspec.Meta(max_length=_MAX_TENSORS)] | None = None
     parameters: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request, read: encoded images in order, and the outputs that are wanted, each with whether in binary.
+class DecodedRequest:
+    """Encoded images in order, and each wanted output -> whether in binary.
 
-    `within_s` is how long the client waits for the answer, if it said so.
+    `within_s` is how long the client waits for the answer; None: no limit of its own.
     """
 
     id: str | None
@@ -84,79 +84,83 @@ class Tensor:
     parameters: dict[str, str]
 
 
-def read_request(body: bytes, json_bytes: int | None, most: int) -> Asked:
+def decode_request(body: bytes, json_bytes: int | None, max_images: int) -> DecodedRequest:
     """The request in `body`, whose first `json_bytes` bytes are JSON (None: all of them).
 
-    Raises Malformed for one that is not of the protocol or not about one input `image`, TooLarge for more than
-    `most` images.
+    Raises Malformed when it does not follow the protocol or has other inputs than one `image`, TooLarge for more than
+    `max_images` images.
     """
     if json_bytes is not None and not 0 <= json_bytes <= len(body):
         raise Malformed(f"Inference-Header-Content-Length is {json_bytes}, but the body holds {len(body)} bytes")
     head, rest = (body, b"") if json_bytes is None else (body[:json_bytes], body[json_bytes:])
-    if head.count(b",") >= _MOST_VALUES:
-        raise TooLarge(f"the JSON of an inference request holds at most {_MOST_VALUES} values")
+    if head.count(b",") >= _MAX_VALUES:
+        raise TooLarge(f"the JSON of an inference request holds at most {_MAX_VALUES} values")
     try:
-        told = msgspec.json.decode(head, type=InferRequest)
+        content = msgspec.json.decode(head, type=InferRequest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"not an inference request: {error}") from None
-    if [one.name for one in told.inputs] != [IMAGE]:
-        named = ", ".join(f"`{one.name}`" for one in told.inputs) or "none"
-        raise Malformed(f"exactly one input `{IMAGE}` is expected, not {named}")
-    images = _images(told.inputs[0], rest, most)
-    return Asked(told.id, images, _wanted(told), _within_s(told))
+    if [tensor.name for tensor in content.inputs] != [IMAGE]:
+        names = ", ".join(f"`{tensor.name}`" for tensor in content.inputs) or "none"
+        raise Malformed(f"exactly one input `{IMAGE}` is expected, not {names}")
+    images = _images(content.inputs[0], rest, max_images)
+    return DecodedRequest(content.id, images, _wanted(content), _within_s(content))
 
 
-def written_answer(model: str, version: str, asked: Asked, tensors: Iterable[Tensor]) -> tuple[bytes, int | None]:
-    """The answer's body with those of `tensors` that were asked for, and how much of it is JSON (None: all)."""
+def encode_answer(
+    model: str, version: str, request: DecodedRequest, tensors: Iterable[Tensor]
+) -> tuple[bytes, int | None]:
+    """The answer's body with the `tensors` that the client wants, and how many of its bytes are JSON (None: all)."""
     outputs, tail = [], []
     for tensor in tensors:
-        if tensor.name not in asked.outputs:
+        if tensor.name not in request.outputs:
             continue
-        said: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+        output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
         parameters: dict[str, Any] = dict(tensor.parameters)
-        if asked.outputs[tensor.name]:
+        if request.outputs[tensor.name]:
             tail.append(_packed(tensor))
             parameters["binary_data_size"] = len(tail[-1])
         else:
-            said["data"] = tensor.values
-        outputs.append(said | ({"parameters": parameters} if parameters else {}))
-    head = {"model_name": model, "model_version": version} | ({"id": asked.id} if asked.id is not None else {})
+            output["data"] = tensor.values
+        outputs.append(output | ({"parameters": parameters} if parameters else {}))
+    head = {"model_name": model, "model_version": version} | ({"id": request.id} if request.id is not None else {})
     body = msgspec.json.encode(head | {"outputs": outputs})
     return (b"".join([body, *tail]), len(body)) if tail else (body, None)
 
 
-def _images(given: Input, rest: bytes, most: int) -> tuple[bytes, ...]:
-    if given.datatype != "BYTES":
-        raise Malformed(f"the input `{IMAGE}` holds encoded images, so it is BYTES, not {given.datatype}")
+def _images(tensor: Input, binary: bytes, max_images: int) -> tuple[bytes, ...]:
+    if tensor.datatype != "BYTES":
+        raise Malformed(f"the input `{IMAGE}` holds encoded images, so it is BYTES, not {tensor.datatype}")
     elements: Iterator[bytes]
-    size = given.parameters.get("binary_data_size")
+    size = tensor.parameters.get("binary_data_size")
     if size is None:
-        if rest or given.data is msgspec.UNSET:
-            raise Malformed(f"the input `{IMAGE}` has no `data`" if not rest else "binary data of no input came")
-        elements = map(_decoded, _flat(given.data))
+        if binary or tensor.data is msgspec.UNSET:
+            raise Malformed(
+                f"the input `{IMAGE}` has no `data`" if not binary else "the binary data belongs to no input"
+            )
+        elements = map(_decoded, _flat(tensor.data))
     else:
-        if size != len(rest) or given.data is not msgspec.UNSET:
-            raise Malformed(f"`binary_data_size` is {size}, but {len(rest)} bytes of binary data came")
-        elements = _elements(rest)
-    images = tuple(islice(elements, most + 1))
-    if len(images) > most:
-        raise TooLarge(f"more images came than this server takes: at most {most}", frame=most)
-    if not given.shape or math.prod(given.shape) != len(images):
-        raise Malformed(f"the shape {given.shape} does not hold the {len(images)} images that came")
+        if size != len(binary) or tensor.data is not msgspec.UNSET:
+            raise Malformed(f"`binary_data_size` is {size}, but {len(binary)} bytes of binary data came")
+        elements = _elements(binary)
+    images = tuple(islice(elements, max_images + 1))
+    if len(images) > max_images:
+        raise TooLarge(f"more images came than this server takes: at most {max_images}", frame=max_images)
+    if not tensor.shape or math.prod(tensor.shape) != len(images):
+        raise Malformed(f"the shape {tensor.shape} does not hold the {len(images)} images that came")
     if not images:
         raise Malformed("no image came")
     return images
 
 
-def _flat(data: list[Any], deep: int = 1) -> Iterator[Any]:
+def _flat(data: list[Any], depth: int = 1) -> Iterator[Any]:
     """The elements of lists in lists, in order."""
-    if deep > _DEEPEST:
-        raise Malformed(f"`data` is nested more than {_DEEPEST} lists deep")
-    for one in data:
-        if isinstance(one, list):
-            yield from _flat(one, deep + 1)
+    if depth > _MAX_DEPTH:
+        raise Malformed(f"`data` is nested more than {_MAX_DEPTH} lists deep")
+    for element in data:
+        if isinstance(element, list):
+            yield from _flat(element, depth + 1)
         else:
-            yield one
+            yield element
 
 
 def _decoded(text: Any) -> bytes:
@@ -178,19 +182,19 @@ def _elements(data: bytes) -> Iterator[bytes]:
         yield data[start:at]
 
 
-def _wanted(told: InferRequest) -> dict[str, bool]:
+def _wanted(content: InferRequest) -> dict[str, bool]:
     """Name of each wanted output -> whether in binary. Without a list, all of them."""
-    binary = told.parameters.get("binary_data_output", False) is True
-    if not told.outputs:
+    binary = content.parameters.get("binary_data_output", False) is True
+    if not content.outputs:
         return dict.fromkeys(OUTPUTS, binary)
-    unknown = [f"`{one.name}`" for one in told.outputs if one.name not in OUTPUTS]
+    unknown = [f"`{output.name}`" for output in content.outputs if output.name not in OUTPUTS]
     if unknown:
         raise Malformed(f"no output {', '.join(unknown)}; there are {', '.join(OUTPUTS)}")
-    return {one.name: one.parameters.get("binary_data", binary) is True for one in told.outputs}
+    return {output.name: output.parameters.get("binary_data", binary) is True for output in content.outputs}
 
 
-def _within_s(told: InferRequest) -> float | None:
-    timeout_us = told.parameters.get("timeout")
+def _within_s(content: InferRequest) -> float | None:
+    timeout_us = content.parameters.get("timeout")
     if timeout_us is None:
         return None
     if not isinstance(timeout_us, int) or isinstance(timeout_us, bool) or not 0 <= timeout_us < 2**62:

@@ -1,9 +1,9 @@
-"""What machines ask of the process: `/livez`, `/readyz` and `/metrics`, also on a port of their own.
+"""Probes and metrics: `/livez`, `/readyz` and `/metrics`, also on a port of their own.
 
-On the application's port these wait for a request thread like everybody else. The own port (`admin_port`) has
-threads of its own and no admission, so it answers while every request thread is busy: point probes and Prometheus
-there. It listens on loopback unless `admin_host` says otherwise, where it answers no web page of elsewhere, and asks
-for no token; on the application's port `/metrics` needs a reader's token of all sites, once there are tokens.
+On the application's port they wait for a request thread like all requests. The admin port (`admin_port`) has threads of
+its own and no admission control, so it answers under any load: point probes and Prometheus there. It listens on
+loopback unless `admin_host` says otherwise, and asks for no token; on loopback it refuses requests of web pages from
+elsewhere. On the application's port `/metrics` needs a reader's token of all sites, once there are tokens.
 """
 
 from __future__ import annotations
@@ -16,54 +16,50 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Protocol
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-import msgspec
 from flask import Blueprint, Flask, Response, request
 
-from policies.observation import Panel
-from server.domain.errors import Broken, Forbidden
-from server.web.auth import Doorkeeper, is_for_this_machine, is_loopback
+from server.domain.ensemble_protocol import Ensemble
+from server.domain.errors import ConfigurationError, Forbidden
+from server.web.auth import Authenticator, is_for_this_machine, is_loopback
+from server.web.json_http import json_response
 
 log = logging.getLogger(__name__)
 
-_ASKED_WITHIN_S = 10.0
-
-
-class Ensemble(Protocol):
-    @property
-    def panel(self) -> Panel: ...
+_TIMEOUT_S = 10.0
 
 
 class Metrics(Protocol):
     def text(self, accept: str | None = None) -> tuple[bytes, str]: ...
-    def answered(self, method: str, route: str | None, status: int) -> None: ...
+    def request_answered(self, method: str, route: str | None, status: int) -> None: ...
 
 
 def routes(
     ensemble: Callable[[], Ensemble],
-    database: Callable[[], object],
+    check_database: Callable[[], object],
     metrics: Metrics,
-    doorkeeper: Doorkeeper | None,
+    authenticator: Authenticator | None,
 ) -> Blueprint:
-    """The three endpoints. `ensemble` and `database` raise Later while the one is loading, the other silent.
+    """The three endpoints. `ensemble` raises RetryLater while it is loading, `check_database` while the database is
+    silent.
 
-    Without `doorkeeper` whoever reaches the port may read the metrics.
+    Without `authenticator` everybody who reaches the port may read the metrics.
     """
-    blueprint = Blueprint("admin", __name__)
+    blueprint = Blueprint("probes", __name__)
 
     @blueprint.get("/livez")
-    def livez() -> Response:
-        return _json({"status": "alive"})
+    def live() -> Response:
+        return json_response({"status": "alive"})
 
     @blueprint.get("/readyz")
-    def readyz() -> Response:
-        panel = ensemble().panel
-        database()
-        return _json({"status": "ready", "ensemble": panel.ensemble})
+    def ready() -> Response:
+        ensemble_info = ensemble().ensemble_info
+        check_database()
+        return json_response({"status": "ready", "ensemble": ensemble_info.ensemble})
 
     @blueprint.get("/metrics")
-    def numbers() -> Response:
-        if doorkeeper is not None and doorkeeper.admit(request).to_read() is not None:
-            raise Forbidden("the metrics are of all sites: use a reader's token of all sites, or the admin port")
+    def metrics_text() -> Response:
+        if authenticator is not None and authenticator.authenticate(request).to_read() is not None:
+            raise Forbidden("the metrics cover all sites: use a reader's token of all sites, or the admin port")
         text, content_type = metrics.text(request.headers.get("Accept"))
         return Response(text, content_type=content_type)
 
@@ -71,17 +67,17 @@ def routes(
 
 
 def count_requests(app: Flask, metrics: Metrics) -> None:
-    """Have every answer of `app` counted, by the pattern of its route."""
+    """Count every answer of `app` by the pattern of its route."""
 
     @app.after_request
     def count(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else None
-        metrics.answered(request.method, route, response.status_code)
+        metrics.request_answered(request.method, route, response.status_code)
         return response
 
 
 class AdminPort:
-    """A small server for a small application, in threads that nobody else uses. Constructing listens to nothing."""
+    """A small HTTP server for a small application, in threads of its own. Constructing opens no port."""
 
     def __init__(self, app: Flask, host: str, port: int, *, name: str = "admin port") -> None:
         self._app = app
@@ -91,15 +87,18 @@ class AdminPort:
         self._thread: threading.Thread | None = None
 
     def start(self) -> int:
-        """Listen and answer; the port, which the system chose for 0. Raises Broken when it is taken."""
+        """Listen and answer; returns the port, which the system chooses for 0.
+
+        Raises ConfigurationError when it is taken.
+        """
         host, port = self._address
         if is_loopback(host):
             self._app.before_request(_check_address)
-        kind = _Server6 if ":" in host else _Server
+        server_class = _Server6 if ":" in host else _Server
         try:
-            self._server = kind((host, port), _Handler)
+            self._server = server_class((host, port), _Handler)
         except OSError as error:
-            raise Broken(f"cannot listen on {host} port {port} ({self._name}): {error.strerror}") from None
+            raise ConfigurationError(f"cannot listen on {host} port {port} ({self._name}): {error.strerror}") from None
         self._server.set_app(self._app.wsgi_app)
         self._thread = threading.Thread(target=self._server.serve_forever, name="sectorwatch-admin", daemon=True)
         self._thread.start()
@@ -113,13 +112,13 @@ class AdminPort:
             return
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(_ASKED_WITHIN_S)
+        self._thread.join(_TIMEOUT_S)
 
 
 def _check_address() -> None:
-    """Raises Forbidden for what only a browser would send here, on behalf of a page of elsewhere."""
+    """Raises Forbidden for a request that only a browser sends here, for another site's web page."""
     if not is_for_this_machine(request):
-        raise Forbidden("this port is this machine's alone: ask it as 127.0.0.1 or localhost")
+        raise Forbidden("this port serves this machine only: address it as 127.0.0.1 or localhost")
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -133,7 +132,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        log.debug("probe broken off", extra={"client": client_address}, exc_info=True)
+        log.debug("probe failed", extra={"client": client_address}, exc_info=True)
 
 
 class _Server6(_Server):
@@ -141,11 +140,7 @@ class _Server6(_Server):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _ASKED_WITHIN_S  # a client that sends nothing is not waited for
+    timeout = _TIMEOUT_S  # for a client that sends nothing
 
     def log_message(self, format: str, *args: object) -> None:
         log.debug("probe", extra={"client": self.address_string(), "line": format % args})
-
-
-def _json(value: object) -> Response:
-    return Response(msgspec.json.encode(value), content_type="application/json")

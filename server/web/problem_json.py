@@ -1,10 +1,9 @@
-"""Every failure as RFC 9457 `application/problem+json`: one place decides which status each error gets.
+"""Every failure as RFC 9457 `application/problem+json`. This module alone chooses the HTTP status of an error.
 
-A problem has `type`, `title`, `status`, `detail` and `instance` (a fresh `urn:uuid:`, which the log carries
-too, so that a report from a user finds its line). Where one frame is at fault, `errors` is
-`[{"frame": index, "reason": text}]`. 429 and 503 carry `Retry-After`. Nothing internal is shown: what was not
-foreseen is a bare 500 whose traceback is in the log only. Under `/v2` the Open Inference Protocol's own form is used
-instead: `{"error": detail}`.
+A problem has `type`, `title`, `status`, `detail` and `instance`, a fresh `urn:uuid:` that the log line carries too, so
+that a user's report leads to its line. Where one frame is at fault, `errors` is `[{"frame": index, "reason": text}]`.
+429 and 503 carry `Retry-After`. Nothing internal is shown: an unforeseen exception is a bare 500, with its traceback
+in the log only. Under `/v2` the answer has the Open Inference Protocol's form: `{"error": detail}`.
 """
 
 from __future__ import annotations
@@ -20,144 +19,112 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from server.domain.errors import (
-    Away,
-    Broken,
+    ConfigurationError,
     Conflict,
+    DatabaseUnavailable,
     Forbidden,
-    Later,
     Malformed,
     OtherEnsemble,
     OverQuota,
+    RetryLater,
     SectorwatchError,
     TooLarge,
     Unauthorized,
     Unknown,
-    Unusable,
+    Unprocessable,
     WrongType,
 )
+from server.web.json_http import JSON
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:sectorwatch:problem:"
 
-_STATUS: dict[type[SectorwatchError], tuple[HTTPStatus, str]] = {
-    Malformed: (HTTPStatus.BAD_REQUEST, "The request is malformed"),
-    Unauthorized: (HTTPStatus.UNAUTHORIZED, "A valid token is needed"),
-    Forbidden: (HTTPStatus.FORBIDDEN, "This token does not cover that"),
-    Unknown: (HTTPStatus.NOT_FOUND, "No such thing here"),
-    Conflict: (HTTPStatus.CONFLICT, "This does not go with what the server is doing"),
-    OtherEnsemble: (HTTPStatus.PRECONDITION_FAILED, "Another ensemble is in service"),
-    TooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "More than this server takes"),
-    WrongType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Another media type is expected"),
-    Unusable: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be judged"),
-    OverQuota: (HTTPStatus.TOO_MANY_REQUESTS, "This client has had its share for now"),
-    Later: (HTTPStatus.SERVICE_UNAVAILABLE, "Not now; try again later"),
-    Broken: (HTTPStatus.INTERNAL_SERVER_ERROR, "The server needs its operator"),
+_STATUS: dict[type[SectorwatchError], tuple[str, HTTPStatus, str]] = {
+    Malformed: ("malformed", HTTPStatus.BAD_REQUEST, "The request is malformed"),
+    Unauthorized: ("unauthorized", HTTPStatus.UNAUTHORIZED, "A valid token is needed"),
+    Forbidden: ("forbidden", HTTPStatus.FORBIDDEN, "The token does not permit this"),
+    Unknown: ("unknown", HTTPStatus.NOT_FOUND, "Not found"),
+    Conflict: ("conflict", HTTPStatus.CONFLICT, "The request conflicts with the server's state"),
+    OtherEnsemble: ("other-ensemble", HTTPStatus.PRECONDITION_FAILED, "Another ensemble is in service"),
+    TooLarge: ("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large"),
+    WrongType: ("wrong-type", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Another media type is expected"),
+    Unprocessable: ("unusable", HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be processed"),
+    OverQuota: ("over-quota", HTTPStatus.TOO_MANY_REQUESTS, "The client's quota is used up for now"),
+    RetryLater: ("later", HTTPStatus.SERVICE_UNAVAILABLE, "Not possible now; try again later"),
+    ConfigurationError: ("broken", HTTPStatus.INTERNAL_SERVER_ERROR, "The server needs its operator"),
 }
+"""Error -> the last part of `type`, which is on the wire and never changes, the status, and the title."""
+
+_PASSED_HEADERS = frozenset({"allow", "retry-after", "content-range", "www-authenticate"})
 
 
 def install(app: Flask) -> None:
     """Make every error that leaves a view of `app`, or that Flask itself raises, a problem document."""
-    app.register_error_handler(SectorwatchError, _ours)
-    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(SectorwatchError, _sectorwatch_error)
+    app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(Exception, _unforeseen)
 
 
-def status_of(error: SectorwatchError) -> HTTPStatus:
-    """The status of the nearest class in the error's ancestry that has one."""
-    _, status, _ = _entry(type(error))
-    return status
-
-
-def refusal(
-    error: SectorwatchError, method: str, path: str, client: str | None
-) -> tuple[HTTPStatus, dict[str, str], bytes]:
-    """Status, headers and body of the answer to a request that met `error`, which is noted in the log."""
-    kind, status, title = _entry(type(error))
-    problem = _problem(f"{TYPE_PREFIX}{_dashed(kind.__name__)}", title, status, error.detail)
+def _sectorwatch_error(error: SectorwatchError) -> Response:
+    name, status, title = next(_STATUS[kind] for kind in (*type(error).__mro__, ConfigurationError) if kind in _STATUS)
+    problem = _problem(TYPE_PREFIX + name, title, status, error.detail)
     if error.frame is not None:
         problem["errors"] = [{"frame": error.frame, "reason": error.detail}]
-    media_type, body = _written(problem, path)
-    headers = {"Content-Type": media_type}
-    if isinstance(error, Later):
-        headers["Retry-After"] = str(error.retry_after_s)
+    response = _response(problem)
+    if isinstance(error, RetryLater):
+        response.headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = 'Bearer realm="sectorwatch"'
-    _note(problem, method, path, client, level=logging.WARNING if isinstance(error, Away) else logging.INFO)
-    return status, headers, body
+        response.headers["WWW-Authenticate"] = 'Bearer realm="sectorwatch"'
+    _log(problem, level=logging.WARNING if isinstance(error, DatabaseUnavailable) else logging.INFO)
+    return response
 
 
-def _ours(error: SectorwatchError) -> Response:
-    status, headers, body = refusal(error, request.method, request.path, request.remote_addr)
-    return Response(body, status, headers)
-
-
-def _http(error: HTTPException) -> ResponseReturnValue:
+def _http_exception(error: HTTPException) -> ResponseReturnValue:
     if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
         return error.get_response()  # a redirect
     status = HTTPStatus(error.code)
     problem = _problem("about:blank", status.phrase, status, error.description or status.phrase)
     response = _response(problem)
     for name, value in error.get_headers():
-        if name.lower() in {"allow", "retry-after", "content-range", "www-authenticate"}:
+        if name.lower() in _PASSED_HEADERS:
             response.headers[name] = value
-    _note(problem, request.method, request.path, request.remote_addr)
+    _log(problem)
     return response
 
 
 def _unforeseen(error: Exception) -> Response:
     status = HTTPStatus.INTERNAL_SERVER_ERROR
-    problem = _problem(
-        "about:blank", status.phrase, status, "An unforeseen error; the server's log has it under `instance`."
-    )
-    _note(problem, request.method, request.path, request.remote_addr, error)
+    detail = "An unforeseen error; the server's log has it under `instance`."
+    problem = _problem("about:blank", status.phrase, status, detail)
+    _log(problem, error)
     return _response(problem)
 
 
-def _entry(kind: type[SectorwatchError]) -> tuple[type[SectorwatchError], HTTPStatus, str]:
-    for ancestor in kind.__mro__:
-        if ancestor in _STATUS:
-            return ancestor, *_STATUS[ancestor]
-    return Broken, *_STATUS[Broken]
-
-
-def _problem(kind: str, title: str, status: HTTPStatus, detail: str) -> dict[str, Any]:
+def _problem(type_: str, title: str, status: HTTPStatus, detail: str) -> dict[str, Any]:
     instance = uuid.uuid4().urn
-    return {"type": kind, "title": title, "status": status.value, "detail": detail, "instance": instance}
+    return {"type": type_, "title": title, "status": status.value, "detail": detail, "instance": instance}
 
 
 def _response(problem: dict[str, Any]) -> Response:
-    media_type, body = _written(problem, request.path)
+    """The problem in the form that the requested path uses."""
+    if request.path == "/v2" or request.path.startswith("/v2/"):
+        media_type, body = JSON, msgspec.json.encode({"error": problem["detail"]})
+    else:
+        media_type, body = MEDIA_TYPE, msgspec.json.encode(problem)
     return Response(body, problem["status"], content_type=media_type)
 
 
-def _written(problem: dict[str, Any], path: str) -> tuple[str, bytes]:
-    """A problem's media type and body, in the form that is usual under `path`."""
-    if path == "/v2" or path.startswith("/v2/"):  # the protocol there has a form of its own
-        return "application/json", msgspec.json.encode({"error": problem["detail"]})
-    return MEDIA_TYPE, msgspec.json.encode(problem)
-
-
-def _note(
-    problem: dict[str, Any],
-    method: str,
-    path: str,
-    client: str | None,
-    error: Exception | None = None,
-    level: int = logging.INFO,
-) -> None:
-    """One line in the log, of `level` or louder; with the traceback of what was unforeseen and explains nothing."""
-    at_fault = problem["status"] == HTTPStatus.INTERNAL_SERVER_ERROR
-    refused = logging.DEBUG if path == "/readyz" else level  # probes ask every few seconds
+def _log(problem: dict[str, Any], error: Exception | None = None, level: int = logging.INFO) -> None:
+    """One log line: an error for a 500, else of `level`."""
+    is_fault = problem["status"] == HTTPStatus.INTERNAL_SERVER_ERROR
+    if request.path == "/readyz":  # probes ask every few seconds
+        level = logging.DEBUG
     fields = {key: problem[key] for key in ("status", "detail", "instance")}
     log.log(
-        logging.ERROR if at_fault else refused,
-        "request failed" if at_fault else "request refused",
-        extra=fields | {"method": method, "path": path, "client": client},
+        logging.ERROR if is_fault else level,
+        "request failed" if is_fault else "request refused",
+        extra=fields | {"method": request.method, "path": request.path, "client": request.remote_addr},
         exc_info=error,
     )
-
-
-def _dashed(name: str) -> str:
-    return "".join(f"-{sign.lower()}" if sign.isupper() else sign for sign in name).lstrip("-")

@@ -21,14 +21,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from camera_agent.cameras.opencv import encode_jpeg, grey
-from camera_agent.cutting import Cut, Picture, cuts
-from camera_agent.look import Seen
-from camera_agent.masks import Form, Polygon, Polygons
-from camera_agent.settings import CameraSettings, GateSettings
+from camera_agent.cameras.camera import RecordedPicture
+from camera_agent.capture.recording_bursts import RecordingBurst, recording_bursts
+from camera_agent.config.settings import CameraSettings, GateSettings
+from camera_agent.imaging.frame import EncodedPicture, FrameFormat
+from camera_agent.imaging.masks import Polygon, Polygons
+from camera_agent.imaging.opencv import encode_picture
 from policies.events import Event
 from policies.fold import fold, initial_state
-from policies.observation import Observation, Sighting
+from policies.observation import Observation, Prediction
 from policies.site.site_policy import CameraPolicy, parse_site_policy
 from server.ensemble import Ensemble, load_ensemble
 from tests.camera_agent.conftest import CHECKOUT
@@ -45,21 +46,21 @@ QUIET = (0.03, 0.06)
 SECTOR_SIZE = (192, 144)
 STEP = (64, 48)
 PERSON_HEIGHT = 0.15
-Answers = dict[str, tuple[Sighting, ...] | None]
+Answers = dict[str, tuple[Prediction, ...] | None]
 
 
 @dataclass(frozen=True)
 class Scene:
     """Pictures at two a second: whether somebody is really there, and the bytes; and the rules it is judged by."""
 
-    pictures: list[Seen]
+    pictures: list[EncodedPicture]
     active: list[bool]
     policy: CameraPolicy = VIEW
     ignored: Polygons = ()
 
-    def footage(self) -> Iterator[Picture]:
+    def footage(self) -> Iterator[RecordedPicture]:
         for number, seen in enumerate(self.pictures):
-            yield Picture(number, number / PICTURES_PER_S, lambda seen=seen: seen)  # type: ignore[misc]
+            yield RecordedPicture(number, number / PICTURES_PER_S, lambda seen=seen: seen)  # type: ignore[misc]
 
     @property
     def activity(self) -> float:
@@ -76,8 +77,8 @@ def scene(
     noises = [random.normal(0.0, random.uniform(2.0, 4.0), background.shape).astype(np.float32) for _ in range(6)]
     length = round(passage_s * PICTURES_PER_S)
     first, slowness = int(random.integers(0, len(real) - length)), random.uniform(100.0, 300.0)
-    quiet: dict[tuple[int, int], Seen] = {}
-    pictures: list[Seen] = []
+    quiet: dict[tuple[int, int], EncodedPicture] = {}
+    pictures: list[EncodedPicture] = []
     active: list[bool] = []
     for passage in range(passages):
         for index in range(round(quiet_s * PICTURES_PER_S)):
@@ -113,14 +114,14 @@ def quiet_sectors(footage: Path, *, times: int = 3) -> Iterator[tuple[str, Scene
             yield f"{left},{top}", Scene(pictures, active * times, policy, rest)
 
 
-def played(scene: Scene, *, is_gated: bool) -> list[Cut]:
+def played(scene: Scene, *, is_gated: bool) -> list[RecordingBurst]:
     gate = GateSettings(ignore=scene.ignored) if is_gated else None
-    return list(cuts(CameraSettings(name="view1", video="-", gate=gate), scene.footage(), 0))
+    return list(recording_bursts(CameraSettings(name="view1", video="-", gate=gate), scene.footage(), 0))
 
 
-def sent_bytes(found: list[Cut]) -> int:
+def sent_bytes(bursts: list[RecordingBurst]) -> int:
     """As on the wire, but for packet heads: JPEGs, envelopes and heads."""
-    return sum(ENVELOPE_BYTES + sum(len(look.jpeg) + FRAME_HEAD_BYTES for look in cut.looks) for cut in found)
+    return sum(ENVELOPE_BYTES + sum(len(frame.jpeg) + FRAME_HEAD_BYTES for frame in burst.frames) for burst in bursts)
 
 
 class Judge:
@@ -130,21 +131,21 @@ class Judge:
         self._ensemble = ensemble
         self._known: dict[str, Answers] = {}
 
-    def events(self, scene: Scene, found: Sequence[Cut]) -> list[Event]:
+    def events(self, scene: Scene, bursts: Sequence[RecordingBurst]) -> list[Event]:
         observations = [
             Observation(
                 "pets",
                 "view1",
-                f"burst-{cut.number:04d}",
+                f"burst-{burst.number:04d}",
                 index,
-                round(look.at_s * 1e6),
-                self._ensemble.panel,
-                self._answers(look.jpeg),
-                hashlib.sha256(look.jpeg).hexdigest(),
+                round(frame.at_s * 1e6),
+                self._ensemble.ensemble_info,
+                self._answers(frame.jpeg),
+                hashlib.sha256(frame.jpeg).hexdigest(),
                 size=(768, 576),
             )
-            for cut in found
-            for index, look in enumerate(cut.looks)
+            for burst in bursts
+            for index, frame in enumerate(burst.frames)
         ]
         return list(fold(scene.policy, initial_state(), observations)[1])
 
@@ -189,8 +190,8 @@ def _facts(event: Event) -> tuple[object, ...]:
     return event.kind, event.sector, event.from_sector, event.to_sector, event.line, event.label
 
 
-def _seen(picture: np.ndarray) -> Seen:
-    return Seen(encode_jpeg(picture, Form()), grey(picture))
+def _seen(picture: np.ndarray) -> EncodedPicture:
+    return encode_picture(picture.copy(), FrameFormat())
 
 
 def _changed(picture: np.ndarray, background: np.ndarray) -> np.ndarray:

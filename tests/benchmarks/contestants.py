@@ -16,7 +16,7 @@ from typing import Protocol
 
 import torch
 
-from policies.observation import Sighting
+from policies.observation import Prediction
 from server.ensemble import Ensemble
 from server.pipeline.response import top_label
 from server.serving.loading import engine_of
@@ -45,8 +45,11 @@ class Contestant(Protocol):
     def measure(self, bursts: Sequence[list[bytes]], clients: int, seconds: float) -> Measured: ...
 
 
-def labels_of(ensemble: Ensemble, answers: Sequence[Mapping[str, tuple[Sighting, ...] | None]]) -> Labels:
-    return {seat.model: [top_label(answer[seat.model]) for answer in answers] for seat in ensemble.panel.seats}
+def labels_of(ensemble: Ensemble, answers: Sequence[Mapping[str, tuple[Prediction, ...] | None]]) -> Labels:
+    return {
+        model_info.model: [top_label(answer[model_info.model]) for answer in answers]
+        for model_info in ensemble.ensemble_info.models
+    }
 
 
 class Limit:
@@ -86,14 +89,14 @@ class Limit:
             for run in runs
             for worker in range(self._workers)
         ]
-        list(self._pool.map(lambda span: self._ensemble.conclude(*span), spans))
+        list(self._pool.map(lambda span: self._ensemble.postprocess(*span), spans))
 
     def _asked(self, items: Sequence[tuple[bytes, int, dict[str, object]]]) -> list[object]:
         step = self._ensemble.batch_images
         asked: list[object] = []
         for start in range(0, len(items), step):
             rows = [self._ensemble.prepare(item) for item in items[start : start + step]]  # type: ignore[arg-type]
-            asked += self._ensemble.ask(rows)
+            asked += self._ensemble.infer(rows)
         return asked
 
 

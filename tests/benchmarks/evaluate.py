@@ -29,7 +29,7 @@ from policies.site.site_policy import CameraPolicy, SitePolicy
 from server.analysis.refold_many import fold_history
 from server.commands.folding import read_policy
 from server.commands.local_stack import Rehearsal
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.store import Store, open_store
 
 STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -128,7 +128,7 @@ def _play(
                 name=f"agent-{run.site}",
             )
             if not agent.wait(_PLAY_WITHIN_S):
-                raise Broken(f"the footage did not end within {_PLAY_WITHIN_S} s")
+                raise ConfigurationError(f"the footage did not end within {_PLAY_WITHIN_S} s")
 
 
 def _renamed(text: str, site: str) -> str:
@@ -149,7 +149,7 @@ class _Scorer:
         call = [sys.executable, str(self._scorer), *pairs, "--period", str(1 / rate), "--json", "-", "--quiet"]
         done = subprocess.run(call, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise Broken(f"the scorer failed: {done.stderr.strip()}")
+            raise ConfigurationError(f"the scorer failed: {done.stderr.strip()}")
         scores: dict[str, Any] = json.loads(done.stdout)
         return scores
 
@@ -201,7 +201,7 @@ def _variants(store: Store, site: str) -> Iterator[tuple[str, Sensitivity | None
     yield "all", Sensitivity("all")
     camera = next(head.camera for head in store.cameras() if head.site == site)
     seen = next(iter(store.observations(site, camera)))
-    voters = [seat.model for seat in seen.panel.seats if seat.votes]
+    voters = [model_info.model for model_info in seen.ensemble_info.models if model_info.votes]
     for model in voters if len(voters) > 1 else []:
         yield f"{model} alone", Sensitivity("weighted", weights={model: 1.0, "*": 0.0})
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import click
 
 from policies.fold import advance, initial_state
-from policies.observation import Box, Observation, Panel, Seat, Sighting
+from policies.observation import Box, EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.site.site_policy import parse_site_policy
 
-_TRUE = Panel("annotators", (Seat("annotators", frozenset({"person"}), boxes=True),))
+_TRUE = EnsembleInfo("annotators", (ModelInfo("annotators", frozenset({"person"}), boxes=True),))
 _POLICY = parse_site_policy('site = "clip"\n').camera("eye")
 _BEGAN_US = 1_700_000_000_000_000
 _WITHIN_US = 3_000_000
@@ -88,7 +88,7 @@ def _kept(clip: Clip, step: int, phase: int) -> tuple[int, int]:
 
 
 def _observation(clip: Clip, number: int, at_us: int) -> Observation:
-    said = tuple(Sighting("person", 1.0, box) for box in sorted(clip.pictures[number].values()))
+    said = tuple(Prediction("person", 1.0, box) for box in sorted(clip.pictures[number].values()))
     return Observation(
         "clip", "eye", f"{number:08d}", 0, at_us, _TRUE, {"annotators": said}, str(number), size=clip.size
     )

@@ -27,7 +27,7 @@ from msgspec.structs import replace
 
 from policies.events import Event
 from policies.fold import fold, initial_state
-from policies.observation import Observation, Panel, Seat, Sighting
+from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.site.site_policy import CameraPolicy, parse_site_policy
 from server.store import open_store
 from tests.benchmarks.evaluate import scored_line
@@ -147,16 +147,16 @@ def _observed(out: Path) -> list[Observation]:
 
 def _annotated(frames: Sequence[Observation], tracks: Tracks) -> list[Observation]:
     """The same frames, with the annotators for the only model."""
-    boxes: dict[int, list[Sighting]] = {}
+    boxes: dict[int, list[Prediction]] = {}
     for track in tracks.values():
         for picture, (left, top, width, height) in track:
             wide, high = frames[0].size
             edges = (left / wide, top / high, (left + width) / wide, (top + height) / high)
             box = tuple(round(min(max(edge, 0.0), 1.0), 5) for edge in edges)
-            boxes.setdefault(picture - 1, []).append(Sighting("person", 1.0, box))  # type: ignore[arg-type]
-    panel = Panel("annotators", (Seat("annotators", frozenset({"person"}), boxes=True),))
+            boxes.setdefault(picture - 1, []).append(Prediction("person", 1.0, box))  # type: ignore[arg-type]
+    ensemble_info = EnsembleInfo("annotators", (ModelInfo("annotators", frozenset({"person"}), boxes=True),))
     return [
-        replace(frame, panel=panel, answers={"annotators": tuple(boxes.get(number, ()))})
+        replace(frame, ensemble_info=ensemble_info, answers={"annotators": tuple(boxes.get(number, ()))})
         for number, frame in enumerate(frames)
     ]
 

@@ -26,10 +26,10 @@ class Asked:
 
     def __call__(self, bursts: Sequence[Sequence[bytes]]) -> list[Labels]:
         rows = [self._ensemble.prepare((image, place, {})) for burst in bursts for place, image in enumerate(burst)]
-        asked, told = self._ensemble.ask(rows), []
+        asked, told = self._ensemble.infer(rows), []
         for burst in bursts:
             own, asked = asked[: len(burst)], asked[len(burst) :]
-            told.append(self._labels_of(self._ensemble, self._ensemble.conclude(own, 0, len(own))))
+            told.append(self._labels_of(self._ensemble, self._ensemble.postprocess(own, 0, len(own))))
         return told
 
 

@@ -22,7 +22,7 @@ import click
 import msgspec
 
 from policies.fusion.judgement import judge
-from policies.observation import Box, Observation, Panel, Seat, Sighting
+from policies.observation import Box, EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.commands.folding import FoldTask, fold_as_accepted, fold_policies, run_tasks
 from server.domain.burst import Agent, Burst, CameraClock, Frame
@@ -39,22 +39,22 @@ _TURN = 2_000
 
 _SITE = (Path(__file__).parents[2] / "deploy" / "sites" / "pets.toml").read_text(encoding="utf-8")
 _CAMERAS = _SITE[_SITE.index("[cameras.") :]
-_PANEL = Panel(
+_ENSEMBLE = EnsembleInfo(
     "ensemble",
     (
-        Seat("yolov3-tiny", frozenset({"person", "car", "truck"}), boxes=True),
-        Seat("hog-people", frozenset({"person"}), boxes=True),
-        Seat("hog-people-small", frozenset({"person"}), boxes=True),
-        Seat("frame-change", frozenset({"moving", "still"}), boxes=True, votes=False),
+        ModelInfo("yolov3-tiny", frozenset({"person", "car", "truck"}), boxes=True),
+        ModelInfo("hog-people", frozenset({"person"}), boxes=True),
+        ModelInfo("hog-people-small", frozenset({"person"}), boxes=True),
+        ModelInfo("frame-change", frozenset({"moving", "still"}), boxes=True, votes=False),
     ),
 )
 
-Answers = dict[str, tuple[Sighting, ...] | None]
+Answers = dict[str, tuple[Prediction, ...] | None]
 
 
-def _person(x: float, score: float, jitter: float) -> Sighting:
+def _person(x: float, score: float, jitter: float) -> Prediction:
     box: Box = (round(x - 0.02 + jitter, 5), 0.5, round(x + 0.02 + jitter, 5), 0.68)
-    return Sighting("person", score, box)
+    return Prediction("person", score, box)
 
 
 def answers(second: int, kind: str, chance: random.Random) -> Answers:
@@ -66,12 +66,12 @@ def answers(second: int, kind: str, chance: random.Random) -> Answers:
             model: (_person(x, score, chance.uniform(-0.004, 0.004)),) if chance.random() < recall else ()
             for model, score, recall in (("yolov3-tiny", 0.9, 0.9), ("hog-people", 0.98, 0.8))
         }
-        moving = (Sighting("moving", 0.87), Sighting("moving", 0.87, (round(x, 2), 0.5, round(x + 0.05, 2), 0.7)))
+        moving = (Prediction("moving", 0.87), Prediction("moving", 0.87, (round(x, 2), 0.5, round(x + 0.05, 2), 0.7)))
         return {"frame-change": moving, "hog-people-small": (), **seen}
-    still = (Sighting("still", round(chance.uniform(0.8, 0.99), 4)),)
+    still = (Prediction("still", round(chance.uniform(0.8, 0.99), 4)),)
     if kind == "empty":
         return {"frame-change": still, "hog-people": (), "hog-people-small": (), "yolov3-tiny": ()}
-    car = Sighting("car", round(chance.uniform(0.5, 0.9), 4), (0.1, round(chance.uniform(0.34, 0.35), 5), 0.2, 0.4))
+    car = Prediction("car", round(chance.uniform(0.5, 0.9), 4), (0.1, round(chance.uniform(0.34, 0.35), 5), 0.2, 0.4))
     weak = {
         model: (_person(chance.random(), round(chance.uniform(0.25, 0.8), 4), 0.0),)
         for model in ("hog-people", "hog-people-small")
@@ -90,7 +90,7 @@ def _entry(policy: SitePolicy, text: str, camera: str, first: int, kind: str, ch
             name,
             i,
             at_us,
-            _PANEL,
+            _ENSEMBLE,
             answers(first + i, kind, chance),
             hashes[i],
             uncertainty_s=0.01,
@@ -102,7 +102,7 @@ def _entry(policy: SitePolicy, text: str, camera: str, first: int, kind: str, ch
     frames = tuple(Frame(b"", sha256, at_us) for sha256, at_us in zip(hashes, instants, strict=True))
     burst = Burst(name, "pets", camera, "schedule", instants[0], frames, CameraClock(), None, Agent(), name)
     decisions = msgspec.json.encode([judge(policy.camera(camera), one) for one in seen])
-    return Entry(burst, _PANEL, seen, policy, text, decisions, instants[-1])
+    return Entry(burst, _ENSEMBLE, seen, policy, text, decisions, instants[-1])
 
 
 def fill(store: Store, policy: SitePolicy, text: str, camera: str, frames: int, kind: str) -> None:

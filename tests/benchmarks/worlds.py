@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 
 from policies.events import microseconds
-from policies.observation import Box, Observation, Panel, Seat, Sighting
+from policies.observation import Box, EnsembleInfo, ModelInfo, Observation, Prediction
 from tests.benchmarks.evaluate import STARTED_AT
 from tests.benchmarks.layouts import Kit, Point, Question, Tracks, kit_in, other_sectors, score
 
@@ -34,7 +34,7 @@ PICTURES_PER_S = 10
 SECONDS = 120
 _TURNING = 8
 """Pictures that it takes to turn around."""
-_SIM = Panel("simulated", (Seat("simulated", frozenset({"person"}), boxes=True),))
+_SIM = EnsembleInfo("simulated", (ModelInfo("simulated", frozenset({"person"}), boxes=True),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +209,11 @@ def _detected(tracks: Tracks, chance: random.Random | None = None, ghosts: float
     for picture in range(1, SECONDS * PICTURES_PER_S + 1):
         there = shown.get(picture, [])
         if chance is None:
-            said = [Sighting("person", 1.0, _edges(*box)) for _name, box in there]
+            said = [Prediction("person", 1.0, _edges(*box)) for _name, box in there]
         else:
             said = [*_noticed(there, luck, chance), *_ghosts(ghosts, chance)]
         at_us = microseconds(STARTED_AT) + (picture - 1) * 1_000_000 // PICTURES_PER_S
-        answers: dict[str, tuple[Sighting, ...] | None] = {"simulated": tuple(sorted(said, key=_order))}
+        answers: dict[str, tuple[Prediction, ...] | None] = {"simulated": tuple(sorted(said, key=_order))}
         frames.append(
             Observation("clip", "eye", f"{picture:06d}", 0, at_us, _SIM, answers, str(picture), size=(WIDE, HIGH))
         )
@@ -222,7 +222,7 @@ def _detected(tracks: Tracks, chance: random.Random | None = None, ghosts: float
 
 def _noticed(
     there: Sequence[tuple[int, tuple[float, float, float, float]]], luck: dict[int, float], chance: random.Random
-) -> Iterator[Sighting]:
+) -> Iterator[Prediction]:
     """Who is lower in the picture stands before the others; who was missed just now is likely to be missed again."""
     nearer: list[Box] = []
     for name, (left, top, wide, high) in sorted(there, key=lambda one: -(one[1][1] + one[1][3])):
@@ -235,19 +235,19 @@ def _noticed(
             continue
         x, y = (left + wide / 2 + chance.gauss(0, 0.027 * high), top + high / 2 + chance.gauss(0, 0.027 * high))
         w, h = wide * math.exp(chance.gauss(0, 0.12)), high * math.exp(chance.gauss(0, 0.054))
-        yield Sighting(
+        yield Prediction(
             "person", round(min(max(chance.gauss(0.75, 0.2), 0.2), 0.99), 4), _edges(x - w / 2, y - h / 2, w, h)
         )
 
 
-def _ghosts(ghosts: float, chance: random.Random) -> Iterator[Sighting]:
+def _ghosts(ghosts: float, chance: random.Random) -> Iterator[Prediction]:
     if chance.random() < ghosts:
         x, foot, high = chance.uniform(0, WIDE), chance.uniform(0.4, 0.9) * HIGH, chance.uniform(0.08, 0.3) * HIGH
         box = _edges(x - 0.2 * high, foot - high, 0.4 * high, high)
-        yield Sighting("person", round(chance.uniform(0.4, 0.7), 4), box)
+        yield Prediction("person", round(chance.uniform(0.4, 0.7), 4), box)
 
 
-def _order(one: Sighting) -> tuple[float, Box | tuple[()]]:
+def _order(one: Prediction) -> tuple[float, Box | tuple[()]]:
     return -one.score, one.box or ()
 
 

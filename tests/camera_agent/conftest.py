@@ -14,9 +14,17 @@ import cv2
 import numpy as np
 import pytest
 
+from camera_agent.logs import TextFormatter
 from tests.camera_agent.stand_in import StandIn
 
 CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What is logged, as the agent writes it."""
+    caplog.handler.setFormatter(TextFormatter())
+    return caplog
 
 
 @pytest.fixture

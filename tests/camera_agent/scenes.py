@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from camera_agent.look import Grey, Look
+from camera_agent.imaging.frame import Frame, Thumbnail
 
 WIDTH, HEIGHT = 128, 96
 
@@ -25,7 +25,7 @@ class Yard:
         lit: bool = False,
         light: float = 1.0,
         wagon: int = 0,
-    ) -> Grey:
+    ) -> Thumbnail:
         """The view now; `walker` is the upper left corner of a 4 x 10 figure, `lit` as under a floodlight; `light` is
         that on all of it, `wagon` is how much of its width something dark takes, from the left.
         """
@@ -36,12 +36,12 @@ class Yard:
         if walker is not None:
             left, top = walker
             picture[top : top + 10, left : left + 4] += 60.0
-        return Grey(WIDTH, HEIGHT, np.clip(picture, 0, 255).astype(np.uint8).tobytes())
+        return Thumbnail(WIDTH, HEIGHT, np.clip(picture, 0, 255).astype(np.uint8).tobytes())
 
-    def look(self, at_s: float, *, walker: tuple[int, int] | None = None) -> Look:
-        return Look(f"{at_s:.3f}".encode(), at_s, self.grey(walker=walker))
+    def look(self, at_s: float, *, walker: tuple[int, int] | None = None) -> Frame:
+        return Frame(f"{at_s:.3f}".encode(), at_s, self.grey(walker=walker))
 
 
-def flat(level: int) -> Grey:
+def flat(level: int) -> Thumbnail:
     """One even tone."""
-    return Grey(WIDTH, HEIGHT, bytes([level]) * (WIDTH * HEIGHT))
+    return Thumbnail(WIDTH, HEIGHT, bytes([level]) * (WIDTH * HEIGHT))

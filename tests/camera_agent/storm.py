@@ -116,7 +116,7 @@ class _Crew:
 
     def wait_for_bursts(self) -> None:
         for lives in self._lives.values():
-            lives[0].wait_for_line("event=burst_sent")
+            lives[0].wait_for_line("burst_sent")
 
     def turn(self, proxy: Proxy, now: list[Fault], kind: Fault, chance: random.Random) -> int:
         """From now on the link is so; the connections there are end, freeze, or go on. Returns how much the spared
@@ -135,8 +135,8 @@ class _Crew:
         """The link was good: what was under way when it became so may have failed, and then, after one backoff, it
         must have gone well.
         """
-        said = [line for line in self._spared.lines[mark:] if "event=sending_failed" in line or "=burst_sent" in line]
-        failures = len(list(itertools.takewhile(lambda line: "event=sending_failed" in line, said)))
+        said = [line for line in self._spared.lines[mark:] if "sending_failed" in line or "=burst_sent" in line]
+        failures = len(list(itertools.takewhile(lambda line: "sending_failed" in line, said)))
         if failures > 1:
             outcome.wrong.append(f"the link was good and {failures} sendings failed: {said[:failures]}")
         outcome.revivals += failures < len(said)
@@ -163,7 +163,7 @@ class _Crew:
             dropped = _told(lives, "burst_dropped") | _told(lives, "burst_not_kept") | _told(lives, "burst_refused")
             if dropped:
                 outcome.wrong.append(f"{name}: dropped or refused {sorted(dropped)}")
-        outcome.failures = sum("event=sending_failed" in line for line in self._spared.lines)
+        outcome.failures = sum("sending_failed" in line for line in self._spared.lines)
         outcome.frames, pictures = _frames(folder)
         if outcome.frames != pictures:
             outcome.wrong.append(f"{outcome.frames - pictures} frames are there twice")
@@ -196,7 +196,7 @@ def _settings(storm: Storm, path: Path, name: str, url: str, camera_url: str) ->
 
 def _told(lives: list[AgentProcess], event: str) -> set[str]:
     """The bursts of which the agent's log says so."""
-    marks = (line.split("burst=")[1] for life in lives for line in life.lines if f"event={event} " in line)
+    marks = (line.split("burst=")[1] for life in lives for line in life.lines if f" {event} " in line)
     return {mark.split()[0] for mark in marks}
 
 

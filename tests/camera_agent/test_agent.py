@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.camera_agent.cameras.test_cameras import answering, serving
 from tests.camera_agent.conftest import CHECKOUT, AgentProcess, jpeg
 from tests.camera_agent.stand_in import Answer, StandIn
-from tests.camera_agent.test_cameras import answering, serving
 
 Write = Callable[..., Path]
 Start = Callable[..., AgentProcess]
@@ -66,7 +66,7 @@ def test_footage_is_played_to_its_end_and_summed_up(
     wrote = status(tmp_path)
     assert (wrote["state"], wrote["bursts"], wrote["frames"], wrote["sent"]) == ("finished", BURSTS, 30, BURSTS)
     assert int(str(wrote["bytes_sent"])) > sum(len(frame) for seen in server.bursts.values() for frame in seen.frames)
-    summary = agent.wait_for_line("event=summary")
+    summary = agent.wait_for_line("summary")
     assert f"state=finished bursts={BURSTS} frames=30 sent={BURSTS}" in summary
     assert "dropped=0 refused=0 waiting=0" in summary
 
@@ -110,9 +110,7 @@ def test_a_kill_while_a_burst_is_on_the_wire_changes_nothing_that_the_server_kee
     assert identities(server) == undisturbed
 
 
-@pytest.mark.parametrize(
-    "at", ["event=camera ", "event=footage_opened", "event=burst_taken", "event=sending_failed", "footage_over"]
-)
+@pytest.mark.parametrize("at", ["camera ", "footage_opened", "burst_taken", "sending_failed", "footage_over"])
 def test_a_kill_while_bursts_wait_in_the_spool_changes_nothing_that_the_server_keeps(
     server: StandIn, footage: Path, write_settings: Write, start_agent: Start, undisturbed: list[object], at: str
 ) -> None:
@@ -156,8 +154,8 @@ def test_a_chosen_start_survives_the_kill(
     settings = write_settings(text)
     server.always = Answer(503)
     agent = start_agent("run", settings)
-    opened = agent.wait_for_line("event=footage_opened")
-    agent.wait_for_line("event=burst_taken")
+    opened = agent.wait_for_line("footage_opened")
+    agent.wait_for_line("burst_taken")
     agent.kill()
     agent.wait()
     server.always = None
@@ -179,12 +177,12 @@ def test_a_signal_ends_the_current_send_and_leaves_the_rest_in_the_spool(
     def stop(count: int) -> None:
         if count == 3:
             agent.process.send_signal(number)
-            agent.wait_for_line("event=stopping", 10.0)
+            agent.wait_for_line("stopping", 10.0)
 
     server.on_arrival = stop
     assert agent.wait(15.0) == 0
     assert len(server.bursts) == 3
-    assert "state=stopped" in agent.wait_for_line("event=summary")
+    assert "state=stopped" in agent.wait_for_line("summary")
     wrote = status(tmp_path)
     assert wrote["sent"] == len(server.bursts)
     assert wrote["waiting"] == len(list((tmp_path / "state/spool").glob("*.burst")))
@@ -195,7 +193,7 @@ def test_a_signal_ends_an_agent_whose_server_is_away_within_seconds(
 ) -> None:
     server.always = Answer(503, headers={"Retry-After": "600"})
     agent = start_agent("run", write_settings(camera(footage)))
-    agent.wait_for_line("event=sending_failed")
+    agent.wait_for_line("sending_failed")
     agent.stop()
     assert agent.wait(8.0) == 0
 
@@ -213,7 +211,7 @@ def test_a_signal_ends_an_agent_whose_server_does_not_answer_within_seconds(
     server.on_arrival = hang
     agent = start_agent("run", write_settings(camera(footage)))
     assert asked.wait(30.0)
-    agent.wait_for_line("event=footage_over")
+    agent.wait_for_line("footage_over")
     agent.stop()
     assert agent.wait(15.0) == 0
     over.set()
@@ -224,7 +222,7 @@ def test_an_agent_told_to_wait_at_the_end_stays_until_it_is_stopped(
     server: StandIn, footage: Path, write_settings: Write, start_agent: Start
 ) -> None:
     agent = start_agent("run", write_settings(f'{camera(footage)}at_end = "wait"'))
-    agent.wait_for_line("event=footage_over")
+    agent.wait_for_line("footage_over")
     server.wait_for(lambda: len(server.bursts) == BURSTS)
     assert agent.process.poll() is None
     agent.stop()
@@ -240,7 +238,7 @@ def test_refused_bursts_are_set_aside_and_counted_and_the_rest_goes_on(
     assert len(server.bursts) == BURSTS - 2
     assert status(tmp_path)["refused"] == 2
     assert len(list((tmp_path / "state/refused").glob("*.burst"))) == 2
-    assert 'problem="HTTP 422 Unusable: no such site"' in agent.wait_for_line("event=burst_refused")
+    assert 'problem="HTTP 422 Unusable: no such site"' in agent.wait_for_line("burst_refused")
 
 
 def test_an_unknown_token_stops_the_uplink_and_not_the_capture(
@@ -248,7 +246,7 @@ def test_an_unknown_token_stops_the_uplink_and_not_the_capture(
 ) -> None:
     server.always = Answer(401, b'{"title": "Unauthorized"}')
     agent = start_agent("run", write_settings(camera(footage)))
-    agent.wait_for_line("event=footage_over")
+    agent.wait_for_line("footage_over")
     agent.stop()
     assert agent.wait(8.0) == 0
     assert len(server.arrivals) == 1
@@ -299,7 +297,7 @@ def test_a_live_camera_that_is_away_is_told_and_retried_and_ends_nothing(
         f'[[cameras]]\nname = "door"\n{camera(footage)}'
     )
     agent = start_agent("run", write_settings(text))
-    assert "camera=gate" in agent.wait_for_line("event=camera_failed")
+    assert "camera=gate" in agent.wait_for_line("camera_failed")
     server.wait_for(lambda: len(server.bursts) == BURSTS)
     assert agent.process.poll() is None
     agent.stop()
@@ -312,7 +310,7 @@ def test_a_second_agent_is_kept_out_of_the_state_folder(
     server.always = Answer(503)
     settings = write_settings(camera(footage))
     first = start_agent("run", settings)
-    first.wait_for_line("event=footage_opened")
+    first.wait_for_line("footage_opened")
     second = start_agent("run", settings)
     assert second.wait() == 1
     assert "another agent is running on the state folder" in second.lines[-1]

@@ -72,7 +72,7 @@ def test_a_link_that_comes_back_is_used_within_the_pause_that_was_told(
     with Proxy(server.url, faults(0, ("cut",), lambda: is_down)) as proxy:
         agent = start_agent("run", settings(tmp_path, proxy.url, footage))
         for _ in range(2):
-            told = agent.wait_for_line("event=sending_failed")
+            told = agent.wait_for_line("sending_failed")
             agent.lines.remove(told)
         is_down = False
         back_s = time.monotonic()

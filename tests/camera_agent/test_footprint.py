@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 
+from tests.camera_agent.cameras.test_cameras import answering, serving
 from tests.camera_agent.conftest import CHECKOUT, AgentProcess, jpeg, make_video
 from tests.camera_agent.stand_in import StandIn
-from tests.camera_agent.test_cameras import answering, serving
 
 Write = Callable[..., Path]
 Start = Callable[..., AgentProcess]

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 
 from policies.events import Event
 from policies.fold import fold, initial_state
-from policies.observation import Box, Observation, Panel, Seat, Sighting
+from policies.observation import Box, EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.site.site_policy import CameraPolicy, parse_site_policy
 
 START_US = 1_790_000_000_000_000
-DETECTOR = Seat("eye", frozenset({"person", "car"}), boxes=True)
-SECOND = Seat("eye.2", frozenset({"person"}), boxes=True)
-CLASSIFIER = Seat("namer", frozenset({"person", "road"}), boxes=False)
-CHANGE = Seat("frame-change", frozenset({"moving", "still"}), boxes=True, votes=False)
+DETECTOR = ModelInfo("eye", frozenset({"person", "car"}), boxes=True)
+SECOND = ModelInfo("eye.2", frozenset({"person"}), boxes=True)
+CLASSIFIER = ModelInfo("namer", frozenset({"person", "road"}), boxes=False)
+CHANGE = ModelInfo("frame-change", frozenset({"moving", "still"}), boxes=True, votes=False)
 
 TWO_HALVES = """
 site = "yard"
@@ -36,11 +36,11 @@ def policy(text: str = TWO_HALVES, extra: str = "") -> CameraPolicy:
 
 def observation(
     at_s: float,
-    answers: dict[str, Sequence[Sighting] | None],
-    seats: Sequence[Seat] = (DETECTOR,),
+    answers: dict[str, Sequence[Prediction] | None],
+    models: Sequence[ModelInfo] = (DETECTOR,),
     number: int | None = None,
 ) -> Observation:
-    """One frame `at_s` seconds into the story; seats that `answers` leaves out saw nothing."""
+    """One frame `at_s` seconds into the story; models that `answers` leaves out saw nothing."""
     index = round(at_s * 1000) if number is None else number
     return Observation(
         site="yard",
@@ -48,22 +48,22 @@ def observation(
         burst_id=f"burst-{index // 10_000:04d}",
         index=index % 10_000,
         at_us=START_US + round(at_s * 1e6),
-        panel=Panel("ensemble", tuple(seats)),
-        answers={s.model: _tuple(answers.get(s.model, ())) for s in seats},
+        ensemble_info=EnsembleInfo("ensemble", tuple(models)),
+        answers={s.model: _tuple(answers.get(s.model, ())) for s in models},
         frame_sha256=f"sha-{index}",
         size=(640, 480),
     )
 
 
-def _tuple(seen: Sequence[Sighting] | None) -> tuple[Sighting, ...] | None:
+def _tuple(seen: Sequence[Prediction] | None) -> tuple[Prediction, ...] | None:
     return None if seen is None else tuple(seen)
 
 
-def person_at(x: float, y: float = 0.8, height: float = 0.2, score: float = 0.9) -> Sighting:
+def person_at(x: float, y: float = 0.8, height: float = 0.2, score: float = 0.9) -> Prediction:
     """A person whose feet stand at (x, y)."""
     half = height * 0.15
     box: Box = (round(x - half, 5), round(y - height, 5), round(x + half, 5), round(y, 5))
-    return Sighting("person", score, box)
+    return Prediction("person", score, box)
 
 
 def walk(
@@ -79,7 +79,7 @@ def walk(
 
 def drawn(picture: str, every_s: float = 0.5, sector: str = "west") -> list[Observation]:
     """A classifier's labels for one sector: `P` person, `.` nobody, `?` the model did not answer."""
-    shown = {"P": [Sighting("person", 0.8, sector=sector)], ".": [Sighting("road", 0.9, sector=sector)], "?": None}
+    shown = {"P": [Prediction("person", 0.8, sector=sector)], ".": [Prediction("road", 0.9, sector=sector)], "?": None}
     return [observation(i * every_s, {"namer": shown[mark]}, [CLASSIFIER]) for i, mark in enumerate(picture)]
 
 

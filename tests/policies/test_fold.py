@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from policies.fold import REMEMBERED, OutOfOrder, advance, decode_state, encode_state, fold, initial_state
-from policies.observation import Observation, Seat, Sighting
+from policies.observation import ModelInfo, Observation, Prediction
 from policies.site.site_policy import CameraPolicy
 from tests.policies.stories import (
     CLASSIFIER,
@@ -106,8 +106,8 @@ def test_labels_alone_give_presence_with_hysteresis():
 def test_labels_alone_show_a_movement_by_the_order_in_which_sectors_light_up():
     def frame(i: int, west: bool, east: bool):
         labels = [
-            Sighting("person" if west else "road", 0.9, sector="west"),
-            Sighting("person" if east else "road", 0.9, sector="east"),
+            Prediction("person" if west else "road", 0.9, sector="west"),
+            Prediction("person" if east else "road", 0.9, sector="east"),
         ]
         return observation(i * 0.5, {"namer": labels}, [CLASSIFIER])
 
@@ -223,11 +223,11 @@ def test_frames_that_no_model_answered_for_never_clear_a_sector():
 
 def test_a_target_that_no_model_answered_for_waits_while_another_one_goes_on():
     text = TWO_HALVES.replace('site = "yard"', 'site = "yard"\ntargets = ["person", "vehicle"]')
-    cars = Seat("cars", frozenset({"car"}), boxes=True)
-    people = Seat("people", frozenset({"person"}), boxes=True)
+    cars = ModelInfo("cars", frozenset({"car"}), boxes=True)
+    people = ModelInfo("people", frozenset({"person"}), boxes=True)
 
     def frame(i: int):
-        car = [Sighting("car", 0.9, (0.6, 0.5, 0.8, 0.7))] if i < 8 else []
+        car = [Prediction("car", 0.9, (0.6, 0.5, 0.8, 0.7))] if i < 8 else []
         return observation(i * 0.5, {"people": [person_at(0.2)] if i < 8 else None, "cars": car}, [people, cars])
 
     events = told(policy(text), [frame(i) for i in range(40)])
@@ -349,9 +349,9 @@ def test_a_visit_that_only_the_blind_time_after_it_makes_long_enough_is_told_whe
 
 
 def test_a_classifier_alone_shows_movement_by_the_order_in_which_sectors_light_up():
-    def lit(sector: str | None) -> list[Sighting]:
+    def lit(sector: str | None) -> list[Prediction]:
         return [
-            Sighting("person", 0.8, sector=name) if name == sector else Sighting("road", 0.9, sector=name)
+            Prediction("person", 0.8, sector=name) if name == sector else Prediction("road", 0.9, sector=name)
             for name in ("west", "east")
         ]
 

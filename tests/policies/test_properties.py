@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from policies.events import Event
 from policies.fold import REMEMBERED, advance, decode_state, encode_state, fold, initial_state, remembered
 from policies.fusion.judgement import gist, judge
-from policies.observation import Box, Observation, Seat, Sighting
+from policies.observation import Box, ModelInfo, Observation, Prediction
 from policies.occupancy import Standing, timeline
 from policies.site.site_policy import CameraPolicy
 from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy, told
@@ -36,7 +36,7 @@ def histories(draw: st.DrawFn) -> list[Observation]:
     frames = []
     for i in range(draw(st.integers(1, 40))):
         at_s = i * every_s
-        seen: dict[str, list[Sighting]] = {"eye": [], "eye.2": []}
+        seen: dict[str, list[Prediction]] = {"eye": [], "eye.2": []}
         for x, speed, y, born_s, life_s in people:
             foot = x + speed * (at_s - born_s)
             if born_s <= at_s <= born_s + life_s and 0.04 < foot < 0.96:
@@ -173,8 +173,8 @@ def _mirrored(seen: Observation) -> Observation:
         return (1 - box[2], box[1], 1 - box[0], box[3])
 
     answers = {
-        model: tuple(replace(s, box=flip(s.box)) for s in sightings or () if s.box)
-        for model, sightings in seen.answers.items()
+        model: tuple(replace(s, box=flip(s.box)) for s in predictions or () if s.box)
+        for model, predictions in seen.answers.items()
     }
     return replace(seen, answers=answers)
 
@@ -195,9 +195,9 @@ def test_mirrored_frames_mirror_sectors_and_directions(frames):
 @given(histories())
 def test_a_renamed_model_renames_its_votes_and_changes_nothing_else(frames):
     def rename(seen: Observation) -> Observation:
-        seats = tuple(replace(seat, model=seat.model + ".v2") for seat in seen.panel.seats)
-        answers = {model + ".v2": sightings for model, sightings in seen.answers.items()}
-        return replace(seen, panel=replace(seen.panel, seats=seats), answers=answers)
+        models = tuple(replace(model_info, model=model_info.model + ".v2") for model_info in seen.ensemble_info.models)
+        answers = {model + ".v2": predictions for model, predictions in seen.answers.items()}
+        return replace(seen, ensemble_info=replace(seen.ensemble_info, models=models), answers=answers)
 
     before, after = told(policy(), frames), told(policy(), [rename(seen) for seen in frames])
     assert [{f"{m}.v2": v for m, v in e.votes.items()} for e in before] == [e.votes for e in after]
@@ -241,12 +241,12 @@ def test_folding_in_one_go_or_frame_by_frame_is_the_same():
 @given(histories())
 def test_a_renamed_label_renames_the_label_of_its_events_and_changes_nothing_else(frames):
     def renamed(seen: Observation) -> Observation:
-        seats = tuple(replace(seat, classes=frozenset({"wanderer"})) for seat in seen.panel.seats)
+        models = tuple(replace(model_info, classes=frozenset({"wanderer"})) for model_info in seen.ensemble_info.models)
         answers = {
-            model: tuple(replace(one, label="wanderer") for one in sightings or ())
-            for model, sightings in seen.answers.items()
+            model: tuple(replace(one, label="wanderer") for one in predictions or ())
+            for model, predictions in seen.answers.items()
         }
-        return replace(seen, panel=replace(seen.panel, seats=seats), answers=answers)
+        return replace(seen, ensemble_info=replace(seen.ensemble_info, models=models), answers=answers)
 
     other = policy(TWO_HALVES + '[target.rambler]\nclasses = ["wanderer"]\n', 'targets = ["rambler"]')
     before, after = told(policy(), frames), told(other, [renamed(seen) for seen in frames])
@@ -275,17 +275,19 @@ missings = st.sampled_from(["abstain", "fail_open", "fail_closed"])
 @st.composite
 def crowds(draw: st.DrawFn) -> list[Observation]:
     """People who stand about, seen by two detectors and perhaps a classifier that may each fail to answer."""
-    seats = [DETECTOR, SECOND, *draw(st.sampled_from([[], [CLASSIFIER]]))]
+    models = [DETECTOR, SECOND, *draw(st.sampled_from([[], [CLASSIFIER]]))]
     people = draw(st.lists(st.sampled_from([0.12, 0.13, 0.3, 0.6, 0.62, 0.9]), max_size=3, unique=True))
     scores = st.sampled_from([0.0, 0.1, 0.2, 0.45, 0.9])
     frames = []
     for i in range(draw(st.integers(1, 12))):
-        said: dict[str, list[Sighting] | None] = {}
-        for seat in seats:
+        said: dict[str, list[Prediction] | None] = {}
+        for model_info in models:
             boxed = [person_at(x, score=draw(scores)) for x in people if draw(st.booleans())]
-            named = [Sighting("person", draw(scores), sector=name) for name in ("west", "east") if draw(st.booleans())]
-            said[seat.model] = draw(st.sampled_from([boxed if seat.boxes else named, None, []]))
-        frames.append(observation(i * 0.5, dict(said), seats))
+            named = [
+                Prediction("person", draw(scores), sector=name) for name in ("west", "east") if draw(st.booleans())
+            ]
+            said[model_info.model] = draw(st.sampled_from([boxed if model_info.boxes else named, None, []]))
+        frames.append(observation(i * 0.5, dict(said), models))
     return frames
 
 
@@ -323,16 +325,16 @@ quorums = st.tuples(st.integers(1, 4), st.integers(1, 6)).map(lambda two: (min(t
 paces = st.sampled_from([0.25, 0.5, 1.0, 3.0])
 
 
-def _stood(marks: list[list[bool]], seats: list[Seat], every_s: float) -> list[Observation]:
+def _stood(marks: list[list[bool]], models: list[ModelInfo], every_s: float) -> list[Observation]:
     """Frames in which each model sees, or does not see, somebody in the west."""
 
-    def said(seat: Seat, sees: bool) -> list[Sighting]:
-        if seat.boxes:
+    def said(model_info: ModelInfo, sees: bool) -> list[Prediction]:
+        if model_info.boxes:
             return [person_at(0.25)] if sees else []
-        return [Sighting("person" if sees else "road", 0.9, sector="west")]
+        return [Prediction("person" if sees else "road", 0.9, sector="west")]
 
     return [
-        observation(i * every_s, {s.model: said(s, sees) for s, sees in zip(seats, row, strict=True)}, seats)
+        observation(i * every_s, {s.model: said(s, sees) for s, sees in zip(models, row, strict=True)}, models)
         for i, row in enumerate(marks)
     ]
 
@@ -351,21 +353,21 @@ def _ruled(rule: str, quorum: tuple[int, int]) -> CameraPolicy:
 
 @bounded
 @given(watched, st.sampled_from([NAMERS, EYES]), quorums, paces, st.data())
-def test_one_more_vote_in_one_more_frame_never_removes_presence_at_any_instant(marks, seats, quorum, every_s, data):
+def test_one_more_vote_in_one_more_frame_never_removes_presence_at_any_instant(marks, models, quorum, every_s, data):
     rule = data.draw(
         st.sampled_from(['"any"', '"majority"', '"all"', '"weighted"', *(f'"at_least", k = {k}' for k in (1, 2, 3))])
     )
     rules = _ruled(f"rule = {rule}", quorum)
     frame, model = data.draw(st.integers(0, len(marks) - 1)), data.draw(st.integers(0, 2))
     more = [[sees or (i, j) == (frame, model) for j, sees in enumerate(row)] for i, row in enumerate(marks)]
-    before, after = (_present(rules, _stood(rows, seats, every_s)) for rows in (marks, more))
+    before, after = (_present(rules, _stood(rows, models, every_s)) for rows in (marks, more))
     assert set(before) <= set(after)
 
 
 @bounded
 @given(watched, st.sampled_from([NAMERS, EYES]), quorums, paces)
-def test_any_finds_presence_wherever_at_least_k_does_and_that_wherever_all_does(marks, seats, quorum, every_s):
-    frames = _stood(marks, seats, every_s)
+def test_any_finds_presence_wherever_at_least_k_does_and_that_wherever_all_does(marks, models, quorum, every_s):
+    frames = _stood(marks, models, every_s)
     strict_to_loose = ['"all"', *(f'"at_least", k = {k}' for k in (3, 2, 1)), '"any"']
     found = [set(_present(_ruled(f"rule = {rule}", quorum), frames)) for rule in strict_to_loose]
     assert all(strict <= loose for strict, loose in itertools.pairwise(found))

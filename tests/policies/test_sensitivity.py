@@ -37,6 +37,11 @@ def test_each_rule_decides_as_its_name_says(rule, votes, expected):
     assert verdict(rule, *votes) == expected
 
 
+@pytest.mark.parametrize("rule", ["any", "all", "majority", "at_least", "weighted"])
+def test_a_margin_is_a_float_also_where_no_model_votes_for(rule):
+    assert isinstance(Sensitivity(rule).fuse({"m0": A, "m1": A}).margin, float)
+
+
 def test_a_model_that_cannot_see_the_target_is_not_counted():
     assert verdict(Sensitivity("all"), F, ABSTAIN) == ("present", 0)
 

@@ -22,11 +22,6 @@ from tests.stand_ins import ManualClock
 _numbers = itertools.count(1)
 
 
-def pytest_report_header() -> str:
-    reason = databases.without_postgresql()
-    return f"store: SQLite only, no PostgreSQL ({reason})" if reason else "store: SQLite and PostgreSQL"
-
-
 @pytest.fixture
 def clock() -> ManualClock:
     """An hour after the scenes begin: nothing they hold lies in the future."""

@@ -1,6 +1,7 @@
-"""Which databases the tests of the store run on, and a PostgreSQL cluster of our own where its programs are there.
+"""The databases that the tests of the store run on: SQLite, and PostgreSQL in a cluster of our own.
 
 `SECTORWATCH_TEST_POSTGRES` names a server to use instead (a URL whose user may create databases).
+`python -m tests.server.databases` ends with 1, and a line that says what to do, where PostgreSQL is missing.
 """
 
 from __future__ import annotations
@@ -10,34 +11,49 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 
 VARIABLE = "SECTORWATCH_TEST_POSTGRES"
+NAMES = ("sqlite", "postgresql")
 _PROGRAMS = ("initdb", "pg_ctl", "postgres")
+_DEBIAN = Path("/usr/lib/postgresql")
 
 
-def without_postgresql() -> str | None:
-    """Why the tests leave PostgreSQL out; None when they do not."""
+def search_path() -> str:
+    """Where the server's programs are looked for: on PATH, then where Debian's packages put them, newest first."""
+    folders = sorted(_DEBIAN.glob("*/bin"), key=lambda folder: (len(folder.parent.name), folder.parent.name))
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, reversed(folders))])
+
+
+def missing_postgresql() -> str | None:
+    """What the tests on PostgreSQL lack, and how to get it, in one line; None where nothing is missing."""
     if importlib.util.find_spec("psycopg") is None:
-        return "psycopg is not installed"
+        return "psycopg is not installed: run deploy/test, or pip install -e '.[postgres]'"
     if os.environ.get(VARIABLE):
         return None
-    missing = [program for program in _PROGRAMS if shutil.which(program) is None]
-    return f"{', '.join(missing)} not on PATH and {VARIABLE} not set" if missing else None
-
-
-NAMES = ["sqlite"] if without_postgresql() else ["sqlite", "postgresql"]
+    missing = [program for program in _PROGRAMS if shutil.which(program, path=search_path()) is None]
+    if not missing:
+        return None
+    return (
+        f"PostgreSQL's {', '.join(missing)} not found: run deploy/test as root, which installs it, or "
+        f"`sudo apt-get install postgresql`, or name a server in {VARIABLE}"
+    )
 
 
 @contextmanager
 def postgresql_database() -> Iterator[str]:
     """URL of a new database on the server that is given, or on a fresh one; gone afterwards."""
+    missing = missing_postgresql()
+    if missing:
+        pytest.fail(missing)
     name = f"sectorwatch_test_{os.getpid()}"
     with _server() as server:
         _execute(server, f"CREATE DATABASE {name}")
@@ -72,7 +88,8 @@ def _server() -> Iterator[URL]:
     data = folder / "data"
 
     def run(*command: str) -> None:
-        subprocess.run(command, check=True, cwd=folder, user=user, capture_output=True, timeout=120)
+        program = shutil.which(command[0], path=search_path()) or command[0]
+        subprocess.run([program, *command[1:]], check=True, cwd=folder, user=user, capture_output=True, timeout=120)
 
     try:
         run("initdb", "-D", str(data), "-U", "tester", "-A", "trust", "-N", "-E", "UTF8", "--locale=C.UTF-8")
@@ -90,3 +107,7 @@ def _unprivileged() -> str:
     """A user who may run PostgreSQL, which refuses to run as root."""
     me = pwd.getpwuid(os.geteuid()).pw_name
     return "nobody" if me == "root" else me
+
+
+if __name__ == "__main__":
+    sys.exit(missing_postgresql())

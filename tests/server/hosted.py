@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from flask import Flask
 
-from policies.observation import Box, Sighting
+from policies.observation import Box, Prediction
 from server.app import create_app
 from server.hosting import deadlines
 from server.hosting.gunicorn_app import host
@@ -29,7 +29,7 @@ from tests.server.web_client import NOW_US, BrightnessEnsemble, make_app
 class PatientEnsemble(BrightnessEnsemble):
     def answer(
         self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, early: object = None
-    ) -> list[dict[str, tuple[Sighting, ...] | None]]:
+    ) -> list[dict[str, tuple[Prediction, ...] | None]]:
         _tell("asked")
         sys.stdin.readline()
         return super().answer(images, crops)

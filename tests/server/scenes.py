@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from policies.observation import Box, Seat, Sighting
+from policies.observation import Box, ModelInfo, Prediction
 from server.domain.burst import Burst, Limits, decode_burst
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
@@ -19,8 +19,8 @@ from tests.stand_ins import ManualClock, ScriptedEnsemble
 START_US = 1_795_330_800_000_000
 """2026-11-22T07:00:00Z."""
 
-EYE = Seat("eye", frozenset({"person", "car"}), boxes=True)
-NAMER = Seat("namer", frozenset({"person", "road"}), boxes=False)
+EYE = ModelInfo("eye", frozenset({"person", "car"}), boxes=True)
+NAMER = ModelInfo("namer", frozenset({"person", "road"}), boxes=False)
 
 YARD = TWO_HALVES
 
@@ -73,9 +73,9 @@ class Yard:
         return [self.walk(n, path, n * length_s, per_burst) for n in range(round(until_s / length_s))]
 
 
-def person_at(x: float, score: float = 0.9) -> Sighting:
+def person_at(x: float, score: float = 0.9) -> Prediction:
     box: Box = (round(x - 0.03, 5), 0.6, round(x + 0.03, 5), 0.8)
-    return Sighting("person", score, box)
+    return Prediction("person", score, box)
 
 
 def across(t: float) -> float | None:

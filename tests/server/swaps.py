@@ -11,7 +11,7 @@ from typing import Any
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from policies.observation import Box, Panel, Seat, Sighting
+from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
 from server.app import create_app, runtime_of
 from server.delivery.channels import Channel
 from server.domain.errors import SectorwatchError, Unapproved
@@ -33,7 +33,9 @@ class Signing:
 
     def __init__(self, models: Sequence[str], edition: int = 0) -> None:
         name = f"{'+'.join(models)}#{edition}"
-        self.panel = Panel(name, tuple(Seat(model, frozenset({name}), boxes=False) for model in models))
+        self.ensemble_info = EnsembleInfo(
+            name, tuple(ModelInfo(model, frozenset({name}), boxes=False) for model in models)
+        )
         self.gate = threading.Event()
         self.gate.set()
         self.asking = threading.Event()
@@ -47,20 +49,20 @@ class Signing:
     def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> bytes:
         return payload[0]
 
-    def ask(self, rows: Sequence[bytes]) -> list[Answer]:
+    def infer(self, rows: Sequence[bytes]) -> list[Answer]:
         self.asking.set()
         assert self.gate.wait(PATIENCE_S)
-        said = (Sighting(self.panel.ensemble, 1.0),)
-        return [{seat.model: said for seat in self.panel.seats} for _ in rows]
+        said = (Prediction(self.ensemble_info.ensemble, 1.0),)
+        return [{model_info.model: said for model_info in self.ensemble_info.models} for _ in rows]
 
     def so_far(self, asked: Sequence[Answer]) -> Sequence[Answer]:
         return asked
 
-    def conclude(self, asked: Sequence[Answer], start: int, stop: int) -> Sequence[Answer]:
+    def postprocess(self, asked: Sequence[Answer], start: int, stop: int) -> Sequence[Answer]:
         return asked[start:stop]
 
     def answer(self, images: Sequence[bytes]) -> Sequence[Answer]:
-        return self.ask(images)
+        return self.infer(images)
 
 
 class Shelf:
@@ -78,14 +80,14 @@ class Shelf:
         if self.fault is not None:
             raise self.fault
         ensemble = Signing(models, self.edition)
-        self.loaded[ensemble.panel.ensemble] = ensemble
+        self.loaded[ensemble.ensemble_info.ensemble] = ensemble
         return Loaded(tuple(models), ensemble, self._check)
 
     def _check(self, asked: Answering) -> None:
         asked.answer([b"golden"])
         self.checked.set()
-        if asked.panel.ensemble in self.drifted:
-            raise Unapproved(f"{asked.panel.ensemble} says `cat` instead of `person`")
+        if asked.ensemble_info.ensemble in self.drifted:
+            raise Unapproved(f"{asked.ensemble_info.ensemble} says `cat` instead of `person`")
 
 
 @contextmanager

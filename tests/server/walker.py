@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import event
 
 from server.delivery.channels import LogChannel
-from server.delivery.dispatcher import Delivery
+from server.delivery.dispatcher import Dispatcher
 from server.store import Store, open_store
 from tests.server.scenes import START_US, Yard, across
 from tests.stand_ins import ManualClock
@@ -46,13 +46,13 @@ def main(url: str, folder: Path, write: int | None) -> None:
     if write is not None:
         die_at(store, write)
     with (folder / "events.log").open("a", encoding="utf-8") as stream:
-        delivery = Delivery(store, [LogChannel("json", stream)])
+        dispatcher = Dispatcher(store, [LogChannel("json", stream)])
         for one in yard.walked(across, 26):
             yard.pipeline.process(one)
             print(one.burst_id, flush=True)  # noqa: T201  the parent reads it
-            delivery.drain_once()
+            dispatcher.drain_once()
             clock.advance(60)  # a lease that a dead process held has ended
-        delivery.drain_once()
+        dispatcher.drain_once()
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from typing import Any
 from flask import Flask
 from PIL import Image, UnidentifiedImageError
 
-from policies.observation import Box, Panel, Seat, Sighting
+from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
 from server.app import create_app, runtime_of
-from server.domain.errors import TooLarge, Unusable
+from server.domain.errors import TooLarge, Unprocessable
 from server.settings import ServerSettings
 
 NOW_US = 1_800_000_000_000_000
@@ -35,11 +35,11 @@ class BrightnessEnsemble:
     """`light.v1` says bright or dark of each frame; `people` boxes a person in every bright one."""
 
     def __init__(self) -> None:
-        self.panel = Panel(
+        self.ensemble_info = EnsembleInfo(
             "e" * 64,
             (
-                Seat("light.v1", frozenset({"bright", "dark"}), boxes=False),
-                Seat("people", frozenset({"person"}), boxes=True),
+                ModelInfo("light.v1", frozenset({"bright", "dark"}), boxes=False),
+                ModelInfo("people", frozenset({"person"}), boxes=True),
             ),
         )
 
@@ -48,13 +48,13 @@ class BrightnessEnsemble:
 
     def answer(
         self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, early: object = None
-    ) -> list[dict[str, tuple[Sighting, ...] | None]]:
+    ) -> list[dict[str, tuple[Prediction, ...] | None]]:
         return [self._of(_brightness(index, image)) for index, image in enumerate(images)]
 
-    def _of(self, brightness: float) -> dict[str, tuple[Sighting, ...] | None]:
+    def _of(self, brightness: float) -> dict[str, tuple[Prediction, ...] | None]:
         bright = brightness > 0.5
-        people = (Sighting("person", 0.9, (0.4, 0.4, 0.6, 0.8)),) if bright else ()
-        return {"light.v1": (Sighting("bright" if bright else "dark", 0.8),), "people": people}
+        people = (Prediction("person", 0.9, (0.4, 0.4, 0.6, 0.8)),) if bright else ()
+        return {"light.v1": (Prediction("bright" if bright else "dark", 0.8),), "people": people}
 
 
 def _brightness(index: int, image: bytes) -> float:
@@ -66,7 +66,7 @@ def _brightness(index: int, image: bytes) -> float:
     except Image.DecompressionBombError as error:
         raise TooLarge(str(error), frame=index) from None
     except (UnidentifiedImageError, OSError) as error:
-        raise Unusable(f"not an image that can be decoded: {error}", frame=index) from None
+        raise Unprocessable(f"not an image that can be decoded: {error}", frame=index) from None
     histogram = grey.histogram()
     return sum(level * count for level, count in enumerate(histogram)) / (255 * sum(histogram))
 

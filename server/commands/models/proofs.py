@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
+from server.catalogue import check_lock, write_lock
 from server.settings import ServerSettings, load_settings
 
 if TYPE_CHECKING:
@@ -47,13 +48,12 @@ def lock(names: tuple[str, ...], folder: Path | None, config: Path | None, out: 
 
     A server with that setting refuses to start when weights, class lists, input forms, code or libraries differ.
     """
-    from server.ensemble import write_lock
-
     settings = load_settings(config, models_dir=folder)
     place = out or settings.lock or Path("ensemble.lock")
     ensemble = _loaded(settings, names)
     write_lock(ensemble.lock, place)
-    click.echo(f"{place}: {ensemble.panel.ensemble} ({', '.join(seat.model for seat in ensemble.panel.seats)})")
+    named = ", ".join(model_info.model for model_info in ensemble.ensemble_info.models)
+    click.echo(f"{place}: {ensemble.ensemble_info.ensemble} ({named})")
 
 
 @click.command()
@@ -95,11 +95,11 @@ def approve(
 @ensemble_options
 def check(names: tuple[str, ...], folder: Path | None, config: Path | None) -> None:
     """Load the ensemble and compare it with its lock and its golden set. Exit code 1 unless both hold."""
-    from server.ensemble import check_lock, read_golden, shipped_golden
+    from server.ensemble import read_golden, shipped_golden
 
     settings = load_settings(config, models_dir=folder)
     ensemble = _loaded(settings, names)
-    click.echo(f"ensemble {ensemble.panel.ensemble}")
+    click.echo(f"ensemble {ensemble.ensemble_info.ensemble}")
     if settings.lock is not None:
         check_lock(ensemble.lock, settings.lock)
         click.echo(f"lock {settings.lock}: as locked")
@@ -112,7 +112,7 @@ def check(names: tuple[str, ...], folder: Path | None, config: Path | None) -> N
         click.echo(f"golden set: says nothing of {', '.join(beyond)}; `sectorwatch models approve` makes one that does")
     if wrong:
         raise SystemExit(1)
-    if len(beyond) < len(ensemble.panel.seats):
+    if len(beyond) < len(ensemble.ensemble_info.models):
         click.echo("golden set: answers as approved")
 
 

@@ -11,7 +11,7 @@ import requests
 
 from policies.events import instant
 from server.commands.options import opened_store, store_options
-from server.domain.errors import Broken, Conflict
+from server.domain.errors import ConfigurationError, Conflict
 from server.serving.service import InService, Swap
 from server.serving.shadow import Comparison
 from server.settings import ServerSettings, load_settings
@@ -78,7 +78,7 @@ def history(config: Path | None, database: str | None, data_dir: Path | None, li
 
 
 def _asked(settings: ServerSettings, what: str, body: object) -> InService:
-    """What the server answers. Raises Conflict with its refusal; Broken when it does not answer."""
+    """What the server answers. Raises Conflict with its refusal; ConfigurationError when it does not answer."""
     address = address_in(settings.data_dir)
     try:
         answer = requests.post(
@@ -88,7 +88,7 @@ def _asked(settings: ServerSettings, what: str, body: object) -> InService:
             timeout=(_CONNECT_S, None),
         )
     except requests.RequestException as error:
-        raise Broken(
+        raise ConfigurationError(
             f"the server of {settings.data_dir} does not answer ({type(error).__name__}): start `sectorwatch serve`"
         ) from None
     if not answer.ok:

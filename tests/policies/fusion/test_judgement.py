@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from policies.fusion.judgement import gist, judge
-from policies.observation import Sighting
+from policies.observation import Prediction
 from policies.sensitivity import Verdict, Vote
 from tests.policies.stories import CHANGE, CLASSIFIER, DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy
 
@@ -37,11 +37,11 @@ def test_one_target_may_be_judged_more_strictly_than_another_in_the_same_sector(
     boxes = {"person": (0.1, 0.6, 0.15, 0.8), "car": (0.3, 0.6, 0.4, 0.8)}
 
     def present(score: float, *models: str) -> set[str]:
-        said = {model: [Sighting(label, score, box) for label, box in boxes.items()] for model in models}
-        seats = [DETECTOR, replace(SECOND, classes=DETECTOR.classes)]
+        said = {model: [Prediction(label, score, box) for label, box in boxes.items()] for model in models}
+        model_infos = [DETECTOR, replace(SECOND, classes=DETECTOR.classes)]
         found = [
-            judge(policy(extra=rules), observation(0, said, seats)),
-            gist(policy(extra=rules), observation(0, said, seats)),
+            judge(policy(extra=rules), observation(0, said, model_infos)),
+            gist(policy(extra=rules), observation(0, said, model_infos)),
         ]
         assert len({tuple(c.target for c in judged.candidates if c.present) for judged in found}) == 1
         return {c.target for c in found[0].candidates if c.present}
@@ -57,18 +57,18 @@ def test_a_score_below_the_minimum_is_no_vote_but_may_keep_a_track():
 
 
 def test_a_model_that_gives_evidence_only_never_votes():
-    seen = observation(0, {"frame-change": [Sighting("moving", 1.0)], "eye": [person_at(0.2)]}, [DETECTOR, CHANGE])
+    seen = observation(0, {"frame-change": [Prediction("moving", 1.0)], "eye": [person_at(0.2)]}, [DETECTOR, CHANGE])
     assert judge(policy(), seen).candidates[0].votes == {"eye": Vote.FOR}
 
 
 def test_a_classifier_votes_by_the_crop_of_the_sector():
-    labels = [Sighting("person", 0.8, sector="west"), Sighting("road", 0.9, sector="east")]
+    labels = [Prediction("person", 0.8, sector="west"), Prediction("road", 0.9, sector="east")]
     (candidate,) = judge(policy(), observation(0, {"namer": labels}, [CLASSIFIER])).candidates
     assert (candidate.sectors, candidate.box, candidate.votes) == (("west",), None, {"namer": Vote.FOR})
 
 
 def test_a_classifier_judges_a_box_by_the_sector_it_stands_in():
-    labels = [Sighting("road", 0.9, sector="west"), Sighting("road", 0.9, sector="east")]
+    labels = [Prediction("road", 0.9, sector="west"), Prediction("road", 0.9, sector="east")]
     seen = observation(0, {"eye": [person_at(0.2)], "namer": labels}, [DETECTOR, CLASSIFIER])
     (candidate,) = judge(policy(extra='sensitivity = {rule = "all"}'), seen).candidates
     assert candidate.votes == {"eye": Vote.FOR, "namer": Vote.AGAINST}
@@ -76,7 +76,7 @@ def test_a_classifier_judges_a_box_by_the_sector_it_stands_in():
 
 
 def test_a_classifier_that_was_shown_only_the_whole_view_speaks_for_every_sector():
-    found = judge(policy(), observation(0, {"namer": [Sighting("person", 0.7)]}, [CLASSIFIER])).candidates
+    found = judge(policy(), observation(0, {"namer": [Prediction("person", 0.7)]}, [CLASSIFIER])).candidates
     assert [c.sectors for c in found] == [("west",), ("east",)]
 
 
@@ -95,7 +95,7 @@ def test_failing_open_makes_a_silent_detector_a_presence():
 
 
 def test_other_classes_are_not_the_target():
-    seen = observation(0, {"eye": [Sighting("car", 0.9, (0.1, 0.1, 0.3, 0.3))]})
+    seen = observation(0, {"eye": [Prediction("car", 0.9, (0.1, 0.1, 0.3, 0.3))]})
     assert judge(policy(), seen).candidates == ()
 
 
@@ -138,14 +138,14 @@ def test_sectors_that_want_other_targets_are_not_asked():
 
 
 def test_a_sector_in_which_a_box_lies_is_not_judged_again_as_a_whole():
-    labels = [Sighting("person", 0.8, sector="west"), Sighting("road", 0.9, sector="east")]
+    labels = [Prediction("person", 0.8, sector="west"), Prediction("road", 0.9, sector="east")]
     seen = observation(0, {"eye": [person_at(0.2)], "namer": labels}, [DETECTOR, CLASSIFIER])
     assert [c.box for c in judge(policy(), seen).candidates] == [person_at(0.2).box]
 
 
 def test_frames_of_one_panel_are_judged_as_if_each_came_alone():
     first = observation(0, {"eye": [person_at(0.2)]})
-    second = replace(observation(1, {"eye": []}), panel=first.panel)
+    second = replace(observation(1, {"eye": []}), ensemble_info=first.ensemble_info)
     rules = policy()
     assert [judge(rules, seen) for seen in (first, second)] == [judge(policy(), seen) for seen in (first, second)]
 
@@ -169,7 +169,7 @@ def test_the_gist_of_a_frame_that_leaves_something_undecided_is_all_of_it():
     for rules in (policy(), policy(extra='sensitivity = {rule = "at_least", k = 3}')):
         seen = observation(0, weak, [DETECTOR, SECOND])
         assert gist(rules, seen) == judge(rules, seen)
-    labels = observation(0, {"namer": [Sighting("person", 0.05, sector="west")]}, [CLASSIFIER])
+    labels = observation(0, {"namer": [Prediction("person", 0.05, sector="west")]}, [CLASSIFIER])
     assert gist(policy(), labels) == judge(policy(), labels)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from policies.fusion.model_check import misfits
-from policies.observation import Panel
+from policies.observation import EnsembleInfo
 from policies.site.site_policy import parse_site_policy
 from tests.policies.stories import CHANGE, CLASSIFIER, DETECTOR, TWO_HALVES
 
-EYES = Panel("eyes", (DETECTOR, CLASSIFIER, CHANGE))
+EYES = EnsembleInfo("eyes", (DETECTOR, CLASSIFIER, CHANGE))
 
 
-def said(text: str, panel: Panel = EYES) -> list[str]:
-    return list(misfits(parse_site_policy(text), panel))
+def said(text: str, ensemble_info: EnsembleInfo = EYES) -> list[str]:
+    return list(misfits(parse_site_policy(text), ensemble_info))
 
 
 def test_a_policy_that_the_models_can_follow_has_no_misfits():
@@ -43,7 +43,7 @@ def test_a_weight_that_nobody_reaches_for_one_target_or_at_night_is_told():
 
 
 def test_a_target_that_no_model_knows_is_told():
-    assert said('site = "yard"\ntargets = ["animal"]', Panel("blind", (DETECTOR, CHANGE))) == [
+    assert said('site = "yard"\ntargets = ["animal"]', EnsembleInfo("blind", (DETECTOR, CHANGE))) == [
         "every camera/view: `animal` is never decided: no model that votes can see it"
     ]
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from policies.fusion.judgement import gist, judge, without_known
-from policies.observation import Sighting
+from policies.observation import Prediction
 from policies.sensitivity import Vote
 from policies.site.site_policy import InvalidPolicy, parse_site_policy
 from tests.policies.stories import CLASSIFIER, START_US, drawn, observation, person_at, policy, told, walk
@@ -116,7 +116,7 @@ def test_two_suppressions_of_one_name_are_refused_for_explanations_cite_them():
 
 
 def test_a_label_for_the_whole_view_is_suppressed_as_the_whole_view():
-    seen = observation(0, {"namer": [Sighting("person", 0.5)]}, [CLASSIFIER])
+    seen = observation(0, {"namer": [Prediction("person", 0.5)]}, [CLASSIFIER])
     text = QUIET.replace("[0.17, 0.6, 0.23, 0.8]", "[0, 0, 1, 1]")
     (candidate,) = judge(gate(f'site = "yard"\n{text}'), seen).candidates
     assert candidate.suppressed == "web on the lamp"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from policies.observation import Sighting
+from policies.observation import Prediction
 from tests.policies.stories import (
     DETECTOR,
     SECOND,
@@ -31,7 +31,7 @@ def test_who_walks_out_is_not_found_again_in_who_walks_in_there():
     "box", [(0.0, 0.5, 0.03, 0.75), (0.97, 0.5, 1.0, 0.75), (0.4, 0.0, 0.5, 0.08), (0.4, 0.93, 0.5, 1.0)]
 )
 def test_who_stands_half_in_the_frame_is_one_person_who_stays(box, every_s):
-    frames = [observation(i * every_s, {"eye": [Sighting("person", 0.9, box)]}) for i in range(20)]
+    frames = [observation(i * every_s, {"eye": [Prediction("person", 0.9, box)]}) for i in range(20)]
     kinds = [event.kind for event in told(policy(), frames) if event.sector == ("west" if box[0] < 0.5 else "east")]
     assert kinds == ["entered", "presence_started"]
 
@@ -65,10 +65,10 @@ def test_who_runs_is_one_person_who_crosses(every_s):
 
 @pytest.mark.parametrize("every_s", [0.2, 0.5, 1])
 def test_a_car_that_drives_through_at_many_times_a_walker_s_speed_is_one_car(every_s):
-    def car(t: float) -> list[Sighting]:
+    def car(t: float) -> list[Prediction]:
         x = 0.3 * (t - 2)  # 4 heights/s
         left, right = round(max(x - 0.1, 0.0), 5), round(min(x + 0.1, 1.0), 5)
-        return [Sighting("car", 0.9, (left, 0.7, right, 0.8))] if right - left > 0.05 else []
+        return [Prediction("car", 0.9, (left, 0.7, right, 0.8))] if right - left > 0.05 else []
 
     rules = policy(extra='targets = ["vehicle"]')
     events = told(rules, [observation(i * every_s, {"eye": car(i * every_s)}) for i in range(round(10 / every_s))])

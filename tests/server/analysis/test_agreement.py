@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from policies.fusion.judgement import judge
-from policies.observation import Observation, Sighting
+from policies.observation import Observation, Prediction
 from server.analysis.agreement import PairAgreement, agreement_table, pair_agreements
 from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, observation, person_at, policy
 
@@ -11,10 +11,10 @@ from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, observation, pe
 def frame(at_s: float, eye: float | None, second: float | None) -> Observation:
     """Two detectors see somebody at the same place, with these scores; None: the model did not answer."""
 
-    def answer(score: float | None) -> list[Sighting] | None:
+    def answer(score: float | None) -> list[Prediction] | None:
         return None if score is None else [person_at(0.2, score=score)] if score else []
 
-    answers = {"eye": answer(eye), "eye.2": answer(second), "namer": [Sighting("road", 0.9, sector="west")]}
+    answers = {"eye": answer(eye), "eye.2": answer(second), "namer": [Prediction("road", 0.9, sector="west")]}
     return observation(at_s, answers, [DETECTOR, SECOND, CLASSIFIER])
 
 

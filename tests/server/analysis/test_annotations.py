@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from policies.events import instant
 from server.analysis.annotations import MissedFact, fact_of, missed, said_of
 from server.app import runtime_of
-from server.domain.errors import Unknown, Unusable
+from server.domain.errors import Unknown, Unprocessable
 from server.domain.matching import fact_of as fact_of_event
 from server.domain.matching import matched
 from server.domain.records import Annotation
@@ -78,7 +78,7 @@ def test_something_missed_can_be_added_and_taken_back(yard: Yard) -> None:
     ],
 )
 def test_a_fact_that_cannot_be_is_refused_with_what_could(yard: Yard, fact: MissedFact, error: str) -> None:
-    with pytest.raises((Unknown, Unusable), match=error):
+    with pytest.raises((Unknown, Unprocessable), match=error):
         missed(yard.store, fact, "ann")
 
 

@@ -15,7 +15,7 @@ from server.__main__ import command
 from server.analysis.explain import Explanation, explain
 from server.analysis.explain_text import as_lines
 from server.delivery.channels import text_line
-from server.domain.records import Heartbeat
+from server.domain.records import StoredHeartbeat
 from server.store import open_store
 from tests.server.scenes import EYE, NAMER, START_US, YARD, Yard, across, burst, person_at
 from tests.stand_ins import ManualClock
@@ -50,7 +50,9 @@ def doubtful(tmp_path: Path, new_sqlite: Callable[[], str], clock: ManualClock) 
     store = open_store(new_sqlite(), clock)
     rules = YARD.replace('site = "yard"', 'site = "yard"\nsensitivity = {rule = "at_least", k = 2}')
     yard = Yard(tmp_path / "doubtful", store, clock, rules)
-    yard.ensemble.panel = msgspec.structs.replace(yard.ensemble.panel, seats=(*yard.ensemble.panel.seats, NAMER))
+    yard.ensemble.ensemble_info = msgspec.structs.replace(
+        yard.ensemble.ensemble_info, models=(*yard.ensemble.ensemble_info.models, NAMER)
+    )
     yield yard
     store.close()
 
@@ -139,7 +141,7 @@ def test_a_sector_is_unobserved_before_the_first_frame_of_all(yard: Yard) -> Non
 
 def test_a_vote_shows_the_score_of_the_box_it_rests_on(yard: Yard) -> None:
     other = msgspec.structs.replace(EYE, model="eye.2")
-    yard.ensemble.panel = msgspec.structs.replace(yard.ensemble.panel, seats=(EYE, other))
+    yard.ensemble.ensemble_info = msgspec.structs.replace(yard.ensemble.ensemble_info, models=(EYE, other))
     firm = msgspec.structs.replace(person_at(0.2), box=(0.16, 0.6, 0.22, 0.8))
     yard.ensemble.teach(b"two boxes", {"eye": (person_at(0.2),), "eye.2": (firm, person_at(0.2, 0.3))})
     yard.pipeline.process(burst(50, [b"two boxes"], 100))
@@ -227,8 +229,8 @@ def test_the_newest_heartbeat_says_why_a_camera_is_silent(ask: Callable[..., Res
         "cause": "covered",
     }
     sent_us = START_US + 80_000_000
-    beat = Heartbeat("yard", "gate", START_US, sent_us, sent_us, msgspec.json.encode(wire).decode())
-    assert yard.store.heartbeats.beat(beat)
+    heartbeat = StoredHeartbeat("yard", "gate", START_US, sent_us, sent_us, msgspec.json.encode(wire).decode())
+    assert yard.store.heartbeats.keep(heartbeat)
     said = "the heartbeat of 2026-11-22T07:01:20Z says: blind (covered)"
     assert said in ask("explain", "--camera", "gate", "--at", "2026-11-22T07:01").stdout
     assert said not in ask("explain", "--camera", "gate", "--at", "2026-11-22T07:03").stdout

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from policies.events import instant
-from policies.observation import Sighting
+from policies.observation import Prediction
 from policies.site.site_policy import parse_site_policy
 from server.__main__ import command
 from server.analysis.annotations import MissedFact, missed, said_of
@@ -49,7 +49,7 @@ def _shown(yard: Yard, number: int, at_s: float, places: list[float | None], sco
     images = []
     for index, x in enumerate(places):
         image = f"{number} {index}".encode()
-        seen: tuple[Sighting, ...] = () if x is None else (person_at(x, score),)
+        seen: tuple[Prediction, ...] = () if x is None else (person_at(x, score),)
         images.append(yard.ensemble.teach(image, {"eye": seen}))
     return burst(number, images, at_s, 1.0)
 
@@ -172,7 +172,7 @@ def test_of_policies_with_fewer_false_alarms_the_one_that_misses_least_is_named(
 
 def test_a_rule_that_says_what_todays_policy_says_is_todays_policy(haunted: Yard, url: str, tmp_path: Path) -> None:
     annotate(haunted)
-    haunted.ensemble.panel = replace(haunted.ensemble.panel, seats=(EYE, replace(EYE, model="eye.2")))
+    haunted.ensemble.ensemble_info = replace(haunted.ensemble.ensemble_info, models=(EYE, replace(EYE, model="eye.2")))
     haunted.pipeline.process(_shown(haunted, 900, 900, [None] * 10, 0.9))
     shown = tune(url, tmp_path / "out", "--most", "3").stdout
     assert "as now   <- today" in shown

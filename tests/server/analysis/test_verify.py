@@ -130,7 +130,7 @@ def test_a_panel_that_is_not_stored_is_noticed(ask: Callable[..., Result], yard:
     assert {"ensemble of", "recomputed from its votes"} <= set(failing(yard, logged))
     result = ask("verify", logged.event.id)
     assert result.exit_code == 1
-    assert "no panel of ensemble ensemble-1 is stored" in result.stdout
+    assert "no description of ensemble ensemble-1 is stored" in result.stdout
 
 
 @pytest.mark.parametrize("column", ["first_at_us", "last_at_us"])

@@ -16,13 +16,13 @@ from policies.occupancy import Standing
 from policies.presence import Presence
 from policies.site.site_policy import parse_site_policy
 from policies.tracking.track import Evidence
-from server.camera_status.heartbeat import Beat, BeatAgent, BeatClock, Waiting
-from server.camera_status.status import Condition, Patience, condition_of, sectors_of
-from server.domain.records import BurstSpan, Heartbeat, Pulse
+from server.camera_status.heartbeat import Heartbeat, HeartbeatAgent, HeartbeatClock, Waiting
+from server.camera_status.status import Condition, StatusThresholds, condition_of, sectors_of
+from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
 
 S = 1_000_000
 NOW = 1_800_000_000 * S
-PATIENCE = Patience(late_s=30, silent_s=120)
+PATIENCE = StatusThresholds(late_s=30, silent_s=120)
 POLICY = parse_site_policy('site = "yard"').camera("gate")
 EVIDENCE = Evidence("b", "0" * 64, 0.9, {}, None)
 
@@ -34,33 +34,33 @@ def spans(*ago_s: float, every_s: float = 10.0) -> tuple[BurstSpan, ...]:
     )
 
 
-def beat(ago_s: float, *, next_in_s: float | None = None, clock_off_s: float = 0.0, **more: Any) -> Beat:
+def heartbeat(ago_s: float, *, next_in_s: float | None = None, clock_off_s: float = 0.0, **more: Any) -> Heartbeat:
     """A heartbeat sent so long ago, by a clock that is so far behind, promising a burst so long after it."""
     sent_us = int(NOW - (ago_s + clock_off_s) * S)
     told: dict[str, Any] = {
         "site": "yard",
         "camera": "gate",
-        "agent": BeatAgent(instant(sent_us), instant(sent_us - 3600 * S), every_s=60),
+        "agent": HeartbeatAgent(instant(sent_us), instant(sent_us - 3600 * S), every_s=60),
         "state": "watching",
         "since": instant(sent_us - 1800 * S),
         "next_burst_by": None if next_in_s is None else instant(int(sent_us + next_in_s * S)),
-        "clock": BeatClock(synced=clock_off_s == 0),
+        "clock": HeartbeatClock(synced=clock_off_s == 0),
     }
-    return Beat(**told | more)
+    return Heartbeat(**told | more)
 
 
-def pulse(
+def activity(
     recent: tuple[BurstSpan, ...], ago_s: float | None = None, off_s: float = 0.0, *, ahead: bool = False
-) -> Pulse:
+) -> CameraActivity:
     sent_us = 0 if ago_s is None else int(NOW - (ago_s + off_s) * S)
-    kept = None if ago_s is None else Heartbeat("yard", "gate", 0, sent_us, int(NOW - ago_s * S), "")
-    return Pulse("yard", "gate", kept, recent, None, ahead)
+    kept = None if ago_s is None else StoredHeartbeat("yard", "gate", 0, sent_us, int(NOW - ago_s * S), "")
+    return CameraActivity("yard", "gate", kept, recent, None, ahead)
 
 
 def stands(
-    recent: tuple[BurstSpan, ...], told: Beat | None = None, ago_s: float | None = None, **more: Any
+    recent: tuple[BurstSpan, ...], told: Heartbeat | None = None, ago_s: float | None = None, **more: Any
 ) -> Condition:
-    return condition_of(pulse(recent, ago_s, **more), told, NOW, PATIENCE)
+    return condition_of(activity(recent, ago_s, **more), told, NOW, PATIENCE)
 
 
 @pytest.mark.parametrize(("ago_s", "state"), [(5, "ok"), (39, "ok"), (41, "late"), (131, "silent")])
@@ -78,12 +78,12 @@ def test_a_camera_that_sent_one_burst_only_is_given_a_minute():
 
 
 def test_an_agent_may_promise_its_next_burst_for_later():
-    told = beat(50, next_in_s=600)
+    told = heartbeat(50, next_in_s=600)
     assert stands(spans(60, 70), told, 50) == Condition("ok", next_burst_by=told.next_burst_by)
 
 
 def test_a_burst_after_the_promise_renews_it():
-    assert stands(spans(20, 600), beat(700, next_in_s=300), 700).state == "ok"
+    assert stands(spans(20, 600), heartbeat(700, next_in_s=300), 700).state == "ok"
 
 
 def test_a_camera_is_late_since_its_burst_was_due():
@@ -101,7 +101,7 @@ def test_a_camera_is_late_since_its_burst_was_due():
     ],
 )
 def test_the_cause_is_said_as_far_as_it_is_known(heard_s: float, more: dict[str, Any], cause: str):
-    told = beat(heard_s, next_in_s=-100, **more)
+    told = heartbeat(heard_s, next_in_s=-100, **more)
     assert stands(spans(300, 310), told, heard_s).cause == cause
 
 
@@ -119,24 +119,24 @@ def test_bursts_from_the_future_are_a_clock_that_is_ahead():
     [("blind", "camera_stuck", "camera_stuck"), ("stopped", "stopped", "stopped"), ("finished", None, "finished")],
 )
 def test_an_agent_that_says_it_does_not_see_is_silent_at_once_since_it_says(state: str, cause: str | None, said: str):
-    told = beat(1, state=state, cause=cause)
+    told = heartbeat(1, state=state, cause=cause)
     assert stands(spans(2, 12), told, 1) == Condition("silent", said, told.since)
 
 
 def test_what_an_agent_said_before_its_newest_burst_is_over():
-    assert stands(spans(5, 15), beat(60, state="blind", cause="camera_failed"), 60).state == "ok"
+    assert stands(spans(5, 15), heartbeat(60, state="blind", cause="camera_failed"), 60).state == "ok"
 
 
 def test_a_pause_that_is_over_excuses_no_longer():
-    within = stands(spans(3600), beat(3500, state="paused", cause="outside_hours", next_in_s=3490), 3500)
-    over = stands(spans(3600), beat(3500, state="paused", cause="outside_hours", next_in_s=3000), 3500)
+    within = stands(spans(3600), heartbeat(3500, state="paused", cause="outside_hours", next_in_s=3490), 3500)
+    over = stands(spans(3600), heartbeat(3500, state="paused", cause="outside_hours", next_in_s=3000), 3500)
     assert (within.state, within.cause) == ("silent", "outside_hours")
     assert (over.state, over.cause) == ("silent", "agent_silent")
 
 
 def test_a_camera_that_never_sent_a_burst_is_starting_or_silent():
-    assert stands((), beat(1, state="starting"), 1).state == "late"
-    assert stands((), beat(1), 1) == Condition("silent", "no_burst_yet", beat(1).since)
+    assert stands((), heartbeat(1, state="starting"), 1).state == "late"
+    assert stands((), heartbeat(1), 1) == Condition("silent", "no_burst_yet", heartbeat(1).since)
     assert stands((), ahead=True).cause == "no_burst_yet"
 
 
@@ -146,7 +146,7 @@ def test_a_clock_that_was_never_set_is_corrected_by_the_heartbeats_own_delay():
         BurstSpan(s.burst_id, s.first_at_us - int(off_s * S), s.last_at_us - int(off_s * S), s.received_at_us)
         for s in spans(10, 20)
     )
-    assert stands(recent, beat(5, next_in_s=10, clock_off_s=off_s), 5, off_s=off_s).state == "ok"
+    assert stands(recent, heartbeat(5, next_in_s=10, clock_off_s=off_s), 5, off_s=off_s).state == "ok"
 
 
 def seen(ago_s: float, *, occupied: bool) -> State:

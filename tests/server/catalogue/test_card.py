@@ -8,7 +8,7 @@ import pytest
 
 from server.catalogue import card_named, cards, parse_card, targets
 from server.catalogue.card import FileSource, PackageSource
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 
 CARD = """\
 name = "mine"
@@ -30,7 +30,7 @@ std = [58.4, 57.1, 57.4]
 
 
 def refused(text: str) -> str:
-    with pytest.raises(Broken) as error:
+    with pytest.raises(ConfigurationError) as error:
         parse_card(text, Path("models/mine/card.toml"))
     return error.value.detail
 
@@ -93,9 +93,9 @@ def test_parameters_are_numbers_or_rows_of_numbers() -> None:
     card = parse_card(CARD + "\n[parameters]\nfloor = 1\nbody = [0, 0.5]\n", Path("card.toml"))
     assert card.number("floor") == 1
     assert card.numbers("body", 2) == (0, 0.5)
-    with pytest.raises(Broken, match="lacks the number `body`"):
+    with pytest.raises(ConfigurationError, match="lacks the number `body`"):
         card.number("body")
-    with pytest.raises(Broken, match="lacks the 4 numbers `body`"):
+    with pytest.raises(ConfigurationError, match="lacks the 4 numbers `body`"):
         card.numbers("body", 4)
 
 
@@ -137,17 +137,17 @@ def test_a_users_model_is_a_folder_with_a_card(tmp_path: Path) -> None:
 def test_a_card_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "card.toml").write_bytes(b"name = \xff")
-    with pytest.raises(Broken, match=r"mine/card\.toml is no text in UTF-8"):
+    with pytest.raises(ConfigurationError, match=r"mine/card\.toml is no text in UTF-8"):
         cards([tmp_path])
 
 
 def test_a_users_model_may_not_take_anothers_name(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "card.toml").write_text(CARD.replace('"mine"', '"hog-people"', 1))
-    with pytest.raises(Broken, match="already a model named hog-people"):
+    with pytest.raises(ConfigurationError, match="already a model named hog-people"):
         cards([tmp_path])
 
 
 def test_a_name_that_is_not_there_is_answered_with_the_nearest() -> None:
-    with pytest.raises(Broken, match="no model is named `yolo3-tiny`, did you mean `yolov3-tiny`"):
+    with pytest.raises(ConfigurationError, match="no model is named `yolo3-tiny`, did you mean `yolov3-tiny`"):
         card_named("yolo3-tiny")

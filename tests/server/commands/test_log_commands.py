@@ -16,7 +16,7 @@ from sqlalchemy import update
 from policies.events import Event
 from server.commands import db, events, replay
 from server.commands.folding import FoldTask, fold_as_accepted
-from server.domain.errors import Broken, Unknown
+from server.domain.errors import ConfigurationError, Unknown
 from server.domain.records import LoggedEvent
 from server.store import Store, open_store
 from server.store.engine import open_engine
@@ -293,7 +293,7 @@ def test_a_policy_that_cannot_be_used_is_told_with_its_line(run: Callable[..., R
 
 def test_a_database_without_tables_is_told_how_to_get_them(tmp_path: Path) -> None:
     result = CliRunner().invoke(events.command, ["--data-dir", str(tmp_path / "data")])
-    assert isinstance(result.exception, Broken)
+    assert isinstance(result.exception, ConfigurationError)
     assert "has no tables: `sectorwatch db upgrade`" in result.exception.detail
     assert list(tmp_path.iterdir()) == [], "asking made no database"
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from server.__main__ import command
 from server.catalogue import card_named
+from server.catalogue.lock import read_lock
 from server.ensemble.adopt import format_of
-from server.ensemble.lock import read_lock
 from tests.server.ensemble.others import CLASSES, FORMATS, folder_of, network, save
 from tests.server.ensemble.pictures import encoded, scene
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from server.delivery.channels import Channel
-from server.delivery.dispatcher import LEASE_S, LONGEST_WAIT_S, Delivery
+from server.delivery.dispatcher import LEASE_S, LONGEST_WAIT_S, Dispatcher
 from server.store import Store, open_store
 from tests.server.scenes import Yard, across
 from tests.stand_ins import ManualClock, RecordingChannel
@@ -31,16 +31,16 @@ def everything(store: Store) -> list[int]:
     return list(range(1, store.last_seq() + 1))
 
 
-def drained(*deliveries: Delivery) -> None:
-    for delivery in deliveries:
-        while delivery.drain_once():
+def drained(*dispatchers: Dispatcher) -> None:
+    for dispatcher in dispatchers:
+        while dispatcher.drain_once():
             pass
 
 
 def test_every_event_is_sent_once_and_in_the_order_of_commit(yard: Yard) -> None:
     channel = RecordingChannel()
-    delivery = Delivery(yard.store, [channel])
-    drained(delivery, delivery)
+    dispatcher = Dispatcher(yard.store, [channel])
+    drained(dispatcher, dispatcher)
     assert sent(channel) == everything(yard.store)
     assert [a.logged.event for a in channel.sent] == [e.event for e in yard.store.events(after_seq=0)]
 
@@ -48,25 +48,25 @@ def test_every_event_is_sent_once_and_in_the_order_of_commit(yard: Yard) -> None
 def test_each_channel_gets_everything_at_its_own_pace(yard: Yard) -> None:
     slow, quick = RecordingChannel("slow"), RecordingChannel("quick")
     slow.fail_next = 1
-    delivery = Delivery(yard.store, [slow, quick])
-    drained(delivery)
+    dispatcher = Dispatcher(yard.store, [slow, quick])
+    drained(dispatcher)
     assert sent(quick) == everything(yard.store)
     assert sent(slow) == []
     yard.clock.advance(2)
-    drained(delivery)
+    drained(dispatcher)
     assert sent(slow) == everything(yard.store)
 
 
 def test_a_channel_that_fails_is_left_alone_for_a_growing_while_and_loses_nothing(yard: Yard) -> None:
     channel = RecordingChannel()
     channel.fail_next = 3
-    delivery = Delivery(yard.store, [channel])
+    dispatcher = Dispatcher(yard.store, [channel])
     for wait_s in (1, 2, 4):
-        drained(delivery)
+        drained(dispatcher)
         yard.clock.advance(wait_s - 0.1)
-        assert delivery.drain_once() == 0, "still waiting"
+        assert dispatcher.drain_once() == 0, "still waiting"
         yard.clock.advance(0.2)
-    drained(delivery)
+    drained(dispatcher)
     assert sent(channel) == everything(yard.store)
 
 
@@ -80,11 +80,11 @@ def test_what_was_sent_before_a_failure_is_not_sent_again(yard: Yard) -> None:
 
     failures: list[int] = []
     channel = FailsAtThird()
-    delivery = Delivery(yard.store, [channel])
-    drained(delivery)
+    dispatcher = Dispatcher(yard.store, [channel])
+    drained(dispatcher)
     assert sent(channel) == [1, 2]
     yard.clock.advance(2)
-    drained(delivery)
+    drained(dispatcher)
     assert sent(channel) == everything(yard.store)
 
 
@@ -96,8 +96,8 @@ def test_two_processes_do_not_send_the_same_while_a_lease_holds(yard: Yard) -> N
 
     second: list[int] = []
     ours, theirs = AsksTheOther(), RecordingChannel()
-    other = Delivery(yard.store, [theirs])
-    drained(Delivery(yard.store, [ours]))
+    other = Dispatcher(yard.store, [theirs])
+    drained(Dispatcher(yard.store, [ours]))
     assert set(second) == {0}
     assert sent(theirs) == []
     assert sent(ours) == everything(yard.store)
@@ -107,25 +107,25 @@ def test_what_a_dead_process_had_claimed_is_sent_by_another_when_the_lease_ends(
     yard.store.add_channel("recording")
     assert yard.store.claim("recording", "dead", round(LEASE_S * 1_000_000), 100)
     channel = RecordingChannel()
-    delivery = Delivery(yard.store, [channel])
-    assert delivery.drain_once() == 0
+    dispatcher = Dispatcher(yard.store, [channel])
+    assert dispatcher.drain_once() == 0
     yard.clock.advance(LEASE_S + 1)
-    drained(delivery)
+    drained(dispatcher)
     assert sent(channel) == everything(yard.store)
 
 
 def test_neither_lease_nor_wait_outlives_a_clock_that_was_set_back(yard: Yard) -> None:
     channel = RecordingChannel()
     channel.fail_next = 1
-    delivery = Delivery(yard.store, [channel])
+    dispatcher = Dispatcher(yard.store, [channel])
     yard.clock.advance(86_400)
     yard.store.add_channel("other")
     assert yard.store.claim("other", "dead", round(LEASE_S * 1_000_000), 100)
-    drained(delivery)
+    drained(dispatcher)
     assert sent(channel) == []
     yard.clock.advance(-86_400)
     other = RecordingChannel("other")
-    drained(Delivery(yard.store, [channel, other]))
+    drained(Dispatcher(yard.store, [channel, other]))
     assert sent(channel) == sent(other) == everything(yard.store)
 
 
@@ -134,7 +134,7 @@ def test_the_longest_wait_is_waited_for(yard: Yard) -> None:
     yard.store.claim("recording", "ours", round(LEASE_S * 1_000_000), 100)
     yard.store.undelivered("recording", "ours", None, 99, round(LONGEST_WAIT_S * 1_000_000))
     channel = RecordingChannel()
-    drained(Delivery(yard.store, [channel]))
+    drained(Dispatcher(yard.store, [channel]))
     assert sent(channel) == []
 
 
@@ -143,42 +143,42 @@ def test_a_process_that_lost_its_lease_moves_nothing(yard: Yard) -> None:
     yard.store.claim("recording", "slow", 1_000_000, 100)
     yard.clock.advance(2)
     channel = RecordingChannel()
-    drained(Delivery(yard.store, [channel]))
+    drained(Dispatcher(yard.store, [channel]))
     yard.store.delivered("recording", "slow", 1)
     yard.store.undelivered("recording", "slow", 1, failures=1, wait_us=1_000_000)
-    drained(Delivery(yard.store, [channel]))
+    drained(Dispatcher(yard.store, [channel]))
     assert sent(channel) == everything(yard.store)
 
 
 def test_a_channel_may_begin_with_what_comes(yard: Yard) -> None:
     yard.store.add_channel("recording", from_start=False)
     channel = RecordingChannel()
-    drained(Delivery(yard.store, [channel]))
+    drained(Dispatcher(yard.store, [channel]))
     assert channel.sent == []
 
 
 def test_a_withdrawal_is_announced_after_its_event(tmp_path: Path, store: Store, clock: ManualClock) -> None:
     yard = Yard(tmp_path / "sites", store, clock)
     channel = RecordingChannel()
-    delivery = Delivery(store, [channel])
+    dispatcher = Dispatcher(store, [channel])
     for n in range(12):
         yard.pipeline.process(yard.walk(n, lambda t: 0.25 if t < 4 or t >= 20 else None, n * 2.0))
-    drained(delivery)
+    drained(dispatcher)
     yard.pipeline.process(yard.walk(13, lambda t: 0.25, 4.2, frames=12))
-    drained(delivery)
+    drained(dispatcher)
     ended = [a for a in channel.sent if a.logged.event.kind == "presence_ended"]
     assert [a.what for a in ended] == ["event", "withdrawn"]
     assert ended[1].logged.as_wire()["withdrawn"] is True
 
 
-def test_the_running_delivery_sends_what_is_committed_when_it_is_woken(
+def test_the_running_dispatcher_sends_what_is_committed_when_it_is_woken(
     tmp_path: Path, store: Store, clock: ManualClock
 ) -> None:
     yard = Yard(tmp_path / "sites", store, clock)
     channel, stop = RecordingChannel(), threading.Event()
-    delivery = Delivery(store, [channel], poll_s=60)
-    yard.pipeline._committed = delivery.wake
-    thread = threading.Thread(target=delivery.run, args=(stop,))
+    dispatcher = Dispatcher(store, [channel], poll_s=60)
+    yard.pipeline._committed = dispatcher.wake
+    thread = threading.Thread(target=dispatcher.run, args=(stop,))
     thread.start()
     try:
         for one in yard.walked(across, 26):
@@ -186,16 +186,16 @@ def test_the_running_delivery_sends_what_is_committed_when_it_is_woken(
         channel.wait_for(store.last_seq())
     finally:
         stop.set()
-        delivery.wake()
+        dispatcher.wake()
         thread.join(timeout=10)
     assert not thread.is_alive()
     assert sent(channel) == everything(store)
 
 
-def test_the_running_delivery_finds_what_another_process_committed(yard: Yard) -> None:
+def test_the_running_dispatcher_finds_what_another_process_committed(yard: Yard) -> None:
     channel, stop = RecordingChannel(), threading.Event()
-    delivery = Delivery(yard.store, [channel], poll_s=0.01)
-    thread = threading.Thread(target=delivery.run, args=(stop,))
+    dispatcher = Dispatcher(yard.store, [channel], poll_s=0.01)
+    thread = threading.Thread(target=dispatcher.run, args=(stop,))
     thread.start()
     try:
         channel.wait_for(yard.store.last_seq())
@@ -221,10 +221,10 @@ def test_a_database_that_is_away_is_told_once_and_once_that_it_is_back(
             return self.looks > 6
 
     store = open_store(f"sqlite:///{volume}/sectorwatch.sqlite")
-    Delivery(store, [RecordingChannel()], poll_s=0.0).run(MountsAtTheFifthLook())
+    Dispatcher(store, [RecordingChannel()], poll_s=0.0).run(MountsAtTheFifthLook())
     store.close()
     records = [record for record in caplog.records if record.name == "server.delivery.dispatcher"]
-    assert [record.getMessage() for record in records] == ["delivery failed", "delivery goes on"]
+    assert [record.getMessage() for record in records] == ["delivery failed", "delivery resumed"]
     assert not any(record.exc_info for record in records), "it was foreseen: no traceback"
 
 

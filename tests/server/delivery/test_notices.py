@@ -14,7 +14,7 @@ import msgspec
 from alembic import command
 from sqlalchemy import event, text
 
-from server.delivery.dispatcher import LEASE_S, Delivery
+from server.delivery.dispatcher import LEASE_S, Dispatcher
 from server.domain.records import Notice, NoticeGiven
 from server.store import Store, open_store
 from server.store.migrate import _config
@@ -59,8 +59,8 @@ def test_notices_are_announced_among_the_events_in_the_order_of_commit(
         yard.pipeline.process(one)
     said.append(store.notices.add("unapproved", "e" * 64, ["a"], "says `cat`"))
     channel = InOrder()
-    delivery = Delivery(store, [channel])
-    while delivery.drain_once():
+    dispatcher = Dispatcher(store, [channel])
+    while dispatcher.drain_once():
         pass
     assert [seq for seq, _ in order] == list(range(1, store.last_seq() + 1))
     assert [seq for seq, is_notice in order if is_notice] == [1, store.last_seq()] == [one.seq for one in said]
@@ -91,11 +91,11 @@ def test_an_event_that_is_committed_while_a_notice_is_claimed_is_not_passed_over
     store.notices.add("serves", "e" * 64, ["a"], "loaded at start")
     event.listen(store._engine, "after_cursor_execute", on_statement)
     channel = RecordingChannel()
-    delivery = Delivery(store, [channel])
-    delivery.drain_once()
+    dispatcher = Dispatcher(store, [channel])
+    dispatcher.drain_once()
     if store._engine.dialect.name != "postgresql":
         commit_meanwhile()
-    while delivery.drain_once():
+    while dispatcher.drain_once():
         pass
     other.close()
     assert len(channel.sent) == len(store.events()) > 0
@@ -109,11 +109,11 @@ def test_a_notice_that_was_sent_by_a_process_that_died_is_sent_again_under_the_s
     store.add_channel("recording")
     (claimed,) = store.claim("recording", "dead", round(LEASE_S * 1_000_000), 100)
     channel = RecordingChannel()
-    delivery = Delivery(store, [channel])
-    assert delivery.drain_once() == 0, "the lease holds"
+    dispatcher = Dispatcher(store, [channel])
+    assert dispatcher.drain_once() == 0, "the lease holds"
     clock.advance(LEASE_S + 1)
-    assert delivery.drain_once() == 1
-    assert delivery.drain_once() == 0
+    assert dispatcher.drain_once() == 1
+    assert dispatcher.drain_once() == 0
     assert isinstance(claimed, NoticeGiven)
     assert [one.id for one in channel.notices] == [claimed.notice.id] == [given.id]
 
@@ -129,7 +129,7 @@ def test_notices_from_before_they_were_announced_stay_off_the_channels(database_
     store.upgrade()
     new = store.notices.add("refused", "e" * 64, ["a"], "says `cat`")
     channel = RecordingChannel()
-    Delivery(store, [channel]).drain_once()
+    Dispatcher(store, [channel]).drain_once()
     assert store.notices.all() == [Notice(1, None, 5, "serves", "abc", ("a", "b"), "loaded at start"), new]
     assert channel.notices == [new]
     store.close()

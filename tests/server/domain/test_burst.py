@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.domain.burst import UNSYNCED_UNCERTAINTY_S, Burst, Limits, decode_burst
-from server.domain.errors import Malformed, Refused, TooLarge, Unusable
+from server.domain.errors import Malformed, Refused, TooLarge, Unprocessable
 
 FILES = [b"first", b"second", b"third"]
 
@@ -93,17 +93,17 @@ def test_a_clock_that_is_not_synchronised_bounds_its_error_or_is_taken_to_be_far
         ({"camera": ""}, Malformed, None, "lower-case"),
         ({"captured_at": "2026-11-22T07:00:00"}, Malformed, None, "timezone"),
         ({"captured_at": "yesterday"}, Malformed, None, "captured_at"),
-        ({"captured_at": "1970-01-01T00:00:07Z"}, Unusable, 0, "never set"),
-        ({"captured_at": "9999-12-31T23:59:59Z"}, Unusable, 0, "never set"),
-        ({"captured_at": "9999-12-31T23:59:59-14:00"}, Unusable, 0, "never set"),
+        ({"captured_at": "1970-01-01T00:00:07Z"}, Unprocessable, 0, "never set"),
+        ({"captured_at": "9999-12-31T23:59:59Z"}, Unprocessable, 0, "never set"),
+        ({"captured_at": "9999-12-31T23:59:59-14:00"}, Unprocessable, 0, "never set"),
         ({"offsets_ms": [0, "1", 2]}, Malformed, None, "offsets_ms"),
-        ({"offsets_ms": [-1, 500, 1000]}, Unusable, 0, "before the burst began"),
-        ({"offsets_ms": [0, 500, 500]}, Unusable, 2, "does not come after"),
-        ({"offsets_ms": [0, 500, 400]}, Unusable, 2, "does not come after"),
-        ({"offsets_ms": [0, 500, 3_600_001]}, Unusable, 2, "3600 s"),
-        ({"offsets_ms": [0, 500]}, Unusable, 2, "`offsets_ms` names 2 frames but 3"),
-        ({"offsets_ms": [0, 500, 600, 700]}, Unusable, 3, "`offsets_ms` names 4 frames but 3"),
-        ({"frame_sha256": ["0" * 64] * 2}, Unusable, 2, "`frame_sha256` names 2"),
+        ({"offsets_ms": [-1, 500, 1000]}, Unprocessable, 0, "before the burst began"),
+        ({"offsets_ms": [0, 500, 500]}, Unprocessable, 2, "does not come after"),
+        ({"offsets_ms": [0, 500, 400]}, Unprocessable, 2, "does not come after"),
+        ({"offsets_ms": [0, 500, 3_600_001]}, Unprocessable, 2, "3600 s"),
+        ({"offsets_ms": [0, 500]}, Unprocessable, 2, "`offsets_ms` names 2 frames but 3"),
+        ({"offsets_ms": [0, 500, 600, 700]}, Unprocessable, 3, "`offsets_ms` names 4 frames but 3"),
+        ({"frame_sha256": ["0" * 64] * 2}, Unprocessable, 2, "`frame_sha256` names 2"),
         ({"frame_sha256": ["nonsense"] * 3}, Malformed, 0, "64 hexadecimal"),
         ({"clock": {"synced": True, "uncertainty_s": -1}}, Malformed, None, "uncertainty_s"),
         ({"clock": {"monotonic_ms": 2**63}}, Malformed, None, "monotonic_ms"),
@@ -120,18 +120,18 @@ def test_an_envelope_at_fault_is_refused(
 
 
 def test_bytes_other_than_their_digest_says_are_refused_by_index() -> None:
-    with pytest.raises(Unusable, match="SHA-256") as caught:
+    with pytest.raises(Unprocessable, match="SHA-256") as caught:
         decoded([b"first", b"sec0nd", b"third"])
     assert caught.value.frame == 1
 
 
 def test_a_burst_without_frames_is_refused() -> None:
-    with pytest.raises(Unusable, match="empty"):
+    with pytest.raises(Unprocessable, match="empty"):
         decoded([], offsets_ms=[], frame_sha256=[])
 
 
 def test_a_frame_without_bytes_is_refused_by_index() -> None:
-    with pytest.raises(Unusable, match="empty") as caught:
+    with pytest.raises(Unprocessable, match="empty") as caught:
         decoded([b"first", b"", b"third"])
     assert caught.value.frame == 1
 

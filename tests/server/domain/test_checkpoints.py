@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.domain.checkpoints import Trail, octave, superfluous
+from server.domain.checkpoints import CheckpointThinner, octave, to_prune
 from server.domain.clock import SECOND_US
 
 
@@ -22,7 +22,7 @@ def test_after_any_number_of_bursts_the_checkpoint_before_any_age_is_not_far_old
     for gap_s in gaps_s:
         now += round(gap_s * SECOND_US)
         kept.append(now)
-        dropped = set(superfluous(kept, now))
+        dropped = set(to_prune(kept, now))
         kept = [at for at in kept if at not in dropped]
     longest = round(max(gaps_s) * SECOND_US)
     first = round(gaps_s[0] * SECOND_US)
@@ -35,10 +35,10 @@ def test_after_any_number_of_bursts_the_checkpoint_before_any_age_is_not_far_old
 
 def test_a_trail_keeps_no_more_than_two_states_per_octave_however_long_it_is() -> None:
     newest = 1_000_000 * SECOND_US
-    trail = Trail[int](newest)
+    thinner = CheckpointThinner[int](newest)
     for at in range(0, newest + 1, 100 * SECOND_US):
-        trail.add(at, at)
-    states = trail.states()
+        thinner.add(at, at)
+    states = thinner.states()
     assert len(states) <= 2 * 21
     assert states[newest] == newest
     assert all(at == state for at, state in states.items())
@@ -46,5 +46,5 @@ def test_a_trail_keeps_no_more_than_two_states_per_octave_however_long_it_is() -
 
 def test_thinning_what_is_thin_drops_nothing() -> None:
     instants = [n * SECOND_US for n in range(500)]
-    dropped = set(superfluous(instants, instants[-1]))
-    assert superfluous([at for at in instants if at not in dropped], instants[-1]) == []
+    dropped = set(to_prune(instants, instants[-1]))
+    assert to_prune([at for at in instants if at not in dropped], instants[-1]) == []

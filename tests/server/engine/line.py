@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from server.domain.errors import Later
+from server.domain.errors import RetryLater
 from server.engine.batcher import Load, MicroBatcher
-from server.engine.job import Job, Portion
+from server.engine.job import Batch, Job
 from server.engine.work import outcomes
 
 
@@ -29,10 +29,10 @@ class Image(NamedTuple):
 class EchoStages:
     """Says of each image which it is, and, concluding, which images were its neighbours in time; always signed."""
 
-    def __init__(self, name: str = "A", *, batch_images: int = 4, concludes: bool = False) -> None:
+    def __init__(self, name: str = "A", *, batch_images: int = 4, needs_postprocessing: bool = False) -> None:
         self.name = name
         self.batch_images = batch_images
-        self.concludes = concludes
+        self.needs_postprocessing = needs_postprocessing
         self.asked_about: list[Image] = []
 
     def prepare(self, payload: Image) -> Image:
@@ -40,17 +40,17 @@ class EchoStages:
             raise ValueError(payload)
         return payload
 
-    def ask(self, rows: Sequence[Image]) -> list[str]:
+    def infer(self, rows: Sequence[Image]) -> list[str]:
         self.asked_about += rows
         if any(row.fault == "poison" for row in rows):
             raise RuntimeError("the network fell over")
         return [self.said_of(row) for row in rows]
 
-    def so_far(self, asked: Sequence[str]) -> list[Any]:
-        return list(asked)
+    def so_far(self, inferred: Sequence[str]) -> list[Any]:
+        return list(inferred)
 
-    def conclude(self, asked: Sequence[str], start: int, stop: int) -> list[str]:
-        return [self.name + " ".join(asked[max(0, place - 1) : place + 2]) for place in range(start, stop)]
+    def postprocess(self, inferred: Sequence[str], start: int, stop: int) -> list[str]:
+        return [self.name + " ".join(inferred[max(0, place - 1) : place + 2]) for place in range(start, stop)]
 
     def said_of(self, image: Image) -> str:
         return f"{self.name}{image.request}/{image.place}"
@@ -58,7 +58,7 @@ class EchoStages:
     def alone(self, images: Sequence[Image]) -> list[str]:
         """The answer of a request that travels alone."""
         said = [self.said_of(image) for image in images]
-        return self.conclude(said, 0, len(said)) if self.concludes else said
+        return self.postprocess(said, 0, len(said)) if self.needs_postprocessing else said
 
 
 class HandClock:
@@ -73,7 +73,7 @@ class Setup(NamedTuple):
     workers: int = 2
     batch_images: int = 4
     max_queued_images: int = 64
-    concludes: bool = False
+    needs_postprocessing: bool = False
     window_s: float = 0.0
     unlike: bool = False
     """Whether the second ensemble concludes where the first does not, or the other way round."""
@@ -99,10 +99,10 @@ class Request:
 
 
 class Begun(NamedTuple):
-    """A portion as it was taken. `images` is empty when it concludes; `waiting`: images of requests that were left."""
+    """A batch as it was taken. `images` is empty when it concludes; `waiting`: images of requests that were left."""
 
     at: float
-    portion: Portion
+    batch: Batch
     images: tuple[Image, ...]
     waiting: int
 
@@ -139,10 +139,12 @@ class Line:
             window_s=setup.window_s,
             clock=self.clock,
         )
-        first = EchoStages("A", batch_images=setup.batch_images, concludes=setup.concludes)
-        second = EchoStages("B", batch_images=setup.batch_images, concludes=setup.concludes != setup.unlike)
+        first = EchoStages("A", batch_images=setup.batch_images, needs_postprocessing=setup.needs_postprocessing)
+        second = EchoStages(
+            "B", batch_images=setup.batch_images, needs_postprocessing=setup.needs_postprocessing != setup.unlike
+        )
         self.history = History(setup, [first, second])
-        self.outstanding: list[Portion] = []
+        self.outstanding: list[Batch] = []
 
     @property
     def in_service(self) -> EchoStages:
@@ -157,7 +159,7 @@ class Line:
         load = self.batcher.load()
         try:
             job = self.batcher.submit(images, within_s, self.in_service)
-        except Later:
+        except RetryLater:
             self.history.refused.append((count, load))
             return None
         request = Request(images, job, self.clock.now_s, self.clock.now_s + within_s, self.in_service)
@@ -173,23 +175,23 @@ class Line:
         self.history.spare.append(request)
         return request
 
-    def take(self) -> Portion | None:
+    def take(self) -> Batch | None:
         if len(self.outstanding) == self.history.setup.workers:
             return None
-        portion = self.batcher.take()
-        if portion is None:
+        batch = self.batcher.take()
+        if batch is None:
             self._note_gap()
             return None
-        images = () if portion.concluding else tuple(item.job.inputs[item.place] for item in portion.items)
-        self.history.begun.append(Begun(self.clock.now_s, portion, images, self.batcher.load().queued_images))
-        self.outstanding.append(portion)
+        images = () if batch.postprocessing else tuple(item.job.inputs[item.place] for item in batch.items)
+        self.history.begun.append(Begun(self.clock.now_s, batch, images, self.batcher.load().queued_images))
+        self.outstanding.append(batch)
         self.history.most_at_once = max(self.history.most_at_once, len(self.outstanding))
-        return portion
+        return batch
 
     def done(self, which: int = 0) -> None:
         if self.outstanding:
-            portion = self.outstanding.pop(which % len(self.outstanding))
-            self.batcher.done(portion, outcomes(portion))
+            batch = self.outstanding.pop(which % len(self.outstanding))
+            self.batcher.done(batch, outcomes(batch))
 
     def cancel(self, which: int) -> None:
         if self.history.requests:
@@ -210,7 +212,9 @@ class Line:
         self.history.most_queued = max(self.history.most_queued, self.batcher.load().queued_images)
 
     def _note_gap(self) -> None:
-        waiting = [r for r in self.history.requests if not r.job.answer.done() and r.job.left and not r.job.concluding]
+        waiting = [
+            r for r in self.history.requests if not r.job.answer.done() and r.job.left and not r.job.postprocessing
+        ]
         if waiting:
             queued = self.batcher.load().queued_images
             self.history.gaps.append(Gap(self.clock.now_s, queued, min(r.submitted_at for r in waiting)))
@@ -230,7 +234,7 @@ setups = st.builds(
     workers=st.integers(1, 3),
     batch_images=st.integers(1, 5),
     max_queued_images=st.integers(9, 24),
-    concludes=st.booleans(),
+    needs_postprocessing=st.booleans(),
     window_s=st.sampled_from([0.0, 0.0, 2.0]),
     unlike=st.booleans(),
 )

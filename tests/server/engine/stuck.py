@@ -11,14 +11,16 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from flask import Flask
 
+import server.app
 from policies.observation import Box
 from server.app import create_app
 from server.hosting.gunicorn_app import host
-from server.serving.loading import Loaded
+from server.serving.loading import Loaded, engine_of
 from server.settings import ServerSettings
 from tests.server.engine.test_engine import ReadingStages
 from tests.server.web_client import NOW_US, make_app
@@ -54,8 +56,9 @@ def main(folder: Path) -> None:
         return Loaded(tuple(models), StuckOnce(folder / "stuck"), lambda _: None)
 
     def app(settings: ServerSettings) -> Flask:
-        return create_app(settings, channels=[], clock=lambda: NOW_US, loading=loading, silence_s=SILENCE_S)
+        return create_app(settings, channels=[], clock=lambda: NOW_US, loading=loading)
 
+    server.app.engine_of = partial(engine_of, silence_s=SILENCE_S)
     host(ServerSettings(data_dir=folder, inference_threads=1), listener, app)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.domain.errors import Later, TooLarge
+from server.domain.errors import RetryLater, TooLarge
 from server.engine.batcher import Load
 from tests.server.engine.line import EchoStages, Line, Setup
 
@@ -12,8 +12,8 @@ from tests.server.engine.line import EchoStages, Line, Setup
 def sizes(line: Line) -> list[int]:
     """How many images each of the free workers takes, one after the other."""
     taken = []
-    while (portion := line.take()) is not None:
-        taken.append(len(portion.items))
+    while (batch := line.take()) is not None:
+        taken.append(len(batch.items))
     return taken
 
 
@@ -56,16 +56,16 @@ def test_a_portion_ends_one_request_and_begins_the_next() -> None:
     first, second = line.submit(3, 60), line.submit(3, 60)
     assert first is not None
     assert second is not None
-    portion = line.take()
-    assert portion is not None
-    assert [item.job for item in portion.items] == [first.job] * 3 + [second.job]
+    batch = line.take()
+    assert batch is not None
+    assert [item.job for item in batch.items] == [first.job] * 3 + [second.job]
     line.done()
     line.finish()
     assert second.job.answer.result(0) == second.expected
 
 
 def test_the_conclusion_of_a_burst_is_shared_out_and_precedes_younger_requests() -> None:
-    line = Line(Setup(workers=2, batch_images=4, concludes=True))
+    line = Line(Setup(workers=2, batch_images=4, needs_postprocessing=True))
     burst = line.submit(8, 60)
     assert sizes(line) == [4, 4]
     line.submit(2, 60)
@@ -74,8 +74,8 @@ def test_the_conclusion_of_a_burst_is_shared_out_and_precedes_younger_requests()
     first, second = line.take(), line.take()
     assert first is not None
     assert second is not None
-    assert first.concluding
-    assert second.concluding
+    assert first.postprocessing
+    assert second.postprocessing
     assert [item.place for item in (*first.items, *second.items)] == list(range(8))
     line.finish()
     assert burst is not None
@@ -109,7 +109,7 @@ def test_retry_after_is_what_waits_over_the_recent_pace_rounded_up() -> None:
     line.done()
     line.done()
     line.submit(10, 60)
-    with pytest.raises(Later) as refused:
+    with pytest.raises(RetryLater) as refused:
         line.batcher.submit(["one more"], 60, EchoStages())
     assert refused.value.retry_after_s == 10
     assert line.batcher.load() == Load(queued_images=10, running_images=0, images_per_s=1.0, busy_s=0.0)
@@ -122,7 +122,7 @@ def test_a_request_that_could_not_be_answered_in_time_is_refused_at_once() -> No
     line.clock.now_s += 2
     line.done()
     line.submit(4, 60)
-    with pytest.raises(Later, match="an answer would take 8 s"):
+    with pytest.raises(RetryLater, match="an answer would take 8 s"):
         line.batcher.submit(["late"], 7, EchoStages())
     line.batcher.submit(["in time"], 9, EchoStages())
 
@@ -163,10 +163,10 @@ def test_when_the_engine_gives_up_everybody_who_waits_is_told() -> None:
     line = Line(Setup(workers=1, batch_images=1))
     requests = [line.submit(2, 60), line.submit(1, 60)]
     line.take()
-    line.batcher.abandon(Later("silent"))
+    line.batcher.abandon(RetryLater("silent"))
     for request in requests:
         assert request is not None
-        assert isinstance(request.job.answer.exception(0), Later)
+        assert isinstance(request.job.answer.exception(0), RetryLater)
     line.done()
     assert line.take() is None
 
@@ -179,7 +179,7 @@ def test_a_request_whose_time_is_up_is_told_so_and_not_begun() -> None:
     line.done()
     assert line.take() is None
     assert request is not None
-    assert isinstance(request.job.answer.exception(0), Later)
+    assert isinstance(request.job.answer.exception(0), RetryLater)
 
 
 def test_after_a_swap_who_waits_is_answered_by_the_ensemble_of_when_it_came_and_no_portion_holds_both() -> None:
@@ -198,7 +198,7 @@ def test_after_a_swap_who_waits_is_answered_by_the_ensemble_of_when_it_came_and_
 
 
 def test_a_burst_that_was_half_asked_about_at_a_swap_is_finished_and_concluded_by_the_old_ensemble() -> None:
-    line = Line(Setup(workers=1, batch_images=2, concludes=True))
+    line = Line(Setup(workers=1, batch_images=2, needs_postprocessing=True))
     burst = line.submit(4, 60)
     assert sizes(line) == [2]
     line.swap()
@@ -234,7 +234,7 @@ def test_spare_work_that_is_waiting_when_the_line_closes_is_left_undone() -> Non
     line = Line(Setup(workers=1))
     spare = line.shadow(2)
     line.batcher.close()
-    assert isinstance(spare.job.answer.exception(0), Later)
+    assert isinstance(spare.job.answer.exception(0), RetryLater)
     assert line.take() is None
-    with pytest.raises(Later, match="stopping"):
+    with pytest.raises(RetryLater, match="stopping"):
         line.shadow(1)

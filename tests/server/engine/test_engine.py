@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
-from policies.observation import Box, Panel, Seat, Sighting
-from server.domain.errors import Later, Unusable
+from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
+from server.domain.errors import RetryLater, Unprocessable
 from server.engine import Engine
 from server.engine.ensemble_handle import Early
 from server.engine.stages import Answer
 
 PATIENCE_S = 30.0
-SEAT = Seat("reader", frozenset({"word"}), boxes=False)
+READER = ModelInfo("reader", frozenset({"word"}), boxes=False)
 
 
 class ReadingStages:
     """Says of each image what its bytes are. While `gate` is closed no worker gets past asking."""
 
-    def __init__(self, *, concludes: bool = False, on_accelerator: bool = False) -> None:
-        self.panel = Panel("e" * 64, (SEAT,))
+    def __init__(self, *, needs_postprocessing: bool = False, on_accelerator: bool = False) -> None:
+        self.ensemble_info = EnsembleInfo("e" * 64, (READER,))
         self.batch_images = 4
-        self.concludes = concludes
+        self.needs_postprocessing = needs_postprocessing
         self.on_accelerator = on_accelerator
         self.gate = threading.Event()
         self.gate.set()
@@ -45,29 +45,29 @@ class ReadingStages:
         self.prepared_by.add(threading.current_thread().name)
         image, index, _crops = payload
         if image == b"broken":
-            raise Unusable("not a picture", frame=index)
+            raise Unprocessable("not a picture", frame=index)
         return image.decode()
 
-    def ask(self, rows: Sequence[str]) -> list[str]:
+    def infer(self, rows: Sequence[str]) -> list[str]:
         self.asked_by.add(threading.current_thread().name)
         self.asking.release()
         assert self.gate.wait(PATIENCE_S)
         return [row.upper() for row in rows]
 
-    def so_far(self, asked: Sequence[str]) -> list[Answer]:
-        return [{"reader": (Sighting(word, 1.0),)} for word in asked]
+    def so_far(self, inferred: Sequence[str]) -> list[Answer]:
+        return [{"reader": (Prediction(word, 1.0),)} for word in inferred]
 
     def answer(self, images: Sequence[bytes]) -> list[Answer]:
         """All of it at once, as an ensemble alone has it."""
-        asked = self.ask([self.prepare((image, place, {})) for place, image in enumerate(images)])
-        return self.conclude(asked, 0, len(asked))
+        inferred = self.infer([self.prepare((image, place, {})) for place, image in enumerate(images)])
+        return self.postprocess(inferred, 0, len(inferred))
 
-    def conclude(self, asked: Sequence[str], start: int, stop: int) -> list[Answer]:
+    def postprocess(self, inferred: Sequence[str], start: int, stop: int) -> list[Answer]:
         said = [
-            "".join(asked[max(0, place - 1) : place + 1]) if self.concludes else asked[place]
+            "".join(inferred[max(0, place - 1) : place + 1]) if self.needs_postprocessing else inferred[place]
             for place in range(start, stop)
         ]
-        return [{"reader": (Sighting(word, 1.0),)} for word in said]
+        return [{"reader": (Prediction(word, 1.0),)} for word in said]
 
 
 def words(answers: Sequence[Answer]) -> list[str]:
@@ -112,11 +112,11 @@ class Asker(threading.Thread):
             self.refused = error
 
 
-@pytest.mark.parametrize("concludes", [False, True])
+@pytest.mark.parametrize("needs_postprocessing", [False, True])
 def test_who_listens_hears_the_first_images_as_they_are_answered_and_gets_the_same_answer(
-    begin: Begin, concludes: bool
+    begin: Begin, needs_postprocessing: bool
 ) -> None:
-    stages = ReadingStages(concludes=concludes)
+    stages = ReadingStages(needs_postprocessing=needs_postprocessing)
     stages.batch_images = 1
     engine = begin(stages, workers=1)
     heard: list[list[str]] = []
@@ -131,7 +131,7 @@ def test_who_listens_hears_of_no_image_whose_predecessors_are_not_answered(begin
     stages.batch_images = 1
     heard: list[list[str]] = []
     images = [b"a", b"b", b"c", b"d", b"broken", b"f"]
-    with pytest.raises(Unusable):
+    with pytest.raises(Unprocessable):
         begin(stages).first.answer(images, early=lambda said: heard.append(words(said)))
     whole = ["A", "B", "C", "D"]
     assert all(said == whole[: len(said)] for said in heard)
@@ -139,10 +139,10 @@ def test_who_listens_hears_of_no_image_whose_predecessors_are_not_answered(begin
 
 def test_who_listens_waits_no_longer_than_anybody_else(begin: Begin) -> None:
     class Stuck(ReadingStages):
-        def ask(self, rows: Sequence[str]) -> list[str]:
+        def infer(self, rows: Sequence[str]) -> list[str]:
             if rows == ["stuck"]:
                 self.gate.clear()
-            return super().ask(rows)
+            return super().infer(rows)
 
     def late(_said: Sequence[Answer]) -> None:
         now_s[0] = 2 * PATIENCE_S
@@ -152,19 +152,21 @@ def test_who_listens_waits_no_longer_than_anybody_else(begin: Begin) -> None:
     engine = begin(stages, workers=1, answer_within_s=2 * PATIENCE_S, clock=lambda: now_s[0])
     asker = Asker(engine, [b"a", b"stuck"], late)
     asker.join(PATIENCE_S)
-    assert isinstance(asker.refused, Later)
+    assert isinstance(asker.refused, RetryLater)
 
 
-@pytest.mark.parametrize("concludes", [False, True])
-def test_many_clients_at_once_each_get_their_own_answers_in_order(begin: Begin, concludes: bool) -> None:
-    stages = ReadingStages(concludes=concludes)
+@pytest.mark.parametrize("needs_postprocessing", [False, True])
+def test_many_clients_at_once_each_get_their_own_answers_in_order(begin: Begin, needs_postprocessing: bool) -> None:
+    stages = ReadingStages(needs_postprocessing=needs_postprocessing)
     engine = begin(stages, max_queued_images=1000)
     requests = [[f"<{client}.{place}>".encode() for place in range(1 + client % 7)] for client in range(40)]
     askers = [Asker(engine, images) for images in requests]
     for asker, images in zip(askers, requests, strict=True):
         asker.join(PATIENCE_S)
         said = [image.decode().upper() for image in images]
-        assert asker.told == ([a + b for a, b in zip(["", *said], said, strict=False)] if concludes else said)
+        assert asker.told == (
+            [a + b for a, b in zip(["", *said], said, strict=False)] if needs_postprocessing else said
+        )
 
 
 def test_each_worker_enters_once_and_the_workers_prepare(begin: Begin) -> None:
@@ -186,7 +188,7 @@ def test_on_an_accelerator_one_worker_asks_and_the_clients_prepare(begin: Begin)
 
 def test_an_image_that_cannot_be_judged_is_named_and_costs_nobody_else_an_answer(begin: Begin) -> None:
     engine = begin(ReadingStages(), workers=1)
-    with pytest.raises(Unusable) as refused:
+    with pytest.raises(Unprocessable) as refused:
         engine.first.answer([b"a", b"broken", b"c"])
     assert refused.value.frame == 1
     assert words(engine.first.answer([b"a"])) == ["A"]
@@ -201,9 +203,9 @@ def test_who_finds_the_line_full_is_refused_at_once_and_told_when_to_come_back(b
     second = Asker(engine, [b"b"] * 4)
     while engine.load().queued_images < 4:
         assert second.is_alive()
-    with pytest.raises(Later) as refused:
+    with pytest.raises(RetryLater) as refused:
         engine.first.answer([b"c"])
-    with pytest.raises(Later):
+    with pytest.raises(RetryLater):
         engine.refuse_if_full()
     assert refused.value.retry_after_s >= 1
     stages.gate.set()
@@ -216,7 +218,7 @@ def test_who_waits_for_too_long_is_told_to_come_back_and_the_engine_goes_on(begi
     stages = ReadingStages()
     engine = begin(stages, workers=1, answer_within_s=0.05)
     stages.gate.clear()
-    with pytest.raises(Later, match="not judged in time"):
+    with pytest.raises(RetryLater, match="not judged in time"):
         engine.first.answer([b"a"])
     stages.gate.set()
     again = begin(stages, workers=1)
@@ -232,8 +234,8 @@ def test_a_silent_engine_answers_all_who_wait_with_later_and_says_that_it_is_stu
     assert stuck.wait(PATIENCE_S)
     for asker in askers:
         asker.join(PATIENCE_S)
-        assert isinstance(asker.refused, Later)
-    with pytest.raises(Later):
+        assert isinstance(asker.refused, RetryLater)
+    with pytest.raises(RetryLater):
         engine.first.answer([b"c"])
 
 
@@ -242,10 +244,10 @@ def test_what_would_end_a_thread_ends_the_request_that_provoked_it_and_no_worker
     begin: Begin, ends: BaseException
 ) -> None:
     class Ending(ReadingStages):
-        def ask(self, rows: Sequence[str]) -> list[str]:
+        def infer(self, rows: Sequence[str]) -> list[str]:
             if "end" in rows:
                 raise ends
-            return super().ask(rows)
+            return super().infer(rows)
 
     engine = begin(Ending(), workers=1)
     with pytest.raises(RuntimeError, match=type(ends).__name__):
@@ -263,7 +265,7 @@ def test_a_worker_that_dies_is_told_as_a_silent_engine_is(begin: Begin) -> None:
     stuck = threading.Event()
     engine = begin(Stillborn(), stuck.set, silence_s=4 * PATIENCE_S)
     assert stuck.wait(PATIENCE_S)
-    with pytest.raises(Later):
+    with pytest.raises(RetryLater):
         engine.first.answer([b"a"])
 
 
@@ -274,7 +276,7 @@ def test_an_engine_without_work_is_not_stuck_however_long_it_is_silent(begin: Be
 
 
 def test_stopping_finishes_what_was_taken_in(begin: Begin) -> None:
-    stages = ReadingStages(concludes=True)
+    stages = ReadingStages(needs_postprocessing=True)
     engine = begin(stages, workers=2)
     stages.gate.clear()
     asker = Asker(engine, [b"a", b"b", b"c"])
@@ -285,7 +287,7 @@ def test_stopping_finishes_what_was_taken_in(begin: Begin) -> None:
     asker.join(PATIENCE_S)
     stopper.join(PATIENCE_S)
     assert asker.told == ["A", "AB", "BC"]
-    with pytest.raises(Later, match="stopping"):
+    with pytest.raises(RetryLater, match="stopping"):
         engine.first.answer([b"d"])
 
 
@@ -295,7 +297,7 @@ def test_who_has_less_time_than_others_waits_no_longer_and_what_is_left_of_it_is
     engine = begin(stages, workers=1)
     first = Asker(engine, [b"a"])
     stages.asking.acquire(timeout=PATIENCE_S)
-    with pytest.raises(Later, match="not judged in time"):
+    with pytest.raises(RetryLater, match="not judged in time"):
         engine.first.only(None, 0.05).answer([b"b"])
     stages.gate.set()
     first.join(PATIENCE_S)
@@ -307,5 +309,5 @@ def test_nobody_gets_more_time_than_the_engine_gives(begin: Begin) -> None:
     stages = ReadingStages()
     stages.gate.clear()
     engine = begin(stages, answer_within_s=0.05)
-    with pytest.raises(Later):
+    with pytest.raises(RetryLater):
         engine.first.only("reader", 1000.0).answer([b"a"])

@@ -57,7 +57,7 @@ def test_every_slice_of_a_request_is_answered_by_the_ensemble_in_service_when_it
 @of_any_line
 def test_no_portion_holds_images_for_two_ensembles(setup: Setup, script: Script) -> None:
     for begun in played(setup, script).begun:
-        assert all(item.job.stages is begun.portion.stages for item in begun.portion.items)
+        assert all(item.job.stages is begun.batch.stages for item in begun.batch.items)
 
 
 @of_any_line
@@ -66,7 +66,7 @@ def test_spare_work_is_begun_only_where_nothing_waits_one_image_at_a_time_and_en
 ) -> None:
     history = played(setup, script)
     for begun in history.begun:
-        assert not begun.portion.spare or (len(begun.portion.items) == 1 and (not begun.waiting or setup.window_s))
+        assert not begun.batch.spare or (len(begun.batch.items) == 1 and (not begun.waiting or setup.window_s))
     for request in history.spare:
         assert request.job.answer.result(0) == request.expected
 
@@ -81,13 +81,13 @@ def test_no_portion_and_no_queue_is_longer_than_its_bound(setup: Setup, script: 
 
 @of_any_line
 def test_images_are_begun_in_the_order_in_which_they_were_admitted(setup: Setup, script: Script) -> None:
-    begun = [image for each in played(setup, script).begun if not each.portion.spare for image in each.images]
+    begun = [image for each in played(setup, script).begun if not each.batch.spare for image in each.images]
     assert begun == sorted(begun)
 
 
 @of_any_line
 def test_no_image_is_begun_twice(setup: Setup, script: Script) -> None:
-    begun = [image for portion in played(setup, script).begun for image in portion.images]
+    begun = [image for batch in played(setup, script).begun for image in batch.images]
     assert len(begun) == len(set(begun))
 
 
@@ -104,7 +104,7 @@ def test_no_worker_is_idle_beside_waiting_images_for_longer_than_the_window_afte
 def test_an_expired_image_is_never_begun(setup: Setup, script: Script) -> None:
     history = played(setup, script)
     for begun in history.begun:
-        for item in begun.portion.items:
+        for item in begun.batch.items:
             assert begun.at < item.job.deadline_at
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from server.domain.errors import TooLarge, Unusable
+from server.domain.errors import TooLarge, Unprocessable
 from server.ensemble.decode import decode
 from tests.server.ensemble.pictures import encoded, in_all_forms, png_header, scene
 
@@ -84,7 +84,7 @@ def test_damaged_exif_is_no_unforeseen_error(place: int, value: int) -> None:
     exif[0x0112], exif[0x010F], exif[0x011A] = 6, "a maker", 72.0
     damaged = bytearray(encoded(PICTURE, "JPEG", exif=exif))
     damaged[place] = value
-    with suppress(Unusable, TooLarge):
+    with suppress(Unprocessable, TooLarge):
         assert decode(bytes(damaged)).shape[0] == 3
 
 
@@ -92,20 +92,20 @@ def test_damaged_exif_is_no_unforeseen_error(place: int, value: int) -> None:
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.95])
 def test_a_cut_off_picture_is_refused_with_its_index(kind: str, share: float) -> None:
     whole = encoded(scene(200, 150), kind)
-    with pytest.raises(Unusable) as refused:
+    with pytest.raises(Unprocessable) as refused:
         decode(whole[: int(len(whole) * share)], frame=3)
     assert refused.value.frame == 3
 
 
 @given(st.binary(max_size=300))
 def test_bytes_that_are_no_picture_are_refused_in_words_about_them(noise: bytes) -> None:
-    with pytest.raises(Unusable) as refused:
+    with pytest.raises(Unprocessable) as refused:
         decode(noise)
     assert "BytesIO" not in refused.value.detail
 
 
 def test_what_is_another_thing_than_a_picture_is_shown_by_its_beginning() -> None:
-    with pytest.raises(Unusable, match=r"not a whole JPEG.* picture: it begins with b'<html>'$"):
+    with pytest.raises(Unprocessable, match=r"not a whole JPEG.* picture: it begins with b'<html>'$"):
         decode(b"<html>")
 
 
@@ -113,7 +113,7 @@ def test_what_is_another_thing_than_a_picture_is_shown_by_its_beginning() -> Non
 def test_a_damaged_picture_is_decoded_or_refused_but_nothing_else_happens(place: int, value: int) -> None:
     damaged = bytearray(FORMS["png"])
     damaged[place % len(damaged)] = value
-    with suppress(Unusable, TooLarge):
+    with suppress(Unprocessable, TooLarge):
         assert decode(bytes(damaged)).shape[0] == 3
 
 
@@ -131,7 +131,7 @@ def test_the_bound_on_pixels_is_inclusive() -> None:
 
 
 def test_formats_nobody_sends_are_not_even_tried() -> None:
-    with pytest.raises(Unusable, match="JPEG, PNG"):
+    with pytest.raises(Unprocessable, match="JPEG, PNG"):
         decode(encoded(PICTURE, "TIFF"))
 
 

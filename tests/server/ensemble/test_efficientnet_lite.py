@@ -12,10 +12,10 @@ from PIL import Image
 from torch.fx.experimental.optimization import fuse
 
 from policies.events import Event
-from policies.observation import Sighting
+from policies.observation import Prediction
 from policies.site.targets import SHIPPED
 from server.catalogue import cache_dir, card_named, locate
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.ensemble import Ensemble, load_ensemble
 from server.ensemble.efficientnet_lite import Convolution, EfficientNetLite, build, scaled_width
 from server.pipeline.pipeline import Pipeline
@@ -125,9 +125,9 @@ def test_the_networks_work_can_be_traced_and_fused() -> None:
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other.pth").write_bytes(b"not weights at all")
-    with pytest.raises(Broken, match="does not hold weights of this network"):
+    with pytest.raises(ConfigurationError, match="does not hold weights of this network"):
         build(card_named("efficientnet-lite0"), tmp_path / "other.pth")
-    with pytest.raises(Broken, match="does not hold weights of this network"):
+    with pytest.raises(ConfigurationError, match="does not hold weights of this network"):
         build(card_named("efficientnet-lite0"), weights_of("efficientnet-lite2"))
 
 
@@ -137,7 +137,7 @@ def test_an_input_form_that_is_not_one_square_size_is_refused() -> None:
         msgspec.structs.replace(card.input, size=(224, 192)),
         msgspec.structs.replace(card.input, fit="shrink"),
     ):
-        with pytest.raises(Broken, match="one square size"):
+        with pytest.raises(ConfigurationError, match="one square size"):
             build(msgspec.structs.replace(card, input=changed), weights_of("efficientnet-lite0"))
 
 
@@ -145,8 +145,8 @@ def test_a_sectors_crop_with_a_van_is_a_vehicle_and_a_lawn_is_none(
     lite0: Ensemble, footage_frames: list[bytes]
 ) -> None:
     for frame in footage_frames[::5]:
-        sightings = lite0.answer([frame, van_gone(frame)], CROPS)
-        here, gone = (_vehicle_scores(each["efficientnet-lite0"] or ()) for each in sightings)
+        predictions = lite0.answer([frame, van_gone(frame)], CROPS)
+        here, gone = (_vehicle_scores(each["efficientnet-lite0"] or ()) for each in predictions)
         assert here["kerb"] > 0.7
         assert gone["kerb"] < 0.2
         assert max(here["lawn"], gone["lawn"]) < 0.1
@@ -189,9 +189,9 @@ def _told(store: Store) -> list[Event]:
     return [logged.event for logged in store.events()]
 
 
-def _vehicle_scores(sightings: tuple[Sighting, ...]) -> dict[str | None, float]:
+def _vehicle_scores(predictions: tuple[Prediction, ...]) -> dict[str | None, float]:
     scores: dict[str | None, float] = {}
-    for sighting in sightings:
-        score = sighting.score if sighting.label in SHIPPED["vehicle"] else 0.0
-        scores[sighting.sector] = scores.get(sighting.sector, 0.0) + score
+    for prediction in predictions:
+        score = prediction.score if prediction.label in SHIPPED["vehicle"] else 0.0
+        scores[prediction.sector] = scores.get(prediction.sector, 0.0) + score
     return scores

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from server.catalogue import card_named
-from server.domain.errors import Broken, TooLarge, Unusable
+from server.domain.errors import ConfigurationError, TooLarge, Unprocessable
 from server.ensemble import Ensemble, load_ensemble
 from server.ensemble.ensemble import panel_of
 from server.ensemble.module import EnsembleModule
@@ -29,12 +29,12 @@ def test_people_of_the_footage_are_seen_by_every_detector(ensemble: Ensemble, fo
     answers = ensemble.answer(footage_frames[:3])
     assert [list(answer) for answer in answers] == [list(NAMES)] * 3
     for answer in answers:
-        for seat in ensemble.panel.seats:
-            sightings = answer[seat.model]
-            assert sightings is not None
-            assert top_label(sightings) == ("person" if seat.votes else "moving")
-            assert list(sightings) == sorted(sightings, key=lambda s: (-s.score, s.label, s.box or ()))
-            assert {s.label for s in sightings} <= seat.classes
+        for model_info in ensemble.ensemble_info.models:
+            predictions = answer[model_info.model]
+            assert predictions is not None
+            assert top_label(predictions) == ("person" if model_info.votes else "moving")
+            assert list(predictions) == sorted(predictions, key=lambda s: (-s.score, s.label, s.box or ()))
+            assert {s.label for s in predictions} <= model_info.classes
 
 
 def test_labels_are_those_of_each_model_alone(ensemble: Ensemble, footage_frames: list[bytes]) -> None:
@@ -72,7 +72,7 @@ def test_no_frames_have_no_answers(ensemble: Ensemble) -> None:
 
 
 def test_a_frame_that_cannot_be_decoded_is_named(ensemble: Ensemble, footage_frames: list[bytes]) -> None:
-    with pytest.raises(Unusable) as refused:
+    with pytest.raises(Unprocessable) as refused:
         ensemble.answer([footage_frames[0], footage_frames[1][:5000]])
     assert refused.value.frame == 1
     with pytest.raises(TooLarge) as too_large:
@@ -81,17 +81,17 @@ def test_a_frame_that_cannot_be_decoded_is_named(ensemble: Ensemble, footage_fra
 
 
 def test_seats_say_what_each_model_can_see(ensemble: Ensemble) -> None:
-    seats = {seat.model: seat for seat in ensemble.panel.seats}
-    assert tuple(seats) == NAMES
-    assert {"person", "car", "bicycle"} < seats["yolov3-tiny"].classes
-    assert seats["hog-people"].classes == {"person"}
-    assert seats["yolov3-tiny"].boxes
-    assert [seat.votes for seat in ensemble.panel.seats] == [True, True, True, False]
-    assert not Ensemble(module_of((card("a"), TinyClassifier(1)))).panel.seats[0].boxes
+    models = {model_info.model: model_info for model_info in ensemble.ensemble_info.models}
+    assert tuple(models) == NAMES
+    assert {"person", "car", "bicycle"} < models["yolov3-tiny"].classes
+    assert models["hog-people"].classes == {"person"}
+    assert models["yolov3-tiny"].boxes
+    assert [model_info.votes for model_info in ensemble.ensemble_info.models] == [True, True, True, False]
+    assert not Ensemble(module_of((card("a"), TinyClassifier(1)))).ensemble_info.models[0].boxes
 
 
 def test_the_digest_is_the_same_again_and_another_for_whatever_changes_answers(ensemble: Ensemble) -> None:
-    assert load_ensemble(NAMES).panel == ensemble.panel
+    assert load_ensemble(NAMES).ensemble_info == ensemble.ensemble_info
     original = card("a")
     other_form = msgspec.structs.replace(original.input, size=(16, 16))
     digests = {
@@ -105,7 +105,7 @@ def test_the_digest_is_the_same_again_and_another_for_whatever_changes_answers(e
         )
     }
     assert len(digests) == 5
-    assert load_ensemble(NAMES[::-1]).panel.ensemble != ensemble.panel.ensemble
+    assert load_ensemble(NAMES[::-1]).ensemble_info.ensemble != ensemble.ensemble_info.ensemble
 
 
 def test_a_summary_or_a_folder_does_not_change_the_digest() -> None:
@@ -120,13 +120,14 @@ def test_weights_that_are_not_the_cards_are_refused_with_both_digests(tmp_path: 
     place.parent.mkdir()
     place.write_bytes(weights.read_bytes()[:-1] + b"\0")
     with pytest.raises(
-        Broken, match=r"has sha256 [0-9a-f]{64}, its card dccea06f\w+; run `sectorwatch models pull yolov3-tiny`$"
+        ConfigurationError,
+        match=r"has sha256 [0-9a-f]{64}, its card dccea06f\w+; run `sectorwatch models pull yolov3-tiny`$",
     ):
         load_ensemble(["yolov3-tiny"], cache=tmp_path)
 
 
 def test_weights_that_are_not_here_say_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(Broken, match="run `sectorwatch models pull yolov3-tiny`"):
+    with pytest.raises(ConfigurationError, match="run `sectorwatch models pull yolov3-tiny`"):
         load_ensemble(["yolov3-tiny"], cache=tmp_path)
 
 
@@ -139,5 +140,5 @@ def test_weights_that_are_not_here_say_how_to_get_them(tmp_path: Path) -> None:
     ],
 )
 def test_names_that_make_no_ensemble_are_refused(names: list[str], message: str) -> None:
-    with pytest.raises(Broken, match=message):
+    with pytest.raises(ConfigurationError, match=message):
         load_ensemble(names)

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from server.catalogue import ModelCard, cache_dir, card_named, locate
-from server.domain.errors import Broken, Unapproved
+from server.catalogue.lock import differences
+from server.domain.errors import ConfigurationError, Unapproved
 from server.domain.precision import BF16, Execution, check_execution
 from server.ensemble import Ensemble, approve, drawn, load_ensemble, read_golden, shipped_golden
 from server.ensemble.building import network_of
 from server.ensemble.golden import SURE
-from server.ensemble.lock import differences
 from server.ensemble.module import EnsembleModule
 from server.pipeline.response import top_label
 from server.serving.loading import load
@@ -50,7 +50,7 @@ def ensemble(network: nn.Module, made: ModelCard, execution: Execution) -> Ensem
 
 @pytest.mark.parametrize("vectors", [{"avx2", "avx512f"}, set(), None])
 def test_bf16_is_refused_by_name_on_a_processor_without_it(vectors: set[str] | None) -> None:
-    with pytest.raises(Broken, match="needs a processor with one of amx_bf16, avx512_bf16, bf16"):
+    with pytest.raises(ConfigurationError, match="needs a processor with one of amx_bf16, avx512_bf16, bf16"):
         check_execution("bf16", vectors)
 
 
@@ -88,7 +88,9 @@ def test_bf16_changes_no_label_of_the_golden_set_that_had_won_or_is_refused_on_t
 ) -> None:
     settings = ServerSettings(data_dir=tmp_path, execution="bf16")
     if not set(BF16) & set(this_machine().vectors or ()):
-        with pytest.raises(Broken, match=r"needs a processor with one of amx_bf16, avx512_bf16, bf16; .* use \"fp32\""):
+        with pytest.raises(
+            ConfigurationError, match=r"needs a processor with one of amx_bf16, avx512_bf16, bf16; .* use \"fp32\""
+        ):
             load(settings, [name])
         return
     golden = read_golden(shipped_golden())
@@ -126,8 +128,8 @@ def test_what_bf16_answers_otherwise_is_told_with_the_setting_that_makes_it_righ
 def test_the_arithmetic_is_part_of_the_ensemble_s_name_and_of_its_lock() -> None:
     made = card("tiny", "classifier")
     plain, lowered = (ensemble(TinyClassifier(1), made, execution) for execution in ("fp32", "bf16"))
-    assert plain.panel.ensemble != lowered.panel.ensemble
-    assert lowered.lock.digest == lowered.panel.ensemble
+    assert plain.ensemble_info.ensemble != lowered.ensemble_info.ensemble
+    assert lowered.lock.digest == lowered.ensemble_info.ensemble
     assert differences(plain.lock, lowered.lock) == ["execution: `classifiers` is bf16, locked was None"]
 
 
@@ -145,7 +147,7 @@ def test_a_network_that_cannot_compute_so_is_refused_by_name() -> None:
         def forward(self, rows: Tensor) -> Tensor:
             return super().forward(rows) @ torch.eye(2, dtype=torch.float32)
 
-    with pytest.raises(Broken, match='stubborn cannot be served with execution = "bf16"'):
+    with pytest.raises(ConfigurationError, match='stubborn cannot be served with execution = "bf16"'):
         ensemble(InDoubles(1), card("stubborn", "classifier"), "bf16")
 
 
@@ -153,13 +155,13 @@ def test_what_is_no_classifier_is_not_served_so(tmp_path: Path, monkeypatch: pyt
     machine = replace(this_machine(), vectors=frozenset({"avx512_bf16"}))
     monkeypatch.setattr("server.serving.loading.this_machine", lambda: machine)
     settings = ServerSettings(data_dir=tmp_path, execution="bf16")
-    with pytest.raises(Broken, match="is for classifiers, and there is none"):
+    with pytest.raises(ConfigurationError, match="is for classifiers, and there is none"):
         load(settings, ["frame-change"])
 
 
 def test_a_card_that_is_not_there_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(Broken, match='device = "cuda" needs a CUDA card'):
+    with pytest.raises(ConfigurationError, match='device = "cuda" needs a CUDA card'):
         load_ensemble(["frame-change"], device="cuda")
 
 

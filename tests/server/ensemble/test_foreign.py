@@ -14,9 +14,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from policies.observation import Sighting
+from policies.observation import Prediction
 from server.catalogue import InputForm, ModelCard, card_named, locate, parse_card
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.ensemble import Ensemble, load_ensemble
 from server.ensemble.adopt import adopt, adopt_torchvision
 from server.ensemble.building import network_of
@@ -52,9 +52,9 @@ def labels_alone(made: nn.Module, card: ModelCard) -> list[tuple[str, float]]:
     ]
 
 
-def best(answer: tuple[Sighting, ...] | None) -> tuple[str, float]:
+def best(answer: tuple[Prediction, ...] | None) -> tuple[str, float]:
     assert answer
-    whole = [sighting for sighting in answer if sighting.sector is None]
+    whole = [prediction for prediction in answer if prediction.sector is None]
     return whole[0].label, round(whole[0].score, 3)
 
 
@@ -90,7 +90,7 @@ def test_a_scripted_network_may_use_torchvisions_operators(tmp_path: Path) -> No
 
     name = folder_of(tmp_path, "torchscript", Suppressing()).name
     code = "import sys; from pathlib import Path; from server.ensemble import load_ensemble; "
-    code += "print(load_ensemble([sys.argv[1]], folders=[Path(sys.argv[2])]).panel.seats[0].model)"
+    code += "print(load_ensemble([sys.argv[1]], folders=[Path(sys.argv[2])]).ensemble_info.models[0].model)"
     command = [sys.executable, "-c", code, name, str(tmp_path)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{name}\n"
 
@@ -100,8 +100,8 @@ def test_two_models_with_modules_of_one_name_do_not_meet(tmp_path: Path) -> None
     second = folder_of(tmp_path, "state_dict", network(2), "second")
     (second / "net.py").write_text(SOURCE + "\n\nWHOSE = 'second'\n")
     ensemble = load_ensemble(["first", "second"], folders=[tmp_path])
-    architectures = [model.architecture for model in ensemble.lock.models]
-    assert architectures[0] != architectures[1]
+    first, other = ensemble.lock.models
+    assert first.source != other.source
     for seed, name in enumerate(("first", "second"), 1):
         said = [best(answer[name]) for answer in ensemble.answer(PICTURES)]
         assert close(said, labels_alone(network(seed), card_named(name, [tmp_path])))
@@ -141,7 +141,7 @@ def test_a_plain_classifier_is_not_hidden_in_a_wrapper_so_that_it_can_be_made_qu
 def test_a_pickled_module_is_refused_unless_its_card_says_it_is_trusted(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "pickle", network())
     text = (folder / "card.toml").read_text().replace("trusted = true\n", "")
-    with pytest.raises(Broken, match="only with `trusted = true`"):
+    with pytest.raises(ConfigurationError, match="only with `trusted = true`"):
         parse_card(text, folder / "card.toml")
 
 
@@ -153,7 +153,7 @@ def test_what_a_file_says_is_not_run_in_any_other_format(form: str, tmp_path: Pa
     torch.save({"weight": Marks(mark)}, file)
     factory = 'factory = "net:build"\nparameters = { classes = 5 }\n' if (folder / "net.py").exists() else ""
     write_card(folder, folder.name, form, file, factory)
-    with pytest.raises(Broken, match=folder.name):
+    with pytest.raises(ConfigurationError, match=folder.name):
         load_ensemble([folder.name], folders=[tmp_path])
     assert not mark.exists()
 
@@ -171,7 +171,7 @@ def test_an_exported_program_with_pickled_parts_is_refused_unread(where: str, tm
         for name, content in members.items():
             changed.writestr(name, content)
     write_card(folder, folder.name, "export", folder / "net.pt2")
-    with pytest.raises(Broken, match="has pickled parts"):
+    with pytest.raises(ConfigurationError, match="has pickled parts"):
         load_ensemble([folder.name], folders=[tmp_path])
     assert not mark.exists()
 
@@ -179,7 +179,7 @@ def test_an_exported_program_with_pickled_parts_is_refused_unread(where: str, tm
 def test_weights_that_do_not_fit_at_all_are_told_in_a_few_lines(tmp_path: Path) -> None:
     many = nn.Sequential(*(nn.Linear(1, 1) for _ in range(200)))
     folder = folder_of(tmp_path, "state_dict", many)
-    with pytest.raises(Broken, match=r"do not fit what its factory makes: Error.* Missing key") as refused:
+    with pytest.raises(ConfigurationError, match=r"do not fit what its factory makes: Error.* Missing key") as refused:
         load_ensemble([folder.name], folders=[tmp_path])
     assert len(refused.value.detail) < 600
 
@@ -188,7 +188,7 @@ def test_weights_that_do_not_fit_the_factory_are_named(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "state_dict", network())
     text = (folder / "card.toml").read_text()
     (folder / "card.toml").write_text(text.replace("width = 8", "width = 9"))
-    with pytest.raises(Broken, match=f"the weights of {folder.name} do not fit what its factory makes"):
+    with pytest.raises(ConfigurationError, match=f"the weights of {folder.name} do not fit what its factory makes"):
         load_ensemble([folder.name], folders=[tmp_path])
 
 
@@ -204,16 +204,16 @@ def test_weights_that_do_not_fit_the_factory_are_named(tmp_path: Path) -> None:
 def test_a_factory_that_makes_no_network_is_named(source: str, message: str, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "state_dict", network())
     (folder / "net.py").write_text(source)
-    with pytest.raises(Broken, match=message):
+    with pytest.raises(ConfigurationError, match=message):
         load_ensemble([folder.name], folders=[tmp_path])
 
 
 def test_a_format_takes_a_factory_or_takes_none(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "torchscript", network())
     text = (folder / "card.toml").read_text()
-    with pytest.raises(Broken, match="format `torchscript` takes no `factory`"):
+    with pytest.raises(ConfigurationError, match="format `torchscript` takes no `factory`"):
         parse_card(text.replace("licence", 'factory = "a:b"\nlicence', 1), folder / "card.toml")
-    with pytest.raises(Broken, match="format `state_dict` needs a `factory`"):
+    with pytest.raises(ConfigurationError, match="format `state_dict` needs a `factory`"):
         parse_card(text.replace('"torchscript"', '"state_dict"'), folder / "card.toml")
 
 
@@ -266,10 +266,10 @@ def test_a_detector_of_torchvisions_by_name_answers_as_it_does_alone(tmp_path: P
 
 def test_weights_of_another_torchvision_network_are_refused(tmp_path: Path) -> None:
     torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(Broken, match="are not those of torchvision's shufflenet_v2_x0_5"):
+    with pytest.raises(ConfigurationError, match="are not those of torchvision's shufflenet_v2_x0_5"):
         adopt_torchvision("shufflenet_v2_x0_5", tmp_path / "models", tmp_path / "weights.pth")
     assert not (tmp_path / "models").exists()
-    with pytest.raises(Broken, match="no classifier and no detector named resnet17"):
+    with pytest.raises(ConfigurationError, match="no classifier and no detector named resnet17"):
         adopt_torchvision("resnet17", tmp_path / "models", tmp_path / "weights.pth")
 
 
@@ -282,12 +282,12 @@ def test_torchvisions_usual_place_is_where_pytorch_keeps_what_it_downloaded(
     torch.save(torchvision.models.shufflenet_v2_x0_5(weights=None).state_dict(), place)
     card = adopt_torchvision("shufflenet_v2_x0_5", tmp_path / "models")
     assert msgspec.to_builtins(card.sources[1])["url"].endswith("shufflenetv2_x0.5-f707e7126e.pth")
-    assert load_ensemble([card.name], folders=[tmp_path / "models"]).panel.seats[0].model == card.name
+    assert load_ensemble([card.name], folders=[tmp_path / "models"]).ensemble_info.models[0].model == card.name
 
 
 def test_the_classes_are_those_of_the_card(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "torchscript", network())
-    assert load_ensemble([folder.name], folders=[tmp_path]).panel.seats[0].classes == frozenset(CLASSES)
+    assert load_ensemble([folder.name], folders=[tmp_path]).ensemble_info.models[0].classes == frozenset(CLASSES)
 
 
 def test_a_network_that_answers_with_no_numbers_gets_no_card(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_network_that_answers_with_no_numbers_gets_no_card(tmp_path: Path) -> 
         parameter.data.fill_(float("nan"))
     file = tmp_path / "mute.pt"
     torch.jit.save(torch.jit.script(mute), str(file))  # type: ignore[no-untyped-call]
-    with pytest.raises(Broken, match="mute answers one row of zeros with values that are no numbers"):
+    with pytest.raises(ConfigurationError, match="mute answers one row of zeros with values that are no numbers"):
         adopt(file, CLASSES, tmp_path / "models")
     assert not (tmp_path / "models").exists()
 
@@ -305,12 +305,14 @@ def test_a_card_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path) -
     file = tmp_path / "mine.pt"
     torch.jit.save(torch.jit.script(network(1)), str(file))  # type: ignore[no-untyped-call]
     (tmp_path / "models").write_text("no folder")
-    with pytest.raises(Broken, match=r"card\.toml cannot be written: Not a directory; --out names another folder"):
+    with pytest.raises(
+        ConfigurationError, match=r"card\.toml cannot be written: Not a directory; --out names another folder"
+    ):
         adopt(file, CLASSES, tmp_path / "models")
 
 
 def test_a_factory_that_ends_the_process_is_refused_by_name(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "state_dict", network(1), "leaves")
     (folder / "net.py").write_text("raise SystemExit(2)\n")
-    with pytest.raises(Broken, match="the factory `net:build` of leaves cannot be had"):
+    with pytest.raises(ConfigurationError, match="the factory `net:build` of leaves cannot be had"):
         load_ensemble(["leaves"], folders=[tmp_path])

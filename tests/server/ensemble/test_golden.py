@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -10,16 +11,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from policies.observation import Panel, Seat, Sighting
+from policies.observation import EnsembleInfo, ModelInfo, Prediction
 from server.app import create_app, runtime_of
 from server.catalogue import card_named, cards, locate
-from server.domain.errors import Broken, Unapproved
+from server.domain.errors import ConfigurationError, Unapproved
 from server.ensemble import Ensemble, approve, drawn, load_ensemble, read_golden, shipped_golden
 from server.ensemble.building import network_of
-from server.ensemble.golden import COARSE_DRIFT, DRIFT, FILE, PLACED, SURE
+from server.ensemble.golden import CERTAIN, COARSE_DRIFT, DRIFT, FILE, PLACED, SURE
 from server.ensemble.module import EnsembleModule
 from server.serving.loading import load
 from server.settings import ServerSettings
+from tests.server.ensemble.answers import assert_as_approved
 from tests.server.ensemble.others import folder_of, network
 from tests.server.ensemble.test_lock import edited
 
@@ -31,20 +33,20 @@ BOX = (0.1, 0.2, 0.3, 0.4)
 class Says:
     """An ensemble of one model, a detector unless told otherwise, that says the same of every picture."""
 
-    def __init__(self, *sightings: Sighting, silent: bool = False, boxes: bool = True) -> None:
-        self.panel = Panel("name", (Seat("eye", frozenset({"person", "car"}), boxes=boxes),))
-        self._said = None if silent else sightings
+    def __init__(self, *predictions: Prediction, silent: bool = False, boxes: bool = True) -> None:
+        self.ensemble_info = EnsembleInfo("name", (ModelInfo("eye", frozenset({"person", "car"}), boxes=boxes),))
+        self._said = None if silent else predictions
 
-    def answer(self, images: Sequence[bytes]) -> list[Mapping[str, tuple[Sighting, ...] | None]]:
+    def answer(self, images: Sequence[bytes]) -> list[Mapping[str, tuple[Prediction, ...] | None]]:
         return [{"eye": self._said} for _ in images]
 
 
-def person(score: float = 0.8, box: tuple[float, float, float, float] = BOX) -> Sighting:
-    return Sighting("person", score, box)
+def person(score: float = 0.8, box: tuple[float, float, float, float] = BOX) -> Prediction:
+    return Prediction("person", score, box)
 
 
-def car(score: float = 0.8) -> Sighting:
-    return Sighting("car", score, BOX)
+def car(score: float = 0.8) -> Prediction:
+    return Prediction("car", score, BOX)
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def default(weights: Path) -> Ensemble:
 
 
 def test_the_default_ensemble_answers_as_it_was_approved(default: Ensemble) -> None:
-    assert read_golden(shipped_golden()).faults(default) == []
+    assert_as_approved(default)
     read_golden(shipped_golden()).check(default)
 
 
@@ -105,6 +107,11 @@ def test_what_was_approved_is_right(golden: Path) -> None:
         (Says(person(0.8 - 2 * DRIFT)), "eye gives `person` a score of 0.7600 instead of 0.8000 for a.jpg"),
         (Says(person(box=(0.2, 0.2, 0.4, 0.4))), "eye sees `person` at (0.2, 0.2, 0.4, 0.4) instead of"),
         (Says(silent=True), "eye did not answer, where it had said `person` for a.jpg"),
+        (
+            Says(person(), person(CERTAIN, (0.5, 0.2, 0.7, 0.4)), car(0.5)),
+            "eye also sees `person` (0.60) at (0.5, 0.2,",
+        ),
+        (Says(person(), person(CERTAIN, BOX), car(0.5)), "eye also sees `person` (0.60) at (0.1, 0.2, 0.3, 0.4)"),
     ],
 )
 def test_another_answer_is_named_with_model_and_picture(now: Says, fault: str, golden: Path) -> None:
@@ -117,13 +124,30 @@ def test_a_little_drift_is_no_other_answer(golden: Path) -> None:
     assert read_golden(golden).faults(Says(person(0.8 - DRIFT / 2, (0.1 + PLACED / 2, 0.2, 0.3, 0.4)), car(0.5))) == []
 
 
+def test_a_certain_box_that_is_gone_is_noticed(tmp_path: Path) -> None:
+    approve(Says(person(), person(CERTAIN, (0.5, 0.2, 0.7, 0.4))), PICTURES, tmp_path)
+    [fault, _again] = read_golden(tmp_path).faults(Says(person()))
+    assert fault == "eye no longer sees `person` (0.60) at (0.5, 0.2, 0.7, 0.4) for a.jpg"
+
+
+def test_a_doubtful_box_may_come_and_go(golden: Path) -> None:
+    assert read_golden(golden).faults(Says(person(), person(CERTAIN - 0.01, (0.5, 0.2, 0.7, 0.4)))) == []
+
+
+def test_a_set_of_version_0_1_without_boxes_judges_the_best_label_alone(golden: Path) -> None:
+    (golden / FILE).write_text(re.sub(r',\s*"boxes": \[.*?\}\s*\]', "", (golden / FILE).read_text(), flags=re.S))
+    assert all(each.boxes is None for picture in read_golden(golden).set.pictures for each in picture.expected.values())
+    assert read_golden(golden).faults(Says(person(), person(0.7, (0.5, 0.2, 0.7, 0.4)), car(0.5))) == []
+    assert len(read_golden(golden).faults(Says(car(0.9), person(0.8)))) == len(PICTURES)
+
+
 def test_in_bf16_scores_of_classifiers_may_drift_further_and_those_of_detectors_not(golden: Path) -> None:
-    boxless = Says(Sighting("person", 0.8), boxes=False)
+    boxless = Says(Prediction("person", 0.8), boxes=False)
     approve(boxless, PICTURES, golden)
-    drifted = Says(Sighting("person", 0.8 - COARSE_DRIFT / 2), boxes=False)
+    drifted = Says(Prediction("person", 0.8 - COARSE_DRIFT / 2), boxes=False)
     assert len(read_golden(golden).faults(drifted)) == len(PICTURES)
     assert read_golden(golden).faults(drifted, execution="bf16") == []
-    detects = Says(Sighting("person", 0.8 - COARSE_DRIFT / 2))
+    detects = Says(Prediction("person", 0.8 - COARSE_DRIFT / 2))
     assert len(read_golden(golden).faults(detects, execution="bf16")) == len(PICTURES)
 
 
@@ -144,7 +168,7 @@ def test_a_model_that_nobody_approved_and_that_never_answers_is_not_served(tmp_p
     folder_of(tmp_path / "models", "state_dict", mute, "mute")
     folder_of(tmp_path / "models", "state_dict", network(1), "mine")
     settings = ServerSettings(data_dir=tmp_path, models_dir=tmp_path / "models")
-    with pytest.raises(Broken, match=r"^mute answered about none of 10 pictures"):
+    with pytest.raises(ConfigurationError, match=r"^mute answered about none of 10 pictures"):
         load(settings, ["mine", "mute"])
     assert load(settings, ["mine"]).models == ("mine",)
 
@@ -159,23 +183,23 @@ def test_a_model_that_nobody_approved_is_asked_once_for_its_answers_and_the_memo
 
 
 def test_a_model_that_does_not_answer_cannot_be_approved(tmp_path: Path) -> None:
-    with pytest.raises(Broken, match=r"eye did not answer for a\.jpg"):
+    with pytest.raises(ConfigurationError, match=r"eye did not answer for a\.jpg"):
         approve(Says(silent=True), PICTURES, tmp_path / "golden")
     assert not (tmp_path / "golden").exists()
 
 
 def test_a_picture_that_was_changed_is_not_replayed(golden: Path) -> None:
     (golden / "b.jpg").write_bytes(b"other")
-    with pytest.raises(Broken, match=r"b\.jpg is not the picture that was approved"):
+    with pytest.raises(ConfigurationError, match=r"b\.jpg is not the picture that was approved"):
         read_golden(golden).faults(Says())
 
 
 def test_a_set_that_is_not_there_says_how_to_make_one(golden: Path) -> None:
     (golden / FILE).write_text("{}")
-    with pytest.raises(Broken, match="is no golden set"):
+    with pytest.raises(ConfigurationError, match="is no golden set"):
         read_golden(golden).faults(Says())
     shutil.rmtree(golden)
-    with pytest.raises(Broken, match="`sectorwatch models approve` makes one"):
+    with pytest.raises(ConfigurationError, match="`sectorwatch models approve` makes one"):
         read_golden(golden).faults(Says())
 
 

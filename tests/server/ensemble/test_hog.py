@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from server.catalogue import cache_dir, card_named, locate
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.ensemble.decode import decode
 from server.ensemble.forms import normalised, row_of
 from server.ensemble.hog import HogPeople, build, score_of
@@ -112,5 +112,5 @@ def test_coefficients_that_do_not_fit_the_window_are_refused() -> None:
 
 
 def test_refuses_to_be_built_without_coefficients() -> None:
-    with pytest.raises(Broken, match="no coefficients"):
+    with pytest.raises(ConfigurationError, match="no coefficients"):
         build(card_named("hog-people"), None)

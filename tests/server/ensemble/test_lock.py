@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from server.app import create_app, runtime_of
-from server.domain.errors import Broken
-from server.ensemble import Ensemble, check_lock, load_ensemble, write_lock
-from server.ensemble.lock import Lock, differences, read_lock
+from server.catalogue.lock import Lock, check_lock, differences, read_lock, write_lock
+from server.domain.errors import ConfigurationError
+from server.ensemble import Ensemble, load_ensemble
 from server.serving.loading import engine_of, load
 from server.settings import ServerSettings
 from tests.server.ensemble.others import CLASSES, folder_of, network
@@ -46,14 +46,14 @@ def edited(path: Path, old: str, new: str) -> None:
 
 
 def refused(settings: ServerSettings) -> str:
-    with pytest.raises(Broken) as error:
+    with pytest.raises(ConfigurationError) as error:
         load(settings, settings.models)
     return error.value.detail
 
 
 def test_the_ensembles_name_is_the_locks_digest() -> None:
     ensemble = load_ensemble(NAMES)
-    assert ensemble.panel.ensemble == ensemble.lock.digest
+    assert ensemble.ensemble_info.ensemble == ensemble.lock.digest
     assert load_ensemble(NAMES).lock == ensemble.lock
     assert load_ensemble(NAMES[::-1]).lock.digest != ensemble.lock.digest
 
@@ -71,12 +71,13 @@ def test_a_lock_says_of_each_model_what_decides_its_answers() -> None:
     assert (small.kind, small.dtype, small.classes.count) == ("detector", "float32", 1)
     assert small.weights == "1331d8116a8a4cda1d7b5d33d3ed34dad03c2dfaef63e55a6a702d1065c2ed82"
     assert change.weights is None
-    assert small.architecture != change.architecture
+    assert (small.source, small.factory, small.code) == (None, "", {"shrink": 1, "hog": 1, "nms": 1, "detector": 1})
+    assert change.code == {"shrink": 1, "frame-change": 1, "change": 1}
     assert small.input["size"] == [768, 768]
 
 
 def test_what_is_as_it_was_locked_is_served(settings: ServerSettings) -> None:
-    assert load(settings, settings.models).ensemble.panel.ensemble == read_lock(settings.lock or Path()).digest
+    assert load(settings, settings.models).ensemble.ensemble_info.ensemble == read_lock(settings.lock or Path()).digest
 
 
 def test_one_byte_in_a_weights_file_is_refused_by_name(settings: ServerSettings, models: Path) -> None:
@@ -110,7 +111,7 @@ def test_one_byte_in_a_class_list_or_a_transform_is_refused_by_name(
 
 def test_one_byte_in_a_factorys_source_is_refused_by_name(settings: ServerSettings, models: Path) -> None:
     edited(models / "built" / "net.py", "nn.ReLU()", "nn.ReLU6()")
-    assert "the architecture source of built is" in refused(settings)
+    assert "the source of built is" in refused(settings)
 
 
 def test_other_models_are_refused(settings: ServerSettings) -> None:
@@ -125,7 +126,6 @@ def test_other_models_are_refused(settings: ServerSettings) -> None:
         ({"decoder": {"pillow": "1.0", "rules": "r"}}, "decoder: `pillow` is 1.0, locked was"),
         ({"versions": {"torch": "1.0", "torchvision": "1"}}, "versions: `torch` is 1.0, locked was"),
         ({"execution": {"dtype": "bfloat16"}}, "execution: `dtype` is bfloat16, locked was None"),
-        ({"shared": {"forms": "f" * 64}}, "shared: `forms` is ffffffffffff…, locked was"),
     ],
 )
 def test_what_all_models_share_is_part_of_it(part: dict[str, dict[str, str]], message: str) -> None:
@@ -144,15 +144,15 @@ def test_a_lock_that_was_changed_by_hand_is_not_believed(settings: ServerSetting
 @pytest.mark.parametrize("content", ["", "{}", '{"models": 3}', "not json"])
 def test_what_is_no_lock_is_said_to_be_none(content: str, tmp_path: Path) -> None:
     (tmp_path / "ensemble.lock").write_text(content)
-    with pytest.raises(Broken, match=r"is no lock of this version|was changed by hand"):
+    with pytest.raises(ConfigurationError, match=r"is no lock of this version|was changed by hand"):
         read_lock(tmp_path / "ensemble.lock")
-    with pytest.raises(Broken, match="`sectorwatch models lock` makes one"):
+    with pytest.raises(ConfigurationError, match="`sectorwatch models lock` makes one"):
         read_lock(tmp_path / "absent.lock")
 
 
 def test_a_lock_that_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "ensemble.lock").write_bytes(b'{"ensemble": "\xff"}')
-    with pytest.raises(Broken, match="is no lock of this version"):
+    with pytest.raises(ConfigurationError, match="is no lock of this version"):
         read_lock(tmp_path / "ensemble.lock")
 
 
@@ -167,14 +167,14 @@ def test_a_lock_is_canonical(tmp_path: Path) -> None:
 def test_two_ensembles_of_one_name_answer_alike() -> None:
     first, second = (load_ensemble(NAMES) for _ in range(2))
     pictures = [encoded(scene(200, 150, seed)) for seed in range(2)]
-    assert first.panel.ensemble == second.panel.ensemble
+    assert first.ensemble_info.ensemble == second.ensemble_info.ensemble
     assert _answers(first, pictures) == _answers(second, pictures)
 
 
 def test_the_users_models_have_their_classes(settings: ServerSettings) -> None:
-    assert {frozenset(seat.classes) for seat in load(settings, settings.models).ensemble.panel.seats} == {
-        frozenset(CLASSES)
-    }
+    assert {
+        frozenset(model_info.classes) for model_info in load(settings, settings.models).ensemble.ensemble_info.models
+    } == {frozenset(CLASSES)}
 
 
 def test_the_cards_of_the_users_models_are_told(settings: ServerSettings, models: Path) -> None:

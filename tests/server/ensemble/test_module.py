@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from policies.observation import Sighting
+from policies.observation import Prediction
 from server.catalogue import InputForm, ModelCard, card_named
 from server.ensemble.decode import decode
 from server.ensemble.detections import Detections
@@ -102,10 +102,10 @@ def mixed_pictures(count: int) -> list[bytes]:
 def test_the_first_label_is_the_networks_best_even_where_rounded_scores_are_equal() -> None:
     said = Ensemble(module_of((card("unsure"), AlmostUndecided()))).answer(mixed_pictures(2))
     for answer in said:
-        sightings = answer["unsure"]
-        assert sightings is not None
-        assert [one.label for one in sightings] == list(CLASSES[:-6:-1])
-        assert len({one.score for one in sightings}) == 1
+        predictions = answer["unsure"]
+        assert predictions is not None
+        assert [one.label for one in predictions] == list(CLASSES[:-6:-1])
+        assert len({one.score for one in predictions}) == 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 13, 64])
@@ -171,17 +171,17 @@ def test_a_classifier_judges_the_whole_view_and_each_crop_as_rows_of_the_same_ba
     ensemble = Ensemble(module_of((card("a"), network)))
     crops = {"yard": (0.0, 0.0, 0.5, 0.5), "road": (0.5, 0.0, 1.0, 1.0)}
     picture = encoded(scene(64, 48))
-    sightings = ensemble.answer([picture, picture], crops)[0]["a"]
+    predictions = ensemble.answer([picture, picture], crops)[0]["a"]
     assert network.batches == [(6, 3, 24, 32)]
-    assert sightings is not None
+    assert predictions is not None
     for sector in (None, "yard", "road"):
-        scores = [sighting.score for sighting in sightings if sighting.sector == sector]
+        scores = [prediction.score for prediction in predictions if prediction.sector == sector]
         assert len(scores) == 5
         assert scores == sorted(scores, reverse=True)
     of_crop = encoded(scene(64, 48).crop((0, 0, 32, 24)))
     cropped = ensemble.answer([of_crop])[0]["a"]
     assert cropped is not None
-    yard = [msgspec.structs.replace(s, sector=None) for s in sightings if s.sector == "yard"]
+    yard = [msgspec.structs.replace(s, sector=None) for s in predictions if s.sector == "yard"]
     _assert_same(tuple(yard), cropped)
 
 
@@ -190,7 +190,7 @@ def test_detectors_are_not_asked_about_crops() -> None:
     answer = Ensemble(module_of((card("a", "detector"), network))).answer(
         [encoded(scene(64, 48))], {"yard": (0.0, 0.0, 0.5, 0.5)}
     )
-    assert answer == [{"a": (Sighting("red", 0.5, (0.1, 0.1, 0.2, 0.3)),)}]
+    assert answer == [{"a": (Prediction("red", 0.5, (0.1, 0.1, 0.2, 0.3)),)}]
 
 
 def test_boxes_come_back_onto_the_frame_rounded_clipped_and_sorted() -> None:
@@ -200,8 +200,8 @@ def test_boxes_come_back_onto_the_frame_rounded_clipped_and_sorted() -> None:
     )
     answer = Ensemble(module_of((card("a", "detector", padded), network))).answer([encoded(scene(64, 32))])
     assert answer[0]["a"] == (
-        Sighting("red", 0.9877, (0.0, 0.0, 0.33333, 1.0)),
-        Sighting("red", 0.25, (0.1, 0.1, 0.2, 0.5)),
+        Prediction("red", 0.9877, (0.0, 0.0, 0.33333, 1.0)),
+        Prediction("red", 0.25, (0.1, 0.1, 0.2, 0.5)),
     )  # the third box was of nothing but padding
 
 
@@ -233,11 +233,11 @@ def _hog_weights():  # type: ignore[no-untyped-def]
     return locate(card_named("hog-people"), cache_dir())
 
 
-def _assert_same(one: tuple[Sighting, ...] | None, other: tuple[Sighting, ...] | None) -> None:
+def _assert_same(one: tuple[Prediction, ...] | None, other: tuple[Prediction, ...] | None) -> None:
     """Same labels, sectors and boxes; scores may differ in the last decimal that is kept."""
     assert one is not None
     assert other is not None
     assert {(s.label, s.sector, s.box) for s in one} == {(s.label, s.sector, s.box) for s in other}
     scores = {(s.label, s.sector, s.box): s.score for s in other}
-    for sighting in one:
-        assert abs(sighting.score - scores[sighting.label, sighting.sector, sighting.box]) <= 1e-4
+    for prediction in one:
+        assert abs(prediction.score - scores[prediction.label, prediction.sector, prediction.box]) <= 1e-4

@@ -72,8 +72,8 @@ def test_what_changed_between_frames_is_the_same_in_spans_as_in_one_piece(
 ) -> None:
     burst = [*footage_frames[:3], encoded(scene(90, 70)), *footage_frames[3:5]]
     alone = load_ensemble(["frame-change"])
-    asked = alone.ask([alone.prepare((image, place, {})) for place, image in enumerate(burst)])
-    spans = [alone.conclude(asked, start, stop) for start, stop in pairwise(cuts)]
+    asked = alone.infer([alone.prepare((image, place, {})) for place, image in enumerate(burst)])
+    spans = [alone.postprocess(asked, start, stop) for start, stop in pairwise(cuts)]
     assert [answer for span in spans for answer in span] == alone.answer(burst)
 
 
@@ -125,7 +125,7 @@ def test_who_asks_for_one_model_has_only_that_one_asked_and_gets_its_answers(
     whole = ensemble.answer(burst)
     for name in NAMES:
         alone = engine.first.only(name)
-        assert alone.panel == engine.first.panel
+        assert alone.ensemble_info == engine.first.ensemble_info
         assert alone.answer(burst) == [{name: answer[name]} for answer in whole]
 
 

@@ -82,6 +82,6 @@ def test_a_tuned_ensemble_keeps_its_name_and_its_labels() -> None:
     pictures = [encoded(scene(90, 70, seed)) for seed in range(12)]
     plain, quicker = (Ensemble(module_of((card("a"), with_norms(TinyClassifier(1))))) for _ in range(2))
     quicker.tune()
-    assert quicker.panel == plain.panel
+    assert quicker.ensemble_info == plain.ensemble_info
     for one, other in zip(plain.answer(pictures), quicker.answer(pictures), strict=True):
         assert [s.label for s in one["a"] or ()] == [s.label for s in other["a"] or ()]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from server.catalogue import card_named
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.ensemble.decode import decode
 from server.ensemble.forms import normalised, row_of
 from server.ensemble.yolov3_tiny import YoloV3Tiny, build
@@ -101,7 +101,7 @@ def test_refuses_a_file_of_another_length(tmp_path: Path, weights: Path, change:
     content = weights.read_bytes()
     other = tmp_path / "other.weights"
     other.write_bytes(content[:change] if change < 0 else content + b"\0" * change)
-    with pytest.raises(Broken, match="too early" if change < 0 else "too many"):
+    with pytest.raises(ConfigurationError, match="too early" if change < 0 else "too many"):
         YoloV3Tiny().read_darknet(other)
 
 
@@ -109,10 +109,10 @@ def test_refuses_a_file_of_another_length(tmp_path: Path, weights: Path, change:
 def test_refuses_what_is_no_darknet_file(tmp_path: Path, content: bytes) -> None:
     other = tmp_path / "other.weights"
     other.write_bytes(content)
-    with pytest.raises(Broken, match="not a Darknet weights file"):
+    with pytest.raises(ConfigurationError, match="not a Darknet weights file"):
         YoloV3Tiny().read_darknet(other)
 
 
 def test_refuses_to_be_built_without_weights() -> None:
-    with pytest.raises(Broken, match="no weights"):
+    with pytest.raises(ConfigurationError, match="no weights"):
         build(msgspec.structs.replace(CARD), None)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from server.hosting.deadlines import BODY_S, HEAD_S, LEAST_BYTES_PER_S, Hurried
+from server.hosting.deadlines import BODY_S, HEAD_S, LEAST_BYTES_PER_S, DeadlineSocket
 from tests.server.launched import Running
 
 THREADS = 3
@@ -29,7 +29,7 @@ class Ends:
     def __init__(self) -> None:
         self.now_s = 0.0
         accepted, self.client = socket.socketpair()
-        self.server = Hurried(accepted, lambda: self.now_s)
+        self.server = DeadlineSocket(accepted, lambda: self.now_s)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from select import select
 
 import pytest
 
-from server.hosting.lingering_close import Leavers
+from server.hosting.lingering_close import LingeringCloser
 from tests.server.launched import PATIENCE_S, Running
 from tests.server.web_client import jpeg
 
@@ -98,16 +98,6 @@ def test_who_is_connected_before_it_asks_is_told_so_too(port: int) -> None:
 
 
 @pytest.mark.usefixtures("full")
-def test_no_request_thread_is_needed_to_refuse(port: int) -> None:
-    slow = [socket.create_connection(("127.0.0.1", port), PATIENCE_S) for _ in range(THREADS)]
-    for client in slow:
-        client.sendall(b"GET /livez HTTP/1.1\r\n")
-    assert sent(port, one_image()).status == 503
-    for client in slow:
-        client.close()
-
-
-@pytest.mark.usefixtures("full")
 def test_who_asks_for_something_else_is_answered_by_a_full_server(port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     for _ in range(2):
@@ -161,11 +151,11 @@ class Refused:
 
     def __init__(self, most_bytes: int) -> None:
         self.clock = Clock()
-        self.leavers = Leavers(most_bytes, self.clock)
+        self.closer = LingeringCloser(most_bytes, self.clock)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.client = socket.create_connection(listener.getsockname(), PATIENCE_S)
             self._server, _ = listener.accept()
-        self.leavers.see_off(self._server)
+        self.closer.drain(self._server)
 
     def is_here(self) -> bool:
         return self._server.fileno() >= 0
@@ -175,12 +165,12 @@ class Refused:
 
     def wait(self, seconds: float) -> None:
         self.clock.now += seconds
-        self.leavers.look_after()
+        self.closer.close_expired()
 
     def attend(self) -> bool:
         """Whether there was something to attend to."""
-        is_some = bool(select([self.leavers], [], [], PATIENCE_S)[0])
-        self.leavers.attend()
+        is_some = bool(select([self.closer], [], [], PATIENCE_S)[0])
+        self.closer.discard_ready()
         return is_some
 
 
@@ -218,6 +208,6 @@ def test_a_leaver_that_sends_more_than_the_largest_body_is_closed() -> None:
     for _ in range(64):
         with suppress(OSError):  # full, or closed
             refused.client.send(bytes(1 << 16))
-        refused.leavers.attend()
+        refused.closer.discard_ready()
     assert not refused.is_here()
     refused.client.close()

@@ -195,6 +195,26 @@ def test_the_real_server_serves_flexserve_s_client_and_stops_without_a_trace(
     assert not any(child.is_running() for child in family)
 
 
+def test_gunicorn_s_own_worker_serves_behind_a_proxy(
+    tmp_path: Path, running: list[Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setenv("SECTORWATCH_MODELS", "hog-people-small")
+    monkeypatch.setenv("SECTORWATCH_PORT", str(port))
+    make_app(tmp_path)  # the database and the site
+    server = Running(["gunicorn", "-c", "deploy/gunicorn.conf.py", "-k", "gthread"])
+    running.append(server)
+    server.line("ensemble ready")
+    url = f"http://127.0.0.1:{port}"
+    parts = [("file", ("frame.jpg", jpeg(90, (320, 240))))]
+    assert requests.post(f"{url}/batch", files=parts, timeout=PATIENCE_S).json() == {"hog-people-small": ["nothing"]}
+    forwarded = {"X-Forwarded-For": "192.0.2.7"}
+    assert requests.get(f"{url}/v1/events", headers=forwarded, timeout=PATIENCE_S).status_code == 401
+    server.process.send_signal(signal.SIGTERM)
+    assert server.stopped() == 0
+
+
 def test_a_server_that_turns_out_to_need_more_memory_than_there_is_ends_with_what_to_lower(
     tmp_path: Path, running: list[Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import requests
 from click.testing import CliRunner, Result
 
 from server.__main__ import command
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.serving.selection import choose, chosen_models
 from server.settings import ServerSettings, described
 from tests.server.launched import PATIENCE_S, Running
@@ -111,7 +111,7 @@ def test_a_choice_of_models_that_the_disk_does_not_take_leaves_the_one_before(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(Broken, match="No space left on device"):
+    with pytest.raises(ConfigurationError, match="No space left on device"):
         choose(["frame-change"], settings)
     assert chosen_models(settings) == ("hog-people-small",)
 

@@ -14,18 +14,18 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from policies.events import instant
-from policies.observation import Seat, Sighting
+from policies.observation import ModelInfo, Prediction
 from server.app import runtime_of
-from server.camera_status.heartbeat import Beat, decode_beat
-from server.domain.errors import Unusable
+from server.camera_status.heartbeat import Heartbeat, decode_heartbeat
+from server.domain.errors import Unprocessable
 from server.monitoring.metrics import MAX_CAMERAS, Metrics
 from server.web.auth import ANY_SITE, new_token
 from tests.server.scenes import EYE, NAMER
-from tests.server.web.test_cameras import beat
+from tests.server.web.test_cameras import heartbeat
 from tests.server.web_client import NOW_US, BrightnessEnsemble, body, envelope, files, jpeg, make_app
 from tests.stand_ins import ScriptedEnsemble
 
-OTHER_EYE = Seat("other", EYE.classes, boxes=True)
+OTHER_EYE = ModelInfo("other", EYE.classes, boxes=True)
 
 
 @pytest.fixture
@@ -114,9 +114,9 @@ def test_a_model_that_does_not_answer_is_counted_and_a_refused_image_is_nobodys_
     counted = metrics()
     ensemble = ScriptedEnsemble([EYE, NAMER])
     timed = counted.timed(ensemble)
-    assert timed.panel is ensemble.panel
+    assert timed.ensemble_info is ensemble.ensemble_info
     timed.answer([ensemble.teach(b"picture", {"eye": None, "namer": ()})])
-    with pytest.raises(Unusable):
+    with pytest.raises(Unprocessable):
         timed.answer([ensemble.break_(b"broken")])
     found = numbers(counted.text()[0].decode())
     assert found["sectorwatch_model_answers_missing_total{model=eye}"] == 1
@@ -133,8 +133,8 @@ def test_the_build_the_ensemble_and_its_models_are_named(client: FlaskClient):
 
 def test_another_ensemble_takes_the_place_of_the_first():
     counted = metrics()
-    counted.serves(ScriptedEnsemble([EYE], "one").panel, {"eye": "f" * 64}.get)
-    counted.serves(ScriptedEnsemble([NAMER], "two").panel, {}.get)
+    counted.serves(ScriptedEnsemble([EYE], "one").ensemble_info, {"eye": "f" * 64}.get)
+    counted.serves(ScriptedEnsemble([NAMER], "two").ensemble_info, {}.get)
     found = {name for name in numbers(counted.text()[0].decode()) if "_info" in name and "python" not in name}
     assert found == {
         "sectorwatch_build_info{version=1.2.3}",
@@ -158,8 +158,8 @@ def test_requests_are_counted_by_the_pattern_of_their_route(client: FlaskClient)
 def test_cameras_beyond_the_bound_are_counted_together():
     counted = metrics()
     for number in range(MAX_CAMERAS + 5):
-        counted.seen("yard", f"camera-{number}", NOW_US + number)
-    counted.seen("yard", "camera-0", NOW_US - 1)
+        counted.camera_seen("yard", f"camera-{number}", NOW_US + number)
+    counted.camera_seen("yard", "camera-0", NOW_US - 1)
     found = numbers(counted.text()[0].decode())
     newest = {name: value for name, value in found.items() if "last_burst" in name}
     assert len(newest) == MAX_CAMERAS + 1
@@ -169,14 +169,14 @@ def test_cameras_beyond_the_bound_are_counted_together():
     assert newest["sectorwatch_agent_last_burst_timestamp_seconds{camera=camera-0,site=yard}"] == NOW_US / 1e6
 
 
-def beaten(**counts: int) -> Beat:
-    told = beat(waiting={"bursts": 3, "bytes": 4096}, counts=counts)
-    return decode_beat(json.dumps(told))
+def beaten(**counts: int) -> Heartbeat:
+    told = heartbeat(waiting={"bursts": 3, "bytes": 4096}, counts=counts)
+    return decode_heartbeat(json.dumps(told))
 
 
 def test_a_heartbeat_tells_what_waits_at_the_agent():
     counted = metrics()
-    counted.beat(beaten())
+    counted.heartbeat_received(beaten())
     found = numbers(counted.text()[0].decode())
     assert found["sectorwatch_agent_spool_bursts{camera=gate,site=north-yard}"] == 3
     assert found["sectorwatch_agent_spool_bytes{camera=gate,site=north-yard}"] == 4096
@@ -190,27 +190,29 @@ def test_bursts_that_will_never_come_are_counted_as_the_agent_tells_and_over_its
     def missed() -> float:
         return numbers(counted.text()[0].decode())["sectorwatch_bursts_missed_total{camera=gate,site=north-yard}"]
 
-    counted.beat(beaten(dropped=10))
+    counted.heartbeat_received(beaten(dropped=10))
     assert missed() == 0  # before this process began: the one before has counted them
-    counted.beat(beaten(dropped=12, refused=1))
+    counted.heartbeat_received(beaten(dropped=12, refused=1))
     assert missed() == 3
-    counted.beat(beaten(dropped=12, refused=1))
+    counted.heartbeat_received(beaten(dropped=12, refused=1))
     assert missed() == 3
     again = beaten(dropped=2)
-    counted.beat(msgspec.structs.replace(again, agent=msgspec.structs.replace(again.agent, started_at=instant(NOW_US))))
+    counted.heartbeat_received(
+        msgspec.structs.replace(again, agent=msgspec.structs.replace(again.agent, started_at=instant(NOW_US)))
+    )
     assert missed() == 5
 
 
 def test_bursts_missed_by_cameras_that_are_counted_together_are_counted_once():
     counted = metrics()
     for number in range(MAX_CAMERAS):
-        counted.seen("yard", f"camera-{number}", NOW_US)
+        counted.camera_seen("yard", f"camera-{number}", NOW_US)
     told = beaten(dropped=10)
     twin = msgspec.structs.replace(
         told, camera="door", agent=msgspec.structs.replace(told.agent, started_at=instant(NOW_US))
     )
     for one in (told, twin, told, twin):
-        counted.beat(one)
+        counted.heartbeat_received(one)
     assert numbers(counted.text()[0].decode())["sectorwatch_bursts_missed_total{camera=other,site=other}"] == 0
 
 
@@ -218,7 +220,7 @@ def test_models_that_vote_against_each_other_show_and_how_far_the_rule_was_from_
     ensemble = ScriptedEnsemble([EYE, OTHER_EYE])
     app = make_app(tmp_path, ensemble)  # type: ignore[arg-type]
     box = (0.4, 0.4, 0.6, 0.8)
-    seen = {"eye": (Sighting("person", 0.9, box),), "other": (Sighting("person", 0.9, box),)}
+    seen = {"eye": (Prediction("person", 0.9, box),), "other": (Prediction("person", 0.9, box),)}
     frames = [jpeg(1), jpeg(2), jpeg(3), jpeg(4)]
     ensemble.teach(frames[0], seen)
     ensemble.teach(frames[1], seen | {"other": ()})
@@ -237,8 +239,8 @@ def test_models_that_vote_against_each_other_show_and_how_far_the_rule_was_from_
 
 def test_each_model_s_calls_are_timed_by_its_name():
     counted = metrics()
-    counted.computed("eye", 0.02)
-    counted.computed("eye", 0.2)
+    counted.model_called("eye", 0.02)
+    counted.model_called("eye", 0.2)
     found = numbers(counted.text()[0].decode())
     assert found["sectorwatch_inference_seconds_count{model=eye}"] == 2
     assert found["sectorwatch_inference_seconds_bucket{le=0.025,model=eye}"] == 1
@@ -285,7 +287,9 @@ def test_once_there_are_tokens_the_metrics_are_for_a_reader_of_all_sites(app: Fl
 
 def test_two_threads_may_count_at_once():
     counted = metrics()
-    threads = [threading.Thread(target=lambda: [counted.answered("GET", "/x", 200) for _ in range(500)]) for _ in "ab"]
+    threads = [
+        threading.Thread(target=lambda: [counted.request_answered("GET", "/x", 200) for _ in range(500)]) for _ in "ab"
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from server.delivery.channels import json_line, text_line
-from server.delivery.dispatcher import Delivery
-from server.domain.errors import Unusable
+from server.delivery.dispatcher import Dispatcher
+from server.domain.errors import Unprocessable
 from server.domain.records import Announcement
 from server.pipeline.pipeline import Pipeline
 from server.store import Store
@@ -67,7 +67,7 @@ def test_an_event_is_foretold_by_the_frames_that_settle_it_before_the_rest_is_an
 def test_what_is_foretold_is_in_no_log_and_no_outbox(yard: Yard, early: list[Announcement]) -> None:
     broken = yard.ensemble.break_(b"half a picture")
     images = [yard.picture(0.25, at_s=i * 0.5) for i in range(10)]
-    with pytest.raises(Unusable):
+    with pytest.raises(Unprocessable):
         yard.pipeline.process(burst(1, [*images, broken], 0))
     assert [one.what for one in early] == ["provisional", "provisional", "withdrawn", "withdrawn"]
     assert ids(early[:2]) == ids(early[2:])
@@ -132,7 +132,7 @@ def test_what_another_burst_forestalled_is_withdrawn(yard: Yard, early: list[Ann
 
 def test_a_provisional_event_says_so_and_so_does_its_withdrawal(yard: Yard, early: list[Announcement]) -> None:
     images = [yard.picture(0.25, at_s=i * 0.5) for i in range(10)]
-    with pytest.raises(Unusable):
+    with pytest.raises(Unprocessable):
         yard.pipeline.process(burst(1, [*images, yard.ensemble.break_(b"half a picture")], 0))
     first, last = early[0], early[-1]
     assert " provisional=true event=" in text_line(first.logged)
@@ -144,9 +144,9 @@ def test_a_provisional_event_says_so_and_so_does_its_withdrawal(yard: Yard, earl
 def test_a_channel_is_told_early_before_what_was_committed_after(yard: Yard, early: list[Announcement]) -> None:
     yard.pipeline.process(yard.walk(0, lambda t: 0.25, 0, frames=12))
     channel = RecordingChannel()
-    delivery = Delivery(yard.store, [channel])
-    delivery.tell_early(early)
-    delivery.drain_once()
+    dispatcher = Dispatcher(yard.store, [channel])
+    dispatcher.tell_early(early)
+    dispatcher.drain_once()
     assert [one.what for one in channel.sent] == ["provisional", "provisional", "event", "event"]
     assert ids(channel.sent[:2]) == ids(channel.sent[2:])
 
@@ -157,14 +157,14 @@ def test_a_channel_that_fails_is_spared_what_is_provisional_and_gets_all_that_is
     yard.pipeline.process(yard.walk(0, lambda t: 0.25, 0, frames=12))
     channel = RecordingChannel()
     channel.fail_next = 2
-    delivery = Delivery(yard.store, [channel])
-    delivery.tell_early(early)
-    delivery.drain_once()
-    delivery.tell_early(early)
-    delivery.drain_once()
+    dispatcher = Dispatcher(yard.store, [channel])
+    dispatcher.tell_early(early)
+    dispatcher.drain_once()
+    dispatcher.tell_early(early)
+    dispatcher.drain_once()
     assert channel.sent == []
     yard.clock.advance(5)
-    delivery.drain_once()
+    dispatcher.drain_once()
     assert [one.what for one in channel.sent] == ["event", "event"]
 
 

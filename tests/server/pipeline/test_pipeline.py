@@ -16,9 +16,9 @@ from PIL import Image
 
 from policies.events import Event
 from server.delivery.channels import text_line
-from server.delivery.dispatcher import Delivery
+from server.delivery.dispatcher import Dispatcher
 from server.domain.burst import Burst
-from server.domain.errors import Unusable
+from server.domain.errors import Unprocessable
 from server.domain.records import LoggedEvent
 from server.domain.refold import steps
 from server.store import Store, open_store
@@ -129,7 +129,7 @@ def test_many_senders_at_once_give_the_log_of_a_clean_run(yard: Yard, new_sqlite
 def test_a_burst_id_that_comes_with_other_frames_is_refused_and_changes_nothing(yard: Yard) -> None:
     yard.pipeline.process(burst(1, [yard.picture(0.2)], 0))
     counts = yard.store.counts()
-    with pytest.raises(Unusable, match="burst-00001 was already used"):
+    with pytest.raises(Unprocessable, match="burst-00001 was already used"):
         yard.pipeline.process(burst(1, [yard.picture(0.3)], 0))
     assert yard.store.counts() == counts
 
@@ -142,7 +142,7 @@ def test_one_burst_id_from_two_cameras_at_once_is_kept_for_one_of_them(yard: Yar
     def outcome(one: Burst) -> str:
         try:
             return str(yard.pipeline.process(one).known)
-        except Unusable as error:
+        except Unprocessable as error:
             return error.detail
 
     with ThreadPoolExecutor(2) as senders:
@@ -153,7 +153,7 @@ def test_one_burst_id_from_two_cameras_at_once_is_kept_for_one_of_them(yard: Yar
 
 def test_an_image_that_cannot_be_decoded_is_named_and_nothing_is_stored(yard: Yard) -> None:
     broken = yard.ensemble.break_(b"half a picture")
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(Unprocessable) as caught:
         yard.pipeline.process(burst(1, [yard.picture(0.2), broken], 0))
     assert caught.value.frame == 1
     assert set(yard.store.counts().items()) - {("counters", 1)} == {
@@ -202,7 +202,7 @@ def test_the_brightness_of_a_frame_is_kept_for_the_policy_where_it_is_known(yard
 def test_a_committed_turn_wakes_delivery_and_a_refused_burst_does_not(yard: Yard) -> None:
     yard.pipeline.process(burst(1, [yard.picture(0.2)], 0))
     assert yard.wakes == 1
-    with pytest.raises(Unusable):
+    with pytest.raises(Unprocessable):
         yard.pipeline.process(burst(1, [yard.picture(0.3)], 0))
     assert yard.wakes == 1
 
@@ -261,10 +261,10 @@ def test_a_correction_names_the_event_that_it_replaces_and_comes_before_its_with
 def test_a_correction_says_so_on_every_channel_and_names_what_it_supersedes(yard: Yard) -> None:
     bursts = yard.walked(across, 26)
     channel = RecordingChannel()
-    delivery = Delivery(yard.store, [channel])
+    dispatcher = Dispatcher(yard.store, [channel])
     for one in [*bursts[:2], *bursts[3:], bursts[2]]:
         yard.pipeline.process(one)
-        delivery.drain_once()
+        dispatcher.drain_once()
     corrections = [one for one in channel.sent if one.what == "corrected"]
     assert corrections
     for one in corrections:

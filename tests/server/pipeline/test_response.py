@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from policies.observation import Sighting
+from policies.observation import Prediction
 from server.pipeline.response import top_label
 
 
 @pytest.mark.parametrize(
-    ("sightings", "label"),
+    ("predictions", "label"),
     [
         (None, ""),
         ((), "nothing"),
-        ((Sighting("car", 0.4, (0, 0, 1, 1)), Sighting("person", 0.6, (0, 0, 1, 1))), "person"),
-        ((Sighting("cab", 0.9, sector="yard"), Sighting("tree", 0.3)), "tree"),
-        ((Sighting("moving", 0.9, (0, 0, 1, 1)), Sighting("still", 0.6)), "still"),
+        ((Prediction("car", 0.4, (0, 0, 1, 1)), Prediction("person", 0.6, (0, 0, 1, 1))), "person"),
+        ((Prediction("cab", 0.9, sector="yard"), Prediction("tree", 0.3)), "tree"),
+        ((Prediction("moving", 0.9, (0, 0, 1, 1)), Prediction("still", 0.6)), "still"),
     ],
 )
-def test_the_top_label_is_the_best_of_the_whole_view(sightings: tuple[Sighting, ...] | None, label: str) -> None:
-    assert top_label(sightings) == label
+def test_the_top_label_is_the_best_of_the_whole_view(predictions: tuple[Prediction, ...] | None, label: str) -> None:
+    assert top_label(predictions) == label

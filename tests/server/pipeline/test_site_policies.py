@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from server.app import runtime_of
-from server.domain.errors import Broken, Later
+from server.domain.errors import ConfigurationError, RetryLater
 from server.pipeline.site_policies import Sites
 from tests.server.web_client import BrightnessEnsemble, make_app
 
@@ -63,12 +63,12 @@ def test_a_file_with_a_byte_order_mark_as_some_editors_write_it_is_read(tmp_path
 
 
 def test_an_unknown_site_is_told_to_come_back_and_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(Later, match='put a file with site = "yard"'):
+    with pytest.raises(RetryLater, match='put a file with site = "yard"'):
         Sites(tmp_path).policy("yard")
 
 
 def test_a_missing_folder_is_an_operators_fault(tmp_path: Path) -> None:
-    with pytest.raises(Broken, match=r"nowhere: No such file or directory: it has to be a folder"):
+    with pytest.raises(ConfigurationError, match=r"nowhere: No such file or directory: it has to be a folder"):
         Sites(tmp_path / "nowhere").policy("yard")
 
 
@@ -119,7 +119,7 @@ def test_while_a_file_cannot_be_read_its_site_s_bursts_are_to_come_back(tmp_path
     write(tmp_path, "other.toml", 'site = "other"')
     sites = Sites(tmp_path)
     assert sites.policy("other").site == "other"
-    with pytest.raises(Broken, match=r"yard\.toml"):
+    with pytest.raises(ConfigurationError, match=r"yard\.toml"):
         sites.policy("yard")
 
 
@@ -148,7 +148,7 @@ def test_a_file_that_may_be_read_again_is_read_again(tmp_path: Path, monkeypatch
     sites = Sites(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(Path, "read_text", refused)
-        with pytest.raises(Broken, match="Permission denied"):
+        with pytest.raises(ConfigurationError, match="Permission denied"):
             sites.policy("yard")
     file = tmp_path / "yard.toml"
     before_ns = file.stat().st_ctime_ns
@@ -225,7 +225,7 @@ def test_after_a_restart_a_bad_file_leaves_the_policy_in_force_by_which_the_site
         "yard"
     ]
     for unknown in ("dock", "pier"):
-        with pytest.raises(Broken, match=r"yard\.toml: line 2"):
+        with pytest.raises(ConfigurationError, match=r"yard\.toml: line 2"):
             sites.policy(unknown)
     write(tmp_path, "yard.toml", 'site = "yard"')
     assert sites.edition("yard").text == 'site = "yard"'
@@ -233,5 +233,5 @@ def test_after_a_restart_a_bad_file_leaves_the_policy_in_force_by_which_the_site
 
 def test_a_site_whose_file_was_taken_away_is_not_judged_by_its_last_policy(tmp_path: Path) -> None:
     sites = Sites(tmp_path, {"yard": 'site = "yard"'}.get)
-    with pytest.raises(Later, match="unknown site"):
+    with pytest.raises(RetryLater, match="unknown site"):
         sites.policy("yard")

@@ -12,7 +12,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from server.app import create_app, runtime_of
-from server.domain.errors import Broken, Conflict, TooBig
+from server.domain.errors import ConfigurationError, Conflict, TooBig
 from server.runtime import Runtime
 from server.serving.loading import Loaded
 from server.serving.service import InService, Swap
@@ -128,7 +128,9 @@ def test_no_request_fails_or_is_answered_by_two_ensembles_while_models_are_swapp
     assert len(set().union(*(asker.seen for asker in askers))) > 1
     for head in runtime.store.cameras():
         for one in runtime.store.observations(head.site, head.camera):
-            assert {sighting.label for said in one.answers.values() for sighting in said or ()} == {one.panel.ensemble}
+            assert {prediction.label for said in one.answers.values() for prediction in said or ()} == {
+                one.ensemble_info.ensemble
+            }
 
 
 def test_a_swap_without_other_names_takes_what_is_on_disk_now(served: tuple[Flask, Runtime], shelf: Shelf) -> None:
@@ -141,13 +143,13 @@ def test_a_swap_without_other_names_takes_what_is_on_disk_now(served: tuple[Flas
 @pytest.mark.parametrize(
     "fault",
     [
-        Broken("no model is named `d`"),
-        Broken("this ensemble is not the one of ensemble.lock: the class list of c is 5 names"),
+        ConfigurationError("no model is named `d`"),
+        ConfigurationError("this ensemble is not the one of ensemble.lock: the class list of c is 5 names"),
         TooBig("this server may need up to 9 MiB"),
     ],
 )
 def test_what_cannot_be_loaded_is_refused_with_its_reason_and_the_old_ensemble_goes_on(
-    served: tuple[Flask, Runtime], shelf: Shelf, fault: Broken
+    served: tuple[Flask, Runtime], shelf: Shelf, fault: ConfigurationError
 ) -> None:
     app, runtime = served
     shelf.fault = fault
@@ -271,14 +273,14 @@ def test_a_candidate_that_fails_on_live_requests_is_not_swapped_in(
     served: tuple[Flask, Runtime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, runtime = served
-    ask = Signing.ask
+    ask = Signing.infer
 
     def falls_over(self: Signing, rows: Any) -> Any:
-        if self.panel.ensemble == "c#0" and list(rows) != [b"golden"]:
+        if self.ensemble_info.ensemble == "c#0" and list(rows) != [b"golden"]:
             raise RuntimeError("the network fell over")
         return ask(self, rows)
 
-    monkeypatch.setattr(Signing, "ask", falls_over)
+    monkeypatch.setattr(Signing, "infer", falls_over)
     swapping = Doing(lambda: runtime.service.swap(Swap(("c",), shadow_s=PATIENCE_S)))
     while swapping.is_alive():
         assert batch(app).headers["X-Ensemble"] == "a+b#0"

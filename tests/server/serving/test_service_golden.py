@@ -45,7 +45,7 @@ def test_a_golden_set_that_fails_is_told_on_every_channel_and_so_is_that_it_pass
         for drifted in ({"a+b#0"}, {"a+b#0"}, set[str]()):
             shelf.drifted = drifted
             runtime.service.recheck()
-        runtime.delivery.wake()
+        runtime.dispatcher.wake()
         heard.wait_for(3)
     assert [(one.what, one.detail) for one in heard.notices[1:]] == [
         ("unapproved", "a+b#0 says `cat` instead of `person`"),

@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from policies.observation import Box, Panel, Seat, Sighting
-from server.domain.errors import Later
+from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
+from server.domain.errors import RetryLater
 from server.serving.shadow import Answers, Changed, Comparison, Shadow
 
-EYE, NEW = Seat("eye", frozenset({"person"}), boxes=True), Seat("new", frozenset({"cat"}), boxes=False)
+EYE, NEW = ModelInfo("eye", frozenset({"person"}), boxes=True), ModelInfo("new", frozenset({"cat"}), boxes=False)
 PATIENCE_S = 30.0
 
 
-def said(*labels: str | None) -> list[Mapping[str, tuple[Sighting, ...] | None]]:
+def said(*labels: str | None) -> list[Mapping[str, tuple[Prediction, ...] | None]]:
     """What `eye` says of each frame: a label, nothing at all (""), or no answer (None)."""
-    return [{"eye": None if label is None else (Sighting(label, 0.9),) if label else ()} for label in labels]
+    return [{"eye": None if label is None else (Prediction(label, 0.9),) if label else ()} for label in labels]
 
 
 class Scripted:
     """Answers from a list, one request after the other; an error in it is raised."""
 
     def __init__(self, *answers: Answers | Exception) -> None:
-        self.panel = Panel("next", (EYE, NEW))
+        self.ensemble_info = EnsembleInfo("next", (EYE, NEW))
         self.asked: list[tuple[Sequence[bytes], Mapping[str, Box] | None]] = []
         self._answers = list(answers)
 
@@ -68,7 +68,7 @@ def test_while_one_request_waits_to_be_compared_others_pass_by() -> None:
 
 
 def test_a_request_for_which_there_was_nothing_to_spare_is_not_compared() -> None:
-    shadow = Shadow(Scripted(Later("nothing to spare")), seconds=0.05)
+    shadow = Shadow(Scripted(RetryLater("nothing to spare")), seconds=0.05)
     shadow.offer([b"1"], None, said("person"))
     assert shadow.run() == Comparison(0, 0, ())
 

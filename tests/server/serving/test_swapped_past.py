@@ -10,14 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.events import Event
-from policies.observation import Seat
+from policies.observation import ModelInfo
+from server.analysis.verify import verified
 from server.domain.refold import steps
 from server.pipeline.pipeline import Pipeline
 from server.store import Store, open_store
 from tests.server.scenes import EYE, Yard, across, burst, person_at, there_and_back
 from tests.stand_ins import ManualClock, ScriptedEnsemble
 
-SECOND = Seat("second-eye", frozenset({"person"}), boxes=True)
+SECOND = ModelInfo("second-eye", frozenset({"person"}), boxes=True)
 
 
 class SwappedYard(Yard):
@@ -63,10 +64,24 @@ def test_each_event_names_the_ensemble_that_judged_its_frame(yard: SwappedYard) 
     bursts = yard.walked(across, 26)
     for number, one in enumerate(bursts):
         (yard.old if number < 5 else yard.new).process(one)
-    by_burst = {one.burst_id: one.panel.ensemble for one in yard.store.observations("yard", "gate")}
+    by_burst = {one.burst_id: one.ensemble_info.ensemble for one in yard.store.observations("yard", "gate")}
     assert set(by_burst.values()) == {"ensemble-1", "ensemble-2"}
     for logged in yard.store.events():
         assert logged.event.provenance.ensemble == by_burst[logged.burst_id]
+
+
+def test_events_under_an_older_name_of_the_ensemble_are_verified_beside_those_under_the_new_one(
+    yard: SwappedYard,
+) -> None:
+    bursts = yard.walked(across, 26)
+    for number, one in enumerate(bursts):
+        (yard.old if number < 5 else yard.new).process(one)
+    names = set()
+    for record in yard.store.past.events_like(""):
+        checks = list(verified(yard.store, record, from_start=True))
+        assert [check for check in checks if not check.holds] == []
+        names.add(record.logged.event.provenance.ensemble)
+    assert names == {"ensemble-1", "ensemble-2"}
 
 
 def test_a_burst_from_before_the_swap_that_comes_late_is_judged_by_the_new_ensemble_and_says_so(
@@ -77,7 +92,7 @@ def test_a_burst_from_before_the_swap_that_comes_late_is_judged_by_the_new_ensem
         if number != 3:
             (yard.old if number < 8 else yard.new).process(one)
     receipt = yard.new.process(bursts[3])
-    assert (receipt.burst.late, receipt.burst.panel.ensemble) == (True, "ensemble-2")
+    assert (receipt.burst.late, receipt.burst.ensemble_info.ensemble) == (True, "ensemble-2")
     assert told(yard.store) == refolded(yard.store)
 
 

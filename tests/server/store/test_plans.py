@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from server.delivery.dispatcher import Delivery
+from server.delivery.dispatcher import Dispatcher
 from server.store import Store, open_store
 from tests.server.scenes import START_US, Yard, across
 from tests.stand_ins import ManualClock, RecordingChannel
@@ -48,12 +48,12 @@ def yard(tmp_path: Path, new_sqlite: Callable[[], str], clock: ManualClock) -> I
 
 
 def test_a_burst_and_its_delivery_read_no_table_from_end_to_end(yard: Yard) -> None:
-    delivery = Delivery(yard.store, [RecordingChannel()])
+    dispatcher = Dispatcher(yard.store, [RecordingChannel()])
     with plans(yard.store) as steps:
         for one in yard.walked(across, 20):
             yard.pipeline.process(one)
         yard.pipeline.release_held()
-        while delivery.drain_once():
+        while dispatcher.drain_once():
             pass
     assert [step for step in steps if step.startswith("SCAN")] == []
 
@@ -84,7 +84,7 @@ def test_a_burst_and_its_delivery_read_no_table_from_end_to_end(yard: Yard) -> N
             "bursts USING INDEX ix_bursts_camera (site=? AND camera=? AND first_at_us<?)",
         ),
         (
-            lambda store: store.heartbeats.pulses(),
+            lambda store: store.heartbeats.activities(),
             "bursts USING INDEX ix_bursts_camera (site=? AND camera=?)",
         ),
     ],

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Request
 from server.commands.tokens import command
 from server.domain.errors import Forbidden, Unauthorized
 from server.store import Store, open_store
-from server.web.auth import ANY_SITE, Doorkeeper, Grant, is_loopback, new_token
+from server.web.auth import ANY_SITE, Authenticator, Permissions, is_loopback, new_token
 
 
 @pytest.fixture
@@ -40,41 +40,41 @@ def made(store: Store, site: str, camera: str | None) -> str:
 
 
 def test_a_camera_s_token_sends_for_that_camera_and_for_no_other(store: Store) -> None:
-    grant = Doorkeeper(store).admit(asking(made(store, "yard", "gate")))
-    grant.to_send_for("yard", "gate")
+    permissions = Authenticator(store).authenticate(asking(made(store, "yard", "gate")))
+    permissions.to_send_for("yard", "gate")
     with pytest.raises(Forbidden, match="camera `gate` of site `yard`"):
-        grant.to_send_for("yard", "door")
+        permissions.to_send_for("yard", "door")
     with pytest.raises(Forbidden):
-        grant.to_send_for("other", "gate")
+        permissions.to_send_for("other", "gate")
 
 
 def test_a_camera_s_token_reads_nothing(store: Store) -> None:
     token = made(store, "yard", "gate")
     with pytest.raises(Forbidden):
-        Doorkeeper(store).admit(asking(token)).to_read()
+        Authenticator(store).authenticate(asking(token)).to_read()
     with pytest.raises(Forbidden):
-        Doorkeeper(store).admit_to_classify(asking(token))
+        Authenticator(store).authenticate_to_classify(asking(token))
 
 
 def test_a_reader_s_token_reads_its_site_and_sends_nothing(store: Store) -> None:
-    grant = Doorkeeper(store).admit(asking(made(store, "yard", None)))
-    assert grant.to_read() == "yard"
-    assert grant.to_read("yard") == "yard"
+    permissions = Authenticator(store).authenticate(asking(made(store, "yard", None)))
+    assert permissions.to_read() == "yard"
+    assert permissions.to_read("yard") == "yard"
     with pytest.raises(Forbidden):
-        grant.to_read("other")
+        permissions.to_read("other")
     with pytest.raises(Forbidden):
-        grant.to_send()
+        permissions.to_send()
 
 
 def test_a_reader_of_all_sites_may_ask_for_one(store: Store) -> None:
-    grant = Doorkeeper(store).admit(asking(made(store, ANY_SITE, None)))
-    assert grant.to_read() is None
-    assert grant.to_read("yard") == "yard"
+    permissions = Authenticator(store).authenticate(asking(made(store, ANY_SITE, None)))
+    assert permissions.to_read() is None
+    assert permissions.to_read("yard") == "yard"
 
 
 def test_a_token_of_a_camera_is_never_good_for_any_site() -> None:
     with pytest.raises(Forbidden):
-        Grant(None, "gate", "a").to_send_for("yard", "gate")
+        Permissions(None, "gate", "a").to_send_for("yard", "gate")
 
 
 @pytest.mark.parametrize(
@@ -95,24 +95,24 @@ def test_a_wrong_token_is_refused_also_from_the_machine_itself(store: Store, spo
     request = asking()
     request.headers = {"Authorization": f"Bearer {spoil(token)}"}  # type: ignore[assignment]
     with pytest.raises(Unauthorized):
-        Doorkeeper(store).admit(request)
+        Authenticator(store).authenticate(request)
 
 
 def test_a_revoked_token_is_refused_at_once_and_does_not_open_the_server(store: Store) -> None:
     token = made(store, "yard", "gate")
-    doorkeeper = Doorkeeper(store)
-    doorkeeper.admit(asking(token))
+    authenticator = Authenticator(store)
+    authenticator.authenticate(asking(token))
     store.revoke_token(token.split("_")[1])
     with pytest.raises(Unauthorized):
-        doorkeeper.admit(asking(token))
+        authenticator.authenticate(asking(token))
     with pytest.raises(Unauthorized):
-        Doorkeeper(store).admit(asking())
+        Authenticator(store).authenticate(asking())
 
 
 def test_without_any_token_programs_on_the_machine_may_do_everything(store: Store) -> None:
-    grant = Doorkeeper(store).admit(asking())
-    grant.to_send_for("yard", "gate")
-    assert grant.to_read() is None
+    permissions = Authenticator(store).authenticate(asking())
+    permissions.to_send_for("yard", "gate")
+    assert permissions.to_read() is None
 
 
 @pytest.mark.parametrize(
@@ -129,23 +129,23 @@ def test_without_any_token_programs_on_the_machine_may_do_everything(store: Stor
 )
 def test_without_any_token_nobody_else_may_do_anything(store: Store, request_: Request) -> None:
     with pytest.raises(Unauthorized):
-        Doorkeeper(store).admit(request_)
+        Authenticator(store).authenticate(request_)
 
 
 def test_the_first_token_closes_the_open_door(store: Store) -> None:
-    doorkeeper = Doorkeeper(store)
-    doorkeeper.admit(asking())
+    authenticator = Authenticator(store)
+    authenticator.authenticate(asking())
     made(store, "yard", "gate")
     with pytest.raises(Unauthorized):
-        doorkeeper.admit(asking())
+        authenticator.authenticate(asking())
 
 
 def test_open_classify_lets_everyone_classify_and_nothing_else(store: Store) -> None:
     made(store, "yard", "gate")
-    doorkeeper = Doorkeeper(store, open_classify=True)
-    doorkeeper.admit_to_classify(asking(address="192.0.2.7"))
+    authenticator = Authenticator(store, open_classify=True)
+    authenticator.authenticate_to_classify(asking(address="192.0.2.7"))
     with pytest.raises(Unauthorized):
-        doorkeeper.admit(asking(address="192.0.2.7"))
+        authenticator.authenticate(asking(address="192.0.2.7"))
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"])
@@ -166,7 +166,7 @@ def test_the_command_shows_the_secret_once_and_stores_only_its_hash(
     added = run.invoke(command, ["add", "--site", "yard", "--camera", "gate", "--name", "the gate"])
     token = added.stdout.strip()
     store = open_store(f"sqlite:///{tmp_path}/sectorwatch.sqlite")
-    Doorkeeper(store).admit(asking(token)).to_send_for("yard", "gate")
+    Authenticator(store).authenticate(asking(token)).to_send_for("yard", "gate")
     _, token_id, secret = token.split("_", 2)
     listed = run.invoke(command, ["list"]).stdout
     assert token_id in listed
@@ -177,7 +177,7 @@ def test_the_command_shows_the_secret_once_and_stores_only_its_hash(
     run.invoke(command, ["revoke", token_id])
     assert "revoked" in run.invoke(command, ["list"]).stdout
     with pytest.raises(Unauthorized):
-        Doorkeeper(store).admit(asking(token))
+        Authenticator(store).authenticate(asking(token))
 
 
 def test_a_camera_needs_a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from policies.events import instant
 from server.app import create_app, runtime_of
-from server.domain.records import Heartbeat
+from server.domain.records import StoredHeartbeat
 from server.settings import ServerSettings
 from server.store import Store
 from server.web.auth import new_token
@@ -50,7 +50,7 @@ def iso(seconds: float) -> str:
     return (NOW + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
 
 
-def beat(**changes: Any) -> dict[str, Any]:
+def heartbeat(**changes: Any) -> dict[str, Any]:
     """A heartbeat as the agent sends it."""
     agent = {"version": "0.1.0", "sent_at": iso(0), "started_at": iso(-3600), "boot_id": "b", "every_s": 60.0}
     return {
@@ -93,7 +93,7 @@ def send(client: FlaskClient, ago_s: float, greys: list[int], **changes: Any) ->
 
 
 def test_a_heartbeat_is_taken_and_the_camera_is_listed_with_it(client: FlaskClient):
-    answer = post(client, beat())
+    answer = post(client, heartbeat())
     assert (answer.status_code, answer.data) == (204, b"")
     [listed] = cameras(client)
     assert (listed["site"], listed["camera"], listed["last_burst"], listed["sectors"]) == (
@@ -108,7 +108,7 @@ def test_a_heartbeat_is_taken_and_the_camera_is_listed_with_it(client: FlaskClie
 
 def test_a_camera_that_sends_bursts_in_time_tells_how_its_sectors_stand(client: FlaskClient):
     send(client, 5, [1, 2, 3, *range(200, 212)])
-    post(client, beat())
+    post(client, heartbeat())
     [listed] = cameras(client)
     assert listed["condition"] == {"state": "ok", "cause": None, "since": None, "next_burst_by": iso(55)}
     assert listed["last_burst"] == {
@@ -130,7 +130,7 @@ def test_two_agents_under_one_cameras_name_are_told_once_in_the_log_and_in_the_l
             clock.advance(30)
             later = (clock() - NOW_US) / 1e6
             agent = {"boot_id": boot, "sent_at": iso(later)}
-            post(client, beat(agent=agent, next_burst_by=iso(later + 15)))
+            post(client, heartbeat(agent=agent, next_burst_by=iso(later + 15)))
             found.append(cameras(client)[0]["condition"]["cause"])
         return found
 
@@ -145,7 +145,7 @@ def test_an_agent_that_said_that_it_stopped_may_be_started_again_elsewhere_and_h
     client: FlaskClient, caplog: pytest.LogCaptureFixture
 ):
     for boot, state in (("a", "watching"), ("a", "stopped"), ("b", "watching"), ("b", "stopped"), ("a", "watching")):
-        post(client, beat(agent={"boot_id": boot}, state=state))
+        post(client, heartbeat(agent={"boot_id": boot}, state=state))
     assert "two agents" not in caplog.text
 
 
@@ -154,7 +154,7 @@ def test_when_the_plug_is_pulled_a_camera_is_late_and_then_silent_and_its_sector
 ):
     send(client, 15, [1, 2, 3, 4], burst_id="0197-burst-0001")
     send(client, 5, [1, 2, 3, 4], burst_id="0197-burst-0002")
-    post(client, beat())
+    post(client, heartbeat())
     found = []
     for seconds in (0, 60, 60, 60):
         clock.advance(seconds)
@@ -171,7 +171,10 @@ def test_when_the_plug_is_pulled_a_camera_is_late_and_then_silent_and_its_sector
 
 def test_a_blind_camera_is_unobserved_at_once_with_the_agents_own_cause(client: FlaskClient):
     send(client, 5, [1, 2, 3, 4])
-    post(client, beat(state="blind", cause="camera_covered", detail="one even tone", since=iso(-2), next_burst_by=None))
+    post(
+        client,
+        heartbeat(state="blind", cause="camera_covered", detail="one even tone", since=iso(-2), next_burst_by=None),
+    )
     [listed] = cameras(client)
     assert (listed["condition"]["state"], listed["condition"]["cause"]) == ("silent", "camera_covered")
     assert listed["condition"]["since"] == iso(-2)
@@ -181,15 +184,15 @@ def test_a_blind_camera_is_unobserved_at_once_with_the_agents_own_cause(client: 
 
 
 def test_only_the_newest_heartbeat_of_a_run_counts_and_a_new_run_always_does(client: FlaskClient):
-    post(client, beat(agent={"sent_at": iso(10), "version": "second"}))
-    assert post(client, beat(agent={"sent_at": iso(5), "version": "first"})).status_code == 204
+    post(client, heartbeat(agent={"sent_at": iso(10), "version": "second"}))
+    assert post(client, heartbeat(agent={"sent_at": iso(5), "version": "first"})).status_code == 204
     assert cameras(client)[0]["last_heartbeat"]["beat"]["agent"]["version"] == "second"
-    post(client, beat(agent={"sent_at": iso(1), "started_at": iso(0), "version": "anew"}))
+    post(client, heartbeat(agent={"sent_at": iso(1), "started_at": iso(0), "version": "anew"}))
     assert cameras(client)[0]["last_heartbeat"]["beat"]["agent"]["version"] == "anew"
 
 
 def test_a_newer_agent_may_say_more_and_use_words_we_do_not_know(client: FlaskClient):
-    told = beat(state="dreaming", cause="of_electric_sheep", colour="red", agent={"mood": "good"})
+    told = heartbeat(state="dreaming", cause="of_electric_sheep", colour="red", agent={"mood": "good"})
     assert post(client, told).status_code == 204
     assert cameras(client)[0]["last_heartbeat"]["beat"]["state"] == "dreaming"
 
@@ -211,7 +214,7 @@ def test_a_newer_agent_may_say_more_and_use_words_we_do_not_know(client: FlaskCl
     ],
 )
 def test_a_heartbeat_that_cannot_be_is_refused(client: FlaskClient, changes: dict[str, Any], status: int):
-    answer = post(client, beat(**changes))
+    answer = post(client, heartbeat(**changes))
     assert (answer.status_code, answer.content_type) == (status, "application/problem+json"), answer.text
     assert cameras(client) == []
 
@@ -235,12 +238,12 @@ def test_only_the_cameras_own_token_may_send_and_only_a_reader_may_look(app: Fla
         return {"Authorization": f"Bearer {made.token}"}
 
     gate, door, reader = token("north-yard", "gate"), token("north-yard", "door"), token("north-yard", None)
-    assert post(client, beat()).status_code == 401
-    assert post(client, beat(), headers=door).status_code == 403
-    assert post(client, beat(), headers=reader).status_code == 403
+    assert post(client, heartbeat()).status_code == 401
+    assert post(client, heartbeat(), headers=door).status_code == 403
+    assert post(client, heartbeat(), headers=reader).status_code == 403
     whose = {"site": "north-yard", "camera": "gate"}  # what the agent's doctor asks
     assert [post(client, whose, headers=sender).status_code for sender in (door, gate)] == [403, 400]
-    assert post(client, beat(), headers=gate).status_code == 204
+    assert post(client, heartbeat(), headers=gate).status_code == 204
     assert client.get("/v1/cameras", headers=gate).status_code == 403
     assert len(client.get("/v1/cameras", headers=reader).get_json()["cameras"]) == 1
     elsewhere = token("south-yard", None)
@@ -249,7 +252,7 @@ def test_only_the_cameras_own_token_may_send_and_only_a_reader_may_look(app: Fla
 
 
 def test_cameras_are_listed_by_site_and_an_unknown_filter_is_refused(client: FlaskClient):
-    post(client, beat())
+    post(client, heartbeat())
     assert len(cameras(client, site="north-yard")) == 1
     assert cameras(client, site="south-yard") == []
     assert client.get("/v1/cameras?camera=gate").status_code == 400
@@ -262,7 +265,7 @@ def test_a_camera_without_heartbeats_is_listed_by_its_bursts(client: FlaskClient
 
 
 def test_a_heartbeat_is_in_the_metrics(client: FlaskClient):
-    post(client, beat(waiting={"bursts": 3, "bytes": 4096, "oldest_at": iso(-60)}))
+    post(client, heartbeat(waiting={"bursts": 3, "bytes": 4096, "oldest_at": iso(-60)}))
     text = client.get("/metrics").text
     assert 'sectorwatch_agent_spool_bursts{camera="gate",site="north-yard"} 3.0' in text
     assert 'sectorwatch_agent_uploaded_bytes{camera="gate",site="north-yard"} 4.1234567e+07' in text
@@ -271,17 +274,17 @@ def test_a_heartbeat_is_in_the_metrics(client: FlaskClient):
 def test_the_store_knows_a_cameras_newest_bursts_and_which_are_held(tmp_path: Path, store: Store):
     clock = ManualClock(NOW_US)
     yard = Yard(tmp_path / "sites", store, clock)
-    assert store.heartbeats.pulses() == []
-    assert store.heartbeats.beat(Heartbeat("yard", "gate", 1, 2, 0, "{}"))
-    assert not store.heartbeats.beat(Heartbeat("yard", "gate", 1, 1, 0, "{}"))
+    assert store.heartbeats.activities() == []
+    assert store.heartbeats.keep(StoredHeartbeat("yard", "gate", 1, 2, 0, "{}"))
+    assert not store.heartbeats.keep(StoredHeartbeat("yard", "gate", 1, 1, 0, "{}"))
     for n in range(10):
         yard.pipeline.process(yard.walk(n, lambda _: 0.25, n * 2.0))
-    [pulse] = store.heartbeats.pulses("yard")
-    assert store.heartbeats.pulses("other") == []
-    ends = [span.last_at_us for span in pulse.recent]
+    [activity] = store.heartbeats.activities("yard")
+    assert store.heartbeats.activities("other") == []
+    ends = [span.last_at_us for span in activity.recent]
     assert len(ends) == 8
     assert ends == sorted(ends, reverse=True)
-    assert pulse.seen is not None
-    assert pulse.seen.last_at_us == ends[0]
-    assert pulse.beat is not None
-    assert not pulse.is_ahead
+    assert activity.seen is not None
+    assert activity.seen.last_at_us == ends[0]
+    assert activity.heartbeat is not None
+    assert not activity.is_ahead

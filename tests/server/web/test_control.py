@@ -12,7 +12,7 @@ import requests
 from click.testing import CliRunner, Result
 
 from server.__main__ import command
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.runtime import Runtime
 from server.web.control import FILE, Address, address_in
 from tests.server.swaps import Shelf, serving
@@ -43,7 +43,7 @@ def test_the_key_is_for_the_servers_user_alone_and_goes_with_the_server(tmp_path
     assert not (tmp_path / FILE).exists()
     with serving(tmp_path, shelf):
         assert address_in(tmp_path).key != first.key
-    with pytest.raises(Broken, match="no server is running on"):
+    with pytest.raises(ConfigurationError, match="no server is running on"):
         address_in(tmp_path)
 
 
@@ -54,7 +54,7 @@ def test_a_server_that_cannot_write_the_file_serves_all_the_same(
     with serving(tmp_path, shelf) as (app, _runtime):
         assert app.test_client().get("/readyz").status_code == 200
         assert "no commands are taken" in caplog.text
-        with pytest.raises(Broken, match="no server is running on"):
+        with pytest.raises(ConfigurationError, match="no server is running on"):
             address_in(tmp_path)
 
 
@@ -117,7 +117,7 @@ def test_without_names_it_swaps_to_the_models_of_the_settings_as_they_are_on_dis
 
 
 def test_a_refusal_is_one_line_with_its_reason_and_an_exit_code(runtime: Runtime, shelf: Shelf) -> None:
-    shelf.fault = Broken("no model is named `e`, did you mean `d`?")
+    shelf.fault = ConfigurationError("no model is named `e`, did you mean `d`?")
     done = models("swap", "e")
     assert done.exit_code == 1
     assert done.stderr.splitlines()[-1] == "sectorwatch: not swapped: no model is named `e`, did you mean `d`?"

@@ -94,7 +94,7 @@ def test_a_condition_that_cannot_be_read_is_refused_and_no_model_is_asked(
 
 def test_a_known_burst_names_the_ensemble_that_judged_it(client: FlaskClient, ensemble: CountingEnsemble):
     first = post(client, "/v1/bursts")
-    ensemble.panel = type(ensemble.panel)("d" * 64, ensemble.panel.seats)
+    ensemble.ensemble_info = type(ensemble.ensemble_info)("d" * 64, ensemble.ensemble_info.models)
     again = post(client, "/v1/bursts")
     assert again.status_code == 200
     assert again.headers["ETag"] == first.headers["ETag"] == f'"{first.get_json()["ensemble"]}"'

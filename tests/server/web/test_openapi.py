@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from server import __version__
 from server.app import create_app, runtime_of
 from server.web.openapi import document
-from tests.server.web.test_cameras import beat
+from tests.server.web.test_cameras import heartbeat
 from tests.server.web.test_oip_v2 import texts
 from tests.server.web_client import BrightnessEnsemble, body, envelope, files, jpeg, make_app
 
@@ -140,8 +140,8 @@ REAL = [
     ("GET", "/v1/events", {"headers": {"Accept": "application/x-ndjson"}}, 200),
     ("GET", "/v1/events", {"query_string": {"limit": "0"}}, 400),
     ("GET", "/v1/events", {"environ_base": {"REMOTE_ADDR": "192.0.2.7"}}, 401),
-    ("POST", "/v1/heartbeats", {"json": beat()}, 204),
-    ("POST", "/v1/heartbeats", {"json": beat(state="")}, 400),
+    ("POST", "/v1/heartbeats", {"json": heartbeat()}, 204),
+    ("POST", "/v1/heartbeats", {"json": heartbeat(state="")}, 400),
     ("GET", "/v1/cameras", {}, 200),
     ("POST", "/v1/annotations", {"json": MISSED}, 201),
     ("POST", "/v1/annotations", {"json": {"author": "me", "event": "0" * 32, "truth": "true"}}, 404),

@@ -11,8 +11,9 @@ import requests
 from flask import Flask
 
 from server.app import create_app, runtime_of
-from server.domain.errors import Broken
+from server.domain.errors import ConfigurationError
 from server.settings import ServerSettings
+from server.web.probes import AdminPort
 from tests.server.web_client import BrightnessEnsemble, make_app
 
 
@@ -85,7 +86,7 @@ def test_a_port_that_is_taken_is_told_and_nothing_is_begun(tmp_path: Path):
         runtime_of(app).start(on_failure=failures.append)
         runtime_of(app).stop()
     assert [str(port) in str(failure) for failure in failures] == [True]
-    assert isinstance(failures[0], Broken)
+    assert isinstance(failures[0], ConfigurationError)
 
 
 def test_while_the_ensemble_loads_the_server_lives_but_is_not_ready(tmp_path: Path):
@@ -96,4 +97,5 @@ def test_while_the_ensemble_loads_the_server_lives_but_is_not_ready(tmp_path: Pa
 
 
 def test_without_the_setting_no_port_is_opened(tmp_path: Path):
-    assert runtime_of(make_app(tmp_path, BrightnessEnsemble())).admin_port is None
+    ports = runtime_of(make_app(tmp_path, BrightnessEnsemble())).ports
+    assert not any(isinstance(port, AdminPort) for port in ports)

@@ -11,10 +11,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from server.app import runtime_of
-from server.domain.errors import Later, OverQuota
-from server.web.admission import Admission
+from server.domain.errors import OverQuota, RetryLater
+from server.web.admission import Admission, Quota
 from server.web.auth import ANY_SITE, new_token
-from server.web.quota import Quota
 from tests.server.web_client import BrightnessEnsemble, body, envelope, files, jpeg, make_app
 
 
@@ -39,36 +38,36 @@ def quota(clock: Clock) -> Quota:
 
 
 def test_a_client_may_send_a_minute_s_worth_at_once_and_then_its_rate(quota: Quota, clock: Clock) -> None:
-    quota.demand("gate")
-    quota.spend("gate", 60)
+    quota.check("gate")
+    quota.charge("gate", 60)
     with pytest.raises(OverQuota) as refused:
-        quota.demand("gate")
+        quota.check("gate")
     assert refused.value.retry_after_s == 1
     clock.now_s += 1
-    quota.demand("gate")
+    quota.check("gate")
 
 
 def test_a_request_may_be_larger_than_what_is_left_and_is_paid_for_afterwards(quota: Quota, clock: Clock) -> None:
-    quota.spend("gate", 59)
-    quota.demand("gate")
-    quota.spend("gate", 30)
+    quota.charge("gate", 59)
+    quota.check("gate")
+    quota.charge("gate", 30)
     with pytest.raises(OverQuota) as refused:
-        quota.demand("gate")
+        quota.check("gate")
     assert refused.value.retry_after_s == 30
     clock.now_s += 29
     with pytest.raises(OverQuota):
-        quota.demand("gate")
+        quota.check("gate")
     clock.now_s += 1
-    quota.demand("gate")
+    quota.check("gate")
 
 
 def test_whoever_comes_back_when_told_to_is_let_in(clock: Clock) -> None:
     quota = Quota(7, clock=clock)
     for _ in range(20):
-        quota.demand("gate")
-        quota.spend("gate", 10)
+        quota.check("gate")
+        quota.charge("gate", 10)
         with pytest.raises(OverQuota) as refused:
-            quota.demand("gate")
+            quota.check("gate")
         clock.now_s += refused.value.retry_after_s
 
 
@@ -77,61 +76,61 @@ def test_over_an_hour_a_greedy_client_gets_its_rate_and_one_request(quota: Quota
     for _ in range(3600):
         clock.now_s += 1
         try:
-            quota.demand("gate")
+            quota.check("gate")
         except OverQuota:
             continue
-        quota.spend("gate", 8)
+        quota.charge("gate", 8)
         got += 8
     assert 3600 <= got <= 3600 + 60 + 8
 
 
 def test_one_client_s_share_is_nobody_else_s(quota: Quota) -> None:
-    quota.spend("gate", 1000)
-    quota.demand("door")
+    quota.charge("gate", 1000)
+    quota.check("door")
 
 
 def test_idle_hours_are_not_saved_up(quota: Quota, clock: Clock) -> None:
-    quota.spend("gate", 60)
+    quota.charge("gate", 60)
     clock.now_s += 10_000
-    quota.spend("gate", 60)
+    quota.charge("gate", 60)
     with pytest.raises(OverQuota):
-        quota.demand("gate")
+        quota.check("gate")
 
 
 def test_without_a_bound_nobody_is_refused() -> None:
     quota = Quota(0)
-    quota.spend("gate", 1_000_000)
-    quota.demand("gate")
+    quota.charge("gate", 1_000_000)
+    quota.check("gate")
 
 
 def test_the_clients_that_are_remembered_are_bounded(quota: Quota, clock: Clock) -> None:
     for number in range(10_000):
-        quota.spend(f"address {number}", 61)
-    quota.spend("a stranger", 61)
+        quota.charge(f"address {number}", 61)
+    quota.charge("a stranger", 61)
     with pytest.raises(OverQuota):
-        quota.demand("another stranger")  # they share what is left for strangers
+        quota.check("another stranger")  # they share what is left for strangers
     clock.now_s += 120  # all have their share again, and are forgotten
-    quota.spend("a stranger", 61)
-    quota.demand("another stranger")
+    quota.charge("a stranger", 61)
+    quota.check("another stranger")
 
 
 def without_room(admission: Admission) -> None:
-    with admission.admitted("gate", 1) as spend:
-        spend(60)
-        raise Later("no room")
+    with admission.admitted("gate", 1) as charge:
+        charge(60)
+        raise RetryLater("no room")
 
 
 def test_what_was_taken_for_a_request_that_is_told_to_come_back_is_given_back(quota: Quota) -> None:
     admission = Admission(1, body_bytes=10, total_bytes=10, quota=quota)
     for _ in range(3):
-        with pytest.raises(Later, match="no room"):
+        with pytest.raises(RetryLater, match="no room"):
             without_room(admission)
-    with admission.admitted("gate", 1) as spend:
-        spend(60)
+    with admission.admitted("gate", 1) as charge:
+        charge(60)
     with pytest.raises(OverQuota), admission.admitted("gate", 1):
         pass
     with admission.admitted("door", 1):
-        assert admission.inside == 1
+        assert admission.in_work == 1
 
 
 @pytest.fixture

@@ -1,0 +1,123 @@
+"""The newest picture of a source that sends all the time.
+
+Such a source must be read all the time: pictures left in its buffers would be old when they are asked for. A thread
+takes every picture off the source and decodes only those that are asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import EncodedPicture, Frame, FrameFormat
+
+_JOIN_S = 1.0
+
+Picture = TypeVar("Picture")
+PictureOut = TypeVar("PictureOut", covariant=True)
+
+
+class Source(Protocol[PictureOut]):
+    """A connection that gives pictures. Only one thread uses it."""
+
+    def advance(self) -> bool:
+        """Take the next picture off. May wait, but not without bound. False or `CameraFailure` where there is none."""
+        ...
+
+    def picture(self) -> PictureOut | None:
+        """What `advance` took off; None where it cannot be used."""
+        ...
+
+    def release(self) -> None: ...
+
+
+class LatestFrameReader(threading.Thread, Generic[Picture]):
+    """Reads the source until it ends or `stop` is called, then releases it."""
+
+    def __init__(self, source: Source[Picture]) -> None:
+        super().__init__(name="picture-reader", daemon=True)  # a read that hangs must not keep the process alive
+        self._source = source
+        self._changed = threading.Condition()
+        self._is_wanted = False
+        self._is_over = False
+        self._failure: CameraFailure | None = None
+        self._latest: tuple[Picture, float] | None = None
+
+    def next_picture(self, timeout_s: float) -> tuple[Picture, float]:
+        """The first picture that comes after this call, and its monotonic instant. Raises `CameraFailure`."""
+        with self._changed:
+            self._latest = None
+            self._is_wanted = True
+            self._changed.wait_for(lambda: self._latest is not None or self._is_over, timeout_s)
+            if (latest := self._take_latest()) is not None:
+                return latest
+            if self._is_over:
+                raise self._failure or CameraFailure("the stream ended")
+            raise CameraFailure(f"no picture came within {timeout_s:g} s", "camera_hangs")
+
+    def stop(self) -> None:
+        with self._changed:
+            self._is_over = True
+        self.join(_JOIN_S)
+
+    def run(self) -> None:
+        try:
+            while not self._is_over and self._source.advance():
+                if self._is_wanted:
+                    self._hand_over(time.monotonic())
+        except CameraFailure as failure:
+            self._failure = failure
+        finally:
+            self._source.release()
+            with self._changed:
+                self._is_over = True
+                self._changed.notify_all()
+
+    def _take_latest(self) -> tuple[Picture, float] | None:
+        latest, self._latest = self._latest, None
+        return latest
+
+    def _hand_over(self, at_s: float) -> None:
+        picture = self._source.picture()
+        if picture is None:
+            return
+        with self._changed:
+            self._latest = (picture, at_s)
+            self._is_wanted = False
+            self._changed.notify_all()
+
+
+class LatestFrameCamera(Generic[Picture]):
+    """A camera that sends all the time. `frame()` gives the first picture that arrives after the call."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Source[Picture]],
+        encode: Callable[[Picture, FrameFormat], EncodedPicture],
+        timeout_s: float,
+    ) -> None:
+        self._connect = connect
+        self._encode = encode
+        self._timeout_s = timeout_s
+        self._reader: LatestFrameReader[Picture] | None = None
+
+    def open(self) -> None:
+        """Connect and start to read. Raises `CameraFailure`."""
+        self._reader = LatestFrameReader(self._connect())
+        self._reader.start()
+
+    def frame(self, frame_format: FrameFormat) -> Frame:
+        """The next picture. Raises `CameraFailure` when the stream ended or nothing came in time."""
+        if self._reader is None:
+            raise CameraFailure("the camera is not open")
+        picture, at_s = self._reader.next_picture(self._timeout_s)
+        jpeg, thumbnail = self._encode(picture, frame_format)
+        return Frame(jpeg, at_s, thumbnail)
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.stop()
+            self._reader = None

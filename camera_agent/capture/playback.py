@@ -1,0 +1,219 @@
+"""A recording played as if its camera were live, with the footage's own instants.
+
+A recording's bursts are a function of the footage and the settings: number, id, frames and instants are the same each
+time. After each burst that was kept, the number of the next one is saved, so that an agent that was killed continues
+from there. A burst that is made twice has the same id, and is one burst to the server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from itertools import takewhile
+from pathlib import Path
+
+import msgspec
+
+from camera_agent import atomic_files
+from camera_agent.burst import Burst, ClockReading, Still, make_burst
+from camera_agent.cameras.camera import Recording
+from camera_agent.cameras.health import CameraHealth
+from camera_agent.capture.recording_bursts import RecordingBurst, recording_bursts
+from camera_agent.clock import Clock, iso_ms
+from camera_agent.config.settings import CameraSettings
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.masks import mask_digest
+from camera_agent.network.backoff import Backoff
+
+_log = logging.getLogger(__name__)
+_NAMESPACE = uuid.UUID("5a3f5c2e-7d54-5c0b-9b0e-0f6f6d1d2a71")
+_ROOM_WAIT_S = 1.0
+
+
+class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file `recording-<camera>.json`: a digest of the recording and its settings, its start, and the next burst."""
+
+    plan: str
+    started_ms: int
+    next_burst: int = 0
+
+
+class Playback:
+    """One recording's thread: `run` plays to the end of the footage, or until `stop` is set.
+
+    `keep` is called with each burst after `wait_for_room(size_bytes, timeout_s)` returned true.
+    """
+
+    def __init__(
+        self,
+        site: str,
+        settings: CameraSettings,
+        recording: Recording,
+        keep: Callable[[Burst], object],
+        wait_for_room: Callable[[int, float], bool],
+        state_folder: Path,
+        clock: Clock,
+        stop: threading.Event,
+    ) -> None:
+        self._site = site
+        self._settings = settings
+        self._recording = recording
+        self._keep = keep
+        self._wait_for_room = wait_for_room
+        self._position_file = state_folder / f"recording-{settings.name}.json"
+        self._clock = clock
+        self._stop = stop
+        self.health = CameraHealth(clock.monotonic_s(), stuck_after_s=math.inf)
+        self.is_over = False
+        """Whether the footage was played to its end."""
+
+    def run(self) -> None:
+        """Play. A failure of the footage is retried."""
+        backoff = Backoff(first_s=1.0, max_s=60.0)
+        while not self._stop.is_set() and not self.is_over:
+            try:
+                self._play()
+            except (CameraFailure, OSError) as failure:
+                self._wait_for_retry(backoff, failure)
+            except Exception as failure:  # noqa: BLE001 - the thread must go on; the error is logged and retried
+                _log.exception("playback_failed", extra={"camera": self._settings.name})
+                self._wait_for_retry(backoff, failure)
+            finally:
+                self._recording.close()
+
+    def first(self) -> Burst | None:
+        """The recording's first burst. The saved position does not move. Raises `CameraFailure`."""
+        position = self._open()
+        try:
+            made = next(self._bursts(0), None)
+        finally:
+            self._recording.close()
+        return None if made is None else self._burst(position, made)
+
+    def forget(self) -> None:
+        """Start the recording again, with a new start instant where none is set."""
+        self._position_file.unlink(missing_ok=True)
+
+    def _play(self) -> None:
+        position = self._open()
+        first_s: float | None = None
+        origin_s = self._clock.monotonic_s()
+        for made in self._bursts(position.next_burst):
+            first_s = made.frames[0].at_s if first_s is None else first_s
+            burst = self._burst(position, made)
+            last_ms = position.started_ms + round(made.frames[-1].at_s * 1000)
+            if not self._wait_until_due(origin_s, made.end_s - first_s, last_ms) or not self._hand_over(burst):
+                return
+            self._save(msgspec.structs.replace(position, next_burst=made.number + 1))
+        if not self._stop.is_set():
+            self.is_over = True
+            self.health.set_state("finished", self._clock.monotonic_s())
+            _log.info("footage_over", extra={"camera": self._settings.name, "to_play_it_again": "--from-start"})
+
+    def _open(self) -> Position:
+        """Open the footage. The saved position is used if footage and settings are the same, else a new one."""
+        self._recording.open()
+        plan = self._plan()
+        saved = self._saved()
+        if saved is not None and saved.plan == plan:
+            return saved
+        position = Position(plan=plan, started_ms=self._started_ms())
+        self._save(position)
+        started_at = iso_ms(position.started_ms)
+        _log.info("footage_opened", extra={"camera": self._settings.name, "started_at": started_at, "plan": plan})
+        return position
+
+    def _started_ms(self) -> int:
+        if self._settings.started_at is not None:
+            return round(self._settings.started_at.timestamp() * 1000)
+        own_ms = self._recording.started_ms()
+        if own_ms is not None:
+            return own_ms
+        # Whole seconds, rounded down, so that no frame lies in the future.
+        return int(self._clock.unix_s() - self._recording.duration_s()) * 1000
+
+    def _plan(self) -> str:
+        """A digest of everything that decides the bursts. It is part of their ids.
+
+        The `repr` of the settings is hashed: another name of a field of `GateSettings` would change the ids.
+        """
+        settings = self._settings
+        parts: tuple[object, ...] = (
+            *(self._site, settings.name, None if settings.started_at is None else settings.started_at.timestamp()),
+            *(settings.burst.frames, settings.spacing_s, settings.every_s, settings.first_picture or 0),
+            *(settings.quality, settings.max_width, self._recording.fingerprint()),
+        )
+        if settings.gate is not None or settings.masks:
+            parts += (settings.gate, mask_digest(settings.masks))
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    def _bursts(self, first: int) -> Iterator[RecordingBurst]:
+        pictures = takewhile(lambda picture: not self._stop.is_set(), self._recording.pictures())
+        return recording_bursts(self._settings, pictures, first)
+
+    def _burst(self, position: Position, made: RecordingBurst) -> Burst:
+        """The recording's own time replaces the clocks, so that the burst is the same each time."""
+        identity = f"{self._site}/{self._settings.name}/{position.started_ms}/{position.plan}"
+        stills = [Still(frame.jpeg, position.started_ms + round(frame.at_s * 1000)) for frame in made.frames]
+        first_ms = stills[0].at_ms
+        return make_burst(
+            stills,
+            burst_id=str(uuid.uuid5(_NAMESPACE, f"{identity}/{made.number}")),
+            site=self._site,
+            camera=self._settings.name,
+            captured_ms=first_ms,
+            clock=ClockReading(
+                synced=True,
+                boot_id=str(uuid.uuid5(_NAMESPACE, identity)),
+                monotonic_ms=first_ms - position.started_ms,
+            ),
+            reason=made.reason,
+            mask_digest=mask_digest(self._settings.masks),
+        )
+
+    def _wait_until_due(self, origin_s: float, played_s: float, last_ms: int) -> bool:
+        """Wait until `played_s` of footage have passed at the set speed, and the last frame is not in the future.
+
+        Returns false when stopped.
+        """
+        speed = 1.0 if self._settings.speed is None else self._settings.speed
+        due_s = origin_s + (played_s / speed if speed > 0 else 0.0)
+        while (now_s := self._clock.monotonic_s()) < due_s or self._clock.unix_s() * 1000 < last_ms:
+            ahead_s = last_ms / 1000 - self._clock.unix_s()
+            # The wall clock may be stepped meanwhile: check it every second.
+            if not self._clock.wait_until(max(due_s, now_s + min(ahead_s, 1.0)), self._stop):
+                return False
+        return not self._stop.is_set()
+
+    def _hand_over(self, burst: Burst) -> bool:
+        """Keep the burst once there is room for it. Returns false when stopped before."""
+        size_bytes = sum(len(frame) for frame in burst.frames)
+        while not self._wait_for_room(size_bytes, _ROOM_WAIT_S):
+            if self._stop.is_set():
+                return False
+        self._keep(burst)
+        self.health.set_state("watching", self._clock.monotonic_s())
+        return True
+
+    def _saved(self) -> Position | None:
+        try:
+            return msgspec.json.decode(self._position_file.read_bytes(), type=Position)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            _log.warning("position_unreadable", extra={"file": self._position_file, "cause": error})
+            return None
+
+    def _save(self, position: Position) -> None:
+        atomic_files.write(self._position_file, [msgspec.json.encode(position)])
+
+    def _wait_for_retry(self, backoff: Backoff, failure: Exception) -> None:
+        retry_in_s = backoff.next_s()
+        self.health.record_failure(CameraFailure(str(failure)), self._clock.monotonic_s())
+        fields = {"camera": self._settings.name, "cause": failure, "retry_in_s": retry_in_s}
+        _log.warning("camera_failed", extra=fields)
+        self._clock.wait_until(self._clock.monotonic_s() + retry_in_s, self._stop)

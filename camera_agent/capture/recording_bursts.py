@@ -1,0 +1,101 @@
+"""A recording divided into bursts, by the schedule or by the gate.
+
+The bursts are a function of the pictures and the settings alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from camera_agent.burst import Reason
+from camera_agent.cameras.camera import RecordedPicture
+from camera_agent.config.settings import CameraSettings
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import Frame
+
+_log = logging.getLogger(__name__)
+_TOLERANCE_S = 0.0005
+"""Keeps rounding from moving a picture that is exactly on time."""
+
+
+class RecordingBurst(NamedTuple):
+    """A burst: its number, its frames in the recording's time, when it was complete, and why it was taken."""
+
+    number: int
+    frames: Sequence[Frame]
+    end_s: float
+    reason: Reason = "schedule"
+
+
+def recording_bursts(
+    settings: CameraSettings, pictures: Iterable[RecordedPicture], first: int
+) -> Iterator[RecordingBurst]:
+    """The bursts from number `first` on. Pictures that cannot be read are logged and left out."""
+    wanted = (picture for picture in pictures if picture.number >= (settings.first_picture or 0))
+    bursts = _by_schedule(settings, wanted, first) if settings.gate is None else _by_gate(settings, wanted)
+    return (burst for burst in bursts if burst.number >= first)
+
+
+def _by_schedule(settings: CameraSettings, pictures: Iterator[RecordedPicture], first: int) -> Iterator[RecordingBurst]:
+    """Burst n begins `n * every_s` after the first picture; its frame j is the first picture `j * spacing_s` later."""
+    number, last = -1, (-1, -1)
+    frames: list[Frame] = []
+    for picture, place in _placed(settings, pictures):
+        if place[0] < first or place == last:
+            continue
+        if place[0] != number and frames:
+            yield RecordingBurst(number, frames, frames[-1].at_s)
+            frames = []
+        last, number = place, place[0]
+        frames += _read(settings, picture)
+        if len(frames) == settings.burst.frames:
+            yield RecordingBurst(number, frames, frames[-1].at_s)
+            frames = []
+    if frames:
+        yield RecordingBurst(number, frames, frames[-1].at_s)
+
+
+def _placed(
+    settings: CameraSettings, pictures: Iterator[RecordedPicture]
+) -> Iterator[tuple[RecordedPicture, tuple[int, int]]]:
+    """The pictures that fall into a burst, each with the burst's number and its index there."""
+    origin_s: float | None = None
+    for picture in pictures:
+        origin_s = picture.at_s if origin_s is None else origin_s
+        since_s = picture.at_s - origin_s + _TOLERANCE_S
+        number = int(since_s / settings.every_s)
+        index = int((since_s - number * settings.every_s) / settings.spacing_s)
+        if index < settings.burst.frames:
+            yield picture, (number, index)
+
+
+def _by_gate(settings: CameraSettings, pictures: Iterator[RecordedPicture]) -> Iterator[RecordingBurst]:
+    """All of the gate's bursts: to know the background at a later one, it looks at the whole recording again."""
+    from camera_agent.capture.motion_bursts import motion_bursts  # loads Pillow
+
+    motion = motion_bursts(settings)
+    number, due_s, at_s = 0, 0.0, 0.0
+    for picture in pictures:
+        at_s = picture.at_s
+        if at_s + _TOLERANCE_S < due_s or not (frames := _read(settings, picture)):
+            continue
+        groups = motion.add(frames[0])
+        due_s = max(due_s, at_s - motion.step_s / 2) + motion.step_s
+        for group in groups:
+            yield RecordingBurst(number, group.frames, at_s, group.reason)
+            number += 1
+    for group in motion.close():
+        yield RecordingBurst(number, group.frames, at_s, group.reason)
+
+
+def _read(settings: CameraSettings, picture: RecordedPicture) -> list[Frame]:
+    """The picture as a frame; an empty list when it cannot be read."""
+    try:
+        jpeg, thumbnail = picture.read()
+    except CameraFailure as failure:
+        fields = {"camera": settings.name, "picture": picture.number, "cause": failure}
+        _log.warning("picture_skipped", extra=fields)
+        return []
+    return [Frame(jpeg, picture.at_s, thumbnail)]

@@ -1,0 +1,131 @@
+"""`camera-agent doctor`: checks disk, server, clock and cameras, and says what to do about each fault."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from camera_agent.cameras import factory
+from camera_agent.cameras.health import LEAST_CONTRAST
+from camera_agent.cameras.timeout_guard import TimeoutGuard
+from camera_agent.clock import SystemClock
+from camera_agent.config.settings import CameraSettings, Settings
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import tones
+from camera_agent.state import camera_tokens
+from camera_agent.uplink.http_client import HttpClient
+from camera_agent.wall_clock import WallClock
+
+_SYNCHRONISE = (
+    "run `sudo timedatectl set-ntp true`, or make the server reachable; until then no event is sure of its time"
+)
+_OTHER_SERVER = frozenset({301, 302, 303, 307, 308, 404, 405, 501})
+
+
+class Finding(NamedTuple):
+    """What was checked, whether it is well, and what to know or do."""
+
+    subject: str
+    is_well: bool
+    text: str
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Check everything that a run needs, cheapest first. Takes no burst and changes nothing."""
+    yield _check_disk(settings)
+    wall_clock = WallClock(SystemClock())
+    yield from (_check_server(settings, camera, wall_clock) for camera in settings.cameras)
+    yield _check_clock(wall_clock)
+    yield from (_check_recording(camera) if camera.is_recorded else _check_live(camera) for camera in settings.cameras)
+
+
+def how_to_get_a_token(settings: Settings, camera: CameraSettings) -> str:
+    """Advice for a missing or wrong token."""
+    place = camera.token_file or settings.server.token_file or "`token_file`"
+    command = f"sectorwatch tokens add --site {settings.site} --camera {camera.name}"
+    return f"`{command}` on the server prints one; put it into {place}"
+
+
+def _check_disk(settings: Settings) -> Finding:
+    folder = settings.spool_folder
+    while not os.path.exists(folder):  # noqa: PTH110 - `Path.exists` may raise
+        folder = folder.parent
+    if not folder.is_dir():
+        return Finding("disk", False, f"{folder} is a file, not a folder: choose another state_dir")
+    if not os.access(folder, os.W_OK):
+        return Finding("disk", False, f"{folder} cannot be written: choose another state_dir, or give it to this user")
+    free = shutil.disk_usage(folder).free
+    is_enough = free >= settings.spool.max_bytes
+    advice = "" if is_enough else f"; spool.max_bytes is {settings.spool.max_bytes / 1e6:,.0f} MB: make it smaller"
+    return Finding("disk", is_enough, f"{free / 1e6:,.0f} MB free for the spool{advice}")
+
+
+def _check_server(settings: Settings, camera: CameraSettings, wall_clock: WallClock) -> Finding:
+    """Send an incomplete heartbeat, which is not stored: a right token gets an error about the missing fields."""
+    client = HttpClient(settings.server, wall_clock)
+    try:
+        token = camera_tokens(settings)[camera.name]()
+        document = msgspec.json.encode({"site": settings.site, "camera": camera.name})
+        answer = client.send_heartbeat(document, token)
+    except OSError as error:
+        return Finding("server", False, f"the token of {camera.name} cannot be read: {error}")
+    finally:
+        client.close()
+    url, name = settings.server.url, f"camera {camera.name} of site {settings.site}"
+    if answer.status == 0:
+        return Finding("server", False, f"{url}: {answer.problem}")
+    if answer.status in (401, 403):
+        problem = "does not know the token" if answer.status == 401 else "says that this is not the token"
+        return Finding("server", False, f"{url} {problem} of {name}: {how_to_get_a_token(settings, camera)}")
+    if answer.status >= 500:
+        return Finding("server", False, f"{url} answers HTTP {answer.status} {answer.problem}")
+    if answer.status in _OTHER_SERVER:
+        text = (
+            f"{url} answers HTTP {answer.status}: this is no Sectorwatch server; check `server.url` (https? the port?)"
+        )
+        return Finding("server", False, text)
+    return Finding("server", True, f"{url} answers" + (f", and accepts the token for {name}" if token else ""))
+
+
+def _check_clock(wall_clock: WallClock) -> Finding:
+    offset = wall_clock.offset()
+    if offset.uncertainty_s is None:
+        return Finding("clock", False, f"not synchronised, and no server tells the time: {_SYNCHRONISE}")
+    if offset.synced:
+        return Finding("clock", True, f"synchronised, within {offset.uncertainty_s:.3f} s")
+    return Finding("clock", True, f"not synchronised; the server's time is used, within {offset.uncertainty_s:.0f} s")
+
+
+def _check_recording(camera: CameraSettings) -> Finding:
+    recording = factory.recording(camera)
+    try:
+        recording.open()
+        text, is_well = f"{recording.duration_s():.0f} s of footage", True
+    except (CameraFailure, OSError) as failure:
+        text, is_well = str(failure), False
+    finally:
+        recording.close()
+    return Finding(f"camera {camera.name}", is_well, f"{camera.source}: {text}")
+
+
+def _check_live(camera: CameraSettings) -> Finding:
+    name = f"camera {camera.name}"
+    guard = TimeoutGuard(lambda: factory.live_camera(camera), timeout_s=camera.timeout_s)
+    try:
+        guard.open()
+        first, second = guard.frame(camera.frame_format), guard.frame(camera.frame_format)
+    except CameraFailure as failure:
+        return Finding(name, False, f"{camera.source}: {failure}")
+    finally:
+        guard.close()
+    mean, contrast = tones(second.thumbnail)
+    text = f"{camera.source}: {len(second.jpeg) / 1000:.0f} kB a frame, brightness {mean:.0f}, contrast {contrast:.0f}"
+    if first.jpeg == second.jpeg:
+        text += f"; two frames {second.at_s - first.at_s:.1f} s apart are identical: is it a still picture?"
+    if contrast < LEAST_CONTRAST:
+        text += "; one even tone: is something on the lens, or is it night?"
+    return Finding(name, contrast >= LEAST_CONTRAST, text)

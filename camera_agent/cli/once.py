@@ -1,0 +1,125 @@
+"""`camera-agent once`: takes one burst, keeps it in a folder, sends it, and shows the server's answer."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from camera_agent import atomic_files
+from camera_agent.burst import Burst
+from camera_agent.cameras import factory
+from camera_agent.cameras.timeout_guard import TimeoutGuard
+from camera_agent.capture.live import LiveCapture
+from camera_agent.capture.playback import Playback
+from camera_agent.capture.schedule import Slots
+from camera_agent.cli.doctor import how_to_get_a_token
+from camera_agent.clock import SystemClock
+from camera_agent.config.settings import CameraSettings, Settings
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.spool.entry import entry_of_burst
+from camera_agent.state import camera_tokens
+from camera_agent.uplink.http_client import Accepted, HttpClient, Outcome, Receipt, Refused, RetryLater, Unauthorised
+from camera_agent.wall_clock import WallClock
+
+_MAX_CLASS_WIDTH = 24
+
+
+def take_once(settings: Settings, camera: CameraSettings, stop: threading.Event) -> Burst:
+    """One burst of `camera`: now for a live one, the first one of a recording. Raises `CameraFailure`."""
+    reason = "no frame could be taken"
+    if camera.is_recorded:
+        burst = _first_of_recording(settings, camera, stop)
+    else:
+        clock = SystemClock()
+        guard = TimeoutGuard(lambda: factory.live_camera(camera), timeout_s=camera.timeout_s)
+        guard.open()  # opened here, so that a failure is raised and not retried
+        try:
+            slots = Slots(clock.monotonic_s(), camera.every_s)
+            capture = LiveCapture(settings.site, camera, guard, lambda burst: None, slots, clock, stop, is_open=True)
+            burst = capture.take(0)
+            reason = capture.health.read().detail or reason
+        finally:
+            guard.close()
+    if burst is None:
+        raise CameraFailure(reason)
+    return burst
+
+
+def run_once(settings: Settings, camera: CameraSettings, out: Path, stop: threading.Event, stream: TextIO) -> bool:
+    """Take, write to `out`, send, show. Returns whether the server accepted. Raises `CameraFailure` and `OSError`."""
+    burst = take_once(settings, camera, stop)
+    out.mkdir(parents=True, exist_ok=True)
+    for index, jpeg in enumerate(burst.frames):
+        (out / f"{index:03d}.jpg").write_bytes(jpeg)
+    _write_json(out / "burst.json", burst.envelope)
+    size_bytes = sum(len(jpeg) for jpeg in burst.frames)
+    stream.write(f"{len(burst.frames)} frames of {camera.name} ({size_bytes:,} bytes) are in {out}\n")
+    outcome = _send(settings, camera, burst)
+    if isinstance(outcome, Accepted):
+        _write_json(out / "answer.json", outcome.receipt)
+    stream.write(f"{settings.server.url} {_describe(settings, camera, burst, outcome)}\n")
+    return isinstance(outcome, Accepted)
+
+
+def table(offsets_ms: tuple[int, ...], receipt: Receipt) -> str:
+    """One row per frame, one column per model, and the events below."""
+    rows = [["frame", "at", *receipt.labels]]
+    for index, offset_ms in enumerate(offsets_ms):
+        labels = [labels[index] if index < len(labels) else "?" for labels in receipt.labels.values()]
+        rows.append([str(index), f"+{offset_ms / 1000:.3f} s", *(label[:_MAX_CLASS_WIDTH] or "-" for label in labels)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    events = [f"  {_event(event)}" for event in receipt.events]
+    return "\n".join([*lines, "", f"events: {len(events) or 'none yet'}", *events])
+
+
+def _first_of_recording(settings: Settings, camera: CameraSettings, stop: threading.Event) -> Burst | None:
+    atomic_files.make_private(settings.state_folder)
+    playback = Playback(
+        settings.site,
+        camera,
+        factory.recording(camera),
+        lambda burst: None,
+        lambda size_bytes, timeout_s: True,
+        settings.state_folder,
+        SystemClock(),
+        stop,
+    )
+    return playback.first()
+
+
+def _send(settings: Settings, camera: CameraSettings, burst: Burst) -> Outcome:
+    """As `run` sends a burst that waits in memory."""
+    client = HttpClient(settings.server, WallClock(SystemClock()))
+    try:
+        token = camera_tokens(settings)[camera.name]()
+        return client.send_burst(entry_of_burst(burst, 0, settings.spool_folder, 0.0), token)
+    finally:
+        client.close()
+
+
+def _describe(settings: Settings, camera: CameraSettings, burst: Burst, outcome: Outcome) -> str:
+    if isinstance(outcome, Accepted):
+        verb = "already had it" if outcome.known else "accepted it"
+        return f"{verb}: burst {burst.envelope.burst_id}\n\n{table(burst.envelope.offsets_ms, outcome.receipt)}"
+    if isinstance(outcome, Refused):
+        return f"refused it: {outcome.problem}"
+    if isinstance(outcome, Unauthorised):
+        advice = how_to_get_a_token(settings, camera)
+        return f"does not accept this camera's token: {outcome.problem}\n{advice}"
+    cause = outcome.cause if isinstance(outcome, RetryLater) else "the burst is gone"
+    return f"did not accept it: {cause}"
+
+
+def _event(event: dict[str, Any]) -> str:
+    keys = ("sector", "from_sector", "to_sector", "line", "direction", "label")
+    details = [f"{key}={event[key]}" for key in keys if event.get(key)]
+    return " ".join([str(event.get("started_at", "")), str(event.get("kind", "?")), *details])
+
+
+def _write_json(path: Path, document: msgspec.Struct) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")

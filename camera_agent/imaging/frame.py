@@ -1,0 +1,73 @@
+"""A frame: a JPEG, its instant, and a small grey thumbnail for the motion gate and the health check."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import msgspec
+
+from camera_agent.imaging.masks import Polygons
+
+THUMBNAIL_WIDTH = 128
+"""A person a fortieth of the view high is still some pixels wide, and the gate's work stays under a millisecond."""
+
+
+class FrameFormat(msgspec.Struct, frozen=True):
+    """How pictures are encoded: masks painted, scaled down to `max_width` (0: never), then JPEG at `quality`."""
+
+    quality: int = 85
+    max_width: int = 1280
+    masks: Polygons = ()
+    always_encode: bool = False
+    """Whether a JPEG that the camera made is encoded again to make it smaller."""
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """The size at which a `width` x `height` picture is sent."""
+        if not 0 < self.max_width < width:
+            return width, height
+        return self.max_width, max(1, round(height * self.max_width / width))
+
+
+class Thumbnail(NamedTuple):
+    """`width` x `height` grey levels, one byte each, row by row from the top left."""
+
+    width: int
+    height: int
+    pixels: bytes
+
+
+class EncodedPicture(NamedTuple):
+    """A JPEG with its masks painted, and its thumbnail."""
+
+    jpeg: bytes
+    thumbnail: Thumbnail
+
+
+class Frame(NamedTuple):
+    """A JPEG with its masks painted, when it was taken (seconds of a monotonic clock), and its thumbnail."""
+
+    jpeg: bytes
+    at_s: float
+    thumbnail: Thumbnail
+
+
+class Tones(NamedTuple):
+    """Mean and standard deviation of the brightness, 0..255."""
+
+    mean: float
+    contrast: float
+
+
+def thumbnail_size(width: int, height: int) -> tuple[int, int]:
+    """The size of the thumbnail of a `width` x `height` picture."""
+    return THUMBNAIL_WIDTH, max(1, round(height * THUMBNAIL_WIDTH / width))
+
+
+def tones(thumbnail: Thumbnail) -> Tones:
+    """The statistics of every seventh pixel: precise enough, and a tenth of a millisecond of work."""
+    counts = Counter(thumbnail.pixels[::7])
+    total = counts.total()
+    mean = sum(value * count for value, count in counts.items()) / total
+    variance = sum((value - mean) ** 2 * count for value, count in counts.items()) / total
+    return Tones(mean, variance**0.5)

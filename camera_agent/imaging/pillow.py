@@ -1,0 +1,80 @@
+"""Pictures through Pillow: checks that bytes are a whole picture, and encodes it where needed."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import ExifTags, Image, ImageDraw, UnidentifiedImageError
+
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import EncodedPicture, FrameFormat, Thumbnail, thumbnail_size
+from camera_agent.imaging.masks import Polygons, in_pixels
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+"""What cameras send. Pillow reads forty more, and runs Ghostscript for one of them."""
+_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation (Exif 2.3, tag 0x0112) -> what makes the picture upright. From 5 on, the sides are swapped."""
+_FIRST_SIDEWAYS = 5
+
+
+def encode_bytes(data: bytes, frame_format: FrameFormat) -> EncodedPicture:
+    """`data` unchanged where it is a whole JPEG that fits the format and has no masks; else painted and encoded anew.
+
+    Width, masks and thumbnail refer to the picture as EXIF orients it. Encoding drops the EXIF data, whose preview
+    would show what is masked. Raises `CameraFailure` for bytes that are not a whole picture: one broken frame would
+    have the whole burst refused.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            is_sideways = orientation in _TRANSPOSE and orientation >= _FIRST_SIDEWAYS
+            shown = image.size[::-1] if is_sideways else image.size
+            sent = frame_format.size(*shown)
+            is_kept = image.format == "JPEG" and sent == shown and not frame_format.masks
+            is_kept = is_kept and not frame_format.always_encode
+            wanted = thumbnail_size(*shown) if is_kept else sent
+            if is_kept or sent != shown:
+                # Decoding at a fraction of the size is cheap, and still reads every byte: it notices a cut-off file.
+                image.draft("L" if is_kept else "RGB", wanted[::-1] if is_sideways else wanted)
+            upright = image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+            if is_kept:
+                return EncodedPicture(data, _thumbnail(upright, wanted))
+            return encode_image(upright.convert("RGB"), frame_format)
+    except UnidentifiedImageError as error:  # its text names an object in memory
+        raise CameraFailure(f"not a whole image: it begins with {data[:8]!r}") from error
+    except _BROKEN as error:
+        raise CameraFailure(f"not a whole image: {error}") from error
+
+
+def encode_image(picture: Image.Image, frame_format: FrameFormat) -> EncodedPicture:
+    """An RGB picture as JPEG. The masks are painted into `picture` itself."""
+    size = frame_format.size(*picture.size)
+    _paint(picture, frame_format.masks)
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.BOX)
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=frame_format.quality)
+    return EncodedPicture(out.getvalue(), _thumbnail(picture, thumbnail_size(*size)))
+
+
+def _paint(picture: Image.Image, masks: Polygons) -> None:
+    """Black out the masked parts and every pixel that their borders touch."""
+    draw = ImageDraw.Draw(picture)
+    for polygon in masks:
+        corners = in_pixels(polygon, *picture.size)
+        draw.polygon(corners, fill=0, outline=0)
+        draw.line([*corners, corners[0]], fill=0, width=3)
+
+
+def _thumbnail(image: Image.Image, size: tuple[int, int]) -> Thumbnail:
+    small = image.convert("L").resize(size, Image.Resampling.BOX)
+    return Thumbnail(*size, small.tobytes())

@@ -1,0 +1,39 @@
+"""Why a connection failed, in a sentence that says what to check."""
+
+from __future__ import annotations
+
+import socket
+from urllib.parse import urlsplit
+
+import requests
+
+_PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    """The host and port of a URL. Raises `ValueError` for an invalid port."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+
+
+def explain_connection_error(error: Exception, url: str) -> str:
+    """The innermost reason of a failed connection to `url`."""
+    host, port = host_and_port(url)
+    if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE" not in str(error):
+        return f"port {port} of {host} does not speak TLS: is it http:// there?"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "the server's certificate is not trusted: check `ca_file`, the name in the address, and this clock"
+    if isinstance(error, requests.exceptions.ReadTimeout):
+        return "no answer in time"
+    inner: BaseException = error
+    while (cause := inner.__cause__ or inner.__context__) is not None:
+        inner = cause
+    if isinstance(inner, socket.gaierror):
+        return f"no host is known as {host}: check its spelling, and this machine's network"
+    if isinstance(inner, ConnectionRefusedError):
+        return f"connection refused: {host} is there, but nothing listens on port {port}"
+    if isinstance(inner, TimeoutError):
+        return f"no connection in time: is {host} switched on, and reachable from this network?"
+    if isinstance(inner, OSError) and inner.strerror:
+        return f"{host} port {port}: {inner.strerror}"
+    return f"{type(error).__name__}: {inner}"

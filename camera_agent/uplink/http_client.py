@@ -1,0 +1,266 @@
+"""One HTTP request to the server, and what its answer means: a value, never an exception.
+
+A burst's body is `multipart/form-data` (RFC 7578), streamed from the spool without a copy in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import requests
+from requests.auth import AuthBase
+
+from camera_agent import __version__
+from camera_agent.clock import unix_s_of
+from camera_agent.config.settings import ServerSettings
+from camera_agent.network.connection_errors import explain_connection_error
+from camera_agent.spool.entry import Damaged, EntryReader, SpoolEntry
+from camera_agent.uplink.byte_budget import wire_bytes
+from camera_agent.wall_clock import WallClock
+
+_MAX_ANSWER_BYTES = 16_000_000
+_MAX_RETRY_AFTER_S = 3600.0
+_MAX_PROBLEM = 1000
+_NEVER_AGAIN = frozenset({400, 413, 415, 422})
+_NOT_ALLOWED = frozenset({401, 403})
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The server's answer to a burst that it has; further fields are ignored."""
+
+    burst_id: str
+    labels: dict[str, list[str]] = {}
+    events: list[dict[str, Any]] = []
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The server has the burst: as a new one, or `known` because it already had it."""
+
+    receipt: Receipt
+    known: bool
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The server will never accept the burst; `problem` is its reason."""
+
+    problem: str
+
+
+class Unauthorised(msgspec.Struct, frozen=True):
+    """The token is missing, unknown, or not for this camera."""
+
+    problem: str
+
+
+class RetryLater(msgspec.Struct, frozen=True):
+    """No connection, a busy server, or an answer that is not this server's: send the burst again."""
+
+    cause: str
+    retry_after_s: float = 0.0
+
+
+class Gone(msgspec.Struct, frozen=True):
+    """The burst is no longer in the spool: it was dropped to make room."""
+
+
+Outcome = Accepted | Refused | Unauthorised | RetryLater | Gone
+
+
+class HeartbeatAnswer(msgspec.Struct, frozen=True):
+    """The HTTP status (0: no answer), the problem, and how long the server asks to wait."""
+
+    status: int
+    problem: str = ""
+    retry_after_s: float = 0.0
+
+
+class HttpClient:
+    """Sends to one server over a kept connection. For one thread at a time."""
+
+    def __init__(self, server: ServerSettings, wall_clock: WallClock) -> None:
+        self._url = server.url.rstrip("/")
+        self._timeout_s = (server.connect_timeout_s, server.read_timeout_s)
+        self._ca_file = server.ca_file
+        self._wall_clock = wall_clock
+        self._session = requests.Session()
+        self._session.headers.update({"User-Agent": f"camera-agent/{__version__}", "Accept": "application/json"})
+        self._sent_bytes = 0
+        self._received_bytes = 0
+
+    def send_burst(self, entry: SpoolEntry, token: str | None) -> Outcome:
+        """Send one burst. Raises nothing for faults of network, server or spool."""
+        try:
+            with contextlib.closing(entry.open()) as reader:
+                return self._send(reader, token)
+        except FileNotFoundError:
+            return Gone()
+        except (Damaged, OSError) as error:
+            return Refused(f"damaged in the spool: {error}")
+
+    def send_heartbeat(self, document: bytes, token: str | None) -> HeartbeatAnswer:
+        """Send one heartbeat. Raises nothing for faults of network or server."""
+        headers = {"Content-Type": "application/json"}
+        request = requests.Request("POST", f"{self._url}/v1/heartbeats", headers, data=document, auth=_Bearer(token))
+        try:
+            with self._exchange(request) as answer:
+                self._sent_bytes += len(document)
+                problem = _problem(self._read(answer)) if not answer.ok else ""
+                return HeartbeatAnswer(answer.status_code, problem, self._retry_after_s(answer))
+        except (requests.RequestException, OSError) as error:
+            return HeartbeatAnswer(0, explain_connection_error(error, self._url))
+
+    def fetch_time(self) -> None:
+        """Ask for nothing, to learn the server's time from its answer."""
+        with (
+            contextlib.suppress(requests.RequestException, OSError),
+            self._exchange(requests.Request("HEAD", self._url)),
+        ):
+            pass
+
+    def take_traffic(self) -> tuple[int, int]:
+        """Bytes of requests, and bytes on the wire in both directions, since the last call. Headers are included."""
+        sent, received = self._sent_bytes, self._received_bytes
+        self._sent_bytes = self._received_bytes = 0
+        return sent, wire_bytes(sent) + wire_bytes(received)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _send(self, reader: EntryReader, token: str | None) -> Outcome:
+        body = _Body(reader, self._wall_clock.unix_ms())
+        headers = {"Content-Type": f"multipart/form-data; boundary={body.boundary}"}
+        request = requests.Request("POST", f"{self._url}/v1/bursts", headers, data=body, auth=_Bearer(token))
+        try:
+            with self._exchange(request) as answer:
+                return self._outcome(answer, self._read(answer), reader.envelope.burst_id)
+        except (requests.RequestException, OSError) as error:
+            return RetryLater(explain_connection_error(error, self._url))
+        finally:
+            self._sent_bytes += body.given_bytes
+
+    def _exchange(self, request: requests.Request) -> requests.Response:
+        """Send the request and read the answer's headers. Counts both headers and takes in the server's time."""
+        prepared = self._session.prepare_request(request)
+        options = self._session.merge_environment_settings(self._url, {}, stream=True, verify=self._ca_file, cert=None)
+        if self._ca_file is not None:
+            options["verify"] = self._ca_file  # also where the environment names another one
+        request_line = f"{prepared.method} {prepared.path_url} HTTP/1.1\r\n\r\n"
+        self._sent_bytes += len(request_line) + _header_bytes(prepared.headers)
+        answer = self._session.send(prepared, timeout=self._timeout_s, allow_redirects=False, **options)
+        self._wall_clock.observe_date(answer.headers.get("Date"))
+        status_line = f"HTTP/1.1 {answer.status_code} {answer.reason}\r\n\r\n"
+        self._received_bytes += len(status_line) + _header_bytes(answer.headers)
+        return answer
+
+    def _read(self, answer: requests.Response) -> bytes:
+        """The answer's body, up to a bound that no receipt reaches."""
+        content = bytearray()
+        try:
+            for piece in answer.iter_content(64 * 1024):
+                content += piece
+                if len(content) > _MAX_ANSWER_BYTES:
+                    break
+        finally:
+            self._received_bytes += answer.raw.tell()
+        return bytes(content)
+
+    def _outcome(self, answer: requests.Response, content: bytes, burst_id: str) -> Outcome:
+        status = answer.status_code
+        if status in (200, 201):
+            try:
+                receipt = msgspec.json.decode(content, type=Receipt)
+            except _UNREADABLE:
+                receipt = Receipt(burst_id="")
+            # A captive portal also answers 200: only a receipt for this burst removes it from the spool.
+            if receipt.burst_id != burst_id:
+                return RetryLater(f"HTTP {status} without a receipt for this burst: is that the right server?")
+            return Accepted(receipt, known=status == 200)
+        problem = f"HTTP {status} {_problem(content)}"
+        if status in _NEVER_AGAIN:
+            return Refused(problem)
+        if status in _NOT_ALLOWED:
+            return Unauthorised(problem)
+        return RetryLater(problem, self._retry_after_s(answer))
+
+    def _retry_after_s(self, answer: requests.Response) -> float:
+        return retry_after_s(answer.headers.get("Retry-After"), self._wall_clock.unix_ms() / 1000)
+
+
+def retry_after_s(header: str | None, unix_s: float) -> float:
+    """`Retry-After` (RFC 9110, section 10.2.3) in seconds from now, at most an hour; 0 without a valid one."""
+    if header is None:
+        return 0.0
+    if header.strip().isdecimal():
+        return min(float(header), _MAX_RETRY_AFTER_S)
+    at_s = unix_s_of(header)
+    return 0.0 if at_s is None else min(max(0.0, at_s - unix_s), _MAX_RETRY_AFTER_S)
+
+
+class _Body:
+    """The multipart body as an iterable of known length: `requests` streams it with a Content-Length."""
+
+    def __init__(self, reader: EntryReader, sent_ms: int) -> None:
+        envelope = reader.envelope.sent(sent_ms)
+        self.boundary = f"burst-{envelope.burst_id}"
+        self.given_bytes = 0
+        self._reader = reader
+        self._envelope = self._part('name="burst"', "application/json") + msgspec.json.encode(envelope)
+        self._frame_headers = [
+            b"\r\n" + self._part(f'name="file"; filename="{index:03d}.jpg"', "image/jpeg")
+            for index in range(len(reader.frame_bytes))
+        ]
+        self._end = f"\r\n--{self.boundary}--\r\n".encode()
+
+    def __len__(self) -> int:
+        texts = (self._envelope, *self._frame_headers, self._end)
+        return sum(len(text) for text in texts) + sum(self._reader.frame_bytes)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces():
+            self.given_bytes += len(piece)
+            yield piece
+
+    def _pieces(self) -> Iterator[bytes]:
+        yield self._envelope
+        for header, size_bytes in zip(self._frame_headers, self._reader.frame_bytes, strict=True):
+            yield header
+            yield from self._reader.pieces(size_bytes)
+        yield self._end
+
+    def _part(self, disposition: str, media_type: str) -> bytes:
+        header = f"Content-Disposition: form-data; {disposition}\r\nContent-Type: {media_type}"
+        return f"--{self.boundary}\r\n{header}\r\n\r\n".encode()
+
+
+class _Bearer(AuthBase):
+    """Also keeps `requests` from using a password for this host from a `.netrc`."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token is not None:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def _header_bytes(headers: Mapping[str, str | bytes]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers.items())
+
+
+def _problem(content: bytes) -> str:
+    """Title and detail of a problem document (RFC 9457), else the text that came; each cut to `_MAX_PROBLEM`."""
+    try:
+        document = msgspec.json.decode(content)
+    except _UNREADABLE:
+        return " ".join(content[:_MAX_PROBLEM].decode("utf-8", "replace").split())
+    if not isinstance(document, dict):
+        return ""
+    parts = (document.get(key) for key in ("title", "detail"))
+    text = ": ".join(part[:_MAX_PROBLEM] for part in parts if isinstance(part, str) and part)
+    frame = document.get("frame")
+    return f"{text} (frame {frame})" if isinstance(frame, int) else text

@@ -1,0 +1,65 @@
+"""JSON over HTTP: answers, bounded request bodies and query parameters, for all endpoints alike."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TypeVar, get_args
+
+import msgspec
+from flask import Response, request
+
+from server.domain.errors import Malformed, TooLarge, WrongType
+
+JSON = "application/json"
+MAX_BODY_BYTES = 65_536
+
+Query = TypeVar("Query", bound=msgspec.Struct)
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """`value`, of any type that msgspec encodes, as a JSON answer."""
+    return Response(msgspec.json.encode(value), status, content_type=JSON)
+
+
+def json_body(subject: str) -> bytes:
+    """The current request's body, which is `subject` ("a heartbeat").
+
+    Raises WrongType unless it is declared as JSON, TooLarge above MAX_BODY_BYTES. The media type also keeps web pages
+    in a browser on this machine from sending a plain form.
+    """
+    if request.mimetype != JSON:
+        raise WrongType(f"expected {JSON}, not {request.mimetype or 'a body without a type'}")
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise TooLarge(f"{subject} holds at most {MAX_BODY_BYTES} bytes")
+    return request.get_data(cache=False)
+
+
+def query_parameters(kind: type[Query], hint: str = "") -> Query:
+    """The current request's query parameters as `kind`; an empty value counts as absent.
+
+    Raises Malformed for an unknown or repeated parameter, and for a value that does not fit; `hint` is added then.
+    """
+    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    values: dict[str, str | int] = {}
+    for name, given in request.args.to_dict(flat=False).items():
+        if name not in types:
+            raise Malformed(f"unknown parameter `{name}`{_suggestion(name, types)}")
+        if len(given) > 1:
+            raise Malformed(f"parameter `{name}` is given {len(given)} times")
+        if given[0]:
+            values[name] = _number(given[0]) if int in get_args(types[name]) else given[0]
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"{error}{hint}") from None
+
+
+def _number(value: str) -> str | int:
+    """Only a parameter that is a number is read as one: `since=2026` would be an instant of 1970."""
+    return int(value) if value.isascii() and value.isdigit() else value
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean `{near[0]}`?" if near else f"; known here: {', '.join(known)}"

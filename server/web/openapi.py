@@ -1,0 +1,365 @@
+"""The API as an OpenAPI 3.1 document, served at `/openapi.json`.
+
+The operations are written by hand here; the schemas of the bodies come from the types that decode them
+(`openapi_schemas`). Tests hold the document against the application: it describes every route and nothing else, and
+answers have the described form.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from flask import Blueprint, Response
+
+from policies.events import ORDER
+from server.web.json_http import JSON, json_response
+from server.web.openapi_schemas import REF, components
+from server.web.problem_json import MEDIA_TYPE as PROBLEM
+
+_BINARY = "application/octet-stream"
+_GUARDED: list[dict[str, list[str]]] = [{"token": []}, {}]
+_OPEN: list[dict[str, list[str]]] = []
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "Made by `sectorwatch tokens add`: of one camera, to send; or of a reader. Until the first token is "
+    "made, programs on the server's own machine need none.",
+}
+_UPLOAD_ERRORS = (400, 401, 403, 412, 413, 415, 422, 429, 500, 503)
+_TAG_HEADERS = {
+    "ETag": {"description": "Digest of the ensemble that answered, in quotes.", "schema": {"type": "string"}},
+    "X-Ensemble": {"description": "The same digest without quotes.", "schema": {"type": "string"}},
+}
+
+
+def routes(version: str) -> Blueprint:
+    """`GET /openapi.json`, for anyone who can reach the server: it reveals nothing about this installation."""
+    blueprint = Blueprint("openapi", __name__)
+
+    @blueprint.get("/openapi.json")
+    def openapi() -> Response:
+        return json_response(document(version))
+
+    return blueprint
+
+
+@cache
+def document(version: str) -> dict[str, Any]:
+    """The document, for this version of the server."""
+    return {
+        "openapi": "3.1.0",
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "info": {
+            "title": "Sectorwatch",
+            "version": version,
+            "summary": "Bursts of stills in, presence and movement events out.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "paths": _PATHS,
+        "components": {
+            "schemas": components(),
+            "securitySchemes": {"token": _BEARER},
+        },
+        "tags": [
+            {"name": "camera agents"},
+            {"name": "readers"},
+            {"name": "FlexServe", "description": "FlexServe's three endpoints, in their published forms."},
+            {"name": "Open Inference Protocol", "description": "Version 2, as Triton and KServe speak it."},
+            {"name": "operation"},
+        ],
+    }
+
+
+def _operation(
+    name: str, tag: str, summary: str, responses: dict[str, Any], *, guarded: bool = True, **more: Any
+) -> dict[str, Any]:
+    security = _GUARDED if guarded else _OPEN
+    operation = {"operationId": name, "tags": [tag], "summary": summary, "security": security}
+    return operation | more | {"responses": responses}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": REF + name}
+
+
+def _answer(description: str, schema: dict[str, Any], *, tagged: bool = False) -> dict[str, Any]:
+    """A successful answer in JSON; `tagged` with the ensemble that gave it."""
+    response: dict[str, Any] = {"description": description, "content": {JSON: {"schema": schema}}}
+    return response | {"headers": _TAG_HEADERS} if tagged else response
+
+
+def _problems(*statuses: int) -> dict[str, Any]:
+    """Errors as problem documents; temporary ones with `Retry-After`."""
+    return {str(status): _problem(HTTPStatus(status)) for status in statuses}
+
+
+def _problem(status: HTTPStatus) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": status.phrase, "content": {PROBLEM: {"schema": _ref("Problem")}}}
+    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
+        response["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+    return response
+
+
+def _parameter(where: str, name: str, description: str, schema: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"name": name, "in": where, "description": description, "schema": schema, **more}
+
+
+def _query(name: str, description: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:
+    return _parameter("query", name, description, schema or {"type": "string"})
+
+
+def _json_body(schema: str) -> dict[str, Any]:
+    return {"required": True, "content": {JSON: {"schema": _ref(schema)}}}
+
+
+def _files(min_items: int, max_items: int | None = None) -> dict[str, Any]:
+    """A multipart form of JPEG or PNG images under the one name `file`."""
+    files: dict[str, Any] = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": min_items}
+    if max_items is not None:
+        files["maxItems"] = max_items
+    schema = {"type": "object", "properties": {"file": files}, "required": ["file"]}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def _burst_form() -> dict[str, Any]:
+    form = _files(1)
+    content = form["content"]["multipart/form-data"]
+    content["schema"]["properties"] = {"burst": _ref("Envelope"), **content["schema"]["properties"]}
+    content["schema"]["required"] = ["burst", "file"]
+    content["encoding"] = {"burst": {"contentType": JSON}, "file": {"contentType": "image/jpeg"}}
+    return form
+
+
+_IF_MATCH = _parameter(
+    "header",
+    "If-Match",
+    "Digest of the ensemble that must answer, in quotes: 412 while another one is in service.",
+    {"type": "string"},
+)
+_SITE = _query("site", "Only of this site.")
+
+_AGENT_PATHS: dict[str, Any] = {
+    "/v1/bursts": {
+        "post": _operation(
+            "sendBurst",
+            "camera agents",
+            "Send a burst: the part `burst`, then one part `file` per frame, in order.",
+            {
+                "201": _answer("The burst is new and was judged.", _ref("Receipt"), tagged=True),
+                "200": _answer("The burst is known; this is its answer.", _ref("Receipt"), tagged=True),
+                **_problems(*_UPLOAD_ERRORS),
+            },
+            description="Sending the same `burst_id` again is always safe.",
+            parameters=[_IF_MATCH],
+            requestBody=_burst_form(),
+        )
+    },
+    "/v1/heartbeats": {
+        "post": _operation(
+            "sendHeartbeat",
+            "camera agents",
+            "Report the state of a camera; only the newest heartbeat counts.",
+            {"204": {"description": "The heartbeat was accepted."}, **_problems(400, 401, 403, 413, 415, 500, 503)},
+            requestBody=_json_body("Heartbeat"),
+        )
+    },
+}
+
+_LIST_EVENTS = _operation(
+    "listEvents",
+    "readers",
+    "List events in the order in which they were logged, a page at a time.",
+    {
+        "200": {
+            "description": "A page; as one JSON object per line for `Accept: application/x-ndjson`.",
+            "headers": {
+                "Link": {"description": "The next page.", "schema": {"type": "string"}},
+                "X-Next": {"description": "The `after` of the next request.", "schema": {"type": "integer"}},
+            },
+            "content": {
+                JSON: {"schema": _ref("EventPage")},
+                "application/x-ndjson": {"schema": {"type": "string"}},
+            },
+        },
+        **_problems(400, 401, 403, 409, 503),
+    },
+    parameters=[
+        _query("since", "Confirmed at or after this instant.", {"type": "string", "format": "date-time"}),
+        _query("until", "Confirmed before this instant.", {"type": "string", "format": "date-time"}),
+        _SITE,
+        _query("camera", "Only of this camera."),
+        _query("kind", "Only of this kind.", {"type": "string", "enum": sorted(ORDER)}),
+        _query("after", "Only what was logged after this `next`.", {"type": "integer", "minimum": 0, "maximum": 2**62}),
+        _query("limit", "Most events of a page.", {"type": "integer", "minimum": 1, "maximum": 1000}),
+    ],
+)
+
+_READER_PATHS: dict[str, Any] = {
+    "/v1/events": {"get": _LIST_EVENTS},
+    "/v1/models": {
+        "get": _operation(
+            "listModels",
+            "readers",
+            "List the models in service, with what each can see.",
+            {"200": _answer("The models.", _ref("Models"), tagged=True), **_problems(401, 403, 503)},
+        )
+    },
+    "/v1/cameras": {
+        "get": _operation(
+            "listCameras",
+            "readers",
+            "List the condition of every camera and of each of its sectors.",
+            {"200": _answer("The cameras.", _ref("CameraList")), **_problems(400, 401, 403, 503)},
+            parameters=[_SITE],
+        )
+    },
+    "/v1/annotations": {
+        "get": _operation(
+            "listAnnotations",
+            "readers",
+            "List annotations in the order they were made, a page at a time.",
+            {"200": _answer("A page.", _ref("AnnotationPage")), **_problems(400, 401, 403, 503)},
+            parameters=[
+                _SITE,
+                _query("after", "Only what was added after this `next`.", {"type": "integer", "minimum": 0}),
+                _query("limit", "Most annotations of a page.", {"type": "integer", "minimum": 1, "maximum": 1000}),
+            ],
+        ),
+        "post": _operation(
+            "annotate",
+            "readers",
+            "Mark an event as true or false, or add a fact that no event reported.",
+            {
+                "201": _answer("The annotation was kept.", _ref("KeptAnnotation")),
+                **_problems(400, 401, 403, 404, 413, 415, 422, 503),
+            },
+            requestBody=_json_body("AnnotationBody"),
+        ),
+    },
+}
+
+
+def _flexserve(name: str, summary: str, body: dict[str, Any], label: dict[str, Any]) -> dict[str, Any]:
+    labels = {"type": "object", "description": "Model to its answer.", "additionalProperties": label}
+    responses = {"200": _answer("The labels.", labels, tagged=True), **_problems(*_UPLOAD_ERRORS)}
+    return {"post": _operation(name, "FlexServe", summary, responses, parameters=[_IF_MATCH], requestBody=body)}
+
+
+_LABEL = {"type": "string"}
+_LABELS = {"type": "array", "items": _LABEL}
+_NAMES = {"type": "object", "additionalProperties": {"type": "string"}}
+
+_FLEXSERVE_PATHS: dict[str, Any] = {
+    "/classify": _flexserve("classify", "One image: the class that each model gives.", _files(1, 1), _LABEL),
+    "/batch": _flexserve("batch", "Images: each model's class for each image, in order.", _files(1), _LABELS),
+    "/models": {
+        "get": _operation(
+            "nameModels",
+            "FlexServe",
+            "List the names of the models, by `model 0`, `model 1`, ...",
+            {"200": _answer("The names.", _NAMES, tagged=True), **_problems(401, 403, 503)},
+        )
+    },
+}
+
+
+def _oip_errors(*statuses: int) -> dict[str, Any]:
+    """Errors in the Open Inference Protocol's own form."""
+    content = {JSON: {"schema": _ref("InferenceError")}}
+    return {str(status): {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+_OIP = "Open Inference Protocol"
+_LENGTH = _parameter(
+    "header",
+    "Inference-Header-Content-Length",
+    "How many of the body's bytes are JSON; the binary data of the tensors follows.",
+    {"type": "integer", "minimum": 0},
+)
+_MODEL = _parameter(
+    "path", "model", "`ensemble`, or one of its models.", {"type": "string"}, required=True, example="ensemble"
+)
+_VERSION = _parameter("path", "digest", "Digest of the ensemble in service.", {"type": "string"}, required=True)
+
+
+def _infer(name: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    length = {_LENGTH["name"]: {"description": _LENGTH["description"], "schema": _LENGTH["schema"]}}
+    answer = _answer("Labels and scores.", _ref("InferAnswer"), tagged=True)
+    answer["content"][_BINARY] = binary
+    answer["headers"] = _TAG_HEADERS | length
+    return _operation(
+        name,
+        _OIP,
+        "Encoded images in; the best label of each model for each image out.",
+        {"200": answer, **_oip_errors(400, 401, 403, 404, 412, 413, 415, 422, 429, 500, 503)},
+        parameters=[*parameters, _LENGTH, _IF_MATCH],
+        requestBody={"required": True, "content": {JSON: {"schema": _ref("InferRequest")}, _BINARY: binary}},
+    )
+
+
+def _model_paths(under: str, name: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    """The three operations on a model, or on a version of it."""
+    errors = _oip_errors(401, 403, 404, 503)
+    metadata = {"200": _answer("The model's tensors.", _ref("ModelMetadata"), tagged=True), **errors}
+    ready = {"200": _answer("The model is ready.", _ref("ModelReady")), **errors}
+    return {
+        under: {
+            "get": _operation(
+                f"v2{name}Metadata", _OIP, "Describe a model's inputs and outputs.", metadata, parameters=parameters
+            )
+        },
+        f"{under}/ready": {
+            "get": _operation(f"v2{name}Ready", _OIP, "Whether a model is ready.", ready, parameters=parameters)
+        },
+        f"{under}/infer": {"post": _infer(f"v2{name}Infer", parameters)},
+    }
+
+
+def _open_get(name: str, tag: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
+    return {"get": _operation(name, tag, summary, responses, guarded=False)}
+
+
+_SERVER = {"200": _answer("The metadata.", _ref("ServerMetadata"))}
+_LIVE = {"200": _answer("The server is alive.", _ref("ServerLive"))}
+_READY = {
+    "200": _answer("All models are ready.", _ref("ServerReady")),
+    "503": _answer("Not ready now.", _ref("ServerReady")),
+}
+_OIP_PATHS: dict[str, Any] = {
+    "/v2": _open_get("v2Server", _OIP, "The server's name, version and extensions.", _SERVER),
+    "/v2/health/live": _open_get("v2Live", _OIP, "Whether the server is alive.", _LIVE),
+    "/v2/health/ready": _open_get("v2Ready", _OIP, "Whether all models are ready.", _READY),
+    **_model_paths("/v2/models/{model}", "Model", [_MODEL]),
+    **_model_paths("/v2/models/{model}/versions/{digest}", "Version", [_MODEL, _VERSION]),
+}
+
+_METRICS = {
+    "200": {
+        "description": "Prometheus' text format, or OpenMetrics where `Accept` prefers it.",
+        "content": {
+            "text/plain": {"schema": {"type": "string"}},
+            "application/openmetrics-text": {"schema": {"type": "string"}},
+        },
+    },
+    **_problems(401, 403),
+}
+_OPERATION_PATHS: dict[str, Any] = {
+    "/livez": _open_get(
+        "live", "operation", "Whether the process is alive.", {"200": _answer("It is alive.", _ref("Alive"))}
+    ),
+    "/readyz": _open_get(
+        "ready",
+        "operation",
+        "Whether the server can judge a burst.",
+        {"200": _answer("It can.", _ref("Ready")), **_problems(503)},
+    ),
+    "/metrics": {"get": _operation("metrics", "operation", "The server's metrics.", _METRICS)},
+    "/openapi.json": _open_get(
+        "openapi", "operation", "This document.", {"200": _answer("OpenAPI 3.1.", {"type": "object"})}
+    ),
+}
+
+_PATHS = _AGENT_PATHS | _READER_PATHS | _FLEXSERVE_PATHS | _OIP_PATHS | _OPERATION_PATHS

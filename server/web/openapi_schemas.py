@@ -1,0 +1,210 @@
+"""The bodies in the OpenAPI document, as types from which their JSON Schemas are derived.
+
+`Envelope`, `Heartbeat`, `Event` and others are the types that the server itself decodes and keeps. The classes here
+describe answers that the server builds from several parts.
+"""
+
+from __future__ import annotations
+
+import inspect
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from policies.events import Event
+from policies.observation import Prediction
+from server.camera_status.heartbeat import Heartbeat
+from server.domain.burst import Envelope
+from server.web.annotations import AnnotationBody
+from server.web.cameras import CameraList
+from server.web.oip_v2_codec import InferRequest
+
+REF = "#/components/schemas/"
+
+
+class Problem(Struct):
+    """RFC 9457. The server's log has `instance` too. `errors` names the frame at fault, where it is one frame."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[FrameError] | msgspec.UnsetType = msgspec.UNSET
+
+
+class FrameError(Struct):
+    frame: int
+    reason: str
+
+
+class LoggedEvent(Event, frozen=True, kw_only=True):
+    """An event in the log. `late`: the log had passed its instant already. `withdrawn`: the event does not hold.
+
+    `supersedes`: ids of earlier events that this one replaces: the same fact at another instant, which is withdrawn, or
+    its own id where its content changed. `provisional`: a channel sent it before its burst was judged; never true here.
+    """
+
+    late: bool
+    provisional: bool
+    withdrawn: bool
+    supersedes: list[str]
+
+
+class JudgedFrame(Struct):
+    """What each model saw in one frame; null: the model did not answer."""
+
+    frame: int
+    at: datetime
+    frame_sha256: str
+    answers: dict[str, tuple[Prediction, ...] | None]
+
+
+class Receipt(Struct):
+    """The result of a burst. `labels` is in FlexServe's form: model to its class for each frame."""
+
+    burst_id: str
+    status: Annotated[str, Meta(pattern="^(folded|held)$")]
+    late: bool
+    labels: dict[str, list[str]]
+    observations: list[JudgedFrame]
+    events: list[LoggedEvent]
+    ensemble: str
+    policy: str
+
+
+class EventPage(Struct):
+    """Events in the order in which they were logged. `next` is the `after` of the next request."""
+
+    events: list[LoggedEvent]
+    next: int
+
+
+class ListedModel(Struct):
+    """A model in service. The fields of its card are present for models that have one."""
+
+    name: str
+    kind: str
+    votes: bool
+    classes: list[str]
+    summary: str | msgspec.UnsetType = msgspec.UNSET
+    licence: str | msgspec.UnsetType = msgspec.UNSET
+    citation: str | msgspec.UnsetType | None = msgspec.UNSET
+    sha256: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Models(Struct):
+    ensemble: str
+    models: list[ListedModel]
+
+
+class KeptAnnotation(Struct):
+    """A person's word on a fact; the newest of a `subject` counts. `is_told`: an event reported the fact."""
+
+    number: int
+    subject: str
+    truth: Annotated[str, Meta(pattern="^(true|false|missed|unsure)$")]
+    site: str
+    camera: str
+    kind: str
+    label: str
+    sector: str | None
+    from_sector: str | None
+    to_sector: str | None
+    line: str | None
+    at: datetime
+    within_s: float
+    is_told: bool
+    author: str
+    note: str | None
+    made_at: datetime
+
+
+class AnnotationPage(Struct):
+    """Annotations in the order they were made. `next` is the `after` of the next request."""
+
+    annotations: list[KeptAnnotation]
+    next: int
+
+
+class Alive(Struct):
+    status: str
+
+
+class Ready(Struct):
+    status: str
+    ensemble: str
+
+
+class ServerMetadata(Struct):
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ServerLive(Struct):
+    live: bool
+
+
+class ServerReady(Struct):
+    ready: bool
+
+
+class ModelReady(Struct):
+    name: str
+    ready: bool
+
+
+class TensorMetadata(Struct):
+    """A tensor's form; -1 in its shape is the number of images."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(Struct):
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class OutputTensor(Struct):
+    """One row per image. `data` is absent when the output is binary; `parameters.models` names the columns."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[str | float] | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, str | int] | msgspec.UnsetType = msgspec.UNSET
+
+
+class InferAnswer(Struct):
+    model_name: str
+    model_version: str
+    outputs: list[OutputTensor]
+    id: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class InferenceError(Struct):
+    error: str
+
+
+DOCUMENTED: tuple[Any, ...] = (
+    *(Envelope, Problem, Receipt, EventPage, Models, Alive, Ready),
+    *(Heartbeat, CameraList, AnnotationBody, KeptAnnotation, AnnotationPage),
+    *(ServerMetadata, ServerLive, ServerReady, ModelReady, ModelMetadata, InferRequest, InferAnswer, InferenceError),
+)
+
+
+def components() -> dict[str, Any]:
+    """JSON Schemas of all documented types and of their parts, by name."""
+    _, schemas = msgspec.json.schema_components(DOCUMENTED, ref_template=REF + "{name}")
+    for schema in schemas.values():
+        if "description" in schema:
+            schema["description"] = inspect.cleandoc(schema["description"])
+    return dict(sorted(schemas.items()))

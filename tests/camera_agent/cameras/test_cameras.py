@@ -1,0 +1,338 @@
+"""Each kind of camera against the real thing: files, a folder, and HTTP servers that send stills and streams."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from camera_agent.cameras import factory
+from camera_agent.cameras.folder import Folder
+from camera_agent.cameras.snapshot import Snapshot
+from camera_agent.cameras.stream import Stream
+from camera_agent.cameras.video import Video
+from camera_agent.config.settings import CameraSettings
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import FrameFormat
+from camera_agent.imaging.pillow import encode_bytes
+from tests.camera_agent.conftest import jpeg, make_video
+
+
+@contextmanager
+def serving(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            try:
+                respond(self)
+            except ConnectionError:  # the camera's user hung up
+                self.close_connection = True
+
+        def log_message(self, format: str, *args: object) -> None:
+            del format, args
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/snap.jpg"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def answering(body: bytes, *, status: int = 200, length: int | None = None) -> Callable[[BaseHTTPRequestHandler], None]:
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body) if length is None else length))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return respond
+
+
+def brightness(data: bytes) -> float:
+    return float(np.median(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)))
+
+
+def snapshot_of(url: str) -> Snapshot:
+    camera = Snapshot(url, timeout_s=5.0)
+    camera.open()
+    return camera
+
+
+def test_a_snapshot_is_sent_as_the_camera_made_it() -> None:
+    with serving(answering(jpeg(7))) as url:
+        camera = snapshot_of(url)
+        first, second = camera.frame(FrameFormat()), camera.frame(FrameFormat())
+        camera.close()
+    assert first.jpeg == jpeg(7)
+    assert second.at_s >= first.at_s
+
+
+def test_a_snapshot_that_is_too_wide_is_made_smaller() -> None:
+    with serving(answering(jpeg(7, width=800, height=600))) as url:
+        still = snapshot_of(url).frame(FrameFormat(max_width=400))
+    image = Image.open(io.BytesIO(still.jpeg))
+    assert (image.format, image.size) == ("JPEG", (400, 300))
+
+
+@pytest.mark.parametrize(
+    ("respond", "cause"),
+    [
+        (answering(b"", status=503), "HTTP 503"),
+        (answering(b"<html>log in</html>"), "not a whole image: it begins with b'<html>lo'"),
+        (answering(jpeg(7)[:-200]), "not a whole image"),
+        (answering(jpeg(7), length=10**6), "the snapshot broke off"),
+    ],
+    ids=["status", "html", "cut", "hangs up"],
+)
+def test_a_snapshot_that_is_none_is_a_camera_failure(
+    respond: Callable[[BaseHTTPRequestHandler], None], cause: str
+) -> None:
+    with serving(respond) as url, pytest.raises(CameraFailure, match=cause):
+        snapshot_of(url).frame(FrameFormat())
+
+
+def test_a_camera_that_is_not_there_is_a_camera_failure() -> None:
+    with pytest.raises(CameraFailure, match="no answer"):
+        snapshot_of("http://127.0.0.1:9/snap.jpg").frame(FrameFormat())
+
+
+def sending_on(address: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", address)
+        handler.end_headers()
+
+    return respond
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "http://[::cam/", "http://cam:port/", "/again"])
+def test_a_camera_that_sends_on_to_nowhere_is_a_camera_failure(address: str) -> None:
+    with serving(sending_on(address)) as url, pytest.raises(CameraFailure, match="no answer"):
+        snapshot_of(url).frame(FrameFormat())
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PPM", "EPS"])
+def test_a_kind_of_image_that_no_camera_gives_is_not_opened(kind: str) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (90, 60)).save(out, kind)
+    with pytest.raises(CameraFailure, match=r"cannot identify|begins with"):
+        encode_bytes(out.getvalue(), FrameFormat())
+
+
+def test_a_png_with_alpha_becomes_a_jpeg() -> None:
+    out = io.BytesIO()
+    Image.new("RGBA", (90, 60), (0, 200, 0, 128)).save(out, "PNG")
+    image = Image.open(io.BytesIO(encode_bytes(out.getvalue(), FrameFormat(max_width=0)).jpeg))
+    assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (90, 60))
+
+
+def sideways(orientation: int) -> tuple[Image.Image, bytes]:
+    """A picture with one bright corner as it is shown, and a JPEG of it from a camera that was mounted another way."""
+    shown = Image.new("RGB", (96, 64), (30, 30, 30))
+    shown.paste((250, 250, 250), (64, 0, 96, 32))
+    undo = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+    turn = undo[orientation]
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    (shown if turn is None else shown.transpose(turn)).save(out, "JPEG", quality=95, exif=exif)
+    return shown, out.getvalue()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize(
+    "form",
+    [
+        FrameFormat(),
+        FrameFormat(max_width=48),
+        FrameFormat(always_encode=True),
+        FrameFormat(masks=(((0.0, 0.9), (0.1, 0.9), (0.1, 1.0)),)),
+    ],
+    ids=["as it is", "smaller", "thrifty", "masked"],
+)
+def test_a_picture_keeps_the_way_up_its_camera_says(orientation: int, form: FrameFormat) -> None:
+    shown, data = sideways(orientation)
+    seen = encode_bytes(data, form)
+    sent = ImageOps.exif_transpose(Image.open(io.BytesIO(seen.jpeg)))
+    assert sent.width * shown.height == sent.height * shown.width
+    small = [np.asarray(picture.convert("L").resize((6, 4))).astype(int) for picture in (sent, shown)]
+    assert np.abs(small[0] - small[1]).max() < 35
+    looked = Image.frombytes("L", (seen.thumbnail.width, seen.thumbnail.height), seen.thumbnail.pixels)
+    assert looked.height == round(looked.width * shown.height / shown.width)
+    assert looked.getpixel((looked.width - 10, 10)) > 230
+    assert looked.getpixel((10, 10)) < 50
+
+
+def test_a_mask_covers_the_part_of_the_picture_that_is_shown_there() -> None:
+    _, data = sideways(6)
+    window = ((2 / 3, 0.0), (1.0, 0.0), (1.0, 0.5), (2 / 3, 0.5))
+    masked = Image.open(io.BytesIO(encode_bytes(data, FrameFormat(masks=(window,))).jpeg)).convert("L")
+    assert masked.getextrema()[1] < 60
+
+
+def test_a_stream_gives_the_present_picture_and_not_the_one_that_waited(tmp_path: Path) -> None:
+    """A Motion JPEG stream over HTTP: the server counts pictures up, faster than they are asked for."""
+    over = threading.Event()
+
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "multipart/x-mixed-replace; boundary=part")
+        handler.end_headers()
+        for number in range(5000):
+            body = jpeg(number % 100)
+            head = f"--part\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
+            handler.wfile.write(head.encode() + body + b"\r\n")
+            if over.wait(0.01):
+                return
+
+    with serving(respond) as url:
+        camera = Stream(url, timeout_s=10.0)
+        camera.open()
+        stills = [camera.frame(FrameFormat()) for _ in range(5)]
+        camera.close()
+        camera.close()
+        over.set()
+    instants = [still.at_s for still in stills]
+    assert instants == sorted(set(instants))
+    assert len({brightness(still.jpeg) for still in stills}) == 5
+
+
+def test_a_stream_that_ends_is_a_camera_failure() -> None:
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "multipart/x-mixed-replace; boundary=part")
+        handler.end_headers()
+        for number in range(40):
+            body = jpeg(number)
+            head = f"--part\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
+            handler.wfile.write(head.encode() + body + b"\r\n")
+
+    with serving(respond) as url:
+        camera = Stream(url, timeout_s=5.0)
+        camera.open()
+        with pytest.raises(CameraFailure, match="the stream ended"):
+            deque((camera.frame(FrameFormat()) for _ in range(100)), maxlen=0)
+        camera.close()
+
+
+def test_a_device_that_is_not_there_is_a_camera_failure() -> None:
+    camera = Stream(99, timeout_s=1.0)
+    with pytest.raises(CameraFailure, match="cannot be opened"):
+        camera.open()
+
+
+def test_a_video_gives_every_picture_in_order_with_its_own_instant(footage: Path) -> None:
+    video = Video(footage, FrameFormat(quality=90))
+    video.open()
+    assert video.duration_s() == pytest.approx(6.0)
+    seen = [(picture.number, picture.at_s, brightness(picture.read().jpeg)) for picture in video.pictures()]
+    video.close()
+    assert [number for number, _, _ in seen] == list(range(60))
+    assert [at_s for _, at_s, _ in seen] == pytest.approx([number / 10 for number in range(60)])
+    assert [light for _, _, light in seen] == pytest.approx([2 * number for number in range(60)], abs=3)
+
+
+def test_the_same_picture_of_a_video_has_the_same_bytes_whether_others_were_read_or_not(footage: Path) -> None:
+    def bytes_of(wanted: set[int]) -> dict[int, bytes]:
+        video = Video(footage, FrameFormat(quality=90))
+        video.open()
+        found = {picture.number: picture.read().jpeg for picture in video.pictures() if picture.number in wanted}
+        video.close()
+        return found
+
+    every = bytes_of(set(range(60)))
+    assert bytes_of({17, 40}) == {17: every[17], 40: every[40]}
+
+
+def test_a_wide_video_is_made_smaller(tmp_path: Path) -> None:
+    make_video(tmp_path / "wide.avi", pictures=1, width=640, height=480)
+    video = Video(tmp_path / "wide.avi", FrameFormat(quality=90, max_width=320))
+    video.open()
+    sizes = [Image.open(io.BytesIO(picture.read().jpeg)).size for picture in video.pictures()]
+    video.close()
+    assert sizes == [(320, 240)]
+
+
+def test_what_is_no_video_is_a_camera_failure(tmp_path: Path) -> None:
+    (tmp_path / "notes.avi").write_text("not a video")
+    with pytest.raises(CameraFailure, match="cannot be opened"):
+        Video(tmp_path / "notes.avi", FrameFormat(max_width=0)).open()
+
+
+def folder_of(path: Path, *, pictures_per_s: float | None = None) -> Folder:
+    folder = Folder(path, FrameFormat(), pictures_per_s=pictures_per_s)
+    folder.open()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("gate_20260101T070000.250Z.jpg", "gate_20260101T070001Z.jpg"),
+        ("2026-01-01T07-00-00.25Z-gate.jpeg", "2026-01-01T07-00-01.000000Z-gate.JPG"),
+        ("a 20260101_070000.25Z.jpg", "a 20260101_070001Z.jpg"),
+    ],
+)
+def test_instants_in_names_are_utc_to_the_millisecond(tmp_path: Path, names: tuple[str, str]) -> None:
+    for number, name in reversed(list(enumerate(names))):
+        (tmp_path / name).write_bytes(jpeg(number))
+    (tmp_path / "notes.txt").write_text("no picture")
+    folder = folder_of(tmp_path)
+    assert folder.started_ms() == 1_767_250_800_250
+    assert [picture.at_s for picture in folder.pictures()] == [0.0, 0.75]
+    assert [picture.read().jpeg for picture in folder.pictures()] == [jpeg(0), jpeg(1)]
+
+
+def test_a_rate_goes_before_names_and_file_times(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}_20260101T070000Z.jpg").write_bytes(jpeg(number))
+    folder = folder_of(tmp_path, pictures_per_s=4.0)
+    assert folder.started_ms() is None
+    assert [picture.at_s for picture in folder.pictures()] == [0.0, 0.25, 0.5]
+
+
+def test_without_names_or_rate_the_file_times_count(tmp_path: Path) -> None:
+    for number in range(3):
+        path = tmp_path / f"{number:03d}.jpg"
+        path.write_bytes(jpeg(number))
+        os.utime(path, (1_767_250_800 + 2 * number, 1_767_250_800 + 2 * number))
+    folder = folder_of(tmp_path)
+    assert folder.started_ms() == 1_767_250_800_000
+    assert folder.duration_s() == 4.0
+    assert [picture.at_s for picture in folder.pictures()] == [0.0, 2.0, 4.0]
+
+
+def test_instants_that_do_not_rise_with_the_names_are_refused_with_both_names(tmp_path: Path) -> None:
+    for number in range(2):
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(jpeg(number))
+        os.utime(path, (1_767_250_800 - number, 1_767_250_800 - number))
+    with pytest.raises(CameraFailure, match=r"0\.jpg and 1\.jpg do not increase .* set `pictures_per_s`"):
+        folder_of(tmp_path)
+
+
+def test_an_empty_folder_is_a_camera_failure(tmp_path: Path) -> None:
+    with pytest.raises(CameraFailure, match="holds no file"):
+        folder_of(tmp_path)
+
+
+def test_each_source_opens_its_own_kind(tmp_path: Path) -> None:
+    def camera(**source: object) -> CameraSettings:
+        return CameraSettings(name="gate", **source)  # type: ignore[arg-type]
+
+    assert isinstance(factory.live_camera(camera(device=0)), Stream)
+    assert isinstance(factory.live_camera(camera(rtsp="rtsp://cam/1")), Stream)
+    assert isinstance(factory.live_camera(camera(snapshot="http://cam/1")), Snapshot)
+    assert isinstance(factory.recording(camera(video="a.avi")), Video)
+    assert isinstance(factory.recording(camera(folder="a")), Folder)

@@ -1,0 +1,194 @@
+"""Motion JPEG without OpenCV, against a real HTTP server on a loopback port, sloppy in the ways cameras are."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+
+from camera_agent.cameras import factory
+from camera_agent.cameras.mjpeg import MotionJpeg
+from camera_agent.config.settings import CameraSettings
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import FrameFormat
+from tests.camera_agent.cameras.test_cameras import serving
+from tests.camera_agent.conftest import CHECKOUT, jpeg
+
+Respond = Callable[[BaseHTTPRequestHandler], None]
+
+
+def camera_at(url: str, *, timeout_s: float = 5.0) -> MotionJpeg:
+    camera = factory.live_camera(CameraSettings(name="gate", mjpeg=url, timeout_s=timeout_s))
+    assert isinstance(camera, MotionJpeg)
+    camera.open()
+    return camera
+
+
+def head_of(handler: BaseHTTPRequestHandler, content_type: str = "multipart/x-mixed-replace; boundary=part") -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Type", content_type)
+    handler.end_headers()
+
+
+def part(body: bytes, *, boundary: bytes = b"--part", length: bool = True) -> bytes:
+    said = b"Content-Length: %d\r\n" % len(body) if length else b""
+    return boundary + b"\r\nContent-Type: image/jpeg\r\n" + said + b"\r\n" + body + b"\r\n"
+
+
+def counting(over: threading.Event, *, every_s: float = 0.005) -> Respond:
+    """Pictures that grow brighter, faster than anybody asks."""
+
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        head_of(handler)
+        for number in range(100_000):
+            handler.wfile.write(part(jpeg(number % 100)))
+            if over.wait(every_s):
+                return
+
+    return respond
+
+
+def test_it_gives_the_present_picture_as_the_camera_made_it_and_not_the_one_that_waited() -> None:
+    over, made = threading.Event(), {jpeg(number) for number in range(100)}
+    with serving(counting(over)) as url:
+        camera = camera_at(url)
+        looks = [camera.frame(FrameFormat()) for _ in range(6)]
+        camera.close()
+        camera.close()
+        over.set()
+    instants = [look.at_s for look in looks]
+    assert instants == sorted(set(instants))
+    assert all(look.jpeg in made for look in looks)
+
+
+SLOPPY = [
+    pytest.param("multipart/x-mixed-replace;boundary=part", part, id="as it should be"),
+    pytest.param('multipart/x-mixed-replace; boundary="part"', part, id="quoted"),
+    pytest.param("multipart/x-mixed-replace; boundary=--part", part, id="dashes in the header"),
+    pytest.param("Multipart/X-Mixed-Replace; boundary=part; charset=x", part, id="more behind it"),
+    pytest.param("multipart/x-mixed-replace; boundary=part", lambda body: part(body, length=False), id="no length"),
+]
+
+
+@pytest.mark.parametrize(("content_type", "spelled"), SLOPPY)
+def test_parts_are_found_however_the_boundary_is_spelled(content_type: str, spelled: Callable[[bytes], bytes]) -> None:
+    over, pictures = threading.Event(), [jpeg(10), jpeg(60)]
+
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        head_of(handler, content_type)
+        while not over.wait(0.002):
+            for picture in pictures:
+                handler.wfile.write(spelled(picture))
+
+    with serving(respond) as url:
+        camera = camera_at(url)
+        seen = {camera.frame(FrameFormat()).jpeg for _ in range(5)}
+        camera.close()
+        over.set()
+    assert seen <= set(pictures)
+
+
+def test_a_stream_that_ends_or_falls_silent_is_a_camera_failure() -> None:
+    over = threading.Event()
+
+    def ends(handler: BaseHTTPRequestHandler) -> None:
+        head_of(handler)
+        handler.wfile.write(part(jpeg(1)))
+
+    def silent(handler: BaseHTTPRequestHandler) -> None:
+        head_of(handler)
+        handler.wfile.write(part(jpeg(1))[:200])
+        over.wait(10.0)
+
+    with serving(ends) as url:
+        camera = camera_at(url)
+        with pytest.raises(CameraFailure, match="the stream ended"):
+            deque((camera.frame(FrameFormat()) for _ in range(3)), maxlen=0)
+        camera.close()
+    with serving(silent) as url:
+        camera = camera_at(url, timeout_s=0.3)
+        with pytest.raises(CameraFailure) as failure:
+            camera.frame(FrameFormat())
+        assert failure.value.cause in ("camera_hangs", "camera_failed")
+        camera.close()
+        over.set()
+
+
+def test_a_part_that_never_ends_is_a_camera_failure_and_not_a_memory_that_grows() -> None:
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        head_of(handler)
+        handler.wfile.write(b"--part\r\nContent-Type: image/jpeg\r\n\r\n")
+        for _ in range(40):
+            handler.wfile.write(bytes(1_000_000))
+
+    with serving(respond) as url:
+        camera = camera_at(url, timeout_s=20.0)
+        with pytest.raises(CameraFailure, match="more than 16000000 bytes"):
+            camera.frame(FrameFormat())
+        camera.close()
+
+
+@pytest.mark.parametrize(
+    ("content_type", "told"), [("image/jpeg", "answers with image/jpeg"), ("text/html", "not with Motion JPEG")]
+)
+def test_what_is_no_stream_is_a_camera_failure_that_says_what_it_is(content_type: str, told: str) -> None:
+    with serving(lambda handler: head_of(handler, content_type)) as url, pytest.raises(CameraFailure, match=told):
+        camera_at(url)
+
+
+def test_a_picture_cut_off_inside_a_whole_part_is_a_camera_failure() -> None:
+    over = threading.Event()
+
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        head_of(handler)
+        while not over.wait(0.002):
+            handler.wfile.write(part(jpeg(1)[:-300]))
+
+    with serving(respond) as url:
+        camera = camera_at(url)
+        with pytest.raises(CameraFailure, match="not a whole image"):
+            camera.frame(FrameFormat())
+        camera.close()
+        over.set()
+
+
+def asking(scheme: str, over: threading.Event) -> Respond:
+    """A camera with a password, which it wants to be told by one of HTTP's two ways."""
+    plain = "Basic " + base64.b64encode(b"eve:pa55").decode()
+
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        said = handler.headers.get("Authorization", "")
+        is_told = 'username="eve"' in said and "response=" in said if scheme == "Digest" else said == plain
+        if is_told:
+            counting(over)(handler)
+            return
+        handler.send_response(401)
+        handler.send_header("WWW-Authenticate", f'{scheme} realm="camera", nonce="n0nce", qop="auth"')
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    return respond
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Digest"])
+def test_user_and_password_of_the_address_are_told_the_way_the_camera_wants(scheme: str) -> None:
+    over = threading.Event()
+    with serving(asking(scheme, over)) as url:
+        camera = camera_at(url.replace("//", "//eve:pa55@"))
+        assert camera.frame(FrameFormat()).jpeg
+        camera.close()
+        with pytest.raises(CameraFailure, match="HTTP 401"):
+            camera_at(url)
+        over.set()
+
+
+def test_it_never_loads_opencv_or_numpy() -> None:
+    code = "import sys, camera_agent.cameras.mjpeg; print(sorted({'cv2', 'numpy'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"

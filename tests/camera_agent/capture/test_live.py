@@ -1,0 +1,194 @@
+"""Bursts of a live camera, with a clock that is turned by waiting on it and a camera that fails when told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+import pytest
+
+from camera_agent.burst import Burst
+from camera_agent.capture.live import LiveCapture
+from camera_agent.capture.schedule import Slots
+from camera_agent.config.settings import BurstSettings, CameraSettings, GateSettings
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import Frame, FrameFormat, Thumbnail
+from tests.camera_agent.conftest import HandClock
+from tests.camera_agent.scenes import Yard
+
+VIEW = Thumbnail(128, 96, bytes(range(128)) * 96)
+
+
+class YardCamera:
+    """Takes `takes_s` per still; the stills whose number is in `fails` fail, and so does the camera until opened
+    again.
+    """
+
+    def __init__(self, clock: HandClock, *, takes_s: float = 0.02, fails: Iterable[int] = ()) -> None:
+        self._clock = clock
+        self._takes_s = takes_s
+        self._fails = set(fails)
+        self.asked = 0
+        self.opened = 0
+        self.is_open = False
+
+    def open(self) -> None:
+        self.opened += 1
+        self.is_open = True
+
+    def frame(self, form: FrameFormat) -> Frame:
+        del form
+        assert self.is_open
+        self.asked += 1
+        self._clock.now_s += self._takes_s
+        if self.asked in self._fails:
+            raise CameraFailure("lens cap")
+        return Frame(jpeg=f"still {self.asked}".encode(), at_s=self._clock.now_s, thumbnail=VIEW)
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+class Kept:
+    """Keeps bursts, and takes `takes_s` over each; stops the capture after `enough`."""
+
+    def __init__(self, clock: HandClock, stop: threading.Event, *, enough: int, takes_s: float = 0.0) -> None:
+        self.bursts: list[Burst] = []
+        self.faults: list[Exception] = []
+        self._clock = clock
+        self._stop = stop
+        self._enough = enough
+        self._takes_s = takes_s
+
+    def put(self, burst: Burst) -> bool:
+        if self.faults:
+            self._clock.now_s += 2.0
+            raise self.faults.pop()
+        self.bursts.append(burst)
+        self._clock.now_s += self._takes_s
+        if len(self.bursts) == self._enough:
+            self._stop.set()
+        return True
+
+
+def capture_of(
+    clock: HandClock, camera: YardCamera, *, enough: int = 1, put_takes_s: float = 0.0, frames: int = 4
+) -> tuple[LiveCapture, Kept]:
+    stop = threading.Event()
+    kept = Kept(clock, stop, enough=enough, takes_s=put_takes_s)
+    settings = CameraSettings(name="gate", device=0, burst=BurstSettings(frames=frames, spacing_s=0.5))
+    slots = Slots(clock.monotonic_s(), settings.every_s)
+    return LiveCapture("yard", settings, camera, kept.put, slots, clock, stop), kept
+
+
+def test_frames_are_taken_at_absolute_targets_however_long_each_takes(clock: HandClock) -> None:
+    capture, kept = capture_of(clock, YardCamera(clock, takes_s=0.3))
+    capture.run()
+    assert kept.bursts[0].envelope.offsets_ms == (0, 500, 1000, 1500)
+    assert kept.bursts[0].envelope.clock.monotonic_ms == 1_000_300
+    assert kept.bursts[0].envelope.captured_at == "2027-01-15T08:00:00.300Z"
+
+
+def test_a_burst_that_is_kept_slowly_costs_the_next_one_only_the_frames_whose_time_has_passed(
+    clock: HandClock,
+) -> None:
+    capture, kept = capture_of(clock, YardCamera(clock), enough=2, put_takes_s=1.2)
+    capture.run()
+    assert [len(burst.frames) for burst in kept.bursts] == [4, 3]
+    assert kept.bursts[1].envelope.clock.monotonic_ms == 1_002_740
+
+
+def test_slots_that_were_missed_altogether_are_left_out(clock: HandClock) -> None:
+    capture, kept = capture_of(clock, YardCamera(clock), enough=2, put_takes_s=7.0)
+    capture.run()
+    assert kept.bursts[1].envelope.clock.monotonic_ms == 1_008_540
+
+
+def test_a_failing_camera_costs_frames_and_is_opened_again_after_a_while(clock: HandClock) -> None:
+    camera = YardCamera(clock, fails=[2])
+    capture, kept = capture_of(clock, camera, frames=8)
+    capture.run()
+    assert camera.opened == 2
+    assert kept.bursts[0].frames[0] == b"still 1"
+    assert 4 <= len(kept.bursts[0].frames) < 8
+    assert kept.bursts[0].envelope.offsets_ms == tuple(sorted(kept.bursts[0].envelope.offsets_ms))
+
+
+def test_what_the_gate_has_under_way_goes_when_the_camera_fails_and_not_when_it_is_back(clock: HandClock) -> None:
+    """Somebody walks in at the fifth look, and the camera fails four looks later, for an hour."""
+    stop, yard = threading.Event(), Yard()
+    kept = Kept(clock, stop, enough=2)
+
+    class Failing(YardCamera):
+        def frame(self, form: FrameFormat) -> Frame:
+            look = super().frame(form)
+            return yard.look(look.at_s, walker=(6 * self.asked, 40) if self.asked >= 5 else None)
+
+    settings = CameraSettings(name="gate", device=0, gate=GateSettings())
+    slots = Slots(clock.monotonic_s(), 60.0)
+    LiveCapture("yard", settings, Failing(clock, fails=range(9, 99)), kept.put, slots, clock, stop).run()
+    assert [burst.envelope.reason for burst in kept.bursts] == ["heartbeat", "gate"]
+    assert clock.now_s < 1010.0
+
+
+def test_a_camera_that_never_answers_gives_no_burst_and_is_asked_less_and_less(clock: HandClock) -> None:
+    camera = YardCamera(clock, fails=range(1000))
+    capture, kept = capture_of(clock, camera, frames=64)
+    burst = capture.take(0)
+    assert burst is None
+    assert not kept.bursts
+    assert camera.asked <= 8
+
+
+def test_stopping_keeps_the_frames_that_were_taken(clock: HandClock) -> None:
+    stop = threading.Event()
+    camera = YardCamera(clock)
+    settings = CameraSettings(name="gate", device=0)
+    kept = Kept(clock, stop, enough=1)
+    capture = LiveCapture("yard", settings, camera, kept.put, Slots(clock.monotonic_s(), 10.0), clock, stop)
+    asked_before = camera.frame
+
+    def frame_and_stop(form: FrameFormat) -> Frame:
+        if camera.asked == 2:
+            stop.set()
+        return asked_before(form)
+
+    camera.frame = frame_and_stop  # type: ignore[method-assign]
+    capture.run()
+    assert [len(burst.frames) for burst in kept.bursts] == [3]
+
+
+def test_every_live_burst_has_an_id_of_its_own(clock: HandClock) -> None:
+    capture, kept = capture_of(clock, YardCamera(clock), enough=3)
+    while len(kept.bursts) < 3:
+        capture.run()
+        clock.now_s += 0.5
+    ids = [burst.envelope.burst_id for burst in kept.bursts]
+    assert ids == sorted(set(ids))
+
+
+def test_an_unexpected_fault_is_told_and_the_next_slot_taken(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera = YardCamera(clock)
+    capture, kept = capture_of(clock, camera)
+    kept.faults = [OSError("read-only file system")]
+    capture.run()
+    assert len(kept.bursts) == 1
+    assert "burst_failed camera=gate" in caplog.text
+
+
+def test_a_gate_looks_however_short_its_bursts_are(clock: HandClock) -> None:
+    settings = CameraSettings(
+        name="gate",
+        device=0,
+        burst=BurstSettings(frames=1, spacing_s=0.2),
+        gate=GateSettings(looks_per_s=2, quiet_every_s=3),
+    )
+    camera, stop = YardCamera(clock), threading.Event()
+    kept = Kept(clock, stop, enough=3)
+    capture = LiveCapture("yard", settings, camera, kept.put, Slots(clock.monotonic_s(), settings.slot_s), clock, stop)
+    for _ in range(60):
+        capture.run()
+        clock.now_s += 0.25
+    assert len(kept.bursts) == 3

@@ -1,0 +1,274 @@
+"""The word to the server about each camera, and to systemd about the whole; neither can do harm."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import requests
+
+from camera_agent import atomic_files
+from camera_agent.__main__ import command
+from camera_agent.cameras.health import CameraHealth, Condition
+from camera_agent.config.settings import ServerSettings
+from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import Frame
+from camera_agent.reporting.sd_notify import notify, watchdog_every_s
+from camera_agent.status import Status, StatusCounters
+from camera_agent.uplink.byte_budget import ByteBudget
+from camera_agent.uplink.heartbeat import Heartbeats, HeartbeatSource
+from camera_agent.uplink.http_client import HttpClient
+from camera_agent.wall_clock import WallClock
+from tests.camera_agent.cameras.test_cameras import answering, serving
+from tests.camera_agent.conftest import AgentProcess, HandClock, jpeg
+from tests.camera_agent.scenes import Yard
+from tests.camera_agent.spool.test_spool import burst, spool_in
+from tests.camera_agent.stand_in import Answer, StandIn
+
+Write = Callable[..., Path]
+Start = Callable[..., AgentProcess]
+
+
+class Bench:
+    def __init__(self, folder: Path, server: StandIn, clock: HandClock) -> None:
+        server.unix_s = clock.unix_s
+        self.clock, self.server = clock, server
+        self.health = CameraHealth(clock.monotonic_s(), stuck_after_s=60.0)
+        self.spool = spool_in(folder)
+        time = WallClock(clock, lambda: 0.01)
+        self.budget = ByteBudget(None, clock.monotonic_s)
+        self.stop = threading.Event()
+        self.condition = self.health.read
+        self.beats = Heartbeats(
+            "yard",
+            {"gate": HeartbeatSource(lambda: self.condition(), lambda: "s3cret", self.budget, 60.0)},
+            self.spool,
+            HttpClient(ServerSettings(url=server.url), time),
+            StatusCounters(Status()),
+            time,
+            clock,
+            self.stop,
+        )
+
+    def after(self, seconds: float) -> int:
+        """Let time pass and look; how many heartbeats the server has by then."""
+        self.clock.now_s += seconds
+        self.beats.send_due()
+        return len(self.server.heartbeats)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, server: StandIn, clock: HandClock) -> Bench:
+    return Bench(tmp_path, server, clock)
+
+
+def test_a_heartbeat_says_how_the_camera_is_and_what_waits(bench: Bench) -> None:
+    bench.spool.put(burst(1))
+    bench.health.check(Frame(b"x", bench.clock.now_s, Yard().grey()))
+    bench.health.expect_burst_by(bench.clock.now_s + 20.0)
+    bench.after(2.0)
+    said = bench.server.heartbeats[0]
+    assert said["agent"].pop("version")
+    assert said["agent"].pop("boot_id")
+    assert said == {
+        "site": "yard",
+        "camera": "gate",
+        "agent": {"sent_at": "2027-01-15T08:00:02.000Z", "started_at": "2027-01-15T08:00:00.000Z", "every_s": 60.0},
+        "clock": {"synced": True, "uncertainty_s": 0.01},
+        "state": "watching",
+        "cause": None,
+        "detail": None,
+        "since": "2027-01-15T08:00:00.000Z",
+        "last_frame_at": "2027-01-15T08:00:00.000Z",
+        "next_burst_by": "2027-01-15T08:00:20.000Z",
+        "waiting": {"bursts": 1, "bytes": bench.spool.held_bytes, "oldest_at": burst(1).envelope.captured_at},
+        "counts": {"bursts": 0, "dropped": 0, "refused": 0, "uploaded_bytes": 0, "camera_bytes": 0},
+    }
+    assert 900 < bench.budget.spent_bytes < 2000
+
+
+def test_it_comes_every_minute_and_at_once_when_something_changes(bench: Bench) -> None:
+    assert [bench.after(0.0), bench.after(30.0), bench.after(30.0)] == [1, 1, 2]
+    bench.health.record_failure(CameraFailure("lens cap", "camera_covered"), bench.clock.now_s)
+    assert bench.after(1.0) == 3
+    said = bench.server.heartbeats[-1]
+    assert (said["state"], said["cause"], said["detail"]) == ("blind", "camera_covered", "lens cap")
+    assert bench.after(1.0) == 3
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_server_without_that_door_is_left_alone_for_an_hour_and_told_of_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    bench.server.heartbeat_status = status
+    assert bench.after(0.0) == 1
+    bench.health.record_failure(CameraFailure("lens cap"), bench.clock.now_s)
+    assert bench.after(3500.0) == 1
+    assert bench.after(200.0) == 2
+    assert caplog.text.count("heartbeat_not_taken") == 1
+
+
+def test_a_server_that_is_away_costs_a_heartbeat_and_nothing_else(bench: Bench) -> None:
+    bench.server.__exit__()
+    assert bench.after(0.0) == 0
+
+
+def test_every_heartbeat_of_a_run_says_the_same_beginning_while_the_clock_is_put_right(bench: Bench) -> None:
+    for _ in range(4):
+        bench.after(60.0)
+        bench.clock.ahead_s += 0.0021
+    assert len({beat["agent"]["started_at"] for beat in bench.server.heartbeats}) == 1
+    bench.clock.ahead_s += 3600.0
+    bench.after(60.0)
+    assert bench.server.heartbeats[-1]["agent"]["started_at"] == "2027-01-15T09:00:00.008Z"
+
+
+def test_what_goes_wrong_with_one_heartbeat_is_told_and_the_next_one_comes(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = [RuntimeError("nobody foresaw this")]
+
+    def condition() -> Condition:
+        if faults:
+            raise faults.pop()
+        bench.stop.set()
+        return bench.health.read()
+
+    bench.condition = condition
+    bench.beats.run()
+    assert "heartbeat_failed" in caplog.text
+    assert [beat["state"] for beat in bench.server.heartbeats] == ["stopped"]
+
+
+def test_an_agent_tells_that_its_camera_is_away_and_that_it_stops(
+    server: StandIn, write_settings: Write, start_agent: Start
+) -> None:
+    agent = start_agent("run", write_settings('snapshot = "http://127.0.0.1:9/snap.jpg"'))
+    server.wait_for(lambda: any(beat["state"] == "blind" for beat in server.heartbeats))
+    agent.stop()
+    assert agent.wait(10.0) == 0
+    blind = next(beat for beat in server.heartbeats if beat["state"] == "blind")
+    assert (blind["cause"], blind["next_burst_by"]) == ("camera_failed", None)
+    assert server.heartbeats[-1]["state"] == "stopped"
+
+
+def test_systemd_hears_ready_watchdog_and_stopping(
+    tmp_path: Path, server: StandIn, write_settings: Write, start_agent: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+        door.bind(str(tmp_path / "notify"))
+        door.settimeout(20.0)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        with serving(answering(jpeg(3))) as url:
+            agent = start_agent("run", write_settings(f'snapshot = "{url}"'))
+            assert door.recv(100) == b"READY=1"
+            assert door.recv(100) == b"WATCHDOG=1"
+            assert door.recv(100) == b"WATCHDOG=1"
+            agent.stop()
+            while (said := door.recv(100)) != b"STOPPING=1":
+                assert said == b"WATCHDOG=1"
+        assert agent.wait(10.0) == 0
+
+
+def test_without_systemd_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        monkeypatch.delenv(name, raising=False)
+    assert notify(ready=1) is False
+    assert watchdog_every_s() is None
+
+
+def test_prometheus_finds_the_counts_in_its_text_file(
+    tmp_path: Path, server: StandIn, footage: Path, start_agent: Start
+) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(
+        f'site = "yard"\nstate_dir = "state"\nmetrics_file = "agent.prom"\n[server]\nurl = "{server.url}"\n'
+        f'[[cameras]]\nname = "gate"\nvideo = "{footage}"\nspeed = 0\n'
+    )
+    assert start_agent("run", path).wait() == 0
+    lines = (tmp_path / "agent.prom").read_text().splitlines()
+    assert "sectorwatch_agent_bursts_sent_total 1" in lines
+    assert 'sectorwatch_agent_camera_watching{camera="gate"} 0' in lines
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_text_file_can_be_read_by_the_collector_whatever_the_units_mask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        atomic_files.write(tmp_path / "agent.prom", [b""], is_durable=False, mode=0o644)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "agent.prom").stat().st_mode & 0o777 == 0o644
+
+
+def test_prometheus_can_ask_on_a_port_instead(server: StandIn, write_settings: Write, start_agent: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        address = f"127.0.0.1:{door.getsockname()[1]}"
+    with serving(answering(jpeg(3))) as url:
+        text = f'snapshot = "{url}"\nburst = {{ frames = 1, spacing_s = 0.1 }}'
+        agent = start_agent("run", write_settings(text, more=f'metrics_listen = "{address}"'))
+        server.wait_for(lambda: len(server.bursts) > 2)
+        answer = requests.get(f"http://{address}/metrics", timeout=10.0)
+        agent.stop()
+        assert agent.wait(15.0) == 0
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert "sectorwatch_agent_link_up 1" in answer.text.splitlines()
+
+
+def test_a_port_that_is_taken_is_told_and_stops_nothing(
+    server: StandIn, footage: Path, write_settings: Write, start_agent: Start
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        more = f'metrics_listen = "127.0.0.1:{door.getsockname()[1]}"'
+        agent = start_agent("run", write_settings(f'video = "{footage}"\nspeed = 0', more=more))
+        assert agent.wait() == 0
+    assert "in use" in agent.wait_for_line("metrics_not_served")
+    assert server.bursts
+
+
+def test_the_doctor_names_each_thing_and_what_to_do(
+    server: StandIn, footage: Path, write_settings: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(["doctor", str(write_settings(f'video = "{footage}"'))]) == 0
+    out = capsys.readouterr().out
+    assert "ok   camera gate: video" in out
+    assert f"ok   server: {server.url} answers, and accepts the token for camera gate of site yard" in out
+    server.heartbeat_status = 404
+    assert command(["doctor", str(write_settings(f'video = "{footage}"'))]) == 1
+    assert "this is no Sectorwatch server; check `server.url`" in capsys.readouterr().out
+    server.heartbeat_status = 403
+    assert command(["doctor", str(write_settings(f'video = "{footage}"'))]) == 1
+    assert (
+        "says that this is not the token of camera gate of site yard: `sectorwatch tokens add"
+        in capsys.readouterr().out
+    )
+    server.heartbeat_status = 401
+    assert command(["doctor", str(write_settings("device = 99"))]) == 1
+    out = capsys.readouterr().out
+    assert "NOT  server:" in out
+    assert "`sectorwatch tokens add --site yard --camera gate` on the server prints one" in out
+    assert "NOT  camera gate: device 99: cannot be opened" in out
+
+
+def test_a_status_in_the_runtime_folder_spares_the_disk(
+    tmp_path: Path,
+    server: StandIn,
+    footage: Path,
+    write_settings: Write,
+    start_agent: Start,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
+    server.answers.append(Answer(503))
+    assert start_agent("run", write_settings(f'video = "{footage}"\nspeed = 0')).wait() == 0
+    status = msgspec.json.decode((tmp_path / "run/status.json").read_bytes(), type=Status)
+    assert (status.sent, status.cameras) == (1, {"gate": "finished"})
+    assert status.wire_bytes > status.bytes_sent
+    assert not (tmp_path / "state/status.json").exists()

@@ -1,0 +1,63 @@
+"""https with an authority of one's own: that one is trusted, and no other, whatever the machine trusts."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from camera_agent.config.settings import ServerSettings
+from camera_agent.uplink.http_client import Accepted, HttpClient, Outcome, RetryLater
+from camera_agent.wall_clock import WallClock
+from tests.camera_agent.conftest import HandClock
+from tests.camera_agent.spool.test_spool import burst, spool_in
+from tests.camera_agent.stand_in import StandIn
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A self-signed certificate for the loopback address, and its key."""
+    paths = folder / f"{name}.pem", folder / f"{name}.key"
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    named = ["-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*request, *named, "-out", paths[0], "-keyout", paths[1]], check=True, capture_output=True)
+    return paths
+
+
+def sent(folder: Path, server: StandIn, clock: HandClock, ca_file: Path | None) -> Outcome:
+    url = server.url.replace("http://", "https://")
+    settings = ServerSettings(url=url, ca_file=None if ca_file is None else str(ca_file), read_timeout_s=5.0)
+    poster, spool = HttpClient(settings, WallClock(clock)), spool_in(folder)
+    spool.put(burst(1))
+    waiting = spool.next()
+    assert waiting is not None
+    try:
+        return poster.send_burst(waiting, None)
+    finally:
+        poster.close()
+
+
+def test_only_the_pinned_authority_is_trusted(
+    tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, key = certificate(tmp_path, "ours")
+    other, _ = certificate(tmp_path, "other")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ours, key)
+    with StandIn(context) as server:
+        assert isinstance(sent(tmp_path, server, clock, ours), Accepted)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ours))
+        refused = sent(tmp_path, server, clock, other)
+        assert isinstance(refused, RetryLater)
+        assert refused.cause.startswith("the server's certificate is not trusted: check `ca_file`")
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        assert isinstance(sent(tmp_path, server, clock, None), RetryLater)
+
+
+def test_a_server_without_tls_is_told_from_one_that_is_not_trusted(
+    tmp_path: Path, server: StandIn, clock: HandClock
+) -> None:
+    outcome = sent(tmp_path, server, clock, None)
+    assert isinstance(outcome, RetryLater)
+    assert outcome.cause.endswith("of 127.0.0.1 does not speak TLS: is it http:// there?")

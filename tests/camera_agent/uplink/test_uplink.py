@@ -1,0 +1,267 @@
+"""Sending: what each answer means, and how long is waited before the next try. The server is real; the clock is
+turned by hand.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from camera_agent.config.settings import ServerSettings
+from camera_agent.network.backoff import Backoff
+from camera_agent.spool.spool import Spool
+from camera_agent.status import Status, StatusCounters
+from camera_agent.uplink.http_client import Accepted, Gone, HttpClient, Refused, RetryLater, Unauthorised, retry_after_s
+from camera_agent.uplink.uplink import Uplink
+from camera_agent.wall_clock import WallClock
+from tests.camera_agent.conftest import HandClock
+from tests.camera_agent.spool.test_spool import burst, spool_in
+from tests.camera_agent.stand_in import Answer, StandIn
+
+
+def poster_to(url: str, clock: HandClock) -> HttpClient:
+    return HttpClient(ServerSettings(url=url, connect_timeout_s=5.0, read_timeout_s=5.0), WallClock(clock))
+
+
+class Bench:
+    """A spool, an uplink and a stand-in server, with an uplink that is stepped."""
+
+    def __init__(self, folder: Path, server: StandIn, clock: HandClock) -> None:
+        self.clock = clock
+        server.unix_s = clock.unix_s
+        self.spool: Spool = spool_in(folder)
+        self.tally = StatusCounters(Status())
+        self.stop = threading.Event()
+        self.poster = poster_to(server.url, clock)
+        self.tokens: dict[str, Callable[[], str | None]] = {}
+        self.uplink = Uplink(
+            self.spool,
+            self.poster,
+            self.tokens,
+            self.tally,
+            clock,
+            self.stop,
+            retry=Backoff(first_s=1.0, max_s=60.0, uniform=lambda low, high: high),
+            token_retry=lambda: Backoff(first_s=30.0, max_s=600.0, uniform=lambda low, high: high),
+        )
+
+    def send(self) -> float:
+        return self.uplink.send_next()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, server: StandIn, clock: HandClock) -> Bench:
+    return Bench(tmp_path, server, clock)
+
+
+def test_a_new_burst_is_accepted_and_leaves_the_spool(bench: Bench, server: StandIn) -> None:
+    server.events = [{"kind": "entered"}]
+    bench.spool.put(burst(1))
+    assert bench.send() == 0.0
+    assert len(bench.spool) == 0
+    status = bench.tally.read()
+    assert (status.sent, status.known, status.events, status.link) == (1, 0, 1, "up")
+    seen = server.bursts["burst-0001"]
+    assert seen.frames == burst(1).frames
+    assert seen.envelope["agent"]["sent_at"] == "2027-01-15T08:00:00.000Z"
+
+
+def test_a_burst_that_is_known_counts_as_delivered(bench: Bench, server: StandIn) -> None:
+    server.answers.append(Answer(0, keep=True))
+    bench.spool.put(burst(1))
+    assert bench.send() == 1.0
+    assert len(bench.spool) == 1
+    bench.send()
+    assert (bench.tally.read().known, len(bench.spool)) == (1, 0)
+    assert len(server.arrivals) == 2
+    assert server.arrivals[0].identity == server.arrivals[1].identity
+
+
+def test_bytes_sent_are_those_of_the_wire(bench: Bench, server: StandIn) -> None:
+    bench.spool.put(burst(1, size_bytes=50_000))
+    bench.send()
+    assert 50_000 < bench.tally.read().bytes_sent < 52_500
+
+
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+def test_a_refused_burst_is_set_aside_with_the_servers_words_and_the_next_one_goes(
+    tmp_path: Path, bench: Bench, server: StandIn, status: int
+) -> None:
+    problem = {"title": "Unusable", "detail": "not a JPEG", "frame": 3, "status": status}
+    server.answers.append(Answer(status, json.dumps(problem).encode()))
+    for number in (1, 2):
+        bench.spool.put(burst(number))
+    assert [bench.send(), bench.send()] == [0.0, 0.0]
+    assert list(server.bursts) == ["burst-0002"]
+    text = next((tmp_path / "refused").glob("*.txt")).read_text()
+    assert text == f"HTTP {status} Unusable: not a JPEG (frame 3)\n"
+    assert bench.tally.read().refused == 1
+
+
+def test_of_what_a_server_says_at_any_length_the_beginning_is_kept(
+    tmp_path: Path, bench: Bench, server: StandIn
+) -> None:
+    server.answers.append(Answer(400, json.dumps({"title": "No", "detail": "x" * 1_000_000}).encode()))
+    bench.spool.put(burst(1))
+    bench.send()
+    assert next((tmp_path / "refused").glob("*.txt")).read_text() == f"HTTP 400 No: {'x' * 1000}\n"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_is_not_accepted_stops_that_camera_only_and_is_tried_again_slowly(
+    bench: Bench, server: StandIn, status: int
+) -> None:
+    bench.tokens.update(gate=lambda: "old", door=lambda: "good")
+    server.answers.append(Answer(status))
+    bench.spool.put(burst(1, camera="gate"))
+    bench.spool.put(burst(2, camera="door"))
+    for _ in range(3):
+        bench.send()
+    assert list(server.bursts) == ["burst-0002"]
+    assert server.bursts["burst-0002"].token == "Bearer good"
+    assert len(server.arrivals) == 2
+    bench.clock.now_s += 31.0
+    bench.tokens["gate"] = lambda: "new"
+    bench.send()
+    assert server.bursts["burst-0001"].token == "Bearer new"
+
+
+def test_a_token_file_that_went_away_keeps_the_burst(bench: Bench, server: StandIn, tmp_path: Path) -> None:
+    bench.tokens["gate"] = (tmp_path / "gone").read_text
+    bench.spool.put(burst(1))
+    bench.send()
+    assert (len(bench.spool), len(server.arrivals)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(429),
+        Answer(500, b"<html>oops"),
+        Answer(502),
+        Answer(503),
+        Answer(404),
+        Answer(302, headers={"Location": "/login"}),
+        Answer(200, b"<html>Welcome to the hotel's network</html>"),
+        Answer(201, b'{"burst_id": "another"}'),
+        Answer(201, b'{"burst_id": "\xff"}'),
+        Answer(500, b'{"detail": "\xff"}'),
+        Answer(500, b"[" * 10_000),
+        Answer(201, b'{"burst_id": "burst-0001", "events": [{"x": ' + b"[" * 10_000),
+        Answer(503, headers={"Retry-After": "\xb2"}),
+        Answer(503, b'{"title": {"a": [1]}, "detail": 7, "frame": "x"}'),
+        Answer(0),
+    ],
+    ids=lambda answer: str(answer.status),
+)
+def test_what_may_pass_keeps_the_burst_and_waits_longer_each_time(
+    bench: Bench, server: StandIn, answer: Answer
+) -> None:
+    server.answers.extend([answer] * 8)
+    bench.spool.put(burst(1))
+    assert [bench.send() for _ in range(8)] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert bench.tally.read().link == "down"
+    assert bench.send() == 0.0
+    assert list(server.bursts) == ["burst-0001"]
+    assert bench.tally.read().link == "up"
+
+
+@pytest.mark.parametrize("header", ["17", email.utils.formatdate(1_800_000_017.0, usegmt=True)])
+def test_retry_after_is_honoured_in_both_forms(bench: Bench, server: StandIn, header: str) -> None:
+    server.answers.append(Answer(503, headers={"Retry-After": header}))
+    bench.spool.put(burst(1))
+    assert 17.0 <= bench.send() <= 18.0
+
+
+@pytest.mark.parametrize(("header", "expected_s"), [(None, 0.0), ("soon", 0.0), ("-5", 0.0), ("999999", 3600.0)])
+def test_a_senseless_retry_after_does_no_harm(header: str | None, expected_s: float) -> None:
+    assert retry_after_s(header, 0.0) == expected_s
+
+
+def test_no_server_is_a_value_and_not_an_exception(tmp_path: Path, clock: HandClock) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        spool = spool_in(tmp_path)
+        spool.put(burst(1))
+        waiting = spool.next()
+        assert waiting is not None
+        outcome = poster_to(f"http://127.0.0.1:{held.getsockname()[1]}", clock).send_burst(waiting, None)
+    assert isinstance(outcome, RetryLater)
+    assert "refused" in outcome.cause.lower()
+
+
+def test_outcomes_are_values(tmp_path: Path, server: StandIn, clock: HandClock) -> None:
+    spool = spool_in(tmp_path)
+    spool.put(burst(1))
+    waiting = spool.next()
+    assert waiting is not None
+    poster = poster_to(server.url, clock)
+    server.answers.extend([Answer(422, b'{"title": "No"}'), Answer(401), Answer(503)])
+    outcomes = [poster.send_burst(waiting, None) for _ in range(5)]
+    assert [type(outcome) for outcome in outcomes] == [Refused, Unauthorised, RetryLater, Accepted, Accepted]
+    assert [outcome.known for outcome in outcomes if isinstance(outcome, Accepted)] == [False, True]
+    spool.remove(waiting)
+    assert isinstance(poster.send_burst(waiting, None), Gone)
+    poster.close()
+
+
+def test_a_burst_damaged_on_the_disk_is_set_aside_and_the_next_one_goes(
+    tmp_path: Path, bench: Bench, server: StandIn
+) -> None:
+    for number in (1, 2):
+        bench.spool.put(burst(number))
+    first = bench.spool.next()
+    assert first is not None
+    first.path.write_bytes(b"\0" * 500)
+    bench.send()
+    bench.send()
+    assert list(server.bursts) == ["burst-0002"]
+    assert len(list((tmp_path / "refused").glob("*.burst"))) == 1
+
+
+def test_a_file_that_somebody_took_away_does_not_block_the_others(bench: Bench, server: StandIn) -> None:
+    for number in (1, 2):
+        bench.spool.put(burst(number))
+    first = bench.spool.next()
+    assert first is not None
+    first.path.unlink()
+    bench.send()
+    bench.send()
+    assert list(server.bursts) == ["burst-0002"]
+    assert len(bench.spool) == 0
+
+
+def test_one_connection_serves_many_bursts_and_a_closed_one_is_replaced(bench: Bench, server: StandIn) -> None:
+    for number in range(4):
+        bench.spool.put(burst(number))
+    for _ in range(4):
+        bench.send()
+    assert list(server.bursts) == [f"burst-{number:04d}" for number in range(4)]
+
+
+def test_stopping_ends_the_uplink_after_the_current_send(bench: Bench, server: StandIn) -> None:
+    for number in range(5):
+        bench.spool.put(burst(number))
+
+    def stop_at_the_second(count: int) -> None:
+        if count == 2:
+            bench.stop.set()
+
+    server.on_arrival = stop_at_the_second
+    bench.uplink.run()
+    assert list(server.bursts) == ["burst-0000", "burst-0001"]
+    assert len(bench.spool) == 3
+
+
+def test_backoff_is_jittered_within_its_half() -> None:
+    backoff = Backoff(first_s=1.0, max_s=8.0)
+    for whole_s in (1.0, 2.0, 4.0, 8.0, 8.0):
+        assert whole_s / 2 <= backoff.next_s() <= whole_s
+    backoff.reset()
+    assert backoff.next_s() <= 1.0

@@ -1,0 +1,273 @@
+"""A database that version 0.1.0 wrote opens, goes on with people in view, replays bit for bit, and verifies.
+
+`tests/fixtures/make_0_1_0.py` says what is in it and how it was made. Whatever version 0.1.0 said of it, this version
+says too: the log, the digests and the answers on the wire are compared whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import lzma
+import re
+import shutil
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from policies.observation import EnsembleInfo, Prediction
+from policies.site.site_policy import parse_site_policy
+from server.__main__ import command
+from server.app import create_app, runtime_of
+from server.settings import ServerSettings
+
+FIXTURE = Path(__file__).parent / "fixtures" / "0_1_0"
+LOG = "SELECT seq, id, body, late, withdrawn_at_us IS NOT NULL, supersedes FROM events ORDER BY seq"
+STATES = "SELECT site, camera, last_at_us, state FROM camera_states ORDER BY site, camera"
+CHECKPOINTS = "SELECT site, camera, at_us, state FROM checkpoints ORDER BY site, camera, at_us"
+KINDS = """
+SELECT id, events.camera, kind, events.late, withdrawn_at_us IS NOT NULL, policy, ensemble
+FROM events JOIN bursts USING (burst_id) ORDER BY seq
+"""
+OTHER_ENSEMBLE = "f" * 64
+GONE = ("provisional",)
+"""Keys of an event on the wire that a later version may leave out."""
+
+
+def packed(name: str) -> Any:
+    return json.loads(lzma.decompress((FIXTURE / name).read_bytes()))
+
+
+class Recorded:
+    """An ensemble that gives the answers which the real models gave."""
+
+    def __init__(self, continuation: Mapping[str, Any], digest: str | None = None) -> None:
+        panel = continuation["panel"]
+        self.ensemble_info = msgspec.convert(panel | {"ensemble": digest or panel["ensemble"]}, EnsembleInfo)
+        self._answers = {
+            sha256: msgspec.convert(answers, dict[str, tuple[Prediction, ...] | None])
+            for burst in continuation["bursts"]
+            for sha256, answers in zip(burst["envelope"]["frame_sha256"], burst["answers"], strict=True)
+        }
+
+    def only(self, model: str | None, within_s: float | None = None) -> Recorded:
+        raise NotImplementedError(model)
+
+    def answer(self, images: Sequence[bytes], *_crops: object, **_more: object) -> list[Any]:
+        return [self._answers[hashlib.sha256(image).hexdigest()] for image in images]
+
+
+class Old:
+    """A copy of the old database in a folder of its own, brought to this version's schema."""
+
+    def __init__(self, folder: Path, unpacked: Path) -> None:
+        self.folder = folder
+        shutil.copytree(unpacked, folder)
+        self.states_before = self.rows(STATES), self.rows(CHECKPOINTS)
+        assert self.asked("db", "upgrade").exit_code == 0
+
+    def asked(self, *arguments: str) -> Any:
+        """What a command ends with and prints."""
+        return CliRunner().invoke(command, [*arguments, "--data-dir", str(self.folder)])
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.folder / "sectorwatch.sqlite")) as connection:
+            return connection.execute(query).fetchall()
+
+    def app(self, ensemble: Recorded) -> Any:
+        """A server of this version on the database, a second after its newest frame."""
+        now_us = packed("expected.json.xz")["now_us"]
+        return create_app(ServerSettings(data_dir=self.folder), ensemble=ensemble, channels=[], clock=lambda: now_us)
+
+    def go_on(self, digest: str | None = None) -> list[dict[str, Any]]:
+        """Send the rest of the footage; the answers. The first bursts find people in view, one comes late."""
+        continuation = packed("continuation.json.xz")
+        app = self.app(Recorded(continuation, digest))
+        picture = base64.b64decode(continuation["picture"])
+        headers = {"Authorization": f"Bearer {continuation['token']}"}
+        answers = []
+        for burst in continuation["bursts"]:
+            answer = app.test_client().post("/v1/bursts", data=form(burst["envelope"], picture), headers=headers)
+            assert answer.status_code == 201, answer.text
+            answers.append(answer.get_json())
+        runtime_of(app).store.close()
+        return answers
+
+
+def form(envelope: Mapping[str, Any], picture: bytes) -> dict[str, Any]:
+    """The multipart form of a burst; each frame is the picture with a comment of its own."""
+    texts = [f"{envelope['burst_id']} {index}".encode() for index in range(len(envelope["offsets_ms"]))]
+    frames = [picture[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + picture[2:] for text in texts]
+    files = [(io.BytesIO(frame), f"{index}.jpg") for index, frame in enumerate(frames)]
+    return {"burst": (io.BytesIO(json.dumps(envelope).encode()), "burst.json", "application/json"), "file": files}
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("old") / "unpacked"
+    shutil.copytree(FIXTURE / "sites", folder / "sites", ignore=shutil.ignore_patterns("first"))
+    with closing(sqlite3.connect(folder / "sectorwatch.sqlite")) as connection:
+        connection.executescript(lzma.decompress((FIXTURE / "database.sql.xz").read_bytes()).decode())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def old(unpacked: Path) -> Old:
+    """The old database as it is; for reading."""
+    return Old(unpacked.with_name("opened"), unpacked)
+
+
+@pytest.fixture(scope="module")
+def continued(unpacked: Path) -> Old:
+    """The old database after the rest of the footage; for reading."""
+    old = Old(unpacked.with_name("continued"), unpacked)
+    old.go_on()
+    return old
+
+
+@pytest.fixture
+def fresh(unpacked: Path, tmp_path: Path) -> Old:
+    """The old database, to be written to."""
+    return Old(tmp_path / "fresh", unpacked)
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, Any]:
+    found: dict[str, Any] = packed("expected.json.xz")
+    return found
+
+
+@pytest.fixture(scope="module", params=["old", "continued"])
+def either(request: pytest.FixtureRequest) -> Old:
+    found: Old = request.getfixturevalue(request.param)
+    return found
+
+
+def test_the_old_database_holds_what_it_was_made_for(old: Old) -> None:
+    def count(query: str) -> int:
+        return int(old.rows(query)[0][0])
+
+    assert count("SELECT count(*) FROM observations") > 200
+    assert count("SELECT count(DISTINCT ensemble) FROM bursts") == 2
+    assert count("SELECT count(DISTINCT policy) FROM bursts WHERE site = 'pets'") == 2
+    assert count("SELECT count(*) FROM bursts WHERE late = 1") == 1
+    assert count("SELECT count(*) FROM bursts WHERE status = 'held'") == 1
+    assert count("SELECT count(*) FROM events WHERE withdrawn_at_us IS NOT NULL") > 0
+    assert count("SELECT count(*) FROM heartbeats") == 2
+    assert {truth for (truth,) in old.rows("SELECT truth FROM annotations")} == {"true", "false", "unsure", "missed"}
+
+
+def test_no_saved_state_of_the_old_database_is_folded_anew(old: Old) -> None:
+    assert (old.rows(STATES), old.rows(CHECKPOINTS)) == old.states_before
+
+
+def test_the_old_database_goes_on_with_people_in_view_and_tells_the_same_events(
+    continued: Old, expected: dict[str, Any]
+) -> None:
+    assert continued.rows(LOG) == [tuple(row) for row in expected["log"]]
+
+
+def test_every_burst_that_follows_gets_the_answer_of_version_0_1_0(fresh: Old, expected: dict[str, Any]) -> None:
+    for answer, wanted in zip(fresh.go_on(), expected["answers"], strict=True):
+        assert without(answer, GONE) == without(wanted, GONE)
+
+
+def test_another_ensemble_that_answers_alike_changes_nothing_but_its_name(fresh: Old, expected: dict[str, Any]) -> None:
+    continuation = packed("continuation.json.xz")
+    new_bursts = {burst["envelope"]["burst_id"] for burst in continuation["bursts"]}
+    fresh.go_on(OTHER_ENSEMBLE)
+    for (_, event_id, body, *_), wanted in zip(fresh.rows(LOG), expected["log"], strict=True):
+        told, then = json.loads(body), json.loads(wanted[2])
+        if told["provenance"]["burst_ids"][-1] in new_bursts:
+            assert told["provenance"].pop("ensemble") == OTHER_ENSEMBLE
+            assert then["provenance"].pop("ensemble") == continuation["panel"]["ensemble"]
+        assert (event_id, told) == (wanted[1], then)
+
+
+def test_the_old_log_is_what_replay_gives(either: Old) -> None:
+    for site, camera in either.rows("SELECT site, camera FROM camera_states"):
+        told = either.asked("replay", "--check", "--site", site, "--camera", camera)
+        assert told.exit_code == 0, told.output
+
+
+def test_an_event_of_each_kind_camera_policy_and_ensemble_verifies(continued: Old) -> None:
+    first_of: dict[tuple[Any, ...], str] = {}
+    for event_id, *kind in continued.rows(KINDS):
+        first_of.setdefault(tuple(kind), event_id)
+    for event_id in first_of.values():
+        told = continued.asked("verify", event_id)
+        assert told.exit_code == 0, told.output
+
+
+def test_the_events_of_the_old_database_are_listed(either: Old) -> None:
+    listed = [json.loads(line) for line in either.asked("events", "--json", "--withdrawn").stdout.splitlines()]
+    stored = {event_id: (json.loads(body), late) for _, event_id, body, late, *_ in either.rows(LOG)}
+    assert {event["id"] for event in listed} == stored.keys()
+    for event in listed:
+        body, late = stored[event["id"]]
+        assert body.items() <= event.items()
+        assert event["late"] == bool(late)
+
+
+def test_the_annotations_of_the_old_database_are_all_there(old: Old, expected: dict[str, Any]) -> None:
+    exported = old.asked("annotate", "export").stdout.splitlines()
+    assert list(map(json.loads, exported)) == list(map(json.loads, expected["annotations"]))
+    current = [line.split()[0] for line in old.asked("annotate", "list").stdout.splitlines()]
+    assert sorted(current) == ["false", "missed", "true", "true", "unsure"]
+
+
+def test_the_history_of_the_old_database_has_both_ensembles(old: Old, expected: dict[str, Any]) -> None:
+    assert old.asked("models", "history").stdout.splitlines() == expected["history"]
+    assert len({line.split()[2] for line in expected["history"]}) == 2
+
+
+def test_the_text_of_each_old_policy_gives_the_digest_it_had(old: Old, expected: dict[str, Any]) -> None:
+    policies = dict(old.rows("SELECT policy, text FROM policies"))
+    assert sorted(policies) == expected["policies"]
+    assert {parse_site_policy(text).digest for text in policies.values()} == policies.keys()
+
+
+def test_the_old_suppressions_still_suppress(continued: Old, expected: dict[str, Any], tmp_path: Path) -> None:
+    written = (FIXTURE / "sites" / "pets.toml").read_text(encoding="utf-8")
+    without_any = re.sub(r"(?ms)^\[\[cameras\.view1\.suppress\]\].*?(?=^\[|\Z)", "", written)
+    found = {}
+    for name, text in (("as written", written), ("nothing suppressed", without_any)):
+        (tmp_path / "tried.toml").write_text(text, encoding="utf-8")
+        found[name] = []
+        for camera in ("gate", "view1"):  # one by one, so that no process is started
+            told = continued.asked("replay", "--json", "--camera", camera, "--policy", str(tmp_path / "tried.toml"))
+            found[name] += [json.loads(line)["id"] for line in told.stdout.splitlines()]
+    assert found == expected["replayed"]
+    assert len(found["as written"]) < len(found["nothing suppressed"])
+
+
+def test_the_last_bursts_are_explained_by_the_same_votes_and_verdicts(continued: Old, expected: dict[str, Any]) -> None:
+    at = ("--site", "pets", "--camera", "view1", "--at", expected["explained_at"])
+    told = json.loads(continued.asked("explain", "--json", *at).stdout)
+    assert without(told["bursts"][-2:], GONE) == without(expected["explained"], GONE)
+
+
+def test_the_cameras_and_tokens_of_the_old_database_are_what_they_were(old: Old, expected: dict[str, Any]) -> None:
+    app = old.app(Recorded(packed("continuation.json.xz")))
+    answer = app.test_client().get("/v1/cameras", headers={"Authorization": f"Bearer {expected['reader']}"})
+    runtime_of(app).store.close()
+    assert answer.get_json() == expected["cameras"]
+    sectors = [sector["state"] for camera in answer.get_json()["cameras"] for sector in camera["sectors"]]
+    assert "occupied" in sectors
+
+
+def without(value: Any, keys: Sequence[str]) -> Any:
+    """The JSON value with these keys left out of every object in it."""
+    if isinstance(value, list):
+        return [without(item, keys) for item in value]
+    if isinstance(value, dict):
+        return {key: without(item, keys) for key, item in value.items() if key not in keys}
+    return value
