@@ -7,13 +7,12 @@ import logging
 import pytest
 
 from camera_agent import logs as agent_logs
-from server import logs as server_logs
+from server.monitoring import logs as server_logs
 from tests.camera_agent.test_logs import RECORDS
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=range(len(RECORDS)))
 @pytest.mark.parametrize("form", ["TextFormatter", "JsonFormatter"])
-@pytest.mark.xfail(reason="the server's formatter still has its old form: remove this mark with it", strict=False)
 def test_agent_and_server_format_a_record_alike(record: logging.LogRecord, form: str) -> None:
     agent, server = getattr(agent_logs, form)(), getattr(server_logs, form)()
     assert agent.format(record) == server.format(record)

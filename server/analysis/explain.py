@@ -211,9 +211,9 @@ def _shortage(camera: CameraPolicy, seen: Observation, target: str, sector: str)
     """Why a frame is undecided for a target in a sector."""
     policy = _in_force(camera, seen)
     given = next(s.rules for s in policy.sectors if s.name == sector).of(target).sensitivity
-    model_infos = bench_of(policy, seen.ensemble_info).models[target]
-    models = [model_info.model for model_info in model_infos if seen.answers.get(model_info.model) is not None]
-    if not model_infos:
+    voters = bench_of(policy, seen.ensemble_info).models[target]
+    models = [model_info.model for model_info in voters if seen.answers.get(model_info.model) is not None]
+    if not voters:
         return "no model that votes can see it"
     need = f"{given.needed(len(models)):g} needed"
     return f"{need}, and {', '.join(models)} can give {given.reach(models):g}" if models else "no model answered"

@@ -57,16 +57,17 @@ def command(
 
 def _heartbeat(store: Store, site: str, camera: str) -> Causes:
     """The cause of a gap in the camera's newest heartbeat; older heartbeats are not stored."""
-    heartbeats = [activity.heartbeat for activity in store.heartbeats.activities(site) if activity.camera == camera]
+    activities = [activity for activity in store.heartbeats.activities(site) if activity.camera == camera]
+    stored = [activity.heartbeat for activity in activities if activity.heartbeat is not None]
 
     def causes(since_us: int, until_us: int) -> list[str]:
         reasons = []
-        for heartbeat in (decode_heartbeat(heartbeat.body) for heartbeat in heartbeats if heartbeat is not None):
+        for heartbeat in (decode_heartbeat(each.body) for each in stored):
             sent_us, state_us = microseconds(heartbeat.agent.sent_at), microseconds(heartbeat.since)
             if state_us < until_us and sent_us >= since_us:
-                cause = f" ({heartbeat.cause})" if heartbeat.cause else ""
+                why = f" ({heartbeat.cause})" if heartbeat.cause else ""
                 sent_at = f"{heartbeat.agent.sent_at:%Y-%m-%dT%H:%M:%SZ}"
-                reasons.append(f"the heartbeat of {sent_at} says: {heartbeat.state}{cause}")
+                reasons.append(f"the heartbeat of {sent_at} says: {heartbeat.state}{why}")
         return reasons
 
     return causes

@@ -2,7 +2,7 @@
 
 A record is an event name and fields: `log.info("burst accepted", extra={"site": "north-yard", "frames": 8})`. Both
 forms have the same keys in the same order: `at` (UTC), `level`, `logger`, `event`, the fields, `exception`. A text line
-begins with the values of the first four. The agent's log has the same form; tests/server/monitoring/test_logs.py
+begins with the values of the first four. The agent's log has the same form; tests/test_logs.py
 compares them.
 """
 
