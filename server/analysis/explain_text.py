@@ -1,4 +1,4 @@
-"""An explanation in plain lines."""
+"""An explanation as lines for a person, or as JSON."""
 
 from __future__ import annotations
 
@@ -9,65 +9,66 @@ from typing import Any
 import msgspec
 
 from policies.events import instant
-from server.analysis.explain import Ballot, BurstRecord, Explanation, FrameRecord, SectorRecord, Weighing, nearness
-from server.analysis.gaps import Silence
+from server.analysis.explain import BurstRecord, Explanation, FrameRecord, SectorRecord
+from server.analysis.explain_votes import Ballot, Weighing, nearness
+from server.analysis.gaps import Gap
 from server.delivery.channels import text_line
 
 
-def as_lines(told: Explanation, *, every: bool = False) -> Iterator[str]:
-    """The explanation for a person: what came, what was decided and why, what did not come.
+def as_lines(explanation: Explanation, *, every: bool = False) -> Iterator[str]:
+    """The explanation for a person: gaps, occupancy, then each burst with its votes, verdicts and events.
 
-    Of the candidates that were not present only the nearest of a sector and frame that had none is shown, unless
-    `every` one is wanted.
+    For a sector and frame without a present candidate, only the nearest one is shown; with `every`, all of them.
     """
-    yield f"{told.site}/{told.camera} from {_time(told.since_us)} to {_time(told.until_us)}"
-    rhythm = "how often its bursts come cannot be told: fewer than three are stored"
-    if told.period_s is not None:
-        rhythm = f"a burst about every {told.period_s:g} s"
-    count = len(told.bursts)
-    yield f"{count or 'no'} burst{'' if count == 1 else 's'} came; {rhythm}"
-    if told.known_until_us <= told.since_us:
-        yield "it has not come yet"
-    elif told.known_until_us < told.until_us:
-        yield f"it is not over yet: all of this is as of {_time(told.known_until_us)}"
-    for silence in told.silences:
-        yield from _silence(silence)
-    for (sector, target), spans in groupby(told.stood, key=lambda span: (span.sector, span.target)):
+    yield f"{explanation.site}/{explanation.camera} from {_time(explanation.since_us)} to {_time(explanation.until_us)}"
+    period = "their usual period is unknown: fewer than three are stored"
+    if explanation.period_s is not None:
+        period = f"a burst about every {explanation.period_s:g} s"
+    count = len(explanation.bursts)
+    yield f"{count or 'no'} burst{'' if count == 1 else 's'} came; {period}"
+    if explanation.known_until_us <= explanation.since_us:
+        yield "this time is still to come"
+    elif explanation.known_until_us < explanation.until_us:
+        yield f"this time is not over: as of {_time(explanation.known_until_us)}"
+    for gap in explanation.gaps:
+        yield from _gap(gap)
+    for (sector, target), spans in groupby(explanation.occupancy, key=lambda span: (span.sector, span.target)):
         yield f"{sector}: {', '.join(f'{s.standing.value} to {_clock(s.until_us)}' for s in spans)} ({target})"
-    if not told.bursts and not told.silences and told.known_until_us > told.since_us:
-        yield "nothing was expected then" if told.period_s is not None else "whether anything was expected is unknown"
-    for burst in told.bursts:
+    if not explanation.bursts and not explanation.gaps and explanation.known_until_us > explanation.since_us:
+        yield "no burst was due then" if explanation.period_s is not None else "whether a burst was due is unknown"
+    for burst in explanation.bursts:
         yield ""
         yield from _burst(burst, every)
 
 
-def as_wire(told: Explanation) -> dict[str, Any]:
+def as_wire(explanation: Explanation) -> dict[str, Any]:
     """The whole explanation for `--json`: instants in `_us`, every frame, every vote."""
-    wire: dict[str, Any] = msgspec.to_builtins(told)
-    for burst, record in zip(wire["bursts"], told.bursts, strict=True):
+    wire: dict[str, Any] = msgspec.to_builtins(explanation)
+    wire |= {"silences": wire.pop("gaps"), "stood": wire.pop("occupancy")}  # the published names
+    for burst, record in zip(wire["bursts"], explanation.bursts, strict=True):
         burst["events"] = [logged.as_wire() for logged in record.events]
     return wire
 
 
 def shortfall(weighing: Weighing) -> str:
-    """What the rule needed and what there was: `2 needed, 1 seen`."""
+    """What the rule needed and what it had: `2 needed, 1 seen`."""
     if weighing.seen is None or weighing.needed is None:
-        return "nobody voted"
+        return "no model voted"
     return f"{weighing.needed:g} needed, {weighing.seen:g} seen"
 
 
-def _silence(silence: Silence) -> Iterator[str]:
-    some = "1 burst is missing" if silence.missing == 1 else f"{silence.missing} bursts are missing"
-    what = "nothing was expected yet" if silence.before is None else some
-    yield f"UNOBSERVED {_time(silence.since_us)} to {_time(silence.until_us)}: {what}"
-    if silence.before is not None:
-        yield f"  last before: {silence.before.burst_id}, until {_time(silence.before.last_at_us)}"
-    if silence.after is not None:
-        yield f"  next after: {silence.after.burst_id}, from {_time(silence.after.first_at_us)}"
-    for cause in silence.causes:
+def _gap(gap: Gap) -> Iterator[str]:
+    missing = "1 burst is missing" if gap.missing == 1 else f"{gap.missing} bursts are missing"
+    what = "no burst was due yet" if gap.before is None else missing
+    yield f"UNOBSERVED {_time(gap.since_us)} to {_time(gap.until_us)}: {what}"
+    if gap.before is not None:
+        yield f"  last before: {gap.before.burst_id}, until {_time(gap.before.last_at_us)}"
+    if gap.after is not None:
+        yield f"  next after: {gap.after.burst_id}, from {_time(gap.after.first_at_us)}"
+    for cause in gap.causes:
         yield f"  {cause}"
-    if not silence.causes:
-        yield "  nothing is known of the cause"
+    if not gap.causes:
+        yield "  the cause is unknown"
 
 
 def _burst(burst: BurstRecord, every: bool) -> Iterator[str]:
@@ -76,22 +77,22 @@ def _burst(burst: BurstRecord, every: bool) -> Iterator[str]:
     held = f", held back ({facts.cause}): not in the log yet" if facts.status == "held" else ""
     yield (
         f"burst {facts.burst_id} {_time(facts.first_at_us)} to {_time(facts.last_at_us)}, {facts.frames} frames "
-        f"({facts.reason}), arrived {_lasting(facts.received_at_us - facts.last_at_us)} after its last{late}{held}"
+        f"({facts.reason}), arrived {_duration(facts.received_at_us - facts.last_at_us)} after its last{late}{held}"
     )
     mask = f", mask {facts.mask_digest[:12]}" if facts.mask_digest else ", no mask"
     yield f"  policy {facts.policy[:12]}, ensemble {facts.ensemble[:12]}{mask}"
     fresh = sum(not frame.repeats for frame in burst.frames)
     if fresh < len(burst.frames):
-        some = f"{len(burst.frames) - fresh} of {len(burst.frames)} frames have"
-        yield f"  {some} the very bytes of one that came before, as from a stuck camera, and count for nothing"
+        repeats = f"{len(burst.frames) - fresh} of {len(burst.frames)} frames"
+        yield f"  {repeats} repeat the bytes of a recent frame, as a stuck camera sends them, and are ignored"
     for sector in burst.sectors if fresh else ():
         yield f"  {_sector(sector, fresh)}"
     for frame in burst.frames:
-        yield from _frame(frame, frame.weighings if every else _telling(frame))
+        yield from _frame(frame, frame.weighings if every else _worth_showing(frame))
     for logged in burst.events:
-        yield f"  told: {text_line(logged)}"
+        yield f"  event: {text_line(logged)}"
     if not burst.events:
-        yield "  told: nothing"
+        yield "  event: none"
 
 
 def _sector(record: SectorRecord, frames: int) -> str:
@@ -103,12 +104,12 @@ def _sector(record: SectorRecord, frames: int) -> str:
     if record.best is not None:
         return f"{head} absent{undecided} {rule}: nearest in frame {record.best_frame}, {shortfall(record.best)}"
     if record.undecided:
-        return f"{head}{undecided} of {frames} frames {rule}: nobody could tell: {record.shortage}"
-    return f"{head} absent in all frames {rule}: no model saw any"
+        return f"{head}{undecided} of {frames} frames {rule}: {record.shortage}"
+    return f"{head} absent in all frames {rule}: no model saw one"
 
 
-def _telling(frame: FrameRecord) -> list[Weighing]:
-    """The candidates that were present or suppressed, and for each sector without one the nearest to it."""
+def _worth_showing(frame: FrameRecord) -> list[Weighing]:
+    """The candidates that are present or suppressed, and the nearest one of each sector without such a candidate."""
     shown = [w for w in frame.weighings if w.verdict == "present" or w.suppressed]
     settled = {(w.target, sector) for w in shown for sector in w.sectors}
     for weighing in sorted((w for w in frame.weighings if w not in shown), key=nearness, reverse=True):
@@ -122,7 +123,7 @@ def _telling(frame: FrameRecord) -> list[Weighing]:
 def _frame(frame: FrameRecord, shown: Sequence[Weighing]) -> Iterator[str]:
     head = f"    {frame.index:>2} {_clock(frame.at_us)}"
     if frame.repeats:
-        yield f"{head} repeats: counts for nothing"
+        yield f"{head} repeats a recent frame: ignored"
         return
     for model in frame.silent:
         yield f"{head} {model} did not answer"
@@ -140,7 +141,7 @@ def _ballot(ballot: Ballot) -> str:
         return f"{ballot.model} did not answer"
     if ballot.score is None:
         return f"{ballot.model} {ballot.vote}"
-    asked = "" if ballot.vote == "for" else f" (asked {ballot.least:g})"
+    asked = "" if ballot.vote == "for" else f" (needs {ballot.least:g})"
     return f"{ballot.model} {ballot.vote} {ballot.score:.2f}{asked}"
 
 
@@ -148,8 +149,8 @@ def _time(at_us: int) -> str:
     return instant(at_us).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _lasting(us: int) -> str:
-    """A stretch of time in the unit that fits it."""
+def _duration(us: int) -> str:
+    """A duration in the unit that fits it."""
     for unit, unit_us in (("days", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000)):
         if us >= 2 * unit_us:
             return f"{us / unit_us:.1f} {unit}"

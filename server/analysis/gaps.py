@@ -1,4 +1,4 @@
-"""How often a camera's bursts come, and which of them did not: read from the bursts around a silence."""
+"""A camera's usual burst period, and the gaps in which due bursts did not come, from the bursts around them."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from statistics import median
 from server.domain.records import BurstFacts
 
 LOOK = 30
-"""How many bursts on each side of a stretch tell its rhythm."""
+"""How many bursts on each side of a stretch are read for its period."""
 
 _MISSING_FROM = 1.5
-"""So many periods between two bursts are a hole: below, a burst was merely late."""
+"""Periods between two bursts from which there is a gap; below, a burst is merely late."""
 
 _DUE_AFTER = 1.0
-"""So many periods more a burst may take to be full and to come, before it is missing now."""
+"""Periods more that a burst may take to fill and arrive, before the newest one counts as missing."""
 
 Causes = Callable[[int, int], Sequence[str]]
-"""What is known of why nothing came between two instants (us): a heartbeat's word, say. Empty: nothing known."""
+"""Gives known causes of a gap between two instants (us), from heartbeats for example; empty: none known."""
 
 
 def no_causes(_since_us: int, _until_us: int) -> Sequence[str]:
-    """For a server that nobody tells why."""
+    """Knows no cause."""
     return ()
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
-    """A stretch in which bursts were expected and did not come. Instants in us.
+class Gap:
+    """A stretch in which bursts were due and did not come. Instants in us.
 
-    `missing` is how many by the camera's rhythm; 0 before its first one, when nothing was expected yet. `before` and
-    `after` are the bursts around it, None at the end of what is stored. `causes` is what is known or follows from the
-    bursts around.
+    `missing` is the number of bursts due by the camera's period; 0 before the camera's first burst. `before` and
+    `after` are the bursts around the gap, None at the end of what is stored. `causes` are known, or follow from the
+    bursts around it.
     """
 
     since_us: int
@@ -52,7 +52,7 @@ def period_us(bursts: Sequence[BurstFacts]) -> int | None:
     return round(median(b - a for a, b in pairwise(starts)))
 
 
-def silences(
+def gaps(
     bursts: Sequence[BurstFacts],
     since_us: int,
     until_us: int,
@@ -60,15 +60,15 @@ def silences(
     causes: Causes = no_causes,
     *,
     is_running: bool = False,
-) -> Iterator[Silence]:
-    """The holes between `bursts` (those in the stretch and their neighbours, in order) that touch the stretch.
+) -> Iterator[Gap]:
+    """The gaps between `bursts` (those of the stretch and their neighbours, in order) that touch the stretch.
 
-    `is_running`: the stretch ends now, so that the next burst may be on its way.
+    `is_running`: the stretch ends now, so the next burst may be on its way.
     """
     if period is None:
         return
-    ends: list[BurstFacts | None] = [None, *bursts, None]
-    for before, after in pairwise(ends):
+    around: list[BurstFacts | None] = [None, *bursts, None]
+    for before, after in pairwise(around):
         start_us = since_us if before is None else before.first_at_us
         end_us = until_us if after is None else after.first_at_us
         if before is None and (after is None or after.first_at_us - since_us < _MISSING_FROM * period):
@@ -81,11 +81,11 @@ def silences(
         missing = _missing(before, after, from_us, to_us, period)
         if missing > 0 or before is None:
             known = (*causes(from_us, to_us), *_follows(before, after))
-            yield Silence(from_us, to_us, missing, before, after, known)
+            yield Gap(from_us, to_us, missing, before, after, known)
 
 
 def _missing(before: BurstFacts | None, after: BurstFacts | None, from_us: int, to_us: int, period: int) -> int:
-    """Bursts expected to begin in the stretch, counted on from the last one, that are not there."""
+    """The number of bursts due in the stretch, counted from the last one before it."""
     if before is None:
         return 0
     last_us = to_us - 1 if after is None else min(to_us - 1, after.first_at_us - period // 2)
@@ -94,17 +94,17 @@ def _missing(before: BurstFacts | None, after: BurstFacts | None, from_us: int, 
 
 
 def _follows(before: BurstFacts | None, after: BurstFacts | None) -> Iterator[str]:
-    """What the bursts around a silence say about it."""
+    """Causes that follow from the bursts around a gap."""
     if before is None:
-        yield "nothing of this camera is stored from before: it may not have been set up yet"
+        yield "nothing older of this camera is stored: it may not have been set up yet"
         return
     if after is None:
-        yield "nothing came since: the agent, its link or this server was off, or still is"
+        yield "nothing has come since: the agent, its link or this server was or is off"
         return
     if before.boot_id is not None and after.boot_id is not None:
         if before.boot_id != after.boot_id:
-            yield "the agent's machine was started anew in between"
+            yield "the agent's machine restarted in between"
         else:
-            yield "the agent's machine ran on (same boot): its camera, its spool or its agent was at fault"
+            yield "the agent's machine did not restart (same boot): the camera, the spool or the agent failed"
     if before.ensemble != after.ensemble:
-        yield "the server's ensemble was changed in between"
+        yield "the server's ensemble changed in between"

@@ -1,8 +1,8 @@
-"""The nuisance ledger: what is seen weakly again and again, at the same place and hour, day after day.
+"""Find nuisances: weak detections at the same place and hour on several days.
 
-A spot is a pile of boxes of one target that lie on one another. It recurs in an hour of the day if it was there, weakly
-and for more than a moment, on enough different days; whatever is mostly seen firmly there is no nuisance. Each run of
-such hours becomes a suppression that may be proposed. What it would have removed is for the fold to say.
+A spot is a group of overlapping boxes of one target. It recurs in an hour of the day if its detections there were weak
+and lasted on enough days. A spot whose detections are mostly strong is no nuisance. Each run of such hours becomes a
+proposed suppression. A fold shows which events it would have removed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from policies.observation import Box, Observation
 from policies.site.site_policy import CameraPolicy
 
 OVERLAP = 0.5
-"""IoU from which two boxes lie on the same spot; that of a proposed suppression, too."""
+"""IoU from which two boxes lie on the same spot; a proposed suppression uses the same."""
 
 _SIGHTS_A_DAY = 3
 _WEAK_SHARE = 0.8
@@ -30,8 +30,8 @@ _MOST = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """Something that counted as present in one frame; `box` is the bounding rectangle of a sector without a box."""
+class Detection:
+    """A candidate that was present in one frame; without a box, `box` is the bounding rectangle of its sector."""
 
     at_us: int
     target: str
@@ -41,7 +41,7 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Nuisance:
-    """A proposed suppression: its place, how weak it is, its hours (by the site's clock; None: all) and how often."""
+    """A proposed suppression: place, highest score, hours (by the site's clock; None: all), days and detections."""
 
     camera: str
     target: str
@@ -53,7 +53,7 @@ class Nuisance:
 
     @property
     def name(self) -> str:
-        """Stable as long as place and hours are; what the policy and explanations call it."""
+        """The name in the policy and in explanations; it changes only with place and hours."""
         x, y = (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
         when = "" if self.hours is None else f" {self.hours[0]:02}-{self.hours[1]:02} h"
         return f"{self.target} at {x:.2f},{y:.2f}{when}"
@@ -70,45 +70,48 @@ class Nuisance:
 
 @dataclass(slots=True)
 class _Spot:
-    """Boxes that lie on `seed`: the weak ones by hour and local date, and how many in each hour were firm."""
+    """Detections that lie on `seed`: the weak ones by hour, with local date, and the number of strong ones by hour."""
 
     seed: Box
-    weak: dict[int, list[tuple[date, Sight]]] = field(default_factory=lambda: defaultdict(list))
-    firm: Counter[int] = field(default_factory=Counter)
+    weak: dict[int, list[tuple[date, Detection]]] = field(default_factory=lambda: defaultdict(list))
+    strong: Counter[int] = field(default_factory=Counter)
 
 
-def sights(policy: CameraPolicy, observations: Iterable[Observation]) -> Iterator[Sight]:
-    """All that counts as present under a policy, frame by frame."""
+def sights(policy: CameraPolicy, observations: Iterable[Observation]) -> Iterator[Detection]:
+    """Every candidate that is present under a policy, frame by frame."""
     areas = {sector.name: bounds(sector.polygon) for sector in policy.sectors}
     for seen in observations:
         for candidate in gist(policy, seen).candidates:
             if candidate.present:
                 box = areas[candidate.sectors[0]] if candidate.box is None else candidate.box
-                yield Sight(seen.at_us, candidate.target, box, candidate.score)
+                yield Detection(seen.at_us, candidate.target, box, candidate.score)
 
 
-def nuisances(policy: CameraPolicy, seen: Iterable[Sight], *, up_to: float, days: int) -> list[Nuisance]:
-    """What recurs weakly (with a score of at most `up_to`) on at least so many days; the most frequent first."""
+def nuisances(policy: CameraPolicy, seen: Iterable[Detection], *, up_to: float, days: int) -> list[Nuisance]:
+    """What recurs with scores of at most `up_to` on at least `days` days; the most frequent first."""
     zone = ZoneInfo(policy.place.timezone)
     spots: dict[tuple[str, int, int], list[_Spot]] = defaultdict(list)
-    for sight in seen:
-        local = instant(sight.at_us).astimezone(zone)
-        spot = _spot_of(spots, sight)
-        if sight.score > up_to:
-            spot.firm[local.hour] += 1
+    for detection in seen:
+        local = instant(detection.at_us).astimezone(zone)
+        spot = _spot_of(spots, detection)
+        if detection.score > up_to:
+            spot.strong[local.hour] += 1
         else:
-            spot.weak[local.hour].append((local.date(), sight))
-    found = [
-        one for (target, _, _), piled in spots.items() for spot in piled for one in _of(policy, target, spot, days)
+            spot.weak[local.hour].append((local.date(), detection))
+    proposals = [
+        proposal
+        for (target, _, _), group in spots.items()
+        for spot in group
+        for proposal in _proposals(policy, target, spot, days)
     ]
-    return sorted(found, key=lambda one: (-one.sights, one.name))[:_MOST]
+    return sorted(proposals, key=lambda each: (-each.sights, each.name))[:_MOST]
 
 
-def _spot_of(spots: dict[tuple[str, int, int], list[_Spot]], sight: Sight) -> _Spot:
-    """The spot a sight lies on best, in its cell of the frame or one beside it; a new one if it lies on none."""
-    box = sight.box
+def _spot_of(spots: dict[tuple[str, int, int], list[_Spot]], detection: Detection) -> _Spot:
+    """The spot with the best overlap, in the detection's cell of the frame or one beside it; else a new spot."""
+    box = detection.box
     x, y = int((box[0] + box[2]) / 2 * _CELLS[0]), int((box[1] + box[3]) / 2 * _CELLS[1])
-    near = [s for i in (-1, 0, 1) for j in (-1, 0, 1) for s in spots.get((sight.target, x + i, y + j), ())]
+    near = [s for i in (-1, 0, 1) for j in (-1, 0, 1) for s in spots.get((detection.target, x + i, y + j), ())]
     most, best = 0.0, None
     for spot in near:
         fit = iou(spot.seed, box)
@@ -116,30 +119,30 @@ def _spot_of(spots: dict[tuple[str, int, int], list[_Spot]], sight: Sight) -> _S
             most, best = fit, spot
     if best is None or most < OVERLAP:
         best = _Spot(box)
-        spots[sight.target, x, y].append(best)
+        spots[detection.target, x, y].append(best)
     return best
 
 
-def _of(policy: CameraPolicy, target: str, spot: _Spot, days: int) -> Iterator[Nuisance]:
-    """The spot's runs of hours in which it recurs, each as a proposal."""
+def _proposals(policy: CameraPolicy, target: str, spot: _Spot, days: int) -> Iterator[Nuisance]:
+    """A proposal for each run of hours in which the spot recurs."""
     for run in _runs([hour for hour in range(24) if _recurs(spot, hour, days)]):
-        piled = [one for hour in run for one in spot.weak[hour]]
-        box = tuple(round(median(sight.box[edge] for _, sight in piled), 3) for edge in range(4))
-        top = max(sight.score for _, sight in piled)
+        weak = [dated for hour in run for dated in spot.weak[hour]]
+        box = tuple(round(median(detection.box[edge] for _, detection in weak), 3) for edge in range(4))
+        top = max(detection.score for _, detection in weak)
         hours = None if len(run) == 24 else (run[0], (run[-1] + 1) % 24)
-        count = len({day for day, _ in piled})
-        yield Nuisance(policy.camera, target, (box[0], box[1], box[2], box[3]), top, hours, count, len(piled))
+        count = len({day for day, _ in weak})
+        yield Nuisance(policy.camera, target, (box[0], box[1], box[2], box[3]), top, hours, count, len(weak))
 
 
 def _recurs(spot: _Spot, hour: int, days: int) -> bool:
     weak = spot.weak.get(hour, [])
     each_day = Counter(day for day, _ in weak)
     lasting = sum(count >= _SIGHTS_A_DAY for count in each_day.values())
-    return lasting >= days and len(weak) >= _WEAK_SHARE * (len(weak) + spot.firm[hour])
+    return lasting >= days and len(weak) >= _WEAK_SHARE * (len(weak) + spot.strong[hour])
 
 
 def _runs(hours: Sequence[int]) -> list[list[int]]:
-    """Hours of the day as runs without a gap, over midnight."""
+    """Hours of the day as runs without a gap, also across midnight."""
     runs: list[list[int]] = []
     for hour in hours:
         if runs and runs[-1][-1] == hour - 1:

@@ -1,4 +1,4 @@
-"""How a camera's sectors stood over a stretch of the past: occupied, clear, or unobserved, and from when to when."""
+"""The occupancy of a camera's sectors over a stretch of the past: occupied, clear or unobserved, with times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from server.domain.records import Checkpoint, Recorded
 from server.domain.refold import steps
 
 AROUND_US = 120 * SECOND_US
-"""So much on either side is folded as well: a presence is known only once it is confirmed, and a gap by its ends."""
+"""Time on either side that is folded as well: a presence is known once confirmed, a gap by both its ends."""
 
 
 class Store(Protocol):
@@ -26,12 +26,12 @@ class Store(Protocol):
     ) -> Iterator[Recorded]: ...
 
 
-def stood(
+def occupancy(
     store: Store, site: str, camera: str, since_us: int, until_us: int, now_us: int | None = None
 ) -> tuple[Span, ...]:
-    """Each sector's spans within the stretch, as far as it lies before `now_us`, in order; none without frames near it.
+    """Each sector's spans within the part of the stretch before `now_us`, in order; none without frames near it.
 
-    Facts are those of the policies in force; where a policy changed in the stretch, its sectors are the last one's.
+    Spans follow from the policies in force. Where the policy changed in the stretch, the sectors are those of the last.
     """
     end_us = until_us + AROUND_US
     if now_us is not None:
@@ -44,21 +44,21 @@ def stood(
     after_us = None if start.at_us is None else start.at_us + 1
     before = steps(store.history(site, camera, after_us, since_us - AROUND_US), start, store.policy)
     last = deque(before, maxlen=1)
-    first = initial_state() if start.state is None else decode_state(start.state)
-    state = last[0].state if last else first
-    policies = {digest: store.policy(digest).camera(camera) for digest in {one.policy for one in around}}
-    frames = ((policies[one.policy], one.observation) for one in around)
+    start_state = initial_state() if start.state is None else decode_state(start.state)
+    state = last[0].state if last else start_state
+    policies = {digest: store.policy(digest).camera(camera) for digest in {recorded.policy for recorded in around}}
+    frames = ((policies[recorded.policy], recorded.observation) for recorded in around)
     spans = timeline(policy, state, frames, end_us)
-    found = sorted(_within(spans, since_us, until_us), key=lambda s: (s.sector, s.target, s.from_us))
-    return tuple(span for _, mine in groupby(found, _place) for span in _from(since_us, list(mine)))
+    inside = sorted(_within(spans, since_us, until_us), key=lambda s: (s.sector, s.target, s.from_us))
+    return tuple(span for _, mine in groupby(inside, _place) for span in _padded(since_us, list(mine)))
 
 
 def _place(span: Span) -> tuple[str, str]:
     return span.sector, span.target
 
 
-def _from(since_us: int, spans: list[Span]) -> list[Span]:
-    """A sector's spans, and, before the first frame there is, that it was not observed."""
+def _padded(since_us: int, spans: list[Span]) -> list[Span]:
+    """A sector's spans, preceded by an unobserved one where the first frame lies after `since_us`."""
     first = spans[0]
     if first.from_us == since_us:
         return spans

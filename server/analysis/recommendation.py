@@ -1,9 +1,8 @@
-"""Which of the tried policies to take, how surely, and in words.
+"""Choose one of the tried policies, estimate how certain the gain is, and put it in words.
 
-A policy is never recommended that misses more true facts than today's does. Among the others the cheapest wins,
-where a miss costs as much as `miss_cost` false alarms. The choice is made on the earlier part of the past (of what was
-true, and of what was false); the later part, the hold-out, only judges it. Too few annotations carry no
-recommendation, whatever comes out.
+A policy that misses more true facts than today's is never recommended. Of the others the cheapest wins, where a miss
+costs as much as `miss_cost` false alarms. The choice uses the earlier part of the annotations; the later part, the
+hold-out, only checks it. Too few annotations carry no recommendation.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from server.analysis.candidates import Candidate
 from server.analysis.scoring import Outcome, Split, Tally
 
 HELD_OUT = (0.2, 0.3, 0.5)
-"""Share of the judged facts, the latest, that the search does not see: least, best, most."""
+"""Share of the annotated facts, the latest, that the search does not see: least, best, most."""
 FEW = 10
-"""Fewer judged facts than this, true or false, carry no recommendation."""
+"""Fewer true or fewer false annotations than this carry no recommendation."""
 
 _Z95 = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A policy that was tried, and what came of it."""
+    """A policy that was tried, and its outcome."""
 
     candidate: Candidate
     outcome: Outcome
@@ -33,11 +32,11 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Today's policy and the one to take instead (the same one: nothing better was found), with their tallies.
+    """Today's policy and the best one (the same where nothing is better), with their outcomes.
 
-    `cheaper` gives fewer false alarms yet for a few misses more, where one does. `split` is where the hold-out
-    begins; `days` is the length of the past that was looked at; `false` is how many events people judged false,
-    `false_held` of them in the hold-out, `unjudged` of how many nobody said anything.
+    `cheaper` gives fewer false alarms for a few more misses, where a policy does. The hold-out begins at `split`.
+    `days` is the length of the stretch. `false` events are annotated as false, `false_held` of them in the hold-out;
+    `unjudged` events have no annotation.
     """
 
     today: Trial
@@ -74,9 +73,9 @@ class Advice:
 
 
 def split_at(true: Sequence[int], false: Sequence[int]) -> Split:
-    """Where the hold-out begins, given the instants (us) of what was true and of what was false, in order.
+    """Where the hold-out begins, given the instants (us) of the true and of the false facts, in order.
 
-    Each is cut at its longest pause near the wanted share, so that one visit is not half seen and half held out.
+    Each list is cut at its longest pause near the wanted share, so that no visit lies on both sides.
     """
     return Split(_pause(true), _pause(false))
 
@@ -89,7 +88,7 @@ def _pause(instants: Sequence[int]) -> int:
 
 
 def best_of(trials: Sequence[Trial], split: Split, miss_cost: float) -> Trial:
-    """The trial to take by the part before `split`; the first of `trials` is today's. Fewest changes break ties."""
+    """The best trial by the part before `split`; the first of `trials` is today's. Fewest changes break ties."""
     today = trials[0].outcome.tally(until=split)
 
     def cost(trial: Trial) -> tuple[float, int, int]:
@@ -101,16 +100,19 @@ def best_of(trials: Sequence[Trial], split: Split, miss_cost: float) -> Trial:
 
 
 def cheaper_than(best: Trial, trials: Sequence[Trial]) -> Trial | None:
-    """Of the trials that miss more than `best` over all of the past but give fewer false alarms: who misses least."""
+    """Of the trials with more misses but fewer false alarms than `best` over all, the one that misses least."""
     had = best.outcome.tally()
-    tallies = [(trial.outcome.tally(), trial) for trial in trials]
-    fewer = [(it.missed, it.alarms, i) for i, (it, _) in enumerate(tallies) if it.alarms < had.alarms]
-    fewer = [one for one in fewer if one[0] > had.missed]
+    tallies = [trial.outcome.tally() for trial in trials]
+    fewer = [
+        (tally.missed, tally.alarms, i)
+        for i, tally in enumerate(tallies)
+        if tally.alarms < had.alarms and tally.missed > had.missed
+    ]
     return trials[min(fewer)[2]] if fewer else None
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share of which `hits` of `count` were seen (Wilson 1927); all of 0..1 for none."""
+    """The 95 % interval of a share, given `hits` of `count` (Wilson 1927); 0..1 without any."""
     if not count:
         return 0.0, 1.0
     share, z2 = hits / count, _Z95**2
@@ -120,20 +122,20 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 
 def words(advice: Advice, overruled: Sequence[str] = ()) -> Iterator[str]:
-    """The recommendation for a person, a sentence a line."""
+    """The recommendation for a person, one sentence a line."""
     before, after = advice.today.outcome.tally(), advice.best.outcome.tally()
     known = f"{before.true} true and {_counted(advice.false, 'false event')}"
     yield f"Tried {_counted(advice.tried, 'policy', 'policies')} on {known} of {_span(advice.days)}."
     if advice.unjudged:
-        yield f"Of {_counted(advice.unjudged, 'more event')} there nobody said anything: they count for nothing."
+        yield f"{_counted(advice.unjudged, 'more event')} there without an annotation: ignored."
     keeps = f"keeps {_of(before.kept, before.true)} and " if before.true else ""
     yield f"Today's policy {keeps}gives {_alarms(before.alarms, advice.days)}."
     if advice.is_change:
         yield from _change(before, after, advice)
         if overruled:
-            yield f"It does not reach {', '.join(overruled)}: these are set there, and were left as they are."
+            yield f"It does not change {', '.join(overruled)}: they have settings of their own."
     else:
-        yield "None of them is better: keep it."
+        yield "No policy is better: keep it."
     yield from _few(before, advice)
     yield from _elsewhere(after, advice)
 
@@ -141,16 +143,16 @@ def words(advice: Advice, overruled: Sequence[str] = ()) -> Iterator[str]:
 def _change(before: Tally, after: Tally, advice: Advice) -> Iterator[str]:
     yield f"{_head(advice)}: {advice.best.candidate.words}."
     keeps = f"keeps {_of(after.kept, after.true)}, " if after.true else "gives "
-    in_all = f"{advice.best.outcome.told} instead of {advice.today.outcome.told} events in all"
+    in_all = f"{advice.best.outcome.events} instead of {advice.today.outcome.events} events in all"
     yield f"It {keeps}{_instead(before.alarms, after.alarms, advice.days)}; {in_all}."
     gone = before.alarms - after.alarms
     sure = [f"keeps {_range(wilson(after.kept, after.true))} of such true events"] if after.true else []
     sure += [f"drops {_range(wilson(gone, before.alarms))} of the false ones"] if gone > 0 else []
     if sure:
         yield f"With 95 % confidence it {', and '.join(sure)},"
-        yield "as far as events do not depend on one another (one person makes several, so take it as the narrowest)."
+        yield "if events are independent (one person causes several, so the true intervals are wider)."
     if after.new:
-        yield f"Of its false alarms {after.new} are events that only it tells and that nobody could judge yet."
+        yield f"{after.new} of its false alarms are events that only this policy reports, so nobody has annotated them."
     yield from _held_out(advice)
 
 
@@ -162,19 +164,19 @@ def _head(advice: Advice) -> str:
 
 def _few(before: Tally, advice: Advice) -> Iterator[str]:
     if not before.true:
-        yield "No true event is annotated, so nothing tells what a stricter policy would miss: annotate some."
+        yield "No true event is annotated, so the misses of a stricter policy are unknown: annotate some."
     elif advice.rests_on_few:
-        yield f"Fewer than {FEW} true or {FEW} false events are annotated: annotate more before you trust this."
+        yield f"Fewer than {FEW} true or {FEW} false events are annotated: annotate more before you use this."
 
 
 def _elsewhere(after: Tally, advice: Advice) -> Iterator[str]:
-    """What else there is to do about the false alarms that stay."""
+    """Other ways to fewer false alarms."""
     if advice.cheaper is not None and after.true:
         it = advice.cheaper.outcome.tally()
         more = _counted(it.missed - after.missed, "more true event")
         yield f"Fewer false alarms cost misses: {advice.cheaper.candidate.words} misses {more}, and gives {it.alarms}."
     if after.alarms:
-        yield "What comes again and again at one place and hour, `sectorwatch nuisances` finds and offers to suppress."
+        yield "`sectorwatch nuisances` finds what recurs at one place and hour, and offers to suppress it."
 
 
 def _held_out(advice: Advice) -> Iterator[str]:
@@ -184,7 +186,7 @@ def _held_out(advice: Advice) -> Iterator[str]:
     held = f"{before.true} true and {_counted(advice.false_held, 'false event')}"
     yield f"On the latest {held}, which the search did not see: {kept}{alarms}."
     if not advice.holds:
-        yield "So the gain does not hold there: annotate more, or look at each difference before you take it."
+        yield "The gain does not hold there: annotate more, or look at each difference with `sectorwatch compare`."
 
 
 def _of(kept: int, count: int) -> str:
@@ -203,8 +205,8 @@ def _alarms(count: int, days: float) -> str:
     )
 
 
-def _counted(count: int, one: str, several: str = "") -> str:
-    return f"1 {one}" if count == 1 else f"{count} {several or f'{one}s'}"
+def _counted(count: int, singular: str, plural: str = "") -> str:
+    return f"1 {singular}" if count == 1 else f"{count} {plural or f'{singular}s'}"
 
 
 def _span(days: float) -> str:

@@ -1,8 +1,8 @@
-"""What a policy would have done on a past that people annotated: what it keeps, what it misses, what is false.
+"""Score a policy on an annotated past: the true facts it keeps and misses, and its false alarms.
 
-Events that nobody judged count for nothing, nor does what a tried policy tells in their place. What only the tried
-policy tells where all that the log has was judged is counted as a false alarm: had it been true, someone would have
-noted it as missed.
+Events without an annotation are ignored, and so is what a tried policy reports in their place. An event that only the
+tried policy reports, where every logged event is annotated, is a false alarm: a true one would have been annotated as
+missed.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from server.domain.matching import Fact, fact_of, matched
 from server.domain.records import Annotation
 
 _UNJUDGED_US = 10_000_000
-"""So near an event that nobody judged, of the same camera and label, nobody looked: another policy tells such a thing
-a little otherwise.
+"""An event this near to one without an annotation, of the same camera and label, is ignored as well: another policy
+reports the same happening with other times or kinds.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What is known of a past: facts that were true, events that were false, and events that nobody judged."""
+    """What is known of a stretch: true facts, false events, and events without an annotation."""
 
     true: tuple[Fact, ...]
     false: tuple[Fact, ...]
     unjudged: tuple[Fact, ...]
 
     def instants(self) -> tuple[list[int], list[int]]:
-        """When the facts that were true, and those that were false, were (us), in order."""
+        """The instants (us) of the true and of the false facts, each in order."""
         return sorted(fact.at_us for fact in self.true), sorted(fact.at_us for fact in self.false)
 
 
 class Split(NamedTuple):
-    """Where the later part of a past begins (us): of what was true, and of false alarms."""
+    """Where the later part of a stretch begins (us), for true facts and for false alarms."""
 
     true_us: int
     false_us: int
@@ -49,7 +49,7 @@ BEGIN, END = Split(0, 0), Split(1 << 62, 1 << 62)
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts over one stretch: true facts kept and missed, false alarms told (`new` of them by this policy only)."""
+    """Counts over one stretch: true facts kept and missed, known false alarms repeated, and new ones of this policy."""
 
     kept: int
     missed: int
@@ -68,16 +68,13 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one policy did with each fact: instants (us) of the kept, the missed, the false and the new.
-
-    `told` is how many events it tells in all.
-    """
+    """One policy's result: instants (us) of the kept, missed, false and new facts, and the number of its events."""
 
     kept: tuple[int, ...]
     missed: tuple[int, ...]
     false: tuple[int, ...]
     new: tuple[int, ...]
-    told: int = 0
+    events: int = 0
 
     def tally(self, since: Split = BEGIN, until: Split = END) -> Tally:
         """The counts from `since` to before `until`."""
@@ -92,7 +89,7 @@ class Outcome:
 
 
 def truth_of(annotations: Iterable[Annotation], log: Iterable[Event], since_us: int, until_us: int) -> Truth:
-    """What is known of a stretch: the annotations that count, and the log for what nobody judged."""
+    """What the annotations and the log say of a stretch."""
     here = [a for a in annotations if since_us <= a.at_us < until_us]
     judged = {a.subject for a in here if a.truth != "unsure"}
     return Truth(
@@ -103,10 +100,10 @@ def truth_of(annotations: Iterable[Annotation], log: Iterable[Event], since_us: 
 
 
 def outcome_of(truth: Truth, events: Sequence[Event], within_s: float) -> Outcome:
-    """What `events` make of what is known; an event tells a fact that is `within_s` nearer than both admit."""
+    """How `events` match the truth; their times may differ by both uncertainties and `within_s` besides."""
     known = (*truth.true, *truth.false, *truth.unjudged)
-    told = [fact_of(event) for event in events]
-    pairs = matched(known, told, round(within_s * 1e6))
+    facts = [fact_of(event) for event in events]
+    pairs = matched(known, facts, round(within_s * 1e6))
     hit, used = {i for i, _ in pairs}, {j for _, j in pairs}
     is_unjudged = _near(truth.unjudged)
     count = len(truth.true)
@@ -115,25 +112,25 @@ def outcome_of(truth: Truth, events: Sequence[Event], within_s: float) -> Outcom
         kept=tuple(fact.at_us for i, fact in enumerate(truth.true) if i in hit),
         missed=tuple(fact.at_us for i, fact in enumerate(truth.true) if i not in hit),
         false=tuple(known[i].at_us for i in false if i in hit),
-        new=tuple(fact.at_us for j, fact in enumerate(told) if j not in used and not is_unjudged(fact)),
-        told=len(told),
+        new=tuple(fact.at_us for j, fact in enumerate(facts) if j not in used and not is_unjudged(fact)),
+        events=len(facts),
     )
 
 
 def _near(facts: Iterable[Fact]) -> Callable[[Fact], bool]:
-    """Tells whether a fact lies near one of these, whatever both are of one camera and label."""
+    """A test whether a fact lies near one of these of the same camera and label, whatever its kind and place."""
     instants: dict[tuple[str | None, ...], list[int]] = defaultdict(list)
     for fact in sorted(facts, key=lambda fact: fact.at_us):
-        instants[_seen_by(fact)].append(fact.at_us)
+        instants[_origin(fact)].append(fact.at_us)
 
     def is_near(fact: Fact) -> bool:
-        there = instants.get(_seen_by(fact), [])
+        there = instants.get(_origin(fact), [])
         place = bisect_left(there, fact.at_us - _UNJUDGED_US)
         return place < len(there) and there[place] <= fact.at_us + _UNJUDGED_US
 
     return is_near
 
 
-def _seen_by(fact: Fact) -> tuple[str | None, ...]:
+def _origin(fact: Fact) -> tuple[str | None, ...]:
     """Site, camera and label."""
     return (*fact.what[:2], *fact.what[3:4])

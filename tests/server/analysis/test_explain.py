@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from server.__main__ import command
-from server.analysis.explain import Explanation, explained
+from server.analysis.explain import Explanation, explain
 from server.analysis.explain_text import as_lines
 from server.delivery.channels import text_line
 from server.domain.records import StoredHeartbeat
@@ -26,14 +26,14 @@ AT = "2026-11-22T07:00"
 
 def minute(yard: Yard, number: int = 0) -> Explanation:
     since_us = START_US + number * MINUTE_US
-    return explained(yard.store, "yard", "gate", since_us, since_us + MINUTE_US)
+    return explain(yard.store, "yard", "gate", since_us, since_us + MINUTE_US)
 
 
 def test_every_burst_of_the_minute_has_its_decision_record(yard: Yard) -> None:
-    told = minute(yard)
-    assert [b.facts.burst_id for b in told.bursts] == [f"burst-{n:05d}" for n in range(13)]
-    assert all(len(b.frames) == 4 and {s.sector for s in b.sectors} == {"west", "east"} for b in told.bursts)
-    assert told.period_s == 2
+    explanation = minute(yard)
+    assert [b.facts.burst_id for b in explanation.bursts] == [f"burst-{n:05d}" for n in range(13)]
+    assert all(len(b.frames) == 4 and {s.sector for s in b.sectors} == {"west", "east"} for b in explanation.bursts)
+    assert explanation.period_s == 2
 
 
 def test_a_record_tells_votes_scores_margin_and_events(yard: Yard) -> None:
@@ -61,7 +61,7 @@ def test_what_was_missing_is_told_in_the_rules_own_unit(doubtful: Yard) -> None:
     doubtful.pipeline.process(doubtful.walk(1, lambda _: 0.2, 0))
     lines = list(as_lines(minute(doubtful)))
     assert any("west: person undecided" in line or "2 needed, 1 seen" in line for line in lines), lines
-    assert "  told: nothing" in lines
+    assert "  event: none" in lines
 
 
 def test_a_model_that_did_not_answer_is_named(doubtful: Yard) -> None:
@@ -75,12 +75,12 @@ def test_a_model_that_did_not_answer_is_named(doubtful: Yard) -> None:
 
 
 def test_a_minute_that_nobody_sent_is_unobserved_and_never_quiet(yard: Yard) -> None:
-    told = minute(yard, 1)
-    [silence] = told.silences
-    assert (told.bursts, silence.missing, silence.after) == ((), 30, None)
-    assert silence.before is not None
-    assert silence.before.burst_id == "burst-00012"
-    lines = list(as_lines(told))
+    explanation = minute(yard, 1)
+    [gap] = explanation.gaps
+    assert (explanation.bursts, gap.missing, gap.after) == ((), 30, None)
+    assert gap.before is not None
+    assert gap.before.burst_id == "burst-00012"
+    lines = list(as_lines(explanation))
     assert "no bursts came; a burst about every 2 s" in lines
     assert any(line.startswith("UNOBSERVED") and line.endswith("30 bursts are missing") for line in lines)
 
@@ -88,7 +88,7 @@ def test_a_minute_that_nobody_sent_is_unobserved_and_never_quiet(yard: Yard) -> 
 def test_a_hole_within_a_minute_is_told_with_what_surrounds_it(yard: Yard) -> None:
     for number in (20, 21, 22):
         yard.pipeline.process(yard.walk(number, across, number * 2))
-    holes = [(s.missing, s.before.burst_id, s.after.burst_id) for s in minute(yard).silences if s.before and s.after]
+    holes = [(s.missing, s.before.burst_id, s.after.burst_id) for s in minute(yard).gaps if s.before and s.after]
     assert holes == [(7, "burst-00012", "burst-00020")]
 
 
@@ -100,40 +100,42 @@ def test_a_cause_that_a_heartbeat_told_is_passed_on(yard: Yard) -> None:
         return ["the lens was covered"]
 
     since_us = START_US + MINUTE_US
-    told = explained(yard.store, "yard", "gate", since_us, since_us + MINUTE_US, causes)
-    assert told.silences[0].causes[0] == "the lens was covered"
+    explanation = explain(yard.store, "yard", "gate", since_us, since_us + MINUTE_US, causes)
+    assert explanation.gaps[0].causes[0] == "the lens was covered"
     assert asked == [(since_us, since_us + MINUTE_US)]
 
 
 def test_the_minutes_before_the_first_burst_are_told_as_such(yard: Yard) -> None:
-    told = minute(yard, -1)
-    [silence] = told.silences
-    assert silence.causes == ("nothing of this camera is stored from before: it may not have been set up yet",)
-    assert silence.missing == 0
-    assert any(line.endswith("nothing was expected yet") for line in as_lines(told))
+    explanation = minute(yard, -1)
+    [gap] = explanation.gaps
+    assert gap.causes == ("nothing older of this camera is stored: it may not have been set up yet",)
+    assert gap.missing == 0
+    assert any(line.endswith("no burst was due yet") for line in as_lines(explanation))
 
 
 def test_a_minute_that_has_not_come_misses_nothing(yard: Yard) -> None:
     since_us = START_US + 2 * MINUTE_US
-    told = explained(yard.store, "yard", "gate", since_us, since_us + MINUTE_US, now_us=since_us - 1)
-    assert (told.silences, told.stood) == ((), ())
-    assert list(as_lines(told))[1:] == ["no bursts came; a burst about every 2 s", "it has not come yet"]
+    explanation = explain(yard.store, "yard", "gate", since_us, since_us + MINUTE_US, now_us=since_us - 1)
+    assert (explanation.gaps, explanation.occupancy) == ((), ())
+    assert list(as_lines(explanation))[1:] == ["no bursts came; a burst about every 2 s", "this time is still to come"]
 
 
 def test_the_minute_that_runs_is_told_up_to_now(yard: Yard) -> None:
-    told = explained(yard.store, "yard", "gate", START_US, START_US + MINUTE_US, now_us=START_US + 27_000_000)
-    assert (told.silences, len(told.bursts)) == ((), 13)
-    assert {span.standing.value for span in told.stood} == {"clear", "occupied"}
-    assert {max(s.until_us for s in told.stood)} == {START_US + 27_000_000}
-    assert "it is not over yet: all of this is as of 2026-11-22T07:00:27.000Z" in as_lines(told)
-    later = explained(yard.store, "yard", "gate", START_US, START_US + MINUTE_US, now_us=START_US + 30_000_000)
-    assert [s.until_us for s in later.silences] == [START_US + 30_000_000]
+    explanation = explain(yard.store, "yard", "gate", START_US, START_US + MINUTE_US, now_us=START_US + 27_000_000)
+    assert (explanation.gaps, len(explanation.bursts)) == ((), 13)
+    assert {span.standing.value for span in explanation.occupancy} == {"clear", "occupied"}
+    assert {max(s.until_us for s in explanation.occupancy)} == {START_US + 27_000_000}
+    assert "this time is not over: as of 2026-11-22T07:00:27.000Z" in as_lines(explanation)
+    later = explain(yard.store, "yard", "gate", START_US, START_US + MINUTE_US, now_us=START_US + 30_000_000)
+    assert [s.until_us for s in later.gaps] == [START_US + 30_000_000]
 
 
 def test_a_sector_is_unobserved_before_the_first_frame_of_all(yard: Yard) -> None:
     since_us = START_US - MINUTE_US // 2
-    told = explained(yard.store, "yard", "gate", since_us, since_us + MINUTE_US)
-    first = [(s.sector, s.standing.value, s.from_us, s.until_us) for s in told.stood if s.from_us == since_us]
+    explanation = explain(yard.store, "yard", "gate", since_us, since_us + MINUTE_US)
+    first = [
+        (s.sector, s.standing.value, s.from_us, s.until_us) for s in explanation.occupancy if s.from_us == since_us
+    ]
     assert first == [(name, "unobserved", since_us, START_US) for name in ("east", "west")]
 
 
@@ -153,19 +155,16 @@ def test_frames_that_a_stuck_camera_sends_in_turn_are_told_and_count_for_nothing
     for number in range(2):
         stuck = [yard.picture(0.2, at_s=i % 2) for i in range(4)]
         yard.pipeline.process(burst(50 + number, stuck, 100 + 2 * number))
-    told = minute(yard, 1)
-    assert [[frame.repeats for frame in record.frames] for record in told.bursts] == [
+    explanation = minute(yard, 1)
+    assert [[frame.repeats for frame in record.frames] for record in explanation.bursts] == [
         [False, False, True, True],
         [True] * 4,
     ]
-    assert [s.present for s in told.bursts[0].sectors if s.sector == "west"] == [2]
-    lines = list(as_lines(told))
-    assert (
-        "  2 of 4 frames have the very bytes of one that came before, as from a stuck camera, and count for nothing"
-        in lines
-    )
+    assert [s.present for s in explanation.bursts[0].sectors if s.sector == "west"] == [2]
+    lines = list(as_lines(explanation))
+    assert "  2 of 4 frames repeat the bytes of a recent frame, as a stuck camera sends them, and are ignored" in lines
     assert "  west: person present in 2 of 2 frames (rule weighted 1)" in lines
-    assert sum("repeats: counts for nothing" in line for line in lines) == 6
+    assert sum("repeats a recent frame: ignored" in line for line in lines) == 6
 
 
 def test_a_frame_repeats_one_of_the_minute_before(yard: Yard) -> None:
@@ -178,7 +177,7 @@ def test_a_frame_repeats_one_of_the_minute_before(yard: Yard) -> None:
 def test_without_a_rhythm_it_is_said_that_nothing_can_be_expected(doubtful: Yard) -> None:
     doubtful.pipeline.process(burst(1, [doubtful.picture()], 0))
     lines = list(as_lines(minute(doubtful, 5)))
-    assert lines[-1] == "whether anything was expected is unknown"
+    assert lines[-1] == "whether a burst was due is unknown"
 
 
 def test_explain_prints_the_minute_that_holds_the_instant(ask: Callable[..., Result], yard: Yard) -> None:
@@ -187,7 +186,7 @@ def test_explain_prints_the_minute_that_holds_the_instant(ask: Callable[..., Res
     assert "13 bursts came; a burst about every 2 s" in shown
     assert "west: person present in 4 of 4 frames" in shown
     for logged in yard.store.events():
-        assert f"  told: {text_line(logged)}" in shown.splitlines()
+        assert f"  event: {text_line(logged)}" in shown.splitlines()
 
 
 def test_explain_as_json_holds_every_vote(ask: Callable[..., Result]) -> None:
@@ -208,24 +207,31 @@ def test_a_camera_that_never_sent_is_told_which_one_was_meant(ask: Callable[...,
 
 
 def test_the_minute_says_how_each_sector_stood_and_never_shows_a_gap_as_clear(yard: Yard) -> None:
-    spans = [(s.sector, s.standing.value) for s in minute(yard).stood]
+    spans = [(s.sector, s.standing.value) for s in minute(yard).occupancy]
     assert ("west", "occupied") in spans
     assert ("east", "occupied") in spans
     assert spans[-1] == ("west", "unobserved"), "the walk's bursts end after half of the minute"
-    lasted = [s.until_us - s.from_us for s in minute(yard).stood if s.sector == "west"]
+    lasted = [s.until_us - s.from_us for s in minute(yard).occupancy if s.sector == "west"]
     assert sum(lasted) == MINUTE_US
     assert any(line.startswith("west: clear to 07:00:0") for line in as_lines(minute(yard)))
-    assert minute(yard, 60).stood == ()
+    assert minute(yard, 60).occupancy == ()
 
 
 def test_the_newest_heartbeat_says_why_a_camera_is_silent(ask: Callable[..., Result], yard: Yard) -> None:
     sent_at, since = "2026-11-22T07:01:20Z", "2026-11-22T07:00:40Z"
     agent = {"sent_at": sent_at, "started_at": "2026-11-22T06:00:00Z", "every_s": 30}
-    told = {"site": "yard", "camera": "gate", "agent": agent, "state": "blind", "since": since, "cause": "covered"}
+    wire = {
+        "site": "yard",
+        "camera": "gate",
+        "agent": agent,
+        "state": "blind",
+        "since": since,
+        "cause": "covered",
+    }
     sent_us = START_US + 80_000_000
-    heartbeat = StoredHeartbeat("yard", "gate", START_US, sent_us, sent_us, msgspec.json.encode(told).decode())
+    heartbeat = StoredHeartbeat("yard", "gate", START_US, sent_us, sent_us, msgspec.json.encode(wire).decode())
     assert yard.store.heartbeats.keep(heartbeat)
-    said = "its heartbeat of 2026-11-22T07:01:20Z says: blind (covered)"
+    said = "the heartbeat of 2026-11-22T07:01:20Z says: blind (covered)"
     assert said in ask("explain", "--camera", "gate", "--at", "2026-11-22T07:01").stdout
     assert said not in ask("explain", "--camera", "gate", "--at", "2026-11-22T07:03").stdout
 
@@ -248,7 +254,7 @@ def test_what_nobody_could_tell_is_told_with_its_rule_its_schedule_and_what_was_
     doubtful.pipeline.process(burst(1, [b"seen"], 0))
     doubtful.pipeline.process(burst(2, [b"unseen"], 1))
     lines = list(as_lines(minute(doubtful)))
-    tail = "undecided in 1 of 1 frames (rule at_least 9, schedule early): nobody could tell"
+    tail = "undecided in 1 of 1 frames (rule at_least 9, schedule early)"
     assert f"  west: person, {tail}: 9 needed, and eye, namer can give 2" in lines
     assert f"  west: animal, {tail}: no model that votes can see it" in lines
     assert f"  east: person, {tail}: no model answered" in lines
@@ -275,9 +281,9 @@ def test_a_known_nuisance_is_named_where_it_silenced_what_was_seen(doubtful: Yar
     known = '[[cameras.gate.suppress]]\nname = "web on the lamp"\nbox = [0.17, 0.6, 0.23, 0.8]\n'
     doubtful.write(f"{YARD}{known}")
     doubtful.pipeline.process(doubtful.walk(1, lambda _: 0.2, 0))
-    told = minute(doubtful)
-    assert {w.suppressed for frame in told.bursts[0].frames for w in frame.weighings} == {"web on the lamp"}
-    assert sum("absent (suppressed: web on the lamp)" in line for line in as_lines(told)) == 4
+    explanation = minute(doubtful)
+    assert {w.suppressed for frame in explanation.bursts[0].frames for w in frame.weighings} == {"web on the lamp"}
+    assert sum("absent (suppressed: web on the lamp)" in line for line in as_lines(explanation)) == 4
 
 
 def test_a_record_names_the_rule_of_the_brightness_of_its_frames(doubtful: Yard) -> None:

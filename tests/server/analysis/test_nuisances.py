@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from policies.site.site_policy import parse_site_policy
 from server.__main__ import command
 from server.analysis.annotations import said_of
-from server.analysis.nuisances import Sight, nuisances
+from server.analysis.nuisances import Detection, nuisances
 from server.analysis.policy_diff import difference
 from server.commands.current_policy import current_policy
 from server.settings import load_settings
@@ -160,16 +160,16 @@ def test_a_name_that_is_none_and_a_site_that_never_sent_are_told(ask: Callable[.
     assert "nothing is stored of yrd/*; cameras with data: yard/gate" in unknown.output
 
 
-def piled(*hours_and_days: tuple[int, int], score: float = 0.5, count: int = 3) -> list[Sight]:
+def piled(*hours_and_days: tuple[int, int], score: float = 0.5, count: int = 3) -> list[Detection]:
     start_us = START_US - 7 * HOUR_S * 1_000_000
     return [
-        Sight(start_us + (day * DAY_S + hour * HOUR_S + i) * 1_000_000, "person", (0.1, 0.1, 0.2, 0.3), score)
+        Detection(start_us + (day * DAY_S + hour * HOUR_S + i) * 1_000_000, "person", (0.1, 0.1, 0.2, 0.3), score)
         for hour, day in hours_and_days
         for i in range(count)
     ]
 
 
-def found(seen: list[Sight]) -> list[tuple[tuple[int, int] | None, int]]:
+def found(seen: list[Detection]) -> list[tuple[tuple[int, int] | None, int]]:
     gate = parse_site_policy(YARD).camera("gate")
     return [(one.hours, one.days) for one in nuisances(gate, seen, up_to=0.8, days=3)]
 
@@ -198,7 +198,7 @@ def test_a_place_where_things_are_mostly_seen_firmly_is_none() -> None:
 
 def test_boxes_that_do_not_lie_on_one_another_are_not_one_place() -> None:
     moved = [
-        Sight(s.at_us, s.target, (0.3 + i * 0.07, 0.1, 0.4 + i * 0.07, 0.3), 0.5)
+        Detection(s.at_us, s.target, (0.3 + i * 0.07, 0.1, 0.4 + i * 0.07, 0.3), 0.5)
         for i, s in enumerate(piled((3, 0), (3, 1), (3, 2)))
     ]
     assert found(moved) == []

@@ -1,0 +1,102 @@
+"""One candidate of a frame in detail: each model's vote with its score, and what the sensitivity rule needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from policies.fusion.judgement import Candidate
+from policies.geometry import iou
+from policies.observation import Observation, Prediction
+from policies.sensitivity import Vote
+from policies.site.rules import Rules
+from policies.site.site_policy import CameraPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """One model's vote on a candidate, its score (None: it gave none), and the least score of a vote for."""
+
+    model: str
+    vote: str
+    score: float | None
+    least: float
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """One candidate in one frame: every vote, the verdict, and what was missing.
+
+    `seen` is the support it had and `needed` what the rule requires, in models (in weight under `weighted`); None where
+    no model voted. `suppressed` names the nuisance that it matched.
+    """
+
+    target: str
+    sectors: tuple[str, ...]
+    box: tuple[float, float, float, float] | None
+    verdict: str
+    suppressed: str | None
+    seen: float | None
+    needed: float | None
+    ballots: tuple[Ballot, ...]
+
+
+def weighing_of(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> Weighing:
+    rules = _rules_of(policy, candidate)
+    classes = policy.targets.get(candidate.target, frozenset())
+    support = _support(rules, candidate.votes)
+    margin = candidate.ruling.margin
+    return Weighing(
+        target=candidate.target,
+        sectors=candidate.sectors,
+        box=candidate.box,
+        verdict=candidate.ruling.verdict.value,
+        suppressed=candidate.suppressed,
+        seen=None if margin is None else support,
+        needed=None if margin is None else round(support - margin, 6),
+        ballots=tuple(
+            _ballot(model, vote, seen.answers.get(model) or (), candidate, classes, rules.least(model))
+            for model, vote in candidate.votes.items()
+        ),
+    )
+
+
+def _ballot(
+    model: str, vote: Vote, answer: Sequence[Prediction], candidate: Candidate, classes: frozenset[str], least: float
+) -> Ballot:
+    # A box above the threshold belongs to another candidate if this vote is against, and one below if it is for.
+    boxed = [s for s in answer if s.box is not None and (s.score >= least) == (vote is Vote.FOR)]
+    named = [s for s in answer if s.box is None]
+    return Ballot(model, vote.value, _score([*boxed, *named], candidate, classes), least)
+
+
+def _rules_of(policy: CameraPolicy, candidate: Candidate) -> Rules:
+    """The rules that judged a candidate: those of the first sector it stands in, for its target."""
+    place = next((s.rules for s in policy.sectors if s.name in candidate.sectors), policy.rules)
+    return place.of(candidate.target)
+
+
+def _support(rules: Rules, votes: Mapping[str, Vote]) -> float:
+    given = rules.sensitivity
+    counted = {Vote.FOR, Vote.MISSING} if given.missing == "fail_open" else {Vote.FOR}
+    weight = given.weight if given.rule == "weighted" else (lambda _: 1.0)
+    return round(sum(weight(model) for model, vote in votes.items() if vote in counted), 6)
+
+
+def _score(answer: Sequence[Prediction], candidate: Candidate, classes: frozenset[str]) -> float | None:
+    """The score that a model gave a candidate: that of its best box there, or of its labels for the sector."""
+    mine = [s for s in answer if s.label in classes]
+    if candidate.box is None:
+        here = [s.score for s in mine if s.box is None and s.sector in (None, *candidate.sectors)]
+        return max(here, default=None)
+    there = [(iou(s.box, candidate.box), s.score) for s in mine if s.box is not None]
+    shared, score = max(there, default=(0.0, 0.0))
+    if shared > 0:
+        return score
+    return max((s.score for s in mine if s.box is None and s.sector in (None, *candidate.sectors)), default=None)
+
+
+def nearness(weighing: Weighing) -> tuple[float, float]:
+    """A sort key for how near a candidate came to being present: its margin, then its best score."""
+    margin = float("-inf") if weighing.seen is None or weighing.needed is None else weighing.seen - weighing.needed
+    return margin, max((b.score or 0.0 for b in weighing.ballots), default=0.0)
