@@ -193,7 +193,7 @@ def test_prometheus_finds_the_counts_in_its_text_file(
     )
     assert start_agent("run", path).wait() == 0
     lines = (tmp_path / "agent.prom").read_text().splitlines()
-    assert "sectorwatch_agent_bursts_sent_total 1" in lines
+    assert "sectorwatch_agent_bursts_sent_total 2" in lines
     assert 'sectorwatch_agent_camera_watching{camera="gate"} 0' in lines
     assert not list(tmp_path.glob("*.part"))
 
