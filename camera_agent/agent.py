@@ -20,7 +20,7 @@ from camera_agent.cameras.timeout_guard import TimeoutGuard
 from camera_agent.capture.live import LiveCapture
 from camera_agent.capture.playback import Playback
 from camera_agent.capture.schedule import Schedule, Slots
-from camera_agent.clock import Clock, SystemClock, iso_ms
+from camera_agent.clock import Clock, iso_ms
 from camera_agent.config.settings import CameraSettings, Settings
 from camera_agent.reporting.prometheus import serve_metrics
 from camera_agent.reporting.publisher import Publisher
@@ -46,7 +46,7 @@ class Agent:
     def __init__(self, settings: Settings, stop: threading.Event, clock: Clock | None = None) -> None:
         self._settings = settings
         self._stop = stop
-        self._clock = clock or SystemClock()
+        self._clock = clock or Clock()
         started_at = iso_ms(round(self._clock.unix_s() * 1000))
         self._counters = StatusCounters(Status(pid=os.getpid(), started_at=started_at))
         self._wall_clock = WallClock(self._clock)

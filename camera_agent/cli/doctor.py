@@ -12,7 +12,7 @@ import msgspec
 from camera_agent.cameras import factory
 from camera_agent.cameras.health import LEAST_CONTRAST
 from camera_agent.cameras.timeout_guard import TimeoutGuard
-from camera_agent.clock import SystemClock
+from camera_agent.clock import Clock
 from camera_agent.config.settings import CameraSettings, Settings
 from camera_agent.imaging.failure import CameraFailure
 from camera_agent.imaging.frame import tones
@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 def examine(settings: Settings) -> Iterator[Finding]:
     """Check everything that a run needs, cheapest first. Takes no burst and changes nothing."""
     yield _check_disk(settings)
-    wall_clock = WallClock(SystemClock())
+    wall_clock = WallClock(Clock())
     yield from (_check_server(settings, camera, wall_clock) for camera in settings.cameras)
     yield _check_clock(wall_clock)
     yield from (_check_recording(camera) if camera.is_recorded else _check_live(camera) for camera in settings.cameras)

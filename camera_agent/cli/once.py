@@ -16,7 +16,7 @@ from camera_agent.capture.live import LiveCapture
 from camera_agent.capture.playback import Playback
 from camera_agent.capture.schedule import Slots
 from camera_agent.cli.doctor import how_to_get_a_token
-from camera_agent.clock import SystemClock
+from camera_agent.clock import Clock
 from camera_agent.config.settings import CameraSettings, Settings
 from camera_agent.imaging.failure import CameraFailure
 from camera_agent.spool.entry import entry_of_burst
@@ -33,7 +33,7 @@ def take_once(settings: Settings, camera: CameraSettings, stop: threading.Event)
     if camera.is_recorded:
         burst = _first_of_recording(settings, camera, stop)
     else:
-        clock = SystemClock()
+        clock = Clock()
         guard = TimeoutGuard(lambda: factory.live_camera(camera), timeout_s=camera.timeout_s)
         guard.open()  # opened here, so that a failure is raised and not retried
         try:
@@ -86,7 +86,7 @@ def _first_of_recording(settings: Settings, camera: CameraSettings, stop: thread
         lambda burst: None,
         lambda size_bytes, timeout_s: True,
         settings.state_folder,
-        SystemClock(),
+        Clock(),
         stop,
     )
     return playback.first()
@@ -94,7 +94,7 @@ def _first_of_recording(settings: Settings, camera: CameraSettings, stop: thread
 
 def _send(settings: Settings, camera: CameraSettings, burst: Burst) -> Outcome:
     """As `run` sends a burst that waits in memory."""
-    client = HttpClient(settings.server, WallClock(SystemClock()))
+    client = HttpClient(settings.server, WallClock(Clock()))
     try:
         token = camera_tokens(settings)[camera.name]()
         return client.send_burst(entry_of_burst(burst, 0, settings.spool_folder, 0.0), token)

@@ -7,9 +7,8 @@ error was unknown.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from enum import Enum, auto
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,15 +26,6 @@ _PRIORITY_UNKNOWN = 1
 MAX_PRIORITY = max(_PRIORITIES.values())
 
 
-class EntryState(Enum):
-    """Where a burst of the spool is."""
-
-    ARRIVING = auto()
-    """In memory, while it is written to disk; it cannot be sent or dropped yet."""
-    MEMORY = auto()
-    DISK = auto()
-
-
 class Header(msgspec.Struct, frozen=True):
     """The first line of a burst's file."""
 
@@ -47,41 +37,8 @@ class Damaged(Exception):
     """A file of the spool is not what was written."""
 
 
-class EntryReader:
-    """An open burst: its envelope, and the bytes of its frames, once and in order."""
-
-    def __init__(self, file: BinaryIO, header: Header) -> None:
-        self._file = file
-        self.envelope = header.envelope
-        self.frame_bytes = header.frame_bytes
-
-    def pieces(self, size_bytes: int) -> Iterator[bytes]:
-        """The next `size_bytes` bytes of frames. Raises `Damaged` when the file ends first."""
-        left = size_bytes
-        while left:
-            piece = self._file.read(min(left, _PIECE_BYTES))
-            if not piece:
-                raise Damaged("the file ends before its last frame")
-            left -= len(piece)
-            yield piece
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _MemoryReader(EntryReader):
-    """Gives the frames of a burst in memory without a copy."""
-
-    def __init__(self, burst: Burst) -> None:
-        super().__init__(io.BytesIO(), _header(burst))
-        self._frames = iter(burst.frames)
-
-    def pieces(self, size_bytes: int) -> Iterator[bytes]:
-        yield next(self._frames)
-
-
 class SpoolEntry(msgspec.Struct, frozen=True):
-    """One burst in the spool. `burst` is there unless the state is DISK; `path` is where its file is, or will be."""
+    """One burst in the spool: in memory with `burst`, else on disk. `path` is where its file is, or will be."""
 
     order: int
     kind: str
@@ -89,7 +46,6 @@ class SpoolEntry(msgspec.Struct, frozen=True):
     burst_id: str
     size_bytes: int
     path: Path
-    state: EntryState = EntryState.DISK
     burst: Burst | None = None
     put_s: float = 0.0
     """When it was put, in monotonic seconds, for a burst in memory."""
@@ -106,37 +62,37 @@ class SpoolEntry(msgspec.Struct, frozen=True):
 
     def on_disk(self) -> SpoolEntry:
         """The same burst, after `write`."""
-        return msgspec.structs.replace(self, state=EntryState.DISK, burst=None)
+        return msgspec.structs.replace(self, burst=None)
 
     def frames(self) -> tuple[bytes, ...]:
         """All frames, in memory. Raises as `open` does."""
-        if self.burst is not None:
-            return self.burst.frames
-        reader = self.open()
-        try:
-            return tuple(b"".join(reader.pieces(size)) for size in reader.frame_bytes)
-        finally:
-            reader.close()
+        with self.open() as (_, frames):
+            return tuple(b"".join(pieces) for pieces in frames)
 
     def write(self, path: Path | None = None) -> None:
         """Write a burst in memory to its file, or to another path. Raises `OSError`; then there is no new file."""
         if self.burst is not None:
             atomic_files.write(path or self.path, (_first_line(self.burst), *self.burst.frames))
 
-    def open(self) -> EntryReader:
-        """Begin to read it. Raises `Damaged`, and `FileNotFoundError` when it was dropped meanwhile."""
+    @contextmanager
+    def open(self) -> Iterator[tuple[Header, Iterator[Iterable[bytes]]]]:
+        """Its header, and its frames in order, each to be read once in pieces: without a copy of a burst in memory, and
+        a piece at a time from the disk.
+
+        Raises `Damaged`, also while frames are read, and `FileNotFoundError` when it was dropped meanwhile.
+        """
         if self.burst is not None:
-            return _MemoryReader(self.burst)
-        file = self.path.open("rb")
-        try:
+            yield _header(self.burst), ([jpeg] for jpeg in self.burst.frames)
+            return
+        with self.path.open("rb") as file:
             line = file.readline(_MAX_HEADER_BYTES)
-            header = msgspec.json.decode(line, type=Header)
+            try:
+                header = msgspec.json.decode(line, type=Header)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise Damaged(str(error)) from error
             if len(line) + sum(header.frame_bytes) != self.path.stat().st_size:
                 raise Damaged("the size of the file differs from its header")
-        except (msgspec.DecodeError, UnicodeDecodeError, Damaged) as error:
-            file.close()
-            raise Damaged(str(error)) from error
-        return EntryReader(file, header)
+            yield header, (_pieces(file, size_bytes) for size_bytes in header.frame_bytes)
 
 
 def entry_of_file(path: Path) -> SpoolEntry:
@@ -145,16 +101,23 @@ def entry_of_file(path: Path) -> SpoolEntry:
     return SpoolEntry(int(order), kind[0] if kind else "schedule", camera, burst_id, path.stat().st_size, path)
 
 
-def entry_of_burst(
-    burst: Burst, order: int, folder: Path, put_s: float, state: EntryState = EntryState.MEMORY
-) -> SpoolEntry:
+def entry_of_burst(burst: Burst, order: int, folder: Path, put_s: float) -> SpoolEntry:
     """A burst in memory; its file would go into `folder`."""
     envelope = burst.envelope
     is_timed = envelope.clock.synced or envelope.clock.uncertainty_s is not None
     kind = envelope.reason if is_timed else envelope.reason + _UNTIMED
     name = f"{order:012d}.{kind}.{envelope.camera}.{envelope.burst_id}{SUFFIX}"
     size_bytes = len(_first_line(burst)) + sum(len(frame) for frame in burst.frames)
-    return SpoolEntry(order, kind, envelope.camera, envelope.burst_id, size_bytes, folder / name, state, burst, put_s)
+    return SpoolEntry(order, kind, envelope.camera, envelope.burst_id, size_bytes, folder / name, burst, put_s)
+
+
+def _pieces(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    while size_bytes > 0:
+        piece = file.read(min(size_bytes, _PIECE_BYTES))
+        if not piece:
+            raise Damaged("the file ends before its last frame")
+        size_bytes -= len(piece)
+        yield piece
 
 
 def _header(burst: Burst) -> Header:

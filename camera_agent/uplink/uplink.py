@@ -105,9 +105,8 @@ class Uplink:
         if entry.is_timed:
             return entry
         try:
-            reader = entry.open()
-            reader.close()
-            envelope = reader.envelope
+            with entry.open() as (header, _):
+                envelope = header.envelope
             is_of_this_boot = envelope.clock.boot_id == boot_id()
             timed = self._wall_clock.retimed(envelope)
             if timed is None and is_of_this_boot:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from camera_agent.clock import Clock
 from camera_agent.logs import TextFormatter
 from tests.camera_agent.stand_in import StandIn
 
@@ -141,7 +142,7 @@ def start_agent() -> Iterator[Callable[..., AgentProcess]]:
         agent.process.stdout.close()
 
 
-class HandClock:
+class HandClock(Clock):
     """A clock that is turned by hand, or by those who wait on it."""
 
     def __init__(self, *, monotonic_s: float = 1000.0, unix_s: float = 1_800_000_000.0) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from camera_agent.capture.schedule import EverySlot, Schedule, Slots
-from camera_agent.clock import SystemClock
+from camera_agent.clock import Clock
 from tests.camera_agent.conftest import HandClock
 
 
@@ -65,7 +65,7 @@ def test_the_schedule_says_when_the_wall_clock_was_stepped(clock: HandClock) -> 
     assert schedule.follow_steps() == 0.0
 
 
-class SteppedClock(SystemClock):
+class SteppedClock(Clock):
     """The machine's clocks, with a wall clock that can be set."""
 
     ahead_s = 0.0

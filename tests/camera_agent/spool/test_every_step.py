@@ -65,10 +65,10 @@ def retime(spool: Spool, clock: HandClock) -> None:
     del clock
     waiting = spool.next()
     assert waiting is not None
-    opened = waiting.open()
-    opened.close()
-    clock_part = msgspec.structs.replace(opened.envelope.clock, synced=True)
-    spool.retime(waiting, msgspec.structs.replace(opened.envelope, captured_at=PROOF, clock=clock_part))
+    with waiting.open() as (header, _):
+        envelope = header.envelope
+    clock_part = msgspec.structs.replace(envelope.clock, synced=True)
+    spool.retime(waiting, msgspec.structs.replace(envelope, captured_at=PROOF, clock=clock_part))
 
 
 def remove(spool: Spool, clock: HandClock) -> None:

@@ -31,12 +31,8 @@ def spool_in(folder: Path, *, max_bytes: int = 1_000_000, keep_refused: int = 3)
 
 
 def content(waiting: SpoolEntry) -> Burst:
-    opened = waiting.open()
-    try:
-        frames = tuple(b"".join(opened.pieces(size)) for size in opened.frame_bytes)
-        return Burst(envelope=opened.envelope, frames=frames)
-    finally:
-        opened.close()
+    with waiting.open() as (header, frames):
+        return Burst(envelope=header.envelope, frames=tuple(b"".join(pieces) for pieces in frames))
 
 
 def drain(spool: Spool) -> list[Burst]:
@@ -145,8 +141,8 @@ def test_a_damaged_file_is_noticed_when_it_is_read(tmp_path: Path, damage: bytes
     waiting = spool.next()
     assert waiting is not None
     waiting.path.write_bytes(damage)
-    with pytest.raises(Damaged):
-        waiting.open()
+    with pytest.raises(Damaged), waiting.open():
+        pass
 
 
 def test_a_file_cut_short_is_noticed_when_it_is_read(tmp_path: Path) -> None:
@@ -155,8 +151,8 @@ def test_a_file_cut_short_is_noticed_when_it_is_read(tmp_path: Path) -> None:
     waiting = spool.next()
     assert waiting is not None
     os.truncate(waiting.path, waiting.size_bytes - 1)
-    with pytest.raises(Damaged, match="size"):
-        waiting.open()
+    with pytest.raises(Damaged, match="size"), waiting.open():
+        pass
 
 
 def test_room_is_waited_for_until_a_burst_has_gone(tmp_path: Path) -> None:
