@@ -24,7 +24,7 @@ from camera_agent import __version__  # noqa: E402
 from camera_agent.cli.validate import has_token, summary  # noqa: E402
 from camera_agent.config.load import load_settings  # noqa: E402
 from camera_agent.config.settings import InvalidSettings, Settings  # noqa: E402
-from camera_agent.imaging.failure import CameraFailure  # noqa: E402
+from camera_agent.imaging.frame import CameraFailure  # noqa: E402
 from camera_agent.logs import start_logging  # noqa: E402
 
 _EX_CONFIG = 78

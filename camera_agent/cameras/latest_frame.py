@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import EncodedPicture, Frame, FrameFormat
+from camera_agent.imaging.frame import CameraFailure, EncodedPicture, Frame, FrameFormat
 
 _JOIN_S = 1.0
 
@@ -25,11 +24,9 @@ class Source(Protocol[PictureOut]):
 
     def advance(self) -> bool:
         """Take the next picture off. May wait, but not without bound. False or `CameraFailure` where there is none."""
-        ...
 
     def picture(self) -> PictureOut | None:
         """What `advance` took off; None where it cannot be used."""
-        ...
 
     def release(self) -> None: ...
 

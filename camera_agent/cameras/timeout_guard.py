@@ -12,8 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from camera_agent.cameras.camera import Camera
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame, FrameFormat
+from camera_agent.imaging.frame import CameraFailure, Frame, FrameFormat
 
 T = TypeVar("T")
 _MARGIN_S = 5.0

@@ -25,7 +25,7 @@ from camera_agent.cameras.health import CameraHealth
 from camera_agent.capture.recording_bursts import RecordingBurst, recording_bursts
 from camera_agent.clock import Clock, iso_ms
 from camera_agent.config.settings import CameraSettings
-from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import CameraFailure
 from camera_agent.imaging.masks import mask_digest
 from camera_agent.network.backoff import Backoff
 

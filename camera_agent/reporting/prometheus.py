@@ -29,17 +29,17 @@ def exposition(status: Status, cameras: Mapping[str, Condition], now_s: float) -
     families = [_family("info", "gauge", "The agent's version.", {f'version="{status.version}"': 1})]
     for kind, table in (("counter", _COUNTERS), ("gauge", _GAUGES)):
         families += [_family(name, kind, text, {"": getattr(status, field)}) for name, field, text in table]
-    families.append(_family("link_up", "gauge", "1 while the server answers.", {"": int(status.link == "up")}))
     watching = {f'camera="{name}"': int(condition.state == "watching") for name, condition in cameras.items()}
-    families.append(
-        _family("camera_watching", "gauge", "1 while the camera gives pictures that can be judged.", watching)
-    )
     ages_s = {
         f'camera="{name}"': round(now_s - condition.last_frame_s, 1)
         for name, condition in cameras.items()
         if condition.last_frame_s is not None
     }
-    families.append(_family("last_frame_age_seconds", "gauge", "Age of the camera's last frame.", ages_s))
+    families += [
+        _family("link_up", "gauge", "1 while the server answers.", {"": int(status.link == "up")}),
+        _family("camera_watching", "gauge", "1 while the camera gives pictures that can be judged.", watching),
+        _family("last_frame_age_seconds", "gauge", "Age of the camera's last frame.", ages_s),
+    ]
     return "".join(families)
 
 

@@ -111,6 +111,25 @@ def entry_of_burst(burst: Burst, order: int, folder: Path, put_s: float) -> Spoo
     return SpoolEntry(order, kind, envelope.camera, envelope.burst_id, size_bytes, folder / name, burst, put_s)
 
 
+def keep_refused(entry: SpoolEntry, problem: str, folder: Path, max_kept: int) -> int:
+    """Move a burst that the server will never accept into `folder`, beside a text file with the reason.
+
+    The last `max_kept` are kept. Returns the bytes written. Raises `OSError`.
+    """
+    if not max_kept:
+        return 0
+    kept = folder / entry.path.name
+    if entry.burst is None:
+        entry.path.replace(kept)
+    else:
+        entry.write(kept)
+    kept.with_name(f"{kept.name}.txt").write_text(problem + "\n", encoding="utf-8")
+    for old in sorted(folder.glob(f"*{SUFFIX}"))[:-max_kept]:
+        old.unlink(missing_ok=True)
+        old.with_name(f"{old.name}.txt").unlink(missing_ok=True)
+    return 0 if entry.burst is None else entry.size_bytes
+
+
 def _pieces(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
     while size_bytes > 0:
         piece = file.read(min(size_bytes, _PIECE_BYTES))

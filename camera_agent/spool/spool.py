@@ -24,8 +24,7 @@ import msgspec
 
 from camera_agent import atomic_files
 from camera_agent.burst import Burst, Envelope
-from camera_agent.spool.entry import MAX_PRIORITY, SUFFIX, SpoolEntry, entry_of_burst, entry_of_file
-from camera_agent.spool.refused import keep
+from camera_agent.spool.entry import MAX_PRIORITY, SUFFIX, SpoolEntry, entry_of_burst, entry_of_file, keep_refused
 
 _log = logging.getLogger(__name__)
 _HEADER_BYTES = 64 * 1024
@@ -183,7 +182,7 @@ class Spool:
     def set_aside(self, entry: SpoolEntry, problem: str) -> None:
         """Move a burst that the server will never accept to the folder of refused bursts."""
         try:
-            self.written_bytes += keep(entry, problem, self._refused_folder, self._max_refused)
+            self.written_bytes += keep_refused(entry, problem, self._refused_folder, self._max_refused)
         except OSError as error:
             _log.warning("not_set_aside", extra={"burst": entry.burst_id, "cause": error})
         self.remove(entry)

@@ -22,8 +22,7 @@ from camera_agent.cameras.snapshot import Snapshot
 from camera_agent.cameras.stream import Stream
 from camera_agent.cameras.video import Video
 from camera_agent.config.settings import CameraSettings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import FrameFormat
+from camera_agent.imaging.frame import CameraFailure, FrameFormat
 from camera_agent.imaging.pillow import encode_bytes
 from tests.camera_agent.conftest import jpeg, make_video
 

@@ -13,7 +13,7 @@ import pytest
 from camera_agent.cameras import diagnose
 from camera_agent.cameras.diagnose import open_failure
 from camera_agent.cameras.stream import Stream
-from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import CameraFailure
 
 
 @contextmanager

@@ -8,8 +8,7 @@ import pytest
 
 from camera_agent.cameras.health import CameraHealth
 from camera_agent.cameras.timeout_guard import TimeoutGuard
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame, FrameFormat, Thumbnail
+from camera_agent.imaging.frame import CameraFailure, Frame, FrameFormat, Thumbnail
 from tests.camera_agent.scenes import Yard, flat
 
 

@@ -15,8 +15,7 @@ import pytest
 from camera_agent.cameras import factory
 from camera_agent.cameras.mjpeg import MotionJpeg
 from camera_agent.config.settings import CameraSettings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import FrameFormat
+from camera_agent.imaging.frame import CameraFailure, FrameFormat
 from tests.camera_agent.cameras.test_cameras import serving
 from tests.camera_agent.conftest import CHECKOUT, jpeg
 

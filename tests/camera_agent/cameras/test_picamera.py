@@ -16,8 +16,7 @@ from PIL import Image
 from camera_agent.cameras import factory
 from camera_agent.cameras.picamera import PiCamera
 from camera_agent.config.settings import CameraSettings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import FrameFormat
+from camera_agent.imaging.frame import CameraFailure, FrameFormat
 from tests.camera_agent.conftest import CHECKOUT
 
 PI = Path(__file__).parents[1] / "pi"

@@ -11,8 +11,7 @@ from camera_agent.burst import Burst
 from camera_agent.capture.live import LiveCapture
 from camera_agent.capture.schedule import Slots
 from camera_agent.config.settings import BurstSettings, CameraSettings, GateSettings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame, FrameFormat, Thumbnail
+from camera_agent.imaging.frame import CameraFailure, Frame, FrameFormat, Thumbnail
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.scenes import Yard
 

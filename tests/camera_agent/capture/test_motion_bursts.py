@@ -7,10 +7,14 @@ from itertools import pairwise
 import pytest
 
 from camera_agent.capture.motion_bursts import FrameGroup, MotionBursts
-from camera_agent.config.settings import BurstSettings, GateSettings
+from camera_agent.config.settings import BurstSettings, CameraSettings, GateSettings
 from tests.camera_agent.scenes import Yard
 
 LOOKS_PER_S = 2.0
+
+
+def camera(frames: int, spacing_s: float) -> CameraSettings:
+    return CameraSettings(name="gate", device=0, burst=BurstSettings(frames=frames, spacing_s=spacing_s))
 
 
 def groups_of(
@@ -19,7 +23,7 @@ def groups_of(
     """Looks from 0 on, somebody walking from `walking[0]` to `walking[1]`; what was under way at the end comes too."""
     yard = Yard()
     settings = GateSettings(**{"quiet_every_s": 30.0, **gate})  # type: ignore[arg-type]
-    motion = MotionBursts(settings, BurstSettings(frames=frames), spacing_s)
+    motion = MotionBursts(camera(frames, spacing_s), settings)
     groups: list[FrameGroup] = []
     at_s = 0.0
     while at_s < until_s:
@@ -78,7 +82,7 @@ def test_a_burst_never_holds_more_frames_than_it_may_even_with_a_long_past() -> 
 
 
 def test_what_was_seen_before_a_long_pause_is_not_the_past_of_a_later_trigger() -> None:
-    yard, motion = Yard(), MotionBursts(GateSettings(), BurstSettings(), 1.0)
+    yard, motion = Yard(), MotionBursts(camera(10, 1.0), GateSettings())
     for step in range(40):
         motion.add(yard.look(step / LOOKS_PER_S))
     motion.close()

@@ -13,8 +13,7 @@ from camera_agent.burst import Burst
 from camera_agent.cameras.camera import RecordedPicture
 from camera_agent.capture.playback import Playback
 from camera_agent.config.settings import BurstSettings, CameraSettings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import EncodedPicture, Thumbnail
+from camera_agent.imaging.frame import CameraFailure, EncodedPicture, Thumbnail
 from tests.camera_agent.conftest import HandClock
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

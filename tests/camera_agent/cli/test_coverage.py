@@ -68,7 +68,7 @@ def test_the_formula_agrees_with_the_gate_itself() -> None:
     """Someone is in view for 1.2 s, at sixty instants; the frames of the real gate that show it are counted."""
     chance, view_s, counts = random.Random(3), 1.2, []
     yard = Yard(noise=1.0)
-    motion = MotionBursts(GateSettings(after_s=2.0), BurstSettings(), 1.0)
+    motion = MotionBursts(camera(), GateSettings(after_s=2.0))
     at_s, arrival_s = 0.0, 20.0 + chance.random()
     frames: list[float] = []
     while len(counts) < 60:

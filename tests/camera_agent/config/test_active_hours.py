@@ -13,7 +13,7 @@ from camera_agent.capture.live import LiveCapture
 from camera_agent.capture.schedule import Slots
 from camera_agent.config.active_hours import is_active, next_start_s
 from camera_agent.config.settings import BurstSettings, CameraSettings
-from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import CameraFailure
 from camera_agent.uplink.byte_budget import NO_SAVING, PAUSE
 from tests.camera_agent.capture.test_live import Kept, YardCamera
 from tests.camera_agent.conftest import HandClock

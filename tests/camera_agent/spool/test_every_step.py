@@ -21,14 +21,14 @@ import pytest
 
 from camera_agent import atomic_files
 from camera_agent.burst import Burst
-from camera_agent.spool import entry, refused
+from camera_agent.spool import entry
 from camera_agent.spool import spool as spool_module
 from camera_agent.spool.entry import _first_line
 from camera_agent.spool.spool import Spool
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.spool.test_spool import burst, drain
 
-OURS = tuple(str(module.__file__) for module in (atomic_files, entry, pathlib, refused, spool_module))
+OURS = tuple(str(module.__file__) for module in (atomic_files, entry, pathlib, spool_module))
 CAN_BE_FULL = ("open", "write", "flush", "fsync", "replace", "rename")
 PROOF = "2026-01-01T00:00:00.000Z"
 

@@ -16,8 +16,7 @@ from camera_agent import atomic_files
 from camera_agent.__main__ import command
 from camera_agent.cameras.health import CameraHealth, Condition
 from camera_agent.config.settings import ServerSettings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame
+from camera_agent.imaging.frame import CameraFailure, Frame
 from camera_agent.reporting.sd_notify import notify, watchdog_every_s
 from camera_agent.status import Status, StatusCounters
 from camera_agent.uplink.byte_budget import ByteBudget
