@@ -130,7 +130,6 @@ def _parts(
             clock,
             committed=dispatcher.wake,
             judged=metrics.burst_judged,
-            foretell=dispatcher.tell_early if settings.provisional else None,
         )
 
     service = _service(settings, loading, pipeline_of, store, sites, metrics)
@@ -167,7 +166,7 @@ def _service(
         announced=partial(_announce, settings, sites, metrics),
         choose=partial(choose, settings=settings),
         notices=store.notices,
-        told=metrics,
+        counters=metrics,
     )
 
 

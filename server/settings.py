@@ -1,15 +1,15 @@
-"""The server's settings: declared once here, read from a TOML file, then from the environment.
+"""The server's settings, declared once in `ServerSettings`.
 
-`ServerSettings` is the whole list; its annotations carry the help that `sectorwatch serve --help` and the
-README print. `load_settings` is the one way in: the file (an argument, or `SECTORWATCH_CONFIG`), then
-`SECTORWATCH_<NAME>` for each setting, then what the command line gave. Whatever is unknown or out of
-range is refused with the line it stands on and, for a misspelt name, the one that was probably meant.
+`load_settings` reads them from a TOML file (an argument, or `SECTORWATCH_CONFIG`), then from the environment
+(`SECTORWATCH_<NAME>`), then from the command line. The annotations are the help that `sectorwatch serve --help` and
+the README print. An unknown or invalid setting is refused with its line and, for a misspelt name, the nearest one.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,17 +25,20 @@ from server.domain.errors import ConfigurationError
 ENV_PREFIX = "SECTORWATCH_"
 CONFIG_VARIABLE = "SECTORWATCH_CONFIG"
 _OTHERS = frozenset({CONFIG_VARIABLE, "SECTORWATCH_CACHE_DIR"})
-"""Variables of that prefix which are no settings of the server."""
+"""Variables with that prefix that are not settings of the server."""
+
+_REMOVED = {"provisional": "events are announced once their burst is judged"}
+"""Settings of earlier versions: ignored with a warning, so that a server starts with an old file."""
 
 _MIB = 1024 * 1024
 
 
 class InvalidSettings(ConfigurationError):
-    """A setting that cannot be used; the message names its place (file and line, or variable)."""
+    """A setting that cannot be used. The message names its place: file and line, or variable."""
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything tunable about one server. `{data_dir}` in a path or URL stands for that setting."""
+    """The settings of one server. `{data_dir}` in a path or URL stands for that setting."""
 
     host: Annotated[str, Meta(description="Address to listen on. Until a token exists, only loopback is used.")] = (
         "127.0.0.1"
@@ -43,9 +46,9 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 8765
     admin_port: Annotated[
         int,
-        Meta(ge=0, le=65535, description="Port of probes and metrics alone, answered under any load; 0: none."),
+        Meta(ge=0, le=65535, description="Port of probes and metrics only, answered under any load; 0: none."),
     ] = 0
-    admin_host: Annotated[str, Meta(description="Address of the admin port, which asks for no token.")] = "127.0.0.1"
+    admin_host: Annotated[str, Meta(description="Address of the admin port, which needs no token.")] = "127.0.0.1"
     data_dir: Annotated[Path, Meta(description="Folder of everything this server writes.")] = msgspec.field(
         default_factory=lambda: Path(platformdirs.user_data_dir("sectorwatch"))
     )
@@ -63,15 +66,15 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Path | None, Meta(description="Folder of your own models: one folder each, with a card.toml.")
     ] = None
     lock: Annotated[
-        Path | None, Meta(description="Lock of the ensemble (`models lock`): what does not match it is not served.")
+        Path | None, Meta(description="Lock of the ensemble (`models lock`): an ensemble that differs is not served.")
     ] = None
     execution: Annotated[
         Literal["fp32", "bf16"],
-        Meta(description="How classifiers compute; bf16 only as far as the golden set approves."),
+        Meta(description="Precision of classifiers; bf16 serves only what the golden set approves."),
     ] = "fp32"
     device: Annotated[
         Literal["cpu", "cuda"],
-        Meta(description="Where models compute: the processor's cores, or one CUDA card (not measured)."),
+        Meta(description="Where models compute: the processor, or one CUDA card (not measured)."),
     ] = "cpu"
     golden: Annotated[
         Path | None, Meta(description="Folder of the golden set (`models approve`); unset: the shipped one.")
@@ -82,65 +85,64 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     max_frames: Annotated[int, Meta(ge=1, le=1024, description="Most frames in one burst or batch.")] = 64
     max_body_bytes: Annotated[
         int,
-        Meta(ge=1024, description="Largest request body; refused by its declared length, before reading."),
+        Meta(ge=1024, description="Largest request body; a longer one is refused before it is read."),
     ] = 64 * _MIB
     max_pixels: Annotated[
         int, Meta(ge=1024, description="Largest frame, width times height; read from its header.")
     ] = 50_000_000
     admission_limit: Annotated[
-        int, Meta(ge=1, description="Most uploads in work at once; more are told to come back (503).")
+        int, Meta(ge=1, description="Most uploads processed at once; further ones are refused (503).")
     ] = 32
     max_queued_images: Annotated[
         int,
-        Meta(ge=1, description="Most frames waiting for the ensemble; an upload beyond is told to come back (503)."),
+        Meta(ge=1, description="Most frames waiting for the ensemble; further uploads are refused (503)."),
     ] = 256
     client_images_per_minute: Annotated[
         int,
         Meta(
             ge=0,
-            description="Most frames a minute of one client (a token; without one, an address), more are told to come "
-            "back (429); 0: no bound.",
+            description="Most frames a minute of one client (a token; without one, an address); more are refused "
+            "(429); 0: no limit.",
         ),
     ] = 0
     answer_within_s: Annotated[
         float,
-        Meta(gt=0, description="How long an upload may wait for its answer; what cannot be in time is refused (503)."),
+        Meta(gt=0, description="How long an upload may wait for its answer; a later one is refused (503)."),
     ] = 50.0
     threads: Annotated[
         int,
         Meta(ge=2, description="Request threads. Must exceed admission_limit, so that probes are answered."),
     ] = 40
     inference_threads: Annotated[
-        int, Meta(ge=0, description="Workers that share out the frames, one core each; 0: as many as processors.")
+        int, Meta(ge=0, description="Workers for inference, one core each; 0: one per processor.")
     ] = 0
     memory_limit_bytes: Annotated[
         int,
-        Meta(ge=0, description="A server that may need more memory does not start; 0: what machine or container has."),
+        Meta(
+            ge=0,
+            description="`doctor` and the start warn of a larger need; 0: the memory of machine or container.",
+        ),
     ] = 0
     graceful_timeout_s: Annotated[
-        int, Meta(ge=1, description="How long a stopping server works on the uploads it has admitted.")
+        int, Meta(ge=1, description="How long a stopping server works on uploads it has accepted.")
     ] = 60
     open_classify: Annotated[
         bool,
         Meta(description="Leave /classify, /batch and /models open to all, as FlexServe's client expects."),
     ] = False
     late_after_s: Annotated[
-        float, Meta(gt=0, description="How long past its due instant a burst makes its camera late.")
+        float, Meta(gt=0, description="How many seconds after its due time a missing burst makes its camera late.")
     ] = 30.0
     silent_after_s: Annotated[
-        float, Meta(gt=0, description="The same for silent: its sectors are unobserved then, whatever they were.")
+        float, Meta(gt=0, description="The same for silent; the sectors of a silent camera are unobserved.")
     ] = 120.0
     log_style: Annotated[
         Literal["text", "json"], Meta(description="One readable line, or one JSON object, per event.")
     ] = "text"
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="Least serious messages to log.")
-    ] = "info"
-    provisional: Annotated[
-        bool,
-        Meta(description="Tell events while their burst is still being judged; it then confirms or withdraws them."),
-    ] = False
-    access_log: Annotated[bool, Meta(description="Log every request, not only what was refused.")] = False
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The lowest level to log.")] = (
+        "info"
+    )
+    access_log: Annotated[bool, Meta(description="Log every request, not only refused ones.")] = False
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -151,12 +153,12 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 def processors() -> int:
-    """How many this process may use, where the system tells; else how many there are."""
+    """The processors that this process may use, or all where the system does not tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Setting(NamedTuple):
-    """One setting as documentation shows it."""
+    """One setting, for help and documentation."""
 
     name: str
     variable: str
@@ -187,12 +189,12 @@ def load_settings(path: Path | str | None = None, **overrides: object) -> Server
     if settings.threads <= settings.admission_limit:
         raise InvalidSettings(
             f"threads ({settings.threads}) must exceed admission_limit ({settings.admission_limit}): "
-            "otherwise uploads wait unseen in front of the server, and so do its probes"
+            "otherwise uploads occupy all threads and probes wait"
         )
     if settings.max_queued_images < settings.max_frames:
         raise InvalidSettings(
             f"max_queued_images ({settings.max_queued_images}) must not be below max_frames ({settings.max_frames}): "
-            "otherwise an upload of so many frames could never be taken in"
+            "otherwise an upload of that many frames would always be refused"
         )
     return settings
 
@@ -208,6 +210,9 @@ def _from_file(path: Path) -> dict[str, Any]:
     values = {}
     for name, value in document.items():
         place = f"{path}, line {line_of(text, [name]) or '?'}"
+        if name in _REMOVED:
+            _warn_of_removed(name, place)
+            continue
         if name not in _fields():
             raise InvalidSettings(f"{place}: unknown setting `{name}`{_suggestion(name)}")
         values[name] = _converted(name, value, place, strict=True, folder=path.resolve().parent)
@@ -220,11 +225,17 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if not variable.startswith(ENV_PREFIX) or variable in _OTHERS:
             continue
         name = variable.removeprefix(ENV_PREFIX).lower()
-        if name in _fields():
+        if name in _REMOVED:
+            _warn_of_removed(name, variable)
+        elif name in _fields():
             values[name] = _converted(name, environ[variable], variable, strict=False, folder=Path.cwd())
-        elif _nearest(name, cutoff=0.75):  # a name like none of ours belongs to some other program
+        elif _nearest(name, cutoff=0.75):  # a name unlike any of these belongs to another program
             raise InvalidSettings(f"{variable}: unknown setting{_suggestion(name)}")
     return values
+
+
+def _warn_of_removed(name: str, place: str) -> None:
+    sys.stderr.write(f"Warning: {place}: the setting `{name}` is gone and has no effect: {_REMOVED[name]}.\n")
 
 
 def _converted(name: str, value: object, place: str, *, strict: bool, folder: Path) -> object:
@@ -247,7 +258,7 @@ def _path(kind: type, value: object) -> object:
 
 
 def _absolute(value: object, folder: Path) -> object:
-    """A relative path counted from `folder`; everything else (a `{data_dir}/…` too) as it is."""
+    """A relative path is counted from `folder`. Other values stay, and so does a path that begins with `{data_dir}`."""
     if isinstance(value, Path) and not str(value).startswith("{"):
         return folder / value
     return value
@@ -271,7 +282,7 @@ def _help(field: msgspec.structs.FieldInfo) -> str:
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
     if field.default is msgspec.NODEFAULT:
-        return "the user's data folder"  # the one default that is computed
+        return "the user's data folder"  # the only computed default
     if isinstance(field.default, tuple):
         return ", ".join(field.default)
     if field.default is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
 from server.domain.errors import Unprocessable
@@ -41,12 +41,7 @@ class ScriptedEnsemble:
     def only(self, model: str | None, within_s: float | None = None) -> ScriptedEnsemble:
         return self
 
-    def answer(
-        self,
-        images: Sequence[bytes],
-        crops: Mapping[str, Box] | None = None,
-        early: Callable[[Sequence[Answers]], None] | None = None,
-    ) -> list[Answers]:
+    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> list[Answers]:
         self.asked.append(tuple(images))
         self.crops.append(dict(crops or {}))
         said: list[Answers] = []
@@ -54,8 +49,6 @@ class ScriptedEnsemble:
             if _sha256(image) in self._broken:
                 raise Unprocessable("the image cannot be decoded", frame=index)
             said.append(self._said(image))
-            if early is not None:
-                early(tuple(said))
         if self.gate is not None:
             self.gate.wait(timeout=10)
         return said

@@ -48,10 +48,18 @@ BREACHES = {
         "import camera_agent.uplink.uplink",
     ),
     "policies are built in layers": ("policies/geometry.py", "import policies.site.rules"),
+    "rooms of the policies are built in layers, and no stage knows another": (
+        "policies/tracking/follow.py",
+        "import policies.tracking.visits",
+    ),
     "endpoints are built in layers and know nothing of each other": (
         "server/web/events.py",
         "import server.web.models",
     ),
+    "the engine is built in layers": ("server/engine/stages.py", "import server.engine.batcher"),
+    "serving is built in layers": ("server/serving/machine.py", "import server.serving.loading"),
+    "the store is built in layers": ("server/store/rows.py", "import server.store.turn"),
+    "the pipeline is built in layers": ("server/pipeline/response.py", "import server.pipeline.pipeline"),
     "the server is built in layers": ("server/domain/records.py", "import server.store.schema"),
 }
 """Contract -> a file, and the line that would break the contract there."""

@@ -18,7 +18,8 @@ from typing import Protocol
 import msgspec
 
 from policies.events import Event, microseconds
-from policies.fusion.judgement import Judgement, judge
+from policies.fusion.judge import judge
+from policies.fusion.judgement import Judgement
 from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, digest_of_stored, parse_site_policy
 from server.domain.burst import burst_digest
 from server.domain.errors import SectorwatchError, Unknown

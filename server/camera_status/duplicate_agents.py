@@ -1,7 +1,7 @@
-"""Two agents under one camera's name, as from a copied SD card: their frames would be taken for one view's.
+"""Two agents that send as one camera, as after copying an SD card: their frames must not count as one view.
 
-Heartbeats tell runs of an agent apart. One that ended is not heard again; so where one is heard before and after
-another one, both are alive.
+Each start of an agent is a run, which heartbeats name. A run that ended sends no more. So a run that is heard both
+before and after another run is alive beside it.
 """
 
 from __future__ import annotations
@@ -13,51 +13,53 @@ from policies.events import microseconds
 from server.camera_status.heartbeat import Heartbeat
 from server.domain.clock import SECOND_US
 
-_BEATS = 3
-"""So many heartbeats long a run that fell silent may yet be alive."""
+_ALIVE_HEARTBEATS = 3
+"""A run that misses this many heartbeats may still be alive."""
 
 _Camera = tuple[str, str]
 _Run = tuple[str | None, int]
 
 
-class _Heard(NamedTuple):
+class _Runs(NamedTuple):
+    """The runs of a camera that may be alive, each with the instant until which it may be (us).
+
+    `since_us` is when two of them were first known to be alive; that is believed until `until_us`.
+    """
+
     newest: _Run
-    runs: dict[_Run, int]
-    """Those that may be alive, and until when (us)."""
+    alive: dict[_Run, int]
     since_us: int | None
     until_us: int
-    """Two were found alive then, and that is believed until then."""
 
 
 class DuplicateAgents:
-    """What the heartbeats say of it; safe to use from several threads. Nothing is kept over a restart."""
+    """Finds them from heartbeats. Safe to use from several threads. Nothing is kept over a restart."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._heard: dict[_Camera, _Heard] = {}
+        self._runs: dict[_Camera, _Runs] = {}
 
     def heard(self, heartbeat: Heartbeat, now_us: int) -> bool:
-        """Note a heartbeat; True where it is the first to show that its camera has two agents."""
-        camera, run = (
-            (heartbeat.site, heartbeat.camera),
-            (heartbeat.agent.boot_id, microseconds(heartbeat.agent.started_at)),
-        )
-        until_us = now_us + int(_BEATS * heartbeat.agent.every_s * SECOND_US)
+        """Note a heartbeat; True for the first one that shows that its camera has two agents."""
+        camera = (heartbeat.site, heartbeat.camera)
+        run = (heartbeat.agent.boot_id, microseconds(heartbeat.agent.started_at))
+        until_us = now_us + int(_ALIVE_HEARTBEATS * heartbeat.agent.every_s * SECOND_US)
         with self._lock:
-            was = self._heard.get(camera, _Heard(run, {}, None, 0))
-            runs = {one: alive_us for one, alive_us in was.runs.items() if alive_us > now_us}
-            is_back = run != was.newest and run in runs
-            known_us = was.since_us if now_us < was.until_us else None
+            before = self._runs.get(camera, _Runs(run, {}, None, 0))
+            alive = {known: alive_us for known, alive_us in before.alive.items() if alive_us > now_us}
+            is_back = run != before.newest and run in alive
+            known_since_us = before.since_us if now_us < before.until_us else None
             if heartbeat.state == "stopped":
-                runs.pop(run, None)
+                alive.pop(run, None)
             else:
-                runs[run] = until_us
-            since_us = now_us if is_back and known_us is None else known_us
-            self._heard[camera] = _Heard(run, runs, since_us, until_us if is_back else was.until_us)
-            return is_back and known_us is None
+                alive[run] = until_us
+            is_first = is_back and known_since_us is None
+            since_us = now_us if is_first else known_since_us
+            self._runs[camera] = _Runs(run, alive, since_us, until_us if is_back else before.until_us)
+            return is_first
 
     def since_us(self, site: str, camera: str, now_us: int) -> int | None:
         """Since when a camera is known to have two agents; None when it is not."""
         with self._lock:
-            heard = self._heard.get((site, camera))
-        return None if heard is None or now_us >= heard.until_us else heard.since_us
+            runs = self._runs.get((site, camera))
+        return None if runs is None or now_us >= runs.until_us else runs.since_us

@@ -1,8 +1,8 @@
-"""A heartbeat as it comes over the wire: what the agent knows of itself and of one camera.
+"""A heartbeat on the wire: what the agent knows of itself and of one camera.
 
-As with bursts, keys that are not known are ignored, so that a newer agent can talk to an older server; words that
-are not known (`state`, `cause`) are kept as they are. Heartbeats are sent when they are true and never spooled:
-the difference between `agent.sent_at` and the server's clock is the agent's clock error, and little else.
+Unknown keys are ignored, so that a newer agent can talk to an older server. Unknown words in `state` and `cause` are
+kept. Heartbeats are never spooled, so `agent.sent_at` differs from the server's clock by little more than the
+agent's clock error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from server.domain.burst import NAME, NEWEST
 from server.domain.errors import Malformed
 
 Aware = Annotated[datetime, Meta(tz=True)]
-_Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
+_Name = Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
 _Word = Annotated[str, Meta(pattern="^[a-z_]{1,64}$")]
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 _Seconds = Annotated[float, Meta(ge=0, le=1e9)]
@@ -25,7 +25,7 @@ _Text = Annotated[str, Meta(max_length=300)]
 
 
 class HeartbeatAgent(msgspec.Struct, frozen=True):
-    """Who sends. The next heartbeat is due `every_s` after `sent_at`."""
+    """The sender. The next heartbeat is due `every_s` after `sent_at`."""
 
     sent_at: Aware
     started_at: Aware
@@ -35,14 +35,14 @@ class HeartbeatAgent(msgspec.Struct, frozen=True):
 
 
 class HeartbeatClock(msgspec.Struct, frozen=True):
-    """What the agent knows of its clock; `uncertainty_s` null: unknown."""
+    """The agent's clock. `uncertainty_s` is null when unknown."""
 
     synced: bool = True
     uncertainty_s: _Seconds | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """This camera's bursts that are not at the server yet."""
+    """This camera's bursts that wait for upload."""
 
     bursts: _Count = 0
     bytes: _Count = 0
@@ -50,7 +50,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """Since `started_at`; bytes as they go over the wire, of the whole agent and of this camera."""
+    """Counts since `started_at`. `uploaded_bytes` counts the whole agent's upload, `camera_bytes` this camera's."""
 
     bursts: _Count = 0
     dropped: _Count = 0
@@ -60,9 +60,9 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
-    """A heartbeat. `state` is starting, watching, blind, paused, finished or stopped, and has been so `since`.
+    """A heartbeat. `state` is starting, watching, blind, paused, finished or stopped, unchanged `since` then.
 
-    `next_burst_by` is the latest instant at which the next burst will have been taken whole; null: none is expected.
+    `next_burst_by` is the latest instant at which the next burst is complete; null when none is expected.
     """
 
     site: _Name
@@ -80,7 +80,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
 
 
 class HeartbeatSource(msgspec.Struct, frozen=True):
-    """Of which camera a heartbeat is, whatever else is the matter with it."""
+    """The camera of a heartbeat that may otherwise be malformed."""
 
     site: _Name
     camera: _Name
@@ -91,7 +91,7 @@ _source_decoder = msgspec.json.Decoder(HeartbeatSource)
 
 
 def heartbeat_source(body: bytes) -> HeartbeatSource:
-    """Whose heartbeat it is, so that its sender is judged before its words. Raises Malformed."""
+    """The camera of a heartbeat, so that its sender is authorised before the rest is decoded. Raises Malformed."""
     try:
         return _source_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -107,7 +107,7 @@ def decode_heartbeat(body: bytes | str) -> Heartbeat:
     if not (NAME.fullmatch(heartbeat.site) and NAME.fullmatch(heartbeat.camera)):
         raise Malformed("`site` and `camera` must be 1 to 63 lower-case letters, digits, - or _")
     agent = heartbeat.agent
-    told = (
+    instants = (
         agent.sent_at,
         agent.started_at,
         heartbeat.since,
@@ -115,6 +115,6 @@ def decode_heartbeat(body: bytes | str) -> Heartbeat:
         heartbeat.next_burst_by,
         heartbeat.waiting.oldest_at,
     )
-    if any(at is not None and at >= NEWEST for at in told):
-        raise Malformed(f"an instant lies beyond {NEWEST:%Y}: mind the agent's clock")
+    if any(at is not None and at >= NEWEST for at in instants):
+        raise Malformed(f"an instant lies beyond {NEWEST:%Y}: set the agent's clock")
     return heartbeat

@@ -1,21 +1,20 @@
-"""Whether a camera is watched, and what that means for its sectors: blind is not clear.
+"""Whether a camera is watched, and the state of its sectors: a blind camera's sectors are unobserved, not clear.
 
-`condition_of` says how things stand with a camera: `ok`, `late` (its next burst is overdue) or `silent` (it has been
-for long, or the agent says that it does not see), with the cause and since when. `sectors_of` then says of each of
-its sectors whether it is `occupied`, `clear` or `unobserved`, as `policies.occupancy` has it, with the cause that is
-known here. Both are pure: the clock is an argument.
+`condition_of` gives a camera's condition: `ok`, `late` (its next burst is overdue) or `silent` (long overdue, or the
+agent reports that it cannot see), with cause and start. `sectors_of` gives each sector's state: `occupied`, `clear`
+or `unobserved`, from `policies.occupancy` and the condition. Both are pure: the clock is an argument.
 
-When the next burst is due comes from the agent's heartbeat; without one, from the usual distance of its bursts.
+The agent's heartbeat says when the next burst is due. Without one, the usual distance of bursts does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from statistics import median
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -29,20 +28,20 @@ from server.domain.records import BurstSpan, CameraActivity
 
 _UNSEEN = frozenset({"blind", "paused", "finished", "stopped"})
 _USUAL_US = 60 * SECOND_US
-"""Between bursts, as long as a camera has sent one only."""
+"""Between bursts, while a camera has sent only one."""
 _MISSED_HEARTBEATS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class StatusThresholds:
-    """How long past its due instant a burst makes its camera late, and then silent (s)."""
+    """How long after its due time a missing burst makes its camera late, and then silent (s)."""
 
     late_s: float = 30.0
     silent_s: float = 120.0
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """How it stands with a camera. `cause` and `since` are null while it is `ok`, unless two agents send as it."""
+    """A camera's condition. `cause` and `since` are null while it is `ok`, unless two agents send as one camera."""
 
     state: Literal["ok", "late", "silent"]
     cause: str | None = None
@@ -51,7 +50,7 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class SectorState(msgspec.Struct, frozen=True):
-    """How a sector stands for a target. `since`: when the presence began, or the last frame that told anything."""
+    """A sector's state for a target. `since`: the start of the presence, or the last frame that carried information."""
 
     sector: str
     target: str
@@ -60,37 +59,68 @@ class SectorState(msgspec.Struct, frozen=True):
     cause: str | None
 
 
+class _Facts(NamedTuple):
+    """What decides a condition. `overdue_s` is None while no due time is known."""
+
+    activity: CameraActivity
+    heartbeat: Heartbeat | None
+    now_us: int
+    thresholds: StatusThresholds
+    due: datetime | None
+    overdue_s: float | None
+
+    @property
+    def reports_unseen(self) -> bool:
+        """The agent reports that it cannot see, no newer burst contradicts it, and its pause is not over."""
+        heartbeat = self.heartbeat
+        if heartbeat is None or heartbeat.state not in _UNSEEN or not _is_newest(heartbeat, self.activity):
+            return False
+        if heartbeat.next_burst_by is None:
+            return True
+        resumes_us = _server_us(heartbeat.next_burst_by, self.activity, heartbeat)
+        return self.now_us <= resumes_us + self.thresholds.late_s * SECOND_US
+
+    @property
+    def is_starting(self) -> bool:
+        return self.heartbeat is not None and self.heartbeat.state == "starting"
+
+    @property
+    def reported_since(self) -> datetime | None:
+        return None if self.heartbeat is None else self.heartbeat.since
+
+    def is_due_within(self, seconds: float) -> bool:
+        return self.overdue_s is not None and self.overdue_s <= seconds
+
+
+_TABLE: tuple[tuple[Callable[[_Facts], bool], Callable[[_Facts], Condition]], ...] = (
+    (lambda f: f.reports_unseen, lambda f: _reported(f)),
+    (lambda f: f.due is None and f.is_starting, lambda f: Condition("late", "starting", f.reported_since)),
+    (lambda f: f.due is None, lambda f: Condition("silent", "no_burst_yet", f.reported_since)),
+    (lambda f: f.is_due_within(f.thresholds.late_s), lambda f: Condition("ok", next_burst_by=f.due)),
+    (lambda f: f.is_due_within(f.thresholds.silent_s), lambda f: Condition("late", _cause(f), f.due, f.due)),
+    (lambda _: True, lambda f: Condition("silent", _cause(f), f.due, f.due)),
+)
+"""The first row whose test holds gives the condition."""
+
+
 def condition_of(
     activity: CameraActivity, heartbeat: Heartbeat | None, now_us: int, thresholds: StatusThresholds
 ) -> Condition:
-    """How it stands with a camera at `now_us`; `heartbeat` is its newest heartbeat."""
+    """The condition of a camera at `now_us`; `heartbeat` is its newest one."""
     due_us = _due_us(activity.recent, heartbeat)
     due = None if due_us is None else instant(due_us)
-    if heartbeat is not None and heartbeat.state in _UNSEEN and _is_newest(heartbeat, activity):
-        resumes_us = (
-            None if heartbeat.next_burst_by is None else _server_us(heartbeat.next_burst_by, activity, heartbeat)
-        )
-        if resumes_us is None or now_us <= resumes_us + thresholds.late_s * SECOND_US:
-            return Condition("silent", heartbeat.cause or heartbeat.state, heartbeat.since, heartbeat.next_burst_by)
-    if due_us is None:
-        starting = heartbeat is not None and heartbeat.state == "starting"
-        since = heartbeat.since if heartbeat is not None else None
-        return Condition("late" if starting else "silent", "starting" if starting else "no_burst_yet", since)
-    overdue_s = (now_us - _server_us(instant(due_us), activity, heartbeat)) / SECOND_US
-    if overdue_s <= thresholds.late_s:
-        return Condition("ok", next_burst_by=due)
-    return Condition(
-        "late" if overdue_s <= thresholds.silent_s else "silent", _cause(activity, heartbeat, now_us), due, due
-    )
+    overdue_s = None if due is None else (now_us - _server_us(due, activity, heartbeat)) / SECOND_US
+    facts = _Facts(activity, heartbeat, now_us, thresholds, due, overdue_s)
+    return next(condition(facts) for applies, condition in _TABLE if applies(facts))
 
 
 def sectors_of(
     policy: CameraPolicy | None, state: State | None, condition: Condition, now_us: int
 ) -> tuple[SectorState, ...]:
-    """How each sector stands for each target, by the policy that judged the camera's newest frame.
+    """Each sector's state for each target, by the policy that judged the camera's newest frame.
 
-    While no burst is overdue, all that there is to see was seen: sectors stand as the newest frame left them. Once
-    one is, the policy's `blind_s` decides how long that holds; what a silent camera shows is unobserved at once.
+    While no burst is overdue, the state after the newest frame holds. Once one is, it holds for the policy's
+    `blind_s`. All sectors of a silent camera are unobserved.
     """
     if policy is None or state is None or state.last_at_us is None:
         return ()
@@ -98,17 +128,23 @@ def sectors_of(
     return tuple(_sector(standing, condition, state) for standing in standings(policy, state, at_us))
 
 
-def _sector(told: SectorStanding, condition: Condition, state: State) -> SectorState:
-    standing, since_us, cause = told.standing, told.since_us, told.cause
+def _sector(sector: SectorStanding, condition: Condition, state: State) -> SectorState:
+    standing, since_us, cause = sector.standing, sector.since_us, sector.cause
     if condition.state == "silent" and standing is not Standing.UNOBSERVED:
         standing, since_us = Standing.UNOBSERVED, state.seen_us
     if standing is Standing.UNOBSERVED:
         cause = condition.cause or cause
-    return SectorState(told.sector, told.target, standing, None if since_us is None else instant(since_us), cause)
+    return SectorState(sector.sector, sector.target, standing, None if since_us is None else instant(since_us), cause)
+
+
+def _reported(facts: _Facts) -> Condition:
+    assert facts.heartbeat is not None
+    heartbeat = facts.heartbeat
+    return Condition("silent", heartbeat.cause or heartbeat.state, heartbeat.since, heartbeat.next_burst_by)
 
 
 def _due_us(recent: Sequence[BurstSpan], heartbeat: Heartbeat | None) -> int | None:
-    """When the next burst should have been taken, by the agent's clock; None while nothing tells."""
+    """When the next burst is due, by the agent's clock; None while that is unknown."""
     promised_us = horizon_us = 0
     if heartbeat is not None and heartbeat.next_burst_by is not None:
         promised_us = microseconds(heartbeat.next_burst_by)
@@ -122,19 +158,20 @@ def _due_us(recent: Sequence[BurstSpan], heartbeat: Heartbeat | None) -> int | N
 
 
 def _is_newest(heartbeat: Heartbeat, activity: CameraActivity) -> bool:
-    """Whether no burst shows frames that were taken after this heartbeat."""
+    """Whether all bursts end before this heartbeat."""
     return not activity.recent or activity.recent[0].last_at_us <= microseconds(heartbeat.agent.sent_at)
 
 
 def _server_us(at: datetime, activity: CameraActivity, heartbeat: Heartbeat | None) -> int:
-    """An instant of the agent's clock by the server's, as far as a heartbeat tells how far they are apart."""
+    """An instant of the agent's clock on the server's, corrected by the heartbeat's delay if the agent's is not set."""
     if heartbeat is None or activity.heartbeat is None or heartbeat.clock.synced:
         return microseconds(at)
     return microseconds(at) + activity.heartbeat.received_at_us - activity.heartbeat.sent_at_us
 
 
-def _cause(activity: CameraActivity, heartbeat: Heartbeat | None, now_us: int) -> str:
-    """Why no burst is here in time, as far as is known."""
+def _cause(facts: _Facts) -> str:
+    """Why the burst is missing, as far as is known."""
+    activity, heartbeat, now_us = facts.activity, facts.heartbeat, facts.now_us
     if activity.is_ahead:
         return "clock_ahead"
     if heartbeat is not None and activity.heartbeat is not None:

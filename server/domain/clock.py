@@ -1,4 +1,4 @@
-"""The server's clock, as a value that is handed to whoever needs to know what time it is."""
+"""The server's clock, as a value that can be replaced in tests."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from policies.observation import Box, EnsembleInfo, Prediction
@@ -10,14 +10,11 @@ from policies.observation import Box, EnsembleInfo, Prediction
 Answers = Mapping[str, tuple[Prediction, ...] | None]
 """Model -> what it sees in one image; None: the model did not answer."""
 
-Early = Callable[[Sequence[Answers]], None]
-
 
 class Ensemble(Protocol):
     """Answers one entry per image, in order.
 
-    `crops` are bounding rectangles of sectors, which classifiers judge as well. `early` is called meanwhile, in the
-    caller's thread, with the answers to the first images as far as they are there. `only` is one model (None: all),
+    `crops` are bounding rectangles of sectors, which classifiers judge as well. `only` is one model (None: all),
     with a time limit of its own in seconds. `answer` raises Unprocessable or TooLarge, with the index of the frame, for
     an image that cannot be judged, and RetryLater when there is no room or no answer in time.
     """
@@ -27,6 +24,4 @@ class Ensemble(Protocol):
 
     def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
 
-    def answer(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] = ..., early: Early | None = ...
-    ) -> Sequence[Answers]: ...
+    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] = ...) -> Sequence[Answers]: ...

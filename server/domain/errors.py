@@ -1,4 +1,4 @@
-"""Everything the server raises on purpose, and what kind of trouble each is.
+"""The errors that the server raises on purpose.
 
     SectorwatchError
     ├── Refused                  this input will never be accepted: fix it, do not send it again
@@ -15,8 +15,7 @@
     │   ├── OverQuota            this client has used its quota for now                         (HTTP 429)
     │   └── DatabaseUnavailable  the database does not answer
     └── ConfigurationError       the installation is at fault: an operator has to act           (HTTP 500)
-        ├── Unapproved           the models no longer answer as they did when they were approved
-        └── TooBig               it may need more memory than there is
+        └── Unapproved           the models no longer answer as they did when they were approved
 
 `kind` is one of refused, later, broken. `server.web.problem_json` alone chooses the HTTP status of a class.
 """
@@ -29,7 +28,7 @@ Kind = Literal["refused", "later", "broken"]
 
 
 class SectorwatchError(Exception):
-    """A failure whose message says what happened and what to do next, fit to be shown to a user."""
+    """An error whose message says what happened and what to do, for a user to read."""
 
     kind: ClassVar[Kind] = "broken"
 
@@ -37,7 +36,7 @@ class SectorwatchError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.frame = frame
-        """Index (from 0) of the frame at fault, if it is one frame's fault."""
+        """Index (from 0) of the frame at fault, if a frame is."""
 
 
 class Refused(SectorwatchError):
@@ -93,7 +92,7 @@ class OverQuota(RetryLater):
 
 
 class DatabaseUnavailable(RetryLater):
-    """What this server stores its work in does not answer: an operator may have to mend it."""
+    """The database does not answer. An operator may have to repair it."""
 
 
 class ConfigurationError(SectorwatchError):
@@ -101,8 +100,4 @@ class ConfigurationError(SectorwatchError):
 
 
 class Unapproved(ConfigurationError):
-    pass
-
-
-class TooBig(ConfigurationError):
     pass

@@ -1,9 +1,9 @@
-"""What policies know of a picture besides its labels: its size as a viewer shows it, and how bright it is.
+"""What policies know of a picture besides its labels: its displayed size and its brightness.
 
 The size is read from the header without decoding.
 
-JPEG: ITU-T T.81, annex B, the frame header of any SOF marker; turned when Exif 2.3 says so (tag 0x0112,
-Orientation: 5 to 8 exchange the sides), as the ensemble turns it. PNG: ISO/IEC 15948, the IHDR chunk.
+JPEG: ITU-T T.81, annex B, the frame header of any SOF marker; turned as Exif 2.3 says (tag 0x0112, Orientation: 5 to 8
+exchange the sides), as the ensemble turns it. PNG: ISO/IEC 15948, the IHDR chunk.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
 """Markers without a segment: TEM and RST0 to RST7."""
 _SOS = b"\xff\xda"
 _WITH_LENGTH = frozenset((*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDB, 0xF0), 0xFE))
-"""Markers whose segments Pillow reads before the first scan; whatever else lies there it passes over byte by byte."""
+"""Markers whose segments Pillow reads before the first scan. It skips all else there byte by byte."""
 _MOST_STEPS = 1 << 16
 _ORIENTATION = 0x0112
 _BYTES_OF = {1: 1, 3: 2, 4: 4}
-"""Of a number, by its tag's type: BYTE, SHORT, LONG. An orientation that is none is read by nobody."""
+"""Bytes of a number by its tag's type: BYTE, SHORT, LONG. Other types are no orientation."""
 _ON_ITS_SIDE = range(5, 9)
 _MOST_ENTRIES = 256
 
@@ -43,9 +43,10 @@ def size_of(image: bytes) -> tuple[int, int] | None:
 
 
 def scans_of(image: bytes) -> int | None:
-    """How many scans a JPEG holds, those of its previews included: each may cost a pass over all pixels and not a
-    hundred bytes (a progressive one has about ten). None where Pillow would have to keep too many segments, or pass
-    over too many stray bytes, before the first. 0 for what is no JPEG.
+    """The number of scans in a JPEG, those of its previews included; 0 for another format.
+
+    A scan of under a hundred bytes may cost a pass over all pixels (a progressive JPEG has about ten scans). None where
+    Pillow would keep too many segments, or skip too many stray bytes, before the first scan.
     """
     if not image.startswith(_SOI):
         return 0

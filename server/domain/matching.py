@@ -1,7 +1,5 @@
-"""When two tellings are of one fact: same kind, same place, same label, and times no further apart than both admit.
-
-Every event says how uncertain its instant is, so how far apart two tellings may be is read from them and not
-invented here.
+"""Whether two events tell the same fact: same kind, place and label, and times as close as their uncertainties
+allow.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ What = tuple[str | None, ...]
 
 
 class Fact(NamedTuple):
-    """What two tellings must share (`what`), when it happened, and how far that may be off (us)."""
+    """What two events of one fact share (`what`), its instant, and the bound of the instant's error (us)."""
 
     what: What
     at_us: int
@@ -36,10 +34,10 @@ def fact_of(event: Event) -> Fact:
 
 
 def matched(a: Sequence[Fact], b: Sequence[Fact], more_us: int = 0) -> list[tuple[int, int]]:
-    """Pairs of indices into `a` and `b` that tell one fact, each index once at most; nearest in time first.
+    """Pairs of indices into `a` and `b` of the same fact, each index at most once; nearest in time first.
 
-    Two facts may be as far apart as their uncertainties together, and `more_us` besides. Between equally near
-    ones, an equal direction decides.
+    Two facts may be as far apart as the sum of their uncertainties plus `more_us`. Between equally near ones, an equal
+    direction decides.
     """
     taken_a: set[int] = set()
     taken_b: set[int] = set()
@@ -53,7 +51,7 @@ def matched(a: Sequence[Fact], b: Sequence[Fact], more_us: int = 0) -> list[tupl
 
 
 def _near(a: Sequence[Fact], b: Sequence[Fact], more_us: int) -> Iterator[tuple[int, bool, int, int, int]]:
-    """Every pair that may match, as a key to sort by that ends with the two indices."""
+    """Every pair that may match, as a sort key that ends with the two indices."""
     by_what: dict[What, list[tuple[int, int]]] = defaultdict(list)
     for j, fact in enumerate(b):
         by_what[fact.what].append((fact.at_us, j))

@@ -1,4 +1,4 @@
-"""What goes into the store and what comes out of it, as values."""
+"""The values that go into the store and come out of it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from policies.site.site_policy import SitePolicy
 from server.domain.burst import Burst
 
 Status = Literal["folded", "held"]
-What = Literal["event", "corrected", "withdrawn", "provisional"]
+What = Literal["event", "corrected", "withdrawn"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One burst on its way into the store: what came, what the models said, and by which rules it is judged.
+    """A burst to be stored, with the ensemble's observations and the policy in force.
 
     `policy_text` is the TOML that `policy` was read from. `decisions` is the JSON of the frames' judgements.
     """
@@ -36,7 +36,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """That a burst is in the store, and the digest by which a resend is told from a mix-up."""
+    """A stored burst's digest, by which a repeated upload differs from a reused id."""
 
     burst_id: str
     digest: str
@@ -52,7 +52,7 @@ class Recorded(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """An event, the burst whose frame settled it, and its place among the events of that frame, from 0."""
+    """An event, the burst whose frame settled it, and its index among the events of that frame."""
 
     event: Event
     burst_id: str
@@ -61,7 +61,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What a turn has to fold: the oldest instant that is new to it, and the newest its camera now has (us)."""
+    """What a turn has to fold: the oldest new instant, and the camera's newest one (us)."""
 
     oldest_us: int
     newest_us: int
@@ -69,7 +69,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A camera's state (JSON) with all its frames up to `at_us` in, none after; at the very start both None."""
+    """A camera's state (JSON) after all frames up to `at_us`; both None before the first frame."""
 
     at_us: int | None
     state: bytes | None
@@ -95,11 +95,9 @@ class Folded:
 class LoggedEvent:
     """An event as the log has it now.
 
-    `seq` grows whenever something is said about an event (first said, corrected, withdrawn), so a reader that
-    remembers the largest one it saw misses nothing. `late`: found when the log had already passed its instant.
-    `supersedes` holds the ids of events told before that this telling replaces: the same fact put at another
-    instant, which is withdrawn, or its own, where it is told otherwise. `is_provisional`: told before its burst was
-    judged, and in no log (`seq` is 0 then).
+    `seq` grows with each announcement of an event (new, corrected, withdrawn), so a reader that remembers the largest
+    `seq` misses nothing. `late`: it lies before the camera's head at that time. `supersedes` holds the ids of events
+    that this one replaces: the same fact at another instant, which is withdrawn, or its own id after a correction.
     """
 
     seq: int
@@ -108,18 +106,16 @@ class LoggedEvent:
     withdrawn_at_us: int | None
     burst_id: str
     supersedes: tuple[str, ...] = ()
-    is_provisional: bool = False
 
     @property
     def is_withdrawn(self) -> bool:
         return self.withdrawn_at_us is not None
 
     def as_wire(self) -> dict[str, Any]:
-        """The one schema of events on every channel and in every answer; instants as RFC 3339 in UTC."""
+        """The schema of events on every channel and in every answer; instants as RFC 3339 in UTC."""
         wire: dict[str, Any] = msgspec.to_builtins(self.event)
         return wire | {
             "late": self.late,
-            "provisional": self.is_provisional,
             "withdrawn": self.is_withdrawn,
             "supersedes": list(self.supersedes),
         }
@@ -127,10 +123,7 @@ class LoggedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """That an event was said, corrected or withdrawn, with the event as it is now: one row of the outbox.
-
-    `seq` is 0 for what is in no outbox: a `provisional` event, and its withdrawal.
-    """
+    """An event that is new, corrected or withdrawn, as it is now: one row of the outbox."""
 
     seq: int
     what: What
@@ -139,7 +132,7 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class KeptBurst:
-    """A burst as the store has it, with everything its answer is made of."""
+    """A stored burst, with everything that its answer contains."""
 
     burst_id: str
     site: str
@@ -154,7 +147,7 @@ class KeptBurst:
 
 @dataclass(frozen=True, slots=True)
 class CameraHead:
-    """Where a camera stands: the newest instant advanced past, and when that turn ended (us)."""
+    """A camera's newest folded instant, and when that turn ended (us)."""
 
     site: str
     camera: str
@@ -179,10 +172,10 @@ Noticed = Literal["serves", "unapproved", "approved", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What happened to the server itself: an ensemble is in service from now on, or a check of it turned out otherwise.
+    """Something that happened to the server: an ensemble came into service, or a check of it changed its result.
 
-    `detail` says how it came about, in words. `seq` is its place among the announcements; None: kept before notices
-    were announced, and on no channel.
+    `detail` says why, in words. `seq` is its number among the announcements; None for a notice from before notices
+    were announced.
     """
 
     number: int
@@ -195,18 +188,20 @@ class Notice:
 
     @property
     def id(self) -> str:
-        """The same whenever it is told again."""
+        """The same each time it is sent."""
         return hashlib.sha256(f"{self.number} {self.at_us} {self.what} {self.ensemble}".encode()).hexdigest()[:32]
 
     def as_wire(self) -> dict[str, Any]:
-        """The one schema of notices on every channel; `kind` is none of an event's, the instant is RFC 3339 in UTC."""
+        """The schema of notices on every channel. `kind` differs from all event kinds; the instant is RFC 3339 in
+        UTC.
+        """
         wire: dict[str, Any] = msgspec.to_builtins({"id": self.id, "kind": self.what, "at": instant(self.at_us)})
         return wire | {"ensemble": self.ensemble, "models": list(self.models), "detail": self.detail}
 
 
 @dataclass(frozen=True, slots=True)
 class NoticeGiven:
-    """That a notice was given: announced in one row with events, in the order of commit."""
+    """A notice to be sent, in one sequence with the events."""
 
     seq: int
     notice: Notice
@@ -218,7 +213,7 @@ Outgoing = Announcement | NoticeGiven
 
 @dataclass(frozen=True, slots=True)
 class BurstSpan:
-    """When a burst began and ended, and when it came (us)."""
+    """When a burst began and ended, and when it was received (us)."""
 
     burst_id: str
     first_at_us: int
@@ -228,7 +223,7 @@ class BurstSpan:
 
 @dataclass(frozen=True, slots=True)
 class CameraSeen:
-    """Where a camera's fold stands: newest frame, state (JSON), and the digest of the policy that judged it."""
+    """The head of a camera: newest frame, state (JSON), and the digest of the policy that judged it."""
 
     last_at_us: int
     state: bytes
@@ -237,7 +232,7 @@ class CameraSeen:
 
 @dataclass(frozen=True, slots=True)
 class CameraActivity:
-    """What tells whether a camera is watched. `recent`: its newest bursts, newest first; `is_ahead`: some are held."""
+    """What shows whether a camera is watched. `recent`: its newest bursts, newest first; `is_ahead`: some are held."""
 
     site: str
     camera: str
@@ -266,7 +261,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class BurstFacts:
-    """What is stored of a burst besides its frames; columns of `server.store.schema.bursts`."""
+    """A stored burst without its frames; columns of `server.store.schema.bursts`."""
 
     burst_id: str
     site: str
@@ -289,7 +284,7 @@ class BurstFacts:
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """An event as its row has it: the columns that repeat what its body says, and its newest announcement."""
+    """An event's row: its body, the columns that repeat parts of it, and its newest announcement."""
 
     logged: LoggedEvent
     id: str
@@ -305,7 +300,7 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRecord:
-    """A policy version as stored: the text a person wrote, what was read from it, and that as JSON."""
+    """A stored policy: its text, the policy read from it, and that as JSON."""
 
     site: str
     text: str
@@ -318,10 +313,10 @@ Truth = Literal["true", "false", "missed", "unsure"]
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What a person says of a fact. Annotations are only ever added; the newest of a `subject` counts.
+    """A person's verdict on a fact. Annotations are only added; the newest of a `subject` counts.
 
-    `subject` is the event's id, or the id of a fact that no event told (first said with `missed`). The fact is
-    repeated here, so that an annotation outlives the event. `within_s` is how far its instant may be off.
+    `subject` is the event's id, or the id of a fact without an event (`missed`). The fact is repeated here, so that an
+    annotation outlives the event. `within_s` bounds the error of its instant.
     """
 
     number: int

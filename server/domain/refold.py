@@ -1,4 +1,4 @@
-"""Folding what is stored: the same few lines live, after a late burst, and in `sectorwatch replay`."""
+"""Folding stored frames: the same code live, after a late burst, and in `sectorwatch replay`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from server.domain.checkpoints import CheckpointThinner
 from server.domain.records import Checkpoint, Folded, Recorded, Settled
 
 PolicyOf = Callable[[str], SitePolicy]
-"""Gives the policy version of a digest."""
+"""Gives the policy of a digest."""
 
 
 class Step(NamedTuple):
@@ -27,19 +27,19 @@ def steps(recorded: Iterable[Recorded], start: Checkpoint, policy_of: PolicyOf) 
     """Advance one camera over its stored frames, in order, each by the policy its burst was accepted under."""
     state = initial_state() if start.state is None else decode_state(start.state)
     policies: dict[str, CameraPolicy] = {}
-    for one in recorded:
-        policy = policies.get(one.policy)
+    for each in recorded:
+        policy = policies.get(each.policy)
         if policy is None:
-            policy = policies[one.policy] = policy_of(one.policy).camera(one.observation.camera)
-        state, events = advance(policy, state, one.observation)
-        yield Step(one, state, events)
+            policy = policies[each.policy] = policy_of(each.policy).camera(each.observation.camera)
+        state, events = advance(policy, state, each.observation)
+        yield Step(each, state, events)
 
 
 def refold(recorded: Iterable[Recorded], start: Checkpoint, policy_of: PolicyOf, newest_us: int) -> Folded:
-    """Everything that follows from a camera's frames after `start`, of which the newest is at `newest_us`.
+    """The fold of a camera's frames after `start`; the newest frame is at `newest_us`.
 
-    A state is worth a checkpoint where a burst ends, as long as no other frame has that very instant. Raises
-    ValueError when there is no frame.
+    A checkpoint is made where a burst ends, unless another frame has the same instant. Raises ValueError without
+    frames.
     """
     thinner = CheckpointThinner[State](newest_us)
     settled: list[Settled] = []

@@ -1,10 +1,6 @@
-"""The engine: how ensembles answer many requests at once, as fast as the machine allows.
+"""The engine: how ensembles answer many requests at once. Begin with `engine`, then `batcher`.
 
-Reading order: `stages` (what an ensemble gives the engine), `job` (a request, and the batches cut from it),
-`batcher` (who works on which images next), `work` (what a worker does with a batch), `pool` (the threads),
-`generation` (an ensemble as the pipeline knows it), `engine` (all of it). `pace` says how fast it goes.
-
-Nothing here knows torch: the stages do.
+Nothing here knows torch: an ensemble's `stages` do.
 """
 
 from server.engine.batcher import Load

@@ -1,18 +1,17 @@
-"""Who works on which images next: a work-conserving, first-in-first-out micro-batcher that counts images.
+"""A first-in-first-out micro-batcher that counts images: which worker gets which images next.
 
-Requests wait in one line. A worker that is free takes from its head: a full batch while one waits for every worker,
-else an equal share of what is left to do. A big request is split, its rest stays at the head, small ones are merged.
-Nothing is padded, and nothing waits for company unless a window is asked for; it then counts from the moment the oldest
-request came.
+Requests wait in one queue. A free worker takes from its head: a full batch while there is one for every worker,
+else an equal share of the images that are left. A large request is split and its rest stays at the head; small
+requests are merged. Images are never padded, and a free worker never waits for more of them.
 
-Each request brings the ensemble that is to answer it. A batch ends where another ensemble's images begin, so no
-call mixes two, all slices of a request run on one, and what is served may change between any two batches.
+Each request brings its ensemble. A batch never mixes two ensembles, so the served ensemble may change between any
+two batches.
 
-Beside the line lies spare work, which a worker takes one image at a time and only where it would be idle: a request
-that comes waits for one such image at most.
+Spare work waits in a queue of its own. A worker takes one spare image at a time, and only when nothing else waits,
+so a request waits for at most one spare image.
 
-No threads here and no torch: `take` and `done` can be driven by hand, and the tests do so. `server.engine.worker_pool`
-drives them with threads, which wait in `wait`.
+This module has no threads and no torch: tests call `take` and `done` themselves. The threads of
+`server.engine.worker_pool` call `wait` and `done`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Any
 
 from server.domain.errors import RetryLater, TooLarge
@@ -34,12 +32,12 @@ from server.engine.stages import WorkerStages
 STOPPING_RETRY_S = 10
 
 _ALMOST = 0.2
-"""Of an image: what a batch that is almost done still lacks makes nobody's share larger."""
+"""In images: a running batch with less than this left does not enlarge another worker's share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The engine at one instant. `busy_s`: how long the longest running batch has been at it."""
+    """The engine at one instant. `busy_s` is the age of the oldest running batch."""
 
     queued_images: int
     running_images: int
@@ -48,7 +46,7 @@ class Load:
 
     @property
     def wait_s(self) -> float:
-        """How long what is here will take, as far as is known: 0 before anything was measured."""
+        """How long the present work takes; 0 before the speed is measured."""
         return (self.queued_images + self.running_images) / self.images_per_s if self.images_per_s else 0.0
 
     @property
@@ -57,84 +55,72 @@ class Load:
 
 
 class MicroBatcher:
-    """The line of requests, safe to use from any number of threads.
+    """The queue of requests, safe to use from several threads.
 
-    At most `max_queued_images` wait, at most the ensemble's `batch_images` are in one batch. Where the ensemble
-    `needs_postprocessing`, a request has a second round, on its whole self, before which none of its answers is final.
+    At most `max_queued_images` wait, and a batch has at most the ensemble's `batch_images`. Where the ensemble
+    `needs_postprocessing`, a request goes through a second round as a whole.
     """
 
-    def __init__(
-        self,
-        *,
-        workers: int,
-        max_queued_images: int,
-        window_s: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, *, workers: int, max_queued_images: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._workers = workers
         self._max_queued_images = max_queued_images
-        self._window_s = window_s
         self._clock = clock
         self._changed = threading.Condition()
-        self._asking: deque[Job] = deque()
+        self._inference: deque[Job] = deque()
         self._postprocessing: deque[Job] = deque()
         self._spare: deque[Job] = deque()
         self._running: dict[Batch, float] = {}
         self._pace = Pace(workers)
         self._closed = False
 
-    def submit(
-        self, payloads: Sequence[Any], within_s: float, stages: WorkerStages, early: SimpleQueue[Any] | None = None
-    ) -> Job:
-        """Put a request at the end of the line; its `answer` is then a result, an error, or cancelled, once.
+    def submit(self, payloads: Sequence[Any], within_s: float, stages: WorkerStages) -> Job:
+        """Queue a request; its `answer` becomes a result, an error, or cancelled, once.
 
-        Raises TooLarge for more images than can ever wait; RetryLater, with an honest time to come back, when there is
-        no room now, when the answer could not be had within `within_s`, or after `close`.
+        Raises TooLarge for more images than may ever wait. Raises RetryLater, with a measured time to come back, when
+        the queue is full, when the answer would take longer than `within_s`, or after `close`.
         """
         with self._changed:
             now = self._clock()
-            self._drop_unwanted(now)
+            self._drop_finished(now)
             self._refuse(len(payloads), within_s)
-            return self._lined_up(self._asking, Job(tuple(payloads), stages, now, now + within_s, early=early))
+            return self._enqueue(self._inference, Job(tuple(payloads), stages, now + within_s))
 
     def submit_spare(self, payloads: Sequence[Any], within_s: float, stages: WorkerStages) -> Job:
-        """As `submit`, for work that may as well be left undone: begun only by a worker that has nothing else to do.
-
-        It counts nowhere in `load`. Raises RetryLater after `close`.
+        """As `submit`, for work that only idle workers do. `load` does not count it. Raises RetryLater after
+        `close`.
         """
         with self._changed:
             self._refuse_if_closed()
-            now = self._clock()
-            return self._lined_up(self._spare, Job(tuple(payloads), stages, now, now + within_s, spare=True))
+            return self._enqueue(self._spare, Job(tuple(payloads), stages, self._clock() + within_s, spare=True))
 
     def left_s(self, job: Job) -> float:
-        """How long its client is still to wait for it."""
+        """Seconds until the job's deadline, at least 0."""
         return max(0.0, job.deadline_at - self._clock())
 
     def refuse_if_full(self, within_s: float) -> None:
         """Raises RetryLater when a request of one image would be refused now."""
         with self._changed:
-            self._drop_unwanted(self._clock())
+            self._drop_finished(self._clock())
             self._refuse(1, within_s)
 
     def take(self) -> Batch | None:
-        """What a free worker shall do now; None: nothing. Whoever takes a batch calls `done` with it."""
+        """The next batch for a free worker; None when nothing waits. The worker calls `done` with the batch."""
         with self._changed:
             return self._next()
 
     def wait(self) -> Batch | None:
-        """As `take`, but waits for something to do; None: there never will be, since all is done after `close`."""
+        """As `take`, but waits for work. None after `close`, when all work is done."""
         with self._changed:
             while True:
                 batch = self._next()
                 if batch is not None:
                     return batch
-                if self._closed and not self._running and not self._asking:
+                if self._closed and not self._running and not self._inference:
                     return None
-                self._changed.wait(self._ripe_in_s())
+                self._changed.wait()
 
     def done(self, batch: Batch, outcomes: Sequence[Any]) -> None:
-        """Hand in what became of each item of a batch; a Failure ends its own request and no other."""
+        """Hand in the outcome of each item of a batch. A Failure ends its own request only."""
         with self._changed:
             del self._running[batch]
             if not batch.spare:
@@ -144,7 +130,7 @@ class MicroBatcher:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Take no more requests; what is in the line is still worked on, spare work is left."""
+        """Refuse new requests and fail spare work; queued requests are still answered."""
         with self._changed:
             self._closed = True
             for job in self._spare:
@@ -152,50 +138,50 @@ class MicroBatcher:
             self._changed.notify_all()
 
     def abandon(self, error: Exception) -> None:
-        """Take no more requests, and answer all that are here with `error`."""
+        """Refuse new requests, and fail all present ones with `error`."""
         with self._changed:
             self._closed = True
-            for job in [*self._asking, *self._postprocessing, *self._spare, *(job for job, _ in self._running_items())]:
+            running = (item.job for batch in self._running for item in batch.items)
+            for job in [*self._inference, *self._postprocessing, *self._spare, *running]:
                 job.fail(error)
-            self._drop_unwanted(self._clock())
+            self._drop_finished(self._clock())
             self._changed.notify_all()
 
     def load(self) -> Load:
-        """How much there is to do, now."""
         with self._changed:
             return self._load()
 
     def _next(self) -> Batch | None:
         now = self._clock()
-        self._drop_unwanted(now)
-        if self._postprocessing:  # older than whatever is still to be asked: it was taken first
+        self._drop_finished(now)
+        if self._postprocessing:  # its request is older than any whose images are not inferred yet
             return self._started(self._cut(self._postprocessing, self._span()), now, postprocessing=True)
-        if self._asking and not self._ripe_in_s():
-            return self._started(self._cut(self._asking, self._share()), now, postprocessing=False)
+        if self._inference:
+            return self._started(self._cut(self._inference, self._share()), now, postprocessing=False)
         if self._spare:
             postprocessing = self._spare[0].postprocessing
             return self._started(self._cut(self._spare, 1), now, postprocessing=postprocessing)
         return None
 
-    def _lined_up(self, line: deque[Job], job: Job) -> Job:
+    def _enqueue(self, queue: deque[Job], job: Job) -> Job:
         if job.inputs:
-            line.append(job)
+            queue.append(job)
             self._changed.notify_all()
         else:
             job.complete()
         return job
 
-    def _cut(self, line: deque[Job], images: int) -> tuple[Item, ...]:
-        """So many images from the head of a line, or fewer where another ensemble's begin; the rest stays there."""
+    def _cut(self, queue: deque[Job], images: int) -> tuple[Item, ...]:
+        """Up to `images` from the head of a queue, all of one ensemble; the rest stays there."""
         items: list[Item] = []
-        stages = line[0].stages
-        while line and line[0].stages is stages and len(items) < images:
-            job = line[0]
+        stages = queue[0].stages
+        while queue and queue[0].stages is stages and len(items) < images:
+            job = queue[0]
             until = min(len(job.inputs), job.taken + images - len(items))
             items += [Item(job, index) for index in range(job.taken, until)]
             job.taken = until
             if not job.left:
-                line.popleft()
+                queue.popleft()
         return tuple(items)
 
     def _started(self, items: tuple[Item, ...], now: float, *, postprocessing: bool) -> Batch:
@@ -204,35 +190,26 @@ class MicroBatcher:
         return batch
 
     def _share(self) -> int:
-        """A full batch while one waits for every worker; else an equal share of all that is left, in equal batches.
+        """A full batch while there is one for every worker; else an equal share of the rest, in equal batches.
 
-        What runs counts with what is left of it: of two workers that become free together the second takes as much as
-        the first, and of two that become free in turn neither takes less for what the other has as good as done.
+        A running batch counts with its estimated rest. So two workers that become free together take equal shares,
+        and nearly finished batches make nobody's share smaller.
         """
-        full = self._asking[0].stages.batch_images
+        full = self._inference[0].stages.batch_images
         queued = self._queued()
         if queued >= full * self._workers:
             return full
-        share = max(1, math.ceil((queued + self._left_in_hand()) / self._workers - _ALMOST))
+        share = max(1, math.ceil((queued + self._running_rest()) / self._workers - _ALMOST))
         return math.ceil(share / math.ceil(share / full))
 
     def _span(self) -> int:
-        """An equal part of the request at the head, and no image of another."""
+        """An equal part of the request at the head."""
         job = self._postprocessing[0]
         return min(job.left, math.ceil(len(job.inputs) / self._workers))
 
-    def _ripe_in_s(self) -> float | None:
-        """How long the oldest request still waits for company, at most; None: not at all, or there is none."""
-        if not self._window_s or not self._asking or self._closed:
-            return None
-        if self._queued() >= self._asking[0].stages.batch_images:
-            return None
-        left = self._asking[0].enqueued_at + self._window_s - self._clock()
-        return left if left > 0 else None
-
     def _settle(self, job: Job, index: int, outcome: Any) -> None:
         if job.answer.done():
-            return  # expired, failed or cancelled while its images were in work
+            return  # expired, failed or cancelled while its images were running
         if isinstance(outcome, Failure):
             job.fail(outcome.error)
         elif job.settle(index, outcome):
@@ -242,16 +219,15 @@ class MicroBatcher:
             else:
                 job.complete()
 
-    def _drop_unwanted(self, now: float) -> None:
-        """Take out of the lines who has gone, failed or come too late: none of their images is begun any more."""
-        for line in (self._asking, self._postprocessing, self._spare):
-            for job in tuple(line):
+    def _drop_finished(self, now: float) -> None:
+        """Remove jobs that are cancelled, failed or past their deadline, so that no more of their images start."""
+        for queue in (self._inference, self._postprocessing, self._spare):
+            for job in tuple(queue):
                 if now >= job.deadline_at:
-                    job.fail(
-                        RetryLater("not judged in time: the server is overloaded", retry_after_s=self._retry_after_s())
-                    )
+                    detail = "not judged in time: the server is overloaded"
+                    job.fail(RetryLater(detail, retry_after_s=self._load().retry_after_s))
                 if job.answer.done():
-                    line.remove(job)
+                    queue.remove(job)
 
     def _refuse(self, images: int, within_s: float) -> None:
         self._refuse_if_closed()
@@ -270,27 +246,19 @@ class MicroBatcher:
     def _load(self) -> Load:
         began = min(self._running.values(), default=None)
         busy_s = 0.0 if began is None else self._clock() - began
-        return Load(self._queued(), self._in_hand(), self._pace.images_per_s, busy_s)
-
-    def _retry_after_s(self) -> int:
-        return self._load().retry_after_s
+        running = sum(len(batch.items) for batch in self._inferring())
+        return Load(self._queued(), running, self._pace.images_per_s, busy_s)
 
     def _queued(self) -> int:
-        return sum(job.left for job in self._asking)
+        return sum(job.left for job in self._inference)
 
-    def _in_hand(self) -> int:
-        return sum(len(batch.items) for batch in self._inferring())
-
-    def _left_in_hand(self) -> float:
-        """How many images of those in hand are still to be done, by the recent pace: all, before that is known."""
+    def _running_rest(self) -> float:
+        """The images of running batches that are not done, estimated by the recent speed; all before it is known."""
         now, each_per_s = self._clock(), (self._pace.images_per_s or 0.0) / self._workers
         return sum(max(0.0, len(batch.items) - each_per_s * (now - batch.started_at)) for batch in self._inferring())
 
     def _inferring(self) -> Iterator[Batch]:
         return (batch for batch in self._running if not (batch.postprocessing or batch.spare))
-
-    def _running_items(self) -> Iterator[Item]:
-        return (item for batch in self._running for item in batch.items)
 
 
 def _stopping() -> RetryLater:

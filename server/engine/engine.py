@@ -1,4 +1,4 @@
-"""The engine: the workers, the line in front of them, and the ensembles that answer."""
+"""The engine: workers, their queue, and the ensembles that answer."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from server.engine.stages import Stages
 from server.engine.worker_pool import Watchdog, WorkerPool
 
 SILENCE_S = 120.0
-"""A batch is a few images: one that runs for longer than this will not end."""
+"""A batch is a few images. One that runs longer than this never ends."""
 
 _STOP_WITHIN_S = 5.0
 
 
 class Engine:
-    """Answers as an ensemble would alone, for any number of requests at once. Constructing starts nothing.
+    """Answers any number of requests at once, with the answers an ensemble gives alone. Constructing starts nothing.
 
-    On a CPU there are `workers` workers, one per core, each on one torch thread: they decode too, so at most
-    `workers` decoded images exist, and a burst's decoding is shared out like the rest. An accelerator has one
-    worker, which only asks; the request threads then prepare, `workers` of them at a time.
+    On a CPU there are `workers` workers, one per core, each with one torch thread. They decode too, so at most
+    `workers` decoded images exist. An accelerator has one worker, which only infers; request threads prepare, at
+    most `workers` at a time.
 
-    `stages` is the first ensemble. Others are given their `generation` beside it, on the same kind of device, and
-    answer those who hold that; who is given which is the caller's affair.
+    `first` is the handle of `stages`. `handle` adds other ensembles on the same device; the caller decides which
+    request gets which handle.
     """
 
     def __init__(
@@ -49,12 +49,15 @@ class Engine:
         self.first = self.handle(stages)
 
     def handle(self, stages: Stages) -> EnsembleHandle:
-        """Another ensemble in the same line, for whoever is given it."""
+        """A handle of another ensemble, in the same queue."""
         return EnsembleHandle(stages, self._batcher, within_s=self._within_s, at_once=self._at_once)
 
     def start(self, on_stuck: Callable[[], None]) -> None:
-        """Begin to answer. `on_stuck` is called, once and in a thread of its own, when a worker dies or never comes
-        back: all requests have then been answered with RetryLater, and nothing but a new process helps."""
+        """Start the workers.
+
+        `on_stuck` is called once, in its own thread, when a worker dies or a batch never ends. All requests have then
+        failed with RetryLater, and only a new process helps.
+        """
 
         def on_stall(busy_s: float) -> None:
             self._batcher.abandon(RetryLater(f"the engine has been silent for {busy_s:.0f} s and is started anew"))
@@ -65,7 +68,7 @@ class Engine:
         self._watchdog.start()
 
     def stop(self) -> None:
-        """Take nothing more, finish what was taken, end the workers."""
+        """Refuse new requests, finish the queued ones, and end the workers."""
         if self._watchdog is not None:
             self._watchdog.stop()
         self._batcher.close()

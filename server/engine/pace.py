@@ -1,15 +1,15 @@
-"""How fast the workers are, from what they did lately: the ground for telling a client when to come back."""
+"""The recent speed of the workers, from which `Retry-After` is computed."""
 
 from __future__ import annotations
 
 _KEPT = 0.95
-"""Share of the past that each batch leaves: the last twenty or so batches count."""
+"""Weight of the past at each batch: about the last twenty batches count."""
 
 
 class Pace:
-    """Images a second that `workers` busy workers manage together, measured over busy time only.
+    """Images per second of `workers` busy workers together.
 
-    Idle hours therefore do not make a server look slow, nor does one quick image make it look fast for long.
+    Only busy time counts: idle hours do not make a server look slow, and one quick image does not make it look fast.
     """
 
     def __init__(self, workers: int) -> None:
@@ -18,11 +18,11 @@ class Pace:
         self._busy_s = 0.0
 
     def note(self, images: int, seconds: float) -> None:
-        """One worker was busy for so long, and that many images are done."""
+        """One worker has finished `images` in `seconds`."""
         self._images = self._images * _KEPT + images
         self._busy_s = self._busy_s * _KEPT + seconds
 
     @property
     def images_per_s(self) -> float | None:
-        """None before anything was done."""
+        """None before the first batch is done."""
         return self._workers * self._images / self._busy_s if self._images and self._busy_s > 0 else None

@@ -1,10 +1,10 @@
-"""What the engine needs of an ensemble: three stages, each free of threads, queues and time.
+"""What the engine needs of an ensemble: three stages, each without threads, queues or clocks.
 
-    prepare    one image -> a row: decode and transform; raises for an image that cannot be judged
-    ask        rows of any requests -> one answer each, whoever travels with them
-    conclude   what needs the request's images in the order of time (frame-change), once all of them were asked
+    prepare      one image -> a row: decode and transform; raises for an image that cannot be judged
+    infer        rows of any requests -> one outcome each; the rows in a call do not affect one another
+    postprocess  what needs all images of a request in order of time (frame-change), after inference
 
-The engine never looks into rows and answers. `server.ensemble` has these stages; so have the tests, without torch.
+The engine never looks into rows and outcomes. `server.ensemble` implements the stages.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from policies.observation import Box, EnsembleInfo, Prediction
 
 Answer = dict[str, tuple[Prediction, ...] | None]
-"""Model -> what it saw in one image; None: it was asked and did not answer."""
+"""Model -> its predictions for one image; None for a model that failed."""
 
 
 class WorkerStages(Protocol):
@@ -23,34 +23,30 @@ class WorkerStages(Protocol):
 
     @property
     def batch_images(self) -> int:
-        """How many images in one call are as good as any more."""
+        """The batch size beyond which a larger batch is no faster."""
         ...
 
     @property
     def needs_postprocessing(self) -> bool:
-        """Whether concluding is work, to be shared out over the workers; else it is only a matter of form."""
+        """Whether postprocessing is worth sharing among workers; False where it costs next to nothing."""
         ...
 
     def prepare(self, payload: Any) -> Any: ...
 
     def infer(self, rows: Sequence[Any]) -> Sequence[Any]:
-        """One outcome per row, in order; it must not depend on which rows share the call."""
-        ...
-
-    def so_far(self, inferred: Sequence[Any]) -> Sequence[Answer]:
-        """What outcomes of `infer` say before they are concluded, without what concluding adds."""
+        """One outcome per row, in order; it must not depend on the other rows of the call."""
         ...
 
     def postprocess(self, inferred: Sequence[Any], start: int, stop: int) -> Sequence[Any]:
         """The final answers for images `start` to `stop` of the request whose outcomes of `infer` are `inferred`.
 
-        It is called for consecutive spans, perhaps at once in several threads.
+        Called for consecutive spans, possibly in several threads at once.
         """
         ...
 
 
 class Stages(WorkerStages, Protocol):
-    """An ensemble, taken apart."""
+    """An ensemble, as its separate stages."""
 
     @property
     def ensemble_info(self) -> EnsembleInfo: ...
@@ -59,11 +55,11 @@ class Stages(WorkerStages, Protocol):
     def on_accelerator(self) -> bool: ...
 
     def only(self, model: str) -> Stages:
-        """One model of the ensemble, under the ensemble's name and without a copy of it."""
+        """One model of the ensemble, under the ensemble's name and without a copy of its weights."""
         ...
 
     def enter(self) -> None:
-        """Called once in each worker thread, before anything else."""
+        """Called once in each worker thread, before any other stage."""
         ...
 
     def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> Any:

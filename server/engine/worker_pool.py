@@ -1,4 +1,4 @@
-"""The threads: workers that take batches from a batcher, and a watchdog that notices when one never comes back."""
+"""The engine's threads: workers that take batches, and a watchdog that notices a batch that never ends."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ log = logging.getLogger(__name__)
 
 
 class WorkerPool:
-    """`workers` threads on one batcher. `enter` is called once in each, before its first batch."""
+    """`workers` threads on one batcher. Each calls `enter` once, before its first batch."""
 
     def __init__(self, batcher: MicroBatcher, *, workers: int, enter: Callable[[], None]) -> None:
         self._batcher = batcher
         self._enter = enter
-        # Daemons: one that is stuck in a network must not keep the process from ending.
+        # Daemons, so that a thread that hangs in a network does not keep the process alive.
         self._threads = [
             threading.Thread(target=self._work, name=f"sectorwatch-engine-{number}", daemon=True)
             for number in range(workers)
@@ -29,13 +29,13 @@ class WorkerPool:
             thread.start()
 
     def join(self, within_s: float) -> None:
-        """Wait for the workers to end, after the batcher was closed."""
+        """Wait for the workers to end, after the batcher is closed."""
         for thread in self._threads:
             thread.join(within_s)
 
     @property
     def is_whole(self) -> bool:
-        """Whether every worker is there, between `start` and the batcher's `close`."""
+        """Whether every worker is alive, between `start` and the batcher's `close`."""
         return all(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
@@ -48,9 +48,9 @@ class WorkerPool:
 
 
 class Watchdog:
-    """Calls `on_stall` once when a batch has been running for longer than `silence_s`, or a worker of `pool` has died.
+    """Calls `on_stall` once when a batch runs for longer than `silence_s`, or a worker of `pool` has died.
 
-    Gunicorn cannot notice this: its own timeout watches the thread that accepts connections.
+    Gunicorn's own timeout cannot notice this: it watches the thread that accepts connections.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class Watchdog:
         self._thread.start()
 
     def stop(self) -> None:
-        """To be called before the workers are told to end."""
+        """Call it before the workers end."""
         self._stopping.set()
 
     def _watch(self) -> None:
         while not self._stopping.wait(min(1.0, self._silence_s / 4)):
             busy_s = self._batcher.load().busy_s
-            is_lost = busy_s > self._silence_s or not self._pool.is_whole
-            if is_lost and not self._stopping.is_set():
+            is_stalled = busy_s > self._silence_s or not self._pool.is_whole
+            if is_stalled and not self._stopping.is_set():
                 log.critical("engine silent", extra={"seconds": round(busy_s, 1)})
                 self._on_stall(busy_s)
                 return

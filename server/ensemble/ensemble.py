@@ -107,10 +107,6 @@ class Ensemble:
         with computing(), torch.inference_mode():
             return self._network.infer(rows)
 
-    def so_far(self, inferred: Sequence[InferredFrame]) -> list[dict[str, Answer]]:
-        """The answers of all models but those that look at a request's images in the order of time."""
-        return [dict(frame.answers) for frame in inferred]
-
     def postprocess(self, inferred: Sequence[InferredFrame], start: int, stop: int) -> list[dict[str, Answer]]:
         """See `EnsembleModule.postprocess`."""
         with computing(), torch.inference_mode():

@@ -35,7 +35,7 @@ from policies.sensitivity import Vote
 from server.camera_status.heartbeat import Heartbeat
 from server.domain.burst import Burst
 from server.domain.clock import SECOND_US, Clock
-from server.domain.ensemble_protocol import Answers, Early, Ensemble
+from server.domain.ensemble_protocol import Answers, Ensemble
 from server.domain.records import KeptBurst
 
 PREFIX = "sectorwatch"
@@ -293,11 +293,9 @@ class TimedEnsemble:
             view._models = [model]
         return view
 
-    def answer(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, early: Early | None = None
-    ) -> Sequence[Answers]:
+    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> Sequence[Answers]:
         """As the ensemble's own. A call that raises is not counted."""
         began = time.perf_counter()
-        answers = self._ensemble.answer(images, crops or {}, early)
+        answers = self._ensemble.answer(images, crops or {})
         self._on_answered(self._models, answers, time.perf_counter() - began)
         return answers

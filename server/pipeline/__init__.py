@@ -1,1 +1,1 @@
-"""A burst's way from decoded bytes to a committed answer. Begin with `pipeline`."""
+"""The way of a burst from decoded bytes to a committed answer. Begin with `pipeline`."""

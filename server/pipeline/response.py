@@ -1,4 +1,4 @@
-"""What a sender is told about its burst: the same whether it was new or known, since it is read from the store."""
+"""The answer to a burst, read from the store, so that it is the same for a new and a known burst."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from policies.observation import Observation, Prediction
 from server.domain.records import KeptBurst
 
 NOTHING = "nothing"
-"""FlexServe's one class per frame, from a detector that saw nothing."""
+"""FlexServe's class for a frame in which a detector saw nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A burst as it was kept. `known`: it had been before."""
+    """A stored burst; `known` when it was stored before this request."""
 
     known: bool
     burst: KeptBurst
@@ -49,16 +49,16 @@ class Receipt:
 
 
 def top_label(predictions: tuple[Prediction, ...] | None) -> str:
-    """The one class that stands for a model's answer about a frame.
+    """The class that stands for a model's answer about a frame.
 
-    The label of the best score of the whole view, or else of the best box; NOTHING from a detector without
-    boxes; the empty string from a model that did not answer.
+    It is the label with the best score for the whole view, else that of the best box. It is NOTHING for a detector
+    without boxes, and the empty string for a model that failed.
     """
     return top_prediction(predictions).label
 
 
 def top_prediction(predictions: tuple[Prediction, ...] | None) -> Prediction:
-    """As `top_label`, with its score: 0 where there is nothing, or no answer."""
+    """As `top_label`, with its score; 0 without a label."""
     if predictions is None:
         return Prediction("", 0.0)
     whole = [prediction for prediction in predictions if prediction.sector is None]

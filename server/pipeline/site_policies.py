@@ -1,8 +1,8 @@
-"""The folder of site policies: one TOML file per site, read anew when it changes, the last good one kept.
+"""The folder of site policies: one TOML file per site, read again when it changes.
 
-A file edited while the server runs is in force for the next burst. A file that cannot be used is said so in
-the log, once per change, and the version before it stays in force; so do all while the folder cannot be read. After a
-restart that version is the one by which the site's last burst was judged.
+A changed file is in force for the next burst. A file that cannot be used is logged once per change, and its last good
+version stays in force. So do all versions while the folder cannot be read. After a restart, the version that judged
+the site's last burst stands in for an unusable file.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Edition:
 
 
 class Sites:
-    """The site policies in force. Constructing reads nothing; safe to ask from several threads.
+    """The site policies in force. Constructing reads nothing. Safe to use from several threads.
 
-    `last_text` gives the text of the policy by which a site was judged last; it is asked where no file is a site's, and
-    one that may be cannot be used.
+    `last_text` gives the text of the policy that judged a site last. It is used for a site without a usable file, while
+    some file in the folder cannot be used.
     """
 
     def __init__(self, folder: Path, last_text: Callable[[str], str | None] = lambda _site: None) -> None:
@@ -54,14 +54,14 @@ class Sites:
     def edition(self, site: str) -> Edition:
         """The policy in force for `site`, with its text.
 
-        Raises RetryLater for a site that no file describes (yet: an agent may begin before its site's file is there),
-        and ConfigurationError while some file that might describe it cannot be read.
+        Raises RetryLater for a site without a file, since an agent may start before its site's file is there. Raises
+        ConfigurationError while a file that may describe the site cannot be used.
         """
         with self._lock:
             self._refresh()
-            found = self._by_site.get(site)
-            if found is not None:
-                return found
+            edition = self._by_site.get(site)
+            if edition is not None:
+                return edition
             faults = "; ".join(f"{file.name}: {what}" for file, what in self._faults.items())
         if faults:
             recalled = self._recall(site)
@@ -86,18 +86,18 @@ class Sites:
             return tuple(sorted(self._by_site))
 
     def faults(self) -> dict[Path, str]:
-        """File, or the folder itself, -> what is wrong with it; empty when every file is in force."""
+        """The fault of each file, or of the folder itself; empty when every file is in force."""
         with self._lock:
             self._refresh()
             return dict(self._faults)
 
     def _recall(self, site: str) -> Edition | None:
-        """Outside the lock: other sites need not wait for a database that does not answer."""
+        """Called outside the lock, so that other sites do not wait for a database that does not answer."""
         known = self._recalled
         if site not in known and (text := self._last_text(site)) is not None:
             try:
                 edition = Edition(parse_site_policy(text), text)
-            except InvalidPolicy:  # it was written for another version of the rules
+            except InvalidPolicy:  # written for another version of the rules
                 return None
             log.warning("site policy recalled", extra={"site": site, "policy": edition.policy.digest})
             known[site] = edition
@@ -116,7 +116,7 @@ class Sites:
             self._put(*self._read([file for file, *_ in look]))
 
     def _read(self, files: Sequence[Path]) -> tuple[dict[Path, Edition], dict[Path, str]]:
-        """What is in force of each file, and what is wrong with it."""
+        """The version in force of each file, and the fault of each unusable one."""
         kept: dict[Path, Edition] = {}
         owner: dict[str, Path] = {}
         faults: dict[Path, str] = {}
@@ -136,13 +136,13 @@ class Sites:
         return kept, faults
 
     def _put(self, by_file: dict[Path, Edition], faults: dict[Path, str]) -> None:
-        """Have these in force, and say in the log what that changes."""
+        """Put these in force, and log what changes."""
         by_site = {edition.policy.site: edition for edition in by_file.values()}
         for file, fault in faults.items():
             if self._faults.get(file) != fault:
                 in_force = "the last good version" if file in {self._folder, *by_file} and by_file else "nothing"
-                told = {"file": str(file), "fault": fault, "in_force": in_force, "todo": "mend it: it is read again"}
-                log.error("site policy refused", extra=told)
+                fields = {"file": str(file), "fault": fault, "in_force": in_force, "todo": "mend it: it is read again"}
+                log.error("site policy refused", extra=fields)
         for site, edition in by_site.items():
             before = self._by_site.get(site)
             if before is None or before.policy.digest != edition.policy.digest:
@@ -165,9 +165,9 @@ def _edition(file: Path) -> Edition:
 
 
 def _looked_at(file: Path) -> tuple[Path, int, int, int]:
-    """Its size, and when its text and when its rights changed (ns), or zeros for a link to nothing: reading tells."""
+    """A file with its size and the times of its last change of content and rights (ns); zeros for a dangling link."""
     try:
-        found = file.stat()
+        status = file.stat()
     except FileNotFoundError:
         return file, 0, 0, 0
-    return file, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return file, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,1 +1,1 @@
-"""Which ensemble answers: loads it, checks it, swaps it and watches it. Begin with `service`."""
+"""Which ensemble answers: loaded, checked, swapped and watched. Begin with `service`."""

@@ -1,9 +1,6 @@
-"""What the server remembers: the only door to SQL.
+"""The database: the only package that knows SQL. Begin with `store`, then `schema`, its data dictionary.
 
-Reading order: `schema` (the data dictionary), `store` (what one can ask), `turn` (how a camera's state advances),
-`log` (how the event log follows), `outbox`, `past` (reading what is stored as it is stored), `annotations`,
-`notices`; then `rows`, `engine`, `migrate`, `revival` and `backup` for how. The values that go in and come out are in
-`server.domain.records`.
+The values that go in and come out are in `server.domain.records`.
 """
 
 from server.domain.records import Announcement, KeptBurst, LoggedEvent, Recorded, Token

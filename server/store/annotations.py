@@ -1,4 +1,4 @@
-"""Annotations: what people say was true. Rows are only ever added; the newest about a subject counts."""
+"""Annotations by people. Rows are only ever added; the newest one of a subject counts."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Annotations:
         self._clock = clock
 
     def add(self, made: Sequence[Annotation]) -> list[Annotation]:
-        """Keep annotations, all or none, in this order; gives them with their numbers and the time of making."""
+        """Store annotations in this order, all or none. Returns them with number and time."""
         with writing(self._engine, lock="annotations") as connection:
             last = connection.execute(select(func.max(annotation_rows.c.number))).scalar_one() or 0
             now = self._clock()
-            kept = [replace(one, number=last + i, made_at_us=now) for i, one in enumerate(made, 1)]
+            kept = [replace(annotation, number=last + i, made_at_us=now) for i, annotation in enumerate(made, 1)]
             if kept:
-                connection.execute(insert(annotation_rows), [_row(one) for one in kept])
+                connection.execute(insert(annotation_rows), [_row(annotation) for annotation in kept])
         return kept
 
     def all(self, site: str | None = None, after: int = 0, limit: int | None = None) -> list[Annotation]:
-        """Every annotation ever made (of a site) with a number above `after`, in the order they were made."""
+        """All annotations (of a site) with a number above `after`, in the order they were made."""
         query: Select[Any] = (
             select(*_COLUMNS).where(annotation_rows.c.number > after).order_by(annotation_rows.c.number)
         )
@@ -47,15 +47,15 @@ class Annotations:
             return [_annotation(row) for row in connection.execute(query)]
 
     def current(self, site: str | None = None) -> list[Annotation]:
-        """What counts now: the newest annotation about each subject (of a site), in order of the facts' time."""
+        """The newest annotation of each subject (of a site), in order of the facts' time."""
         return self._newest(*(() if site is None else (annotation_rows.c.site == site,)))
 
     def about(self, prefix: str) -> list[Annotation]:
-        """The newest annotation about each subject whose id begins so."""
+        """The newest annotation of each subject whose id begins with `prefix`."""
         return self._newest(begins_with(annotation_rows.c.subject, prefix))
 
     def _newest(self, *where: ColumnElement[bool]) -> list[Annotation]:
-        """The newest about each subject of those annotations, in order of the facts' time; a subject has one site."""
+        """The newest of each subject among the annotations that match. A subject has one site."""
         newest = select(func.max(annotation_rows.c.number)).where(*where).group_by(annotation_rows.c.subject)
         query = select(*_COLUMNS).where(annotation_rows.c.number.in_(newest))
         with reading(self._engine) as connection:
@@ -63,8 +63,9 @@ class Annotations:
             return [_annotation(row) for row in rows]
 
 
-def _row(one: Annotation) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in Annotation.__slots__} | {"is_told": int(one.is_told)}
+def _row(annotation: Annotation) -> dict[str, Any]:
+    values = {name: getattr(annotation, name) for name in Annotation.__slots__}
+    return values | {"is_told": int(annotation.is_told)}
 
 
 def _annotation(row: Any) -> Annotation:

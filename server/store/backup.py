@@ -1,14 +1,14 @@
-"""A copy of a SQLite database while servers write to it: one moment of it, whole."""
+"""Copies a SQLite database, at one instant, while servers write to it."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import Engine
 
+from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, Conflict
 from server.store.engine import BUSY_TIMEOUT_S, sqlite_file
 
@@ -16,8 +16,8 @@ from server.store.engine import BUSY_TIMEOUT_S, sqlite_file
 def backup(engine: Engine, file: Path) -> None:
     """Write the copy to `file`, which appears once it is complete and on the disk.
 
-    Raises ConfigurationError for another database, which has a program of its own for that, and where there is nothing
-    to copy or no room for the copy; Conflict for a file that is there already.
+    Raises ConfigurationError for a database other than SQLite, a missing one, or a copy that cannot be written, and
+    Conflict for a file that exists.
     """
     source = sqlite_file(engine)
     if source is None:
@@ -26,15 +26,8 @@ def backup(engine: Engine, file: Path) -> None:
         raise ConfigurationError(f"there is no database {source}")
     if file.exists():
         raise Conflict(f"{file} is there already; it is not written over")
-    partial = file.with_name(f"{file.name}.partial")
-    partial.unlink(missing_ok=True)
     try:
-        with closing(sqlite3.connect(source, timeout=BUSY_TIMEOUT_S)) as connection:
-            connection.execute("VACUUM INTO ?", (str(partial),))
-        with partial.open("rb+") as written:
-            os.fsync(written.fileno())
-        partial.replace(file)
+        with replacing(file) as aside, closing(sqlite3.connect(source, timeout=BUSY_TIMEOUT_S)) as connection:
+            connection.execute("VACUUM INTO ?", (str(aside),))
     except (sqlite3.Error, OSError) as error:
         raise ConfigurationError(f"no copy was made: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)

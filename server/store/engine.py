@@ -1,4 +1,4 @@
-"""Connections to the database, and the one thing the two databases do differently: how a turn locks."""
+"""Connections to the database, and how a turn locks: the only thing that the two databases do differently."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from server.domain.errors import ConfigurationError, DatabaseUnavailable, RetryLater, Unprocessable
 
 BUSY_TIMEOUT_S = 30.0
-"""How long a turn waits for another's."""
+"""How long a transaction waits for another."""
 
 IDLE_TIMEOUT_S = 60.0
-"""How long PostgreSQL lets a turn say nothing: a server that was paused in the middle of one must not hold up all."""
+"""How long PostgreSQL allows an idle transaction: a server paused in the middle of one must not block all."""
 
 _WRITES = "sectorwatch_writes"
 
@@ -37,9 +37,9 @@ _BOUNDS = text(
     "SELECT set_config('lock_timeout', :busy, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
 
-# A database whose machine is gone says nothing: libpq would wait two minutes for a connection, and a quarter of an hour
-# for an answer. What the URL says counts instead.
-_PATIENCE = {
+# When the database's machine is gone, libpq waits two minutes for a connection and a quarter of an hour for an answer.
+# Values in the URL override these.
+_TIMEOUTS = {
     "connect_timeout": 10,  # s
     "tcp_user_timeout": 20_000,  # ms
     "keepalives_idle": 10,  # s
@@ -49,7 +49,7 @@ _PATIENCE = {
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for `url` (sqlite:///... or postgresql://...); connects to nothing yet. Raises ConfigurationError."""
+    """An engine for `url` (sqlite:///... or postgresql://...), not yet connected. Raises ConfigurationError."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
@@ -68,22 +68,22 @@ def sqlite_file(engine: Engine) -> Path | None:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that sees one moment of the database (SQLite) or what is committed (PostgreSQL)."""
-    with _answering(), engine.begin() as connection:
+    """A transaction that sees one instant of the database (SQLite) or all that is committed (PostgreSQL)."""
+    with _translated_errors(), engine.begin() as connection:
         yield connection
 
 
 @contextmanager
 def writing(engine: Engine, lock: str) -> Iterator[Connection]:
-    """A transaction that nobody else runs at once under the same `lock`; committed as a whole or not at all.
+    """A transaction that excludes others with the same `lock`. It is committed as a whole or not at all.
 
-    SQLite has one writer: BEGIN IMMEDIATE takes its place at the start, so nothing read inside can be outdated.
-    PostgreSQL takes a lock on the name, until commit. Nobody waits longer than BUSY_TIMEOUT_S for his place. Both here
-    raise RetryLater when the database does not answer, Unprocessable for a value that it has no room for (a number of
-    more than 64 bits; on PostgreSQL a text with a NUL), and ConfigurationError for what is no database, is damaged, or
-    is not ours to use.
+    SQLite has one writer: BEGIN IMMEDIATE locks at the start, so nothing read inside is outdated. PostgreSQL locks the
+    name until the commit. A transaction waits at most BUSY_TIMEOUT_S for its lock. Both kinds of transaction raise
+    RetryLater when the database does not answer, Unprocessable for a value that it cannot store (a number of more than
+    64 bits; on PostgreSQL a text with a NUL), and ConfigurationError for a file that is no database, damaged or not
+    accessible.
     """
-    with _answering(), engine.connect() as connection:
+    with _translated_errors(), engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
         with connection.begin():
             if connection.dialect.name == "postgresql":
@@ -93,10 +93,10 @@ def writing(engine: Engine, lock: str) -> Iterator[Connection]:
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError, InternalError) as error:  # the last: PostgreSQL's, one that only reads
+    except (OperationalError, InterfaceError, InternalError) as error:  # InternalError: a read-only PostgreSQL
         raise DatabaseUnavailable(f"the database does not answer ({_line(error.orig)}); nothing was changed") from error
     except NoConnectionFree as error:
         raise RetryLater("all connections to the database are in use; nothing was changed") from error
@@ -123,8 +123,8 @@ def _lock_key(name: str) -> int:
 
 def _sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
-        raise ConfigurationError("SQLite in memory keeps nothing: give a file, sqlite:///PATH")
-    # As many connections as threads ask for: those who wait to write must not keep the others from reading.
+        raise ConfigurationError("SQLite in memory keeps nothing: use a file, sqlite:///PATH")
+    # Any number of connections: threads that wait to write must not keep others from reading.
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, max_overflow=-1)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -132,9 +132,9 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
-    connection.isolation_level = None  # the driver's own BEGIN comes too late and is never IMMEDIATE
+    connection.isolation_level = None  # the driver's own BEGIN is late and never IMMEDIATE
     connection.execute("PRAGMA journal_mode = WAL")
-    # FULL: an answer of 201 makes the agent discard its copy, so the commit must be on the disk before it.
+    # FULL: after a 201 the agent discards its copy, so the commit must be on the disk.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
 
@@ -148,7 +148,7 @@ def _postgresql(url: URL) -> Engine:
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     try:
-        unsaid = {key: value for key, value in _PATIENCE.items() if key not in url.query}
-        return create_engine(url, pool_pre_ping=True, connect_args=unsaid)
+        timeouts = {key: value for key, value in _TIMEOUTS.items() if key not in url.query}
+        return create_engine(url, pool_pre_ping=True, connect_args=timeouts)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigurationError(f"{error}: install sectorwatch[postgres]") from None

@@ -1,4 +1,4 @@
-"""Heartbeats: the newest of each camera; and what else tells whether a camera is being watched."""
+"""The newest heartbeat of each camera, and what else shows whether it is watched."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ class Heartbeats:
         self._clock = clock
 
     def keep(self, heartbeat: StoredHeartbeat) -> bool:
-        """Keep a heartbeat as its camera's newest; False for one that the same run of the agent sent before that."""
+        """Store a camera's newest heartbeat. False for an older one of the same run of the agent, which is not
+        stored.
+        """
         mine = and_(heartbeats.c.site == heartbeat.site, heartbeats.c.camera == heartbeat.camera)
         row = {name: getattr(heartbeat, name) for name in StoredHeartbeat.__slots__} | {"received_at_us": self._clock()}
         with writing(self._engine, lock=f"heartbeat/{heartbeat.site}/{heartbeat.camera}") as connection:
@@ -38,22 +40,20 @@ class Heartbeats:
             return True
 
     def activities(self, site: str | None = None) -> list[CameraActivity]:
-        """What is known of every camera (of a site) that ever sent a burst or a heartbeat, by site and camera."""
+        """The activity of every camera (of a site) that ever sent a burst or a heartbeat, by site and camera."""
         with reading(self._engine) as connection:
-            heartbeats = {
-                (row.site, row.camera): StoredHeartbeat(*row) for row in connection.execute(select(*_COLUMNS))
-            }
+            newest = {(row.site, row.camera): StoredHeartbeat(*row) for row in connection.execute(select(*_COLUMNS))}
             seen = _seen(connection)
             ahead = _ahead(connection)
-            names = sorted(name for name in {*heartbeats, *seen, *ahead} if site in (None, name[0]))
+            names = sorted(name for name in {*newest, *seen, *ahead} if site in (None, name[0]))
             return [
-                CameraActivity(*name, heartbeats.get(name), _recent(connection, name), seen.get(name), name in ahead)
+                CameraActivity(*name, newest.get(name), _recent(connection, name), seen.get(name), name in ahead)
                 for name in names
             ]
 
 
 def _seen(connection: Connection) -> dict[_Name, CameraSeen]:
-    """Where the folds of all cameras stand."""
+    """The heads of all cameras."""
     head = camera_states.c
     query = select(head.site, head.camera, head.last_at_us, head.state, head.policy)
     return {
@@ -63,7 +63,7 @@ def _seen(connection: Connection) -> dict[_Name, CameraSeen]:
 
 
 def _ahead(connection: Connection) -> set[_Name]:
-    """The cameras with bursts that are held."""
+    """The cameras with held bursts."""
     query = select(bursts.c.site, bursts.c.camera).where(bursts.c.status == "held").distinct()
     return {(row.site, row.camera) for row in connection.execute(query)}
 

@@ -1,9 +1,8 @@
-"""The event log's rule: after a fold, the log says what the fold says, and whatever changed is announced.
+"""Rewriting the event log after a fold: it says what the fold says, and each change is announced.
 
-An event's id names a fact. The first frame that settles it makes it an event; the same id settled again by a
-later frame adds nothing. A refold inserts what is new, corrects what is told otherwise, withdraws what no longer
-holds, and leaves untouched what stays. What is new and tells the same fact as something withdrawn, at another
-instant, supersedes it and is announced as its correction.
+An event's id names a fact. The first frame that settles it makes the event; later frames with the same id add
+nothing. A refold inserts new events, corrects those that differ, and withdraws those that no longer hold. A new event
+for the same fact as a withdrawn one, at another instant, supersedes it and is announced as its correction.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What is to be announced about one event, and the columns of its row that change with it."""
+    """An announcement about one event, and the columns of its row that change with it."""
 
     what: What
     event_id: str
@@ -42,19 +41,19 @@ def rewrite_log(
     passed_us: int | None,
     now_us: int,
 ) -> None:
-    """Make a camera's events confirmed after `after_us` (None: all) those that were `settled`.
+    """Replace a camera's events confirmed after `after_us` (None: all) by those that were `settled`.
 
-    `passed_us` is how far the log had got before: what is found at or before it is `late`.
+    Events at or before `passed_us`, the camera's head before the fold, are `late`.
     """
     fresh: dict[str, Settled] = {}
-    for one in settled:
-        fresh.setdefault(one.event.id, one)
+    for each in settled:
+        fresh.setdefault(each.event.id, each)
     window = _window(connection, site, camera, after_us)
     stored = window | _by_id(connection, [i for i in fresh if i not in window])
     changes: list[_Change] = []
-    for event_id, one in fresh.items():
-        row, columns = stored.get(event_id), _columns(one)
-        what = _told(row, columns, is_older=event_id not in window)
+    for event_id, each in fresh.items():
+        row, columns = stored.get(event_id), _columns(each)
+        what = _change_of(row, columns, is_older=event_id not in window)
         if what is None:
             continue
         late = row is not None or (passed_us is not None and columns["confirmed_at_us"] <= passed_us)
@@ -69,7 +68,7 @@ def rewrite_log(
 
 
 def _superseding(changes: list[_Change], fresh: dict[str, Settled], gone: Sequence[Row[Any]]) -> list[_Change]:
-    """The changes, where what is new replaces what is withdrawn: each fact that both tell, once."""
+    """The changes, with each new event that tells the same fact as a withdrawn one made its correction."""
     new = [i for i, change in enumerate(changes) if change.what == "event"]
     before = [fact_of(logged(row).event) for row in gone]
     after = [fact_of(fresh[changes[i].event_id].event) for i in new]
@@ -80,8 +79,8 @@ def _superseding(changes: list[_Change], fresh: dict[str, Settled], gone: Sequen
     return changes
 
 
-def _told(row: Row[Any] | None, columns: dict[str, Any], *, is_older: bool) -> What | None:
-    """What to say of a settled event whose row is `row`; None when everything has been said."""
+def _change_of(row: Row[Any] | None, columns: dict[str, Any], *, is_older: bool) -> What | None:
+    """The announcement for a settled event whose row is `row`; None when there is nothing to announce."""
     if row is None or row.withdrawn_at_us is not None:
         return "event"
     if is_older or row.body == columns["body"]:
@@ -90,11 +89,11 @@ def _told(row: Row[Any] | None, columns: dict[str, Any], *, is_older: bool) -> W
 
 
 def _put_in_place(connection: Connection, fresh: dict[str, Settled], window: dict[str, Row[Any]]) -> None:
-    """The place of an event among its frame's may change while the event itself does not: nothing to announce."""
+    """Update the order of events of one frame. It may change while the event does not, and is not announced."""
     for event_id, row in window.items():
-        one = fresh.get(event_id)
-        if one is not None and one.place != row.place:
-            connection.execute(update(events).where(events.c.id == event_id).values(place=one.place))
+        settled = fresh.get(event_id)
+        if settled is not None and settled.place != row.place:
+            connection.execute(update(events).where(events.c.id == event_id).values(place=settled.place))
 
 
 def _window(connection: Connection, site: str, camera: str, after_us: int | None) -> dict[str, Row[Any]]:
@@ -108,15 +107,15 @@ def _window(connection: Connection, site: str, camera: str, after_us: int | None
 
 
 def _by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
-    found: dict[str, Row[Any]] = {}
+    rows: dict[str, Row[Any]] = {}
     for start in range(0, len(ids), _AT_ONCE):
         some = ids[start : start + _AT_ONCE]
-        found |= {row.id: row for row in connection.execute(select(events).where(events.c.id.in_(some)))}
-    return found
+        rows |= {row.id: row for row in connection.execute(select(events).where(events.c.id.in_(some)))}
+    return rows
 
 
-def _columns(one: Settled) -> dict[str, Any]:
-    event = one.event
+def _columns(settled: Settled) -> dict[str, Any]:
+    event = settled.event
     return {
         "site": event.site,
         "camera": event.camera,
@@ -125,8 +124,8 @@ def _columns(one: Settled) -> dict[str, Any]:
         "label": event.label,
         "started_at_us": microseconds(event.started_at),
         "confirmed_at_us": microseconds(event.confirmed_at),
-        "burst_id": one.burst_id,
-        "place": one.place,
+        "burst_id": settled.burst_id,
+        "place": settled.place,
         "body": encoded(event),
     }
 

@@ -1,4 +1,4 @@
-"""Bringing a database to this version's schema, by the migrations in the package."""
+"""Migrates a database to this version's schema, with the migrations in the package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """The schema a database has (None: no tables yet) and the one this version wants."""
+    """The schema of a database (None: no tables yet) and the one this version needs."""
 
     present: str | None
     wanted: str
@@ -30,8 +30,9 @@ class Revision:
 
 
 def upgrade(engine: Engine) -> Revision:
-    """All pending migrations in one transaction: whoever comes second finds them done. Raises ConfigurationError where
-    there can be no file, and as `revision`.
+    """Run all pending migrations in one transaction. Several processes may do so at once.
+
+    Raises ConfigurationError where the file cannot be made, and as `revision`.
     """
     revision(engine)
     file = sqlite_file(engine)
@@ -48,7 +49,9 @@ def upgrade(engine: Engine) -> Revision:
 
 
 def revision(engine: Engine) -> Revision:
-    """Which schema there is. Asking makes no file where there is none. Raises ConfigurationError for a newer one."""
+    """The schema of the database. It creates no file. Raises ConfigurationError for a schema newer than this
+    version.
+    """
     scripts = ScriptDirectory.from_config(_config())
     wanted = scripts.get_current_head()
     assert wanted is not None
@@ -60,7 +63,7 @@ def revision(engine: Engine) -> Revision:
     if present is not None and present not in {script.revision for script in scripts.walk_revisions()}:
         raise ConfigurationError(
             f"the database has schema {present}, and this version knows none after {wanted}: a newer Sectorwatch made "
-            "it; run that one, or name another database"
+            "it; run that version, or choose another database"
         )
     return Revision(present, wanted)
 

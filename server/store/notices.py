@@ -1,4 +1,4 @@
-"""Notices: what happened to the server itself, kept and announced. Rows are only ever added."""
+"""Notices about the server, stored and announced. Rows are only ever added."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Notices:
         self._clock = clock
 
     def add(self, what: Noticed, ensemble: str, models: Sequence[str], detail: str) -> Notice:
-        """Keep one, as of now, and announce it on every channel: both or neither, whatever happens meanwhile."""
+        """Store a notice with the present time, and announce it on every channel, in one transaction."""
         with writing(self._engine, lock="notices") as connection:
             last = connection.execute(select(func.max(notices.c.number))).scalar_one() or 0
             seq = take_numbers(connection, 1)[0]
@@ -32,7 +32,7 @@ class Notices:
         return notice
 
     def all(self, limit: int | None = None) -> list[Notice]:
-        """The newest, at most `limit` of them, oldest first."""
+        """The newest notices, at most `limit`, oldest first."""
         query = select(*(notices.c[name] for name in Notice.__slots__)).order_by(notices.c.number.desc())
         with reading(self._engine) as connection:
             rows = connection.execute(query.limit(limit) if limit is not None else query).all()

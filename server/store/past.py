@@ -1,4 +1,4 @@
-"""Reading what is stored as it is stored, row by row, for those who explain or verify it."""
+"""Reading stored bursts, events and policies as they are, for `explain` and `verify`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ _BURST = [bursts.c[name] for name in BurstFacts.__slots__]
 
 
 class Past:
-    """Reading only. Safe to use from several threads."""
+    """Reads only. Safe to use from several threads."""
 
     def __init__(self, engine: Engine, versions: Versions) -> None:
         self._engine = engine
         self._versions = versions
 
     def burst(self, burst_id: str) -> BurstFacts | None:
-        found = self._bursts(select(*_BURST).where(bursts.c.burst_id == burst_id))
-        return found[0] if found else None
+        return next(iter(self._bursts(select(*_BURST).where(bursts.c.burst_id == burst_id))), None)
 
     def bursts(self, site: str, camera: str, since_us: int, until_us: int) -> list[BurstFacts]:
-        """A camera's bursts with a frame between `since_us` and before `until_us`, or around both, in order."""
-        first = bursts.c.first_at_us  # bounded on both sides, or all of the camera's past would be read
+        """A camera's bursts with a frame from `since_us` to before `until_us`, or around both, in order."""
+        first = bursts.c.first_at_us  # bounded on both sides, or the database reads the camera's whole past
         within = (first >= since_us - _LONGEST_US, first < until_us, bursts.c.last_at_us >= since_us)
         return self._bursts(_of(site, camera, *within).order_by(bursts.c.first_at_us, bursts.c.burst_id))
 
@@ -54,7 +53,7 @@ class Past:
             return [logged(row) for row in rows]
 
     def events_like(self, prefix: str, limit: int = 3) -> list[EventRecord]:
-        """Events whose id begins so, withdrawn ones included; at most `limit`."""
+        """Events whose id begins with `prefix`, withdrawn ones included; at most `limit`."""
         columns = [events.c[name] for name in EventRecord.__slots__ if name not in ("logged", "announced")]
         query = (
             select(*EVENT_COLUMNS, *columns, outbox.c.event_id.label("announced"))
@@ -74,19 +73,18 @@ class Past:
             return row and PolicyRecord(row.site, row.text, self._versions.policy(connection, digest), row.body)
 
     def newest(self, site: str) -> BurstFacts | None:
-        """The burst of a site with the newest frame, of those that advanced their camera."""
+        """The admitted burst of a site with the newest frame."""
         query = select(*_BURST).where(bursts.c.site == site, bursts.c.status == "folded")
-        found = self._bursts(query.order_by(bursts.c.last_at_us.desc()).limit(1))
-        return found[0] if found else None
+        return next(iter(self._bursts(query.order_by(bursts.c.last_at_us.desc()).limit(1))), None)
 
     def last_text(self, site: str) -> str | None:
-        """The text of the policy by which the newest burst of a site was judged, readable by this version or not."""
+        """The text of the policy that judged the newest burst of a site, whether this version can read it or not."""
         newest = self.newest(site)
         if newest is None:
             return None
         with reading(self._engine) as connection:
-            found = connection.execute(select(policies.c.text).where(policies.c.policy == newest.policy))
-            return str(found.scalar_one())
+            query = select(policies.c.text).where(policies.c.policy == newest.policy)
+            return str(connection.execute(query).scalar_one())
 
     def _bursts(self, query: Select[Any]) -> list[BurstFacts]:
         with reading(self._engine) as connection:

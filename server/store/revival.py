@@ -1,7 +1,7 @@
-"""States that another version of the rules wrote and this one cannot read: they are folded anew, from what was seen.
+"""Refolds stored states that another version of the rules wrote and this version cannot read.
 
-Without that a camera that somebody stood before when the server was upgraded could not advance any more. The log
-stays as it is: a state only decides what is told from then on.
+Without it, a camera with somebody in view during an upgrade could not advance. The event log stays as it is: a state
+only affects later events.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from server.store.rows import Versions, folded_of, observation_query, read_obser
 from server.store.schema import camera_states, checkpoints, observations
 
 WARM_UP_US = 3600 * SECOND_US
-"""So much before its instant is folded for a state. No rules remember a thing for as long that is not seen; of what was
-in view all the time, since when is all that is lost.
+"""The span before its instant that is folded for a state. No rules remember an unseen thing for longer. Of a thing in
+view all the time, only the beginning is lost.
 """
 
 _HEADS = select(camera_states.c.site, camera_states.c.camera, camera_states.c.last_at_us, camera_states.c.state)
@@ -31,7 +31,7 @@ _CHECKPOINTS = select(checkpoints.c.site, checkpoints.c.camera, checkpoints.c.at
 
 
 def revive(connection: Connection, versions: Versions) -> None:
-    """Write anew every stored state that cannot be read; those that can are left alone."""
+    """Replace every stored state that cannot be read; the others stay."""
     unread: dict[tuple[str, str], set[int]] = {}
     for query in (_HEADS, _CHECKPOINTS):
         for site, camera, at_us, state in connection.execute(query):
@@ -55,9 +55,9 @@ def _is_readable(state: str) -> bool:
 def _folded(
     connection: Connection, versions: Versions, site: str, camera: str, instants: Sequence[int]
 ) -> Iterator[tuple[int, str]]:
-    """The state at each of the instants, which rise; one that lies within WARM_UP_US of the next is gone on from.
+    """The state at each of the rising instants. One within WARM_UP_US of the next is where the next fold starts.
 
-    A policy that cannot be read either is read from its text, or leaves the camera to begin anew.
+    A policy that cannot be read is parsed from its text. If that fails, the camera begins with an empty state.
     """
     start = Checkpoint(None, None)
     for at_us in instants:
@@ -69,7 +69,7 @@ def _folded(
         try:
             (last,) = deque(steps(recorded, start, partial(versions.policy, connection)), maxlen=1)
             state = encode_state(last.state)
-        except Unknown:  # nor can its policy be read: the camera begins anew
+        except Unknown:  # its policy cannot be read: the camera begins with an empty state
             state = encode_state(State(last_at_us=at_us))
         start = Checkpoint(at_us, state)
         yield at_us, state.decode()

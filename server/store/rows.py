@@ -1,4 +1,4 @@
-"""Rows to values: the joins and decodings that reading and turns share."""
+"""Rows to values: the queries and decodings shared by the modules of the store."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from policies.events import Event
 from policies.observation import EnsembleInfo, Observation, Prediction
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.errors import Unknown
-from server.domain.records import Known, LoggedEvent, Notice, Noticed, Recorded, Status
-from server.store.schema import bursts, events, observations, panels, policies
+from server.domain.records import Checkpoint, Known, LoggedEvent, Notice, Noticed, Recorded, Status
+from server.store.schema import bursts, checkpoints, events, observations, panels, policies
 
 MODELS_SEPARATOR = ","
-"""Between the names of a notice's models; no model's name has it."""
+"""Between the names of a notice's models; no model's name contains it."""
 
 _PAGE = 1000
 _LAST = "\U0010ffff"
@@ -41,15 +41,27 @@ def read_known(connection: Connection, burst_id: str) -> Known | None:
     return Known(row.burst_id, row.digest, cast(Status, row.status)) if row else None
 
 
+def read_checkpoint(connection: Connection, site: str, camera: str, before_us: int) -> Checkpoint:
+    """A camera's newest checkpoint before an instant; the empty one if there is none."""
+    query = (
+        select(checkpoints.c.at_us, checkpoints.c.state)
+        .where(checkpoints.c.site == site, checkpoints.c.camera == camera, checkpoints.c.at_us < before_us)
+        .order_by(checkpoints.c.at_us.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return Checkpoint(row.at_us, row.state.encode()) if row else Checkpoint(None, None)
+
+
 class Versions:
-    """Panels and policies by digest. What a digest names never changes, so each is read once."""
+    """Ensembles and policies by digest, each read once: what a digest names never changes."""
 
     def __init__(self) -> None:
         self._ensemble_infos: dict[str, EnsembleInfo] = {}
         self._policies: dict[str, SitePolicy] = {}
 
     def ensemble_info(self, connection: Connection, ensemble: str) -> EnsembleInfo:
-        """The models that were asked. Raises Unknown for a digest that names none."""
+        """The ensemble of a digest. Raises Unknown."""
         if ensemble not in self._ensemble_infos:
             body = connection.execute(select(panels.c.body).where(panels.c.ensemble == ensemble)).scalar_one_or_none()
             if body is None:
@@ -58,8 +70,9 @@ class Versions:
         return self._ensemble_infos[ensemble]
 
     def policy(self, connection: Connection, digest: str) -> SitePolicy:
-        """The policy as it was when it judged its first burst. Raises Unknown for a digest that names none, or one that
-        this version of the rules cannot read.
+        """The policy of a digest, as it was when it judged its first burst.
+
+        Raises Unknown for an unknown digest, and for a policy that this version of the rules cannot read.
         """
         if digest not in self._policies:
             query = select(policies.c.body, policies.c.text).where(policies.c.policy == digest)
@@ -71,7 +84,7 @@ class Versions:
 
 
 def _read_policy(digest: str, body: str, text: str) -> SitePolicy:
-    """What was stored; where it is of a version whose rules had other parts, what this one reads in its text."""
+    """The stored policy. If it is of another version of the rules, its text is parsed by this version."""
     try:
         return _policy.decode(body)
     except msgspec.ValidationError:
@@ -83,19 +96,19 @@ def _read_policy(digest: str, body: str, text: str) -> SitePolicy:
 
 
 def read_observations(connection: Connection, query: Select[Any], versions: Versions) -> Iterator[Recorded]:
-    """Stored observations of `query` (made by `observation_query`), page by page: memory stays flat.
+    """The observations of a query (made by `observation_query`), page by page, so that memory stays flat.
 
-    What their bursts say is read once per burst and page, which takes half the time that a join would.
+    The bursts' columns are read once per burst and page, which takes half the time of a join.
     """
     for page in connection.execute(query.execution_options(yield_per=_PAGE)).partitions():
         bursts_of_page = _read_burst_rows(connection, {row[0] for row in page}, versions)
         # The hot loop of every replay: positions instead of names.
         for burst_id, frame, at_us, answers, sha256, width, height, light in page:
             site, camera, mask, error_s, ensemble_info, policy = bursts_of_page[burst_id]
-            said = _answers.decode(answers)
+            predictions = _answers.decode(answers)
             size = (width, height)
             seen = Observation(
-                site, camera, burst_id, frame, at_us, ensemble_info, said, sha256, mask, error_s, size, light
+                site, camera, burst_id, frame, at_us, ensemble_info, predictions, sha256, mask, error_s, size, light
             )
             yield Recorded(policy, seen)
 
@@ -119,11 +132,11 @@ _BURST_ROWS = select(
 ).where(bursts.c.burst_id.in_(bindparam("burst_ids", expanding=True)))
 
 _BurstRow = tuple[str, str, str | None, float, EnsembleInfo, str]
-"""Site, camera, mask digest, bound on the clock's error, models, policy digest."""
+"""Site, camera, mask digest, bound of the clock's error, ensemble, policy digest."""
 
 
 def observation_query() -> Select[Any]:
-    """All observations, in the order a camera is folded in."""
+    """All observations, in the order of folding."""
     return select(
         observations.c.burst_id,
         observations.c.frame,
@@ -137,13 +150,13 @@ def observation_query() -> Select[Any]:
 
 
 def folded_of(site: str, camera: str) -> tuple[ColumnElement[bool], ...]:
-    """The conditions of a query of observations: a camera's, without those of bursts that are held."""
+    """The conditions for a camera's observations, without those of held bursts."""
     held = select(bursts.c.burst_id).where(bursts.c.status == "held", bursts.c.site == site, bursts.c.camera == camera)
     return (observations.c.site == site, observations.c.camera == camera, observations.c.burst_id.not_in(held))
 
 
 def begins_with(key: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
-    """That a key begins so. Unlike LIKE, both databases find it in the index, and both mind upper and lower case."""
+    """Whether a key begins with `prefix`. Unlike LIKE, both databases use the index, and both are case-sensitive."""
     return and_(key >= prefix, key < prefix + _LAST)
 
 

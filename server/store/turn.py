@@ -18,7 +18,15 @@ from server.domain.checkpoints import to_prune
 from server.domain.errors import Unprocessable
 from server.domain.records import Admitted, Checkpoint, Entry, Folded, Known, Recorded
 from server.store.log import rewrite_log
-from server.store.rows import Versions, encoded, folded_of, observation_query, read_known, read_observations
+from server.store.rows import (
+    Versions,
+    encoded,
+    folded_of,
+    observation_query,
+    read_checkpoint,
+    read_known,
+    read_observations,
+)
 from server.store.schema import (
     bursts,
     camera_states,
@@ -42,11 +50,11 @@ class Turn:
         self._head = self._read_head()
 
     def known(self, burst_id: str) -> Known | None:
-        """As `Store.known`, inside the turn: two senders of one burst meet here."""
+        """As `Store.known`, inside the turn, so that two senders of one burst store it once."""
         return read_known(self._connection, burst_id)
 
     def keep(self, entry: Entry) -> None:
-        """Store a new burst with its observations and decision record; it is not part of the fold yet.
+        """Store a new burst with its observations and decision record. The fold does not contain it yet.
 
         Raises Unprocessable when another camera took this burst_id in the meantime.
         """
@@ -78,7 +86,7 @@ class Turn:
         )
 
     def admit(self, until_us: int) -> Admitted | None:
-        """Let all kept bursts that end by `until_us` into the fold; None when there are none."""
+        """Admit all kept bursts that end by `until_us` to the fold; None when there are none."""
         waiting = (
             (bursts.c.status == "held")
             & (bursts.c.site == self._site)
@@ -98,30 +106,24 @@ class Turn:
         return Admitted(oldest, newest if passed_us is None else max(newest, passed_us))
 
     def rewind(self, before_us: int) -> Checkpoint:
-        """The newest point of this camera that lies before `before_us`: usually the head itself."""
+        """The newest checkpoint of this camera before `before_us`: usually its head."""
         if self._head.at_us is not None and self._head.at_us < before_us:
             return self._head
-        row = self._connection.execute(
-            select(checkpoints.c.at_us, checkpoints.c.state)
-            .where(*self._mine(checkpoints), checkpoints.c.at_us < before_us)
-            .order_by(checkpoints.c.at_us.desc())
-            .limit(1)
-        ).one_or_none()
-        return Checkpoint(row.at_us, row.state.encode()) if row else Checkpoint(None, None)
+        return read_checkpoint(self._connection, self._site, self._camera, before_us)
 
     def observations(self, after: Checkpoint) -> Iterator[Recorded]:
-        """This camera's frames after a checkpoint that are in the fold, in order."""
+        """This camera's admitted frames after a checkpoint, in order."""
         query = observation_query().where(*folded_of(self._site, self._camera))
         if after.at_us is not None:
             query = query.where(observations.c.at_us > after.at_us)
         return read_observations(self._connection, query, self._versions)
 
     def policy(self, digest: str) -> SitePolicy:
-        """The policy version of that digest, as it was when it judged its first burst."""
+        """The policy of a digest, as it was when it judged its first burst."""
         return self._versions.policy(self._connection, digest)
 
     def settle(self, after: Checkpoint, folded: Folded) -> None:
-        """Make everything after the checkpoint what `folded` says: head, checkpoints, events, announcements."""
+        """Replace all that follows the checkpoint by `folded`: head, checkpoints, events and announcements."""
         rewrite_log(
             self._connection, self._site, self._camera, after.at_us, folded.settled, self._head.at_us, self._now_us
         )
@@ -138,7 +140,7 @@ class Turn:
         return (table.c.site == self._site, table.c.camera == self._camera)
 
     def _keep_names(self, entry: Entry) -> None:
-        """The ensemble and the policy a burst refers to, once each; two cameras may bring the same at once."""
+        """Store the burst's ensemble and policy, once each. Turns of two cameras may do so at once."""
         ensemble, policy = entry.ensemble_info.ensemble, entry.policy.digest
         self._insert_once(panels, "ensemble", {"ensemble": ensemble, "body": encoded(entry.ensemble_info)})
         self._insert_once(
@@ -161,7 +163,7 @@ class Turn:
             with self._connection.begin_nested():
                 self._connection.execute(insert(table), row)
         except IntegrityError:
-            pass  # another camera's turn brought the very same row first
+            pass  # another camera's turn inserted the same row
 
     def _burst_row(self, entry: Entry) -> dict[str, object]:
         burst: Burst = entry.burst

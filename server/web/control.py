@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +22,10 @@ from typing import Protocol
 import msgspec
 from flask import Blueprint, Flask, Response, request
 
+from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, Malformed, Unauthorized
-from server.serving.service import InService, Swap
+from server.serving.service import InService
+from server.serving.swap import Swap
 from server.web import problem_json
 from server.web.json_http import MAX_BODY_BYTES, json_response
 from server.web.probes import AdminPort
@@ -68,13 +69,10 @@ class Control:
         When the file cannot be written, an error is logged and the server serves without commands.
         """
         address = Address(f"http://127.0.0.1:{self._port.start()}", self._key)
-        new = self._file.with_suffix(".new")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            new.unlink(missing_ok=True)
-            with open(new, "xb", opener=_open_private) as file:
-                file.write(msgspec.json.encode(address))
-            new.replace(self._file)
+            with replacing(self._file, 0o600) as aside:
+                aside.write_bytes(msgspec.json.encode(address))
         except OSError as error:
             detail = f"{self._file} cannot be written: {error.strerror}"
             log.error("no commands are taken", extra={"detail": detail})
@@ -144,7 +142,3 @@ def _check_key(key: str) -> None:
     given = request.headers.get("Authorization", "")
     if not hmac.compare_digest(given.encode(), f"Bearer {key}".encode()):
         raise Unauthorized(f"commands need the key in {FILE} of the server's data_dir")
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, mode=0o600)

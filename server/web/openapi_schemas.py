@@ -44,11 +44,10 @@ class LoggedEvent(Event, frozen=True, kw_only=True):
     """An event in the log. `late`: the log had passed its instant already. `withdrawn`: the event does not hold.
 
     `supersedes`: ids of earlier events that this one replaces: the same fact at another instant, which is withdrawn, or
-    its own id where its content changed. `provisional`: a channel sent it before its burst was judged; never true here.
+    its own id where its content changed.
     """
 
     late: bool
-    provisional: bool
     withdrawn: bool
     supersedes: list[str]
 

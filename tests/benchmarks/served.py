@@ -35,7 +35,7 @@ def main(name: str, footage: Path, folder: Path, execution: Execution) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
 
-    def loading(models: Sequence[str], _present: Loaded | None = None) -> Loaded:
+    def loading(models: Sequence[str]) -> Loaded:
         from tests.benchmarks.work import ensemble_named  # torch, which must not be loaded before the fork
 
         return Loaded(tuple(models), ensemble_named(name, footage, execution), lambda _: None)

@@ -28,7 +28,7 @@ from tests.server.web_client import NOW_US, BrightnessEnsemble, make_app
 
 class PatientEnsemble(BrightnessEnsemble):
     def answer(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, early: object = None
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None
     ) -> list[dict[str, tuple[Prediction, ...] | None]]:
         _tell("asked")
         sys.stdin.readline()

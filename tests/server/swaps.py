@@ -28,7 +28,7 @@ class Signing:
     """Each model of it labels every frame with the ensemble's name. While `gate` is closed nobody gets past asking."""
 
     batch_images = 2
-    concludes = True
+    needs_postprocessing = True
     on_accelerator = False
 
     def __init__(self, models: Sequence[str], edition: int = 0) -> None:
@@ -55,9 +55,6 @@ class Signing:
         said = (Prediction(self.ensemble_info.ensemble, 1.0),)
         return [{model_info.model: said for model_info in self.ensemble_info.models} for _ in rows]
 
-    def so_far(self, asked: Sequence[Answer]) -> Sequence[Answer]:
-        return asked
-
     def postprocess(self, asked: Sequence[Answer], start: int, stop: int) -> Sequence[Answer]:
         return asked[start:stop]
 
@@ -76,7 +73,7 @@ class Shelf:
         self.checked = threading.Event()
         self.loaded: dict[str, Signing] = {}
 
-    def load(self, models: Sequence[str], present: Loaded | None = None, /) -> Loaded:
+    def load(self, models: Sequence[str], /) -> Loaded:
         if self.fault is not None:
             raise self.fault
         ensemble = Signing(models, self.edition)

@@ -28,7 +28,8 @@ from tests.server.web_client import BrightnessEnsemble, jpeg, make_app
 TEXT = (ROOT / "server" / "README.md").read_text(encoding="utf-8")
 CURL = re.findall(r"^\$ curl (.+)$", TEXT, re.MULTILINE)
 LISTED = {
-    (method, path): token for method, path, token in re.findall(r"^\| `(GET|POST) (\S+)` \|.*\| (.+) \|$", TEXT, re.M)
+    (method, re.sub(r"<(\w+)>", r"{\1}", path)): token
+    for method, path, token in re.findall(r"^\| `(GET|POST) (\S+)` \|.*\| (.+) \|$", TEXT, re.M)
 }
 DESCRIBED = {
     (method.upper(), path): operation

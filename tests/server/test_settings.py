@@ -123,3 +123,17 @@ def test_every_setting_has_one_line_of_help_for_the_documentation() -> None:
         assert setting.variable == f"SECTORWATCH_{setting.name.upper()}"
         assert setting.help.endswith(".")
         assert "\n" not in setting.help
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_a_removed_setting_is_ignored_with_one_line_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    path = written(tmp_path, f"port = 1111\nprovisional = {value}\n")
+    assert load_settings(path).port == 1111
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"Warning: {path}, line 2: the setting `provisional` is gone and has no effect: ")
+    monkeypatch.setenv("SECTORWATCH_PROVISIONAL", value)
+    load_settings()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "SECTORWATCH_PROVISIONAL: the setting `provisional` is gone" in line

@@ -12,8 +12,9 @@ import requests
 from policies.events import instant
 from server.commands.options import opened_store, store_options
 from server.domain.errors import ConfigurationError, Conflict
-from server.serving.service import InService, Swap
+from server.serving.service import InService
 from server.serving.shadow import Comparison
+from server.serving.swap import Swap
 from server.settings import ServerSettings, load_settings
 from server.web.control import address_in
 

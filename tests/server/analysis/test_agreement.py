@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policies.fusion.judgement import judge
+from policies.fusion.judge import judge
 from policies.observation import Observation, Prediction
 from server.analysis.agreement import PairAgreement, agreement_table, pair_agreements
 from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, observation, person_at, policy

@@ -15,7 +15,7 @@ from server.__main__ import command
 from server.analysis.explain import Explanation, explain
 from server.analysis.explain_text import as_lines
 from server.delivery.channels import text_line
-from server.domain.records import Heartbeat
+from server.domain.records import StoredHeartbeat
 from server.store import open_store
 from tests.server.scenes import EYE, NAMER, START_US, YARD, Yard, across, burst, person_at
 from tests.stand_ins import ManualClock
@@ -229,8 +229,8 @@ def test_the_newest_heartbeat_says_why_a_camera_is_silent(ask: Callable[..., Res
         "cause": "covered",
     }
     sent_us = START_US + 80_000_000
-    beat = Heartbeat("yard", "gate", START_US, sent_us, sent_us, msgspec.json.encode(wire).decode())
-    assert yard.store.heartbeats.beat(beat)
+    heartbeat = StoredHeartbeat("yard", "gate", START_US, sent_us, sent_us, msgspec.json.encode(wire).decode())
+    assert yard.store.heartbeats.keep(heartbeat)
     said = "the heartbeat of 2026-11-22T07:01:20Z says: blind (covered)"
     assert said in ask("explain", "--camera", "gate", "--at", "2026-11-22T07:01").stdout
     assert said not in ask("explain", "--camera", "gate", "--at", "2026-11-22T07:03").stdout

@@ -73,7 +73,7 @@ def test_the_json_line_is_the_schema_of_the_design() -> None:
     assert set(wire) == {
         *("id", "kind", "site", "camera", "sector", "from_sector", "to_sector", "line", "direction", "label"),
         *("started_at", "ended_at", "confirmed_at", "time_uncertainty_s", "track", "score", "votes", "margin"),
-        *("late", "provisional", "withdrawn", "supersedes", "provenance"),
+        *("late", "withdrawn", "supersedes", "provenance"),
     }
     assert wire["started_at"] == "2026-11-22T07:00:03.100000Z"
     assert wire["late"] is False

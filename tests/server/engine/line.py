@@ -46,9 +46,6 @@ class EchoStages:
             raise RuntimeError("the network fell over")
         return [self.said_of(row) for row in rows]
 
-    def so_far(self, inferred: Sequence[str]) -> list[Any]:
-        return list(inferred)
-
     def postprocess(self, inferred: Sequence[str], start: int, stop: int) -> list[str]:
         return [self.name + " ".join(inferred[max(0, place - 1) : place + 2]) for place in range(start, stop)]
 
@@ -74,7 +71,6 @@ class Setup(NamedTuple):
     batch_images: int = 4
     max_queued_images: int = 64
     needs_postprocessing: bool = False
-    window_s: float = 0.0
     unlike: bool = False
     """Whether the second ensemble concludes where the first does not, or the other way round."""
 
@@ -107,14 +103,6 @@ class Begun(NamedTuple):
     waiting: int
 
 
-class Gap(NamedTuple):
-    """An instant at which a worker was free, found nothing to do, and `queued` images were waiting."""
-
-    at: float
-    queued: int
-    oldest_at: float
-
-
 @dataclass
 class History:
     setup: Setup
@@ -123,7 +111,8 @@ class History:
     spare: list[Request] = field(default_factory=list)
     refused: list[tuple[int, Load]] = field(default_factory=list)
     begun: list[Begun] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+    """When a worker was free and got nothing while images waited."""
     most_queued: int = 0
     most_at_once: int = 0
 
@@ -136,7 +125,6 @@ class Line:
         self.batcher = MicroBatcher(
             workers=setup.workers,
             max_queued_images=setup.max_queued_images,
-            window_s=setup.window_s,
             clock=self.clock,
         )
         first = EchoStages("A", batch_images=setup.batch_images, needs_postprocessing=setup.needs_postprocessing)
@@ -200,7 +188,6 @@ class Line:
 
     def finish(self) -> None:
         """Workers go on until there is nothing left to do."""
-        self.clock.now_s += self.history.setup.window_s
         while self.take() is not None or self.outstanding:
             self.done()
 
@@ -216,8 +203,7 @@ class Line:
             r for r in self.history.requests if not r.job.answer.done() and r.job.left and not r.job.postprocessing
         ]
         if waiting:
-            queued = self.batcher.load().queued_images
-            self.history.gaps.append(Gap(self.clock.now_s, queued, min(r.submitted_at for r in waiting)))
+            self.history.gaps.append(self.clock.now_s)
 
 
 def played(setup: Setup, script: Sequence[tuple[Any, ...]]) -> History:
@@ -235,7 +221,6 @@ setups = st.builds(
     batch_images=st.integers(1, 5),
     max_queued_images=st.integers(9, 24),
     needs_postprocessing=st.booleans(),
-    window_s=st.sampled_from([0.0, 0.0, 2.0]),
     unlike=st.booleans(),
 )
 

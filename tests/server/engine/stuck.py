@@ -52,7 +52,7 @@ def main(folder: Path) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     _tell(f"port {listener.getsockname()[1]}")
 
-    def loading(models: Sequence[str], _present: Loaded | None = None) -> Loaded:
+    def loading(models: Sequence[str]) -> Loaded:
         return Loaded(tuple(models), StuckOnce(folder / "stuck"), lambda _: None)
 
     def app(settings: ServerSettings) -> Flask:

@@ -82,24 +82,6 @@ def test_the_conclusion_of_a_burst_is_shared_out_and_precedes_younger_requests()
     assert burst.job.answer.result(0) == burst.expected
 
 
-def test_a_window_ends_early_when_a_portion_is_full() -> None:
-    line = Line(Setup(workers=1, batch_images=2, window_s=5))
-    line.submit(1, 60)
-    assert line.take() is None
-    line.submit(1, 60)
-    assert sizes(line) == [2]
-
-
-def test_the_window_counts_from_the_oldest_request_not_from_the_newest() -> None:
-    line = Line(Setup(workers=1, batch_images=9, window_s=5))
-    line.submit(1, 60)
-    line.clock.now_s += 4
-    line.submit(1, 60)
-    assert line.take() is None
-    line.clock.now_s += 1
-    assert sizes(line) == [2]
-
-
 def test_retry_after_is_what_waits_over_the_recent_pace_rounded_up() -> None:
     line = Line(Setup(workers=2, batch_images=2, max_queued_images=10))
     line.submit(4, 60)

@@ -12,7 +12,6 @@ import pytest
 from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
 from server.domain.errors import RetryLater, Unprocessable
 from server.engine import Engine
-from server.engine.ensemble_handle import Early
 from server.engine.stages import Answer
 
 PATIENCE_S = 30.0
@@ -54,9 +53,6 @@ class ReadingStages:
         assert self.gate.wait(PATIENCE_S)
         return [row.upper() for row in rows]
 
-    def so_far(self, inferred: Sequence[str]) -> list[Answer]:
-        return [{"reader": (Prediction(word, 1.0),)} for word in inferred]
-
     def answer(self, images: Sequence[bytes]) -> list[Answer]:
         """All of it at once, as an ensemble alone has it."""
         inferred = self.infer([self.prepare((image, place, {})) for place, image in enumerate(images)])
@@ -96,9 +92,8 @@ def begin() -> Iterator[Begin]:
 class Asker(threading.Thread):
     """Asks in a thread of its own; `told` is the answer, `refused` what was raised instead."""
 
-    def __init__(self, engine: Engine, images: Sequence[bytes], early: Early | None = None) -> None:
+    def __init__(self, engine: Engine, images: Sequence[bytes]) -> None:
         super().__init__()
-        self._early = early
         self._engine = engine
         self._images = images
         self.told: list[str] | None = None
@@ -107,52 +102,9 @@ class Asker(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.told = words(self._engine.first.answer(self._images, early=self._early))
+            self.told = words(self._engine.first.answer(self._images))
         except Exception as error:  # noqa: BLE001
             self.refused = error
-
-
-@pytest.mark.parametrize("needs_postprocessing", [False, True])
-def test_who_listens_hears_the_first_images_as_they_are_answered_and_gets_the_same_answer(
-    begin: Begin, needs_postprocessing: bool
-) -> None:
-    stages = ReadingStages(needs_postprocessing=needs_postprocessing)
-    stages.batch_images = 1
-    engine = begin(stages, workers=1)
-    heard: list[list[str]] = []
-    images = [b"a", b"b", b"c"]
-    answer = engine.first.answer(images, early=lambda said: heard.append(words(said)))
-    assert heard == [["A"], ["A", "B"], ["A", "B", "C"]]
-    assert answer == engine.first.answer(images)
-
-
-def test_who_listens_hears_of_no_image_whose_predecessors_are_not_answered(begin: Begin) -> None:
-    stages = ReadingStages()
-    stages.batch_images = 1
-    heard: list[list[str]] = []
-    images = [b"a", b"b", b"c", b"d", b"broken", b"f"]
-    with pytest.raises(Unprocessable):
-        begin(stages).first.answer(images, early=lambda said: heard.append(words(said)))
-    whole = ["A", "B", "C", "D"]
-    assert all(said == whole[: len(said)] for said in heard)
-
-
-def test_who_listens_waits_no_longer_than_anybody_else(begin: Begin) -> None:
-    class Stuck(ReadingStages):
-        def infer(self, rows: Sequence[str]) -> list[str]:
-            if rows == ["stuck"]:
-                self.gate.clear()
-            return super().infer(rows)
-
-    def late(_said: Sequence[Answer]) -> None:
-        now_s[0] = 2 * PATIENCE_S
-
-    now_s, stages = [0.0], Stuck()
-    stages.batch_images = 1
-    engine = begin(stages, workers=1, answer_within_s=2 * PATIENCE_S, clock=lambda: now_s[0])
-    asker = Asker(engine, [b"a", b"stuck"], late)
-    asker.join(PATIENCE_S)
-    assert isinstance(asker.refused, RetryLater)
 
 
 @pytest.mark.parametrize("needs_postprocessing", [False, True])

@@ -12,10 +12,11 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from server.app import create_app, runtime_of
-from server.domain.errors import ConfigurationError, Conflict, TooBig
+from server.domain.errors import ConfigurationError, Conflict
 from server.runtime import Runtime
 from server.serving.loading import Loaded
-from server.serving.service import InService, Swap
+from server.serving.service import InService
+from server.serving.swap import Swap
 from server.settings import ServerSettings
 from tests.server.swaps import PATIENCE_S, Doing, Shelf, Signing, batch, joined, noticed, serving, signatures
 from tests.server.web_client import body, envelope, jpeg
@@ -30,7 +31,7 @@ def loading(tmp_path: Path) -> Iterator[tuple[Runtime, threading.Event]]:
         asked.set()
         go.wait(PATIENCE_S)
 
-    def load(models: Sequence[str], _present: Loaded | None = None, /) -> Loaded:
+    def load(models: Sequence[str], /) -> Loaded:
         return Loaded(tuple(models), Signing(models), check)
 
     settings = ServerSettings(data_dir=tmp_path, models=("a",), inference_threads=1, golden_every_s=0.0)
@@ -145,7 +146,6 @@ def test_a_swap_without_other_names_takes_what_is_on_disk_now(served: tuple[Flas
     [
         ConfigurationError("no model is named `d`"),
         ConfigurationError("this ensemble is not the one of ensemble.lock: the class list of c is 5 names"),
-        TooBig("this server may need up to 9 MiB"),
     ],
 )
 def test_what_cannot_be_loaded_is_refused_with_its_reason_and_the_old_ensemble_goes_on(

@@ -12,7 +12,7 @@ from flask import Flask
 from server.delivery.channels import LogChannel
 from server.domain.errors import Conflict
 from server.runtime import Runtime
-from server.serving.service import Swap
+from server.serving.swap import Swap
 from tests.server.swaps import PATIENCE_S, Doing, Shelf, batch, noticed, serving
 from tests.stand_ins import RecordingChannel
 

@@ -148,6 +148,8 @@ def test_a_state_that_can_be_read_stays_as_it_is(yard: Yard, bursts: list[Burst]
         connection.execute(update(camera_states).values(state=strange.decode()))
     engine.dispose()
     yard.store.upgrade()
-    state = yard.store.head("yard", "gate").state
+    (activity,) = yard.store.heartbeats.activities("yard")
+    assert activity.seen is not None
+    state = activity.seen.state
     assert state == strange
     assert decode_state(state).last_at_us == 5

@@ -26,7 +26,7 @@ IN_SERVICE = "e" * 64
 class HalfBlindEnsemble(BrightnessEnsemble):
     """Its model `people` never answers."""
 
-    def answer(self, images, crops=None, early=None):  # type: ignore[no-untyped-def]
+    def answer(self, images, crops=None):  # type: ignore[no-untyped-def]
         return [answer | {"people": None} for answer in super().answer(images, crops)]
 
 

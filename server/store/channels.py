@@ -1,0 +1,116 @@
+"""How far each channel has got with the outbox, and who may send on it."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine, Select, insert, or_, select, update
+
+from server.domain.clock import SECOND_US, Clock
+from server.domain.records import Announcement, Notice, NoticeGiven, Outgoing, What
+from server.store.engine import reading, writing
+from server.store.outbox import last_seq
+from server.store.rows import EVENT_COLUMNS, logged, noticed
+from server.store.schema import channels, events, notices, outbox
+
+LONGEST_CLAIM_US = 3600 * SECOND_US
+"""No lease and no pause is longer. One that ends later was written by a clock that was set back since, and is
+ignored.
+"""
+
+
+class Channels:
+    """The channels' half of `Store`."""
+
+    _engine: Engine
+    _clock: Clock
+
+    def add_channel(self, name: str, from_start: bool = True) -> None:
+        """Register a channel, if it is not. It gets the whole outbox or, without `from_start`, what comes from now
+        on.
+        """
+        with writing(self._engine, lock="channels") as connection:
+            if connection.execute(select(channels.c.name).where(channels.c.name == name)).first() is None:
+                delivered_seq = 0 if from_start else last_seq(connection)
+                row = {"name": name, "delivered_seq": delivered_seq, "claimed_until_us": 0, "attempts": 0}
+                connection.execute(insert(channels), row)
+
+    def claim(self, channel: str, claimant: str, lease_us: int, limit: int) -> list[Outgoing]:
+        """The next announcements for a channel in order of `seq`, and the sole right to send them during the lease.
+
+        Empty when there is nothing to send, or another claimant holds the lease. The claimant may claim again.
+        """
+        pending = (_pending_events(channel), _pending_notices(channel))
+        with reading(self._engine) as connection:
+            if all(connection.execute(query.limit(1)).first() is None for query in pending):
+                return []
+        now = self._clock()
+        with writing(self._engine, lock="channels") as connection:
+            return _claim(connection, channel, claimant, limit, now, now + lease_us)
+
+    def delivered(self, channel: str, claimant: str, seq: int) -> None:
+        """Everything up to `seq` is sent on this channel. The lease ends."""
+        with writing(self._engine, lock="channels") as connection:
+            _release(connection, channel, claimant, delivered_seq=seq, attempts=0, claimed_until_us=0)
+
+    def undelivered(self, channel: str, claimant: str, seq: int | None, failures: int, wait_us: int) -> None:
+        """Sending failed after `seq` (None: at once), `failures` times in a row. Nobody sends for `wait_us`."""
+        progress = {} if seq is None else {"delivered_seq": seq}
+        until_us = self._clock() + wait_us
+        with writing(self._engine, lock="channels") as connection:
+            _release(connection, channel, claimant, attempts=failures, claimed_until_us=until_us, **progress)
+
+    def failures(self, channel: str) -> int:
+        """How many times in a row sending on this channel has failed."""
+        query = select(channels.c.attempts).where(channels.c.name == channel)
+        with reading(self._engine) as connection:
+            return connection.execute(query).scalar_one_or_none() or 0
+
+
+def _claim(
+    connection: Connection, channel: str, claimant: str, limit: int, now_us: int, until_us: int
+) -> list[Outgoing]:
+    """Takes the lease if it is free or the claimant's own, and keeps it only if there is something to send."""
+    until = channels.c.claimed_until_us
+    free = or_(until <= now_us, until > now_us + LONGEST_CLAIM_US, channels.c.claimed_by == claimant)
+    took = connection.execute(
+        update(channels).where(channels.c.name == channel, free).values(claimed_by=claimant, claimed_until_us=until_us)
+    )
+    if took.rowcount != 1:
+        return []
+    # Numbers are committed in order, so both queries see all up to this one. Without the limit, a notice committed
+    # between them would pass an event that came before it.
+    upto = last_seq(connection)
+    event_rows = connection.execute(_pending_events(channel).where(outbox.c.seq <= upto).limit(limit))
+    notice_rows = connection.execute(_pending_notices(channel).where(notices.c.seq <= upto).limit(limit))
+    pending: list[Outgoing] = [Announcement(row.announced, cast(What, row.what), logged(row)) for row in event_rows]
+    pending += [NoticeGiven(row.seq, noticed(row)) for row in notice_rows]
+    if not pending:  # another process has just sent them
+        _release(connection, channel, claimant, claimed_until_us=0)
+    return sorted(pending, key=attrgetter("seq"))[:limit]
+
+
+def _release(connection: Connection, channel: str, claimant: str, **values: Any) -> None:
+    """End the claimant's lease. Nothing changes when another has taken it over."""
+    mine = (channels.c.name == channel, channels.c.claimed_by == claimant)
+    connection.execute(update(channels).where(*mine).values(claimed_by=None, **values))
+
+
+def _pending_notices(channel: str) -> Select[Any]:
+    return (
+        select(*(notices.c[name] for name in Notice.__slots__))
+        .join(channels, notices.c.seq > channels.c.delivered_seq)
+        .where(channels.c.name == channel)
+        .order_by(notices.c.seq)
+    )
+
+
+def _pending_events(channel: str) -> Select[Any]:
+    return (
+        select(outbox.c.seq.label("announced"), outbox.c.what, *EVENT_COLUMNS)
+        .join(events, events.c.id == outbox.c.event_id)
+        .join(channels, outbox.c.seq > channels.c.delivered_seq)
+        .where(channels.c.name == channel)
+        .order_by(outbox.c.seq)
+    )
