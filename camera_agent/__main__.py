@@ -87,11 +87,12 @@ def _run(settings: Settings, options: argparse.Namespace) -> int:
 
     stop = _stop_on_signals()
     url = settings.server.url
-    fields = {"version": __version__, "site": settings.site, "server": url, "state": settings.state_folder}
-    _log.info("agent_started", extra=fields)
+    _log.info(
+        "agent_started",
+        extra={"version": __version__, "site": settings.site, "server": url, "state": settings.state_folder},
+    )
     if url.startswith("http://") and has_token(settings) and not _is_loopback(url):
-        advice = "use https, or a network that you trust"
-        _log.warning("token_in_clear", extra={"server": url, "advice": advice})
+        _log.warning("token_in_clear", extra={"server": url, "advice": "use https, or a network that you trust"})
     try:
         status = Agent(settings, stop).run(from_start=options.from_start)
     except StateUnusable as error:

@@ -66,9 +66,7 @@ def synchronised_within_s() -> float | None:
     The kernel's `maxerror` grows by 500 ppm between an NTP client's corrections.
     """
     bound_s = _kernel_bound_s()
-    if bound_s is None and _TIMESYNC_FLAG.exists():
-        return _TIMESYNC_BOUND_S
-    return bound_s
+    return _TIMESYNC_BOUND_S if bound_s is None and _TIMESYNC_FLAG.exists() else bound_s
 
 
 _PROCESS_ID = str(uuid.uuid4())  # without /proc, each process counts as a boot of its own

@@ -7,6 +7,7 @@ call ever returns.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -53,14 +54,13 @@ class TimeoutGuard:
             raise CameraFailure("the camera is not open")
         return self._call(current, lambda camera: camera.frame(frame_format))
 
-    def close(self) -> None:
-        self._leave(_CLOSE_S)
-
-    def _leave(self, timeout_s: float) -> None:
+    def close(self, timeout_s: float = _CLOSE_S) -> None:
         """Have the camera closed when its present call ends, and wait for that up to `timeout_s`."""
         current, self._current = self._current, None
-        if current is not None:
-            camera, thread = current
+        if current is None:
+            return
+        camera, thread = current
+        with contextlib.suppress(RuntimeError):  # another thread closes it at the same time
             closing = thread.submit(camera.close)
             thread.shutdown(wait=False)
             self._hung += wait([closing], timeout_s).not_done
@@ -72,6 +72,6 @@ class TimeoutGuard:
         except RuntimeError as error:  # another thread closed the camera
             raise CameraFailure("the camera was closed") from error
         if wait([call], self._limit_s).not_done:
-            self._leave(0.0)
+            self.close(0.0)
             raise CameraFailure(f"no answer from the driver in {self._limit_s:g} s", "camera_hangs")
         return call.result()

@@ -214,8 +214,15 @@ class LiveCapture:
         now_s = self._clock.monotonic_s()
         self._retry_at_s = now_s + retry_in_s
         self.health.record_failure(failure, now_s)
-        fields = {"camera": self._settings.name, "kind": failure.cause, "cause": failure, "retry_in_s": retry_in_s}
-        _log.warning("camera_failed", extra=fields)
+        _log.warning(
+            "camera_failed",
+            extra={
+                "camera": self._settings.name,
+                "kind": failure.cause,
+                "cause": failure,
+                "retry_in_s": retry_in_s,
+            },
+        )
         self.finish()
 
     def _keep_groups(self, groups: Iterable[FrameGroup]) -> None:

@@ -97,7 +97,6 @@ def _read(settings: CameraSettings, picture: RecordedPicture) -> list[Frame]:
     try:
         jpeg, thumbnail = picture.read()
     except CameraFailure as failure:
-        fields = {"camera": settings.name, "picture": picture.number, "cause": failure}
-        _log.warning("picture_skipped", extra=fields)
+        _log.warning("picture_skipped", extra={"camera": settings.name, "picture": picture.number, "cause": failure})
         return []
     return [Frame(jpeg, picture.at_s, thumbnail)]

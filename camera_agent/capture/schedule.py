@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -24,12 +25,11 @@ _EARLY_S = 0.05
 _STEP_S = 0.5
 
 
-class Slots:
+class Slots(NamedTuple):
     """Slot k begins at `origin_s + k * every_s` of the monotonic clock, however late an earlier run is."""
 
-    def __init__(self, origin_s: float, every_s: float) -> None:
-        self.origin_s = origin_s
-        self.every_s = every_s
+    origin_s: float
+    every_s: float
 
     def begin_s(self, slot: int) -> float:
         return self.origin_s + slot * self.every_s

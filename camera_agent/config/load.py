@@ -90,8 +90,7 @@ def _keys_at(at: toml_locations.Path) -> tuple[str, ...]:
 
 def _elsewhere(key: str) -> str:
     """The table that has this key: a common mistake is a key below the header of another table."""
-    tables = (name for name, at in _TABLES.items() if key in _keys_at(at))
-    table = next(tables, None)
+    table = next((name for name, at in _TABLES.items() if key in _keys_at(at)), None)
     return "" if table is None else f" here: it belongs to {table}"
 
 

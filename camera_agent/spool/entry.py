@@ -7,6 +7,7 @@ error was unknown.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import msgspec
 from camera_agent import atomic_files
 from camera_agent.burst import Burst, Envelope
 
+_log = logging.getLogger(__name__)
 SUFFIX = ".burst"
 _UNTIMED = "-untimed"
 _PIECE_BYTES = 64 * 1024
@@ -60,19 +62,27 @@ class SpoolEntry(msgspec.Struct, frozen=True):
         """Whether the clock's error was known when it was taken."""
         return not self.kind.endswith(_UNTIMED)
 
+    @property
+    def fields(self) -> dict[str, str]:
+        """Its fields in a log record."""
+        return {"camera": self.camera, "burst": self.burst_id}
+
     def on_disk(self) -> SpoolEntry:
         """The same burst, after `write`."""
         return msgspec.structs.replace(self, burst=None)
-
-    def frames(self) -> tuple[bytes, ...]:
-        """All frames, in memory. Raises as `open` does."""
-        with self.open() as (_, frames):
-            return tuple(b"".join(pieces) for pieces in frames)
 
     def write(self, path: Path | None = None) -> None:
         """Write a burst in memory to its file, or to another path. Raises `OSError`; then there is no new file."""
         if self.burst is not None:
             atomic_files.write(path or self.path, (_first_line(self.burst), *self.burst.frames))
+
+    def remove_file(self) -> None:
+        """Delete its file, if any. A failure is logged: the burst is sent again after a restart, which is safe."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:  # a read-only disk also complains about files that do not exist
+            if self.path.exists():
+                _log.warning("spool_not_removed", extra={"burst": self.burst_id, "cause": error})
 
     @contextmanager
     def open(self) -> Iterator[tuple[Header, Iterator[Iterable[bytes]]]]:

@@ -160,7 +160,8 @@ class Spool:
         """Give a burst its final envelope, before it is first sent. Raises `OSError` and `Damaged` when it cannot be
         read.
         """
-        burst = Burst(envelope, entry.frames())
+        with entry.open() as (_, frames):
+            burst = Burst(envelope, tuple(b"".join(pieces) for pieces in frames))
         timed = entry_of_burst(burst, entry.order, self._folder, entry.put_s)
         if entry.burst is None:
             timed = self._replace_file(entry, timed)
@@ -168,7 +169,7 @@ class Spool:
             if entry.order in self._entries:
                 self._entries[entry.order] = timed
         if timed.path != entry.path:
-            _remove_file(entry)  # it may have been written late meanwhile
+            entry.remove_file()  # it may have been written late meanwhile
         return timed
 
     def remove(self, entry: SpoolEntry) -> None:
@@ -177,7 +178,7 @@ class Spool:
             self._sending = None
             self._entries.pop(entry.order, None)
             self._changed.notify_all()
-        _remove_file(entry)
+        entry.remove_file()
 
     def set_aside(self, entry: SpoolEntry, problem: str) -> None:
         """Move a burst that the server will never accept to the folder of refused bursts."""
@@ -257,16 +258,16 @@ class Spool:
         if lowest is None:
             return False
         entry = self._entries.pop(lowest[1])
-        _remove_file(entry)
+        entry.remove_file()
         self.dropped += 1
-        fields = {"camera": entry.camera, "burst": entry.burst_id, "cause": cause}
-        _log.warning("burst_dropped", extra={**fields, "dropped": self.dropped, "kind": entry.kind})
+        _log.warning(
+            "burst_dropped", extra={**entry.fields, "cause": cause, "dropped": self.dropped, "kind": entry.kind}
+        )
         return True
 
     def _give_up(self, entry: SpoolEntry) -> bool:
         self.dropped += 1
-        fields = {"camera": entry.camera, "burst": entry.burst_id, "bytes": entry.size_bytes}
-        _log.error("burst_not_kept", extra={**fields, "dropped": self.dropped})
+        _log.error("burst_not_kept", extra={**entry.fields, "bytes": entry.size_bytes, "dropped": self.dropped})
         return False
 
     def _move_to_disk(self, entry: SpoolEntry) -> bool:
@@ -280,7 +281,7 @@ class Spool:
                 if self._entries.get(entry.order) is entry:
                     self._entries[entry.order] = entry.on_disk()
                 else:  # sent or dropped while it was written
-                    _remove_file(entry)
+                    entry.remove_file()
         return True
 
     def _write(self, entry: SpoolEntry) -> bool:
@@ -297,12 +298,3 @@ class Spool:
             else:
                 self.written_bytes += entry.size_bytes
                 return True
-
-
-def _remove_file(entry: SpoolEntry) -> None:
-    """If the file cannot be deleted, this is logged. The burst is sent again after a restart, which is safe."""
-    try:
-        entry.path.unlink(missing_ok=True)
-    except OSError as error:  # a read-only disk also complains about files that do not exist
-        if entry.path.exists():
-            _log.warning("spool_not_removed", extra={"burst": entry.burst_id, "cause": error})

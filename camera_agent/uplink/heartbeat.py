@@ -186,8 +186,10 @@ class Heartbeats:
         if answer.status < 400 or answer.status in self._logged_statuses:  # the uplink logs a missing answer
             return
         self._logged_statuses.add(answer.status)
-        fields = {"camera": camera, "status": answer.status, "problem": answer.problem or None}
-        _log.warning("heartbeat_not_taken", extra=fields)
+        _log.warning(
+            "heartbeat_not_taken",
+            extra={"camera": camera, "status": answer.status, "problem": answer.problem or None},
+        )
 
 
 def _backlog(entries: Sequence[SpoolEntry]) -> dict[str, Any]:

@@ -171,7 +171,6 @@ def test_a_burst_that_was_given_its_time_keeps_it_for_every_sending(tmp_path: Pa
     again = spool_in(tmp_path).next()
     assert again is not None
     assert again.is_timed
-    opened = again.open()
-    opened.close()
-    assert opened.envelope == better
-    assert msgspec.json.encode(opened.envelope.clock).endswith(b'"uncertainty_s":0.01}')
+    with again.open() as (header, _):
+        assert header.envelope == better
+    assert msgspec.json.encode(header.envelope.clock).endswith(b'"uncertainty_s":0.01}')

@@ -101,7 +101,7 @@ def test_nothing_is_reckoned_for_what_lies_outside_the_hours() -> None:
     two_thirds = told("06:00-20:00", "18:00-22:00")
     assert bytes_per_day(two_thirds, 60_000.0, active=0.05, heartbeat_s=0.0) == pytest.approx(all_day * 16 / 24)
     first, *_ = report(two_thirds, frame_bytes=60_000.0, active=0.05, heartbeat_s=60.0)
-    assert first.endswith(", within 06:00-20:00, 18:00-22:00")
+    assert first.endswith("; off outside 06:00-20:00, 18:00-22:00")
 
 
 def test_the_report_says_what_a_budget_allows_and_what_it_costs_in_what_is_seen() -> None:
