@@ -33,9 +33,9 @@ def take_once(settings: Settings, camera: CameraSettings, stop: threading.Event)
     if camera.is_recorded:
         return _first_of_recording(settings, camera, stop)
     clock = Clock()
-    slots = Slots(clock.monotonic_s(), camera.every_s)
     with closing(TimeoutGuard(lambda: factory.live_camera(camera), timeout_s=camera.timeout_s)) as guard:
         guard.open()  # opened here, so that a failure is raised and not retried
+        slots = Slots(clock.monotonic_s(), camera.every_s)
         capture = LiveCapture(settings.site, camera, guard, lambda burst: None, slots, clock, stop, is_open=True)
         if (burst := capture.take(0)) is None:
             raise CameraFailure(capture.health.read().detail or "no frame could be taken")
