@@ -77,7 +77,7 @@ def test_once_takes_a_live_burst_now(
     tmp_path: Path, server: StandIn, write_settings: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(answering(jpeg(9))) as url:
-        settings = write_settings(f'snapshot = "{url}"\nburst = {{ frames = 3, spacing_s = 0.05 }}')
+        settings = write_settings(f'snapshot = "{url}"\nburst = {{ frames = 3, spacing_s = 1.0 }}')
         assert command(["once", str(settings), "--camera", "gate", "--out", str(tmp_path / "look")]) == 0
     seen = next(iter(server.bursts.values()))
     assert seen.frames == (jpeg(9),) * 3
