@@ -21,7 +21,7 @@ from server.web import etag
 from server.web.admission import Admission
 from server.web.auth import Authenticator
 from server.web.json_http import json_response
-from server.web.multipart import Bounds, Upload, read_upload
+from server.web.multipart import Bounds, read_upload
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,9 @@ def routes(
             current = pipeline()
             etag.check_if_match(current.ensemble)
             upload = read_upload(bounds)
-            burst = decode_burst(_envelope(upload), upload.files, limits)
+            if upload.envelope is None:
+                raise Malformed("the part `burst` (application/json) is missing")
+            burst = decode_burst(upload.envelope, upload.files, limits)
             permissions.to_send_for(burst.site, burst.camera)
             charge(len(burst.frames))
             receipt = current.process(burst)
@@ -68,12 +70,6 @@ def routes(
         return etag.tagged(answer, receipt.burst.ensemble_info.ensemble)
 
     return blueprint
-
-
-def _envelope(upload: Upload) -> bytes:
-    if upload.envelope is None:
-        raise Malformed("the part `burst` (application/json) is missing")
-    return upload.envelope
 
 
 def _log(burst: Burst, receipt: Receipt) -> None:

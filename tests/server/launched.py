@@ -28,7 +28,7 @@ class Running:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.said: list[str] = []
+        self.output: list[str] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         assert self.process.stdout is not None
         threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
@@ -40,7 +40,7 @@ class Running:
                 line = self._lines.get(timeout=PATIENCE_S)
             except queue.Empty:
                 line = None
-            assert line is not None, f"no line like {pattern!r}; there were:\n" + "".join(self.said)
+            assert line is not None, f"no line like {pattern!r}; there were:\n" + "".join(self.output)
             if match := re.search(pattern, line):
                 return match
 
@@ -55,7 +55,7 @@ class Running:
 
     def _read(self, stream: IO[str]) -> None:
         for line in stream:
-            self.said.append(line)
+            self.output.append(line)
             self._lines.put(line)
         self._lines.put(None)
 

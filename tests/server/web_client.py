@@ -112,9 +112,9 @@ def envelope(frames: Sequence[bytes], **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def body(told: object, frames: Sequence[bytes]) -> dict[str, Any]:
+def body(burst: object, frames: Sequence[bytes]) -> dict[str, Any]:
     """The multipart form, for Flask's test client: `burst` as a JSON part, and one part `file` per frame."""
-    part = (io.BytesIO(json.dumps(told).encode()), "burst.json", "application/json")
+    part = (io.BytesIO(json.dumps(burst).encode()), "burst.json", "application/json")
     return {"burst": part, "file": files(frames)}
 
 

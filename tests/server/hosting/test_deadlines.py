@@ -123,4 +123,4 @@ def test_a_chunked_body_that_is_no_http_is_the_client_s_fault(
         client.sendall(head + rest)
         client.shutdown(socket.SHUT_WR)
         assert client.recv(12) == b"HTTP/1.1 400"
-    assert "Traceback" not in "".join(server.said)
+    assert "Traceback" not in "".join(server.output)

@@ -79,13 +79,13 @@ def test_a_client_that_sends_a_large_body_to_a_full_server_always_reads_when_to_
 
 @pytest.mark.usefixtures("full")
 def test_so_do_many_at_once(port: int) -> None:
-    told: list[int] = []
-    clients = [threading.Thread(target=lambda: told.append(sent(port, LARGE).status)) for _ in range(12)]
+    statuses: list[int] = []
+    clients = [threading.Thread(target=lambda: statuses.append(sent(port, LARGE).status)) for _ in range(12)]
     for client in clients:
         client.start()
     for client in clients:
         client.join(PATIENCE_S)
-    assert told == [503] * 12
+    assert statuses == [503] * 12
 
 
 @pytest.mark.usefixtures("full")
