@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from server.serving.memory_budget import BODIES
 from server.serving.selection import choose, chosen_models
 from server.serving.service import Load, Service
 from server.settings import ServerSettings, load_settings
-from server.store import open_store
+from server.store import Store, open_store
 from server.web import annotations as annotation_routes
 from server.web import (
     bursts,
@@ -108,16 +108,7 @@ def _runtime(
     def pipeline_of(answering: Ensemble) -> Pipeline:
         return Pipeline(answering, store, sites, clock, committed=dispatcher.wake, judged=metrics.burst_judged)
 
-    service = Service(
-        loading or partial(load, settings, took=metrics.model_called),
-        partial(engine_of, settings=settings),
-        counted=metrics.timed,
-        pipeline_of=pipeline_of,
-        announced=partial(_announce, settings, sites, metrics),
-        choose=partial(choose, settings=settings),
-        notices=store.notices,
-        counters=metrics,
-    )
+    service = _service(settings, loading, pipeline_of, store, sites, metrics)
     admission = _admission(settings, service, metrics)
     fixed = None
     if ensemble is not None:
@@ -140,6 +131,26 @@ def _runtime(
             settings, service, probes.routes(current.ensemble, store.last_seq, metrics.text, authenticator=None)
         ),
         first_models=partial(_first_models, settings) if ensemble is None else None,
+    )
+
+
+def _service(
+    settings: ServerSettings,
+    loading: Load | None,
+    pipeline_of: Callable[[Ensemble], Pipeline],
+    store: Store,
+    sites: Sites,
+    metrics: Metrics,
+) -> Service:
+    return Service(
+        loading or partial(load, settings, took=metrics.model_called),
+        partial(engine_of, settings=settings),
+        counted=metrics.timed,
+        pipeline_of=pipeline_of,
+        announced=partial(_announce, settings, sites, metrics),
+        choose=partial(choose, settings=settings),
+        notices=store.notices,
+        counters=metrics,
     )
 
 

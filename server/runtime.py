@@ -66,7 +66,7 @@ def refuse_if_full(service: Service) -> None:
         service.engine.refuse_if_full()
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Runtime:
     """The parts of one server process and their threads: `start` once, `stop` once, from one thread.
 

@@ -1,10 +1,9 @@
-"""A hosted server around a stand-in ensemble that answers when it is told to: for the tests of how a server stops
-and refuses.
+"""A hosted server with an ensemble that answers on request, for the tests of how a server stops and refuses.
 
     python -m tests.server.hosted FOLDER [SETTINGS as JSON [PATIENCE]]
 
-PATIENCE, in seconds, is what a request's head and the pauses of its body may take. Says `port N` on standard output
-once it listens, `asked` whenever its ensemble is, and answers after each line that comes on standard input.
+PATIENCE is the time limit in seconds for a request's head and for pauses in its body. Prints `port N` once it listens
+and `asked` for each call of its ensemble, which answers after one more line on standard input.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Running:
         threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
 
     def line(self, pattern: str) -> re.Match[str]:
-        """The first line from here on that matches; fails when the output ends or falls silent before."""
+        """The next line that matches; fails when the output ends, or pauses for PATIENCE_S, before it comes."""
         while True:
             try:
                 line = self._lines.get(timeout=PATIENCE_S)
@@ -60,7 +60,7 @@ class Running:
         self._lines.put(None)
 
     def end(self) -> None:
-        """End it with its children, whatever it does."""
+        """Kill it and its children."""
         if self.process.poll() is None:
             family = psutil.Process(self.process.pid).children(recursive=True)
             self.process.kill()
