@@ -92,10 +92,10 @@ def test_more_slow_clients_than_threads_do_not_keep_others_out(
     server = Running(["tests.server.hosted", str(tmp_path), json.dumps(settings), patience_s])
     running.append(server)
     port = int(server.line(r"^port (\d+)")[1])
-    with ExitStack() as dawdlers:
+    with ExitStack() as clients:
         for _ in range(2 * THREADS):
-            dawdler = dawdlers.enter_context(socket.create_connection(("127.0.0.1", port)))
-            dawdler.sendall(begun)
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(begun)
         asking = http.client.HTTPConnection("127.0.0.1", port, timeout=4)
         asking.request("GET", "/livez")
         assert asking.getresponse().status == 200

@@ -127,15 +127,15 @@ def test_a_refusal_after_the_whole_body_was_read_keeps_the_connection(port: int)
 
 
 def test_clients_that_leave_ended_connections_open_do_not_delay_others(port: int) -> None:
-    dawdling = [socket.create_connection(("127.0.0.1", port), PATIENCE_S) for _ in range(4)]
-    for client in dawdling:
+    slow = [socket.create_connection(("127.0.0.1", port), PATIENCE_S) for _ in range(4)]
+    for client in slow:
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         while client.recv(4096):
             pass
     began = time.monotonic()
     assert livez_status(port) == 200
     assert time.monotonic() - began < 1.5
-    for client in dawdling:
+    for client in slow:
         client.close()
 
 
