@@ -13,7 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from policies.events import instant
-from server.analysis.annotations import MissedFact, fact_of, missed, said_of
+from server.analysis.annotations import MissedFact, annotation_of, fact_of, missed_annotation
 from server.app import runtime_of
 from server.domain.errors import Unknown, Unprocessable
 from server.domain.matching import fact_of as fact_of_event
@@ -35,9 +35,9 @@ def ids(yard: Yard) -> list[str]:
 def test_the_later_annotation_of_an_event_counts_and_the_earlier_one_stays(yard: Yard, clock: ManualClock) -> None:
     first, second, *_ = ids(yard)
     kept = yard.store.annotations
-    kept.add([said_of(yard.store, first, "true", "ann"), said_of(yard.store, second, "true", "ann")])
+    kept.add([annotation_of(yard.store, first, "true", "ann"), annotation_of(yard.store, second, "true", "ann")])
     clock.advance(5)
-    kept.add([said_of(yard.store, first, "false", "bob", "a shadow")])
+    kept.add([annotation_of(yard.store, first, "false", "bob", "a shadow")])
     assert [(a.number, a.truth, a.author) for a in kept.all()] == [
         (1, "true", "ann"),
         (2, "true", "ann"),
@@ -50,17 +50,17 @@ def test_the_later_annotation_of_an_event_counts_and_the_earlier_one_stays(yard:
 
 def test_an_annotation_repeats_the_fact_so_that_it_outlives_the_event(yard: Yard) -> None:
     for logged in yard.store.events():
-        said = said_of(yard.store, logged.event.id, "true", "ann")
+        said = annotation_of(yard.store, logged.event.id, "true", "ann")
         assert matched([fact_of(said)], [fact_of_event(logged.event)]) == [(0, 0)]
 
 
 def test_something_missed_can_be_added_and_taken_back(yard: Yard) -> None:
     seen = MissedFact("yard", "gate", "entered", instant(START_US + 1_000_000), sector="west")
-    [added] = yard.store.annotations.add([missed(yard.store, seen, "ann")])
+    [added] = yard.store.annotations.add([missed_annotation(yard.store, seen, "ann")])
     assert (added.truth, added.is_told, added.within_s) == ("missed", False, 2.0)
-    yard.store.annotations.add([said_of(yard.store, added.subject[:12], "false", "ann")])
+    yard.store.annotations.add([annotation_of(yard.store, added.subject[:12], "false", "ann")])
     assert [a.truth for a in yard.store.annotations.current()] == ["false"]
-    yard.store.annotations.add([said_of(yard.store, added.subject, "true", "ann")])
+    yard.store.annotations.add([annotation_of(yard.store, added.subject, "true", "ann")])
     assert [(a.truth, a.is_told) for a in yard.store.annotations.current()] == [("missed", False)]
 
 
@@ -79,14 +79,14 @@ def test_something_missed_can_be_added_and_taken_back(yard: Yard) -> None:
 )
 def test_a_fact_that_cannot_be_is_refused_with_what_could(yard: Yard, fact: MissedFact, error: str) -> None:
     with pytest.raises((Unknown, Unprocessable), match=error):
-        missed(yard.store, fact, "ann")
+        missed_annotation(yard.store, fact, "ann")
 
 
 def test_an_event_that_is_not_there_or_not_the_only_one_cannot_be_annotated(yard: Yard) -> None:
     with pytest.raises(Unknown, match="no event zzz"):
-        said_of(yard.store, "zzz", "true", "ann")
+        annotation_of(yard.store, "zzz", "true", "ann")
     with pytest.raises(Unknown, match="several facts"):
-        said_of(yard.store, "", "true", "ann")
+        annotation_of(yard.store, "", "true", "ann")
 
 
 def test_annotations_are_the_same_on_both_databases(store: Store) -> None:

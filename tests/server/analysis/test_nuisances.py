@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from policies.site.site_policy import parse_site_policy
 from server.__main__ import command
-from server.analysis.annotations import said_of
+from server.analysis.annotations import annotation_of
 from server.analysis.nuisances import Detection, nuisances
 from server.analysis.policy_diff import difference
 from server.commands.current_policy import current_policy
@@ -132,7 +132,7 @@ def test_what_would_remove_an_event_marked_true_is_neither_offered_nor_accepted(
     ask: Callable[..., Result], yard: Yard
 ) -> None:
     event = next(e.event for e in yard.store.events() if e.event.sector == "west")
-    yard.store.annotations.add([said_of(yard.store, event.id, "true", "ann")])
+    yard.store.annotations.add([annotation_of(yard.store, event.id, "true", "ann")])
     assert NAME not in ask().output
     refused = ask("--accept", NAME)
     assert refused.exit_code == 1
@@ -144,13 +144,13 @@ def test_an_event_marked_true_long_before_the_stretch_that_is_looked_at_counts_t
     ask: Callable[..., Result], yard: Yard
 ) -> None:
     event = next(e.event for e in yard.store.events() if e.event.sector == "west")
-    yard.store.annotations.add([said_of(yard.store, event.id, "true", "ann")])
+    yard.store.annotations.add([annotation_of(yard.store, event.id, "true", "ann")])
     assert ask("--since", "2026-11-23", "--accept", NAME).exit_code == 1
 
 
 def test_an_event_marked_false_stands_in_nobodys_way(ask: Callable[..., Result], yard: Yard) -> None:
     event = next(e.event for e in yard.store.events() if e.event.sector == "west")
-    yard.store.annotations.add([said_of(yard.store, event.id, "false", "ann")])
+    yard.store.annotations.add([annotation_of(yard.store, event.id, "false", "ann")])
     assert NAME in ask().output
 
 

@@ -10,7 +10,7 @@ from click.testing import Result
 from sqlalchemy import text
 
 from policies.site.site_policy import RULES_VERSION, digest_of_stored
-from server.analysis.verify import Check, verified
+from server.analysis.verify import Check, verify
 from server.domain.records import EventRecord, LoggedEvent
 from tests.server.scenes import Yard, there_and_back
 
@@ -25,7 +25,7 @@ def record(yard: Yard, event_id: str) -> EventRecord:
 
 
 def failing(yard: Yard, logged: LoggedEvent, *, from_start: bool = True) -> list[str]:
-    checks = verified(yard.store, record(yard, logged.event.id), from_start=from_start)
+    checks = verify(yard.store, record(yard, logged.event.id), from_start=from_start)
     return [check.what.split(" burst-")[0] for check in checks if not check.holds]
 
 
@@ -192,7 +192,7 @@ def alter_all(yard: Yard, statements: list[str], **values: object) -> None:
 
 
 def older(yard: Yard, logged: LoggedEvent) -> list[str]:
-    checks = verified(yard.store, record(yard, logged.event.id), from_start=True)
+    checks = verify(yard.store, record(yard, logged.event.id), from_start=True)
     return [check.what.split(" ")[0] for check in checks if check.is_older]
 
 
@@ -301,6 +301,6 @@ def test_an_event_that_is_not_there_or_not_the_only_one_is_told(ask: Callable[..
 
 
 def test_a_check_says_what_it_found(yard: Yard) -> None:
-    checks = list(verified(yard.store, record(yard, event(yard).event.id)))
-    assert all(isinstance(check, Check) and check.found for check in checks)
-    assert checks[-1].found.endswith("tell it, bit for bit")
+    checks = list(verify(yard.store, record(yard, event(yard).event.id)))
+    assert all(isinstance(check, Check) and check.finding for check in checks)
+    assert checks[-1].finding.endswith("give it, bit for bit")

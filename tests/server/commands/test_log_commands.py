@@ -16,6 +16,7 @@ from sqlalchemy import update
 from policies.events import Event
 from server.commands import db, events, replay
 from server.commands.folding import FoldTask, fold_as_accepted
+from server.commands.options import Window
 from server.domain.errors import ConfigurationError, Unknown
 from server.domain.records import LoggedEvent
 from server.store import Store, open_store
@@ -23,6 +24,8 @@ from server.store.engine import open_engine
 from server.store.schema import events as events_table
 from tests.server.scenes import YARD, Yard, across, burst
 from tests.stand_ins import ManualClock
+
+EVERYTHING = Window(None, None, None, None)
 
 
 @pytest.fixture
@@ -105,7 +108,7 @@ def test_the_log_is_read_page_by_page_whatever_a_page_holds(
     assert max(map(instants.count, instants)) > 2, "more than a small page at one instant"
     monkeypatch.setattr(events, "_PAGE", page)
     for site, camera, kind in ((None, None, None), ("yard", None, None), ("yard", "gate", None), (None, None, "left")):
-        read = events.in_time(yard.store, None, None, site, camera, kind, withdrawn=True)
+        read = events.in_time(yard.store, Window(None, None, site, camera), kind, withdrawn=True)
         assert list(read) == yard.store.events(site=site, camera=camera, kind=kind, withdrawn=True)
 
 
@@ -120,7 +123,7 @@ def test_following_shows_what_is_said_from_then_on(tmp_path: Path, url: str, clo
         if len(shown) == 10:
             enough.set()
 
-    follower = threading.Thread(target=events.following, args=(store, show, 0, None, None, None, stop))
+    follower = threading.Thread(target=events.following, args=(store, show, 0, EVERYTHING, None, stop))
     follower.start()
     try:
         for one in yard.walked(across, 26):
@@ -143,7 +146,9 @@ def test_following_a_quiet_camera_reads_what_others_said_once(yard: Yard, url: s
                 stop.set()
             return super().events(*given, after_seq=after_seq, **more)
 
-    events.following(Noted(open_engine(url), clock), lambda logged: None, 0, None, "door", None, stop)
+    events.following(
+        Noted(open_engine(url), clock), lambda logged: None, 0, Window(None, None, None, "door"), None, stop
+    )
     assert asked == [0, yard.store.last_seq(), yard.store.last_seq()]
 
 
@@ -169,7 +174,7 @@ def test_following_waits_for_a_database_that_is_away_and_misses_nothing(
 
     stop = ComesBackAtTheThirdLook()
     reader = open_store(f"{url.replace('sqlite:///', 'sqlite:///file:')}?mode=rw&uri=true")
-    events.following(reader, lambda logged: shown.append(logged.seq), 0, None, None, None, stop)
+    events.following(reader, lambda logged: shown.append(logged.seq), 0, EVERYTHING, None, stop)
     reader.close()
     assert shown == [logged.seq for logged in yard.store.events(after_seq=0)] != []
     assert capsys.readouterr().err.count("does not answer") == 1
@@ -215,7 +220,7 @@ def test_from_an_instant_on_the_log_is_told_even_where_the_policy_changed_around
 def test_check_proves_that_the_log_is_what_replay_gives(run: Callable[..., Result]) -> None:
     result = run(replay, "--check")
     assert result.exit_code == 0
-    assert result.stdout == "The log is what replay gives: 10 events of 1 camera, bit for bit.\n"
+    assert result.stdout == "The log equals the replay: 10 events of 1 camera, bit for bit.\n"
     assert run(replay, "--check", "--since", "2026-11-22T07:00:12Z").exit_code == 0
 
 
@@ -227,7 +232,12 @@ def test_check_finds_a_log_that_was_tampered_with(run: Callable[..., Result], ya
     result = run(replay, "--check")
     assert result.exit_code == 1
     told = sorted(line.partition(":")[0] for line in result.stdout.splitlines())
-    assert told == ["missing from the log", "missing from the log", "only in the log", "told otherwise in the log"]
+    assert told == [
+        "missing from the log",
+        "missing from the log",
+        "only in the log",
+        "reported differently in the log",
+    ]
     assert "4 differences" in result.stderr
 
 
@@ -276,7 +286,7 @@ def test_replay_under_another_policy_from_an_instant_tells_what_it_would_have_to
 def test_replay_of_a_camera_that_never_sent_names_those_that_did(run: Callable[..., Result]) -> None:
     result = run(replay, "--camera", "gaet")
     assert isinstance(result.exception, Unknown)
-    assert result.exception.detail == "nothing is stored of any site/gaet; cameras with data: yard/gate"
+    assert result.exception.detail == "nothing is stored of any site/gaet; did you mean `gate`?"
 
 
 def test_a_policy_that_cannot_be_used_is_told_with_its_line(run: Callable[..., Result], tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_lock_writes_what_check_then_holds_against(models: Path, tmp_path: Path)
     checked = run("check", **of)
     assert checked.exit_code == 0
     assert "as locked" in checked.stdout
-    assert "golden set: says nothing of mine" in checked.stdout
+    assert "golden set: does not cover mine" in checked.stdout
     card = models / "mine" / "card.toml"
     card.write_text(card.read_text().replace('"elm"', '"oak"'))
     refused = run("check", **of)
