@@ -57,10 +57,10 @@ def _shown(yard: Yard, number: int, at_s: float, places: list[float | None], sco
 def annotate(yard: Yard) -> tuple[int, int]:
     """What is true of the haunted yard; how many events are true, how many false."""
     events = [logged.event for logged in yard.store.events()]
-    said = ["false" if event.started_at.second >= 28 else "true" for event in events]
-    pairs = zip(events, said, strict=True)
+    truths = ["false" if event.started_at.second >= 28 else "true" for event in events]
+    pairs = zip(events, truths, strict=True)
     yard.store.annotations.add([annotation_of(yard.store, e.id, s, "ann") for e, s in pairs])  # type: ignore[arg-type]
-    return said.count("true"), said.count("false")
+    return truths.count("true"), truths.count("false")
 
 
 def tune(url: str, out: Path, *arguments: str) -> Result:
@@ -187,9 +187,9 @@ def test_tune_of_a_site_that_never_sent_names_those_that_did(ask: Callable[..., 
 
 def test_tune_gives_the_same_whatever_the_number_of_processes(haunted: Yard, url: str, tmp_path: Path) -> None:
     annotate(haunted)
-    one = tune(url, tmp_path / "1", "--most", "2").stdout.replace(str(tmp_path / "1"), "out")
-    two = tune(url, tmp_path / "2", "--most", "2", "--processes", "2").stdout.replace(str(tmp_path / "2"), "out")
-    assert one == two
+    first = tune(url, tmp_path / "1", "--most", "2").stdout.replace(str(tmp_path / "1"), "out")
+    second = tune(url, tmp_path / "2", "--most", "2", "--processes", "2").stdout.replace(str(tmp_path / "2"), "out")
+    assert first == second
 
 
 def test_a_fact_that_was_missed_counts_as_missed_until_a_policy_tells_it(
@@ -225,8 +225,8 @@ def test_a_setting_that_does_not_go_with_the_new_rule_is_taken_out() -> None:
 
 def test_settings_nearer_to_a_camera_are_named_since_a_change_does_not_reach_them() -> None:
     text = YARD + "[cameras.gate.sectors.west.sensitivity]\nrule = 'any'\n[cameras.gate.min_score]\neye = 0.3\n"
-    found = overruled(text, {("sensitivity", "rule"): "all", ("min_score", "eye"): 0.5, ("presence", "clear_s"): 1})
-    assert found == ["cameras.gate.min_score", "cameras.gate.sectors.west.sensitivity"]
+    paths = overruled(text, {("sensitivity", "rule"): "all", ("min_score", "eye"): 0.5, ("presence", "clear_s"): 1})
+    assert paths == ["cameras.gate.min_score", "cameras.gate.sectors.west.sensitivity"]
     text = f'{YARD}[[schedule]]\nname = "night"\nbetween = ["22:00", "06:00"]\nmin_score = {{ "*" = 0.2 }}\n'
     assert overruled(text, {("min_score", "eye"): 0.5}) == ["schedule.night.min_score"]
 
@@ -236,7 +236,7 @@ def test_every_policy_that_is_tried_can_be_read_and_todays_comes_first() -> None
     tried = [candidate(YARD, *options) for options in rules_and_scores(YARD, today, voters)]
     assert (tried[0].policy.digest, tried[0].words, tried[0].text) == (today.digest, TODAY, YARD)
     assert {"any", "all", "majority", "at_least 2", "a alone", "all, scores +0.1"} <= {c.words for c in tried}
-    finer = [candidate(YARD, one) for one in refinements(today, voters)]
+    finer = [candidate(YARD, option) for option in refinements(today, voters)]
     assert {"sights 3", "3 of 4 frames", "clear 8 s", "b from 0.6"} <= {c.words for c in finer}
     assert (
         candidate(YARD, Option("x", {("movement", "sights"): 1}), Option("y", {("movement", "sights"): 3})).words

@@ -98,8 +98,8 @@ def test_what_the_models_cannot_do_of_a_policy_is_a_warning(folder: Path, monkey
     (folder / "sites" / "yard.toml").write_text(text, encoding="utf-8")
     result = doctor()
     assert result.exit_code == 0
-    told = [line for line in lines(result, "warn") if line.split()[1] == "policies"]
-    assert told == [
+    warned = [line for line in lines(result, "warn") if line.split()[1] == "policies"]
+    assert warned == [
         "warn  policies   yard: every camera: no model that votes is called `yolo`; known here: hog-people",
         "warn  policies   yard: every camera/view: `person` is never decided: "
         "rule at_least 9, and hog-people can give 1 at most",
@@ -291,8 +291,8 @@ def test_what_the_models_are_held_against_and_is_not_there_fails_with_what_makes
 ):
     monkeypatch.setenv(f"SECTORWATCH_{setting}", str(folder / "nowhere"))
     result = doctor()
-    (found,) = (line for line in lines(result, "fail") if line.split()[1] == "proofs")
-    assert f"the setting {setting.lower()}: there is no {folder / 'nowhere'}" in found
+    (fault,) = (line for line in lines(result, "fail") if line.split()[1] == "proofs")
+    assert f"the setting {setting.lower()}: there is no {folder / 'nowhere'}" in fault
     assert todo in result.stdout
     assert result.exit_code == 1
 

@@ -38,8 +38,8 @@ def yard(tmp_path: Path, url: str, clock: ManualClock) -> Yard:
     """A yard whose walk came in disorder."""
     yard = Yard(tmp_path / "sites", open_store(url, clock), clock)
     bursts = yard.walked(across, 26)
-    for one in [*bursts[:5], *bursts[7:], *bursts[5:7]]:
-        yard.pipeline.process(one)
+    for each in [*bursts[:5], *bursts[7:], *bursts[5:7]]:
+        yard.pipeline.process(each)
     return yard
 
 
@@ -98,9 +98,9 @@ def test_a_stretch_that_ends_before_it_begins_is_refused(run: Callable[..., Resu
 def test_the_log_is_read_page_by_page_whatever_a_page_holds(
     run: Callable[..., Result], yard: Yard, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
-    for number, one in enumerate(yard.walked(across, 26)):  # a second camera, of which events fall on the same instants
+    for number, each in enumerate(yard.walked(across, 26)):  # a second camera with events at the same instants
         twin = burst(
-            number, [frame.image for frame in one.frames], number * 2.0, camera="door", burst_id=f"twin-{number:03}"
+            number, [frame.image for frame in each.frames], number * 2.0, camera="door", burst_id=f"twin-{number:03}"
         )
         yard.pipeline.process(twin)
     every = yard.store.events(withdrawn=True)
@@ -126,8 +126,8 @@ def test_following_shows_what_is_said_from_then_on(tmp_path: Path, url: str, clo
     follower = threading.Thread(target=events.following, args=(store, show, 0, EVERYTHING, None, stop))
     follower.start()
     try:
-        for one in yard.walked(across, 26):
-            yard.pipeline.process(one)
+        for each in yard.walked(across, 26):
+            yard.pipeline.process(each)
         assert enough.wait(timeout=20)
     finally:
         stop.set()
@@ -206,10 +206,10 @@ def test_from_an_instant_on_the_log_is_told_even_where_the_policy_changed_around
 ) -> None:
     yard = Yard(tmp_path / "sites", open_store(url, clock), clock)
     blind = YARD.replace("sectors.west]", 'sectors.west]\ntargets = ["vehicle"]')
-    for number, one in enumerate(yard.walked(lambda t: 0.49 if 20 <= t < 30 else None, 60, per_burst=1)):
+    for number, each in enumerate(yard.walked(lambda t: 0.49 if 20 <= t < 30 else None, 60, per_burst=1)):
         yard.write(blind if number == 50 else YARD)  # for half a second, in which the presence is given up
         clock.advance(10)
-        yard.pipeline.process(one)
+        yard.pipeline.process(each)
     since_us = list(yard.store.history("yard", "gate"))[51].observation.at_us
     task = FoldTask(url, "yard", "gate", since_us=since_us)
     logged = [e.event for e in yard.store.events(since_us)]
@@ -231,8 +231,8 @@ def test_check_finds_a_log_that_was_tampered_with(run: Callable[..., Result], ya
     alter(yard.store, third, id="0" * 32, body=body(yard.store, third).replace(third, "0" * 32))
     result = run(replay, "--check")
     assert result.exit_code == 1
-    told = sorted(line.partition(":")[0] for line in result.stdout.splitlines())
-    assert told == [
+    shown = sorted(line.partition(":")[0] for line in result.stdout.splitlines())
+    assert shown == [
         "missing from the log",
         "missing from the log",
         "only in the log",
@@ -264,11 +264,11 @@ def test_another_policy_runs_over_the_past_without_the_models(
 
 
 def test_replay_folds_several_cameras_side_by_side(run: Callable[..., Result], yard: Yard) -> None:
-    for n, one in enumerate(yard.walked(across, 26)):
-        yard.pipeline.process(replace(one, camera="door", burst_id=f"burst-door-{n:03d}", digest=f"door {n}"))
+    for n, each in enumerate(yard.walked(across, 26)):
+        yard.pipeline.process(replace(each, camera="door", burst_id=f"burst-door-{n:03d}", digest=f"door {n}"))
     for given in ((), ("--policy", str(yard.folder / "yard.toml"))):
-        told = [msgspec.json.decode(line) for line in run(replay, "--json", *given).stdout.splitlines()]
-        assert [e["id"] for e in told] == [e.event.id for c in ("door", "gate") for e in yard.store.events(camera=c)]
+        shown = [msgspec.json.decode(line) for line in run(replay, "--json", *given).stdout.splitlines()]
+        assert [e["id"] for e in shown] == [e.event.id for c in ("door", "gate") for e in yard.store.events(camera=c)]
     assert "14 events of 2 cameras" in run(replay, "--check").stdout
 
 
@@ -319,12 +319,12 @@ def test_db_backup_makes_a_copy_that_opens(run: Callable[..., Result], url: str,
     copy = tmp_path / "copy.sqlite"
     result = CliRunner().invoke(db.command, ["backup", str(copy), "--database", url])
     assert result.stdout.startswith(f"{copy}: 0.")
-    told = [CliRunner().invoke(events.command, ["--database", one]).stdout for one in (url, f"sqlite:///{copy}")]
-    assert told[0] == told[1] != ""
+    shown = [CliRunner().invoke(events.command, ["--database", each]).stdout for each in (url, f"sqlite:///{copy}")]
+    assert shown[0] == shown[1] != ""
 
 
 def test_db_info_tells_where_each_camera_stands_and_what_columns_mean(run: Callable[..., Result], url: str) -> None:
-    told = CliRunner().invoke(db.command, ["info", "--database", url]).stdout
-    assert "yard/gate advanced to 2026-11-22T07:00:25.500Z" in told
+    shown = CliRunner().invoke(db.command, ["info", "--database", url]).stdout
+    assert "yard/gate advanced to 2026-11-22T07:00:25.500Z" in shown
     columns = CliRunner().invoke(db.command, ["info", "--columns", "--database", url]).stdout
     assert "    at_us: Instant of the frame (us). Orders a camera's frames." in columns
