@@ -1,4 +1,4 @@
-"""Facts about sectors and tracks: past tense, immutable, named by what they are about."""
+"""Events: what happened in sectors and to tracks, in the past tense, immutable, with an id derived from the facts."""
 
 from __future__ import annotations
 
@@ -21,6 +21,42 @@ def instant(at_us: int) -> datetime:
 def microseconds(at: datetime) -> int:
     """An aware datetime as microseconds of Unix time, exactly."""
     return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """The frame that shows something, and how the models voted on it."""
+
+    burst_id: str
+    frame_sha256: str
+    score: float
+    votes: dict[str, str]
+    margin: float | None
+
+    @property
+    def decides(self) -> bool:
+        """Whether the votes in this frame are enough. A track goes on through frames in which they are not."""
+        return self.margin is not None and self.margin >= 0
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """What a stage found to have happened: all of an event that does not depend on the frame that settled it.
+
+    It happened at `started_us`, give or take `slack_us`, to a `target`, and `evidence` shows it. `ended_us` is set
+    where it covers an interval that is over.
+    """
+
+    kind: Kind
+    target: str
+    started_us: int
+    slack_us: int
+    evidence: Evidence
+    track: str | None = None
+    sector: str | None = None
+    from_sector: str | None = None
+    to_sector: str | None = None
+    line: str | None = None
+    direction: str | None = None
+    ended_us: int | None = None
 
 
 class Provenance(msgspec.Struct, frozen=True):
@@ -78,7 +114,7 @@ ORDER: tuple[Kind, ...] = (
     "presence_started",
     "presence_ended",
 )
-"""The order in which facts of one instant are told."""
+"""The order of events of one instant."""
 
 
 def event_id(*facts: object) -> str:

@@ -86,7 +86,7 @@ def iou(a: Box, b: Box) -> float:
 
 
 def side_of(a: Point, b: Point, point: Point) -> float:
-    """Positive when the point lies to the left of a->b as seen on the picture with y down (cross product)."""
+    """The cross product: positive for a point to the picture's left, where `a` is at the top and `b` at the bottom."""
     return (b[1] - a[1]) * (a[0] - point[0]) - (b[0] - a[0]) * (a[1] - point[1])
 
 
@@ -99,6 +99,15 @@ def crossing(a: Point, b: Point, p: Point, q: Point) -> float | None:
         return None
     total = abs(before) + abs(after)
     return abs(before) / total if total else 0.0
+
+
+def border_part(polygon: Polygon, here: Point, there: Point, *, leaving: bool) -> float | None:
+    """Where the way from here to there first leaves, or last enters, the polygon, as its fraction; None: nowhere."""
+    edges = zip(polygon, polygon[1:] + polygon[:1], strict=True)
+    parts = [part for a, b in edges if (part := crossing(a, b, here, there)) is not None]
+    if not parts:
+        return None
+    return min(parts) if leaving else max(parts)
 
 
 def distance(polygon: Polygon, point: Point, aspect: float) -> float:

@@ -1,4 +1,4 @@
-"""What the ensemble said about one frame: the only thing policies ever see of the world.
+"""What the ensemble gave for one frame: the only thing policies see of the world.
 
 An `Observation` is stored as it is here and replayed as it is here, so that a policy run over the past sees
 exactly what the live one saw. Scores and box edges are rounded before an observation is made (by the ensemble,
@@ -29,7 +29,7 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
 class ModelInfo(msgspec.Struct, frozen=True):
     """One model of the ensemble as policies know it.
 
-    `classes` is everything it can say, so that it abstains on a target it cannot see. `votes` is false for a
+    `classes` is everything it can recognise, so that it abstains on a target it cannot see. `votes` is false for a
     model that gives evidence only (`frame-change`). `boxes` is true for a detector, which says no by
     silence; a classifier always names its best classes.
     """

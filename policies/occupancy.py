@@ -16,7 +16,8 @@ import msgspec
 from policies.events import microseconds
 from policies.fold import State, advance
 from policies.observation import Observation
-from policies.site.site_policy import CameraPolicy, Sector
+from policies.site.sectors import Sector
+from policies.site.site_policy import CameraPolicy
 
 
 class Standing(StrEnum):

@@ -1,7 +1,7 @@
-"""Presence of a target in a sector: the union of the visits of all its tracks, with hysteresis.
+"""Stage: presence of a target in a sector: the union of the visits of all its tracks, with hysteresis.
 
-It starts with the first visit that lasted `confirm_s`, and ends when every visit is over and none has begun
-within `clear_s` of the last one's end.
+It starts with the first visit that lasted `confirm_s`. It ends when every visit is over and none has begun within
+`clear_s` of the last one's end.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from policies.site.site_policy import Sector
-from policies.tracking.track import Track
-from policies.tracking.visit import Closed, Evidence, Visit
+from policies.events import Evidence, Fact
+from policies.site.sectors import Sector
+from policies.site.site_policy import CameraPolicy
+from policies.tracking.lifetime import has_lasted
+from policies.tracking.track import Closed, Frame, Track, Visit
 
 
 class Presence(msgspec.Struct, frozen=True):
@@ -27,61 +29,109 @@ class Presence(msgspec.Struct, frozen=True):
     end_slack_us: int = 0
 
 
-class Change(msgspec.Struct, frozen=True):
-    """A presence that began (`ended` false) or ended at `at_us`, give or take `slack_us`."""
+class PresenceUpdate(msgspec.Struct, frozen=True):
+    """The presences after a frame, and the facts of those that started or ended."""
 
-    presence: Presence
-    at_us: int
-    slack_us: int
-    ended: bool
+    presences: tuple[Presence, ...]
+    facts: Sequence[Fact]
 
 
-def stay(
+Place = tuple[str, str]
+"""A target and a sector."""
+
+
+def update_presences(
+    policy: CameraPolicy,
+    frame: Frame,
+    presences: Sequence[Presence],
+    tracks: Sequence[Track],
+    closed: Sequence[tuple[str, Closed]],
+) -> PresenceUpdate:
+    """Presence in every sector, given the tracks that go on and the visits that are over, with their targets.
+
+    A presence that the policy no longer asks for ends.
+    """
+    known = {(p.target, p.sector): p for p in presences}
+    here: dict[Place, list[tuple[Track, Visit]]] = {}
+    for track in tracks:
+        for visit in track.visits:
+            here.setdefault((track.target, visit.sector), []).append((track, visit))
+    gone: dict[Place, list[Closed]] = {}
+    for target, one in closed:
+        gone.setdefault((target, one.visit.sector), []).append(one)
+    after: list[Presence] = []
+    facts: list[Fact] = []
+    for sector in policy.sectors:
+        for target in sector.rules.targets:
+            place = (target, sector.name)
+            presence = known.pop(place, None)
+            if target not in frame.blind and (presence is not None or place in here or place in gone):
+                visits = (here.get(place, ()), gone.get(place, ()))
+                presence = _updated(presence, target, sector, *visits, frame.at_us, facts)
+            if presence is not None:
+                after.append(presence)
+    facts += [_given_up(orphan, gone.get(place, ()), frame.at_us) for place, orphan in known.items()]
+    return PresenceUpdate(tuple(after), facts)
+
+
+def _updated(
     presence: Presence | None,
     target: str,
     sector: Sector,
     here: Sequence[tuple[Track, Visit]],
     closed: Sequence[Closed],
     at_us: int,
-) -> tuple[Presence | None, list[Change]]:
-    """One sector's presence after a frame, given the visits of live tracks there, and those that were closed by it."""
+    facts: list[Fact],
+) -> Presence | None:
+    """One presence after a frame. Adds the facts of its start and its end to `facts`."""
     rules = sector.rules.presence
-    confirm_us, clear_us = int(rules.confirm_s * 1e6), int(rules.clear_s * 1e6)
-    firm = [v for t, v in here if t.firm and v.lasted_us(v.last_us, confirm_us) >= confirm_us]
-    gone = [c for c in closed if c.visit.lasted_us(c.end_us, confirm_us) >= confirm_us]
-    changes: list[Change] = []
+    lasting = [v for t, v in here if t.confirmed and has_lasted(v, v.last_us, rules.confirm_s)]
+    over = [c for c in closed if has_lasted(c.visit, c.end_us, rules.confirm_s)]
     if presence is None:
-        visits = [*firm, *(c.visit for c in gone)]
+        visits = [*lasting, *(c.visit for c in over)]
         if not visits:
-            return None, []
+            return None
         first = min(visits, key=lambda v: (v.entry_us, v.evidence.frame_sha256))
         presence = Presence(target, sector.name, first.entry_us, first.evidence)
-        changes.append(Change(presence, first.entry_us, first.entry_slack_us, ended=False))
-    if presence.end_us is None and not (firm or gone):  # less was needed when it began, by the rules of that time
-        firm, gone = [v for t, v in here if t.firm], list(closed)
-    presence = _ending(presence, firm, gone)
+        facts.append(
+            Fact("presence_started", target, first.entry_us, first.entry_slack_us, first.evidence, sector=sector.name)
+        )
+    if presence.end_us is None and not (lasting or over):  # it began under rules that asked for less
+        lasting, over = [v for t, v in here if t.confirmed], list(closed)
+    presence = _ending(presence, lasting, over)
     if presence.end_us is None:
-        return presence, changes
-    sure_us = presence.end_us + clear_us
-    if at_us < sure_us or any(v.entry_us < sure_us for _, v in here):
-        return presence, changes
-    changes.append(Change(presence, presence.end_us, presence.end_slack_us, ended=True))
-    return None, changes
+        return presence
+    clear_at_us = presence.end_us + int(rules.clear_s * 1e6)
+    if at_us < clear_at_us or any(visit.entry_us < clear_at_us for _, visit in here):
+        return presence
+    facts.append(_ended(presence, presence.end_us))
+    return None
 
 
-def given_up(presence: Presence, closed: Sequence[Closed], at_us: int) -> Change:
-    """The end of a presence that nobody asks about any more, given its visits that were broken off."""
+def _given_up(presence: Presence, closed: Sequence[Closed], at_us: int) -> Fact:
+    """The end of a presence that the policy no longer asks for, given its visits that this ended."""
     if presence.end_us is None:
         presence = _ending(presence, (), closed)
-    ended_us = at_us if presence.end_us is None else presence.end_us
-    return Change(presence, ended_us, presence.end_slack_us, ended=True)
+    return _ended(presence, at_us if presence.end_us is None else presence.end_us)
 
 
-def _ending(presence: Presence, firm: Sequence[Visit], gone: Sequence[Closed]) -> Presence:
-    """The presence with its end set by the last visit that is over, or taken back by one that goes on."""
-    if firm:
+def _ending(presence: Presence, lasting: Sequence[Visit], over: Sequence[Closed]) -> Presence:
+    """The presence with its end set by the last visit that is over, or without an end while a visit goes on."""
+    if lasting:
         return replace(presence, end_us=None, end_slack_us=0)
-    last = max(gone, key=lambda c: c.end_us, default=None)
+    last = max(over, key=lambda c: c.end_us, default=None)
     if last is None or (presence.end_us is not None and last.end_us <= presence.end_us):
         return presence
     return replace(presence, end_us=last.end_us, end_slack_us=last.slack_us)
+
+
+def _ended(presence: Presence, ended_us: int) -> Fact:
+    return Fact(
+        "presence_ended",
+        presence.target,
+        presence.since_us,
+        presence.end_slack_us,
+        presence.evidence,
+        sector=presence.sector,
+        ended_us=ended_us,
+    )

@@ -1,18 +1,19 @@
 """The sensitivity policy: how the models' votes become one verdict.
 
-`any` detects most, `all` least; `majority` and `at_least(k)` lie between; `weighted` trusts some models more, and is
-the default.
-A model that cannot see the target abstains and is never counted. A model that was asked and did not answer is
-`missing`, and the policy says what that means: it abstains (the others decide), fails open (counts for) or
-fails closed (counts against). Missing never silently means no.
+`any` detects most, `all` least; `majority` and `at_least` lie between; `weighted`, the default, trusts some models
+more. A model that cannot see the target abstains and is never counted. A model that was asked and did not answer is
+`missing`, and `missing` in the policy decides what that means: it abstains (the others decide), fails open (counts
+for) or fails closed (counts against). Missing never silently means no.
+
+To add a rule: its name in `RuleName`, its row in `RULES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -41,10 +42,13 @@ class Ruling(msgspec.Struct, frozen=True):
     margin: float | None
 
 
+RuleName = Literal["any", "all", "majority", "at_least", "weighted"]
+
+
 class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     """How votes are fused. `k` belongs to `at_least`, `weights` and `threshold` to `weighted`."""
 
-    rule: Literal["any", "all", "majority", "at_least", "weighted"] = "weighted"
+    rule: RuleName = "weighted"
     k: Annotated[int, msgspec.Meta(ge=1)] = 1
     weights: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1e6)]] = {}
     threshold: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
@@ -61,14 +65,12 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
 
     def reach(self, models: Sequence[str]) -> float:
         """What these models give together when all vote for: their number or, under `weighted`, their weight."""
-        return sum(map(self.weight, models)) if self.rule == "weighted" else len(models)
+        return sum(map(self.weight, models)) if RULES[self.rule].is_weighted else len(models)
 
     @property
     def title(self) -> str:
-        """The rule, as its file would say it."""
-        if self.rule == "at_least":
-            return f"at_least {self.k}"
-        return f"weighted {self.threshold:g}" if self.rule == "weighted" else self.rule
+        """The rule with its number, as `at_least 2`."""
+        return RULES[self.rule].title.format(self)
 
     def fuse(self, votes: Mapping[str, Vote]) -> Ruling:
         """The verdict of these votes.
@@ -84,7 +86,7 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
 
     @cached_property
     def _rulings(self) -> dict[tuple[tuple[str, Vote], ...], Ruling]:
-        """The rulings that were made: a handful, since models are few, and every frame of the past needs some."""
+        """The rulings so far: a handful, because models are few, and every frame of a replay needs some."""
         return {}
 
     def _fused(self, votes: Mapping[str, Vote]) -> Ruling:
@@ -92,7 +94,8 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
         electorate = {model: vote for model, vote in resolved.items() if vote in (Vote.FOR, Vote.AGAINST)}
         if not electorate:
             return Ruling(Verdict.UNDECIDED, None)
-        size = {model: self.weight(model) if self.rule == "weighted" else 1.0 for model in electorate}
+        is_weighted = RULES[self.rule].is_weighted
+        size = {model: self.weight(model) if is_weighted else 1.0 for model in electorate}
         support = sum((size[model] for model, vote in electorate.items() if vote is Vote.FOR), 0.0)
         needed = self.needed(len(electorate))
         margin = round(support - needed, 9)
@@ -108,11 +111,28 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
 
     def needed(self, voters: int) -> float:
         """What the rule asks of so many voters, in the same measure."""
-        needs: dict[str, float] = {
-            "any": 1,
-            "all": voters,
-            "majority": voters // 2 + 1,
-            "at_least": self.k,
-            "weighted": self.threshold,
-        }
-        return needs[self.rule]
+        return RULES[self.rule].needed(self, voters)
+
+
+class Rule(NamedTuple):
+    """One way to fuse votes: what must vote for, given the settings and the number of voters that voted at all.
+
+    `is_weighted` counts weights instead of models. `keys` are the settings that only this rule has, `title` names it in
+    explanations.
+    """
+
+    needed: Callable[[Sensitivity, int], float]
+    title: str
+    keys: tuple[str, ...] = ()
+    is_weighted: bool = False
+
+
+RULES: dict[RuleName, Rule] = {
+    "any": Rule(lambda given, voters: 1, "any"),
+    "all": Rule(lambda given, voters: voters, "all"),
+    "majority": Rule(lambda given, voters: voters // 2 + 1, "majority"),
+    "at_least": Rule(lambda given, voters: given.k, "at_least {0.k}", ("k",)),
+    "weighted": Rule(
+        lambda given, voters: given.threshold, "weighted {0.threshold:g}", ("weights", "threshold"), is_weighted=True
+    ),
+}

@@ -48,6 +48,10 @@ BREACHES = {
         "import camera_agent.uplink.uplink",
     ),
     "policies are built in layers": ("policies/geometry.py", "import policies.site.rules"),
+    "rooms of the policies are built in layers, and no stage knows another": (
+        "policies/tracking/follow.py",
+        "import policies.tracking.visits",
+    ),
     "endpoints are built in layers and know nothing of each other": (
         "server/web/events.py",
         "import server.web.models",

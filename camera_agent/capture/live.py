@@ -82,7 +82,9 @@ class LiveCapture:
         plan = self._plan()
         spacing_s = self._settings.spacing_s
         frames: list[Frame] = []
-        for index in range(0, self._settings.burst.frames, plan.schedule_factor):
+        count = self._settings.burst.frames
+        step = min(plan.schedule_factor, count)
+        for index in range(-slot * count % step, count, step):  # evenly spaced across bursts, at least one in each
             target_s = self._slots.begin_s(slot) + index * spacing_s
             if not self._clock.wait_until(target_s, self._stop):
                 break

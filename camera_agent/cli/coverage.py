@@ -89,15 +89,22 @@ def _budget_report(camera: CameraSettings, mb_per_day: float, day_bytes: float) 
         yield f"  budget {mb_per_day:g} MB a day: enough"
         return
     factor = next((factor for factor in SCHEDULE_FACTORS if part * factor >= 1), SCHEDULE_FACTORS[-1])
+    factor = min(factor, camera.burst.frames)
     awake = min(1.0, part * factor)
     pause = f", and a pause for {1 - awake:.0%} of the day" if awake < 1 else ""
     yield f"  budget {mb_per_day:g} MB a day: {part:.0%} of that, so frames {factor} times as far apart{pause}"
-    frames = max(1, camera.burst.frames // factor)
-    burst = BurstSettings(frames=frames, spacing_s=camera.spacing_s * factor, every_s=camera.every_s)
-    saving = msgspec.structs.replace(camera, burst=burst)
+    saving = msgspec.structs.replace(camera, burst=_thinned(camera, factor))
     for view_s in _VIEWS_S:
         before, after = chances(camera, view_s)[0], chances(saving, view_s)[0]
         yield f"  {view_s:8g} s in 1 frame: {awake * after:.0%} instead of {before:.0%}"
+
+
+def _thinned(camera: CameraSettings, factor: int) -> BurstSettings:
+    """The schedule with one frame of `factor`: evenly spaced if the bursts leave no gap."""
+    frames, spacing_s = camera.burst.frames, camera.spacing_s * factor
+    if camera.every_s > frames * camera.spacing_s:
+        return BurstSettings(frames=frames // factor, spacing_s=spacing_s, every_s=camera.every_s)
+    return BurstSettings(frames=1, spacing_s=spacing_s, every_s=spacing_s)
 
 
 def _stream_bytes(frame_bytes: float, frames: int, every_s: float) -> float:

@@ -74,7 +74,7 @@ class SpoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 class BurstSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`frames` stills `spacing_s` apart, begun every `every_s`. The default of `every_s` leaves no gap."""
 
-    frames: Annotated[int, Meta(ge=1, le=64)] = 10
+    frames: Annotated[int, Meta(ge=1, le=64)] = 5
     spacing_s: Spacing | None = None
     every_s: Positive | None = None
 

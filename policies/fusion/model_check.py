@@ -1,10 +1,10 @@
-"""Whether a site policy fits the models that are asked: what they cannot decide, and names that none of them has."""
+"""Checks a site policy against the models in service: what they cannot decide, and unknown model names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from policies.fusion.voters import Bench
+from policies.fusion.voters import Voters
 from policies.observation import EnsembleInfo
 from policies.site.rules import SHIPPED_MIN_SCORE, SHIPPED_WEIGHTS, Rules
 from policies.site.site_policy import CameraPolicy, SitePolicy
@@ -12,10 +12,10 @@ from policies.site.toml_errors import suggest
 
 
 def misfits(policy: SitePolicy, ensemble_info: EnsembleInfo) -> tuple[str, ...]:
-    """What of a site policy comes to nothing with these models, each said once with the places it is said of."""
+    """What these models cannot do of a site policy, each once, with all its places."""
     places: dict[str, list[str]] = {}
     for place, camera in _in_all_schedules(policy):
-        for what in dict.fromkeys(_strangers(camera, ensemble_info)):
+        for what in dict.fromkeys(_unknown_models(camera, ensemble_info)):
             places.setdefault(what, []).append(place)
         for target, sector, what in _undecided(camera, ensemble_info):
             places.setdefault(f"`{target}` is never decided: {what}", []).append(f"{place}/{sector}")
@@ -29,16 +29,16 @@ def _in_all_schedules(policy: SitePolicy) -> Iterator[tuple[str, CameraPolicy]]:
 
 
 def _undecided(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator[tuple[str, str, str]]:
-    bench = Bench(camera, ensemble_info)
+    voters = Voters(camera, ensemble_info)
     rules = {sector.name: sector.rules for sector in camera.sectors}
-    for target, sector in bench.undecided:
-        models = [model_info.model for model_info in bench.models[target]]
+    for target, sector in voters.undecided:
+        models = [model_info.model for model_info in voters.models[target]]
         given = rules[sector].of(target).sensitivity
         what = f"rule {given.title}, and {', '.join(models)} can give {given.reach(models):g} at most"
         yield target, sector, what if models else "no model that votes can see it"
 
 
-def _strangers(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator[str]:
+def _unknown_models(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator[str]:
     known = {model_info.model: model_info for model_info in ensemble_info.models if model_info.votes}
     shipped = {"*", *SHIPPED_MIN_SCORE, *SHIPPED_WEIGHTS}
     for rules in (camera.rules, *(sector.rules for sector in camera.sectors)):
@@ -48,6 +48,6 @@ def _strangers(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator[st
 
 
 def _named(rules: Rules) -> Iterator[str]:
-    for one in (rules, *map(rules.of, rules.by_target)):
-        yield from one.min_score
-        yield from one.sensitivity.weights
+    for given in (rules, *map(rules.of, rules.by_target)):
+        yield from given.min_score
+        yield from given.sensitivity.weights

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from policies.sensitivity import Sensitivity
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=31_622_400)]
-"""A year at most: what is reckoned from an instant stays an instant, and infinity has no place in a stored policy."""
+"""A year at most, so that an instant plus such a time is an instant, and no stored policy holds infinity."""
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Speed = Annotated[float, msgspec.Meta(gt=0, le=1000)]
 
@@ -18,7 +18,7 @@ SHIPPED_MIN_SCORE = {"*": 0.4, "hog-people": 0.9, "hog-people-small": 0.9}
 """The HOG detectors' scores are squashed margins, not probabilities."""
 
 SHIPPED_WEIGHTS = {"*": 1.0, "hog-people": 0.5, "hog-people-small": 0.5}
-"""A HOG detector's word alone is not enough by default; any other model's is. Two HOG detectors together are."""
+"""By default one HOG detector alone is not enough; two together are, and so is any other model alone."""
 
 
 SHIPPED_MAX_SPEED = {"*": 3.0, "animal": 8.0, "bicycle": 6.0, "vehicle": 10.0}
@@ -39,15 +39,16 @@ class Presence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a track's visit to a sector counts, and how long a track lives unseen.
 
-    sights, of: a thing counts once `sights` of its latest `of` frames showed it. dwell_s: a shorter visit is a
+    min_hits, window_frames: a track is confirmed once `min_hits` of its latest `window_frames` frames showed it. Their
+    encoded names, `sights` and `of`, are part of the digests of stored policies. dwell_s: a shorter visit is a
     graze, not an entry. outside_s: a shorter step outside is still one visit. hidden_s: how long a track that is
     not seen is remembered (one that stood still: four times as long). join_s: longest time between two sectors that
     still makes `moved`. linger_s: a visit this long gives `lingered` (0: never). max_speed: body heights per second
     beyond which two sights cannot be one thing, for every target or by target (`*`: all others).
     """
 
-    sights: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
-    of: Annotated[int, msgspec.Meta(ge=1, le=64)] = 64
+    min_hits: Annotated[int, msgspec.Meta(ge=1, le=64)] = msgspec.field(default=2, name="sights")
+    window_frames: Annotated[int, msgspec.Meta(ge=1, le=64)] = msgspec.field(default=64, name="of")
     dwell_s: Seconds = 1.0
     outside_s: Seconds = 0.8
     hidden_s: Seconds = 3.0
@@ -63,7 +64,7 @@ class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OfTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is judged otherwise for one target; what is not given here is as for all."""
+    """What differs for one target. What is not given here is as for all targets."""
 
     sensitivity: Sensitivity | None = None
     min_score: dict[str, Fraction] = {}
@@ -110,7 +111,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _weighed(given: Sensitivity) -> Sensitivity:
-    """With the shipped weights, where it weighs and says nothing of all other models."""
+    """With the shipped weights, where the rule is `weighted` and `*` is not given."""
     if given.rule != "weighted" or "*" in given.weights:
         return given
     return replace(given, weights=SHIPPED_WEIGHTS | given.weights)

@@ -1,6 +1,6 @@
-"""When other rules are in force: by the clock, by the day, by the sun, by how bright the frame is.
+"""When other rules are in force: by clock, day, sun and the brightness of the frame.
 
-The clock is the site's own (`timezone`), read off the frame's instant; nothing here asks what time it is now.
+The clock is the site's own (`timezone`), taken from the frame's instant; nothing here reads the current time.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class When(msgspec.Struct, frozen=True):
         return self.brighter_than is None or brightness > self.brighter_than
 
     def _began(self, local: datetime) -> datetime | None:
-        """Local time on the day to which this instant counts, None outside the hours."""
+        """Local time on the day to which this instant belongs; None outside the hours."""
         if self.start is None or self.end is None or self.start == self.end:
             return local
         now = local.time()

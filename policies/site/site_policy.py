@@ -10,70 +10,37 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec.structs import replace
 
-from policies.geometry import Point, Polygon, bounds, contains, overlap, points_of, polygon_of
 from policies.observation import Box
-from policies.sensitivity import Sensitivity
-from policies.site.rules import Movement, OfTarget, Presence, Rules
+from policies.site.layers import NEW_NAMES, OLD_NAMES, RULE_KEYS, Layer, read_layer
+from policies.site.rules import Rules
 from policies.site.schedule import Place, When
+from policies.site.sectors import WHOLE, Line, Sector, pairs_apart
 from policies.site.suppression import Suppression
 from policies.site.targets import SHIPPED
-from policies.site.toml_errors import Problem, convert, is_name, listed, only, suggest, tables
+from policies.site.toml_errors import Problem, convert, is_name, only, tables
 from policies.site.toml_lines import line_of
 from policies.site.toml_schema import (
-    OF_TRACKS,
-    LineText,
-    ScheduleText,
-    SectorText,
-    SuppressionText,
+    PLACE_KEYS,
     TargetText,
-    check_sensitivity,
-    hours,
-    over,
+    read_line,
+    read_place,
+    read_polygon,
+    read_schedules,
+    read_suppressions,
 )
 
-WHOLE: Polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 RULES_VERSION = 5
 """Raised whenever the same policy over the same observations gives other events than before."""
 
 
 class InvalidPolicy(ValueError):
     """A site policy that cannot be used; the message gives line, setting and what to do."""
-
-
-class Sector(msgspec.Struct, frozen=True, dict=True):
-    """A named polygon of a camera's view and the rules in force there."""
-
-    name: str
-    polygon: Polygon
-    rules: Rules
-
-    @cached_property
-    def bounds(self) -> Box:
-        """The smallest rectangle around it."""
-        return bounds(self.polygon)
-
-    def holds(self, point: Point) -> bool:
-        """Whether the point lies in it."""
-        x, y = point
-        left, top, right, bottom = self.bounds
-        return left <= x <= right and top <= y <= bottom and contains(self.polygon, point)
-
-
-class Line(msgspec.Struct, frozen=True):
-    """A counting line; `directions[0]` names the way from the left of a->b to its right."""
-
-    name: str
-    a: Point
-    b: Point
-    directions: tuple[str, str]
 
 
 class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
@@ -97,8 +64,8 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
 
     def in_force(self, at_us: int, brightness: float | None = None) -> CameraPolicy:
         """The policy for a frame of that instant and brightness: that of the first schedule that holds, else this."""
-        found = self.schedule_at(at_us, brightness)
-        return self if found is None else found.policy
+        entry = self.schedule_at(at_us, brightness)
+        return self if entry is None else entry.policy
 
     def schedule_at(self, at_us: int, brightness: float | None = None) -> Scheduled | None:
         """The first schedule that holds a frame of that instant and brightness."""
@@ -109,8 +76,13 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def memory(self) -> dict[int, Any]:
-        """Room for what follows from this policy alone and is worth working out once; never part of its value."""
+        """A cache for what follows from this policy alone; never part of its value."""
         return {}
+
+    @cached_property
+    def by_name(self) -> dict[str, Sector]:
+        """Sector name to sector."""
+        return {sector.name: sector for sector in self.sectors}
 
     @property
     def crops(self) -> dict[str, Box]:
@@ -158,12 +130,9 @@ def parse_site_policy(text: str) -> SitePolicy:
     except (ValueError, RecursionError) as error:  # a number of 5000 digits and tables in tables in tables, too
         raise InvalidPolicy(f"not valid TOML: {error}") from None
     try:
-        return _Reader(raw).site()
+        return _sealed_by_digest(_read_site(raw))
     except Problem as problem:
-        line = line_of(text, problem.path)
-        where = f"line {line}: " if line else ""
-        name = ".".join(problem.path)
-        raise InvalidPolicy(f"{where}{name + ': ' if name else ''}{problem.what}") from None
+        raise InvalidPolicy(_message(text, problem)) from None
 
 
 def _renamed(policy: CameraPolicy, camera: str) -> CameraPolicy:
@@ -176,207 +145,93 @@ def _sealed(policy: CameraPolicy, digest: str) -> CameraPolicy:
     return replace(policy, digest=digest, scheduled=tuple(entries))
 
 
-def _signed(policy: SitePolicy) -> SitePolicy:
-    """The policy under its digest: of everything in force, shipped defaults and the rules' version included."""
+def _sealed_by_digest(policy: SitePolicy) -> SitePolicy:
+    """The policy with its digest: of everything in force, shipped defaults and the rules' version included."""
     return policy.under(_digest(msgspec.json.encode((policy.version, policy), order="deterministic")), policy.version)
 
 
 def digest_of_stored(body: str) -> str:
     """The digest that a policy's stored JSON gives, whichever version of the rules wrote it."""
     rules = msgspec.json.decode(body)
-    return _digest(msgspec.json.encode((rules.get("version", 1), _unsigned(rules))))
+    return _digest(msgspec.json.encode((rules.get("version", 1), _without_digests(rules))))
 
 
-def _unsigned(value: Any) -> Any:
+def _without_digests(value: Any) -> Any:
     if isinstance(value, list):
-        return [_unsigned(one) for one in value]
+        return [_without_digests(entry) for entry in value]
     if not isinstance(value, dict):
         return value
-    return {k: "" if k == "digest" and isinstance(v, str) else _unsigned(v) for k, v in value.items()}
+    return {k: "" if k == "digest" and isinstance(v, str) else _without_digests(v) for k, v in value.items()}
 
 
 def _digest(facts: bytes) -> str:
     return hashlib.sha256(facts).hexdigest()
 
 
-_RULES = frozenset(Rules.__struct_fields__)
-_PLACE = frozenset(Place.__struct_fields__)
-_WHEN = frozenset(ScheduleText.__struct_fields__)
-
-
-class _Reader:
-    """Builds a SitePolicy from a parsed document, remembering where it is for the error message."""
-
-    def __init__(self, raw: dict[str, Any]) -> None:
-        self._raw = raw
-        self._site = ""
-        self._place = Place()
-        self._schedule: list[tuple[str, When, dict[str, Any]]] = []
-        self._targets: dict[str, frozenset[str]] = SHIPPED
-
-    def site(self) -> SitePolicy:
-        raw = self._raw
-        only(raw, _RULES | _PLACE | {"site", "target", "cameras", "schedule"}, ())
-        site = raw.get("site")
-        if not is_name(site):
-            raise Problem(("site",), 'missing or malformed; write for example site = "north-yard"')
-        self._site = site
-        self._place = self._read_place()
-        self._targets = SHIPPED | {
-            name: frozenset(convert(TargetText, entry, ("target", name)).classes)
-            for name, entry in tables(raw, "target", ())
-        }
-        base = self._rules({}, raw, ())
-        self._schedule = self._read_schedule(base)
-        cameras = {name: self._camera(name, base, entry) for name, entry in tables(raw, "cameras", ())}
-        rules = _settled(base, ()).complete()
-        other = self._camera("", base, {})
-        return _signed(SitePolicy(site, "", self._targets, rules, cameras, other, RULES_VERSION))
-
-    def _read_place(self) -> Place:
-        place = convert(Place, {key: self._raw[key] for key in _PLACE & self._raw.keys()}, ())
-        try:
-            ZoneInfo(place.timezone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones, as "Europe" is
-            raise Problem(("timezone",), f'no such time zone {place.timezone!r}; for example "Europe/Oslo"') from None
-        return place
-
-    def _read_schedule(self, base: dict[str, Any]) -> list[tuple[str, When, dict[str, Any]]]:
-        entries = listed(self._raw, "schedule", (), "write [[schedule]] tables, the first that holds wins")
-        found = []
-        for entry in entries:
-            only(entry, _RULES | _WHEN, ("schedule",))
-            text = convert(ScheduleText, {k: v for k, v in entry.items() if k not in _RULES}, ("schedule",))
-            self._rules(base, entry, ("schedule",))
-            found.append((text.name, self._when(text), {k: v for k, v in entry.items() if k in _RULES}))
-        return found
-
-    def _when(self, text: ScheduleText) -> When:
-        if text.sun is not None and (self._place.latitude is None or self._place.longitude is None):
-            raise Problem(("schedule", "sun"), "needs the site's latitude and longitude")
-        start, end = hours(text.between, ("schedule", "between"))
-        when = When(start, end, text.days or (), text.sun, text.darker_than, text.brighter_than)
-        brightest = 1 if text.darker_than is None else text.darker_than
-        if brightest <= (text.brighter_than or 0):
-            raise Problem(("schedule", "darker_than"), "no frame lies between `brighter_than` and this")
-        if when == When():
-            raise Problem(("schedule",), f"`{text.name}` says no time: give between, days, sun or a brightness")
-        return when
-
-    def _suppressions(self, raw: dict[str, Any], path: tuple[str, ...]) -> tuple[Suppression, ...]:
-        here = (*path, "suppress")
-        found: list[Suppression] = []
-        for entry in listed(raw, "suppress", path, f"write [[{'.'.join(here)}]] tables"):
-            text = convert(SuppressionText, entry, here)
-            if any(text.name == known.name for known in found):
-                raise Problem((*here, "name"), f"`{text.name}` is there twice")
-            if not (text.box[0] < text.box[2] and text.box[1] < text.box[3]):
-                raise Problem((*here, "box"), "write [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
-            self._check_targets(text.targets, (*here, "targets"))
-            when = When(*hours(text.between, (*here, "between")))
-            found.append(Suppression(text.name, text.box, text.overlap, text.targets, text.max_score, when))
-        return tuple(found)
-
-    def _check_targets(self, names: Iterable[str], path: tuple[str, ...]) -> None:
-        for name in names:
-            if name not in self._targets:
-                raise Problem(path, f"unknown target `{name}`{suggest(name, self._targets)}")
-
-    def _camera(self, name: str, above: dict[str, Any], raw: dict[str, Any]) -> CameraPolicy:
-        path = ("cameras", name)
-        only(raw, _RULES | {"sectors", "lines", "suppress"}, path)
-        base = self._rules(above, raw, path)
-        plain = self._plain_camera(name, base, raw, path)
-        entries = (
-            Scheduled(entry, when, self._plain_camera(name, self._rules(base, rules, ("schedule",)), raw, path))
-            for entry, when, rules in self._schedule
+def _message(text: str, problem: Problem) -> str:
+    """The problem with the line of its setting, whichever of its names the file uses."""
+    parents = ("", *problem.path)
+    new, old = (
+        tuple(
+            names.get(key, key) if parent == "movement" else key
+            for parent, key in zip(parents, problem.path, strict=False)
         )
-        return replace(plain, scheduled=tuple(entries))
-
-    def _plain_camera(
-        self, name: str, base: dict[str, Any], raw: dict[str, Any], path: tuple[str, ...]
-    ) -> CameraPolicy:
-        rules = _settled(base, path).complete()
-        sectors = tuple(
-            self._sector(sector, entry, base, (*path, "sectors", sector))
-            for sector, entry in tables(raw, "sectors", path)
-        ) or (Sector("view", WHOLE, rules),)
-        lines = tuple(self._line(line, entry, (*path, "lines", line)) for line, entry in tables(raw, "lines", path))
-        apart = frozenset(
-            (a.name, b.name) for a in sectors for b in sectors if a is not b and overlap(a.polygon, b.polygon) < 0.1
-        )
-        used = {t for place in (rules, *(s.rules for s in sectors)) for t in place.targets}
-        groups = {target: self._targets[target] for target in sorted(used)}
-        known = self._suppressions(raw, path)
-        return CameraPolicy(self._site, name, "", groups, rules, sectors, lines, apart, self._place, known)
-
-    def _sector(
-        self,
-        name: str,
-        raw: dict[str, Any],
-        above: dict[str, Any],
-        path: tuple[str, ...],
-    ) -> Sector:
-        only(raw, _RULES | {"polygon", "coordinates"}, path)
-        movement = raw.get("movement")
-        for key in movement if isinstance(movement, dict) else ():
-            if key in OF_TRACKS:
-                raise Problem((*path, "movement", key), "a track has it wherever it goes: set it for camera or site")
-        shape = convert(SectorText, {k: v for k, v in raw.items() if k not in _RULES}, path)
-        if (shape.polygon is None) == (shape.coordinates is None):
-            raise Problem(path, 'give either polygon = [[x, y], ...] or Frigate\'s coordinates = "x,y,x,y,..."')
-        try:
-            points = shape.polygon if shape.polygon is not None else points_of(shape.coordinates or "")
-            if any(len(point) != 2 for point in points):
-                raise ValueError("every point is a pair [x, y]")
-            polygon = polygon_of(points)
-        except ValueError as error:
-            raise Problem((*path, "polygon" if shape.coordinates is None else "coordinates"), str(error)) from None
-        return Sector(name, polygon, _settled(self._rules(above, raw, path), path).complete())
-
-    def _line(self, name: str, raw: dict[str, Any], path: tuple[str, ...]) -> Line:
-        text = convert(LineText, raw, path)
-        if text.a == text.b:
-            raise Problem(path, "a and b are the same point")
-        if not all(text.directions) or text.directions[0] == text.directions[1]:
-            raise Problem((*path, "directions"), "give the two ways over the line a name each")
-        return Line(name, text.a, text.b, text.directions)
-
-    def _rules(
-        self,
-        above: dict[str, Any],
-        raw: dict[str, Any],
-        path: tuple[str, ...],
-    ) -> dict[str, Any]:
-        """The rules of a place: what stands here over what stands above, tables merged, lists replaced."""
-        merged = over(above, {key: value for key, value in raw.items() if key in _RULES})
-        for target, entry in tables(merged, "by_target", path):  # here, since a fault within would not name its target
-            self._check_targets([target], (*path, "by_target", target))
-            convert(OfTarget, entry, (*path, "by_target", target), _TABLES)
-        rules = _settled(merged, path)
-        self._check_targets(rules.targets, (*path, "targets"))
-        if twice := next((t for t in rules.targets if rules.targets.count(t) > 1), None):
-            raise Problem((*path, "targets"), f"`{twice}` is there twice")
-        if isinstance(rules.movement.max_speed, dict):
-            self._check_targets(rules.movement.max_speed.keys() - {"*"}, (*path, "movement", "max_speed"))
-        if rules.movement.sights > rules.movement.of:
-            raise Problem((*path, "movement", "sights"), "more frames are asked for than `of` looks at")
-        check_sensitivity(rules.sensitivity, path)
-        for target, mine in rules.by_target.items():
-            check_sensitivity(mine.sensitivity or rules.sensitivity, (*path, "by_target", target))
-        return merged
+        for names in (NEW_NAMES, OLD_NAMES)
+    )
+    line = max((number for path in (new, old) if (number := line_of(text, path))), default=None)
+    where = f"line {line}: " if line else ""
+    return f"{where}{'.'.join(new) + ': ' if new else ''}{problem.what}"
 
 
-def _settled(merged: dict[str, Any], path: tuple[str, ...]) -> Rules:
-    """The rules that a place's merged tables give, with the sensitivity for one target over that for all."""
-    rules = convert(Rules, merged, path, _TABLES)
-    of_all = merged.get("sensitivity", {})
-    by_target = {
-        target: replace(rules.by_target[target], sensitivity=convert(Sensitivity, over(of_all, mine), path))
-        for target, entry in merged.get("by_target", {}).items()
-        if (mine := entry.get("sensitivity"))
-    }
-    return replace(rules, by_target=rules.by_target | by_target)
+class _Site(msgspec.Struct, frozen=True):
+    """What all cameras of a site have in common: its layer of rules, and the schedules' rules as the file has them."""
+
+    name: str
+    place: Place
+    targets: dict[str, frozenset[str]]
+    layer: Layer
+    schedules: list[tuple[str, When, dict[str, Any]]]
 
 
-_TABLES = {"sensitivity": Sensitivity, "presence": Presence, "movement": Movement}
+def _read_site(raw: dict[str, Any]) -> SitePolicy:
+    only(raw, RULE_KEYS | PLACE_KEYS | {"site", "target", "cameras", "schedule"}, ())
+    name = raw.get("site")
+    if not is_name(name):
+        raise Problem(("site",), 'missing or malformed; write for example site = "north-yard"')
+    place = read_place(raw)
+    own = {target: convert(TargetText, entry, ("target", target)) for target, entry in tables(raw, "target", ())}
+    targets = SHIPPED | {target: frozenset(text.classes) for target, text in own.items()}
+    site = _Site(name, place, targets, read_layer(None, raw, (), targets), read_schedules(raw, place))
+    cameras = {camera: _read_camera(site, camera, entry) for camera, entry in tables(raw, "cameras", ())}
+    return SitePolicy(name, "", targets, site.layer.rules, cameras, _read_camera(site, "", {}), RULES_VERSION)
+
+
+def _read_camera(site: _Site, name: str, raw: dict[str, Any]) -> CameraPolicy:
+    path = ("cameras", name)
+    only(raw, RULE_KEYS | {"sectors", "lines", "suppress"}, path)
+    layer = read_layer(site.layer, raw, path, site.targets)
+    sectors = tables(raw, "sectors", path)
+    polygons = {sector: read_polygon(entry, (*path, "sectors", sector)) for sector, entry in sectors}
+    lines = tuple(read_line(line, entry, (*path, "lines", line)) for line, entry in tables(raw, "lines", path))
+    known = read_suppressions(raw, path, site.targets)
+
+    def under(layer: Layer) -> CameraPolicy:
+        """The camera's policy while this layer is in force."""
+        inside = tuple(
+            Sector(
+                sector,
+                polygons[sector],
+                read_layer(layer, entry, (*path, "sectors", sector), site.targets).rules,
+            )
+            for sector, entry in sectors
+        ) or (Sector("view", WHOLE, layer.rules),)
+        used = sorted({target for rules in (layer.rules, *(s.rules for s in inside)) for target in rules.targets})
+        targets = {target: site.targets[target] for target in used}
+        apart = pairs_apart(polygons)
+        return CameraPolicy(site.name, name, "", targets, layer.rules, inside, lines, apart, site.place, known)
+
+    entries = (
+        Scheduled(entry, when, under(read_layer(layer, rules, ("schedule",), site.targets)))
+        for entry, when, rules in site.schedules
+    )
+    return replace(under(layer), scheduled=tuple(entries))

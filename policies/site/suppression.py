@@ -1,4 +1,4 @@
-"""Nuisances that are known: what keeps being seen where nothing is, by its place, its hour and its weak score."""
+"""Known nuisances: false detections that keep coming back, by their place, their hours and their weak score."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from policies.site.schedule import Place, When
 
 
 class Suppression(msgspec.Struct, frozen=True):
-    """A known nuisance: what lies where it lies does not count, in its hours, unless it is seen firmly.
+    """A known nuisance: a candidate that lies on it is absent, in its hours, unless its score is high.
 
     It covers things of `targets` (none: of all) whose box has an IoU of at least `overlap` with `box` and whose score
     is at most `max_score`. Such a thing never begins a track; a track that has begun elsewhere may go on through it.

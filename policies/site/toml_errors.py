@@ -1,4 +1,4 @@
-"""Reading a parsed TOML document strictly: every fault has its place, and the name that was probably meant."""
+"""Reads a parsed TOML document strictly: every error has its place and suggests the name that was probably meant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 T = TypeVar("T")
 
 Path = tuple[str, ...]
-"""Where something stands: table names, then the key."""
+"""The place of a setting: table names, then the key."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<at>[^`]*)`)?")
@@ -30,7 +30,7 @@ class Problem(Exception):
 
 
 def is_name(value: object) -> TypeGuard[str]:
-    """Whether it can name a site, a camera, a sector and so on."""
+    """Whether it can be the name of a site, a camera, a sector and so on."""
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
@@ -48,24 +48,24 @@ def only(raw: Mapping[str, Any], known: frozenset[str], path: Path) -> None:
 
 
 def tables(raw: Mapping[str, Any], key: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The named tables under `key`, in order. Raises Problem where something else stands there."""
-    found = raw.get(key, {})
-    if not isinstance(found, dict):
+    """The named tables under `key`, in order. Raises Problem where it holds anything else."""
+    entries = raw.get(key, {})
+    if not isinstance(entries, dict):
         raise Problem((*path, key), f"write tables: [{'.'.join((*path, key, 'NAME'))}]")
-    for name, entry in found.items():
+    for name, entry in entries.items():
         if not is_name(name):
             raise Problem((*path, key, name), "names are lower-case letters, digits, - and _")
         if not isinstance(entry, dict):
             raise Problem((*path, key, name), "must be a table")
-    return list(found.items())
+    return list(entries.items())
 
 
 def listed(raw: Mapping[str, Any], key: str, path: Path, hint: str) -> list[dict[str, Any]]:
-    """The tables of an array of tables. Raises Problem with `hint` where something else stands there."""
-    found = raw.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+    """The tables of an array of tables. Raises Problem with `hint` where it holds anything else."""
+    entries = raw.get(key, [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise Problem((*path, key), hint)
-    return found
+    return entries
 
 
 def convert(kind: type[T], raw: object, path: Path, inner: Mapping[str, Any] | None = None) -> T:
@@ -74,19 +74,19 @@ def convert(kind: type[T], raw: object, path: Path, inner: Mapping[str, Any] | N
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         message = str(error)
-    if found := _UNKNOWN.match(message):
-        place = (*path, *_parts(found["at"]))
+    if unknown := _UNKNOWN.match(message):
+        place = (*path, *_parts(unknown["at"]))
         table = (inner or {}).get(place[-1] if place else "", kind)
         known = frozenset(getattr(table, "__struct_fields__", ()))
-        raise Problem((*place, found["field"]), f"unknown key{suggest(found['field'], known)}")
+        raise Problem((*place, unknown["field"]), f"unknown key{suggest(unknown['field'], known)}")
     parts = _AT.match(message)
     assert parts is not None
     at = _parts(parts["at"])
-    raise Problem((*path, *at), _said(parts["what"], kind, at))
+    raise Problem((*path, *at), _in_words(parts["what"], kind, at))
 
 
-def _said(what: str, kind: Any, at: Path) -> str:
-    """The complaint in TOML's words, and in place of a word that is none of the known ones, those."""
+def _in_words(what: str, kind: Any, at: Path) -> str:
+    """The error in TOML's terms. For an unknown word, it lists the known ones."""
     if not what.startswith("Invalid enum value"):
         return what.lower().replace(" | null", "").replace("`object`", "`table`")
     word = what.removeprefix("Invalid enum value ").strip("'")
@@ -94,7 +94,7 @@ def _said(what: str, kind: Any, at: Path) -> str:
 
 
 def _words(kind: Any, at: Path) -> tuple[str, ...]:
-    """What may stand at `at` of a `kind`, where only some words may."""
+    """The words that `kind` allows at `at`."""
     for name in (*at, ""):
         while get_origin(kind) in (Union, UnionType, tuple):
             kind = get_args(kind)[0]

@@ -1,21 +1,22 @@
-"""The parts of a site policy as they may be written, and what is checked of each alone."""
+"""The parts of a site policy besides its rules: how they stand in TOML, what is checked, and what is read of them."""
 
 from __future__ import annotations
 
 from datetime import time
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from policies.sensitivity import Sensitivity
+from policies.geometry import Polygon, points_of, polygon_of
+from policies.site.layers import OF_TRACKS, RULE_KEYS, Targets, check_targets
 from policies.site.rules import Fraction
-from policies.site.schedule import Day
-from policies.site.toml_errors import Problem
+from policies.site.schedule import Day, Place, When
+from policies.site.sectors import Line
+from policies.site.suppression import Suppression
+from policies.site.toml_errors import Path, Problem, convert, listed, only
 
-OF_TRACKS = frozenset({"sights", "of", "hidden_s", "join_s", "max_speed"})
-"""Settings of `movement` that a track has wherever it goes, so that no sector can have its own."""
-_DEFAULT_RULE = Sensitivity().rule
-_OF_ONE_RULE = frozenset({"k", "weights", "threshold"})
+PLACE_KEYS = frozenset(Place.__struct_fields__)
 
 
 class SectorText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,28 +52,88 @@ class SuppressionText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     between: tuple[str, str] | None = None
 
 
-def over(above: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
-    """A table over the one above it, and so the tables within; another rule of sensitivity inherits nothing that is of
-    the one above.
-    """
-    if "rule" in here and here["rule"] != above.get("rule", _DEFAULT_RULE):
-        above = {key: value for key, value in above.items() if key not in _OF_ONE_RULE}
-    return above | {
-        key: over(above[key], value) if isinstance(value, dict) and isinstance(above.get(key), dict) else value
-        for key, value in here.items()
-    }
+_WHEN_KEYS = frozenset(ScheduleText.__struct_fields__)
 
 
-def check_sensitivity(given: Sensitivity, path: tuple[str, ...]) -> None:
-    if given.rule != "at_least" and given.k != 1:
-        raise Problem((*path, "sensitivity", "k"), 'k only means something with rule = "at_least"')
-    if given.rule != "weighted" and given.weights:
-        raise Problem((*path, "sensitivity", "weights"), 'weights only mean something with rule = "weighted"')
-    if given.rule != "weighted" and given.threshold != 1:
-        raise Problem((*path, "sensitivity", "threshold"), 'threshold only means something with rule = "weighted"')
+def read_place(raw: dict[str, Any]) -> Place:
+    """Where the site is, from the keys at the top of its file."""
+    place = convert(Place, {key: raw[key] for key in PLACE_KEYS & raw.keys()}, ())
+    try:
+        ZoneInfo(place.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones, as "Europe" is
+        raise Problem(("timezone",), f'no such time zone {place.timezone!r}; for example "Europe/Oslo"') from None
+    return place
 
 
-def hours(between: tuple[str, str] | None, path: tuple[str, ...]) -> tuple[time | None, time | None]:
+def read_schedules(raw: dict[str, Any], place: Place) -> list[tuple[str, When, dict[str, Any]]]:
+    """Each schedule's name, its time, and the rules that hold then, as they stand in the file."""
+    schedules = []
+    for entry in listed(raw, "schedule", (), "write [[schedule]] tables, the first that holds wins"):
+        only(entry, RULE_KEYS | _WHEN_KEYS, ("schedule",))
+        text = convert(ScheduleText, {k: v for k, v in entry.items() if k not in RULE_KEYS}, ("schedule",))
+        schedules.append((text.name, _when(text, place), {k: v for k, v in entry.items() if k in RULE_KEYS}))
+    return schedules
+
+
+def _when(text: ScheduleText, place: Place) -> When:
+    if text.sun is not None and (place.latitude is None or place.longitude is None):
+        raise Problem(("schedule", "sun"), "needs the site's latitude and longitude")
+    start, end = _hours(text.between, ("schedule", "between"))
+    when = When(start, end, text.days or (), text.sun, text.darker_than, text.brighter_than)
+    brightest = 1 if text.darker_than is None else text.darker_than
+    if brightest <= (text.brighter_than or 0):
+        raise Problem(("schedule", "darker_than"), "no frame lies between `brighter_than` and this")
+    if when == When():
+        raise Problem(("schedule",), f"`{text.name}` names no time: give between, days, sun or a brightness")
+    return when
+
+
+def read_suppressions(raw: dict[str, Any], path: Path, targets: Targets) -> tuple[Suppression, ...]:
+    """A camera's known nuisances."""
+    here = (*path, "suppress")
+    suppressions: dict[str, Suppression] = {}
+    for entry in listed(raw, "suppress", path, f"write [[{'.'.join(here)}]] tables"):
+        text = convert(SuppressionText, entry, here)
+        if text.name in suppressions:
+            raise Problem((*here, "name"), f"`{text.name}` is there twice")
+        if not (text.box[0] < text.box[2] and text.box[1] < text.box[3]):
+            raise Problem((*here, "box"), "write [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
+        check_targets(text.targets, (*here, "targets"), targets)
+        when = When(*_hours(text.between, (*here, "between")))
+        suppressions[text.name] = Suppression(text.name, text.box, text.overlap, text.targets, text.max_score, when)
+    return tuple(suppressions.values())
+
+
+def read_polygon(raw: dict[str, Any], path: Path) -> Polygon:
+    """A sector's polygon, and a check that the sector sets no rule that belongs to a track."""
+    only(raw, RULE_KEYS | {"polygon", "coordinates"}, path)
+    movement = raw.get("movement")
+    for key in movement if isinstance(movement, dict) else ():
+        if key in OF_TRACKS:
+            raise Problem((*path, "movement", key), "belongs to a track wherever it goes: set it for camera or site")
+    shape = convert(SectorText, {k: v for k, v in raw.items() if k not in RULE_KEYS}, path)
+    if (shape.polygon is None) == (shape.coordinates is None):
+        raise Problem(path, 'give either polygon = [[x, y], ...] or Frigate\'s coordinates = "x,y,x,y,..."')
+    try:
+        points = shape.polygon if shape.polygon is not None else points_of(shape.coordinates or "")
+        if any(len(point) != 2 for point in points):
+            raise ValueError("every point is a pair [x, y]")
+        return polygon_of(points)
+    except ValueError as error:
+        raise Problem((*path, "polygon" if shape.coordinates is None else "coordinates"), str(error)) from None
+
+
+def read_line(name: str, raw: dict[str, Any], path: Path) -> Line:
+    """A counting line."""
+    text = convert(LineText, raw, path)
+    if text.a == text.b:
+        raise Problem(path, "a and b are the same point")
+    if not all(text.directions) or text.directions[0] == text.directions[1]:
+        raise Problem((*path, "directions"), "give the two ways over the line a name each")
+    return Line(name, text.a, text.b, text.directions)
+
+
+def _hours(between: tuple[str, str] | None, path: Path) -> tuple[time | None, time | None]:
     """A stretch of the day by the site's clock; None and None: all of it."""
     if between is None:
         return None, None

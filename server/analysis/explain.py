@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from policies.fold import remembered
 from policies.fusion.judgement import Judgement
-from policies.fusion.voters import bench_of
+from policies.fusion.voters import voters_of
 from policies.observation import Observation
 from policies.occupancy import Span
 from policies.sensitivity import Verdict
@@ -197,7 +197,7 @@ def _shortage(camera: CameraPolicy, seen: Observation, target: str, sector: str)
     """Why a frame is undecided for a target in a sector."""
     policy = _in_force(camera, seen)
     given = next(s.rules for s in policy.sectors if s.name == sector).of(target).sensitivity
-    voters = bench_of(policy, seen.ensemble_info).models[target]
+    voters = voters_of(policy, seen.ensemble_info).models[target]
     models = [model_info.model for model_info in voters if seen.answers.get(model_info.model) is not None]
     if not voters:
         return "no model that votes can see it"

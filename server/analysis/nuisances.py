@@ -15,7 +15,7 @@ from statistics import median
 from zoneinfo import ZoneInfo
 
 from policies.events import instant
-from policies.fusion.judgement import gist
+from policies.fusion.judge import relevant_judgement
 from policies.geometry import bounds, iou
 from policies.observation import Box, Observation
 from policies.site.site_policy import CameraPolicy
@@ -81,7 +81,7 @@ def detections(policy: CameraPolicy, observations: Iterable[Observation]) -> Ite
     """Every candidate that is present under a policy, frame by frame."""
     areas = {sector.name: bounds(sector.polygon) for sector in policy.sectors}
     for seen in observations:
-        for candidate in gist(policy, seen).candidates:
+        for candidate in relevant_judgement(policy, seen).candidates:
             if candidate.present:
                 box = areas[candidate.sectors[0]] if candidate.box is None else candidate.box
                 yield Detection(seen.at_us, candidate.target, box, candidate.score)

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from policies.events import Event
 from policies.fold import REMEMBERED, advance, initial_state, remembered
-from policies.fusion.judgement import NOTHING, Judgement, gist
+from policies.fusion.judge import relevant_judgement
+from policies.fusion.judgement import NOTHING, Judgement
 from policies.observation import Observation
 from policies.site.rules import Rules
 from policies.site.site_policy import CameraPolicy, SitePolicy
-from policies.tracking.track import PATIENCE
+from policies.tracking.lifetime import OVERLOOKED_FACTOR
 from server.domain.clock import SECOND_US
 from server.domain.records import Recorded
 
@@ -121,7 +122,7 @@ def _last_quiet_start(history: Iterable[Recorded], rules: Sequence[CameraPolicy]
 
 
 def _sees_nothing(policy: CameraPolicy, seen: Observation) -> bool:
-    judged: Judgement = gist(policy, seen)
+    judged: Judgement = relevant_judgement(policy, seen)
     return judged is NOTHING or (not judged.undecided and not any(c.present or c.kept for c in judged.candidates))
 
 
@@ -129,5 +130,5 @@ def _memory_us(policy: CameraPolicy) -> int:
     """How long (us) after its last detection a track or presence may still settle an event."""
     parts = (policy, *(entry.policy for entry in policy.scheduled))
     every: list[Rules] = [rules for part in parts for rules in (part.rules, *(s.rules for s in part.sectors))]
-    spans = ((r.movement.hidden_s * PATIENCE, r.movement.outside_s, r.presence.clear_s) for r in every)
+    spans = ((r.movement.hidden_s * OVERLOOKED_FACTOR, r.movement.outside_s, r.presence.clear_s) for r in every)
     return int(sum(max(span) for span in zip(*spans, strict=True)) * SECOND_US)

@@ -14,7 +14,7 @@ from functools import partial
 import msgspec
 
 from policies.events import Event, microseconds
-from policies.fusion.judgement import judge
+from policies.fusion.judge import judge
 from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, digest_of_stored, parse_site_policy
 from server.analysis.stored import Store
 from server.domain.burst import burst_digest

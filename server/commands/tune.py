@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from policies.events import Event
-from policies.fusion.judgement import judge
+from policies.fusion.judge import judge
 from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.analysis.agreement import HEADING, pair_agreements
 from server.analysis.candidates import Candidate, Option, candidate, refinements, rules_and_scores

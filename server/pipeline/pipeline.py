@@ -19,7 +19,8 @@ from typing import Protocol
 
 import msgspec
 
-from policies.fusion.judgement import Judgement, judge
+from policies.fusion.judge import judge
+from policies.fusion.judgement import Judgement
 from policies.observation import EnsembleInfo, Observation, Prediction
 from policies.site.site_policy import SitePolicy
 from server.domain.burst import Burst

@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from policies.fusion.judgement import judge
+from policies.fusion.judge import judge
 from policies.observation import Box, EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.commands.folding import FoldTask, fold_as_accepted, fold_policies, run_tasks

@@ -116,6 +116,39 @@ def test_labels_alone_show_a_movement_by_the_order_in_which_sectors_light_up():
     assert moves == ["3.75 moved west->east unknown"]
 
 
+def test_labels_make_no_track_in_a_sector_that_holds_one_with_a_box():
+    def frame(i: int, lit: str):
+        labels = [Prediction("person" if name == lit else "road", 0.9, sector=name) for name in ("west", "east")]
+        boxes = [person_at(0.2)] if i % 2 == 0 else []
+        return observation(i * 0.5, {"eye": boxes, "namer": labels}, [DETECTOR, CLASSIFIER])
+
+    beside_it, elsewhere = (told(policy(), [frame(i, lit) for i in range(12)]) for lit in ("west", "east"))
+    assert [(e.sector, e.kind) for e in beside_it] == [("west", "entered"), ("west", "presence_started")]
+    assert {(e.sector, e.track) for e in elsewhere if e.kind == "entered"} == {
+        ("west", beside_it[0].track),
+        ("east", next(e.track for e in elsewhere if e.sector == "east")),
+    }
+
+
+@pytest.mark.parametrize(("start", "step", "way"), [(0.6, 0.05, "down"), (0.95, -0.05, "up")])
+def test_the_first_direction_of_a_line_is_to_the_right_of_one_drawn_downwards_and_up_over_one_drawn_to_the_right(
+    start, step, way
+):
+    level = TWO_HALVES.replace("a = [0.5, 0]", "a = [0, 0.8]").replace("b = [0.5, 1]", "b = [1, 0.8]")
+    level = level.replace('["eastward", "westward"]', '["up", "down"]')
+    frames = [observation(i * 0.5, {"eye": [person_at(0.2, start + step * i * 0.5)]}) for i in range(16)]
+    assert [e.direction for e in told(policy(level), frames) if e.kind == "crossed"] == [way]
+    across = told(policy(), walk(lambda t: 0.2 + 0.1 * t, 6))
+    assert [e.direction for e in across if e.kind == "crossed"] == ["eastward"]
+
+
+def test_a_policy_that_asks_for_nothing_any_more_ends_everything():
+    assert changed(policy(), policy(extra="targets = []"), walk(lambda t: 0.2, 10), 5)[2:] == [
+        "4.5 left west unknown",
+        "4.5 presence_ended west",
+    ]
+
+
 def test_a_model_that_stops_answering_does_not_end_a_presence_when_it_fails_open():
     rules = policy(extra='sensitivity = {missing = "fail_open"}')
     events = told(rules, drawn("..PPPP" + "?" * 30))
@@ -156,6 +189,15 @@ def test_an_observation_that_is_not_newer_is_refused():
     state, _ = fold(policy(), initial_state(), walk(lambda t: 0.2, 5))
     with pytest.raises(OutOfOrder):
         advance(policy(), state, observation(5, {"eye": []}))
+
+
+def test_frames_of_one_instant_follow_each_other_by_burst_and_index():
+    first = observation(1, {"eye": []})
+    second = replace(first, index=first.index + 1, frame_sha256="second")
+    state, _ = fold(policy(), initial_state(), [first, second])
+    assert (state.last_at_us, state.last_key) == (first.at_us, (second.burst_id, second.index))
+    with pytest.raises(OutOfOrder):
+        advance(policy(), state, first)
 
 
 def test_a_state_goes_to_text_and_back_without_loss():

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from policies.events import Event
 from policies.fold import REMEMBERED, advance, decode_state, encode_state, fold, initial_state, remembered
-from policies.fusion.judgement import gist, judge
+from policies.fusion.judge import judge, relevant_judgement
 from policies.observation import Box, ModelInfo, Observation, Prediction
 from policies.occupancy import Standing, timeline
 from policies.site.site_policy import CameraPolicy
@@ -293,10 +293,10 @@ def crowds(draw: st.DrawFn) -> list[Observation]:
 
 @bounded
 @given(crowds(), sensitivities())
-def test_the_gist_of_a_frame_lacks_nothing_that_is_present_kept_or_undecided(frames, sensitivity):
+def test_the_relevant_judgement_of_a_frame_lacks_nothing_that_is_present_kept_or_undecided(frames, sensitivity):
     rules = policy(extra=sensitivity)
     for seen in frames:
-        whole, short = judge(rules, seen), gist(rules, seen)
+        whole, short = judge(rules, seen), relevant_judgement(rules, seen)
         assert [c for c in short.candidates if c.present or c.kept] == [
             c for c in whole.candidates if c.present or c.kept
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 
@@ -13,6 +14,7 @@ from camera_agent.capture.schedule import Slots
 from camera_agent.config.settings import BurstSettings, CameraSettings, GateSettings
 from camera_agent.imaging.failure import CameraFailure
 from camera_agent.imaging.frame import Frame, FrameFormat, Thumbnail
+from camera_agent.uplink.byte_budget import NO_SAVING, SavingPlan
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.scenes import Yard
 
@@ -72,13 +74,19 @@ class Kept:
 
 
 def capture_of(
-    clock: HandClock, camera: YardCamera, *, enough: int = 1, put_takes_s: float = 0.0, frames: int = 4
+    clock: HandClock,
+    camera: YardCamera,
+    *,
+    enough: int = 1,
+    put_takes_s: float = 0.0,
+    frames: int = 4,
+    plan: SavingPlan = NO_SAVING,
 ) -> tuple[LiveCapture, Kept]:
     stop = threading.Event()
     kept = Kept(clock, stop, enough=enough, takes_s=put_takes_s)
     settings = CameraSettings(name="gate", device=0, burst=BurstSettings(frames=frames, spacing_s=0.5))
     slots = Slots(clock.monotonic_s(), settings.every_s)
-    return LiveCapture("yard", settings, camera, kept.put, slots, clock, stop), kept
+    return LiveCapture("yard", settings, camera, kept.put, slots, clock, stop, plan=lambda: plan), kept
 
 
 def test_frames_are_taken_at_absolute_targets_however_long_each_takes(clock: HandClock) -> None:
@@ -96,6 +104,24 @@ def test_a_burst_that_is_kept_slowly_costs_the_next_one_only_the_frames_whose_ti
     capture.run()
     assert [len(burst.frames) for burst in kept.bursts] == [4, 3]
     assert kept.bursts[1].envelope.clock.monotonic_ms == 1_002_740
+
+
+@pytest.mark.parametrize(("frames", "factor", "apart_ms"), [(5, 2, 1000), (5, 4, 2000), (10, 4, 2000), (3, 4, 1500)])
+def test_a_saving_schedule_spaces_its_frames_evenly_across_bursts(
+    clock: HandClock, frames: int, factor: int, apart_ms: int
+) -> None:
+    plan = SavingPlan(3, schedule_factor=factor)
+    capture, kept = capture_of(clock, YardCamera(clock), enough=8, frames=frames, plan=plan)
+    for slot in range(8):
+        clock.now_s = max(clock.now_s, 1000.0 + slot * frames * 0.5)
+        capture.run()
+    instants_ms = [
+        burst.envelope.clock.monotonic_ms + offset_ms
+        for burst in kept.bursts
+        for offset_ms in burst.envelope.offsets_ms
+    ]
+    assert len(kept.bursts) == 8
+    assert {after - before for before, after in pairwise(instants_ms)} == {apart_ms}
 
 
 def test_slots_that_were_missed_altogether_are_left_out(clock: HandClock) -> None:

@@ -111,9 +111,10 @@ def test_the_report_says_what_a_budget_allows_and_what_it_costs_in_what_is_seen(
         return lines[next(index for index, line in enumerate(lines) if "budget" in line) :]
 
     assert told(6000.0) == ["  budget 6000 MB a day: enough"]
-    assert told(3000.0)[0] == "  budget 3000 MB a day: 55% of that, so frames 2 times as far apart"
+    assert told(3000.0)[0] == "  budget 3000 MB a day: 54% of that, so frames 2 times as far apart"
     assert told(3000.0)[1] == "         1 s in 1 frame: 50% instead of 100%"
     assert told(100.0)[0] == (
         "  budget 100 MB a day: 2% of that, so frames 4 times as far apart, and a pause for 93% of the day"
     )
+    assert told(100.0)[2] == "         2 s in 1 frame: 4% instead of 100%"
     assert told(100.0)[-1] == "        15 s in 1 frame: 7% instead of 100%"

@@ -28,7 +28,7 @@ def complaint(folder: Path, text: str) -> str:
 
 def test_the_default_schedule_leaves_no_blind_time(tmp_path: Path) -> None:
     camera = load(tmp_path, HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\n').cameras[0]
-    assert (camera.burst.frames, camera.spacing_s, camera.every_s) == (10, 1.0, 10.0)
+    assert (camera.burst.frames, camera.spacing_s, camera.every_s) == (5, 1.0, 5.0)
 
 
 def test_frames_per_s_sets_the_spacing_and_the_schedule(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_prometheus_finds_the_counts_in_its_text_file(
     )
     assert start_agent("run", path).wait() == 0
     lines = (tmp_path / "agent.prom").read_text().splitlines()
-    assert "sectorwatch_agent_bursts_sent_total 1" in lines
+    assert "sectorwatch_agent_bursts_sent_total 2" in lines
     assert 'sectorwatch_agent_camera_watching{camera="gate"} 0' in lines
     assert not list(tmp_path.glob("*.part"))
 
@@ -269,6 +269,6 @@ def test_a_status_in_the_runtime_folder_spares_the_disk(
     server.answers.append(Answer(503))
     assert start_agent("run", write_settings(f'video = "{footage}"\nspeed = 0')).wait() == 0
     status = msgspec.json.decode((tmp_path / "run/status.json").read_bytes(), type=Status)
-    assert (status.sent, status.cameras) == (1, {"gate": "finished"})
+    assert (status.sent, status.cameras) == (2, {"gate": "finished"})
     assert status.wire_bytes > status.bytes_sent
     assert not (tmp_path / "state/status.json").exists()

@@ -181,7 +181,7 @@ def test_frames_are_judged_and_followed_by_the_rules_of_their_brightness():
     [
         ('site = "a"\ntimezone = "Europe/Olso"', "line 2: timezone: no such time zone 'Europe/Olso'"),
         ('site = "a"\n[[schedule]]\nname = "x"\nsun = "down"', "line 4: schedule.sun: needs the site's latitude"),
-        ('site = "a"\n[[schedule]]\nname = "x"', "line 2: schedule: `x` says no time"),
+        ('site = "a"\n[[schedule]]\nname = "x"', "line 2: schedule: `x` names no time"),
         ('site = "a"\n[[schedule]]\nname = "x"\nbetween = ["22", "6h"]', "line 4: schedule.between: write two times"),
         ('site = "a"\n[[schedule]]\nname = "x"\nbetwen = ["22:00", "06:00"]', "did you mean `between`?"),
         ('site = "a"\n[schedule]\nname = "x"', "line 2: schedule: write [[schedule]] tables"),

@@ -58,7 +58,7 @@ SITES = Path(__file__).parents[3] / "deploy" / "sites"
         ),
         (
             'site = "a"\n[movement]\nsights = 5\nof = 3',
-            "line 3: movement.sights: more frames are asked for than `of` looks at",
+            "line 3: movement.min_hits: is more than `window_frames`, the frames that are looked at",
         ),
         (
             'site = "a"\n[cameras.g.sectors.s]\ntargets = ["person"]',
@@ -120,7 +120,29 @@ SITES = Path(__file__).parents[3] / "deploy" / "sites"
         ),
         (
             'site = "a"\n[cameras.g.sectors.s]\npolygon = [[0, 0], [1, 0], [1, 1]]\nmovement = { sights = 3 }',
-            "line 4: cameras.g.sectors.s.movement.sights: a track has it wherever it goes: set it for camera or site",
+            "line 4: cameras.g.sectors.s.movement.min_hits: belongs to a track wherever it goes: "
+            "set it for camera or site",
+        ),
+        (
+            'site = "a"\n[movement]\ndwell_s = 2\nwindow_frames = 3\nmin_hits = 5',
+            "line 5: movement.min_hits: is more than `window_frames`, the frames that are looked at",
+        ),
+        (
+            'site = "a"\n[movement]\ndwell_s = 2\nof = 0',
+            "line 4: movement.window_frames: expected `int` >= 1",
+        ),
+        (
+            'site = "a"\n[movement]\nsights = 2\nmin_hits = 2',
+            "line 4: movement.min_hits: `sights` is the old name of this key; give only one of the two",
+        ),
+        (
+            'site = "a"\n[movement]\nwindow_frame = 2',
+            "line 3: movement.window_frame: unknown key; did you mean `window_frames`?",
+        ),
+        ('site = "a"\nmovement = 2', "line 2: movement: expected `table`, got `int`"),
+        (
+            'site = "a"\nby_target.vehicle.sensitivity = 2',
+            "line 2: by_target.vehicle.sensitivity: expected `table`, got `int`",
         ),
         (
             'site = "a"\n[cameras.g.lines.l]\na = [0.5, 0]\nb = [0.5, 1]\ndirections = ["in", "in"]',
@@ -288,6 +310,31 @@ def test_the_digest_names_the_rules_and_not_the_text():
     noted = parse_site_policy('# the same\nsite = "a"\npresence = { clear_s = 2 }')
     other = parse_site_policy('site = "a"\n[presence]\nclear_s = 2.5')
     assert plain.digest == noted.digest != other.digest
+
+
+def test_a_key_means_the_same_under_its_old_name_in_every_layer():
+    def text(min_hits: str, window_frames: str) -> str:
+        return f"""site = "a"
+        [movement]
+        {min_hits} = 3
+        [cameras.g.movement]
+        {window_frames} = 8
+        [[schedule]]
+        name = "night"
+        between = ["22:00", "06:00"]
+        movement = {{ {min_hits} = 1 }}
+        """
+
+    new, mixed = parse_site_policy(text("min_hits", "window_frames")), parse_site_policy(text("sights", "of"))
+    movement = new.camera("g").rules.movement
+    assert (movement.min_hits, movement.window_frames) == (3, 8)
+    assert new.camera("g").scheduled[0].policy.rules.movement.min_hits == 1
+    assert msgspec.json.encode(new) == msgspec.json.encode(mixed)
+
+
+def test_a_stored_policy_keeps_the_names_that_its_digest_was_made_of():
+    policy = parse_site_policy('site = "a"\nmovement = { min_hits = 3, window_frames = 8 }')
+    assert b'"movement":{"sights":3,"of":8,' in msgspec.json.encode(policy)
 
 
 def test_sectors_that_overlap_are_not_ways_to_move():

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from policies.fusion.judgement import gist, judge, without_known
+from policies.fusion.judge import judge
 from policies.observation import Prediction
 from policies.sensitivity import Vote
 from policies.site.site_policy import InvalidPolicy, parse_site_policy
@@ -120,11 +120,3 @@ def test_a_label_for_the_whole_view_is_suppressed_as_the_whole_view():
     text = QUIET.replace("[0.17, 0.6, 0.23, 0.8]", "[0, 0, 1, 1]")
     (candidate,) = judge(gate(f'site = "yard"\n{text}'), seen).candidates
     assert candidate.suppressed == "web on the lamp"
-
-
-def test_a_known_nuisance_is_taken_out_of_a_judgement_and_one_without_any_stays_what_it_was():
-    plain, known = gate('site = "yard"'), gate(quiet())
-    beside, lamp = (observation(0, {"eye": [box]}) for box in (person_at(0.3, score=0.9), LAMP))
-    judged = gist(plain, beside)
-    assert without_known(known, beside, judged) is judged
-    assert without_known(known, lamp, gist(plain, lamp)) == gist(known, lamp) != gist(plain, lamp)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policies.fusion.judgement import judge
+from policies.fusion.judge import judge
 from policies.observation import Observation, Prediction
 from server.analysis.agreement import HEADING, PairAgreement, pair_agreements
 from server.commands.options import aligned

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.events import instant
+from policies.events import Evidence, instant
 from policies.fold import State
 from policies.occupancy import Standing
 from policies.presence import Presence
 from policies.site.site_policy import parse_site_policy
-from policies.tracking.track import Evidence
 from server.camera_status.heartbeat import Heartbeat, HeartbeatAgent, HeartbeatClock, Waiting
 from server.camera_status.status import Condition, StatusThresholds, condition_of, sectors_of
 from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat

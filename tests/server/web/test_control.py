@@ -50,11 +50,11 @@ def test_the_key_is_for_the_servers_user_alone_and_goes_with_the_server(tmp_path
 def test_a_server_that_cannot_write_the_file_serves_all_the_same(
     tmp_path: Path, shelf: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / FILE).with_suffix(".new").mkdir()
+    (tmp_path / FILE).mkdir()  # a file cannot take its place
     with serving(tmp_path, shelf) as (app, _runtime):
         assert app.test_client().get("/readyz").status_code == 200
         assert "no commands are taken" in caplog.text
-        with pytest.raises(ConfigurationError, match="no server is running on"):
+        with pytest.raises(ConfigurationError, match="cannot be read"):
             address_in(tmp_path)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from policies.geometry import distance
-from policies.tracking.association import Motion
-from policies.tracking.visit import Evidence, Visit, border_part, frame_side
+from policies.events import Evidence
+from policies.geometry import border_part, distance
+from policies.tracking.motion import Motion, frame_side
+from policies.tracking.track import Visit
 
 SQUARE = 4 / 4
 SECOND_US = 1_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from policies.fusion.judgement import gist, judge
+from policies.fusion.judge import judge, relevant_judgement
 from policies.observation import Prediction
 from policies.sensitivity import Verdict, Vote
 from tests.policies.stories import CHANGE, CLASSIFIER, DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy
@@ -38,10 +38,10 @@ def test_one_target_may_be_judged_more_strictly_than_another_in_the_same_sector(
 
     def present(score: float, *models: str) -> set[str]:
         said = {model: [Prediction(label, score, box) for label, box in boxes.items()] for model in models}
-        model_infos = [DETECTOR, replace(SECOND, classes=DETECTOR.classes)]
+        models = [DETECTOR, replace(SECOND, classes=DETECTOR.classes)]
         found = [
-            judge(policy(extra=rules), observation(0, said, model_infos)),
-            gist(policy(extra=rules), observation(0, said, model_infos)),
+            judge(policy(extra=rules), observation(0, said, models)),
+            relevant_judgement(policy(extra=rules), observation(0, said, models)),
         ]
         assert len({tuple(c.target for c in judged.candidates if c.present) for judged in found}) == 1
         return {c.target for c in found[0].candidates if c.present}
@@ -150,30 +150,30 @@ def test_frames_of_one_panel_are_judged_as_if_each_came_alone():
     assert [judge(rules, seen) for seen in (first, second)] == [judge(policy(), seen) for seen in (first, second)]
 
 
-def test_the_gist_of_a_frame_leaves_out_what_is_too_weak_to_keep_a_track():
+def test_the_relevant_judgement_of_a_frame_leaves_out_what_is_too_weak_to_keep_a_track():
     seen = observation(0, {"eye": [person_at(0.2), person_at(0.7, score=0.05)]})
     assert [c.present for c in judge(policy(), seen).candidates] == [True, False]
-    assert [c.present for c in gist(policy(), seen).candidates] == [True]
+    assert [c.present for c in relevant_judgement(policy(), seen).candidates] == [True]
 
 
-def test_the_gist_of_a_frame_leaves_out_what_one_model_saw_and_two_would_have_to():
+def test_the_relevant_judgement_of_a_frame_leaves_out_what_one_model_saw_and_two_would_have_to():
     rules = policy(extra='sensitivity = {rule = "all"}')
     apart = observation(0, {"eye": [person_at(0.2)], "eye.2": [person_at(0.7)]}, [DETECTOR, SECOND])
     alone = observation(0, {"eye": [person_at(0.2)]}, [DETECTOR, SECOND])
     assert [len(judge(rules, seen).candidates) for seen in (apart, alone)] == [2, 1]
-    assert [gist(rules, seen).candidates for seen in (apart, alone)] == [(), ()]
+    assert [relevant_judgement(rules, seen).candidates for seen in (apart, alone)] == [(), ()]
 
 
-def test_the_gist_of_a_frame_that_leaves_something_undecided_is_all_of_it():
+def test_the_relevant_judgement_of_a_frame_that_leaves_something_undecided_is_all_of_it():
     weak = {"eye": [person_at(0.2, score=0.05)], "eye.2": None}
     for rules in (policy(), policy(extra='sensitivity = {rule = "at_least", k = 3}')):
         seen = observation(0, weak, [DETECTOR, SECOND])
-        assert gist(rules, seen) == judge(rules, seen)
+        assert relevant_judgement(rules, seen) == judge(rules, seen)
     labels = observation(0, {"namer": [Prediction("person", 0.05, sector="west")]}, [CLASSIFIER])
-    assert gist(policy(), labels) == judge(policy(), labels)
+    assert relevant_judgement(policy(), labels) == judge(policy(), labels)
 
 
-@pytest.mark.parametrize("judged", [judge, gist])
+@pytest.mark.parametrize("judged", [judge, relevant_judgement])
 def test_a_frame_is_judged_by_the_rules_that_are_in_force_then(judged):
     scheduled = policy(TWO_HALVES + '[[schedule]]\nname = "dark"\ndarker_than = 0.2\nmin_score = {"*" = 0.95}\n')
     seen = observation(0, {"eye": [person_at(0.2)]})

@@ -1,0 +1,197 @@
+"""Stage: from labels to candidates, votes and verdicts.
+
+A *candidate* is something that may be there. Boxes of several models that lie on one thing are one candidate. Every
+detector votes on it by having a box there or not, and every classifier by its label for the sector the candidate
+stands in. Where classifiers see a target in a sector in which no box lies, the sector itself is the candidate: that
+is how an ensemble without any detector works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from policies.fusion.grouping import Group, group_boxes
+from policies.fusion.judgement import NOTHING, Candidate, Judgement
+from policies.fusion.voters import KEEP_RATIO, Voters, voters_of
+from policies.geometry import Point, foot
+from policies.observation import ModelInfo, Observation
+from policies.sensitivity import Verdict, Vote
+from policies.site.sectors import Sector
+from policies.site.site_policy import CameraPolicy
+
+_FOR, _AGAINST, _ABSTAIN, _MISSING = Vote
+_PRESENT = Verdict.PRESENT
+
+
+def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
+    """The votes and verdicts of one frame under `policy`; pure, and cheap where nothing was seen."""
+    if policy.scheduled:
+        policy = policy.in_force(seen.at_us, seen.brightness)
+    voters = voters_of(policy, seen.ensemble_info)
+    if voters.saw_nothing(seen):
+        return Judgement((), voters.undecided)
+    groups = {target: group_boxes(seen, classes, voters.models[target]) for target, classes in policy.targets.items()}
+    return _judged(policy, seen, voters, groups)
+
+
+def relevant_judgement(policy: CameraPolicy, seen: Observation) -> Judgement:
+    """What `judge` gives, perhaps without candidates that are neither present nor kept: no event depends on them.
+
+    Much cheaper in most frames, because detectors see something weak in every yard.
+    """
+    if policy.scheduled:
+        policy = policy.in_force(seen.at_us, seen.brightness)
+    voters = voters_of(policy, seen.ensemble_info)
+    if voters.saw_nothing(seen):
+        return Judgement((), voters.undecided) if voters.undecided else NOTHING
+    if not voters.silence_means_absent(seen):
+        return judge(policy, seen)
+    groups: dict[str, list[Group]] = {}
+    for target, classes in policy.targets.items():
+        if voters.may_be_present(target, seen.answers):
+            grouped = group_boxes(seen, classes, voters.models[target])
+            possible = [group for group in grouped if voters.may_be_one_thing(target, group)]
+            if possible:
+                groups[target] = possible
+    return _judged(policy, seen, voters, groups) if groups else NOTHING
+
+
+def _judged(
+    policy: CameraPolicy, seen: Observation, voters: Voters, groups: Mapping[str, Sequence[Group]]
+) -> Judgement:
+    candidates: list[Candidate] = []
+    undecided: list[tuple[str, str]] = []
+    is_absent = voters.silence_means_absent(seen)
+    for target, classes in policy.targets.items():
+        models = voters.models[target]
+        boxed = [_candidate(policy, seen, target, classes, models, group) for group in groups.get(target, ())]
+        boxed = [_unless_suppressed(policy, seen, candidate) for candidate in boxed]
+        candidates += boxed
+        for sector in () if is_absent else policy.sectors:
+            if target not in sector.rules.targets:
+                continue
+            if any(c.present for c in boxed if sector.name in c.sectors):
+                continue
+            bare = _bare(policy, seen, sector, target, classes, models)
+            if bare.ruling.verdict is Verdict.UNDECIDED:
+                undecided.append((target, sector.name))
+            elif bare.present:
+                candidates.append(_unless_suppressed(policy, seen, bare))
+    return Judgement(tuple(candidates), tuple(undecided))
+
+
+def _candidate(
+    policy: CameraPolicy,
+    seen: Observation,
+    target: str,
+    classes: frozenset[str],
+    models: list[ModelInfo],
+    group: Group,
+) -> Candidate:
+    leader = next(iter(group.values()))
+    assert leader.box is not None
+    sectors = sectors_at(policy, target, foot(leader.box))
+    rules = (sectors[0].rules if sectors else policy.rules).of(target)
+    fuse = rules.sensitivity.fuse
+    votes: dict[str, Vote] = {}
+    weaker: dict[str, Vote] = {}
+    for info in models:
+        least = rules.least(info.model)
+        if info.boxes:
+            prediction = group.get(info.model)
+            score = prediction.score if prediction else 0.0
+            votes[info.model] = _box_vote(seen, info, score, least)
+            weaker[info.model] = _box_vote(seen, info, score, least * KEEP_RATIO)
+        else:
+            votes[info.model] = weaker[info.model] = _label_vote(seen, info, classes, least, sectors)
+    return Candidate(
+        target=target,
+        sectors=tuple([s.name for s in sectors]),
+        votes=votes,
+        ruling=fuse(votes),
+        kept=fuse(weaker).verdict is _PRESENT,
+        score=max([s.score for s in group.values()]),
+        box=leader.box,
+    )
+
+
+def _bare(
+    policy: CameraPolicy,
+    seen: Observation,
+    sector: Sector,
+    target: str,
+    classes: frozenset[str],
+    models: list[ModelInfo],
+) -> Candidate:
+    """The sector itself as the candidate: no box lies in it, so every detector that answered votes against."""
+    rules = sector.rules.of(target)
+    votes = {
+        info.model: _box_vote(seen, info, 0.0, 1.0)
+        if info.boxes
+        else _label_vote(seen, info, classes, rules.least(info.model), [sector])
+        for info in models
+    }
+    scores = [_label_score(seen, info, classes, [sector]) or 0.0 for info in models if votes[info.model] is _FOR]
+    ruling = rules.sensitivity.fuse(votes)
+    present = ruling.verdict is _PRESENT
+    return Candidate(target, (sector.name,), votes, ruling, present, max(scores, default=0.0))
+
+
+def _unless_suppressed(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> Candidate:
+    """The candidate, absent if it is present and a known nuisance. A sector without a box lies where its bounds are."""
+    if not policy.suppressions or not candidate.present:
+        return candidate
+    box = candidate.box
+    if box is None:
+        box = policy.by_name[candidate.sectors[0]].bounds
+    for nuisance in policy.suppressions:
+        if nuisance.covers(policy.place, seen.at_us, candidate.target, box, candidate.score):
+            ruling = replace(candidate.ruling, verdict=Verdict.ABSENT)
+            return replace(candidate, ruling=ruling, suppressed=nuisance.name)
+    return candidate
+
+
+def sectors_at(policy: CameraPolicy, target: str, point: Point) -> list[Sector]:
+    """The sectors that ask for `target` and hold this point."""
+    return [s for s in policy.sectors if target in s.rules.targets and s.holds(point)]
+
+
+def _box_vote(seen: Observation, info: ModelInfo, score: float, least: float) -> Vote:
+    if seen.answers.get(info.model) is None:
+        return _MISSING
+    return _FOR if score > 0 and score >= least else _AGAINST
+
+
+def _label_vote(
+    seen: Observation, info: ModelInfo, classes: frozenset[str], least: float, sectors: list[Sector]
+) -> Vote:
+    """A classifier's vote: for when it gives the target's classes enough score in one of these sectors."""
+    if seen.answers.get(info.model) is None:
+        return _MISSING
+    score = _label_score(seen, info, classes, sectors)
+    if score is None:
+        return _ABSTAIN
+    return _FOR if score > 0 and score >= least else _AGAINST
+
+
+def _label_score(seen: Observation, info: ModelInfo, classes: frozenset[str], sectors: list[Sector]) -> float | None:
+    """Summed score of the target's classes where these sectors were shown; None where the model was not asked."""
+    shown = {s.sector for s in seen.answers.get(info.model) or ()}
+    names = {s.name for s in sectors} & {name for name in shown if name is not None} or {None} & shown
+    if not names:
+        return None
+    return max(
+        sum(s.score for s in seen.answers.get(info.model) or () if s.sector == name and s.label in classes)
+        for name in names
+    )
+
+
+def blind_targets(policy: CameraPolicy, judged: Judgement) -> frozenset[str]:
+    """The targets of which a frame shows nothing either way: none of their sectors could be decided."""
+    if not judged.undecided:
+        return frozenset()
+    pairs = {(target, s.name) for s in policy.sectors for target in s.rules.targets}
+    decided = {target for target, _ in pairs - set(judged.undecided)} | {c.target for c in judged.candidates}
+    return frozenset(policy.targets) - decided

@@ -1,0 +1,92 @@
+"""Stage: tracks after a frame: continued, begun, missed or given up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from policies.events import Evidence, event_id
+from policies.fusion.judgement import Candidate
+from policies.geometry import Point
+from policies.observation import Observation
+from policies.site.rules import Movement
+from policies.site.site_policy import CameraPolicy
+from policies.tracking.lifetime import is_gone
+from policies.tracking.track import Followed, Frame, Match, Sight, Track
+
+TRAIL_S = 2.5
+
+
+def follow(policy: CameraPolicy, frame: Frame, matches: Sequence[Match]) -> list[Followed]:
+    """Each track with what the frame shows of it. Visits and crossings are as they were before."""
+    rules = policy.rules.movement
+    followed: list[Followed] = []
+    for track, sight in matches:
+        if sight is not None:
+            followed.append(_seen(rules, frame, track, sight))
+            continue
+        assert track is not None
+        if track.target not in frame.blind:
+            track = _missed(rules, frame, track)
+        followed.append(Followed(track, is_gone=is_gone(track, rules, frame.at_us)))
+    return followed
+
+
+def _seen(rules: Movement, frame: Frame, track: Track | None, sight: Sight) -> Followed:
+    candidate, evidence = sight.candidate, _evidence(frame.seen, sight.candidate)
+    before_us = None if track is None else track.seen_us
+    if track is None:
+        track = _begun(frame.seen, candidate, evidence)
+    best = track.best
+    if (evidence.decides, evidence.score) > (best.decides, best.score):
+        best = evidence
+    hits = (track.hit_history << 1 | candidate.present) & _latest(rules)
+    track = replace(
+        track,
+        seen_us=frame.at_us,
+        missed_us=None,
+        misses=0,
+        hit_history=hits,
+        confirmed=track.confirmed or hits.bit_count() >= rules.min_hits,
+        best=best,
+        motion=sight.motion,
+        box=candidate.box,
+        trail=track.trail if sight.ground is None else _longer(track.trail, frame.at_us, sight.ground),
+    )
+    # Votes that are not enough continue a track, but are no evidence of anything.
+    return Followed(track, sight, before_us, evidence if evidence.decides else best)
+
+
+def _begun(seen: Observation, candidate: Candidate, evidence: Evidence) -> Track:
+    name = event_id(seen.site, seen.camera, candidate.target, seen.at_us, candidate.box, candidate.sectors)[:12]
+    return Track(name, candidate.target, seen.at_us, seen.at_us, 0, evidence)
+
+
+def _missed(rules: Movement, frame: Frame, track: Track) -> Track:
+    return replace(
+        track,
+        hit_history=(track.hit_history << 1) & _latest(rules),
+        misses=track.misses + 1,
+        missed_us=frame.at_us if track.missed_us is None else track.missed_us,
+    )
+
+
+def _latest(rules: Movement) -> int:
+    """The bits of a hit history that are looked at."""
+    return (1 << rules.window_frames) - 1
+
+
+def _longer(
+    trail: tuple[tuple[int, float, float], ...], at_us: int, ground: Point
+) -> tuple[tuple[int, float, float], ...]:
+    """The trail with one more step, without what is older than TRAIL_S before its last three."""
+    oldest_us, old = at_us - int(TRAIL_S * 1e6), 0
+    while old < len(trail) - 3 and trail[old][0] < oldest_us:
+        old += 1
+    return (*trail[old:], (at_us, *ground))
+
+
+def _evidence(seen: Observation, candidate: Candidate) -> Evidence:
+    votes = {model: str(vote) for model, vote in candidate.votes.items()}
+    return Evidence(seen.burst_id, seen.frame_sha256, candidate.score, votes, candidate.ruling.margin)

@@ -1,0 +1,113 @@
+"""Every time rule of tracks, visits and crossings: when something is over, and when it counts.
+
+| case | holds when | then |
+|---|---|---|
+| doubted | a track is not confirmed and DOUBTED_FRAMES frames in a row do not show it | the track is gone |
+| at the edge | its last box touches the frame's edge; unseen for the shorter of `outside_s` and `hidden_s` | the track is gone |
+| overlooked | it stood still for STILL_AFTER_S, and the gap before the first frame without it is at most `hidden_s`; unseen for OVERLOOKED_FACTOR times `hidden_s` | the track is gone |
+| hidden | any other track; unseen for `hidden_s` | the track is gone |
+| outside | seen outside for `outside_s`, or WELL_OUTSIDE body heights from the border, or the track is gone | the visit is over |
+| dwell | the visit lasted `dwell_s` | it counts: `entered` |
+| linger | the visit lasted `linger_s`, and `linger_s` is not 0 | `lingered` |
+| join | the visit began at most `join_s` after the last one ended | `moved` |
+| crossing | `outside_s` passed without a step back over the line | `crossed` |
+
+A track unseen for the limit of the first of "at the edge", "overlooked" and "hidden" that fits it is gone.
+"""  # noqa: E501 - a table row is one line
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from policies.geometry import distance
+from policies.site.rules import Movement
+from policies.site.sectors import Sector
+from policies.tracking.motion import frame_side
+from policies.tracking.track import Closed, Crossed, Track, Visit
+
+DOUBTED_FRAMES = 3
+"""Frames, not seconds: each is a chance to see the thing again."""
+STILL_AFTER_S = 3.0
+OVERLOOKED_FACTOR = 4.0
+"""A thing that stood still does not leave unseen while frames follow closely, so the models overlooked it."""
+WELL_OUTSIDE = 0.1
+"""Body heights from a sector's border at which feet are outside for certain: they jitter by less."""
+
+
+class UnseenCase(NamedTuple):
+    """A kind of track that no frame shows any more, and for how many seconds it is remembered."""
+
+    name: str
+    fits: Callable[[Track, Movement], bool]
+    limit_s: Callable[[Movement], float]
+
+
+def _is_at_edge(track: Track, rules: Movement) -> bool:
+    return frame_side(track.box) != "unknown"
+
+
+def _is_overlooked(track: Track, rules: Movement) -> bool:
+    if track.motion is None or not track.motion.is_still():
+        return False
+    assert track.missed_us is not None
+    stood_us, gap_us = track.seen_us - track.born_us, track.missed_us - track.seen_us
+    return stood_us >= STILL_AFTER_S * 1e6 and gap_us <= rules.hidden_s * 1e6
+
+
+UNSEEN_CASES = (
+    UnseenCase("at the edge", _is_at_edge, lambda rules: min(rules.outside_s, rules.hidden_s)),
+    UnseenCase("overlooked", _is_overlooked, lambda rules: rules.hidden_s * OVERLOOKED_FACTOR),
+    UnseenCase("hidden", lambda track, rules: True, lambda rules: rules.hidden_s),
+)
+
+
+def is_gone(track: Track, rules: Movement, at_us: int) -> bool:
+    """Whether a track is given up at the instant of a frame."""
+    if track.missed_us is None:
+        return False
+    if not track.confirmed and track.misses >= DOUBTED_FRAMES:
+        return True
+    limit_s = next(case.limit_s(rules) for case in UNSEEN_CASES if case.fits(track, rules))
+    return at_us - track.missed_us >= limit_s * 1e6
+
+
+def is_outside(track: Track, visit: Visit, sector: Sector, at_us: int, aspect: float) -> bool:
+    """Whether a visit is over although its track goes on."""
+    if visit.gone_us is None:
+        return False
+    if at_us - visit.gone_us >= sector.rules.movement.outside_s * 1e6:
+        return True
+    if track.motion is None or track.seen_us != at_us:
+        return False
+    return distance(sector.polygon, track.motion.ground(aspect), aspect) >= WELL_OUTSIDE * track.motion.h
+
+
+def has_lasted(visit: Visit, end_us: int, needed_s: float) -> bool:
+    """Whether a visit lasted `needed_s` until `end_us`: `dwell_s` to count, `confirm_s` to begin a presence."""
+    needed_us = int(needed_s * 1e6)
+    return visit.lasted_us(end_us, needed_us) >= needed_us
+
+
+def lingers(visit: Visit, rules: Movement) -> bool:
+    return rules.linger_s > 0 and visit.out_us is None and visit.last_us - visit.entry_us >= rules.linger_s * 1e6
+
+
+def joins(closed: Closed, visit: Visit, rules: Movement) -> bool:
+    """Whether a visit follows one that is over closely enough to be one movement."""
+    return -visit.entry_slack_us <= visit.entry_us - closed.end_us <= int(rules.join_s * 1e6)
+
+
+def may_be_joined(closed: Closed, at_us: int, rules: Movement) -> bool:
+    """Whether a later visit may still join one that is over."""
+    return at_us - closed.end_us <= rules.join_s * 1e6 * 2
+
+
+def is_settled(crossed: Crossed, rules: Movement, at_us: int) -> bool:
+    """Whether nothing undoes a crossing any more."""
+    return at_us - crossed.at_us >= rules.outside_s * 1e6
+
+
+def is_undone(crossed: Crossed, back_us: int, rules: Movement) -> bool:
+    """Whether a step back over the line at `back_us` undoes a crossing."""
+    return back_us - crossed.at_us < int(rules.outside_s * 1e6)
