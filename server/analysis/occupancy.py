@@ -5,25 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Protocol
 
 from policies.fold import decode_state, initial_state
 from policies.occupancy import Span, Standing, timeline
-from policies.site.site_policy import SitePolicy
+from server.analysis.stored import Store
 from server.domain.clock import SECOND_US
-from server.domain.records import Checkpoint, Recorded
 from server.domain.refold import steps
 
 AROUND_US = 120 * SECOND_US
 """Time on either side that is folded as well: a presence is known once confirmed, a gap by both its ends."""
-
-
-class Store(Protocol):
-    def policy(self, digest: str) -> SitePolicy: ...
-    def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint: ...
-    def history(
-        self, site: str, camera: str, since_us: int | None = ..., until_us: int | None = ...
-    ) -> Iterator[Recorded]: ...
 
 
 def occupancy(

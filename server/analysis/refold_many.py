@@ -1,4 +1,4 @@
-"""Fold a stored history under several policies: the fold that runs live, once per policy, over one reading."""
+"""Fold a stored history under several policies, as the server does live, in a single reading."""
 
 from __future__ import annotations
 
@@ -107,7 +107,9 @@ def _last_quiet_start(history: Iterable[Recorded], rules: Sequence[CameraPolicy]
         before, (frames, is_repeat) = frames, remembered(frames, seen.frame_sha256)
         oldest_us = came_us[before[0]] if before else seen.at_us
         came_us = {name: came_us.get(name, seen.at_us) for name in frames} | {seen.frame_sha256: seen.at_us}
-        if is_repeat or len(before) < REMEMBERED:  # a repeat decides nothing; without a full memory it may be one
+        if (
+            is_repeat or len(before) < REMEMBERED
+        ):  # a repeat decides nothing; without a full memory, a frame may be a repeat
             continue
         if not all(_sees_nothing(policy, seen) for policy in rules):
             quiet_since_us = None

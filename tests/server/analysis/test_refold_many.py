@@ -61,10 +61,10 @@ def test_folding_begins_early_enough_to_know_frames_that_come_again_in_the_quiet
     for place in range(72, 79):
         frames[place] = replace(frames[place - 8], at_us=frames[place].at_us, index=frames[place].index)
     since_us = START_US + 91_000_000
-    found = begin(frames, since_us)
-    assert found is not None
+    start_us = begin(frames, since_us)
+    assert start_us is not None
     whole = fold_history(recorded(frames), "gate", POLICIES, since_us)
-    assert fold_history(recorded(frames, found), "gate", POLICIES, since_us) == whole
+    assert fold_history(recorded(frames, start_us), "gate", POLICIES, since_us) == whole
 
 
 def test_what_one_of_the_policies_sees_is_no_quiet():
@@ -89,9 +89,9 @@ def test_what_is_told_from_an_instant_on_is_what_a_fold_from_the_first_frame_tel
         known = frames[max(0, place - back)].frame_sha256
         frames[place] = replace(frames[place], frame_sha256=known, answers={"eye": (person_at(0.3),)})
     since_us = START_US + since_s * 1_000_000
-    found = begin(frames, since_us)
+    start_us = begin(frames, since_us)
     whole = fold_history(recorded(frames), "gate", POLICIES, since_us)
-    assert fold_history(recorded(frames, found), "gate", POLICIES, since_us) == whole
+    assert fold_history(recorded(frames, start_us), "gate", POLICIES, since_us) == whole
 
 
 def test_an_event_that_was_told_before_an_instant_is_not_told_again_after_it():
