@@ -13,8 +13,7 @@ from policies.events import instant
 from server.commands.options import opened_store, store_options
 from server.domain.errors import ConfigurationError, Conflict
 from server.serving.service import InService
-from server.serving.shadow import Comparison
-from server.serving.swap import Swap
+from server.serving.swap import Comparison, Swap
 from server.settings import ServerSettings, load_settings
 from server.web.control import address_in
 
