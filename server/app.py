@@ -150,7 +150,7 @@ def _service(
         announced=partial(_announce, settings, sites, metrics),
         choose=partial(choose, settings=settings),
         notices=store.notices,
-        counters=metrics,
+        metrics=metrics,
     )
 
 
