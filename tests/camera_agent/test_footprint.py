@@ -82,7 +82,7 @@ def test_resident_memory_stays_under_its_bound_with_opencv_and_does_not_grow(
 
     server.on_arrival = look
     assert agent.wait() == 0
-    assert len(server.bursts) == 20
+    assert len(server.bursts) == 40
     assert max(read) < BOUND_BYTES
     assert max(read[-5:]) - max(read[5:10]) < 3_000_000
 

@@ -118,7 +118,7 @@ def test_a_missing_library_is_reported_with_how_to_install_it(monkeypatch: pytes
 
 
 def test_the_agent_takes_and_shows_a_burst_of_it(tmp_path: Path, write_settings: Callable[..., Path]) -> None:
-    settings = write_settings("picamera = 0\nmax_width = 320\nburst = { frames = 3, spacing_s = 0.05 }")
+    settings = write_settings("picamera = 0\nmax_width = 320\nburst = { frames = 3, spacing_s = 0.5 }")
     run = subprocess.run(
         [sys.executable, "-m", "camera_agent", "once", str(settings), "--out", str(tmp_path / "out")],
         env={**os.environ, "PYTHONPATH": f"{CHECKOUT}:{PI}"},
