@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from policies.events import instant
+from policies.site.toml_errors import NAME
 from server.commands.options import found_store, store_options
-from server.domain.burst import NAME
 from server.store import Store, Token
 from server.web.auth import ANY_SITE, new_token
 
