@@ -72,7 +72,7 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
         return next((entry for entry in self.scheduled if entry.when.holds(self.place, at_us, brightness)), None)
 
     @cached_property
-    def memory(self) -> dict[int, Any]:
+    def memory(self) -> dict[str, Any]:
         """A cache for what follows from this policy alone; never part of its value."""
         return {}
 
@@ -111,8 +111,7 @@ class SitePolicy(msgspec.Struct, frozen=True):
 
     def camera(self, name: str) -> CameraPolicy:
         """The policy of a camera; one that the file does not describe gets the site's rules on its whole view."""
-        known = self.cameras.get(name)
-        return known if known is not None else _everywhere(self.other, camera=name)
+        return self.cameras.get(name) or _everywhere(self.other, camera=name)
 
     def under(self, digest: str, version: int) -> SitePolicy:
         """The same rules under this digest, made under this version of the rules."""
@@ -216,8 +215,8 @@ def _read_camera(
         classes = {target: targets[target] for target in used}
         return CameraPolicy(site, name, "", classes, layer.rules, inside, lines, apart, place, known)
 
-    entries = [
+    entries = (
         Scheduled(entry, when, under(read_layer(layer, rules, ("schedule",), targets)))
         for entry, when, rules in schedules
-    ]
+    )
     return replace(under(layer), scheduled=tuple(entries))
