@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from policies.event_builder import build_events
 from policies.events import Event
 from policies.fusion.judge import blind_targets, relevant_judgement
-from policies.fusion.judgement import NOTHING, Judgement
+from policies.fusion.judgement import NOTHING
 from policies.observation import Observation
 from policies.presence import Presence, update_presences
 from policies.site.site_policy import CameraPolicy
@@ -75,8 +75,9 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
 
     Raises OutOfOrder for an observation at or before the state's own instant.
     """
-    check_order(state, seen)
-    at_us, key = seen.at_us, (seen.burst_id, seen.index)
+    at_us, key, last_us = seen.at_us, (seen.burst_id, seen.index), state.last_at_us
+    if last_us is not None and at_us <= last_us and (at_us < last_us or key <= state.last_key):
+        raise OutOfOrder(f"observation at {at_us} µs is not after {last_us} µs")
     if policy.scheduled:
         policy = policy.in_force(at_us, seen.brightness)
     frames, is_known = remembered(state.frames, seen.frame_sha256)
@@ -85,14 +86,6 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
     judged = relevant_judgement(policy, seen)
     if judged is NOTHING and not (state.tracks or state.presences):  # most frames
         return State(at_us, key, frames, at_us), ()
-    return advance_judged(policy, state, seen, judged, frames)
-
-
-def advance_judged(
-    policy: CameraPolicy, state: State, seen: Observation, judged: Judgement, frames: tuple[str, ...]
-) -> tuple[State, tuple[Event, ...]]:
-    """The stages after judgement, under the policy in force. `frames` are those remembered once `seen` has come."""
-    at_us, key = seen.at_us, (seen.burst_id, seen.index)
     blind = blind_targets(policy, judged)
     if blind and len(blind) == len(policy.targets):
         return replace(state, last_at_us=at_us, last_key=key, frames=frames), ()
@@ -100,23 +93,14 @@ def advance_judged(
         return State(at_us, key, frames, at_us), ()
     frame = Frame(seen, at_us, state.seen_us, blind, seen.size[0] / seen.size[1])
 
-    known, retired, retirements = retire(policy, state.tracks)
-    matches = associate(policy, frame, known, judged)
+    tracks, retired, retirements = retire(policy, state.tracks)
+    matches = associate(policy, frame, tracks, judged)
     followed = follow(policy, frame, matches)
     followed, crossings = update_crossings(policy, frame, followed)
     tracks, closed, visits = update_visits(policy, frame, followed)
     presences, changes = update_presences(policy, frame, state.presences, tracks, (*retired, *closed))
     events = build_events(policy, seen, (*retirements, *crossings, *visits, *changes))
     return State(at_us, key, frames, at_us, tracks, presences), events
-
-
-def check_order(state: State, seen: Observation) -> None:
-    """Raises OutOfOrder for an observation at or before the state's own instant."""
-    at_us, last_us = seen.at_us, state.last_at_us
-    if last_us is None or at_us > last_us:
-        return
-    if at_us < last_us or (seen.burst_id, seen.index) <= state.last_key:
-        raise OutOfOrder(f"observation at {at_us} µs is not after {last_us} µs")
 
 
 def remembered(frames: tuple[str, ...], sha256: str) -> tuple[tuple[str, ...], bool]:

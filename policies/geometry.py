@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import combinations
 
 from policies.observation import Box
@@ -13,7 +13,7 @@ Point = tuple[float, float]
 Polygon = tuple[Point, ...]
 
 _INSIDE = 1e-3
-_GRID = tuple((i + 0.5) / 48 for i in range(48))
+_GRID = tuple(((i + 0.5) / 48, (j + 0.5) / 48) for i in range(48) for j in range(48))
 
 
 def inside(x: float, y: float) -> Point:
@@ -46,24 +46,14 @@ def bounds(polygon: Polygon) -> Box:
 
 def overlap(a: Polygon, b: Polygon) -> float:
     """Shared area as a fraction of the smaller polygon's, by counting the points of a regular grid."""
-    in_a, in_b = _points_in(a), _points_in(b)
-    smaller = min(in_a.bit_count(), in_b.bit_count())
-    return (in_a & in_b).bit_count() / smaller if smaller else 0.0
+    in_a, in_b = _grid_points(a), _grid_points(b)
+    smaller = min(len(in_a), len(in_b))
+    return len(in_a & in_b) / smaller if smaller else 0.0
 
 
-def _points_in(polygon: Polygon) -> int:
-    """The points of a regular grid that the polygon `contains`, one bit each.
-
-    Row by row: each edge that meets a row turns all points to its left inside out.
-    """
-    points = 0
-    for y in _GRID:
-        row = 0
-        for (x1, y1), (x2, y2) in zip(polygon, polygon[1:] + polygon[:1], strict=True):
-            if (y1 > y) != (y2 > y):
-                row ^= (1 << bisect_left(_GRID, (x2 - x1) * (y - y1) / (y2 - y1) + x1)) - 1
-        points = points << len(_GRID) | row
-    return points
+@lru_cache(64)
+def _grid_points(polygon: Polygon) -> frozenset[Point]:
+    return frozenset(point for point in _GRID if contains(polygon, point))
 
 
 def area(box: Box) -> float:
@@ -145,21 +135,11 @@ def polygon_of(points: Sequence[Sequence[float]]) -> Polygon:
     outside = next((p for p in polygon if not (0 <= p[0] <= 1 and 0 <= p[1] <= 1)), None)
     if outside is not None:
         raise ValueError(f"the point {list(outside)} lies outside the frame; coordinates are fractions in 0..1")
-    crossed = _crossed_edges(polygon)
-    if crossed is not None:
-        raise ValueError(
-            f"the edges from {list(crossed[0])} and from {list(crossed[1])} cross: give the corners in order around it"
-        )
-    twice = sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(polygon, polygon[1:] + polygon[:1], strict=True))
+    edges = list(zip(polygon, polygon[1:] + polygon[:1], strict=True))
+    for (a, b), (p, q) in combinations(edges, 2):  # edges that only touch do not cross
+        if side_of(a, b, p) * side_of(a, b, q) < 0 and side_of(p, q, a) * side_of(p, q, b) < 0:
+            raise ValueError(f"the edges from {list(a)} and from {list(p)} cross: give the corners in order around it")
+    twice = sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in edges)
     if abs(twice) < 1e-9:
         raise ValueError("the points lie on one line, so the sector has no area")
     return polygon
-
-
-def _crossed_edges(polygon: Polygon) -> tuple[Point, Point] | None:
-    """Where two edges that cross begin; None where none do. Edges that only touch do not cross."""
-    edges = list(zip(polygon, polygon[1:] + polygon[:1], strict=True))
-    for (a, b), (p, q) in combinations(edges, 2):
-        if side_of(a, b, p) * side_of(a, b, q) < 0 and side_of(p, q, a) * side_of(p, q, b) < 0:
-            return a, p
-    return None

@@ -29,10 +29,6 @@ class Presence(msgspec.Struct, frozen=True):
     end_slack_us: int = 0
 
 
-Place = tuple[str, str]
-"""A target and a sector."""
-
-
 def update_presences(
     policy: CameraPolicy,
     frame: Frame,
@@ -46,30 +42,27 @@ def update_presences(
     A presence that the policy no longer asks for ends.
     """
     known = {(p.target, p.sector): p for p in presences}
-    here: dict[Place, list[tuple[Track, Visit]]] = {}
-    for track in tracks:
-        for visit in track.visits:
-            here.setdefault((track.target, visit.sector), []).append((track, visit))
-    gone: dict[Place, list[Closed]] = {}
-    for target, over in closed:
-        gone.setdefault((target, over.visit.sector), []).append(over)
     after: list[Presence] = []
     facts: list[Fact] = []
     for sector in policy.sectors:
         for target in sector.rules.targets:
-            place = (target, sector.name)
-            presence = known.pop(place, None)
-            if target not in frame.blind and (presence is not None or place in here or place in gone):
-                visits = (here.get(place, ()), gone.get(place, ()))
-                presence, settled = _updated(presence, target, sector, *visits, frame.at_us)
+            presence = known.pop((target, sector.name), None)
+            here = [(t, v) for t in tracks if t.target == target for v in t.visits if v.sector == sector.name]
+            over = _at(closed, target, sector.name)
+            if target not in frame.blind and (presence is not None or here or over):
+                presence, settled = _updated(presence, target, sector, here, over, frame.at_us)
                 facts += settled
             if presence is not None:
                 after.append(presence)
-    for place, presence in known.items():  # the policy no longer asks for them
+    for (target, name), presence in known.items():  # the policy no longer asks for them
         if presence.end_us is None:
-            presence = _ending(presence, (), gone.get(place, ()))
+            presence = _ending(presence, (), _at(closed, target, name))
         facts.append(_ended(presence, frame.at_us))
     return tuple(after), facts
+
+
+def _at(closed: Sequence[tuple[str, Closed]], target: str, sector: str) -> list[Closed]:
+    return [visit for owner, visit in closed if owner == target and visit.visit.sector == sector] if closed else []
 
 
 def _updated(

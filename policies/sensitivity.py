@@ -90,7 +90,8 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
         return {}
 
     def _fused(self, votes: Mapping[str, Vote]) -> Ruling:
-        resolved = {model: self._resolve(vote) for model, vote in votes.items()}
+        missing = {"abstain": Vote.ABSTAIN, "fail_open": Vote.FOR, "fail_closed": Vote.AGAINST}[self.missing]
+        resolved = {model: missing if vote is Vote.MISSING else vote for model, vote in votes.items()}
         electorate = {model: vote for model, vote in resolved.items() if vote in (Vote.FOR, Vote.AGAINST)}
         if not electorate:
             return Ruling(Verdict.UNDECIDED, None)
@@ -103,11 +104,6 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
             return Ruling(Verdict.PRESENT, margin)
         reachable = round(sum(size.values()) - needed, 9) >= 0
         return Ruling(Verdict.ABSENT if reachable else Verdict.UNDECIDED, margin)
-
-    def _resolve(self, vote: Vote) -> Vote:
-        if vote is not Vote.MISSING:
-            return vote
-        return {"abstain": Vote.ABSTAIN, "fail_open": Vote.FOR, "fail_closed": Vote.AGAINST}[self.missing]
 
     def needed(self, voters: int) -> float:
         """What the rule asks of so many voters, in the same measure."""

@@ -64,9 +64,11 @@ def _judged(
     candidates: list[Candidate] = []
     undecided: list[tuple[str, str]] = []
     is_absent = voters.silence_means_absent(seen)
-    for target, classes in policy.targets.items():
-        models = voters.models[target]
-        boxed = [_candidate(policy, seen, target, classes, models, group) for group in groups.get(target, ())]
+    for target, models in voters.models.items():
+        boxed = [
+            _candidate(policy, seen, target, models, sectors_at(policy, target, _foot(group)), group)
+            for group in groups.get(target, ())
+        ]
         boxed = [_unless_suppressed(policy, seen, candidate) for candidate in boxed]
         candidates += boxed
         for sector in () if is_absent else policy.sectors:
@@ -74,7 +76,7 @@ def _judged(
                 continue
             if any(c.present for c in boxed if sector.name in c.sectors):
                 continue
-            bare = _bare(policy, seen, sector, target, classes, models)
+            bare = _candidate(policy, seen, target, models, [sector], {})
             if bare.ruling.verdict is Verdict.UNDECIDED:
                 undecided.append((target, sector.name))
             elif bare.present:
@@ -86,15 +88,15 @@ def _candidate(
     policy: CameraPolicy,
     seen: Observation,
     target: str,
-    classes: frozenset[str],
-    models: list[ModelInfo],
+    models: Sequence[ModelInfo],
+    sectors: Sequence[Sector],
     group: Group,
 ) -> Candidate:
-    leader = next(iter(group.values()))
-    assert leader.box is not None
-    sectors = sectors_at(policy, target, foot(leader.box))
+    """The boxes of a group as a candidate or, if there are none, the sector itself: every detector that answered votes
+    against it.
+    """
     rules = (sectors[0].rules if sectors else policy.rules).of(target)
-    fuse = rules.sensitivity.fuse
+    scores: list[float] = []
     votes: dict[str, Vote] = {}
     weaker: dict[str, Vote] = {}
     for info in models:
@@ -104,33 +106,20 @@ def _candidate(
             votes[model] = _vote(seen, model, score, least)
             weaker[model] = _vote(seen, model, score, least * KEEP_RATIO)
         else:
-            votes[model] = weaker[model] = _vote(seen, model, _label_score(seen, info, classes, sectors), least)
+            label_score = _label_score(seen, info, policy.targets[target], sectors)
+            votes[model] = weaker[model] = _vote(seen, model, label_score, least)
+            score = label_score or 0.0
+        if votes[model] is _FOR:
+            scores.append(score)
     return Candidate(
         target=target,
         sectors=tuple([s.name for s in sectors]),
         votes=votes,
-        ruling=fuse(votes),
-        kept=fuse(weaker).verdict is _PRESENT,
-        score=max([s.score for s in group.values()]),
-        box=leader.box,
+        ruling=rules.sensitivity.fuse(votes),
+        kept=rules.sensitivity.fuse(weaker).verdict is _PRESENT,
+        score=max([box.score for box in group.values()] or scores, default=0.0),
+        box=next((box.box for box in group.values()), None),
     )
-
-
-def _bare(
-    policy: CameraPolicy,
-    seen: Observation,
-    sector: Sector,
-    target: str,
-    classes: frozenset[str],
-    models: list[ModelInfo],
-) -> Candidate:
-    """The sector itself as the candidate: no box lies in it, so every detector that answered votes against."""
-    rules = sector.rules.of(target)
-    scores = {info.model: 0.0 if info.boxes else _label_score(seen, info, classes, [sector]) for info in models}
-    votes = {model: _vote(seen, model, score, rules.least(model)) for model, score in scores.items()}
-    ruling = rules.sensitivity.fuse(votes)
-    best = max((score or 0.0 for model, score in scores.items() if votes[model] is _FOR), default=0.0)
-    return Candidate(target, (sector.name,), votes, ruling, ruling.verdict is _PRESENT, best)
 
 
 def _unless_suppressed(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> Candidate:
@@ -147,6 +136,13 @@ def _unless_suppressed(policy: CameraPolicy, seen: Observation, candidate: Candi
     return candidate
 
 
+def _foot(group: Group) -> Point:
+    """The point on which the leading box of a group stands."""
+    leader = next(iter(group.values()))
+    assert leader.box is not None
+    return foot(leader.box)
+
+
 def sectors_at(policy: CameraPolicy, target: str, point: Point) -> list[Sector]:
     """The sectors that ask for `target` and hold this point."""
     return [s for s in policy.sectors if target in s.rules.targets and s.holds(point)]
@@ -161,7 +157,9 @@ def _vote(seen: Observation, model: str, score: float | None, least: float) -> V
     return _FOR if score > 0 and score >= least else _AGAINST
 
 
-def _label_score(seen: Observation, info: ModelInfo, classes: frozenset[str], sectors: list[Sector]) -> float | None:
+def _label_score(
+    seen: Observation, info: ModelInfo, classes: frozenset[str], sectors: Sequence[Sector]
+) -> float | None:
     """Summed score of the target's classes where these sectors were shown; None where the model was not asked."""
     shown = {s.sector for s in seen.answers.get(info.model) or ()}
     names = {s.name for s in sectors} & {name for name in shown if name is not None} or {None} & shown

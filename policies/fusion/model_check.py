@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from policies.fusion.voters import Voters
 from policies.observation import EnsembleInfo
-from policies.site.rules import SHIPPED_MIN_SCORE, SHIPPED_WEIGHTS, Rules
+from policies.site.rules import SHIPPED_MIN_SCORE, SHIPPED_WEIGHTS
 from policies.site.site_policy import CameraPolicy, SitePolicy
 from policies.site.toml_errors import suggest
 
@@ -40,14 +40,8 @@ def _undecided(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator[tu
 
 def _unknown_models(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator[str]:
     known = {model_info.model: model_info for model_info in ensemble_info.models if model_info.votes}
-    shipped = {"*", *SHIPPED_MIN_SCORE, *SHIPPED_WEIGHTS}
-    for rules in (camera.rules, *(sector.rules for sector in camera.sectors)):
-        for name in _named(rules):
-            if name not in shipped and name not in known:
+    places = (camera.rules, *(sector.rules for sector in camera.sectors))
+    for rules in [rules for place in places for rules in (place, *map(place.of, place.by_target))]:
+        for name in (*rules.min_score, *rules.sensitivity.weights):
+            if name not in known and name not in ("*", *SHIPPED_MIN_SCORE, *SHIPPED_WEIGHTS):
                 yield f"no model that votes is called `{name}`{suggest(name, known)}"
-
-
-def _named(rules: Rules) -> Iterator[str]:
-    for given in (rules, *map(rules.of, rules.by_target)):
-        yield from given.min_score
-        yield from given.sensitivity.weights

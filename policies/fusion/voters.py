@@ -91,9 +91,7 @@ class VoteThresholds:
 
 def voters_of(policy: CameraPolicy, ensemble_info: EnsembleInfo) -> Voters:
     """The voters of an ensemble under a policy, made once."""
-    voters: Voters | None = policy.memory.get(id(ensemble_info))
-    if voters is None or voters.ensemble_info is not ensemble_info:
-        voters = Voters(policy, ensemble_info)
-        policy.memory.clear()  # one ensemble at a time judges; holding the ensemble_info keeps its id from being reused
-        policy.memory[id(ensemble_info)] = voters
+    voters: Voters | None = policy.memory.get("voters")
+    if voters is None or voters.ensemble_info is not ensemble_info:  # one ensemble at a time judges
+        voters = policy.memory["voters"] = Voters(policy, ensemble_info)
     return voters

@@ -6,7 +6,7 @@ The clock is the site's own (`timezone`), taken from the frame's instant; nothin
 from __future__ import annotations
 
 import math
-from datetime import datetime, time, timedelta
+from datetime import time
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -45,36 +45,29 @@ class When(msgspec.Struct, frozen=True):
 
     def holds(self, place: Place, at_us: int, brightness: float | None = None) -> bool:
         """Whether this part of time holds the instant (microseconds of Unix time) of a frame."""
-        if not self._is_lit(brightness):
-            return False
-        local = instant(at_us).astimezone(ZoneInfo(place.timezone))
-        began = self._began(local)
-        if began is None or (self.days and DAYS[began.weekday()] not in self.days):
-            return False
-        if self.sun is None:
-            return True
-        assert place.latitude is not None
-        assert place.longitude is not None
-        is_up = sun_elevation_deg(at_us, place.latitude, place.longitude) > TWILIGHT_DEG
-        return is_up == (self.sun == "up")
+        return self._is_lit(brightness) and self._is_hour(place, at_us) and self._is_sun(place, at_us)
 
     def _is_lit(self, brightness: float | None) -> bool:
-        if self.darker_than is None and self.brighter_than is None:
-            return True
-        if brightness is None or (self.darker_than is not None and brightness >= self.darker_than):
-            return False
-        return self.brighter_than is None or brightness > self.brighter_than
+        if brightness is None:
+            return self.darker_than is None and self.brighter_than is None
+        is_dark = self.darker_than is None or brightness < self.darker_than
+        return is_dark and (self.brighter_than is None or brightness > self.brighter_than)
 
-    def _began(self, local: datetime) -> datetime | None:
-        """Local time on the day to which this instant belongs; None outside the hours."""
-        if self.start is None or self.end is None or self.start == self.end:
-            return local
-        now = local.time()
-        if self.start < self.end:
-            return local if self.start <= now < self.end else None
-        if now >= self.start:
-            return local
-        return local - timedelta(days=1) if now < self.end else None
+    def _is_hour(self, place: Place, at_us: int) -> bool:
+        """Whether the hours hold the instant, and the days the day on which those hours began."""
+        local = instant(at_us).astimezone(ZoneInfo(place.timezone))
+        now, day = local.time(), local.weekday()
+        if self.start is not None and self.end is not None and self.start != self.end:
+            is_over_midnight = self.start > self.end
+            if self.end <= now < self.start if is_over_midnight else not self.start <= now < self.end:
+                return False
+            day -= is_over_midnight and now < self.end
+        return not self.days or DAYS[day] in self.days
+
+    def _is_sun(self, place: Place, at_us: int) -> bool:
+        if self.sun is None or place.latitude is None or place.longitude is None:
+            return True
+        return (sun_elevation_deg(at_us, place.latitude, place.longitude) > TWILIGHT_DEG) == (self.sun == "up")
 
 
 def sun_elevation_deg(at_us: int, latitude: float, longitude: float) -> float:

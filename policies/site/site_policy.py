@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from policies.observation import Box
-from policies.site.layers import NEW_NAMES, OLD_NAMES, RULE_KEYS, Layer, read_layer
+from policies.site.layers import NEW_NAMES, OLD_NAMES, RULE_KEYS, Layer, Targets, read_layer
 from policies.site.rules import Rules
 from policies.site.schedule import Place, When
 from policies.site.sectors import WHOLE, Line, Sector, pairs_apart
 from policies.site.suppression import Suppression
 from policies.site.targets import SHIPPED
-from policies.site.toml_errors import Problem, convert, is_name, only, tables
+from policies.site.toml_errors import NAME, Problem, convert, only, tables
 from policies.site.toml_lines import line_of
 from policies.site.toml_schema import (
     PLACE_KEYS,
@@ -69,13 +69,10 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
 
     def schedule_at(self, at_us: int, brightness: float | None = None) -> Scheduled | None:
         """The first schedule that holds a frame of that instant and brightness."""
-        for entry in self.scheduled:
-            if entry.when.holds(self.place, at_us, brightness):
-                return entry
-        return None
+        return next((entry for entry in self.scheduled if entry.when.holds(self.place, at_us, brightness)), None)
 
     @cached_property
-    def memory(self) -> dict[int, Any]:
+    def memory(self) -> dict[str, Any]:
         """A cache for what follows from this policy alone; never part of its value."""
         return {}
 
@@ -114,13 +111,13 @@ class SitePolicy(msgspec.Struct, frozen=True):
 
     def camera(self, name: str) -> CameraPolicy:
         """The policy of a camera; one that the file does not describe gets the site's rules on its whole view."""
-        known = self.cameras.get(name)
-        return known if known is not None else _renamed(self.other, name)
+        return self.cameras.get(name) or _everywhere(self.other, camera=name)
 
     def under(self, digest: str, version: int) -> SitePolicy:
         """The same rules under this digest, made under this version of the rules."""
-        cameras = {name: _sealed(camera, digest) for name, camera in self.cameras.items()}
-        return replace(self, digest=digest, cameras=cameras, other=_sealed(self.other, digest), version=version)
+        cameras = {name: _everywhere(camera, digest=digest) for name, camera in self.cameras.items()}
+        other = _everywhere(self.other, digest=digest)
+        return replace(self, digest=digest, cameras=cameras, other=other, version=version)
 
 
 def parse_site_policy(text: str) -> SitePolicy:
@@ -130,24 +127,17 @@ def parse_site_policy(text: str) -> SitePolicy:
     except (ValueError, RecursionError) as error:  # a number of 5000 digits and tables in tables in tables, too
         raise InvalidPolicy(f"not valid TOML: {error}") from None
     try:
-        return _sealed_by_digest(_read_site(raw))
+        policy = _read_site(raw)
     except Problem as problem:
         raise InvalidPolicy(_message(text, problem)) from None
-
-
-def _renamed(policy: CameraPolicy, camera: str) -> CameraPolicy:
-    entries = (replace(entry, policy=_renamed(entry.policy, camera)) for entry in policy.scheduled)
-    return replace(policy, camera=camera, scheduled=tuple(entries))
-
-
-def _sealed(policy: CameraPolicy, digest: str) -> CameraPolicy:
-    entries = (replace(entry, policy=_sealed(entry.policy, digest)) for entry in policy.scheduled)
-    return replace(policy, digest=digest, scheduled=tuple(entries))
-
-
-def _sealed_by_digest(policy: SitePolicy) -> SitePolicy:
-    """The policy with its digest: of everything in force, shipped defaults and the rules' version included."""
+    # The digest is of everything in force, shipped defaults and the rules' version included.
     return policy.under(_digest(msgspec.json.encode((policy.version, policy), order="deterministic")), policy.version)
+
+
+def _everywhere(policy: CameraPolicy, **changes: str) -> CameraPolicy:
+    """The policy and those of its schedules with these fields changed."""
+    entries = [replace(entry, policy=replace(entry.policy, **changes)) for entry in policy.scheduled]
+    return replace(policy, scheduled=tuple(entries), **changes)
 
 
 def digest_of_stored(body: str) -> str:
@@ -183,55 +173,50 @@ def _message(text: str, problem: Problem) -> str:
     return f"{where}{'.'.join(new) + ': ' if new else ''}{problem.what}"
 
 
-class _Site(msgspec.Struct, frozen=True):
-    """What all cameras of a site have in common: its layer of rules, and the schedules' rules as the file has them."""
-
-    name: str
-    place: Place
-    targets: dict[str, frozenset[str]]
-    layer: Layer
-    schedules: list[tuple[str, When, dict[str, Any]]]
-
-
 def _read_site(raw: dict[str, Any]) -> SitePolicy:
     only(raw, RULE_KEYS | PLACE_KEYS | {"site", "target", "cameras", "schedule"}, ())
     name = raw.get("site")
-    if not is_name(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise Problem(("site",), 'missing or malformed; write for example site = "north-yard"')
     place = read_place(raw)
     own = {target: convert(TargetText, entry, ("target", target)) for target, entry in tables(raw, "target", ())}
     targets = SHIPPED | {target: frozenset(text.classes) for target, text in own.items()}
-    site = _Site(name, place, targets, read_layer(None, raw, (), targets), read_schedules(raw, place))
-    cameras = {camera: _read_camera(site, camera, entry) for camera, entry in tables(raw, "cameras", ())}
-    return SitePolicy(name, "", targets, site.layer.rules, cameras, _read_camera(site, "", {}), RULES_VERSION)
+    layer = read_layer(None, raw, (), targets)
+    read = partial(_read_camera, name, place, targets, layer, read_schedules(raw, place))
+    cameras = {camera: read(camera, entry) for camera, entry in tables(raw, "cameras", ())}
+    return SitePolicy(name, "", targets, layer.rules, cameras, read("", {}), RULES_VERSION)
 
 
-def _read_camera(site: _Site, name: str, raw: dict[str, Any]) -> CameraPolicy:
+def _read_camera(
+    site: str,
+    place: Place,
+    targets: Targets,
+    above: Layer,
+    schedules: list[tuple[str, When, dict[str, Any]]],
+    name: str,
+    raw: dict[str, Any],
+) -> CameraPolicy:
+    """One camera's policy, from its table and what all cameras of the site have in common."""
     path = ("cameras", name)
     only(raw, RULE_KEYS | {"sectors", "lines", "suppress"}, path)
-    layer = read_layer(site.layer, raw, path, site.targets)
+    layer = read_layer(above, raw, path, targets)
     sectors = tables(raw, "sectors", path)
     polygons = {sector: read_polygon(entry, (*path, "sectors", sector)) for sector, entry in sectors}
     lines = tuple(read_line(line, entry, (*path, "lines", line)) for line, entry in tables(raw, "lines", path))
-    known = read_suppressions(raw, path, site.targets)
+    known, apart = read_suppressions(raw, path, targets), pairs_apart(polygons)
 
     def under(layer: Layer) -> CameraPolicy:
         """The camera's policy while this layer is in force."""
         inside = tuple(
-            Sector(
-                sector,
-                polygons[sector],
-                read_layer(layer, entry, (*path, "sectors", sector), site.targets).rules,
-            )
+            Sector(sector, polygons[sector], read_layer(layer, entry, (*path, "sectors", sector), targets).rules)
             for sector, entry in sectors
         ) or (Sector("view", WHOLE, layer.rules),)
         used = sorted({target for rules in (layer.rules, *(s.rules for s in inside)) for target in rules.targets})
-        targets = {target: site.targets[target] for target in used}
-        apart = pairs_apart(polygons)
-        return CameraPolicy(site.name, name, "", targets, layer.rules, inside, lines, apart, site.place, known)
+        classes = {target: targets[target] for target in used}
+        return CameraPolicy(site, name, "", classes, layer.rules, inside, lines, apart, place, known)
 
     entries = (
-        Scheduled(entry, when, under(read_layer(layer, rules, ("schedule",), site.targets)))
-        for entry, when, rules in site.schedules
+        Scheduled(entry, when, under(read_layer(layer, rules, ("schedule",), targets)))
+        for entry, when, rules in schedules
     )
     return replace(under(layer), scheduled=tuple(entries))

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from types import UnionType
-from typing import Any, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -15,9 +15,9 @@ T = TypeVar("T")
 Path = tuple[str, ...]
 """The place of a setting: table names, then the key."""
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<at>[^`]*)`)?")
-_AT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<at>[^`]*)`)?$")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+"""The name of a site, a camera, a sector and so on."""
+_UNKNOWN_FIELD = "Object contains unknown field `"
 
 
 class Problem(Exception):
@@ -27,11 +27,6 @@ class Problem(Exception):
         super().__init__(what)
         self.path = path
         self.what = what
-
-
-def is_name(value: object) -> TypeGuard[str]:
-    """Whether it can be the name of a site, a camera, a sector and so on."""
-    return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
 def suggest(word: str, known: Mapping[str, object] | frozenset[str]) -> str:
@@ -53,7 +48,7 @@ def tables(raw: Mapping[str, Any], key: str, path: Path) -> list[tuple[str, dict
     if not isinstance(entries, dict):
         raise Problem((*path, key), f"write tables: [{'.'.join((*path, key, 'NAME'))}]")
     for name, entry in entries.items():
-        if not is_name(name):
+        if not NAME.fullmatch(name):
             raise Problem((*path, key, name), "names are lower-case letters, digits, - and _")
         if not isinstance(entry, dict):
             raise Problem((*path, key, name), "must be a table")
@@ -73,16 +68,14 @@ def convert(kind: type[T], raw: object, path: Path, inner: Mapping[str, Any] | N
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        message = str(error)
-    if unknown := _UNKNOWN.match(message):
-        place = (*path, *_parts(unknown["at"]))
-        table = (inner or {}).get(place[-1] if place else "", kind)
+        what, _, place = str(error).partition(" - at `$")
+    at = tuple(part for part in re.split(r"\.|\[[^\]]*\]", place.rstrip("`")) if part)
+    field = what.removeprefix(_UNKNOWN_FIELD).rstrip("`")
+    if what.startswith(_UNKNOWN_FIELD):
+        table = (inner or {}).get(("", *path, *at)[-1], kind)
         known = frozenset(getattr(table, "__struct_fields__", ()))
-        raise Problem((*place, unknown["field"]), f"unknown key{suggest(unknown['field'], known)}")
-    parts = _AT.match(message)
-    assert parts is not None
-    at = _parts(parts["at"])
-    raise Problem((*path, *at), _in_words(parts["what"], kind, at))
+        raise Problem((*path, *at, field), f"unknown key{suggest(field, known)}")
+    raise Problem((*path, *at), _in_words(what, kind, at))
 
 
 def _in_words(what: str, kind: Any, at: Path) -> str:
@@ -101,7 +94,3 @@ def _words(kind: Any, at: Path) -> tuple[str, ...]:
         if name:
             kind = get_type_hints(kind)[name]
     return get_args(kind)
-
-
-def _parts(at: str | None) -> Path:
-    return tuple(p for p in re.split(r"\.|\[[^\]]*\]", at or "") if p)

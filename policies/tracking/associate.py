@@ -62,21 +62,22 @@ def associate(policy: CameraPolicy, frame: Frame, tracks: Sequence[Track], judge
 def _by_boxes(
     policy: CameraPolicy, frame: Frame, target: str, tracks: Sequence[Track], candidates: Sequence[Candidate]
 ) -> Iterator[Match]:
-    aspect, speed = frame.aspect, policy.rules.movement.fastest(target)
     if not candidates:
         yield from ((track, None) for track in tracks)
         return
+    aspect, speed = frame.aspect, policy.rules.movement.fastest(target)
     known = [_known(frame, track, speed) for track in tracks]
-    predicted = _match_predicted(known, candidates, aspect, speed)
+    seen = [(*centre_and_height(_box(c), aspect), 0.0 if c.present else WEAK_COST) for c in candidates]
+    predicted = assign([_predicted_costs(thing, seen, aspect, speed) for thing in known])
     second = _match_second_sights(known, candidates, predicted, aspect, speed)
     continued: set[int] = set()
-    for place, track in enumerate(tracks):
+    for place, (track, thing) in enumerate(zip(tracks, known, strict=True)):
         index = second.get(place, predicted[place])
         if index is None:
             yield track, None
             continue
         continued.add(index)
-        thing, box = known[place], _box(candidates[index])
+        box = _box(candidates[index])
         if place in second:
             motion = thing.motion.two_point_init(box, aspect, thing.ago_s)
         else:
@@ -137,16 +138,6 @@ def _known(frame: Frame, track: Track, max_speed: float) -> _Known:
     return _Known(track.motion, track.motion.after(ago_s, max_speed), track.box, ago_s, is_single)
 
 
-def _match_predicted(
-    known: Sequence[_Known], candidates: Sequence[Candidate], aspect: float, max_speed: float
-) -> list[int | None]:
-    """For each known thing the index of the candidate that continues it, or None."""
-    places = [centre_and_height(_box(candidate), aspect) for candidate in candidates]
-    weak = [0.0 if candidate.present else WEAK_COST for candidate in candidates]
-    seen = list(zip(places, weak, strict=True))
-    return assign([_predicted_costs(thing, seen, aspect, max_speed) for thing in known])
-
-
 def _match_second_sights(
     known: Sequence[_Known],
     candidates: Sequence[Candidate],
@@ -179,18 +170,18 @@ def _is_twin(box: Box, others: Sequence[Box]) -> bool:
 
 
 def _predicted_costs(
-    thing: _Known, seen: Sequence[tuple[tuple[float, float, float], float]], aspect: float, max_speed: float
+    thing: _Known, seen: Sequence[tuple[float, float, float, float]], aspect: float, max_speed: float
 ) -> list[float]:
     """Negative log-likelihood that each candidate is the thing, less that of its being a new one.
 
-    `seen` holds each candidate's place, and what it costs if it is a weak one.
+    `seen` holds each candidate's centre and height, and what it costs if it is a weak one.
     """
     expected = thing.expected
     reach = REACH + max_speed * thing.ago_s
     last_x, last_y, _ = centre_and_height(thing.box, aspect)
     left = LEFT_COST if _has_left_frame(thing.motion, expected, aspect) else 0.0
     costs: list[float] = []
-    for (x, y, h), weak in seen:
+    for x, y, h, weak in seen:
         if math.hypot(x - last_x, y - last_y) > reach * max(expected.h, h):
             costs.append(1.0)
             continue

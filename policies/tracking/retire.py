@@ -13,8 +13,8 @@ from policies.tracking.track import Closed, Track, Visit
 
 
 def retire(
-    policy: CameraPolicy, tracks: Sequence[Track]
-) -> tuple[Sequence[Track], Sequence[tuple[str, Closed]], Sequence[Fact]]:
+    policy: CameraPolicy, tracks: tuple[Track, ...]
+) -> tuple[tuple[Track, ...], Sequence[tuple[str, Closed]], Sequence[Fact]]:
     """The tracks and visits that the policy still asks for, the visits that it ended (with their targets), and the
     facts of those and of the crossings of dropped tracks.
     """
@@ -32,7 +32,7 @@ def retire(
             kept.append(replace(track, visits=asked))
         elif track.confirmed:
             settled += [facts.crossed(track, crossing) for crossing in track.crossed]
-    return kept, closed, settled
+    return tuple(kept), closed, settled
 
 
 def _is_asked_for(policy: CameraPolicy, track: Track, visit: Visit) -> bool:

@@ -13,7 +13,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from server.domain.burst import NAME, NEWEST
+from policies.site.toml_errors import NAME
+from server.domain.burst import NEWEST
 from server.domain.errors import Malformed
 
 Aware = Annotated[datetime, Meta(tz=True)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from policies.events import instant
+from policies.site.toml_errors import NAME
 from server.commands.options import aligned, store_options
-from server.domain.burst import NAME
 from server.settings import ServerSettings
 from server.store import Store, Token, open_store
 from server.web.auth import ANY_SITE, new_token

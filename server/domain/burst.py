@@ -16,13 +16,13 @@ from typing import Annotated
 import msgspec
 
 from policies.events import microseconds
+from policies.site.toml_errors import NAME
 from server.domain.errors import Malformed, TooLarge, Unprocessable
 
 _OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 NEWEST = datetime(2200, 1, 1, tzinfo=UTC)
 """No clock that is set lies beyond, and times computed from a later instant may not fit a datetime."""
 _BURST_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{7,63}")
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 UNSYNCED_UNCERTAINTY_S = 3600.0
