@@ -6,7 +6,7 @@ number or keeps anything outside the state. Feed a camera's observations in orde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 from msgspec.structs import replace
@@ -75,15 +75,6 @@ def decode_state(data: bytes | str) -> State:
     return _decoder.decode(data)
 
 
-def fold(policy: CameraPolicy, state: State, observations: Iterable[Observation]) -> tuple[State, tuple[Event, ...]]:
-    """`advance` over many observations in order: the final state and all events."""
-    events: list[Event] = []
-    for seen in observations:
-        state, new = advance(policy, state, seen)
-        events += new
-    return state, tuple(events)
-
-
 def advance(
     policy: CameraPolicy, state: State, seen: Observation, judge: Judge = relevant_judgement
 ) -> tuple[State, tuple[Event, ...]]:
@@ -117,16 +108,14 @@ def advance_judged(
         return State(at_us, key, frames, at_us), ()
     frame = Frame(seen, at_us, state.seen_us, blind, seen.size[0] / seen.size[1])
 
-    retired = retire(policy, state.tracks)
-    matches = associate(policy, frame, retired.tracks, judged)
+    known, retired, retirements = retire(policy, state.tracks)
+    matches = associate(policy, frame, known, judged)
     followed = follow(policy, frame, matches)
-    crossings = update_crossings(policy, frame, followed)
-    visits = update_visits(policy, frame, crossings.followed)
-    closed = (*retired.closed, *visits.closed)
-    present = update_presences(policy, frame, state.presences, visits.tracks, closed)
-
-    facts = (*retired.facts, *crossings.facts, *visits.facts, *present.facts)
-    return State(at_us, key, frames, at_us, visits.tracks, present.presences), build_events(policy, seen, facts)
+    followed, crossings = update_crossings(policy, frame, followed)
+    tracks, closed, visits = update_visits(policy, frame, followed)
+    presences, changes = update_presences(policy, frame, state.presences, tracks, (*retired, *closed))
+    events = build_events(policy, seen, (*retirements, *crossings, *visits, *changes))
+    return State(at_us, key, frames, at_us, tracks, presences), events
 
 
 def check_order(state: State, seen: Observation) -> None:

@@ -29,13 +29,6 @@ class Presence(msgspec.Struct, frozen=True):
     end_slack_us: int = 0
 
 
-class PresenceUpdate(msgspec.Struct, frozen=True):
-    """The presences after a frame, and the facts of those that started or ended."""
-
-    presences: tuple[Presence, ...]
-    facts: Sequence[Fact]
-
-
 Place = tuple[str, str]
 """A target and a sector."""
 
@@ -46,8 +39,9 @@ def update_presences(
     presences: Sequence[Presence],
     tracks: Sequence[Track],
     closed: Sequence[tuple[str, Closed]],
-) -> PresenceUpdate:
-    """Presence in every sector, given the tracks that go on and the visits that are over, with their targets.
+) -> tuple[tuple[Presence, ...], Sequence[Fact]]:
+    """Presence in every sector, given the tracks that go on and the visits that are over, with their targets; and the
+    facts of presences that started or ended.
 
     A presence that the policy no longer asks for ends.
     """
@@ -57,8 +51,8 @@ def update_presences(
         for visit in track.visits:
             here.setdefault((track.target, visit.sector), []).append((track, visit))
     gone: dict[Place, list[Closed]] = {}
-    for target, one in closed:
-        gone.setdefault((target, one.visit.sector), []).append(one)
+    for target, over in closed:
+        gone.setdefault((target, over.visit.sector), []).append(over)
     after: list[Presence] = []
     facts: list[Fact] = []
     for sector in policy.sectors:
@@ -67,11 +61,15 @@ def update_presences(
             presence = known.pop(place, None)
             if target not in frame.blind and (presence is not None or place in here or place in gone):
                 visits = (here.get(place, ()), gone.get(place, ()))
-                presence = _updated(presence, target, sector, *visits, frame.at_us, facts)
+                presence, settled = _updated(presence, target, sector, *visits, frame.at_us)
+                facts += settled
             if presence is not None:
                 after.append(presence)
-    facts += [_given_up(orphan, gone.get(place, ()), frame.at_us) for place, orphan in known.items()]
-    return PresenceUpdate(tuple(after), facts)
+    for place, presence in known.items():  # the policy no longer asks for them
+        if presence.end_us is None:
+            presence = _ending(presence, (), gone.get(place, ()))
+        facts.append(_ended(presence, frame.at_us))
+    return tuple(after), facts
 
 
 def _updated(
@@ -81,38 +79,29 @@ def _updated(
     here: Sequence[tuple[Track, Visit]],
     closed: Sequence[Closed],
     at_us: int,
-    facts: list[Fact],
-) -> Presence | None:
-    """One presence after a frame. Adds the facts of its start and its end to `facts`."""
+) -> tuple[Presence | None, Sequence[Fact]]:
+    """One presence after a frame, and the facts of its start and its end."""
     rules = sector.rules.presence
     lasting = [v for t, v in here if t.confirmed and has_lasted(v, v.last_us, rules.confirm_s)]
     over = [c for c in closed if has_lasted(c.visit, c.end_us, rules.confirm_s)]
+    facts: list[Fact] = []
     if presence is None:
         visits = [*lasting, *(c.visit for c in over)]
         if not visits:
-            return None
+            return None, facts
         first = min(visits, key=lambda v: (v.entry_us, v.evidence.frame_sha256))
         presence = Presence(target, sector.name, first.entry_us, first.evidence)
-        facts.append(
-            Fact("presence_started", target, first.entry_us, first.entry_slack_us, first.evidence, sector=sector.name)
-        )
-    if presence.end_us is None and not (lasting or over):  # it began under rules that asked for less
+        when = (first.entry_us, first.entry_slack_us)
+        facts.append(Fact("presence_started", target, *when, first.evidence, sector=sector.name))
+    elif presence.end_us is None and not (lasting or over):  # it began under rules that asked for less
         lasting, over = [v for t, v in here if t.confirmed], list(closed)
     presence = _ending(presence, lasting, over)
     if presence.end_us is None:
-        return presence
+        return presence, facts
     clear_at_us = presence.end_us + int(rules.clear_s * 1e6)
     if at_us < clear_at_us or any(visit.entry_us < clear_at_us for _, visit in here):
-        return presence
-    facts.append(_ended(presence, presence.end_us))
-    return None
-
-
-def _given_up(presence: Presence, closed: Sequence[Closed], at_us: int) -> Fact:
-    """The end of a presence that the policy no longer asks for, given its visits that this ended."""
-    if presence.end_us is None:
-        presence = _ending(presence, (), closed)
-    return _ended(presence, at_us if presence.end_us is None else presence.end_us)
+        return presence, facts
+    return None, [*facts, _ended(presence, at_us)]
 
 
 def _ending(presence: Presence, lasting: Sequence[Visit], over: Sequence[Closed]) -> Presence:
@@ -125,7 +114,8 @@ def _ending(presence: Presence, lasting: Sequence[Visit], over: Sequence[Closed]
     return replace(presence, end_us=last.end_us, end_slack_us=last.slack_us)
 
 
-def _ended(presence: Presence, ended_us: int) -> Fact:
+def _ended(presence: Presence, at_us: int) -> Fact:
+    """The end of a presence: where it is set, else at the instant of the frame."""
     return Fact(
         "presence_ended",
         presence.target,
@@ -133,5 +123,5 @@ def _ended(presence: Presence, ended_us: int) -> Fact:
         presence.end_slack_us,
         presence.evidence,
         sector=presence.sector,
-        ended_us=ended_us,
+        ended_us=at_us if presence.end_us is None else presence.end_us,
     )

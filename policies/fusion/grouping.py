@@ -16,40 +16,30 @@ Group = dict[str, Prediction]
 
 def group_boxes(seen: Observation, classes: frozenset[str], models: Sequence[ModelInfo]) -> list[Group]:
     """The boxes of these classes by the thing they lie on, at most one of each model; the first model's boxes lead."""
-    boxes = [
-        (model_info, prediction)
-        for model_info in models
-        if model_info.boxes
-        for prediction in seen.answers.get(model_info.model) or ()
-        if prediction.label in classes and prediction.box is not None
-    ]
     groups: list[Group] = []
-    for model_info, prediction in boxes:
-        best, fit = None, SAME_THING_IOU
-        for group in groups:
-            if model_info.model in group:
+    for model in [info.model for info in models if info.boxes]:
+        for prediction in seen.answers.get(model) or ():
+            if prediction.label not in classes or prediction.box is None:
                 continue
-            for other in group.values():
-                overlap = _fit(prediction.box, other.box)
+            best, fit = None, SAME_THING_IOU
+            for group in groups:
+                overlap = 0.0 if model in group else max([_fit(prediction.box, other.box) for other in group.values()])
                 if overlap >= fit:
                     best, fit = group, overlap
-        if best is None:
-            groups.append({model_info.model: prediction})
-        else:
-            best[model_info.model] = prediction
+            if best is None:
+                groups.append({model: prediction})
+            else:
+                best[model] = prediction
     return groups
 
 
-def _fit(a: Box | None, b: Box | None) -> float:
+def _fit(a: Box, b: Box | None) -> float:
     """How well two boxes cover one thing: their IoU, or just enough when one lies mostly inside the other."""
-    assert a is not None
     assert b is not None
     both = shared(a, b)
     if not both:
         return 0.0
-    smaller, larger = area(a), area(b)
-    if smaller > larger:
-        smaller, larger = larger, smaller
+    smaller, larger = sorted((area(a), area(b)))
     union = both / (smaller + larger - both)
     if union < SAME_THING_IOU and both / smaller >= SAME_THING_INSIDE:
         return SAME_THING_IOU if larger < 4 * smaller else 0.0

@@ -31,7 +31,7 @@ def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
         policy = policy.in_force(seen.at_us, seen.brightness)
     voters = voters_of(policy, seen.ensemble_info)
     if voters.saw_nothing(seen):
-        return Judgement((), voters.undecided)
+        return voters.nothing
     groups = {target: group_boxes(seen, classes, voters.models[target]) for target, classes in policy.targets.items()}
     return _judged(policy, seen, voters, groups)
 
@@ -45,17 +45,17 @@ def relevant_judgement(policy: CameraPolicy, seen: Observation) -> Judgement:
         policy = policy.in_force(seen.at_us, seen.brightness)
     voters = voters_of(policy, seen.ensemble_info)
     if voters.saw_nothing(seen):
-        return Judgement((), voters.undecided) if voters.undecided else NOTHING
+        return voters.nothing
     if not voters.silence_means_absent(seen):
         return judge(policy, seen)
     groups: dict[str, list[Group]] = {}
-    for target, classes in policy.targets.items():
-        if voters.may_be_present(target, seen.answers):
-            grouped = group_boxes(seen, classes, voters.models[target])
-            possible = [group for group in grouped if voters.may_be_one_thing(target, group)]
-            if possible:
-                groups[target] = possible
-    return _judged(policy, seen, voters, groups) if groups else NOTHING
+    for target, thresholds in voters.thresholds.items():
+        if thresholds.may_be_present(seen.answers):
+            grouped = group_boxes(seen, policy.targets[target], voters.models[target])
+            groups[target] = [
+                group for group in grouped if thresholds.may_be_present({model: (box,) for model, box in group.items()})
+            ]
+    return _judged(policy, seen, voters, groups) if any(groups.values()) else NOTHING
 
 
 def _judged(
@@ -98,14 +98,13 @@ def _candidate(
     votes: dict[str, Vote] = {}
     weaker: dict[str, Vote] = {}
     for info in models:
-        least = rules.least(info.model)
+        model, least = info.model, rules.least(info.model)
         if info.boxes:
-            prediction = group.get(info.model)
-            score = prediction.score if prediction else 0.0
-            votes[info.model] = _box_vote(seen, info, score, least)
-            weaker[info.model] = _box_vote(seen, info, score, least * KEEP_RATIO)
+            score = group[model].score if model in group else 0.0
+            votes[model] = _vote(seen, model, score, least)
+            weaker[model] = _vote(seen, model, score, least * KEEP_RATIO)
         else:
-            votes[info.model] = weaker[info.model] = _label_vote(seen, info, classes, least, sectors)
+            votes[model] = weaker[model] = _vote(seen, model, _label_score(seen, info, classes, sectors), least)
     return Candidate(
         target=target,
         sectors=tuple([s.name for s in sectors]),
@@ -127,16 +126,11 @@ def _bare(
 ) -> Candidate:
     """The sector itself as the candidate: no box lies in it, so every detector that answered votes against."""
     rules = sector.rules.of(target)
-    votes = {
-        info.model: _box_vote(seen, info, 0.0, 1.0)
-        if info.boxes
-        else _label_vote(seen, info, classes, rules.least(info.model), [sector])
-        for info in models
-    }
-    scores = [_label_score(seen, info, classes, [sector]) or 0.0 for info in models if votes[info.model] is _FOR]
+    scores = {info.model: 0.0 if info.boxes else _label_score(seen, info, classes, [sector]) for info in models}
+    votes = {model: _vote(seen, model, score, rules.least(model)) for model, score in scores.items()}
     ruling = rules.sensitivity.fuse(votes)
-    present = ruling.verdict is _PRESENT
-    return Candidate(target, (sector.name,), votes, ruling, present, max(scores, default=0.0))
+    best = max((score or 0.0 for model, score in scores.items() if votes[model] is _FOR), default=0.0)
+    return Candidate(target, (sector.name,), votes, ruling, ruling.verdict is _PRESENT, best)
 
 
 def _unless_suppressed(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> Candidate:
@@ -158,19 +152,10 @@ def sectors_at(policy: CameraPolicy, target: str, point: Point) -> list[Sector]:
     return [s for s in policy.sectors if target in s.rules.targets and s.holds(point)]
 
 
-def _box_vote(seen: Observation, info: ModelInfo, score: float, least: float) -> Vote:
-    if seen.answers.get(info.model) is None:
+def _vote(seen: Observation, model: str, score: float | None, least: float) -> Vote:
+    """The vote of a model whose score is None where it was not asked, and 0 where it saw nothing."""
+    if seen.answers.get(model) is None:
         return _MISSING
-    return _FOR if score > 0 and score >= least else _AGAINST
-
-
-def _label_vote(
-    seen: Observation, info: ModelInfo, classes: frozenset[str], least: float, sectors: list[Sector]
-) -> Vote:
-    """A classifier's vote: for when it gives the target's classes enough score in one of these sectors."""
-    if seen.answers.get(info.model) is None:
-        return _MISSING
-    score = _label_score(seen, info, classes, sectors)
     if score is None:
         return _ABSTAIN
     return _FOR if score > 0 and score >= least else _AGAINST

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from policies.fusion.judgement import NOTHING, Judgement
 from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.sensitivity import Verdict, Vote
 from policies.site.site_policy import CameraPolicy
@@ -14,7 +15,9 @@ Answers = Mapping[str, tuple[Prediction, ...] | None]
 
 
 class Voters:
-    """The models that vote on each target (`models`), and the (target, sector) pairs left open (`undecided`)."""
+    """The models that vote on each target (`models`), the (target, sector) pairs left open (`undecided`), and by target
+    which boxes can matter (`thresholds`).
+    """
 
     def __init__(self, policy: CameraPolicy, ensemble_info: EnsembleInfo) -> None:
         self.ensemble_info = ensemble_info
@@ -29,7 +32,8 @@ class Voters:
             if target in sector.rules.targets
             and not sector.rules.of(target).sensitivity.can_decide(info.model for info in self.models[target])
         )
-        self._thresholds = {target: _VoteThresholds(policy, target, models) for target, models in self.models.items()}
+        self.nothing = Judgement((), self.undecided) if self.undecided else NOTHING
+        self.thresholds = {target: VoteThresholds(policy, target, models) for target, models in self.models.items()}
         voters = {info.model: info for models in self.models.values() for info in models}
         self._detectors = tuple(voters) if all(info.boxes for info in voters.values()) else None
 
@@ -47,25 +51,10 @@ class Voters:
         """Whether all voters are detectors, all answered, and can decide: where they have no box, nothing is."""
         if self._detectors is None or self.undecided:
             return False
-        answers = seen.answers
-        for model in self._detectors:  # noqa: SIM110 - as above
-            if answers.get(model) is None:
-                return False
-        return True
-
-    def may_be_present(self, target: str, answers: Answers) -> bool:
-        """Whether these boxes, if all lay on one thing, may make it present or keep it, wherever it stands.
-
-        For an observation for which `silence_means_absent` holds.
-        """
-        return self._thresholds[target].may_be_present(answers)
-
-    def may_be_one_thing(self, target: str, boxes: Mapping[str, Prediction]) -> bool:
-        """The same for boxes that do lie on one thing, at most one of each model."""
-        return self._thresholds[target].may_be_one_thing(boxes)
+        return None not in map(seen.answers.get, self._detectors)
 
 
-class _VoteThresholds:
+class VoteThresholds:
     """The score from which a detector's box of a target can matter, and which detectors are enough together.
 
     A box whose score is too low even to keep a track is no vote. What the models with such a score do not reach
@@ -83,33 +72,25 @@ class _VoteThresholds:
         self._enough: dict[int, bool] = {}
 
     def may_be_present(self, answers: Answers) -> bool:
+        """Whether these boxes, if all lay on one thing, may make it present or keep it, wherever it stands.
+
+        For an observation for which `silence_means_absent` holds, or some of its boxes.
+        """
         scored, classes = 0, self._classes
         for bit, model, least in self._least:
             for prediction in answers.get(model) or ():
                 if prediction.score >= least and prediction.label in classes:
                     scored |= bit
                     break
-        enough = self._enough.get(scored)
-        return self._is_enough(scored) if enough is None else enough
-
-    def may_be_one_thing(self, boxes: Mapping[str, Prediction]) -> bool:
-        scored = 0
-        for bit, model, least in self._least:
-            prediction = boxes.get(model)
-            if prediction is not None and prediction.score >= least:
-                scored |= bit
-        enough = self._enough.get(scored)
-        return self._is_enough(scored) if enough is None else enough
-
-    def _is_enough(self, scored: int) -> bool:
-        votes = {model: Vote.FOR if scored & bit else Vote.AGAINST for bit, model, _ in self._least}
-        rulings = [rules.sensitivity.fuse(votes) for rules in self._places]
-        enough = self._enough[scored] = any(ruling.verdict is Verdict.PRESENT for ruling in rulings)
-        return enough
+        if scored not in self._enough:
+            votes = {model: Vote.FOR if scored & bit else Vote.AGAINST for bit, model, _ in self._least}
+            rulings = [rules.sensitivity.fuse(votes) for rules in self._places]
+            self._enough[scored] = any(ruling.verdict is Verdict.PRESENT for ruling in rulings)
+        return self._enough[scored]
 
 
 def voters_of(policy: CameraPolicy, ensemble_info: EnsembleInfo) -> Voters:
-    """The voters of a ensemble_info under a policy, made once."""
+    """The voters of an ensemble under a policy, made once."""
     voters: Voters | None = policy.memory.get(id(ensemble_info))
     if voters is None or voters.ensemble_info is not ensemble_info:
         voters = Voters(policy, ensemble_info)

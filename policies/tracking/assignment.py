@@ -22,60 +22,34 @@ def assign(costs: Sequence[Sequence[float]]) -> list[int | None]:
         least = min(costs[0])
         return [costs[0].index(least) if least < 0 else None]
     # A private column of cost 0 for every row makes "alone" an ordinary choice and the problem always feasible.
-    padded = [[min(c, 0.0) for c in row] + [0.0] * rows for row in costs]
-    taken = _augment(padded, rows, columns + rows)
-    return [j if j < columns and costs[i][j] < 0 else None for i, j in enumerate(taken)]
+    taken = _augment([[min(c, 0.0) for c in row] + [0.0] * rows for row in costs], columns + rows)
+    return [taken[i] if taken[i] < columns and costs[i][taken[i]] < 0 else None for i in range(rows)]
 
 
-def _augment(costs: list[list[float]], rows: int, columns: int) -> list[int]:
-    row_of = [-1] * columns
-    u, v = [0.0] * rows, [0.0] * columns
-    for start in range(rows):
-        least, before = [INFINITY] * columns, [-1] * columns
-        done = [False] * columns
-        row, column = start, -1
-        while True:
-            column, row = _nearest(costs, row, column, (u, v), (least, before, done), row_of, start)
-            if row < 0:
-                break
-        while column >= 0:
-            previous = before[column]
-            row_of[column] = row_of[previous] if previous >= 0 else start
-            column = previous
-    answer = [-1] * rows
-    for column, row in enumerate(row_of):
-        if row >= 0:
-            answer[row] = column
-    return answer
-
-
-def _nearest(
-    costs: list[list[float]],
-    row: int,
-    column: int,
-    potentials: tuple[list[float], list[float]],
-    search: tuple[list[float], list[int], list[bool]],
-    row_of: list[int],
-    start: int,
-) -> tuple[int, int]:
-    """One step of the search from `row`, reached by `column`: the next column and the row holding it (or -1)."""
-    (u, v), (least, before, done) = potentials, search
-    if column >= 0:
-        done[column] = True
-    best, step = -1, INFINITY
-    for j in range(len(v)):
-        if done[j]:
-            continue
-        cost = costs[row][j] - u[row] - v[j]
-        if cost < least[j]:
-            least[j], before[j] = cost, column
-        if least[j] < step:
-            best, step = j, least[j]
-    u[start] += step
-    for j in range(len(v)):
-        if done[j]:
-            u[row_of[j]] += step
-            v[j] -= step
-        else:
-            least[j] -= step
-    return best, row_of[best]
+def _augment(costs: Sequence[Sequence[float]], columns: int) -> dict[int, int]:
+    """The column of each row. Column `columns` is the root from which every search starts."""
+    row_of = [-1] * (columns + 1)
+    u, v = [0.0] * len(costs), [0.0] * (columns + 1)
+    for start in range(len(costs)):
+        row_of[columns], column = start, columns
+        least, before = [INFINITY] * columns, [columns] * columns
+        done: list[int] = []
+        free = list(range(columns))
+        while (row := row_of[column]) >= 0:
+            done.append(column)
+            for j in free:
+                cost = costs[row][j] - u[row] - v[j]
+                if cost < least[j]:
+                    least[j], before[j] = cost, column
+            column = min(free, key=least.__getitem__)
+            step = least[column]
+            for j in done:
+                u[row_of[j]] += step
+                v[j] -= step
+            for j in free:
+                least[j] -= step
+            free.remove(column)
+        while column != columns:
+            row_of[column] = row_of[before[column]]
+            column = before[column]
+    return {row: column for column, row in enumerate(row_of[:-1]) if row >= 0}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from policies.events import Fact
@@ -16,36 +15,31 @@ from policies.tracking.lifetime import is_settled, is_undone
 from policies.tracking.track import Crossed, Followed, Frame
 
 
-class CrossingUpdate(msgspec.Struct, frozen=True):
+def update_crossings(
+    policy: CameraPolicy, frame: Frame, followed: Sequence[Followed]
+) -> tuple[Sequence[Followed], Sequence[Fact]]:
     """The tracks with the crossings that are not settled yet, and the facts of those that are."""
-
-    followed: Sequence[Followed]
-    facts: Sequence[Fact]
-
-
-def update_crossings(policy: CameraPolicy, frame: Frame, followed: Sequence[Followed]) -> CrossingUpdate:
-    """Add the lines that tracks crossed on their way to this frame, and settle the older ones."""
     rules = policy.rules.movement
     after: list[Followed] = []
     settled: list[Fact] = []
-    for one in followed:
-        track, pending = one.track, one.track.crossed
-        if one.sight is not None and one.sight.ground is not None:
-            pending = _without_undone((*pending, *_crossed(policy, one)), rules)
+    for each in followed:
+        track, pending = each.track, each.track.crossed
+        if each.sight is not None and each.sight.ground is not None:
+            pending = _without_undone((*pending, *_crossed(policy, each)), rules)
         if pending and track.confirmed:
-            done = [c for c in pending if one.is_gone or is_settled(c, rules, frame.at_us)]
+            done = [c for c in pending if each.is_gone or is_settled(c, rules, frame.at_us)]
             settled += [facts.crossed(track, crossed) for crossed in done]
             pending = tuple([c for c in pending if c not in done])
-        after.append(one if pending == track.crossed else replace(one, track=replace(track, crossed=pending)))
-    return CrossingUpdate(after, settled)
+        after.append(each if pending == track.crossed else replace(each, track=replace(track, crossed=pending)))
+    return after, settled
 
 
-def _crossed(policy: CameraPolicy, one: Followed) -> Iterator[Crossed]:
+def _crossed(policy: CameraPolicy, followed: Followed) -> Iterator[Crossed]:
     """The lines between a track's last two steps."""
-    trail = one.track.trail
+    trail = followed.track.trail
     if len(trail) < 2 or not policy.lines:
         return
-    assert one.evidence is not None
+    assert followed.evidence is not None
     (before_us, *_), (at_us, *_) = trail[-2:]
     there, here = trail[-2][1:], trail[-1][1:]
     for line in policy.lines:
@@ -53,7 +47,7 @@ def _crossed(policy: CameraPolicy, one: Followed) -> Iterator[Crossed]:
         if part is not None:
             gap_us = at_us - before_us
             direction = line.directions[0 if side_of(line.a, line.b, there) > 0 else 1]
-            yield Crossed(line.name, direction, before_us + int(part * gap_us), gap_us // 2, one.evidence)
+            yield Crossed(line.name, direction, before_us + int(part * gap_us), gap_us // 2, followed.evidence)
 
 
 def _without_undone(pending: tuple[Crossed, ...], rules: Movement) -> tuple[Crossed, ...]:

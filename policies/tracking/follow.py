@@ -18,26 +18,21 @@ from policies.tracking.track import Followed, Frame, Match, Sight, Track
 TRAIL_S = 2.5
 
 
-def follow(policy: CameraPolicy, frame: Frame, matches: Sequence[Match]) -> list[Followed]:
+def follow(policy: CameraPolicy, frame: Frame, matches: Sequence[Match]) -> Sequence[Followed]:
     """Each track with what the frame shows of it. Visits and crossings are as they were before."""
     rules = policy.rules.movement
-    followed: list[Followed] = []
-    for track, sight in matches:
-        if sight is not None:
-            followed.append(_seen(rules, frame, track, sight))
-            continue
-        assert track is not None
-        if track.target not in frame.blind:
-            track = _missed(rules, frame, track)
-        followed.append(Followed(track, is_gone=is_gone(track, rules, frame.at_us)))
-    return followed
+    return [
+        _unseen(rules, frame, track) if sight is None else _seen(rules, frame, track, sight) for track, sight in matches
+    ]
 
 
 def _seen(rules: Movement, frame: Frame, track: Track | None, sight: Sight) -> Followed:
     candidate, evidence = sight.candidate, _evidence(frame.seen, sight.candidate)
     before_us = None if track is None else track.seen_us
     if track is None:
-        track = _begun(frame.seen, candidate, evidence)
+        born_us, place = frame.at_us, (candidate.target, frame.at_us, candidate.box, candidate.sectors)
+        name = event_id(frame.seen.site, frame.seen.camera, *place)[:12]
+        track = Track(name, candidate.target, born_us, born_us, 0, evidence)
     best = track.best
     if (evidence.decides, evidence.score) > (best.decides, best.score):
         best = evidence
@@ -58,18 +53,16 @@ def _seen(rules: Movement, frame: Frame, track: Track | None, sight: Sight) -> F
     return Followed(track, sight, before_us, evidence if evidence.decides else best)
 
 
-def _begun(seen: Observation, candidate: Candidate, evidence: Evidence) -> Track:
-    name = event_id(seen.site, seen.camera, candidate.target, seen.at_us, candidate.box, candidate.sectors)[:12]
-    return Track(name, candidate.target, seen.at_us, seen.at_us, 0, evidence)
-
-
-def _missed(rules: Movement, frame: Frame, track: Track) -> Track:
-    return replace(
-        track,
-        hit_history=(track.hit_history << 1) & _latest(rules),
-        misses=track.misses + 1,
-        missed_us=frame.at_us if track.missed_us is None else track.missed_us,
-    )
+def _unseen(rules: Movement, frame: Frame, track: Track | None) -> Followed:
+    assert track is not None
+    if track.target not in frame.blind:
+        track = replace(
+            track,
+            hit_history=(track.hit_history << 1) & _latest(rules),
+            misses=track.misses + 1,
+            missed_us=frame.at_us if track.missed_us is None else track.missed_us,
+        )
+    return Followed(track, is_gone=is_gone(track, rules, frame.at_us))
 
 
 def _latest(rules: Movement) -> int:

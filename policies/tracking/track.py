@@ -50,14 +50,15 @@ class Visit(msgspec.Struct, frozen=True):
                 entry_us = min(self.first_us, max(self.first_us - 2 * self.entry_slack_us, at_us - ago_us))
         return replace(self, entry_us=entry_us, last_us=at_us, last_box=box, out_us=None, gone_us=None)
 
-    def end(self, missed_us: int | None, motion: Motion | None, aspect: float) -> tuple[int, int]:
-        """When it ended and give or take how much, given the first frame that did not show the track."""
+    def end(self, missed_us: int | None, motion: Motion | None, aspect: float) -> Closed:
+        """The visit that is over, with when it ended, given the first frame that did not show the track."""
         if self.out_us is not None and self.gone_us is not None:
-            return self.gone_us, (self.out_us - self.last_us) // 2
+            return Closed(self, self.gone_us, (self.out_us - self.last_us) // 2)
         assert missed_us is not None
         half_us = (missed_us - self.last_us) // 2
         ahead_us = edge_us(self.last_box, frame_side(self.last_box), motion, aspect, coming=False)
-        return min(missed_us, self.last_us + (half_us if ahead_us is None else ahead_us)), half_us
+        end_us = min(missed_us, self.last_us + (half_us if ahead_us is None else ahead_us))
+        return Closed(self, end_us, half_us)
 
     def lasted_us(self, end_us: int, needed_us: int) -> int:
         """How long it lasted until `end_us`. Time in which nothing was seen on one side counts for half of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from policies.events import Fact
@@ -16,39 +15,40 @@ from policies.tracking.motion import frame_side
 from policies.tracking.track import Closed, Followed, Frame, Sight, Track, Visit
 
 
-class VisitUpdate(msgspec.Struct, frozen=True):
-    """The tracks that go on, the visits of confirmed tracks that are over (with their targets), and the facts."""
-
-    tracks: tuple[Track, ...]
-    closed: Sequence[tuple[str, Closed]]
-    facts: Sequence[Fact]
-
-
-def update_visits(policy: CameraPolicy, frame: Frame, followed: Sequence[Followed]) -> VisitUpdate:
-    """Bring every track's visits up to date, and leave out the tracks that are gone."""
+def update_visits(
+    policy: CameraPolicy, frame: Frame, followed: Sequence[Followed]
+) -> tuple[tuple[Track, ...], Sequence[tuple[str, Closed]], Sequence[Fact]]:
+    """The tracks that go on, their visits up to date, the visits of confirmed tracks that are over (with their
+    targets), and the facts of visits that count, linger or are over.
+    """
     tracks: list[Track] = []
     closed: list[tuple[str, Closed]] = []
     settled: list[Fact] = []
-    for one in followed:
-        track = one.track
-        visits = track.visits if one.sight is None else tuple(_after_sight(policy, frame, one, one.sight))
-        over = sorted(_over(policy, frame, one, visits), key=lambda c: (c.end_us, c.slack_us, c.visit.sector))
+    for each in followed:
+        track = each.track
+        visits = track.visits if each.sight is None else tuple(_after_sight(policy, frame, each, each.sight))
+        over = _over(policy, frame, each, visits)
         if over:
             visits = tuple([v for v in visits if all(v is not c.visit for c in over)])
-            closed += [(track.target, c) for c in over if track.confirmed]
-            track = _close(policy, frame, track, over, settled)
-        if one.is_gone:
+            if track.confirmed:
+                closed += [(track.target, c) for c in over]
+                track, ended = _with_closed(policy, frame, track, over)
+                settled += ended
+        if each.is_gone:
             continue
         if track.confirmed:
-            visits = tuple([_counted(policy, frame, track, visit, settled) for visit in visits])
+            before, visits = visits, tuple([_marked(policy, visit) for visit in visits])
+            for old, new in zip(before, visits, strict=True):
+                if new is not old:
+                    settled += _marks(policy, frame, track, old, new)
         tracks.append(track if visits is track.visits else replace(track, visits=visits))
-    return VisitUpdate(tuple(tracks), closed, settled)
+    return tuple(tracks), closed, settled
 
 
-def _after_sight(policy: CameraPolicy, frame: Frame, one: Followed, sight: Sight) -> Iterator[Visit]:
+def _after_sight(policy: CameraPolicy, frame: Frame, followed: Followed, sight: Sight) -> Iterator[Visit]:
     """The visits once a sight shows where the track is: known ones first, then those that begin."""
     known = set()
-    for visit in one.track.visits:
+    for visit in followed.track.visits:
         known.add(visit.sector)
         if visit.sector in sight.sectors:
             yield visit.seen_inside(frame.at_us, sight.candidate.box, sight.motion, frame.aspect)
@@ -56,32 +56,32 @@ def _after_sight(policy: CameraPolicy, frame: Frame, one: Followed, sight: Sight
             yield visit
         else:
             halfway_us = (visit.last_us + frame.at_us) // 2
-            gone_us = _at_border_us(policy, visit.sector, one.track, leaving=True)
+            gone_us = _at_border_us(policy, visit.sector, followed.track, leaving=True)
             yield replace(visit, out_us=frame.at_us, gone_us=halfway_us if gone_us is None else gone_us)
     for sector in sight.sectors:
         if sector not in known:
-            yield _begun(policy, frame, one, sight, sector)
+            yield _begun(policy, frame, followed, sight, sector)
 
 
-def _begun(policy: CameraPolicy, frame: Frame, one: Followed, sight: Sight, sector: str) -> Visit:
+def _begun(policy: CameraPolicy, frame: Frame, followed: Followed, sight: Sight, sector: str) -> Visit:
     at_us, box = frame.at_us, sight.candidate.box
-    assert one.evidence is not None
+    assert followed.evidence is not None
     # A new thing came at some time since the last frame, a known one since it was last seen elsewhere.
-    before_us = one.before_us
+    before_us = followed.before_us
     if before_us is None or before_us >= at_us:
         before_us = frame.previous_us
     half_us = 0 if before_us is None else (at_us - before_us) // 2
-    entry_us = _at_border_us(policy, sector, one.track, leaving=False)
+    entry_us = _at_border_us(policy, sector, followed.track, leaving=False)
     return Visit(
         sector,
         at_us - half_us if entry_us is None else entry_us,
         half_us,
         at_us,
         at_us,
-        one.evidence,
+        followed.evidence,
         frame_side(box),
         box,
-        crossed_in=len(one.track.trail) > 1,
+        crossed_in=len(followed.track.trail) > 1,
     )
 
 
@@ -94,18 +94,22 @@ def _at_border_us(policy: CameraPolicy, sector: str, track: Track, *, leaving: b
     return None if part is None else before_us + int(part * (at_us - before_us))
 
 
-def _over(policy: CameraPolicy, frame: Frame, one: Followed, visits: Sequence[Visit]) -> Iterator[Closed]:
-    """The visits that end with this frame."""
-    track = one.track
-    for visit in visits:
-        if one.is_gone or is_outside(track, visit, policy.by_name[visit.sector], frame.at_us, frame.aspect):
-            yield Closed(visit, *visit.end(track.missed_us, track.motion, frame.aspect))
+def _over(policy: CameraPolicy, frame: Frame, followed: Followed, visits: Sequence[Visit]) -> list[Closed]:
+    """The visits that end with this frame, in order."""
+    track, aspect = followed.track, frame.aspect
+    over = [
+        visit.end(track.missed_us, track.motion, aspect)
+        for visit in visits
+        if followed.is_gone or is_outside(track, visit, policy.by_name[visit.sector], frame.at_us, aspect)
+    ]
+    return sorted(over, key=lambda c: (c.end_us, c.slack_us, c.visit.sector)) if len(over) > 1 else over
 
 
-def _close(policy: CameraPolicy, frame: Frame, track: Track, over: Sequence[Closed], settled: list[Fact]) -> Track:
-    """The track with those of its ended visits that counted. Adds the facts of those to `settled`."""
-    if not track.confirmed:
-        return track
+def _with_closed(
+    policy: CameraPolicy, frame: Frame, track: Track, over: Sequence[Closed]
+) -> tuple[Track, Sequence[Fact]]:
+    """The track with those of its ended visits that counted, and the facts of those."""
+    settled: list[Fact] = []
     for closed in over:
         visit = closed.visit
         if not visit.counted:
@@ -115,19 +119,25 @@ def _close(policy: CameraPolicy, frame: Frame, track: Track, over: Sequence[Clos
         settled.append(facts.left(track, closed))
         recent = [c for c in track.closed if may_be_joined(c, closed.end_us, policy.rules.movement)]
         track = replace(track, closed=(*recent, closed))
-    return track
+    return track, settled
 
 
-def _counted(policy: CameraPolicy, frame: Frame, track: Track, visit: Visit, settled: list[Fact]) -> Visit:
-    """The visit, marked once it lasted long enough to count, and to linger. Adds the facts of both to `settled`."""
+def _marked(policy: CameraPolicy, visit: Visit) -> Visit:
+    """The visit, marked once it lasted long enough to count, and to linger."""
     rules = policy.by_name[visit.sector].rules.movement
-    if not visit.counted and has_lasted(visit, visit.last_us, rules.dwell_s):
-        settled += _entry(policy, frame, track, visit)
-        visit = replace(visit, counted=True)
-    if visit.counted and not visit.lingered and lingers(visit, rules):
-        settled.append(facts.lingered(track, visit))
-        visit = replace(visit, lingered=True)
-    return visit
+    counted = visit.counted or has_lasted(visit, visit.last_us, rules.dwell_s)
+    lingered = visit.lingered or (counted and lingers(visit, rules))
+    if counted == visit.counted and lingered == visit.lingered:
+        return visit
+    return replace(visit, counted=counted, lingered=lingered)
+
+
+def _marks(policy: CameraPolicy, frame: Frame, track: Track, old: Visit, new: Visit) -> Iterator[Fact]:
+    """The facts of a visit that is marked now and was not before."""
+    if not old.counted:
+        yield from _entry(policy, frame, track, new)
+    if new.lingered:
+        yield facts.lingered(track, new)
 
 
 def _entry(policy: CameraPolicy, frame: Frame, track: Track, visit: Visit) -> Iterator[Fact]:

@@ -33,7 +33,7 @@ def as_lines(explanation: Explanation, *, every: bool = False) -> Iterator[str]:
     for gap in explanation.gaps:
         yield from _gap(gap)
     for (sector, target), spans in groupby(explanation.occupancy, key=lambda span: (span.sector, span.target)):
-        yield f"{sector}: {', '.join(f'{s.standing.value} to {_clock(s.until_us)}' for s in spans)} ({target})"
+        yield f"{sector}: {', '.join(f'{s.occupancy.value} to {_clock(s.until_us)}' for s in spans)} ({target})"
     if not explanation.bursts and not explanation.gaps and explanation.known_until_us > explanation.since_us:
         yield "no burst was due then" if explanation.period_s is not None else "whether a burst was due is unknown"
     for burst in explanation.bursts:

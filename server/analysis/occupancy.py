@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from policies.fold import decode_state, initial_state
-from policies.occupancy import Span, Standing, timeline
+from policies.occupancy import Occupancy, Span, timeline
 from server.analysis.stored import Store
 from server.domain.clock import SECOND_US
 from server.domain.refold import steps
@@ -52,11 +52,11 @@ def _padded(since_us: int, spans: list[Span]) -> list[Span]:
     first = spans[0]
     if first.from_us == since_us:
         return spans
-    return [Span(first.target, first.sector, Standing.UNOBSERVED, since_us, first.from_us), *spans]
+    return [Span(first.target, first.sector, Occupancy.UNOBSERVED, since_us, first.from_us), *spans]
 
 
 def _within(spans: Iterator[Span], since_us: int, until_us: int) -> Iterator[Span]:
     for span in spans:
         from_us, to_us = max(span.from_us, since_us), min(span.until_us, until_us)
         if from_us < to_us:
-            yield Span(span.target, span.sector, span.standing, from_us, to_us)
+            yield Span(span.target, span.sector, span.occupancy, from_us, to_us)

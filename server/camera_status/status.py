@@ -20,7 +20,7 @@ import msgspec
 
 from policies.events import instant, microseconds
 from policies.fold import State
-from policies.occupancy import SectorStanding, Standing, standings
+from policies.occupancy import Occupancy, SectorOccupancy, current_occupancy
 from policies.site.site_policy import CameraPolicy
 from server.camera_status.heartbeat import Heartbeat
 from server.domain.clock import SECOND_US
@@ -54,7 +54,7 @@ class SectorState(msgspec.Struct, frozen=True):
 
     sector: str
     target: str
-    state: Standing
+    state: Occupancy
     since: datetime | None
     cause: str | None
 
@@ -125,16 +125,16 @@ def sectors_of(
     if policy is None or state is None or state.last_at_us is None:
         return ()
     at_us = state.last_at_us if condition.state == "ok" else max(now_us, state.last_at_us)
-    return tuple(_sector(standing, condition, state) for standing in standings(policy, state, at_us))
+    return tuple(_sector(sector, condition, state) for sector in current_occupancy(policy, state, at_us))
 
 
-def _sector(sector: SectorStanding, condition: Condition, state: State) -> SectorState:
-    standing, since_us, cause = sector.standing, sector.since_us, sector.cause
-    if condition.state == "silent" and standing is not Standing.UNOBSERVED:
-        standing, since_us = Standing.UNOBSERVED, state.seen_us
-    if standing is Standing.UNOBSERVED:
+def _sector(sector: SectorOccupancy, condition: Condition, state: State) -> SectorState:
+    occupancy, since_us, cause = sector.occupancy, sector.since_us, sector.cause
+    if condition.state == "silent" and occupancy is not Occupancy.UNOBSERVED:
+        occupancy, since_us = Occupancy.UNOBSERVED, state.seen_us
+    if occupancy is Occupancy.UNOBSERVED:
         cause = condition.cause or cause
-    return SectorState(sector.sector, sector.target, standing, None if since_us is None else instant(since_us), cause)
+    return SectorState(sector.sector, sector.target, occupancy, None if since_us is None else instant(since_us), cause)
 
 
 def _reported(facts: _Facts) -> Condition:

@@ -18,7 +18,7 @@ from server.analysis.stored import Store as ReadStore
 from server.domain.errors import Forbidden, Malformed
 from server.domain.records import Annotation
 from server.web.auth import Authenticator, Permissions
-from server.web.json_http import json_body, json_response, query_parameters
+from server.web.json_http import decoded, json_body, json_response, query_parameters
 
 _MAX_LIMIT = 1000
 
@@ -67,7 +67,9 @@ def routes(store: Store, authenticator: Authenticator) -> Blueprint:
     def add_annotation() -> Response:
         permissions = authenticator.authenticate(request)
         permissions.to_read()
-        annotation = _annotation(store, permissions, _body())
+        annotation = _annotation(
+            store, permissions, decoded(json_body("an annotation"), AnnotationBody, "an annotation")
+        )
         [kept] = store.annotations.add([annotation])
         return json_response(kept.as_wire(), 201)
 
@@ -88,10 +90,3 @@ def _annotation(store: Store, permissions: Permissions, body: AnnotationBody) ->
         # The answer does not reveal whether an event exists that the caller may not read.
         raise no_event(body.event) from None
     return annotation
-
-
-def _body() -> AnnotationBody:
-    try:
-        return msgspec.json.decode(json_body("an annotation"), type=AnnotationBody)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"not an annotation: {error}") from None

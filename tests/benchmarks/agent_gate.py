@@ -28,11 +28,11 @@ from camera_agent.imaging.frame import EncodedPicture, FrameFormat
 from camera_agent.imaging.masks import Polygon, Polygons
 from camera_agent.imaging.opencv import encode_picture
 from policies.events import Event
-from policies.fold import fold, initial_state
 from policies.observation import Observation, Prediction
 from policies.site.site_policy import CameraPolicy, parse_site_policy
 from server.ensemble import Ensemble, load_ensemble
 from tests.camera_agent.conftest import CHECKOUT
+from tests.policies.stories import events_of
 
 PICTURES_PER_S = 2.0
 ENVELOPE_BYTES = 1500
@@ -147,7 +147,7 @@ class Judge:
             for burst in bursts
             for index, frame in enumerate(burst.frames)
         ]
-        return list(fold(scene.policy, initial_state(), observations)[1])
+        return list(events_of(scene.policy, observations))
 
     def _answers(self, jpeg: bytes) -> Answers:
         name = hashlib.sha256(jpeg).hexdigest()

@@ -26,11 +26,11 @@ import click
 from msgspec.structs import replace
 
 from policies.events import Event
-from policies.fold import fold, initial_state
 from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.site.site_policy import CameraPolicy, parse_site_policy
 from server.store import open_store
 from tests.benchmarks.evaluate import scored_line
+from tests.policies.stories import events_of
 
 RATES = (10.0, 5.0, 2.0, 1.0)
 _FILE_RATE = 10.0
@@ -108,7 +108,7 @@ def score(kit: Kit, question: Question, step: int) -> dict[str, float]:
     policy = _policy(question.sectors)
     pairs = []
     for phase in range(step):
-        told = fold(policy, initial_state(), question.frames[phase::step])[1]
+        told = events_of(policy, question.frames[phase::step])
         pairs.append((truth, [(_as_scored(event, truth["camera"]), "ours") for event in told]))
     groups = kit.score.score(pairs, period=step / fps)[0]["groups"]
     return {name: group["f1"] for name, group in groups.items()}

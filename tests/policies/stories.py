@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from policies.events import Event
-from policies.fold import fold, initial_state
+from policies.fold import State, advance, initial_state
 from policies.observation import Box, EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.site.site_policy import CameraPolicy, parse_site_policy
 
@@ -83,13 +83,22 @@ def drawn(picture: str, every_s: float = 0.5, sector: str = "west") -> list[Obse
     return [observation(i * every_s, {"namer": shown[mark]}, [CLASSIFIER]) for i, mark in enumerate(picture)]
 
 
-def told(rules: CameraPolicy, frames: Sequence[Observation]) -> tuple[Event, ...]:
+def fold(rules: CameraPolicy, state: State, frames: Iterable[Observation]) -> tuple[State, tuple[Event, ...]]:
+    """`advance` over many frames in order: the final state and all events."""
+    events: list[Event] = []
+    for seen in frames:
+        state, new = advance(rules, state, seen)
+        events += new
+    return state, tuple(events)
+
+
+def events_of(rules: CameraPolicy, frames: Iterable[Observation]) -> tuple[Event, ...]:
     """All events of a history."""
     return fold(rules, initial_state(), frames)[1]
 
 
 def lines(events: Sequence[Event]) -> list[str]:
-    """Events as short text: `1.2 entered west`, in the order told, with the instant of the fact."""
+    """Events as short text: `1.2 entered west`, in their order, with the instant of the fact."""
     text = []
     for event in events:
         second = (event.at.timestamp() * 1e6 - START_US) / 1e6

@@ -1,11 +1,11 @@
-"""Stories: what is seen, and what is told of it."""
+"""Stories: what the frames show, and the events that follow."""
 
 from __future__ import annotations
 
 import pytest
 from msgspec.structs import replace
 
-from policies.fold import REMEMBERED, OutOfOrder, advance, decode_state, encode_state, fold, initial_state
+from policies.fold import REMEMBERED, OutOfOrder, advance, decode_state, encode_state, initial_state
 from policies.observation import ModelInfo, Observation, Prediction
 from policies.site.site_policy import CameraPolicy
 from tests.policies.stories import (
@@ -14,18 +14,19 @@ from tests.policies.stories import (
     SECOND,
     TWO_HALVES,
     drawn,
+    events_of,
+    fold,
     lines,
     observation,
     person_at,
     policy,
-    told,
     walk,
 )
 
 
 def test_a_person_who_walks_across_enters_moves_crosses_and_leaves():
     across = walk(lambda t: 0.07 + 0.1 * t if t <= 9 else None, 14)
-    assert lines(told(policy(), across)) == [
+    assert lines(events_of(policy(), across)) == [
         "0 entered west left",
         "0 presence_started west",
         "4.32858 left west unknown",
@@ -41,61 +42,61 @@ def test_a_person_who_walks_across_enters_moves_crosses_and_leaves():
 
 def test_well_outside_is_outside_at_once():
     frames = walk(lambda t: 0.16 + 0.1 * t, 5, every_s=1)
-    left = next(e for e in told(policy(), frames) if e.kind == "left")
+    left = next(e for e in events_of(policy(), frames) if e.kind == "left")
     assert (left.confirmed_at - left.started_at).total_seconds() < 1
 
 
 def test_nobody_is_no_event():
-    assert told(policy(), walk(lambda t: None, 30)) == ()
+    assert events_of(policy(), walk(lambda t: None, 30)) == ()
 
 
 def test_one_frame_is_not_presence():
-    assert told(policy(), walk(lambda t: 0.2 if t == 3 else None, 10)) == ()
+    assert events_of(policy(), walk(lambda t: 0.2 if t == 3 else None, 10)) == ()
 
 
 def test_a_stay_long_enough_for_presence_and_too_short_for_an_entry_ends_all_the_same():
     patient = policy(extra="movement = { dwell_s = 4.0 }")
-    events = told(patient, walk(lambda t: 0.2 if t <= 2 else None, 20))
+    events = events_of(patient, walk(lambda t: 0.2 if t <= 2 else None, 20))
     assert [e.kind for e in events] == ["presence_started", "presence_ended"]
 
 
 def test_a_still_thing_across_blind_time_is_one_presence_and_never_a_new_event():
     frames = [observation(minute * 60 + i * 0.5, {"eye": [person_at(0.2)]}) for minute in range(10) for i in range(4)]
-    assert [e.kind for e in told(policy(), frames)] == ["entered", "presence_started"]
+    assert [e.kind for e in events_of(policy(), frames)] == ["entered", "presence_started"]
 
 
 def test_a_departure_in_blind_time_is_told_with_its_uncertainty():
     before = walk(lambda t: 0.2, 5)
     after = [observation(65 + i * 0.5, {"eye": []}) for i in range(10)]
-    (ended,) = [e for e in told(policy(), [*before, *after]) if e.kind == "presence_ended"]
+    (ended,) = [e for e in events_of(policy(), [*before, *after]) if e.kind == "presence_ended"]
     assert lines([ended]) == ["35 presence_ended west"]
     assert ended.time_uncertainty_s == 30
 
 
 def test_a_graze_is_no_entry():
     frames = walk(lambda t: 0.505 if 4 <= t < 4.5 else 0.47, 10)
-    assert [e.sector for e in told(policy(), frames) if e.kind == "entered"] == ["west"]
+    assert [e.sector for e in events_of(policy(), frames) if e.kind == "entered"] == ["west"]
 
 
 def test_a_line_crossed_and_crossed_back_at_once_is_not_told():
     frames = walk(lambda t: 0.505 if 4 <= t < 4.5 else 0.47, 10)
-    assert [e for e in told(policy(), frames) if e.kind == "crossed"] == []
+    assert [e for e in events_of(policy(), frames) if e.kind == "crossed"] == []
 
 
 def test_lingering_is_told_once():
     frames = walk(lambda t: 0.2, 60)
-    events = [e for e in told(policy(extra="movement = {linger_s = 20}"), frames) if e.kind == "lingered"]
+    events = [e for e in events_of(policy(extra="movement = {linger_s = 20}"), frames) if e.kind == "lingered"]
     assert len(events) == 1
     assert (events[0].confirmed_at - events[0].started_at).total_seconds() == 20
 
 
 def test_a_direction_that_the_frames_do_not_show_is_unknown():
-    events = told(policy(), walk(lambda t: 0.3, 5))
+    events = events_of(policy(), walk(lambda t: 0.3, 5))
     assert {e.direction for e in events if e.kind == "entered"} == {"unknown"}
 
 
 def test_labels_alone_give_presence_with_hysteresis():
-    assert lines(told(policy(), drawn("..PPPP.PP..........."))) == [
+    assert lines(events_of(policy(), drawn("..PPPP.PP..........."))) == [
         "0.75 entered west unknown",
         "0.75 presence_started west",
         "4.25 left west unknown",
@@ -112,7 +113,7 @@ def test_labels_alone_show_a_movement_by_the_order_in_which_sectors_light_up():
         return observation(i * 0.5, {"namer": labels}, [CLASSIFIER])
 
     frames = [frame(i, 2 <= i < 8, 8 <= i < 14) for i in range(24)]
-    moves = [line for line in lines(told(policy(), frames)) if "moved" in line]
+    moves = [line for line in lines(events_of(policy(), frames)) if "moved" in line]
     assert moves == ["3.75 moved west->east unknown"]
 
 
@@ -122,7 +123,7 @@ def test_labels_make_no_track_in_a_sector_that_holds_one_with_a_box():
         boxes = [person_at(0.2)] if i % 2 == 0 else []
         return observation(i * 0.5, {"eye": boxes, "namer": labels}, [DETECTOR, CLASSIFIER])
 
-    beside_it, elsewhere = (told(policy(), [frame(i, lit) for i in range(12)]) for lit in ("west", "east"))
+    beside_it, elsewhere = (events_of(policy(), [frame(i, lit) for i in range(12)]) for lit in ("west", "east"))
     assert [(e.sector, e.kind) for e in beside_it] == [("west", "entered"), ("west", "presence_started")]
     assert {(e.sector, e.track) for e in elsewhere if e.kind == "entered"} == {
         ("west", beside_it[0].track),
@@ -137,8 +138,8 @@ def test_the_first_direction_of_a_line_is_to_the_right_of_one_drawn_downwards_an
     level = TWO_HALVES.replace("a = [0.5, 0]", "a = [0, 0.8]").replace("b = [0.5, 1]", "b = [1, 0.8]")
     level = level.replace('["eastward", "westward"]', '["up", "down"]')
     frames = [observation(i * 0.5, {"eye": [person_at(0.2, start + step * i * 0.5)]}) for i in range(16)]
-    assert [e.direction for e in told(policy(level), frames) if e.kind == "crossed"] == [way]
-    across = told(policy(), walk(lambda t: 0.2 + 0.1 * t, 6))
+    assert [e.direction for e in events_of(policy(level), frames) if e.kind == "crossed"] == [way]
+    across = events_of(policy(), walk(lambda t: 0.2 + 0.1 * t, 6))
     assert [e.direction for e in across if e.kind == "crossed"] == ["eastward"]
 
 
@@ -151,7 +152,7 @@ def test_a_policy_that_asks_for_nothing_any_more_ends_everything():
 
 def test_a_model_that_stops_answering_does_not_end_a_presence_when_it_fails_open():
     rules = policy(extra='sensitivity = {missing = "fail_open"}')
-    events = told(rules, drawn("..PPPP" + "?" * 30))
+    events = events_of(rules, drawn("..PPPP" + "?" * 30))
     assert "presence_ended" not in {e.kind for e in events}
     assert [e.kind for e in events if e.sector == "west"] == ["entered", "presence_started"]
 
@@ -165,11 +166,11 @@ def test_a_target_of_another_sector_is_none_of_this_ones_business():
     polygon = [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]
     """
     frames = walk(lambda t: 0.3 if t < 6 else 0.7, 20)
-    assert {e.sector for e in told(policy(text), frames) if e.kind == "presence_started"} == {"east"}
+    assert {e.sector for e in events_of(policy(text), frames) if e.kind == "presence_started"} == {"east"}
 
 
 def test_an_event_names_its_evidence_and_who_decided():
-    event = told(policy(), walk(lambda t: 0.2, 5))[0]
+    event = events_of(policy(), walk(lambda t: 0.2, 5))[0]
     assert event.votes == {"eye": "for"}
     assert event.margin == 0
     assert event.score == 0.9
@@ -180,8 +181,8 @@ def test_an_event_names_its_evidence_and_who_decided():
 
 def test_the_same_facts_give_the_same_ids_and_other_facts_give_others():
     frames = walk(lambda t: 0.05 + 0.1 * t if t <= 9 else None, 14)
-    ids = [e.id for e in told(policy(), frames)]
-    assert ids == [e.id for e in told(policy(), frames)]
+    ids = [e.id for e in events_of(policy(), frames)]
+    assert ids == [e.id for e in events_of(policy(), frames)]
     assert len(set(ids)) == len(ids)
 
 
@@ -214,7 +215,7 @@ def test_the_evidence_of_an_event_is_a_frame_in_which_the_votes_were_enough():
         return observation(i * 0.5, {"eye": [weak], "eye.2": [other]}, [DETECTOR, SECOND])
 
     rules = policy(extra='min_score = { "*" = 0.4, "eye.2" = 0.9 }')
-    events = told(rules, [*map(seen, range(14)), *[observation(7 + i, {"eye": []}) for i in range(20)]])
+    events = events_of(rules, [*map(seen, range(14)), *[observation(7 + i, {"eye": []}) for i in range(20)]])
     assert {"entered", "moved", "crossed", "left", "presence_ended"} <= {e.kind for e in events}
     assert {e.votes["eye"] for e in events} == {"for"}
     assert all(e.margin is not None and e.margin >= 0 for e in events)
@@ -272,21 +273,21 @@ def test_a_target_that_no_model_answered_for_waits_while_another_one_goes_on():
         car = [Prediction("car", 0.9, (0.6, 0.5, 0.8, 0.7))] if i < 8 else []
         return observation(i * 0.5, {"people": [person_at(0.2)] if i < 8 else None, "cars": car}, [people, cars])
 
-    events = told(policy(text), [frame(i) for i in range(40)])
+    events = events_of(policy(text), [frame(i) for i in range(40)])
     assert {(e.label, e.kind) for e in events if "ended" in e.kind} == {("vehicle", "presence_ended")}
 
 
 def test_a_quorum_over_frames_wants_enough_of_the_latest_ones():
     rules = policy(extra="movement = {sights = 3, of = 5, hidden_s = 60}")
     now_and_then = [observation(i * 0.5, {"eye": [person_at(0.2)] if i % 3 == 0 else []}) for i in range(40)]
-    assert told(rules, now_and_then) == ()
+    assert events_of(rules, now_and_then) == ()
     mostly = [observation(i * 0.5, {"eye": [person_at(0.2)] if i % 3 else []}) for i in range(40)]
-    assert [e.kind for e in told(rules, mostly)] == ["entered", "presence_started"]
+    assert [e.kind for e in events_of(rules, mostly)] == ["entered", "presence_started"]
 
 
 def test_who_is_seen_in_every_second_frame_is_there():
     frames = [observation(i * 0.2, {"eye": [person_at(0.2)] if i % 2 == 0 else []}) for i in range(40)]
-    assert [e.kind for e in told(policy(), frames)] == ["entered", "presence_started"]
+    assert [e.kind for e in events_of(policy(), frames)] == ["entered", "presence_started"]
 
 
 WITHOUT_WEST = TWO_HALVES.replace("sectors.west", "sectors.dusk")
@@ -295,7 +296,7 @@ WEST_FOR_CARS = TWO_HALVES.replace("west]", 'west]\ntargets = ["vehicle"]')
 
 
 def changed(before: CameraPolicy, after: CameraPolicy, frames: list[Observation], at_s: float) -> list[str]:
-    """What is told of frames before whose `at_s`-th second one policy holds, and another one from then on."""
+    """The events of frames before whose `at_s`-th second one policy holds, and another one from then on."""
     count = sum(seen.at_us < observation(at_s, {}).at_us for seen in frames)
     state, first = fold(before, initial_state(), frames[:count])
     state, second = fold(after, decode_state(encode_state(state)), frames[count:])
@@ -350,7 +351,7 @@ def test_a_presence_that_was_ending_when_its_sector_is_taken_out_ended_when_it_d
 def test_who_was_told_to_have_come_is_told_to_have_gone_under_rules_that_ask_for_a_longer_stay():
     stricter = policy(extra="movement = {dwell_s = 60}\npresence = {confirm_s = 60}")
     gone = walk(lambda t: 0.2 if t <= 5 else None, 20)
-    whole = lines(told(policy(), gone))
+    whole = lines(events_of(policy(), gone))
     assert len(whole) == 4
     assert changed(policy(), stricter, gone, 3) == whole
 
@@ -375,17 +376,17 @@ def test_a_movement_up_or_down_the_picture_is_told_so(start, way):
     """
     speed = 0.06 if way == "down" else -0.06
     frames = [observation(i * 0.5, {"eye": [person_at(0.2, start[1] + speed * i * 0.5)]}) for i in range(12)]
-    assert [e.direction for e in told(policy(text), frames) if e.kind == "moved"] == [way]
+    assert [e.direction for e in events_of(policy(text), frames) if e.kind == "moved"] == [way]
 
 
 def test_a_step_over_the_line_and_straight_back_at_a_high_rate_is_no_crossing():
     frames = walk(lambda t: 0.47 + (0.08 if 4 <= t < 4.6 else 0), 10, every_s=0.1)
-    assert [e.kind for e in told(policy(), frames) if e.kind == "crossed"] == []
+    assert [e.kind for e in events_of(policy(), frames) if e.kind == "crossed"] == []
 
 
 def test_a_visit_that_only_the_blind_time_after_it_makes_long_enough_is_told_when_it_is_over():
     frames = walk(lambda t: 0.2 if t <= 0.7 else None, 7, every_s=0.7)
-    events = told(policy(), frames)
+    events = events_of(policy(), frames)
     assert [e.kind for e in events if e.track] == ["entered", "left"]
     assert len({e.confirmed_at for e in events if e.track}) == 1
 
@@ -399,7 +400,7 @@ def test_a_classifier_alone_shows_movement_by_the_order_in_which_sectors_light_u
 
     order = [None] * 4 + ["west"] * 6 + ["east"] * 6 + [None] * 10
     frames = [observation(i * 0.5, {"namer": lit(sector)}, [CLASSIFIER]) for i, sector in enumerate(order)]
-    story = lines(told(policy(), frames))
+    story = lines(events_of(policy(), frames))
     assert "4.75 moved west->east unknown" in story
     assert [line.split(" ", 1)[1] for line in story if "presence" in line] == [
         "presence_started west",
@@ -410,5 +411,5 @@ def test_a_classifier_alone_shows_movement_by_the_order_in_which_sectors_light_u
 
 
 def test_somebody_who_hardly_stirs_over_a_border_moved_in_no_direction():
-    events = told(policy(), walk(lambda t: 0.494 if t < 6 else 0.506, 16))
+    events = events_of(policy(), walk(lambda t: 0.494 if t < 6 else 0.506, 16))
     assert [e.direction for e in events if e.kind == "moved"] == ["unknown"]

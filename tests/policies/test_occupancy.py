@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from policies.fold import fold, initial_state
-from policies.occupancy import standings, timeline
-from tests.policies.stories import START_US, TWO_HALVES, observation, person_at, policy, walk
+from policies.fold import initial_state
+from policies.occupancy import current_occupancy, timeline
+from tests.policies.stories import START_US, TWO_HALVES, fold, observation, person_at, policy, walk
 
 
 def now(frames, at_s: float) -> dict[str, tuple[str, str | None]]:
     state, _ = fold(policy(), initial_state(), frames)
-    found = standings(policy(), state, START_US + round(at_s * 1e6))
-    return {s.sector: (s.standing, s.cause) for s in found}
+    sectors = current_occupancy(policy(), state, START_US + round(at_s * 1e6))
+    return {s.sector: (s.occupancy, s.cause) for s in sectors}
 
 
 def history(frames, until_s: float, sector: str = "west", rules_at=lambda at_s: policy()) -> list[str]:
     judged = [(rules_at((seen.at_us - START_US) / 1e6), seen) for seen in frames]
     spans = timeline(policy(), initial_state(), judged, START_US + round(until_s * 1e6))
     return [
-        f"{(s.from_us - START_US) / 1e6:g}-{(s.until_us - START_US) / 1e6:g} {s.standing}"
+        f"{(s.from_us - START_US) / 1e6:g}-{(s.until_us - START_US) / 1e6:g} {s.occupancy}"
         for s in spans
         if s.sector == sector
     ]
@@ -40,8 +40,8 @@ def test_silence_makes_every_sector_unobserved_occupied_or_not():
 
 def test_frames_that_tell_nothing_make_a_sector_unobserved_with_another_cause():
     unanswered = [observation(6 + i, {"eye": None}) for i in range(50)]
-    told_nothing = ("unobserved", "the frames repeat, or no model answers")
-    assert now([*walk(lambda t: 0.2, 5), *unanswered], 56) == {"west": told_nothing, "east": told_nothing}
+    uninformative = ("unobserved", "the frames repeat, or no model answers")
+    assert now([*walk(lambda t: 0.2, 5), *unanswered], 56) == {"west": uninformative, "east": uninformative}
     assert now(unanswered, 56)["west"] == ("unobserved", "no frame told anything yet")
 
 

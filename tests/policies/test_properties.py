@@ -11,12 +11,22 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from policies.events import Event
-from policies.fold import REMEMBERED, advance, decode_state, encode_state, fold, initial_state, remembered
+from policies.fold import REMEMBERED, advance, decode_state, encode_state, initial_state, remembered
 from policies.fusion.judge import judge, relevant_judgement
 from policies.observation import Box, ModelInfo, Observation, Prediction
-from policies.occupancy import Standing, timeline
+from policies.occupancy import Occupancy, timeline
 from policies.site.site_policy import CameraPolicy
-from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy, told
+from tests.policies.stories import (
+    CLASSIFIER,
+    DETECTOR,
+    SECOND,
+    TWO_HALVES,
+    events_of,
+    fold,
+    observation,
+    person_at,
+    policy,
+)
 
 # Nobody stands on the very border of the two sectors: a point on it belongs to one of them, mirrored or not.
 walkers = st.tuples(
@@ -69,7 +79,7 @@ bounded = settings(max_examples=80)
 @bounded
 @given(histories(), st.data())
 def test_a_state_saved_and_read_back_between_any_two_frames_changes_nothing(frames, data):
-    whole = told(policy(), frames)
+    whole = events_of(policy(), frames)
     state, events = initial_state(), []
     for seen in frames:
         if data.draw(st.booleans()):
@@ -90,15 +100,15 @@ def test_frames_that_came_before_change_no_event_wherever_a_state_is_saved_and_r
         state, new = advance(policy(), state, seen)
         events += new
         assert len(state.frames) <= REMEMBERED
-    assert tuple(events) == told(policy(), frames)
+    assert tuple(events) == events_of(policy(), frames)
 
 
 @given(st.lists(st.integers(0, 12), max_size=60), st.data())
 def test_which_frames_are_known_follows_from_any_past_with_so_many_different_ones(shown, data):
     def memory(some: list[int]) -> tuple[str, ...]:
         frames: tuple[str, ...] = ()
-        for one in some:
-            frames, _ = remembered(frames, str(one))
+        for number in some:
+            frames, _ = remembered(frames, str(number))
         return frames
 
     since = data.draw(st.integers(0, len(shown)))
@@ -112,7 +122,7 @@ def test_which_frames_are_known_follows_from_any_past_with_so_many_different_one
 def test_shifting_all_times_shifts_all_events(frames, shift_us):
     moved = [replace(seen, at_us=seen.at_us + shift_us) for seen in frames]
     by = timedelta(microseconds=shift_us)
-    assert [_facts(e, by) for e in told(policy(), frames)] == [_facts(e) for e in told(policy(), moved)]
+    assert [_facts(e, by) for e in events_of(policy(), frames)] == [_facts(e) for e in events_of(policy(), moved)]
 
 
 OTHERS = (
@@ -186,8 +196,8 @@ def test_mirrored_frames_mirror_sectors_and_directions(frames):
         place = (event.sector, event.from_sector, event.to_sector, event.direction)
         return (event.kind, *(turn.get(name or "", name) for name in place), event.at)
 
-    straight = Counter(facts(e, OPPOSITE) for e in told(policy(), frames))
-    mirrored = Counter(facts(e, {}) for e in told(policy(), [_mirrored(seen) for seen in frames]))
+    straight = Counter(facts(e, OPPOSITE) for e in events_of(policy(), frames))
+    mirrored = Counter(facts(e, {}) for e in events_of(policy(), [_mirrored(seen) for seen in frames]))
     assert straight == mirrored
 
 
@@ -199,7 +209,7 @@ def test_a_renamed_model_renames_its_votes_and_changes_nothing_else(frames):
         answers = {model + ".v2": predictions for model, predictions in seen.answers.items()}
         return replace(seen, ensemble_info=replace(seen.ensemble_info, models=models), answers=answers)
 
-    before, after = told(policy(), frames), told(policy(), [rename(seen) for seen in frames])
+    before, after = events_of(policy(), frames), events_of(policy(), [rename(seen) for seen in frames])
     assert [{f"{m}.v2": v for m, v in e.votes.items()} for e in before] == [e.votes for e in after]
     assert [e.id for e in before] == [e.id for e in after]
 
@@ -209,7 +219,7 @@ def test_a_renamed_model_renames_its_votes_and_changes_nothing_else(frames):
 def test_every_presence_that_ended_had_started_and_every_left_had_entered(frames):
     open_presence: set[tuple[str, str | None]] = set()
     visits: Counter[tuple[str | None, str | None]] = Counter()
-    for event in told(policy(), frames):
+    for event in events_of(policy(), frames):
         if event.kind == "presence_started":
             assert (event.label, event.sector) not in open_presence
             open_presence.add((event.label, event.sector))
@@ -225,7 +235,7 @@ def test_every_presence_that_ended_had_started_and_every_left_had_entered(frames
 @bounded
 @given(histories())
 def test_no_event_is_confirmed_before_it_began_and_no_two_share_an_id(frames):
-    events = told(policy(), frames)
+    events = events_of(policy(), frames)
     assert all(event.started_at <= event.confirmed_at for event in events)
     assert len({event.id for event in events}) == len(events)
 
@@ -243,13 +253,13 @@ def test_a_renamed_label_renames_the_label_of_its_events_and_changes_nothing_els
     def renamed(seen: Observation) -> Observation:
         models = tuple(replace(model_info, classes=frozenset({"wanderer"})) for model_info in seen.ensemble_info.models)
         answers = {
-            model: tuple(replace(one, label="wanderer") for one in predictions or ())
+            model: tuple(replace(each, label="wanderer") for each in predictions or ())
             for model, predictions in seen.answers.items()
         }
         return replace(seen, ensemble_info=replace(seen.ensemble_info, models=models), answers=answers)
 
     other = policy(TWO_HALVES + '[target.rambler]\nclasses = ["wanderer"]\n', 'targets = ["rambler"]')
-    before, after = told(policy(), frames), told(other, [renamed(seen) for seen in frames])
+    before, after = events_of(policy(), frames), events_of(other, [renamed(seen) for seen in frames])
     assert [_facts(e) for e in before] == [_facts(e) for e in after]
     assert {e.label for e in before} <= {"person"}
     assert {e.label for e in after} <= {"rambler"}
@@ -280,14 +290,14 @@ def crowds(draw: st.DrawFn) -> list[Observation]:
     scores = st.sampled_from([0.0, 0.1, 0.2, 0.45, 0.9])
     frames = []
     for i in range(draw(st.integers(1, 12))):
-        said: dict[str, list[Prediction] | None] = {}
+        answers: dict[str, list[Prediction] | None] = {}
         for model_info in models:
             boxed = [person_at(x, score=draw(scores)) for x in people if draw(st.booleans())]
             named = [
                 Prediction("person", draw(scores), sector=name) for name in ("west", "east") if draw(st.booleans())
             ]
-            said[model_info.model] = draw(st.sampled_from([boxed if model_info.boxes else named, None, []]))
-        frames.append(observation(i * 0.5, dict(said), models))
+            answers[model_info.model] = draw(st.sampled_from([boxed if model_info.boxes else named, None, []]))
+        frames.append(observation(i * 0.5, dict(answers), models))
     return frames
 
 
@@ -311,13 +321,13 @@ def test_one_more_vote_in_a_frame_never_removes_what_was_present_in_it(frames, r
     rules = policy(extra=f'sensitivity = {{rule = "{name}"{k and f", k = {k}"}}}')
     for seen in frames:
         first = seen.answers["eye"] or ()
-        votes = [(), tuple(replace(one, score=0.95) for one in first)]
-        said = [judge(rules, replace(seen, answers={"eye": first, "eye.2": vote})) for vote in votes]
-        before, after = ({c.box for c in judged.candidates if c.present} for judged in said)
+        votes = [(), tuple(replace(each, score=0.95) for each in first)]
+        judgements = [judge(rules, replace(seen, answers={"eye": first, "eye.2": vote})) for vote in votes]
+        before, after = ({c.box for c in judged.candidates if c.present} for judged in judgements)
         assert before <= after
 
 
-# Somebody who stands in the middle of one half, in every frame or not, and what three models say of each.
+# Somebody who stands in the middle of one half, in every frame or not, and what three models answer for each.
 NAMERS = [replace(CLASSIFIER, model=name) for name in ("one", "two", "three")]
 EYES = [replace(DETECTOR, model=name) for name in ("one", "two", "three")]
 watched = st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=24)
@@ -328,21 +338,21 @@ paces = st.sampled_from([0.25, 0.5, 1.0, 3.0])
 def _stood(marks: list[list[bool]], models: list[ModelInfo], every_s: float) -> list[Observation]:
     """Frames in which each model sees, or does not see, somebody in the west."""
 
-    def said(model_info: ModelInfo, sees: bool) -> list[Prediction]:
+    def answer(model_info: ModelInfo, sees: bool) -> list[Prediction]:
         if model_info.boxes:
             return [person_at(0.25)] if sees else []
         return [Prediction("person" if sees else "road", 0.9, sector="west")]
 
     return [
-        observation(i * every_s, {s.model: said(s, sees) for s, sees in zip(models, row, strict=True)}, models)
+        observation(i * every_s, {s.model: answer(s, sees) for s, sees in zip(models, row, strict=True)}, models)
         for i, row in enumerate(marks)
     ]
 
 
 def _present(rules: CameraPolicy, frames: list[Observation]) -> list[int]:
-    """Places of the frames at whose instant somebody was in the west, by all that is told in the end."""
+    """Places of the frames at whose instant somebody was in the west, by all events in the end."""
     spans = timeline(rules, initial_state(), [(rules, seen) for seen in frames], frames[-1].at_us + 1)
-    held = [s for s in spans if s.sector == "west" and s.standing is Standing.OCCUPIED]
+    held = [s for s in spans if s.sector == "west" and s.occupancy is Occupancy.OCCUPIED]
     return [i for i, seen in enumerate(frames) if any(s.from_us <= seen.at_us < s.until_us for s in held)]
 
 
@@ -369,8 +379,8 @@ def test_one_more_vote_in_one_more_frame_never_removes_presence_at_any_instant(m
 def test_any_finds_presence_wherever_at_least_k_does_and_that_wherever_all_does(marks, models, quorum, every_s):
     frames = _stood(marks, models, every_s)
     strict_to_loose = ['"all"', *(f'"at_least", k = {k}' for k in (3, 2, 1)), '"any"']
-    found = [set(_present(_ruled(f"rule = {rule}", quorum), frames)) for rule in strict_to_loose]
-    assert all(strict <= loose for strict, loose in itertools.pairwise(found))
+    present = [set(_present(_ruled(f"rule = {rule}", quorum), frames)) for rule in strict_to_loose]
+    assert all(strict <= loose for strict, loose in itertools.pairwise(present))
 
 
 @bounded

@@ -99,5 +99,5 @@ def test_any_detects_at_least_what_at_least_k_does_and_that_at_least_what_all_do
     strict_to_loose = [Sensitivity("all"), Sensitivity("any")]
     if k <= voters:
         strict_to_loose.insert(1, Sensitivity("at_least", k=k))
-    found = [rule.fuse(named).verdict is Verdict.PRESENT for rule in strict_to_loose]
-    assert all(loose or not strict for strict, loose in itertools.pairwise(found))
+    present = [rule.fuse(named).verdict is Verdict.PRESENT for rule in strict_to_loose]
+    assert all(loose or not strict for strict, loose in itertools.pairwise(present))

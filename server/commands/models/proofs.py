@@ -54,7 +54,7 @@ def lock(names: tuple[str, ...], folder: Path | None, config: Path | None, out: 
 @click.option(
     "--pictures",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of small pictures, in the order of their names [default: drawn ones].",
+    help="Folder of small pictures, in the order of their names [default: those of the shipped set].",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write [the setting `golden`].")
 def approve(
@@ -65,13 +65,13 @@ def approve(
     The answers are computed in float32, whatever the setting `execution`.
     """
     from server.ensemble import approve as approved
-    from server.ensemble import drawn
+    from server.ensemble import read_golden, shipped_golden
 
     settings = load_settings(config, models_dir=folder)
     place = out or settings.golden
     if place is None:
         raise click.UsageError("give --out FOLDER, or the setting `golden`")
-    shown = _read(pictures) if pictures else drawn.pictures()
+    shown = _read(pictures) if pictures else read_golden(shipped_golden()).named_pictures
     golden = approved(_loaded(msgspec.structs.replace(settings, execution="fp32"), names), shown, place)
     for picture in golden.pictures:
         answers = (

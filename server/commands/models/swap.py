@@ -12,8 +12,7 @@ import requests
 from server.commands.options import config_option, current_store, store_options, utc
 from server.domain.errors import ConfigurationError, Conflict
 from server.serving.service import InService
-from server.serving.shadow import Comparison
-from server.serving.swap import Swap
+from server.serving.swap import Comparison, Swap
 from server.settings import ServerSettings, load_settings
 from server.web.control import address_in
 

@@ -37,14 +37,14 @@ def test_one_target_may_be_judged_more_strictly_than_another_in_the_same_sector(
     boxes = {"person": (0.1, 0.6, 0.15, 0.8), "car": (0.3, 0.6, 0.4, 0.8)}
 
     def present(score: float, *models: str) -> set[str]:
-        said = {model: [Prediction(label, score, box) for label, box in boxes.items()] for model in models}
+        answers = {model: [Prediction(label, score, box) for label, box in boxes.items()] for model in models}
         models = [DETECTOR, replace(SECOND, classes=DETECTOR.classes)]
-        found = [
-            judge(policy(extra=rules), observation(0, said, models)),
-            relevant_judgement(policy(extra=rules), observation(0, said, models)),
+        judgements = [
+            judge(policy(extra=rules), observation(0, answers, models)),
+            relevant_judgement(policy(extra=rules), observation(0, answers, models)),
         ]
-        assert len({tuple(c.target for c in judged.candidates if c.present) for judged in found}) == 1
-        return {c.target for c in found[0].candidates if c.present}
+        assert len({tuple(c.target for c in judged.candidates if c.present) for judged in judgements}) == 1
+        return {c.target for c in judgements[0].candidates if c.present}
 
     assert present(0.9, "eye") == {"person"}
     assert present(0.9, "eye", "eye.2") == {"person", "vehicle"}
@@ -76,8 +76,8 @@ def test_a_classifier_judges_a_box_by_the_sector_it_stands_in():
 
 
 def test_a_classifier_that_was_shown_only_the_whole_view_speaks_for_every_sector():
-    found = judge(policy(), observation(0, {"namer": [Prediction("person", 0.7)]}, [CLASSIFIER])).candidates
-    assert [c.sectors for c in found] == [("west",), ("east",)]
+    candidates = judge(policy(), observation(0, {"namer": [Prediction("person", 0.7)]}, [CLASSIFIER])).candidates
+    assert [c.sectors for c in candidates] == [("west",), ("east",)]
 
 
 def test_a_silent_ensemble_leaves_every_sector_undecided():
@@ -178,4 +178,4 @@ def test_a_frame_is_judged_by_the_rules_that_are_in_force_then(judged):
     scheduled = policy(TWO_HALVES + '[[schedule]]\nname = "dark"\ndarker_than = 0.2\nmin_score = {"*" = 0.95}\n')
     seen = observation(0, {"eye": [person_at(0.2)]})
     dark, light = replace(seen, brightness=0.1), replace(seen, brightness=0.9)
-    assert [[c.present for c in judged(scheduled, one).candidates] for one in (dark, light)] == [[False], [True]]
+    assert [[c.present for c in judged(scheduled, seen).candidates] for seen in (dark, light)] == [[False], [True]]

@@ -1,4 +1,4 @@
-"""What a site policy asks of models that cannot give it is told, with its place."""
+"""What a site policy asks of models that cannot give it is reported, with its place."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from tests.policies.stories import CHANGE, CLASSIFIER, DETECTOR, TWO_HALVES
 EYES = EnsembleInfo("eyes", (DETECTOR, CLASSIFIER, CHANGE))
 
 
-def said(text: str, ensemble_info: EnsembleInfo = EYES) -> list[str]:
+def reported(text: str, ensemble_info: EnsembleInfo = EYES) -> list[str]:
     return list(misfits(parse_site_policy(text), ensemble_info))
 
 
 def test_a_policy_that_the_models_can_follow_has_no_misfits():
-    assert said('site = "yard"\nsensitivity = { rule = "weighted", weights = { eye = 2, "*" = 1 } }') == []
-    assert said(TWO_HALVES) == []
+    assert reported('site = "yard"\nsensitivity = { rule = "weighted", weights = { eye = 2, "*" = 1 } }') == []
+    assert reported(TWO_HALVES) == []
 
 
 def test_a_quorum_that_is_more_than_all_models_is_told_once_with_all_its_places():
-    assert said(TWO_HALVES.replace('"yard"', '"yard"\nsensitivity = { rule = "at_least", k = 9 }')) == [
+    assert reported(TWO_HALVES.replace('"yard"', '"yard"\nsensitivity = { rule = "at_least", k = 9 }')) == [
         "gate/west, gate/east: `person` is never decided: rule at_least 9, and eye, namer can give 2 at most"
     ]
 
@@ -36,14 +36,14 @@ def test_a_weight_that_nobody_reaches_for_one_target_or_at_night_is_told():
     targets = ["person"]
     sensitivity = { rule = "weighted", threshold = 7 }
     """
-    assert said(text) == [
+    assert reported(text) == [
         "every camera/view: `vehicle` is never decided: rule weighted 2.5, and eye can give 1 at most",
         "every camera (night)/view: `person` is never decided: rule weighted 7, and eye, namer can give 2 at most",
     ]
 
 
 def test_a_target_that_no_model_knows_is_told():
-    assert said('site = "yard"\ntargets = ["animal"]', EnsembleInfo("blind", (DETECTOR, CHANGE))) == [
+    assert reported('site = "yard"\ntargets = ["animal"]', EnsembleInfo("blind", (DETECTOR, CHANGE))) == [
         "every camera/view: `animal` is never decided: no model that votes can see it"
     ]
 
@@ -54,7 +54,7 @@ def test_a_name_that_is_no_voting_models_is_told_with_the_one_that_was_meant():
     [cameras.gate.by_target.person]
     sensitivity = { rule = "weighted", weights = { namr = 2.0 } }
     """
-    assert said(text) == [
+    assert reported(text) == [
         "gate: no model that votes is called `eyee`; did you mean `eye`?",
         "gate: no model that votes is called `frame-change`; known here: eye, namer",
         "gate: no model that votes is called `namr`; did you mean `namer`?",

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from policies.events import microseconds
 from policies.site.schedule import Place, When, sun_elevation_deg
 from policies.site.site_policy import InvalidPolicy, parse_site_policy
-from tests.policies.stories import observation, person_at, policy, told
+from tests.policies.stories import events_of, observation, person_at, policy
 
 NIGHT = """site = "yard"
 timezone = "Europe/Oslo"
@@ -75,8 +75,8 @@ def test_the_clock_is_the_sites_and_knows_summer_time():
 def test_a_night_in_which_the_clocks_are_changed_ends_when_they_say(evening, hours):
     night, berlin = When(time(22), time(6), ("sat",)), Place("Europe/Berlin")
     begin_us, hour_us = at(evening), 3_600_000_000
-    found = [night.holds(berlin, begin_us + hour * hour_us) for hour in range(-1, 25)]
-    assert found == [False, *[True] * hours, *[False] * (25 - hours)]
+    held = [night.holds(berlin, begin_us + hour * hour_us) for hour in range(-1, 25)]
+    assert held == [False, *[True] * hours, *[False] * (25 - hours)]
 
 
 @pytest.mark.parametrize(("day", "is_up"), [("2026-06-21", True), ("2026-12-21", False)])
@@ -117,12 +117,12 @@ def test_a_schedule_changes_what_is_told_from_the_moment_it_holds():
     """
     places = {0: [person_at(0.2)], 2: [person_at(0.8)]}
     frames = [observation(i * 0.5, {"eye": places.get(i // 20, [])}) for i in range(80)]
-    everything = told(parse_site_policy('site = "yard"').camera("gate"), frames)
+    everything = events_of(parse_site_policy('site = "yard"').camera("gate"), frames)
     assert [e.kind for e in everything].count("entered") == 2
     start = frames[0].at_us
     assert datetime.fromtimestamp(start / 1e6, UTC).strftime("%H:%M") == "14:13"
     shifted = switch.replace("13:20", "14:13:20").replace("13:25", "14:13:40")
-    quiet = told(parse_site_policy(shifted).camera("gate"), frames)
+    quiet = events_of(parse_site_policy(shifted).camera("gate"), frames)
     assert [e.kind for e in quiet].count("entered") == 1
 
 
@@ -172,8 +172,8 @@ def test_frames_are_judged_and_followed_by_the_rules_of_their_brightness():
     text = 'site = "yard"\n[[schedule]]\nname = "dark"\ndarker_than = 0.2\nmin_score = { "*" = 0.95 }\n'
     rules = parse_site_policy(text).camera("gate")
     frames = [observation(i * 0.5, {"eye": [person_at(0.2)]}) for i in range(10)]
-    assert told(rules, [replace(frame, brightness=0.1) for frame in frames]) == ()
-    assert told(rules, [replace(frame, brightness=0.3) for frame in frames]) != ()
+    assert events_of(rules, [replace(frame, brightness=0.1) for frame in frames]) == ()
+    assert events_of(rules, [replace(frame, brightness=0.3) for frame in frames]) != ()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from policies.fusion.judge import judge
 from policies.observation import Prediction
 from policies.sensitivity import Vote
 from policies.site.site_policy import InvalidPolicy, parse_site_policy
-from tests.policies.stories import CLASSIFIER, START_US, drawn, observation, person_at, policy, told, walk
+from tests.policies.stories import CLASSIFIER, START_US, drawn, events_of, observation, person_at, policy, walk
 
 LAMP = person_at(0.2, score=0.5)
 QUIET = """
@@ -63,20 +63,20 @@ def test_a_nuisance_is_one_only_for_its_targets():
 
 def test_a_nuisance_begins_no_track_and_hides_nobody_who_walks_through_it():
     lamp = [observation(i * 0.5, {"eye": [LAMP]}) for i in range(20)]
-    assert told(gate(quiet()), lamp) == ()
+    assert events_of(gate(quiet()), lamp) == ()
     passing = walk(lambda t: 0.05 + 0.05 * t if t <= 12 else None, 16, score=0.55)
-    plain = told(gate('site = "yard"'), passing)
-    assert [(e.kind, e.at) for e in told(gate(quiet()), passing)] == [(e.kind, e.at) for e in plain] != []
+    plain = events_of(gate('site = "yard"'), passing)
+    assert [(e.kind, e.at) for e in events_of(gate(quiet()), passing)] == [(e.kind, e.at) for e in plain] != []
 
 
 def test_a_sector_that_a_classifier_names_is_a_nuisance_where_its_bounds_are():
     text = QUIET.replace("[0.17, 0.6, 0.23, 0.8]", "[0, 0, 0.5, 1]").replace("0.6", "0.9")
     frames = drawn("....PPPP....")
     plain = policy()
-    assert told(plain, frames) != ()
+    assert events_of(plain, frames) != ()
     west = policy().sectors[0]
     sectors = f"[cameras.gate.sectors.west]\npolygon = {[list(p) for p in west.polygon]}\n"
-    assert told(gate(f'site = "yard"\n{text}{sectors}'), frames) == ()
+    assert events_of(gate(f'site = "yard"\n{text}{sectors}'), frames) == ()
 
 
 def test_what_nobody_could_tell_stays_undecided_in_a_suppressed_place():

@@ -20,15 +20,15 @@ matrices = st.integers(1, 4).flatmap(
 
 @given(matrices)
 def test_no_other_assignment_costs_less(costs):
-    found = assign(costs)
-    taken = [j for j in found if j is not None]
+    columns = assign(costs)
+    taken = [j for j in columns if j is not None]
     assert len(taken) == len(set(taken))
     best = 0.0
     for choice in itertools.product([None, *range(len(costs[0]))], repeat=len(costs)):
         used = [j for j in choice if j is not None]
         if len(used) == len(set(used)):
             best = min(best, sum(costs[i][j] for i, j in enumerate(choice) if j is not None))
-    assert sum(costs[i][j] for i, j in enumerate(found) if j is not None) == best
+    assert sum(costs[i][j] for i, j in enumerate(columns) if j is not None) == best
 
 
 def test_what_costs_nothing_or_more_is_left_alone():

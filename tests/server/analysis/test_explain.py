@@ -123,7 +123,7 @@ def test_a_minute_that_has_not_come_misses_nothing(yard: Yard) -> None:
 def test_the_minute_that_runs_is_told_up_to_now(yard: Yard) -> None:
     explanation = explain(yard.store, "yard", "gate", START_US, START_US + MINUTE_US, now_us=START_US + 27_000_000)
     assert (explanation.gaps, len(explanation.bursts)) == ((), 13)
-    assert {span.standing.value for span in explanation.occupancy} == {"clear", "occupied"}
+    assert {span.occupancy.value for span in explanation.occupancy} == {"clear", "occupied"}
     assert {max(s.until_us for s in explanation.occupancy)} == {START_US + 27_000_000}
     assert "this time is not over: as of 2026-11-22T07:00:27.000Z" in as_lines(explanation)
     later = explain(yard.store, "yard", "gate", START_US, START_US + MINUTE_US, now_us=START_US + 30_000_000)
@@ -134,7 +134,7 @@ def test_a_sector_is_unobserved_before_the_first_frame_of_all(yard: Yard) -> Non
     since_us = START_US - MINUTE_US // 2
     explanation = explain(yard.store, "yard", "gate", since_us, since_us + MINUTE_US)
     first = [
-        (s.sector, s.standing.value, s.from_us, s.until_us) for s in explanation.occupancy if s.from_us == since_us
+        (s.sector, s.occupancy.value, s.from_us, s.until_us) for s in explanation.occupancy if s.from_us == since_us
     ]
     assert first == [(name, "unobserved", since_us, START_US) for name in ("east", "west")]
 
@@ -207,7 +207,7 @@ def test_a_camera_that_never_sent_is_told_which_one_was_meant(ask: Callable[...,
 
 
 def test_the_minute_says_how_each_sector_stood_and_never_shows_a_gap_as_clear(yard: Yard) -> None:
-    spans = [(s.sector, s.standing.value) for s in minute(yard).occupancy]
+    spans = [(s.sector, s.occupancy.value) for s in minute(yard).occupancy]
     assert ("west", "occupied") in spans
     assert ("east", "occupied") in spans
     assert spans[-1] == ("west", "unobserved"), "the walk's bursts end after half of the minute"

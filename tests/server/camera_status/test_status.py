@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from policies.events import Evidence, instant
 from policies.fold import State
-from policies.occupancy import Standing
+from policies.occupancy import Occupancy
 from policies.presence import Presence
 from policies.site.site_policy import parse_site_policy
 from server.camera_status.heartbeat import Heartbeat, HeartbeatAgent, HeartbeatClock, Waiting
@@ -166,8 +166,8 @@ def test_a_sector_stands_as_it_was_seen_until_that_is_too_long_ago(
     condition: Condition, ago_s: float, known: bool, occupied: bool
 ):
     [told] = sectors_of(POLICY, seen(ago_s, occupied=occupied), condition, NOW)
-    as_seen = Standing.OCCUPIED if occupied else Standing.CLEAR
-    assert told.state is (as_seen if known else Standing.UNOBSERVED)
+    as_seen = Occupancy.OCCUPIED if occupied else Occupancy.CLEAR
+    assert told.state is (as_seen if known else Occupancy.UNOBSERVED)
     assert told.cause == (None if known else condition.cause)
     if not known:
         assert told.since == instant(NOW - int(ago_s * S))
@@ -176,7 +176,7 @@ def test_a_sector_stands_as_it_was_seen_until_that_is_too_long_ago(
 def test_frames_that_tell_nothing_leave_a_sector_unobserved_though_bursts_come_in_time():
     state = msgspec.structs.replace(seen(5, occupied=False), seen_us=NOW - 600 * S)
     [told] = sectors_of(POLICY, state, OK, NOW)
-    assert (told.state, told.cause) == (Standing.UNOBSERVED, "the frames repeat, or no model answers")
+    assert (told.state, told.cause) == (Occupancy.UNOBSERVED, "the frames repeat, or no model answers")
 
 
 def test_a_camera_without_a_frame_has_no_sectors_yet():
@@ -186,4 +186,4 @@ def test_a_camera_without_a_frame_has_no_sectors_yet():
 @given(ago_s=st.floats(0, 1e6), occupied=st.booleans(), cause=st.sampled_from(["agent_silent", "backlog"]))
 def test_a_silent_camera_never_shows_a_clear_sector(ago_s: float, occupied: bool, cause: str):
     told = sectors_of(POLICY, seen(ago_s, occupied=occupied), Condition("silent", cause), NOW)
-    assert [(one.state, one.cause) for one in told] == [(Standing.UNOBSERVED, cause)]
+    assert [(one.state, one.cause) for one in told] == [(Occupancy.UNOBSERVED, cause)]
