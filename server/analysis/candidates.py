@@ -12,11 +12,12 @@ from server.analysis.policy_diff import Changes, applied
 TODAY = "as now"
 
 _SHIFTS = (-0.2, -0.1, 0.0, 0.1, 0.2)
-_SIGHTS = (1, 2, 3, 4)
 _QUORUMS = ((2, 3), (2, 4), (3, 4), (3, 6))
-_DWELL_S = (0.0, 0.5, 1.0, 2.0, 4.0)
-_CONFIRM_S = (0.0, 1.0, 2.0, 4.0)
-_CLEAR_S = (1.0, 2.0, 4.0, 8.0)
+_LENGTHS_S = {
+    ("movement", "dwell_s"): (0.0, 0.5, 1.0, 2.0, 4.0),
+    ("presence", "confirm_s"): (0.0, 1.0, 2.0, 4.0),
+    ("presence", "clear_s"): (1.0, 2.0, 4.0, 8.0),
+}
 
 
 class Option(NamedTuple):
@@ -52,11 +53,10 @@ def rules_and_scores(text: str, policy: SitePolicy, voters: Sequence[str]) -> It
 
 def refinements(policy: SitePolicy, voters: Sequence[str]) -> Iterator[Option]:
     """Options that each change a single setting of confirmation or a single model's minimum score."""
-    yield from (Option(f"sights {n}", {("movement", "sights"): n}) for n in _SIGHTS)
+    yield from (Option(f"sights {n}", {("movement", "sights"): n}) for n in (1, 2, 3, 4))
     yield from (Option(f"{k} of {n} frames", {("movement", "sights"): k, ("movement", "of"): n}) for k, n in _QUORUMS)
-    yield from (Option(f"dwell {s:g} s", {("movement", "dwell_s"): s}) for s in _DWELL_S)
-    yield from (Option(f"confirm {s:g} s", {("presence", "confirm_s"): s}) for s in _CONFIRM_S)
-    yield from (Option(f"clear {s:g} s", {("presence", "clear_s"): s}) for s in _CLEAR_S)
+    for key, lengths_s in _LENGTHS_S.items():
+        yield from (Option(f"{key[1].removesuffix('_s')} {s:g} s", {key: s}) for s in lengths_s)
     for model, shift in product(voters if len(voters) > 1 else (), _SHIFTS):
         if shift:
             score = _score(policy, model, shift)

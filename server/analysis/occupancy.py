@@ -40,11 +40,11 @@ def occupancy(
     frames = ((policies[recorded.policy], recorded.observation) for recorded in around)
     spans = timeline(policy, state, frames, end_us)
     inside = sorted(_within(spans, since_us, until_us), key=lambda s: (s.sector, s.target, s.from_us))
-    return tuple(span for _, mine in groupby(inside, _place) for span in _padded(since_us, list(mine)))
-
-
-def _place(span: Span) -> tuple[str, str]:
-    return span.sector, span.target
+    return tuple(
+        span
+        for _, mine in groupby(inside, lambda span: (span.sector, span.target))
+        for span in _padded(since_us, list(mine))
+    )
 
 
 def _padded(since_us: int, spans: list[Span]) -> list[Span]:

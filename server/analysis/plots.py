@@ -67,7 +67,11 @@ def write_html(
 ) -> None:
     """One self-contained page: the recommendation, the plot, the change, the frontier."""
     best = sorted((p for p in points if p.mark != "tried"), key=lambda p: (p.alarms, p.misses))
-    rows = (f"<tr><td>{p.misses}</td><td>{p.alarms:g}</td><td>{escape(p.words)} {_emphasis(p)}</td></tr>" for p in best)
+    rows = (
+        f"<tr><td>{p.misses}</td><td>{p.alarms:g}</td><td>{escape(p.words)}"
+        f"{f' <b>{p.mark}</b>' if p.mark in _NAMED else ''}</td></tr>"
+        for p in best
+    )
     page = _PAGE.format(
         title=escape(title),
         words="\n".join(f"<p>{escape(line)}</p>" for line in words),
@@ -112,7 +116,3 @@ def _svg(points: Sequence[Point], unit: str) -> Iterator[str]:
             where = f'x="{x(point.alarms) + side:.1f}" y="{y(point.misses) - 8:.1f}" text-anchor="{anchor}"'
             yield f'<text {where} fill="{colour}">{point.mark}</text>'
     yield "</svg>"
-
-
-def _emphasis(point: Point) -> str:
-    return f"<b>{point.mark}</b>" if point.mark in _NAMED else ""

@@ -62,7 +62,8 @@ def command(
     listening = listener(address, settings.port, "port")
     if settings.admin_port:  # the worker opens it after the fork; here it is only tried
         listener(settings.admin_host, settings.admin_port, "admin_port").close()
-    click.echo(_summary(models, listening, site_names or _no_site(settings), database, guarded=guarded), err=True)
+    site_names = site_names or (f"none yet: put a TOML file per site into {settings.sites_dir}",)
+    click.echo(_summary(models, listening, site_names, database, guarded=guarded), err=True)
     host(settings, listening)
 
 
@@ -122,10 +123,6 @@ def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:
         raise ConfigurationError(f"database {store.name}: {error.detail}") from error
     finally:
         store.close()
-
-
-def _no_site(settings: ServerSettings) -> tuple[str]:
-    return (f"none yet: put a TOML file per site into {settings.sites_dir}",)
 
 
 def _summary(models: Sequence[str], listening: socket, sites: Sequence[str], database: str, *, guarded: bool) -> str:

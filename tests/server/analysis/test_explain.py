@@ -199,7 +199,7 @@ def test_explain_as_json_holds_every_vote(ask: Callable[..., Result]) -> None:
 def test_a_camera_that_never_sent_is_told_which_one_was_meant(ask: Callable[..., Result], yard: Yard) -> None:
     wrong = ask("explain", "--camera", "gaet", "--at", AT)
     assert (wrong.exit_code, "did you mean `gate`?" in wrong.stderr) == (1, True)
-    assert "cameras here: yard/gate" in ask("explain", "--camera", "xyz", "--at", AT).stderr
+    assert "cameras with data: yard/gate" in ask("explain", "--camera", "xyz", "--at", AT).stderr
     url = yard.store.name
     assert (
         CliRunner().invoke(command, ["explain", "--camera", "gate", "--at", "noon", "--database", url]).exit_code == 2

@@ -75,7 +75,7 @@ def test_what_is_accepted_becomes_a_file_beside_the_live_one_and_removes_just_th
     live = yard.folder / "yard.toml"
     before = live.read_text()
     shown = ask("--accept", NAME)
-    assert "It would have removed 16 events. Proposed, and not in force" in shown.output, shown.output
+    assert "It would have removed 16 events. Proposed, not in force" in shown.output, shown.output
     assert live.read_text() == before
     proposed = (yard.folder / "yard.toml.proposed").read_text()
     assert [line for line in difference(before, proposed, "", "") if line.startswith("-") and line != "--- "] == []
@@ -98,7 +98,7 @@ def test_a_name_that_two_cameras_have_is_refused_until_one_of_them_is_named(
         stand(yard, 100 + day, day * DAY_S, WEB, "dock")
     refused = ask("--accept", NAME)
     assert refused.exit_code == 1
-    assert f"several cameras have a `{NAME}`: say which with --camera (dock, gate)" in refused.output
+    assert f"several cameras have a `{NAME}`: choose with --camera (dock, gate)" in refused.output
     assert ask("--accept", NAME, "--camera", "dock").exit_code == 0
     proposed = parse_site_policy((yard.folder / "yard.toml.proposed").read_text())
     assert [len(proposed.camera(camera).suppressions) for camera in ("dock", "gate")] == [1, 0]
@@ -136,7 +136,7 @@ def test_what_would_remove_an_event_marked_true_is_neither_offered_nor_accepted(
     assert NAME not in ask().output
     refused = ask("--accept", NAME)
     assert refused.exit_code == 1
-    assert "would remove 1 events that were marked true" in refused.output
+    assert "would remove 1 events that were annotated as true" in refused.output
     assert not (yard.folder / "yard.toml.proposed").exists()
 
 

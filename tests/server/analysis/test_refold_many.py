@@ -41,6 +41,17 @@ def test_folding_begins_in_the_last_quiet_before_the_stretch_that_is_asked_for()
     assert begin(frames, START_US + 95_000_000) == START_US + (71 - REMEMBERED) * 1_000_000
 
 
+def test_policies_that_are_folded_together_give_the_events_of_each_alone():
+    by_night = '[[schedule]]\nname = "morning"\nbetween = ["07:00", "07:01"]\nmovement = { sights = 1 }\n'
+    scheduled = parse_site_policy(f"{TWO_HALVES}\n{by_night}")
+    boxes = [[person_at(0.2, score=0.9 if t < 40 else 0.25)] if t % 30 < 12 else [] for t in range(90)]
+    frames = [observation(t, {"eye": seen}) for t, seen in enumerate(boxes)]
+    together = fold_history(recorded(frames), "gate", [*POLICIES, scheduled])
+    alone = [fold_history(recorded(frames), "gate", [policy]).events[0] for policy in [*POLICIES, scheduled]]
+    assert list(together.events) == alone
+    assert len({len(events) for events in alone}) > 1
+
+
 def test_without_a_quiet_that_is_long_enough_folding_begins_with_the_first_frame():
     frames = visits(*((t, t + 6) for t in range(0, 100, 10)), until_s=100)
     assert begin(frames, START_US + 95_000_000) is None
