@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from policies.event_builder import build_events
 from policies.events import Event
 from policies.fusion.judge import blind_targets, relevant_judgement
-from policies.fusion.judgement import NOTHING
+from policies.fusion.judgement import NOTHING, Judgement
 from policies.observation import Observation
 from policies.presence import Presence, update_presences
 from policies.site.site_policy import CameraPolicy
@@ -29,7 +29,6 @@ REMEMBERED = 8
 """How many of the latest different frames are recognised. A stuck camera, or a buffer of its stream, repeats a few
 frames in turn. A working sensor's noise never makes the same bytes twice.
 """
-
 
 Judge = Callable[[CameraPolicy, Observation], Judgement]
 
