@@ -9,7 +9,8 @@ import click
 from policies.events import instant
 from server.commands.options import found_store, store_options
 from server.domain.burst import NAME
-from server.store import Store, Token
+from server.domain.records import Token
+from server.store import Store
 from server.web.auth import ANY_SITE, new_token
 
 _LONGEST_NAME = 100
