@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from server.domain.errors import SectorwatchError
+from server.domain.errors import ConfigurationError, SectorwatchError
 
 _EXIT_CONFIG = 78
 
@@ -51,7 +51,7 @@ class _Subcommands(click.Group):
             return super().invoke(ctx)
         except SectorwatchError as error:
             click.echo(f"sectorwatch: {error.detail}", err=True)
-            raise SystemExit(_EXIT_CONFIG if error.kind == "broken" else 1) from None
+            raise SystemExit(_EXIT_CONFIG if isinstance(error, ConfigurationError) else 1) from None
 
 
 def _version() -> str:

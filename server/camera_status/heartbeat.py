@@ -7,22 +7,22 @@ agent's clock error.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from policies.site.toml_errors import NAME
-from server.domain.burst import NEWEST
+from server.domain.burst import NEWEST, Aware
 from server.domain.errors import Malformed
 
-Aware = Annotated[datetime, Meta(tz=True)]
-_Name = Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
+_Name = Annotated[str, Meta(pattern=f"^{NAME.pattern}$(?!\n)")]
 _Word = Annotated[str, Meta(pattern="^[a-z_]{1,64}$")]
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 _Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 _Text = Annotated[str, Meta(max_length=300)]
+
+T = TypeVar("T")
 
 
 class HeartbeatAgent(msgspec.Struct, frozen=True):
@@ -60,14 +60,19 @@ class Counts(msgspec.Struct, frozen=True):
     camera_bytes: _Count | None = None
 
 
-class Heartbeat(msgspec.Struct, frozen=True):
+class HeartbeatSource(msgspec.Struct, frozen=True):
+    """The camera of a heartbeat that may otherwise be malformed."""
+
+    site: _Name
+    camera: _Name
+
+
+class Heartbeat(HeartbeatSource, frozen=True):
     """A heartbeat. `state` is starting, watching, blind, paused, finished or stopped, unchanged `since` then.
 
     `next_burst_by` is the latest instant at which the next burst is complete; null when none is expected.
     """
 
-    site: _Name
-    camera: _Name
     agent: HeartbeatAgent
     state: _Word
     since: Aware
@@ -80,33 +85,18 @@ class Heartbeat(msgspec.Struct, frozen=True):
     counts: Counts = Counts()
 
 
-class HeartbeatSource(msgspec.Struct, frozen=True):
-    """The camera of a heartbeat that may otherwise be malformed."""
-
-    site: _Name
-    camera: _Name
-
-
 _decoder = msgspec.json.Decoder(Heartbeat)
 _source_decoder = msgspec.json.Decoder(HeartbeatSource)
 
 
 def heartbeat_source(body: bytes) -> HeartbeatSource:
     """The camera of a heartbeat, so that its sender is authorised before the rest is decoded. Raises Malformed."""
-    try:
-        return _source_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"not a heartbeat: {error}") from None
+    return _decoded(_source_decoder, body)
 
 
 def decode_heartbeat(body: bytes | str) -> Heartbeat:
     """The heartbeat in `body`. Raises Malformed."""
-    try:
-        heartbeat = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"not a heartbeat: {error}") from None
-    if not (NAME.fullmatch(heartbeat.site) and NAME.fullmatch(heartbeat.camera)):
-        raise Malformed("`site` and `camera` must be 1 to 63 lower-case letters, digits, - or _")
+    heartbeat = _decoded(_decoder, body)
     agent = heartbeat.agent
     instants = (
         agent.sent_at,
@@ -119,3 +109,10 @@ def decode_heartbeat(body: bytes | str) -> Heartbeat:
     if any(at is not None and at >= NEWEST for at in instants):
         raise Malformed(f"an instant lies beyond {NEWEST:%Y}: set the agent's clock")
     return heartbeat
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], body: bytes | str) -> T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"not a heartbeat: {error}") from None

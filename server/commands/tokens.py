@@ -7,8 +7,9 @@ import click
 from policies.events import instant
 from policies.site.toml_errors import NAME
 from server.commands.options import aligned, store_options
+from server.domain.records import Token
 from server.settings import ServerSettings
-from server.store import Store, Token, open_store
+from server.store import Store, open_store
 from server.web.auth import ANY_SITE, new_token
 
 _LONGEST_NAME = 100

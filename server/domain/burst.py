@@ -28,7 +28,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 UNSYNCED_UNCERTAINTY_S = 3600.0
 """The assumed error of a clock that is not synchronised and gives no bound."""
 
-_Aware = Annotated[datetime, msgspec.Meta(tz=True)]
+Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 _Word = Annotated[str, msgspec.Meta(max_length=128)]
 
 
@@ -73,7 +73,7 @@ class Agent(msgspec.Struct, frozen=True):
     """The sender and the time of sending. They differ between uploads of one burst, so its digest leaves them out."""
 
     version: _Word | None = None
-    sent_at: _Aware | None = None
+    sent_at: Aware | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Envelope(msgspec.Struct, frozen=True):
     burst_id: str
     site: str
     camera: str
-    captured_at: _Aware
+    captured_at: Aware
     offsets_ms: list[int]
     frame_sha256: list[str]
     reason: Annotated[str, msgspec.Meta(max_length=64)] = "schedule"
@@ -131,7 +131,15 @@ def decode_burst(envelope: bytes, files: Sequence[bytes], limits: Limits) -> Bur
         clock=parsed.clock,
         mask_digest=parsed.mask_digest,
         agent=parsed.agent,
-        digest=_digest(parsed, captured_at_us),
+        digest=burst_digest(
+            parsed.burst_id,
+            parsed.site,
+            parsed.camera,
+            captured_at_us,
+            parsed.offsets_ms,
+            parsed.frame_sha256,
+            parsed.mask_digest,
+        ),
     )
 
 
@@ -194,18 +202,6 @@ def _checked(index: int, image: bytes, claimed: str, limits: Limits) -> str:
     if true != claimed:
         raise Unprocessable(f"the bytes have SHA-256 {true}, the envelope says {claimed}", frame=index)
     return true
-
-
-def _digest(parsed: Envelope, captured_at_us: int) -> str:
-    return burst_digest(
-        parsed.burst_id,
-        parsed.site,
-        parsed.camera,
-        captured_at_us,
-        parsed.offsets_ms,
-        parsed.frame_sha256,
-        parsed.mask_digest,
-    )
 
 
 def burst_digest(

@@ -17,20 +17,14 @@
     └── ConfigurationError       the installation is at fault: an operator has to act           (HTTP 500)
         └── Unapproved           the models no longer answer as they did when they were approved
 
-`kind` is one of refused, later, broken. `server.web.problem_json` alone chooses the HTTP status of a class.
+`server.web.problem_json` alone chooses the HTTP status of a class.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
-
-Kind = Literal["refused", "later", "broken"]
-
 
 class SectorwatchError(Exception):
     """An error whose message says what happened and what to do, for a user to read."""
-
-    kind: ClassVar[Kind] = "broken"
 
     def __init__(self, detail: str, *, frame: int | None = None) -> None:
         super().__init__(detail)
@@ -40,47 +34,47 @@ class SectorwatchError(Exception):
 
 
 class Refused(SectorwatchError):
-    kind = "refused"
+    """This input will never be accepted: fix it, do not send it again."""
 
 
 class Malformed(Refused):
-    pass
+    """The bytes are not the form they claim to be."""
 
 
 class TooLarge(Refused):
-    pass
+    """More frames, bytes or pixels than this server takes."""
 
 
 class WrongType(Refused):
-    pass
+    """Another media type than this endpoint reads."""
 
 
 class Unprocessable(Refused):
-    pass
+    """Well-formed, but it cannot be judged."""
 
 
 class Unauthorized(SectorwatchError):
-    kind = "refused"
+    """No token, or one that this server does not know."""
 
 
 class Forbidden(SectorwatchError):
-    kind = "refused"
+    """A known token that does not cover the request."""
 
 
 class Unknown(SectorwatchError):
-    kind = "refused"
+    """No such thing here."""
 
 
 class Conflict(SectorwatchError):
-    kind = "refused"
+    """It contradicts the state of the server, or an action under way."""
 
 
 class OtherEnsemble(SectorwatchError):
-    kind = "refused"
+    """A condition names another ensemble than the one in service."""
 
 
 class RetryLater(SectorwatchError):
-    kind = "later"
+    """Nothing is wrong with the input: send it again after `retry_after_s`."""
 
     def __init__(self, detail: str, *, retry_after_s: int = 5) -> None:
         super().__init__(detail)
@@ -88,7 +82,7 @@ class RetryLater(SectorwatchError):
 
 
 class OverQuota(RetryLater):
-    pass
+    """This client has used its quota for now."""
 
 
 class DatabaseUnavailable(RetryLater):
@@ -96,8 +90,8 @@ class DatabaseUnavailable(RetryLater):
 
 
 class ConfigurationError(SectorwatchError):
-    kind = "broken"
+    """The installation is at fault: an operator has to act."""
 
 
 class Unapproved(ConfigurationError):
-    pass
+    """The models no longer answer as they did when they were approved."""

@@ -131,27 +131,16 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptBurst:
-    """A stored burst, with everything that its answer contains."""
-
-    burst_id: str
-    site: str
-    camera: str
-    status: Status
-    late: bool
-    ensemble_info: EnsembleInfo
-    policy: str
-    observations: tuple[Observation, ...]
-    events: tuple[LoggedEvent, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class CameraHead:
-    """A camera's newest folded instant, and when that turn ended (us)."""
+    """A camera's newest folded instant, its state then (JSON), the digest of the policy that judged it, and when that
+    turn ended (us).
+    """
 
     site: str
     camera: str
     last_at_us: int
+    state: str
+    policy: str
     changed_at_us: int
 
 
@@ -222,15 +211,6 @@ class BurstSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class CameraSeen:
-    """The head of a camera: newest frame, state (JSON), and the digest of the policy that judged it."""
-
-    last_at_us: int
-    state: bytes
-    policy: str
-
-
-@dataclass(frozen=True, slots=True)
 class CameraActivity:
     """What shows whether a camera is watched. `recent`: its newest bursts, newest first; `is_ahead`: some are held."""
 
@@ -238,7 +218,7 @@ class CameraActivity:
     camera: str
     heartbeat: StoredHeartbeat | None
     recent: tuple[BurstSpan, ...]
-    seen: CameraSeen | None
+    seen: CameraHead | None
     is_ahead: bool
 
 
@@ -280,6 +260,15 @@ class BurstFacts:
     received_at_us: int
     ensemble: str
     policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBurst(BurstFacts):
+    """A stored burst, with everything that its answer contains."""
+
+    ensemble_info: EnsembleInfo
+    observations: tuple[Observation, ...]
+    events: tuple[LoggedEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,9 +145,9 @@ class MicroBatcher:
         now = self._clock()
         self._drop_finished(now)
         # A request in postprocessing is older than any whose images are not inferred yet.
-        for queue, images in ((self._postprocessing, self._span), (self._inference, self._share), (self._spare, _one)):
+        for queue, size in ((self._postprocessing, self._span), (self._inference, self._share), (self._spare, None)):
             if queue:
-                batch = _cut(queue, images(), now)
+                batch = _cut(queue, size() if size else 1, now)
                 self._running.add(batch)
                 return batch
         return None
@@ -232,10 +232,6 @@ class MicroBatcher:
 
 def _stopping() -> RetryLater:
     return RetryLater("this server is stopping", retry_after_s=STOPPING_RETRY_S)
-
-
-def _one() -> int:
-    return 1
 
 
 def _cut(queue: deque[Job], images: int, now: float) -> Batch:

@@ -31,7 +31,7 @@ from server.domain.image_info import brightness_of, size_of
 from server.domain.records import Admitted, Checkpoint, Entry, Folded, KeptBurst, Known, Recorded
 from server.domain.refold import refold
 from server.pipeline.response import Receipt
-from server.pipeline.site_policies import Edition
+from server.pipeline.site_policies import Sites
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +62,6 @@ class Store(Protocol):
     def kept(self, burst_id: str) -> KeptBurst: ...
     def held(self, until_us: int) -> Sequence[tuple[str, str]]: ...
     def turn(self, site: str, camera: str) -> AbstractContextManager[Turn]: ...
-
-
-class Sites(Protocol):
-    def edition(self, site: str) -> Edition: ...
 
 
 class Pipeline:

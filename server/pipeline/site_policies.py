@@ -105,7 +105,7 @@ class Sites:
 
     def _refresh(self) -> None:
         try:
-            look = _looked(self._folder)
+            look = tuple(_looked_at(file) for file in sorted(self._folder.iterdir()) if file.suffix == ".toml")
         except OSError as error:
             todo = "it has to be a folder that the server may read, with one TOML file per site"
             self._look = None
@@ -122,7 +122,8 @@ class Sites:
         faults: dict[Path, str] = {}
         for file in files:
             try:
-                edition = _edition(file)
+                text = file.read_text(encoding="utf-8-sig")
+                edition = Edition(parse_site_policy(text), text)
                 if edition.policy.site in owner:
                     raise InvalidPolicy(f"site `{edition.policy.site}` is also in {owner[edition.policy.site].name}")
             except (InvalidPolicy, UnicodeDecodeError, OSError) as error:
@@ -153,15 +154,6 @@ class Sites:
             log.warning("site policy gone", extra={"site": site})
         self._by_file, self._by_site, self._faults = by_file, by_site, faults
         self._recalled = {site: edition for site, edition in self._recalled.items() if faults and site not in by_site}
-
-
-def _looked(folder: Path) -> _Look:
-    return tuple(_looked_at(file) for file in sorted(folder.iterdir()) if file.suffix == ".toml")
-
-
-def _edition(file: Path) -> Edition:
-    text = file.read_text(encoding="utf-8-sig")
-    return Edition(parse_site_policy(text), text)
 
 
 def _looked_at(file: Path) -> tuple[Path, int, int, int]:

@@ -14,7 +14,7 @@ from server.domain.ensemble_protocol import Answering
 from server.domain.errors import RetryLater, Unapproved
 from server.domain.records import Notice, Noticed
 from server.serving.loading import Loaded
-from server.store.notices import Notices
+from server.store.outbox import Notices
 
 log = logging.getLogger(__name__)
 

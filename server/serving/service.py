@@ -23,7 +23,7 @@ from server.pipeline.pipeline import Pipeline
 from server.serving.loading import Loaded
 from server.serving.notices import GoldenCheck, NoticeQueue
 from server.serving.swap import Comparison, OneSwap, Swap, Watched, run_shadow
-from server.store.notices import Notices
+from server.store.outbox import Notices
 
 log = logging.getLogger(__name__)
 

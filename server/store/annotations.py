@@ -6,23 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Select, func, insert, select
+from sqlalchemy import ColumnElement, Select, func, insert, select
 
-from server.domain.clock import Clock
 from server.domain.records import Annotation
-from server.store.engine import reading, writing
-from server.store.rows import begins_with
+from server.store.engine import writing
+from server.store.rows import Part, begins_with
 from server.store.schema import annotation_rows
 
 _COLUMNS = [annotation_rows.c[name] for name in Annotation.__slots__]
 
 
-class Annotations:
-    """The annotations in one database; safe to use from several threads and processes."""
-
-    def __init__(self, engine: Engine, clock: Clock) -> None:
-        self._engine = engine
-        self._clock = clock
+class Annotations(Part):
+    """The annotations in one database."""
 
     def add(self, made: Sequence[Annotation]) -> list[Annotation]:
         """Store annotations in this order, all or none. Returns them with number and time."""
@@ -43,8 +38,7 @@ class Annotations:
             query = query.where(annotation_rows.c.site == site)
         if limit is not None:
             query = query.limit(limit)
-        with reading(self._engine) as connection:
-            return [_annotation(row) for row in connection.execute(query)]
+        return [_annotation(row) for row in self._rows(query)]
 
     def current(self, site: str | None = None) -> list[Annotation]:
         """The newest annotation of each subject (of a site), in order of the facts' time."""
@@ -58,9 +52,8 @@ class Annotations:
         """The newest of each subject among the annotations that match. A subject has one site."""
         newest = select(func.max(annotation_rows.c.number)).where(*where).group_by(annotation_rows.c.subject)
         query = select(*_COLUMNS).where(annotation_rows.c.number.in_(newest))
-        with reading(self._engine) as connection:
-            rows = connection.execute(query.order_by(annotation_rows.c.at_us, annotation_rows.c.number))
-            return [_annotation(row) for row in rows]
+        rows = self._rows(query.order_by(annotation_rows.c.at_us, annotation_rows.c.number))
+        return [_annotation(row) for row in rows]
 
 
 def _row(annotation: Annotation) -> dict[str, Any]:

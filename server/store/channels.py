@@ -5,13 +5,13 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, Select, insert, or_, select, update
+from sqlalchemy import Connection, Select, insert, or_, select, update
 
-from server.domain.clock import SECOND_US, Clock
+from server.domain.clock import SECOND_US
 from server.domain.records import Announcement, Notice, NoticeGiven, Outgoing, What
 from server.store.engine import reading, writing
 from server.store.outbox import last_seq
-from server.store.rows import EVENT_COLUMNS, logged, noticed
+from server.store.rows import EVENT_COLUMNS, Part, logged, noticed
 from server.store.schema import channels, events, notices, outbox
 
 LONGEST_CLAIM_US = 3600 * SECOND_US
@@ -20,11 +20,8 @@ ignored.
 """
 
 
-class Channels:
+class Channels(Part):
     """The channels' half of `Store`."""
-
-    _engine: Engine
-    _clock: Clock
 
     def add_channel(self, name: str, from_start: bool = True) -> None:
         """Register a channel, if it is not. It gets the whole outbox or, without `from_start`, what comes from now
@@ -64,8 +61,8 @@ class Channels:
     def failures(self, channel: str) -> int:
         """How many times in a row sending on this channel has failed."""
         query = select(channels.c.attempts).where(channels.c.name == channel)
-        with reading(self._engine) as connection:
-            return connection.execute(query).scalar_one_or_none() or 0
+        row = self._row(query)
+        return row.attempts if row else 0
 
 
 def _claim(

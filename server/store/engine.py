@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from server.domain.errors import ConfigurationError, DatabaseUnavailable, RetryLater, Unprocessable
+from server.domain.atomic_files import replacing
+from server.domain.errors import ConfigurationError, Conflict, DatabaseUnavailable, RetryLater, Unprocessable
 
 BUSY_TIMEOUT_S = 30.0
 """How long a transaction waits for another."""
@@ -64,6 +65,27 @@ def open_engine(url: str) -> Engine:
 def sqlite_file(engine: Engine) -> Path | None:
     """The file of a SQLite database; None for another engine."""
     return Path(engine.url.database) if engine.dialect.name == "sqlite" and engine.url.database else None
+
+
+def copy_sqlite(engine: Engine, file: Path) -> None:
+    """Copy a SQLite database, at one instant, while servers write to it. The copy appears as `file` once it is
+    complete and on the disk.
+
+    Raises ConfigurationError for a database other than SQLite, a missing one, or a copy that cannot be written, and
+    Conflict for a file that exists.
+    """
+    source = sqlite_file(engine)
+    if source is None:
+        raise ConfigurationError("only SQLite is copied here; for PostgreSQL use pg_dump")
+    if not source.is_file():
+        raise ConfigurationError(f"there is no database {source}")
+    if file.exists():
+        raise Conflict(f"{file} is there already; it is not written over")
+    try:
+        with replacing(file) as aside, closing(sqlite3.connect(source, timeout=BUSY_TIMEOUT_S)) as connection:
+            connection.execute("VACUUM INTO ?", (str(aside),))
+    except (sqlite3.Error, OSError) as error:
+        raise ConfigurationError(f"no copy was made: {error}") from error
 
 
 @contextmanager

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Engine, and_, insert, select, update
+from sqlalchemy import Connection, and_, insert, select, update
 
-from server.domain.clock import Clock
-from server.domain.records import BurstSpan, CameraActivity, CameraSeen, StoredHeartbeat
+from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
 from server.store.engine import reading, writing
-from server.store.schema import bursts, camera_states, heartbeats
+from server.store.rows import Part, read_heads
+from server.store.schema import bursts, heartbeats
 
 _RECENT = 8
 _Name = tuple[str, str]
 _COLUMNS = [heartbeats.c[name] for name in StoredHeartbeat.__slots__]
 
 
-class Heartbeats:
-    """The heartbeats in one database; safe to use from several threads and processes."""
-
-    def __init__(self, engine: Engine, clock: Clock) -> None:
-        self._engine = engine
-        self._clock = clock
+class Heartbeats(Part):
+    """The heartbeats in one database."""
 
     def keep(self, heartbeat: StoredHeartbeat) -> bool:
         """Store a camera's newest heartbeat. False for an older one of the same run of the agent, which is not
@@ -43,23 +39,13 @@ class Heartbeats:
         """The activity of every camera (of a site) that ever sent a burst or a heartbeat, by site and camera."""
         with reading(self._engine) as connection:
             newest = {(row.site, row.camera): StoredHeartbeat(*row) for row in connection.execute(select(*_COLUMNS))}
-            seen = _seen(connection)
+            seen = {(head.site, head.camera): head for head in read_heads(connection)}
             ahead = _ahead(connection)
             names = sorted(name for name in {*newest, *seen, *ahead} if site in (None, name[0]))
             return [
                 CameraActivity(*name, newest.get(name), _recent(connection, name), seen.get(name), name in ahead)
                 for name in names
             ]
-
-
-def _seen(connection: Connection) -> dict[_Name, CameraSeen]:
-    """The heads of all cameras."""
-    head = camera_states.c
-    query = select(head.site, head.camera, head.last_at_us, head.state, head.policy)
-    return {
-        (row.site, row.camera): CameraSeen(row.last_at_us, row.state.encode(), row.policy)
-        for row in connection.execute(query)
-    }
 
 
 def _ahead(connection: Connection) -> set[_Name]:

@@ -1,4 +1,4 @@
-"""The numbers of announcements, and the outbox's rows.
+"""The outbox: the numbers of announcements, its rows, and the notices about the server.
 
 Events and notices share the numbers, so a channel needs one cursor and sends both in order of commit.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
-from server.domain.records import What
-from server.store.schema import counters, outbox
+from server.domain.records import Notice, Noticed, What
+from server.store.engine import writing
+from server.store.rows import MODELS_SEPARATOR, Part, noticed
+from server.store.schema import counters, notices, outbox
 
 
 def announce(connection: Connection, changes: Sequence[tuple[str, What]], now_us: int) -> range:
@@ -45,3 +47,23 @@ def last_seq(connection: Connection) -> int:
     """The newest number; 0 before the first announcement."""
     last: int = connection.execute(select(counters.c.value).where(counters.c.name == "outbox")).scalar_one()
     return last
+
+
+class Notices(Part):
+    """The notices in one database."""
+
+    def add(self, what: Noticed, ensemble: str, models: Sequence[str], detail: str) -> Notice:
+        """Store a notice with the present time, and announce it on every channel, in one transaction."""
+        with writing(self._engine, lock="notices") as connection:
+            last = connection.execute(select(func.max(notices.c.number))).scalar_one() or 0
+            seq = take_numbers(connection, 1)[0]
+            notice = Notice(last + 1, seq, self._clock(), what, ensemble, tuple(models), detail)
+            row = {name: getattr(notice, name) for name in Notice.__slots__}
+            connection.execute(insert(notices), row | {"models": MODELS_SEPARATOR.join(models)})
+        return notice
+
+    def all(self, limit: int | None = None) -> list[Notice]:
+        """The newest notices, at most `limit`, oldest first."""
+        query = select(*(notices.c[name] for name in Notice.__slots__)).order_by(notices.c.number.desc())
+        rows = self._rows(query if limit is None else query.limit(limit))
+        return [noticed(row) for row in reversed(rows)]

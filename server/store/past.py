@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Select, select
+from sqlalchemy import ColumnElement, Select, select
 
 from server.domain.burst import Limits
 from server.domain.clock import SECOND_US
 from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
 from server.store.engine import reading
-from server.store.rows import EVENT_COLUMNS, Versions, begins_with, logged
+from server.store.rows import BURST_COLUMNS, EVENT_COLUMNS, Part, begins_with, burst_facts, logged
 from server.store.schema import bursts, events, outbox, policies
 
 _LONGEST_US = round(Limits().max_span_s * SECOND_US)
-_BURST = [bursts.c[name] for name in BurstFacts.__slots__]
 
 
-class Past:
-    """Reads only. Safe to use from several threads."""
-
-    def __init__(self, engine: Engine, versions: Versions) -> None:
-        self._engine = engine
-        self._versions = versions
+class Past(Part):
+    """Reads only."""
 
     def burst(self, burst_id: str) -> BurstFacts | None:
-        return next(iter(self._bursts(select(*_BURST).where(bursts.c.burst_id == burst_id))), None)
+        return next(iter(self._bursts(select(*BURST_COLUMNS).where(bursts.c.burst_id == burst_id))), None)
 
     def bursts(self, site: str, camera: str, since_us: int, until_us: int) -> list[BurstFacts]:
         """A camera's bursts with a frame from `since_us` to before `until_us`, or around both, in order."""
@@ -48,9 +42,7 @@ class Past:
     def told_by(self, burst_id: str) -> list[LoggedEvent]:
         """All events that a burst's frames ever settled, withdrawn ones included, in order."""
         query = select(*EVENT_COLUMNS).where(events.c.burst_id == burst_id)
-        with reading(self._engine) as connection:
-            rows = connection.execute(query.order_by(events.c.confirmed_at_us, events.c.place))
-            return [logged(row) for row in rows]
+        return [logged(row) for row in self._rows(query.order_by(events.c.confirmed_at_us, events.c.place))]
 
     def events_like(self, prefix: str, limit: int = 3) -> list[EventRecord]:
         """Events whose id begins with `prefix`, withdrawn ones included; at most `limit`."""
@@ -62,8 +54,7 @@ class Past:
             .order_by(events.c.id)
             .limit(limit)
         )
-        with reading(self._engine) as connection:
-            return [_event_record(row) for row in connection.execute(query)]
+        return [_event_record(row) for row in self._rows(query)]
 
     def policy(self, digest: str) -> PolicyRecord | None:
         """A policy version with its text."""
@@ -74,25 +65,21 @@ class Past:
 
     def newest(self, site: str) -> BurstFacts | None:
         """The admitted burst of a site with the newest frame."""
-        query = select(*_BURST).where(bursts.c.site == site, bursts.c.status == "folded")
+        query = select(*BURST_COLUMNS).where(bursts.c.site == site, bursts.c.status == "folded")
         return next(iter(self._bursts(query.order_by(bursts.c.last_at_us.desc()).limit(1))), None)
 
     def last_text(self, site: str) -> str | None:
         """The text of the policy that judged the newest burst of a site, whether this version can read it or not."""
         newest = self.newest(site)
-        if newest is None:
-            return None
-        with reading(self._engine) as connection:
-            query = select(policies.c.text).where(policies.c.policy == newest.policy)
-            return str(connection.execute(query).scalar_one())
+        row = newest and self._row(select(policies.c.text).where(policies.c.policy == newest.policy))
+        return row.text if row else None
 
     def _bursts(self, query: Select[Any]) -> list[BurstFacts]:
-        with reading(self._engine) as connection:
-            return [replace(BurstFacts(*row), late=bool(row.late)) for row in connection.execute(query)]
+        return [burst_facts(row) for row in self._rows(query)]
 
 
 def _of(site: str, camera: str, *where: ColumnElement[bool]) -> Select[Any]:
-    return select(*_BURST).where(bursts.c.site == site, bursts.c.camera == camera, *where)
+    return select(*BURST_COLUMNS).where(bursts.c.site == site, bursts.c.camera == camera, *where)
 
 
 def _event_record(row: Any) -> EventRecord:

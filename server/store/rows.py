@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, bindparam, select
 
 from policies.events import Event
 from policies.observation import EnsembleInfo, Observation, Prediction
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
+from server.domain.clock import Clock
 from server.domain.errors import Unknown
-from server.domain.records import Checkpoint, Known, LoggedEvent, Notice, Noticed, Recorded, Status
-from server.store.schema import bursts, checkpoints, events, observations, panels, policies
+from server.domain.records import (
+    BurstFacts,
+    CameraHead,
+    Checkpoint,
+    Known,
+    LoggedEvent,
+    Notice,
+    Noticed,
+    Recorded,
+    Status,
+)
+from server.store.engine import reading
+from server.store.schema import bursts, camera_states, checkpoints, events, observations, panels, policies
 
 MODELS_SEPARATOR = ","
 """Between the names of a notice's models; no model's name contains it."""
@@ -53,6 +66,13 @@ def read_checkpoint(connection: Connection, site: str, camera: str, before_us: i
     return Checkpoint(row.at_us, row.state.encode()) if row else Checkpoint(None, None)
 
 
+def read_heads(connection: Connection) -> list[CameraHead]:
+    """The heads of all cameras, by site and camera."""
+    head = camera_states.c
+    query = select(*(head[name] for name in CameraHead.__slots__)).order_by(head.site, head.camera)
+    return [CameraHead(*row) for row in connection.execute(query)]
+
+
 class Versions:
     """Ensembles and policies by digest, each read once: what a digest names never changes."""
 
@@ -81,6 +101,24 @@ class Versions:
                 raise Unknown(f"no policy {digest[:12]} is stored")
             self._policies[digest] = _read_policy(digest, row.body, row.text)
         return self._policies[digest]
+
+
+class Part:
+    """Some of the tables of one database. Safe to use from several threads and processes."""
+
+    def __init__(self, engine: Engine, clock: Clock, versions: Versions) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._versions = versions
+
+    def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
+        """The rows of a query, in a transaction of its own."""
+        with reading(self._engine) as connection:
+            return connection.execute(query).all()
+
+    def _row(self, query: Select[*tuple[Any, ...]]) -> Row[*tuple[Any, ...]] | None:
+        """The first row of a query; None when there is none."""
+        return next(iter(self._rows(query)), None)
 
 
 def _read_policy(digest: str, body: str, text: str) -> SitePolicy:
@@ -168,6 +206,14 @@ EVENT_COLUMNS = (
     events.c.burst_id,
     events.c.supersedes,
 )
+
+
+BURST_COLUMNS = [bursts.c[name] for name in BurstFacts.__slots__]
+
+
+def burst_facts(row: Row[*tuple[Any, ...]]) -> BurstFacts:
+    """The burst of a row of BURST_COLUMNS."""
+    return replace(BurstFacts(*row), late=bool(row.late))
 
 
 def noticed(row: Row[*tuple[Any, ...]]) -> Notice:

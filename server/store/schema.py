@@ -1,8 +1,8 @@
 """The data dictionary: every table, every column, its unit and meaning.
 
-Types both databases have: names and JSON are text, instants are integer microseconds of Unix time (`_us`),
-flags are 0 or 1. Text that orders rows is compared byte by byte on both, as Python compares ASCII.
-Migrations (`server/store/migrations`) build these tables; a test holds the two together.
+Only types that both databases have: names and JSON are text, instants are integer microseconds of Unix time (`_us`),
+flags are 0 or 1. Text that orders rows is compared byte by byte, as Python compares ASCII.
+Migrations (`server/store/migrations`) build these tables. A test compares the two.
 """
 
 from __future__ import annotations
@@ -38,77 +38,75 @@ Key = Text().with_variant(Text(collation="C"), "postgresql")
 panels = Table(
     "panels",
     metadata,
-    Column("ensemble", Key, primary_key=True, comment="Digest of exactly these weights and transforms."),
-    Column(
-        "body", Text, nullable=False, comment="JSON of policies.observation.EnsembleInfo: the models that were asked."
-    ),
-    comment="Every ensemble that ever answered here.",
+    Column("ensemble", Key, primary_key=True, comment="Digest of the weights and transforms."),
+    Column("body", Text, nullable=False, comment="JSON of policies.observation.EnsembleInfo: the models."),
+    comment="Every ensemble that ever answered a burst.",
 )
 
 policies = Table(
     "policies",
     metadata,
-    Column("policy", Key, primary_key=True, comment="Digest of the rules in force."),
-    Column("site", Key, nullable=False, comment="The site they are for."),
-    Column("text", Text, nullable=False, comment="The TOML as a person wrote it, for reading."),
+    Column("policy", Key, primary_key=True, comment="Digest of the policy."),
+    Column("site", Key, nullable=False, comment="Its site."),
+    Column("text", Text, nullable=False, comment="The TOML file as written."),
     Column(
         "body",
         Text,
         nullable=False,
-        comment="JSON of policies.site.site_policy.SitePolicy, shipped defaults filled in: what a refold uses, so that "
-        "later defaults do not change the past.",
+        comment="JSON of policies.site.site_policy.SitePolicy with the defaults of that time. Refolds use it, so later "
+        "defaults do not change the past.",
     ),
-    Column("first_used_us", BigInteger, nullable=False, comment="When a burst was first judged by it (us)."),
-    comment="Every version of every site policy that judged a burst. Never changed, never removed.",
+    Column("first_used_us", BigInteger, nullable=False, comment="When it first judged a burst (us)."),
+    comment="Every version of every site policy that judged a burst. Rows are only added.",
 )
 
 bursts = Table(
     "bursts",
     metadata,
-    Column("burst_id", Key, primary_key=True, comment="Permanent name, given by the agent."),
+    Column("burst_id", Key, primary_key=True, comment="Id that the agent gives."),
     Column("site", Key, nullable=False, comment="Site as sent."),
     Column("camera", Key, nullable=False, comment="Camera as sent."),
-    Column("digest", Key, nullable=False, comment="Of everything that identifies it; tells a resend from a mix-up."),
-    Column("status", Key, nullable=False, comment="folded: its camera's state includes it; held: kept, not yet in."),
-    Column("cause", Key, comment="Why it is held: future (ahead of the server's clock)."),
-    Column("late", Integer, nullable=False, comment="1 if its camera had already advanced past its first frame."),
-    Column("reason", Text, nullable=False, comment="Why it was taken, in the agent's words (schedule, gate, ...)."),
-    Column("captured_at_us", BigInteger, nullable=False, comment="Instant all offsets count from (us)."),
+    Column("digest", Key, nullable=False, comment="Digest of what was seen, where and when; the same when sent again."),
+    Column("status", Key, nullable=False, comment="folded: the camera's state includes it; held: stored only."),
+    Column("cause", Key, comment="Why it is held: future (ahead of the server's clock); null: folded."),
+    Column("late", Integer, nullable=False, comment="1 if it came after the camera had advanced past its first frame."),
+    Column("reason", Text, nullable=False, comment="What the agent gives as the reason (schedule, gate, ...)."),
+    Column("captured_at_us", BigInteger, nullable=False, comment="Instant from which the frames' offsets count (us)."),
     Column("first_at_us", BigInteger, nullable=False, comment="Instant of its first frame (us)."),
     Column("last_at_us", BigInteger, nullable=False, comment="Instant of its last frame (us)."),
-    Column("frames", Integer, nullable=False, comment="Count of frames."),
-    Column("image_bytes", BigInteger, nullable=False, comment="Bytes of all its JPEGs; they are not kept."),
+    Column("frames", Integer, nullable=False, comment="Number of frames."),
+    Column("image_bytes", BigInteger, nullable=False, comment="Size of all its JPEGs (bytes); they are not stored."),
     Column("clock_synced", Integer, nullable=False, comment="1 if the agent's clock was synchronised."),
     Column("uncertainty_s", Float(53), nullable=False, comment="Bound on the error of its instants (s)."),
     Column("boot_id", Text, comment="The boot of the agent's machine that monotonic_ms counts from."),
     Column("monotonic_ms", BigInteger, comment="The agent's monotonic clock at captured_at (ms)."),
-    Column("mask_digest", Text, comment="Digest of the privacy mask the agent had applied."),
+    Column("mask_digest", Text, comment="Digest of the privacy mask that the agent applied."),
     Column("agent_version", Text, comment="Version of the agent that sent it first."),
-    Column("sent_at_us", BigInteger, comment="When the agent says it sent it (us), first sending."),
+    Column("sent_at_us", BigInteger, comment="When the agent first sent it (us, agent's clock)."),
     Column("received_at_us", BigInteger, nullable=False, comment="When the server accepted it (us, server's clock)."),
-    Column("ensemble", Key, ForeignKey("panels.ensemble"), nullable=False, comment="Who answered."),
-    Column("policy", Key, ForeignKey("policies.policy"), nullable=False, comment="Rules in force when accepted."),
+    Column("ensemble", Key, ForeignKey("panels.ensemble"), nullable=False, comment="Ensemble that answered."),
+    Column("policy", Key, ForeignKey("policies.policy"), nullable=False, comment="Policy in force at its acceptance."),
     CheckConstraint("status IN ('folded', 'held')", name="status"),
     CheckConstraint("(status = 'held') = (cause IS NOT NULL)", name="cause"),
     CheckConstraint("frames > 0", name="frames"),
     CheckConstraint("first_at_us <= last_at_us", name="order"),
     Index("ix_bursts_camera", "site", "camera", "first_at_us"),
     Index("ix_bursts_status", "status", "site", "camera", "last_at_us"),
-    comment="Bursts accepted, one row each, whatever they showed.",
+    comment="One row for each accepted burst.",
 )
 
 observations = Table(
     "observations",
     metadata,
-    Column("burst_id", Key, ForeignKey("bursts.burst_id"), primary_key=True, comment="The burst it is of."),
+    Column("burst_id", Key, ForeignKey("bursts.burst_id"), primary_key=True, comment="Its burst."),
     Column("frame", Integer, primary_key=True, comment="Index of the frame in its burst, from 0."),
-    Column("site", Key, nullable=False, comment="As in bursts; repeated for the index replays read by."),
+    Column("site", Key, nullable=False, comment="As in bursts, for the index that replays use."),
     Column("camera", Key, nullable=False, comment="As in bursts."),
     Column("at_us", BigInteger, nullable=False, comment="Instant of the frame (us). Orders a camera's frames."),
     Column("frame_sha256", Key, nullable=False, comment="SHA-256 of the JPEG as received, hex."),
     Column("width_px", Integer, nullable=False, comment="Width of the frame (pixels)."),
     Column("height_px", Integer, nullable=False, comment="Height of the frame (pixels)."),
-    Column("brightness", Float(53), comment="Mean brightness of the frame, 0..1; null: not known."),
+    Column("brightness", Float(53), comment="Mean brightness of the frame, 0..1; null: unknown."),
     Column(
         "answers",
         Text,
@@ -118,20 +116,20 @@ observations = Table(
     CheckConstraint("frame >= 0", name="frame"),
     CheckConstraint("width_px > 0 AND height_px > 0", name="size"),
     Index("ix_observations_camera", "site", "camera", "at_us", "burst_id", "frame"),
-    comment="What every model said of every frame. Nothing here is ever changed: replay lives off it.",
+    comment="Every model's predictions for every frame. Replays read them; rows never change.",
 )
 
 decisions = Table(
     "decisions",
     metadata,
-    Column("burst_id", Key, ForeignKey("bursts.burst_id"), primary_key=True, comment="The burst it is about."),
+    Column("burst_id", Key, ForeignKey("bursts.burst_id"), primary_key=True, comment="Its burst."),
     Column(
         "body",
         Text,
         nullable=False,
         comment="JSON: list of policies.fusion.judgement.Judgement, one per frame: candidates, votes, margins.",
     ),
-    comment="Decision records: what the policy made of each burst, also when nothing happened.",
+    comment="Decision records: how the policy judged each burst, with or without events.",
 )
 
 camera_states = Table(
@@ -139,11 +137,11 @@ camera_states = Table(
     metadata,
     Column("site", Key, primary_key=True, comment="Site."),
     Column("camera", Key, primary_key=True, comment="Camera."),
-    Column("last_at_us", BigInteger, nullable=False, comment="Instant of the newest frame advanced past (us)."),
+    Column("last_at_us", BigInteger, nullable=False, comment="Instant of the newest folded frame (us)."),
     Column("state", Text, nullable=False, comment="JSON of policies.fold.State after that frame."),
-    Column("policy", Key, ForeignKey("policies.policy"), nullable=False, comment="Rules that frame was judged by."),
+    Column("policy", Key, ForeignKey("policies.policy"), nullable=False, comment="Policy that judged that frame."),
     Column("changed_at_us", BigInteger, nullable=False, comment="When the last turn ended (us, server's clock)."),
-    comment="The head: where each camera stands.",
+    comment="The head of each camera: its newest state.",
 )
 
 checkpoints = Table(
@@ -151,9 +149,14 @@ checkpoints = Table(
     metadata,
     Column("site", Key, primary_key=True, comment="Site."),
     Column("camera", Key, primary_key=True, comment="Camera."),
-    Column("at_us", BigInteger, primary_key=True, comment="All its frames up to here are in, none after (us)."),
-    Column("state", Text, nullable=False, comment="JSON of policies.fold.State at that point."),
-    comment="Where a late burst rewinds to. Thinned with age, so at most a hundred or so per camera.",
+    Column(
+        "at_us",
+        BigInteger,
+        primary_key=True,
+        comment="The state includes all frames up to here (us).",
+    ),
+    Column("state", Text, nullable=False, comment="JSON of policies.fold.State at that instant."),
+    comment="States that a late burst rewinds to. Thinned with age to about a hundred a camera.",
 )
 
 outbox = Table(
@@ -165,81 +168,86 @@ outbox = Table(
         "what",
         Key,
         nullable=False,
-        comment="event: first said; corrected: said otherwise than before; withdrawn: taken back.",
+        comment="event: new; corrected: its content has changed; withdrawn: it does not hold.",
     ),
     Column("at_us", BigInteger, nullable=False, comment="When the turn that wrote it ended (us, server's clock)."),
     CheckConstraint("what IN ('event', 'corrected', 'withdrawn')", name="what"),
-    comment="Announcements in order of commit; each channel reads them at its own pace. Never changed.",
+    comment="Announcements in order of commit. Each channel reads them at its own pace. Rows never change.",
 )
 
 events = Table(
     "events",
     metadata,
-    Column("id", Key, primary_key=True, comment="Derived from the fact."),
+    Column("id", Key, primary_key=True, comment="Id, derived from the fact."),
     Column("seq", BigInteger, ForeignKey("outbox.seq"), nullable=False, comment="Its newest announcement."),
     Column("site", Key, nullable=False, comment="Site."),
     Column("camera", Key, nullable=False, comment="Camera."),
     Column("kind", Key, nullable=False, comment="One of policies.events.Kind."),
-    Column("sector", Key, comment="Sector, or where `moved` went to; null where a kind has none."),
+    Column("sector", Key, comment="Sector, or the destination of `moved`; null for a kind without a sector."),
     Column("label", Key, nullable=False, comment="Target."),
     Column("started_at_us", BigInteger, nullable=False, comment="When it happened (us)."),
-    Column("confirmed_at_us", BigInteger, nullable=False, comment="Instant of the frame whose advance gave it (us)."),
+    Column("confirmed_at_us", BigInteger, nullable=False, comment="Instant of the frame that settled it (us)."),
     Column("burst_id", Key, ForeignKey("bursts.burst_id"), nullable=False, comment="Burst of that frame."),
-    Column("place", Integer, nullable=False, comment="Its place among the events of that frame, from 0."),
-    Column("body", Text, nullable=False, comment="JSON of policies.events.Event: the fact itself."),
-    Column("late", Integer, nullable=False, comment="1 if the log had already passed confirmed_at_us when found."),
-    Column("withdrawn_at_us", BigInteger, comment="When a late burst showed it did not hold (us); null: it holds."),
-    Column("supersedes", Text, comment="JSON: ids of events told before that this one replaces; null: none."),
+    Column("place", Integer, nullable=False, comment="Index among the events of that frame, from 0."),
+    Column("body", Text, nullable=False, comment="JSON of policies.events.Event."),
+    Column("late", Integer, nullable=False, comment="1 if the camera had advanced past confirmed_at_us before."),
+    Column("withdrawn_at_us", BigInteger, comment="When a late burst withdrew it (us); null: it holds."),
+    Column("supersedes", Text, comment="JSON: ids of the announced events that it replaces; null: none."),
     UniqueConstraint("seq"),
     Index("ix_events_camera", "site", "camera", "confirmed_at_us"),
     Index("ix_events_confirmed", "confirmed_at_us"),
     Index("ix_events_burst", "burst_id"),
-    comment="The event log. A row says how things stand now; the outbox says what was announced when.",
+    comment="The event log: each event as it is now. The outbox holds what was announced when.",
 )
 
 counters = Table(
     "counters",
     metadata,
-    Column("name", Key, primary_key=True, comment="What is counted: outbox (announcements)."),
-    Column("value", BigInteger, nullable=False, comment="The last number given out."),
-    comment="Numbers without gaps: taken under a row lock held to commit, so a follower never sees 6 before 5.",
+    Column("name", Key, primary_key=True, comment="Counter: outbox (announcements)."),
+    Column("value", BigInteger, nullable=False, comment="The last number used."),
+    comment="Numbers without gaps. A row lock until the commit makes them visible in order.",
 )
 
 channels = Table(
     "channels",
     metadata,
-    Column("name", Key, primary_key=True, comment="The channel."),
-    Column("delivered_seq", BigInteger, nullable=False, comment="Announcement up to which all was sent."),
-    Column("claimed_by", Key, comment="The deliverer that is sending now."),
-    Column("claimed_until_us", BigInteger, nullable=False, comment="Lease: nobody else sends before (us)."),
-    Column("attempts", Integer, nullable=False, comment="Failures in a row since the last success."),
-    comment="How far each way out has got.",
+    Column("name", Key, primary_key=True, comment="Name of the channel."),
+    Column("delivered_seq", BigInteger, nullable=False, comment="The last announcement that was sent."),
+    Column("claimed_by", Key, comment="The process that sends now; null: none."),
+    Column("claimed_until_us", BigInteger, nullable=False, comment="Until when no other process sends (us)."),
+    Column("attempts", Integer, nullable=False, comment="Failures since the last success."),
+    comment="Delivery progress of each channel.",
 )
 
 annotation_rows = Table(
     "annotations",
     metadata,
-    Column("number", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... as they were made."),
-    Column("subject", Key, nullable=False, comment="The event, or the fact that no event told; the newest counts."),
-    Column("truth", Key, nullable=False, comment="true, false, missed (true, but no event told it), or unsure."),
+    Column("number", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... in order of creation."),
+    Column(
+        "subject",
+        Key,
+        nullable=False,
+        comment="Id of the event, or of a fact without one; the newest counts.",
+    ),
+    Column("truth", Key, nullable=False, comment="true, false, missed (true, but without an event), or unsure."),
     Column("site", Key, nullable=False, comment="Site of the fact."),
     Column("camera", Key, nullable=False, comment="Camera of the fact."),
     Column("kind", Key, nullable=False, comment="One of policies.events.Kind."),
     Column("label", Key, nullable=False, comment="Target."),
-    Column("sector", Key, comment="Sector, where the kind has one."),
-    Column("from_sector", Key, comment="Where `moved` came from."),
-    Column("to_sector", Key, comment="Where `moved` went to."),
+    Column("sector", Key, comment="Sector; null for a kind without one."),
+    Column("from_sector", Key, comment="Origin of `moved`."),
+    Column("to_sector", Key, comment="Destination of `moved`."),
     Column("line", Key, comment="The line of `crossed`."),
     Column("at_us", BigInteger, nullable=False, comment="Instant of the fact (us)."),
-    Column("within_s", Float(53), nullable=False, comment="How far that instant may be off (s)."),
-    Column("is_told", Integer, nullable=False, comment="1 if an event told it, 0 if a person added it."),
-    Column("author", Text, nullable=False, comment="Who says so."),
-    Column("note", Text, comment="In their words."),
-    Column("made_at_us", BigInteger, nullable=False, comment="When they said so (us, server's clock)."),
+    Column("within_s", Float(53), nullable=False, comment="Bound on the error of that instant (s)."),
+    Column("is_told", Integer, nullable=False, comment="1 if an event exists for the fact, 0 if a person added it."),
+    Column("author", Text, nullable=False, comment="The person who annotated."),
+    Column("note", Text, comment="The person's note."),
+    Column("made_at_us", BigInteger, nullable=False, comment="When it was made (us, server's clock)."),
     CheckConstraint("truth IN ('true', 'false', 'missed', 'unsure')", name="truth"),
     Index("ix_annotations_subject", "subject", "number"),
     Index("ix_annotations_site", "site", "at_us"),
-    comment="What people say was true. Never changed, never removed; it outlives the events it is about.",
+    comment="People's verdicts on facts. Rows are only added, and outlive their events.",
 )
 
 heartbeats = Table(
@@ -247,45 +255,45 @@ heartbeats = Table(
     metadata,
     Column("site", Key, primary_key=True, comment="Site."),
     Column("camera", Key, primary_key=True, comment="Camera."),
-    Column("started_at_us", BigInteger, nullable=False, comment="When this run of the agent began (us, its clock)."),
-    Column("sent_at_us", BigInteger, nullable=False, comment="When it was sent (us, the agent's clock)."),
-    Column("received_at_us", BigInteger, nullable=False, comment="When it came (us, server's clock)."),
-    Column("body", Text, nullable=False, comment="JSON of server.camera_status.heartbeat.Heartbeat, as it came."),
-    comment="The newest heartbeat of each camera; older ones are forgotten.",
+    Column("started_at_us", BigInteger, nullable=False, comment="When the agent was started (us, agent's clock)."),
+    Column("sent_at_us", BigInteger, nullable=False, comment="When it was sent (us, agent's clock)."),
+    Column("received_at_us", BigInteger, nullable=False, comment="When it was received (us, server's clock)."),
+    Column("body", Text, nullable=False, comment="JSON of server.camera_status.heartbeat.Heartbeat, as received."),
+    comment="The newest heartbeat of each camera. Older ones are not kept.",
 )
 
 notices = Table(
     "notices",
     metadata,
-    Column("number", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... as they were given."),
-    Column("seq", BigInteger, comment="Its number among the announcements; null: never announced."),
+    Column("number", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... in order."),
+    Column("seq", BigInteger, comment="Number among the announcements; null: not announced."),
     Column("at_us", BigInteger, nullable=False, comment="When it happened (us, server's clock)."),
     Column(
         "what",
         Key,
         nullable=False,
-        comment="serves: this ensemble answers from now on; unapproved: it no longer answers as approved; "
-        "approved: it does again; refused: it was to be swapped in, and does not answer as approved.",
+        comment="serves: the ensemble came into service; unapproved: it no longer answers as approved; "
+        "approved: it does again; refused: it was not swapped in, because it does not answer as approved.",
     ),
-    Column("ensemble", Key, nullable=False, comment="Its digest."),
-    Column("models", Text, nullable=False, comment="Names of its models, with commas between."),
-    Column("detail", Text, nullable=False, comment="How it came about, in words."),
+    Column("ensemble", Key, nullable=False, comment="Digest of the ensemble."),
+    Column("models", Text, nullable=False, comment="Names of its models, separated by commas."),
+    Column("detail", Text, nullable=False, comment="Cause, as text."),
     CheckConstraint("what IN ('serves', 'unapproved', 'approved', 'refused')", name="what"),
     Index("ix_notices_seq", "seq", unique=True),
-    comment="What happened to the server itself, announced like events. Never changed, never removed.",
+    comment="Notices about the server, announced like events. Rows are only added.",
 )
 
 tokens = Table(
     "tokens",
     metadata,
-    Column("id", Key, primary_key=True, comment="Public part of the token, for looking it up and naming it."),
-    Column("name", Text, nullable=False, comment="What a person called it."),
-    Column("site", Key, nullable=False, comment="Site it may send for."),
-    Column("camera", Key, comment="Camera it may send for; null: all of the site."),
-    Column("hash", Text, nullable=False, comment="Hash of the secret part; the secret itself is nowhere."),
+    Column("id", Key, primary_key=True, comment="Public part of the token."),
+    Column("name", Text, nullable=False, comment="Name that a person gave it."),
+    Column("site", Key, nullable=False, comment="The site that it covers."),
+    Column("camera", Key, comment="The camera that it covers; null: all of the site."),
+    Column("hash", Text, nullable=False, comment="Hash of the secret part. The secret is not stored."),
     Column("created_at_us", BigInteger, nullable=False, comment="When it was made (us)."),
-    Column("revoked_at_us", BigInteger, comment="When it ceased to be valid (us); null: valid."),
-    comment="Who may send.",
+    Column("revoked_at_us", BigInteger, comment="When it was revoked (us); null: valid."),
+    comment="Bearer tokens.",
 )
 
 

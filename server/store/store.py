@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 import msgspec
 from sqlalchemy import Engine, func, select
@@ -20,34 +20,32 @@ from server.domain.records import (
     Checkpoint,
     KeptBurst,
     Known,
-    LoggedEvent,
     Recorded,
-    Status,
 )
-from server.store import outbox
 from server.store.annotations import Annotations
-from server.store.backup import backup
 from server.store.channels import Channels
-from server.store.engine import open_engine, reading, writing
-from server.store.event_query import events_query
+from server.store.engine import copy_sqlite, open_engine, reading, writing
+from server.store.event_log import EventLog
 from server.store.heartbeats import Heartbeats
 from server.store.migrate import Revision, revision, upgrade
-from server.store.notices import Notices
+from server.store.outbox import Notices
 from server.store.past import Past
 from server.store.revival import revive
 from server.store.rows import (
+    BURST_COLUMNS,
     EVENT_COLUMNS,
     Versions,
+    burst_facts,
     folded_of,
     logged,
     observation_query,
     read_checkpoint,
+    read_heads,
     read_known,
     read_observations,
 )
 from server.store.schema import (
     bursts,
-    camera_states,
     decisions,
     events,
     metadata,
@@ -62,37 +60,22 @@ def open_store(url: str, clock: Clock = now_us) -> Store:
     return Store(open_engine(url), clock)
 
 
-class Store(Channels, Tokens):
+class Store(Channels, EventLog, Tokens):
     """One database. Safe to use from several threads, and from several processes.
 
     Every method raises RetryLater when the database does not answer, Unprocessable for a value it cannot store, and
     ConfigurationError for a database that is damaged or none. Nothing is changed then.
+
+    `past` holds stored bursts, events and policies, for `explain` and `verify`. `heartbeats` shows which cameras are
+    watched. `annotations` are people's verdicts, `notices` concern the server.
     """
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
-        self._engine = engine
-        self._clock = clock
-        self._versions = Versions()
-
-    @property
-    def past(self) -> Past:
-        """Stored bursts, events and policies, for `explain` and `verify`."""
-        return Past(self._engine, self._versions)
-
-    @property
-    def annotations(self) -> Annotations:
-        """People's annotations of events."""
-        return Annotations(self._engine, self._clock)
-
-    @property
-    def heartbeats(self) -> Heartbeats:
-        """Heartbeats, and what else shows whether cameras are watched."""
-        return Heartbeats(self._engine, self._clock)
-
-    @property
-    def notices(self) -> Notices:
-        """Notices about the server."""
-        return Notices(self._engine, self._clock)
+        super().__init__(engine, clock, Versions())
+        self.past = Past(engine, clock, self._versions)
+        self.annotations = Annotations(engine, clock, self._versions)
+        self.heartbeats = Heartbeats(engine, clock, self._versions)
+        self.notices = Notices(engine, clock, self._versions)
 
     @property
     def name(self) -> str:
@@ -112,7 +95,7 @@ class Store(Channels, Tokens):
 
     def backup(self, file: Path) -> None:
         """Copy the database at this instant, while others write to it. Raises ConfigurationError or Conflict."""
-        backup(self._engine, file)
+        copy_sqlite(self._engine, file)
 
     def close(self) -> None:
         """Close all connections. The store may be used again afterwards."""
@@ -132,7 +115,7 @@ class Store(Channels, Tokens):
     def kept(self, burst_id: str) -> KeptBurst:
         """A stored burst, with the events that its frames settled and that hold. Raises Unknown."""
         with reading(self._engine) as connection:
-            row = connection.execute(select(bursts).where(bursts.c.burst_id == burst_id)).one_or_none()
+            row = connection.execute(select(*BURST_COLUMNS).where(bursts.c.burst_id == burst_id)).one_or_none()
             if row is None:
                 raise Unknown(f"no burst {burst_id}")
             query = observation_query().where(observations.c.burst_id == burst_id)
@@ -143,33 +126,23 @@ class Store(Channels, Tokens):
                 .order_by(events.c.confirmed_at_us, events.c.place)
             )
             return KeptBurst(
-                burst_id=row.burst_id,
-                site=row.site,
-                camera=row.camera,
-                status=cast(Status, row.status),
-                late=bool(row.late),
+                **asdict(burst_facts(row)),
                 ensemble_info=self._versions.ensemble_info(connection, row.ensemble),
-                policy=row.policy,
                 observations=tuple(recorded.observation for recorded in seen),
                 events=tuple(logged(event) for event in connection.execute(holding)),
             )
 
     def decisions(self, burst_id: str) -> list[Judgement]:
         """The decision record of a burst: the judgement of each frame at its acceptance. Raises Unknown."""
-        with reading(self._engine) as connection:
-            query = select(decisions.c.body).where(decisions.c.burst_id == burst_id)
-            body = connection.execute(query).scalar_one_or_none()
-        if body is None:
+        row = self._row(select(decisions.c.body).where(decisions.c.burst_id == burst_id))
+        if row is None:
             raise Unknown(f"no burst {burst_id}")
-        return msgspec.json.decode(body, type=list[Judgement])
+        return msgspec.json.decode(row.body, type=list[Judgement])
 
     def cameras(self) -> list[CameraHead]:
         """All cameras that ever advanced, by site and camera."""
-        query = select(
-            camera_states.c.site, camera_states.c.camera, camera_states.c.last_at_us, camera_states.c.changed_at_us
-        ).order_by(camera_states.c.site, camera_states.c.camera)
         with reading(self._engine) as connection:
-            return [CameraHead(*row) for row in connection.execute(query)]
+            return read_heads(connection)
 
     def held(self, until_us: int) -> list[tuple[str, str]]:
         """Cameras (site, camera) with held bursts that end by `until_us`."""
@@ -179,8 +152,7 @@ class Store(Channels, Tokens):
             .distinct()
             .order_by(bursts.c.site, bursts.c.camera)
         )
-        with reading(self._engine) as connection:
-            return [(row.site, row.camera) for row in connection.execute(query)]
+        return [(row.site, row.camera) for row in self._rows(query)]
 
     def history(
         self, site: str, camera: str, since_us: int | None = None, until_us: int | None = None
@@ -209,33 +181,6 @@ class Store(Channels, Tokens):
         """The policy of a digest, as it was when it judged its first burst."""
         with reading(self._engine) as connection:
             return self._versions.policy(connection, digest)
-
-    def events(
-        self,
-        since_us: int | None = None,
-        until_us: int | None = None,
-        site: str | None = None,
-        camera: str | None = None,
-        kind: str | None = None,
-        after_seq: int | None = None,
-        limit: int | None = None,
-        withdrawn: bool = False,
-    ) -> list[LoggedEvent]:
-        """Events confirmed from `since_us` to before `until_us` that hold, in order of time.
-
-        With `withdrawn`, withdrawn ones as well. With `after_seq` the answer is for a follower: every announcement
-        since then in order of `seq`, withdrawals included.
-        """
-        query = events_query(since_us, until_us, site, camera, kind, after_seq, withdrawn)
-        if limit is not None:
-            query = query.limit(limit)
-        with reading(self._engine) as connection:
-            return [logged(row) for row in connection.execute(query)]
-
-    def last_seq(self) -> int:
-        """The number of the newest announcement; 0 before the first."""
-        with reading(self._engine) as connection:
-            return outbox.last_seq(connection)
 
     def counts(self) -> dict[str, int]:
         """Rows in each table."""

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import insert, select, update
 
-from server.domain.clock import Clock
 from server.domain.errors import Unknown
 from server.domain.records import Token
-from server.store.engine import reading, writing
+from server.store.engine import writing
+from server.store.rows import Part
 from server.store.schema import tokens
 
 
-class Tokens:
+class Tokens(Part):
     """The tokens' half of `Store`."""
-
-    _engine: Engine
-    _clock: Clock
 
     def add_token(self, token_id: str, name: str, site: str, camera: str | None, hash: str) -> Token:
         """Store a new token. The caller keeps the secret; the store gets only its hash."""
@@ -29,15 +26,12 @@ class Tokens:
 
     def token(self, token_id: str) -> Token | None:
         """The token of this id, revoked or not."""
-        with reading(self._engine) as connection:
-            row = connection.execute(select(tokens).where(tokens.c.id == token_id)).one_or_none()
-            return Token(*row) if row else None
+        row = self._row(select(tokens).where(tokens.c.id == token_id))
+        return Token(*row) if row else None
 
     def list_tokens(self) -> Sequence[Token]:
         """All tokens, oldest first, revoked ones included."""
-        with reading(self._engine) as connection:
-            rows = connection.execute(select(tokens).order_by(tokens.c.created_at_us, tokens.c.id))
-            return [Token(*row) for row in rows]
+        return [Token(*row) for row in self._rows(select(tokens).order_by(tokens.c.created_at_us, tokens.c.id))]
 
     def revoke_token(self, token_id: str) -> None:
         """Revoke a token for good. Raises Unknown. Revoking it again changes nothing."""
@@ -49,5 +43,4 @@ class Tokens:
 
     def has_tokens(self) -> bool:
         """Whether a token was ever made. Revoking the last one does not open the server again."""
-        with reading(self._engine) as connection:
-            return connection.execute(select(tokens.c.id).limit(1)).first() is not None
+        return self._row(select(tokens.c.id).limit(1)) is not None

@@ -16,8 +16,9 @@ from policies.events import instant
 from policies.fold import decode_state
 from policies.site.site_policy import SitePolicy
 from server.camera_status.duplicate_agents import DuplicateAgents
-from server.camera_status.heartbeat import Aware, Heartbeat, decode_heartbeat
+from server.camera_status.heartbeat import Heartbeat, decode_heartbeat
 from server.camera_status.status import Condition, SectorState, StatusThresholds, condition_of, sectors_of
+from server.domain.burst import Aware
 from server.domain.clock import Clock
 from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
 from server.web.auth import Authenticator

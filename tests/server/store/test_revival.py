@@ -142,10 +142,10 @@ def test_a_camera_whose_policy_nothing_can_read_begins_anew(yard: Yard, bursts: 
 def test_a_state_that_can_be_read_stays_as_it_is(yard: Yard, bursts: list[Burst], database_url: str) -> None:
     for one in bursts[:6]:
         yard.pipeline.process(one)
-    strange = b'{"last_at_us": 5}'
+    strange = '{"last_at_us": 5}'
     engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
-        connection.execute(update(camera_states).values(state=strange.decode()))
+        connection.execute(update(camera_states).values(state=strange))
     engine.dispose()
     yard.store.upgrade()
     (activity,) = yard.store.heartbeats.activities("yard")

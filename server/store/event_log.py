@@ -1,0 +1,80 @@
+"""The event log as it is read, with the indices that its queries use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import ColumnElement, func, select
+
+from server.domain.records import LoggedEvent
+from server.store.engine import reading
+from server.store.outbox import last_seq
+from server.store.rows import EVENT_COLUMNS, Part, logged
+from server.store.schema import events
+
+
+class EventLog(Part):
+    """The event log's half of `Store`."""
+
+    def events(
+        self,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        site: str | None = None,
+        camera: str | None = None,
+        kind: str | None = None,
+        after_seq: int | None = None,
+        limit: int | None = None,
+        withdrawn: bool = False,
+    ) -> list[LoggedEvent]:
+        """Events confirmed from `since_us` to before `until_us` that hold, in order of time.
+
+        With `withdrawn`, withdrawn ones as well. With `after_seq` the answer is for a follower: every announcement
+        since then in order of `seq`, withdrawals included.
+        """
+        filters = _filters(since_us, until_us, site, camera, kind, only_filter=bool(after_seq))
+        query = select(*EVENT_COLUMNS).where(*filters).limit(limit)
+        if after_seq is not None:
+            query = query.where(*_following(after_seq, since_us)).order_by(events.c.seq)
+        else:
+            order = (events.c.confirmed_at_us, events.c.site, events.c.camera, events.c.burst_id, events.c.place)
+            query = query.order_by(*order)
+            query = query if withdrawn else query.where(events.c.withdrawn_at_us.is_(None))
+        return [logged(row) for row in self._rows(query)]
+
+    def last_seq(self) -> int:
+        """The number of the newest announcement; 0 before the first."""
+        with reading(self._engine) as connection:
+            return last_seq(connection)
+
+
+def _following(after_seq: int, since_us: int | None) -> Iterator[ColumnElement[bool]]:
+    yield events.c.seq > after_seq
+    if since_us is not None and not after_seq:  # the first page begins at `since_us`, not with the first event ever
+        first = select(func.min(events.c.seq + 0)).where(events.c.confirmed_at_us >= since_us)
+        yield events.c.seq >= first.scalar_subquery()
+
+
+def _filters(
+    since_us: int | None,
+    until_us: int | None,
+    site: str | None,
+    camera: str | None,
+    kind: str | None,
+    only_filter: bool,
+) -> Iterator[ColumnElement[bool]]:
+    """The conditions of the query.
+
+    With `only_filter` they use no index, so that the database goes by `seq`: a follower would otherwise read all past
+    events of a place. A site alone never uses an index: its events come by the index of times, page by page, and need
+    no sort.
+    """
+    at_us = events.c.confirmed_at_us + 0 if only_filter else events.c.confirmed_at_us
+    if since_us is not None:
+        yield at_us >= since_us
+    if until_us is not None:
+        yield at_us < until_us
+    for column, wanted in ((events.c.site, site), (events.c.camera, camera), (events.c.kind, kind)):
+        if wanted is not None:
+            is_filter = only_filter or (column is events.c.site and camera is None)
+            yield (column.concat("") if is_filter else column) == wanted
