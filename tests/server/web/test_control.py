@@ -123,9 +123,9 @@ def test_a_refusal_is_one_line_with_its_reason_and_an_exit_code(runtime: Runtime
     assert done.stderr.splitlines()[-1] == "sectorwatch: not swapped: no model is named `e`, did you mean `d`?"
 
 
-def test_the_command_tells_what_the_shadow_saw(runtime: Runtime) -> None:
+def test_the_command_prints_what_the_shadow_saw(runtime: Runtime) -> None:
     done = models("swap", "c", "--shadow", "0.05")
-    assert "0 frames of 0 requests were asked of both" in done.stdout
+    assert "0 frames of 0 requests went to both ensembles" in done.stdout
     assert models("swap", "d", "--shadow-frames", "3").exit_code == 2
 
 
