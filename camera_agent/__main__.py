@@ -24,7 +24,7 @@ from camera_agent import __version__  # noqa: E402
 from camera_agent.cli.validate import has_token, summary  # noqa: E402
 from camera_agent.config.load import load_settings  # noqa: E402
 from camera_agent.config.settings import InvalidSettings, Settings  # noqa: E402
-from camera_agent.imaging.failure import CameraFailure  # noqa: E402
+from camera_agent.imaging.frame import CameraFailure  # noqa: E402
 from camera_agent.logs import start_logging  # noqa: E402
 
 _EX_CONFIG = 78
@@ -87,11 +87,12 @@ def _run(settings: Settings, options: argparse.Namespace) -> int:
 
     stop = _stop_on_signals()
     url = settings.server.url
-    fields = {"version": __version__, "site": settings.site, "server": url, "state": settings.state_folder}
-    _log.info("agent_started", extra=fields)
+    _log.info(
+        "agent_started",
+        extra={"version": __version__, "site": settings.site, "server": url, "state": settings.state_folder},
+    )
     if url.startswith("http://") and has_token(settings) and not _is_loopback(url):
-        advice = "use https, or a network that you trust"
-        _log.warning("token_in_clear", extra={"server": url, "advice": advice})
+        _log.warning("token_in_clear", extra={"server": url, "advice": "use https, or a network that you trust"})
     try:
         status = Agent(settings, stop).run(from_start=options.from_start)
     except StateUnusable as error:

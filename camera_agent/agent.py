@@ -20,7 +20,7 @@ from camera_agent.cameras.timeout_guard import TimeoutGuard
 from camera_agent.capture.live import LiveCapture
 from camera_agent.capture.playback import Playback
 from camera_agent.capture.schedule import Schedule, Slots
-from camera_agent.clock import Clock, SystemClock, iso_ms
+from camera_agent.clock import Clock, iso_ms
 from camera_agent.config.settings import CameraSettings, Settings
 from camera_agent.reporting.prometheus import serve_metrics
 from camera_agent.reporting.publisher import Publisher
@@ -46,7 +46,7 @@ class Agent:
     def __init__(self, settings: Settings, stop: threading.Event, clock: Clock | None = None) -> None:
         self._settings = settings
         self._stop = stop
-        self._clock = clock or SystemClock()
+        self._clock = clock or Clock()
         started_at = iso_ms(round(self._clock.unix_s() * 1000))
         self._counters = StatusCounters(Status(pid=os.getpid(), started_at=started_at))
         self._wall_clock = WallClock(self._clock)
@@ -55,6 +55,7 @@ class Agent:
             camera.name: ByteBudget(camera.mb_per_day and camera.mb_per_day * 1e6, self._clock.monotonic_s)
             for camera in settings.cameras
         }
+        self._schedule = Schedule(self._clock, cameras=len(settings.cameras))
         self._threads: list[threading.Thread] = []
         self._captures: list[tuple[LiveCapture, TimeoutGuard]] = []
         self._playbacks: list[tuple[Playback, bool]] = []
@@ -72,15 +73,15 @@ class Agent:
             except (OSError, ValueError) as error:
                 raise StateUnusable(f"the spool {self._settings.spool_folder} cannot be used: {error}") from error
             self._publisher.restore_budgets()
-            client = self._start_uplink()
-            schedule = self._start_cameras(from_start=from_start)
+            self._start_uplink()
+            self._start_cameras(from_start=from_start)
             self._start_heartbeats()
             self._start_metrics()
             notify(ready=1)
             try:
-                self._supervise(schedule)
+                self._supervise()
             finally:
-                self._shut_down(schedule, client)
+                self._shut_down()
             return self._counters.read()
 
     def _keep(self, burst: Burst, *, to_disk: bool = False) -> None:
@@ -88,22 +89,23 @@ class Agent:
         self._spool.put(burst, to_disk=to_disk)
         envelope = burst.envelope
         self._counters.add(bursts=1, frames=len(burst.frames))
-        fields = {
-            "camera": envelope.camera,
-            "burst": envelope.burst_id,
-            "reason": envelope.reason,
-            "captured_at": envelope.captured_at,
-            "frames": len(burst.frames),
-            "bytes": sum(len(frame) for frame in burst.frames),
-            "waiting": len(self._spool),
-        }
-        _log.info("burst_taken", extra=fields)
+        _log.info(
+            "burst_taken",
+            extra={
+                "camera": envelope.camera,
+                "burst": envelope.burst_id,
+                "reason": envelope.reason,
+                "captured_at": envelope.captured_at,
+                "frames": len(burst.frames),
+                "bytes": sum(len(frame) for frame in burst.frames),
+                "waiting": len(self._spool),
+            },
+        )
 
-    def _start_uplink(self) -> HttpClient:
-        client = HttpClient(self._settings.server, self._wall_clock)
+    def _start_uplink(self) -> None:
         uplink = Uplink(
             self._spool,
-            client,
+            HttpClient(self._settings.server, self._wall_clock),
             camera_tokens(self._settings),
             self._counters,
             self._clock,
@@ -112,7 +114,6 @@ class Agent:
             budgets=self._budgets,
         )
         self._start_thread("uplink", uplink.run)
-        return client
 
     def _start_heartbeats(self) -> None:
         server = self._settings.server
@@ -149,19 +150,23 @@ class Agent:
         except OSError as error:  # a port that is in use must not stop the cameras
             _log.error("metrics_not_served", extra={"address": address, "cause": error})
 
-    def _start_cameras(self, *, from_start: bool) -> Schedule | None:
-        live = [camera for camera in self._settings.cameras if not camera.is_recorded]
-        schedule = Schedule(self._clock, cameras=len(live)) if live else None
+    def _start_cameras(self, *, from_start: bool) -> None:
         for camera in self._settings.cameras:
-            fields = {"camera": camera.name, "source": camera.source, "frames": camera.burst.frames}
-            _log.info("camera", extra={**fields, "every_s": camera.every_s})
+            _log.info(
+                "camera",
+                extra={
+                    "camera": camera.name,
+                    "source": camera.source,
+                    "frames": camera.burst.frames,
+                    "every_s": camera.every_s,
+                },
+            )
             if camera.is_recorded:
                 self._start_recording(camera, from_start=from_start)
-            elif schedule is not None:
-                self._add_live(camera, schedule)
-        if schedule is not None:
-            schedule.start()
-        return schedule
+            else:
+                self._add_live(camera)
+        if self._captures:
+            self._schedule.start()
 
     def _start_recording(self, camera: CameraSettings, *, from_start: bool) -> None:
         playback = Playback(
@@ -180,7 +185,7 @@ class Agent:
         self._health[camera.name] = playback.health
         self._start_thread(f"playback-{camera.name}", playback.run)
 
-    def _add_live(self, camera: CameraSettings, schedule: Schedule) -> None:
+    def _add_live(self, camera: CameraSettings) -> None:
         slots = Slots(self._clock.monotonic_s(), camera.slot_s)
         guard = TimeoutGuard(partial(factory.live_camera, camera), timeout_s=camera.timeout_s)
 
@@ -201,18 +206,18 @@ class Agent:
         )
         self._captures.append((capture, guard))
         self._health[camera.name] = capture.health
-        schedule.add(camera.name, slots, capture.run)
+        self._schedule.add(camera.name, slots, capture.run)
 
     def _start_thread(self, name: str, run: Callable[[], None]) -> None:
         thread = threading.Thread(target=run, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _supervise(self, schedule: Schedule | None) -> None:
+    def _supervise(self) -> None:
         status_at_s = ping_at_s = self._clock.monotonic_s()
         ping_every_s = watchdog_every_s()
         while not self._stop.is_set():
-            if self._is_finished(schedule):
+            if self._is_finished():
                 self._counters.update(state="finished")
                 return
             if self._captures and all(guard.needs_new_process for _, guard in self._captures):
@@ -224,7 +229,7 @@ class Agent:
             if ping_every_s is not None and now_s >= ping_at_s and self._threads[0].is_alive():
                 ping_at_s += ping_every_s
                 notify(watchdog=1)
-            if schedule is not None and (step_s := schedule.follow_steps()):
+            if step_s := self._schedule.follow_steps():
                 _log.warning("clock_stepped", extra={"by_s": step_s})
             if now_s >= status_at_s:
                 status_at_s += _STATUS_EVERY_S
@@ -232,17 +237,16 @@ class Agent:
             self._clock.wait_until(self._clock.monotonic_s() + _TICK_S, self._stop)
         self._counters.update(state="stopped")
 
-    def _is_finished(self, schedule: Schedule | None) -> bool:
+    def _is_finished(self) -> bool:
         is_played = all(playback.is_over and ends for playback, ends in self._playbacks)
-        return schedule is None and is_played and not len(self._spool)
+        return is_played and not self._captures and not len(self._spool)
 
-    def _shut_down(self, schedule: Schedule | None, client: HttpClient) -> None:
+    def _shut_down(self) -> None:
         """Stop the cameras, wait for the request under way, and write everything that was not sent to the spool."""
         self._stop.set()
         notify(stopping=1)
         _log.info("stopping", extra={"waiting": len(self._spool)})
-        if schedule is not None:
-            schedule.stop()
+        self._schedule.stop()
         deadline_s = self._clock.monotonic_s() + _GRACE_S
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - self._clock.monotonic_s()))
@@ -250,7 +254,6 @@ class Agent:
             capture.finish()
             capture.close()
         self._write_late(write_all=True)
-        client.close()
         self._publisher.write(is_last=True)
         status = self._counters.read()
         _log.info("summary", extra={name: getattr(status, name) for name in _SUMMARY})

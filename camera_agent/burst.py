@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Literal
 
 import msgspec
@@ -117,7 +117,5 @@ def new_burst_id(unix_ms: int) -> str:
 def _offsets(instants_ms: Sequence[int]) -> tuple[int, ...]:
     if any(later < earlier for earlier, later in pairwise(instants_ms)):
         raise ValueError("the frames of a burst are in the order of their instants")
-    offsets: list[int] = []
-    for at_ms in instants_ms:
-        offsets.append(max(at_ms - instants_ms[0], offsets[-1] + 1 if offsets else 0))
-    return tuple(offsets)
+    increasing_ms = accumulate(instants_ms, lambda last_ms, at_ms: max(at_ms, last_ms + 1))
+    return tuple(at_ms - instants_ms[0] for at_ms in increasing_ms)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import email.utils
+import struct
 import threading
 import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TIMESYNC_FLAG = Path("/run/systemd/timesync/synchronized")
@@ -23,20 +23,8 @@ _LEAST_BOUND_S = 0.001
 _TIMESYNC_BOUND_S = 5.0
 
 
-class Clock(Protocol):
-    """The two clocks and a way to wait; tests use one that they set by hand."""
-
-    def monotonic_s(self) -> float: ...
-
-    def unix_s(self) -> float: ...
-
-    def wait_until(self, monotonic_s: float, stop: threading.Event) -> bool:
-        """Wait until that monotonic instant. Returns false, at once, when `stop` is set."""
-        ...
-
-
-class SystemClock:
-    """The machine's own clocks."""
+class Clock:
+    """The machine's two clocks and a way to wait."""
 
     def monotonic_s(self) -> float:
         return time.monotonic()
@@ -45,6 +33,7 @@ class SystemClock:
         return time.time()
 
     def wait_until(self, monotonic_s: float, stop: threading.Event) -> bool:
+        """Wait until that monotonic instant. Returns false, at once, when `stop` is set."""
         return not stop.wait(max(0.0, monotonic_s - time.monotonic()))
 
 
@@ -77,34 +66,20 @@ def synchronised_within_s() -> float | None:
     The kernel's `maxerror` grows by 500 ppm between an NTP client's corrections.
     """
     bound_s = _kernel_bound_s()
-    if bound_s is None and _TIMESYNC_FLAG.exists():
-        return _TIMESYNC_BOUND_S
-    return bound_s
+    return _TIMESYNC_BOUND_S if bound_s is None and _TIMESYNC_FLAG.exists() else bound_s
 
 
 _PROCESS_ID = str(uuid.uuid4())  # without /proc, each process counts as a boot of its own
-
-
-class _Timex(ctypes.Structure):
-    """The head of `struct timex`; `rest` is room for the kernel to write in."""
-
-    _fields_ = (
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("rest", ctypes.c_byte * 256),
-    )
 
 
 def _kernel_bound_s() -> float | None:
     adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
     if adjtimex is None:
         return None
-    timex = _Timex()  # modes 0 reads only, which needs no privilege
-    state = adjtimex(ctypes.byref(timex))
-    if not 0 <= state < _TIME_ERROR or timex.status & _STA_UNSYNC:
-        return None
-    return max(_LEAST_BOUND_S, float(timex.maxerror) / 1e6)
+    timex = ctypes.create_string_buffer(512)  # `struct timex` with room to spare; modes 0 reads only
+    state = adjtimex(timex)
+    _, _, _, bound_us, _, status = struct.unpack_from(
+        "Illlli", timex
+    )  # modes, offset, freq, maxerror, esterror, status
+    is_synchronised = 0 <= state < _TIME_ERROR and not status & _STA_UNSYNC
+    return max(_LEAST_BOUND_S, bound_us / 1e6) if is_synchronised else None

@@ -6,13 +6,15 @@ number or keeps anything outside the state. Feed a camera's observations in orde
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec.structs import replace
 
 from policies.event_builder import build_events
 from policies.events import Event
 from policies.fusion.judge import blind_targets, relevant_judgement
-from policies.fusion.judgement import NOTHING
+from policies.fusion.judgement import NOTHING, Judgement
 from policies.observation import Observation
 from policies.presence import Presence, update_presences
 from policies.site.site_policy import CameraPolicy
@@ -27,6 +29,8 @@ REMEMBERED = 8
 """How many of the latest different frames are recognised. A stuck camera, or a buffer of its stream, repeats a few
 frames in turn. A working sensor's noise never makes the same bytes twice.
 """
+
+Judge = Callable[[CameraPolicy, Observation], Judgement]
 
 
 class State(msgspec.Struct, frozen=True):
@@ -70,10 +74,13 @@ def decode_state(data: bytes | str) -> State:
     return _decoder.decode(data)
 
 
-def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[State, tuple[Event, ...]]:
+def advance(
+    policy: CameraPolicy, state: State, seen: Observation, judge: Judge = relevant_judgement
+) -> tuple[State, tuple[Event, ...]]:
     """The state after one more frame, and the events that it settled, in a fixed order.
 
-    Raises OutOfOrder for an observation at or before the state's own instant.
+    `judge` may return a judgement that is known already. Raises OutOfOrder for an observation at or before the state's
+    own instant.
     """
     at_us, key, last_us = seen.at_us, (seen.burst_id, seen.index), state.last_at_us
     if last_us is not None and at_us <= last_us and (at_us < last_us or key <= state.last_key):
@@ -83,7 +90,7 @@ def advance(policy: CameraPolicy, state: State, seen: Observation) -> tuple[Stat
     frames, is_known = remembered(state.frames, seen.frame_sha256)
     if is_known:
         return replace(state, last_at_us=at_us, last_key=key, frames=frames), ()
-    judged = relevant_judgement(policy, seen)
+    judged = judge(policy, seen)
     if judged is NOTHING and not (state.tracks or state.presences):  # most frames
         return State(at_us, key, frames, at_us), ()
     blind = blind_targets(policy, judged)

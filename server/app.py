@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -62,21 +61,6 @@ EXTENSION = "sectorwatch"
 """Where `create_app` leaves the Runtime: `app.extensions[EXTENSION]`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """Everything that endpoints and runtime are made of."""
-
-    settings: ServerSettings
-    clock: Clock
-    metrics: Metrics
-    store: Store
-    sites: Sites
-    dispatcher: Dispatcher
-    service: Service
-    admission: Admission
-    current: Current
-
-
 def create_app(
     settings: ServerSettings | None = None,
     *,
@@ -90,15 +74,14 @@ def create_app(
     An `ensemble` that is given serves as it is and is never swapped. `loading` makes ensembles from model names, where
     they do not come from the catalogue and the user's folder.
     """
-    parts = _parts(settings or load_settings(), ensemble, channels, clock, loading)
-    _add_gauges(parts)
+    runtime = _runtime(settings or load_settings(), ensemble, channels, clock, loading)
+    bounds = multipart.Bounds(runtime.settings.max_body_bytes, runtime.settings.max_frames)
     app = Flask("server", static_folder=None)
-    app.extensions[EXTENSION] = _runtime(parts, starts_loading=ensemble is None)
-    bounds = multipart.Bounds(parts.settings.max_body_bytes, parts.settings.max_frames)
+    app.config["MAX_CONTENT_LENGTH"] = bounds.body_bytes
+    app.extensions[EXTENSION] = runtime
     problem_json.install(app)
-    multipart.install(app, bounds)
-    probes.count_requests(app, parts.metrics)
-    for blueprint in _blueprints(parts, bounds):
+    probes.count_requests(app, runtime.metrics.request_answered)
+    for blueprint in _blueprints(runtime, bounds):
         app.register_blueprint(blueprint)
     return app
 
@@ -110,44 +93,45 @@ def runtime_of(app: Flask) -> Runtime:
     return runtime
 
 
-def _parts(
+def _runtime(
     settings: ServerSettings,
     ensemble: Ensemble | None,
     channels: Sequence[Channel] | None,
     clock: Clock,
     loading: Load | None,
-) -> _Parts:
+) -> Runtime:
     metrics = Metrics(clock, __version__)
     store = open_store(settings.database_url, clock)
     sites = Sites(settings.sites_dir, store.past.last_text)
     dispatcher = Dispatcher(store, [LogChannel(settings.log_style, sys.stdout)] if channels is None else channels)
 
     def pipeline_of(answering: Ensemble) -> Pipeline:
-        return Pipeline(
-            answering,
-            store,
-            sites,
-            clock,
-            committed=dispatcher.wake,
-            judged=metrics.burst_judged,
-        )
+        return Pipeline(answering, store, sites, clock, committed=dispatcher.wake, judged=metrics.burst_judged)
 
     service = _service(settings, loading, pipeline_of, store, sites, metrics)
-    admission = Admission(
-        settings.admission_limit,
-        body_bytes=settings.max_body_bytes,
-        total_bytes=BODIES * settings.max_body_bytes,
-        refuse_if_full=partial(refuse_if_full, service),
-        retry_after_s=lambda: engine_load(service).retry_after_s,
-        quota=Quota(settings.client_images_per_minute, on_refused=metrics.quota_refused),
-    )
+    admission = _admission(settings, service, metrics)
     fixed = None
     if ensemble is not None:
         timed = metrics.timed(ensemble)
         fixed = timed, pipeline_of(timed)
         _count_models(settings, metrics, ensemble.ensemble_info)
     current = Current(service, admission, fixed)
-    return _Parts(settings, clock, metrics, store, sites, dispatcher, service, admission, current)
+    metrics.watch("site_policies_refused", "Site policy files that cannot be used.", lambda: len(sites.faults()))
+    return Runtime(
+        settings=settings,
+        clock=clock,
+        metrics=metrics,
+        store=store,
+        sites=sites,
+        dispatcher=dispatcher,
+        service=service,
+        admission=admission,
+        current=current,
+        ports=_ports(
+            settings, service, probes.routes(current.ensemble, store.last_seq, metrics.text, authenticator=None)
+        ),
+        first_models=partial(_first_models, settings) if ensemble is None else None,
+    )
 
 
 def _service(
@@ -166,67 +150,57 @@ def _service(
         announced=partial(_announce, settings, sites, metrics),
         choose=partial(choose, settings=settings),
         notices=store.notices,
-        counters=metrics,
+        metrics=metrics,
     )
 
 
-def _runtime(parts: _Parts, *, starts_loading: bool) -> Runtime:
-    settings = parts.settings
-    ports: list[Control | probes.AdminPort] = [Control(parts.service, settings.data_dir)]
+def _admission(settings: ServerSettings, service: Service, metrics: Metrics) -> Admission:
+    admission = Admission(
+        settings.admission_limit,
+        body_bytes=settings.max_body_bytes,
+        total_bytes=BODIES * settings.max_body_bytes,
+        refuse_if_full=partial(refuse_if_full, service),
+        retry_after_s=lambda: engine_load(service).retry_after_s,
+        quota=Quota(settings.client_images_per_minute, on_refused=metrics.quota_refused),
+    )
+    watch = metrics.watch
+    watch("uploads_in_work", "Uploads admitted and not yet answered.", lambda: admission.in_work)
+    watch("queued_images", "Images waiting for a worker.", lambda: engine_load(service).queued_images)
+    watch("running_images", "Images that workers are processing.", lambda: engine_load(service).running_images)
+    return admission
+
+
+def _ports(settings: ServerSettings, service: Service, probe_routes: Blueprint) -> list[Control | probes.AdminPort]:
+    """The control port, and the admin port where the settings have one: probes and metrics alone, without a token."""
+    ports: list[Control | probes.AdminPort] = [Control(service, settings.data_dir)]
     if settings.admin_port:
-        ports.append(probes.AdminPort(_admin_app(parts), settings.admin_host, settings.admin_port))
-    return Runtime(
-        store=parts.store,
-        sites=parts.sites,
-        dispatcher=parts.dispatcher,
-        service=parts.service,
-        current=parts.current,
-        admission=parts.admission,
-        metrics=parts.metrics,
-        ports=ports,
-        first_models=partial(_first_models, settings) if starts_loading else None,
-        golden_every_s=settings.golden_every_s,
-    )
+        app = Flask("server.web.probes", static_folder=None)
+        problem_json.install(app)
+        app.register_blueprint(probe_routes)
+        ports.append(probes.AdminPort(app, settings.admin_host, settings.admin_port))
+    return ports
 
 
-def _blueprints(parts: _Parts, bounds: multipart.Bounds) -> Iterator[Blueprint]:
+def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprint]:
     """All endpoints."""
-    settings, store, current, metrics = parts.settings, parts.store, parts.current, parts.metrics
-    admission, clock = parts.admission, parts.clock
+    settings, store, metrics, clock = runtime.settings, runtime.store, runtime.metrics, runtime.clock
+    admission, ensemble = runtime.admission, runtime.current.ensemble
     authenticator = Authenticator(store, open_classify=settings.open_classify)
     duplicate_agents = DuplicateAgents()
     limits = Limits(max_frames=settings.max_frames)
     thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
-    yield bursts.routes(current.pipeline, authenticator, admission, bounds, limits, metrics.burst_received)
+    yield bursts.routes(runtime.current.pipeline, authenticator, admission, bounds, limits, metrics.burst_received)
     yield heartbeats.routes(
-        store, parts.sites.edition, authenticator, clock, duplicate_agents, metrics.heartbeat_received
+        store.heartbeats.keep, runtime.sites.edition, authenticator, clock, duplicate_agents, metrics.heartbeat_received
     )
     yield events.routes(store, authenticator)
-    yield cameras.routes(store, authenticator, clock, thresholds, duplicate_agents)
+    yield cameras.routes(store.heartbeats.activities, store.policy, authenticator, clock, thresholds, duplicate_agents)
     yield annotation_routes.routes(store, authenticator)
-    yield models.routes(current.ensemble, partial(_card, folders=own_models(settings)), authenticator)
-    yield flexserve.routes(current.ensemble, authenticator, admission, bounds)
-    yield oip_v2.routes(current.ensemble, store.last_seq, authenticator, admission, bounds, __version__)
-    yield probes.routes(current.ensemble, store.last_seq, metrics, authenticator)
+    yield models.routes(ensemble, partial(_card, folders=own_models(settings)), authenticator)
+    yield flexserve.routes(ensemble, authenticator, admission, bounds)
+    yield oip_v2.routes(ensemble, store.last_seq, authenticator, admission, bounds, __version__)
+    yield probes.routes(ensemble, store.last_seq, metrics.text, authenticator)
     yield openapi.routes(__version__)
-
-
-def _admin_app(parts: _Parts) -> Flask:
-    """Probes and metrics alone, for everybody who reaches the admin port."""
-    app = Flask("server.web.probes", static_folder=None)
-    problem_json.install(app)
-    app.register_blueprint(
-        probes.routes(parts.current.ensemble, parts.store.last_seq, parts.metrics, authenticator=None)
-    )
-    return app
-
-
-def _add_gauges(parts: _Parts) -> None:
-    service, sites, watch = parts.service, parts.sites, parts.metrics.watch
-    watch("uploads_in_work", "Uploads admitted and not yet answered.", lambda: parts.admission.in_work)
-    watch("queued_images", "Images waiting for a worker.", lambda: engine_load(service).queued_images)
-    watch("running_images", "Images that workers are processing.", lambda: engine_load(service).running_images)
-    watch("site_policies_refused", "Site policy files that cannot be used.", lambda: len(sites.faults()))
 
 
 def _announce(settings: ServerSettings, sites: Sites, metrics: Metrics, ensemble_info: EnsembleInfo) -> None:

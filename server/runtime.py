@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from server.delivery.dispatcher import Dispatcher
+from server.domain.clock import Clock
 from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import ConfigurationError, RetryLater
 from server.engine import Load
@@ -15,25 +17,17 @@ from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
 from server.serving.service import Service
+from server.settings import ServerSettings
 from server.store import Store
 from server.web.admission import Admission
+from server.web.control import Control
+from server.web.probes import AdminPort
 
 log = logging.getLogger(__name__)
 
 _STOP_S = 10.0
-_RELEASE_EVERY_S = 10.0
-_CHECK_SITES_EVERY_S = 10.0
+_REPEAT_S = 10.0
 _GOLDEN_RETRY_S = 60.0
-
-
-class Port(Protocol):
-    """A port of its own beside the application's."""
-
-    def start(self) -> object:
-        """Raises ConfigurationError when the port cannot be opened."""
-        ...
-
-    def stop(self) -> None: ...
 
 
 class Current:
@@ -72,38 +66,26 @@ def refuse_if_full(service: Service) -> None:
         service.engine.refuse_if_full()
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Runtime:
     """The parts of one server process and their threads: `start` once, `stop` once, from one thread.
 
     `first_models` gives the models to load at the start; None: the ensemble is fixed, and nothing is loaded.
     """
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        sites: Sites,
-        dispatcher: Dispatcher,
-        service: Service,
-        current: Current,
-        admission: Admission,
-        metrics: Metrics,
-        ports: Sequence[Port],
-        first_models: Callable[[], Sequence[str]] | None,
-        golden_every_s: float,
-    ) -> None:
-        self.store = store
-        self.sites = sites
-        self.dispatcher = dispatcher
-        self.service = service
-        self.current = current
-        self.admission = admission
-        self.metrics = metrics
-        self.ports = ports
-        self._first_models = first_models
-        self._golden_every_s = golden_every_s
-        self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
+    settings: ServerSettings
+    clock: Clock
+    metrics: Metrics
+    store: Store
+    sites: Sites
+    dispatcher: Dispatcher
+    service: Service
+    admission: Admission
+    current: Current
+    ports: Sequence[Control | AdminPort]
+    first_models: Callable[[], Sequence[str]] | None
+    _stopping: threading.Event = field(default_factory=threading.Event, init=False)
+    _threads: list[threading.Thread] = field(default_factory=list, init=False)
 
     def start(self, on_failure: Callable[[Exception], None], on_stuck: Callable[[], None] = lambda: None) -> None:
         """Load the ensemble and start delivery, in threads of their own, so that probes are answered meanwhile.
@@ -118,14 +100,14 @@ class Runtime:
         except ConfigurationError as error:
             on_failure(error)
             return
-        if self._first_models is not None:
+        if self.first_models is not None:
             self._run("loading", lambda: self._load(on_failure, on_stuck))
-            if self._golden_every_s:
+            if self.settings.golden_every_s:
                 self._run("golden", self._replay_golden)
         self._run("delivery", lambda: self.dispatcher.run(self._stopping))
-        self._run("release", self._release_held)
+        self._run("release", lambda: self._repeat(self._release_held, "held bursts not released"))
+        self._run("sites", lambda: self._repeat(self.sites.faults, "site policies not checked"))
         self._run("recall", self._recall_cameras)
-        self._run("sites", self._check_sites)
 
     def stop(self) -> None:
         """Refuse new uploads, finish the engine's work and the event being delivered, and close the database."""
@@ -154,9 +136,9 @@ class Runtime:
             self.drain()
             on_stuck()
 
-        assert self._first_models is not None
+        assert self.first_models is not None
         try:
-            self.service.begin(self._first_models(), stuck)
+            self.service.begin(self.first_models(), stuck)
         except Exception as error:  # noqa: BLE001  after any error the process must not seem to serve
             on_failure(error)
 
@@ -168,25 +150,23 @@ class Runtime:
         except Exception:
             log.exception("cameras not recalled")
 
-    def _check_sites(self) -> None:
-        """At the start and every few seconds: log a site policy that cannot be used before a burst needs it."""
-        self.sites.faults()
-        while not self._stopping.wait(_CHECK_SITES_EVERY_S):
-            self.sites.faults()
+    def _repeat(self, work: Callable[[], object], failure: str) -> None:
+        """At the start and every _REPEAT_S: do `work`. An error is logged as `failure`."""
+        while not self._stopping.is_set():
+            try:
+                work()
+            except Exception:
+                log.exception(failure)
+            self._stopping.wait(_REPEAT_S)
 
     def _release_held(self) -> None:
-        """Every few seconds: process held bursts, which were ahead of the clock, once it has caught up."""
-        while not self._stopping.wait(_RELEASE_EVERY_S):
-            try:
-                self.current.pipeline().release_held()
-            except RetryLater:
-                continue
-            except Exception:
-                log.exception("held bursts not released")
+        """Process held bursts, which were ahead of the clock, once it has caught up."""
+        with suppress(RetryLater):
+            self.current.pipeline().release_held()
 
     def _replay_golden(self) -> None:
         """At intervals: replay the golden set, and again soon after it failed or could not be replayed."""
-        wait_s = self._golden_every_s
+        wait_s = self.settings.golden_every_s
         while not self._stopping.wait(wait_s):
             try:
                 is_done = self.service.recheck()
@@ -194,4 +174,4 @@ class Runtime:
                 log.exception("golden set not replayed")
                 is_done = False
             is_well = is_done and self.service.is_approved
-            wait_s = self._golden_every_s if is_well else min(self._golden_every_s, _GOLDEN_RETRY_S)
+            wait_s = self.settings.golden_every_s if is_well else min(self.settings.golden_every_s, _GOLDEN_RETRY_S)

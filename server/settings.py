@@ -19,6 +19,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from policies.site.toml_errors import suggest
 from policies.site.toml_lines import line_of
 from server.domain.errors import ConfigurationError
 
@@ -152,6 +153,9 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
                 msgspec.structs.force_setattr(self, name, filled)
 
 
+_FIELDS = {field.name: field for field in msgspec.structs.fields(ServerSettings)}
+
+
 def processors() -> int:
     """The processors that this process may use, or all where the system does not tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -169,7 +173,7 @@ class Setting(NamedTuple):
 def described() -> tuple[Setting, ...]:
     """Every setting with its environment variable, default and one line of help, in order of declaration."""
     return tuple(
-        Setting(field.name, _variable(field.name), _default(field), _help(field)) for field in _fields().values()
+        Setting(name, ENV_PREFIX + name.upper(), _default(field), _help(field)) for name, field in _FIELDS.items()
     )
 
 
@@ -213,8 +217,8 @@ def _from_file(path: Path) -> dict[str, Any]:
         if name in _REMOVED:
             _warn_of_removed(name, place)
             continue
-        if name not in _fields():
-            raise InvalidSettings(f"{place}: unknown setting `{name}`{_suggestion(name)}")
+        if name not in _FIELDS:
+            raise InvalidSettings(f"{place}: unknown setting `{name}`{suggest(name, _FIELDS)}")
         values[name] = _converted(name, value, place, strict=True, folder=path.resolve().parent)
     return values
 
@@ -227,10 +231,12 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         name = variable.removeprefix(ENV_PREFIX).lower()
         if name in _REMOVED:
             _warn_of_removed(name, variable)
-        elif name in _fields():
+        elif name in _FIELDS:
             values[name] = _converted(name, environ[variable], variable, strict=False, folder=Path.cwd())
-        elif _nearest(name, cutoff=0.75):  # a name unlike any of these belongs to another program
-            raise InvalidSettings(f"{variable}: unknown setting{_suggestion(name)}")
+        elif difflib.get_close_matches(
+            name, _FIELDS, cutoff=0.75
+        ):  # a name unlike any of these belongs to another program
+            raise InvalidSettings(f"{variable}: unknown setting{suggest(name, _FIELDS)}")
     return values
 
 
@@ -239,14 +245,16 @@ def _warn_of_removed(name: str, place: str) -> None:
 
 
 def _converted(name: str, value: object, place: str, *, strict: bool, folder: Path) -> object:
-    kind = _fields()[name].type
-    if not strict and isinstance(value, str) and _plain(kind) == tuple[str, ...]:
+    kind = _FIELDS[name].type
+    if not strict and isinstance(value, str) and get_args(kind)[0] == tuple[str, ...]:
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
         converted = msgspec.convert(value, kind, strict=strict, dec_hook=_path)
     except msgspec.ValidationError as error:
-        raise InvalidSettings(f"{place}: `{name}`: {str(error).lower()} ({_help(_fields()[name])})") from None
-    return _absolute(converted, folder)
+        raise InvalidSettings(f"{place}: `{name}`: {str(error).lower()} ({_help(_FIELDS[name])})") from None
+    if isinstance(converted, Path) and not str(converted).startswith("{"):  # `{data_dir}` is filled in later
+        return folder / converted
+    return converted
 
 
 def _path(kind: type, value: object) -> object:
@@ -255,25 +263,6 @@ def _path(kind: type, value: object) -> object:
     if not isinstance(value, str | Path) or not str(value):
         raise ValueError("expected a path")
     return Path(value).expanduser()
-
-
-def _absolute(value: object, folder: Path) -> object:
-    """A relative path is counted from `folder`. Other values stay, and so does a path that begins with `{data_dir}`."""
-    if isinstance(value, Path) and not str(value).startswith("{"):
-        return folder / value
-    return value
-
-
-def _fields() -> dict[str, msgspec.structs.FieldInfo]:
-    return {field.name: field for field in msgspec.structs.fields(ServerSettings)}
-
-
-def _plain(kind: Any) -> Any:
-    return get_args(kind)[0]
-
-
-def _variable(name: str) -> str:
-    return ENV_PREFIX + name.upper()
 
 
 def _help(field: msgspec.structs.FieldInfo) -> str:
@@ -288,12 +277,3 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     if field.default is None:
         return "unset"
     return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
-
-
-def _nearest(name: str, *, cutoff: float = 0.6) -> str | None:
-    return next(iter(difflib.get_close_matches(name, _fields(), n=1, cutoff=cutoff)), None)
-
-
-def _suggestion(name: str) -> str:
-    nearest = _nearest(name)
-    return f"; did you mean `{nearest}`?" if nearest else f"; known here: {', '.join(_fields())}"

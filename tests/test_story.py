@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
 from policies.events import Event
 from policies.fold import advance, initial_state
-from server.commands.local_stack import Agent, Rehearsal
+from server.commands.local_stack import Agent, LocalStack
 from server.store import Store, open_store
 
 SITE = Path(__file__).parents[1] / "deploy" / "sites" / "pets.toml"
@@ -29,9 +32,15 @@ def recording(footage: Path) -> dict[str, object]:
     }
 
 
-def rehearsal(folder: Path) -> Rehearsal:
+def local_stack(folder: Path) -> LocalStack:
     folder.mkdir()
-    return Rehearsal(folder, {"pets": SITE.read_text()}, ["yolov3-tiny", "frame-change"])
+    return LocalStack(folder, {"pets": SITE.read_text()}, ["yolov3-tiny", "frame-change"])
+
+
+def crash(process: Popen[bytes]) -> None:
+    """Kill a process with its children, as a power cut would."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def log_of(store: Store) -> list[Event]:
@@ -49,7 +58,7 @@ def until(agent: Agent, reached: Callable[[], bool]) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """The store after a run in which nothing went wrong."""
-    with rehearsal(tmp_path_factory.mktemp("calm") / "run") as run:
+    with local_stack(tmp_path_factory.mktemp("calm") / "run") as run:
         agent = run.agent("pets", recording(footage))
         assert agent.wait(WITHIN_LOOKS * LOOK_S)
         return open_store(run.database_url)
@@ -65,21 +74,21 @@ def test_replay_of_the_stored_observations_gives_the_live_events_exactly(undistu
     policy, state, events = None, initial_state(), []
     for recorded in undisturbed.history("pets", "view1"):
         policy = undisturbed.policy(recorded.policy).camera("view1")
-        state, told = advance(policy, state, recorded.observation)
-        events += told
+        state, settled = advance(policy, state, recorded.observation)
+        events += settled
     assert events == log_of(undisturbed)
 
 
 def test_killing_server_and_agent_at_any_point_leaves_the_log_of_an_undisturbed_run(undisturbed, footage, tmp_path):
-    with rehearsal(tmp_path / "run") as run:
+    with local_stack(tmp_path / "run") as run:
         store = open_store(run.database_url)
         agent = run.agent("pets", recording(footage))
         for bursts, victim in ((1, "server"), (4, "agent"), (7, "both"), (11, "agent"), (14, "server")):
             until(agent, lambda bursts=bursts: store.counts()["bursts"] >= bursts)
             if victim in ("agent", "both"):
-                agent.crash()
+                crash(agent.process)
             if victim in ("server", "both"):
-                run.crash_server()
+                crash(run.server)
                 run.start_server()
             if victim in ("agent", "both"):
                 agent = run.agent("pets", recording(footage))

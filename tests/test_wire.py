@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from camera_agent.uplink.heartbeat import AgentInfo, Backlog, ClockInfo, Counts, Heartbeat
+from camera_agent.cameras.health import Condition
+from camera_agent.config.settings import ServerSettings
+from camera_agent.status import Status, StatusCounters
+from camera_agent.uplink.byte_budget import ByteBudget
+from camera_agent.uplink.heartbeat import Heartbeats, HeartbeatSource
+from camera_agent.uplink.http_client import HttpClient
+from camera_agent.wall_clock import WallClock
 from server.app import runtime_of
+from tests.camera_agent.conftest import HandClock
+from tests.camera_agent.spool.test_spool import burst, spool_in
 from tests.server.web_client import BrightnessEnsemble, make_app
 
-BEAT = Heartbeat(
-    site="north-yard",
-    camera="gate",
-    agent=AgentInfo("0.1.0", "2027-01-15T07:59:59.500Z", "2027-01-15T06:00:00.000Z", "a-boot", 60.0),
-    clock=ClockInfo(synced=True, uncertainty_s=0.012),
-    state="blind",
-    cause="camera_stuck",
-    detail="the same frame 12 times",
-    since="2027-01-15T07:58:00.000Z",
-    last_frame_at="2027-01-15T07:57:59.000Z",
-    next_burst_by=None,
-    waiting=Backlog(bursts=2, bytes=81234, oldest_at="2027-01-15T07:57:00.000Z"),
-    counts=Counts(bursts=360, dropped=0, refused=0, uploaded_bytes=41234567, camera_bytes=31234567),
-)
+
+def heartbeat(folder: Path) -> dict[str, Any]:
+    """The document of a camera that is stuck while a burst waits."""
+    clock = HandClock()
+    wall_clock = WallClock(clock, lambda: 0.012)
+    now_s = clock.monotonic_s()
+    condition = Condition("blind", "camera_stuck", "the same frame 12 times", now_s - 60.0, now_s - 61.0, now_s + 5.0)
+    source = HeartbeatSource(lambda: condition, lambda: None, ByteBudget(None, clock.monotonic_s), 60.0)
+    spool = spool_in(folder)
+    spool.put(burst(1))
+    client = HttpClient(ServerSettings(url="http://127.0.0.1:9"), wall_clock)
+    counters = StatusCounters(Status(bursts=360))
+    heartbeats = Heartbeats(
+        "north-yard", {"gate": source}, spool, client, counters, wall_clock, clock, threading.Event()
+    )
+    return heartbeats.document("gate")
 
 
 def keys(value: Any) -> Any:
@@ -34,7 +45,7 @@ def keys(value: Any) -> Any:
 def test_the_server_reads_an_agents_heartbeat_to_the_last_field(tmp_path: Path):
     app = make_app(tmp_path, BrightnessEnsemble())
     client = app.test_client()
-    sent = msgspec.json.encode(BEAT)
+    sent = msgspec.json.encode(heartbeat(tmp_path / "agent"))
     assert client.post("/v1/heartbeats", data=sent, content_type="application/json").status_code == 204
     [listed] = client.get("/v1/cameras").get_json()["cameras"]
     assert (listed["condition"]["state"], listed["condition"]["cause"]) == ("silent", "camera_stuck")

@@ -15,11 +15,9 @@ class Camera(Protocol):
 
     def frame(self, frame_format: FrameFormat) -> Frame:
         """A frame taken after this call. May wait for it, but not without bound."""
-        ...
 
     def close(self) -> None:
         """Release the device. Safe to call twice, and before `open`."""
-        ...
 
 
 class RecordedPicture(NamedTuple):
@@ -40,18 +38,14 @@ class Recording(Protocol):
 
     def fingerprint(self) -> str:
         """What distinguishes this recording from another one of the same name."""
-        ...
 
     def started_ms(self) -> int | None:
         """The first picture's instant in Unix milliseconds, where the recording knows it."""
-        ...
 
     def duration_s(self) -> float:
         """From the first picture to the end."""
-        ...
 
     def pictures(self) -> Iterator[RecordedPicture]:
         """All pictures in order. Call it once after each `open`."""
-        ...
 
     def close(self) -> None: ...

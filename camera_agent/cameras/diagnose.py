@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import CameraFailure
 from camera_agent.network.connection_errors import explain_connection_error, host_and_port
 
 _DEVICES = Path("/dev")

@@ -20,8 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from camera_agent.cameras.camera import RecordedPicture
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import EncodedPicture, FrameFormat
+from camera_agent.imaging.frame import CameraFailure, EncodedPicture, FrameFormat
 from camera_agent.imaging.pillow import encode_bytes
 
 _SUFFIXES = frozenset({".jpg", ".jpeg"})

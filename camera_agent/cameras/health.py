@@ -8,13 +8,11 @@ growing delays, and nothing is sent until it recovers. A dark night without a la
 from __future__ import annotations
 
 import hashlib
-import threading
 from typing import Literal
 
 import msgspec
 
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame, Thumbnail, tones
+from camera_agent.imaging.frame import CameraFailure, Frame, Thumbnail, tones
 
 LEAST_CONTRAST = 2.5
 """A picture with less contrast shows nothing."""
@@ -38,50 +36,45 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class CameraHealth:
-    """The health of one camera. Safe to use from several threads."""
+    """The health of one camera. One thread at a time may change it, and any may read it."""
 
     def __init__(self, since_s: float, *, stuck_after_s: float) -> None:
         self._stuck_after_s = stuck_after_s
-        self._lock = threading.Lock()
         self._condition = Condition(since_s=since_s)
         self._last_digest = b""
         self._same_since_s = since_s
         self._blank_since_s: float | None = None
 
     def read(self) -> Condition:
-        with self._lock:
-            return self._condition
+        return self._condition
 
     def check(self, frame: Frame) -> None:
         """Take in a new frame. Raises `CameraFailure` when it cannot be trusted."""
         self._check_stuck(frame)
         self._check_tones(frame.thumbnail, frame.at_s)
-        self._set("watching", frame.at_s, last_frame_s=frame.at_s)
+        self.set_state("watching", frame.at_s, last_frame_s=frame.at_s)
 
     def record_failure(self, failure: CameraFailure, at_s: float) -> None:
-        self._set("blind", at_s, failure.cause, str(failure))
+        """The camera is blind, and no burst is expected."""
+        self.set_state("blind", at_s, failure.cause, detail=str(failure), next_burst_by_s=None)
 
-    def set_state(self, state: CameraState, at_s: float, cause: str | None = None) -> None:
-        """A state that the agent decides, such as `paused`."""
-        self._set(state, at_s, cause)
-
-    def expect_burst_by(self, monotonic_s: float | None) -> None:
-        """When the next burst is complete; None when none is expected."""
-        with self._lock:
-            self._condition = msgspec.structs.replace(self._condition, next_burst_by_s=monotonic_s)
-
-    def _set(
+    def set_state(
         self,
         state: CameraState,
         at_s: float,
         cause: str | None = None,
+        *,
         detail: str | None = None,
-        **fields: float,
+        **fields: float | None,
     ) -> None:
-        with self._lock:
-            old = self._condition
-            fields["since_s"] = old.since_s if (old.state, old.cause) == (state, cause) else at_s
-            self._condition = msgspec.structs.replace(old, state=state, cause=cause, detail=detail, **fields)
+        """Set the state and other fields. An unchanged state with an unchanged cause keeps its beginning."""
+        old = self._condition
+        fields["since_s"] = old.since_s if (old.state, old.cause) == (state, cause) else at_s
+        self._condition = msgspec.structs.replace(old, state=state, cause=cause, detail=detail, **fields)
+
+    def expect_burst_by(self, monotonic_s: float | None) -> None:
+        """When the next burst is complete; None when none is expected."""
+        self._condition = msgspec.structs.replace(self._condition, next_burst_by_s=monotonic_s)
 
     def _check_stuck(self, frame: Frame) -> None:
         digest = hashlib.blake2b(frame.jpeg, digest_size=16).digest()

@@ -6,7 +6,7 @@ import requests
 from requests.auth import HTTPDigestAuth
 from requests.utils import get_auth_from_url
 
-from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import CameraFailure
 from camera_agent.network.connection_errors import explain_connection_error
 
 _ADVICE = {

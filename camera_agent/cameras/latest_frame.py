@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import EncodedPicture, Frame, FrameFormat
+from camera_agent.imaging.frame import CameraFailure, EncodedPicture, Frame, FrameFormat
 
 _JOIN_S = 1.0
 
@@ -25,11 +24,9 @@ class Source(Protocol[PictureOut]):
 
     def advance(self) -> bool:
         """Take the next picture off. May wait, but not without bound. False or `CameraFailure` where there is none."""
-        ...
 
     def picture(self) -> PictureOut | None:
         """What `advance` took off; None where it cannot be used."""
-        ...
 
     def release(self) -> None: ...
 
@@ -44,16 +41,16 @@ class LatestFrameReader(threading.Thread, Generic[Picture]):
         self._is_wanted = False
         self._is_over = False
         self._failure: CameraFailure | None = None
-        self._latest: tuple[Picture, float] | None = None
+        self._latest: list[tuple[Picture, float]] = []
 
     def next_picture(self, timeout_s: float) -> tuple[Picture, float]:
         """The first picture that comes after this call, and its monotonic instant. Raises `CameraFailure`."""
         with self._changed:
-            self._latest = None
+            self._latest.clear()
             self._is_wanted = True
-            self._changed.wait_for(lambda: self._latest is not None or self._is_over, timeout_s)
-            if (latest := self._take_latest()) is not None:
-                return latest
+            self._changed.wait_for(lambda: self._latest or self._is_over, timeout_s)
+            if self._latest:
+                return self._latest.pop()
             if self._is_over:
                 raise self._failure or CameraFailure("the stream ended")
             raise CameraFailure(f"no picture came within {timeout_s:g} s", "camera_hangs")
@@ -66,8 +63,11 @@ class LatestFrameReader(threading.Thread, Generic[Picture]):
     def run(self) -> None:
         try:
             while not self._is_over and self._source.advance():
-                if self._is_wanted:
-                    self._hand_over(time.monotonic())
+                at_s = time.monotonic()
+                if self._is_wanted and (picture := self._source.picture()) is not None:
+                    with self._changed:
+                        self._latest, self._is_wanted = [(picture, at_s)], False
+                        self._changed.notify_all()
         except CameraFailure as failure:
             self._failure = failure
         finally:
@@ -75,19 +75,6 @@ class LatestFrameReader(threading.Thread, Generic[Picture]):
             with self._changed:
                 self._is_over = True
                 self._changed.notify_all()
-
-    def _take_latest(self) -> tuple[Picture, float] | None:
-        latest, self._latest = self._latest, None
-        return latest
-
-    def _hand_over(self, at_s: float) -> None:
-        picture = self._source.picture()
-        if picture is None:
-            return
-        with self._changed:
-            self._latest = (picture, at_s)
-            self._is_wanted = False
-            self._changed.notify_all()
 
 
 class LatestFrameCamera(Generic[Picture]):

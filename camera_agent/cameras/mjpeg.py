@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError
 
 from camera_agent.cameras.http_get import http_get
 from camera_agent.cameras.latest_frame import LatestFrameCamera
-from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import CameraFailure
 from camera_agent.imaging.pillow import encode_bytes
 
 _PIECE_BYTES = 64 * 1024

@@ -7,10 +7,9 @@ have settled. picamera2 and libcamera are system packages; they are imported whe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame, FrameFormat
+from camera_agent.imaging.frame import CameraFailure, Frame, FrameFormat
 from camera_agent.imaging.pillow import encode_image
 
 if TYPE_CHECKING:
@@ -37,15 +36,18 @@ class PiCamera:
 
     def open(self) -> None:
         """Configure, start, and let exposure and white balance settle. Raises `CameraFailure`."""
-        library = _library()
-        cameras = library.global_camera_info()
+        try:
+            from picamera2 import Picamera2
+        except ImportError as error:
+            raise CameraFailure(f"{_HOW_TO_GET_IT} ({error})") from error
+        cameras = Picamera2.global_camera_info()
         if self._number >= len(cameras):
             raise CameraFailure(
                 f"the Pi sees {len(cameras)} cameras, and number {self._number} is not among them: check the cable,"
                 " and `rpicam-hello --list-cameras`"
             )
         try:
-            camera = self._camera = library(self._number)
+            camera = self._camera = Picamera2(self._number)
             camera.configure(
                 camera.create_video_configuration(
                     main={"size": self._size(*camera.sensor_resolution), "format": "RGB888"},
@@ -100,11 +102,3 @@ def _failure(error: Exception, timeout_s: float) -> CameraFailure:
     if isinstance(error, TimeoutError):
         return CameraFailure(f"no frame came within {timeout_s:g} s", "camera_hangs")
     return CameraFailure(f"the camera gave up: {error}")
-
-
-def _library() -> Any:
-    try:
-        from picamera2 import Picamera2
-    except ImportError as error:
-        raise CameraFailure(f"{_HOW_TO_GET_IT} ({error})") from error
-    return Picamera2

@@ -7,8 +7,7 @@ import time
 import requests
 
 from camera_agent.cameras.http_get import http_get
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame, FrameFormat
+from camera_agent.imaging.frame import CameraFailure, Frame, FrameFormat
 from camera_agent.imaging.pillow import encode_bytes
 
 _MAX_BYTES = 32_000_000
@@ -20,16 +19,13 @@ class Snapshot:
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        self._session: requests.Session | None = None
+        self._session = requests.Session()
 
     def open(self) -> None:
         """Sends no request yet."""
-        self._session = requests.Session()
 
     def frame(self, frame_format: FrameFormat) -> Frame:
         """The picture; its instant is the middle of the wait for the first byte. Raises `CameraFailure`."""
-        if self._session is None:
-            raise CameraFailure("the camera is not open")
         requested_s = time.monotonic()
         try:
             with http_get(self._session, self._url, self._timeout_s) as answer:
@@ -41,9 +37,7 @@ class Snapshot:
         return Frame(jpeg, (requested_s + answered_s) / 2, thumbnail)
 
     def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        self._session.close()
 
     def _read(self, answer: requests.Response) -> bytes:
         data = bytearray()

@@ -10,7 +10,7 @@ from cv2.typing import MatLike
 
 from camera_agent.cameras.diagnose import open_failure
 from camera_agent.cameras.latest_frame import LatestFrameCamera
-from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import CameraFailure
 from camera_agent.imaging.opencv import encode_picture, open_capture
 
 _FFMPEG = "rtsp_transport;tcp|fpsprobesize;0"

@@ -8,14 +8,14 @@ call ever returns.
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
 
 from camera_agent.cameras.camera import Camera
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame, FrameFormat
+from camera_agent.imaging.frame import CameraFailure, Frame, FrameFormat
 
+T = TypeVar("T")
 _MARGIN_S = 5.0
 """The camera's own timeout comes first: its message says more."""
 _MAX_HUNG = 8
@@ -32,8 +32,8 @@ class TimeoutGuard:
     def __init__(self, make: Callable[[], Camera], *, timeout_s: float, margin_s: float = _MARGIN_S) -> None:
         self._make = make
         self._limit_s = timeout_s + margin_s
-        self._current: _CameraThread | None = None
-        self._hung: list[_CameraThread] = []
+        self._current: tuple[Camera, ThreadPoolExecutor] | None = None
+        self._hung: list[Future[None]] = []
 
     @property
     def needs_new_process(self) -> bool:
@@ -43,75 +43,35 @@ class TimeoutGuard:
     def open(self) -> None:
         """Make and open a new camera. Raises `CameraFailure`."""
         self.close()
-        self._hung = [thread for thread in self._hung if thread.is_alive()]
+        self._hung = [closing for closing in self._hung if not closing.done()]
         if self.needs_new_process:
             raise CameraFailure(f"{len(self._hung)} attempts hang in the driver", "camera_hangs")
-        thread = _CameraThread(self._make())
-        thread.start()
-        self._current = thread
-        self._call(thread, thread.camera.open)
+        self._current = current = self._make(), ThreadPoolExecutor(1, "camera")
+        self._call(current, lambda camera: camera.open())
 
     def frame(self, frame_format: FrameFormat) -> Frame:
-        thread = self._current
-        if thread is None:
+        if (current := self._current) is None:
             raise CameraFailure("the camera is not open")
-        frame = self._call(thread, lambda: thread.camera.frame(frame_format))
-        if frame is None:
-            raise CameraFailure("the camera gave nothing")
-        return frame
+        return self._call(current, lambda camera: camera.frame(frame_format))
 
-    def close(self) -> None:
-        thread, self._current = self._current, None
-        if thread is not None:
-            thread.leave(_CLOSE_S)
-            if thread.is_alive():
-                self._hung.append(thread)
-
-    def _call(self, thread: _CameraThread, function: Callable[[], Frame | None]) -> Frame | None:
-        try:
-            return thread.call(function, self._limit_s)
-        except queue.Empty:
-            self._current = None
-            self._hung.append(thread)
-            thread.leave(0.0)
-            raise CameraFailure(f"no answer from the driver in {self._limit_s:g} s", "camera_hangs") from None
-
-
-class _CameraThread(threading.Thread):
-    """Makes the calls of one camera, one at a time, and closes it at the end."""
-
-    def __init__(self, camera: Camera) -> None:
-        super().__init__(name="camera", daemon=True)
-        self.camera = camera
-        self._is_over = False
-        self._calls: queue.SimpleQueue[Callable[[], Frame | None] | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[Frame | BaseException | None] = queue.SimpleQueue()
-
-    def call(self, function: Callable[[], Frame | None], limit_s: float) -> Frame | None:
-        """What the function returns or raises; `queue.Empty` when it does not end in time."""
-        self._calls.put(function)
-        if self._is_over:  # the thread takes no further call
-            raise CameraFailure("the camera was closed")
-        result = self._results.get(timeout=limit_s)
-        if isinstance(result, BaseException):
-            raise result
-        return result
-
-    def leave(self, timeout_s: float) -> None:
+    def close(self, timeout_s: float = _CLOSE_S) -> None:
         """Have the camera closed when its present call ends, and wait for that up to `timeout_s`."""
-        self._calls.put(None)
-        self.join(timeout_s)
+        current, self._current = self._current, None
+        if current is None:
+            return
+        camera, thread = current
+        with contextlib.suppress(RuntimeError):  # another thread closes it at the same time
+            closing = thread.submit(camera.close)
+            thread.shutdown(wait=False)
+            self._hung += wait([closing], timeout_s).not_done
 
-    def run(self) -> None:
-        while (function := self._calls.get()) is not None:
-            try:
-                self._results.put(function())
-            except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
-                self._results.put(error)
-        self._is_over = True
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._calls.get_nowait()
-                self._results.put(CameraFailure("the camera was closed"))
-        with contextlib.suppress(Exception):
-            self.camera.close()
+    def _call(self, current: tuple[Camera, ThreadPoolExecutor], function: Callable[[Camera], T]) -> T:
+        camera, thread = current
+        try:
+            call = thread.submit(function, camera)
+        except RuntimeError as error:  # another thread closed the camera
+            raise CameraFailure("the camera was closed") from error
+        if wait([call], self._limit_s).not_done:
+            self.close(0.0)
+            raise CameraFailure(f"no answer from the driver in {self._limit_s:g} s", "camera_hangs")
+        return call.result()

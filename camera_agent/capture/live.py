@@ -18,8 +18,7 @@ from camera_agent.capture.schedule import Slots
 from camera_agent.clock import Clock
 from camera_agent.config.active_hours import is_active, next_start_s
 from camera_agent.config.settings import CameraSettings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame
+from camera_agent.imaging.frame import CameraFailure, Frame
 from camera_agent.imaging.masks import mask_digest
 from camera_agent.network.backoff import Backoff
 from camera_agent.uplink.byte_budget import NO_SAVING, SavingPlan
@@ -61,7 +60,11 @@ class LiveCapture:
         self._backoff = Backoff(first_s=1.0, max_s=60.0)
         self._is_open = is_open
         self._retry_at_s = 0.0
-        self._motion = _motion_bursts(settings)
+        self._motion: MotionBursts | None = None
+        if settings.gate is not None:
+            from camera_agent.capture.motion_bursts import MotionBursts  # loads Pillow
+
+            self._motion = MotionBursts(settings, settings.gate)
         self.health = CameraHealth(clock.monotonic_s(), stuck_after_s=settings.stuck_after_s)
 
     def run(self) -> None:
@@ -130,8 +133,7 @@ class LiveCapture:
             _log.info("camera_paused", extra={"camera": self._settings.name, "cause": cause})
             self.finish()
             self.close()
-            self.health.set_state("paused", now_s, cause)
-            self.health.expect_burst_by(None)
+            self.health.set_state("paused", now_s, cause, next_burst_by_s=None)
         if cause == "outside_hours":
             self._expect_hours(now_s)
         return True
@@ -212,9 +214,15 @@ class LiveCapture:
         now_s = self._clock.monotonic_s()
         self._retry_at_s = now_s + retry_in_s
         self.health.record_failure(failure, now_s)
-        self.health.expect_burst_by(None)
-        fields = {"camera": self._settings.name, "kind": failure.cause, "cause": failure, "retry_in_s": retry_in_s}
-        _log.warning("camera_failed", extra=fields)
+        _log.warning(
+            "camera_failed",
+            extra={
+                "camera": self._settings.name,
+                "kind": failure.cause,
+                "cause": failure,
+                "retry_in_s": retry_in_s,
+            },
+        )
         self.finish()
 
     def _keep_groups(self, groups: Iterable[FrameGroup]) -> None:
@@ -235,11 +243,3 @@ class LiveCapture:
             reason=reason,
             mask_digest=mask_digest(self._settings.masks),
         )
-
-
-def _motion_bursts(settings: CameraSettings) -> MotionBursts | None:
-    if settings.gate is None:
-        return None
-    from camera_agent.capture.motion_bursts import motion_bursts  # loads Pillow
-
-    return motion_bursts(settings)

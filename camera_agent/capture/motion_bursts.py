@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 from camera_agent.burst import Reason
 from camera_agent.capture.motion_gate import MotionGate
-from camera_agent.config.settings import BurstSettings, CameraSettings, GateSettings
+from camera_agent.config.settings import CameraSettings, GateSettings
 from camera_agent.imaging.frame import Frame
-from camera_agent.imaging.masks import Polygons
 from camera_agent.uplink.byte_budget import NO_SAVING, SavingPlan
 
 _EARLY = 0.25
@@ -33,11 +32,11 @@ class FrameGroup(NamedTuple):
 class MotionBursts:
     """Takes looks in order, `step_s` apart, and returns the bursts that they complete."""
 
-    def __init__(self, gate: GateSettings, burst: BurstSettings, spacing_s: float, masks: Polygons = ()) -> None:
+    def __init__(self, camera: CameraSettings, gate: GateSettings) -> None:
         self._settings = gate
-        self._max_frames = burst.frames
-        self._full_spacing_s = spacing_s
-        self._gate = MotionGate(gate, masks)
+        self._max_frames = camera.burst.frames
+        self._full_spacing_s = camera.spacing_s
+        self._gate = MotionGate(gate, camera.masks)
         self._recent: deque[Frame] = deque(maxlen=max(1, round(gate.before_s * gate.looks_per_s)))
         self._frames: list[Frame] = []
         self._sent_s: float | None = None
@@ -119,10 +118,3 @@ class MotionBursts:
         frames, self._frames = self._frames, []
         self._sent_s = frames[-1].at_s
         return [FrameGroup("gate", frames)]
-
-
-def motion_bursts(settings: CameraSettings) -> MotionBursts:
-    """The bursts of a camera with a gate. Raises `ValueError` for one without."""
-    if settings.gate is None:
-        raise ValueError(f"camera {settings.name!r} has no gate")
-    return MotionBursts(settings.gate, settings.burst, settings.spacing_s, settings.masks)

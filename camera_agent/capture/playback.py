@@ -25,7 +25,7 @@ from camera_agent.cameras.health import CameraHealth
 from camera_agent.capture.recording_bursts import RecordingBurst, recording_bursts
 from camera_agent.clock import Clock, iso_ms
 from camera_agent.config.settings import CameraSettings
-from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import CameraFailure
 from camera_agent.imaging.masks import mask_digest
 from camera_agent.network.backoff import Backoff
 
@@ -77,10 +77,9 @@ class Playback:
         while not self._stop.is_set() and not self.is_over:
             try:
                 self._play()
-            except (CameraFailure, OSError) as failure:
-                self._wait_for_retry(backoff, failure)
             except Exception as failure:  # noqa: BLE001 - the thread must go on; the error is logged and retried
-                _log.exception("playback_failed", extra={"camera": self._settings.name})
+                if not isinstance(failure, CameraFailure | OSError):
+                    _log.exception("playback_failed", extra={"camera": self._settings.name})
                 self._wait_for_retry(backoff, failure)
             finally:
                 self._recording.close()
@@ -214,6 +213,5 @@ class Playback:
     def _wait_for_retry(self, backoff: Backoff, failure: Exception) -> None:
         retry_in_s = backoff.next_s()
         self.health.record_failure(CameraFailure(str(failure)), self._clock.monotonic_s())
-        fields = {"camera": self._settings.name, "cause": failure, "retry_in_s": retry_in_s}
-        _log.warning("camera_failed", extra=fields)
+        _log.warning("camera_failed", extra={"camera": self._settings.name, "cause": failure, "retry_in_s": retry_in_s})
         self._clock.wait_until(self._clock.monotonic_s() + retry_in_s, self._stop)

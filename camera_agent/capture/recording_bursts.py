@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from camera_agent.burst import Reason
 from camera_agent.cameras.camera import RecordedPicture
-from camera_agent.config.settings import CameraSettings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame
+from camera_agent.config.settings import CameraSettings, GateSettings
+from camera_agent.imaging.frame import CameraFailure, Frame
 
 _log = logging.getLogger(__name__)
 _TOLERANCE_S = 0.0005
@@ -34,7 +33,8 @@ def recording_bursts(
 ) -> Iterator[RecordingBurst]:
     """The bursts from number `first` on. Pictures that cannot be read are logged and left out."""
     wanted = (picture for picture in pictures if picture.number >= (settings.first_picture or 0))
-    bursts = _by_schedule(settings, wanted, first) if settings.gate is None else _by_gate(settings, wanted)
+    gate = settings.gate
+    bursts = _by_schedule(settings, wanted, first) if gate is None else _by_gate(settings, gate, wanted)
     return (burst for burst in bursts if burst.number >= first)
 
 
@@ -71,11 +71,13 @@ def _placed(
             yield picture, (number, index)
 
 
-def _by_gate(settings: CameraSettings, pictures: Iterator[RecordedPicture]) -> Iterator[RecordingBurst]:
+def _by_gate(
+    settings: CameraSettings, gate: GateSettings, pictures: Iterator[RecordedPicture]
+) -> Iterator[RecordingBurst]:
     """All of the gate's bursts: to know the background at a later one, it looks at the whole recording again."""
-    from camera_agent.capture.motion_bursts import motion_bursts  # loads Pillow
+    from camera_agent.capture.motion_bursts import MotionBursts  # loads Pillow
 
-    motion = motion_bursts(settings)
+    motion = MotionBursts(settings, gate)
     number, due_s, at_s = 0, 0.0, 0.0
     for picture in pictures:
         at_s = picture.at_s
@@ -95,7 +97,6 @@ def _read(settings: CameraSettings, picture: RecordedPicture) -> list[Frame]:
     try:
         jpeg, thumbnail = picture.read()
     except CameraFailure as failure:
-        fields = {"camera": settings.name, "picture": picture.number, "cause": failure}
-        _log.warning("picture_skipped", extra=fields)
+        _log.warning("picture_skipped", extra={"camera": settings.name, "picture": picture.number, "cause": failure})
         return []
     return [Frame(jpeg, picture.at_s, thumbnail)]

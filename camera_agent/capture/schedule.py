@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.job import Job
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
@@ -25,12 +25,11 @@ _EARLY_S = 0.05
 _STEP_S = 0.5
 
 
-class Slots:
+class Slots(NamedTuple):
     """Slot k begins at `origin_s + k * every_s` of the monotonic clock, however late an earlier run is."""
 
-    def __init__(self, origin_s: float, every_s: float) -> None:
-        self.origin_s = origin_s
-        self.every_s = every_s
+    origin_s: float
+    every_s: float
 
     def begin_s(self, slot: int) -> float:
         return self.origin_s + slot * self.every_s
@@ -64,12 +63,10 @@ class Schedule:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone=UTC,
         )
-        self._jobs: list[tuple[Job, EverySlot]] = []
         self._wall_ahead_s = clock.unix_s() - clock.monotonic_s()
 
     def add(self, name: str, slots: Slots, run: Callable[[], None]) -> None:
-        trigger = EverySlot(slots, self._clock)
-        self._jobs.append((self._scheduler.add_job(run, trigger, name=name), trigger))
+        self._scheduler.add_job(run, EverySlot(slots, self._clock), name=name)
 
     def start(self) -> None:
         self._scheduler.start()
@@ -84,8 +81,8 @@ class Schedule:
         self._wall_ahead_s = wall_ahead_s  # this also absorbs the slow drift of a clock that is being slewed
         if abs(step_s) < _STEP_S:
             return 0.0
-        for job, trigger in self._jobs:
-            job.reschedule(trigger)
+        for job in self._scheduler.get_jobs():
+            job.reschedule(job.trigger)
         return step_s
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from camera_agent.cli.validate import describe_schedule
 from camera_agent.config.active_hours import active_fraction
 from camera_agent.config.settings import BurstSettings, CameraSettings
 from camera_agent.uplink.byte_budget import SCHEDULE_FACTORS, heartbeat_bytes, heartbeat_every_s, wire_bytes
@@ -24,13 +25,7 @@ _MAX_FRAMES = 3
 
 def report(camera: CameraSettings, *, frame_bytes: float, active: float, heartbeat_s: float) -> Iterator[str]:
     """The lines for one camera. `active` is the part of its hours in which something moves."""
-    bursts = f"{camera.burst.frames} frames {camera.spacing_s:g} s apart"
-    when = f"every {camera.every_s:g} s"
-    if camera.gate is not None:
-        looks, quiet_s = camera.gate.looks_per_s, camera.gate.quiet_every_s
-        when = f"when something moves ({looks:g} looks a second), else one every {quiet_s:g} s"
-    hours = f", within {', '.join(camera.hours)}" if camera.hours else ""
-    yield f"camera {camera.name}: {bursts} {when}{hours}"
+    yield f"camera {camera.name}: {describe_schedule(camera)}"
     yield "  in view for   in 1 frame   in 2   in 3 and more"
     for view_s in _VIEWS_S:
         yield f"  {view_s:8g} s   " + "   ".join(f"{chance:7.0%}" for chance in chances(camera, view_s))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from typing import NamedTuple
 
 import msgspec
@@ -12,10 +13,9 @@ import msgspec
 from camera_agent.cameras import factory
 from camera_agent.cameras.health import LEAST_CONTRAST
 from camera_agent.cameras.timeout_guard import TimeoutGuard
-from camera_agent.clock import SystemClock
+from camera_agent.clock import Clock
 from camera_agent.config.settings import CameraSettings, Settings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import tones
+from camera_agent.imaging.frame import CameraFailure, tones
 from camera_agent.state import camera_tokens
 from camera_agent.uplink.http_client import HttpClient
 from camera_agent.wall_clock import WallClock
@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 def examine(settings: Settings) -> Iterator[Finding]:
     """Check everything that a run needs, cheapest first. Takes no burst and changes nothing."""
     yield _check_disk(settings)
-    wall_clock = WallClock(SystemClock())
+    wall_clock = WallClock(Clock())
     yield from (_check_server(settings, camera, wall_clock) for camera in settings.cameras)
     yield _check_clock(wall_clock)
     yield from (_check_recording(camera) if camera.is_recorded else _check_live(camera) for camera in settings.cameras)
@@ -66,15 +66,13 @@ def _check_disk(settings: Settings) -> Finding:
 
 def _check_server(settings: Settings, camera: CameraSettings, wall_clock: WallClock) -> Finding:
     """Send an incomplete heartbeat, which is not stored: a right token gets an error about the missing fields."""
-    client = HttpClient(settings.server, wall_clock)
     try:
         token = camera_tokens(settings)[camera.name]()
-        document = msgspec.json.encode({"site": settings.site, "camera": camera.name})
-        answer = client.send_heartbeat(document, token)
     except OSError as error:
         return Finding("server", False, f"the token of {camera.name} cannot be read: {error}")
-    finally:
-        client.close()
+    document = msgspec.json.encode({"site": settings.site, "camera": camera.name})
+    with closing(HttpClient(settings.server, wall_clock)) as client:
+        answer = client.send_heartbeat(document, token)
     url, name = settings.server.url, f"camera {camera.name} of site {settings.site}"
     if answer.status == 0:
         return Finding("server", False, f"{url}: {answer.problem}")
@@ -101,27 +99,23 @@ def _check_clock(wall_clock: WallClock) -> Finding:
 
 
 def _check_recording(camera: CameraSettings) -> Finding:
-    recording = factory.recording(camera)
+    name = f"camera {camera.name}"
     try:
-        recording.open()
-        text, is_well = f"{recording.duration_s():.0f} s of footage", True
+        with closing(factory.recording(camera)) as recording:
+            recording.open()
+            return Finding(name, True, f"{camera.source}: {recording.duration_s():.0f} s of footage")
     except (CameraFailure, OSError) as failure:
-        text, is_well = str(failure), False
-    finally:
-        recording.close()
-    return Finding(f"camera {camera.name}", is_well, f"{camera.source}: {text}")
+        return Finding(name, False, f"{camera.source}: {failure}")
 
 
 def _check_live(camera: CameraSettings) -> Finding:
     name = f"camera {camera.name}"
-    guard = TimeoutGuard(lambda: factory.live_camera(camera), timeout_s=camera.timeout_s)
     try:
-        guard.open()
-        first, second = guard.frame(camera.frame_format), guard.frame(camera.frame_format)
+        with closing(TimeoutGuard(lambda: factory.live_camera(camera), timeout_s=camera.timeout_s)) as guard:
+            guard.open()
+            first, second = guard.frame(camera.frame_format), guard.frame(camera.frame_format)
     except CameraFailure as failure:
         return Finding(name, False, f"{camera.source}: {failure}")
-    finally:
-        guard.close()
     mean, contrast = tones(second.thumbnail)
     text = f"{camera.source}: {len(second.jpeg) / 1000:.0f} kB a frame, brightness {mean:.0f}, contrast {contrast:.0f}"
     if first.jpeg == second.jpeg:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,9 +17,9 @@ from camera_agent.capture.live import LiveCapture
 from camera_agent.capture.playback import Playback
 from camera_agent.capture.schedule import Slots
 from camera_agent.cli.doctor import how_to_get_a_token
-from camera_agent.clock import SystemClock
+from camera_agent.clock import Clock
 from camera_agent.config.settings import CameraSettings, Settings
-from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import CameraFailure
 from camera_agent.spool.entry import entry_of_burst
 from camera_agent.state import camera_tokens
 from camera_agent.uplink.http_client import Accepted, HttpClient, Outcome, Receipt, Refused, RetryLater, Unauthorised
@@ -29,23 +30,16 @@ _MAX_CLASS_WIDTH = 24
 
 def take_once(settings: Settings, camera: CameraSettings, stop: threading.Event) -> Burst:
     """One burst of `camera`: now for a live one, the first one of a recording. Raises `CameraFailure`."""
-    reason = "no frame could be taken"
     if camera.is_recorded:
-        burst = _first_of_recording(settings, camera, stop)
-    else:
-        clock = SystemClock()
-        guard = TimeoutGuard(lambda: factory.live_camera(camera), timeout_s=camera.timeout_s)
+        return _first_of_recording(settings, camera, stop)
+    clock = Clock()
+    with closing(TimeoutGuard(lambda: factory.live_camera(camera), timeout_s=camera.timeout_s)) as guard:
         guard.open()  # opened here, so that a failure is raised and not retried
-        try:
-            slots = Slots(clock.monotonic_s(), camera.every_s)
-            capture = LiveCapture(settings.site, camera, guard, lambda burst: None, slots, clock, stop, is_open=True)
-            burst = capture.take(0)
-            reason = capture.health.read().detail or reason
-        finally:
-            guard.close()
-    if burst is None:
-        raise CameraFailure(reason)
-    return burst
+        slots = Slots(clock.monotonic_s(), camera.every_s)
+        capture = LiveCapture(settings.site, camera, guard, lambda burst: None, slots, clock, stop, is_open=True)
+        if (burst := capture.take(0)) is None:
+            raise CameraFailure(capture.health.read().detail or "no frame could be taken")
+        return burst
 
 
 def run_once(settings: Settings, camera: CameraSettings, out: Path, stop: threading.Event, stream: TextIO) -> bool:
@@ -77,7 +71,7 @@ def table(offsets_ms: tuple[int, ...], receipt: Receipt) -> str:
     return "\n".join([*lines, "", f"events: {len(events) or 'none yet'}", *events])
 
 
-def _first_of_recording(settings: Settings, camera: CameraSettings, stop: threading.Event) -> Burst | None:
+def _first_of_recording(settings: Settings, camera: CameraSettings, stop: threading.Event) -> Burst:
     atomic_files.make_private(settings.state_folder)
     playback = Playback(
         settings.site,
@@ -86,20 +80,19 @@ def _first_of_recording(settings: Settings, camera: CameraSettings, stop: thread
         lambda burst: None,
         lambda size_bytes, timeout_s: True,
         settings.state_folder,
-        SystemClock(),
+        Clock(),
         stop,
     )
-    return playback.first()
+    if (burst := playback.first()) is None:
+        raise CameraFailure("no frame could be taken")
+    return burst
 
 
 def _send(settings: Settings, camera: CameraSettings, burst: Burst) -> Outcome:
     """As `run` sends a burst that waits in memory."""
-    client = HttpClient(settings.server, WallClock(SystemClock()))
-    try:
+    with closing(HttpClient(settings.server, WallClock(Clock()))) as client:
         token = camera_tokens(settings)[camera.name]()
         return client.send_burst(entry_of_burst(burst, 0, settings.spool_folder, 0.0), token)
-    finally:
-        client.close()
 
 
 def _describe(settings: Settings, camera: CameraSettings, burst: Burst, outcome: Outcome) -> str:

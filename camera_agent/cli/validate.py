@@ -16,7 +16,7 @@ def summary(file: Path, settings: Settings) -> list[str]:
         f"  site {settings.site} -> {settings.server.url} ({token})",
         f"  state in {settings.state_folder}",
         f"  spool in {settings.spool_folder}, up to {settings.spool.max_bytes:,} bytes",
-        *(f"  camera {camera.name}: {camera.source}; {_schedule(camera)}" for camera in settings.cameras),
+        *(f"  camera {camera.name}: {camera.source}; {describe_schedule(camera)}" for camera in settings.cameras),
     ]
 
 
@@ -28,7 +28,7 @@ def has_token(settings: Settings) -> bool:
         return True
 
 
-def _schedule(camera: CameraSettings) -> str:
+def describe_schedule(camera: CameraSettings) -> str:
     """When a camera takes what."""
     bursts = f"{camera.burst.frames} frames {camera.spacing_s:g} s apart"
     off = f"; off outside {', '.join(camera.hours)}" if camera.hours else ""

@@ -12,8 +12,9 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import msgspec
 
@@ -53,13 +54,8 @@ def load_settings(path: Path) -> Settings:
         raise InvalidSettings(_explain(path, text, str(error))) from error
     settings = _with_absolute_paths(settings, path.resolve())
     for fault in _faults(settings):
-        raise InvalidSettings(_located(path, text, fault.at, fault.message))
+        raise InvalidSettings(_located(path, text, *fault))
     return settings
-
-
-class _Fault(NamedTuple):
-    at: toml_locations.Path
-    message: str
 
 
 def _explain(path: Path, text: str, msgspec_error: str) -> str:
@@ -94,8 +90,7 @@ def _keys_at(at: toml_locations.Path) -> tuple[str, ...]:
 
 def _elsewhere(key: str) -> str:
     """The table that has this key: a common mistake is a key below the header of another table."""
-    tables = (name for name, at in _TABLES.items() if key in _keys_at(at))
-    table = next(tables, None)
+    table = next((name for name, at in _TABLES.items() if key in _keys_at(at)), None)
     return "" if table is None else f" here: it belongs to {table}"
 
 
@@ -136,39 +131,35 @@ def _token_beside(path: Path) -> str | None:
     return next(filter(os.path.isfile, candidates), None)
 
 
-def _faults(settings: Settings) -> Iterator[_Fault]:
+def _faults(settings: Settings) -> Iterator[tuple[toml_locations.Path, str]]:
     """What only this machine can check: files that are missing or invalid, and instants in the future."""
     server = settings.server
-    yield from _faults_of_file(server.token_file, "server", "token_file", check=_check_token)
+    yield from _faults_of_file(server.token_file, "server", "token_file", check=partial(read_token, None))
     yield from _faults_of_file(server.ca_file, "server", "ca_file", check=_check_authority)
     for index, camera in enumerate(settings.cameras):
         at = ("cameras", index)
-        yield from _faults_of_file(camera.token_file, *at, "token_file", check=_check_token)
+        yield from _faults_of_file(camera.token_file, *at, "token_file", check=partial(read_token, None))
         yield from _faults_of_file(camera.video, *at, "video")
         if camera.folder is not None and not os.path.isdir(camera.folder):  # noqa: PTH112 - `Path.is_dir` may raise
-            yield _Fault((*at, "folder"), f"{camera.folder} does not exist")
+            yield ((*at, "folder"), f"{camera.folder} does not exist")
         if camera.started_at is not None and camera.started_at > datetime.now(UTC):
-            yield _Fault((*at, "started_at"), "is in the future")
+            yield ((*at, "started_at"), "is in the future")
 
 
 def _faults_of_file(
     path: str | None, *at: str | int, check: Callable[[str], object] = lambda path: None
-) -> Iterator[_Fault]:
+) -> Iterator[tuple[toml_locations.Path, str]]:
     if path is None:
         return
     if not os.path.isfile(path):  # noqa: PTH113 - `Path.is_file` may raise
-        yield _Fault(at, f"{path} {'is not a file' if os.path.exists(path) else 'does not exist'}")  # noqa: PTH110 - as above
+        yield (at, f"{path} {'is not a file' if os.path.exists(path) else 'does not exist'}")  # noqa: PTH110 - as above
     elif not os.access(path, os.R_OK):
-        yield _Fault(at, f"this user may not read {path}: try `sudo`")
+        yield (at, f"this user may not read {path}: try `sudo`")
     else:
         try:
             check(path)
         except OSError as error:
-            yield _Fault(at, f"{path}: {error.strerror}")
-
-
-def _check_token(path: str) -> None:
-    read_token(None, path)
+            yield (at, f"{path}: {error.strerror}")
 
 
 def _check_authority(path: str) -> None:

@@ -143,8 +143,7 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         self._check_burst()
         check_polygons("masks", self.masks)
         _check_address("address", self.rtsp, ("rtsp", "rtsps", "http", "https"))
-        _check_address("address", self.mjpeg, ("http", "https"))
-        _check_address("address", self.snapshot, ("http", "https"))
+        _check_address("address", self.mjpeg if self.snapshot is None else self.snapshot, ("http", "https"))
         _check_token(self.token, self.token_file)
 
     def _check_burst(self) -> None:

@@ -1,4 +1,7 @@
-"""A frame: a JPEG, its instant, and a small grey thumbnail for the motion gate and the health check."""
+"""A frame: a JPEG, its instant, and a small grey thumbnail for the motion gate and the health check.
+
+A camera that gives none raises `CameraFailure`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,17 @@ from camera_agent.imaging.masks import Polygons
 
 THUMBNAIL_WIDTH = 128
 """A person a fortieth of the view high is still some pixels wide, and the gate's work stays under a millisecond."""
+
+
+class CameraFailure(Exception):
+    """A camera gave no usable picture. The message says why; a later try may succeed.
+
+    `cause` is the word that heartbeats carry, such as `camera_hangs`.
+    """
+
+    def __init__(self, message: str, cause: str = "camera_failed") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class FrameFormat(msgspec.Struct, frozen=True):
@@ -52,22 +66,18 @@ class Frame(NamedTuple):
     thumbnail: Thumbnail
 
 
-class Tones(NamedTuple):
-    """Mean and standard deviation of the brightness, 0..255."""
-
-    mean: float
-    contrast: float
-
-
 def thumbnail_size(width: int, height: int) -> tuple[int, int]:
     """The size of the thumbnail of a `width` x `height` picture."""
     return THUMBNAIL_WIDTH, max(1, round(height * THUMBNAIL_WIDTH / width))
 
 
-def tones(thumbnail: Thumbnail) -> Tones:
-    """The statistics of every seventh pixel: precise enough, and a tenth of a millisecond of work."""
+def tones(thumbnail: Thumbnail) -> tuple[float, float]:
+    """Mean and standard deviation of the brightness, 0..255.
+
+    Every seventh pixel is counted: precise enough, and a tenth of a millisecond of work.
+    """
     counts = Counter(thumbnail.pixels[::7])
     total = counts.total()
     mean = sum(value * count for value, count in counts.items()) / total
     variance = sum((value - mean) ** 2 * count for value, count in counts.items()) / total
-    return Tones(mean, variance**0.5)
+    return mean, variance**0.5

@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 from cv2.typing import MatLike
 
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import EncodedPicture, FrameFormat, Thumbnail, thumbnail_size
+from camera_agent.imaging.frame import CameraFailure, EncodedPicture, FrameFormat, Thumbnail, thumbnail_size
 from camera_agent.imaging.masks import Polygons, in_pixels
 
 

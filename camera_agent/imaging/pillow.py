@@ -6,8 +6,7 @@ import io
 
 from PIL import ExifTags, Image, ImageDraw, UnidentifiedImageError
 
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import EncodedPicture, FrameFormat, Thumbnail, thumbnail_size
+from camera_agent.imaging.frame import CameraFailure, EncodedPicture, FrameFormat, Thumbnail, thumbnail_size
 from camera_agent.imaging.masks import Polygons, in_pixels
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")

@@ -19,9 +19,9 @@ def host_and_port(url: str) -> tuple[str, int]:
 def explain_connection_error(error: Exception, url: str) -> str:
     """The innermost reason of a failed connection to `url`."""
     host, port = host_and_port(url)
-    if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE" not in str(error):
-        return f"port {port} of {host} does not speak TLS: is it http:// there?"
     if isinstance(error, requests.exceptions.SSLError):
+        if "CERTIFICATE" not in str(error):
+            return f"port {port} of {host} does not speak TLS: is it http:// there?"
         return "the server's certificate is not trusted: check `ca_file`, the name in the address, and this clock"
     if isinstance(error, requests.exceptions.ReadTimeout):
         return "no answer in time"

@@ -9,37 +9,35 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from camera_agent.cameras.health import Condition
 from camera_agent.status import Status
 
-_COUNTERS = (
-    ("bursts_taken_total", "bursts", "Bursts taken."),
-    ("frames_taken_total", "frames", "Frames taken."),
-    ("bursts_sent_total", "sent", "Bursts that the server accepted."),
-    ("bursts_dropped_total", "dropped", "Bursts dropped for lack of room."),
-    ("bursts_refused_total", "refused", "Bursts that the server rejected for good."),
-    ("uploaded_bytes_total", "wire_bytes", "Bytes on the wire in both directions, packet headers included."),
-    ("disk_written_bytes_total", "disk_bytes", "Bytes that the spool wrote to the disk."),
+_COUNTS = (
+    ("counter", "bursts_taken_total", "bursts", "Bursts taken."),
+    ("counter", "frames_taken_total", "frames", "Frames taken."),
+    ("counter", "bursts_sent_total", "sent", "Bursts that the server accepted."),
+    ("counter", "bursts_dropped_total", "dropped", "Bursts dropped for lack of room."),
+    ("counter", "bursts_refused_total", "refused", "Bursts that the server rejected for good."),
+    ("counter", "uploaded_bytes_total", "wire_bytes", "Bytes on the wire in both directions, packet headers included."),
+    ("counter", "disk_written_bytes_total", "disk_bytes", "Bytes that the spool wrote to the disk."),
+    ("gauge", "spool_bursts", "waiting", "Bursts waiting in the spool."),
+    ("gauge", "spool_bytes", "waiting_bytes", "Bytes waiting in the spool."),
 )
-_GAUGES = (
-    ("spool_bursts", "waiting", "Bursts waiting in the spool."),
-    ("spool_bytes", "waiting_bytes", "Bytes waiting in the spool."),
-)
+"""Kind, name, field of `Status`, and help."""
 
 
 def exposition(status: Status, cameras: Mapping[str, Condition], now_s: float) -> str:
     """All metrics as text. `now_s` is the monotonic instant from which ages are counted."""
-    families = [_family("info", "gauge", "The agent's version.", {f'version="{status.version}"': 1})]
-    for kind, table in (("counter", _COUNTERS), ("gauge", _GAUGES)):
-        families += [_family(name, kind, text, {"": getattr(status, field)}) for name, field, text in table]
-    families.append(_family("link_up", "gauge", "1 while the server answers.", {"": int(status.link == "up")}))
     watching = {f'camera="{name}"': int(condition.state == "watching") for name, condition in cameras.items()}
-    families.append(
-        _family("camera_watching", "gauge", "1 while the camera gives pictures that can be judged.", watching)
-    )
     ages_s = {
         f'camera="{name}"': round(now_s - condition.last_frame_s, 1)
         for name, condition in cameras.items()
         if condition.last_frame_s is not None
     }
-    families.append(_family("last_frame_age_seconds", "gauge", "Age of the camera's last frame.", ages_s))
+    families = [
+        _family("info", "gauge", "The agent's version.", {f'version="{status.version}"': 1}),
+        *(_family(name, kind, text, {"": getattr(status, field)}) for kind, name, field, text in _COUNTS),
+        _family("link_up", "gauge", "1 while the server answers.", {"": int(status.link == "up")}),
+        _family("camera_watching", "gauge", "1 while the camera gives pictures that can be judged.", watching),
+        _family("last_frame_age_seconds", "gauge", "Age of the camera's last frame.", ages_s),
+    ]
     return "".join(families)
 
 

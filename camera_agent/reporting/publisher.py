@@ -95,8 +95,10 @@ class Publisher:
         )
 
     def _save_budgets(self, path: Path) -> None:
-        bounded = [camera.name for camera in self._settings.cameras if camera.mb_per_day is not None]
-        if not bounded:
-            return
-        saved = {name: self._budgets[name].save(self._clock.unix_s(), boot_id()) for name in bounded}
-        atomic_files.write(path, [msgspec.json.encode(saved)], is_durable=False)
+        saved = {
+            camera.name: self._budgets[camera.name].save(self._clock.unix_s(), boot_id())
+            for camera in self._settings.cameras
+            if camera.mb_per_day is not None
+        }
+        if saved:
+            atomic_files.write(path, [msgspec.json.encode(saved)], is_durable=False)

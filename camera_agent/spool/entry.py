@@ -7,9 +7,9 @@ error was unknown.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from enum import Enum, auto
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +18,7 @@ import msgspec
 from camera_agent import atomic_files
 from camera_agent.burst import Burst, Envelope
 
+_log = logging.getLogger(__name__)
 SUFFIX = ".burst"
 _UNTIMED = "-untimed"
 _PIECE_BYTES = 64 * 1024
@@ -25,15 +26,6 @@ _MAX_HEADER_BYTES = 1_000_000
 _PRIORITIES = {"heartbeat": 0, "schedule": 1, "gate": 2}
 _PRIORITY_UNKNOWN = 1
 MAX_PRIORITY = max(_PRIORITIES.values())
-
-
-class EntryState(Enum):
-    """Where a burst of the spool is."""
-
-    ARRIVING = auto()
-    """In memory, while it is written to disk; it cannot be sent or dropped yet."""
-    MEMORY = auto()
-    DISK = auto()
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -47,41 +39,8 @@ class Damaged(Exception):
     """A file of the spool is not what was written."""
 
 
-class EntryReader:
-    """An open burst: its envelope, and the bytes of its frames, once and in order."""
-
-    def __init__(self, file: BinaryIO, header: Header) -> None:
-        self._file = file
-        self.envelope = header.envelope
-        self.frame_bytes = header.frame_bytes
-
-    def pieces(self, size_bytes: int) -> Iterator[bytes]:
-        """The next `size_bytes` bytes of frames. Raises `Damaged` when the file ends first."""
-        left = size_bytes
-        while left:
-            piece = self._file.read(min(left, _PIECE_BYTES))
-            if not piece:
-                raise Damaged("the file ends before its last frame")
-            left -= len(piece)
-            yield piece
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _MemoryReader(EntryReader):
-    """Gives the frames of a burst in memory without a copy."""
-
-    def __init__(self, burst: Burst) -> None:
-        super().__init__(io.BytesIO(), _header(burst))
-        self._frames = iter(burst.frames)
-
-    def pieces(self, size_bytes: int) -> Iterator[bytes]:
-        yield next(self._frames)
-
-
 class SpoolEntry(msgspec.Struct, frozen=True):
-    """One burst in the spool. `burst` is there unless the state is DISK; `path` is where its file is, or will be."""
+    """One burst in the spool: in memory with `burst`, else on disk. `path` is where its file is, or will be."""
 
     order: int
     kind: str
@@ -89,7 +48,6 @@ class SpoolEntry(msgspec.Struct, frozen=True):
     burst_id: str
     size_bytes: int
     path: Path
-    state: EntryState = EntryState.DISK
     burst: Burst | None = None
     put_s: float = 0.0
     """When it was put, in monotonic seconds, for a burst in memory."""
@@ -104,39 +62,47 @@ class SpoolEntry(msgspec.Struct, frozen=True):
         """Whether the clock's error was known when it was taken."""
         return not self.kind.endswith(_UNTIMED)
 
+    @property
+    def fields(self) -> dict[str, str]:
+        """Its fields in a log record."""
+        return {"camera": self.camera, "burst": self.burst_id}
+
     def on_disk(self) -> SpoolEntry:
         """The same burst, after `write`."""
-        return msgspec.structs.replace(self, state=EntryState.DISK, burst=None)
-
-    def frames(self) -> tuple[bytes, ...]:
-        """All frames, in memory. Raises as `open` does."""
-        if self.burst is not None:
-            return self.burst.frames
-        reader = self.open()
-        try:
-            return tuple(b"".join(reader.pieces(size)) for size in reader.frame_bytes)
-        finally:
-            reader.close()
+        return msgspec.structs.replace(self, burst=None)
 
     def write(self, path: Path | None = None) -> None:
         """Write a burst in memory to its file, or to another path. Raises `OSError`; then there is no new file."""
         if self.burst is not None:
             atomic_files.write(path or self.path, (_first_line(self.burst), *self.burst.frames))
 
-    def open(self) -> EntryReader:
-        """Begin to read it. Raises `Damaged`, and `FileNotFoundError` when it was dropped meanwhile."""
-        if self.burst is not None:
-            return _MemoryReader(self.burst)
-        file = self.path.open("rb")
+    def remove_file(self) -> None:
+        """Delete its file, if any. A failure is logged: the burst is sent again after a restart, which is safe."""
         try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:  # a read-only disk also complains about files that do not exist
+            if self.path.exists():
+                _log.warning("spool_not_removed", extra={"burst": self.burst_id, "cause": error})
+
+    @contextmanager
+    def open(self) -> Iterator[tuple[Header, Iterator[Iterable[bytes]]]]:
+        """Its header, and its frames in order, each to be read once in pieces: without a copy of a burst in memory, and
+        a piece at a time from the disk.
+
+        Raises `Damaged`, also while frames are read, and `FileNotFoundError` when it was dropped meanwhile.
+        """
+        if self.burst is not None:
+            yield _header(self.burst), ([jpeg] for jpeg in self.burst.frames)
+            return
+        with self.path.open("rb") as file:
             line = file.readline(_MAX_HEADER_BYTES)
-            header = msgspec.json.decode(line, type=Header)
+            try:
+                header = msgspec.json.decode(line, type=Header)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise Damaged(str(error)) from error
             if len(line) + sum(header.frame_bytes) != self.path.stat().st_size:
                 raise Damaged("the size of the file differs from its header")
-        except (msgspec.DecodeError, UnicodeDecodeError, Damaged) as error:
-            file.close()
-            raise Damaged(str(error)) from error
-        return EntryReader(file, header)
+            yield header, (_pieces(file, size_bytes) for size_bytes in header.frame_bytes)
 
 
 def entry_of_file(path: Path) -> SpoolEntry:
@@ -145,16 +111,42 @@ def entry_of_file(path: Path) -> SpoolEntry:
     return SpoolEntry(int(order), kind[0] if kind else "schedule", camera, burst_id, path.stat().st_size, path)
 
 
-def entry_of_burst(
-    burst: Burst, order: int, folder: Path, put_s: float, state: EntryState = EntryState.MEMORY
-) -> SpoolEntry:
+def entry_of_burst(burst: Burst, order: int, folder: Path, put_s: float) -> SpoolEntry:
     """A burst in memory; its file would go into `folder`."""
     envelope = burst.envelope
     is_timed = envelope.clock.synced or envelope.clock.uncertainty_s is not None
     kind = envelope.reason if is_timed else envelope.reason + _UNTIMED
     name = f"{order:012d}.{kind}.{envelope.camera}.{envelope.burst_id}{SUFFIX}"
     size_bytes = len(_first_line(burst)) + sum(len(frame) for frame in burst.frames)
-    return SpoolEntry(order, kind, envelope.camera, envelope.burst_id, size_bytes, folder / name, state, burst, put_s)
+    return SpoolEntry(order, kind, envelope.camera, envelope.burst_id, size_bytes, folder / name, burst, put_s)
+
+
+def keep_refused(entry: SpoolEntry, problem: str, folder: Path, max_kept: int) -> int:
+    """Move a burst that the server will never accept into `folder`, beside a text file with the reason.
+
+    The last `max_kept` are kept. Returns the bytes written. Raises `OSError`.
+    """
+    if not max_kept:
+        return 0
+    kept = folder / entry.path.name
+    if entry.burst is None:
+        entry.path.replace(kept)
+    else:
+        entry.write(kept)
+    kept.with_name(f"{kept.name}.txt").write_text(problem + "\n", encoding="utf-8")
+    for old in sorted(folder.glob(f"*{SUFFIX}"))[:-max_kept]:
+        old.unlink(missing_ok=True)
+        old.with_name(f"{old.name}.txt").unlink(missing_ok=True)
+    return 0 if entry.burst is None else entry.size_bytes
+
+
+def _pieces(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    while size_bytes > 0:
+        piece = file.read(min(size_bytes, _PIECE_BYTES))
+        if not piece:
+            raise Damaged("the file ends before its last frame")
+        size_bytes -= len(piece)
+        yield piece
 
 
 def _header(burst: Burst) -> Header:

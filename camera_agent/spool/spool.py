@@ -24,17 +24,16 @@ import msgspec
 
 from camera_agent import atomic_files
 from camera_agent.burst import Burst, Envelope
-from camera_agent.spool.entry import MAX_PRIORITY, SUFFIX, EntryState, SpoolEntry, entry_of_burst, entry_of_file
-from camera_agent.spool.refused import RefusedFolder
+from camera_agent.spool.entry import MAX_PRIORITY, SUFFIX, SpoolEntry, entry_of_burst, entry_of_file, keep_refused
 
 _log = logging.getLogger(__name__)
 _HEADER_BYTES = 64 * 1024
 _DISK_RETRY_S = 10.0
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-_DROPPABLE = {
-    "spool_full": (EntryState.MEMORY, EntryState.DISK),
-    "memory_full": (EntryState.MEMORY,),
-    "disk_full": (EntryState.DISK,),
+_DROPPABLE: dict[str, Callable[[SpoolEntry], bool]] = {
+    "spool_full": lambda entry: True,
+    "memory_full": lambda entry: entry.burst is not None,
+    "disk_full": lambda entry: entry.burst is None,
 }
 """Why room is needed -> which bursts give it."""
 
@@ -58,12 +57,14 @@ class Spool:
     ) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
-        self._refused = RefusedFolder(refused_folder, keep_refused)
+        self._refused_folder = refused_folder
+        self._max_refused = keep_refused
         self._memory_s = memory_s
         self._memory_bytes = memory_bytes
-        self._is_newest_first = send == "newest_first"
+        self._next_order = max if send == "newest_first" else min
         self._monotonic_s = monotonic_s
         self._changed = threading.Condition()
+        self._writer = threading.Lock()
         self._entries: dict[int, SpoolEntry] = {}
         self._last_order = 0
         self._disk_retry_at_s = float("-inf")
@@ -77,9 +78,9 @@ class Spool:
         """Take over what an earlier process left; delete half-written files. Raises `OSError`, and `ValueError` for a
         file name of another form.
         """
-        self._refused.open()
-        atomic_files.make_private(self._folder)
-        atomic_files.remove_leftovers(self._folder)
+        for folder in (self._folder, self._refused_folder):
+            atomic_files.make_private(folder)
+            atomic_files.remove_leftovers(folder)
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             self._take_over(entry_of_file(path))
         self._last_order = max(self._entries, default=0)
@@ -92,7 +93,7 @@ class Spool:
     @property
     def held_bytes(self) -> int:
         with self._changed:
-            return self._bytes_of(*EntryState)
+            return self._bytes()
 
     def entries_of(self, camera: str) -> list[SpoolEntry]:
         """The waiting bursts of one camera, oldest first."""
@@ -109,17 +110,23 @@ class Spool:
         with self._changed:
             if any(entry.burst_id == burst.envelope.burst_id for entry in self._entries.values()):
                 return True
-            state = EntryState.ARRIVING if to_disk or self._memory_s <= 0 else EntryState.MEMORY
-            entry = entry_of_burst(burst, self._last_order + 1, self._folder, self._monotonic_s(), state)
+            entry = entry_of_burst(burst, self._last_order + 1, self._folder, self._monotonic_s())
             if not self._make_room(entry):
                 return self._give_up(entry)
             self._last_order = entry.order
             self._entries[entry.order] = entry
-            if state is EntryState.MEMORY:
-                self._changed.notify_all()
+            self._changed.notify_all()
+            if not to_disk and self._memory_s > 0:
                 self._fit_in_memory()
                 return True
-        return self._write_arriving(entry)
+        is_kept = False
+        try:
+            is_kept = self._move_to_disk(entry)
+        finally:
+            with self._changed:
+                if not is_kept and self._entries.get(entry.order) is entry:
+                    del self._entries[entry.order]
+        return is_kept or self._give_up(entry)
 
     def write_late(self, *, write_all: bool = False) -> None:
         """Write bursts to disk that have waited in memory too long, or exceed its bound, or all. Call it a few times a
@@ -131,17 +138,12 @@ class Spool:
         while (entry := self._late_entry(write_all=write_all)) is not None:
             is_written = False
             try:
-                is_written = self._write(entry)
+                is_written = self._move_to_disk(entry)
             finally:
                 if not is_written:
                     self._disk_retry_at_s = self._monotonic_s() + _DISK_RETRY_S
             if not is_written:
                 return
-            with self._changed:
-                if self._entries.get(entry.order) is entry:
-                    self._entries[entry.order] = entry.on_disk()
-                else:  # sent or dropped while it was written
-                    _remove_file(entry)
 
     def next(self, *, without: Collection[str] = (), timeout_s: float = 0.0) -> SpoolEntry | None:
         """The burst to send now, of any camera that is not in `without`. Waits for one up to `timeout_s`.
@@ -158,15 +160,16 @@ class Spool:
         """Give a burst its final envelope, before it is first sent. Raises `OSError` and `Damaged` when it cannot be
         read.
         """
-        burst = Burst(envelope, entry.frames())
+        with entry.open() as (_, frames):
+            burst = Burst(envelope, tuple(b"".join(pieces) for pieces in frames))
         timed = entry_of_burst(burst, entry.order, self._folder, entry.put_s)
-        if entry.state is EntryState.DISK:
+        if entry.burst is None:
             timed = self._replace_file(entry, timed)
         with self._changed:
             if entry.order in self._entries:
                 self._entries[entry.order] = timed
         if timed.path != entry.path:
-            _remove_file(entry)  # it may have been written late meanwhile
+            entry.remove_file()  # it may have been written late meanwhile
         return timed
 
     def remove(self, entry: SpoolEntry) -> None:
@@ -175,12 +178,12 @@ class Spool:
             self._sending = None
             self._entries.pop(entry.order, None)
             self._changed.notify_all()
-        _remove_file(entry)
+        entry.remove_file()
 
     def set_aside(self, entry: SpoolEntry, problem: str) -> None:
         """Move a burst that the server will never accept to the folder of refused bursts."""
         try:
-            self.written_bytes += self._refused.keep(entry, problem)
+            self.written_bytes += keep_refused(entry, problem, self._refused_folder, self._max_refused)
         except OSError as error:
             _log.warning("not_set_aside", extra={"burst": entry.burst_id, "cause": error})
         self.remove(entry)
@@ -189,9 +192,7 @@ class Spool:
         """Wait until a burst of that size fits without dropping any. Into an empty spool, any burst fits."""
         limit_bytes = self._max_bytes - size_bytes - _HEADER_BYTES
         with self._changed:
-            return self._changed.wait_for(
-                lambda: not self._entries or self._bytes_of(*EntryState) <= limit_bytes, timeout_s
-            )
+            return self._changed.wait_for(lambda: not self._entries or self._bytes() <= limit_bytes, timeout_s)
 
     def _take_over(self, entry: SpoolEntry) -> None:
         """If the process ended during `retime`, a burst has two files; the timed one counts."""
@@ -214,38 +215,31 @@ class Spool:
         return timed.on_disk()
 
     def _first(self, without: Collection[str]) -> SpoolEntry | None:
-        orders = [
-            order
-            for order, entry in self._entries.items()
-            if entry.state is not EntryState.ARRIVING and entry.camera not in without
-        ]
-        orders.sort(reverse=self._is_newest_first)
-        return self._entries[orders[0]] if orders else None
+        orders = [order for order, entry in self._entries.items() if entry.camera not in without]
+        return self._entries[self._next_order(orders)] if orders else None
 
     def _late_entry(self, *, write_all: bool) -> SpoolEntry | None:
         """The oldest burst in memory, when it may not stay there."""
         with self._changed:
-            in_memory = (order for order, entry in self._entries.items() if entry.state is EntryState.MEMORY)
-            order = min(in_memory, default=None)
-            if order is None or write_all:
-                return None if order is None else self._entries[order]
-            now_s, oldest = self._monotonic_s(), self._entries[order]
-            if now_s < self._disk_retry_at_s:
-                return None
-            is_late = now_s - oldest.put_s >= self._memory_s
-            return oldest if is_late or self._bytes_of(EntryState.MEMORY) > self._memory_bytes else None
+            in_memory = (entry for entry in self._entries.values() if entry.burst is not None)
+            oldest = min(in_memory, key=lambda entry: entry.order, default=None)
+            if oldest is None or write_all:
+                return oldest
+            now_s = self._monotonic_s()
+            may_stay = now_s - oldest.put_s < self._memory_s and self._bytes(in_memory=True) <= self._memory_bytes
+            return None if may_stay or now_s < self._disk_retry_at_s else oldest
 
-    def _bytes_of(self, *states: EntryState) -> int:
-        return sum(entry.size_bytes for entry in self._entries.values() if entry.state in states)
+    def _bytes(self, *, in_memory: bool = False) -> int:
+        return sum(entry.size_bytes for entry in self._entries.values() if entry.burst is not None or not in_memory)
 
     def _fit_in_memory(self) -> None:
         """Drop bursts from memory while it exceeds its bound and the disk takes none. The lock is held."""
-        while self._monotonic_s() < self._disk_retry_at_s and self._bytes_of(EntryState.MEMORY) > self._memory_bytes:
+        while self._monotonic_s() < self._disk_retry_at_s and self._bytes(in_memory=True) > self._memory_bytes:
             if not self._drop("memory_full"):
                 return
 
     def _make_room(self, entry: SpoolEntry) -> bool:
-        while self._bytes_of(*EntryState) + entry.size_bytes > self._max_bytes:
+        while self._bytes() + entry.size_bytes > self._max_bytes:
             if not self._drop("spool_full", max_priority=entry.priority):
                 return False
         return True
@@ -258,35 +252,37 @@ class Spool:
         candidates = (
             (entry.priority, order)
             for order, entry in self._entries.items()
-            if order != self._sending and entry.state in _DROPPABLE[cause] and entry.priority <= max_priority
+            if order != self._sending and _DROPPABLE[cause](entry) and entry.priority <= max_priority
         )
         lowest = min(candidates, default=None)
         if lowest is None:
             return False
         entry = self._entries.pop(lowest[1])
-        _remove_file(entry)
+        entry.remove_file()
         self.dropped += 1
-        fields = {"camera": entry.camera, "burst": entry.burst_id, "cause": cause}
-        _log.warning("burst_dropped", extra={**fields, "dropped": self.dropped, "kind": entry.kind})
+        _log.warning(
+            "burst_dropped", extra={**entry.fields, "cause": cause, "dropped": self.dropped, "kind": entry.kind}
+        )
         return True
 
     def _give_up(self, entry: SpoolEntry) -> bool:
         self.dropped += 1
-        fields = {"camera": entry.camera, "burst": entry.burst_id, "bytes": entry.size_bytes}
-        _log.error("burst_not_kept", extra={**fields, "dropped": self.dropped})
+        _log.error("burst_not_kept", extra={**entry.fields, "bytes": entry.size_bytes, "dropped": self.dropped})
         return False
 
-    def _write_arriving(self, entry: SpoolEntry) -> bool:
-        is_kept = False
-        try:
-            is_kept = self._write(entry)
-        finally:
+    def _move_to_disk(self, entry: SpoolEntry) -> bool:
+        """Write a burst in memory to its file, unless it is gone from memory by now. Returns false for a full disk."""
+        with self._writer:
+            if self._entries.get(entry.order) is not entry:
+                return True
+            if not self._write(entry):
+                return False
             with self._changed:
-                del self._entries[entry.order]
-                if is_kept:
+                if self._entries.get(entry.order) is entry:
                     self._entries[entry.order] = entry.on_disk()
-                self._changed.notify_all()
-        return is_kept or self._give_up(entry)
+                else:  # sent or dropped while it was written
+                    entry.remove_file()
+        return True
 
     def _write(self, entry: SpoolEntry) -> bool:
         """Write a burst to its file, dropping others while the disk is full. Returns false if none is left to drop."""
@@ -302,12 +298,3 @@ class Spool:
             else:
                 self.written_bytes += entry.size_bytes
                 return True
-
-
-def _remove_file(entry: SpoolEntry) -> None:
-    """If the file cannot be deleted, this is logged. The burst is sent again after a restart, which is safe."""
-    try:
-        entry.path.unlink(missing_ok=True)
-    except OSError as error:  # a read-only disk also complains about files that do not exist
-        if entry.path.exists():
-            _log.warning("spool_not_removed", extra={"burst": entry.burst_id, "cause": error})

@@ -29,14 +29,16 @@ heartbeat after an hour.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from camera_agent import __version__
-from camera_agent.cameras.health import CameraState, Condition
+from camera_agent.cameras.health import Condition
 from camera_agent.clock import Clock, boot_id, iso_ms
 from camera_agent.spool.entry import Damaged, SpoolEntry
 from camera_agent.spool.spool import Spool
@@ -51,50 +53,6 @@ _NO_ENDPOINT = frozenset({404, 405, 501})
 _NO_ENDPOINT_WAIT_S = 3600.0
 _MAX_DETAIL = 300
 _STEPPED_S = 60.0
-
-
-class AgentInfo(msgspec.Struct, frozen=True):
-    version: str
-    sent_at: str
-    started_at: str
-    boot_id: str
-    every_s: float
-
-
-class ClockInfo(msgspec.Struct, frozen=True):
-    synced: bool
-    uncertainty_s: float | None
-
-
-class Backlog(msgspec.Struct, frozen=True):
-    bursts: int
-    bytes: int
-    oldest_at: str | None
-
-
-class Counts(msgspec.Struct, frozen=True):
-    bursts: int
-    dropped: int
-    refused: int
-    uploaded_bytes: int
-    camera_bytes: int
-
-
-class Heartbeat(msgspec.Struct, frozen=True):
-    """The document that is sent."""
-
-    site: str
-    camera: str
-    agent: AgentInfo
-    clock: ClockInfo
-    state: CameraState
-    cause: str | None
-    detail: str | None
-    since: str
-    last_frame_at: str | None
-    next_burst_by: str | None
-    waiting: Backlog
-    counts: Counts
 
 
 class HeartbeatSource(msgspec.Struct, frozen=True):
@@ -156,34 +114,42 @@ class Heartbeats:
             if is_due and not self._stop.is_set() and not self._is_suspended(camera):
                 self._send(camera)
 
-    def document(self, camera: str, *, is_last: bool = False) -> Heartbeat:
+    def document(self, camera: str, *, is_last: bool = False) -> dict[str, Any]:
         """The heartbeat of a camera as of now."""
-        source = self._sources[camera]
-        condition, offset = source.condition(), self._wall_clock.offset()
+        source, status, offset = self._sources[camera], self._counters.read(), self._wall_clock.offset()
+        condition, now_s = source.condition(), self._clock.monotonic_s()
         if is_last:
-            condition = Condition("stopped", "stopped", None, self._clock.monotonic_s(), condition.last_frame_s)
-        status = self._counters.read()
+            condition = Condition("stopped", "stopped", None, now_s, condition.last_frame_s)
 
         def at(monotonic_s: float | None) -> str | None:
             return None if monotonic_s is None else iso_ms(round((monotonic_s + offset.ahead_s) * 1000))
 
-        now_s = self._clock.monotonic_s()
-        return Heartbeat(
-            site=self._site,
-            camera=camera,
-            agent=AgentInfo(__version__, at(now_s) or "", self._started_at(offset), boot_id(), source.every_s),
-            clock=ClockInfo(offset.synced, offset.uncertainty_s),
-            state=condition.state,
-            cause=condition.cause,
-            detail=None if condition.detail is None else condition.detail[:_MAX_DETAIL],
-            since=at(condition.since_s) or "",
-            last_frame_at=at(condition.last_frame_s),
-            next_burst_by=at(condition.next_burst_by_s),
-            waiting=_backlog(self._spool.entries_of(camera)),
-            counts=Counts(
-                status.bursts, self._spool.dropped, status.refused, status.wire_bytes, source.budget.spent_bytes
-            ),
-        )
+        return {
+            "site": self._site,
+            "camera": camera,
+            "agent": {
+                "version": __version__,
+                "sent_at": at(now_s),
+                "started_at": self._started_at(offset),
+                "boot_id": boot_id(),
+                "every_s": source.every_s,
+            },
+            "clock": {"synced": offset.synced, "uncertainty_s": offset.uncertainty_s},
+            "state": condition.state,
+            "cause": condition.cause,
+            "detail": condition.detail and condition.detail[:_MAX_DETAIL],
+            "since": at(condition.since_s),
+            "last_frame_at": at(condition.last_frame_s),
+            "next_burst_by": at(condition.next_burst_by_s),
+            "waiting": _backlog(self._spool.entries_of(camera)),
+            "counts": {
+                "bursts": status.bursts,
+                "dropped": self._spool.dropped,
+                "refused": status.refused,
+                "uploaded_bytes": status.wire_bytes,
+                "camera_bytes": source.budget.spent_bytes,
+            },
+        }
 
     def _is_suspended(self, camera: str) -> bool:
         """Whether the server asked to wait, or has no such endpoint: not even a change is sent then."""
@@ -201,7 +167,7 @@ class Heartbeats:
     def _send(self, camera: str, *, is_last: bool = False) -> None:
         source = self._sources[camera]
         document = self.document(camera, is_last=is_last)
-        self._sent_states[camera] = (document.state, document.cause)
+        self._sent_states[camera] = (document["state"], document["cause"])
         self._due_s[camera] = self._clock.monotonic_s() + source.every_s
         try:
             token = source.token()
@@ -220,19 +186,14 @@ class Heartbeats:
         if answer.status < 400 or answer.status in self._logged_statuses:  # the uplink logs a missing answer
             return
         self._logged_statuses.add(answer.status)
-        fields = {"camera": camera, "status": answer.status, "problem": answer.problem or None}
-        _log.warning("heartbeat_not_taken", extra=fields)
+        _log.warning(
+            "heartbeat_not_taken",
+            extra={"camera": camera, "status": answer.status, "problem": answer.problem or None},
+        )
 
 
-def _backlog(entries: Sequence[SpoolEntry]) -> Backlog:
-    oldest_at = _captured_at(entries[0]) if entries else None
-    return Backlog(len(entries), sum(entry.size_bytes for entry in entries), oldest_at)
-
-
-def _captured_at(entry: SpoolEntry) -> str | None:
-    try:
-        reader = entry.open()
-    except (Damaged, OSError):
-        return None
-    reader.close()
-    return reader.envelope.captured_at
+def _backlog(entries: Sequence[SpoolEntry]) -> dict[str, Any]:
+    oldest_at = None
+    with contextlib.suppress(IndexError, Damaged, OSError), entries[0].open() as (header, _):
+        oldest_at = header.envelope.captured_at
+    return {"bursts": len(entries), "bytes": sum(entry.size_bytes for entry in entries), "oldest_at": oldest_at}

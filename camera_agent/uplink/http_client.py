@@ -6,7 +6,8 @@ A burst's body is `multipart/form-data` (RFC 7578), streamed from the spool with
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from camera_agent import __version__
 from camera_agent.clock import unix_s_of
 from camera_agent.config.settings import ServerSettings
 from camera_agent.network.connection_errors import explain_connection_error
-from camera_agent.spool.entry import Damaged, EntryReader, SpoolEntry
+from camera_agent.spool.entry import Damaged, Header, SpoolEntry
 from camera_agent.uplink.byte_budget import wire_bytes
 from camera_agent.wall_clock import WallClock
 
@@ -94,8 +95,8 @@ class HttpClient:
     def send_burst(self, entry: SpoolEntry, token: str | None) -> Outcome:
         """Send one burst. Raises nothing for faults of network, server or spool."""
         try:
-            with contextlib.closing(entry.open()) as reader:
-                return self._send(reader, token)
+            with entry.open() as (header, frames):
+                return self._send(header, frames, token)
         except FileNotFoundError:
             return Gone()
         except (Damaged, OSError) as error:
@@ -103,11 +104,8 @@ class HttpClient:
 
     def send_heartbeat(self, document: bytes, token: str | None) -> HeartbeatAnswer:
         """Send one heartbeat. Raises nothing for faults of network or server."""
-        headers = {"Content-Type": "application/json"}
-        request = requests.Request("POST", f"{self._url}/v1/heartbeats", headers, data=document, auth=_Bearer(token))
         try:
-            with self._exchange(request) as answer:
-                self._sent_bytes += len(document)
+            with self._post("heartbeats", "application/json", token, [document], len(document)) as answer:
                 problem = _problem(self._read(answer)) if not answer.ok else ""
                 return HeartbeatAnswer(answer.status_code, problem, self._retry_after_s(answer))
         except (requests.RequestException, OSError) as error:
@@ -130,21 +128,42 @@ class HttpClient:
     def close(self) -> None:
         self._session.close()
 
-    def _send(self, reader: EntryReader, token: str | None) -> Outcome:
-        body = _Body(reader, self._wall_clock.unix_ms())
-        headers = {"Content-Type": f"multipart/form-data; boundary={body.boundary}"}
-        request = requests.Request("POST", f"{self._url}/v1/bursts", headers, data=body, auth=_Bearer(token))
+    def _send(self, header: Header, frames: Iterable[Iterable[bytes]], token: str | None) -> Outcome:
+        envelope = header.envelope.sent(self._wall_clock.unix_ms())
+        boundary = f"burst-{envelope.burst_id}"
+        heads = [_part_head(boundary, 'name="burst"', "application/json") + msgspec.json.encode(envelope)]
+        for index in range(len(header.frame_bytes)):
+            disposition = f'name="file"; filename="{index:03d}.jpg"'
+            heads.append(b"\r\n" + _part_head(boundary, disposition, "image/jpeg"))
+        end = f"\r\n--{boundary}--\r\n".encode()
+        parts = (chain([head], frame) for head, frame in zip(heads[1:], frames, strict=True))
+        body = chain(heads[:1], chain.from_iterable(parts), [end])
+        size_bytes = sum(map(len, heads)) + sum(header.frame_bytes) + len(end)
         try:
-            with self._exchange(request) as answer:
-                return self._outcome(answer, self._read(answer), reader.envelope.burst_id)
+            with self._post("bursts", f"multipart/form-data; boundary={boundary}", token, body, size_bytes) as answer:
+                return self._outcome(answer, self._read(answer), envelope.burst_id)
         except (requests.RequestException, OSError) as error:
             return RetryLater(explain_connection_error(error, self._url))
-        finally:
-            self._sent_bytes += body.given_bytes
 
-    def _exchange(self, request: requests.Request) -> requests.Response:
-        """Send the request and read the answer's headers. Counts both headers and takes in the server's time."""
+    def _post(
+        self, path: str, content_type: str, token: str | None, body: Iterable[bytes], size_bytes: int
+    ) -> requests.Response:
+        headers = {"Content-Type": content_type, "Content-Length": str(size_bytes)}
+        return self._exchange(requests.Request("POST", f"{self._url}/v1/{path}", headers, auth=_Bearer(token)), body)
+
+    def _counted(self, body: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in body:
+            self._sent_bytes += len(piece)
+            yield piece
+
+    def _exchange(self, request: requests.Request, body: Iterable[bytes] = ()) -> requests.Response:
+        """Send the request and read the answer's headers. Counts what is sent and takes in the server's time.
+
+        The body is streamed: the request already has its length.
+        """
         prepared = self._session.prepare_request(request)
+        if body:
+            prepared.body = self._counted(body)  # type: ignore[assignment]
         options = self._session.merge_environment_settings(self._url, {}, stream=True, verify=self._ca_file, cert=None)
         if self._ca_file is not None:
             options["verify"] = self._ca_file  # also where the environment names another one
@@ -200,42 +219,6 @@ def retry_after_s(header: str | None, unix_s: float) -> float:
     return 0.0 if at_s is None else min(max(0.0, at_s - unix_s), _MAX_RETRY_AFTER_S)
 
 
-class _Body:
-    """The multipart body as an iterable of known length: `requests` streams it with a Content-Length."""
-
-    def __init__(self, reader: EntryReader, sent_ms: int) -> None:
-        envelope = reader.envelope.sent(sent_ms)
-        self.boundary = f"burst-{envelope.burst_id}"
-        self.given_bytes = 0
-        self._reader = reader
-        self._envelope = self._part('name="burst"', "application/json") + msgspec.json.encode(envelope)
-        self._frame_headers = [
-            b"\r\n" + self._part(f'name="file"; filename="{index:03d}.jpg"', "image/jpeg")
-            for index in range(len(reader.frame_bytes))
-        ]
-        self._end = f"\r\n--{self.boundary}--\r\n".encode()
-
-    def __len__(self) -> int:
-        texts = (self._envelope, *self._frame_headers, self._end)
-        return sum(len(text) for text in texts) + sum(self._reader.frame_bytes)
-
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._pieces():
-            self.given_bytes += len(piece)
-            yield piece
-
-    def _pieces(self) -> Iterator[bytes]:
-        yield self._envelope
-        for header, size_bytes in zip(self._frame_headers, self._reader.frame_bytes, strict=True):
-            yield header
-            yield from self._reader.pieces(size_bytes)
-        yield self._end
-
-    def _part(self, disposition: str, media_type: str) -> bytes:
-        header = f"Content-Disposition: form-data; {disposition}\r\nContent-Type: {media_type}"
-        return f"--{self.boundary}\r\n{header}\r\n\r\n".encode()
-
-
 class _Bearer(AuthBase):
     """Also keeps `requests` from using a password for this host from a `.netrc`."""
 
@@ -246,6 +229,13 @@ class _Bearer(AuthBase):
         if self._token is not None:
             request.headers["Authorization"] = f"Bearer {self._token}"
         return request
+
+
+def _part_head(boundary: str, disposition: str, media_type: str) -> bytes:
+    """What comes before one part of a multipart body (RFC 7578)."""
+    return (
+        f"--{boundary}\r\nContent-Disposition: form-data; {disposition}\r\nContent-Type: {media_type}\r\n\r\n"
+    ).encode()
 
 
 def _header_bytes(headers: Mapping[str, str | bytes]) -> int:

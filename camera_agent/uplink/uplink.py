@@ -24,7 +24,7 @@ _RECHECK_S = 5.0
 
 
 class Uplink:
-    """`run` sends until `stop` is set, and finishes the request under way."""
+    """`run` sends until `stop` is set, finishes the request under way, and closes the client."""
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class Uplink:
                 wait_s = self._retry.next_s()
             if wait_s > 0:
                 self._clock.wait_until(self._clock.monotonic_s() + wait_s, self._stop)
+        self._client.close()
 
     def send_next(self) -> float:
         """Send the next burst, waiting a moment for one. Returns how long to wait before the next, in seconds."""
@@ -105,9 +106,8 @@ class Uplink:
         if entry.is_timed:
             return entry
         try:
-            reader = entry.open()
-            reader.close()
-            envelope = reader.envelope
+            with entry.open() as (header, _):
+                envelope = header.envelope
             is_of_this_boot = envelope.clock.boot_id == boot_id()
             timed = self._wall_clock.retimed(envelope)
             if timed is None and is_of_this_boot:
@@ -124,10 +124,9 @@ class Uplink:
 
     def _handle(self, entry: SpoolEntry, outcome: Outcome, took_s: float) -> float:
         """Act on an outcome; return how long to wait."""
-        burst = {"camera": entry.camera, "burst": entry.burst_id}
         if isinstance(outcome, RetryLater):
             wait_s = self._retry.next_s(at_least_s=outcome.retry_after_s)
-            _log.warning("sending_failed", extra={**burst, "cause": outcome.cause, "retry_in_s": wait_s})
+            _log.warning("sending_failed", extra={**entry.fields, "cause": outcome.cause, "retry_in_s": wait_s})
             self._counters.update(link="down", link_cause=outcome.cause)
             return wait_s
         if self._retry.failures:
@@ -139,14 +138,14 @@ class Uplink:
             return 0.0
         self._token_backoffs.pop(entry.camera, None)
         if isinstance(outcome, Refused):
-            _log.error("burst_refused", extra={**burst, "problem": outcome.problem})
+            _log.error("burst_refused", extra={**entry.fields, "problem": outcome.problem})
             self._spool.set_aside(entry, outcome.problem)
             self._counters.add(refused=1)
             return 0.0
         self._spool.remove(entry)  # also one that is gone: its file may be missing
         if isinstance(outcome, Accepted):
             fields = {"bytes": entry.size_bytes, "known": outcome.known, "events": len(outcome.receipt.events)}
-            _log.info("burst_sent", extra={**burst, **fields, "took_s": took_s})
+            _log.info("burst_sent", extra={**entry.fields, **fields, "took_s": took_s})
             self._counters.add(sent=1, known=int(outcome.known), events=len(outcome.receipt.events))
         return 0.0
 

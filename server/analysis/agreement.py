@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import combinations
 from typing import NamedTuple
 
 from policies.fusion.judgement import Judgement
 from policies.sensitivity import Vote
+
+HEADING = ("target", "model A", "model B", "both voted", "agree", "both for", "only A", "only B")
 
 _COUNTED = (Vote.FOR, Vote.AGAINST)
 
@@ -33,6 +35,11 @@ class PairAgreement(NamedTuple):
         """The share of the candidates on which both gave the same vote."""
         return (self.both_for + self.both_against) / self.candidates
 
+    def cells(self) -> tuple[str, ...]:
+        """The cells of a table with `HEADING`."""
+        counts = (self.both_for, self.only_a, self.only_b)
+        return (self.target, self.a, self.b, str(self.candidates), f"{self.share:.0%}", *map(str, counts))
+
 
 def pair_agreements(judgements: Iterable[Judgement]) -> list[PairAgreement]:
     """One row for each target and pair of models that both voted on some candidate, in alphabetical order."""
@@ -52,21 +59,3 @@ def pair_agreements(judgements: Iterable[Judgement]) -> list[PairAgreement]:
         )
         for row in rows
     ]
-
-
-def agreement_table(rows: Iterable[PairAgreement]) -> Iterator[str]:
-    """The rows as a table for a person, with a heading."""
-    cells: list[tuple[str, ...]] = [
-        ("target", "model A", "model B", "both voted", "agree", "both for", "only A", "only B")
-    ]
-    cells += [
-        (row.target, row.a, row.b, str(row.candidates), f"{row.share:.0%}", *map(str, (row.both_for, *row[5:])))
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        padded = [
-            cell.ljust(width) if i < 3 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        yield f"  {'  '.join(padded)}"

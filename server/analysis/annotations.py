@@ -1,4 +1,4 @@
-"""What a person says of the past, made from an event, from an earlier annotation, or from what they saw themselves."""
+"""Make annotations: of a logged event, of an earlier annotation, or of a fact that no event reported."""
 
 from __future__ import annotations
 
@@ -6,48 +6,30 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Literal, Protocol, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
 from policies.events import Event, Kind, event_id, instant, microseconds
-from policies.site.site_policy import CameraPolicy, SitePolicy
+from policies.site.site_policy import CameraPolicy
+from server.analysis.stored import Store
 from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown, Unprocessable
 from server.domain.matching import Fact
-from server.domain.records import Annotation, BurstFacts, CameraHead, EventRecord, Truth
+from server.domain.records import Annotation, Truth
 
-Said = Literal["true", "false", "unsure"]
+Answer = Literal["true", "false", "unsure"]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 
 AHEAD_US = 3600 * SECOND_US
-"""How long after a camera's newest frame something may have been missed: that frame's burst may be on its way."""
+"""How long (us) after a camera's newest frame a missed fact may lie: the next burst may be on its way."""
 
 DEFAULT_WITHIN_S = 2.0
-"""How far off the time of something that a person saw themselves is taken to be."""
-
-
-class Past(Protocol):
-    def events_like(self, prefix: str, limit: int = ...) -> list[EventRecord]: ...
-    def before(self, site: str, camera: str, at_us: int, limit: int) -> Sequence[BurstFacts]: ...
-    def after(self, site: str, camera: str, at_us: int, limit: int) -> Sequence[BurstFacts]: ...
-
-
-class Annotations(Protocol):
-    def about(self, prefix: str) -> list[Annotation]: ...
-
-
-class Store(Protocol):
-    @property
-    def past(self) -> Past: ...
-    @property
-    def annotations(self) -> Annotations: ...
-    def cameras(self) -> list[CameraHead]: ...
-    def policy(self, digest: str) -> SitePolicy: ...
+"""The assumed error of the time that a person gives (s)."""
 
 
 class MissedFact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Something a person saw happen and that no event told; `at` may be off by `within_s`."""
+    """A fact that a person saw and no event reported; `at` may be off by `within_s`."""
 
     site: str
     camera: str
@@ -61,13 +43,13 @@ class MissedFact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     within_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = DEFAULT_WITHIN_S
 
 
-def said_of(store: Store, prefix: str, truth: Said, author: str, note: str | None = None) -> Annotation:
-    """What `author` says of the event, or of the added fact, whose id begins with `prefix`.
+def annotation_of(store: Store, prefix: str, truth: Answer, author: str, note: str | None = None) -> Annotation:
+    """An annotation of the event, or of the missed fact, whose id begins with `prefix`.
 
-    Raises Unknown where nothing or several begin so.
+    Raises Unknown if no id or several ids begin with it.
     """
     events = store.past.events_like(prefix)
-    added = [one for one in store.annotations.about(prefix) if not one.is_told]
+    added = [annotation for annotation in store.annotations.about(prefix) if not annotation.is_told]
     if len(events) + len(added) > 1:
         raise Unknown(f"several facts begin with {prefix}: give more of the id")
     if events:
@@ -79,12 +61,12 @@ def said_of(store: Store, prefix: str, truth: Said, author: str, note: str | Non
 
 
 def no_event(prefix: str) -> Unknown:
-    """The error for an id that names nothing."""
+    """The error for an id that no event has."""
     return Unknown(f"no event {prefix}: `sectorwatch events` shows their ids, at the end of each line")
 
 
-def missed(store: Store, fact: MissedFact, author: str, note: str | None = None) -> Annotation:
-    """That something happened which no event told. Raises Unknown or Unprocessable for a place that cannot be."""
+def missed_annotation(store: Store, fact: MissedFact, author: str, note: str | None = None) -> Annotation:
+    """An annotation of a fact that no event reported. Raises Unknown or Unprocessable if it cannot have been seen."""
     at_us = microseconds(fact.at)
     _check_place(store, fact, at_us)
     place = (fact.sector, fact.from_sector, fact.to_sector, fact.line)
@@ -92,11 +74,11 @@ def missed(store: Store, fact: MissedFact, author: str, note: str | None = None)
     return _annotation(fact, subject, "missed", at_us, fact.within_s, author, note)
 
 
-def fact_of(said: Annotation) -> Fact:
-    """The fact an annotation is about, to be matched with what policies tell."""
-    place = (said.sector, said.from_sector, said.to_sector, said.line)
-    what = (said.site, said.camera, said.kind, said.label, *place)
-    return Fact(what, said.at_us, round(said.within_s * 1e6))
+def fact_of(annotation: Annotation) -> Fact:
+    """The fact of an annotation, to be matched with the facts of events."""
+    place = (annotation.sector, annotation.from_sector, annotation.to_sector, annotation.line)
+    what = (annotation.site, annotation.camera, annotation.kind, annotation.label, *place)
+    return Fact(what, annotation.at_us, round(annotation.within_s * 1e6))
 
 
 def _annotation(
@@ -126,12 +108,14 @@ def _annotation(
 def _check_place(store: Store, fact: MissedFact, at_us: int) -> None:
     heads = {c.camera: c for c in store.cameras() if c.site == fact.site}
     if fact.camera not in heads:
-        raise Unknown(f"no camera `{fact.camera}` of site `{fact.site}` ever sent{_near(fact.camera, list(heads))}")
+        raise Unknown(
+            f"no camera `{fact.camera}` of site `{fact.site}` ever sent anything{_near(fact.camera, list(heads))}"
+        )
     last_us = heads[fact.camera].last_at_us
     if at_us > last_us + AHEAD_US:
         raise Unprocessable(
-            f"camera `{fact.camera}` sent its newest frame at {instant(last_us):%Y-%m-%dT%H:%M:%SZ}: what came so long "
-            "after it no policy could tell"
+            f"camera `{fact.camera}` sent its newest frame at {instant(last_us):%Y-%m-%dT%H:%M:%SZ}: no policy could "
+            "report a fact so long after it"
         )
     if fact.kind not in get_args(Kind):
         raise Unprocessable(f"no kind of event is called `{fact.kind}`{_near(fact.kind, get_args(Kind))}")
@@ -148,8 +132,8 @@ def _check_place(store: Store, fact: MissedFact, at_us: int) -> None:
     [first] = store.past.after(fact.site, fact.camera, 0, 1)
     if at_us < first.first_at_us:
         raise Unprocessable(
-            f"camera `{fact.camera}` sent its first frame at {instant(first.first_at_us):%Y-%m-%dT%H:%M:%SZ}: what was "
-            "before it no policy could tell"
+            f"camera `{fact.camera}` sent its first frame at {instant(first.first_at_us):%Y-%m-%dT%H:%M:%SZ}: no "
+            "policy could report a fact before it"
         )
 
 

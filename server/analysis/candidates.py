@@ -1,4 +1,4 @@
-"""Policies worth trying: today's with another rule, other scores or another confirmation, in words and as settings."""
+"""Policies to try: today's policy with another rule, other scores or another confirmation."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from server.analysis.policy_diff import Changes, applied
 TODAY = "as now"
 
 _SHIFTS = (-0.2, -0.1, 0.0, 0.1, 0.2)
-_SIGHTS = (1, 2, 3, 4)
 _QUORUMS = ((2, 3), (2, 4), (3, 4), (3, 6))
-_DWELL_S = (0.0, 0.5, 1.0, 2.0, 4.0)
-_CONFIRM_S = (0.0, 1.0, 2.0, 4.0)
-_CLEAR_S = (1.0, 2.0, 4.0, 8.0)
+_LENGTHS_S = {
+    ("movement", "dwell_s"): (0.0, 0.5, 1.0, 2.0, 4.0),
+    ("presence", "confirm_s"): (0.0, 1.0, 2.0, 4.0),
+    ("presence", "clear_s"): (1.0, 2.0, 4.0, 8.0),
+}
 
 
 class Option(NamedTuple):
-    """One thing to change, in words and as settings."""
+    """A change to the policy, in words and as settings."""
 
     words: str
     changes: Changes
 
 
 class Candidate(NamedTuple):
-    """A policy to try: how it differs from today's, in words and as settings, its text, and what was read of it."""
+    """A policy to try: its changes to today's policy in words and as settings, its text, and the parsed policy."""
 
     words: str
     changes: Changes
@@ -36,7 +37,7 @@ class Candidate(NamedTuple):
 
 
 def candidate(text: str, *options: Option) -> Candidate:
-    """Today's `text` with these options, the later one winning where two set the same."""
+    """Today's `text` with these options; the later option wins where two change the same setting."""
     changes = {path: value for option in options for path, value in option.changes.items()}
     words = ", ".join(dict.fromkeys(option.words for option in options if option.words)) or TODAY
     changed = applied(text, changes) if changes else text
@@ -51,12 +52,11 @@ def rules_and_scores(text: str, policy: SitePolicy, voters: Sequence[str]) -> It
 
 
 def refinements(policy: SitePolicy, voters: Sequence[str]) -> Iterator[Option]:
-    """One setting of confirmation at a time, and one model's minimum score at a time."""
-    yield from (Option(f"sights {n}", {("movement", "sights"): n}) for n in _SIGHTS)
+    """Options that each change a single setting of confirmation or a single model's minimum score."""
+    yield from (Option(f"sights {n}", {("movement", "sights"): n}) for n in (1, 2, 3, 4))
     yield from (Option(f"{k} of {n} frames", {("movement", "sights"): k, ("movement", "of"): n}) for k, n in _QUORUMS)
-    yield from (Option(f"dwell {s:g} s", {("movement", "dwell_s"): s}) for s in _DWELL_S)
-    yield from (Option(f"confirm {s:g} s", {("presence", "confirm_s"): s}) for s in _CONFIRM_S)
-    yield from (Option(f"clear {s:g} s", {("presence", "clear_s"): s}) for s in _CLEAR_S)
+    for key, lengths_s in _LENGTHS_S.items():
+        yield from (Option(f"{key[1].removesuffix('_s')} {s:g} s", {key: s}) for s in lengths_s)
     for model, shift in product(voters if len(voters) > 1 else (), _SHIFTS):
         if shift:
             score = _score(policy, model, shift)

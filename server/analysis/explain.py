@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from policies.fold import remembered
 from policies.fusion.judgement import Judgement
@@ -17,24 +16,11 @@ from policies.observation import Observation
 from policies.occupancy import Span
 from policies.sensitivity import Verdict
 from policies.site.site_policy import CameraPolicy
-from server.analysis import occupancy
 from server.analysis.explain_votes import Weighing, nearness, weighing_of
 from server.analysis.gaps import LOOK, Causes, Gap, gaps, no_causes, period_us
-from server.domain.records import BurstFacts, KeptBurst, LoggedEvent, Recorded
-
-
-class Past(Protocol):
-    def bursts(self, site: str, camera: str, since_us: int, until_us: int) -> list[BurstFacts]: ...
-    def before(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]: ...
-    def after(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]: ...
-    def told_by(self, burst_id: str) -> list[LoggedEvent]: ...
-
-
-class Store(occupancy.Store, Protocol):
-    @property
-    def past(self) -> Past: ...
-    def kept(self, burst_id: str) -> KeptBurst: ...
-    def decisions(self, burst_id: str) -> list[Judgement]: ...
+from server.analysis.occupancy import occupancy
+from server.analysis.stored import Store
+from server.domain.records import BurstFacts, LoggedEvent, Recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +118,7 @@ def explain(
         period_s=None if period is None else period / 1e6,
         bursts=tuple(_burst(store, facts, again) for facts in inside),
         gaps=tuple(gaps(around, since_us, known_us, period, causes, is_running=known_us < until_us)),
-        occupancy=occupancy.occupancy(store, site, camera, since_us, until_us, now_us),
+        occupancy=occupancy(store, site, camera, since_us, until_us, now_us),
     )
 
 

@@ -18,7 +18,7 @@ from server.delivery.channels import text_line
 def as_lines(explanation: Explanation, *, every: bool = False) -> Iterator[str]:
     """The explanation for a person: gaps, occupancy, then each burst with its votes, verdicts and events.
 
-    For a sector and frame without a present candidate, only the nearest one is shown; with `every`, all of them.
+    For a sector and frame without a present candidate, only the nearest candidate is shown; with `every`, all.
     """
     yield f"{explanation.site}/{explanation.camera} from {_time(explanation.since_us)} to {_time(explanation.until_us)}"
     period = "their usual period is unknown: fewer than three are stored"
@@ -105,11 +105,11 @@ def _sector(record: SectorRecord, frames: int) -> str:
         return f"{head} absent{undecided} {rule}: nearest in frame {record.best_frame}, {shortfall(record.best)}"
     if record.undecided:
         return f"{head}{undecided} of {frames} frames {rule}: {record.shortage}"
-    return f"{head} absent in all frames {rule}: no model saw one"
+    return f"{head} absent in all frames {rule}: no model saw any"
 
 
 def _worth_showing(frame: FrameRecord) -> list[Weighing]:
-    """The candidates that are present or suppressed, and the nearest one of each sector without such a candidate."""
+    """The candidates that are present or suppressed, and the nearest candidate of each other sector."""
     shown = [w for w in frame.weighings if w.verdict == "present" or w.suppressed]
     settled = {(w.target, sector) for w in shown for sector in w.sectors}
     for weighing in sorted((w for w in frame.weighings if w not in shown), key=nearness, reverse=True):

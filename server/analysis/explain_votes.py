@@ -1,4 +1,4 @@
-"""One candidate of a frame in detail: each model's vote with its score, and what the sensitivity rule needed."""
+"""A candidate of a frame in detail: each model's vote with its score, and what the sensitivity rule needed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Ballot:
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """One candidate in one frame: every vote, the verdict, and what was missing.
+    """A candidate in a frame: every vote, the verdict, and what was missing.
 
     `seen` is the support it had and `needed` what the rule requires, in models (in weight under `weighted`); None where
     no model voted. `suppressed` names the nuisance that it matched.
@@ -64,7 +64,7 @@ def weighing_of(policy: CameraPolicy, seen: Observation, candidate: Candidate) -
 def _ballot(
     model: str, vote: Vote, answer: Sequence[Prediction], candidate: Candidate, classes: frozenset[str], least: float
 ) -> Ballot:
-    # A box above the threshold belongs to another candidate if this vote is against, and one below if it is for.
+    # If this vote is against, a box above the threshold is another candidate's; if it is for, a box below it is.
     boxed = [s for s in answer if s.box is not None and (s.score >= least) == (vote is Vote.FOR)]
     named = [s for s in answer if s.box is None]
     return Ballot(model, vote.value, _score([*boxed, *named], candidate, classes), least)

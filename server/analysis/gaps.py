@@ -16,7 +16,7 @@ _MISSING_FROM = 1.5
 """Periods between two bursts from which there is a gap; below, a burst is merely late."""
 
 _DUE_AFTER = 1.0
-"""Periods more that a burst may take to fill and arrive, before the newest one counts as missing."""
+"""Periods more that a burst may take to fill and arrive, before the next burst counts as missing."""
 
 Causes = Callable[[int, int], Sequence[str]]
 """Gives known causes of a gap between two instants (us), from heartbeats for example; empty: none known."""
@@ -45,7 +45,7 @@ class Gap:
 
 
 def period_us(bursts: Sequence[BurstFacts]) -> int | None:
-    """The usual time from one burst's first frame to the next one's; None with fewer than three bursts."""
+    """The usual time from the first frame of a burst to that of the next; None with fewer than three bursts."""
     starts = [burst.first_at_us for burst in bursts if burst.reason == "schedule"] or [b.first_at_us for b in bursts]
     if len(starts) < 3:
         return None
@@ -85,7 +85,7 @@ def gaps(
 
 
 def _missing(before: BurstFacts | None, after: BurstFacts | None, from_us: int, to_us: int, period: int) -> int:
-    """The number of bursts due in the stretch, counted from the last one before it."""
+    """The number of bursts due in the stretch, counted from the last burst before it."""
     if before is None:
         return 0
     last_us = to_us - 1 if after is None else min(to_us - 1, after.first_at_us - period // 2)

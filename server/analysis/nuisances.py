@@ -77,7 +77,7 @@ class _Spot:
     strong: Counter[int] = field(default_factory=Counter)
 
 
-def sights(policy: CameraPolicy, observations: Iterable[Observation]) -> Iterator[Detection]:
+def detections(policy: CameraPolicy, observations: Iterable[Observation]) -> Iterator[Detection]:
     """Every candidate that is present under a policy, frame by frame."""
     areas = {sector.name: bounds(sector.polygon) for sector in policy.sectors}
     for seen in observations:
@@ -108,7 +108,7 @@ def nuisances(policy: CameraPolicy, seen: Iterable[Detection], *, up_to: float, 
 
 
 def _spot_of(spots: dict[tuple[str, int, int], list[_Spot]], detection: Detection) -> _Spot:
-    """The spot with the best overlap, in the detection's cell of the frame or one beside it; else a new spot."""
+    """The spot with the best overlap, in the detection's cell of the frame or an adjacent cell; else a new spot."""
     box = detection.box
     x, y = int((box[0] + box[2]) / 2 * _CELLS[0]), int((box[1] + box[3]) / 2 * _CELLS[1])
     near = [s for i in (-1, 0, 1) for j in (-1, 0, 1) for s in spots.get((detection.target, x + i, y + j), ())]

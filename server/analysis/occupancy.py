@@ -5,25 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Protocol
 
 from policies.fold import decode_state, initial_state
 from policies.occupancy import Occupancy, Span, timeline
-from policies.site.site_policy import SitePolicy
+from server.analysis.stored import Store
 from server.domain.clock import SECOND_US
-from server.domain.records import Checkpoint, Recorded
 from server.domain.refold import steps
 
 AROUND_US = 120 * SECOND_US
 """Time on either side that is folded as well: a presence is known once confirmed, a gap by both its ends."""
-
-
-class Store(Protocol):
-    def policy(self, digest: str) -> SitePolicy: ...
-    def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint: ...
-    def history(
-        self, site: str, camera: str, since_us: int | None = ..., until_us: int | None = ...
-    ) -> Iterator[Recorded]: ...
 
 
 def occupancy(
@@ -50,11 +40,11 @@ def occupancy(
     frames = ((policies[recorded.policy], recorded.observation) for recorded in around)
     spans = timeline(policy, state, frames, end_us)
     inside = sorted(_within(spans, since_us, until_us), key=lambda s: (s.sector, s.target, s.from_us))
-    return tuple(span for _, mine in groupby(inside, _place) for span in _padded(since_us, list(mine)))
-
-
-def _place(span: Span) -> tuple[str, str]:
-    return span.sector, span.target
+    return tuple(
+        span
+        for _, mine in groupby(inside, lambda span: (span.sector, span.target))
+        for span in _padded(since_us, list(mine))
+    )
 
 
 def _padded(since_us: int, spans: list[Span]) -> list[Span]:

@@ -32,7 +32,7 @@ td, th {{ padding: .1rem .8rem; text-align: right }} td:last-child, th:last-chil
 {plot}
 <h2>The change</h2>
 <pre>{diff}</pre>
-<h2>The policies that no other one beats</h2>
+<h2>The policies that no other beats</h2>
 <p>None misses fewer and has no more false alarms; which to take is a matter of what a miss costs.</p>
 <table><tr><th>missed</th><th>false alarms {unit}</th><th>policy</th></tr>
 {rows}
@@ -67,7 +67,11 @@ def write_html(
 ) -> None:
     """One self-contained page: the recommendation, the plot, the change, the frontier."""
     best = sorted((p for p in points if p.mark != "tried"), key=lambda p: (p.alarms, p.misses))
-    rows = (f"<tr><td>{p.misses}</td><td>{p.alarms:g}</td><td>{escape(p.words)} {_said(p)}</td></tr>" for p in best)
+    rows = (
+        f"<tr><td>{p.misses}</td><td>{p.alarms:g}</td><td>{escape(p.words)}"
+        f"{f' <b>{p.mark}</b>' if p.mark in _NAMED else ''}</td></tr>"
+        for p in best
+    )
     page = _PAGE.format(
         title=escape(title),
         words="\n".join(f"<p>{escape(line)}</p>" for line in words),
@@ -97,22 +101,18 @@ def _svg(points: Sequence[Point], unit: str) -> Iterator[str]:
         yield f'<text x="{_EDGE - 8}" y="{y(part * most_y) + 4:.0f}" text-anchor="end">{part * most_y:.3g}</text>'
     yield f'<text x="{_WIDE / 2}" y="{_HIGH - 12}" text-anchor="middle">false alarms {escape(unit)}</text>'
     yield f'<text x="{_EDGE}" y="20">true events missed</text>'
-    for row, (mark, told) in enumerate(_LEGEND.items()):
+    for row, (mark, caption) in enumerate(_LEGEND.items()):
         colour, size = _STYLES[mark]
         y_px = 20 + 26 * row
         yield f'<circle cx="{_WIDE - 8}" cy="{y_px - 5}" r="{size}" fill="{colour}"/>'
-        yield f'<text x="{_WIDE - 20}" y="{y_px}" text-anchor="end">{told}</text>'
+        yield f'<text x="{_WIDE - 20}" y="{y_px}" text-anchor="end">{caption}</text>'
     for point in sorted(points, key=lambda p: list(_STYLES).index(p.mark)):
         colour, size = _STYLES[point.mark]
         at = f'cx="{x(point.alarms):.1f}" cy="{y(point.misses):.1f}" r="{size}"'
-        told = escape(f"{point.words}: {point.misses} missed, {point.alarms:g} false alarms")
-        yield f'<circle {at} fill="{colour}" fill-opacity="0.8"><title>{told}</title></circle>'
+        caption = escape(f"{point.words}: {point.misses} missed, {point.alarms:g} false alarms")
+        yield f'<circle {at} fill="{colour}" fill-opacity="0.8"><title>{caption}</title></circle>'
         if point.mark in _NAMED:
             side, anchor = (12, "start") if point.alarms < 0.7 * most_x else (-12, "end")  # never out of the picture
             where = f'x="{x(point.alarms) + side:.1f}" y="{y(point.misses) - 8:.1f}" text-anchor="{anchor}"'
             yield f'<text {where} fill="{colour}">{point.mark}</text>'
     yield "</svg>"
-
-
-def _said(point: Point) -> str:
-    return f"<b>{point.mark}</b>" if point.mark in _NAMED else ""

@@ -1,4 +1,4 @@
-"""A change to a site policy as its author would write it: in their text, with their comments, shown as a diff."""
+"""Change the text of a site policy, with its comments and layout kept, and show the change as a diff."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tomlkit.container import Container
 from tomlkit.items import InlineTable, Table
 
 Changes = Mapping[tuple[str, ...], object]
-"""Setting (its path in the file) -> new value; None takes the setting out."""
+"""Setting (its path in the file) -> new value; None removes the setting."""
 
 
 def applied(text: str, changes: Changes) -> str:
-    """The policy's text with `changes` made at the top, for the whole site; all else stays as it was written."""
+    """The policy's text with `changes` made for the whole site; the rest of the text stays as it is."""
     document = tomlkit.parse(text)
     for path, value in changes.items():
         *above, key = path
@@ -33,17 +33,17 @@ def applied(text: str, changes: Changes) -> str:
 
 
 def overruled(text: str, changes: Changes) -> list[str]:
-    """Tables of a schedule, camera or sector that set the same settings themselves, so that `changes` stop there."""
+    """The paths in schedules, cameras and sectors that set the same settings, so `changes` have no effect there."""
     read: Mapping[str, Any] = tomlkit.parse(text).unwrap()
     wanted = {path[0] for path in changes}
-    found: list[str] = []
+    paths: list[str] = []
     for number, entry in enumerate(read.get("schedule", []), 1):
-        found += [f"schedule.{entry.get('name', number)}.{key}" for key in sorted(wanted & entry.keys())]
+        paths += [f"schedule.{entry.get('name', number)}.{key}" for key in sorted(wanted & entry.keys())]
     for camera, table in read.get("cameras", {}).items():
-        found += [f"cameras.{camera}.{key}" for key in sorted(wanted & table.keys())]
+        paths += [f"cameras.{camera}.{key}" for key in sorted(wanted & table.keys())]
         for sector, inner in table.get("sectors", {}).items():
-            found += [f"cameras.{camera}.sectors.{sector}.{key}" for key in sorted(wanted & inner.keys())]
-    return found
+            paths += [f"cameras.{camera}.sectors.{sector}.{key}" for key in sorted(wanted & inner.keys())]
+    return paths
 
 
 def difference(before: str, after: str, name: str, new_name: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Choose one of the tried policies, estimate how certain the gain is, and put it in words.
+"""Choose the best of the tried policies, estimate how certain the gain is, and put it in words.
 
 A policy that misses more true facts than today's is never recommended. Of the others the cheapest wins, where a miss
 costs as much as `miss_cost` false alarms. The choice uses the earlier part of the annotations; the later part, the
@@ -32,7 +32,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Today's policy and the best one (the same where nothing is better), with their outcomes.
+    """Today's policy and the best policy (the same if nothing is better), with their outcomes.
 
     `cheaper` gives fewer false alarms for a few more misses, where a policy does. The hold-out begins at `split`.
     `days` is the length of the stretch. `false` events are annotated as false, `false_held` of them in the hold-out;
@@ -100,7 +100,7 @@ def best_of(trials: Sequence[Trial], split: Split, miss_cost: float) -> Trial:
 
 
 def cheaper_than(best: Trial, trials: Sequence[Trial]) -> Trial | None:
-    """Of the trials with more misses but fewer false alarms than `best` over all, the one that misses least."""
+    """The trial with the fewest misses among those with more misses and fewer false alarms than `best` over all."""
     had = best.outcome.tally()
     tallies = [trial.outcome.tally() for trial in trials]
     fewer = [
@@ -122,7 +122,7 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 
 def words(advice: Advice, overruled: Sequence[str] = ()) -> Iterator[str]:
-    """The recommendation for a person, one sentence a line."""
+    """The recommendation for a person, a sentence a line."""
     before, after = advice.today.outcome.tally(), advice.best.outcome.tally()
     known = f"{before.true} true and {_counted(advice.false, 'false event')}"
     yield f"Tried {_counted(advice.tried, 'policy', 'policies')} on {known} of {_span(advice.days)}."
@@ -176,7 +176,7 @@ def _elsewhere(after: Tally, advice: Advice) -> Iterator[str]:
         more = _counted(it.missed - after.missed, "more true event")
         yield f"Fewer false alarms cost misses: {advice.cheaper.candidate.words} misses {more}, and gives {it.alarms}."
     if after.alarms:
-        yield "`sectorwatch nuisances` finds what recurs at one place and hour, and offers to suppress it."
+        yield "`sectorwatch nuisances` finds what recurs at the same place and hour, and offers to suppress it."
 
 
 def _held_out(advice: Advice) -> Iterator[str]:

@@ -19,7 +19,7 @@ from server.domain.matching import Fact, fact_of, matched
 from server.domain.records import Annotation
 
 _UNJUDGED_US = 10_000_000
-"""An event this near to one without an annotation, of the same camera and label, is ignored as well: another policy
+"""An event this near to an event without an annotation, of the same camera and label, is also ignored: another policy
 reports the same happening with other times or kinds.
 """
 

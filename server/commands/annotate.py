@@ -1,26 +1,25 @@
-"""`sectorwatch annotate`: a person's word on which events were true, and on what no event told."""
+"""`sectorwatch annotate`: record which events were true, and which facts no event reported."""
 
 from __future__ import annotations
 
 import getpass
-from pathlib import Path
 from typing import Any, get_args
 
 import click
 import msgspec
 
 from policies.events import Kind, instant
-from server.analysis.annotations import DEFAULT_WITHIN_S, MissedFact, Said, missed, said_of
-from server.commands.folding import check_camera_is_stored
-from server.commands.options import Instant, opened_store, store_options
-from server.domain.errors import Unknown
+from server.analysis.annotations import DEFAULT_WITHIN_S, Answer, MissedFact, annotation_of, missed_annotation
+from server.commands.cameras import check_camera_is_stored, find_camera
+from server.commands.options import Instant, current_store, store_options, utc
 from server.domain.records import Annotation
 from server.monitoring.logs import quoted
+from server.settings import ServerSettings
 from server.store import Store
 
 
 class _Annotate(click.Group):
-    """`annotate ID true` without a verb in between: what is no subcommand is for the hidden one."""
+    """Runs the hidden subcommand `of` if the first word is not a subcommand: `annotate ID true`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
@@ -30,7 +29,7 @@ class _Annotate(click.Group):
 
 @click.group(cls=_Annotate)
 def command() -> None:
-    """Say which events were true: `annotate EVENT... true|false|unsure`, or what no event told: `annotate --missed`.
+    """Record which events were true: `annotate EVENT... true|false|unsure`, or what was missed: `annotate --missed`.
 
     \b
     sectorwatch annotate 5f3a91c2 true --note "the postman"
@@ -38,13 +37,13 @@ def command() -> None:
     sectorwatch annotate --missed --kind entered --sector road --at 2026-11-22T07:12:05Z
     sectorwatch annotate list
 
-    An annotation is never changed or removed; a later one of the same event counts instead. `annotate --missed --help`
-    shows all that can be said.
+    An annotation is never changed or removed; the newest annotation of an event counts. `annotate --missed --help`
+    shows all options.
     """
 
 
 class _Unnamed(click.Context):
-    """Of the hidden subcommand: usage and errors show what was typed, and nobody typed its name."""
+    """Usage and errors show the command as typed, without the name of the hidden subcommand."""
 
     @property
     def command_path(self) -> str:
@@ -52,13 +51,13 @@ class _Unnamed(click.Context):
         return self.parent.command_path
 
 
-class _Said(click.Command):
+class _Hidden(click.Command):
     context_class = _Unnamed
 
 
-@command.command("of", cls=_Said, hidden=True)
+@command.command("of", cls=_Hidden, hidden=True)
 @click.argument("words", nargs=-1, metavar="EVENT... true|false|unsure")
-@click.option("--missed", "is_missed", is_flag=True, help="Something true that no event told.")
+@click.option("--missed", "is_missed", is_flag=True, help="Something true that no event reported.")
 @click.option("--kind", type=click.Choice(get_args(Kind)), help="Kind of event that was missed.")
 @click.option("--sector", help="Where, for a kind that has a sector.")
 @click.option("--from", "from_sector", help="Sector that `moved` came from.")
@@ -72,85 +71,78 @@ class _Said(click.Command):
     help=f"How far off --at may be (s; default: {DEFAULT_WITHIN_S:g}).",
 )
 @click.option("--label", help="The target (default: person).")
-@click.option("--camera", help="The camera; may be left out where there is one.")
+@click.option("--camera", help="The camera; may be left out if there is only one.")
 @click.option("--site", help="Its site.")
-@click.option("--note", help="In your words.")
-@click.option("--author", help="Who says so (default: the user of this shell).")
+@click.option("--note", help="A remark.")
+@click.option("--author", help="Who annotates (default: the user of this shell).")
 @store_options
 def of(
     words: tuple[str, ...],
     is_missed: bool,
     note: str | None,
     author: str | None,
-    config: Path | None,
-    database: str | None,
-    data_dir: Path | None,
-    **seen: Any,
+    settings: ServerSettings,
+    **fact: Any,
 ) -> None:
     """Add annotations."""
     if is_missed == bool(words):
-        raise click.UsageError("either EVENT... true|false|unsure, or --missed with --kind and --at")
-    given = {name: value for name, value in seen.items() if value is not None}
+        raise click.UsageError("give either EVENT... true|false|unsure, or --missed with --kind and --at")
+    given = {name: value for name, value in fact.items() if value is not None}
     if given and not is_missed:
-        raise click.UsageError("an event has its own time and place: the options that say them go with --missed")
-    store = opened_store(config, database, data_dir)
+        raise click.UsageError("an event has a time and place of its own: options for them go with --missed")
+    store = current_store(settings)
     author = author or _user()
     if is_missed:
-        made = [missed(store, _missed_fact(store, **given), author, note)]
+        made = [missed_annotation(store, _missed_fact(store, **given), author, note)]
     else:
         *events, truth = words
-        if truth not in get_args(Said) or not events:
-            raise click.UsageError("say which events, and then true, false or unsure")
-        said = [said_of(store, prefix, truth, author, note) for prefix in events]  # type: ignore[arg-type]
-        made = list({one.subject: one for one in said}.values())
-    for one in store.annotations.add(made):
-        click.echo(line_of(one))
+        if truth not in get_args(Answer) or not events:
+            raise click.UsageError("give the events, and then true, false or unsure")
+        every = [annotation_of(store, prefix, truth, author, note) for prefix in events]  # type: ignore[arg-type]
+        made = list({annotation.subject: annotation for annotation in every}.values())
+    for annotation in store.annotations.add(made):
+        click.echo(line_of(annotation))
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError) as error:  # a number that no account has, as in a container
-        raise click.UsageError("this shell's user has no name: say who says so with --author") from error
+    except (KeyError, OSError) as error:  # a user id without an account, as in a container
+        raise click.UsageError("this shell's user has no name: give one with --author") from error
 
 
 @command.command("list")
 @click.option("--site", help="Only of this site.")
 @store_options
-def list_(site: str | None, config: Path | None, database: str | None, data_dir: Path | None) -> None:
-    """Show what counts now: the newest annotation of each event, in order of time."""
-    store = opened_store(config, database, data_dir)
+def list_(site: str | None, settings: ServerSettings) -> None:
+    """Show the newest annotation of each event, in order of time."""
+    store = current_store(settings)
     check_camera_is_stored(store, site)
-    for one in store.annotations.current(site):
-        click.echo(line_of(one))
+    for annotation in store.annotations.current(site):
+        click.echo(line_of(annotation))
 
 
 @command.command("export")
 @click.option("--site", help="Only of this site.")
 @store_options
-def export(site: str | None, config: Path | None, database: str | None, data_dir: Path | None) -> None:
-    """Write every annotation ever made, as JSON lines, in the order they were made."""
-    store = opened_store(config, database, data_dir)
+def export(site: str | None, settings: ServerSettings) -> None:
+    """Write all annotations as JSON lines, in the order in which they were made."""
+    store = current_store(settings)
     check_camera_is_stored(store, site)
-    for one in store.annotations.all(site):
-        click.echo(msgspec.json.encode(one.as_wire()).decode())
+    for annotation in store.annotations.all(site):
+        click.echo(msgspec.json.encode(annotation.as_wire()).decode())
 
 
-def line_of(said: Annotation) -> str:
-    """An annotation as one readable line, ending with the id to override it by."""
-    place = f"{said.from_sector}>{said.to_sector}" if said.kind == "moved" else said.sector or said.line or "-"
-    at = instant(said.at_us).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    note = f" note={quoted(said.note)}" if said.note else ""
-    fact = f"{at} {said.kind} {said.site}/{said.camera} {said.label} {place}"
-    return f"{said.truth:<6} {fact} author={quoted(said.author)}{note} event={said.subject}"
+def line_of(made: Annotation) -> str:
+    """An annotation as a line for a person, ending with the id by which to annotate the event again."""
+    place = f"{made.from_sector}>{made.to_sector}" if made.kind == "moved" else made.sector or made.line or "-"
+    note = f" note={quoted(made.note)}" if made.note else ""
+    fact = f"{utc(made.at_us)} {made.kind} {made.site}/{made.camera} {made.label} {place}"
+    return f"{made.truth:<6} {fact} author={quoted(made.author)}{note} event={made.subject}"
 
 
 def _missed_fact(store: Store, site: str | None = None, camera: str | None = None, **facts: Any) -> MissedFact:
     if not {"kind", "at_us"} <= facts.keys():
         raise click.UsageError("--missed needs --kind and --at")
-    cameras = [c for c in store.cameras() if site in (None, c.site) and camera in (None, c.camera)]
-    if len(cameras) != 1:
-        known = ", ".join(f"{c.site}/{c.camera}" for c in store.cameras()) or "none"
-        raise Unknown(f"say which camera, with --site and --camera; there are: {known}")
-    at = instant(facts.pop("at_us"))
-    return MissedFact(site=cameras[0].site, camera=cameras[0].camera, at=at, **facts)
+    head = find_camera(store, site, camera)
+    return MissedFact(site=head.site, camera=head.camera, at=instant(facts.pop("at_us")), **facts)

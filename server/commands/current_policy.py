@@ -1,4 +1,4 @@
-"""The site policy of today, which a command starts from, and the file beside it in which a change is proposed."""
+"""The current site policy, from which a command starts, and the file in which it proposes a change."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from server.settings import ServerSettings
 from server.store import Store
 
 PROPOSED = ".proposed"
-"""Ends the name of a proposal: no file of that name is read as a site policy."""
+"""The ending of a proposal's file name. The server does not read such a file as a site policy."""
 
 
 def current_policy(store: Store, settings: ServerSettings, site: str, file: Path | None) -> tuple[str, Path | None]:
-    """The text to start from (of `file`, the live file, or else the last in force), and the file it is in, if any.
+    """The text of `file`, else of the site's live file, else of the last stored policy; and the file, if there is one.
 
-    Raises ConfigurationError where a file that may be the live one cannot be used.
+    Raises ConfigurationError if a file that may be the live one cannot be used, and Unknown if there is no policy.
     """
     if file is not None:
         policy, text = read_policy(file)
@@ -31,11 +31,9 @@ def current_policy(store: Store, settings: ServerSettings, site: str, file: Path
         live = sites.file(site)
         if live is not None:
             return sites.edition(site).text, live
-        told = "; ".join(f"{broken}: {fault}" for broken, fault in sites.faults().items())
-        if told:
-            raise ConfigurationError(
-                f"no file is a policy for `{site}`, but {told}. Mend it, or name one with --policy"
-            )
+        faults = "; ".join(f"{broken}: {fault}" for broken, fault in sites.faults().items())
+        if faults:
+            raise ConfigurationError(f"no file is a policy for `{site}`, but {faults}. Mend it, or give --policy FILE")
     last = store.past.last_text(site)
     if last is None:
         raise Unknown(f"no policy of `{site}` is stored")

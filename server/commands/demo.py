@@ -1,4 +1,4 @@
-"""`sectorwatch demo`: the main job from camera to events, on footage or a camera, with what it came to."""
+"""`sectorwatch demo`: run agent and server on footage or a camera, and show the events and a summary."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import click
 
 from policies.site.site_policy import parse_site_policy
 from server.commands.folding import read_policy
-from server.commands.local_stack import Agent, Rehearsal
+from server.commands.local_stack import LocalStack
 from server.delivery.channels import text_line
 from server.domain.errors import ConfigurationError
+from server.domain.records import LoggedEvent
 from server.store import Store, open_store
 
 _LOOK_EVERY_S = 0.3
@@ -26,30 +27,32 @@ _PLAIN = 'site = "demo"\n'
 
 
 @click.command()
-@click.option("--footage", type=click.Path(path_type=Path), help="Play this video as if it were live.")
+@click.option("--footage", type=click.Path(path_type=Path), help="Play this video as a live camera.")
 @click.option(
-    "--camera", "source", metavar="SOURCE", help="A camera instead: 0, rtsp://..., or http://.../snapshot.jpg."
+    "--camera", "source", metavar="SOURCE", help="Use this camera instead: 0, rtsp://..., or http://.../snapshot.jpg."
 )
 @click.option("--site-file", type=click.Path(path_type=Path), help="Site policy; its first camera is used.")
 @click.option("--rate", default=2.0, show_default=True, type=click.FloatRange(0.1, 30), help="Frames per second.")
 @click.option("--speed", default=1.0, show_default=True, type=click.FloatRange(0), help="Of footage; 0: at full speed.")
-@click.option("--keep", type=click.Path(path_type=Path), help="Folder to keep the data in (default: thrown away).")
+@click.option(
+    "--keep", type=click.Path(path_type=Path), help="Folder that keeps the data (default: the data is deleted)."
+)
 def command(
     footage: Path | None, source: str | None, site_file: Path | None, rate: float, speed: float, keep: Path | None
 ) -> None:
-    """Show the whole way of a burst: agent, server, ensemble, policy, events in the log."""
+    """Show the whole way of a burst from the agent through the server to the events in the log."""
     if (footage is None) == (source is None):
         raise click.UsageError("give either --footage FILE or --camera SOURCE")
     if footage is not None and not footage.is_file():
         raise ConfigurationError(f"there is no video {footage}")
     policy, text = (parse_site_policy(_PLAIN), _PLAIN) if site_file is None else read_policy(site_file)
     name = next(iter(policy.cameras), "camera")
-    camera: dict[str, Any] = {"name": name, **_source(footage, source)}
+    camera: dict[str, Any] = {"name": name, "burst": {"frames": max(1, round(4 * rate))}}
     if footage is not None:
-        camera |= {"frames_per_s": rate, "speed": speed, "at_end": "stop", "burst": {"frames": max(1, round(4 * rate))}}
+        camera |= {"video": str(footage.resolve()), "frames_per_s": rate, "speed": speed, "at_end": "stop"}
     else:
-        frames = max(1, round(4 * rate))
-        camera |= {"burst": {"frames": frames, "spacing_s": round(1 / rate, 3)}}
+        camera |= _source(str(source))
+        camera["burst"]["spacing_s"] = round(1 / rate, 3)
     folder = Path(tempfile.mkdtemp(prefix="sectorwatch-demo-")) if keep is None else keep
     try:
         _run(folder, policy.site, text, camera)
@@ -58,68 +61,43 @@ def command(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _source(footage: Path | None, source: str | None) -> Mapping[str, Any]:
-    if footage is not None:
-        return {"video": str(footage.resolve())}
-    assert source is not None
+def _source(source: str) -> dict[str, Any]:
     if source.isdigit():
         return {"device": int(source)}
     return {"rtsp" if source.startswith("rtsp") else "snapshot": source}
 
 
 def _run(folder: Path, site: str, text: str, camera: Mapping[str, Any]) -> None:
-    click.echo("Starting the server (Gunicorn, the ensemble loads) ...")
-    with Rehearsal(folder, {site: text}) as rehearsal:
-        click.echo(f"It is ready at {rehearsal.url}. The agent begins; events as they are confirmed:\n")
+    click.echo("Starting the server; the ensemble loads ...")
+    with LocalStack(folder, {site: text}) as stack:
+        click.echo(f"The server is ready at {stack.url}. The agent starts; events are shown as they are confirmed:\n")
         began = time.monotonic()
-        agent = rehearsal.agent(site, camera)
-        store = open_store(rehearsal.database_url)
-        told: Counter[str] = Counter()
+        agent = stack.agent(site, camera)
+        store = open_store(stack.database_url)
+        shown: list[LoggedEvent] = []
         with suppress(KeyboardInterrupt):
-            _follow(agent, store, told)
-            _follow_until_quiet(store, told)
-        agent.stop()
+            while not agent.wait(_LOOK_EVERY_S):
+                _show_new(store, shown)
+            _show_new(store, shown)
+        status = agent.stop()
         elapsed_s = time.monotonic() - began
-        status = agent.status()
-    _summary(told, status, elapsed_s)
+    _summary(Counter(logged.event.kind for logged in shown), status, elapsed_s)
 
 
-def _follow(agent: Agent, store: Store, told: Counter[str]) -> None:
-    while not agent.wait(_LOOK_EVERY_S):
-        _show_new(store, told)
+def _show_new(store: Store, shown: list[LoggedEvent]) -> None:
+    """Print the events after those in `shown`, and add them to it. A terminal shows only the beginning of each line."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    while new := store.events(after_seq=shown[-1].seq if shown else 0):
+        shown += new
+        for line in map(text_line, new):
+            click.echo(line if len(line) <= width else line[: width - 1] + "…")
 
 
-def _follow_until_quiet(store: Store, told: Counter[str]) -> None:
-    while _show_new(store, told):
-        pass
-
-
-def _show_new(store: Store, told: Counter[str]) -> int:
-    """Print what was told since the last look; how many that was."""
-    new = 0
-    for logged in store.events(after_seq=told["seq"]):
-        told["seq"] = logged.seq
-        told[logged.event.kind] += 1
-        new += 1
-        click.echo(_fitted(text_line(logged)))
-    return new
-
-
-def _fitted(line: str) -> str:
-    """On a terminal the beginning of the line, so that it is one line."""
-    if not sys.stdout.isatty():
-        return line
-    width = shutil.get_terminal_size().columns
-    return line if len(line) <= width else line[: width - 1] + "…"
-
-
-def _summary(told: Counter[str], status: Mapping[str, Any], elapsed_s: float) -> None:
-    told = Counter({kind: count for kind, count in told.items() if kind != "seq"})
+def _summary(kinds: Counter[str], status: Mapping[str, Any], elapsed_s: float) -> None:
     frames, sent = int(status.get("frames", 0)), int(status.get("bytes_sent", 0))
     click.echo("\nSummary")
-    for kind, count in sorted(told.items()):
+    for kind, count in (*sorted(kinds.items()), ("events", kinds.total())):
         click.echo(f"  {kind:<17} {count:>5}")
-    click.echo(f"  {'events':<17} {sum(told.values()):>5}")
     click.echo(
         f"  {frames} frames in {status.get('bursts', 0)} bursts, {sent / 1e6:.2f} MB sent, "
         f"{elapsed_s:.0f} s, {frames / elapsed_s:.1f} images/s"

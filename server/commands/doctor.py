@@ -1,26 +1,26 @@
-"""`sectorwatch doctor`: is everything here that a server with these settings needs, and what to do if not.
+"""`sectorwatch doctor`: check whether a server with these settings can run here, and name the next step if not.
 
-Nothing is changed, and torch is not loaded. Each finding is `ok`, `warn` (it will serve, but worse than it could, or
-not yet) or `fail` (it will not serve, or not rightly).
+It changes nothing and does not load torch. Each finding is `ok`, `warn` (the server runs, but worse than it could, or
+not yet) or `fail` (the server does not run, or not correctly).
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import click
 
-from policies.events import instant
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
-from server.catalogue import ModelCard, cache_dir, card_named, locate, read_lock, verify
+from server.catalogue import ModelCard, cache_dir, locate, read_lock, verify
+from server.commands.options import cards_of, config_option, utc
+from server.commands.ports import listener
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
@@ -33,146 +33,136 @@ from server.store import open_store
 from server.web.auth import Authenticator, is_loopback
 
 _MIB = 1024 * 1024
-_BUILT = datetime(2026, 11, 1, tzinfo=UTC)
-"""No clock that is right shows less."""
-
-_LEAST_BYTES = 100 * _MIB
-_ENOUGH_BYTES = 1024 * _MIB
+_LEAST_FREE_BYTES = 100 * _MIB
+_ENOUGH_FREE_BYTES = 1024 * _MIB
 _AHEAD_US = 300 * SECOND_US
+_BUILT_AT = datetime(2026, 11, 1, tzinfo=UTC)
+"""A clock that shows an earlier instant is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    level: Literal["ok", "warn", "fail"]
+class Finding(NamedTuple):
+    """What a check found about `subject`, and the next step; the step is empty only if the level is `ok`."""
+
+    level: str
     subject: str
     what: str
-    todo: str = ""
-
-
-Check = Callable[[ServerSettings], Iterator[Finding]]
+    next_step: str = ""
 
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML) of the server.")
+@config_option
 def command(config: Path | None) -> None:
-    """Check machine, models, sites, database, disk and ports; exit code 1 if the server would not serve rightly."""
+    """Check machine, models, sites, database, disk and ports. The exit code is 1 if a check fails."""
     settings = load_settings(config)
-    failed = False
-    for subject, check in CHECKS.items():
-        for finding in _found(subject, check, settings):
-            failed = failed or finding.level == "fail"
-            click.echo(f"{finding.level:<5} {finding.subject:<10} {finding.what}")
-            if finding.todo:
-                click.echo(f"{'':<16} -> {finding.todo}")
-    raise SystemExit(1 if failed else 0)
+    levels = set()
+    for finding in (each for check, next_step in CHECKS.items() for each in _findings(check, next_step, settings)):
+        levels.add(finding.level)
+        click.echo(f"{finding.level:<5} {finding.subject:<10} {finding.what}")
+        if finding.next_step:
+            click.echo(f"{'':<16} -> {finding.next_step}")
+    raise SystemExit(1 if "fail" in levels else 0)
 
 
-def _found(subject: str, check: Check, settings: ServerSettings) -> Iterator[Finding]:
+def _findings(check: Check, next_step: str, settings: ServerSettings) -> Iterator[Finding]:
+    """The findings of a check. An error is a finding too, so that the other checks still run."""
     try:
         yield from check(settings)
     except SectorwatchError as error:
-        yield Finding("fail", subject, error.detail)
-    except Exception as error:  # noqa: BLE001  whatever it is, the other checks are still worth doing
-        yield Finding("fail", subject, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        yield Finding("fail", check.__name__, error.detail, next_step)
+    except Exception as error:  # noqa: BLE001
+        yield Finding("fail", check.__name__, f"{type(error).__name__}: {error}".splitlines()[0], next_step)
 
 
-def processor(settings: ServerSettings, machine: Machine | None = None) -> Iterator[Finding]:
-    """The instructions that matter, and whether the threads suit the processors."""
-    machine = machine or this_machine()
-    if machine.vectors is None:
-        yield Finding("warn", "cpu", "this system does not tell its processor's instructions")
-    elif not machine.vectors & {"avx2", "asimd"}:
+def cpu(_settings: ServerSettings, machine: Machine | None = None) -> Iterator[Finding]:
+    vectors = (machine or this_machine()).vectors
+    if vectors is None:
+        yield Finding("warn", "cpu", "this system does not show the processor's instructions", "check for AVX2 or NEON")
+    elif not vectors & {"avx2", "asimd"}:
         yield Finding("warn", "cpu", "no AVX2 (nor NEON): torch will be many times slower", "use a newer processor")
     else:
-        fast = {"avx512_bf16", "amx_bf16", "bf16"} & machine.vectors
-        bf16 = "bf16 pays here" if fast else "bf16 does not pay here"
-        yield Finding("ok", "cpu", f"{' '.join(sorted(machine.vectors))} ({bf16})")
-    wanted = settings.inference_threads or machine.processors
-    if wanted > machine.processors:
-        todo = "set inference_threads = 0, or give the server more processors"
-        yield Finding("warn", "threads", f"{wanted} inference threads on {machine.processors} processors", todo)
+        bf16 = "faster" if {"avx512_bf16", "amx_bf16", "bf16"} & vectors else "not faster"
+        yield Finding("ok", "cpu", f"{' '.join(sorted(vectors))} (bf16 is {bf16} here)")
+
+
+def threads(settings: ServerSettings) -> Iterator[Finding]:
+    processors = this_machine().processors
+    wanted = settings.inference_threads or processors
+    what = f"{wanted} inference threads on {processors} processors"
+    if wanted > processors:
+        yield Finding("warn", "threads", what, "set inference_threads = 0, or give the server more processors")
     else:
-        yield Finding("ok", "threads", f"{wanted} inference threads on {machine.processors} processors")
-    told = os.environ.get("OMP_NUM_THREADS")
-    if told is not None and told != "1":
-        yield Finding(
-            "warn", "threads", f"OMP_NUM_THREADS={told} is set", "unset it: `sectorwatch serve` sets what is best"
-        )
+        yield Finding("ok", "threads", what)
+    if os.environ.get("OMP_NUM_THREADS", "1") != "1":
+        what = f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} is set"
+        yield Finding("warn", "threads", what, "unset it: `sectorwatch serve` sets the best value")
 
 
 def memory(settings: ServerSettings, machine: Machine | None = None) -> Iterator[Finding]:
-    """The memory that a server of these settings may need, against what there is and what of it is free."""
+    """Compares the memory that the server may need with the machine's memory, and with what is free of it."""
     machine = machine or this_machine()
-    cards = _cards(settings)
-    warning = memory_warning(settings, cards, machine)
-    if warning is not None:
-        yield Finding("warn", "memory", warning)
-        return
+    cards = _known_cards(settings)
     expected, free = expected_bytes(settings, cards, machine), machine.available_bytes
     what = f"up to {expected // _MIB} MiB" + ("" if free is None else f"; {free // _MIB} MiB of the machine are free")
-    if free is not None and free < expected:
+    if warning := memory_warning(settings, cards, machine):
+        fact, _, next_step = warning.partition(": ")
+        yield Finding("warn", "memory", fact, next_step)
+    elif free is not None and free < expected:
         yield Finding("warn", "memory", what, "end other programs here, or lower max_pixels and max_body_bytes")
     else:
         yield Finding("ok", "memory", what)
 
 
-def models(settings: ServerSettings) -> Iterator[Finding]:
-    """Whether each model's weights are here, and are the right ones; and whether they are those of the settings."""
-    if chosen_models(settings) != settings.models:
-        what = f"swapped in since the settings were written: {', '.join(chosen_models(settings))}"
-        yield Finding("warn", "model", what, "name them in `models`, or change `models`: the later word counts")
-    for card in _cards(settings):
+def model(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks that each model's weights are here and match its card."""
+    names = chosen_models(settings)
+    if names != settings.models:
+        what = f"swapped in since the settings were written: {', '.join(names)}"
+        yield Finding("warn", "model", what, "name them in `models`; another change of `models` overrides the swap")
+    for card in cards_of(settings, names):
+        next_step = f"sectorwatch models pull {card.name}"
+        path = locate(card, cache_dir()) if card.sha256 else None
         if card.sha256 is None:
             yield Finding("ok", "model", f"{card.name}: no weights needed")
-            continue
-        path = locate(card, cache_dir())
-        todo = f"sectorwatch models pull {card.name}"
-        if path is None:
-            yield Finding("fail", "model", f"{card.name}: no weights yet", todo)
-            continue
-        try:
-            verify(card, path)
-        except SectorwatchError as error:
-            yield Finding("fail", "model", error.detail, todo)
+        elif path is None:
+            yield Finding("fail", "model", f"{card.name}: no weights yet", next_step)
         else:
-            yield Finding("ok", "model", f"{card.name}: {path} (sha256 {card.sha256[:12]}…, as its card says)")
+            try:
+                verify(card, path)
+                yield Finding("ok", "model", f"{card.name}: {path} (sha256 {card.sha256[:12]}…, as its card says)")
+            except SectorwatchError as error:
+                yield Finding("fail", "model", error.detail, next_step)
 
 
 def proofs(settings: ServerSettings) -> Iterator[Finding]:
-    """Whether this machine can compute as is asked, and what the models are held against at the start is there."""
+    """Checks that the processor supports `execution`, and that the lock and the golden set exist."""
     check_execution(settings.execution, this_machine().vectors)
+    names = chosen_models(settings)
+    lock_step = f"sectorwatch models lock {' '.join(names)}"
     named = {
         "models_dir": (settings.models_dir, "make the folder, or leave models_dir out"),
-        "lock": (settings.lock, "sectorwatch models lock"),
+        "lock": (settings.lock, lock_step),
         "golden": (settings.golden and settings.golden / "golden.json", "sectorwatch models approve"),
     }
-    faults = [
-        Finding("fail", "proofs", f"the setting {name}: there is no {place}", todo)
-        for name, (place, todo) in named.items()
-        if place and not place.exists()
-    ]
-    if settings.lock is not None and settings.lock.exists():
-        faults += _lock_faults(settings, settings.lock)
-    yield from faults
-    if not faults:
-        against = f"the lock {settings.lock}" if settings.lock else "no lock"
+    missing = {name: place for name, (place, _) in named.items() if place and not place.exists()}
+    for name, place in missing.items():
+        yield Finding("fail", "proofs", f"the setting {name}: there is no {place}", named[name][1])
+    if settings.lock and "lock" not in missing:
+        try:
+            read_lock(settings.lock, names)
+        except SectorwatchError as error:
+            yield Finding("fail", "proofs", error.detail, lock_step)
+            return
+    if not missing:
+        lock = f"the lock {settings.lock}" if settings.lock else "no lock"
         golden = settings.golden or "that of the package"
-        yield Finding("ok", "proofs", f"{settings.execution}; {against}; golden set: {golden}")
-
-
-def _lock_faults(settings: ServerSettings, lock: Path) -> Iterator[Finding]:
-    served = chosen_models(settings)
-    try:
-        read_lock(lock, served)
-    except SectorwatchError as error:
-        yield Finding("fail", "proofs", error.detail, f"sectorwatch models lock {' '.join(served)}")
+        yield Finding("ok", "proofs", f"{settings.execution}; {lock}; golden set: {golden}")
 
 
 def sites(settings: ServerSettings) -> Iterator[Finding]:
-    """Whether the site policies can be used."""
-    todo = f"put a TOML file per site into {settings.sites_dir}"
+    """Checks that there are site policies, and that each is valid."""
+    next_step = f"put a TOML file per site into {settings.sites_dir}"
     if not settings.sites_dir.is_dir():
-        yield Finding("warn", "sites", f"there is no folder {settings.sites_dir}", todo)
+        yield Finding("warn", "sites", f"there is no folder {settings.sites_dir}", next_step)
         return
     known = Sites(settings.sites_dir)
     for file, fault in known.faults().items():
@@ -180,44 +170,45 @@ def sites(settings: ServerSettings) -> Iterator[Finding]:
     if known.sites():
         yield Finding("ok", "sites", ", ".join(known.sites()))
     else:
-        yield Finding("warn", "sites", "no site policy can be used: every burst is told to come later", todo)
+        yield Finding("warn", "sites", "no site policy can be used: the server answers every burst with 503", next_step)
 
 
 def policies(settings: ServerSettings) -> Iterator[Finding]:
-    """Whether the models can do what the site policies ask of them."""
-    try:
-        ensemble_info = EnsembleInfo("", tuple(card.model_info for card in _cards(settings)))
-    except SectorwatchError:  # told by `models`
-        return
+    """Checks that the models can do what the site policies ask of them."""
+    ensemble_info = EnsembleInfo("", tuple(card.model_info for card in _known_cards(settings)))
     known = Sites(settings.sites_dir)
-    for site in known.sites():
+    for site in known.sites() if ensemble_info.models else ():
         for what in misfits(known.policy(site), ensemble_info):
             yield Finding("warn", "policies", f"{site}: {what}", "change the policy, or `models`")
 
 
-def database(settings: ServerSettings) -> Iterator[Finding]:
-    """Whether the database answers and has this version's schema, and who guards the door."""
-    store = open_store(settings.database_url)
+def _known_cards(settings: ServerSettings) -> list[ModelCard]:
+    """The cards of the models; none if a model is unknown, which `model` reports."""
     try:
-        there = store.revision()
-        if there.present is None:
+        return cards_of(settings, chosen_models(settings))
+    except SectorwatchError:
+        return []
+
+
+def database(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks the schema, the newest instant, and that tokens guard an address that others can reach."""
+    with closing(open_store(settings.database_url)) as store:
+        revision = store.revision()
+        if revision.present is None:
             yield Finding("warn", "database", f"{store.name}: no tables yet", "sectorwatch serve makes them")
             return
-        if not there.is_current:
-            what = f"{store.name}: schema {there.present}, this version wants {there.wanted}"
+        if not revision.is_current:
+            what = f"{store.name}: schema {revision.present}, this version wants {revision.wanted}"
             yield Finding("fail", "database", what, "sectorwatch db upgrade")
             return
-        yield Finding("ok", "database", f"{store.name}: schema {there.present}")
+        yield Finding("ok", "database", f"{store.name}: schema {revision.present}")
         newest_us = max((head.changed_at_us for head in store.cameras()), default=0)
         if newest_us > now_us() + _AHEAD_US:
-            yield Finding(
-                "fail", "clock", f"it is behind the newest turn in the database ({instant(newest_us)})", "set the clock"
-            )
+            what = f"it is behind the newest turn in the database ({utc(newest_us)})"
+            yield Finding("fail", "clock", what, "set the clock (NTP)")
         if not Authenticator(store).is_guarded() and not is_loopback(settings.host):
-            todo = "sectorwatch tokens add --site SITE --camera CAMERA"
-            yield Finding("warn", "tokens", f"none: loopback will be used instead of {settings.host}", todo)
-    finally:
-        store.close()
+            what = f"none: the server will listen on loopback only instead of {settings.host}"
+            yield Finding("warn", "tokens", what, "sectorwatch tokens add --site SITE --camera CAMERA")
 
 
 def _free_bytes(folder: Path) -> int:
@@ -225,62 +216,54 @@ def _free_bytes(folder: Path) -> int:
 
 
 def disk(settings: ServerSettings, free_bytes: Callable[[Path], int] = _free_bytes) -> Iterator[Finding]:
-    """Whether what the server writes has room: where it has none, every burst is told to come later."""
-    folder = settings.data_dir
-    while not folder.exists():
-        folder = folder.parent
+    """Checks the free space: on a full disk the server answers every burst with 503."""
+    folder = next(each for each in (settings.data_dir, *settings.data_dir.parents) if each.exists())
     free = free_bytes(folder)
     what = f"{free // _MIB} MiB free for {settings.data_dir}"
-    if free < _ENOUGH_BYTES:
-        level: Literal["warn", "fail"] = "fail" if free < _LEAST_BYTES else "warn"
-        yield Finding(level, "disk", what, "make room there, or choose another data_dir")
-    else:
+    if free >= _ENOUGH_FREE_BYTES:
         yield Finding("ok", "disk", what)
+    else:
+        level = "fail" if free < _LEAST_FREE_BYTES else "warn"
+        yield Finding(level, "disk", what, "make room there, or choose another data_dir")
 
 
 def clock(_settings: ServerSettings) -> Iterator[Finding]:
-    """Whether the clock was ever set."""
     now = datetime.now(UTC)
-    if now < _BUILT:
-        yield Finding(
-            "fail", "clock", f"{now:%Y-%m-%dT%H:%M:%SZ} cannot be: bursts would be held", "set the clock (NTP)"
-        )
+    if now < _BUILT_AT:
+        what = f"{now:%Y-%m-%dT%H:%M:%SZ} is in the past, so the server would hold bursts back"
+        yield Finding("fail", "clock", what, "set the clock (NTP)")
     else:
         yield Finding("ok", "clock", f"{now:%Y-%m-%dT%H:%M:%SZ}")
 
 
 def ports(settings: ServerSettings) -> Iterator[Finding]:
-    """Whether the ports are free."""
-    wanted = {"port": (settings.host, settings.port)}
-    if settings.admin_port:
-        wanted["admin_port"] = (settings.admin_host, settings.admin_port)
-    else:
-        todo = "set admin_port, so that probes and metrics are answered under any load"
-        yield Finding("warn", "ports", "no admin port", todo)
-    for name, (host, port) in wanted.items():
+    """Checks that the ports are free. A port in use is only a warning, since the server may be running."""
+    wanted = [("port", settings.host, settings.port), ("admin_port", settings.admin_host, settings.admin_port)]
+    if not settings.admin_port:
+        next_step = "set admin_port, so that probes and metrics are answered under any load"
+        yield Finding("warn", "ports", "no admin port", next_step)
+    for name, host, port in wanted if settings.admin_port else wanted[:1]:
         try:
-            socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-        except OSError as error:
-            todo = f"a server that runs already? else choose another {name}"
-            yield Finding("warn", "ports", f"{host} port {port} ({name}): {error.strerror}", todo)
-        else:
+            listener(host, port, name).close()
             yield Finding("ok", "ports", f"{host} port {port} ({name}) is free")
+        except SectorwatchError as error:
+            what, _, _ = error.detail.partition(";")
+            yield Finding("warn", "ports", what, f"if no server is meant to run there, choose another {name}")
 
 
-CHECKS: dict[str, Check] = {
-    "cpu": processor,
-    "memory": memory,
-    "model": models,
-    "proofs": proofs,
-    "sites": sites,
-    "policies": policies,
-    "database": database,
-    "disk": disk,
-    "clock": clock,
-    "ports": ports,
+Check = Callable[[ServerSettings], Iterator[Finding]]
+
+CHECKS: dict[Check, str] = {
+    cpu: "report this as a bug",
+    threads: "report this as a bug",
+    memory: "correct the setting `models`",
+    model: "correct the setting `models`",
+    proofs: "change the setting named here",
+    sites: "mend the site policies",
+    policies: "mend the site policies",
+    database: "correct database_url, or start the database",
+    disk: "choose another data_dir",
+    clock: "set the clock (NTP)",
+    ports: "choose another port",
 }
-
-
-def _cards(settings: ServerSettings) -> list[ModelCard]:
-    folders = [settings.models_dir] if settings.models_dir else []
-    return [card_named(name, folders) for name in chosen_models(settings)]
+"""The checks in order, each with the next step if it ends with an error."""

@@ -1,9 +1,6 @@
-"""`sectorwatch explain`: what was decided in one minute of a camera and why, or which bursts did not come."""
+"""`sectorwatch explain`: the decisions in one minute of a camera with their reasons, and missing bursts."""
 
 from __future__ import annotations
-
-import difflib
-from pathlib import Path
 
 import click
 import msgspec
@@ -13,17 +10,18 @@ from server.analysis.explain import explain
 from server.analysis.explain_text import as_lines, as_wire
 from server.analysis.gaps import Causes
 from server.camera_status.heartbeat import decode_heartbeat
-from server.commands.options import Instant, opened_store, store_options
+from server.commands.cameras import find_camera
+from server.commands.options import Instant, current_store, store_options
 from server.domain.clock import SECOND_US, now_us
-from server.domain.errors import Unknown
+from server.settings import ServerSettings
 from server.store import Store
 
 MINUTE_US = 60 * SECOND_US
 
 
 @click.command()
-@click.option("--camera", help="The camera; may be left out where there is one.")
-@click.option("--site", help="Its site, where several have a camera of that name.")
+@click.option("--camera", help="The camera; may be left out if there is only one.")
+@click.option("--site", help="Its site, if several sites have a camera of that name.")
 @click.option("--at", "at_us", type=Instant(), required=True, help="An instant of the minute: 10m (ago), or ISO 8601.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, with every vote of every frame.")
 @click.option("--every", is_flag=True, help="Show all candidates, also those far from present.")
@@ -34,20 +32,18 @@ def command(
     at_us: int,
     as_json: bool,
     every: bool,
-    config: Path | None,
-    database: str | None,
-    data_dir: Path | None,
+    settings: ServerSettings,
 ) -> None:
     """Explain one minute of a camera.
 
     For every burst: each model's vote and score per frame, the rule, what was missing, the verdict of each sector, and
     the events. For bursts that were due and did not come: how many, and the known causes.
     """
-    store = opened_store(config, database, data_dir)
+    store = current_store(settings)
     since_us = at_us - at_us % MINUTE_US
-    site, camera = _camera(store, site, camera)
-    causes = _heartbeat(store, site, camera)
-    explanation = explain(store, site, camera, since_us, since_us + MINUTE_US, causes, now_us())
+    head = find_camera(store, site, camera)
+    causes = _heartbeat(store, head.site, head.camera)
+    explanation = explain(store, head.site, head.camera, since_us, since_us + MINUTE_US, causes, now_us())
     if as_json:
         click.echo(msgspec.json.encode(as_wire(explanation)).decode())
         return
@@ -71,18 +67,3 @@ def _heartbeat(store: Store, site: str, camera: str) -> Causes:
         return reasons
 
     return causes
-
-
-def _camera(store: Store, site: str | None, camera: str | None) -> tuple[str, str]:
-    """The one camera that matches. Raises Unknown where none or several do."""
-    stored = store.cameras()
-    matching = [c for c in stored if camera in (None, c.camera) and site in (None, c.site)]
-    if len(matching) == 1:
-        return matching[0].site, matching[0].camera
-    known = ", ".join(f"{c.site}/{c.camera}" for c in matching or stored) or "none yet"
-    if matching:
-        raise Unknown(f"say which camera, with --site and --camera; there are: {known}")
-    near = difflib.get_close_matches(camera or "", [c.camera for c in stored], n=1)
-    hint = f"did you mean `{near[0]}`?" if near else f"cameras here: {known}"
-    meant = "" if site is None else f" of site `{site}`"
-    raise Unknown(f"no burst of {f'camera `{camera}`' if camera else 'any camera'}{meant} was ever accepted; {hint}")

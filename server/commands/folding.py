@@ -16,8 +16,7 @@ from policies.events import Event
 from policies.fold import decode_state
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.analysis.refold_many import EventsSince, FoldResult, exact_start, fold_history
-from server.domain.errors import Unknown
-from server.domain.records import CameraHead, Checkpoint
+from server.domain.records import Checkpoint, LoggedEvent
 from server.domain.refold import steps
 from server.settings import processors
 from server.store import Store, open_store
@@ -102,20 +101,9 @@ def run_tasks(work: Callable[[FoldTask], T], tasks: Sequence[FoldTask], processe
         yield from pool.map(work, tasks)
 
 
-def find_cameras(store: Store, site: str | None, camera: str | None) -> list[CameraHead]:
-    """The stored cameras of these names (None: any). Raises Unknown where there is none."""
-    stored = store.cameras()
-    matching = [c for c in stored if site in (None, c.site) and camera in (None, c.camera)]
-    if not matching:
-        known = ", ".join(f"{c.site}/{c.camera}" for c in stored) or "no camera"
-        raise Unknown(f"nothing is stored of {site or 'any site'}/{camera or '*'}; cameras with data: {known}")
-    return matching
-
-
-def check_camera_is_stored(store: Store, site: str | None, camera: str | None = None) -> None:
-    """Raises Unknown where a named site or camera never sent anything: an empty answer would look like a quiet one."""
-    if site is not None or camera is not None:
-        find_cameras(store, site, camera)
+def unlogged(event: Event) -> LoggedEvent:
+    """An event of a fold in the form in which the log's events are printed."""
+    return LoggedEvent(0, event, late=False, withdrawn_at_us=None, burst_id="")
 
 
 def read_policy(file: Path) -> tuple[SitePolicy, str]:

@@ -1,15 +1,10 @@
-"""The whole product at work on one machine, for the demonstration and for measuring: real processes, own folders.
-
-A `Rehearsal` runs `sectorwatch serve` on a free loopback port with everything it writes in one folder, and
-`camera-agent run` on footage or a camera. Both are ended, and waited for, when the block is left.
-"""
+"""A server and agents as processes on this machine, for the demonstration, tests and benchmarks."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,39 +15,42 @@ from types import TracebackType
 from typing import Any
 
 import requests
+import tomlkit
 
+from server.commands.ports import listener
 from server.domain.errors import ConfigurationError
 
 READY_WITHIN_S = 120
 STOP_WITHIN_S = 60
 
 
-class Rehearsal:
-    """A server and its agents, alive inside a `with` block. `sites` maps a site's name to its policy as TOML."""
+class LocalStack:
+    """Runs `sectorwatch serve` on a free loopback port, and `camera-agent run`, inside a `with` block.
+
+    All files are in `folder`. `sites` maps a site's name to its policy as TOML. The processes end with the block.
+    """
+
+    server: subprocess.Popen[bytes]
 
     def __init__(self, folder: Path, sites: Mapping[str, str], models: Sequence[str] | None = None) -> None:
         self.folder = folder
         self.url = ""
+        self.database_url = f"sqlite:///{folder}/data/sectorwatch.sqlite"
         self._sites = sites
         self._models = models
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._server: subprocess.Popen[bytes] | None = None
 
-    @property
-    def database_url(self) -> str:
-        return f"sqlite:///{self.folder}/data/sectorwatch.sqlite"
-
-    def __enter__(self) -> Rehearsal:
+    def __enter__(self) -> LocalStack:
         sites = self.folder / "sites"
         sites.mkdir(parents=True, exist_ok=True)
         for name, text in self._sites.items():
             (sites / f"{name}.toml").write_text(text, encoding="utf-8")
-        port = _free_port()
+        with listener("127.0.0.1", 0, "port") as free:
+            port = free.getsockname()[1]
         settings = {"port": port, "data_dir": str(self.folder / "data"), "sites_dir": str(sites)}
         if self._models is not None:
             settings["models"] = list(self._models)
-        config = self.folder / "server.toml"
-        config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+        (self.folder / "server.toml").write_text(tomlkit.dumps(settings))
         self.url = f"http://127.0.0.1:{port}"
         try:
             self.start_server()
@@ -67,23 +65,23 @@ class Rehearsal:
         self._stop_all()
 
     def start_server(self) -> None:
-        """Start the server on its port and wait until it is ready. Raises ConfigurationError with its last words."""
-        self._server = self._start("server", "-m", "server", "serve", "--config", str(self.folder / "server.toml"))
-        self._wait_until_ready(self._server)
-
-    def crash_server(self) -> None:
-        """`kill -9` the server with its workers, as a power cut would."""
-        assert self._server is not None
-        _crash(self._server)
+        """Start the server and wait until it is ready. Raises ConfigurationError with the end of its log."""
+        self.server = self._start("server", "-m", "server", "serve", "--config", str(self.folder / "server.toml"))
+        deadline = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < deadline and self.server.poll() is None:
+            with suppress(requests.RequestException):
+                if requests.get(f"{self.url}/readyz", timeout=5).ok:
+                    return
+            with suppress(subprocess.TimeoutExpired):
+                self.server.wait(0.2)
+        what = "ended at once" if self.server.poll() is not None else f"was not ready within {READY_WITHIN_S} s"
+        raise ConfigurationError(f"the server {what}:\n{_tail(self.folder / 'server.log')}")
 
     def agent(self, site: str, camera: Mapping[str, Any], *, name: str = "agent") -> Agent:
-        """An agent on one camera (the keys of a `[[cameras]]` table), begun at once."""
-        state = self.folder / name
-        lines = [f"site = {json.dumps(site)}", f"state_dir = {json.dumps(str(state))}"]
-        lines += ["[server]", f"url = {json.dumps(self.url)}", "[[cameras]]"]
-        lines += [f"{key} = {_toml(value)}" for key, value in camera.items()]
-        config = self.folder / f"{name}.toml"
-        config.write_text("\n".join(lines) + "\n")
+        """Start an agent with a camera (the keys of a `[[cameras]]` table)."""
+        state, config = self.folder / name, self.folder / f"{name}.toml"
+        settings = {"site": site, "state_dir": str(state), "server": {"url": self.url}, "cameras": [camera]}
+        config.write_text(tomlkit.dumps(settings))
         return Agent(self._start(name, "-m", "camera_agent", "run", str(config)), state, self.folder / f"{name}.log")
 
     def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -98,54 +96,34 @@ class Rehearsal:
         self._processes.append(process)
         return process
 
-    def _wait_until_ready(self, server: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + READY_WITHIN_S
-        while time.monotonic() < deadline:
-            if server.poll() is not None:
-                raise ConfigurationError(f"the server ended at once:\n{_tail(self.folder / 'server.log')}")
-            with suppress(requests.RequestException):
-                if requests.get(f"{self.url}/readyz", timeout=5).ok:
-                    return
-            with suppress(subprocess.TimeoutExpired):
-                server.wait(0.2)
-        raise ConfigurationError(
-            f"the server was not ready within {READY_WITHIN_S} s:\n{_tail(self.folder / 'server.log')}"
-        )
-
     def _stop_all(self) -> None:
-        for process in reversed(self._processes):  # the agents before the server they talk to
+        for process in reversed(self._processes):  # the agents before the server
             _stop(process)
         self._processes.clear()
 
 
 class Agent:
-    """An agent at work."""
+    """A running agent. It keeps its files in `state`, and writes its log to `log`."""
 
     def __init__(self, process: subprocess.Popen[bytes], state: Path, log: Path) -> None:
-        self._process = process
+        self.process = process
         self._state = state
         self._log = log
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether it has ended within this time. Raises ConfigurationError when it ended badly."""
+        """Whether it ends within this time. Raises ConfigurationError if its exit code is not 0."""
         with suppress(subprocess.TimeoutExpired):
-            if self._process.wait(timeout_s) != 0:
-                raise ConfigurationError(f"the agent ended with {self._process.returncode}:\n{_tail(self._log)}")
+            if self.process.wait(timeout_s) != 0:
+                raise ConfigurationError(f"the agent ended with {self.process.returncode}:\n{_tail(self._log)}")
             return True
         return False
 
-    def stop(self) -> None:
-        _stop(self._process)
-
-    def crash(self) -> None:
-        """`kill -9` it."""
-        _crash(self._process)
-
-    def status(self) -> dict[str, Any]:
-        """What it has counted so far: bursts, frames, bytes_sent and so on."""
+    def stop(self) -> dict[str, Any]:
+        """Stop it, and return its counts (bursts, frames, bytes_sent and so on); empty if it wrote none."""
+        _stop(self.process)
         with suppress(OSError, ValueError):
-            found: dict[str, Any] = json.loads((self._state / "status.json").read_text())
-            return found
+            counts: dict[str, Any] = json.loads((self._state / "status.json").read_text())
+            return counts
         return {}
 
 
@@ -156,29 +134,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(STOP_WITHIN_S)
     except subprocess.TimeoutExpired:
-        _crash(process)
-
-
-def _crash(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        process.wait()
 
 
 def _tail(log: Path, lines: int = 15) -> str:
     with suppress(OSError):
         return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
     return ""
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
-    return json.dumps(value)

@@ -1,4 +1,4 @@
-"""`sectorwatch nuisances`: what is seen weakly again and again, as suppressions with the events they would remove."""
+"""`sectorwatch nuisances`: recurring weak detections, as suppressions with the events that they would remove."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from pathlib import Path
 
 import click
 
-from policies.events import Event, instant
+from policies.events import Event
 from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.analysis.compare import compared
-from server.analysis.nuisances import Nuisance, nuisances, sights
+from server.analysis.nuisances import Nuisance, detections, nuisances
 from server.analysis.policy_diff import difference
 from server.analysis.scoring import outcome_of, truth_of
+from server.commands.cameras import find_cameras
 from server.commands.current_policy import PROPOSED, current_policy
-from server.commands.folding import FoldTask, find_cameras, fold_many
-from server.commands.options import Instant, found_settings, opened_store, store_options
+from server.commands.folding import FoldTask, fold_many, unlogged
+from server.commands.options import Instant, current_store, store_options, utc
 from server.delivery.channels import text_line
 from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown, Unprocessable
-from server.domain.records import Annotation, CameraHead, LoggedEvent
+from server.domain.records import CameraHead
+from server.settings import ServerSettings
 from server.store import Store
 
 HOUR_US = 3600 * SECOND_US
@@ -33,7 +35,7 @@ _WITHIN_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Effect:
-    """What a policy with suppressions changes: events gone and new, and true facts told today that it would miss."""
+    """What a policy with suppressions changes: events gone and new, and the number of true facts that it would miss."""
 
     gone: tuple[Event, ...]
     new: tuple[Event, ...]
@@ -42,14 +44,20 @@ class _Effect:
 
 @click.command()
 @click.argument("site")
-@click.option("--accept", "accepted", multiple=True, metavar="NAME", help="Propose this one; may be given again.")
+@click.option("--accept", "accepted", multiple=True, metavar="NAME", help="Propose this suppression; may be repeated.")
 @click.option("--camera", help="Only of this camera.")
-@click.option("--since", "since_us", type=Instant(), help="Begin of the past to look at (default: the last 7 days).")
+@click.option("--since", "since_us", type=Instant(), help="Begin of the examined past (default: the last 7 days).")
 @click.option(
-    "--up-to", default=0.8, show_default=True, type=click.FloatRange(0, 1), help="Scores above this are firm, and stay."
+    "--up-to",
+    default=0.8,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Detections with higher scores are strong, and are not suppressed.",
 )
-@click.option("--days", default=3, show_default=True, type=click.IntRange(min=1), help="Days it must recur on.")
-@click.option("--policy", "file", type=click.Path(path_type=Path), help="Start from this file, not from the live one.")
+@click.option("--days", default=3, show_default=True, type=click.IntRange(min=1), help="Days on which it must recur.")
+@click.option(
+    "--policy", "file", type=click.Path(path_type=Path), help="Start from this file instead of the live file."
+)
 @store_options
 def command(
     site: str,
@@ -59,32 +67,29 @@ def command(
     up_to: float,
     days: int,
     file: Path | None,
-    config: Path | None,
-    database: str | None,
-    data_dir: Path | None,
+    settings: ServerSettings,
 ) -> None:
-    """List what SITE sees weakly, at the same place and hour, day after day.
+    """List the weak detections of SITE that recur at the same place and hour on several days.
 
-    Each is a suppression with the events it would have removed; one that would remove an event annotated true is
-    not offered. With --accept the change is written as a file beside the live policy, which is not touched.
+    Each is a suppression with the events that it would have removed. A suppression that would remove an event annotated
+    as true is not offered. --accept writes the change into a file beside the live policy, which stays as it is.
     """
-    settings = found_settings(config, database, data_dir)
-    store = opened_store(config, database, data_dir)
+    store = current_store(settings)
     heads = find_cameras(store, site, camera)
     text, live = current_policy(store, settings, site, file)
     past = _Past(store, settings.database_url, site, heads, since_us, parse_site_policy(text))
-    found = [one for head in heads for one in past.nuisances(head, up_to, days)]
+    recurring = [nuisance for head in heads for nuisance in past.nuisances(head.camera, up_to, days)]
     if accepted:
-        _propose(past, text, live, [_named(found, name) for name in dict.fromkeys(accepted)])
+        _propose(past, text, live, [_named(recurring, name) for name in dict.fromkeys(accepted)])
         return
-    for line in _listed(past, text, found, days):
+    for line in _listed(past, text, recurring, days):
         click.echo(line)
 
 
 class _Past:
-    """The stretch of a site's past that is looked at, under the policy of today.
+    """The examined stretch of a site's past, under today's policy.
 
-    Effects are looked at from the first event marked true on, if that is earlier.
+    Effects are examined from before the first event annotated as true, if that is earlier.
     """
 
     def __init__(
@@ -92,43 +97,29 @@ class _Past:
     ) -> None:
         self._store = store
         self._url = url
-        self._site = site
-        self._until_us = max(head.last_at_us for head in heads) + 1
-        self._since_us = self._until_us - WEEK_US if since_us is None else since_us
-        self._cameras = [head.camera for head in heads]
         self._today = today
-        self._said: list[Annotation] = store.annotations.current(site)
-        true = [said.at_us for said in self._said if said.truth in ("true", "missed")]
-        self._judged_since_us = min([self._since_us, *(at_us - HOUR_US for at_us in true)])
+        self._until_us = max(head.last_at_us for head in heads) + 1
+        self.since_us = self._until_us - WEEK_US if since_us is None else since_us
+        self._annotations = store.annotations.current(site)
+        true = [each.at_us - HOUR_US for each in self._annotations if each.truth in ("true", "missed")]
+        self._effects_since_us = min([self.since_us, *true])
 
-    @property
-    def since(self) -> str:
-        """Where the stretch begins, for people."""
-        return f"{instant(self._since_us):%Y-%m-%dT%H:%M:%SZ}"
-
-    def nuisances(self, head: CameraHead, up_to: float, days: int) -> list[Nuisance]:
-        policy = self._today.camera(head.camera)
-        seen = self._store.observations(self._site, head.camera, self._since_us, self._until_us)
-        return nuisances(policy, sights(policy, seen), up_to=up_to, days=days)
+    def nuisances(self, camera: str, up_to: float, days: int) -> list[Nuisance]:
+        policy = self._today.camera(camera)
+        seen = self._store.observations(self._today.site, camera, self.since_us, self._until_us)
+        return nuisances(policy, detections(policy, seen), up_to=up_to, days=days)
 
     def effects(self, tried: Sequence[tuple[str, SitePolicy]]) -> list[_Effect]:
-        """What each policy changes in its camera's events; policies of one camera stand side by side."""
-        by_camera = groupby(tried, key=lambda pair: pair[0])
-        tasks = [
-            FoldTask(
-                self._url,
-                self._site,
-                camera,
-                (self._today, *(policy for _, policy in pairs)),
-                self._judged_since_us,
-                self._until_us,
-            )
-            for camera, pairs in by_camera
-        ]
+        """What each policy changes in its camera's events; the policies of a camera are adjacent."""
+        tasks = []
+        for camera, pairs in groupby(tried, key=lambda pair: pair[0]):
+            policies = (self._today, *(policy for _, policy in pairs))
+            stretch = (self._effects_since_us, self._until_us)
+            tasks.append(FoldTask(self._url, self._today.site, camera, policies, *stretch))
         return [effect for result in fold_many(tasks) for effect in self._effects(*result.events)]
 
     def _effects(self, before: Sequence[Event], *tried: Sequence[Event]) -> Iterator[_Effect]:
-        truth = truth_of(self._said, (), self._judged_since_us, self._until_us)
+        truth = truth_of(self._annotations, (), self._effects_since_us, self._until_us)
         kept = Counter(outcome_of(truth, before, _WITHIN_S).kept)
         for after in tried:
             change = compared(before, after)
@@ -136,58 +127,58 @@ class _Past:
             yield _Effect(change.only_a, change.only_b, lost.total())
 
 
-def _listed(past: _Past, text: str, found: Sequence[Nuisance], days: int) -> Iterator[str]:
+def _listed(past: _Past, text: str, recurring: Sequence[Nuisance], days: int) -> Iterator[str]:
     offered = 0
-    tried = [(one.camera, parse_site_policy(text + one.as_toml())) for one in found]
-    for one, effect in zip(found, past.effects(tried), strict=True):
+    tried = [(nuisance.camera, parse_site_policy(text + nuisance.as_toml())) for nuisance in recurring]
+    for nuisance, effect in zip(recurring, past.effects(tried), strict=True):
         if effect.lost or not effect.gone:
             continue
         offered += 1
-        yield f"{one.name}: camera {one.camera}, {one.sights} times on {one.days} days, scores to {one.max_score:g}"
+        seen = f"{nuisance.sights} times on {nuisance.days} days, scores to {nuisance.max_score:g}"
+        yield f"{nuisance.name}: camera {nuisance.camera}, {seen}"
         yield from (f"  {line}" for line in _effect_lines(effect))
     if offered:
-        yield f"`--accept NAME` proposes one; {offered} offered"
+        yield f"{offered} offered; `--accept NAME` proposes a suppression"
     else:
-        yield f"Looked from {past.since}: nothing is seen weakly at one place and hour on {days} days or more and told"
-        yield "events that nobody called true. `--days`, `--since` and `--up-to` say what counts."
+        yield f"Examined from {utc(past.since_us, 'seconds')}: no weak detection recurs at the same place and hour on"
+        yield f"{days} days or more and causes events that nobody annotated as true. See --days, --since and --up-to."
 
 
 def _effect_lines(effect: _Effect) -> Iterator[str]:
     for event in effect.gone[:_SHOWN]:
-        yield f"would remove {text_line(LoggedEvent(0, event, False, None, ''))}"
+        yield f"would remove {text_line(unlogged(event))}"
     if len(effect.gone) > _SHOWN:
         yield f"would remove {len(effect.gone) - _SHOWN} more"
     for event in effect.new:
-        yield f"would tell   {text_line(LoggedEvent(0, event, False, None, ''))}"
+        yield f"would add    {text_line(unlogged(event))}"
 
 
-def _named(found: Sequence[Nuisance], name: str) -> Nuisance:
-    called = [one for one in found if one.name == name]
-    if len(called) > 1:
-        cameras = ", ".join(one.camera for one in called)
-        raise Unknown(f"several cameras have a `{name}`: say which with --camera ({cameras})")
-    if not called:
-        raise Unknown(
-            f"no recurring nuisance is called `{name}`; names: {', '.join(o.name for o in found) or 'nothing'}"
-        )
-    return called[0]
+def _named(recurring: Sequence[Nuisance], name: str) -> Nuisance:
+    named = [nuisance for nuisance in recurring if nuisance.name == name]
+    if not named:
+        names = ", ".join(nuisance.name for nuisance in recurring) or "none"
+        raise Unknown(f"no recurring nuisance is called `{name}`; names: {names}")
+    if len(named) > 1:
+        cameras = ", ".join(nuisance.camera for nuisance in named)
+        raise Unknown(f"several cameras have a `{name}`: choose with --camera ({cameras})")
+    return named[0]
 
 
 def _propose(past: _Past, text: str, live: Path | None, chosen: Sequence[Nuisance]) -> None:
-    """Check all that is accepted together once more, and write it beside the live file."""
-    changed = text + "".join(one.as_toml() for one in chosen)
+    """Check the accepted suppressions together, and write them into a file beside the live one."""
+    changed = text + "".join(nuisance.as_toml() for nuisance in chosen)
     policy = parse_site_policy(changed)
-    every = past.effects([(camera, policy) for camera in dict.fromkeys(one.camera for one in chosen)])
-    lost = sum(effect.lost for effect in every)
+    effects = past.effects([(camera, policy) for camera in dict.fromkeys(nuisance.camera for nuisance in chosen)])
+    lost = sum(effect.lost for effect in effects)
     if lost:
-        raise Unprocessable(f"not proposed: it would remove {lost} events that were marked true")
+        raise Unprocessable(f"not proposed: it would remove {lost} events that were annotated as true")
     target = (live.parent / f"{live.name}{PROPOSED}") if live else Path(f"{chosen[0].camera}.toml{PROPOSED}")
     target.write_text(changed, encoding="utf-8")
     for line in (*difference(text, changed, live.name if live else "today", target.name), ""):
         click.echo(line)
-    for line in (line for effect in every for line in _effect_lines(effect)):
+    for line in (line for effect in effects for line in _effect_lines(effect)):
         click.echo(line)
-    gone = sum(len(effect.gone) for effect in every)
-    click.echo(f"\nIt would have removed {gone} events. Proposed, and not in force: {target}")
+    gone = sum(len(effect.gone) for effect in effects)
+    click.echo(f"\nIt would have removed {gone} events. Proposed, not in force: {target}")
     if live:
         click.echo(f"To put it into force: mv {target} {live}")

@@ -1,23 +1,25 @@
-"""What the commands that read the store have in common: which database, and which stretch of time."""
+"""What several commands share: options for database and window, the store, model cards, tables and instants."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from policies.events import microseconds
+from policies.events import instant, microseconds
+from server.catalogue import ModelCard, card_named
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import ConfigurationError
 from server.settings import ServerSettings, load_settings
 from server.store import Store, open_store
 
 OLDER = 3
-"""The exit code where nothing is wrong but that the rules have changed since."""
+"""The exit code when another version of the rules explains every difference."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,7 +41,7 @@ class Instant(click.ParamType[int]):
         ago = _AGO.fullmatch(value.strip())
         at_us = now_us() - round(float(ago[1]) * _UNIT_S[ago[2]] * SECOND_US) if ago else self._read(value, param, ctx)
         if not OLDEST_US <= at_us < NEWEST_US:
-            self.fail(f"{value!r} lies outside the years 2000 to 2199, of which nothing can be stored", param, ctx)
+            self.fail(f"{value!r} lies outside the years 2000 to 2199", param, ctx)
         return at_us
 
     def _read(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
@@ -50,50 +52,82 @@ class Instant(click.ParamType[int]):
         return microseconds(at if at.tzinfo else at.replace(tzinfo=UTC))
 
 
-def store_options(command: F) -> F:
-    """Adds --config, --database and --data-dir; hand them to `opened_store`."""
-    for option in (
-        click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the server's data."),
-        click.option("--database", metavar="URL", help="Database, instead of the one the settings name."),
-        click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML) of the server."),
-    ):
-        command = option(command)
-    return command
+class Window(NamedTuple):
+    """What --since, --until, --site and --camera select; instants in us, None: no limit."""
+
+    since_us: int | None
+    until_us: int | None
+    site: str | None
+    camera: str | None
 
 
-def window_options(command: F) -> F:
-    """Adds --since, --until, --site and --camera."""
-    for option in (
-        click.option("--camera", help="Only of this camera."),
-        click.option("--site", help="Only of this site."),
-        click.option("--until", "until_us", type=Instant(), help="Only before this instant."),
-        click.option("--since", "since_us", type=Instant(), help="From this instant on: 1h (ago), or ISO 8601."),
-    ):
-        command = option(command)
-    return command
+def config_option(command: F) -> F:
+    """Adds --config."""
+    return click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML) of the server.")(
+        command
+    )
+
+
+def store_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds --config, --database and --data-dir. The command gets `settings` instead, with what they override."""
+
+    @config_option
+    @click.option("--database", metavar="URL", help="Database, instead of the one in the settings.")
+    @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the server's data.")
+    @wraps(command)
+    def with_settings(*, config: Path | None, database: str | None, data_dir: Path | None, **options: Any) -> None:
+        command(settings=load_settings(config, database_url=database, data_dir=data_dir), **options)
+
+    return with_settings
+
+
+def window_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds --since, --until, --site and --camera. The command gets a `window` instead, which is not empty."""
+
+    @click.option("--since", "since_us", type=Instant(), help="From this instant on: 1h (ago), or ISO 8601.")
+    @click.option("--until", "until_us", type=Instant(), help="Only before this instant.")
+    @click.option("--site", help="Only of this site.")
+    @click.option("--camera", help="Only of this camera.")
+    @wraps(command)
+    def with_window(
+        *, since_us: int | None, until_us: int | None, site: str | None, camera: str | None, **options: Any
+    ) -> None:
+        check_window(since_us, until_us)
+        command(window=Window(since_us, until_us, site, camera), **options)
+
+    return with_window
 
 
 def check_window(since_us: int | None, until_us: int | None) -> None:
-    """Raises UsageError for a stretch that ends before it begins: it would be empty without a word."""
+    """Raises UsageError for a stretch that ends before it begins."""
     if since_us is not None and until_us is not None and until_us <= since_us:
         raise click.UsageError("--until must lie after --since")
 
 
-def found_settings(config: Path | None, database: str | None, data_dir: Path | None) -> ServerSettings:
-    """The settings with what the options say of the store."""
-    return load_settings(config, database_url=database, data_dir=data_dir)
-
-
-def found_store(config: Path | None, database: str | None, data_dir: Path | None) -> Store:
-    """The store that the options and the settings name, whatever its schema."""
-    return open_store(found_settings(config, database, data_dir).database_url)
-
-
-def opened_store(config: Path | None, database: str | None, data_dir: Path | None) -> Store:
-    """As `found_store`, ready to be read. Raises ConfigurationError when its schema is not this version's."""
-    store = found_store(config, database, data_dir)
-    there = store.revision()
-    if not there.is_current:
-        state = "has no tables" if there.present is None else f"has schema {there.present}, not {there.wanted}"
+def current_store(settings: ServerSettings) -> Store:
+    """The store of the settings. Raises ConfigurationError when its schema is not this version's."""
+    store = open_store(settings.database_url)
+    revision = store.revision()
+    if not revision.is_current:
+        state = "has no tables" if revision.present is None else f"has schema {revision.present}, not {revision.wanted}"
         raise ConfigurationError(f"the database {store.name} {state}: `sectorwatch db upgrade` brings it up to date")
     return store
+
+
+def cards_of(settings: ServerSettings, names: Iterable[str]) -> list[ModelCard]:
+    """The cards of these models, from the catalogue or from the settings' `models_dir`. Raises for an unknown name."""
+    return [card_named(name, [settings.models_dir] if settings.models_dir else []) for name in names]
+
+
+def aligned(rows: Sequence[Sequence[str]], texts: int | None = None) -> Iterator[str]:
+    """The rows of a table as lines. The first `texts` columns (None: all) are aligned left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    count = len(widths) if texts is None else texts
+    for row in rows:
+        cells = [f"{cell:{'<' if i < count else '>'}{widths[i]}}" for i, cell in enumerate(row)]
+        yield "  ".join(cells).rstrip()
+
+
+def utc(at_us: int, timespec: str = "milliseconds") -> str:
+    """An instant (us) as RFC 3339 in UTC."""
+    return instant(at_us).isoformat(timespec=timespec).replace("+00:00", "Z")

@@ -1,15 +1,14 @@
-"""`sectorwatch tokens`: who may send and who may read."""
+"""`sectorwatch tokens`: make, list and revoke the tokens of cameras and readers."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import click
 
 from policies.events import instant
 from policies.site.toml_errors import NAME
-from server.commands.options import found_store, store_options
-from server.store import Store, Token
+from server.commands.options import aligned, store_options
+from server.settings import ServerSettings
+from server.store import Store, Token, open_store
 from server.web.auth import ANY_SITE, new_token
 
 _LONGEST_NAME = 100
@@ -17,31 +16,29 @@ _LONGEST_NAME = 100
 
 @click.group()
 def command() -> None:
-    """Make, list and revoke tokens. A change is in force at once, without a restart."""
+    """Make, list and revoke tokens. A change takes effect at once, without a restart."""
 
 
 @command.command()
-@click.option("--site", default=ANY_SITE, help="Site it is for. Without it (readers only): every site.")
-@click.option("--camera", help="Camera it is for: it sends that camera's bursts. Without it: a reader's token.")
-@click.option("--name", help="What to call it in lists.")
+@click.option("--site", default=ANY_SITE, help="Site of the token. Without it (readers only): every site.")
+@click.option("--camera", help="Camera that sends bursts with the token. Without it: a reader's token.")
+@click.option("--name", help="Name of the token in lists.")
 @store_options
 def add(
     site: str,
     camera: str | None,
     name: str | None,
-    config: Path | None,
-    database: str | None,
-    data_dir: Path | None,
+    settings: ServerSettings,
 ) -> None:
-    """Make a token and print it. It is shown this once: the server keeps only a hash."""
+    """Make a token and print it. It is shown only once: the server keeps a hash."""
     if camera is not None and site == ANY_SITE:
         raise click.UsageError("--camera needs --site: a camera belongs to one site")
-    for option, said in (("--site", site), ("--camera", camera)):
-        if said not in (None, ANY_SITE) and not NAME.fullmatch(said):
-            raise click.UsageError(f"{option} must be 1 to 63 lower-case letters, digits, - or _, not {said[:80]!r}")
+    for option, value in (("--site", site), ("--camera", camera)):
+        if value not in (None, ANY_SITE) and not NAME.fullmatch(value):
+            raise click.UsageError(f"{option} must be 1 to 63 lower-case letters, digits, - or _, not {value[:80]!r}")
     if name is not None and not (name.isprintable() and len(name) <= _LONGEST_NAME):
-        raise click.UsageError(f"--name must be of one line, of at most {_LONGEST_NAME} signs that can be printed")
-    store = _store(config, database, data_dir)
+        raise click.UsageError(f"--name must be a single line of at most {_LONGEST_NAME} printable characters")
+    store = _store(settings)
     first = not store.list_tokens()
     made = new_token()
     store.add_token(made.id, name or _default_name(site, camera), site, camera, made.hash)
@@ -49,38 +46,36 @@ def add(
     click.echo(f"Token {made.id} {_purpose(site, camera)}. Keep it now: it cannot be shown again.", err=True)
     if first:
         click.echo(
-            "This is the first token: from now on the server asks everyone for one, and after its next start it "
-            "listens on the address its settings name.",
+            "This is the first token: the server now requires a token of every client, and after its next start it "
+            "listens on the address in its settings.",
             err=True,
         )
 
 
 @command.command("list")
 @store_options
-def list_(config: Path | None, database: str | None, data_dir: Path | None) -> None:
+def list_(settings: ServerSettings) -> None:
     """Show all tokens: id, site, camera, when made, whether still valid, name."""
-    tokens = _store(config, database, data_dir).list_tokens()
+    tokens = _store(settings).list_tokens()
     if not tokens:
         click.echo("No tokens. The server listens on loopback only.", err=True)
         return
-    rows = [("ID", "SITE", "CAMERA", "MADE", "STATE", "NAME"), *map(_row, tokens)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in aligned([("ID", "SITE", "CAMERA", "MADE", "STATE", "NAME"), *map(_row, tokens)]):
+        click.echo(line)
 
 
 @command.command()
 @click.argument("token_id", metavar="ID")
 @store_options
-def revoke(token_id: str, config: Path | None, database: str | None, data_dir: Path | None) -> None:
-    """End the validity of the token ID, at once and for good."""
-    _store(config, database, data_dir).revoke_token(token_id)
+def revoke(token_id: str, settings: ServerSettings) -> None:
+    """Revoke the token ID at once and for good."""
+    _store(settings).revoke_token(token_id)
     click.echo(f"Token {token_id} is no longer valid.", err=True)
 
 
-def _store(config: Path | None, database: str | None, data_dir: Path | None) -> Store:
+def _store(settings: ServerSettings) -> Store:
     """The store, brought up to date: tokens may be made before the server first runs."""
-    store = found_store(config, database, data_dir)
+    store = open_store(settings.database_url)
     store.upgrade()
     return store
 

@@ -1,4 +1,4 @@
-"""`sectorwatch tune`: try many policies on the annotated past, and propose the best one."""
+"""`sectorwatch tune`: try many policies on the annotated past, and propose the best policy."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from pathlib import Path
 
 import click
 
-from policies.events import Event, instant
+from policies.events import Event
 from policies.fusion.judge import judge
 from policies.site.site_policy import SitePolicy, parse_site_policy
-from server.analysis.agreement import agreement_table, pair_agreements
+from server.analysis.agreement import HEADING, pair_agreements
 from server.analysis.candidates import Candidate, Option, candidate, refinements, rules_and_scores
 from server.analysis.plots import Point, frontier, write_html
 from server.analysis.policy_diff import difference, overruled
 from server.analysis.recommendation import Advice, Trial, best_of, cheaper_than, split_at, words
 from server.analysis.scoring import Split, Truth, outcome_of, truth_of
+from server.commands.cameras import find_cameras
 from server.commands.current_policy import PROPOSED, current_policy
-from server.commands.folding import FoldTask, find_cameras, fold_many
-from server.commands.options import Instant, check_window, found_settings, opened_store, store_options
+from server.commands.folding import FoldTask, fold_many
+from server.commands.options import Instant, aligned, check_window, current_store, store_options, utc
 from server.domain.clock import SECOND_US
 from server.domain.errors import ConfigurationError
 from server.domain.records import Annotation
+from server.settings import ServerSettings
 from server.store import Store
 
 HOUR_US = 3600 * SECOND_US
@@ -35,12 +37,18 @@ _LEAST_0 = click.FloatRange(min=0)
 @click.argument("site")
 @click.option("--since", "since_us", type=Instant(), help="Begin of the past to try on (default: of the annotations).")
 @click.option("--until", "until_us", type=Instant(), help="Its end.")
-@click.option("--policy", "file", type=click.Path(path_type=Path), help="Start from this file, not from the live one.")
+@click.option(
+    "--policy", "file", type=click.Path(path_type=Path), help="Start from this file instead of the live file."
+)
 @click.option(
     "--within", "within_s", default=1.0, show_default=True, type=_LEAST_0, help="Seconds by which an event may shift."
 )
 @click.option(
-    "--miss-cost", default=10.0, show_default=True, type=_LEAST_0, help="How many false alarms one miss is worth."
+    "--miss-cost",
+    default=10.0,
+    show_default=True,
+    type=_LEAST_0,
+    help="The number of false alarms that cost as much as a miss.",
 )
 @click.option("--most", default=120, show_default=True, type=click.IntRange(min=1), help="Policies to try at most.")
 @click.option("--processes", type=click.IntRange(min=1), help="Processes at once (default: one per processor).")
@@ -58,18 +66,15 @@ def command(
     most: int,
     processes: int | None,
     out: Path | None,
-    config: Path | None,
-    database: str | None,
-    data_dir: Path | None,
+    settings: ServerSettings,
 ) -> None:
     """Find the policy for SITE that keeps the true events and drops the false ones.
 
-    Runs many policies over the annotated past, without models or images. Writes the best one as a proposal beside the
-    live file, and leaves the live file as it is. Without annotations, prints how often the models agree.
+    Runs many policies over the annotated past, without models or images. Writes the best policy as a proposal beside
+    the live file, which stays as it is. Without annotations, prints how often the models agree.
     """
     check_window(since_us, until_us)
-    settings = found_settings(config, database, data_dir)
-    store = opened_store(config, database, data_dir)
+    store = current_store(settings)
     cameras = [head.camera for head in find_cameras(store, site, None)]
     text, live = current_policy(store, settings, site, file)
     policy = parse_site_policy(text)
@@ -250,9 +255,9 @@ def _without_annotations(
     since_us: int | None,
     until_us: int | None,
 ) -> Iterator[str]:
-    """What can be said of a stretch without annotations; `elsewhere` are those of other times, in order."""
+    """How often the models agree in a stretch without annotations; `elsewhere` are those of other times, in order."""
     if elsewhere:
-        first, last = (f"{instant(at_us):%Y-%m-%dT%H:%M:%SZ}" for at_us in (elsewhere[0].at_us, elsewhere[-1].at_us))
+        first, last = utc(elsewhere[0].at_us, "seconds"), utc(elsewhere[-1].at_us, "seconds")
         yield f"No event in this stretch is annotated. The annotations lie between {first} and {last}: see --since and"
         yield "--until."
     else:
@@ -269,5 +274,5 @@ def _without_annotations(
         yield "No two models voted on the same candidate, so their votes cannot be compared."
         return
     yield "How often two models agree, of the candidates on which both voted:"
-    yield from agreement_table(rows)
+    yield from (f"  {line}" for line in aligned([HEADING, *(row.cells() for row in rows)], texts=3))
     yield "The table does not show which of two models is right: only annotations do."

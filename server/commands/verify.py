@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 import msgspec
 
-from server.analysis.verify import verified
-from server.commands.options import OLDER, opened_store, store_options
+from server.analysis.annotations import no_event
+from server.analysis.verify import verify
+from server.commands.options import OLDER, current_store, store_options
 from server.delivery.channels import text_line
 from server.domain.errors import Unknown
 from server.domain.records import EventRecord
+from server.settings import ServerSettings
 from server.store import Store
 
 
 @click.command()
 @click.argument("event_id")
-@click.option("--from-start", is_flag=True, help="Fold from the camera's first frame: trusts no checkpoint.")
+@click.option("--from-start", is_flag=True, help="Fold from the camera's first frame, without any checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @store_options
-def command(
-    event_id: str,
-    from_start: bool,
-    as_json: bool,
-    config: Path | None,
-    database: str | None,
-    data_dir: Path | None,
-) -> None:
+def command(event_id: str, from_start: bool, as_json: bool, settings: ServerSettings) -> None:
     """Verify one event; EVENT_ID may be the beginning of its id.
 
-    Each check is printed; the exit code is 1 if any does not hold. It is 3 if all that does not hold is explained by
-    another version of the rules, under which the event was made.
+    Prints each check. The exit code is 1 if a check fails, and 3 if other rules explain every failure.
     """
-    store = opened_store(config, database, data_dir)
+    store = current_store(settings)
     record = event_record(store, event_id)
-    checks = list(verified(store, record, from_start=from_start))
+    checks = list(verify(store, record, from_start=from_start))
     older = sum(check.is_older for check in checks)
     failed = sum(not check.holds for check in checks) - older
     if as_json:
@@ -45,7 +37,7 @@ def command(
         click.echo(text_line(record.logged))
         for check in checks:
             mark = "ok  " if check.holds else "old " if check.is_older else "FAIL"
-            click.echo(f"  {mark} {check.what}: {check.found}")
+            click.echo(f"  {mark} {check.what}: {check.finding}")
         click.echo(_summary(failed, older, len(checks)))
     if failed or older:
         raise SystemExit(1 if failed else OLDER)
@@ -55,15 +47,15 @@ def _summary(failed: int, older: int, count: int) -> str:
     if failed:
         return f"{failed} of {count} checks failed"
     if older:
-        return f"{count - older} of {count} checks hold; the others only the rules of then could repeat"
+        return f"{count - older} of {count} checks hold; the others can be repeated only by the older rules"
     return f"all {count} checks hold"
 
 
 def event_record(store: Store, prefix: str) -> EventRecord:
-    """The one event whose id begins so. Raises Unknown for none, and for several."""
-    found = store.past.events_like(prefix)
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise Unknown(f"no event {prefix}: `sectorwatch events` shows their ids, at the end of each line")
-    raise Unknown(f"several events begin with {prefix}, among them {found[0].id} and {found[1].id}")
+    """The only event whose id begins with `prefix`. Raises Unknown if there are none or several."""
+    records = store.past.events_like(prefix)
+    if not records:
+        raise no_event(prefix)
+    if len(records) > 1:
+        raise Unknown(f"several events begin with {prefix}, among them {records[0].id} and {records[1].id}")
+    return records[0]

@@ -45,16 +45,14 @@ class LogChannel:
         self._stream = stream
 
     def send(self, outgoing: Outgoing) -> None:
-        self._stream.write((self._as_json(outgoing) if self._style == "json" else self._as_text(outgoing)) + "\n")
+        if self._style == "json":
+            line = json_line(outgoing.notice if isinstance(outgoing, NoticeGiven) else outgoing.logged)
+        elif isinstance(outgoing, NoticeGiven):
+            line = notice_line(outgoing.notice)
+        else:
+            line = text_line(outgoing.logged, None if outgoing.what == "event" else outgoing.what)
+        self._stream.write(line + "\n")
         self._stream.flush()
-
-    def _as_json(self, outgoing: Outgoing) -> str:
-        return json_line(outgoing.notice if isinstance(outgoing, NoticeGiven) else outgoing.logged)
-
-    def _as_text(self, outgoing: Outgoing) -> str:
-        if isinstance(outgoing, NoticeGiven):
-            return notice_line(outgoing.notice)
-        return text_line(outgoing.logged, None if outgoing.what == "event" else outgoing.what)
 
 
 def json_line(content: LoggedEvent | Notice) -> str:

@@ -11,16 +11,22 @@ Answers = Mapping[str, tuple[Prediction, ...] | None]
 """Model -> what it sees in one image; None: the model did not answer."""
 
 
-class Ensemble(Protocol):
-    """Answers one entry per image, in order.
+class Answering(Protocol):
+    """An ensemble, alone or in an engine. It answers one entry per image, in order."""
+
+    @property
+    def ensemble_info(self) -> EnsembleInfo: ...
+
+    def answer(self, images: Sequence[bytes]) -> Sequence[Answers]: ...
+
+
+class Ensemble(Answering, Protocol):
+    """An ensemble in an engine.
 
     `crops` are bounding rectangles of sectors, which classifiers judge as well. `only` is one model (None: all),
     with a time limit of its own in seconds. `answer` raises Unprocessable or TooLarge, with the index of the frame, for
     an image that cannot be judged, and RetryLater when there is no room or no answer in time.
     """
-
-    @property
-    def ensemble_info(self) -> EnsembleInfo: ...
 
     def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
 

@@ -10,8 +10,7 @@ two batches.
 Spare work waits in a queue of its own. A worker takes one spare image at a time, and only when nothing else waits,
 so a request waits for at most one spare image.
 
-This module has no threads and no torch: tests call `take` and `done` themselves. The threads of
-`server.engine.worker_pool` call `wait` and `done`.
+This module has no threads and no torch. The threads of `server.engine.worker_pool` call `take` and `done`.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from typing import Any
 from server.domain.errors import RetryLater, TooLarge
 from server.engine.job import Batch, Failure, Item, Job
 from server.engine.pace import Pace
-from server.engine.stages import WorkerStages
+from server.engine.stages import Stages
 
 STOPPING_RETRY_S = 10
 
@@ -69,29 +68,27 @@ class MicroBatcher:
         self._inference: deque[Job] = deque()
         self._postprocessing: deque[Job] = deque()
         self._spare: deque[Job] = deque()
-        self._running: dict[Batch, float] = {}
+        self._running: set[Batch] = set()
         self._pace = Pace(workers)
         self._closed = False
 
-    def submit(self, payloads: Sequence[Any], within_s: float, stages: WorkerStages) -> Job:
+    def submit(self, payloads: Sequence[Any], within_s: float, stages: Stages, *, spare: bool = False) -> Job:
         """Queue a request; its `answer` becomes a result, an error, or cancelled, once.
 
         Raises TooLarge for more images than may ever wait. Raises RetryLater, with a measured time to come back, when
-        the queue is full, when the answer would take longer than `within_s`, or after `close`.
+        the queue is full, when the answer would take longer than `within_s`, or after `close`. Idle workers alone do
+        `spare` work: `load` does not count it, and it is refused after `close` only.
         """
         with self._changed:
             now = self._clock()
-            self._drop_finished(now)
-            self._refuse(len(payloads), within_s)
-            return self._enqueue(self._inference, Job(tuple(payloads), stages, now + within_s))
-
-    def submit_spare(self, payloads: Sequence[Any], within_s: float, stages: WorkerStages) -> Job:
-        """As `submit`, for work that only idle workers do. `load` does not count it. Raises RetryLater after
-        `close`.
-        """
-        with self._changed:
-            self._refuse_if_closed()
-            return self._enqueue(self._spare, Job(tuple(payloads), stages, self._clock() + within_s, spare=True))
+            self._refuse(0 if spare else len(payloads), math.inf if spare else within_s, now)
+            job = Job(tuple(payloads), stages, now + within_s, spare)
+            if job.inputs:
+                self._queue_of(job).append(job)
+                self._changed.notify_all()
+            else:
+                job.complete()
+            return job
 
     def left_s(self, job: Job) -> float:
         """Seconds until the job's deadline, at least 0."""
@@ -100,29 +97,22 @@ class MicroBatcher:
     def refuse_if_full(self, within_s: float) -> None:
         """Raises RetryLater when a request of one image would be refused now."""
         with self._changed:
-            self._drop_finished(self._clock())
-            self._refuse(1, within_s)
+            self._refuse(1, within_s, self._clock())
 
-    def take(self) -> Batch | None:
-        """The next batch for a free worker; None when nothing waits. The worker calls `done` with the batch."""
-        with self._changed:
-            return self._next()
+    def take(self, *, waits: bool = True) -> Batch | None:
+        """The next batch for a free worker, which calls `done` with it.
 
-    def wait(self) -> Batch | None:
-        """As `take`, but waits for work. None after `close`, when all work is done."""
+        It waits for work, and is None once all work is done after `close`; without `waits`, also when nothing waits.
+        """
         with self._changed:
-            while True:
-                batch = self._next()
-                if batch is not None:
-                    return batch
-                if self._closed and not self._running and not self._inference:
-                    return None
+            while (batch := self._next()) is None and waits and not self._is_finished():
                 self._changed.wait()
+            return batch
 
     def done(self, batch: Batch, outcomes: Sequence[Any]) -> None:
         """Hand in the outcome of each item of a batch. A Failure ends its own request only."""
         with self._changed:
-            del self._running[batch]
+            self._running.remove(batch)
             if not batch.spare:
                 self._pace.note(0 if batch.postprocessing else len(batch.items), self._clock() - batch.started_at)
             for (job, index), outcome in zip(batch.items, outcomes, strict=True):
@@ -154,40 +144,21 @@ class MicroBatcher:
     def _next(self) -> Batch | None:
         now = self._clock()
         self._drop_finished(now)
-        if self._postprocessing:  # its request is older than any whose images are not inferred yet
-            return self._started(self._cut(self._postprocessing, self._span()), now, postprocessing=True)
-        if self._inference:
-            return self._started(self._cut(self._inference, self._share()), now, postprocessing=False)
-        if self._spare:
-            postprocessing = self._spare[0].postprocessing
-            return self._started(self._cut(self._spare, 1), now, postprocessing=postprocessing)
+        # A request in postprocessing is older than any whose images are not inferred yet.
+        for queue, images in ((self._postprocessing, self._span), (self._inference, self._share), (self._spare, _one)):
+            if queue:
+                batch = _cut(queue, images(), now)
+                self._running.add(batch)
+                return batch
         return None
 
-    def _enqueue(self, queue: deque[Job], job: Job) -> Job:
-        if job.inputs:
-            queue.append(job)
-            self._changed.notify_all()
-        else:
-            job.complete()
-        return job
+    def _is_finished(self) -> bool:
+        return self._closed and not self._running and not self._inference
 
-    def _cut(self, queue: deque[Job], images: int) -> tuple[Item, ...]:
-        """Up to `images` from the head of a queue, all of one ensemble; the rest stays there."""
-        items: list[Item] = []
-        stages = queue[0].stages
-        while queue and queue[0].stages is stages and len(items) < images:
-            job = queue[0]
-            until = min(len(job.inputs), job.taken + images - len(items))
-            items += [Item(job, index) for index in range(job.taken, until)]
-            job.taken = until
-            if not job.left:
-                queue.popleft()
-        return tuple(items)
-
-    def _started(self, items: tuple[Item, ...], now: float, *, postprocessing: bool) -> Batch:
-        batch = Batch(items, postprocessing, now)
-        self._running[batch] = now
-        return batch
+    def _queue_of(self, job: Job) -> deque[Job]:
+        if job.spare:
+            return self._spare
+        return self._postprocessing if job.postprocessing else self._inference
 
     def _share(self) -> int:
         """A full batch while there is one for every worker; else an equal share of the rest, in equal batches.
@@ -215,7 +186,7 @@ class MicroBatcher:
         elif job.settle(index, outcome):
             if job.stages.needs_postprocessing and not job.postprocessing:
                 job.begin_postprocessing()
-                (self._spare if job.spare else self._postprocessing).append(job)
+                self._queue_of(job).append(job)
             else:
                 job.complete()
 
@@ -229,23 +200,21 @@ class MicroBatcher:
                 if job.answer.done():
                     queue.remove(job)
 
-    def _refuse(self, images: int, within_s: float) -> None:
-        self._refuse_if_closed()
+    def _refuse(self, images: int, within_s: float, now: float) -> None:
+        if self._closed:
+            raise _stopping()
         if images > self._max_queued_images:
             raise TooLarge(f"{images} frames came; at most {self._max_queued_images} may wait at once")
+        self._drop_finished(now)
         load = self._load()
         if load.queued_images + images > self._max_queued_images:
             raise RetryLater(f"{load.queued_images} frames are waiting already", retry_after_s=load.retry_after_s)
         if load.wait_s > within_s:
             raise RetryLater(f"an answer would take {load.wait_s:.0f} s", retry_after_s=load.retry_after_s)
 
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise _stopping()
-
     def _load(self) -> Load:
-        began = min(self._running.values(), default=None)
-        busy_s = 0.0 if began is None else self._clock() - began
+        now = self._clock()
+        busy_s = now - min((batch.started_at for batch in self._running), default=now)
         running = sum(len(batch.items) for batch in self._inferring())
         return Load(self._queued(), running, self._pace.images_per_s, busy_s)
 
@@ -263,3 +232,21 @@ class MicroBatcher:
 
 def _stopping() -> RetryLater:
     return RetryLater("this server is stopping", retry_after_s=STOPPING_RETRY_S)
+
+
+def _one() -> int:
+    return 1
+
+
+def _cut(queue: deque[Job], images: int, now: float) -> Batch:
+    """Up to `images` from the head of a queue, all of one ensemble; the rest stays there."""
+    items: list[Item] = []
+    stages, postprocessing = queue[0].stages, queue[0].postprocessing
+    while queue and queue[0].stages is stages and len(items) < images:
+        job = queue[0]
+        until = min(len(job.inputs), job.taken + images - len(items))
+        items += [Item(job, index) for index in range(job.taken, until)]
+        job.taken = until
+        if not job.left:
+            queue.popleft()
+    return Batch(tuple(items), postprocessing, now)

@@ -10,12 +10,10 @@ from server.domain.errors import RetryLater
 from server.engine.batcher import Load, MicroBatcher
 from server.engine.ensemble_handle import EnsembleHandle
 from server.engine.stages import Stages
-from server.engine.worker_pool import Watchdog, WorkerPool
+from server.engine.worker_pool import WorkerPool
 
 SILENCE_S = 120.0
 """A batch is a few images. One that runs longer than this never ends."""
-
-_STOP_WITHIN_S = 5.0
 
 
 class Engine:
@@ -43,9 +41,7 @@ class Engine:
         self._at_once = threading.Semaphore(workers)
         pool_size = 1 if stages.on_accelerator else workers
         self._batcher = MicroBatcher(workers=pool_size, max_queued_images=max_queued_images, clock=clock)
-        self._pool = WorkerPool(self._batcher, workers=pool_size, enter=stages.enter)
-        self._watchdog: Watchdog | None = None
-        self._silence_s = silence_s
+        self._pool = WorkerPool(self._batcher, workers=pool_size, enter=stages.enter, silence_s=silence_s)
         self.first = self.handle(stages)
 
     def handle(self, stages: Stages) -> EnsembleHandle:
@@ -63,16 +59,11 @@ class Engine:
             self._batcher.abandon(RetryLater(f"the engine has been silent for {busy_s:.0f} s and is started anew"))
             on_stuck()
 
-        self._pool.start()
-        self._watchdog = Watchdog(self._batcher, self._pool, on_stall, silence_s=self._silence_s)
-        self._watchdog.start()
+        self._pool.start(on_stall)
 
     def stop(self) -> None:
         """Refuse new requests, finish the queued ones, and end the workers."""
-        if self._watchdog is not None:
-            self._watchdog.stop()
-        self._batcher.close()
-        self._pool.join(_STOP_WITHIN_S)
+        self._pool.stop()
 
     def load(self) -> Load:
         return self._batcher.load()

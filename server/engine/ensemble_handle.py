@@ -11,7 +11,7 @@ from policies.observation import Box, EnsembleInfo
 from server.domain.errors import RetryLater
 from server.engine.batcher import MicroBatcher
 from server.engine.job import Job
-from server.engine.stages import Answer, Stages, WorkerStages
+from server.engine.stages import Answer, Stages
 
 
 class EnsembleHandle:
@@ -23,7 +23,6 @@ class EnsembleHandle:
 
     def __init__(self, stages: Stages, batcher: MicroBatcher, *, within_s: float, at_once: threading.Semaphore) -> None:
         self._stages = stages
-        self._worker_stages = _worker_stages(stages)
         self._batcher = batcher
         self._within_s = within_s
         self._at_once = at_once
@@ -37,7 +36,6 @@ class EnsembleHandle:
         view = copy.copy(self)
         if model is not None:
             view._stages = self._stages.only(model)
-            view._worker_stages = _worker_stages(view._stages)
         if within_s is not None:
             view._within_s = min(within_s, self._within_s)
         return view
@@ -51,14 +49,14 @@ class EnsembleHandle:
         """
         if self._stages.on_accelerator:
             self._batcher.refuse_if_full(self._within_s)
-        job = self._batcher.submit(self._payloads(images, crops), self._within_s, self._worker_stages)
+        job = self._batcher.submit(self._payloads(images, crops), self._within_s, self._stages)
         return self._final(self._result(job))
 
     def answer_spare(
         self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, *, within_s: float
     ) -> list[Answer]:
         """As `answer`, on idle workers only. Raises RetryLater when they are too busy to answer in `within_s`."""
-        job = self._batcher.submit_spare(self._payloads(images, crops), within_s, self._worker_stages)
+        job = self._batcher.submit(self._payloads(images, crops), within_s, self._stages, spare=True)
         return self._final(self._result(job))
 
     def _payloads(self, images: Sequence[bytes], crops: Mapping[str, Box] | None) -> list[Any]:
@@ -81,20 +79,3 @@ class EnsembleHandle:
                 retry_after_s = self._batcher.load().retry_after_s
                 raise RetryLater("not judged in time: the server is overloaded", retry_after_s=retry_after_s) from None
             return job.answer.result(0)  # it came at the last moment
-
-
-def _worker_stages(stages: Stages) -> WorkerStages:
-    return _Prepared(stages) if stages.on_accelerator else stages
-
-
-class _Prepared:
-    """The stages of a worker whose rows a request thread has prepared."""
-
-    def __init__(self, stages: Stages) -> None:
-        self.batch_images = stages.batch_images
-        self.needs_postprocessing = stages.needs_postprocessing
-        self.infer = stages.infer
-        self.postprocess = stages.postprocess
-
-    def prepare(self, payload: Any) -> Any:
-        return payload

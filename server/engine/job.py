@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from server.engine.stages import WorkerStages
+from server.engine.stages import Stages
 
 
 @dataclass(eq=False, slots=True)
@@ -22,7 +22,7 @@ class Job:
     """
 
     inputs: Sequence[Any]
-    stages: WorkerStages
+    stages: Stages
     deadline_at: float
     spare: bool = False
     postprocessing: bool = False
@@ -74,7 +74,7 @@ class Batch:
     started_at: float
 
     @property
-    def stages(self) -> WorkerStages:
+    def stages(self) -> Stages:
         return self.items[0].job.stages
 
     @property

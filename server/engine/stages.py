@@ -18,8 +18,16 @@ Answer = dict[str, tuple[Prediction, ...] | None]
 """Model -> its predictions for one image; None for a model that failed."""
 
 
-class WorkerStages(Protocol):
-    """The stages a worker runs."""
+class Stages(Protocol):
+    """An ensemble, as its separate stages."""
+
+    @property
+    def ensemble_info(self) -> EnsembleInfo: ...
+
+    @property
+    def on_accelerator(self) -> bool:
+        """Whether a worker only infers: the request's thread has then prepared the rows."""
+        ...
 
     @property
     def batch_images(self) -> int:
@@ -31,29 +39,6 @@ class WorkerStages(Protocol):
         """Whether postprocessing is worth sharing among workers; False where it costs next to nothing."""
         ...
 
-    def prepare(self, payload: Any) -> Any: ...
-
-    def infer(self, rows: Sequence[Any]) -> Sequence[Any]:
-        """One outcome per row, in order; it must not depend on the other rows of the call."""
-        ...
-
-    def postprocess(self, inferred: Sequence[Any], start: int, stop: int) -> Sequence[Any]:
-        """The final answers for images `start` to `stop` of the request whose outcomes of `infer` are `inferred`.
-
-        Called for consecutive spans, possibly in several threads at once.
-        """
-        ...
-
-
-class Stages(WorkerStages, Protocol):
-    """An ensemble, as its separate stages."""
-
-    @property
-    def ensemble_info(self) -> EnsembleInfo: ...
-
-    @property
-    def on_accelerator(self) -> bool: ...
-
     def only(self, model: str) -> Stages:
         """One model of the ensemble, under the ensemble's name and without a copy of its weights."""
         ...
@@ -64,4 +49,15 @@ class Stages(WorkerStages, Protocol):
 
     def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> Any:
         """From the image's bytes, its index in the request, and the sectors' crops."""
+        ...
+
+    def infer(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """One outcome per row, in order; it must not depend on the other rows of the call."""
+        ...
+
+    def postprocess(self, inferred: Sequence[Any], start: int, stop: int) -> Sequence[Any]:
+        """The final answers for images `start` to `stop` of the request whose outcomes of `infer` are `inferred`.
+
+        Called for consecutive spans, possibly in several threads at once.
+        """
         ...

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from server.engine.job import Batch, Failure, Item
-from server.engine.stages import WorkerStages
+from server.engine.stages import Stages
 
 
 def outcomes(batch: Batch) -> list[Any]:
@@ -21,16 +21,17 @@ def outcomes(batch: Batch) -> list[Any]:
     return results
 
 
-def _prepare(item: Item, stages: WorkerStages) -> Any:
+def _prepare(item: Item, stages: Stages) -> Any:
     if item.job.answer.done():
         return Failure(RuntimeError("the request has ended"))
     try:
-        return stages.prepare(item.job.inputs[item.place])
+        payload = item.job.inputs[item.place]
+        return payload if stages.on_accelerator else stages.prepare(payload)
     except BaseException as error:  # noqa: BLE001  any error of an image fails that image's request
         return _failure(error)
 
 
-def _infer(rows: Sequence[Any], stages: WorkerStages) -> list[Any]:
+def _infer(rows: Sequence[Any], stages: Stages) -> list[Any]:
     """All rows in one call. If that fails, each half in one call, down to the row at fault."""
     if not rows:
         return []
@@ -44,7 +45,7 @@ def _infer(rows: Sequence[Any], stages: WorkerStages) -> list[Any]:
     return _infer(rows[:middle], stages) + _infer(rows[middle:], stages)
 
 
-def _postprocess(batch: Batch, stages: WorkerStages) -> list[Any]:
+def _postprocess(batch: Batch, stages: Stages) -> list[Any]:
     job, start = batch.items[0]
     stop = start + len(batch.items)
     try:

@@ -3,7 +3,6 @@
 Begin with README.md, then `ensemble` (loads and runs all models) and `module` (all models as one PyTorch module).
 """
 
-from server.ensemble import drawn
 from server.ensemble.ensemble import Ensemble, load_ensemble
 from server.ensemble.golden import approve, read_golden, shipped_golden
 from server.ensemble.lock import lock_of
@@ -11,7 +10,6 @@ from server.ensemble.lock import lock_of
 __all__ = [
     "Ensemble",
     "approve",
-    "drawn",
     "load_ensemble",
     "lock_of",
     "read_golden",

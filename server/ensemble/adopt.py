@@ -1,7 +1,7 @@
-"""Cards for networks that are already there: a folder of FlexServe's `dmodels`, or torchvision's by name.
+"""Writes cards for networks that exist: files as in a folder of FlexServe's `dmodels`, or torchvision's by name.
 
-A card is only written for a network that was loaded and asked: it has to answer for one row with as many numbers as
-there are classes. The file stays where it is; its digest goes into the card.
+A card is written only after the network was loaded and asked about one row: it must answer with as many numbers as
+there are classes. The file stays where it is. The card holds its digest.
 """
 
 from __future__ import annotations
@@ -37,56 +37,52 @@ def adopt(
     classes: Sequence[str],
     models_dir: Path,
     *,
-    form: InputForm = FLEXSERVE_FORM,
     factory: str = "",
     trusted: bool = False,
     output: str = "logits",
 ) -> ModelCard:
-    """Write a card for one classifier's file into a folder of its own below `models_dir`, and give it.
+    """Write the card of one classifier into a folder of its own below `models_dir`, and give it.
 
     `factory` (`package.module:callable`) is needed for a state dict, `trusted` for a pickled module. Raises
-    ConfigurationError when the format cannot be told, something is missing for it, or the network does not answer as it
-    should.
+    ConfigurationError when the format is unknown, when something is missing for it, and when the network's answer does
+    not fit its classes.
     """
     kind = format_of(file)
-    if kind == "pickle" and not trusted:
-        raise ConfigurationError(
-            f"{file} is a pickled module: reading it runs whatever it says. If you know where it comes from, "
-            "trust it (--trust); better, save its state dict"
-        )
-    if kind in ("state_dict", "safetensors") and not factory:
-        raise ConfigurationError(
-            f"{file} holds weights without a network: name what makes one (--factory package.module:callable)"
-        )
-    content = _content(file, tuple(classes), form) | {"format": kind, "output": output}
-    if kind in ("state_dict", "safetensors"):
-        content["factory"] = factory
+    content = {
+        "classes": tuple(classes),
+        "format": kind,
+        "output": output,
+        "input": msgspec.to_builtins(FLEXSERVE_FORM),
+    }
     if kind == "pickle":
+        if not trusted:
+            raise ConfigurationError(
+                f"{file} is a pickled module: reading it runs whatever it says. If you know where it comes from, "
+                "trust it (--trust); better, save its state dict"
+            )
         content["trusted"] = True
-    return _written(content, models_dir)
+    if kind in ("state_dict", "safetensors"):
+        if not factory:
+            raise ConfigurationError(
+                f"{file} holds weights without a network: name what makes one (--factory package.module:callable)"
+            )
+        content["factory"] = factory
+    return _write(file.stem, content, models_dir, file)
 
 
 def adopt_torchvision(architecture: str, models_dir: Path, file: Path | None = None) -> ModelCard:
-    """Write a card for a network of torchvision's, with its usual weights from `file`, or from their usual place.
+    """Write the card of a torchvision network, with its usual weights from `file` or from PyTorch's download folder.
 
-    Raises ConfigurationError when there is no such network, or the weights are neither given nor there and cannot be
-    fetched.
+    Raises ConfigurationError when there is no such network, and when the weights are not there and cannot be
+    downloaded.
     """
-    of = torchvision_models.described(architecture)
-    weights = file or _fetched(of.address)
-    content = _content(weights, of.classes, of.form)
-    content |= {"name": _name(f"torchvision-{architecture}"), "kind": of.kind, "citation": of.citation}
-    content |= {"factory": "server.ensemble.torchvision_models:build", "licence": "BSD-3-Clause (torchvision)"}
-    content["parameters"] = {"architecture": architecture}
-    if of.labels:
-        content["parameters"] |= {"labels": of.labels, "outputs": max(of.labels) + 1}
-    if file is None:
-        content["sources"].append({"from": "url", "url": of.address})
-    return _written(content, models_dir)
+    content, address = torchvision_models.card_content(architecture)
+    more = [] if file else [{"from": "url", "url": address}]
+    return _write(f"torchvision-{architecture}", content, models_dir, file or _downloaded(address), more)
 
 
 def format_of(file: Path) -> Format:
-    """Which format a file is of, without running anything in it. Raises ConfigurationError when it is of none."""
+    """The format of a file, without running anything in it. Raises ConfigurationError when it has none."""
     if file.suffix == ".safetensors":
         return "safetensors"
     try:
@@ -97,48 +93,43 @@ def format_of(file: Path) -> Format:
                     return "torchscript"
                 if any(name.endswith(("serialized_exported_program.json", "archive_format")) for name in members):
                     return "export"
-        read = torch.load(file, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         return "pickle"
     except Exception as error:  # reading a file that is something else fails in many ways
         raise ConfigurationError(
             f"{file} is no network that PyTorch can read: {error or type(error).__name__}"
         ) from error
-    if not isinstance(read, dict):
-        raise ConfigurationError(f"{file} holds a {type(read).__name__}, neither a network nor a state dict")
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{file} holds a {type(content).__name__}, neither a network nor a state dict")
     return "state_dict"
 
 
-def _content(file: Path, classes: tuple[str, ...], form: InputForm) -> dict[str, Any]:
-    """What every adopted card has; the file by its full path, until it is known where the card lies."""
+def _write(
+    name: str, content: dict[str, Any], models_dir: Path, file: Path, more: Sequence[dict[str, str]] = ()
+) -> ModelCard:
+    """Write the card of `file`, with `more` sources of the same weights, if its network answers as it should."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
+    path = models_dir / name / "card.toml"
+    if path.exists():
+        raise ConfigurationError(f"there is already a card at {path}: remove it first, or adopt into another folder")
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return {
-        "name": _name(file.stem),
+    stated = {
+        "name": name,
         "summary": f"adopted from {file.name}",
         "kind": "classifier",
-        "classes": classes,
         "licence": "not stated",
         "citation": "not stated",
         "sha256": digest,
         "size_bytes": file.stat().st_size,
-        "input": msgspec.to_builtins(form),
-        "sources": [{"from": "file", "path": file.resolve()}],
+        "sources": [{"from": "file", "path": os.path.relpath(file.resolve(), path.parent.resolve())}, *more],
     }
-
-
-def _written(content: dict[str, Any], models_dir: Path) -> ModelCard:
-    folder = models_dir / content["name"]
-    path = folder / "card.toml"
-    if path.exists():
-        raise ConfigurationError(f"there is already a card at {path}: remove it first, or adopt into another folder")
-    file = content["sources"][0]["path"]
-    content["sources"][0]["path"] = os.path.relpath(file, folder.resolve())
-    text = _toml(content)
+    text = _toml(stated | content)
     card = parse_card(text, path)
-    _answers(card, file)
+    _check_answer(card, file)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
     except OSError as error:
         raise ConfigurationError(
@@ -147,8 +138,8 @@ def _written(content: dict[str, Any], models_dir: Path) -> ModelCard:
     return card
 
 
-def _answers(card: ModelCard, weights: Path) -> None:
-    """Ask the network about one grey row. Raises ConfigurationError unless its answer fits its card."""
+def _check_answer(card: ModelCard, weights: Path) -> None:
+    """Ask the network about one row of zeros. Raises ConfigurationError unless its answer fits its card."""
     network = network_of(card, weights)
     width, height = card.input.size if card.input.fit in ("stretch", "crop") else (320, 320)
     try:
@@ -169,37 +160,29 @@ def _answers(card: ModelCard, weights: Path) -> None:
         raise ConfigurationError(f"{card.name} answers one row of zeros with values that are no numbers")
 
 
-def _fetched(address: str) -> Path:
-    place = torchvision_models.usual_place(address)
-    if not place.is_file():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        prefix = re.search(r"-([0-9a-f]{8,})\.", place.name)
+def _downloaded(address: str) -> Path:
+    """The file where PyTorch keeps the weights of that address, downloaded if it is not there."""
+    path = Path(torch.hub.get_dir(), "checkpoints", address.rpartition("/")[2])
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = re.search(r"-([0-9a-f]{8,})\.", path.name)
         try:
-            torch.hub.download_url_to_file(address, str(place), prefix[1] if prefix else None, progress=False)
+            torch.hub.download_url_to_file(address, str(path), prefix[1] if prefix else None, progress=False)
         except (OSError, RuntimeError) as error:
             raise ConfigurationError(
-                f"no weights at {place}, and {address} does not give them: {error}; name a file of them with --weights"
+                f"no weights at {path}, and {address} does not give them: {error}; name a file of them with --weights"
             ) from error
-    return place
-
-
-def _name(text: str) -> str:
-    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._") or "model"
+    return path
 
 
 def _toml(content: dict[str, Any]) -> str:
     """The card as TOML: plain values, then the tables."""
+    tables = [(f"[{name}]", content[name]) for name in ("input", "parameters") if content.get(name)]
+    tables += [("[[sources]]", source) for source in content["sources"]]
     plain = {key: value for key, value in content.items() if not isinstance(value, dict) and key != "sources"}
-    lines = [f"{key} = {_value(value)}" for key, value in plain.items()]
-    for table in ("input", "parameters"):
-        if content.get(table):
-            lines += ["", f"[{table}]"]
-            lines += [f"{key} = {_value(value)}" for key, value in content[table].items() if value is not None]
-    for source in content["sources"]:
-        lines += ["", "[[sources]]", *(f"{key} = {_value(value)}" for key, value in source.items())]
-    return "\n".join(lines) + "\n"
+    return "\n".join(("\n".join(_lines(plain)), *("\n".join(("", head, *_lines(table))) for head, table in tables), ""))
 
 
-def _value(value: Any) -> str:
-    """JSON's numbers, truths, lists and strings are TOML's too (JSON escapes only what TOML lets be escaped)."""
-    return msgspec.json.encode(value).decode()
+def _lines(table: dict[str, Any]) -> list[str]:
+    """JSON's numbers, truths, lists and strings are valid in TOML."""
+    return [f"{key} = {msgspec.json.encode(value).decode()}" for key, value in table.items() if value is not None]

@@ -1,12 +1,11 @@
-"""Bytes of a picture to one tensor: the single decoder all models share.
+"""Decodes an image to one tensor, for all models.
 
-Decisions, since they change labels:
+These rules change labels:
 
-- colours: everything becomes 8-bit RGB as Pillow converts it. CMYK is converted without a profile; alpha is
-  dropped, not blended (what `Image.convert("RGB")` does, so what the models' own tools did); a palette is
-  looked up; 16-bit grey keeps its upper 8 bits.
-- EXIF orientation is applied, so that boxes and sectors are in the picture as every viewer shows it.
-- a truncated picture is an error, never half a frame.
+- Colours become 8-bit RGB as `Image.convert("RGB")` of Pillow converts them. CMYK is converted without a profile, alpha
+  is dropped and not blended, a palette is looked up. 16-bit grey keeps its upper 8 bits.
+- The EXIF orientation is applied, so boxes and sectors are in the image as viewers show it.
+- A truncated image is an error.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from server.domain.errors import TooLarge, Unprocessable
 from server.domain.image_info import scans_of
 
 VERSION = 1
-"""Of the rules above; raise it when any picture gives other pixels."""
+"""The version of these rules. Raise it when any image gives other pixels."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 16 * 1024 * 1024
 
 _MOST_PASSES = 32
-"""Over a picture of MAX_PIXELS: some seconds. Without a bound a file of a megabyte takes ten minutes."""
+"""Of a progressive JPEG over an image of MAX_PIXELS: some seconds. A file of a megabyte could take ten minutes."""
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _TURNS = {
@@ -42,15 +41,15 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture of that EXIF orientation upright (Exif 2.3, tag 0x0112)."""
+"""EXIF orientation (Exif 2.3, tag 0x0112) -> the transposition that makes the image upright."""
 
 
 def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = None) -> Tensor:
-    """The picture as uint8 [3, H, W], RGB, in memory row by row with the channels of a pixel together.
+    """The image as uint8 [3, H, W], RGB, in memory row by row with the channels of a pixel together.
 
-    The header's width and height are judged before any pixel is decoded. Raises TooLarge for more than
-    `max_pixels` or MAX_BYTES, and for a JPEG that takes longer to read than any camera's; Unprocessable for what cannot
-    be decoded; both carry `frame`.
+    Width and height in the header are checked before any pixel is decoded. Raises TooLarge for more than `max_pixels`
+    or MAX_BYTES, and for a JPEG with too many scans or segments. Raises Unprocessable for an image that cannot be
+    decoded. Both carry `frame`.
     """
     if len(picture) > MAX_BYTES:
         raise TooLarge(f"{len(picture)} bytes in one picture, at most {MAX_BYTES} are taken", frame=frame)
@@ -64,7 +63,7 @@ def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = 
                 raise TooLarge(f"{width}x{height} is more than {max_pixels} pixels", frame=frame)
             if scans * width * height > _MOST_PASSES * MAX_PIXELS:
                 raise TooLarge(f"{scans} scans of {width}x{height} pixels are more than this server reads", frame=frame)
-            # Copied once, here: a frame of a megapixel costs as much to copy as to decode.
+            # The only copy: copying a megapixel takes as long as decoding it.
             pixels = np.array(_as_rgb(_upright(opened)))
     except (TooLarge, MemoryError):
         raise
@@ -79,13 +78,13 @@ def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = 
 
 
 def decoder_identity() -> dict[str, str]:
-    """What decided how bytes became pixels: the library with its version, and these rules."""
+    """What decides the pixels: the version of the library, and of these rules."""
     return {"pillow": PIL.__version__, "rules": str(VERSION)}
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The picture as a viewer shows it. `ImageOps.exif_transpose` would write the EXIF anew as well, which a
-    camera's faulty tag (there are many) makes impossible.
+    """The image as viewers show it. `ImageOps.exif_transpose` also rewrites the EXIF, which fails for the faulty tags
+    of many cameras.
     """
     turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     return image if turn is None else image.transpose(turn)

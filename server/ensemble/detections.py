@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 NMS_VERSIONS = {"nms": 1}
-"""Of `suppress`, `unsuppressed` and `overlaps`, for the networks that use them; raise it when they keep other boxes."""
+"""Of `suppress`, `unsuppressed` and `overlaps`. Raise it when they keep other boxes."""
 
 
 class Detections(NamedTuple):
     """The boxes of one row (a frame or a crop), best score first.
 
-    `boxes` float [K, 4], `x1 y1 x2 y2` in 0..1 of the row (may reach outside of it); `scores` float [K] in
-    0..1; `classes` int64 [K], indices into the class names of the model's card.
+    `boxes` float [K, 4], `x1 y1 x2 y2` in 0..1 of the row, or beyond; `scores` float [K] in 0..1; `classes` int64 [K],
+    indices of the card's classes.
     """
 
     boxes: Tensor
@@ -26,13 +26,13 @@ class Detections(NamedTuple):
 
 
 def no_detections(device: torch.device) -> Detections:
-    """An empty row."""
+    """The detections of a row without boxes."""
     none = torch.empty(0, device=device)
     return Detections(none.view(0, 4), none, none.long())
 
 
 def to_cpu(detections: Sequence[Detections]) -> list[Detections]:
-    """Detections in the processor's memory, in one copy from the device of the network."""
+    """Detections in the memory of the CPU, by one copy from the device of the network."""
     if all(row.boxes.device.type == "cpu" for row in detections):
         return list(detections)
     columns = [
@@ -44,9 +44,9 @@ def to_cpu(detections: Sequence[Detections]) -> list[Detections]:
 
 def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, max_overlap: float) -> Detections:
     """Greedy non-maximum suppression within each class: of two boxes whose intersection over union is above
-    `max_overlap` the one with the lower score goes.
+    `max_overlap`, the one with the lower score is removed.
 
-    One row at a time and one class at a time, so that no result depends on what else was in the batch.
+    It takes one row at a time, so no result depends on the other rows of a batch.
     """
     if scores.numel() == 0:
         return no_detections(boxes.device)
@@ -60,10 +60,10 @@ def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, max_overlap: float)
 
 
 def unsuppressed(boxes: Tensor, scores: Tensor, max_overlap: float) -> Tensor:
-    """Indices, int64, of the boxes [K, 4] that are left when each, best score first, removes those whose intersection
-    over union with it is above `max_overlap`; best first, of equal scores the earlier.
+    """Indices, int64, of the boxes [K, 4] that are left after greedy suppression, best score first, the earlier first
+    of equal scores.
 
-    torchvision has the same, but its import costs 120 MB and a second, which the models of the catalogue do not need.
+    torchvision has the same, but importing it takes a second and 120 MB.
     """
     order = torch.argsort(scores, descending=True, stable=True)
     overlapping = (overlaps(boxes[order], boxes[order]) > max_overlap).cpu().numpy()

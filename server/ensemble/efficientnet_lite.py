@@ -1,8 +1,8 @@
-"""EfficientNet-lite (M. Tan and Q. V. Le, "EfficientNet", 2019; the lite variants are TensorFlow's of 2020).
+"""EfficientNet-lite (M. Tan, Q. V. Le: "EfficientNet", ICML 2019; the lite variants are of TensorFlow, 2020).
 
-EfficientNet without squeeze-and-excitation and with ReLU6. Width and depth scale all but the stem, the head, and how
-often the first and the last stage repeat. The weights were trained with TensorFlow's "same" padding, which is not
-symmetric where a stride meets an even side; since it depends on the side, a network is made for one input size.
+It is EfficientNet without squeeze-and-excitation and with ReLU6. Width and depth scale everything except the stem, the
+head, and the repeats of the first and the last stage. The weights were trained with TensorFlow's "same" padding, which
+is not symmetric where a stride meets an even side. It depends on the side, so a network is made for one input size.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ import math
 import pickle
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import msgspec
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
+from server.catalogue import ModelCard
 from server.domain.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from server.catalogue.card import ModelCard
 
 VERSIONS = {"efficientnet-lite": 1}
 """Raise it when any row gives other logits."""
@@ -51,17 +49,17 @@ _RENAMED = (
     (r"\._project_conv\.", ".project.conv."),
     (r"\._bn2\.", ".project.norm."),
 )
-"""The published weights' names for our parts."""
+"""Names in the published weights -> names of the parts here."""
 
 
 class Convolution(nn.Module):
-    """Convolution with TensorFlow's "same" padding for rows of `side` pixels, then batch normalisation."""
+    """A convolution with TensorFlow's "same" padding for rows of `side` pixels, then batch normalisation."""
 
     def __init__(self, before: int, after: int, kernel: int, *, side: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)
         first, last = missing // 2, missing - missing // 2
-        self.padding = () if first == last else (first, last, first, last)  # an even one costs no copy
+        self.padding = () if first == last else (first, last, first, last)  # symmetric padding needs no copy
         self.conv = nn.Conv2d(
             before, after, kernel, stride, padding=first if first == last else 0, groups=groups, bias=False
         )
@@ -75,7 +73,7 @@ class Convolution(nn.Module):
 
 
 class Block(nn.Module):
-    """An inverted bottleneck: widen, look around in each channel, narrow; and the input again where shapes allow."""
+    """An inverted bottleneck: expand, convolve each channel, project; plus the input where shapes allow."""
 
     def __init__(self, before: int, after: int, expansion: int, kernel: int, stride: int, side: int) -> None:
         super().__init__()
@@ -89,6 +87,13 @@ class Block(nn.Module):
         wide = rows if self.expand is None else F.relu6(self.expand(rows))
         narrow: Tensor = self.project(F.relu6(self.depthwise(wide)))
         return narrow + rows if self.keeps_shape else narrow
+
+
+class Parameters(msgspec.Struct, frozen=True):
+    """The `parameters` of a card: factors of the channels and of the repeats."""
+
+    width: float
+    depth: float
 
 
 class EfficientNetLite(nn.Module):
@@ -115,25 +120,18 @@ class EfficientNetLite(nn.Module):
         logits: Tensor = self.classify(features.mean((2, 3)))
         return logits
 
-    def read_published(self, path: Path) -> None:
-        """Take the published state dict as it is in the file. Raises ConfigurationError when it does not fit this
-        network.
-        """
-        try:
-            published = torch.load(path, map_location="cpu", weights_only=True)
-            self.load_state_dict({_renamed(name): value for name, value in published.items()})
-        except (OSError, RuntimeError, AttributeError, pickle.UnpicklingError, EOFError) as error:
-            raise ConfigurationError(f"{path} does not hold weights of this network: {error}") from error
-
 
 def scaled_width(channels: int, factor: float) -> int:
-    """Channels of a stage: the multiple of 8 nearest to `channels * factor`, never more than a tenth below it."""
+    """Channels of a stage: the multiple of 8 nearest to `channels * factor`, at most a tenth below it."""
     nearest = max(8, int(channels * factor + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels * factor else nearest
 
 
 def build(card: ModelCard, weights: Path | None) -> EfficientNetLite:
-    """The network of `card` with its weights, in evaluation mode."""
+    """The network of `card` with its weights, in evaluation mode.
+
+    Raises ConfigurationError for an input form that is not one square size, and for weights of another network.
+    """
     if weights is None:
         raise ConfigurationError(f"{card.name} has no weights")
     side, height = card.input.size
@@ -141,8 +139,13 @@ def build(card: ModelCard, weights: Path | None) -> EfficientNetLite:
         raise ConfigurationError(
             f"{card.name} wants rows of one square size, not {side}x{height} by `{card.input.fit}`"
         )
-    network = EfficientNetLite(len(card.classes), width=card.number("width"), depth=card.number("depth"), side=side)
-    network.read_published(weights)
+    scale = card.parameters_as(Parameters)
+    network = EfficientNetLite(len(card.classes), width=scale.width, depth=scale.depth, side=side)
+    try:
+        published = torch.load(weights, map_location="cpu", weights_only=True)
+        network.load_state_dict({_renamed(name): value for name, value in published.items()})
+    except (OSError, RuntimeError, AttributeError, pickle.UnpicklingError, EOFError) as error:
+        raise ConfigurationError(f"{weights} does not hold weights of this network: {error}") from error
     return network.to(memory_format=torch.channels_last).eval()
 
 

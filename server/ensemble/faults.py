@@ -30,7 +30,7 @@ class Faults:
         self._lock = threading.Lock()
         self._logged: dict[_Cause, tuple[float, int]] = {}
 
-    def tell(self, model: str, error: BaseException) -> None:
+    def report(self, model: str, error: BaseException) -> None:
         """Log that `model` raised `error` instead of an answer. Call it in the handler of the error."""
         with self._lock:
             now_s, cause = self._clock(), _cause(model, error)

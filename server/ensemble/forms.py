@@ -1,6 +1,6 @@
-"""Input forms: how a frame, or a sector's crop of it, becomes a row of a network's batch.
+"""Input forms: brings a frame, or a sector's crop of it, to a row of a network's batch.
 
-Every distinct form is applied once per frame, whichever number of models share it.
+Each form is applied once per frame, for all models that share it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from policies.observation import Box
 from server.catalogue.card import InputForm
 
 VERSIONS = {"stretch": 1, "shrink": 1, "letterbox": 1, "crop": 1}
-"""Of each fit; raise the one whose rows change, and all when what they share does (resizing, grey, normalisation)."""
+"""Of each fit. Raise the one whose rows change, and all when resizing, grey or normalisation change."""
 
 _PADDING = 128
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as JPEG has it
@@ -25,8 +25,8 @@ WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 class Row(NamedTuple):
     """One row of a batch before normalisation.
 
-    `pixels` uint8 [C, h, w]; `content` is where the picture lies in it (padding is outside), in 0..1 of the row;
-    `sector` is the sector whose crop this is, None for the whole view.
+    `pixels` is uint8 [C, h, w]. `content` is the box of the image in it, without padding, in 0..1 of the row. `sector`
+    is the sector whose crop this is, None for the whole view.
     """
 
     pixels: Tensor
@@ -35,10 +35,9 @@ class Row(NamedTuple):
 
 
 def row_of(frame: Tensor, form: InputForm, *, crop: Box = WHOLE, sector: str | None = None) -> Row:
-    """A frame, uint8 RGB [3, H, W], brought to `form`; `crop` in 0..1 of the frame is taken out of it first.
+    """A frame, uint8 RGB [3, H, W], brought to `form`; `crop`, in 0..1 of the frame, is cut out first.
 
-    A sector is judged whole: where the form would cut its sides off it is stretched instead, since what stands at
-    the edge of a long sector stands in it.
+    A sector is stretched where the form would cut off its sides, so that a thing at the edge of a long sector counts.
     """
     pixels = frame[None] if crop == WHOLE else _cropped(frame, crop)[None]
     fit = "stretch" if sector is not None and form.fit == "crop" else form.fit
@@ -47,7 +46,7 @@ def row_of(frame: Tensor, form: InputForm, *, crop: Box = WHOLE, sector: str | N
 
 
 def normalised(pixels: Tensor, form: InputForm) -> Tensor:
-    """Rows as uint8 [N, C, h, w] -> what the network is fed: float, `(value - mean) / std`."""
+    """Rows, uint8 [N, C, h, w] -> input of a network, float32, `(value - mean) / std`, channels last."""
     mean, std = (
         torch.tensor(values, dtype=torch.float32, device=pixels.device).view(1, -1, 1, 1)
         for values in (form.mean, form.std)
@@ -56,7 +55,7 @@ def normalised(pixels: Tensor, form: InputForm) -> Tensor:
 
 
 def onto_frame(boxes: Tensor, content: Box) -> Tensor:
-    """Boxes in 0..1 of a padded row -> in 0..1 of the picture it holds, clipped to it."""
+    """Boxes [K, 4] in 0..1 of a padded row -> in 0..1 of its content, clipped to it."""
     left, top, right, bottom = content
     origin = boxes.new_tensor((left, top, left, top))
     extent = boxes.new_tensor((right - left, bottom - top, right - left, bottom - top))
@@ -64,7 +63,7 @@ def onto_frame(boxes: Tensor, content: Box) -> Tensor:
 
 
 def _cropped(frame: Tensor, crop: Box) -> Tensor:
-    """The pixels touched by `crop`, one at least."""
+    """The pixels that `crop` touches, at least one."""
     height, width = frame.shape[-2:]
     left, top = min(int(crop[0] * width), width - 1), min(int(crop[1] * height), height - 1)
     right, bottom = max(left + 1, -int(-crop[2] * width // 1)), max(top + 1, -int(-crop[3] * height // 1))
@@ -93,8 +92,8 @@ def _letterbox(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
 
 
 def _crop_centre(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
-    """To the pixel as torchvision's `Resize` and `CenterCrop` have it: the longer side cut short, an odd rest by halves
-    to even.
+    """The pixels of torchvision's `Resize` and `CenterCrop`: the longer side is truncated, and half a pixel of the
+    offset is rounded to even.
     """
     assert form.shorter_side is not None
     height, width = pixels.shape[-2:]
@@ -106,7 +105,7 @@ def _crop_centre(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
 
 
 def _resized(pixels: Tensor, size: tuple[int, int], resample: str) -> Tensor:
-    """Bilinear or bicubic, and averaging over all pixels a smaller picture leaves out (as Pillow does)."""
+    """Bilinear or bicubic; a reduction averages over all pixels, as in Pillow."""
     width, height = size
     if tuple(pixels.shape[-2:]) == (height, width):
         return pixels

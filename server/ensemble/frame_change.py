@@ -1,13 +1,12 @@
-"""Where frames of one call differ from their neighbours: evidence for movement.
+"""Finds where a frame differs from its neighbours in time: evidence for movement.
 
-One frame is first explained by the other as far as light can: a gain and an offset over the whole view (exposure),
-found by least squares that leave out what does not fit, then a gain that varies slowly (clouds, lamps), as a
-median over a wide neighbourhood. What is left must exceed both a least relative change and a multiple of its own
-spread, so that noise raises the bar instead of the alarm. Pixels at white say nothing about light.
+The difference of two frames is first corrected for light: for a gain and an offset over the whole view (exposure),
+fitted by least squares without the pixels that do not fit, and for a gain that varies slowly (clouds, lamps), the
+median over a wide neighbourhood. The rest must exceed a least relative change and a multiple of its own spread, so
+that noise raises the threshold. White pixels are ignored: they are saturated.
 
-A change between two frames shows a thing twice, where it was and where it is. Where there is a frame on each side,
-boxes come from what differs from both: where the thing is now (Jain and Nagel's accumulated differences, of three
-pictures).
+The difference of two frames shows a moving thing twice, where it was and where it is. A frame with a neighbour on each
+side gets boxes only where it differs from both (R. Jain, H. Nagel, TPAMI 1979).
 """
 
 from __future__ import annotations
@@ -15,16 +14,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
+from server.catalogue import ModelCard
 from server.ensemble.detections import Detections, no_detections
-
-if TYPE_CHECKING:
-    from server.catalogue.card import ModelCard
 
 VERSIONS = {"frame-change": 1}
 """Raise it when any frames give another answer."""
@@ -34,7 +32,7 @@ MOVING, STILL = 0, 1
 
 _CELL = 4
 _CELL_SHARE = 0.25
-_DARK = 12.0  # grey levels added before anything is relative: a dark pixel's noise is none
+_DARK = 12.0  # grey levels added before anything is relative, against the noise of dark pixels
 _WHITE = 250.0
 _GAINS = (0.2, 5.0)
 _FIT_ROUNDS = 4
@@ -43,8 +41,16 @@ _NEIGHBOUR_CELLS = 2  # between samples
 _SPREAD = 1.4826  # from the median of absolute values to a standard deviation
 
 
+class Parameters(msgspec.Struct, frozen=True):
+    """The `parameters` of the card: a share of the brightness, a multiple of the noise, cells of 4 x 4 pixels."""
+
+    least_change: float
+    noise_factor: float
+    least_cells: int
+
+
 class FrameChange(NamedTuple):
-    """One frame's answer: whole view `label` (MOVING or STILL) with its score in 0..1, and the changed regions."""
+    """One frame's answer: `label` (MOVING or STILL) of the whole view, its score in 0..1, and the changed regions."""
 
     label: int
     score: float
@@ -52,20 +58,18 @@ class FrameChange(NamedTuple):
 
 
 class FrameChangeNet(nn.Module):
-    """Labels for a run of frames, in the order of time. A row is uint8 or float [1, h, w], grey in 0..255.
+    """Labels the frames of a request, in the order of time. A row is uint8 or float [1, h, w], grey in 0..255.
 
-    A frame alone, or whose neighbours have another size, is still: there is nothing it could differ from.
-    A frame is moving when it differs from the one before (the first one: from the one after).
+    A frame is moving when it differs from the frame before, and the first when it differs from the second. A frame
+    whose neighbours have another size is still.
     """
 
-    def __init__(self, *, least_change: float = 0.12, noise_factor: float = 6.0, least_cells: int = 2) -> None:
+    def __init__(self, parameters: Parameters) -> None:
         super().__init__()
-        self.least_change = least_change
-        self.noise_factor = noise_factor
-        self.least_cells = least_cells
+        self.settings = parameters
 
     def forward(self, rows: Sequence[Tensor]) -> list[FrameChange]:
-        """One answer per row. A score is s / (1 + s) of a strength s, in units of the bar a pixel had to pass."""
+        """One answer per row. The score is s / (1 + s), where s is the change in units of a pixel's threshold."""
         answers: list[FrameChange] = []
         start = 0
         for end in range(1, len(rows) + 1):
@@ -79,16 +83,11 @@ class FrameChangeNet(nn.Module):
         if len(frames) == 1:
             return [FrameChange(STILL, 1.0, no_detections(frames.device))]
         strengths = self._strengths(frames)
-        last = len(frames) - 1
-        answers = []
-        for index in range(len(frames)):
-            before = strengths[index - 1] if index > 0 else strengths[0]
-            after = strengths[index] if index < last else strengths[last - 1]
-            answers.append(self._answer(before, torch.minimum(before, after)))
-        return answers
+        before, after = torch.cat((strengths[:1], strengths)), torch.cat((strengths, strengths[-1:]))
+        return list(map(self._answer, before, torch.minimum(before, after)))
 
     def _strengths(self, frames: Tensor) -> Tensor:
-        """How many times its bar each pixel changed between neighbours, [T - 1, h, w]."""
+        """How many times its threshold each pixel changed between neighbours, [T - 1, h, w]."""
         smooth = F.avg_pool2d(frames, 3, stride=1, padding=1, count_include_pad=False)
         strengths = torch.stack([self._strength(before, after) for before, after in pairwise(smooth[:, 0])])
         white = (F.max_pool2d(frames, 3, stride=1, padding=1) >= _WHITE)[:, 0]
@@ -99,17 +98,16 @@ class FrameChangeNet(nn.Module):
         brightness = after + _DARK
         change = torch.log(brightness / explained)
         left_over = (change - _slow_light(change)).mul_(brightness).abs_()
-        noise = left_over.median() * (_SPREAD * self.noise_factor)
-        return left_over / torch.maximum(noise, brightness * self.least_change)
+        noise = left_over.median() * (_SPREAD * self.settings.noise_factor)
+        return left_over / torch.maximum(noise, brightness * self.settings.least_change)
 
     def _answer(self, evidence: Tensor, here: Tensor) -> FrameChange:
+        """`evidence` is the change since the frame before, `here` what differs from the frames on both sides."""
         regions = self._regions(evidence)
         if regions.scores.numel() == 0:
-            peak = float(_in_cells(evidence).max())
-            return FrameChange(STILL, 1 / (1 + peak), regions)
+            return FrameChange(STILL, 1 / (1 + float(_in_cells(evidence).max())), regions)
         places = self._regions(here)
-        score = float(regions.scores.max())
-        return FrameChange(MOVING, score, places if places.scores.numel() else regions)
+        return FrameChange(MOVING, float(regions.scores.max()), places if places.scores.numel() else regions)
 
     def _regions(self, strength: Tensor) -> Detections:
         """Connected regions of cells with enough changed pixels; boxes in 0..1, best score first."""
@@ -119,7 +117,7 @@ class FrameChangeNet(nn.Module):
         boxes, scores = [], []
         for label in torch.unique(label_of[cells]).tolist():
             y, x = torch.nonzero(label_of == label, as_tuple=True)
-            if len(y) < self.least_cells:
+            if len(y) < self.settings.least_cells:
                 continue
             left, top = int(x.min()) * _CELL, int(y.min()) * _CELL
             right, bottom = min((int(x.max()) + 1) * _CELL, width), min((int(y.max()) + 1) * _CELL, height)
@@ -150,7 +148,7 @@ def _exposed_like(frame: Tensor, other: Tensor) -> Tensor:
 
 
 def _slow_light(change: Tensor) -> Tensor:
-    """The part of a change that varies slowly over the view: medians over about a quarter of it, interpolated."""
+    """The part of a change that varies slowly: medians over about a quarter of the view, interpolated."""
     cells = _in_cells(change)[None, None]
     reach = _NEIGHBOURS // 2 * _NEIGHBOUR_CELLS
     wide = F.pad(cells, (reach,) * 4, mode="replicate")
@@ -160,12 +158,12 @@ def _slow_light(change: Tensor) -> Tensor:
 
 
 def _in_cells(pixels: Tensor) -> Tensor:
-    """Means over cells of 4 x 4 pixels, the last ones perhaps smaller."""
+    """Means over cells of 4 x 4 pixels; the last ones may be smaller."""
     return F.avg_pool2d(pixels[None, None], _CELL, ceil_mode=True, count_include_pad=False)[0, 0]
 
 
 def _components(cells: Tensor) -> Tensor:
-    """Labels of 8-connected regions, 0 outside: cells take the largest label around them until nothing changes."""
+    """Labels of 8-connected regions, 0 outside: each cell takes the largest label around it until nothing changes."""
     label_of = torch.arange(1, cells.numel() + 1, dtype=torch.float32).view(cells.shape) * cells
     while True:
         spread = F.max_pool2d(label_of[None, None], 3, stride=1, padding=1)[0, 0] * cells
@@ -175,10 +173,5 @@ def _components(cells: Tensor) -> Tensor:
 
 
 def build(card: ModelCard, weights: Path | None) -> FrameChangeNet:
-    """The network of `card`; it has no weights."""
-    del weights
-    return FrameChangeNet(
-        least_change=card.number("least_change"),
-        noise_factor=card.number("noise_factor"),
-        least_cells=int(card.number("least_cells")),
-    ).eval()
+    """The network of `card`, in evaluation mode. It has no weights."""
+    return FrameChangeNet(card.parameters_as(Parameters)).eval()

@@ -1,9 +1,9 @@
-"""The golden set: small images with the answer of each model that somebody approved.
+"""The golden set: small images with the approved answer of each model.
 
-The server replays it when it loads an ensemble, and now and then while it serves. Weights and versions may have the
-right digests while another library, processor or setting, or failing memory, gives other answers. Scores are never
-compared for equality. A label must be the same unless it had won by less than `SURE`, a score may drift by `DRIFT`, and
-the edges of a box by `PLACED`. Of a detector, every box with a score of `CERTAIN` or more must be there, and no other.
+The server replays it when it loads an ensemble, and at intervals while it serves. Weights and versions may have the
+right digests while another library, processor or setting, or failing memory, gives other answers. A label must be the
+same unless it had won by less than `SURE`. A score may drift by `DRIFT`, and the edges of a box by `PLACED`. A detector
+must give every box with a score of `CERTAIN` or more, and no other.
 
 In float32, kernels for other processors move no score of the shipped set by more than a few thousandths, so `DRIFT` is
 narrow: a crop one pixel off moves some scores by hundredths and changes no label. In bfloat16 scores move by up to five
@@ -104,6 +104,11 @@ class Golden:
     set: GoldenSet
     pictures: tuple[bytes, ...]
 
+    @property
+    def named_pictures(self) -> dict[str, bytes]:
+        """File name -> image, in the order of time."""
+        return dict(zip((picture.file for picture in self.set.pictures), self.pictures, strict=True))
+
     def faults(self, ensemble: Ensemble, *, execution: Execution = "fp32") -> list[str]:
         """Each difference between the ensemble's answers, computed in `execution`, and the approved ones, in words.
 
@@ -139,7 +144,7 @@ class Golden:
 
 
 def shipped_golden() -> Path:
-    """The folder of the golden set of the package: all models of the catalogue, drawn pictures."""
+    """The folder of the golden set in the package, which judges all models of the catalogue."""
     return Path(__file__).parents[1] / "catalogue" / "data" / "golden"
 
 
@@ -164,17 +169,12 @@ def approve(ensemble: Ensemble, pictures: Mapping[str, bytes], folder: Path) -> 
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in pictures.items():
             (folder / file).write_bytes(content)
-        write_set(golden, folder)
+        (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(golden), indent=1) + b"\n")
     except OSError as error:
         raise ConfigurationError(
             f"the golden set cannot be written to {folder}: {error.strerror}; --out names another"
         ) from error
     return golden
-
-
-def write_set(golden: GoldenSet, folder: Path) -> None:
-    """Write the set's file into the folder of its pictures. Raises OSError."""
-    (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(golden), indent=1) + b"\n")
 
 
 def read_golden(folder: Path) -> Golden:
@@ -229,39 +229,24 @@ def _fault(expected: Expected, summary: Expected | None, drift: float) -> str | 
     """How a model's answer differs from the expected one, in words; None when it does not."""
     if summary is None:
         return f"did not answer, where it had said `{expected.label}`"
-    if summary.label == expected.label:
-        fault = _best_fault(expected, summary, drift)
-    else:
-        fault = _label_fault(expected, summary)
-    return fault or _boxes_fault(expected.boxes, summary.boxes)
-
-
-def _label_fault(expected: Expected, summary: Expected) -> str | None:
-    if expected.margin < SURE or max(summary.score, expected.score) < SURE:
-        return None
-    was = f"`{expected.label}` ({expected.score:.2f}, ahead by {expected.margin:.2f})"
-    return f"says `{summary.label}` ({summary.score:.2f}) instead of {was}"
-
-
-def _best_fault(expected: Expected, summary: Expected, drift: float) -> str | None:
-    if abs(summary.score - expected.score) > drift:
+    if summary.label != expected.label:
+        if min(expected.margin, max(summary.score, expected.score)) >= SURE:
+            was = f"`{expected.label}` ({expected.score:.2f}, ahead by {expected.margin:.2f})"
+            return f"says `{summary.label}` ({summary.score:.2f}) instead of {was}"
+    elif abs(summary.score - expected.score) > drift:
         return f"gives `{summary.label}` a score of {summary.score:.4f} instead of {expected.score:.4f}"
-    if (summary.box is None) != (expected.box is None):
+    elif (summary.box is None) != (expected.box is None):
         return f"no longer says where `{summary.label}` is, or now does"
-    if summary.box is not None and expected.box is not None and not _same_place(summary.box, expected.box):
+    elif summary.box is not None and expected.box is not None and not _same_place(summary.box, expected.box):
         return f"sees `{summary.label}` at {summary.box} instead of {expected.box}"
-    return None
+    return None if expected.boxes is None or summary.boxes is None else _boxes_fault(expected.boxes, summary.boxes)
 
 
-def _boxes_fault(expected: Sequence[ExpectedBox] | None, boxes: Sequence[ExpectedBox] | None) -> str | None:
+def _boxes_fault(expected: Sequence[ExpectedBox], boxes: Sequence[ExpectedBox]) -> str | None:
     """A box of `CERTAIN` or more, of either, without a counterpart of its own in the other."""
-    if expected is None or boxes is None:
-        return None
-    missing, surplus = _unmatched(expected, boxes), _unmatched(boxes, expected)
-    if missing:
-        return f"no longer sees `{missing[0].label}` ({missing[0].score:.2f}) at {missing[0].box}"
-    if surplus:
-        return f"also sees `{surplus[0].label}` ({surplus[0].score:.2f}) at {surplus[0].box}"
+    for verb, ours, theirs in (("no longer sees", expected, boxes), ("also sees", boxes, expected)):
+        for box in _unmatched(ours, theirs):
+            return f"{verb} `{box.label}` ({box.score:.2f}) at {box.box}"
     return None
 
 

@@ -1,31 +1,29 @@
-"""People by histograms of oriented gradients and a linear SVM (Dalal and Triggs, CVPR 2005), as torch modules.
+"""Detects people by histograms of oriented gradients and a linear SVM (N. Dalal, B. Triggs, CVPR 2005).
 
-The arithmetic is that of OpenCV's `HOGDescriptor` with its defaults: gradients of the square root of the grey
-level, 9 unsigned orientations, cells of 8 x 8 pixels, blocks of 2 x 2 cells with a Gaussian window (sigma 4) and
-linear voting in place and angle, L2-Hys normalisation at 0.2, windows at a stride of one cell. So OpenCV's
-published coefficients can be used as they are, and the decision value of a window is OpenCV's.
+The arithmetic is that of `HOGDescriptor` of OpenCV with its defaults: gradients of the square root of the grey level,
+9 unsigned orientations, cells of 8 x 8 pixels, blocks of 2 x 2 cells with a Gaussian window (sigma 4), linear voting in
+place and angle, L2-Hys normalisation at 0.2, windows at a stride of one cell. So OpenCV's published coefficients are
+used unchanged, and a window has the same decision value as in OpenCV.
 
-What makes it quick here: the vote of a pixel is separable (angle x row x column), so block histograms are two
-small matrix products over tiles of one cell; and a linear SVM over a window of blocks is one matrix product per
-block place followed by shifted sums, shared by all windows that contain the block.
+Two things make it fast. The vote of a pixel is separable (angle x row x column), so block histograms are two small
+matrix products over tiles of one cell. The linear SVM is one matrix product per place of a block in the window,
+followed by shifted sums, which all windows with that block share.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
 
+from server.catalogue import ModelCard
 from server.domain.errors import ConfigurationError
 from server.ensemble.detections import NMS_VERSIONS, Detections, no_detections, overlaps, unsuppressed
-
-if TYPE_CHECKING:
-    from server.catalogue.card import ModelCard
 
 VERSIONS = {"hog": 1, **NMS_VERSIONS}
 """Raise `hog` when any row gives other detections."""
@@ -38,47 +36,43 @@ _AGREES = 0.6
 _LEAST_WEIGHT = 0.05
 _NOT_ZERO = 1e-20
 _STRIP_PIXELS = 1 << 16
+_MOST_LEVELS = 64
+
+
+class Parameters(msgspec.Struct, frozen=True):
+    """The `parameters` of a card.
+
+    `window` is width and height in pixels, `body` the box of a person in it, as `x1 y1 x2 y2` in 0..1. A row is
+    searched at `largest`, `largest / step`, ... times its size, with a margin of `margin_cells` cells of 8 pixels, as
+    long as the window fits. A detection has a decision value of at least `decision_floor`; `decision_border` is the
+    decision value with a score of 0.5. `max_overlap` is an intersection over union.
+    """
+
+    window: tuple[int, int]
+    body: tuple[float, float, float, float]
+    largest: float
+    step: float
+    margin_cells: int
+    square_root: bool | int
+    decision_floor: float
+    decision_border: float
+    max_overlap: float
 
 
 class HogPeople(nn.Module):
     """A person detector. Rows of float [N, 1, H, W], grey in 0..255, of any size.
 
-    `coefficients` are OpenCV's: one per block value of the window, then the bias. `window` is width and height
-    in pixels. The rows are looked at in sizes `largest`, `largest / step`, ... of their own, `levels` of them
-    at most, or until the window no longer fits. `body` is the box of a person within the window, as
-    `x1 y1 x2 y2` in 0..1 of it. Detections have decision values of at least `decision_floor`.
+    `coefficients` are OpenCV's: one per block value of the window, then the bias. Raises ValueError when their number
+    does not fit the window.
     """
 
-    def __init__(
-        self,
-        coefficients: Tensor,
-        window: tuple[int, int],
-        *,
-        body: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
-        largest: float = 1.0,
-        step: float = 1.1,
-        levels: int = 64,
-        margin_cells: int = 0,
-        square_root: bool = True,
-        decision_floor: float = 0.0,
-        decision_border: float = 0.0,
-        max_overlap: float = 0.35,
-    ) -> None:
+    def __init__(self, coefficients: Tensor, parameters: Parameters) -> None:
         super().__init__()
-        width, height = window
-        self.window = window
+        width, height = parameters.window
         self.columns, self.rows = width // CELL - 1, height // CELL - 1
         if coefficients.numel() != self.columns * self.rows * _BLOCK_VALUES + 1:
             raise ValueError(f"{coefficients.numel()} coefficients do not fit a window of {width}x{height}")
-        self.body = body
-        self.largest = largest
-        self.step = step
-        self.levels = levels
-        self.margin_cells = margin_cells
-        self.square_root = square_root
-        self.decision_floor = decision_floor
-        self.decision_border = decision_border
-        self.max_overlap = max_overlap
+        self.settings = parameters
         self.places = nn.Parameter(_by_place(coefficients[:-1], self.columns, self.rows), requires_grad=False)
         self.bias = nn.Parameter(coefficients[-1].clone(), requires_grad=False)
         self.register_buffer("votes", _votes())
@@ -88,13 +82,13 @@ class HogPeople(nn.Module):
     orientations: Tensor
 
     def forward(self, rows: Tensor) -> list[Detections]:
-        """Detections of each row. One row at a time: a pyramid of a large batch would not fit any cache."""
+        """Detections of each row. Rows go one by one: the pyramid of a large batch does not fit the cache."""
         return [self._detect(row[None]) for row in rows]
 
     def decision_values(self, grey: Tensor) -> Tensor:
-        """The SVM's value for every window of grey [1, 1, H, W] (0..255) at a stride of 8 pixels.
+        """The SVM's value of each window of grey [1, 1, H, W] (0..255) at a stride of 8 pixels.
 
-        [windows down, windows across]; empty where the window does not fit.
+        The result is [windows down, windows across], empty where the window does not fit.
         """
         cells_down, cells_across = grey.shape[-2] // CELL, grey.shape[-1] // CELL
         down, across = cells_down - self.rows, cells_across - self.columns
@@ -110,8 +104,11 @@ class HogPeople(nn.Module):
         return values
 
     def _blocks(self, grey: Tensor, cells_down: int, cells_across: int) -> Tensor:
-        """Normalised block histograms, [36, blocks down, blocks across]; values by cell row, cell column, bin."""
-        padded = F.pad(grey.sqrt() if self.square_root else grey, (1, 1, 1, 1), mode="reflect")[0, 0]
+        """Normalised block histograms, [36, blocks down, blocks across]; values by cell row, cell column, bin.
+
+        They are computed in strips of rows, which fit the cache.
+        """
+        padded = F.pad(grey.sqrt() if self.settings.square_root else grey, (1, 1, 1, 1), mode="reflect")[0, 0]
         padded = padded[: cells_down * CELL + 2, : cells_across * CELL + 2]
         strip = max(2, _STRIP_PIXELS // (CELL * CELL * cells_across))
         above: Tensor | None = None
@@ -132,14 +129,14 @@ class HogPeople(nn.Module):
     def _tall(self, padded: Tensor) -> Tensor:
         """Votes along the columns: [bins, tiles down, half of the block, cell row, W].
 
-        `padded` is a strip of whole tiles with one pixel more on each side. The magnitude of a pixel's gradient
-        is shared out over the two nearest orientations; then a tile's 8 rows vote into the 2 cell rows of the
-        block it is the upper half of, and of the block it is the lower half of.
+        `padded` is a strip of whole tiles with one more pixel on each side. The magnitude of a pixel's gradient is
+        split between the two nearest orientations. Then the 8 rows of a tile vote into the 2 cell rows of two blocks:
+        of the one whose upper half the tile is, and of the one whose lower half it is.
         """
         dx = padded[1:-1, 2:] - padded[1:-1, :-2]
         dy = padded[2:, 1:-1] - padded[:-2, 1:-1]
         magnitude = torch.addcmul(dx * dx, dy, dy).sqrt_()
-        # In bins, -5..4: orientations have no sign, so neither needs the arctangent one.
+        # In bins, -5..4. Orientations have no sign, so atan does, without atan2.
         place = dy.div_(dx.add_(_NOT_ZERO)).atan_().mul_(BINS / math.pi).sub_(0.5)
         oriented = torch.addcmul(place * magnitude, self.orientations, magnitude, value=-1).abs_()
         torch.sub(magnitude, oriented, out=oriented)
@@ -160,33 +157,33 @@ class HogPeople(nn.Module):
     def _detect(self, row: Tensor) -> Detections:
         height, width = row.shape[-2:]
         level_boxes: list[tuple[Tensor, Tensor]] = []
-        scale = self.largest
-        for _ in range(self.levels):
+        scale = self.settings.largest
+        for _ in range(_MOST_LEVELS):
             size = (round(height * scale), round(width * scale))
-            pad = self.margin_cells * CELL
-            if size[1] + 2 * pad < self.window[0] or size[0] + 2 * pad < self.window[1]:
+            pad = self.settings.margin_cells * CELL
+            if size[1] + 2 * pad < self.settings.window[0] or size[0] + 2 * pad < self.settings.window[1]:
                 break
             level_boxes.append(self._level(row, size, pad))
-            scale /= self.step
+            scale /= self.settings.step
         if not level_boxes:
             return no_detections(row.device)
         boxes, values = (torch.cat(part) for part in zip(*level_boxes, strict=True))
         boxes, values = self._merged(boxes, values)
         classes = torch.zeros(len(values), dtype=torch.int64, device=values.device)
-        return Detections(boxes, score_of(values - self.decision_border), classes)
+        return Detections(boxes, score_of(values - self.settings.decision_border), classes)
 
     def _merged(self, boxes: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """One box per person, best value first: greedy suppression, each box then the mean of those like it.
+        """One box per person, best value first: greedy suppression, then the mean of the boxes like each that is left.
 
-        Windows lie on a grid; their mean, weighted by decision value, stands stiller (on vtest.avi feet scatter
-        by 3.5 pixels instead of 4.8).
+        Windows lie on a grid. Their mean, weighted by decision value, moves less between frames: on vtest.avi feet
+        scatter by 3.5 pixels instead of 4.8.
         """
-        best = unsuppressed(boxes, values, self.max_overlap)
-        weights = (overlaps(boxes[best], boxes) >= _AGREES) * (values - self.decision_floor + _LEAST_WEIGHT)
+        best = unsuppressed(boxes, values, self.settings.max_overlap)
+        weights = (overlaps(boxes[best], boxes) >= _AGREES) * (values - self.settings.decision_floor + _LEAST_WEIGHT)
         return weights @ boxes / weights.sum(1, keepdim=True), values[best]
 
     def _level(self, row: Tensor, size: tuple[int, int], pad: int) -> tuple[Tensor, Tensor]:
-        """Bodies and decision values of the windows above the floor, with the row brought to `size`."""
+        """Bodies and decision values of the windows above the floor, in the row resized to `size` (height, width)."""
         level = row
         if size != tuple(row.shape[-2:]):
             level = F.interpolate(
@@ -195,41 +192,38 @@ class HogPeople(nn.Module):
         if pad:
             level = F.pad(level, (pad, pad, pad, pad), mode="replicate")
         values = self.decision_values(level)
-        y, x = torch.nonzero(values >= self.decision_floor, as_tuple=True)
+        y, x = torch.nonzero(values >= self.settings.decision_floor, as_tuple=True)
         corner = torch.stack((x, y), 1) * CELL - pad
         frame = row.new_tensor((size[1], size[0]))
-        window = row.new_tensor(self.window)
-        body = row.new_tensor(self.body)
+        window = row.new_tensor(self.settings.window)
+        body = row.new_tensor(self.settings.body)
         boxes = torch.cat(((corner + body[:2] * window) / frame, (corner + body[2:] * window) / frame), 1)
         return boxes, values[y, x]
 
 
 def score_of(decision_values: Tensor) -> Tensor:
-    """Decision values as scores in 0..1: the logistic curve of twice the value.
-
-    Monotone, 0.5 at the SVM's own border; not a probability.
-    """
+    """Decision values as scores in 0..1: the logistic function of twice the value; not a probability."""
     return torch.sigmoid(2 * decision_values)
 
 
 def _by_place(coefficients: Tensor, columns: int, rows: int) -> Tensor:
-    """OpenCV's order (columns of blocks first, then columns of cells, then bins) as [block place, block value].
+    """Coefficients in OpenCV's order (columns of blocks, columns of cells, bins) as [block place, block value].
 
-    Places count row by row, and block values are ordered cell row, cell column, bin, as `_blocks` makes them.
+    Places count row by row. The values of a block are in the order of `_blocks`: cell row, cell column, bin.
     """
     ordered = coefficients.view(columns, rows, 2, 2, BINS)[..., _orientations() % BINS].permute(1, 0, 3, 2, 4)
     return ordered.reshape(rows * columns, _BLOCK_VALUES).clone()
 
 
 def _orientations() -> Tensor:
-    """The bins in our order, -4..4: OpenCV counts them from 0 to 8, the same modulo 9."""
+    """The bins in the order used here, -4..4. OpenCV counts them from 0 to 8, which is the same modulo 9."""
     return torch.arange(BINS) - BINS // 2
 
 
 def _votes() -> Tensor:
-    """[half of the block * cell, pixel of the tile]: what a pixel counts along one axis.
+    """The weight of a pixel along one axis: [half of the block * cell, pixel of the tile].
 
-    Gaussian window around pixel 8 of the block's 16 (OpenCV's centre), times linear voting between the cells.
+    It is a Gaussian window around pixel 8 of the block's 16 (OpenCV's centre), times linear voting between cells.
     """
     pixel = torch.arange(2 * CELL, dtype=torch.float64)
     gauss = torch.exp(-((pixel - CELL) ** 2) / (2 * (CELL / 2) ** 2))
@@ -243,17 +237,4 @@ def build(card: ModelCard, weights: Path | None) -> HogPeople:
     """The detector of `card` with its coefficients, in evaluation mode."""
     if weights is None:
         raise ConfigurationError(f"{card.name} has no coefficients")
-    width, height = card.numbers("window", 2)
-    left, top, right, bottom = card.numbers("body", 4)
-    return HogPeople(
-        torch.from_numpy(np.fromfile(weights, "<f4")),
-        (int(width), int(height)),
-        square_root=bool(card.number("square_root")),
-        body=(left, top, right, bottom),
-        largest=card.number("largest"),
-        step=card.number("step"),
-        margin_cells=int(card.number("margin_cells")),
-        decision_floor=card.number("decision_floor"),
-        decision_border=card.number("decision_border"),
-        max_overlap=card.number("max_overlap"),
-    ).eval()
+    return HogPeople(torch.from_numpy(np.fromfile(weights, "<f4")), card.parameters_as(Parameters)).eval()

@@ -11,6 +11,7 @@ import ast
 import hashlib
 import inspect
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -69,11 +70,9 @@ def source_digest(card: ModelCard, network: nn.Module) -> str | None:
 
 def _defining_module(card: ModelCard, network: nn.Module) -> ModuleType | None:
     """The module of the factory, or of the network's class where there is no factory that can be imported."""
-    try:
+    with suppress(ImportError):
         if card.factory:
             return module_of(card)
-    except ImportError:
-        pass
     return inspect.getmodule(type(_unwrapped(network)))
 
 

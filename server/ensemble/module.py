@@ -1,4 +1,4 @@
-"""All models of an ensemble as one module, and one forward call for any number of frames."""
+"""All models of an ensemble as one PyTorch module, with one forward call for any number of frames."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ from server.ensemble.frame_change import FrameChange
 from server.ensemble.tuning import executed, tuned
 
 Answer = tuple[Prediction, ...] | None
-"""What one model said about one frame; None: it was asked and did not answer."""
+"""One model's predictions for one frame; None when the model failed."""
 
 VERSIONS = {"classifier": 1, "detector": 1, "change": 1}
-"""Of what makes predictions of a network's output, by kind of model; raise one when the predictions change."""
+"""Of the way from a network's output to predictions, by kind of model; raise one when the predictions change."""
 
 TOP = 5
 _CHUNK_PIXELS = 1 << 18
 _ACCELERATOR_CHUNK_PIXELS = 1 << 23
 _MOST_FRAMES = 32
 _REACH = 1
-"""Frames on either side that an answer of a `change` model depends on (`frame_change`: pairs of neighbours)."""
+"""An answer of a `change` model depends on so many frames before and after its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedFrame:
-    """A frame in every input form the ensemble has: the whole view first, then (for classifiers) sector crops."""
+    """A frame in every input form of the ensemble: the whole view first, then, for classifiers, crops of sectors."""
 
     rows: Mapping[InputForm, tuple[Row, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class InferredFrame:
-    """A frame about which every model of single frames was asked, and its rows for the models of changes."""
+    """The answers of all models of single frames about a frame, and its rows for the models of changes."""
 
     answers: Mapping[str, Answer]
     rows: Mapping[InputForm, Row]
 
 
 class EnsembleModule(nn.Module):
-    """The models, registered: `.to`, `.eval` and `.parameters` reach them. Keys are indices: names may have dots.
+    """The models as submodules, so `.to`, `.eval` and `.parameters` reach them. A key is an index: names may have dots.
 
-    `models` are card and network in the order of answers. `chunk_pixels` bounds how many pixels of rows are in one
-    network at a time. On a CPU small chunks cost nothing, and a frame's answer does then not depend on the frames
-    that travel with it, to the last bit.
+    `models` are cards and networks, each name once, in the order of answers. `chunk_pixels` limits the pixels of rows
+    in one call of a network. On a CPU small chunks are as fast, and a frame's answer does not depend, to the last bit,
+    on the other frames of a call.
 
-    A call has two parts, so that an engine can share one out over many workers: `infer` takes frames of any number
-    of requests, `postprocess` one request's frames in the order of time. No state is kept: both may run in several
-    threads at once, which a foreign network must allow as well. `took` hears how long each call of a model took (s).
+    A call has two parts, which an engine may distribute over workers: `infer` takes frames of any number of requests,
+    `postprocess` the frames of one request in the order of time. No state is kept, so both may run in several threads
+    at once; a foreign network must allow that. `took` is called with a model's name and the seconds of each call.
     """
 
     def __init__(
@@ -69,9 +69,6 @@ class EnsembleModule(nn.Module):
         took: Callable[[str, float], None] = lambda _model, _seconds: None,
     ) -> None:
         super().__init__()
-        names = [card.name for card, _network in models]
-        if len(set(names)) != len(names):
-            raise ValueError(f"a model is named twice among {', '.join(names)}")
         self.cards = tuple(card for card, _network in models)
         self.networks = nn.ModuleDict({str(index): network for index, (_card, network) in enumerate(models)})
         self.chunk_pixels = chunk_pixels
@@ -86,14 +83,14 @@ class EnsembleModule(nn.Module):
         return tuple(card.name for card in self.cards)
 
     def only(self, model: str) -> EnsembleModule:
-        """One of the models, as it is in memory here."""
-        place = self.names.index(model)
-        alone = EnsembleModule([(self.cards[place], self.networks[str(place)])], took=self._took)
+        """A module with one of the models; its network is shared."""
+        index = self.names.index(model)
+        alone = EnsembleModule([(self.cards[index], self.networks[str(index)])], took=self._took)
         alone.chunk_pixels, alone._device, alone._faults = self.chunk_pixels, self._device, self._faults
         return alone.eval()
 
     def place(self, device: torch.device) -> None:
-        """Have the models of single frames compute on `device`; rows go there as bytes, and answers come back."""
+        """Move the models of single frames to `device`. Rows go there as bytes, and answers come back."""
         self._device = device
         if device.type != "cpu":
             self.chunk_pixels = _ACCELERATOR_CHUNK_PIXELS
@@ -101,9 +98,9 @@ class EnsembleModule(nn.Module):
             network.to(device)
 
     def tune(self, execution: Execution = "fp32") -> None:
-        """Make the classifiers quicker where that keeps their answers (`tuning`); their source is then out of sight.
+        """Make the classifiers faster with the same answers (`tuning`), and compute in `execution`.
 
-        With another `execution` they compute in another arithmetic. Raises ConfigurationError for one that cannot.
+        Raises ConfigurationError for a classifier that cannot compute so. The lock needs the networks from before.
         """
         for key, card in enumerate(self.cards):
             if card.kind == "classifier":
@@ -111,7 +108,7 @@ class EnsembleModule(nn.Module):
                 self.networks[str(key)] = executed(quicker, card.input, execution, card.name)
 
     def prepare(self, frame: Tensor, crops: Mapping[str, Box]) -> PreparedFrame:
-        """A decoded frame, uint8 [3, H, W], through each distinct input form once."""
+        """A decoded frame, uint8 [3, H, W], in each input form; `crops` of sectors are in 0..1 of the frame."""
         rows: dict[InputForm, tuple[Row, ...]] = {}
         for form in dict.fromkeys(card.input for card in self.cards):
             wanted = crops if form in self._cropped_forms else {}
@@ -121,25 +118,25 @@ class EnsembleModule(nn.Module):
 
     @property
     def needs_postprocessing(self) -> bool:
-        """Whether any model looks at more than one frame."""
+        """Whether a model needs more than one frame."""
         return any(card.kind == "change" for card in self.cards)
 
     @property
     def batch_frames(self) -> int:
-        """How many frames fill a network's chunk: more in one call are no quicker than in two."""
+        """How many frames fill a chunk: more in one call are not faster."""
         areas = [card.input.size[0] * card.input.size[1] for card in self.cards if card.kind != "change"]
         return max(1, min(_MOST_FRAMES, self.chunk_pixels // min(areas, default=1)))
 
     def forward(self, frames: Sequence[PreparedFrame]) -> list[dict[str, Answer]]:
-        """Each model's answer for each frame, in order. The frames of one call are in the order of time."""
+        """Each model's answer for each frame. The frames of one call are in the order of time."""
         return self.postprocess(self.infer(frames), 0, len(frames))
 
     def infer(self, frames: Sequence[PreparedFrame]) -> list[InferredFrame]:
-        """What each model that looks at single frames says; the frames need not belong together.
+        """The answers of the models of single frames; the frames may be of several requests.
 
-        A model that raises, or answers with something that is no number, is asked again about each half, so that one
-        frame cannot take the answers of others with it; for a single frame it has not answered: None. The other
-        models are asked as if it were not there.
+        A model that raises, or gives values that are no numbers, is called again for each half of the frames, so one
+        bad frame does not lose the answers for the others. Its answer for the bad frame is None. The other models are
+        not affected. Raises RuntimeError in training mode and outside of `torch.inference_mode()`.
         """
         self._check_mode()
         answers: list[dict[str, Answer]] = [{} for _ in frames]
@@ -157,8 +154,8 @@ class EnsembleModule(nn.Module):
     def postprocess(self, inferred: Sequence[InferredFrame], start: int, stop: int) -> list[dict[str, Answer]]:
         """All models' answers for frames `start` to `stop` of a request, given all its frames in the order of time.
 
-        The models of changes are asked about this span and its neighbours only; a model that fails has not answered
-        for any frame of the span.
+        The models of changes are called for this span and its neighbours only. If one fails, its answer is None for
+        every frame of the span.
         """
         self._check_mode()
         first, last = max(0, start - _REACH), min(len(inferred), stop + _REACH)
@@ -192,9 +189,9 @@ class EnsembleModule(nn.Module):
             return list(self._infer(card, network, frames))
         except (Exception, SystemExit) as error:  # noqa: BLE001  a foreign network may raise anything
             if len(frames) <= 1:
-                self._faults.tell(card.name, error)
+                self._faults.report(card.name, error)
                 return [None] * len(frames)
-        # Outside of `except`, whose traceback would keep alive all the memory the whole call had.
+        # Outside of `except`: its traceback would keep the memory of the whole call.
         middle = len(frames) // 2
         return self._inferred(card, network, frames[:middle]) + self._inferred(card, network, frames[middle:])
 
@@ -204,7 +201,7 @@ class EnsembleModule(nn.Module):
                 changes: list[FrameChange] = network([frame.rows[card.input].pixels for frame in frames])
             return [_change_predictions(change, card) for change in changes]
         except (Exception, SystemExit) as error:  # noqa: BLE001
-            self._faults.tell(card.name, error)
+            self._faults.report(card.name, error)
             return [None] * len(frames)
 
     def _infer(
@@ -225,11 +222,11 @@ class EnsembleModule(nn.Module):
         ]
 
     def _batches(self, rows: Sequence[Row], form: InputForm) -> Iterator[Tensor]:
-        """Rows as batches of one size each; none is above the bound, unless a single row is."""
+        """Normalised batches of rows of one size, each of at most `chunk_pixels` or of one row."""
         batches: list[list[Tensor]] = []
         for row in rows:
-            room = max(1, self.chunk_pixels // (row.pixels.shape[-1] * row.pixels.shape[-2]))
-            if batches and batches[-1][0].shape == row.pixels.shape and len(batches[-1]) < room:
+            most_rows = max(1, self.chunk_pixels // (row.pixels.shape[-1] * row.pixels.shape[-2]))
+            if batches and batches[-1][0].shape == row.pixels.shape and len(batches[-1]) < most_rows:
                 batches[-1].append(row.pixels)
             else:
                 batches.append([row.pixels])
@@ -237,7 +234,7 @@ class EnsembleModule(nn.Module):
 
 
 def _class_predictions(logits: Tensor, rows: Sequence[Row], card: ModelCard) -> list[list[Prediction]]:
-    """The best classes of each row, [rows, classes] -> up to five predictions with the row's sector."""
+    """Logits [rows, classes] -> up to `TOP` predictions for each row, with its sector."""
     if logits.shape != (len(rows), len(card.classes)):
         raise ValueError(f"{tuple(logits.shape)} answers for {len(rows)} rows of {len(card.classes)} classes")
     scores, labels = logits.float().softmax(1).topk(min(TOP, len(card.classes)))
@@ -252,16 +249,16 @@ def _class_predictions(logits: Tensor, rows: Sequence[Row], card: ModelCard) -> 
 
 def _box_predictions(detections: Detections, row: Row, card: ModelCard) -> tuple[Prediction, ...]:
     boxes = onto_frame(detections.boxes, row.content).tolist()
-    seen = []
+    predictions = []
     for label, score, edges in zip(detections.classes.tolist(), detections.scores.tolist(), boxes, strict=True):
         left, top, right, bottom = (round(edge, 5) for edge in edges)
-        if left < right and top < bottom:  # a box of nothing but padding is none
-            seen.append(Prediction(card.classes[label], _score(score), (left, top, right, bottom)))
-    return _ordered(seen)
+        if left < right and top < bottom:  # else the box has only padding
+            predictions.append(Prediction(card.classes[label], _score(score), (left, top, right, bottom)))
+    return _ordered(predictions)
 
 
 def _change_predictions(change: FrameChange, card: ModelCard) -> tuple[Prediction, ...]:
-    """The label of the whole view (no box), then the changed regions."""
+    """The label of the whole view, without a box, and the changed regions."""
     whole = Prediction(card.classes[change.label], _score(change.score))
     return _ordered([whole, *_box_predictions(change.regions, Row(change.regions.boxes, (0, 0, 1, 1), None), card)])
 
@@ -273,7 +270,7 @@ def _score(value: float) -> float:
 
 
 def _ranked(predictions: Sequence[Prediction]) -> tuple[Prediction, ...]:
-    """By falling score; what rounding made equal stays in the order of the network, whose best class comes first."""
+    """By falling score; scores made equal by rounding stay in the order of the network, best class first."""
     return tuple(sorted(predictions, key=lambda s: -s.score))
 
 

@@ -1,97 +1,85 @@
-"""torchvision's own networks by name, for classification and detection.
+"""The networks of torchvision by name, for classification and detection.
 
-`build` makes one from its card; `described` says what a card has to hold, from what torchvision says of its weights.
+`build` makes the network of a card. `card_content` gives what the card of a network holds, from what torchvision
+states about its weights.
 """
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any
 
-import torch
+import msgspec
 import torchvision
 from torch import nn
 
-from server.catalogue.card import InputForm
+from server.catalogue import InputForm, ModelCard
 from server.domain.errors import ConfigurationError
-from server.ensemble.foreign import DETECTOR_VERSIONS, Detector, in_short, state_of
-
-if TYPE_CHECKING:
-    from server.catalogue.card import ModelCard
+from server.ensemble.foreign import DETECTOR_VERSIONS, Detector, fill
 
 VERSIONS = {"torchvision": 1, **DETECTOR_VERSIONS}
 """Raise `torchvision` when a card gives another network."""
 
 _SKIPPED = ("__background__", "N/A")
 _DETECTOR_SIDE = 1333
-"""torchvision's detectors bring a row to their own size; more than this they would shrink it to."""
+"""Pixels. torchvision's detectors resize a row themselves, and shrink what is larger than this."""
 
 
-class Described(NamedTuple):
-    """A torchvision network: `labels` are a detector's numbers of `classes`; `address` is its weights' usual place."""
+class Parameters(msgspec.Struct, frozen=True):
+    """The `parameters` of a card. `outputs` is how many classes the network has, None: those of the card.
 
-    kind: str
-    classes: tuple[str, ...]
-    form: InputForm
-    labels: tuple[int, ...]
-    address: str
-    citation: str
+    `labels` are a detector's numbers of the card's classes, in their order.
+    """
+
+    architecture: str
+    labels: tuple[int, ...] = ()
+    outputs: int | None = None
 
 
 def build(card: ModelCard, weights: Path | None) -> nn.Module:
-    """The network that `architecture` in the card's parameters names, with the state dict of `weights`."""
-    architecture = card.parameters.get("architecture")
-    if weights is None or not isinstance(architecture, str):
-        raise ConfigurationError(
-            f"the card of {card.name} needs weights, and an `architecture` of torchvision's in its [parameters]"
-        )
-    detects = card.kind == "detector"
-    labels = card.parameters.get("labels", ())
-    if detects and (not isinstance(labels, tuple) or len(labels) != len(card.classes)):
-        raise ConfigurationError(
-            f"the card of {card.name} needs as many `labels` in its [parameters] as it has classes"
-        )
-    outputs = int(card.number("outputs")) if "outputs" in card.parameters else len(card.classes)
-    network = _empty(architecture, outputs, detects=detects)
-    state = state_of(weights, "safetensors" if weights.suffix == ".safetensors" else "state_dict")
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ConfigurationError(
-            f"the weights of {card.name} are not those of torchvision's {architecture}: {in_short(error)}"
-        ) from error
-    if not detects:
-        return network
-    assert isinstance(labels, tuple)
-    return Detector(network, [int(label) for label in labels])
+    """The network that `architecture` in the card's parameters names, with the state dict of `weights`.
 
-
-def names() -> list[str]:
-    """The networks there are, classifiers and detectors."""
-    return sorted([*torchvision.models.list_models(torchvision.models), *_detectors()])
-
-
-def described(architecture: str) -> Described:
-    """What torchvision says of a network and its usual weights. Raises ConfigurationError for a name it does not
-    have.
+    Raises ConfigurationError for a name that torchvision does not have, and for weights of another network.
     """
-    if architecture not in names():
-        raise _unknown(architecture)
+    stated, detects = card.parameters_as(Parameters), card.kind == "detector"
+    if weights is None:
+        raise ConfigurationError(f"the card of {card.name} needs weights")
+    _check_known(stated.architecture)
+    options: dict[str, Any] = {"weights_backbone": None} if detects else {}
+    if stated.architecture in ("googlenet", "inception_v3"):
+        options |= {"init_weights": False, "transform_input": True}  # as with its usual weights
+    outputs = stated.outputs or len(card.classes)
+    network: nn.Module = torchvision.models.get_model(stated.architecture, num_classes=outputs, weights=None, **options)
+    form = "safetensors" if weights.suffix == ".safetensors" else "state_dict"
+    fill(network, weights, form, f"the weights of {card.name} are not those of torchvision's {stated.architecture}")
+    return Detector(network, card, stated.labels) if detects else network
+
+
+def card_content(architecture: str) -> tuple[dict[str, Any], str]:
+    """The content of a card but for its weights, and the address of the usual weights.
+
+    Raises ConfigurationError for a name that torchvision does not have.
+    """
+    _check_known(architecture)
     weights: Any = torchvision.models.get_model_weights(architecture).DEFAULT
-    categories = weights.meta["categories"]
+    content: dict[str, Any] = {
+        "kind": "classifier",
+        "classes": tuple(weights.meta["categories"]),
+        "factory": f"{__name__}:build",
+        "licence": "BSD-3-Clause (torchvision)",
+        "citation": f"torchvision {architecture}: see its documentation for the paper",
+        "parameters": {"architecture": architecture},
+    }
     if architecture in _detectors():
-        numbered = [(number, name) for number, name in enumerate(categories) if name not in _SKIPPED]
-        labels, classes = zip(*numbered, strict=True)
-        side = _DETECTOR_SIDE
-        form = InputForm("rgb", "shrink", (side, side), std=(255.0,))
-        return Described("detector", classes, form, labels, weights.url, _citation(architecture))
-    return Described("classifier", tuple(categories), _form(weights), (), weights.url, _citation(architecture))
-
-
-def usual_place(address: str) -> Path:
-    """Where PyTorch keeps the weights of that address once they were downloaded."""
-    return Path(torch.hub.get_dir(), "checkpoints", address.rpartition("/")[2])
+        numbered = [(number, name) for number, name in enumerate(content["classes"]) if name not in _SKIPPED]
+        labels, content["classes"] = zip(*numbered, strict=True)
+        content["kind"] = "detector"
+        content["parameters"] |= {"labels": labels, "outputs": max(labels) + 1}
+        form = InputForm("rgb", "shrink", (_DETECTOR_SIDE, _DETECTOR_SIDE), std=(255.0,))
+    else:
+        form = _form(weights.transforms())
+    return content | {"input": msgspec.to_builtins(form)}, weights.url
 
 
 def _detectors() -> list[str]:
@@ -99,29 +87,24 @@ def _detectors() -> list[str]:
     return listed
 
 
-def _unknown(architecture: str) -> ConfigurationError:
-    near = get_close_matches(architecture, names(), n=3)
-    meant = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names())}"
-    return ConfigurationError(f"torchvision has no classifier and no detector named {architecture}: {meant}")
+def _check_known(architecture: str) -> None:
+    names = sorted([*torchvision.models.list_models(torchvision.models), *_detectors()])
+    if architecture not in names:
+        near = get_close_matches(architecture, names, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+        raise ConfigurationError(f"torchvision has no classifier and no detector named {architecture}: {hint}")
 
 
-def _empty(architecture: str, outputs: int, *, detects: bool) -> nn.Module:
-    if architecture not in names():
-        raise _unknown(architecture)
-    options: dict[str, Any] = {"weights_backbone": None} if detects else {}
-    if architecture in ("googlenet", "inception_v3"):
-        options |= {"init_weights": False, "transform_input": True}  # as with its usual weights
-    network: nn.Module = torchvision.models.get_model(architecture, weights=None, num_classes=outputs, **options)
-    return network
-
-
-def _form(weights: Any) -> InputForm:
-    preset = weights.transforms()
-    side, shorter = preset.crop_size[0], preset.resize_size[0]
-    resample: Literal["bilinear", "bicubic"] = "bicubic" if preset.interpolation.value == "bicubic" else "bilinear"
+def _form(preset: Any) -> InputForm:
+    """The transform of a classifier's weights as an input form."""
+    side = preset.crop_size[0]
     mean, std = (tuple(round(value * 255, 4) for value in values) for values in (preset.mean, preset.std))
-    return InputForm("rgb", "crop", (side, side), shorter_side=shorter, mean=mean, std=std, resample=resample)
-
-
-def _citation(architecture: str) -> str:
-    return f"torchvision {architecture}: see its documentation for the paper"
+    return InputForm(
+        "rgb",
+        "crop",
+        (side, side),
+        shorter_side=preset.resize_size[0],
+        mean=mean,
+        std=std,
+        resample="bicubic" if preset.interpolation.value == "bicubic" else "bilinear",
+    )

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import selectors
 import socket
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
 from server.hosting.deadlines import BODY_S, DeadlineSocket
-from server.hosting.lingering_close import LingeringCloser, LingeringMiddleware, Wsgi
+from server.hosting.lingering_close import LingeringCloser, LingeringMiddleware
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
@@ -26,7 +24,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     def run(self) -> None:
         self._closer = LingeringCloser(self.wsgi.config["MAX_CONTENT_LENGTH"])
-        self.wsgi.wsgi_app = LingeringMiddleware(_with_checked_body(self.wsgi.wsgi_app), self._closer)
+        self.wsgi.wsgi_app = LingeringMiddleware(self.wsgi.wsgi_app, self._closer)
         self.poller.register(self._closer, selectors.EVENT_READ, lambda closer: closer.discard_ready())
         super().run()
 
@@ -70,26 +68,3 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         conn.set_timeout()
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
-
-
-def _with_checked_body(app: Wsgi) -> Wsgi:
-    """`app` with a request body whose chunked encoding errors are OSErrors, which werkzeug reports as a client that
-    disconnected."""
-
-    def checked(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ["wsgi.input"] = _CheckedBody(environ["wsgi.input"])
-        return app(environ, start_response)
-
-    return checked
-
-
-class _CheckedBody:
-    def __init__(self, body: Any) -> None:
-        self._body = body
-
-    def read(self, size: int = -1) -> bytes:
-        try:
-            data: bytes = self._body.read(size)
-        except ParseException as error:
-            raise OSError(str(error)) from error
-        return data

@@ -12,19 +12,21 @@ keeps all others out. So Gunicorn is left with a socket that is at its end alrea
 from __future__ import annotations
 
 import logging
+import math
 import os
 import selectors
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from http import HTTPStatus
 from typing import Any
 
-from server.web.multipart import CLOSE_HOOK
+from gunicorn.http.errors import ParseException
+from werkzeug.wsgi import ClosingIterator
 
 log = logging.getLogger(__name__)
 
@@ -53,26 +55,30 @@ class LingeringMiddleware:
         other.close()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        body = environ["wsgi.input"] = _Body(environ)
         connection = environ.get("gunicorn.socket")
         answer = getattr(start_response, "__self__", None)
         if connection is None or answer is None or not environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1"):
             return self._app(environ, start_response)
-        environ[CLOSE_HOOK] = partial(self._before_answer, connection, answer)
-        return self._app(environ, start_response)
 
-    def _before_answer(self, connection: socket.socket, answer: Any, is_unread: bool) -> Callable[[], None]:
-        if is_unread:
-            answer.force_close()
-        return partial(self._after_answer, connection, answer, is_unread)
+        def is_refused_unread() -> bool:
+            return bool(answer.status_code >= HTTPStatus.BAD_REQUEST and body.unread_bytes > 0)
 
-    def _after_answer(self, connection: socket.socket, answer: Any, is_unread: bool) -> None:
-        if not answer.should_close():
-            return
-        taken = self._take_over(connection)
-        if is_unread:
-            self._closer.drain(taken)
-        else:
-            taken.close()
+        def start(*status_and_headers: Any) -> Any:
+            write = start_response(*status_and_headers)
+            if is_refused_unread():
+                answer.force_close()
+            return write
+
+        def after_answer() -> None:
+            if answer.should_close():
+                taken = self._take_over(connection)
+                if is_refused_unread():
+                    self._closer.drain(taken)
+                else:
+                    taken.close()
+
+        return ClosingIterator(self._app(environ, start), after_answer)
 
     def _take_over(self, connection: socket.socket) -> socket.socket:
         """The connection with the server's half closed; `connection` itself becomes a socket at its end."""
@@ -81,6 +87,26 @@ class LingeringMiddleware:
         with suppress(OSError):  # the client has gone
             taken.shutdown(socket.SHUT_WR)
         return taken
+
+
+class _Body:
+    """A request's body, and how much of it is unread: without end if its length is unknown.
+
+    Errors in chunked encoding are OSErrors, which werkzeug reports as a client that disconnected.
+    """
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self._stream = environ["wsgi.input"]
+        is_chunked = "HTTP_TRANSFER_ENCODING" in environ
+        self.unread_bytes = math.inf if is_chunked else int(environ.get("CONTENT_LENGTH") or 0)
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            data: bytes = self._stream.read(size)
+        except ParseException as error:
+            raise OSError(str(error)) from error
+        self.unread_bytes -= len(data)
+        return data
 
 
 @dataclass(eq=False, slots=True)

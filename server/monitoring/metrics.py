@@ -5,8 +5,8 @@ the composition root passes them its methods (`burst_received`, `burst_judged`, 
 `TimedEnsemble`. A value that one part knows, such as a queue's length, is read at each scrape: see `watch`.
 
 Labels are bounded. Models, sectors and targets come from cards and site policies. Cameras beyond `MAX_CAMERAS` count
-together as `other`. Nothing is labelled by burst, event or frame. A new metric is a line in one of the `_add_*` methods
-and a method that counts it.
+together as `other`. Nothing is labelled by burst, event or frame. A new metric is a line in one of the tables and a
+method that counts it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -47,12 +47,49 @@ _INFERENCE_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60
 _LATENCY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 _MARGINS = (-3.0, -2.0, -1.5, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 
+_CAMERA = ("site", "camera")
+_COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "bursts_received": ("Bursts accepted, including known ones.", _CAMERA),
+    "bursts_known": ("Bursts that were accepted earlier.", _CAMERA),
+    "bursts_late": ("Bursts older than the newest frame of their camera.", _CAMERA),
+    "bursts_held": ("Bursts held because they are ahead of the server's clock.", _CAMERA),
+    "bursts_missed": ("Bursts that their agent dropped or the server refused.", _CAMERA),
+    "frames": ("Frames of new bursts.", _CAMERA),
+    "burst_frames_duplicate": ("Frames that repeat another frame of their burst byte for byte.", _CAMERA),
+    "events": ("Events from new bursts.", (*_CAMERA, "sector", "label", "kind")),
+    "images": ("Images that the ensemble answered.", ()),
+    "model_answers_missing": ("Images that a model did not answer.", ("model",)),
+    "model_votes": ("Votes on candidates, one per frame.", ("model", "vote")),
+    "undecided": ("Targets in sectors that stayed undecided, one per frame.", ()),
+    "golden_checks": ("Replays of the golden set.", ("outcome",)),
+    "ensemble_swaps": ("Swaps and rollbacks requested.", ("outcome",)),
+    "quota_refusals": ("Uploads refused because their client used up its quota.", ("client",)),
+    "http_requests": ("HTTP requests answered.", ("method", "route", "status")),
+}
+_GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "model_disagreement_ratio": ("Share of the newest burst's frames in which models disagreed.", _CAMERA),
+    "model_info": ("1, for each model in service.", ("model", "sha256")),
+    "ensemble_info": ("1, for the ensemble in service.", ("ensemble",)),
+    "agent_last_burst_timestamp_seconds": ("Instant of the newest frame received.", _CAMERA),
+    "agent_last_heartbeat_timestamp_seconds": ("Instant at which the newest heartbeat came.", _CAMERA),
+    "agent_spool_bursts": ("Bursts waiting at the agent.", _CAMERA),
+    "agent_spool_bytes": ("Bytes waiting at the agent.", _CAMERA),
+    "agent_uploaded_bytes": ("Bytes uploaded for this camera since its agent started.", _CAMERA),
+    "build_info": ("1, for this version of the server.", ("version",)),
+}
+_HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
+    "capture_to_event_seconds": ("Time from the frame that confirmed an event to its commit.", (), _LATENCY_S),
+    "answer_seconds": ("Time to answer one request's frames, including waiting.", (), _INFERENCE_S),
+    "inference_seconds": ("Time of one call of a model, for one worker's images.", ("model",), _INFERENCE_S),
+    "policy_margin": (
+        "Distance of the rule from the opposite decision, one per candidate.",
+        ("site", "sector"),
+        _MARGINS,
+    ),
+}
+"""Name without the prefix -> help, labels, and the buckets of a histogram."""
 
-class Receipt(Protocol):
-    @property
-    def known(self) -> bool: ...
-    @property
-    def burst(self) -> KeptBurst: ...
+_Name = TypeVar("_Name", str, tuple[str, str])
 
 
 class Metrics:
@@ -69,14 +106,14 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._add_bursts()
-        self._add_models()
-        self._add_agents()
-        self._over_quota = self._counter(
-            "quota_refusals", "Uploads refused because their client used up its quota.", "client"
-        )
-        self._requests = self._counter("http_requests", "HTTP requests answered.", "method", "route", "status")
-        self._gauge("build_info", "1, for this version of the server.", "version").labels(version).set(1)
+        declare: dict[str, Any] = {"namespace": PREFIX, "registry": self._registry}
+        self._counters = {name: Counter(name, *about, **declare) for name, about in _COUNTERS.items()}
+        self._gauges = {name: Gauge(name, *about, **declare) for name, about in _GAUGES.items()}
+        self._histograms = {
+            name: Histogram(name, help_text, labels, buckets=buckets, **declare)
+            for name, (help_text, labels, buckets) in _HISTOGRAMS.items()
+        }
+        self._gauges["build_info"].labels(version).set(1)
 
     def text(self, accept: str | None = None) -> tuple[bytes, str]:
         """All metrics as text, and their media type: OpenMetrics where `Accept` prefers it."""
@@ -91,23 +128,23 @@ class Metrics:
 
         `read` must be quick and must not raise.
         """
-        self._gauge(name, help_text).set_function(read)
+        Gauge(name, help_text, namespace=PREFIX, registry=self._registry).set_function(read)
 
     def serves(self, ensemble_info: EnsembleInfo, sha256: Callable[[str], object]) -> None:
         """This ensemble is in service from now on; `sha256` gives the digest of a model's weights, if it has one."""
-        self._model_info.clear()
-        self._ensemble_info.clear()
-        self._ensemble_info.labels(ensemble_info.ensemble).set(1)
+        self._gauges["model_info"].clear()
+        self._gauges["ensemble_info"].clear()
+        self._gauges["ensemble_info"].labels(ensemble_info.ensemble).set(1)
         for model_info in ensemble_info.models:
-            self._model_info.labels(model_info.model, str(sha256(model_info.model) or "")).set(1)
+            self._gauges["model_info"].labels(model_info.model, str(sha256(model_info.model) or "")).set(1)
 
     def golden_checked(self, outcome: str) -> None:
         """The golden set was replayed; it `passed` or `failed`."""
-        self._golden.labels(outcome).inc()
+        self._counters["golden_checks"].labels(outcome).inc()
 
     def swap_asked(self, outcome: str) -> None:
         """A swap or rollback was requested; it was `done` or `refused`."""
-        self._swaps.labels(outcome).inc()
+        self._counters["ensemble_swaps"].labels(outcome).inc()
 
     def timed(self, ensemble: Ensemble) -> TimedEnsemble:
         """The ensemble, with its answers counted."""
@@ -115,183 +152,115 @@ class Metrics:
 
     def model_called(self, model: str, seconds: float) -> None:
         """A model was called once."""
-        self._inference.labels(model).observe(seconds)
+        self._histograms["inference_seconds"].labels(model).observe(seconds)
 
-    def burst_received(self, burst: Burst, receipt: Receipt) -> None:
+    def burst_received(self, burst: Burst, kept: KeptBurst, known: bool) -> None:
         """A burst was accepted, or is known."""
-        site, camera = self._named(burst.site, burst.camera)
-        self._received.labels(site, camera).inc()
+        site, camera = self._camera_labels(burst.site, burst.camera)
+        self._counters["bursts_received"].labels(site, camera).inc()
         self.camera_seen(burst.site, burst.camera, burst.frames[-1].at_us)
-        if receipt.known:
-            self._known.labels(site, camera).inc()
+        if known:
+            self._counters["bursts_known"].labels(site, camera).inc()
             return
-        self._frames.labels(site, camera).inc(len(burst.frames))
+        self._counters["frames"].labels(site, camera).inc(len(burst.frames))
         distinct = len({frame.sha256 for frame in burst.frames})
-        self._duplicates.labels(site, camera).inc(len(burst.frames) - distinct)
-        kept = receipt.burst
-        self._late.labels(site, camera).inc(kept.late)
-        self._held.labels(site, camera).inc(kept.status == "held")
+        self._counters["burst_frames_duplicate"].labels(site, camera).inc(len(burst.frames) - distinct)
+        self._counters["bursts_late"].labels(site, camera).inc(kept.late)
+        self._counters["bursts_held"].labels(site, camera).inc(kept.status == "held")
         now_us = self._clock()
         for event in (logged.event for logged in kept.events):
-            self._events.labels(site, camera, event.sector or "", event.label, event.kind).inc()
-            self._capture_to_event.observe(max(0, now_us - microseconds(event.confirmed_at)) / SECOND_US)
+            self._counters["events"].labels(site, camera, event.sector or "", event.label, event.kind).inc()
+            self._histograms["capture_to_event_seconds"].observe(
+                max(0, now_us - microseconds(event.confirmed_at)) / SECOND_US
+            )
 
     def burst_judged(self, burst: Burst, judgements: Sequence[Judgement]) -> None:
         """A new burst was judged: counts each model's vote on each candidate, and the margins of the rule."""
         split = 0
         for judgement in judgements:
-            self._undecided.inc(len(judgement.undecided))
+            self._counters["undecided"].inc(len(judgement.undecided))
             split += any(
                 {Vote.FOR, Vote.AGAINST} <= set(candidate.votes.values()) for candidate in judgement.candidates
             )
             for candidate in judgement.candidates:
                 for model, vote in candidate.votes.items():
-                    self._votes.labels(model, str(vote.value)).inc()
+                    self._counters["model_votes"].labels(model, str(vote.value)).inc()
                 for sector in candidate.sectors if candidate.ruling.margin is not None else ():
-                    self._margin.labels(burst.site, sector).observe(candidate.ruling.margin or 0.0)
-        self._disagreement.labels(*self._named(burst.site, burst.camera)).set(split / len(judgements))
+                    self._histograms["policy_margin"].labels(burst.site, sector).observe(candidate.ruling.margin or 0.0)
+        self._gauges["model_disagreement_ratio"].labels(*self._camera_labels(burst.site, burst.camera)).set(
+            split / len(judgements)
+        )
 
     def camera_seen(self, site: str, camera: str, at_us: int) -> None:
         """The server holds a frame of this camera from `at_us`; only the newest counts."""
-        names = self._named(site, camera)
+        names = self._camera_labels(site, camera)
         with self._lock:
             newest_us = max(at_us, self._newest_us.get(names, at_us))
             self._newest_us[names] = newest_us
-            self._last_burst.labels(*names).set(newest_us / SECOND_US)
+            self._gauges["agent_last_burst_timestamp_seconds"].labels(*names).set(newest_us / SECOND_US)
 
     def heartbeat_received(self, heartbeat: Heartbeat) -> None:
         """A heartbeat came: bursts waiting at the agent, bursts lost there, and bytes uploaded."""
-        names = self._named(heartbeat.site, heartbeat.camera)
-        self._last_heartbeat.labels(*names).set(self._clock() / SECOND_US)
-        self._spool_bursts.labels(*names).set(heartbeat.waiting.bursts)
-        self._spool_bytes.labels(*names).set(heartbeat.waiting.bytes)
+        names = self._camera_labels(heartbeat.site, heartbeat.camera)
+        self._gauges["agent_last_heartbeat_timestamp_seconds"].labels(*names).set(self._clock() / SECOND_US)
+        self._gauges["agent_spool_bursts"].labels(*names).set(heartbeat.waiting.bursts)
+        self._gauges["agent_spool_bytes"].labels(*names).set(heartbeat.waiting.bytes)
         if heartbeat.counts.camera_bytes is not None:
-            self._uploaded_bytes.labels(*names).set(heartbeat.counts.camera_bytes)
+            self._gauges["agent_uploaded_bytes"].labels(*names).set(heartbeat.counts.camera_bytes)
         missed, began = heartbeat.counts.dropped + heartbeat.counts.refused, heartbeat.agent.started_at
         with self._lock:
             # An earlier process counted what the agent had lost before this one started.
             at, before = self._missed_before.get((heartbeat.site, heartbeat.camera), (began, missed))
             self._missed_before[heartbeat.site, heartbeat.camera] = began, missed
-        self._missed.labels(*names).inc(max(0, missed - (before if at == began else 0)))
+        self._counters["bursts_missed"].labels(*names).inc(max(0, missed - (before if at == began else 0)))
 
     def quota_refused(self, client: str) -> None:
         """A client was refused by its quota (`server.web.admission.Quota`)."""
-        with self._lock:
-            if len(self._clients) < MAX_CAMERAS:
-                self._clients.add(client)
-            name = client if client in self._clients else _OTHER
-        self._over_quota.labels(name).inc()
+        self._counters["quota_refusals"].labels(self._bounded(self._clients, client, _OTHER)).inc()
 
     def request_answered(self, method: str, route: str | None, status: int) -> None:
         """A request was answered. `route` is its pattern, None when no route matched."""
-        self._requests.labels(method if method in _METHODS else _OTHER, route or _OTHER, str(status)).inc()
-
-    def _add_bursts(self) -> None:
-        of_camera = ("site", "camera")
-        self._received = self._counter("bursts_received", "Bursts accepted, including known ones.", *of_camera)
-        self._known = self._counter("bursts_known", "Bursts that were accepted earlier.", *of_camera)
-        self._late = self._counter("bursts_late", "Bursts older than the newest frame of their camera.", *of_camera)
-        self._held = self._counter(
-            "bursts_held", "Bursts held because they are ahead of the server's clock.", *of_camera
-        )
-        self._missed = self._counter(
-            "bursts_missed", "Bursts that their agent dropped or the server refused.", *of_camera
-        )
-        self._frames = self._counter("frames", "Frames of new bursts.", *of_camera)
-        self._duplicates = self._counter(
-            "burst_frames_duplicate", "Frames that repeat another frame of their burst byte for byte.", *of_camera
-        )
-        self._events = self._counter("events", "Events from new bursts.", *of_camera, "sector", "label", "kind")
-        self._capture_to_event = self._histogram(
-            "capture_to_event_seconds", "Time from the frame that confirmed an event to its commit.", _LATENCY_S
-        )
-
-    def _add_models(self) -> None:
-        self._answering = self._histogram(
-            "answer_seconds", "Time to answer one request's frames, including waiting.", _INFERENCE_S
-        )
-        self._inference = self._histogram(
-            "inference_seconds", "Time of one call of a model, for one worker's images.", _INFERENCE_S, "model"
-        )
-        self._images = self._counter("images", "Images that the ensemble answered.")
-        self._missing = self._counter("model_answers_missing", "Images that a model did not answer.", "model")
-        self._votes = self._counter("model_votes", "Votes on candidates, one per frame.", "model", "vote")
-        self._margin = self._histogram(
-            "policy_margin",
-            "Distance of the rule from the opposite decision, one per candidate.",
-            _MARGINS,
-            "site",
-            "sector",
-        )
-        self._disagreement = self._gauge(
-            "model_disagreement_ratio",
-            "Share of the newest burst's frames in which models disagreed.",
-            "site",
-            "camera",
-        )
-        self._undecided = self._counter("undecided", "Targets in sectors that stayed undecided, one per frame.")
-        self._model_info = self._gauge("model_info", "1, for each model in service.", "model", "sha256")
-        self._golden = self._counter("golden_checks", "Replays of the golden set.", "outcome")
-        self._swaps = self._counter("ensemble_swaps", "Swaps and rollbacks requested.", "outcome")
-        self._ensemble_info = self._gauge("ensemble_info", "1, for the ensemble in service.", "ensemble")
-
-    def _add_agents(self) -> None:
-        of_camera = ("site", "camera")
-        self._last_burst = self._gauge(
-            "agent_last_burst_timestamp_seconds", "Instant of the newest frame received.", *of_camera
-        )
-        self._last_heartbeat = self._gauge(
-            "agent_last_heartbeat_timestamp_seconds", "Instant at which the newest heartbeat came.", *of_camera
-        )
-        self._spool_bursts = self._gauge("agent_spool_bursts", "Bursts waiting at the agent.", *of_camera)
-        self._spool_bytes = self._gauge("agent_spool_bytes", "Bytes waiting at the agent.", *of_camera)
-        self._uploaded_bytes = self._gauge(
-            "agent_uploaded_bytes", "Bytes uploaded for this camera since its agent started.", *of_camera
-        )
+        self._counters["http_requests"].labels(
+            method if method in _METHODS else _OTHER, route or _OTHER, str(status)
+        ).inc()
 
     def _images_answered(self, models: Sequence[str], answers: Sequence[Answers], seconds: float) -> None:
-        self._answering.observe(seconds)
-        self._images.inc(len(answers))
+        self._histograms["answer_seconds"].observe(seconds)
+        self._counters["images"].inc(len(answers))
         for model in models:
-            self._missing.labels(model).inc(sum(answer.get(model) is None for answer in answers))
+            self._counters["model_answers_missing"].labels(model).inc(
+                sum(answer.get(model) is None for answer in answers)
+            )
 
-    def _named(self, site: str, camera: str) -> tuple[str, str]:
+    def _camera_labels(self, site: str, camera: str) -> tuple[str, str]:
         """The camera's labels; `other` for every camera after the first MAX_CAMERAS."""
+        return self._bounded(self._cameras, (site, camera), (_OTHER, _OTHER))
+
+    def _bounded(self, names: set[_Name], name: _Name, other: _Name) -> _Name:
+        """`name`, or `other` when MAX_CAMERAS other names are in `names` already."""
         with self._lock:
-            if len(self._cameras) < MAX_CAMERAS:
-                self._cameras.add((site, camera))
-            return (site, camera) if (site, camera) in self._cameras else (_OTHER, _OTHER)
-
-    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
-        return Counter(f"{PREFIX}_{name}", help_text, labels, registry=self._registry)
-
-    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
-        return Gauge(f"{PREFIX}_{name}", help_text, labels, registry=self._registry)
-
-    def _histogram(self, name: str, help_text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        return Histogram(f"{PREFIX}_{name}", help_text, labels, registry=self._registry, buckets=buckets)
+            if len(names) < MAX_CAMERAS:
+                names.add(name)
+            return name if name in names else other
 
 
 class TimedEnsemble:
     """An ensemble whose answers and times are passed to `on_answered(models, answers, seconds)`."""
 
     def __init__(
-        self, ensemble: Ensemble, on_answered: Callable[[Sequence[str], Sequence[Answers], float], None]
+        self,
+        ensemble: Ensemble,
+        on_answered: Callable[[Sequence[str], Sequence[Answers], float], None],
+        model: str | None = None,
     ) -> None:
+        self.ensemble_info = ensemble.ensemble_info
         self._ensemble = ensemble
         self._on_answered = on_answered
-        self._models = [model_info.model for model_info in ensemble.ensemble_info.models]
-
-    @property
-    def ensemble_info(self) -> EnsembleInfo:
-        return self._ensemble.ensemble_info
+        self._models = [name.model for name in self.ensemble_info.models] if model is None else [model]
 
     def only(self, model: str | None, within_s: float | None = None) -> TimedEnsemble:
         """As the ensemble's own."""
-        view = TimedEnsemble(self._ensemble.only(model, within_s), self._on_answered)
-        if model is not None:
-            view._models = [model]
-        return view
+        return TimedEnsemble(self._ensemble.only(model, within_s), self._on_answered, model)
 
     def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> Sequence[Answers]:
         """As the ensemble's own. A call that raises is not counted."""

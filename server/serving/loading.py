@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from policies.observation import EnsembleInfo
 from server.catalogue import ModelCard, card_named, check_lock
+from server.domain.ensemble_protocol import Answering
 from server.domain.errors import ConfigurationError
 from server.domain.precision import Execution, check_execution
 from server.engine import SILENCE_S, Engine, Stages
@@ -21,15 +21,6 @@ from server.serving.machine import give_back, this_machine
 from server.settings import ServerSettings
 
 log = logging.getLogger(__name__)
-
-
-class Answering(Protocol):
-    """An ensemble, alone or in an engine."""
-
-    @property
-    def ensemble_info(self) -> EnsembleInfo: ...
-
-    def answer(self, images: Sequence[bytes]) -> Sequence[Any]: ...
 
 
 class Ensemble(Stages, Answering, Protocol):

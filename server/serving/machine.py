@@ -35,7 +35,10 @@ class Machine:
 
 def this_machine(root: Path = Path("/")) -> Machine:
     """The machine, or the container, whose system files lie under `root`."""
-    return Machine(processors(), _vectors(root / "proc/cpuinfo"), _available_bytes(root), _memory_bytes(root))
+    meminfo, limits = root / "proc/meminfo", list(_limits(root))
+    free = _least(_kibibytes(meminfo, "MemAvailable"), *(max(0, limit - used) for limit, used in limits))
+    total = _least(_kibibytes(meminfo, "MemTotal"), *(limit for limit, _used in limits))
+    return Machine(processors(), _vectors(root / "proc/cpuinfo"), free, total)
 
 
 def give_back() -> None:
@@ -64,15 +67,7 @@ def _vectors(cpuinfo: Path) -> frozenset[str] | None:
     return None
 
 
-def _available_bytes(root: Path) -> int | None:
-    """What is free or can be freed, within the container's limit if there is one."""
-    amounts = [_kibibytes(root / "proc/meminfo", "MemAvailable")]
-    amounts += [max(0, limit - used) for limit, used in _limits(root)]
-    return min((amount for amount in amounts if amount is not None), default=None)
-
-
-def _memory_bytes(root: Path) -> int | None:
-    amounts = [_kibibytes(root / "proc/meminfo", "MemTotal"), *(limit for limit, _used in _limits(root))]
+def _least(*amounts: int | None) -> int | None:
     return min((amount for amount in amounts if amount is not None), default=None)
 
 

@@ -1,28 +1,25 @@
-"""Notices about the ensemble in service, kept in order even while the database does not answer."""
+"""Golden checks of the ensemble in service, and the notices about it.
+
+Notices are kept in order even while the database does not answer.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
-from server.domain.errors import RetryLater
+from server.domain.ensemble_protocol import Answering
+from server.domain.errors import RetryLater, Unapproved
 from server.domain.records import Notice, Noticed
 from server.serving.loading import Loaded
+from server.store.notices import Notices
 
 log = logging.getLogger(__name__)
 
 _LOOKED_BACK = 100
 _MOST_PENDING = 100
-
-
-class Notices(Protocol):
-    """The notices in the store; see `server.store.notices`."""
-
-    def add(self, what: Noticed, ensemble: str, models: Sequence[str], detail: str) -> object: ...
-    def all(self, limit: int | None = None) -> Sequence[Notice]: ...
 
 
 class NoticeQueue:
@@ -56,3 +53,41 @@ class NoticeQueue:
             return next((n for n in reversed(self._notices.all(limit=_LOOKED_BACK)) if n.what == "serves"), None)
         except RetryLater:
             return None
+
+
+class GoldenCheck:
+    """Asks the golden set. `counted` is called with `passed` or `failed` after each check."""
+
+    def __init__(self, notices: NoticeQueue, counted: Callable[[str], None]) -> None:
+        self._notices = notices
+        self._counted = counted
+
+    def fault(self, loaded: Loaded, answering: Answering | None = None) -> str | None:
+        """How the answers differ from the approved ones; None when they do not.
+
+        `answering` is the ensemble in the engine; None asks the ensemble alone. Raises RetryLater when the engine has
+        no room.
+        """
+        try:
+            loaded.check(answering or loaded.ensemble)
+        except Unapproved as error:
+            self._counted("failed")
+            return error.detail
+        self._counted("passed")
+        return None
+
+    def require(self, loaded: Loaded) -> None:
+        """Raises Unapproved, with a notice, for an ensemble that does not answer as approved."""
+        fault = self.fault(loaded)
+        if fault is not None:
+            self._notices.add("refused", loaded, fault)
+            raise Unapproved(fault)
+
+    def announce(self, loaded: Loaded, fault: str | None) -> None:
+        """Log and note that the ensemble in service stops, or starts again, answering as approved."""
+        if fault is None:
+            log.warning("ensemble approved again", extra={"ensemble": loaded.ensemble.ensemble_info.ensemble})
+            self._notices.add("approved", loaded, "answers as approved again")
+        else:
+            log.error("ensemble not approved", extra={"detail": fault})
+            self._notices.add("unapproved", loaded, fault)

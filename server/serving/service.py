@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
@@ -19,12 +18,12 @@ from policies.observation import EnsembleInfo
 from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import Conflict, RetryLater
 from server.engine import Engine, EnsembleHandle, Stages
+from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
-from server.serving.golden_check import GoldenCheck
 from server.serving.loading import Loaded
-from server.serving.notices import NoticeQueue, Notices
-from server.serving.shadow import Comparison, Watched
-from server.serving.swap import OneSwap, Swap, run_shadow
+from server.serving.notices import GoldenCheck, NoticeQueue
+from server.serving.swap import Comparison, OneSwap, Swap, Watched, run_shadow
+from server.store.notices import Notices
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +31,8 @@ UNAPPROVED_RETRY_S = 60
 LOADING_RETRY_S = 5
 
 
-class Load(Protocol):
-    def __call__(self, models: Sequence[str], /) -> Loaded: ...
-
-
-class Counters(Protocol):
-    """See `server.monitoring.metrics`."""
-
-    def golden_checked(self, outcome: str) -> None: ...
-    def swap_asked(self, outcome: str) -> None: ...
+Load = Callable[[Sequence[str]], Loaded]
+"""Makes an ensemble of the models of these names."""
 
 
 class InService(msgspec.Struct, frozen=True):
@@ -87,7 +79,7 @@ class Service:
         announced: Callable[[EnsembleInfo], None],
         choose: Callable[[Sequence[str]], None],
         notices: Notices,
-        counters: Counters,
+        metrics: Metrics,
     ) -> None:
         self._load = load
         self._engine_of = engine_of
@@ -96,8 +88,8 @@ class Service:
         self._announced = announced
         self._choose = choose
         self._notices = NoticeQueue(notices)
-        self._golden = GoldenCheck(self._notices, counters.golden_checked)
-        self._one_swap = OneSwap(counters.swap_asked)
+        self._golden = GoldenCheck(self._notices, metrics.golden_checked)
+        self._one_swap = OneSwap(metrics.swap_asked)
         self.engine: Engine | None = None
         self._served: Served | None = None
         self._before: Served | None = None

@@ -1,19 +1,125 @@
-"""What a swap consists of besides the change itself: the request, one swap at a time, and the shadow run."""
+"""A swap: the request, one at a time, and the comparison with the ensemble in service on live frames before it.
+
+The candidate answers a sample of the requests, one at a time and on idle workers only, so no request waits for it.
+Requests that come during a comparison are skipped.
+"""
 
 from __future__ import annotations
 
 import logging
+import queue
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import msgspec
 
-from server.domain.errors import ConfigurationError, Conflict
+from policies.observation import Box, EnsembleInfo
+from server.domain.ensemble_protocol import Answers, Ensemble
+from server.domain.errors import ConfigurationError, Conflict, RetryLater
 from server.engine import EnsembleHandle
-from server.serving.shadow import Comparison, Shadow, Watched
+from server.pipeline.response import top_label
 
 log = logging.getLogger(__name__)
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """The number of frames whose label by a model changed from `was` to `now`."""
+
+    model: str
+    was: str
+    now: str
+    frames: int
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """The label changes in `frames` frames of `requests` requests, most frequent first.
+
+    Labels are those of FlexServe's endpoints: empty for a model that failed.
+    """
+
+    requests: int
+    frames: int
+    changed: tuple[Changed, ...]
+
+
+class _Sample(NamedTuple):
+    images: Sequence[bytes]
+    crops: Mapping[str, Box] | None
+    answers: Sequence[Answers]
+
+
+class Shadow:
+    """Compares for at most `seconds`, and at most `frames` frames (0: no limit)."""
+
+    def __init__(self, candidate: EnsembleHandle, *, seconds: float, frames: int = 0) -> None:
+        self._candidate = candidate
+        self._until = time.monotonic() + seconds
+        self._frames = frames
+        self._next: queue.Queue[_Sample] = queue.Queue(maxsize=1)
+        self._compared = Counter[str]()
+        self._changed = Counter[tuple[str, str, str]]()
+
+    def offer(self, images: Sequence[bytes], crops: Mapping[str, Box], answers: Sequence[Answers]) -> None:
+        """Offer an answered live request for comparison. Returns at once."""
+        try:
+            self._next.put_nowait(_Sample(images, crops, answers))
+        except queue.Full:
+            return
+
+    def run(self) -> Comparison:
+        """Compare until time or frames are used up. Raises what the candidate raises, except RetryLater."""
+        while not self._frames or self._compared["frames"] < self._frames:
+            try:
+                sample = self._next.get(timeout=max(0.0, self._left_s()))
+                answers = self._candidate.answer_spare(sample.images, sample.crops, within_s=max(0.001, self._left_s()))
+            except (queue.Empty, RetryLater):
+                if self._left_s() <= 0:
+                    break
+            else:
+                self._compare(sample.answers, answers)
+        changed = (Changed(*pair, frames) for pair, frames in self._changed.most_common())
+        return Comparison(self._compared["requests"], self._compared["frames"], tuple(changed))
+
+    def _compare(self, was: Sequence[Answers], now: Sequence[Answers]) -> None:
+        self._compared["requests"] += 1
+        self._compared["frames"] += len(was)
+        for model_info in self._candidate.ensemble_info.models:
+            for before, after in zip(was, now, strict=True):
+                if model_info.model in before:  # a new model has no label before
+                    labels = top_label(before[model_info.model]), top_label(after.get(model_info.model))
+                    self._changed[model_info.model, *labels] += labels[0] != labels[1]
+        self._changed += Counter()  # drops the pairs that did not differ
+
+    def _left_s(self) -> float:
+        return self._until - time.monotonic()
+
+
+class Watched:
+    """The ensemble in service, with or without a shadow."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self._ensemble = ensemble
+        self.shadow: Shadow | None = None
+
+    @property
+    def ensemble_info(self) -> EnsembleInfo:
+        return self._ensemble.ensemble_info
+
+    def only(self, model: str | None, within_s: float | None = None) -> Ensemble:
+        """As the ensemble's own, without the shadow."""
+        return self._ensemble.only(model, within_s)
+
+    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> Sequence[Answers]:
+        """As the ensemble's own."""
+        answers = self._ensemble.answer(images, crops or {})
+        shadow = self.shadow
+        if shadow is not None:
+            shadow.offer(images, crops or {}, answers)
+        return answers
 
 
 class Swap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

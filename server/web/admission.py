@@ -128,7 +128,12 @@ class Admission:
         counted_bytes = self._body_bytes if declared_bytes is None else min(declared_bytes, self._body_bytes)
         self.check_capacity()
         self._quota.check(client)
-        if not self._enter(counted_bytes):
+        with self._lock:
+            has_room = self._in_work < self._limit and self._bytes + counted_bytes <= self._total_bytes
+            if has_room:
+                self._in_work += 1
+                self._bytes += counted_bytes
+        if not has_room:
             raise self._no_room()
         charged = 0
 
@@ -143,7 +148,9 @@ class Admission:
             self._quota.charge(client, -charged)
             raise
         finally:
-            self._leave(counted_bytes)
+            with self._lock:
+                self._in_work -= 1
+                self._bytes -= counted_bytes
 
     @property
     def in_work(self) -> int:
@@ -160,16 +167,3 @@ class Admission:
 
     def _no_room(self) -> RetryLater:
         return RetryLater(f"{self._in_work} uploads are in work already", retry_after_s=self._retry_after_s())
-
-    def _enter(self, counted_bytes: int) -> bool:
-        with self._lock:
-            if self._in_work >= self._limit or self._bytes + counted_bytes > self._total_bytes:
-                return False
-            self._in_work += 1
-            self._bytes += counted_bytes
-            return True
-
-    def _leave(self, counted_bytes: int) -> None:
-        with self._lock:
-            self._in_work -= 1
-            self._bytes -= counted_bytes

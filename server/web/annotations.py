@@ -1,4 +1,4 @@
-"""`GET` and `POST /v1/annotations`: a person's word on whether an event was true, for readers of the site's events.
+"""`GET` and `POST /v1/annotations`: a person's judgement whether an event was true, for readers of the site's events.
 
 Annotations are listed in the order they were made, a page at a time; the newest of a `subject` counts. A `POST` marks
 one event true, false or unsure, or adds a fact that no event reported.
@@ -12,13 +12,13 @@ from typing import Annotated, Protocol
 import msgspec
 from flask import Blueprint, Response, request
 
-from server.analysis.annotations import Annotations as ReadAnnotations
-from server.analysis.annotations import MissedFact, Said, Text, missed, no_event, said_of
-from server.analysis.annotations import Store as ReadStore
+from server.analysis.annotations import Answer, MissedFact, Text, annotation_of, missed_annotation, no_event
+from server.analysis.stored import Annotations as ReadAnnotations
+from server.analysis.stored import Store as ReadStore
 from server.domain.errors import Forbidden, Malformed
 from server.domain.records import Annotation
 from server.web.auth import Authenticator, Permissions
-from server.web.json_http import json_body, json_response, query_parameters
+from server.web.json_http import decoded, json_body, json_response, query_parameters
 
 _MAX_LIMIT = 1000
 
@@ -34,11 +34,11 @@ class Store(ReadStore, Protocol):
 
 
 class AnnotationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a `POST`: `event` with `truth`, or `missed` alone; `author` is who says so."""
+    """The body of a `POST`: `event` with `truth`, or `missed` alone; `author` is the person."""
 
     author: Text
     event: Annotated[str, msgspec.Meta(min_length=32, max_length=32)] | None = None
-    truth: Said | None = None
+    truth: Answer | None = None
     missed: MissedFact | None = None
     note: Text | None = None
 
@@ -67,7 +67,9 @@ def routes(store: Store, authenticator: Authenticator) -> Blueprint:
     def add_annotation() -> Response:
         permissions = authenticator.authenticate(request)
         permissions.to_read()
-        annotation = _annotation(store, permissions, _body())
+        annotation = _annotation(
+            store, permissions, decoded(json_body("an annotation"), AnnotationBody, "an annotation")
+        )
         [kept] = store.annotations.add([annotation])
         return json_response(kept.as_wire(), 201)
 
@@ -78,20 +80,13 @@ def _annotation(store: Store, permissions: Permissions, body: AnnotationBody) ->
     """The annotation that `body` describes. Raises Forbidden for a site the caller may not read."""
     if body.missed is not None and body.event is None and body.truth is None:
         permissions.to_read(body.missed.site)
-        return missed(store, body.missed, body.author, body.note)
+        return missed_annotation(store, body.missed, body.author, body.note)
     if body.event is None or body.truth is None or body.missed is not None:
         raise Malformed("give either `event` and `truth` (true, false, unsure), or `missed`")
-    annotation = said_of(store, body.event, body.truth, body.author, body.note)
+    annotation = annotation_of(store, body.event, body.truth, body.author, body.note)
     try:
         permissions.to_read(annotation.site)
     except Forbidden:
         # The answer does not reveal whether an event exists that the caller may not read.
         raise no_event(body.event) from None
     return annotation
-
-
-def _body() -> AnnotationBody:
-    try:
-        return msgspec.json.decode(json_body("an annotation"), type=AnnotationBody)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"not an annotation: {error}") from None

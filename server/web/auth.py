@@ -18,6 +18,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Protocol
 
+from werkzeug.wrappers import Request
+
 from server.domain.errors import Forbidden, Unauthorized
 from server.domain.records import Token
 
@@ -45,21 +47,6 @@ class TokenStore(Protocol):
         ...
 
     def token(self, token_id: str) -> Token | None: ...
-
-
-class Request(Protocol):
-    """The parts of a request that authentication reads; Flask's request has them."""
-
-    @property
-    def remote_addr(self) -> str | None: ...
-    @property
-    def host(self) -> str: ...
-    @property
-    def headers(self) -> Headers: ...
-
-
-class Headers(Protocol):
-    def get(self, name: str, /) -> str | None: ...
 
 
 def new_token() -> NewToken:
@@ -112,9 +99,9 @@ class Authenticator:
 
     def authenticate(self, request: Request) -> Permissions:
         """The caller's permissions. Raises Unauthorized without a token that is valid now."""
-        token = _bearer(request.headers)
-        if token is not None:
-            return self._permissions_of(token)
+        sent = request.authorization
+        if sent is not None and sent.type == "bearer":
+            return self._permissions_of(sent.token or "")
         if self.is_guarded():
             raise Unauthorized(f"send `Authorization: Bearer <token>` ({_HINT})")
         if not _is_local(request):
@@ -138,8 +125,8 @@ class Authenticator:
         return self._guarded
 
     def _permissions_of(self, token: str) -> Permissions:
-        token_id, secret = _parts(token)
-        row = self._store.token(token_id)
+        token_id, _, secret = token.removeprefix("sw_").partition("_")
+        row = self._store.token(token_id) if token.startswith("sw_") else None
         expected = row.hash if row is not None and row.revoked_at_us is None else _NO_HASH
         if not hmac.compare_digest(expected, _hash(secret)) or row is None:
             raise Unauthorized(f"this token is unknown or revoked ({_HINT})")
@@ -148,14 +135,11 @@ class Authenticator:
 
 def is_loopback(host: str) -> bool:
     """Whether `host` (a name or an address) can only be reached from this machine."""
-    if host == "localhost":
-        return True
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
 
 
 def is_for_this_machine(request: Request) -> bool:
@@ -183,18 +167,6 @@ def _name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
-
-
-def _bearer(headers: Headers) -> str | None:
-    scheme, _, token = (headers.get("Authorization") or "").strip().partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
-
-
-def _parts(token: str) -> tuple[str, str]:
-    """The id and the secret of `sw_<id>_<secret>`; empty for anything else."""
-    head, _, rest = token.partition("_")
-    token_id, _, secret = rest.partition("_")
-    return (token_id, secret) if head == "sw" else ("", "")
 
 
 def _hash(secret: str) -> str:

@@ -15,12 +15,13 @@ from flask import Blueprint, Response, request
 
 from server.domain.burst import Burst, Limits, decode_burst
 from server.domain.errors import Malformed
+from server.domain.records import KeptBurst
 from server.pipeline.response import Receipt
 from server.web import etag
 from server.web.admission import Admission
 from server.web.auth import Authenticator
 from server.web.json_http import json_response
-from server.web.multipart import Bounds, Upload, read_upload
+from server.web.multipart import Bounds, read_upload
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,11 @@ def routes(
     admission: Admission,
     bounds: Bounds,
     limits: Limits,
-    on_burst: Callable[[Burst, Receipt], None],
+    on_burst: Callable[[Burst, KeptBurst, bool], None],
 ) -> Blueprint:
     """The endpoint. `pipeline` gives the pipeline or raises RetryLater while its ensemble is not loaded.
 
-    `on_burst` is called with every burst that is accepted or known.
+    `on_burst` is called with every burst that is accepted, what is stored of it, and whether it was known.
     """
     blueprint = Blueprint("bursts", __name__, url_prefix="/v1")
 
@@ -57,22 +58,18 @@ def routes(
             current = pipeline()
             etag.check_if_match(current.ensemble)
             upload = read_upload(bounds)
-            burst = decode_burst(_envelope(upload), upload.files, limits)
+            if upload.envelope is None:
+                raise Malformed("the part `burst` (application/json) is missing")
+            burst = decode_burst(upload.envelope, upload.files, limits)
             permissions.to_send_for(burst.site, burst.camera)
             charge(len(burst.frames))
             receipt = current.process(burst)
-        on_burst(burst, receipt)
+        on_burst(burst, receipt.burst, receipt.known)
         _log(burst, receipt)
         answer = json_response(receipt.as_wire(), 200 if receipt.known else 201)
         return etag.tagged(answer, receipt.burst.ensemble_info.ensemble)
 
     return blueprint
-
-
-def _envelope(upload: Upload) -> bytes:
-    if upload.envelope is None:
-        raise Malformed("the part `burst` (application/json) is missing")
-    return upload.envelope
 
 
 def _log(burst: Burst, receipt: Receipt) -> None:

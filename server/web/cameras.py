@@ -6,8 +6,7 @@ or unobserved.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import msgspec
 from flask import Blueprint, Response, request
@@ -23,17 +22,6 @@ from server.domain.clock import Clock
 from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
 from server.web.auth import Authenticator
 from server.web.json_http import json_response, query_parameters
-
-
-class Heartbeats(Protocol):
-    def activities(self, site: str | None = None) -> Sequence[CameraActivity]: ...
-
-
-class Store(Protocol):
-    @property
-    def heartbeats(self) -> Heartbeats: ...
-
-    def policy(self, digest: str) -> SitePolicy: ...
 
 
 class LastBurst(msgspec.Struct, frozen=True):
@@ -77,13 +65,17 @@ class CameraQuery(msgspec.Struct, frozen=True):
 
 
 def routes(
-    store: Store,
+    activities: Callable[[str | None], Sequence[CameraActivity]],
+    policy: Callable[[str], SitePolicy],
     authenticator: Authenticator,
     clock: Clock,
     thresholds: StatusThresholds,
     duplicate_agents: DuplicateAgents,
 ) -> Blueprint:
-    """The endpoint, for readers, each of its own site."""
+    """The endpoint, for readers, each of its own site.
+
+    `activities` gives what is stored of the cameras of a site (None: all); `policy` a site policy by its digest.
+    """
     blueprint = Blueprint("cameras", __name__, url_prefix="/v1")
 
     @blueprint.get("/cameras")
@@ -91,33 +83,28 @@ def routes(
         permissions = authenticator.authenticate(request)
         site = permissions.to_read(query_parameters(CameraQuery).site)
         now_us = clock()
-        activities = store.heartbeats.activities(site)
-        reports = [_report(store, activity, now_us, thresholds, duplicate_agents) for activity in activities]
-        return json_response(CameraList(instant(now_us), reports))
+        return json_response(CameraList(instant(now_us), [_report(activity, now_us) for activity in activities(site)]))
+
+    def _report(activity: CameraActivity, now_us: int) -> CameraReport:
+        last_heartbeat = _last_heartbeat(activity.heartbeat)
+        heartbeat = None if last_heartbeat is None else last_heartbeat.heartbeat
+        condition = condition_of(activity, heartbeat, now_us, thresholds)
+        duplicate_since_us = duplicate_agents.since_us(activity.site, activity.camera, now_us)
+        if condition.state == "ok" and duplicate_since_us is not None:
+            condition = replace(condition, cause="two_agents", since=instant(duplicate_since_us))
+        seen = activity.seen
+        camera_policy = None if seen is None else policy(seen.policy).camera(activity.camera)
+        state = None if seen is None else decode_state(seen.state)
+        return CameraReport(
+            site=activity.site,
+            camera=activity.camera,
+            condition=condition,
+            last_burst=_last_burst(activity.recent),
+            last_heartbeat=last_heartbeat,
+            sectors=sectors_of(camera_policy, state, condition, now_us),
+        )
 
     return blueprint
-
-
-def _report(
-    store: Store, activity: CameraActivity, now_us: int, thresholds: StatusThresholds, duplicate_agents: DuplicateAgents
-) -> CameraReport:
-    last_heartbeat = _last_heartbeat(activity.heartbeat)
-    heartbeat = None if last_heartbeat is None else last_heartbeat.heartbeat
-    condition = condition_of(activity, heartbeat, now_us, thresholds)
-    duplicate_since_us = duplicate_agents.since_us(activity.site, activity.camera, now_us)
-    if condition.state == "ok" and duplicate_since_us is not None:
-        condition = replace(condition, cause="two_agents", since=instant(duplicate_since_us))
-    seen = activity.seen
-    policy = None if seen is None else store.policy(seen.policy).camera(activity.camera)
-    state = None if seen is None else decode_state(seen.state)
-    return CameraReport(
-        site=activity.site,
-        camera=activity.camera,
-        condition=condition,
-        last_burst=_last_burst(activity.recent),
-        last_heartbeat=last_heartbeat,
-        sectors=sectors_of(policy, state, condition, now_us),
-    )
 
 
 def _last_heartbeat(kept: StoredHeartbeat | None) -> LastHeartbeat | None:

@@ -17,17 +17,16 @@ import logging
 import secrets
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
-from flask import Blueprint, Flask, Response, request
+from flask import Flask, Response, request
 
 from server.domain.atomic_files import replacing
-from server.domain.errors import ConfigurationError, Malformed, Unauthorized
-from server.serving.service import InService
+from server.domain.errors import ConfigurationError, Unauthorized
+from server.serving.service import InService, Service
 from server.serving.swap import Swap
 from server.web import problem_json
-from server.web.json_http import MAX_BODY_BYTES, json_response
+from server.web.json_http import MAX_BODY_BYTES, decoded, json_response
 from server.web.probes import AdminPort
 
 log = logging.getLogger(__name__)
@@ -47,12 +46,6 @@ class State(msgspec.Struct, frozen=True):
 
     in_service: InService | None
     before: InService | None
-
-
-class Service(Protocol):
-    def swap(self, asked: Swap) -> InService: ...
-    def rollback(self) -> InService: ...
-    def in_service(self) -> tuple[InService | None, InService | None]: ...
 
 
 class Control:
@@ -111,30 +104,20 @@ def _app(service: Service, key: str) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     problem_json.install(app)
     app.before_request(lambda: _check_key(key))
-    app.register_blueprint(_routes(service))
-    return app
 
-
-def _routes(service: Service) -> Blueprint:
-    blueprint = Blueprint("control", __name__)
-
-    @blueprint.get("/ensemble")
+    @app.get("/ensemble")
     def ensemble() -> Response:
         return json_response(State(*service.in_service()))
 
-    @blueprint.post("/swap")
+    @app.post("/swap")
     def swap() -> Response:
-        try:
-            asked = msgspec.json.decode(request.get_data(cache=False), type=Swap)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise Malformed(f"not a swap: {error}") from None
-        return json_response(service.swap(asked))
+        return json_response(service.swap(decoded(request.get_data(cache=False), Swap, "a swap")))
 
-    @blueprint.post("/rollback")
+    @app.post("/rollback")
     def rollback() -> Response:
         return json_response(service.rollback())
 
-    return blueprint
+    return app
 
 
 def _check_key(key: str) -> None:

@@ -71,7 +71,16 @@ def routes(store: Store, authenticator: Authenticator) -> Blueprint:
                 f"`after` is {query.after}, but the log ends at {last_seq}: that cursor belongs to another database, "
                 "or to this one before it was restored; start again without `after`"
             )
-        page = _matching(store, query, site)
+        matching = store.events(
+            since_us=None if query.since is None else microseconds(query.since),
+            until_us=None if query.until is None else microseconds(query.until),
+            site=site,
+            camera=query.camera,
+            kind=query.kind,
+            after_seq=query.after,
+            limit=query.limit + 1,  # the last one shows only that there are more
+        )
+        page = list(matching)
         if len(page) > query.limit:
             page = page[: query.limit]
             return _page(page, page[-1].seq, has_more=True)
@@ -79,21 +88,6 @@ def routes(store: Store, authenticator: Authenticator) -> Blueprint:
         return _page(page, max(query.after, last_seq, *(logged.seq for logged in page)), has_more=False)
 
     return blueprint
-
-
-def _matching(store: Store, query: EventQuery, site: str | None) -> list[LoggedEvent]:
-    """The events that match, one more than the page holds where there are more."""
-    return list(
-        store.events(
-            since_us=_microseconds(query.since),
-            until_us=_microseconds(query.until),
-            site=site,
-            camera=query.camera,
-            kind=query.kind,
-            after_seq=query.after,
-            limit=query.limit + 1,
-        )
-    )
 
 
 def _page(page: Sequence[LoggedEvent], after: int, *, has_more: bool) -> Response:
@@ -108,7 +102,3 @@ def _page(page: Sequence[LoggedEvent], after: int, *, has_more: bool) -> Respons
         following = request.args.to_dict() | {"after": str(after)}
         response.headers["Link"] = f'<{request.path}?{urlencode(following)}>; rel="next"'
     return response
-
-
-def _microseconds(at: datetime | None) -> int | None:
-    return None if at is None else microseconds(at)

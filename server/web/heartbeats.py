@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 from flask import Blueprint, Response, request
@@ -22,26 +21,19 @@ log = logging.getLogger(__name__)
 _TODO = "give one of them a camera name, or a token, of its own"
 
 
-class Heartbeats(Protocol):
-    def keep(self, heartbeat: StoredHeartbeat) -> bool:
-        """Keep it, unless a newer one is kept already; whether it was kept."""
-        ...
-
-
-class Store(Protocol):
-    @property
-    def heartbeats(self) -> Heartbeats: ...
-
-
 def routes(
-    store: Store,
+    keep: Callable[[StoredHeartbeat], bool],
     check_site: Callable[[str], object],
     authenticator: Authenticator,
     clock: Clock,
     duplicate_agents: DuplicateAgents,
     on_heartbeat: Callable[[Heartbeat], None],
 ) -> Blueprint:
-    """The endpoint. `check_site` raises for a site without a policy; `on_heartbeat` gets every heartbeat kept."""
+    """The endpoint.
+
+    `keep` stores a heartbeat unless a newer one is stored, and returns whether it did; `check_site` raises for a site
+    without a policy; `on_heartbeat` gets every heartbeat kept.
+    """
     blueprint = Blueprint("heartbeats", __name__, url_prefix="/v1")
 
     @blueprint.post("/heartbeats")
@@ -56,7 +48,7 @@ def routes(
         if duplicate_agents.heard(heartbeat, clock()):
             fields = {"site": heartbeat.site, "camera": heartbeat.camera, "todo": _TODO}
             log.warning("two agents send as one camera", extra=fields)
-        if store.heartbeats.keep(_row(heartbeat)):
+        if keep(_row(heartbeat)):
             on_heartbeat(heartbeat)
         return Response(status=204)
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import TypeVar, get_args
 
 import msgspec
 from flask import Response, request
 
+from policies.site.toml_errors import suggest
 from server.domain.errors import Malformed, TooLarge, WrongType
 
 JSON = "application/json"
 MAX_BODY_BYTES = 65_536
 
+Content = TypeVar("Content")
 Query = TypeVar("Query", bound=msgspec.Struct)
 
 
@@ -35,6 +35,14 @@ def json_body(subject: str) -> bytes:
     return request.get_data(cache=False)
 
 
+def decoded(body: bytes, kind: type[Content], subject: str) -> Content:
+    """The JSON in `body` as `kind`. Raises Malformed, which calls it `subject` ("a heartbeat")."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"not {subject}: {error}") from None
+
+
 def query_parameters(kind: type[Query], hint: str = "") -> Query:
     """The current request's query parameters as `kind`; an empty value counts as absent.
 
@@ -44,7 +52,7 @@ def query_parameters(kind: type[Query], hint: str = "") -> Query:
     values: dict[str, str | int] = {}
     for name, given in request.args.to_dict(flat=False).items():
         if name not in types:
-            raise Malformed(f"unknown parameter `{name}`{_suggestion(name, types)}")
+            raise Malformed(f"unknown parameter `{name}`{suggest(name, types)}")
         if len(given) > 1:
             raise Malformed(f"parameter `{name}` is given {len(given)} times")
         if given[0]:
@@ -58,8 +66,3 @@ def query_parameters(kind: type[Query], hint: str = "") -> Query:
 def _number(value: str) -> str | int:
     """Only a parameter that is a number is read as one: `since=2026` would be an instant of 1970."""
     return int(value) if value.isascii() and value.isdigit() else value
-
-
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean `{near[0]}`?" if near else f"; known here: {', '.join(known)}"

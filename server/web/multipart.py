@@ -8,20 +8,14 @@ read can still read the answer (`server.hosting.lingering_close`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from http import HTTPStatus
 from io import BufferedReader, BytesIO
 
-from flask import Flask, Response, request
+from flask import request
 from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 
 from server.domain.errors import Malformed, TooLarge, Unprocessable, WrongType
-
-CLOSE_HOOK = "sectorwatch.close_hook"
-"""Key of the WSGI environment, set by `server.hosting`. Its value is called before the answer is sent, with whether
-part of the request may be unread; it returns a function to call after the answer.
-"""
 
 _MAX_ENVELOPE_BYTES = 1024 * 1024
 _UNKNOWN_PARTS = 16
@@ -51,18 +45,6 @@ class Bounds:
     frames: int
 
 
-def install(app: Flask, bounds: Bounds) -> None:
-    """Limit the request bodies of `app` to `bounds`, and let refused clients read their answer."""
-    app.config["MAX_CONTENT_LENGTH"] = bounds.body_bytes
-
-    @app.after_request
-    def close_gracefully(response: Response) -> Response:
-        hook = request.environ.get(CLOSE_HOOK)
-        if hook is not None:
-            response.call_on_close(hook(response.status_code >= HTTPStatus.BAD_REQUEST and _is_unread()))
-        return response
-
-
 def read_upload(bounds: Bounds) -> Upload:
     """The current body. Raises WrongType, TooLarge, Malformed, or Unprocessable if it has no part `file`."""
     declared = request.content_length
@@ -77,15 +59,6 @@ def read_upload(bounds: Bounds) -> Upload:
     if len(files) > bounds.frames:
         raise TooLarge(f"{len(files)} frames came; this server takes at most {bounds.frames}", frame=bounds.frames)
     return Upload(_envelope(fields, parts), tuple(_bytes(file) for file in files))
-
-
-def _is_unread() -> bool:
-    """Whether the client may still be sending; true too often for a chunked body, whose length is unknown."""
-    length = request.content_length
-    if length is None:
-        return "Transfer-Encoding" in request.headers
-    stream = vars(request).get("stream")  # absent until somebody reads
-    return (0 if stream is None else stream.tell()) < length
 
 
 def _parsed(bounds: Bounds) -> tuple[Fields, Files]:

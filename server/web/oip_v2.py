@@ -22,7 +22,7 @@ from functools import partial
 
 from flask import Blueprint, Response, request
 
-from policies.observation import EnsembleInfo, ModelInfo
+from policies.observation import ModelInfo
 from server.domain.ensemble_protocol import Answers, Ensemble
 from server.domain.errors import ConfigurationError, Malformed, RetryLater, Unknown, WrongType
 from server.pipeline.response import top_prediction
@@ -131,21 +131,17 @@ def _target(
 ) -> tuple[str, _Target]:
     """The caller's `Permissions.client`, and what the path names.
 
-    Raises RetryLater, Unauthorized, Forbidden, Unknown.
+    Raises RetryLater, Unauthorized, Forbidden, and Unknown for a model, or a version, that is not in service.
     """
     client, loaded = authenticator.authenticate_to_classify(request), ensemble()
-    return client, _Target(model, loaded, _named_models(loaded.ensemble_info, model, digest))
-
-
-def _named_models(ensemble_info: EnsembleInfo, model: str, digest: str | None) -> tuple[ModelInfo, ...]:
-    """The models that `model` names. Raises Unknown for a model, or a version, that is not in service."""
+    ensemble_info = loaded.ensemble_info
     models = tuple(model_info for model_info in ensemble_info.models if model in (ENSEMBLE, model_info.model))
     if not models:
         names = ", ".join([ENSEMBLE, *(model_info.model for model_info in ensemble_info.models)])
         raise Unknown(f"no model `{model}` is in service; there are {names}")
     if digest not in (None, ensemble_info.ensemble):
         raise Unknown(f"version `{digest}` is not in service; the only version is {ensemble_info.ensemble}")
-    return models
+    return client, _Target(model, loaded, models)
 
 
 def _decoded_request(bounds: Bounds) -> DecodedRequest:

@@ -23,6 +23,7 @@ import msgspec
 
 from server.domain.clock import SECOND_US
 from server.domain.errors import Malformed, TooLarge
+from server.web.json_http import decoded
 
 IMAGE = "image"
 OUTPUTS = ("label", "score")
@@ -95,10 +96,7 @@ def decode_request(body: bytes, json_bytes: int | None, max_images: int) -> Deco
     head, rest = (body, b"") if json_bytes is None else (body[:json_bytes], body[json_bytes:])
     if head.count(b",") >= _MAX_VALUES:
         raise TooLarge(f"the JSON of an inference request holds at most {_MAX_VALUES} values")
-    try:
-        content = msgspec.json.decode(head, type=InferRequest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"not an inference request: {error}") from None
+    content = decoded(head, InferRequest, "an inference request")
     if [tensor.name for tensor in content.inputs] != [IMAGE]:
         names = ", ".join(f"`{tensor.name}`" for tensor in content.inputs) or "none"
         raise Malformed(f"exactly one input `{IMAGE}` is expected, not {names}")

@@ -322,16 +322,25 @@ def _open_get(name: str, tag: str, summary: str, responses: dict[str, Any]) -> d
     return {"get": _operation(name, tag, summary, responses, guarded=False)}
 
 
-_SERVER = {"200": _answer("The metadata.", _ref("ServerMetadata"))}
-_LIVE = {"200": _answer("The server is alive.", _ref("ServerLive"))}
-_READY = {
-    "200": _answer("All models are ready.", _ref("ServerReady")),
-    "503": _answer("Not ready now.", _ref("ServerReady")),
-}
 _OIP_PATHS: dict[str, Any] = {
-    "/v2": _open_get("v2Server", _OIP, "The server's name, version and extensions.", _SERVER),
-    "/v2/health/live": _open_get("v2Live", _OIP, "Whether the server is alive.", _LIVE),
-    "/v2/health/ready": _open_get("v2Ready", _OIP, "Whether all models are ready.", _READY),
+    "/v2": _open_get(
+        "v2Server",
+        _OIP,
+        "The server's name, version and extensions.",
+        {"200": _answer("The metadata.", _ref("ServerMetadata"))},
+    ),
+    "/v2/health/live": _open_get(
+        "v2Live", _OIP, "Whether the server is alive.", {"200": _answer("The server is alive.", _ref("ServerLive"))}
+    ),
+    "/v2/health/ready": _open_get(
+        "v2Ready",
+        _OIP,
+        "Whether all models are ready.",
+        {
+            "200": _answer("All models are ready.", _ref("ServerReady")),
+            "503": _answer("Not ready now.", _ref("ServerReady")),
+        },
+    ),
     **_model_paths("/v2/models/{model}", "Model", [_MODEL]),
     **_model_paths("/v2/models/{model}/versions/{digest}", "Version", [_MODEL, _VERSION]),
 }

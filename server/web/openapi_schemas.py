@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from policies.events import Event
 from policies.observation import Prediction
@@ -32,7 +32,7 @@ class Problem(Struct):
     status: int
     detail: str
     instance: str
-    errors: list[FrameError] | msgspec.UnsetType = msgspec.UNSET
+    errors: list[FrameError] | UnsetType = UNSET
 
 
 class FrameError(Struct):
@@ -88,15 +88,10 @@ class ListedModel(Struct):
     kind: str
     votes: bool
     classes: list[str]
-    summary: str | msgspec.UnsetType = msgspec.UNSET
-    licence: str | msgspec.UnsetType = msgspec.UNSET
-    citation: str | msgspec.UnsetType | None = msgspec.UNSET
-    sha256: str | msgspec.UnsetType | None = msgspec.UNSET
-
-
-class Models(Struct):
-    ensemble: str
-    models: list[ListedModel]
+    summary: str | UnsetType = UNSET
+    licence: str | UnsetType = UNSET
+    citation: str | UnsetType | None = UNSET
+    sha256: str | UnsetType | None = UNSET
 
 
 class KeptAnnotation(Struct):
@@ -128,34 +123,6 @@ class AnnotationPage(Struct):
     next: int
 
 
-class Alive(Struct):
-    status: str
-
-
-class Ready(Struct):
-    status: str
-    ensemble: str
-
-
-class ServerMetadata(Struct):
-    name: str
-    version: str
-    extensions: list[str]
-
-
-class ServerLive(Struct):
-    live: bool
-
-
-class ServerReady(Struct):
-    ready: bool
-
-
-class ModelReady(Struct):
-    name: str
-    ready: bool
-
-
 class TensorMetadata(Struct):
     """A tensor's form; -1 in its shape is the number of images."""
 
@@ -164,39 +131,45 @@ class TensorMetadata(Struct):
     shape: list[int]
 
 
-class ModelMetadata(Struct):
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
-
-
 class OutputTensor(Struct):
     """One row per image. `data` is absent when the output is binary; `parameters.models` names the columns."""
 
     name: str
     datatype: str
     shape: list[int]
-    data: list[str | float] | msgspec.UnsetType = msgspec.UNSET
-    parameters: dict[str, str | int] | msgspec.UnsetType = msgspec.UNSET
+    data: list[str | float] | UnsetType = UNSET
+    parameters: dict[str, str | int] | UnsetType = UNSET
 
 
-class InferAnswer(Struct):
-    model_name: str
-    model_version: str
-    outputs: list[OutputTensor]
-    id: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class InferenceError(Struct):
-    error: str
-
+_PLAIN: dict[str, list[tuple[str, Any] | tuple[str, Any, Any]]] = {
+    "Alive": [("status", str)],
+    "Ready": [("status", str), ("ensemble", str)],
+    "ServerMetadata": [("name", str), ("version", str), ("extensions", list[str])],
+    "ServerLive": [("live", bool)],
+    "ServerReady": [("ready", bool)],
+    "ModelReady": [("name", str), ("ready", bool)],
+    "ModelMetadata": [
+        ("name", str),
+        ("versions", list[str]),
+        ("platform", str),
+        ("inputs", list[TensorMetadata]),
+        ("outputs", list[TensorMetadata]),
+    ],
+    "InferAnswer": [
+        ("model_name", str),
+        ("model_version", str),
+        ("outputs", list[OutputTensor]),
+        ("id", str | UnsetType, UNSET),
+    ],
+    "InferenceError": [("error", str)],
+    "Models": [("ensemble", str), ("models", list[ListedModel])],
+}
+"""Answers that their fields describe well enough: name -> fields."""
 
 DOCUMENTED: tuple[Any, ...] = (
-    *(Envelope, Problem, Receipt, EventPage, Models, Alive, Ready),
-    *(Heartbeat, CameraList, AnnotationBody, KeptAnnotation, AnnotationPage),
-    *(ServerMetadata, ServerLive, ServerReady, ModelReady, ModelMetadata, InferRequest, InferAnswer, InferenceError),
+    *(Envelope, Heartbeat, CameraList, AnnotationBody, InferRequest),
+    *(Problem, Receipt, EventPage, KeptAnnotation, AnnotationPage),
+    *(msgspec.defstruct(name, fields) for name, fields in _PLAIN.items()),
 )
 
 

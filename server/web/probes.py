@@ -13,7 +13,6 @@ import socket
 import threading
 from collections.abc import Callable
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Protocol
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from flask import Blueprint, Flask, Response, request
@@ -28,19 +27,14 @@ log = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
 
 
-class Metrics(Protocol):
-    def text(self, accept: str | None = None) -> tuple[bytes, str]: ...
-    def request_answered(self, method: str, route: str | None, status: int) -> None: ...
-
-
 def routes(
     ensemble: Callable[[], Ensemble],
     check_database: Callable[[], object],
-    metrics: Metrics,
+    metrics_text: Callable[[str | None], tuple[bytes, str]],
     authenticator: Authenticator | None,
 ) -> Blueprint:
     """The three endpoints. `ensemble` raises RetryLater while it is loading, `check_database` while the database is
-    silent.
+    silent; `metrics_text` gives the metrics and their media type for an `Accept` header.
 
     Without `authenticator` everybody who reaches the port may read the metrics.
     """
@@ -57,22 +51,22 @@ def routes(
         return json_response({"status": "ready", "ensemble": ensemble_info.ensemble})
 
     @blueprint.get("/metrics")
-    def metrics_text() -> Response:
+    def metrics() -> Response:
         if authenticator is not None and authenticator.authenticate(request).to_read() is not None:
             raise Forbidden("the metrics cover all sites: use a reader's token of all sites, or the admin port")
-        text, content_type = metrics.text(request.headers.get("Accept"))
+        text, content_type = metrics_text(request.headers.get("Accept"))
         return Response(text, content_type=content_type)
 
     return blueprint
 
 
-def count_requests(app: Flask, metrics: Metrics) -> None:
-    """Count every answer of `app` by the pattern of its route."""
+def count_requests(app: Flask, on_answer: Callable[[str, str | None, int], None]) -> None:
+    """Call `on_answer` with the method, the route's pattern (None: no route) and the status of every answer."""
 
     @app.after_request
     def count(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else None
-        metrics.request_answered(request.method, route, response.status_code)
+        on_answer(request.method, route, response.status_code)
         return response
 
 

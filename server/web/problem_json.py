@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from types import MappingProxyType
 
 import msgspec
 from flask import Flask, Response, request
@@ -34,7 +35,7 @@ from server.domain.errors import (
     Unprocessable,
     WrongType,
 )
-from server.web.json_http import JSON
+from server.web.json_http import json_response
 
 log = logging.getLogger(__name__)
 
@@ -69,15 +70,13 @@ def install(app: Flask) -> None:
 
 def _sectorwatch_error(error: SectorwatchError) -> Response:
     name, status, title = next(_STATUS[kind] for kind in (*type(error).__mro__, ConfigurationError) if kind in _STATUS)
-    problem = _problem(TYPE_PREFIX + name, title, status, error.detail)
-    if error.frame is not None:
-        problem["errors"] = [{"frame": error.frame, "reason": error.detail}]
-    response = _response(problem)
+    errors = {} if error.frame is None else {"errors": [{"frame": error.frame, "reason": error.detail}]}
+    level = logging.WARNING if isinstance(error, DatabaseUnavailable) else logging.INFO
+    response = _answer(TYPE_PREFIX + name, title, status, error.detail, errors, level)
     if isinstance(error, RetryLater):
         response.headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, Unauthorized):
         response.headers["WWW-Authenticate"] = 'Bearer realm="sectorwatch"'
-    _log(problem, level=logging.WARNING if isinstance(error, DatabaseUnavailable) else logging.INFO)
     return response
 
 
@@ -85,46 +84,38 @@ def _http_exception(error: HTTPException) -> ResponseReturnValue:
     if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
         return error.get_response()  # a redirect
     status = HTTPStatus(error.code)
-    problem = _problem("about:blank", status.phrase, status, error.description or status.phrase)
-    response = _response(problem)
-    for name, value in error.get_headers():
-        if name.lower() in _PASSED_HEADERS:
-            response.headers[name] = value
-    _log(problem)
+    response = _answer("about:blank", status.phrase, status, error.description or status.phrase)
+    response.headers.update(header for header in error.get_headers() if header[0].lower() in _PASSED_HEADERS)
     return response
 
 
 def _unforeseen(error: Exception) -> Response:
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     detail = "An unforeseen error; the server's log has it under `instance`."
-    problem = _problem("about:blank", status.phrase, status, detail)
-    _log(problem, error)
-    return _response(problem)
+    return _answer("about:blank", status.phrase, status, detail, exception=error)
 
 
-def _problem(type_: str, title: str, status: HTTPStatus, detail: str) -> dict[str, Any]:
-    instance = uuid.uuid4().urn
-    return {"type": type_, "title": title, "status": status.value, "detail": detail, "instance": instance}
-
-
-def _response(problem: dict[str, Any]) -> Response:
-    """The problem in the form that the requested path uses."""
-    if request.path == "/v2" or request.path.startswith("/v2/"):
-        media_type, body = JSON, msgspec.json.encode({"error": problem["detail"]})
-    else:
-        media_type, body = MEDIA_TYPE, msgspec.json.encode(problem)
-    return Response(body, problem["status"], content_type=media_type)
-
-
-def _log(problem: dict[str, Any], error: Exception | None = None, level: int = logging.INFO) -> None:
-    """One log line: an error for a 500, else of `level`."""
-    is_fault = problem["status"] == HTTPStatus.INTERNAL_SERVER_ERROR
+def _answer(
+    type_: str,
+    title: str,
+    status: HTTPStatus,
+    detail: str,
+    errors: Mapping[str, object] = MappingProxyType({}),
+    level: int = logging.INFO,
+    exception: Exception | None = None,
+) -> Response:
+    """The problem in the form that the requested path uses, logged in one line: as an error if 500, else at `level`."""
+    shown = {"status": status.value, "detail": detail, "instance": uuid.uuid4().urn}
+    is_fault = status == HTTPStatus.INTERNAL_SERVER_ERROR
     if request.path == "/readyz":  # probes ask every few seconds
         level = logging.DEBUG
-    fields = {key: problem[key] for key in ("status", "detail", "instance")}
     log.log(
         logging.ERROR if is_fault else level,
         "request failed" if is_fault else "request refused",
-        extra=fields | {"method": request.method, "path": request.path, "client": request.remote_addr},
-        exc_info=error,
+        extra=shown | {"method": request.method, "path": request.path, "client": request.remote_addr},
+        exc_info=exception,
     )
+    if request.path == "/v2" or request.path.startswith("/v2/"):
+        return json_response({"error": detail}, status.value)
+    problem = {"type": type_, "title": title, **shown, **errors}
+    return Response(msgspec.json.encode(problem), status.value, content_type=MEDIA_TYPE)

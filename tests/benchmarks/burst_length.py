@@ -38,7 +38,7 @@ os.environ |= torch_environment()  # before torch is loaded
 import torch
 
 from camera_agent.burst import ClockReading, Still, make_burst, new_burst_id
-from camera_agent.clock import SystemClock
+from camera_agent.clock import Clock
 from camera_agent.config.settings import ServerSettings as AgentServer
 from camera_agent.spool.entry import entry_of_burst
 from camera_agent.uplink.byte_budget import wire_bytes
@@ -204,7 +204,7 @@ def posted(frames: Sequence[bytes], rounds: int) -> tuple[dict[int, float], dict
     with receiver() as url:
         for _ in range(rounds):
             for length in LENGTHS:
-                client = HttpClient(AgentServer(url=url), WallClock(SystemClock()))
+                client = HttpClient(AgentServer(url=url), WallClock(Clock()))
                 begun_s = time.process_time()
                 for number, some in enumerate(cut(frames, length)):
                     _post(client, number * length, some)

@@ -28,7 +28,7 @@ from policies.site.rules import Rules
 from policies.site.site_policy import CameraPolicy, SitePolicy
 from server.analysis.refold_many import fold_history
 from server.commands.folding import read_policy
-from server.commands.local_stack import Rehearsal
+from server.commands.local_stack import LocalStack
 from server.domain.errors import ConfigurationError
 from server.store import Store, open_store
 
@@ -110,10 +110,10 @@ def _play(
     folder: Path, runs: Sequence[Run], text: str, footage: Path, camera: str, models: Sequence[str] | None
 ) -> None:
     sites = {run.site: _renamed(text, run.site) for run in runs}
-    with Rehearsal(folder, sites, models) as rehearsal:
+    with LocalStack(folder, sites, models) as stack:
         for run in runs:
             click.echo(f"playing at {run.rate:g}/s from picture {run.phase} ...", err=True)
-            agent = rehearsal.agent(
+            agent = stack.agent(
                 run.site,
                 {
                     "name": camera,

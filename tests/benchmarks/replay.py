@@ -101,7 +101,7 @@ def _entry(policy: SitePolicy, text: str, camera: str, first: int, kind: str, ch
     )
     frames = tuple(Frame(b"", sha256, at_us) for sha256, at_us in zip(hashes, instants, strict=True))
     burst = Burst(name, "pets", camera, "schedule", instants[0], frames, CameraClock(), None, Agent(), name)
-    decisions = msgspec.json.encode([judge(policy.camera(camera), one) for one in seen])
+    decisions = msgspec.json.encode([judge(policy.camera(camera), frame) for frame in seen])
     return Entry(burst, _ENSEMBLE, seen, policy, text, decisions, instants[-1])
 
 
@@ -134,15 +134,15 @@ def measured(url: str, policy: SitePolicy, kind: str, rounds: int) -> Iterator[s
             begun_s = time.process_time()
             work(task)
             speeds[how].append(frames_of(url) / (time.process_time() - begun_s))
-    for how, found in speeds.items():
-        best = max(found)
+    for how, measured_speeds in speeds.items():
+        best = max(measured_speeds)
         yield (
-            f"{kind}, {how}: {', '.join(f'{speed:,.0f}' for speed in found)} frames a second of CPU; "
+            f"{kind}, {how}: {', '.join(f'{speed:,.0f}' for speed in measured_speeds)} frames a second of CPU; "
             f"a camera-month in {MONTH_FRAMES / best:.1f} s; {peak_mb():.0f} MB resident at most"
         )
     if len(other) > 1:
         begun_s = time.monotonic()
-        count = sum(one.frames for one in run_tasks(fold_policies, other))
+        count = sum(result.frames for result in run_tasks(fold_policies, other))
         rate = count / (time.monotonic() - begun_s)
         yield f"{kind}, {len(other)} cameras side by side: {rate:,.0f} frames a second of wall time, starting included"
 

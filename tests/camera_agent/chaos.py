@@ -1,4 +1,4 @@
-"""A real proxy that treats each connection badly in its own way: what a metered link in the rain does."""
+"""A proxy that delays, cuts, resets and freezes connections, each in its own way."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Proxy:
         self.break_off()
 
     def break_off(self) -> None:
-        """Reset every connection there is."""
+        """Reset every open connection."""
         for link in self._taken():
             link.reset()
 
     def freeze(self) -> None:
-        """Let no further byte through on any connection there is, without a word to either side."""
+        """Pass no further byte on any open connection, and close none."""
         for link in self._taken():
             link.is_frozen = True
 
@@ -71,7 +71,7 @@ class Proxy:
             fault = next(self._faults)
             self.met.append(fault)
             link = _Link(near, fault, self._over, random.Random(self._chance.random()))
-            self._links = [*(one for one in self._links if one.is_alive()), link]
+            self._links = [*(open_link for open_link in self._links if open_link.is_alive()), link]
             link.serve(self._server)
 
 
@@ -125,7 +125,7 @@ class _Link:
             back.join(5.0)
 
     def _pump(self, source: socket.socket, sink: socket.socket, limit: int | None) -> None:
-        """Pass pieces on, to the byte `limit` at most."""
+        """Pass pieces on, up to byte `limit`."""
         passed = 0
         with contextlib.suppress(OSError):
             while piece := source.recv(_PIECE if limit is None else min(_PIECE, limit - passed)):
@@ -139,7 +139,7 @@ class _Link:
             sink.shutdown(socket.SHUT_WR)
 
     def _passes(self, *, is_answer: bool) -> bool:
-        """Wait as long as this link makes a piece wait; false where it ends here."""
+        """Wait as long as this link delays a piece; return false where the link ends."""
         if self.is_frozen:
             self._over.wait(60.0)
         if self._fault == "slow":
@@ -151,7 +151,7 @@ class _Link:
 
 
 def faults(seed: int, kinds: Sequence[Fault], is_bad: Callable[[], bool]) -> Iterator[Fault]:
-    """Each of `kinds` in a random order, again and again while `is_bad`, then none."""
+    """Each of `kinds` in a random order, repeated while `is_bad`, then none."""
     chance = random.Random(seed)
     deck: list[Fault] = []
     while is_bad():

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from camera_agent.clock import Clock
 from camera_agent.logs import TextFormatter
 from tests.camera_agent.stand_in import StandIn
 
@@ -22,7 +23,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 @pytest.fixture
 def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What is logged, as the agent writes it."""
+    """The log, formatted as the agent formats it."""
     caplog.handler.setFormatter(TextFormatter())
     return caplog
 
@@ -63,7 +64,7 @@ def jpeg(index: int, *, width: int = 160, height: int = 120) -> bytes:
 
 @pytest.fixture
 def write_settings(tmp_path: Path, server: StandIn) -> Callable[..., Path]:
-    """Write an `agent.toml` with the given lines for its one camera; the state folder may be shared or not."""
+    """Write an `agent.toml` with the given lines for its one camera, and return its path."""
 
     def write(camera: str, *, state: str = "state", name: str = "agent.toml", more: str = "") -> Path:
         path = tmp_path / name
@@ -98,11 +99,13 @@ class AgentProcess:
         return self.process.pid
 
     def wait_for_line(self, part: str, timeout_s: float = 30.0) -> str:
-        """The first log line that contains `part`, waited for."""
+        """Wait for the first log line that contains `part`, and return it."""
         with self._changed:
-            found = self._changed.wait_for(lambda: next((line for line in self.lines if part in line), None), timeout_s)
-            assert found is not None, f"no {part!r} in:\n" + "\n".join(self.lines)
-            return found
+            matching = self._changed.wait_for(
+                lambda: next((line for line in self.lines if part in line), None), timeout_s
+            )
+            assert matching is not None, f"no {part!r} in:\n" + "\n".join(self.lines)
+            return matching
 
     def wait(self, timeout_s: float = 60.0) -> int:
         code = self.process.wait(timeout_s)
@@ -141,8 +144,8 @@ def start_agent() -> Iterator[Callable[..., AgentProcess]]:
         agent.process.stdout.close()
 
 
-class HandClock:
-    """A clock that is turned by hand, or by those who wait on it."""
+class HandClock(Clock):
+    """A manual clock; waiting on it moves it forward."""
 
     def __init__(self, *, monotonic_s: float = 1000.0, unix_s: float = 1_800_000_000.0) -> None:
         self.now_s = monotonic_s
@@ -170,7 +173,7 @@ def clock() -> HandClock:
 
 @pytest.fixture(scope="session")
 def vtest(cache_dir: Path) -> str:
-    """PETS S2.L1, 795 pictures of 768x576, ten a second: the real footage of the whole project."""
+    """PETS S2.L1, 795 pictures of 768x576, ten a second: the footage of the whole project."""
     chosen = os.environ.get("SECTORWATCH_FOOTAGE")
     path = Path(chosen) if chosen else cache_dir / "footage" / "vtest.avi"
     assert path.is_file(), f"no footage at {path}: run deploy/test, which fetches it"

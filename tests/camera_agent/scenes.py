@@ -1,4 +1,4 @@
-"""Small grey scenes for the gate and the watch over cameras: a yard with texture and noise, and who walks through."""
+"""Small grey scenes for the gate and the health check: a yard with texture and noise, and a walker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WIDTH, HEIGHT = 128, 96
 
 
 class Yard:
-    """A textured ground; each look has noise of its own, out of a fixed seed."""
+    """A textured ground; each look has its own noise from a fixed seed."""
 
     def __init__(self, *, noise: float = 2.0) -> None:
         self._random = np.random.default_rng(7)
@@ -26,8 +26,8 @@ class Yard:
         light: float = 1.0,
         wagon: int = 0,
     ) -> Thumbnail:
-        """The view now; `walker` is the upper left corner of a 4 x 10 figure, `lit` as under a floodlight; `light` is
-        that on all of it, `wagon` is how much of its width something dark takes, from the left.
+        """The view now. `walker`: the upper left corner of a 4 x 10 figure. `lit`: under a floodlight. `light`: the
+        brightness of the whole view. `wagon`: the part of the width that a dark object covers, from the left.
         """
         picture = (self._ground + brighter) * light + self._random.normal(0.0, self._noise, (HEIGHT, WIDTH))
         picture[20:, :wagon] = 20.0

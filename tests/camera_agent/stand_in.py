@@ -1,8 +1,6 @@
-"""A small real server in the server's place: it reads the wire as written, remembers bursts, and fails when told
-to.
+"""A small server on a loopback port: it parses requests, keeps bursts, and fails on demand.
 
-It is driven in the test's own process and listens on a loopback port, so that a real agent process can be
-pointed at it.
+It runs in the test's process; a real agent process can send to it.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Answer:
-    """What to say to the next request instead of accepting it. Status 0: hang up without a word."""
+    """What to answer the next request instead of accepting it. Status 0: close the connection without an answer."""
 
     status: int
     body: bytes = b"{}"
@@ -49,7 +47,7 @@ class Answer:
 
 
 class _Quiet(BaseHTTPRequestHandler):
-    """Answers on kept connections, without a log; an agent that was killed is no fault of ours."""
+    """Answers on kept connections, without a log. A killed agent is not an error here."""
 
     protocol_version = "HTTP/1.1"
 
@@ -77,7 +75,9 @@ class _Quiet(BaseHTTPRequestHandler):
 
 
 class StandIn:
-    """`with StandIn() as server:` accepts until told otherwise by `answers` (the next ones, in turn) or `always`."""
+    """`with StandIn() as server:` accepts every burst, unless `answers` (for the next ones, in turn) or `always` is
+    set.
+    """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.bursts: dict[str, Seen] = {}
@@ -112,7 +112,7 @@ class StandIn:
         self._server.server_close()
 
     def wait_for(self, is_so: Callable[[], bool], timeout_s: float = 30.0) -> None:
-        """Until `is_so`, looked at after each arrival."""
+        """Wait until `is_so`, which is checked after each arrival."""
         with self._changed:
             assert self._changed.wait_for(is_so, timeout_s), f"{len(self.bursts)} bursts came in {timeout_s} s"
 
@@ -178,7 +178,7 @@ class StandIn:
 
 
 def read_wire(content_type: str, body: bytes, authorization: str | None) -> Seen:
-    """A multipart body as the standard library's mail parser understands it, held to DESIGN.md section 4."""
+    """A multipart body as the standard library's mail parser reads it, checked against DESIGN.md section 4."""
     head = f"Content-Type: {content_type}\r\n\r\n".encode()
     message = BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
     parts = list(message.iter_parts())

@@ -1,8 +1,8 @@
-"""A storm: real agents and a real server with a bad link between them, in pieces of random kind and length.
+"""Real agents and a real server with a bad link between them, in pieces of random kind and length.
 
-One agent is as it comes (memory first) and is left alone; the other writes every burst to the disk at once, and is
-killed (`kill -9`) now and then. Both look at one camera that never gives the same picture twice. At the end the
-server's database is asked: what the agents told as taken must be there, once, in order.
+One agent has the default settings (memory first) and is left alone. The other writes every burst to the disk at once
+and is killed (`kill -9`) now and then. Both use one camera that never gives the same picture twice. At the end, the
+server's database must hold every burst that the agents logged as taken, once and in order.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _DRAIN_S = 180.0
 
 @dataclass(frozen=True)
 class Storm:
-    """What to put them through; the lengths of pieces are drawn evenly between the two."""
+    """The faults to inject. Lengths are drawn evenly between the two bounds."""
 
     duration_s: float
     shortest_s: float
@@ -52,7 +52,7 @@ class Storm:
 
 @dataclass
 class Outcome:
-    """What came of it. Whatever is listed as wrong is a sentence."""
+    """The result. Each entry of `wrong` is a sentence."""
 
     wrong: list[str] = field(default_factory=list)
     taken: dict[str, int] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Outcome:
 
 
 def weather(storm: Storm, folder: Path) -> Outcome:
-    """Run the storm; all that it needs is made in `folder`."""
+    """Run the storm in `folder`."""
     chance = random.Random(storm.seed)
     outcome = Outcome()
     now: list[Fault] = ["none"]
@@ -119,8 +119,8 @@ class _Crew:
             lives[0].wait_for_line("burst_sent")
 
     def turn(self, proxy: Proxy, now: list[Fault], kind: Fault, chance: random.Random) -> int:
-        """From now on the link is so; the connections there are end, freeze, or go on. Returns how much the spared
-        agent had said.
+        """Set the state of the link; open connections end, freeze, or continue. Returns the number of log lines of the
+        spared agent.
         """
         now[0] = kind
         chance.choice((proxy.break_off, proxy.freeze, lambda: None))()
@@ -132,18 +132,18 @@ class _Crew:
         self._lives[KILLED].append(AgentProcess(["run", str(self._settings[KILLED])]))
 
     def judge_revival(self, mark: int, outcome: Outcome) -> None:
-        """The link was good: what was under way when it became so may have failed, and then, after one backoff, it
-        must have gone well.
+        """After the link became good, only the request under way may have failed; after one backoff, sending must
+        succeed.
         """
-        said = [line for line in self._spared.lines[mark:] if "sending_failed" in line or "=burst_sent" in line]
-        failures = len(list(itertools.takewhile(lambda line: "sending_failed" in line, said)))
+        lines = [line for line in self._spared.lines[mark:] if "sending_failed" in line or "=burst_sent" in line]
+        failures = len(list(itertools.takewhile(lambda line: "sending_failed" in line, lines)))
         if failures > 1:
-            outcome.wrong.append(f"the link was good and {failures} sendings failed: {said[:failures]}")
-        outcome.revivals += failures < len(said)
+            outcome.wrong.append(f"the link was good and {failures} sendings failed: {lines[:failures]}")
+        outcome.revivals += failures < len(lines)
 
     def stop_when_sent(self, folder: Path) -> None:
-        """End both gently once all is sent that was taken by now; what was taken since may stay in the spools."""
-        taken = {name: _told(lives, "burst_taken") for name, lives in self._lives.items()}
+        """Stop both agents once all bursts taken by now are sent; later ones may stay in the spools."""
+        taken = {name: _logged(lives, "burst_taken") for name, lives in self._lives.items()}
         deadline_s = time.monotonic() + _DRAIN_S
         for name, lives in self._lives.items():
             while time.monotonic() < deadline_s and not taken[name] <= set(_stored(folder, name)):
@@ -153,14 +153,16 @@ class _Crew:
 
     def compare(self, folder: Path, outcome: Outcome) -> None:
         for name, lives in self._lives.items():
-            taken, stored = _told(lives, "burst_taken"), _stored(folder, name)
+            taken, stored = _logged(lives, "burst_taken"), _stored(folder, name)
             outcome.taken[name], outcome.stored[name] = len(taken), len(stored)
             left = {path.name.split(".")[-2] for path in (folder / name / "spool").iterdir()}
             if lost := taken - set(stored) - left:
                 outcome.wrong.append(f"{name}: lost {sorted(lost)}")
             if stored != sorted(stored):
                 outcome.wrong.append(f"{name}: not in the order in which they were taken")
-            dropped = _told(lives, "burst_dropped") | _told(lives, "burst_not_kept") | _told(lives, "burst_refused")
+            dropped = (
+                _logged(lives, "burst_dropped") | _logged(lives, "burst_not_kept") | _logged(lives, "burst_refused")
+            )
             if dropped:
                 outcome.wrong.append(f"{name}: dropped or refused {sorted(dropped)}")
         outcome.failures = sum("sending_failed" in line for line in self._spared.lines)
@@ -194,14 +196,14 @@ def _settings(storm: Storm, path: Path, name: str, url: str, camera_url: str) ->
     return path
 
 
-def _told(lives: list[AgentProcess], event: str) -> set[str]:
-    """The bursts of which the agent's log says so."""
+def _logged(lives: list[AgentProcess], event: str) -> set[str]:
+    """The bursts of the log lines with this event."""
     marks = (line.split("burst=")[1] for life in lives for line in life.lines if f" {event} " in line)
     return {mark.split()[0] for mark in marks}
 
 
 def _stored(folder: Path, camera: str) -> list[str]:
-    """What the server has of a camera, in the order in which it came; the ids sort by the time of taking."""
+    """A camera's bursts on the server in order of arrival; their ids sort by the instant of taking."""
     with sqlite3.connect(f"file:{folder}/data/sectorwatch.sqlite?mode=ro", uri=True) as database:
         rows = database.execute("SELECT burst_id FROM bursts WHERE camera = ? ORDER BY received_at_us", (camera,))
         return [burst_id for (burst_id,) in rows]
@@ -217,7 +219,7 @@ def _frames(folder: Path) -> tuple[int, int]:
 
 @contextmanager
 def server_process(folder: Path) -> Iterator[str]:
-    """The real server on a free port, with the one model that needs no weights; its data in `folder`."""
+    """The real server on a free port, with the one model that needs no weights; its data is in `folder`."""
     (folder / "sites").mkdir()
     (folder / "sites" / f"{SITE}.toml").write_text(f'site = "{SITE}"\n')
     with socket.create_server(("127.0.0.1", 0)) as door:
@@ -257,7 +259,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def changing_camera() -> Iterator[str]:
-    """A camera with snapshots of 320x240, no two alike, of some 15 kB each."""
+    """A camera whose snapshots of 320x240, of some 15 kB, all differ."""
     count = itertools.count()
     noise = np.random.default_rng(5).integers(0, 24, (240, 320, 3), np.uint8)
 

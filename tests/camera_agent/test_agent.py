@@ -30,7 +30,7 @@ def camera(footage: Path) -> str:
 
 @pytest.fixture(scope="session")
 def undisturbed(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
-    """What a server sees of a run in which nothing happens: every burst's identity, in order."""
+    """What a server receives in a run without faults: every burst's identity, in order."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with StandIn() as server:
         path = folder / "agent.toml"
@@ -53,7 +53,7 @@ def status(tmp_path: Path, state: str = "state") -> dict[str, object]:
     return dict(json.loads((tmp_path / state / "status.json").read_text()))
 
 
-def test_footage_is_played_to_its_end_and_summed_up(
+def test_footage_is_played_to_its_end_and_a_summary_is_logged(
     tmp_path: Path, server: StandIn, footage: Path, write_settings: Write, start_agent: Start, undisturbed: list[object]
 ) -> None:
     agent = start_agent("run", write_settings(camera(footage)))
@@ -71,7 +71,7 @@ def test_footage_is_played_to_its_end_and_summed_up(
     assert "dropped=0 refused=0 waiting=0" in summary
 
 
-def test_footage_that_was_played_is_not_played_again_unless_asked(
+def test_played_footage_is_played_again_only_with_from_start(
     server: StandIn, footage: Path, write_settings: Write, start_agent: Start
 ) -> None:
     settings = write_settings(camera(footage))
@@ -84,7 +84,7 @@ def test_footage_that_was_played_is_not_played_again_unless_asked(
 
 @pytest.mark.parametrize("at", [1, 4, BURSTS])
 @pytest.mark.parametrize("is_kept", [False, True], ids=["before it is kept", "after it is kept"])
-def test_a_kill_while_a_burst_is_on_the_wire_changes_nothing_that_the_server_keeps(
+def test_a_kill_during_an_upload_changes_nothing_that_the_server_keeps(
     server: StandIn,
     footage: Path,
     write_settings: Write,
@@ -125,7 +125,7 @@ def test_a_kill_while_bursts_wait_in_the_spool_changes_nothing_that_the_server_k
     assert identities(server) == undisturbed
 
 
-def test_an_agent_that_is_killed_again_and_again_gets_there_all_the_same(
+def test_an_agent_that_is_killed_repeatedly_sends_everything(
     server: StandIn, footage: Path, write_settings: Write, start_agent: Start, undisturbed: list[object]
 ) -> None:
     settings = write_settings(camera(footage))
@@ -147,7 +147,7 @@ def test_an_agent_that_is_killed_again_and_again_gets_there_all_the_same(
     assert identities(server) == undisturbed
 
 
-def test_a_chosen_start_survives_the_kill(
+def test_a_chosen_start_instant_survives_a_kill(
     server: StandIn, footage: Path, write_settings: Write, start_agent: Start
 ) -> None:
     text = f'video = "{footage}"\nspeed = 0\nframes_per_s = 5\nburst = {{ frames = 3 }}\n'
@@ -168,7 +168,7 @@ def test_a_chosen_start_survives_the_kill(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_current_send_and_leaves_the_rest_in_the_spool(
+def test_after_a_signal_the_agent_finishes_the_upload_and_leaves_the_rest_in_the_spool(
     tmp_path: Path, server: StandIn, footage: Path, write_settings: Write, start_agent: Start, number: int
 ) -> None:
     settings = write_settings(camera(footage))
@@ -188,7 +188,7 @@ def test_a_signal_ends_the_current_send_and_leaves_the_rest_in_the_spool(
     assert wrote["waiting"] == len(list((tmp_path / "state/spool").glob("*.burst")))
 
 
-def test_a_signal_ends_an_agent_whose_server_is_away_within_seconds(
+def test_a_signal_ends_an_agent_without_a_server_within_seconds(
     server: StandIn, footage: Path, write_settings: Write, start_agent: Start
 ) -> None:
     server.always = Answer(503, headers={"Retry-After": "600"})
@@ -218,7 +218,7 @@ def test_a_signal_ends_an_agent_whose_server_does_not_answer_within_seconds(
     assert len(list((tmp_path / "state/spool").glob("*.burst"))) == BURSTS
 
 
-def test_an_agent_told_to_wait_at_the_end_stays_until_it_is_stopped(
+def test_with_at_end_wait_the_agent_runs_until_it_is_stopped(
     server: StandIn, footage: Path, write_settings: Write, start_agent: Start
 ) -> None:
     agent = start_agent("run", write_settings(f'{camera(footage)}at_end = "wait"'))
@@ -229,7 +229,7 @@ def test_an_agent_told_to_wait_at_the_end_stays_until_it_is_stopped(
     assert agent.wait(15.0) == 0
 
 
-def test_refused_bursts_are_set_aside_and_counted_and_the_rest_goes_on(
+def test_refused_bursts_are_set_aside_and_counted_and_others_are_sent(
     tmp_path: Path, server: StandIn, footage: Path, write_settings: Write, start_agent: Start
 ) -> None:
     server.answers.extend([Answer(422, b'{"title": "Unusable", "detail": "no such site"}')] * 2)
@@ -256,7 +256,7 @@ def test_an_unknown_token_stops_the_uplink_and_not_the_capture(
 def test_a_recording_waits_for_room_and_loses_nothing(
     tmp_path: Path, server: StandIn, write_settings: Write, start_agent: Start
 ) -> None:
-    """Six megabytes of bursts want into a spool of one, and the server is busy at first."""
+    """Six megabytes of bursts for a spool of one, and a busy server at first."""
     folder = tmp_path / "stills"
     folder.mkdir()
     still = jpeg(5, width=2400, height=1800)
@@ -279,17 +279,17 @@ def test_live_bursts_are_taken_on_the_schedule_until_stopped(
         agent.stop()
         assert agent.wait(15.0) == 0
     seen = list(server.bursts.values())
-    ids = [one.envelope["burst_id"] for one in seen]
+    ids = [arrival.envelope["burst_id"] for arrival in seen]
     assert ids == sorted(ids)
-    for one in seen:
-        offsets = one.envelope["offsets_ms"]
+    for arrival in seen:
+        offsets = arrival.envelope["offsets_ms"]
         assert offsets[0] == 0
         assert all(later > earlier for earlier, later in pairwise(offsets))
-    begun_ms = [one.envelope["clock"]["monotonic_ms"] for one in seen]
+    begun_ms = [arrival.envelope["clock"]["monotonic_ms"] for arrival in seen]
     assert begun_ms == sorted(set(begun_ms))
 
 
-def test_a_live_camera_that_is_away_is_told_and_retried_and_ends_nothing(
+def test_an_unreachable_live_camera_is_logged_and_retried(
     server: StandIn, footage: Path, write_settings: Write, start_agent: Start
 ) -> None:
     text = (
@@ -304,7 +304,7 @@ def test_a_live_camera_that_is_away_is_told_and_retried_and_ends_nothing(
     assert agent.wait(10.0) == 0
 
 
-def test_a_second_agent_is_kept_out_of_the_state_folder(
+def test_a_second_agent_cannot_use_the_state_folder(
     server: StandIn, footage: Path, write_settings: Write, start_agent: Start
 ) -> None:
     server.always = Answer(503)
@@ -316,7 +316,7 @@ def test_a_second_agent_is_kept_out_of_the_state_folder(
     assert "another agent is running on the state folder" in second.lines[-1]
 
 
-def test_a_bad_configuration_ends_the_process_with_78_and_no_traceback(tmp_path: Path, start_agent: Start) -> None:
+def test_unusable_settings_end_the_process_with_78_and_no_traceback(tmp_path: Path, start_agent: Start) -> None:
     path = tmp_path / "agent.toml"
     path.write_text('site = "yard"\nserver = { url = "http://h" }\n[[cameras]]\nname = "gate"\ndevise = 0\n')
     agent = start_agent("run", path)
@@ -324,7 +324,7 @@ def test_a_bad_configuration_ends_the_process_with_78_and_no_traceback(tmp_path:
     assert agent.lines == [f"{path}:5: cameras[0].devise: unknown key; did you mean `device`?"]
 
 
-def test_a_state_folder_that_cannot_be_made_is_told_in_one_line(
+def test_an_unusable_state_folder_is_reported_in_one_line(
     tmp_path: Path, footage: Path, write_settings: Write, start_agent: Start
 ) -> None:
     (tmp_path / "state").write_text("a file is in the way")
@@ -334,6 +334,6 @@ def test_a_state_folder_that_cannot_be_made_is_told_in_one_line(
     assert (tmp_path / "state").is_file()
 
 
-def test_the_example_in_deploy_is_a_valid_configuration(start_agent: Start) -> None:
+def test_the_example_in_deploy_is_valid(start_agent: Start) -> None:
     agent = start_agent("validate", CHECKOUT / "deploy/agent.example.toml")
     assert agent.wait() == 0, agent.lines

@@ -1,4 +1,4 @@
-"""The envelope: what is fixed when a burst is made."""
+"""The envelope of a burst."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_burst_without_frames_is_refused() -> None:
         burst_of([])
 
 
-def test_the_wire_form_has_the_documented_fields_and_nothing_else() -> None:
+def test_an_envelope_has_exactly_the_documented_fields() -> None:
     envelope = msgspec.to_builtins(burst_of([5, 505]).envelope.sent(1_800_000_001_000))
     assert envelope == {
         "burst_id": "0197",
@@ -60,24 +60,24 @@ def test_the_wire_form_has_the_documented_fields_and_nothing_else() -> None:
     }
 
 
-def test_sending_again_changes_nothing_but_the_instant_of_sending() -> None:
+def test_sending_again_changes_only_sent_at() -> None:
     envelope = burst_of([0]).envelope
     first, second = (msgspec.to_builtins(envelope.sent(at_ms)) for at_ms in (1_000, 2_000))
     assert first["agent"].pop("sent_at") != second["agent"].pop("sent_at")
     assert first == second
 
 
-def test_fresh_ids_are_version_7_and_sort_by_time() -> None:
+def test_new_ids_are_uuids_of_version_7_and_sort_by_time() -> None:
     ids = [new_burst_id(1_800_000_000_000 + step) for step in range(50)]
     assert ids == sorted(ids)
     assert len(set(ids)) == 50
-    assert {(uuid.UUID(one).version, uuid.UUID(one).variant) for one in ids} == {(7, uuid.RFC_4122)}
+    assert {(uuid.UUID(burst_id).version, uuid.UUID(burst_id).variant) for burst_id in ids} == {(7, uuid.RFC_4122)}
 
 
-def test_the_boot_has_a_name_that_stays() -> None:
+def test_the_boot_id_stays_the_same() -> None:
     assert uuid.UUID(clock.boot_id()) == uuid.UUID(clock.boot_id())
 
 
-def test_asking_whether_the_clock_is_synchronised_always_answers() -> None:
+def test_whether_the_clock_is_synchronised_is_always_known() -> None:
     bound_s = clock.synchronised_within_s()
     assert bound_s is None or 0 < bound_s < 60

@@ -1,4 +1,4 @@
-"""What the agent costs: which modules it loads, and how much memory stays resident while it runs."""
+"""What the agent costs: the modules that it loads, and its resident memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ print(json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})
 
 
 def modules_after(*arguments: object) -> set[str]:
-    """The top-level modules that a process holds after it ran the command to its end."""
+    """The top-level modules that a process has loaded after it ran the command."""
     run = subprocess.run(
         [sys.executable, "-c", RUN_AND_LIST_MODULES, *map(str, arguments)],
         capture_output=True,
@@ -71,7 +71,7 @@ def resident_bytes(agent: AgentProcess) -> int:
 def test_resident_memory_stays_under_its_bound_with_opencv_and_does_not_grow(
     tmp_path: Path, server: StandIn, write_settings: Write, start_agent: Start
 ) -> None:
-    """Pictures of the size of a surveillance camera's; the memory is read while bursts are in flight."""
+    """Pictures are as large as a surveillance camera's; memory is read while bursts are sent."""
     make_video(tmp_path / "long.avi", pictures=400, width=768, height=576)
     agent = start_agent("run", write_settings('video = "long.avi"\nspeed = 0\nframes_per_s = 5\nquality = 95'))
     read: list[int] = []
@@ -82,7 +82,7 @@ def test_resident_memory_stays_under_its_bound_with_opencv_and_does_not_grow(
 
     server.on_arrival = look
     assert agent.wait() == 0
-    assert len(server.bursts) == 20
+    assert len(server.bursts) == 40
     assert max(read) < BOUND_BYTES
     assert max(read[-5:]) - max(read[5:10]) < 3_000_000
 

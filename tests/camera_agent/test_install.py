@@ -1,4 +1,4 @@
-"""What `deploy/install-agent` says it would do, and the units that it puts in place."""
+"""The steps of `deploy/install-agent`, and the units that it installs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from tests.camera_agent.conftest import CHECKOUT
 DEPLOY = CHECKOUT / "deploy"
 
 
-def dry_run(*arguments: str, path: str | None = None, said: str = "") -> subprocess.CompletedProcess[str]:
+def dry_run(*arguments: str, path: str | None = None, typed: str = "") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": path or os.environ["PATH"]}
     command = ["/bin/bash", str(DEPLOY / "install-agent"), "--dry-run", *arguments]
-    return subprocess.run(command, env=environment, input=said, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=environment, input=typed, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
 def debian(tmp_path: Path) -> str:
-    """A search path with Debian's package tools on it, whatever the machine of the tests is."""
+    """A search path with stand-ins for Debian's package tools."""
     for name in ("apt-get", "apt-cache"):
         (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / name).chmod(0o755)
     return f"{tmp_path}:{os.environ['PATH']}"
 
 
-def test_a_dry_run_says_each_step_and_ends_with_what_would_be(debian: str) -> None:
+def test_a_dry_run_prints_each_step_and_the_result(debian: str) -> None:
     done = dry_run(path=debian)
     assert (done.returncode, done.stderr) == (0, "")
     assert "   apt-get install -y --no-install-recommends python3-venv\n" in done.stdout
@@ -42,23 +42,23 @@ def test_a_token_is_not_shown(debian: str) -> None:
     assert "s3cret" not in dry_run(str(DEPLOY / "agent.example.toml"), "s3cret", path=debian).stdout
 
 
-@pytest.mark.parametrize("said", ["s3cret", "s3cret\n"])
-def test_a_token_is_read_where_no_list_of_processes_shows_it(debian: str, said: str) -> None:
-    done = dry_run(str(DEPLOY / "agent.example.toml"), "-", path=debian, said=said)
+@pytest.mark.parametrize("typed", ["s3cret", "s3cret\n"])
+def test_a_token_never_appears_in_a_list_of_processes(debian: str, typed: str) -> None:
+    done = dry_run(str(DEPLOY / "agent.example.toml"), "-", path=debian, typed=typed)
     assert "s3cret" not in done.stdout + done.stderr
     assert "  - wrote the token, for root and the service only\n" in done.stdout
 
 
-def test_a_token_that_does_not_come_is_told() -> None:
+def test_a_missing_token_is_reported() -> None:
     assert dry_run(str(DEPLOY / "agent.example.toml"), "-").stderr == "no token came on standard input\n"
 
 
-def test_settings_that_are_not_there_and_options_that_are_none_are_told() -> None:
+def test_missing_settings_and_unknown_options_are_reported() -> None:
     assert dry_run("nowhere.toml").stderr == "there are no settings at nowhere.toml\n"
     assert "unknown option --quick" in dry_run("--quick").stderr
 
 
-def test_the_unit_of_one_camera_and_the_template_differ_in_names_only() -> None:
+def test_the_unit_and_the_template_differ_only_in_names() -> None:
     def commands(name: str) -> list[str]:
         return [line for line in (DEPLOY / name).read_text().splitlines() if not line.startswith("#")]
 

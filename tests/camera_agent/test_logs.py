@@ -54,7 +54,7 @@ RECORDS = [
         (Path("/a"), "/a"),
     ],
 )
-def test_a_value_stays_within_its_line(value: object, shown: str) -> None:
+def test_no_value_breaks_its_line(value: object, shown: str) -> None:
     line = TextFormatter().format(record(camera=None, cause=value))
     assert line == f"2027-01-15T08:00:00.123Z info camera_agent.uplink.uplink burst_sent cause={shown}"
 

@@ -79,6 +79,6 @@ def test_the_example_settings_name_every_setting(struct: type[msgspec.Struct]) -
     assert missing <= tables
 
 
-def test_every_local_link_of_the_readme_leads_somewhere() -> None:
+def test_every_local_link_of_the_readme_exists() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", TEXT)
     assert [link for link in links if not (README.parent / link).exists()] == []

@@ -1,4 +1,4 @@
-"""Time: a boot in 1970, a step of days, a server that knows better; intervals stay right, and doubt is told."""
+"""The wall clock: a boot in 1970, steps of days, the server's time."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def date(unix_s: float) -> str:
     return email.utils.formatdate(unix_s, usegmt=True)
 
 
-def test_a_clock_that_is_kept_right_is_believed_within_its_bound(clock: HandClock) -> None:
+def test_a_synchronised_clock_is_trusted_within_its_bound(clock: HandClock) -> None:
     reading = WallClock(clock, lambda: 0.02).offset()
     assert (reading.ahead_s, reading.synced, reading.uncertainty_s) == (clock.ahead_s, True, 0.02)
 
 
-def test_a_clock_that_nobody_keeps_is_taken_as_it_is_with_an_unknown_error(clock: HandClock) -> None:
+def test_an_unsynchronised_clock_is_used_with_an_unknown_error(clock: HandClock) -> None:
     reading = WallClock(clock, lambda: None).offset()
     assert (reading.ahead_s, reading.synced, reading.uncertainty_s, reading.is_set) == (
         clock.ahead_s,
@@ -44,7 +44,7 @@ def test_a_clock_that_nobody_keeps_is_taken_as_it_is_with_an_unknown_error(clock
 
 
 @pytest.mark.parametrize("wrong_s", [-NOW_S, -3 * 86400.0, 40 * 86400.0])
-def test_a_clock_that_is_days_off_is_put_right_by_the_servers_date(wrong_s: float) -> None:
+def test_a_clock_that_is_days_off_is_corrected_by_the_servers_date(wrong_s: float) -> None:
     clock = HandClock(unix_s=NOW_S + wrong_s)
     time = WallClock(clock, lambda: None)
     time.observe_date(date(NOW_S))
@@ -53,7 +53,7 @@ def test_a_clock_that_is_days_off_is_put_right_by_the_servers_date(wrong_s: floa
     assert abs(reading.ahead_s + clock.monotonic_s() - NOW_S) <= reading.uncertainty_s <= 3.0
 
 
-def test_a_clock_that_agrees_with_the_server_is_finer_and_stays(clock: HandClock) -> None:
+def test_a_clock_that_agrees_with_the_server_is_kept(clock: HandClock) -> None:
     time = WallClock(clock, lambda: None)
     for _ in range(50):
         time.observe_date(date(clock.unix_s()))
@@ -61,7 +61,7 @@ def test_a_clock_that_agrees_with_the_server_is_finer_and_stays(clock: HandClock
         assert time.offset().ahead_s == clock.ahead_s
 
 
-def test_a_small_correction_never_turns_the_order_of_two_instants_round(clock: HandClock) -> None:
+def test_a_small_correction_never_reverses_the_order_of_two_instants(clock: HandClock) -> None:
     time = WallClock(clock, lambda: 0.01)
     before_s = 0.0
     for step in range(200):
@@ -74,7 +74,7 @@ def test_a_small_correction_never_turns_the_order_of_two_instants_round(clock: H
     assert time.offset().ahead_s == pytest.approx(clock.ahead_s)
 
 
-def test_what_is_no_date_changes_nothing(clock: HandClock) -> None:
+def test_an_invalid_date_changes_nothing(clock: HandClock) -> None:
     time = WallClock(clock, lambda: None)
     time.observe_date("yesterday")
     time.observe_date(None)
@@ -82,7 +82,7 @@ def test_what_is_no_date_changes_nothing(clock: HandClock) -> None:
 
 
 @pytest.mark.parametrize("zone", ["GMT", "-0000", "+0000", ""])
-def test_a_date_is_utc_wherever_the_agent_stands(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+def test_a_date_is_utc_in_every_time_zone(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
@@ -93,7 +93,7 @@ def test_a_date_is_utc_wherever_the_agent_stands(monkeypatch: pytest.MonkeyPatch
 
 
 def uplink_of(clock: HandClock, folder: Path, server: StandIn) -> Uplink:
-    """An uplink with two bursts 10 s apart to send, of a clock that nothing keeps right."""
+    """An uplink with two bursts 10 s apart to send, of an unsynchronised clock."""
     time, spool = WallClock(clock, lambda: None), spool_in(folder)
     for number in range(2):
         first_ms = round(clock.monotonic_s() * 1000)
@@ -105,8 +105,8 @@ def uplink_of(clock: HandClock, folder: Path, server: StandIn) -> Uplink:
         )
         spool.put(made)
         clock.now_s += 10.0
-    poster = HttpClient(ServerSettings(url=server.url), time)
-    return Uplink(spool, poster, {}, StatusCounters(Status()), clock, threading.Event(), wall_clock=time)
+    client = HttpClient(ServerSettings(url=server.url), time)
+    return Uplink(spool, client, {}, StatusCounters(Status()), clock, threading.Event(), wall_clock=time)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def uplink_of(clock: HandClock, folder: Path, server: StandIn) -> Uplink:
     [50.0, NOW_S - 200 * 86400.0, NOW_S + 3 * 86400.0],
     ids=["in 1970", "at the last shutdown", "in the future"],
 )
-def test_bursts_of_a_boot_whose_clock_begins_elsewhere_are_sent_with_the_servers_time_and_keep_their_intervals(
+def test_bursts_of_a_wrong_clock_get_the_servers_time_and_keep_their_intervals(
     tmp_path: Path, server: StandIn, unix_s: float
 ) -> None:
     clock = HandClock(monotonic_s=100.0, unix_s=unix_s)
@@ -127,7 +127,7 @@ def test_bursts_of_a_boot_whose_clock_begins_elsewhere_are_sent_with_the_servers
     assert all(1.0 < seen.envelope["clock"]["uncertainty_s"] < 3.0 for seen in server.bursts.values())
 
 
-def test_bursts_of_a_boot_in_1970_wait_until_somebody_tells_the_time(tmp_path: Path, server: StandIn) -> None:
+def test_bursts_of_a_clock_that_was_never_set_wait_until_the_time_is_known(tmp_path: Path, server: StandIn) -> None:
     clock = HandClock(monotonic_s=100.0, unix_s=50.0)
     uplink = uplink_of(clock, tmp_path, server)
     server.unix_s = lambda: None
@@ -139,7 +139,7 @@ def test_bursts_of_a_boot_in_1970_wait_until_somebody_tells_the_time(tmp_path: P
     assert server.arrivals
 
 
-def test_bursts_of_a_clock_that_may_be_right_do_not_wait_for_a_server_that_tells_no_time(
+def test_bursts_of_a_clock_that_was_set_do_not_wait_for_the_servers_time(
     tmp_path: Path, clock: HandClock, server: StandIn
 ) -> None:
     uplink = uplink_of(clock, tmp_path, server)
@@ -149,7 +149,7 @@ def test_bursts_of_a_clock_that_may_be_right_do_not_wait_for_a_server_that_tells
     assert (seen.envelope["captured_at"], seen.envelope["clock"]["uncertainty_s"]) == ("2027-01-15T08:00:00.000Z", None)
 
 
-def test_a_burst_that_was_given_its_time_keeps_it_for_every_sending(tmp_path: Path, clock: HandClock) -> None:
+def test_a_retimed_burst_keeps_its_instants_for_every_sending(tmp_path: Path, clock: HandClock) -> None:
     spool = spool_in(tmp_path)
     reading = ClockReading(synced=False, boot_id=boot_id(), monotonic_ms=1_000_000)
     made = make_burst(
@@ -171,7 +171,6 @@ def test_a_burst_that_was_given_its_time_keeps_it_for_every_sending(tmp_path: Pa
     again = spool_in(tmp_path).next()
     assert again is not None
     assert again.is_timed
-    opened = again.open()
-    opened.close()
-    assert opened.envelope == better
-    assert msgspec.json.encode(opened.envelope.clock).endswith(b'"uncertainty_s":0.01}')
+    with again.open() as (header, _):
+        assert header.envelope == better
+    assert msgspec.json.encode(header.envelope.clock).endswith(b'"uncertainty_s":0.01}')

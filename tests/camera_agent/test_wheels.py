@@ -1,4 +1,4 @@
-"""What the agent needs can be had on a Raspberry Pi without a compiler. Needs the package index, and says so."""
+"""Every dependency installs on a Raspberry Pi without a compiler. Needs the package index."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLATFORMS = ("manylinux2014_aarch64", "manylinux_2_28_aarch64")
 
 
 def asked(python: str, folder: Path) -> subprocess.Popen[str]:
-    """pip, asked which wheels it would install for the agent on 64-bit ARM under that Python."""
+    """pip's report of the wheels that it would install for the agent on 64-bit ARM under that Python."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["agent"]]
     options = [option for platform in PLATFORMS for option in ("--platform", platform)]
@@ -31,7 +31,7 @@ def asked(python: str, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_everything_the_agent_needs_has_a_wheel_for_64_bit_arm_on_python_3_11_and_3_13(tmp_path: Path) -> None:
+def test_every_dependency_has_a_wheel_for_64_bit_arm_on_python_3_11_and_3_13(tmp_path: Path) -> None:
     running = {}
     for python in ("3.11", "3.13"):
         (tmp_path / python).mkdir()

@@ -1,10 +1,9 @@
-"""A hosted server around a stand-in ensemble that answers when it is told to: for the tests of how a server stops
-and refuses.
+"""A hosted server with an ensemble that answers on request, for the tests of how a server stops and refuses.
 
     python -m tests.server.hosted FOLDER [SETTINGS as JSON [PATIENCE]]
 
-PATIENCE, in seconds, is what a request's head and the pauses of its body may take. Says `port N` on standard output
-once it listens, `asked` whenever its ensemble is, and answers after each line that comes on standard input.
+PATIENCE is the time limit in seconds for a request's head and for pauses in its body. Prints `port N` once it listens
+and `asked` for each call of its ensemble, which answers after one more line on standard input.
 """
 
 from __future__ import annotations
@@ -26,31 +25,31 @@ from server.settings import ServerSettings
 from tests.server.web_client import NOW_US, BrightnessEnsemble, make_app
 
 
-class PatientEnsemble(BrightnessEnsemble):
+class WaitingEnsemble(BrightnessEnsemble):
     def answer(
         self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None
     ) -> list[dict[str, tuple[Prediction, ...] | None]]:
-        _tell("asked")
+        _print_line("asked")
         sys.stdin.readline()
         return super().answer(images, crops)
 
 
-def _tell(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def _app(settings: ServerSettings) -> Flask:
-    return create_app(settings, ensemble=PatientEnsemble(), channels=[], clock=lambda: NOW_US)
+    return create_app(settings, ensemble=WaitingEnsemble(), channels=[], clock=lambda: NOW_US)
 
 
 def main(folder: Path, settings: str, patience_s: float) -> None:
     deadlines.HEAD_S = deadlines.BODY_S = patience_s
     make_app(folder)  # the database and the site
     listener = socket.create_server(("127.0.0.1", 0))
-    _tell(f"port {listener.getsockname()[1]}")
-    told = msgspec.json.decode(settings, type=dict[str, Any])
-    host(ServerSettings(data_dir=folder, graceful_timeout_s=20, **told), listener, _app)
+    _print_line(f"port {listener.getsockname()[1]}")
+    changes = msgspec.json.decode(settings, type=dict[str, Any])
+    host(ServerSettings(data_dir=folder, graceful_timeout_s=20, **changes), listener, _app)
 
 
 if __name__ == "__main__":

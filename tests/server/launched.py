@@ -28,19 +28,19 @@ class Running:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.said: list[str] = []
+        self.output: list[str] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         assert self.process.stdout is not None
         threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
 
     def line(self, pattern: str) -> re.Match[str]:
-        """The first line from here on that matches; fails when the output ends or falls silent before."""
+        """The next line that matches; fails when the output ends, or pauses for PATIENCE_S, before it comes."""
         while True:
             try:
                 line = self._lines.get(timeout=PATIENCE_S)
             except queue.Empty:
                 line = None
-            assert line is not None, f"no line like {pattern!r}; there were:\n" + "".join(self.said)
+            assert line is not None, f"no line like {pattern!r}; there were:\n" + "".join(self.output)
             if match := re.search(pattern, line):
                 return match
 
@@ -55,12 +55,12 @@ class Running:
 
     def _read(self, stream: IO[str]) -> None:
         for line in stream:
-            self.said.append(line)
+            self.output.append(line)
             self._lines.put(line)
         self._lines.put(None)
 
     def end(self) -> None:
-        """End it with its children, whatever it does."""
+        """Kill it and its children."""
         if self.process.poll() is None:
             family = psutil.Process(self.process.pid).children(recursive=True)
             self.process.kill()

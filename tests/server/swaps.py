@@ -14,10 +14,11 @@ from werkzeug.test import TestResponse
 from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
 from server.app import create_app, runtime_of
 from server.delivery.channels import Channel
+from server.domain.ensemble_protocol import Answering
 from server.domain.errors import SectorwatchError, Unapproved
 from server.engine.stages import Answer
 from server.runtime import Runtime
-from server.serving.loading import Answering, Loaded
+from server.serving.loading import Loaded
 from server.settings import ServerSettings
 from tests.server.web_client import NOW_US, SITE, files, jpeg
 

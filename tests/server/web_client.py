@@ -1,7 +1,7 @@
-"""What the tests of the web modules share: an application around a real store and a small ensemble, and a client.
+"""An application with a real store and a small ensemble, and the requests of a client.
 
-`BrightnessEnsemble` is a stand-in that judges frames by their pixels, so that answers depend on what was sent and
-in which order, without weights and without torch.
+`BrightnessEnsemble` judges frames by their pixels, so that answers depend on the frames and their order, without
+weights or torch.
 """
 
 from __future__ import annotations
@@ -112,9 +112,9 @@ def envelope(frames: Sequence[bytes], **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def body(told: object, frames: Sequence[bytes]) -> dict[str, Any]:
+def body(burst: object, frames: Sequence[bytes]) -> dict[str, Any]:
     """The multipart form, for Flask's test client: `burst` as a JSON part, and one part `file` per frame."""
-    part = (io.BytesIO(json.dumps(told).encode()), "burst.json", "application/json")
+    part = (io.BytesIO(json.dumps(burst).encode()), "burst.json", "application/json")
     return {"burst": part, "file": files(frames)}
 
 

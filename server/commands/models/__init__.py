@@ -1,4 +1,4 @@
-"""`sectorwatch models ...`: begin with `models`, which holds the group; each other module is one kind of subcommand."""
+"""`sectorwatch models ...`: begin with `models`, which holds the group; the other modules hold its subcommands."""
 
 from server.commands.models.models import command
 

@@ -1,4 +1,4 @@
-"""`sectorwatch models adopt|torchvision`: cards for networks that are already there."""
+"""`sectorwatch models adopt|torchvision`: write cards for existing networks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from server.commands.options import config_option
 from server.domain.errors import SectorwatchError
 from server.settings import load_settings
 
@@ -16,18 +17,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _out(command: F) -> F:
-    """Adds --config and --out: where the cards go."""
-    for option in (
-        click.option(
-            "--out",
-            "models_dir",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="Folder of your own models [the setting `models_dir`].",
-        ),
-        click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML) of the server."),
-    ):
-        command = option(command)
-    return command
+    """Adds --config and --out, the folder of the cards."""
+    folder = click.Path(file_okay=False, path_type=Path)
+    what = "Folder of your own models [the setting `models_dir`]."
+    return config_option(click.option("--out", "models_dir", type=folder, help=what)(command))
 
 
 @click.command()
@@ -37,10 +30,10 @@ def _out(command: F) -> F:
     "classes_file",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The class names in the networks' order: one per line, or a JSON list or object as ImageNet's has it.",
+    help="The class names in the networks' order: a name per line, or a JSON list or object in ImageNet's form.",
 )
 @click.option("--factory", default="", help="For state dicts: package.module:callable that makes the network.")
-@click.option("--trust", is_flag=True, help="Load pickled modules, which run whatever they say.")
+@click.option("--trust", is_flag=True, help="Load pickled modules, which can run any code.")
 @click.option("--probabilities", is_flag=True, help="The networks end in a softmax.")
 @_out
 def adopt(
@@ -53,10 +46,10 @@ def adopt(
     trust: bool,
     probabilities: bool,
 ) -> None:
-    """Write a card for each network of a folder as FlexServe keeps them (or for one file).
+    """Write a card for each network in a FlexServe folder, or for a single file.
 
-    TorchScript, torch.export (.pt2), safetensors, state dicts, pickled modules; with FlexServe's transform. The
-    files stay where they are. Exit code 1 if one could not be adopted.
+    Reads TorchScript, torch.export (.pt2), safetensors, state dicts and pickled modules, with FlexServe's transform.
+    The files stay where they are. Exit code 1 if a file cannot be adopted.
     """
     from server.ensemble.adopt import SUFFIXES
     from server.ensemble.adopt import adopt as adopted
@@ -99,12 +92,12 @@ def torchvision(architecture: str, file: Path | None, models_dir: Path | None, c
 def _place(models_dir: Path | None, config: Path | None) -> Path:
     place = load_settings(config, models_dir=models_dir).models_dir
     if place is None:
-        raise click.UsageError("say where the cards go: --out FOLDER, or the setting `models_dir`")
+        raise click.UsageError("give --out FOLDER for the cards, or the setting `models_dir`")
     return place
 
 
 def _classes(file: Path) -> list[str]:
-    """One name per line, `["a", "b"]`, or `{"0": "a"}` and `{"0": ["n01440764", "a"]}` as they go round."""
+    """One name per line, `["a", "b"]`, or `{"0": "a"}` and `{"0": ["n01440764", "a"]}` in the usual forms."""
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

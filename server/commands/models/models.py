@@ -1,4 +1,4 @@
-"""`sectorwatch models`: what models there are, their weights, their proofs, and cards for others."""
+"""`sectorwatch models`: list models, fetch and verify their weights; the group of all subcommands of `models`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
-from server.catalogue import ModelCard, cache_dir, card_named, cards, locate, pull, verify
+from server.catalogue import ModelCard, cache_dir, cards, locate, pull, verify
 from server.commands.models import adopt, proofs, swap
 from server.commands.models.proofs import ensemble_options, folder_options
+from server.commands.options import aligned, cards_of
 from server.domain.errors import SectorwatchError
 from server.settings import load_settings
 
-_every = click.option("--all", "every", is_flag=True, help="Every model there is.")
+_every = click.option("--all", "every", is_flag=True, help="All models.")
 
 
 @click.group()
@@ -39,16 +40,15 @@ def list_models(folder: Path | None, config: Path | None) -> None:
     rows = [("MODEL", "KIND", "CLASSES", "WEIGHTS", "LICENCE")]
     for card in _chosen((), folder, config, every=True):
         rows.append((card.name, card.kind, str(len(card.classes)), _presence(card), card.licence))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in aligned(rows):
+        click.echo(line)
 
 
 @command.command("pull")
 @ensemble_options
 @_every
 def pull_models(names: tuple[str, ...], folder: Path | None, config: Path | None, *, every: bool) -> None:
-    """Get the weights of the named models (none named: those of the ensemble), each checked against its card."""
+    """Get the weights of the named models (default: those of the ensemble), and check each against its card."""
     failed = [card for card in _chosen(names, folder, config, every=every) if not _pulled(card)]
     if failed:
         sys.exit(1)
@@ -58,20 +58,19 @@ def pull_models(names: tuple[str, ...], folder: Path | None, config: Path | None
 @ensemble_options
 @_every
 def verify_models(names: tuple[str, ...], folder: Path | None, config: Path | None, *, every: bool) -> None:
-    """Hash the weights of the named models (none named: those of the ensemble). Exit code 1 unless all are right."""
+    """Hash the weights of the named models (default: those of the ensemble). Exit code 1 unless all are right."""
     failed = [card for card in _chosen(names, folder, config, every=every) if not _verified(card)]
     if failed:
         sys.exit(1)
 
 
 def _chosen(names: Sequence[str], folder: Path | None, config: Path | None, *, every: bool) -> list[ModelCard]:
-    """The cards of the named models, of every one, or of those the settings name."""
+    """The cards of the named models, of all models, or of the models in the settings."""
     try:
         settings = load_settings(config, models_dir=folder)
-        places = [settings.models_dir] if settings.models_dir else []
         if every and not names:
-            return list(cards(places).values())
-        return [card_named(name, places) for name in names or settings.models]
+            return list(cards([settings.models_dir] if settings.models_dir else []).values())
+        return cards_of(settings, names or settings.models)
     except SectorwatchError as error:
         raise click.ClickException(error.detail) from error
 

@@ -1,4 +1,4 @@
-"""`sectorwatch models lock|approve|check`: what is served, written down and tried."""
+"""`sectorwatch models lock|approve|check`: lock the ensemble, and check its answers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from server.catalogue import check_lock, write_lock
+from server.commands.options import config_option
 from server.settings import ServerSettings, load_settings
 
 if TYPE_CHECKING:
@@ -22,17 +23,9 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 def folder_options(command: F) -> F:
     """Adds --config and --models-dir; hand them to `load_settings`."""
-    for option in (
-        click.option(
-            "--models-dir",
-            "folder",
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            help="A folder of your own models: one folder each, with a card.toml.",
-        ),
-        click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML) of the server."),
-    ):
-        command = option(command)
-    return command
+    folder = click.Path(exists=True, file_okay=False, path_type=Path)
+    what = "Folder of your own models: a folder for each model, with a card.toml."
+    return config_option(click.option("--models-dir", "folder", type=folder, help=what)(command))
 
 
 def ensemble_options(command: F) -> F:
@@ -44,9 +37,9 @@ def ensemble_options(command: F) -> F:
 @ensemble_options
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write [the settings' `lock`].")
 def lock(names: tuple[str, ...], folder: Path | None, config: Path | None, out: Path | None) -> None:
-    """Write down all that decides the answers of the ensemble, for the setting `lock`.
+    """Write everything that decides the answers of the ensemble into a file, for the setting `lock`.
 
-    A server with that setting refuses to start when weights, class lists, input forms, code or libraries differ.
+    A server with that setting refuses to start if weights, class lists, input forms, code or libraries differ.
     """
     settings = load_settings(config, models_dir=folder)
     place = out or settings.lock or Path("ensemble.lock")
@@ -61,34 +54,34 @@ def lock(names: tuple[str, ...], folder: Path | None, config: Path | None, out: 
 @click.option(
     "--pictures",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of small pictures, in the order of their names [default: drawn ones].",
+    help="Folder of small pictures, in the order of their names [default: those of the shipped set].",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write [the setting `golden`].")
 def approve(
     names: tuple[str, ...], folder: Path | None, config: Path | None, pictures: Path | None, out: Path | None
 ) -> None:
-    """Keep what the models say now of some pictures as what they have to say from now on.
+    """Store the answers of the models to some pictures as the golden set, with which later answers are compared.
 
-    They say it in float32, whatever the setting `execution`: that is what it is held against.
+    The answers are computed in float32, whatever the setting `execution`.
     """
     from server.ensemble import approve as approved
-    from server.ensemble import drawn
+    from server.ensemble import read_golden, shipped_golden
 
     settings = load_settings(config, models_dir=folder)
     place = out or settings.golden
     if place is None:
-        raise click.UsageError("say where: --out FOLDER, or the setting `golden`")
-    shown = _read(pictures) if pictures else drawn.pictures()
+        raise click.UsageError("give --out FOLDER, or the setting `golden`")
+    shown = _read(pictures) if pictures else read_golden(shipped_golden()).named_pictures
     golden = approved(_loaded(msgspec.structs.replace(settings, execution="fp32"), names), shown, place)
     for picture in golden.pictures:
-        said = (
+        answers = (
             f"{model} {each.label} {each.score:.2f} (+{each.margin:.2f})" for model, each in picture.expected.items()
         )
-        click.echo(f"{picture.file}: {', '.join(said)}")
+        click.echo(f"{picture.file}: {', '.join(answers)}")
     click.echo(f"{place}: approved for {golden.ensemble}")
     for model in golden.unsure:
-        what = "is sure of no picture, and hardly any change of what it says would be noticed"
-        click.echo(f"warning: {model} {what}: show it some of what it knows, with --pictures FOLDER", err=True)
+        what = "is sure of no picture, so most changes of its answers go unnoticed"
+        click.echo(f"warning: {model} {what}: give pictures that it knows with --pictures FOLDER", err=True)
 
 
 @click.command()
@@ -109,7 +102,9 @@ def check(names: tuple[str, ...], folder: Path | None, config: Path | None) -> N
         click.echo(f"golden set: {each}", err=True)
     beyond = golden.uncovered(ensemble)
     if beyond:
-        click.echo(f"golden set: says nothing of {', '.join(beyond)}; `sectorwatch models approve` makes one that does")
+        click.echo(
+            f"golden set: does not cover {', '.join(beyond)}; `sectorwatch models approve` makes a set that does"
+        )
     if wrong:
         raise SystemExit(1)
     if len(beyond) < len(ensemble.ensemble_info.models):

@@ -1,4 +1,4 @@
-"""Each kind of camera against the real thing: files, a folder, and HTTP servers that send stills and streams."""
+"""Each kind of camera against real files, folders and HTTP servers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from camera_agent.cameras.snapshot import Snapshot
 from camera_agent.cameras.stream import Stream
 from camera_agent.cameras.video import Video
 from camera_agent.config.settings import CameraSettings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import FrameFormat
+from camera_agent.imaging.frame import CameraFailure, FrameFormat
 from camera_agent.imaging.pillow import encode_bytes
 from tests.camera_agent.conftest import jpeg, make_video
 
@@ -96,14 +95,14 @@ def test_a_snapshot_that_is_too_wide_is_made_smaller() -> None:
     ],
     ids=["status", "html", "cut", "hangs up"],
 )
-def test_a_snapshot_that_is_none_is_a_camera_failure(
+def test_an_answer_that_is_no_picture_is_a_camera_failure(
     respond: Callable[[BaseHTTPRequestHandler], None], cause: str
 ) -> None:
     with serving(respond) as url, pytest.raises(CameraFailure, match=cause):
         snapshot_of(url).frame(FrameFormat())
 
 
-def test_a_camera_that_is_not_there_is_a_camera_failure() -> None:
+def test_an_unreachable_camera_is_a_camera_failure() -> None:
     with pytest.raises(CameraFailure, match="no answer"):
         snapshot_of("http://127.0.0.1:9/snap.jpg").frame(FrameFormat())
 
@@ -118,13 +117,13 @@ def sending_on(address: str) -> Callable[[BaseHTTPRequestHandler], None]:
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "http://[::cam/", "http://cam:port/", "/again"])
-def test_a_camera_that_sends_on_to_nowhere_is_a_camera_failure(address: str) -> None:
+def test_a_redirect_to_an_invalid_address_is_a_camera_failure(address: str) -> None:
     with serving(sending_on(address)) as url, pytest.raises(CameraFailure, match="no answer"):
         snapshot_of(url).frame(FrameFormat())
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PPM", "EPS"])
-def test_a_kind_of_image_that_no_camera_gives_is_not_opened(kind: str) -> None:
+def test_an_image_format_that_no_camera_sends_is_not_opened(kind: str) -> None:
     out = io.BytesIO()
     Image.new("RGB", (90, 60)).save(out, kind)
     with pytest.raises(CameraFailure, match=r"cannot identify|begins with"):
@@ -139,7 +138,9 @@ def test_a_png_with_alpha_becomes_a_jpeg() -> None:
 
 
 def sideways(orientation: int) -> tuple[Image.Image, bytes]:
-    """A picture with one bright corner as it is shown, and a JPEG of it from a camera that was mounted another way."""
+    """A picture with one bright corner as it is shown, and its JPEG from a camera that is mounted with another
+    orientation.
+    """
     shown = Image.new("RGB", (96, 64), (30, 30, 30))
     shown.paste((250, 250, 250), (64, 0, 96, 32))
     undo = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
@@ -161,7 +162,7 @@ def sideways(orientation: int) -> tuple[Image.Image, bytes]:
     ],
     ids=["as it is", "smaller", "thrifty", "masked"],
 )
-def test_a_picture_keeps_the_way_up_its_camera_says(orientation: int, form: FrameFormat) -> None:
+def test_a_picture_keeps_its_exif_orientation(orientation: int, form: FrameFormat) -> None:
     shown, data = sideways(orientation)
     seen = encode_bytes(data, form)
     sent = ImageOps.exif_transpose(Image.open(io.BytesIO(seen.jpeg)))
@@ -174,15 +175,15 @@ def test_a_picture_keeps_the_way_up_its_camera_says(orientation: int, form: Fram
     assert looked.getpixel((10, 10)) < 50
 
 
-def test_a_mask_covers_the_part_of_the_picture_that_is_shown_there() -> None:
+def test_a_mask_covers_the_picture_as_exif_orients_it() -> None:
     _, data = sideways(6)
     window = ((2 / 3, 0.0), (1.0, 0.0), (1.0, 0.5), (2 / 3, 0.5))
     masked = Image.open(io.BytesIO(encode_bytes(data, FrameFormat(masks=(window,))).jpeg)).convert("L")
     assert masked.getextrema()[1] < 60
 
 
-def test_a_stream_gives_the_present_picture_and_not_the_one_that_waited(tmp_path: Path) -> None:
-    """A Motion JPEG stream over HTTP: the server counts pictures up, faster than they are asked for."""
+def test_a_stream_gives_the_newest_picture(tmp_path: Path) -> None:
+    """The server sends numbered pictures faster than the test asks for them."""
     over = threading.Event()
 
     def respond(handler: BaseHTTPRequestHandler) -> None:
@@ -226,7 +227,7 @@ def test_a_stream_that_ends_is_a_camera_failure() -> None:
         camera.close()
 
 
-def test_a_device_that_is_not_there_is_a_camera_failure() -> None:
+def test_a_missing_device_is_a_camera_failure() -> None:
     camera = Stream(99, timeout_s=1.0)
     with pytest.raises(CameraFailure, match="cannot be opened"):
         camera.open()
@@ -247,9 +248,9 @@ def test_the_same_picture_of_a_video_has_the_same_bytes_whether_others_were_read
     def bytes_of(wanted: set[int]) -> dict[int, bytes]:
         video = Video(footage, FrameFormat(quality=90))
         video.open()
-        found = {picture.number: picture.read().jpeg for picture in video.pictures() if picture.number in wanted}
+        jpegs = {picture.number: picture.read().jpeg for picture in video.pictures() if picture.number in wanted}
         video.close()
-        return found
+        return jpegs
 
     every = bytes_of(set(range(60)))
     assert bytes_of({17, 40}) == {17: every[17], 40: every[40]}
@@ -264,7 +265,7 @@ def test_a_wide_video_is_made_smaller(tmp_path: Path) -> None:
     assert sizes == [(320, 240)]
 
 
-def test_what_is_no_video_is_a_camera_failure(tmp_path: Path) -> None:
+def test_a_file_that_is_no_video_is_a_camera_failure(tmp_path: Path) -> None:
     (tmp_path / "notes.avi").write_text("not a video")
     with pytest.raises(CameraFailure, match="cannot be opened"):
         Video(tmp_path / "notes.avi", FrameFormat(max_width=0)).open()
@@ -294,7 +295,7 @@ def test_instants_in_names_are_utc_to_the_millisecond(tmp_path: Path, names: tup
     assert [picture.read().jpeg for picture in folder.pictures()] == [jpeg(0), jpeg(1)]
 
 
-def test_a_rate_goes_before_names_and_file_times(tmp_path: Path) -> None:
+def test_a_set_rate_overrides_names_and_file_times(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}_20260101T070000Z.jpg").write_bytes(jpeg(number))
     folder = folder_of(tmp_path, pictures_per_s=4.0)
@@ -313,7 +314,7 @@ def test_without_names_or_rate_the_file_times_count(tmp_path: Path) -> None:
     assert [picture.at_s for picture in folder.pictures()] == [0.0, 2.0, 4.0]
 
 
-def test_instants_that_do_not_rise_with_the_names_are_refused_with_both_names(tmp_path: Path) -> None:
+def test_instants_that_do_not_increase_with_the_names_are_refused_with_both_names(tmp_path: Path) -> None:
     for number in range(2):
         path = tmp_path / f"{number}.jpg"
         path.write_bytes(jpeg(number))
@@ -327,7 +328,7 @@ def test_an_empty_folder_is_a_camera_failure(tmp_path: Path) -> None:
         folder_of(tmp_path)
 
 
-def test_each_source_opens_its_own_kind(tmp_path: Path) -> None:
+def test_each_source_opens_its_kind_of_camera(tmp_path: Path) -> None:
     def camera(**source: object) -> CameraSettings:
         return CameraSettings(name="gate", **source)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""A camera that hangs, repeats itself, goes black or is covered: noticed, named, and given another chance."""
+"""Cameras that hang, repeat a frame, go black or are covered."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import pytest
 
 from camera_agent.cameras.health import CameraHealth
 from camera_agent.cameras.timeout_guard import TimeoutGuard
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame, FrameFormat, Thumbnail
+from camera_agent.imaging.frame import CameraFailure, Frame, FrameFormat, Thumbnail
 from tests.camera_agent.scenes import Yard, flat
 
 
 def see(health: CameraHealth, grey: Thumbnail, *, from_s: float, to_s: float, jpeg: bytes | None = None) -> float:
-    """A look a second; the instant at which it was not believed any more."""
+    """Check one look a second; return the instant of the first failure."""
     for at_s in range(round(from_s), round(to_s)):
         try:
             health.check(Frame(jpeg or str(at_s).encode(), float(at_s), grey))
@@ -24,7 +23,7 @@ def see(health: CameraHealth, grey: Thumbnail, *, from_s: float, to_s: float, jp
     return float("inf")
 
 
-def test_the_same_frame_for_a_minute_is_a_stuck_camera_and_another_one_a_well_one() -> None:
+def test_the_same_frame_for_a_minute_is_a_stuck_camera_until_the_frame_changes() -> None:
     health, view = CameraHealth(0.0, stuck_after_s=60.0), Yard().grey()
     assert see(health, view, from_s=0, to_s=200, jpeg=b"same") == 60.0
     assert (health.read().state, health.read().cause) == ("blind", "camera_stuck")
@@ -34,7 +33,7 @@ def test_the_same_frame_for_a_minute_is_a_stuck_camera_and_another_one_a_well_on
 
 
 @pytest.mark.parametrize(("level", "cause"), [(2, "camera_dark"), (120, "camera_covered"), (250, "camera_covered")])
-def test_a_black_or_even_picture_for_ten_seconds_is_blindness_with_its_cause(level: int, cause: str) -> None:
+def test_a_black_or_even_picture_for_ten_seconds_makes_the_camera_blind_with_a_cause(level: int, cause: str) -> None:
     health = CameraHealth(0.0, stuck_after_s=60.0)
     see(health, Yard().grey(), from_s=0, to_s=5)
     assert see(health, flat(level), from_s=5, to_s=60) == 15.0
@@ -42,7 +41,7 @@ def test_a_black_or_even_picture_for_ten_seconds_is_blindness_with_its_cause(lev
     assert health.read().last_frame_s == 14.0
 
 
-def test_a_dark_moment_is_no_blindness() -> None:
+def test_a_camera_that_is_dark_for_a_moment_is_not_blind() -> None:
     health = CameraHealth(0.0, stuck_after_s=60.0)
     assert see(health, flat(0), from_s=0, to_s=8) == float("inf")
     assert see(health, Yard().grey(), from_s=8, to_s=9) == float("inf")
@@ -50,7 +49,7 @@ def test_a_dark_moment_is_no_blindness() -> None:
 
 
 class Driver:
-    """Hangs in the calls that are named until it is let go."""
+    """Hangs in the named call until `let_go` is set."""
 
     def __init__(self, *, hangs_in: str, let_go: threading.Event) -> None:
         self._hangs_in = hangs_in
@@ -74,7 +73,7 @@ class Driver:
 
 
 @pytest.mark.parametrize("hangs_in", ["open", "still"])
-def test_a_driver_that_hangs_is_left_and_a_new_one_tried_and_the_old_one_closed_when_it_comes_back(
+def test_a_hanging_driver_is_abandoned_and_closed_when_its_call_returns(
     hangs_in: str,
 ) -> None:
     let_go = threading.Event()
@@ -98,7 +97,7 @@ def test_a_driver_that_hangs_is_left_and_a_new_one_tried_and_the_old_one_closed_
     assert drivers[1].closed.wait(5.0)
 
 
-def test_a_driver_that_hangs_again_and_again_needs_new_process_and_not_asked_any_more() -> None:
+def test_after_eight_hanging_calls_a_new_process_is_needed_and_no_camera_is_opened() -> None:
     let_go = threading.Event()
     guarded = TimeoutGuard(lambda: Driver(hangs_in="open", let_go=let_go), timeout_s=0.01, margin_s=0.01)
     for _ in range(8):
@@ -111,7 +110,7 @@ def test_a_driver_that_hangs_again_and_again_needs_new_process_and_not_asked_any
     let_go.set()
 
 
-def test_what_a_camera_raises_comes_through_as_it_is() -> None:
+def test_the_guard_raises_what_the_camera_raises() -> None:
     class Broken(Driver):
         def frame(self, form: FrameFormat) -> Frame:
             raise CameraFailure("lens cap")
@@ -123,7 +122,7 @@ def test_what_a_camera_raises_comes_through_as_it_is() -> None:
     guarded.close()
 
 
-def test_a_camera_may_be_closed_by_another_thread_at_any_moment() -> None:
+def test_another_thread_may_close_a_camera_at_any_time() -> None:
     guarded = TimeoutGuard(lambda: Driver(hangs_in="", let_go=threading.Event()), timeout_s=20.0)
     raised: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""Motion JPEG without OpenCV, against a real HTTP server on a loopback port, sloppy in the ways cameras are."""
+"""Motion JPEG without OpenCV, against an HTTP server with the variations of real cameras."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ import pytest
 from camera_agent.cameras import factory
 from camera_agent.cameras.mjpeg import MotionJpeg
 from camera_agent.config.settings import CameraSettings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import FrameFormat
+from camera_agent.imaging.frame import CameraFailure, FrameFormat
 from tests.camera_agent.cameras.test_cameras import serving
 from tests.camera_agent.conftest import CHECKOUT, jpeg
 
@@ -37,12 +36,12 @@ def head_of(handler: BaseHTTPRequestHandler, content_type: str = "multipart/x-mi
 
 
 def part(body: bytes, *, boundary: bytes = b"--part", length: bool = True) -> bytes:
-    said = b"Content-Length: %d\r\n" % len(body) if length else b""
-    return boundary + b"\r\nContent-Type: image/jpeg\r\n" + said + b"\r\n" + body + b"\r\n"
+    length_line = b"Content-Length: %d\r\n" % len(body) if length else b""
+    return boundary + b"\r\nContent-Type: image/jpeg\r\n" + length_line + b"\r\n" + body + b"\r\n"
 
 
 def counting(over: threading.Event, *, every_s: float = 0.005) -> Respond:
-    """Pictures that grow brighter, faster than anybody asks."""
+    """Pictures that grow brighter, sent faster than the test asks for them."""
 
     def respond(handler: BaseHTTPRequestHandler) -> None:
         head_of(handler)
@@ -54,7 +53,7 @@ def counting(over: threading.Event, *, every_s: float = 0.005) -> Respond:
     return respond
 
 
-def test_it_gives_the_present_picture_as_the_camera_made_it_and_not_the_one_that_waited() -> None:
+def test_it_gives_the_newest_picture_unchanged() -> None:
     over, made = threading.Event(), {jpeg(number) for number in range(100)}
     with serving(counting(over)) as url:
         camera = camera_at(url)
@@ -77,7 +76,9 @@ SLOPPY = [
 
 
 @pytest.mark.parametrize(("content_type", "spelled"), SLOPPY)
-def test_parts_are_found_however_the_boundary_is_spelled(content_type: str, spelled: Callable[[bytes], bytes]) -> None:
+def test_parts_are_found_for_every_spelling_of_the_boundary(
+    content_type: str, spelled: Callable[[bytes], bytes]
+) -> None:
     over, pictures = threading.Event(), [jpeg(10), jpeg(60)]
 
     def respond(handler: BaseHTTPRequestHandler) -> None:
@@ -94,7 +95,7 @@ def test_parts_are_found_however_the_boundary_is_spelled(content_type: str, spel
     assert seen <= set(pictures)
 
 
-def test_a_stream_that_ends_or_falls_silent_is_a_camera_failure() -> None:
+def test_a_stream_that_ends_or_sends_nothing_is_a_camera_failure() -> None:
     over = threading.Event()
 
     def ends(handler: BaseHTTPRequestHandler) -> None:
@@ -120,7 +121,7 @@ def test_a_stream_that_ends_or_falls_silent_is_a_camera_failure() -> None:
         over.set()
 
 
-def test_a_part_that_never_ends_is_a_camera_failure_and_not_a_memory_that_grows() -> None:
+def test_a_part_without_end_is_a_camera_failure_and_memory_stays_bounded() -> None:
     def respond(handler: BaseHTTPRequestHandler) -> None:
         head_of(handler)
         handler.wfile.write(b"--part\r\nContent-Type: image/jpeg\r\n\r\n")
@@ -135,10 +136,10 @@ def test_a_part_that_never_ends_is_a_camera_failure_and_not_a_memory_that_grows(
 
 
 @pytest.mark.parametrize(
-    ("content_type", "told"), [("image/jpeg", "answers with image/jpeg"), ("text/html", "not with Motion JPEG")]
+    ("content_type", "message"), [("image/jpeg", "answers with image/jpeg"), ("text/html", "not with Motion JPEG")]
 )
-def test_what_is_no_stream_is_a_camera_failure_that_says_what_it_is(content_type: str, told: str) -> None:
-    with serving(lambda handler: head_of(handler, content_type)) as url, pytest.raises(CameraFailure, match=told):
+def test_an_answer_that_is_no_stream_is_a_camera_failure_that_names_its_type(content_type: str, message: str) -> None:
+    with serving(lambda handler: head_of(handler, content_type)) as url, pytest.raises(CameraFailure, match=message):
         camera_at(url)
 
 
@@ -159,13 +160,17 @@ def test_a_picture_cut_off_inside_a_whole_part_is_a_camera_failure() -> None:
 
 
 def asking(scheme: str, over: threading.Event) -> Respond:
-    """A camera with a password, which it wants to be told by one of HTTP's two ways."""
+    """A camera with a password, which accepts it by one of HTTP's two schemes."""
     plain = "Basic " + base64.b64encode(b"eve:pa55").decode()
 
     def respond(handler: BaseHTTPRequestHandler) -> None:
-        said = handler.headers.get("Authorization", "")
-        is_told = 'username="eve"' in said and "response=" in said if scheme == "Digest" else said == plain
-        if is_told:
+        authorization = handler.headers.get("Authorization", "")
+        is_accepted = (
+            'username="eve"' in authorization and "response=" in authorization
+            if scheme == "Digest"
+            else authorization == plain
+        )
+        if is_accepted:
             counting(over)(handler)
             return
         handler.send_response(401)
@@ -177,7 +182,7 @@ def asking(scheme: str, over: threading.Event) -> Respond:
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "Digest"])
-def test_user_and_password_of_the_address_are_told_the_way_the_camera_wants(scheme: str) -> None:
+def test_user_and_password_are_sent_by_the_scheme_that_the_camera_asks_for(scheme: str) -> None:
     over = threading.Event()
     with serving(asking(scheme, over)) as url:
         camera = camera_at(url.replace("//", "//eve:pa55@"))

@@ -1,4 +1,4 @@
-"""The Pi's own camera, against a stand-in of the library that keeps the library's rules."""
+"""The Pi's camera, against a stand-in for picamera2 that checks how it is called."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from PIL import Image
 from camera_agent.cameras import factory
 from camera_agent.cameras.picamera import PiCamera
 from camera_agent.config.settings import CameraSettings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import FrameFormat
+from camera_agent.imaging.frame import CameraFailure, FrameFormat
 from tests.camera_agent.conftest import CHECKOUT
 
 PI = Path(__file__).parents[1] / "pi"
@@ -25,7 +24,7 @@ PI = Path(__file__).parents[1] / "pi"
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The stand-in, found as the real one would be, new for each test."""
+    """The stand-in, imported as picamera2 would be, new for each test."""
     monkeypatch.syspath_prepend(str(PI))
     monkeypatch.delitem(sys.modules, "picamera2", raising=False)
     import picamera2
@@ -51,7 +50,7 @@ def test_it_is_configured_once_for_any_number_of_frames(library: ModuleType) -> 
     assert len({look.jpeg for look in looks}) == 50
 
 
-def test_the_dark_frames_of_the_beginning_are_let_go_by(library: ModuleType) -> None:
+def test_the_first_dark_frames_are_skipped(library: ModuleType) -> None:
     camera = camera_of()
     camera.open()
     grey = camera.frame(FrameFormat()).thumbnail
@@ -59,7 +58,7 @@ def test_the_dark_frames_of_the_beginning_are_let_go_by(library: ModuleType) -> 
     assert sum(grey.pixels) / len(grey.pixels) > 50
 
 
-def test_the_whole_view_comes_in_the_width_that_is_wanted(library: ModuleType) -> None:
+def test_the_whole_view_is_scaled_to_the_set_width(library: ModuleType) -> None:
     camera = camera_of(max_width=801)
     camera.open()
     image = Image.open(io.BytesIO(camera.frame(FrameFormat(max_width=801)).jpeg))
@@ -77,7 +76,7 @@ def test_masks_are_painted_before_anything_is_encoded(library: ModuleType) -> No
     assert max(look.thumbnail.pixels) == 0
 
 
-def test_a_cable_that_comes_off_is_a_camera_that_hangs_and_can_be_opened_again(
+def test_an_unplugged_cable_is_a_hanging_camera_that_can_be_opened_again(
     library: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PI_CABLE_OFF_AFTER", "14")
@@ -96,7 +95,7 @@ def test_a_cable_that_comes_off_is_a_camera_that_hangs_and_can_be_opened_again(
     camera.close()
 
 
-def test_a_camera_that_another_program_holds_is_a_camera_failure(library: ModuleType) -> None:
+def test_a_camera_that_another_program_uses_is_a_camera_failure(library: ModuleType) -> None:
     other = camera_of()
     other.open()
     with pytest.raises(CameraFailure, match="the camera gave up: Camera __init__ sequence did not complete"):
@@ -104,7 +103,7 @@ def test_a_camera_that_another_program_holds_is_a_camera_failure(library: Module
     other.close()
 
 
-def test_a_camera_that_the_pi_does_not_see_is_told_with_what_to_do(
+def test_a_camera_that_the_pi_does_not_see_is_reported_with_what_to_do(
     library: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PI_CAMERAS", "0")
@@ -112,14 +111,14 @@ def test_a_camera_that_the_pi_does_not_see_is_told_with_what_to_do(
         camera_of().open()
 
 
-def test_without_the_library_it_is_told_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "picamera2", None)
     with pytest.raises(CameraFailure, match=r"sudo apt install python3-picamera2.*--system-site-packages"):
         camera_of().open()
 
 
 def test_the_agent_takes_and_shows_a_burst_of_it(tmp_path: Path, write_settings: Callable[..., Path]) -> None:
-    settings = write_settings("picamera = 0\nmax_width = 320\nburst = { frames = 3, spacing_s = 0.05 }")
+    settings = write_settings("picamera = 0\nmax_width = 320\nburst = { frames = 3, spacing_s = 0.5 }")
     run = subprocess.run(
         [sys.executable, "-m", "camera_agent", "once", str(settings), "--out", str(tmp_path / "out")],
         env={**os.environ, "PYTHONPATH": f"{CHECKOUT}:{PI}"},

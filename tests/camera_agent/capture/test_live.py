@@ -1,4 +1,4 @@
-"""Bursts of a live camera, with a clock that is turned by waiting on it and a camera that fails when told to."""
+"""Bursts of a live camera, with a manual clock and a camera that fails on demand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from camera_agent.burst import Burst
 from camera_agent.capture.live import LiveCapture
 from camera_agent.capture.schedule import Slots
 from camera_agent.config.settings import BurstSettings, CameraSettings, GateSettings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame, FrameFormat, Thumbnail
+from camera_agent.imaging.frame import CameraFailure, Frame, FrameFormat, Thumbnail
 from camera_agent.uplink.byte_budget import NO_SAVING, SavingPlan
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.scenes import Yard
@@ -22,7 +21,7 @@ VIEW = Thumbnail(128, 96, bytes(range(128)) * 96)
 
 
 class YardCamera:
-    """Takes `takes_s` per still; the stills whose number is in `fails` fail, and so does the camera until opened
+    """Takes `takes_s` per frame. The frames whose number is in `fails` fail; the camera then fails until it is opened
     again.
     """
 
@@ -52,7 +51,7 @@ class YardCamera:
 
 
 class Kept:
-    """Keeps bursts, and takes `takes_s` over each; stops the capture after `enough`."""
+    """Keeps bursts, `takes_s` for each; stops the capture after `enough`."""
 
     def __init__(self, clock: HandClock, stop: threading.Event, *, enough: int, takes_s: float = 0.0) -> None:
         self.bursts: list[Burst] = []
@@ -89,7 +88,7 @@ def capture_of(
     return LiveCapture("yard", settings, camera, kept.put, slots, clock, stop, plan=lambda: plan), kept
 
 
-def test_frames_are_taken_at_absolute_targets_however_long_each_takes(clock: HandClock) -> None:
+def test_frames_are_taken_at_absolute_instants_whatever_the_duration_of_each(clock: HandClock) -> None:
     capture, kept = capture_of(clock, YardCamera(clock, takes_s=0.3))
     capture.run()
     assert kept.bursts[0].envelope.offsets_ms == (0, 500, 1000, 1500)
@@ -97,7 +96,7 @@ def test_frames_are_taken_at_absolute_targets_however_long_each_takes(clock: Han
     assert kept.bursts[0].envelope.captured_at == "2027-01-15T08:00:00.300Z"
 
 
-def test_a_burst_that_is_kept_slowly_costs_the_next_one_only_the_frames_whose_time_has_passed(
+def test_a_burst_that_is_kept_slowly_costs_the_next_burst_only_its_late_frames(
     clock: HandClock,
 ) -> None:
     capture, kept = capture_of(clock, YardCamera(clock), enough=2, put_takes_s=1.2)
@@ -124,7 +123,7 @@ def test_a_saving_schedule_spaces_its_frames_evenly_across_bursts(
     assert {after - before for before, after in pairwise(instants_ms)} == {apart_ms}
 
 
-def test_slots_that_were_missed_altogether_are_left_out(clock: HandClock) -> None:
+def test_missed_slots_are_left_out(clock: HandClock) -> None:
     capture, kept = capture_of(clock, YardCamera(clock), enough=2, put_takes_s=7.0)
     capture.run()
     assert kept.bursts[1].envelope.clock.monotonic_ms == 1_008_540
@@ -140,7 +139,7 @@ def test_a_failing_camera_costs_frames_and_is_opened_again_after_a_while(clock: 
     assert kept.bursts[0].envelope.offsets_ms == tuple(sorted(kept.bursts[0].envelope.offsets_ms))
 
 
-def test_what_the_gate_has_under_way_goes_when_the_camera_fails_and_not_when_it_is_back(clock: HandClock) -> None:
+def test_an_unfinished_burst_of_the_gate_is_sent_when_the_camera_fails(clock: HandClock) -> None:
     """Somebody walks in at the fifth look, and the camera fails four looks later, for an hour."""
     stop, yard = threading.Event(), Yard()
     kept = Kept(clock, stop, enough=2)
@@ -157,7 +156,7 @@ def test_what_the_gate_has_under_way_goes_when_the_camera_fails_and_not_when_it_
     assert clock.now_s < 1010.0
 
 
-def test_a_camera_that_never_answers_gives_no_burst_and_is_asked_less_and_less(clock: HandClock) -> None:
+def test_a_camera_that_never_answers_gives_no_burst_and_is_tried_with_growing_delays(clock: HandClock) -> None:
     camera = YardCamera(clock, fails=range(1000))
     capture, kept = capture_of(clock, camera, frames=64)
     burst = capture.take(0)
@@ -184,7 +183,7 @@ def test_stopping_keeps_the_frames_that_were_taken(clock: HandClock) -> None:
     assert [len(burst.frames) for burst in kept.bursts] == [3]
 
 
-def test_every_live_burst_has_an_id_of_its_own(clock: HandClock) -> None:
+def test_every_live_burst_has_its_own_id(clock: HandClock) -> None:
     capture, kept = capture_of(clock, YardCamera(clock), enough=3)
     while len(kept.bursts) < 3:
         capture.run()
@@ -193,7 +192,7 @@ def test_every_live_burst_has_an_id_of_its_own(clock: HandClock) -> None:
     assert ids == sorted(set(ids))
 
 
-def test_an_unexpected_fault_is_told_and_the_next_slot_taken(
+def test_an_unexpected_error_is_logged_and_the_next_slot_is_taken(
     clock: HandClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     camera = YardCamera(clock)
@@ -204,7 +203,7 @@ def test_an_unexpected_fault_is_told_and_the_next_slot_taken(
     assert "burst_failed camera=gate" in caplog.text
 
 
-def test_a_gate_looks_however_short_its_bursts_are(clock: HandClock) -> None:
+def test_a_gate_takes_looks_also_with_very_short_bursts(clock: HandClock) -> None:
     settings = CameraSettings(
         name="gate",
         device=0,

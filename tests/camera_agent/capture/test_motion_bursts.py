@@ -7,19 +7,25 @@ from itertools import pairwise
 import pytest
 
 from camera_agent.capture.motion_bursts import FrameGroup, MotionBursts
-from camera_agent.config.settings import BurstSettings, GateSettings
+from camera_agent.config.settings import BurstSettings, CameraSettings, GateSettings
 from tests.camera_agent.scenes import Yard
 
 LOOKS_PER_S = 2.0
 
 
+def camera(frames: int, spacing_s: float) -> CameraSettings:
+    return CameraSettings(name="gate", device=0, burst=BurstSettings(frames=frames, spacing_s=spacing_s))
+
+
 def groups_of(
     walking: tuple[float, float], *, until_s: float = 120.0, spacing_s: float = 1.0, frames: int = 10, **gate: float
 ) -> list[FrameGroup]:
-    """Looks from 0 on, somebody walking from `walking[0]` to `walking[1]`; what was under way at the end comes too."""
+    """The bursts of looks from 0 on, with a walker from `walking[0]` to `walking[1]`, and the unfinished burst at the
+    end.
+    """
     yard = Yard()
     settings = GateSettings(**{"quiet_every_s": 30.0, **gate})  # type: ignore[arg-type]
-    motion = MotionBursts(settings, BurstSettings(frames=frames), spacing_s)
+    motion = MotionBursts(camera(frames, spacing_s), settings)
     groups: list[FrameGroup] = []
     at_s = 0.0
     while at_s < until_s:
@@ -46,7 +52,7 @@ def test_a_burst_begins_before_its_trigger_and_ends_after_the_last_motion() -> N
     assert 53.0 <= frames[-1] <= 56.0
 
 
-def test_frames_of_the_gate_are_the_spacing_apart_without_a_gap_between_bursts() -> None:
+def test_frames_of_the_gate_are_evenly_spaced_across_bursts() -> None:
     groups = groups_of((40.0, 80.0))
     frames = instants(groups, "gate")
     assert all(later - earlier == pytest.approx(1.0, abs=0.51) for earlier, later in pairwise(frames))
@@ -55,7 +61,7 @@ def test_frames_of_the_gate_are_the_spacing_apart_without_a_gap_between_bursts()
     assert len(sizes) >= 4
 
 
-def test_a_dense_burst_looks_as_often_as_it_needs_frames() -> None:
+def test_a_dense_burst_takes_a_look_for_each_of_its_frames() -> None:
     frames = instants(groups_of((40.0, 50.0), spacing_s=0.2), "gate")
     while_open = [at_s for at_s in frames if at_s >= 40.5]
     assert all(later - earlier == pytest.approx(0.2) for earlier, later in pairwise(while_open))
@@ -72,13 +78,13 @@ def test_the_next_heartbeat_is_counted_from_the_last_frame_of_the_burst() -> Non
     assert instants(groups, "heartbeat")[-1] == pytest.approx(last_s + 30.0, abs=0.5)
 
 
-def test_a_burst_never_holds_more_frames_than_it_may_even_with_a_long_past() -> None:
+def test_a_burst_never_exceeds_its_frames_even_with_a_long_before_s() -> None:
     groups = groups_of((40.0, 43.0), until_s=50.0, before_s=30.0, looks_per_s=10.0, spacing_s=0.1, frames=8)
     assert max(len(group.frames) for group in groups) <= 9
 
 
-def test_what_was_seen_before_a_long_pause_is_not_the_past_of_a_later_trigger() -> None:
-    yard, motion = Yard(), MotionBursts(GateSettings(), BurstSettings(), 1.0)
+def test_looks_from_before_a_long_pause_are_not_part_of_a_later_burst() -> None:
+    yard, motion = Yard(), MotionBursts(camera(10, 1.0), GateSettings())
     for step in range(40):
         motion.add(yard.look(step / LOOKS_PER_S))
     motion.close()

@@ -1,4 +1,4 @@
-"""The gate on real people: a fifth of the bytes at most, and not one event less. Models and policy are real."""
+"""The gate on footage of people: at most a fifth of the bytes, and every event."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.benchmarks.agent_gate import Judge, Scene, lost, played, scene, sent_
 
 @pytest.fixture(scope="module")
 def passage(vtest: str) -> Scene:
-    """400 s, somebody there in the last 20."""
+    """400 s, with people in the last 20."""
     return scene(Path(vtest), passages=1)
 
 
@@ -21,7 +21,7 @@ def test_at_five_per_cent_activity_the_gate_sends_less_than_a_fifth_of_the_bytes
     assert sent_bytes(played(passage, is_gated=True)) <= sent_bytes(played(passage, is_gated=False)) / 5
 
 
-def test_every_event_of_the_ungated_schedule_is_found_with_the_gate(passage: Scene) -> None:
+def test_the_gate_loses_no_event_of_the_schedule(passage: Scene) -> None:
     judge = Judge(load_ensemble(["yolov3-tiny"]))
     even = judge.events(passage, played(passage, is_gated=False))
     assert len(even) > 10

@@ -1,4 +1,4 @@
-"""Recordings: the same bursts whenever they are made, whatever the pace, and never from the future."""
+"""Recordings: the same bursts in every run, at every speed, and none from the future."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from camera_agent.burst import Burst
 from camera_agent.cameras.camera import RecordedPicture
 from camera_agent.capture.playback import Playback
 from camera_agent.config.settings import BurstSettings, CameraSettings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import EncodedPicture, Thumbnail
+from camera_agent.imaging.frame import CameraFailure, EncodedPicture, Thumbnail
 from tests.camera_agent.conftest import HandClock
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -61,7 +60,7 @@ class Film:
 
 
 class Kept:
-    """Keeps bursts with the instants at which they came, and stops the playback after `enough`."""
+    """Keeps bursts with the instants at which they came; stops the playback after `enough`."""
 
     def __init__(self, clock: HandClock, stop: threading.Event, *, enough: int = 1000) -> None:
         self.bursts: list[Burst] = []
@@ -113,7 +112,7 @@ def at_rate(pictures: int, per_s: float = 10.0) -> list[float]:
         (20.0, [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]),
     ],
 )
-def test_footage_is_sampled_at_the_rate_asked_for(
+def test_footage_is_sampled_at_the_set_rate(
     tmp_path: Path, clock: HandClock, frames_per_s: float, expected: list[list[int]]
 ) -> None:
     kept, playback = play(tmp_path, clock, Film(at_rate(10)), frames_per_s=frames_per_s)
@@ -121,7 +120,7 @@ def test_footage_is_sampled_at_the_rate_asked_for(
     assert playback.is_over
 
 
-def test_the_first_picture_chooses_the_phase_and_keeps_its_instant(tmp_path: Path, clock: HandClock) -> None:
+def test_first_picture_sets_the_phase_and_keeps_its_instant(tmp_path: Path, clock: HandClock) -> None:
     kept, _ = play(tmp_path, clock, Film(at_rate(12)), frames_per_s=5.0, first_picture=1)
     assert kept.numbers == [[1, 3, 5, 7], [9, 11]]
     assert kept.bursts[0].envelope.captured_at == "2026-01-01T00:00:00.100Z"
@@ -129,7 +128,7 @@ def test_the_first_picture_chooses_the_phase_and_keeps_its_instant(tmp_path: Pat
     assert kept.bursts[1].envelope.captured_at == "2026-01-01T00:00:00.900Z"
 
 
-def test_instants_are_the_footages_own_even_at_an_odd_rate(tmp_path: Path, clock: HandClock) -> None:
+def test_instants_are_those_of_the_footage_also_at_an_odd_rate(tmp_path: Path, clock: HandClock) -> None:
     kept, _ = play(tmp_path, clock, Film(at_rate(3000, 30000 / 1001)), frames_per_s=7.0)
     for burst, numbers in zip(kept.bursts, kept.numbers, strict=True):
         first_ms = round(numbers[0] * 1001 / 30)
@@ -140,13 +139,13 @@ def test_instants_are_the_footages_own_even_at_an_odd_rate(tmp_path: Path, clock
     assert len(taken) == pytest.approx(3000 * 1001 / 30000 * 7, abs=1)
 
 
-def test_a_gap_between_bursts_is_left_out(tmp_path: Path, clock: HandClock) -> None:
+def test_pictures_between_bursts_are_left_out(tmp_path: Path, clock: HandClock) -> None:
     burst = BurstSettings(frames=2, spacing_s=0.2, every_s=1.0)
     kept, _ = play(tmp_path, clock, Film(at_rate(25)), burst=burst)
     assert kept.numbers == [[0, 2], [10, 12], [20, 22]]
 
 
-def test_stills_far_apart_are_all_taken(tmp_path: Path, clock: HandClock) -> None:
+def test_pictures_that_are_far_apart_are_all_taken(tmp_path: Path, clock: HandClock) -> None:
     kept, _ = play(tmp_path, clock, Film([0.0, 30.0, 61.0]))
     assert kept.numbers == [[0], [1], [2]]
 
@@ -157,14 +156,14 @@ def test_a_picture_that_cannot_be_read_is_left_out(tmp_path: Path, clock: HandCl
     assert playback.is_over
 
 
-def test_a_failure_in_the_middle_is_retried_from_the_burst_it_interrupted(tmp_path: Path, clock: HandClock) -> None:
+def test_after_a_failure_playback_continues_with_the_interrupted_burst(tmp_path: Path, clock: HandClock) -> None:
     whole, _ = play(tmp_path / "a", clock, Film(at_rate(12)), frames_per_s=10.0)
     kept, _ = play(tmp_path / "b", clock, Film(at_rate(12), fails_once_at=6), frames_per_s=10.0)
     assert kept.bursts == whole.bursts
 
 
 @pytest.mark.parametrize("enough", [1, 2, 3])
-def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, clock: HandClock, enough: int) -> None:
+def test_a_stopped_run_continues_at_its_position(tmp_path: Path, clock: HandClock, enough: int) -> None:
     whole, _ = play(tmp_path / "a", clock, Film(at_rate(14)), frames_per_s=10.0)
     first, playback = play(tmp_path / "b", clock, Film(at_rate(14)), frames_per_s=10.0, enough=enough)
     assert not playback.is_over
@@ -173,7 +172,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, clock: Hand
     assert playback.is_over
 
 
-def test_a_start_that_was_chosen_by_the_agent_is_remembered(tmp_path: Path, clock: HandClock) -> None:
+def test_a_start_instant_that_the_agent_chose_is_saved(tmp_path: Path, clock: HandClock) -> None:
     clock.ahead_s += 0.7
     first, _ = play(tmp_path, clock, Film(at_rate(14)), frames_per_s=10.0, started_at=None, enough=1)
     assert first.bursts[0].envelope.captured_at == "2027-01-15T07:59:59.000Z"
@@ -182,7 +181,7 @@ def test_a_start_that_was_chosen_by_the_agent_is_remembered(tmp_path: Path, cloc
     assert rest.bursts[0].envelope.captured_at == "2027-01-15T07:59:59.400Z"
 
 
-def test_another_cut_of_the_same_footage_has_other_ids_and_begins_anew(tmp_path: Path, clock: HandClock) -> None:
+def test_other_burst_settings_give_other_ids_and_start_the_recording_again(tmp_path: Path, clock: HandClock) -> None:
     first, _ = play(tmp_path, clock, Film(at_rate(12)), frames_per_s=10.0)
     second, _ = play(tmp_path, clock, Film(at_rate(12)), frames_per_s=5.0)
     assert second.numbers[0] == [0, 2, 4, 6]
@@ -206,16 +205,14 @@ def test_a_burst_is_due_when_its_last_frame_has_been_played(
     assert [at_s - 1000.0 for at_s in kept.at_s] == pytest.approx(expected_s)
 
 
-def test_nothing_is_sent_before_its_own_instant(tmp_path: Path, clock: HandClock) -> None:
+def test_no_burst_is_sent_before_the_instant_of_its_last_frame(tmp_path: Path, clock: HandClock) -> None:
     started_at = datetime.fromtimestamp(clock.unix_s() - 0.5, tz=UTC)
     kept, _ = play(tmp_path, clock, Film(at_rate(12)), frames_per_s=10.0, started_at=started_at)
     assert [at_s - 1000.0 for at_s in kept.at_s] == pytest.approx([0.0, 0.2, 0.6], abs=1e-3)
 
 
 @pytest.mark.parametrize("damage", [b"\0\0\0", b'{"plan": "\xff"}'])
-def test_a_position_that_cannot_be_read_begins_the_recording_anew(
-    tmp_path: Path, clock: HandClock, damage: bytes
-) -> None:
+def test_an_unreadable_position_starts_the_recording_again(tmp_path: Path, clock: HandClock, damage: bytes) -> None:
     whole, _ = play(tmp_path, clock, Film(at_rate(12)), frames_per_s=10.0)
     (tmp_path / "recording-gate.json").write_bytes(damage)
     again, _ = play(tmp_path, clock, Film(at_rate(12)), frames_per_s=10.0)
@@ -231,7 +228,7 @@ def test_a_recording_that_was_played_to_its_end_is_over_at_once(tmp_path: Path, 
     assert play(tmp_path, clock, Film(at_rate(12)))[0].bursts
 
 
-def test_the_first_burst_can_be_looked_at_without_moving_the_position(tmp_path: Path, clock: HandClock) -> None:
+def test_first_does_not_move_the_position(tmp_path: Path, clock: HandClock) -> None:
     stop = threading.Event()
     settings = CameraSettings(name="gate", video="x", burst=BurstSettings(frames=4))
     kept = Kept(clock, stop)

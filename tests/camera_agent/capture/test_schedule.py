@@ -1,4 +1,4 @@
-"""The absolute schedule: by a clock that is turned by hand, and by the machine's own."""
+"""The schedule, on a manual clock and on the machine's clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from camera_agent.capture.schedule import EverySlot, Schedule, Slots
-from camera_agent.clock import SystemClock
+from camera_agent.clock import Clock
 from tests.camera_agent.conftest import HandClock
 
 
@@ -16,7 +16,7 @@ def wall(clock: HandClock) -> datetime:
     return datetime.fromtimestamp(clock.unix_s(), tz=UTC)
 
 
-def test_runs_of_any_length_leave_the_schedule_where_it_is(clock: HandClock) -> None:
+def test_the_duration_of_a_run_does_not_move_the_schedule(clock: HandClock) -> None:
     slots = Slots(clock.monotonic_s(), 10.0)
     trigger = EverySlot(slots, clock)
     fired_s: list[float] = []
@@ -31,7 +31,7 @@ def test_runs_of_any_length_leave_the_schedule_where_it_is(clock: HandClock) -> 
     assert max(map(abs, drift_s)) < 0.001
 
 
-def test_a_late_run_is_not_piled_up(clock: HandClock) -> None:
+def test_late_runs_do_not_pile_up(clock: HandClock) -> None:
     trigger = EverySlot(Slots(clock.monotonic_s(), 10.0), clock)
     first = trigger.get_next_fire_time(None, wall(clock))
     clock.now_s += 47.0
@@ -56,7 +56,7 @@ def test_a_step_of_the_wall_clock_moves_no_slot(clock: HandClock, step_s: float)
     assert trigger.get_next_fire_time(previous, wall(clock)) - wall(clock) == timedelta(seconds=6)
 
 
-def test_the_schedule_says_when_the_wall_clock_was_stepped(clock: HandClock) -> None:
+def test_the_schedule_reports_a_step_of_the_wall_clock(clock: HandClock) -> None:
     schedule = Schedule(clock, cameras=1)
     clock.now_s += 1.0
     assert schedule.follow_steps() == 0.0
@@ -65,7 +65,7 @@ def test_the_schedule_says_when_the_wall_clock_was_stepped(clock: HandClock) -> 
     assert schedule.follow_steps() == 0.0
 
 
-class SteppedClock(SystemClock):
+class SteppedClock(Clock):
     """The machine's clocks, with a wall clock that can be set."""
 
     ahead_s = 0.0

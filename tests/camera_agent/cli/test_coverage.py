@@ -1,4 +1,4 @@
-"""What a schedule sees: the formula against arithmetic, a simulation, and the real gate's own bookkeeping."""
+"""What a schedule sees: the formula against arithmetic, a simulation and the real gate."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def test_the_formula_agrees_with_the_simulation(schedule: CameraSettings, view_s
 
 
 def test_the_formula_agrees_with_the_gate_itself() -> None:
-    """Someone is in view for 1.2 s, at sixty instants; the frames of the real gate that show it are counted."""
+    """A person is in view for 1.2 s, at sixty instants; the frames of the real gate with the person are counted."""
     chance, view_s, counts = random.Random(3), 1.2, []
     yard = Yard(noise=1.0)
-    motion = MotionBursts(GateSettings(after_s=2.0), BurstSettings(), 1.0)
+    motion = MotionBursts(camera(), GateSettings(after_s=2.0))
     at_s, arrival_s = 0.0, 20.0 + chance.random()
     frames: list[float] = []
     while len(counts) < 60:
@@ -93,28 +93,28 @@ def test_a_gate_at_five_per_cent_activity_costs_less_than_a_fifth() -> None:
     assert gated < even / 5
 
 
-def test_nothing_is_reckoned_for_what_lies_outside_the_hours() -> None:
-    def told(*hours: str) -> CameraSettings:
+def test_hours_outside_the_windows_cost_no_bytes() -> None:
+    def camera_of(*hours: str) -> CameraSettings:
         return CameraSettings(name="gate", device=0, hours=hours)
 
-    all_day = bytes_per_day(told(), 60_000.0, active=0.05, heartbeat_s=0.0)
-    two_thirds = told("06:00-20:00", "18:00-22:00")
+    all_day = bytes_per_day(camera_of(), 60_000.0, active=0.05, heartbeat_s=0.0)
+    two_thirds = camera_of("06:00-20:00", "18:00-22:00")
     assert bytes_per_day(two_thirds, 60_000.0, active=0.05, heartbeat_s=0.0) == pytest.approx(all_day * 16 / 24)
     first, *_ = report(two_thirds, frame_bytes=60_000.0, active=0.05, heartbeat_s=60.0)
-    assert first.endswith(", within 06:00-20:00, 18:00-22:00")
+    assert first.endswith("; off outside 06:00-20:00, 18:00-22:00")
 
 
-def test_the_report_says_what_a_budget_allows_and_what_it_costs_in_what_is_seen() -> None:
-    def told(mb_per_day: float) -> list[str]:
+def test_the_report_names_what_a_budget_allows_and_the_chances_it_costs() -> None:
+    def budget_lines(mb_per_day: float) -> list[str]:
         settings = CameraSettings(name="gate", device=0, mb_per_day=mb_per_day)
         lines = list(report(settings, frame_bytes=60_000.0, active=0.05, heartbeat_s=60.0))
         return lines[next(index for index, line in enumerate(lines) if "budget" in line) :]
 
-    assert told(6000.0) == ["  budget 6000 MB a day: enough"]
-    assert told(3000.0)[0] == "  budget 3000 MB a day: 54% of that, so frames 2 times as far apart"
-    assert told(3000.0)[1] == "         1 s in 1 frame: 50% instead of 100%"
-    assert told(100.0)[0] == (
+    assert budget_lines(6000.0) == ["  budget 6000 MB a day: enough"]
+    assert budget_lines(3000.0)[0] == "  budget 3000 MB a day: 54% of that, so frames 2 times as far apart"
+    assert budget_lines(3000.0)[1] == "         1 s in 1 frame: 50% instead of 100%"
+    assert budget_lines(100.0)[0] == (
         "  budget 100 MB a day: 2% of that, so frames 4 times as far apart, and a pause for 93% of the day"
     )
-    assert told(100.0)[2] == "         2 s in 1 frame: 4% instead of 100%"
-    assert told(100.0)[-1] == "        15 s in 1 frame: 7% instead of 100%"
+    assert budget_lines(100.0)[2] == "         2 s in 1 frame: 4% instead of 100%"
+    assert budget_lines(100.0)[-1] == "        15 s in 1 frame: 7% instead of 100%"

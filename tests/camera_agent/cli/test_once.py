@@ -1,4 +1,4 @@
-"""`camera-agent once`: one burst in a folder, and what the server says of it."""
+"""The commands `once` and `validate`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def _signals_as_they_were() -> Iterator[None]:
-    """The command is run in the test's own process, and takes over its signals."""
+    """Restores the signal handlers that the command sets in the test's process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
@@ -48,7 +48,7 @@ def test_once_shows_the_label_of_each_frame_and_model_and_the_events() -> None:
     ]
 
 
-def test_once_puts_the_first_burst_of_a_recording_into_a_folder_and_sends_it(
+def test_once_writes_the_first_burst_of_a_recording_to_a_folder_and_sends_it(
     tmp_path: Path, server: StandIn, footage: Path, write_settings: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = write_settings(f'video = "{footage}"')
@@ -63,7 +63,7 @@ def test_once_puts_the_first_burst_of_a_recording_into_a_folder_and_sends_it(
     assert "4      +4.000 s  nothing" in out
 
 
-def test_once_sends_the_burst_it_took_whatever_an_earlier_one_left_in_the_folder(
+def test_once_sends_the_new_burst_though_the_folder_holds_an_older_one(
     tmp_path: Path, server: StandIn, footage: Path, write_settings: Write
 ) -> None:
     settings = str(write_settings(f'video = "{footage}"'))
@@ -77,7 +77,7 @@ def test_once_takes_a_live_burst_now(
     tmp_path: Path, server: StandIn, write_settings: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(answering(jpeg(9))) as url:
-        settings = write_settings(f'snapshot = "{url}"\nburst = {{ frames = 3, spacing_s = 0.05 }}')
+        settings = write_settings(f'snapshot = "{url}"\nburst = {{ frames = 3, spacing_s = 1.0 }}')
         assert command(["once", str(settings), "--camera", "gate", "--out", str(tmp_path / "look")]) == 0
     seen = next(iter(server.bursts.values()))
     assert seen.frames == (jpeg(9),) * 3
@@ -85,7 +85,7 @@ def test_once_takes_a_live_burst_now(
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         (
             Answer(422, b'{"title": "Unusable", "detail": "unknown site"}'),
@@ -95,22 +95,22 @@ def test_once_takes_a_live_burst_now(
         (Answer(503), "did not accept it: HTTP 503"),
     ],
 )
-def test_once_says_why_the_server_did_not_take_it(
+def test_once_reports_why_the_server_did_not_accept_the_burst(
     tmp_path: Path,
     server: StandIn,
     footage: Path,
     write_settings: Write,
     capsys: pytest.CaptureFixture[str],
     answer: Answer,
-    said: str,
+    message: str,
 ) -> None:
     server.answers.append(answer)
     settings = write_settings(f'video = "{footage}"')
     assert command(["once", str(settings), "--out", str(tmp_path / "look")]) == 1
-    assert said in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
-def test_once_says_in_one_line_that_the_camera_is_not_there(
+def test_once_reports_a_missing_camera_in_one_line(
     tmp_path: Path, server: StandIn, write_settings: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = write_settings("device = 99")
@@ -120,7 +120,7 @@ def test_once_says_in_one_line_that_the_camera_is_not_there(
     assert not server.arrivals
 
 
-def test_once_says_why_no_frame_could_be_taken(write_settings: Write, capsys: pytest.CaptureFixture[str]) -> None:
+def test_once_reports_why_no_frame_could_be_taken(write_settings: Write, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(answering(b"", status=404)) as url:
         settings = write_settings(f'snapshot = "{url}"\nburst = {{ frames = 1 }}')
         assert command(["once", str(settings)]) == 1
@@ -134,7 +134,7 @@ def test_a_misspelt_camera_is_a_configuration_error(
     assert capsys.readouterr().err == "no camera is called 'gaet'; did you mean `gate`?\n"
 
 
-def test_validate_says_what_the_file_means(
+def test_validate_describes_the_settings(
     footage: Path, write_settings: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(["validate", str(write_settings(f'video = "{footage}"'))]) == 0
@@ -144,20 +144,20 @@ def test_validate_says_what_the_file_means(
     assert "s3cret" not in out
 
 
-def test_validate_says_when_a_camera_is_off(write_settings: Write, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_names_the_hours_in_which_a_camera_is_off(
+    write_settings: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command(["validate", str(write_settings('device = 0\nhours = ["06:00-22:00"]'))]) == 0
     assert "no blind time; off outside 06:00-22:00\n" in capsys.readouterr().out
 
 
-def test_a_bad_configuration_ends_with_78_and_one_line(
-    write_settings: Write, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unusable_settings_end_with_78_and_one_line(write_settings: Write, capsys: pytest.CaptureFixture[str]) -> None:
     settings = write_settings("devcie = 0")
     assert command(["validate", str(settings)]) == 78
     assert capsys.readouterr().err.endswith("agent.toml:9: cameras[0].devcie: unknown key; did you mean `device`?\n")
 
 
-def test_a_reader_that_goes_away_is_no_fault_to_be_shown(footage: Path, write_settings: Write) -> None:
+def test_a_closed_pipe_causes_no_traceback(footage: Path, write_settings: Write) -> None:
     agent = f"{sys.executable} -m camera_agent coverage {write_settings(f'video = {str(footage)!r}')}"
     done = subprocess.run(["/bin/sh", "-c", f"{agent} | true"], capture_output=True, text=True, check=False)
     assert done.stderr == ""

@@ -1,4 +1,4 @@
-"""Windows by time of day, and a camera that rests outside them or when its bytes are spent."""
+"""Active hours, and a camera that is paused outside them or over its budget."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from camera_agent.capture.live import LiveCapture
 from camera_agent.capture.schedule import Slots
 from camera_agent.config.active_hours import is_active, next_start_s
 from camera_agent.config.settings import BurstSettings, CameraSettings
-from camera_agent.imaging.failure import CameraFailure
+from camera_agent.imaging.frame import CameraFailure
 from camera_agent.uplink.byte_budget import NO_SAVING, PAUSE
 from tests.camera_agent.capture.test_live import Kept, YardCamera
 from tests.camera_agent.conftest import HandClock
@@ -44,12 +44,12 @@ def _in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (("00:00-07:00", "09:00-24:00"), 23, True),
     ],
 )
-def test_a_window_holds_its_beginning_and_not_its_end(windows: tuple[str, ...], hour: int, expected: bool) -> None:
+def test_a_window_includes_its_beginning_and_not_its_end(windows: tuple[str, ...], hour: int, expected: bool) -> None:
     assert is_active(windows, EIGHT_S + (hour - 8) * 3600.0) is expected
 
 
 @pytest.mark.parametrize("window", ["06:00-24:30", "24:00-06:00", "06:60-07:00", "6:00-7:00"])
-def test_a_window_of_no_day_is_refused(window: str) -> None:
+def test_an_invalid_window_is_refused(window: str) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"name": "gate", "device": 0, "hours": [window]}, CameraSettings)
 
@@ -65,7 +65,7 @@ def capture_of(
     return LiveCapture("yard", settings, camera, kept.put, slots, clock, stop, plan=lambda: plans[0])  # type: ignore[arg-type,return-value]
 
 
-def test_outside_its_hours_a_camera_rests_and_says_so(clock: HandClock) -> None:
+def test_outside_its_hours_a_camera_is_paused(clock: HandClock) -> None:
     camera = YardCamera(clock)
     capture = capture_of(clock, camera, ("09:00-17:00",), [NO_SAVING])
     capture.run()
@@ -78,7 +78,7 @@ def test_outside_its_hours_a_camera_rests_and_says_so(clock: HandClock) -> None:
     assert (camera.asked, capture.health.read().state) == (2, "watching")
 
 
-def test_hours_that_a_clock_was_set_back_from_are_expected_anew(clock: HandClock) -> None:
+def test_hours_are_expected_again_after_the_clock_was_set_back(clock: HandClock) -> None:
     capture = capture_of(clock, YardCamera(clock), ("08:10-17:00",), [NO_SAVING])
     capture.run()
     begin_s = clock.now_s + 600.0
@@ -91,7 +91,7 @@ def test_hours_that_a_clock_was_set_back_from_are_expected_anew(clock: HandClock
 
 
 @pytest.mark.parametrize(("every_s", "opens_s"), [(1.0, 10.0), (60.0, 10.0)])
-def test_a_camera_is_given_back_outside_its_hours_and_opened_shortly_before_they_begin(
+def test_a_camera_is_closed_outside_its_hours_and_opened_shortly_before_they_begin(
     clock: HandClock, every_s: float, opens_s: float
 ) -> None:
     camera, eight_s = YardCamera(clock), clock.now_s
@@ -124,14 +124,14 @@ def test_a_camera_that_cannot_be_opened_before_its_hours_is_blind(clock: HandClo
     assert (condition.state, condition.detail) == ("blind", "no such device")
 
 
-def test_hours_begin_where_they_say_though_the_clocks_are_changed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hours_begin_on_time_after_a_change_to_or_from_summer_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     evening_s = 1_806_181_200.0  # 27 March 2027, 22:00; summer time begins in the night
     assert next_start_s(("06:00-22:00",), evening_s) == evening_s + 7 * 3600.0
 
 
-def test_a_time_zone_that_is_set_while_the_agent_runs_counts_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_time_zone_applies_while_the_agent_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_active(("08:00-08:01",), EIGHT_S)
     monkeypatch.setenv("TZ", "Europe/Berlin")
     assert not is_active(("08:00-08:01",), EIGHT_S)
@@ -139,7 +139,7 @@ def test_a_time_zone_that_is_set_while_the_agent_runs_counts_from_then_on(monkey
     assert next_start_s(("10:01-11:00",), EIGHT_S) == EIGHT_S + 60.0
 
 
-def test_with_its_bytes_spent_a_camera_rests_and_says_so(clock: HandClock) -> None:
+def test_a_camera_with_an_empty_budget_is_paused(clock: HandClock) -> None:
     camera, plans = YardCamera(clock), [PAUSE]
     capture = capture_of(clock, camera, (), plans)  # type: ignore[arg-type]
     capture.run()

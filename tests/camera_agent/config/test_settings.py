@@ -1,4 +1,4 @@
-"""`agent.toml`: what it may say, and how it is told where it is wrong."""
+"""`agent.toml`: valid settings, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -178,15 +178,15 @@ def test_frames_per_s_sets_the_spacing_and_the_schedule(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_fault_is_told_with_its_line_and_path(tmp_path: Path, text: str, expected: str) -> None:
+def test_an_error_names_its_line_and_path(tmp_path: Path, text: str, expected: str) -> None:
     assert complaint(tmp_path, text) == expected
 
 
-def test_what_is_not_toml_is_told_with_its_line(tmp_path: Path) -> None:
+def test_invalid_toml_is_reported_with_its_line(tmp_path: Path) -> None:
     assert complaint(tmp_path, HEAD + "[[cameras]\n").startswith("agent.toml:4: not TOML: ")
 
 
-def test_a_file_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match=r"cannot be read: No such file or directory$"):
         load_settings(tmp_path / "agent.toml")
 
@@ -208,7 +208,7 @@ def test_paths_are_relative_to_the_file_and_variables_are_expanded(
 CAMERA = '[[cameras]]\nname = "gate"\ndevice = 0\n'
 
 
-def test_without_a_token_or_a_credential_the_file_beside_the_settings_is_taken(
+def test_without_a_token_or_a_credential_the_file_beside_the_settings_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
@@ -225,19 +225,21 @@ def test_without_a_token_or_a_credential_the_file_beside_the_settings_is_taken(
 
 
 @pytest.mark.parametrize("content", [b"two words", b"line\nline", "tökén".encode(), b"\xff\xfe", b"\x00"])
-def test_a_token_file_that_holds_no_token_is_told_before_anything_is_sent(tmp_path: Path, content: bytes) -> None:
+def test_a_token_file_without_a_token_is_reported_before_anything_is_sent(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "token").write_bytes(content)
-    told = complaint(tmp_path, HEAD + CAMERA)
-    assert told == "agent.toml:2: server.token_file: token: a token is one word, as `sectorwatch tokens add` prints it"
+    message = complaint(tmp_path, HEAD + CAMERA)
+    assert (
+        message == "agent.toml:2: server.token_file: token: a token is one word, as `sectorwatch tokens add` prints it"
+    )
 
 
-def test_an_authority_that_is_none_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+def test_a_file_without_a_certificate_is_reported_before_anything_is_sent(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("our certificate")
-    told = complaint(tmp_path, HEAD + 'ca_file = "ca.pem"\n' + CAMERA)
-    assert told == "agent.toml:4: server.ca_file: ca.pem: contains no certificate in PEM form"
+    message = complaint(tmp_path, HEAD + 'ca_file = "ca.pem"\n' + CAMERA)
+    assert message == "agent.toml:4: server.ca_file: ca.pem: contains no certificate in PEM form"
 
 
-def test_a_file_saved_by_a_windows_editor_is_read(tmp_path: Path) -> None:
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     (tmp_path / "agent.toml").write_bytes(b"\xef\xbb\xbf" + (HEAD + CAMERA).replace("\n", "\r\n").encode())
     assert load_settings(tmp_path / "agent.toml").site == "yard"
     (tmp_path / "agent.toml").write_text(HEAD + CAMERA, encoding="utf-16")
@@ -245,13 +247,13 @@ def test_a_file_saved_by_a_windows_editor_is_read(tmp_path: Path) -> None:
         load_settings(tmp_path / "agent.toml")
 
 
-def test_without_a_state_folder_systemds_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_state_folder_that_of_systemd_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/camera-agent")
     settings = load(tmp_path, HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\n')
     assert settings.state_folder == Path("/var/lib/camera-agent")
 
 
-def test_a_start_in_the_past_is_taken_as_an_aware_instant(tmp_path: Path) -> None:
+def test_started_at_is_an_instant_with_a_zone(tmp_path: Path) -> None:
     text = HEAD + '[[cameras]]\nname = "gate"\nfolder = "/"\nstarted_at = 2026-01-01T01:00:00+01:00\n'
     started_at = load(tmp_path, text).cameras[0].started_at
     assert started_at is not None
@@ -259,7 +261,7 @@ def test_a_start_in_the_past_is_taken_as_an_aware_instant(tmp_path: Path) -> Non
     assert started_at.utcoffset() == timedelta(hours=1)
 
 
-def test_a_misspelt_camera_name_is_met_with_the_near_one(tmp_path: Path) -> None:
+def test_a_misspelt_camera_name_gets_a_suggestion(tmp_path: Path) -> None:
     settings = load(tmp_path, HEAD + '[[cameras]]\nname = "gate"\ndevice = 0\n')
     with pytest.raises(InvalidSettings, match="no camera is called 'gaet'; did you mean `gate`"):
         settings.camera("gaet")

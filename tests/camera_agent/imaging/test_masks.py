@@ -1,4 +1,4 @@
-"""Privacy masks: nothing of what is under them is in any byte that is kept or sent."""
+"""Privacy masks: no masked pixel is kept or sent."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_pictures_that_differ_only_under_the_mask_give_the_same_bytes(made: obje
     assert made(0, unmasked) != made(255, unmasked)  # type: ignore[operator]
 
 
-def test_a_masked_snapshot_keeps_nothing_else_of_the_cameras_file() -> None:
+def test_a_masked_snapshot_keeps_no_metadata_of_the_cameras_file() -> None:
     out = io.BytesIO()
     exif = Image.Exif()
     exif[0x010E] = "preview of the window"
@@ -63,14 +63,14 @@ def test_the_masked_part_is_black_and_the_rest_as_it_was() -> None:
     assert np.abs(seen[:50].astype(int) - 100).max() < 8
 
 
-def test_the_digest_names_the_masks_however_they_are_spelled() -> None:
+def test_the_digest_of_masks_does_not_depend_on_their_spelling() -> None:
     other = (*WINDOW[:3], (0.25, 0.750001))
     assert mask_digest(()) is None
     assert mask_digest((WINDOW,)) == mask_digest((tuple((x / 1, y * 1.0) for x, y in WINDOW),))
     assert len({mask_digest((WINDOW,)), mask_digest((other,)), mask_digest((WINDOW, other))}) == 3
 
 
-def test_every_burst_of_a_masked_camera_carries_the_digest_and_no_file_the_secret(
+def test_bursts_of_a_masked_camera_carry_the_digest_and_no_masked_pixel(
     tmp_path: Path, server: object, write_settings: object, start_agent: object
 ) -> None:
     (tmp_path / "stills").mkdir()

@@ -1,8 +1,8 @@
-"""A Pi's camera without a Pi: what the library's manual promises of the part that the agent uses, with its rules.
+"""A stand-in for picamera2 that keeps the rules of its manual, as far as the agent uses it.
 
-To be found as `picamera2` where this folder stands in the path. It counts what is done to it, holds as many frames
-as it was given buffers for, and is as dark as a real one until its exposure has settled. Numbers of cameras that are
-there, and faults, come from the environment, so that an agent process can be given them too.
+With this folder in the path, it is imported as `picamera2`. It counts calls, holds as many frames as it has buffers,
+and is dark until its exposure has settled. The number of cameras and their faults come from the environment, so that an
+agent process can get them too.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Request:
 
 
 class Picamera2:
-    """One camera; a second of the same number cannot be had while it is open."""
+    """One camera. A second object of the same number cannot be made while it is open."""
 
     open_numbers: set[int] = set()  # noqa: RUF012 - the state of the machine
 
@@ -96,7 +96,7 @@ class Picamera2:
         return request.get_metadata()
 
     def capture_request(self, wait: float, flush: bool | None = None) -> Request:
-        """A frame as of now; without a free buffer, or with its cable off, none ever comes."""
+        """A frame as of now. Without a free buffer, or without its cable, none comes."""
         del flush
         done.append("frame")
         is_off = self._frames >= int(os.environ.get("PI_CABLE_OFF_AFTER", "1000000"))

@@ -1,6 +1,6 @@
-"""`kill -9` and a full disk before every single call into the system that the spool makes, whatever it is doing.
+"""`kill -9` and a full disk before every single system call that the spool makes.
 
-The steps are counted by a profiler, and each is tried: nothing that was kept is lost, nothing is there twice or half.
+A profiler counts the calls. No kept burst is lost, and none is there twice or half.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import pytest
 
 from camera_agent import atomic_files
 from camera_agent.burst import Burst
-from camera_agent.spool import entry, refused
+from camera_agent.spool import entry
 from camera_agent.spool import spool as spool_module
 from camera_agent.spool.entry import _first_line
 from camera_agent.spool.spool import Spool
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.spool.test_spool import burst, drain
 
-OURS = tuple(str(module.__file__) for module in (atomic_files, entry, pathlib, refused, spool_module))
+OURS = tuple(str(module.__file__) for module in (atomic_files, entry, pathlib, spool_module))
 CAN_BE_FULL = ("open", "write", "flush", "fsync", "replace", "rename")
 PROOF = "2026-01-01T00:00:00.000Z"
 
@@ -38,9 +38,8 @@ BURST_BYTES = len(_first_line(burst(3))) + sum(len(frame) for frame in burst(3).
 
 @dataclass(frozen=True)
 class Work:
-    """Something the spool does, from where bursts 1 and 2 are on the disk; which bursts may be there after a kill.
-
-    `begin` makes ready what is no part of it.
+    """What the spool does while bursts 1 and 2 are on the disk, and the bursts that may be left after a kill. `begin`
+    prepares it.
     """
 
     do: Callable[[Spool, HandClock], object]
@@ -51,7 +50,7 @@ class Work:
 
 
 def in_memory(*numbers: int) -> Callable[[Spool, HandClock], object]:
-    """Bursts that wait in memory, and have done so for long enough to be written."""
+    """Bursts that have waited in memory for long enough to be written."""
 
     def begin(spool: Spool, clock: HandClock) -> None:
         for number in numbers:
@@ -65,10 +64,10 @@ def retime(spool: Spool, clock: HandClock) -> None:
     del clock
     waiting = spool.next()
     assert waiting is not None
-    opened = waiting.open()
-    opened.close()
-    clock_part = msgspec.structs.replace(opened.envelope.clock, synced=True)
-    spool.retime(waiting, msgspec.structs.replace(opened.envelope, captured_at=PROOF, clock=clock_part))
+    with waiting.open() as (header, _):
+        envelope = header.envelope
+    clock_part = msgspec.structs.replace(envelope.clock, synced=True)
+    spool.retime(waiting, msgspec.structs.replace(envelope, captured_at=PROOF, clock=clock_part))
 
 
 def remove(spool: Spool, clock: HandClock) -> None:
@@ -133,7 +132,7 @@ def spool_in(folder: Path, work: Work, clock: HandClock, *, memory_s: float | No
 
 
 def before(folder: Path, work: Work) -> None:
-    """Bursts 1 (whose clock was not known) and 2 on the disk."""
+    """Put bursts 1 (with an unknown error of its clock) and 2 on the disk."""
     spool = spool_in(folder, work, HandClock(), memory_s=0.0)
     spool.open()
     spool.put(untimed(1))
@@ -141,15 +140,15 @@ def before(folder: Path, work: Work) -> None:
 
 
 def half_done(folder: Path) -> None:
-    """What a kill can leave: a half-written file, and a burst both as it was and with its time put right."""
-    one = next((folder / "spool").glob("*-untimed*"))
-    shutil.copy(one, one.with_name(one.name.replace("-untimed", "")))
+    """What a kill can leave: a half-written file, and a burst both before and after `retime`."""
+    untimed_file = next((folder / "spool").glob("*-untimed*"))
+    shutil.copy(untimed_file, untimed_file.with_name(untimed_file.name.replace("-untimed", "")))
     (folder / "spool" / "000000000009.schedule.gate.burst-0009.burst.part").write_bytes(b"half")
 
 
 def steps_of(name: str, folder: Path, act: Callable[[int, str, bool], None]) -> None:
-    """Do the work, with `act` called before each of its calls into the system: its number, its name, and whether it is
-    one of those that write a file.
+    """Do the work and call `act` before each of its system calls, with the call's number, its name, and whether it
+    writes a file.
     """
     work, clock = WORK[name], HandClock()
     spool = spool_in(folder, work, clock)
@@ -164,7 +163,7 @@ def steps_of(name: str, folder: Path, act: Callable[[int, str, bool], None]) -> 
             called = getattr(argument, "__name__", "")
             count += 1
             callers = (frame, frame.f_back or frame)
-            act(count - 1, called, any(one.f_code.co_filename == atomic_files.__file__ for one in callers))
+            act(count - 1, called, any(caller.f_code.co_filename == atomic_files.__file__ for caller in callers))
 
     sys.setprofile(profile)
     try:
@@ -174,8 +173,8 @@ def steps_of(name: str, folder: Path, act: Callable[[int, str, bool], None]) -> 
 
 
 def killed_at(name: str, folder: Path, step: int | None) -> int:
-    """Do the work in a process of its own that is killed before its call number `step`. Returns how many calls there
-    were, or -1 when it was killed.
+    """Do the work in its own process, which is killed before its call number `step`. Returns the number of calls, or -1
+    after a kill.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -195,29 +194,27 @@ def killed_at(name: str, folder: Path, step: int | None) -> int:
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        said = pipe.read()
+        output = pipe.read()
     os.waitpid(child, 0)
-    return int(said) if said else -1
+    return int(output) if output else -1
 
 
 def left_in(folder: Path, work: Work) -> tuple[int, ...]:
-    """The bursts that another process finds and sends, which must be whole; and nothing else may lie there."""
+    """The bursts that another process sends. They must be whole, and no other file may be left."""
     spool = spool_in(folder, work, HandClock())
     spool.open()
-    found = drain(spool)
+    left = drain(spool)
     assert spool.held_bytes == 0
     assert not list((folder / "spool").iterdir())
-    for one in found:
-        number = int(one.envelope.burst_id.removeprefix("burst-"))
-        assert one.frames == burst(number).frames
-        assert one.envelope.captured_at in (burst(number).envelope.captured_at, PROOF)
-    return tuple(int(one.envelope.burst_id.removeprefix("burst-")) for one in found)
+    for each in left:
+        number = int(each.envelope.burst_id.removeprefix("burst-"))
+        assert each.frames == burst(number).frames
+        assert each.envelope.captured_at in (burst(number).envelope.captured_at, PROOF)
+    return tuple(int(each.envelope.burst_id.removeprefix("burst-")) for each in left)
 
 
 @pytest.mark.parametrize("name", list(WORK))
-def test_a_kill_at_any_step_loses_nothing_that_was_kept_and_leaves_nothing_half_or_twice(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_kill_at_any_step_loses_no_kept_burst_and_leaves_none_half_or_twice(tmp_path: Path, name: str) -> None:
     work = WORK[name]
     before(tmp_path / "before", work)
     if name == "take over":
@@ -237,9 +234,8 @@ def test_a_kill_at_any_step_loses_nothing_that_was_kept_and_leaves_nothing_half_
 
 
 def full_at(name: str, folder: Path, step: int) -> str | None:
-    """Do the work with a disk that is full at the call number `step` of those that can find it so, then not any more.
-
-    Returns the call, None where there are no more.
+    """Do the work with a disk that is full once: at call number `step` of those that can fail so. Returns the call;
+    None where there are fewer.
     """
     met: list[str] = []
 
@@ -262,13 +258,11 @@ AFTER_FULL = {
     "set aside from memory": ((1, 2),),
     "retime": ((1, 2),),
 }
-"""The oldest of what matters least goes, when the disk says that it is full; nothing else does."""
+"""When the disk is full, the oldest burst of the lowest priority is dropped, and no other."""
 
 
 @pytest.mark.parametrize("name", list(AFTER_FULL))
-def test_a_disk_that_is_full_at_any_step_costs_the_oldest_at_most_and_leaves_nothing_half(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_full_disk_at_any_step_costs_the_oldest_burst_at_most_and_leaves_none_half(tmp_path: Path, name: str) -> None:
     before(tmp_path / "before", WORK[name])
     for step in range(1, 50):
         folder = tmp_path / str(step)

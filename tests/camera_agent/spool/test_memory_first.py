@@ -1,4 +1,4 @@
-"""Memory first: no disk while the link is up, the disk when it has to be, and what matters least is given up first."""
+"""Bursts in memory first, on disk when necessary, and dropped by priority."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_bursts_that_are_sent_in_time_never_touch_the_disk(tmp_path: Path, clock
     assert (on_disk(tmp_path), spool.written_bytes, spool.held_bytes) == (0, 0, 0)
 
 
-def test_what_has_waited_too_long_is_on_the_disk_and_another_process_finds_it(tmp_path: Path, clock: HandClock) -> None:
+def test_a_burst_that_waited_too_long_is_on_the_disk_for_another_process(tmp_path: Path, clock: HandClock) -> None:
     spool = make_spool(tmp_path, clock)
     spool.put(burst(1))
     clock.now_s += 29.0
@@ -58,7 +58,7 @@ def test_what_has_waited_too_long_is_on_the_disk_and_another_process_finds_it(tm
     assert drain(make_spool(tmp_path, clock)) == [burst(1)]
 
 
-def test_more_than_memory_may_hold_goes_to_the_disk_oldest_first(tmp_path: Path, clock: HandClock) -> None:
+def test_bursts_beyond_the_memory_bound_are_written_to_disk_oldest_first(tmp_path: Path, clock: HandClock) -> None:
     spool = make_spool(tmp_path, clock, memory_bytes=25_000)
     for number in range(4):
         spool.put(burst(number, size_bytes=10_000))
@@ -68,7 +68,7 @@ def test_more_than_memory_may_hold_goes_to_the_disk_oldest_first(tmp_path: Path,
     assert on_disk(tmp_path) == 0
 
 
-def test_all_of_it_is_written_when_the_agent_stops(tmp_path: Path, clock: HandClock) -> None:
+def test_all_bursts_are_written_when_the_agent_stops(tmp_path: Path, clock: HandClock) -> None:
     spool = make_spool(tmp_path, clock)
     for number in range(3):
         spool.put(burst(number))
@@ -92,41 +92,41 @@ def test_a_burst_that_is_sent_while_it_is_written_leaves_no_file(tmp_path: Path,
     assert (on_disk(tmp_path), len(spool), spool.held_bytes) == (0, 0, 0)
 
 
-def test_heartbeat_frames_go_first_then_the_schedules_then_the_gates(tmp_path: Path, clock: HandClock) -> None:
+def test_heartbeat_frames_are_dropped_first_then_bursts_of_the_schedule_then_of_the_gate(
+    tmp_path: Path, clock: HandClock
+) -> None:
     spool = make_spool(tmp_path, clock, max_bytes=8_000)
     kinds: list[Reason] = ["gate", "schedule", "heartbeat", "gate", "schedule", "gate", "gate"]
     for number, kind in enumerate(kinds):
         assert spool.put(of_kind(number, kind))
-    kept = [one.envelope.burst_id for one in drain(spool)]
+    kept = [kept_burst.envelope.burst_id for kept_burst in drain(spool)]
     assert kept == ["burst-0000", "burst-0003", "burst-0004", "burst-0005", "burst-0006"]
     assert spool.dropped == 2
 
 
-def test_what_matters_less_than_all_that_waits_is_not_kept_at_its_cost(tmp_path: Path, clock: HandClock) -> None:
+def test_a_burst_of_lower_priority_than_all_waiting_ones_is_not_kept(tmp_path: Path, clock: HandClock) -> None:
     spool = make_spool(tmp_path, clock, max_bytes=4_000)
     for number in range(2):
         assert spool.put(of_kind(number, "gate"))
     assert not spool.put(of_kind(2, "heartbeat", size_bytes=2000))
-    assert [one.envelope.burst_id for one in drain(spool)] == ["burst-0000", "burst-0001"]
+    assert [kept_burst.envelope.burst_id for kept_burst in drain(spool)] == ["burst-0000", "burst-0001"]
 
 
-def test_the_value_of_a_burst_survives_a_restart(tmp_path: Path, clock: HandClock) -> None:
+def test_the_priority_of_a_burst_survives_a_restart(tmp_path: Path, clock: HandClock) -> None:
     first = make_spool(tmp_path, clock)
     first.put(of_kind(1, "heartbeat"), to_disk=True)
     first.put(of_kind(2, "gate"), to_disk=True)
     assert [entry.priority for entry in make_spool(tmp_path, clock).entries_of("gate")] == [0, 2]
 
 
-def test_newest_first_sends_the_present_before_the_past(tmp_path: Path, clock: HandClock) -> None:
+def test_newest_first_sends_the_newest_burst_first(tmp_path: Path, clock: HandClock) -> None:
     spool = make_spool(tmp_path, clock, send="newest_first")
     for number in range(3):
         spool.put(burst(number))
     assert drain(spool) == [burst(2), burst(1), burst(0)]
 
 
-def test_with_a_full_disk_bursts_stay_in_memory_and_only_what_does_not_fit_is_lost(
-    tmp_path: Path, clock: HandClock
-) -> None:
+def test_with_a_full_disk_bursts_stay_in_memory_within_its_bound(tmp_path: Path, clock: HandClock) -> None:
     spool = make_spool(tmp_path, clock, memory_bytes=25_000)
     for number in range(1, 5):
         (tmp_path / f"spool/{number:012d}.schedule.gate.burst-{number - 1:04d}.burst.part").symlink_to("/dev/full")
@@ -137,7 +137,7 @@ def test_with_a_full_disk_bursts_stay_in_memory_and_only_what_does_not_fit_is_lo
     assert drain(spool) == [burst(number, size_bytes=10_000) for number in (2, 3)]
 
 
-def test_with_a_disk_that_takes_nothing_memory_stays_within_its_bound_and_it_is_tried_now_and_then(
+def test_with_a_faulty_disk_memory_stays_within_its_bound_and_the_disk_is_retried(
     tmp_path: Path, clock: HandClock
 ) -> None:
     spool = make_spool(tmp_path, clock, memory_bytes=25_000)
@@ -156,9 +156,7 @@ def test_with_a_disk_that_takes_nothing_memory_stays_within_its_bound_and_it_is_
     assert drain(spool) == [burst(number, size_bytes=10_000) for number in (78, 79)]
 
 
-def test_a_burst_that_is_given_its_time_while_it_is_written_leaves_one_file_at_most(
-    tmp_path: Path, clock: HandClock
-) -> None:
+def test_a_burst_that_is_retimed_while_it_is_written_leaves_one_file_at_most(tmp_path: Path, clock: HandClock) -> None:
     spool = make_spool(tmp_path, clock)
     plain = burst(1)
     unknown = msgspec.structs.replace(plain.envelope.clock, synced=False)
@@ -183,10 +181,10 @@ def test_a_live_agent_writes_no_burst_to_the_disk_while_the_link_is_up(
     assert (status["disk_bytes"], status["waiting"]) == (0, 0)
 
 
-def test_a_killed_live_agent_loses_no_more_than_what_waited_in_memory(
+def test_a_killed_live_agent_loses_only_what_waited_in_memory(
     tmp_path: Path, server: StandIn, write_settings: Write, start_agent: Start
 ) -> None:
-    """With `sync = "always"` that is nothing: every burst that was told as taken comes after the restart."""
+    """With `sync = "always"` that is nothing: after the restart, every burst that was logged as taken is sent."""
     server.always = Answer(503)
     with serving(answering(jpeg(3))) as url:
         text = f'snapshot = "{url}"\nburst = {{ frames = 2, spacing_s = 0.1 }}'

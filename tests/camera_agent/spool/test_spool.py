@@ -1,4 +1,4 @@
-"""The spool: bounded, in order, and whole whatever happens while it is being written."""
+"""The spool: bounded, in order, and no burst half written."""
 
 from __future__ import annotations
 
@@ -31,12 +31,8 @@ def spool_in(folder: Path, *, max_bytes: int = 1_000_000, keep_refused: int = 3)
 
 
 def content(waiting: SpoolEntry) -> Burst:
-    opened = waiting.open()
-    try:
-        frames = tuple(b"".join(opened.pieces(size)) for size in opened.frame_bytes)
-        return Burst(envelope=opened.envelope, frames=frames)
-    finally:
-        opened.close()
+    with waiting.open() as (header, frames):
+        return Burst(envelope=header.envelope, frames=tuple(b"".join(pieces) for pieces in frames))
 
 
 def drain(spool: Spool) -> list[Burst]:
@@ -47,16 +43,16 @@ def drain(spool: Spool) -> list[Burst]:
     return bursts
 
 
-def test_bursts_come_out_oldest_first_and_byte_for_byte(tmp_path: Path) -> None:
+def test_bursts_are_sent_oldest_first_and_byte_for_byte(tmp_path: Path) -> None:
     spool = spool_in(tmp_path)
     put = [burst(number) for number in (3, 1, 2)]
-    assert [spool.put(one) for one in put] == [True, True, True]
+    assert [spool.put(each) for each in put] == [True, True, True]
     assert drain(spool) == put
     assert spool.held_bytes == 0
     assert list((tmp_path / "spool").iterdir()) == []
 
 
-def test_no_other_user_of_the_machine_sees_what_waits_or_was_refused(tmp_path: Path) -> None:
+def test_no_other_user_can_read_waiting_or_refused_bursts(tmp_path: Path) -> None:
     with lock_state(tmp_path / "state"):
         spool_in(tmp_path)
     for folder in ("state", "spool", "refused"):
@@ -66,8 +62,8 @@ def test_no_other_user_of_the_machine_sees_what_waits_or_was_refused(tmp_path: P
 def test_a_new_process_takes_over_in_the_same_order(tmp_path: Path) -> None:
     put = [burst(number) for number in range(12)]
     first = spool_in(tmp_path)
-    for one in put[:11]:
-        first.put(one)
+    for each in put[:11]:
+        first.put(each)
     second = spool_in(tmp_path)
     assert second.held_bytes == first.held_bytes
     second.put(put[11])
@@ -81,20 +77,20 @@ def test_a_burst_that_is_already_waiting_is_not_kept_twice(tmp_path: Path) -> No
     assert len(spool) == 1
 
 
-def test_the_oldest_are_dropped_counted_and_told_when_the_bound_is_reached(
+def test_the_oldest_bursts_are_dropped_counted_and_logged_when_the_bound_is_reached(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool = spool_in(tmp_path, max_bytes=10_000)
     put = [burst(number, size_bytes=2000) for number in range(7)]
-    for one in put:
-        assert spool.put(one)
+    for each in put:
+        assert spool.put(each)
         assert sum(file.stat().st_size for file in (tmp_path / "spool").iterdir()) <= 10_000
     assert spool.dropped == 3
     assert "burst_dropped camera=gate burst=burst-0000 cause=spool_full dropped=1" in caplog.text
     assert drain(spool) == put[3:]
 
 
-def test_the_burst_that_is_being_sent_is_not_the_one_to_be_dropped(tmp_path: Path) -> None:
+def test_the_burst_that_is_being_sent_is_not_dropped(tmp_path: Path) -> None:
     spool = spool_in(tmp_path, max_bytes=6_000)
     for number in range(2):
         spool.put(burst(number, size_bytes=2000))
@@ -106,7 +102,7 @@ def test_the_burst_that_is_being_sent_is_not_the_one_to_be_dropped(tmp_path: Pat
     assert drain(spool) == [burst(2, size_bytes=2000)]
 
 
-def test_a_burst_greater_than_the_whole_spool_is_given_up_and_told(
+def test_a_burst_that_exceeds_the_whole_spool_is_not_kept_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool = spool_in(tmp_path, max_bytes=1_500)
@@ -115,7 +111,7 @@ def test_a_burst_greater_than_the_whole_spool_is_given_up_and_told(
     assert "burst_not_kept camera=gate" in caplog.text
 
 
-def test_one_camera_can_be_left_waiting_while_others_go_on(tmp_path: Path) -> None:
+def test_the_bursts_of_one_camera_can_wait_while_others_are_sent(tmp_path: Path) -> None:
     spool = spool_in(tmp_path)
     spool.put(burst(1, camera="door"))
     spool.put(burst(2, camera="gate"))
@@ -145,8 +141,8 @@ def test_a_damaged_file_is_noticed_when_it_is_read(tmp_path: Path, damage: bytes
     waiting = spool.next()
     assert waiting is not None
     waiting.path.write_bytes(damage)
-    with pytest.raises(Damaged):
-        waiting.open()
+    with pytest.raises(Damaged), waiting.open():
+        pass
 
 
 def test_a_file_cut_short_is_noticed_when_it_is_read(tmp_path: Path) -> None:
@@ -155,11 +151,11 @@ def test_a_file_cut_short_is_noticed_when_it_is_read(tmp_path: Path) -> None:
     waiting = spool.next()
     assert waiting is not None
     os.truncate(waiting.path, waiting.size_bytes - 1)
-    with pytest.raises(Damaged, match="size"):
-        waiting.open()
+    with pytest.raises(Damaged, match="size"), waiting.open():
+        pass
 
 
-def test_room_is_waited_for_until_a_burst_has_gone(tmp_path: Path) -> None:
+def test_wait_for_room_waits_until_a_burst_is_removed(tmp_path: Path) -> None:
     spool = spool_in(tmp_path, max_bytes=100_000)
     spool.put(burst(1, size_bytes=80_000))
     assert not spool.wait_for_room(80_000, 0.0)
@@ -173,11 +169,11 @@ def test_room_is_waited_for_until_a_burst_has_gone(tmp_path: Path) -> None:
 def test_a_full_disk_costs_the_oldest_bursts_and_not_the_new_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first attempt to write goes to `/dev/full`, which answers as a full disk does."""
+    """The first attempt to write goes to `/dev/full`, which fails like a full disk."""
     spool = spool_in(tmp_path)
     put = [burst(number, size_bytes=100_000) for number in range(3)]
-    for one in put[:2]:
-        spool.put(one)
+    for each in put[:2]:
+        spool.put(each)
     (tmp_path / "spool/000000000003.schedule.gate.burst-0002.burst.part").symlink_to("/dev/full")
     assert spool.put(put[2])
     assert spool.dropped == 1
@@ -186,7 +182,7 @@ def test_a_full_disk_costs_the_oldest_bursts_and_not_the_new_one(
     assert spool.held_bytes == 0
 
 
-def test_a_full_disk_with_nothing_to_drop_is_told_and_counted(tmp_path: Path) -> None:
+def test_a_full_disk_with_nothing_to_drop_is_logged_and_counted(tmp_path: Path) -> None:
     spool = spool_in(tmp_path)
     (tmp_path / "spool/000000000001.schedule.gate.burst-0001.burst.part").symlink_to("/dev/full")
     assert not spool.put(burst(1, size_bytes=100_000))

@@ -1,4 +1,4 @@
-"""The byte budget: kept over any 24 hours, at the cost of what matters least, and measured on the wire."""
+"""The byte budget: kept over any 24 hours, saved from the least important first."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.camera_agent.spool.test_spool import spool_in
 DAY_S = 86_400.0
 
 
-def test_without_a_budget_everything_is_free(clock: HandClock) -> None:
+def test_without_a_budget_nothing_is_saved_and_nothing_waits(clock: HandClock) -> None:
     budget = ByteBudget(None, clock.monotonic_s)
     budget.spend(10**12)
     assert (budget.plan(10**12), budget.wait_s(10**9)) == (NO_SAVING, 0.0)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_no_24_hours_exceed_the_budget_however_much_there_is_to_send(clock: HandClock, seed: int) -> None:
+def test_no_24_hours_exceed_the_budget(clock: HandClock, seed: int) -> None:
     budget, chance = ByteBudget(50e6, clock.monotonic_s), random.Random(seed)
     sent: list[tuple[float, int]] = []
     begun_s = clock.now_s
@@ -42,7 +42,7 @@ def test_no_24_hours_exceed_the_budget_however_much_there_is_to_send(clock: Hand
         assert sum(size for at_s, size in sent if begin_s <= at_s < begin_s + DAY_S) <= 50e6 + 900_000
 
 
-def test_the_less_is_left_the_more_sparing_and_with_nothing_left_a_pause(clock: HandClock) -> None:
+def test_a_camera_saves_more_the_emptier_its_budget_and_pauses_at_the_end(clock: HandClock) -> None:
     budget = ByteBudget(40e6, clock.monotonic_s)
     levels = []
     for _ in range(21):
@@ -56,18 +56,18 @@ def test_the_less_is_left_the_more_sparing_and_with_nothing_left_a_pause(clock: 
     assert not budget.plan(0).is_paused
 
 
-def test_what_waits_to_be_sent_counts_as_if_it_were_gone(clock: HandClock) -> None:
+def test_waiting_bytes_count_as_spent(clock: HandClock) -> None:
     assert ByteBudget(40e6, clock.monotonic_s).plan(9_900_000).is_paused
 
 
-def test_thrift_lowers_the_quality_even_of_the_cameras_own_jpegs_but_not_below_use() -> None:
+def test_saving_lowers_the_quality_also_of_the_cameras_jpegs_down_to_a_limit() -> None:
     frame_format = FrameFormat(quality=85)
     assert NO_SAVING.apply(frame_format) is frame_format
     spared = [plan for plan in (ByteBudget(1.0, lambda: 0.0).plan(waiting) for waiting in (0, 1)) if plan.quality_cut]
     assert all(plan.apply(frame_format).always_encode and plan.apply(frame_format).quality >= 30 for plan in spared)
 
 
-def test_a_restart_gives_nothing_away(clock: HandClock) -> None:
+def test_a_restart_does_not_refill_the_budget(clock: HandClock) -> None:
     first = ByteBudget(40e6, clock.monotonic_s)
     first.spend(9_000_000)
     saved = first.save(clock.unix_s(), "a boot")
@@ -76,7 +76,7 @@ def test_a_restart_gives_nothing_away(clock: HandClock) -> None:
     assert again.plan(0).level == first.plan(0).level == 3
 
 
-def test_a_clock_that_is_set_between_two_runs_of_one_boot_gives_no_bytes_away(clock: HandClock) -> None:
+def test_a_clock_that_is_set_between_two_runs_does_not_refill_the_budget(clock: HandClock) -> None:
     first = ByteBudget(40e6, clock.monotonic_s)
     first.spend(9_000_000)
     saved = first.save(50.0, "a boot")
@@ -88,7 +88,7 @@ def test_a_clock_that_is_set_between_two_runs_of_one_boot_gives_no_bytes_away(cl
 
 
 def news_of(folder: Path, clock: HandClock) -> tuple[Publisher, ByteBudget]:
-    """An agent's news with the budget of its one camera; the runtime folder is new, as after a boot."""
+    """An agent's publisher with the budget of its one camera; the runtime folder is new, as after a boot."""
     camera = CameraSettings(name="gate", device=0, mb_per_day=40)
     server = ServerSettings(url="http://127.0.0.1:1")
     settings = Settings(site="yard", server=server, cameras=(camera,), state_dir=str(folder / "state"))
@@ -98,7 +98,7 @@ def news_of(folder: Path, clock: HandClock) -> tuple[Publisher, ByteBudget]:
     return Publisher(settings, clock, StatusCounters(Status()), spool_in(folder), {}, {"gate": budget}), budget
 
 
-def test_a_new_boot_gives_nothing_away_either(
+def test_a_new_boot_does_not_refill_the_budget(
     tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "first-boot"))
@@ -115,7 +115,7 @@ def test_a_new_boot_gives_nothing_away_either(
 
 
 @pytest.mark.parametrize("damage", [b"\0\0\0", b'{"\xff": {}}'])
-def test_saved_budgets_that_cannot_be_read_are_told_and_begin_anew(
+def test_unreadable_saved_budgets_are_logged_and_start_full(
     tmp_path: Path, clock: HandClock, caplog: pytest.LogCaptureFixture, damage: bytes
 ) -> None:
     news, budget = news_of(tmp_path, clock)
@@ -125,13 +125,13 @@ def test_saved_budgets_that_cannot_be_read_are_told_and_begin_anew(
     assert "budget_unreadable" in caplog.text
 
 
-def test_heartbeats_take_a_tenth_of_a_small_budget_at_most_and_none_of_a_large_one() -> None:
+def test_heartbeats_take_at_most_a_tenth_of_a_small_budget() -> None:
     assert heartbeat_every_s(60.0, None) == heartbeat_every_s(60.0, 100.0) == 60.0
     every_s = heartbeat_every_s(60.0, 4.0)
     assert every_s > 300.0
     assert heartbeat_bytes(every_s) == pytest.approx(0.4e6)
 
 
-def test_a_payload_on_the_wire_carries_packet_heads() -> None:
+def test_wire_bytes_include_packet_headers() -> None:
     assert wire_bytes(1448) == 1448 + 78
     assert wire_bytes(100_000) == pytest.approx(105_500, abs=200)

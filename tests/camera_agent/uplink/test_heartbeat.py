@@ -1,4 +1,4 @@
-"""The word to the server about each camera, and to systemd about the whole; neither can do harm."""
+"""Heartbeats, notifications to systemd, metrics, and `doctor`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from camera_agent import atomic_files
 from camera_agent.__main__ import command
 from camera_agent.cameras.health import CameraHealth, Condition
 from camera_agent.config.settings import ServerSettings
-from camera_agent.imaging.failure import CameraFailure
-from camera_agent.imaging.frame import Frame
+from camera_agent.imaging.frame import CameraFailure, Frame
 from camera_agent.reporting.sd_notify import notify, watchdog_every_s
 from camera_agent.status import Status, StatusCounters
 from camera_agent.uplink.byte_budget import ByteBudget
@@ -44,7 +43,7 @@ class Bench:
         self.budget = ByteBudget(None, clock.monotonic_s)
         self.stop = threading.Event()
         self.condition = self.health.read
-        self.beats = Heartbeats(
+        self.heartbeats = Heartbeats(
             "yard",
             {"gate": HeartbeatSource(lambda: self.condition(), lambda: "s3cret", self.budget, 60.0)},
             self.spool,
@@ -56,9 +55,9 @@ class Bench:
         )
 
     def after(self, seconds: float) -> int:
-        """Let time pass and look; how many heartbeats the server has by then."""
+        """Let time pass and send what is due; return the number of heartbeats that the server has by then."""
         self.clock.now_s += seconds
-        self.beats.send_due()
+        self.heartbeats.send_due()
         return len(self.server.heartbeats)
 
 
@@ -67,15 +66,15 @@ def bench(tmp_path: Path, server: StandIn, clock: HandClock) -> Bench:
     return Bench(tmp_path, server, clock)
 
 
-def test_a_heartbeat_says_how_the_camera_is_and_what_waits(bench: Bench) -> None:
+def test_a_heartbeat_carries_the_cameras_condition_and_its_backlog(bench: Bench) -> None:
     bench.spool.put(burst(1))
     bench.health.check(Frame(b"x", bench.clock.now_s, Yard().grey()))
     bench.health.expect_burst_by(bench.clock.now_s + 20.0)
     bench.after(2.0)
-    said = bench.server.heartbeats[0]
-    assert said["agent"].pop("version")
-    assert said["agent"].pop("boot_id")
-    assert said == {
+    heartbeat = bench.server.heartbeats[0]
+    assert heartbeat["agent"].pop("version")
+    assert heartbeat["agent"].pop("boot_id")
+    assert heartbeat == {
         "site": "yard",
         "camera": "gate",
         "agent": {"sent_at": "2027-01-15T08:00:02.000Z", "started_at": "2027-01-15T08:00:00.000Z", "every_s": 60.0},
@@ -92,17 +91,17 @@ def test_a_heartbeat_says_how_the_camera_is_and_what_waits(bench: Bench) -> None
     assert 900 < bench.budget.spent_bytes < 2000
 
 
-def test_it_comes_every_minute_and_at_once_when_something_changes(bench: Bench) -> None:
+def test_heartbeats_are_sent_every_minute_and_at_every_change(bench: Bench) -> None:
     assert [bench.after(0.0), bench.after(30.0), bench.after(30.0)] == [1, 1, 2]
     bench.health.record_failure(CameraFailure("lens cap", "camera_covered"), bench.clock.now_s)
     assert bench.after(1.0) == 3
-    said = bench.server.heartbeats[-1]
-    assert (said["state"], said["cause"], said["detail"]) == ("blind", "camera_covered", "lens cap")
+    heartbeat = bench.server.heartbeats[-1]
+    assert (heartbeat["state"], heartbeat["cause"], heartbeat["detail"]) == ("blind", "camera_covered", "lens cap")
     assert bench.after(1.0) == 3
 
 
 @pytest.mark.parametrize("status", [404, 405])
-def test_a_server_without_that_door_is_left_alone_for_an_hour_and_told_of_once(
+def test_a_server_without_the_endpoint_gets_a_heartbeat_an_hour_later_and_one_log_line(
     bench: Bench, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
     bench.server.heartbeat_status = status
@@ -113,22 +112,22 @@ def test_a_server_without_that_door_is_left_alone_for_an_hour_and_told_of_once(
     assert caplog.text.count("heartbeat_not_taken") == 1
 
 
-def test_a_server_that_is_away_costs_a_heartbeat_and_nothing_else(bench: Bench) -> None:
+def test_an_unreachable_server_costs_only_the_heartbeat(bench: Bench) -> None:
     bench.server.__exit__()
     assert bench.after(0.0) == 0
 
 
-def test_every_heartbeat_of_a_run_says_the_same_beginning_while_the_clock_is_put_right(bench: Bench) -> None:
+def test_started_at_stays_the_same_under_small_corrections_of_the_clock(bench: Bench) -> None:
     for _ in range(4):
         bench.after(60.0)
         bench.clock.ahead_s += 0.0021
-    assert len({beat["agent"]["started_at"] for beat in bench.server.heartbeats}) == 1
+    assert len({heartbeat["agent"]["started_at"] for heartbeat in bench.server.heartbeats}) == 1
     bench.clock.ahead_s += 3600.0
     bench.after(60.0)
     assert bench.server.heartbeats[-1]["agent"]["started_at"] == "2027-01-15T09:00:00.008Z"
 
 
-def test_what_goes_wrong_with_one_heartbeat_is_told_and_the_next_one_comes(
+def test_an_unexpected_error_is_logged_and_the_next_heartbeat_is_sent(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     faults = [RuntimeError("nobody foresaw this")]
@@ -140,24 +139,24 @@ def test_what_goes_wrong_with_one_heartbeat_is_told_and_the_next_one_comes(
         return bench.health.read()
 
     bench.condition = condition
-    bench.beats.run()
+    bench.heartbeats.run()
     assert "heartbeat_failed" in caplog.text
-    assert [beat["state"] for beat in bench.server.heartbeats] == ["stopped"]
+    assert [heartbeat["state"] for heartbeat in bench.server.heartbeats] == ["stopped"]
 
 
-def test_an_agent_tells_that_its_camera_is_away_and_that_it_stops(
+def test_an_agent_reports_an_unreachable_camera_and_its_own_stop(
     server: StandIn, write_settings: Write, start_agent: Start
 ) -> None:
     agent = start_agent("run", write_settings('snapshot = "http://127.0.0.1:9/snap.jpg"'))
-    server.wait_for(lambda: any(beat["state"] == "blind" for beat in server.heartbeats))
+    server.wait_for(lambda: any(heartbeat["state"] == "blind" for heartbeat in server.heartbeats))
     agent.stop()
     assert agent.wait(10.0) == 0
-    blind = next(beat for beat in server.heartbeats if beat["state"] == "blind")
+    blind = next(heartbeat for heartbeat in server.heartbeats if heartbeat["state"] == "blind")
     assert (blind["cause"], blind["next_burst_by"]) == ("camera_failed", None)
     assert server.heartbeats[-1]["state"] == "stopped"
 
 
-def test_systemd_hears_ready_watchdog_and_stopping(
+def test_systemd_is_notified_of_ready_watchdog_and_stopping(
     tmp_path: Path, server: StandIn, write_settings: Write, start_agent: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
@@ -171,19 +170,19 @@ def test_systemd_hears_ready_watchdog_and_stopping(
             assert door.recv(100) == b"WATCHDOG=1"
             assert door.recv(100) == b"WATCHDOG=1"
             agent.stop()
-            while (said := door.recv(100)) != b"STOPPING=1":
-                assert said == b"WATCHDOG=1"
+            while (message := door.recv(100)) != b"STOPPING=1":
+                assert message == b"WATCHDOG=1"
         assert agent.wait(10.0) == 0
 
 
-def test_without_systemd_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_systemd_no_notification_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
         monkeypatch.delenv(name, raising=False)
     assert notify(ready=1) is False
     assert watchdog_every_s() is None
 
 
-def test_prometheus_finds_the_counts_in_its_text_file(
+def test_the_text_file_for_prometheus_holds_the_counts(
     tmp_path: Path, server: StandIn, footage: Path, start_agent: Start
 ) -> None:
     path = tmp_path / "agent.toml"
@@ -198,7 +197,7 @@ def test_prometheus_finds_the_counts_in_its_text_file(
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_the_text_file_can_be_read_by_the_collector_whatever_the_units_mask(tmp_path: Path) -> None:
+def test_the_collector_can_read_the_text_file_under_any_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         atomic_files.write(tmp_path / "agent.prom", [b""], is_durable=False, mode=0o644)
@@ -207,7 +206,7 @@ def test_the_text_file_can_be_read_by_the_collector_whatever_the_units_mask(tmp_
     assert (tmp_path / "agent.prom").stat().st_mode & 0o777 == 0o644
 
 
-def test_prometheus_can_ask_on_a_port_instead(server: StandIn, write_settings: Write, start_agent: Start) -> None:
+def test_metrics_are_served_on_a_port(server: StandIn, write_settings: Write, start_agent: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         address = f"127.0.0.1:{door.getsockname()[1]}"
     with serving(answering(jpeg(3))) as url:
@@ -221,7 +220,7 @@ def test_prometheus_can_ask_on_a_port_instead(server: StandIn, write_settings: W
     assert "sectorwatch_agent_link_up 1" in answer.text.splitlines()
 
 
-def test_a_port_that_is_taken_is_told_and_stops_nothing(
+def test_a_port_in_use_is_logged_and_stops_nothing(
     server: StandIn, footage: Path, write_settings: Write, start_agent: Start
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
@@ -232,7 +231,7 @@ def test_a_port_that_is_taken_is_told_and_stops_nothing(
     assert server.bursts
 
 
-def test_the_doctor_names_each_thing_and_what_to_do(
+def test_doctor_names_each_fault_and_what_to_do(
     server: StandIn, footage: Path, write_settings: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(["doctor", str(write_settings(f'video = "{footage}"'))]) == 0
@@ -256,7 +255,7 @@ def test_the_doctor_names_each_thing_and_what_to_do(
     assert "NOT  camera gate: device 99: cannot be opened" in out
 
 
-def test_a_status_in_the_runtime_folder_spares_the_disk(
+def test_the_status_is_written_to_the_runtime_folder(
     tmp_path: Path,
     server: StandIn,
     footage: Path,

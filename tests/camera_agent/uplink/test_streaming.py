@@ -1,4 +1,4 @@
-"""The body of a burst is streamed: from memory without a copy, from the disk a piece at a time."""
+"""A burst is streamed: from memory without a copy, from the disk a piece at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_BYTES = FRAME_BYTES // 10
 
 @pytest.fixture
 def sink() -> Iterator[str]:
-    """A server in this process that takes bodies without keeping them, so that what is measured is the agent's."""
+    """A server in this process that discards bodies, so that the agent's memory alone is measured."""
     receipt = json.dumps({"burst_id": "burst-0001"}).encode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -64,14 +64,14 @@ def test_sending_a_burst_takes_less_than_a_tenth_of_its_size_in_memory(
     spool.put(burst(1, size_bytes=FRAME_BYTES))
     waiting = spool.next()
     assert waiting is not None
-    poster = HttpClient(ServerSettings(url=sink), WallClock(HandClock()))
+    client = HttpClient(ServerSettings(url=sink), WallClock(HandClock()))
     tracemalloc.start()
     try:
-        outcome = poster.send_burst(waiting, None)
+        outcome = client.send_burst(waiting, None)
         _, most_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-        poster.close()
+        client.close()
     assert isinstance(outcome, Accepted)
-    assert poster.take_traffic()[0] > FRAME_BYTES
+    assert client.take_traffic()[0] > FRAME_BYTES
     assert most_bytes < MOST_BYTES

@@ -1,4 +1,4 @@
-"""https with an authority of one's own: that one is trusted, and no other, whatever the machine trusts."""
+"""HTTPS with a certificate authority of one's own: that one is trusted, and no other."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
 def sent(folder: Path, server: StandIn, clock: HandClock, ca_file: Path | None) -> Outcome:
     url = server.url.replace("http://", "https://")
     settings = ServerSettings(url=url, ca_file=None if ca_file is None else str(ca_file), read_timeout_s=5.0)
-    poster, spool = HttpClient(settings, WallClock(clock)), spool_in(folder)
+    client, spool = HttpClient(settings, WallClock(clock)), spool_in(folder)
     spool.put(burst(1))
     waiting = spool.next()
     assert waiting is not None
     try:
-        return poster.send_burst(waiting, None)
+        return client.send_burst(waiting, None)
     finally:
-        poster.close()
+        client.close()
 
 
-def test_only_the_pinned_authority_is_trusted(
+def test_only_the_authority_of_ca_file_is_trusted(
     tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, key = certificate(tmp_path, "ours")
@@ -55,7 +55,7 @@ def test_only_the_pinned_authority_is_trusted(
         assert isinstance(sent(tmp_path, server, clock, None), RetryLater)
 
 
-def test_a_server_without_tls_is_told_from_one_that_is_not_trusted(
+def test_a_server_without_tls_and_an_untrusted_one_have_different_messages(
     tmp_path: Path, server: StandIn, clock: HandClock
 ) -> None:
     outcome = sent(tmp_path, server, clock, None)

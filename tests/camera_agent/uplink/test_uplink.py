@@ -25,12 +25,12 @@ from tests.camera_agent.spool.test_spool import burst, spool_in
 from tests.camera_agent.stand_in import Answer, StandIn
 
 
-def poster_to(url: str, clock: HandClock) -> HttpClient:
+def client_of(url: str, clock: HandClock) -> HttpClient:
     return HttpClient(ServerSettings(url=url, connect_timeout_s=5.0, read_timeout_s=5.0), WallClock(clock))
 
 
 class Bench:
-    """A spool, an uplink and a stand-in server, with an uplink that is stepped."""
+    """A spool, an uplink that is stepped, and a stand-in server."""
 
     def __init__(self, folder: Path, server: StandIn, clock: HandClock) -> None:
         self.clock = clock
@@ -38,11 +38,11 @@ class Bench:
         self.spool: Spool = spool_in(folder)
         self.tally = StatusCounters(Status())
         self.stop = threading.Event()
-        self.poster = poster_to(server.url, clock)
+        self.client = client_of(server.url, clock)
         self.tokens: dict[str, Callable[[], str | None]] = {}
         self.uplink = Uplink(
             self.spool,
-            self.poster,
+            self.client,
             self.tokens,
             self.tally,
             clock,
@@ -72,7 +72,7 @@ def test_a_new_burst_is_accepted_and_leaves_the_spool(bench: Bench, server: Stan
     assert seen.envelope["agent"]["sent_at"] == "2027-01-15T08:00:00.000Z"
 
 
-def test_a_burst_that_is_known_counts_as_delivered(bench: Bench, server: StandIn) -> None:
+def test_a_burst_that_the_server_already_has_counts_as_sent(bench: Bench, server: StandIn) -> None:
     server.answers.append(Answer(0, keep=True))
     bench.spool.put(burst(1))
     assert bench.send() == 1.0
@@ -83,14 +83,14 @@ def test_a_burst_that_is_known_counts_as_delivered(bench: Bench, server: StandIn
     assert server.arrivals[0].identity == server.arrivals[1].identity
 
 
-def test_bytes_sent_are_those_of_the_wire(bench: Bench, server: StandIn) -> None:
+def test_bytes_sent_are_counted_as_on_the_wire(bench: Bench, server: StandIn) -> None:
     bench.spool.put(burst(1, size_bytes=50_000))
     bench.send()
     assert 50_000 < bench.tally.read().bytes_sent < 52_500
 
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
-def test_a_refused_burst_is_set_aside_with_the_servers_words_and_the_next_one_goes(
+def test_a_refused_burst_is_set_aside_with_the_servers_reason_and_the_next_one_is_sent(
     tmp_path: Path, bench: Bench, server: StandIn, status: int
 ) -> None:
     problem = {"title": "Unusable", "detail": "not a JPEG", "frame": 3, "status": status}
@@ -104,9 +104,7 @@ def test_a_refused_burst_is_set_aside_with_the_servers_words_and_the_next_one_go
     assert bench.tally.read().refused == 1
 
 
-def test_of_what_a_server_says_at_any_length_the_beginning_is_kept(
-    tmp_path: Path, bench: Bench, server: StandIn
-) -> None:
+def test_a_long_problem_text_is_cut(tmp_path: Path, bench: Bench, server: StandIn) -> None:
     server.answers.append(Answer(400, json.dumps({"title": "No", "detail": "x" * 1_000_000}).encode()))
     bench.spool.put(burst(1))
     bench.send()
@@ -114,9 +112,7 @@ def test_of_what_a_server_says_at_any_length_the_beginning_is_kept(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_token_that_is_not_accepted_stops_that_camera_only_and_is_tried_again_slowly(
-    bench: Bench, server: StandIn, status: int
-) -> None:
+def test_a_token_that_is_not_accepted_delays_only_its_camera(bench: Bench, server: StandIn, status: int) -> None:
     bench.tokens.update(gate=lambda: "old", door=lambda: "good")
     server.answers.append(Answer(status))
     bench.spool.put(burst(1, camera="gate"))
@@ -132,7 +128,7 @@ def test_a_token_that_is_not_accepted_stops_that_camera_only_and_is_tried_again_
     assert server.bursts["burst-0001"].token == "Bearer new"
 
 
-def test_a_token_file_that_went_away_keeps_the_burst(bench: Bench, server: StandIn, tmp_path: Path) -> None:
+def test_a_burst_waits_while_its_token_file_is_missing(bench: Bench, server: StandIn, tmp_path: Path) -> None:
     bench.tokens["gate"] = (tmp_path / "gone").read_text
     bench.spool.put(burst(1))
     bench.send()
@@ -160,9 +156,7 @@ def test_a_token_file_that_went_away_keeps_the_burst(bench: Bench, server: Stand
     ],
     ids=lambda answer: str(answer.status),
 )
-def test_what_may_pass_keeps_the_burst_and_waits_longer_each_time(
-    bench: Bench, server: StandIn, answer: Answer
-) -> None:
+def test_a_temporary_fault_keeps_the_burst_with_growing_delays(bench: Bench, server: StandIn, answer: Answer) -> None:
     server.answers.extend([answer] * 8)
     bench.spool.put(burst(1))
     assert [bench.send() for _ in range(8)] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
@@ -180,40 +174,38 @@ def test_retry_after_is_honoured_in_both_forms(bench: Bench, server: StandIn, he
 
 
 @pytest.mark.parametrize(("header", "expected_s"), [(None, 0.0), ("soon", 0.0), ("-5", 0.0), ("999999", 3600.0)])
-def test_a_senseless_retry_after_does_no_harm(header: str | None, expected_s: float) -> None:
+def test_an_invalid_retry_after_is_ignored(header: str | None, expected_s: float) -> None:
     assert retry_after_s(header, 0.0) == expected_s
 
 
-def test_no_server_is_a_value_and_not_an_exception(tmp_path: Path, clock: HandClock) -> None:
+def test_an_unreachable_server_is_an_outcome_and_not_an_exception(tmp_path: Path, clock: HandClock) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         spool = spool_in(tmp_path)
         spool.put(burst(1))
         waiting = spool.next()
         assert waiting is not None
-        outcome = poster_to(f"http://127.0.0.1:{held.getsockname()[1]}", clock).send_burst(waiting, None)
+        outcome = client_of(f"http://127.0.0.1:{held.getsockname()[1]}", clock).send_burst(waiting, None)
     assert isinstance(outcome, RetryLater)
     assert "refused" in outcome.cause.lower()
 
 
-def test_outcomes_are_values(tmp_path: Path, server: StandIn, clock: HandClock) -> None:
+def test_each_answer_is_an_outcome(tmp_path: Path, server: StandIn, clock: HandClock) -> None:
     spool = spool_in(tmp_path)
     spool.put(burst(1))
     waiting = spool.next()
     assert waiting is not None
-    poster = poster_to(server.url, clock)
+    client = client_of(server.url, clock)
     server.answers.extend([Answer(422, b'{"title": "No"}'), Answer(401), Answer(503)])
-    outcomes = [poster.send_burst(waiting, None) for _ in range(5)]
+    outcomes = [client.send_burst(waiting, None) for _ in range(5)]
     assert [type(outcome) for outcome in outcomes] == [Refused, Unauthorised, RetryLater, Accepted, Accepted]
     assert [outcome.known for outcome in outcomes if isinstance(outcome, Accepted)] == [False, True]
     spool.remove(waiting)
-    assert isinstance(poster.send_burst(waiting, None), Gone)
-    poster.close()
+    assert isinstance(client.send_burst(waiting, None), Gone)
+    client.close()
 
 
-def test_a_burst_damaged_on_the_disk_is_set_aside_and_the_next_one_goes(
-    tmp_path: Path, bench: Bench, server: StandIn
-) -> None:
+def test_a_damaged_burst_is_set_aside_and_the_next_one_is_sent(tmp_path: Path, bench: Bench, server: StandIn) -> None:
     for number in (1, 2):
         bench.spool.put(burst(number))
     first = bench.spool.next()
@@ -225,7 +217,7 @@ def test_a_burst_damaged_on_the_disk_is_set_aside_and_the_next_one_goes(
     assert len(list((tmp_path / "refused").glob("*.burst"))) == 1
 
 
-def test_a_file_that_somebody_took_away_does_not_block_the_others(bench: Bench, server: StandIn) -> None:
+def test_a_deleted_file_does_not_block_other_bursts(bench: Bench, server: StandIn) -> None:
     for number in (1, 2):
         bench.spool.put(burst(number))
     first = bench.spool.next()
@@ -245,7 +237,7 @@ def test_one_connection_serves_many_bursts_and_a_closed_one_is_replaced(bench: B
     assert list(server.bursts) == [f"burst-{number:04d}" for number in range(4)]
 
 
-def test_stopping_ends_the_uplink_after_the_current_send(bench: Bench, server: StandIn) -> None:
+def test_the_uplink_stops_after_the_current_request(bench: Bench, server: StandIn) -> None:
     for number in range(5):
         bench.spool.put(burst(number))
 
@@ -259,7 +251,7 @@ def test_stopping_ends_the_uplink_after_the_current_send(bench: Bench, server: S
     assert len(bench.spool) == 3
 
 
-def test_backoff_is_jittered_within_its_half() -> None:
+def test_a_backoff_is_shortened_by_up_to_half() -> None:
     backoff = Backoff(first_s=1.0, max_s=8.0)
     for whole_s in (1.0, 2.0, 4.0, 8.0, 8.0):
         assert whole_s / 2 <= backoff.next_s() <= whole_s

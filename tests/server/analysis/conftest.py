@@ -24,8 +24,8 @@ def yard(tmp_path: Path, url: str, clock: ManualClock) -> Iterator[Yard]:
     """A yard that someone walked across, in bursts of four frames, two a second, without a gap."""
     store = open_store(url, clock)
     yard = Yard(tmp_path / "sites", store, clock)
-    for one in yard.walked(across, 26):
-        yard.pipeline.process(one)
+    for each in yard.walked(across, 26):
+        yard.pipeline.process(each)
     yield yard
     store.close()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from policies.fusion.judge import judge
 from policies.observation import Observation, Prediction
-from server.analysis.agreement import PairAgreement, agreement_table, pair_agreements
+from server.analysis.agreement import HEADING, PairAgreement, pair_agreements
+from server.commands.options import aligned
 from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, observation, person_at, policy
 
 
@@ -37,7 +38,7 @@ def test_without_candidates_there_is_no_row() -> None:
 
 
 def test_the_table_has_a_heading_and_a_line_for_each_pair() -> None:
-    heading, line = agreement_table([PairAgreement("person", "eye", "eye.2", 6, 2, 1, 1)])
+    heading, line = aligned([HEADING, PairAgreement("person", "eye", "eye.2", 6, 2, 1, 1).cells()], texts=3)
     assert heading.split() == [
         "target",
         "model",

@@ -13,7 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from policies.events import instant
-from server.analysis.annotations import MissedFact, fact_of, missed, said_of
+from server.analysis.annotations import MissedFact, annotation_of, fact_of, missed_annotation
 from server.app import runtime_of
 from server.domain.errors import Unknown, Unprocessable
 from server.domain.matching import fact_of as fact_of_event
@@ -35,9 +35,9 @@ def ids(yard: Yard) -> list[str]:
 def test_the_later_annotation_of_an_event_counts_and_the_earlier_one_stays(yard: Yard, clock: ManualClock) -> None:
     first, second, *_ = ids(yard)
     kept = yard.store.annotations
-    kept.add([said_of(yard.store, first, "true", "ann"), said_of(yard.store, second, "true", "ann")])
+    kept.add([annotation_of(yard.store, first, "true", "ann"), annotation_of(yard.store, second, "true", "ann")])
     clock.advance(5)
-    kept.add([said_of(yard.store, first, "false", "bob", "a shadow")])
+    kept.add([annotation_of(yard.store, first, "false", "bob", "a shadow")])
     assert [(a.number, a.truth, a.author) for a in kept.all()] == [
         (1, "true", "ann"),
         (2, "true", "ann"),
@@ -50,17 +50,17 @@ def test_the_later_annotation_of_an_event_counts_and_the_earlier_one_stays(yard:
 
 def test_an_annotation_repeats_the_fact_so_that_it_outlives_the_event(yard: Yard) -> None:
     for logged in yard.store.events():
-        said = said_of(yard.store, logged.event.id, "true", "ann")
-        assert matched([fact_of(said)], [fact_of_event(logged.event)]) == [(0, 0)]
+        annotation = annotation_of(yard.store, logged.event.id, "true", "ann")
+        assert matched([fact_of(annotation)], [fact_of_event(logged.event)]) == [(0, 0)]
 
 
 def test_something_missed_can_be_added_and_taken_back(yard: Yard) -> None:
     seen = MissedFact("yard", "gate", "entered", instant(START_US + 1_000_000), sector="west")
-    [added] = yard.store.annotations.add([missed(yard.store, seen, "ann")])
+    [added] = yard.store.annotations.add([missed_annotation(yard.store, seen, "ann")])
     assert (added.truth, added.is_told, added.within_s) == ("missed", False, 2.0)
-    yard.store.annotations.add([said_of(yard.store, added.subject[:12], "false", "ann")])
+    yard.store.annotations.add([annotation_of(yard.store, added.subject[:12], "false", "ann")])
     assert [a.truth for a in yard.store.annotations.current()] == ["false"]
-    yard.store.annotations.add([said_of(yard.store, added.subject, "true", "ann")])
+    yard.store.annotations.add([annotation_of(yard.store, added.subject, "true", "ann")])
     assert [(a.truth, a.is_told) for a in yard.store.annotations.current()] == [("missed", False)]
 
 
@@ -79,21 +79,21 @@ def test_something_missed_can_be_added_and_taken_back(yard: Yard) -> None:
 )
 def test_a_fact_that_cannot_be_is_refused_with_what_could(yard: Yard, fact: MissedFact, error: str) -> None:
     with pytest.raises((Unknown, Unprocessable), match=error):
-        missed(yard.store, fact, "ann")
+        missed_annotation(yard.store, fact, "ann")
 
 
 def test_an_event_that_is_not_there_or_not_the_only_one_cannot_be_annotated(yard: Yard) -> None:
     with pytest.raises(Unknown, match="no event zzz"):
-        said_of(yard.store, "zzz", "true", "ann")
+        annotation_of(yard.store, "zzz", "true", "ann")
     with pytest.raises(Unknown, match="several facts"):
-        said_of(yard.store, "", "true", "ann")
+        annotation_of(yard.store, "", "true", "ann")
 
 
 def test_annotations_are_the_same_on_both_databases(store: Store) -> None:
     place = {"sector": None, "from_sector": "a", "to_sector": "b", "line": None}
     when = {"at_us": 5, "within_s": 2.0, "made_at_us": 0}
-    said = {"is_told": False, "author": "ann", "note": None}
-    made = Annotation(0, "s", "missed", "yard", "gate", "moved", "person", **place, **when, **said)
+    made_by = {"is_told": False, "author": "ann", "note": None}
+    made = Annotation(0, "s", "missed", "yard", "gate", "moved", "person", **place, **when, **made_by)
     [kept] = store.annotations.add([made])
     assert store.annotations.all() == store.annotations.current("yard") == store.annotations.about("s") == [kept]
     assert store.annotations.all(after=1) == store.annotations.about("t") == store.annotations.add([]) == []
@@ -259,7 +259,7 @@ def test_an_event_is_annotated_over_http_and_read_back_page_by_page(app: Flask, 
 
 
 @pytest.mark.parametrize(
-    ("told", "status"),
+    ("body", "status"),
     [
         ({"truth": "true", "author": "ann"}, 400),
         ({"event": "0" * 32, "author": "ann"}, 400),
@@ -272,8 +272,8 @@ def test_an_event_is_annotated_over_http_and_read_back_page_by_page(app: Flask, 
         (seen_by_a_person() | {"truth": "true"}, 400),
     ],
 )
-def test_what_is_no_annotation_is_refused(client: FlaskClient, told: dict[str, Any], status: int) -> None:
-    assert client.post("/v1/annotations", json=told).status_code == status
+def test_what_is_no_annotation_is_refused(client: FlaskClient, body: dict[str, Any], status: int) -> None:
+    assert client.post("/v1/annotations", json=body).status_code == status
     assert client.get("/v1/annotations").get_json()["annotations"] == []
 
 
@@ -292,15 +292,15 @@ def test_only_readers_of_the_site_annotate_and_see_its_annotations(app: Flask, c
     event = client.get("/v1/events").get_json()["events"][0]
     mine, other = reader(app, "north-yard"), reader(app, "dock")
     camera, every = reader(app, "north-yard", "gate"), reader(app, ANY_SITE)
-    told = {"event": event["id"], "truth": "false", "author": "ann"}
-    assert client.post("/v1/annotations", json=told).status_code == 401
-    assert client.post("/v1/annotations", json=told, headers=camera).status_code == 403
+    body = {"event": event["id"], "truth": "false", "author": "ann"}
+    assert client.post("/v1/annotations", json=body).status_code == 401
+    assert client.post("/v1/annotations", json=body, headers=camera).status_code == 403
     assert client.post("/v1/annotations", json=seen_by_a_person(), headers=other).status_code == 403
-    hidden = client.post("/v1/annotations", json=told, headers=other)
-    absent = client.post("/v1/annotations", json=told | {"event": "0" * 32}, headers=other)
+    hidden = client.post("/v1/annotations", json=body, headers=other)
+    absent = client.post("/v1/annotations", json=body | {"event": "0" * 32}, headers=other)
     assert hidden.status_code == absent.status_code == 404
-    assert client.post("/v1/annotations", json=told, headers=mine).status_code == 201
-    assert client.post("/v1/annotations", json=told, headers=every).status_code == 201
+    assert client.post("/v1/annotations", json=body, headers=mine).status_code == 201
+    assert client.post("/v1/annotations", json=body, headers=every).status_code == 201
     assert len(client.get("/v1/annotations", headers=mine).get_json()["annotations"]) == 2
     assert client.get("/v1/annotations", headers=other).get_json()["annotations"] == []
     assert client.get("/v1/annotations?site=north-yard", headers=other).status_code == 403
@@ -308,5 +308,5 @@ def test_only_readers_of_the_site_annotate_and_see_its_annotations(app: Flask, c
 
 
 def test_an_annotations_time_is_told_as_an_instant(client: FlaskClient) -> None:
-    told = client.post("/v1/annotations", json=seen_by_a_person()).get_json()
-    assert told["at"] == msgspec.to_builtins(instant(1_800_000_000_000_000 - 55_000_000))
+    added = client.post("/v1/annotations", json=seen_by_a_person()).get_json()
+    assert added["at"] == msgspec.to_builtins(instant(1_800_000_000_000_000 - 55_000_000))

@@ -60,7 +60,7 @@ def test_another_place_or_kind_is_another_fact_at_the_same_time() -> None:
     assert compared([event], [replace(event, camera="door")]).differ == 2
 
 
-def test_another_direction_of_the_same_fact_is_told_otherwise() -> None:
+def test_another_direction_of_the_same_fact_is_a_difference() -> None:
     event = next(e for e in events() if e.kind == "crossed")
     result = compared([event], [replace(event, direction="westward")])
     assert [(p.a.direction, p.b.direction) for p in result.otherwise] == [("eastward", "westward")]
@@ -85,7 +85,7 @@ def test_live_against_its_own_policy_differs_in_nothing(ask: Callable[..., Resul
     assert result.exit_code == 0, result.output
     count = len(yard.store.events())
     assert result.stdout.splitlines()[-1] == (
-        f"A {count} events, B {count}: {count} the same, 0 shifted, 0 told otherwise, "
+        f"A {count} events, B {count}: {count} the same, 0 shifted, 0 in another direction, "
         "0 only in A, 0 only in B; these 0 differ"
     )
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from policies.site.site_policy import parse_site_policy
 from server.__main__ import command
-from server.analysis.annotations import said_of
+from server.analysis.annotations import annotation_of
 from server.analysis.nuisances import Detection, nuisances
 from server.analysis.policy_diff import difference
 from server.commands.current_policy import current_policy
@@ -75,7 +75,7 @@ def test_what_is_accepted_becomes_a_file_beside_the_live_one_and_removes_just_th
     live = yard.folder / "yard.toml"
     before = live.read_text()
     shown = ask("--accept", NAME)
-    assert "It would have removed 16 events. Proposed, and not in force" in shown.output, shown.output
+    assert "It would have removed 16 events. Proposed, not in force" in shown.output, shown.output
     assert live.read_text() == before
     proposed = (yard.folder / "yard.toml.proposed").read_text()
     assert [line for line in difference(before, proposed, "", "") if line.startswith("-") and line != "--- "] == []
@@ -98,7 +98,7 @@ def test_a_name_that_two_cameras_have_is_refused_until_one_of_them_is_named(
         stand(yard, 100 + day, day * DAY_S, WEB, "dock")
     refused = ask("--accept", NAME)
     assert refused.exit_code == 1
-    assert f"several cameras have a `{NAME}`: say which with --camera (dock, gate)" in refused.output
+    assert f"several cameras have a `{NAME}`: choose with --camera (dock, gate)" in refused.output
     assert ask("--accept", NAME, "--camera", "dock").exit_code == 0
     proposed = parse_site_policy((yard.folder / "yard.toml.proposed").read_text())
     assert [len(proposed.camera(camera).suppressions) for camera in ("dock", "gate")] == [1, 0]
@@ -106,9 +106,9 @@ def test_a_name_that_two_cameras_have_is_refused_until_one_of_them_is_named(
 
 def test_a_live_file_that_cannot_be_used_is_told(ask: Callable[..., Result], yard: Yard) -> None:
     yard.write("sensitivty = 3")
-    told = ask("--accept", NAME)
-    assert told.exit_code == 78
-    assert "yard.toml: line 1: sensitivty: unknown key; did you mean `sensitivity`?. Mend it" in told.output
+    result = ask("--accept", NAME)
+    assert result.exit_code == 78
+    assert "yard.toml: line 1: sensitivty: unknown key; did you mean `sensitivity`?. Mend it" in result.output
     assert not list(yard.folder.glob("*.proposed"))
 
 
@@ -125,18 +125,18 @@ def test_without_a_file_it_starts_from_the_policy_of_the_newest_burst(ask: Calla
 def test_an_accepted_nuisance_is_not_offered_again(ask: Callable[..., Result], yard: Yard) -> None:
     ask("--accept", NAME)
     (yard.folder / "yard.toml.proposed").rename(yard.folder / "yard.toml")
-    assert "nothing is seen weakly at one place and hour on 3 days or more" in ask().output
+    assert "no weak detection recurs at the same place and hour on\n3 days or more" in ask().output
 
 
 def test_what_would_remove_an_event_marked_true_is_neither_offered_nor_accepted(
     ask: Callable[..., Result], yard: Yard
 ) -> None:
     event = next(e.event for e in yard.store.events() if e.event.sector == "west")
-    yard.store.annotations.add([said_of(yard.store, event.id, "true", "ann")])
+    yard.store.annotations.add([annotation_of(yard.store, event.id, "true", "ann")])
     assert NAME not in ask().output
     refused = ask("--accept", NAME)
     assert refused.exit_code == 1
-    assert "would remove 1 events that were marked true" in refused.output
+    assert "would remove 1 events that were annotated as true" in refused.output
     assert not (yard.folder / "yard.toml.proposed").exists()
 
 
@@ -144,13 +144,13 @@ def test_an_event_marked_true_long_before_the_stretch_that_is_looked_at_counts_t
     ask: Callable[..., Result], yard: Yard
 ) -> None:
     event = next(e.event for e in yard.store.events() if e.event.sector == "west")
-    yard.store.annotations.add([said_of(yard.store, event.id, "true", "ann")])
+    yard.store.annotations.add([annotation_of(yard.store, event.id, "true", "ann")])
     assert ask("--since", "2026-11-23", "--accept", NAME).exit_code == 1
 
 
 def test_an_event_marked_false_stands_in_nobodys_way(ask: Callable[..., Result], yard: Yard) -> None:
     event = next(e.event for e in yard.store.events() if e.event.sector == "west")
-    yard.store.annotations.add([said_of(yard.store, event.id, "false", "ann")])
+    yard.store.annotations.add([annotation_of(yard.store, event.id, "false", "ann")])
     assert NAME in ask().output
 
 
@@ -169,31 +169,31 @@ def piled(*hours_and_days: tuple[int, int], score: float = 0.5, count: int = 3) 
     ]
 
 
-def found(seen: list[Detection]) -> list[tuple[tuple[int, int] | None, int]]:
+def hours_and_days(seen: list[Detection]) -> list[tuple[tuple[int, int] | None, int]]:
     gate = parse_site_policy(YARD).camera("gate")
-    return [(one.hours, one.days) for one in nuisances(gate, seen, up_to=0.8, days=3)]
+    return [(each.hours, each.days) for each in nuisances(gate, seen, up_to=0.8, days=3)]
 
 
 def test_it_must_recur_on_enough_days_at_the_same_hour() -> None:
-    assert found(piled((3, 0), (3, 1), (3, 2))) == [((3, 4), 3)]
-    assert found(piled((3, 0), (3, 1), (4, 2))) == []
-    assert found(piled((3, 0), (3, 1))) == []
+    assert hours_and_days(piled((3, 0), (3, 1), (3, 2))) == [((3, 4), 3)]
+    assert hours_and_days(piled((3, 0), (3, 1), (4, 2))) == []
+    assert hours_and_days(piled((3, 0), (3, 1))) == []
 
 
 def test_what_is_there_for_a_moment_only_is_somebody_passing() -> None:
-    assert found(piled((3, 0), (3, 1), (3, 2), count=2)) == []
+    assert hours_and_days(piled((3, 0), (3, 1), (3, 2), count=2)) == []
 
 
 def test_hours_that_follow_each_other_are_one_run_over_midnight_too() -> None:
     days = range(3)
-    assert found(piled(*((hour, day) for hour in (22, 23, 0, 1) for day in days))) == [((22, 2), 3)]
-    assert found(piled(*((hour, day) for hour in range(24) for day in days))) == [(None, 3)]
+    assert hours_and_days(piled(*((hour, day) for hour in (22, 23, 0, 1) for day in days))) == [((22, 2), 3)]
+    assert hours_and_days(piled(*((hour, day) for hour in range(24) for day in days))) == [(None, 3)]
 
 
 def test_a_place_where_things_are_mostly_seen_firmly_is_none() -> None:
     weak = piled((3, 0), (3, 1), (3, 2))
-    assert found([*weak, *piled((3, 4), score=0.9)]) == []
-    assert found([*weak, *piled((5, 4), score=0.9)]) == [((3, 4), 3)]
+    assert hours_and_days([*weak, *piled((3, 4), score=0.9)]) == []
+    assert hours_and_days([*weak, *piled((5, 4), score=0.9)]) == [((3, 4), 3)]
 
 
 def test_boxes_that_do_not_lie_on_one_another_are_not_one_place() -> None:
@@ -201,4 +201,4 @@ def test_boxes_that_do_not_lie_on_one_another_are_not_one_place() -> None:
         Detection(s.at_us, s.target, (0.3 + i * 0.07, 0.1, 0.4 + i * 0.07, 0.3), 0.5)
         for i, s in enumerate(piled((3, 0), (3, 1), (3, 2)))
     ]
-    assert found(moved) == []
+    assert hours_and_days(moved) == []

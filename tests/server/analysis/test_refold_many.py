@@ -41,6 +41,17 @@ def test_folding_begins_in_the_last_quiet_before_the_stretch_that_is_asked_for()
     assert begin(frames, START_US + 95_000_000) == START_US + (71 - REMEMBERED) * 1_000_000
 
 
+def test_policies_that_are_folded_together_give_the_events_of_each_alone():
+    by_night = '[[schedule]]\nname = "morning"\nbetween = ["07:00", "07:01"]\nmovement = { sights = 1 }\n'
+    scheduled = parse_site_policy(f"{TWO_HALVES}\n{by_night}")
+    boxes = [[person_at(0.2, score=0.9 if t < 40 else 0.25)] if t % 30 < 12 else [] for t in range(90)]
+    frames = [observation(t, {"eye": seen}) for t, seen in enumerate(boxes)]
+    together = fold_history(recorded(frames), "gate", [*POLICIES, scheduled])
+    alone = [fold_history(recorded(frames), "gate", [policy]).events[0] for policy in [*POLICIES, scheduled]]
+    assert list(together.events) == alone
+    assert len({len(events) for events in alone}) > 1
+
+
 def test_without_a_quiet_that_is_long_enough_folding_begins_with_the_first_frame():
     frames = visits(*((t, t + 6) for t in range(0, 100, 10)), until_s=100)
     assert begin(frames, START_US + 95_000_000) is None
@@ -61,10 +72,10 @@ def test_folding_begins_early_enough_to_know_frames_that_come_again_in_the_quiet
     for place in range(72, 79):
         frames[place] = replace(frames[place - 8], at_us=frames[place].at_us, index=frames[place].index)
     since_us = START_US + 91_000_000
-    found = begin(frames, since_us)
-    assert found is not None
+    start_us = begin(frames, since_us)
+    assert start_us is not None
     whole = fold_history(recorded(frames), "gate", POLICIES, since_us)
-    assert fold_history(recorded(frames, found), "gate", POLICIES, since_us) == whole
+    assert fold_history(recorded(frames, start_us), "gate", POLICIES, since_us) == whole
 
 
 def test_what_one_of_the_policies_sees_is_no_quiet():
@@ -89,9 +100,9 @@ def test_what_is_told_from_an_instant_on_is_what_a_fold_from_the_first_frame_tel
         known = frames[max(0, place - back)].frame_sha256
         frames[place] = replace(frames[place], frame_sha256=known, answers={"eye": (person_at(0.3),)})
     since_us = START_US + since_s * 1_000_000
-    found = begin(frames, since_us)
+    start_us = begin(frames, since_us)
     whole = fold_history(recorded(frames), "gate", POLICIES, since_us)
-    assert fold_history(recorded(frames, found), "gate", POLICIES, since_us) == whole
+    assert fold_history(recorded(frames, start_us), "gate", POLICIES, since_us) == whole
 
 
 def test_an_event_that_was_told_before_an_instant_is_not_told_again_after_it():

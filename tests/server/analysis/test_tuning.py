@@ -17,7 +17,7 @@ from policies.events import instant
 from policies.observation import Prediction
 from policies.site.site_policy import parse_site_policy
 from server.__main__ import command
-from server.analysis.annotations import MissedFact, missed, said_of
+from server.analysis.annotations import MissedFact, annotation_of, missed_annotation
 from server.analysis.candidates import TODAY, Option, candidate, refinements, rules_and_scores
 from server.analysis.plots import Point, frontier, write_html
 from server.analysis.policy_diff import applied, difference, overruled
@@ -57,10 +57,10 @@ def _shown(yard: Yard, number: int, at_s: float, places: list[float | None], sco
 def annotate(yard: Yard) -> tuple[int, int]:
     """What is true of the haunted yard; how many events are true, how many false."""
     events = [logged.event for logged in yard.store.events()]
-    said = ["false" if event.started_at.second >= 28 else "true" for event in events]
-    pairs = zip(events, said, strict=True)
-    yard.store.annotations.add([said_of(yard.store, e.id, s, "ann") for e, s in pairs])  # type: ignore[arg-type]
-    return said.count("true"), said.count("false")
+    truths = ["false" if event.started_at.second >= 28 else "true" for event in events]
+    pairs = zip(events, truths, strict=True)
+    yard.store.annotations.add([annotation_of(yard.store, e.id, s, "ann") for e, s in pairs])  # type: ignore[arg-type]
+    return truths.count("true"), truths.count("false")
 
 
 def tune(url: str, out: Path, *arguments: str) -> Result:
@@ -105,7 +105,7 @@ def test_tune_draws_misses_against_false_alarms_with_todays_policy_marked(
 
 def test_tune_says_when_todays_policy_is_the_best(yard: Yard, url: str, tmp_path: Path) -> None:
     for logged in yard.store.events():
-        yard.store.annotations.add([said_of(yard.store, logged.event.id, "true", "ann")])
+        yard.store.annotations.add([annotation_of(yard.store, logged.event.id, "true", "ann")])
     result = tune(url, tmp_path / "out", "--most", "10")
     assert "No policy is better: keep it." in result.stdout
     assert "Fewer than 10 true or 10 false events are annotated" in result.stdout
@@ -130,7 +130,7 @@ def test_tune_of_a_stretch_without_annotations_says_where_they_are(haunted: Yard
 
 def test_false_events_alone_recommend_nothing(haunted: Yard, url: str, tmp_path: Path) -> None:
     events = [logged.event for logged in haunted.store.events() if logged.event.started_at.second >= 28]
-    haunted.store.annotations.add([said_of(haunted.store, e.id, "false", "ann") for e in events])
+    haunted.store.annotations.add([annotation_of(haunted.store, e.id, "false", "ann") for e in events])
     shown = tune(url, tmp_path / "out", "--most", "12").stdout
     assert f"Today's policy gives {len(events)} false alarms in" in shown
     assert "Best so far, on too few annotations to recommend it: scores +0.2." in shown
@@ -155,7 +155,7 @@ def test_tune_names_what_a_few_more_misses_would_save_and_what_nobody_judged(
 ) -> None:
     annotate(haunted)
     for logged in haunted.store.events()[-30:]:
-        haunted.store.annotations.add([said_of(haunted.store, logged.event.id, "unsure", "ann")])
+        haunted.store.annotations.add([annotation_of(haunted.store, logged.event.id, "unsure", "ann")])
     shown = tune(url, tmp_path / "out", "--most", "2").stdout
     assert "30 more events there without an annotation: ignored." in shown
     assert "`sectorwatch nuisances` finds what recurs" in shown
@@ -187,9 +187,9 @@ def test_tune_of_a_site_that_never_sent_names_those_that_did(ask: Callable[..., 
 
 def test_tune_gives_the_same_whatever_the_number_of_processes(haunted: Yard, url: str, tmp_path: Path) -> None:
     annotate(haunted)
-    one = tune(url, tmp_path / "1", "--most", "2").stdout.replace(str(tmp_path / "1"), "out")
-    two = tune(url, tmp_path / "2", "--most", "2", "--processes", "2").stdout.replace(str(tmp_path / "2"), "out")
-    assert one == two
+    first = tune(url, tmp_path / "1", "--most", "2").stdout.replace(str(tmp_path / "1"), "out")
+    second = tune(url, tmp_path / "2", "--most", "2", "--processes", "2").stdout.replace(str(tmp_path / "2"), "out")
+    assert first == second
 
 
 def test_a_fact_that_was_missed_counts_as_missed_until_a_policy_tells_it(
@@ -197,7 +197,7 @@ def test_a_fact_that_was_missed_counts_as_missed_until_a_policy_tells_it(
 ) -> None:
     annotate(haunted)
     seen = MissedFact("yard", "gate", "entered", instant(START_US + 20_000_000), sector="west")
-    haunted.store.annotations.add([missed(haunted.store, seen, "ann")])
+    haunted.store.annotations.add([missed_annotation(haunted.store, seen, "ann")])
     shown = tune(url, tmp_path / "out", "--most", "5").stdout
     assert "Today's policy keeps" in shown
     before = shown.partition("Today's policy keeps ")[2].partition(" true")[0].split(" of ")
@@ -225,8 +225,8 @@ def test_a_setting_that_does_not_go_with_the_new_rule_is_taken_out() -> None:
 
 def test_settings_nearer_to_a_camera_are_named_since_a_change_does_not_reach_them() -> None:
     text = YARD + "[cameras.gate.sectors.west.sensitivity]\nrule = 'any'\n[cameras.gate.min_score]\neye = 0.3\n"
-    found = overruled(text, {("sensitivity", "rule"): "all", ("min_score", "eye"): 0.5, ("presence", "clear_s"): 1})
-    assert found == ["cameras.gate.min_score", "cameras.gate.sectors.west.sensitivity"]
+    paths = overruled(text, {("sensitivity", "rule"): "all", ("min_score", "eye"): 0.5, ("presence", "clear_s"): 1})
+    assert paths == ["cameras.gate.min_score", "cameras.gate.sectors.west.sensitivity"]
     text = f'{YARD}[[schedule]]\nname = "night"\nbetween = ["22:00", "06:00"]\nmin_score = {{ "*" = 0.2 }}\n'
     assert overruled(text, {("min_score", "eye"): 0.5}) == ["schedule.night.min_score"]
 
@@ -236,7 +236,7 @@ def test_every_policy_that_is_tried_can_be_read_and_todays_comes_first() -> None
     tried = [candidate(YARD, *options) for options in rules_and_scores(YARD, today, voters)]
     assert (tried[0].policy.digest, tried[0].words, tried[0].text) == (today.digest, TODAY, YARD)
     assert {"any", "all", "majority", "at_least 2", "a alone", "all, scores +0.1"} <= {c.words for c in tried}
-    finer = [candidate(YARD, one) for one in refinements(today, voters)]
+    finer = [candidate(YARD, option) for option in refinements(today, voters)]
     assert {"sights 3", "3 of 4 frames", "clear 8 s", "b from 0.6"} <= {c.words for c in finer}
     assert (
         candidate(YARD, Option("x", {("movement", "sights"): 1}), Option("y", {("movement", "sights"): 3})).words

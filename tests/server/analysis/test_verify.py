@@ -10,7 +10,7 @@ from click.testing import Result
 from sqlalchemy import text
 
 from policies.site.site_policy import RULES_VERSION, digest_of_stored
-from server.analysis.verify import Check, verified
+from server.analysis.verify import Check, verify
 from server.domain.records import EventRecord, LoggedEvent
 from tests.server.scenes import Yard, there_and_back
 
@@ -20,12 +20,12 @@ def event(yard: Yard, kind: str = "moved") -> LoggedEvent:
 
 
 def record(yard: Yard, event_id: str) -> EventRecord:
-    [found] = yard.store.past.events_like(event_id)
-    return found
+    [kept] = yard.store.past.events_like(event_id)
+    return kept
 
 
 def failing(yard: Yard, logged: LoggedEvent, *, from_start: bool = True) -> list[str]:
-    checks = verified(yard.store, record(yard, logged.event.id), from_start=from_start)
+    checks = verify(yard.store, record(yard, logged.event.id), from_start=from_start)
     return [check.what.split(" burst-")[0] for check in checks if not check.holds]
 
 
@@ -48,8 +48,8 @@ def test_every_event_of_an_honest_log_is_verified(yard: Yard, from_start: bool) 
 
 def test_an_event_that_a_late_burst_disproved_is_verified_as_withdrawn(yard: Yard) -> None:
     bursts = [yard.walk(100 + n, there_and_back, 40 + n * 2) for n in range(14)]
-    for one in [*bursts[:3], *bursts[6:], *bursts[3:6]]:
-        yard.pipeline.process(one)
+    for each in [*bursts[:3], *bursts[6:], *bursts[3:6]]:
+        yard.pipeline.process(each)
     withdrawn = [e for e in yard.store.events(withdrawn=True) if e.is_withdrawn]
     for logged in withdrawn:
         assert failing(yard, logged) == []
@@ -91,7 +91,7 @@ def test_an_altered_vote_is_noticed(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "found"),
+    ("change", "fault"),
     [
         ("frame_sha256 = 'beef'", "burst"),
         ("at_us = at_us + 1000", "burst"),
@@ -99,11 +99,11 @@ def test_an_altered_vote_is_noticed(yard: Yard) -> None:
         ("answers = '{}'", "ensemble of"),
     ],
 )
-def test_an_altered_observation_is_noticed(yard: Yard, change: str, found: str) -> None:
+def test_an_altered_observation_is_noticed(yard: Yard, change: str, fault: str) -> None:
     logged = event(yard)
     burst_id = logged.event.provenance.burst_ids[0]
     alter(yard, f"UPDATE observations SET {change} WHERE burst_id = :id AND frame = 0", id=burst_id)
-    assert any(what.startswith(found) for what in failing(yard, logged))
+    assert any(what.startswith(fault) for what in failing(yard, logged))
 
 
 def test_a_missing_observation_is_noticed(yard: Yard) -> None:
@@ -192,7 +192,7 @@ def alter_all(yard: Yard, statements: list[str], **values: object) -> None:
 
 
 def older(yard: Yard, logged: LoggedEvent) -> list[str]:
-    checks = verified(yard.store, record(yard, logged.event.id), from_start=True)
+    checks = verify(yard.store, record(yard, logged.event.id), from_start=True)
     return [check.what.split(" ")[0] for check in checks if check.is_older]
 
 
@@ -301,6 +301,6 @@ def test_an_event_that_is_not_there_or_not_the_only_one_is_told(ask: Callable[..
 
 
 def test_a_check_says_what_it_found(yard: Yard) -> None:
-    checks = list(verified(yard.store, record(yard, event(yard).event.id)))
-    assert all(isinstance(check, Check) and check.found for check in checks)
-    assert checks[-1].found.endswith("tell it, bit for bit")
+    checks = list(verify(yard.store, record(yard, event(yard).event.id)))
+    assert all(isinstance(check, Check) and check.finding for check in checks)
+    assert checks[-1].finding.endswith("give it, bit for bit")

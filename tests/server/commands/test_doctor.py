@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from server.__main__ import command
-from server.commands.doctor import Finding, disk, memory, processor
+from server.commands.doctor import Finding, cpu, disk, memory
 from server.serving.machine import Machine, this_machine
 from server.serving.selection import choose
 from server.settings import ServerSettings
@@ -62,6 +62,22 @@ def test_it_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert "there is no folder" in result.stdout
 
 
+def test_every_finding_that_is_not_ok_names_the_next_step(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    (folder / "broken.sqlite").write_bytes(b"no database at all" * 100)
+    (folder / "sites" / "yard.toml").write_text('site = "yard"\ntragets = ["person"]\n', encoding="utf-8")
+    for name, value in {
+        "DATABASE_URL": f"sqlite:///{folder}/broken.sqlite",
+        "MODELS": "hog-peeple",
+        "LOCK": str(folder / "nowhere"),
+        "INFERENCE_THREADS": "4096",
+    }.items():
+        monkeypatch.setenv(f"SECTORWATCH_{name}", value)
+    shown = doctor().stdout.splitlines()
+    faults = [number for number, line in enumerate(shown) if line.startswith(("warn", "fail"))]
+    assert {shown[number].split()[1] for number in faults} >= {"threads", "model", "proofs", "sites", "database"}
+    assert all(shown[number + 1].strip().startswith("-> ") for number in faults)
+
+
 def test_missing_weights_fail_with_the_command_that_fetches_them(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SECTORWATCH_MODELS", "yolov3-tiny")
     result = doctor()
@@ -82,8 +98,8 @@ def test_what_the_models_cannot_do_of_a_policy_is_a_warning(folder: Path, monkey
     (folder / "sites" / "yard.toml").write_text(text, encoding="utf-8")
     result = doctor()
     assert result.exit_code == 0
-    told = [line for line in lines(result, "warn") if line.split()[1] == "policies"]
-    assert told == [
+    warned = [line for line in lines(result, "warn") if line.split()[1] == "policies"]
+    assert warned == [
         "warn  policies   yard: every camera: no model that votes is called `yolo`; known here: hog-people",
         "warn  policies   yard: every camera/view: `person` is never decided: "
         "rule at_least 9, and hog-people can give 1 at most",
@@ -145,12 +161,12 @@ def test_a_port_in_use_is_a_warning_since_it_may_be_this_very_server(folder: Pat
         monkeypatch.setenv("SECTORWATCH_ADMIN_PORT", str(port))
         result = doctor()
     assert result.exit_code == 0
-    assert f"port {port} (admin_port)" in "".join(lines(result, "warn"))
+    assert f"port {port} (`admin_port`)" in "".join(lines(result, "warn"))
 
 
 def test_without_tokens_an_open_address_is_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SECTORWATCH_HOST", "0.0.0.0")
-    assert "loopback will be used" in "".join(lines(doctor(), "warn"))
+    assert "will listen on loopback only" in "".join(lines(doctor(), "warn"))
 
 
 def test_threads_that_were_set_by_hand_are_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -204,9 +220,11 @@ def test_a_server_that_may_need_more_memory_than_its_limit_gets_a_warning_with_w
 ):
     monkeypatch.setenv("SECTORWATCH_MEMORY_LIMIT_BYTES", str(2 * GIB))
     monkeypatch.setenv("SECTORWATCH_INFERENCE_THREADS", "4")
-    warned = "".join(lines(doctor(), "warn"))
-    assert "warn  memory     this server may need" in warned
-    assert "and there are 2048 MiB: lower `max_pixels`, `max_body_bytes` or" in warned
+    result = doctor()
+    [warned] = [line for line in lines(result, "warn") if line.split()[1] == "memory"]
+    assert warned.startswith("warn  memory     this server may need")
+    assert warned.endswith("and there are 2048 MiB")
+    assert "-> lower `max_pixels`, `max_body_bytes` or" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -215,7 +233,7 @@ def test_a_server_that_may_need_more_memory_than_its_limit_gets_a_warning_with_w
 )
 def test_a_processor_without_vector_instructions_is_a_warning(vectors: set[str] | None, level: str):
     machine = Machine(2, None if vectors is None else frozenset(vectors), None)
-    assert levels(processor(SETTINGS, machine))[0] == level
+    assert levels(cpu(SETTINGS, machine))[0] == level
 
 
 def test_the_machine_is_read_from_its_system_files_within_the_containers_limit(tmp_path: Path):
@@ -273,8 +291,8 @@ def test_what_the_models_are_held_against_and_is_not_there_fails_with_what_makes
 ):
     monkeypatch.setenv(f"SECTORWATCH_{setting}", str(folder / "nowhere"))
     result = doctor()
-    (found,) = (line for line in lines(result, "fail") if line.split()[1] == "proofs")
-    assert f"the setting {setting.lower()}: there is no {folder / 'nowhere'}" in found
+    (fault,) = (line for line in lines(result, "fail") if line.split()[1] == "proofs")
+    assert f"the setting {setting.lower()}: there is no {folder / 'nowhere'}" in fault
     assert todo in result.stdout
     assert result.exit_code == 1
 

@@ -16,6 +16,7 @@ from sqlalchemy import update
 from policies.events import Event
 from server.commands import db, events, replay
 from server.commands.folding import FoldTask, fold_as_accepted
+from server.commands.options import Window
 from server.domain.errors import ConfigurationError, Unknown
 from server.domain.records import LoggedEvent
 from server.store import Store, open_store
@@ -23,6 +24,8 @@ from server.store.engine import open_engine
 from server.store.schema import events as events_table
 from tests.server.scenes import YARD, Yard, across, burst
 from tests.stand_ins import ManualClock
+
+EVERYTHING = Window(None, None, None, None)
 
 
 @pytest.fixture
@@ -35,8 +38,8 @@ def yard(tmp_path: Path, url: str, clock: ManualClock) -> Yard:
     """A yard whose walk came in disorder."""
     yard = Yard(tmp_path / "sites", open_store(url, clock), clock)
     bursts = yard.walked(across, 26)
-    for one in [*bursts[:5], *bursts[7:], *bursts[5:7]]:
-        yard.pipeline.process(one)
+    for each in [*bursts[:5], *bursts[7:], *bursts[5:7]]:
+        yard.pipeline.process(each)
     return yard
 
 
@@ -95,9 +98,9 @@ def test_a_stretch_that_ends_before_it_begins_is_refused(run: Callable[..., Resu
 def test_the_log_is_read_page_by_page_whatever_a_page_holds(
     run: Callable[..., Result], yard: Yard, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
-    for number, one in enumerate(yard.walked(across, 26)):  # a second camera, of which events fall on the same instants
+    for number, each in enumerate(yard.walked(across, 26)):  # a second camera with events at the same instants
         twin = burst(
-            number, [frame.image for frame in one.frames], number * 2.0, camera="door", burst_id=f"twin-{number:03}"
+            number, [frame.image for frame in each.frames], number * 2.0, camera="door", burst_id=f"twin-{number:03}"
         )
         yard.pipeline.process(twin)
     every = yard.store.events(withdrawn=True)
@@ -105,7 +108,7 @@ def test_the_log_is_read_page_by_page_whatever_a_page_holds(
     assert max(map(instants.count, instants)) > 2, "more than a small page at one instant"
     monkeypatch.setattr(events, "_PAGE", page)
     for site, camera, kind in ((None, None, None), ("yard", None, None), ("yard", "gate", None), (None, None, "left")):
-        read = events.in_time(yard.store, None, None, site, camera, kind, withdrawn=True)
+        read = events.in_time(yard.store, Window(None, None, site, camera), kind, withdrawn=True)
         assert list(read) == yard.store.events(site=site, camera=camera, kind=kind, withdrawn=True)
 
 
@@ -120,11 +123,11 @@ def test_following_shows_what_is_said_from_then_on(tmp_path: Path, url: str, clo
         if len(shown) == 10:
             enough.set()
 
-    follower = threading.Thread(target=events.following, args=(store, show, 0, None, None, None, stop))
+    follower = threading.Thread(target=events.following, args=(store, show, 0, EVERYTHING, None, stop))
     follower.start()
     try:
-        for one in yard.walked(across, 26):
-            yard.pipeline.process(one)
+        for each in yard.walked(across, 26):
+            yard.pipeline.process(each)
         assert enough.wait(timeout=20)
     finally:
         stop.set()
@@ -143,7 +146,9 @@ def test_following_a_quiet_camera_reads_what_others_said_once(yard: Yard, url: s
                 stop.set()
             return super().events(*given, after_seq=after_seq, **more)
 
-    events.following(Noted(open_engine(url), clock), lambda logged: None, 0, None, "door", None, stop)
+    events.following(
+        Noted(open_engine(url), clock), lambda logged: None, 0, Window(None, None, None, "door"), None, stop
+    )
     assert asked == [0, yard.store.last_seq(), yard.store.last_seq()]
 
 
@@ -169,7 +174,7 @@ def test_following_waits_for_a_database_that_is_away_and_misses_nothing(
 
     stop = ComesBackAtTheThirdLook()
     reader = open_store(f"{url.replace('sqlite:///', 'sqlite:///file:')}?mode=rw&uri=true")
-    events.following(reader, lambda logged: shown.append(logged.seq), 0, None, None, None, stop)
+    events.following(reader, lambda logged: shown.append(logged.seq), 0, EVERYTHING, None, stop)
     reader.close()
     assert shown == [logged.seq for logged in yard.store.events(after_seq=0)] != []
     assert capsys.readouterr().err.count("does not answer") == 1
@@ -201,10 +206,10 @@ def test_from_an_instant_on_the_log_is_told_even_where_the_policy_changed_around
 ) -> None:
     yard = Yard(tmp_path / "sites", open_store(url, clock), clock)
     blind = YARD.replace("sectors.west]", 'sectors.west]\ntargets = ["vehicle"]')
-    for number, one in enumerate(yard.walked(lambda t: 0.49 if 20 <= t < 30 else None, 60, per_burst=1)):
+    for number, each in enumerate(yard.walked(lambda t: 0.49 if 20 <= t < 30 else None, 60, per_burst=1)):
         yard.write(blind if number == 50 else YARD)  # for half a second, in which the presence is given up
         clock.advance(10)
-        yard.pipeline.process(one)
+        yard.pipeline.process(each)
     since_us = list(yard.store.history("yard", "gate"))[51].observation.at_us
     task = FoldTask(url, "yard", "gate", since_us=since_us)
     logged = [e.event for e in yard.store.events(since_us)]
@@ -215,7 +220,7 @@ def test_from_an_instant_on_the_log_is_told_even_where_the_policy_changed_around
 def test_check_proves_that_the_log_is_what_replay_gives(run: Callable[..., Result]) -> None:
     result = run(replay, "--check")
     assert result.exit_code == 0
-    assert result.stdout == "The log is what replay gives: 10 events of 1 camera, bit for bit.\n"
+    assert result.stdout == "The log equals the replay: 10 events of 1 camera, bit for bit.\n"
     assert run(replay, "--check", "--since", "2026-11-22T07:00:12Z").exit_code == 0
 
 
@@ -226,8 +231,13 @@ def test_check_finds_a_log_that_was_tampered_with(run: Callable[..., Result], ya
     alter(yard.store, third, id="0" * 32, body=body(yard.store, third).replace(third, "0" * 32))
     result = run(replay, "--check")
     assert result.exit_code == 1
-    told = sorted(line.partition(":")[0] for line in result.stdout.splitlines())
-    assert told == ["missing from the log", "missing from the log", "only in the log", "told otherwise in the log"]
+    shown = sorted(line.partition(":")[0] for line in result.stdout.splitlines())
+    assert shown == [
+        "missing from the log",
+        "missing from the log",
+        "only in the log",
+        "reported differently in the log",
+    ]
     assert "4 differences" in result.stderr
 
 
@@ -254,11 +264,11 @@ def test_another_policy_runs_over_the_past_without_the_models(
 
 
 def test_replay_folds_several_cameras_side_by_side(run: Callable[..., Result], yard: Yard) -> None:
-    for n, one in enumerate(yard.walked(across, 26)):
-        yard.pipeline.process(replace(one, camera="door", burst_id=f"burst-door-{n:03d}", digest=f"door {n}"))
+    for n, each in enumerate(yard.walked(across, 26)):
+        yard.pipeline.process(replace(each, camera="door", burst_id=f"burst-door-{n:03d}", digest=f"door {n}"))
     for given in ((), ("--policy", str(yard.folder / "yard.toml"))):
-        told = [msgspec.json.decode(line) for line in run(replay, "--json", *given).stdout.splitlines()]
-        assert [e["id"] for e in told] == [e.event.id for c in ("door", "gate") for e in yard.store.events(camera=c)]
+        shown = [msgspec.json.decode(line) for line in run(replay, "--json", *given).stdout.splitlines()]
+        assert [e["id"] for e in shown] == [e.event.id for c in ("door", "gate") for e in yard.store.events(camera=c)]
     assert "14 events of 2 cameras" in run(replay, "--check").stdout
 
 
@@ -276,7 +286,7 @@ def test_replay_under_another_policy_from_an_instant_tells_what_it_would_have_to
 def test_replay_of_a_camera_that_never_sent_names_those_that_did(run: Callable[..., Result]) -> None:
     result = run(replay, "--camera", "gaet")
     assert isinstance(result.exception, Unknown)
-    assert result.exception.detail == "nothing is stored of any site/gaet; cameras with data: yard/gate"
+    assert result.exception.detail == "nothing is stored of any site/gaet; did you mean `gate`?"
 
 
 def test_a_policy_that_cannot_be_used_is_told_with_its_line(run: Callable[..., Result], tmp_path: Path) -> None:
@@ -309,12 +319,12 @@ def test_db_backup_makes_a_copy_that_opens(run: Callable[..., Result], url: str,
     copy = tmp_path / "copy.sqlite"
     result = CliRunner().invoke(db.command, ["backup", str(copy), "--database", url])
     assert result.stdout.startswith(f"{copy}: 0.")
-    told = [CliRunner().invoke(events.command, ["--database", one]).stdout for one in (url, f"sqlite:///{copy}")]
-    assert told[0] == told[1] != ""
+    shown = [CliRunner().invoke(events.command, ["--database", each]).stdout for each in (url, f"sqlite:///{copy}")]
+    assert shown[0] == shown[1] != ""
 
 
 def test_db_info_tells_where_each_camera_stands_and_what_columns_mean(run: Callable[..., Result], url: str) -> None:
-    told = CliRunner().invoke(db.command, ["info", "--database", url]).stdout
-    assert "yard/gate advanced to 2026-11-22T07:00:25.500Z" in told
+    shown = CliRunner().invoke(db.command, ["info", "--database", url]).stdout
+    assert "yard/gate advanced to 2026-11-22T07:00:25.500Z" in shown
     columns = CliRunner().invoke(db.command, ["info", "--columns", "--database", url]).stdout
     assert "    at_us: Instant of the frame (us). Orders a camera's frames." in columns

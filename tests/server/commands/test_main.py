@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from server import commands
 from server.__main__ import SUBCOMMANDS, command
 
-_SHARED = {"current_policy", "folding", "local_stack", "options"}
+_SHARED = {"cameras", "current_policy", "folding", "local_stack", "options", "ports"}
 MODULES = {module.name for module in pkgutil.iter_modules(commands.__path__)} - _SHARED
 
 

@@ -50,7 +50,7 @@ def test_lock_writes_what_check_then_holds_against(models: Path, tmp_path: Path)
     checked = run("check", **of)
     assert checked.exit_code == 0
     assert "as locked" in checked.stdout
-    assert "golden set: says nothing of mine" in checked.stdout
+    assert "golden set: does not cover mine" in checked.stdout
     card = models / "mine" / "card.toml"
     card.write_text(card.read_text().replace('"elm"', '"oak"'))
     refused = run("check", **of)
@@ -110,8 +110,8 @@ def test_adopt_makes_cards_that_are_served_and_says_what_it_would_not_take(dmode
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_format_of_a_file_is_told_without_running_it(form: str, tmp_path: Path) -> None:
-    told = format_of(save(network(), form, tmp_path))
-    assert told == {"nested": "state_dict"}.get(form, form.partition("-")[0])
+    form_of_file = format_of(save(network(), form, tmp_path))
+    assert form_of_file == {"nested": "state_dict"}.get(form, form.partition("-")[0])
 
 
 def test_adopt_takes_pickled_modules_from_those_one_trusts_and_moves_nothing(dmodels: Path, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_notice_says_when_what_and_of_which_models() -> None:
 
 def test_notices_of_other_facts_have_other_ids_and_no_kind_of_an_event() -> None:
     others = [replace(NOTICE, **{field: value}) for field, value in (("number", 4), ("at_us", 1), ("ensemble", "f"))]
-    assert len({one.id for one in (NOTICE, *others)}) == 4
+    assert len({outgoing.id for outgoing in (NOTICE, *others)}) == 4
     assert set(get_args(Noticed)).isdisjoint(get_args(Kind))
 
 

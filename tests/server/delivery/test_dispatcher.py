@@ -18,8 +18,8 @@ from tests.stand_ins import ManualClock, RecordingChannel
 @pytest.fixture
 def yard(tmp_path: Path, store: Store, clock: ManualClock) -> Yard:
     yard = Yard(tmp_path / "sites", store, clock)
-    for one in yard.walked(across, 26):
-        yard.pipeline.process(one)
+    for burst in yard.walked(across, 26):
+        yard.pipeline.process(burst)
     return yard
 
 
@@ -181,8 +181,8 @@ def test_the_running_dispatcher_sends_what_is_committed_when_it_is_woken(
     thread = threading.Thread(target=dispatcher.run, args=(stop,))
     thread.start()
     try:
-        for one in yard.walked(across, 26):
-            yard.pipeline.process(one)
+        for burst in yard.walked(across, 26):
+            yard.pipeline.process(burst)
         channel.wait_for(store.last_seq())
     finally:
         stop.set()

@@ -31,17 +31,17 @@ def test_notices_are_kept_in_order_with_their_instants(store: Store, clock: Manu
     assert first == Notice(
         1, 1, clock.now_us - 3_600_000_000, "serves", first.ensemble, first.models, "loaded at start"
     )
-    assert [(one.number, one.what, one.models) for one in store.notices.all()] == [
+    assert [(notice.number, notice.what, notice.models) for notice in store.notices.all()] == [
         (1, "serves", ("yolov3-tiny", "frame-change")),
         (2, "unapproved", ("yolov3-tiny",)),
     ]
-    assert [one.number for one in store.notices.all(limit=1)] == [2]
+    assert [notice.number for notice in store.notices.all(limit=1)] == [2]
 
 
 def test_many_who_notice_something_at_once_get_numbers_of_their_own(store: Store) -> None:
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda n: store.notices.add("approved", str(n), ["a"], ""), range(12)))
-    assert [one.number for one in store.notices.all()] == list(range(1, 13))
+    assert [notice.number for notice in store.notices.all()] == list(range(1, 13))
 
 
 def test_notices_are_announced_among_the_events_in_the_order_of_commit(
@@ -54,17 +54,17 @@ def test_notices_are_announced_among_the_events_in_the_order_of_commit(
 
     order: list[tuple[int, bool]] = []
     yard = Yard(tmp_path / "sites", store, clock)
-    said = [store.notices.add("serves", "e" * 64, ["a"], "loaded at start")]
-    for one in yard.walked(across, 26):
-        yard.pipeline.process(one)
-    said.append(store.notices.add("unapproved", "e" * 64, ["a"], "says `cat`"))
+    given = [store.notices.add("serves", "e" * 64, ["a"], "loaded at start")]
+    for burst in yard.walked(across, 26):
+        yard.pipeline.process(burst)
+    given.append(store.notices.add("unapproved", "e" * 64, ["a"], "says `cat`"))
     channel = InOrder()
     dispatcher = Dispatcher(store, [channel])
     while dispatcher.drain_once():
         pass
     assert [seq for seq, _ in order] == list(range(1, store.last_seq() + 1))
-    assert [seq for seq, is_notice in order if is_notice] == [1, store.last_seq()] == [one.seq for one in said]
-    assert channel.notices == said
+    assert [seq for seq, is_notice in order if is_notice] == [1, store.last_seq()] == [notice.seq for notice in given]
+    assert channel.notices == given
 
 
 def test_an_event_that_is_committed_while_a_notice_is_claimed_is_not_passed_over(
@@ -77,8 +77,8 @@ def test_an_event_that_is_committed_while_a_notice_is_claimed_is_not_passed_over
     looked: list[str] = []
 
     def commit_meanwhile() -> None:
-        for one in bursts:
-            yard.pipeline.process(one)
+        for burst in bursts:
+            yard.pipeline.process(burst)
         other.notices.add("unapproved", "e" * 64, ["a"], "says `cat`")
 
     def on_statement(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
@@ -99,7 +99,7 @@ def test_an_event_that_is_committed_while_a_notice_is_claimed_is_not_passed_over
         pass
     other.close()
     assert len(channel.sent) == len(store.events()) > 0
-    assert [one.what for one in channel.notices] == ["serves", "unapproved"]
+    assert [notice.what for notice in channel.notices] == ["serves", "unapproved"]
 
 
 def test_a_notice_that_was_sent_by_a_process_that_died_is_sent_again_under_the_same_id(
@@ -115,7 +115,7 @@ def test_a_notice_that_was_sent_by_a_process_that_died_is_sent_again_under_the_s
     assert dispatcher.drain_once() == 1
     assert dispatcher.drain_once() == 0
     assert isinstance(claimed, NoticeGiven)
-    assert [one.id for one in channel.notices] == [claimed.notice.id] == [given.id]
+    assert [notice.id for notice in channel.notices] == [claimed.notice.id] == [given.id]
 
 
 def test_notices_from_before_they_were_announced_stay_off_the_channels(database_url: str, clock: ManualClock) -> None:
@@ -148,11 +148,15 @@ def test_killed_at_any_write_or_send_the_server_still_tells_every_failed_golden_
         assert teller(tmp_path, run, at, str(number)) == -signal.SIGKILL, f"it died at {at} {number}"
     assert teller(tmp_path, 100) == 0
     store = open_store(f"sqlite:///{tmp_path}/sectorwatch.sqlite")
-    given = {one.id: one for one in store.notices.all()}
+    given = {notice.id: notice for notice in store.notices.all()}
     store.close()
     lines = (tmp_path / "told.log").read_text(encoding="utf-8").splitlines()
-    told = [msgspec.json.decode(line) for line in lines]
-    assert list(dict.fromkeys(one["id"] for one in told)) == list(given), "each, in the order in which it was given"
-    assert all(one == given[one["id"]].as_wire() for one in told)
-    assert [one["kind"] for one in told[-3:]] == ["serves", "unapproved", "approved"]
-    assert len({one["id"] for one in told if one["kind"] == "unapproved"}) > 2, "it was killed after some were kept"
+    notices = [msgspec.json.decode(line) for line in lines]
+    assert list(dict.fromkeys(notice["id"] for notice in notices)) == list(given), (
+        "each, in the order in which it was given"
+    )
+    assert all(notice == given[notice["id"]].as_wire() for notice in notices)
+    assert [notice["kind"] for notice in notices[-3:]] == ["serves", "unapproved", "approved"]
+    assert len({notice["id"] for notice in notices if notice["kind"] == "unapproved"}) > 2, (
+        "it was killed after some were kept"
+    )

@@ -29,6 +29,8 @@ class Image(NamedTuple):
 class EchoStages:
     """Says of each image which it is, and, concluding, which images were its neighbours in time; always signed."""
 
+    on_accelerator = False
+
     def __init__(self, name: str = "A", *, batch_images: int = 4, needs_postprocessing: bool = False) -> None:
         self.name = name
         self.batch_images = batch_images
@@ -158,7 +160,7 @@ class Line:
         """Spare work for the ensemble that is not in service."""
         images = tuple(Image(-1 - len(self.history.spare), place) for place in range(count))
         other = self.history.ensembles[1]
-        job = self.batcher.submit_spare(images, 1000.0, other)
+        job = self.batcher.submit(images, 1000.0, other, spare=True)
         request = Request(images, job, self.clock.now_s, self.clock.now_s + 1000.0, other)
         self.history.spare.append(request)
         return request
@@ -166,7 +168,7 @@ class Line:
     def take(self) -> Batch | None:
         if len(self.outstanding) == self.history.setup.workers:
             return None
-        batch = self.batcher.take()
+        batch = self.batcher.take(waits=False)
         if batch is None:
             self._note_gap()
             return None

@@ -136,4 +136,4 @@ def test_after_closing_nothing_is_admitted_and_what_was_admitted_is_finished(set
     assert line.submit(1, 1000.0) is None
     line.finish()
     assert all(request.job.answer.done() for request in line.history.requests)
-    assert line.batcher.wait() is None
+    assert line.batcher.take() is None

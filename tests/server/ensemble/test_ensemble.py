@@ -11,7 +11,6 @@ import pytest
 from server.catalogue import card_named
 from server.domain.errors import ConfigurationError, TooLarge, Unprocessable
 from server.ensemble import Ensemble, load_ensemble
-from server.ensemble.ensemble import panel_of
 from server.ensemble.module import EnsembleModule
 from server.pipeline.response import top_label
 from tests.server.ensemble.pictures import encoded, png_header, scene
@@ -95,7 +94,7 @@ def test_the_digest_is_the_same_again_and_another_for_whatever_changes_answers(e
     original = card("a")
     other_form = msgspec.structs.replace(original.input, size=(16, 16))
     digests = {
-        panel_of(EnsembleModule([(changed, TinyClassifier(1))])).ensemble
+        Ensemble(EnsembleModule([(changed, TinyClassifier(1))])).ensemble_info.ensemble
         for changed in (
             original,
             msgspec.structs.replace(original, name="b"),
@@ -111,7 +110,7 @@ def test_the_digest_is_the_same_again_and_another_for_whatever_changes_answers(e
 def test_a_summary_or_a_folder_does_not_change_the_digest() -> None:
     original = card("a")
     moved = msgspec.structs.replace(original, folder="elsewhere", summary="other words")
-    panels = [panel_of(EnsembleModule([(each, TinyClassifier(1))])) for each in (original, moved)]
+    panels = [Ensemble(EnsembleModule([(each, TinyClassifier(1))])).ensemble_info for each in (original, moved)]
     assert panels[0] == panels[1]
 
 

@@ -18,7 +18,7 @@ from server.catalogue import ModelCard, cache_dir, card_named, locate
 from server.catalogue.lock import differences
 from server.domain.errors import ConfigurationError, Unapproved
 from server.domain.precision import BF16, Execution, check_execution
-from server.ensemble import Ensemble, approve, drawn, load_ensemble, read_golden, shipped_golden
+from server.ensemble import Ensemble, approve, load_ensemble, read_golden, shipped_golden
 from server.ensemble.building import network_of
 from server.ensemble.golden import SURE
 from server.ensemble.module import EnsembleModule
@@ -113,7 +113,11 @@ def test_what_bf16_answers_otherwise_is_told_with_the_setting_that_makes_it_righ
     monkeypatch.setattr("server.serving.loading.this_machine", lambda: machine)
     folder_of(tmp_path / "models", "state_dict", network(1), "mine")
 
-    approve(load_ensemble(["mine"], folders=[tmp_path / "models"]), drawn.pictures(), tmp_path / "golden")
+    approve(
+        load_ensemble(["mine"], folders=[tmp_path / "models"]),
+        read_golden(shipped_golden()).named_pictures,
+        tmp_path / "golden",
+    )
     kept = (tmp_path / "golden" / "golden.json").read_text()
     other = re.sub(r'"score": [0-9.]+', '"score": 0.01', kept)
     (tmp_path / "golden" / "golden.json").write_text(other)
@@ -130,12 +134,15 @@ def test_the_arithmetic_is_part_of_the_ensemble_s_name_and_of_its_lock() -> None
     plain, lowered = (ensemble(TinyClassifier(1), made, execution) for execution in ("fp32", "bf16"))
     assert plain.ensemble_info.ensemble != lowered.ensemble_info.ensemble
     assert lowered.lock.digest == lowered.ensemble_info.ensemble
-    assert differences(plain.lock, lowered.lock) == ["execution: `classifiers` is bf16, locked was None"]
+    assert differences(plain.lock, lowered.lock) == [
+        "code of tiny: `bf16` is 1, locked was None",
+        "execution: `classifiers` is bf16, locked was None",
+    ]
 
 
 def test_a_label_that_changes_in_bf16_is_not_served(tmp_path: Path) -> None:
     made = card("narrow", "classifier")
-    approve(ensemble(HairsBreadth(), made, "fp32"), drawn.pictures(), tmp_path)
+    approve(ensemble(HairsBreadth(), made, "fp32"), read_golden(shipped_golden()).named_pictures, tmp_path)
     golden = read_golden(tmp_path)
     golden.check(ensemble(HairsBreadth(), made, "fp32"))
     with pytest.raises(Unapproved, match="narrow"):

@@ -17,7 +17,7 @@ def fail(faults: Faults, model: str, error: Exception) -> None:
     try:
         raise error
     except Exception as raised:  # noqa: BLE001
-        faults.tell(model, raised)
+        faults.report(model, raised)
 
 
 def test_a_cause_is_told_with_its_traceback_once_and_then_a_line_a_minute_with_how_many_there_were(

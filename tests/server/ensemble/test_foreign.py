@@ -224,7 +224,8 @@ def test_a_detectors_numbers_become_classes_and_its_pixels_shares_of_the_row() -
             said = {"boxes": boxes, "scores": torch.tensor([0.4, 0.9, 0.8]), "labels": torch.tensor([3, 7, 5])}
             return [said for _row in rows]
 
-    found = Detector(Says(), labels=(7, 3), score_floor=0.1)(torch.zeros(2, 3, 20, 40))
+    card = msgspec.structs.replace(card_named("yolov3-tiny"), classes=("magpie", "sparrow"))
+    found = Detector(Says(), card, labels=(7, 3), score_floor=0.1)(torch.zeros(2, 3, 20, 40))
     assert len(found) == 2
     assert found[0].classes.tolist() == [0, 1]
     assert found[0].boxes.tolist() == [[0.25, 0.25, 1.0, 1.0], [0.0, 0.0, 0.5, 0.5]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from server.catalogue import cache_dir, card_named, locate
 from server.domain.errors import ConfigurationError
 from server.ensemble.decode import decode
 from server.ensemble.forms import normalised, row_of
-from server.ensemble.hog import HogPeople, build, score_of
+from server.ensemble.hog import HogPeople, Parameters, build, score_of
 from tests.server.ensemble.opencv import HOG_WINDOWS, IS_OPENCV_4, hog_decision_values, recorded
 
 AGREES_WITHIN = 1e-2
@@ -107,8 +108,9 @@ def test_scores_rise_with_decision_values_and_are_half_at_the_border() -> None:
 
 
 def test_coefficients_that_do_not_fit_the_window_are_refused() -> None:
+    parameters = card_named("hog-people").parameters_as(Parameters)
     with pytest.raises(ValueError, match="do not fit a window of 64x96"):
-        HogPeople(torch.zeros(3781), (64, 96))
+        HogPeople(torch.zeros(3781), msgspec.structs.replace(parameters, window=(64, 96)))
 
 
 def test_refuses_to_be_built_without_coefficients() -> None:

@@ -137,11 +137,6 @@ def test_parameters_are_registered_under_names_with_dots() -> None:
     assert all(parameter.dtype == torch.float64 for parameter in module.parameters())
 
 
-def test_a_name_given_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match="named twice"):
-        module_of((card("a"), TinyClassifier(1)), (card("a"), TinyClassifier(2)))
-
-
 def test_training_mode_is_refused() -> None:
     module = module_of((card("a"), TinyClassifier(1)))
     module.networks["0"].train()

@@ -75,9 +75,8 @@ def boxes_of_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
 def fused_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
     fused = tuning._fused
 
-    def scaled(network: torch.nn.Module) -> torch.nn.Module | None:
+    def scaled(network: torch.nn.Module) -> torch.nn.Module:
         candidate = fused(network)
-        assert candidate is not None
         with torch.no_grad():
             next(candidate.parameters()).mul_(1.1)
         return candidate

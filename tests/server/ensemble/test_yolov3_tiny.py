@@ -102,7 +102,7 @@ def test_refuses_a_file_of_another_length(tmp_path: Path, weights: Path, change:
     other = tmp_path / "other.weights"
     other.write_bytes(content[:change] if change < 0 else content + b"\0" * change)
     with pytest.raises(ConfigurationError, match="too early" if change < 0 else "too many"):
-        YoloV3Tiny().read_darknet(other)
+        build(CARD, other)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\0" * 21])
@@ -110,7 +110,7 @@ def test_refuses_what_is_no_darknet_file(tmp_path: Path, content: bytes) -> None
     other = tmp_path / "other.weights"
     other.write_bytes(content)
     with pytest.raises(ConfigurationError, match="not a Darknet weights file"):
-        YoloV3Tiny().read_darknet(other)
+        build(CARD, other)
 
 
 def test_refuses_to_be_built_without_weights() -> None:

@@ -1,4 +1,4 @@
-"""No client holds a request thread for long, however slowly it speaks or listens."""
+"""No client holds a request thread for long, however slowly it sends or reads."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ends() -> Iterator[Ends]:
         yield ends
 
 
-def test_a_head_that_comes_by_and_by_is_over_when_its_time_is(ends: Ends) -> None:
+def test_a_head_that_arrives_slowly_ends_at_its_deadline(ends: Ends) -> None:
     ends.client.sendall(b"GET /livez")
     ends.now_s = HEAD_S - 1
     assert ends.server.recv(4) == b"GET "
@@ -47,14 +47,14 @@ def test_a_head_that_comes_by_and_by_is_over_when_its_time_is(ends: Ends) -> Non
     assert ends.server.recv(4) == b""
 
 
-def test_each_request_of_a_kept_connection_has_its_own_time(ends: Ends) -> None:
+def test_each_request_of_a_kept_connection_has_its_own_deadline(ends: Ends) -> None:
     ends.client.sendall(b"GET ")
     ends.now_s = HEAD_S
     ends.server.expect_head()
     assert ends.server.recv(4) == b"GET "
 
 
-def test_a_large_body_may_take_long_as_long_as_it_comes(ends: Ends) -> None:
+def test_a_large_body_may_take_long_while_it_keeps_arriving(ends: Ends) -> None:
     ends.server.expect_body()
     for _ in range(10 * round(BODY_S)):
         ends.now_s += 1
@@ -62,7 +62,7 @@ def test_a_large_body_may_take_long_as_long_as_it_comes(ends: Ends) -> None:
         assert len(ends.server.recv(LEAST_BYTES_PER_S)) == LEAST_BYTES_PER_S
 
 
-def test_a_body_that_trickles_is_over_however_much_came_before(ends: Ends) -> None:
+def test_a_body_that_trickles_ends_however_much_came_before(ends: Ends) -> None:
     ends.server.expect_body()
     ends.client.sendall(bytes(100 * LEAST_BYTES_PER_S))
     for _ in range(100):
@@ -75,14 +75,14 @@ def test_a_body_that_trickles_is_over_however_much_came_before(ends: Ends) -> No
     assert ends.server.recv(1) == b""
 
 
-def test_who_falls_silent_is_waited_for_no_longer_than_is_left(ends: Ends) -> None:
+def test_a_read_waits_for_a_silent_client_no_longer_than_its_deadline(ends: Ends) -> None:
     ends.now_s = HEAD_S - 0.05
     assert ends.server.recv(1) == b""
     assert ends.server.gettimeout() is None
 
 
 @pytest.mark.parametrize("begun", [SILENCE, HALF_A_HEAD, HALF_A_BODY, HALF_A_CHUNK])
-def test_more_dawdlers_than_threads_do_not_keep_others_out(
+def test_more_slow_clients_than_threads_do_not_keep_others_out(
     begun: bytes,
     tmp_path: Path,
     running: list[Running],
@@ -92,10 +92,10 @@ def test_more_dawdlers_than_threads_do_not_keep_others_out(
     server = Running(["tests.server.hosted", str(tmp_path), json.dumps(settings), patience_s])
     running.append(server)
     port = int(server.line(r"^port (\d+)")[1])
-    with ExitStack() as dawdlers:
+    with ExitStack() as clients:
         for _ in range(2 * THREADS):
-            dawdler = dawdlers.enter_context(socket.create_connection(("127.0.0.1", port)))
-            dawdler.sendall(begun)
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(begun)
         asking = http.client.HTTPConnection("127.0.0.1", port, timeout=4)
         asking.request("GET", "/livez")
         assert asking.getresponse().status == 200
@@ -105,7 +105,7 @@ def test_more_dawdlers_than_threads_do_not_keep_others_out(
     "rest", [b"no number\r\n{", b"1\r\n{no end of a chunk", b""], ids=["its length", "its end", "cut off"]
 )
 @pytest.mark.parametrize("path", [b"/v1/annotations", b"/batch"])
-def test_a_chunked_body_that_is_no_http_is_the_client_s_fault(
+def test_a_malformed_chunked_body_is_the_client_s_fault(
     path: bytes,
     rest: bytes,
     tmp_path: Path,
@@ -123,4 +123,4 @@ def test_a_chunked_body_that_is_no_http_is_the_client_s_fault(
         client.sendall(head + rest)
         client.shutdown(socket.SHUT_WR)
         assert client.recv(12) == b"HTTP/1.1 400"
-    assert "Traceback" not in "".join(server.said)
+    assert "Traceback" not in "".join(server.output)

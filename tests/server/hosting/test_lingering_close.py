@@ -1,5 +1,6 @@
-"""Whoever is refused before the body was read gets to read why, and nobody waits for those who part slowly: over real
-connections, with bodies no buffer holds."""
+"""A client that is refused before its body was read can read the answer, and slow clients delay nobody.
+
+The connections are real, and the bodies are larger than any buffer."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ def port(server: Running) -> int:
 
 @pytest.fixture
 def full(server: Running, port: int) -> Iterator[None]:
-    """Somebody is in work, and nobody else finds room."""
+    """The one place for uploads is taken."""
     busy = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     busy.request("POST", "/batch", one_image(), MULTIPART)
     server.line("^asked")
@@ -61,14 +62,14 @@ def sent(port: int, body: bytes, length: int | None = None) -> http.client.HTTPR
     return connection.getresponse()
 
 
-def asked_for_life(port: int) -> int:
+def livez_status(port: int) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     connection.request("GET", "/livez")
     return connection.getresponse().status
 
 
 @pytest.mark.usefixtures("full")
-def test_a_client_that_sends_a_large_body_to_a_full_server_always_reads_when_to_come_back(port: int) -> None:
+def test_a_client_that_sends_a_large_body_to_a_full_server_can_read_when_to_retry(port: int) -> None:
     for _ in range(5):
         answer = sent(port, LARGE)
         assert answer.status == 503
@@ -78,27 +79,27 @@ def test_a_client_that_sends_a_large_body_to_a_full_server_always_reads_when_to_
 
 
 @pytest.mark.usefixtures("full")
-def test_so_do_many_at_once(port: int) -> None:
-    told: list[int] = []
-    clients = [threading.Thread(target=lambda: told.append(sent(port, LARGE).status)) for _ in range(12)]
+def test_many_clients_refused_at_once_can_all_read_their_answer(port: int) -> None:
+    statuses: list[int] = []
+    clients = [threading.Thread(target=lambda: statuses.append(sent(port, LARGE).status)) for _ in range(12)]
     for client in clients:
         client.start()
     for client in clients:
         client.join(PATIENCE_S)
-    assert told == [503] * 12
+    assert statuses == [503] * 12
 
 
 @pytest.mark.usefixtures("full")
-def test_who_is_connected_before_it_asks_is_told_so_too(port: int) -> None:
+def test_an_upload_on_an_idle_connection_is_refused_by_a_full_server(port: int) -> None:
     waiting = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     waiting.connect()
-    assert asked_for_life(port) == 200
+    assert livez_status(port) == 200
     waiting.request("POST", "/batch", one_image(), MULTIPART)
     assert waiting.getresponse().status == 503
 
 
 @pytest.mark.usefixtures("full")
-def test_who_asks_for_something_else_is_answered_by_a_full_server(port: int) -> None:
+def test_a_full_server_answers_requests_that_are_not_uploads(port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     for _ in range(2):
         connection.request("GET", "/models")
@@ -109,13 +110,13 @@ def test_who_asks_for_something_else_is_answered_by_a_full_server(port: int) -> 
     assert connection.getresponse().status == 503
 
 
-def test_a_body_that_is_too_large_is_told_so(port: int) -> None:
+def test_a_body_that_is_too_large_is_refused_with_a_readable_answer(port: int) -> None:
     answer = sent(port, LARGE + bytes(1024))
     assert answer.status == 413
     assert "this server takes at most" in json.loads(answer.read())["detail"]
 
 
-def test_a_refusal_of_what_was_read_keeps_the_connection(port: int) -> None:
+def test_a_refusal_after_the_whole_body_was_read_keeps_the_connection(port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     for _ in range(2):
         connection.request("POST", "/batch", b"--x--\r\n", MULTIPART)
@@ -125,16 +126,16 @@ def test_a_refusal_of_what_was_read_keeps_the_connection(port: int) -> None:
         answer.read()
 
 
-def test_clients_that_do_not_close_their_ended_connections_keep_nobody_waiting(port: int) -> None:
-    dawdling = [socket.create_connection(("127.0.0.1", port), PATIENCE_S) for _ in range(4)]
-    for client in dawdling:
+def test_clients_that_leave_ended_connections_open_do_not_delay_others(port: int) -> None:
+    slow = [socket.create_connection(("127.0.0.1", port), PATIENCE_S) for _ in range(4)]
+    for client in slow:
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         while client.recv(4096):
             pass
     began = time.monotonic()
-    assert asked_for_life(port) == 200
+    assert livez_status(port) == 200
     assert time.monotonic() - began < 1.5
-    for client in dawdling:
+    for client in slow:
         client.close()
 
 
@@ -147,7 +148,7 @@ class Clock:
 
 
 class Refused:
-    """A client whose connection is ending, and those who see it off."""
+    """A client whose connection is ending, and its closer."""
 
     def __init__(self, most_bytes: int) -> None:
         self.clock = Clock()
@@ -157,57 +158,57 @@ class Refused:
             self._server, _ = listener.accept()
         self.closer.drain(self._server)
 
-    def is_here(self) -> bool:
+    def is_open(self) -> bool:
         return self._server.fileno() >= 0
 
-    def say(self, text: bytes) -> None:
+    def send(self, text: bytes) -> None:
         self.client.sendall(text)
 
     def wait(self, seconds: float) -> None:
         self.clock.now += seconds
         self.closer.close_expired()
 
-    def attend(self) -> bool:
-        """Whether there was something to attend to."""
+    def discard(self) -> bool:
+        """Discard what has arrived; whether there was anything."""
         is_some = bool(select([self.closer], [], [], PATIENCE_S)[0])
         self.closer.discard_ready()
         return is_some
 
 
-def test_a_leaver_that_has_finished_is_closed_at_once() -> None:
+def test_a_connection_whose_client_has_finished_is_closed_at_once() -> None:
     refused = Refused(most_bytes=1000)
     refused.client.close()
-    assert refused.attend()
-    assert not refused.is_here()
+    assert refused.discard()
+    assert not refused.is_open()
 
 
-def test_a_leaver_that_is_silent_for_five_seconds_is_closed() -> None:
+def test_a_connection_that_is_silent_for_five_seconds_is_closed() -> None:
     refused = Refused(most_bytes=1000)
     refused.wait(4.5)
-    assert refused.is_here()
+    assert refused.is_open()
     refused.wait(1.0)
-    assert not refused.is_here()
+    assert not refused.is_open()
     refused.client.close()
 
 
-def test_a_leaver_that_says_a_little_now_and_then_has_thirty_seconds() -> None:
+def test_a_connection_that_sends_a_little_now_and_then_is_closed_after_thirty_seconds() -> None:
     refused = Refused(most_bytes=1000)
     for _ in range(9):
-        refused.say(b"x")
+        refused.send(b"x")
         refused.wait(3.0)
-        assert refused.is_here()
-    refused.say(b"x")
+        assert refused.is_open()
+    refused.send(b"x")
     refused.wait(3.5)
-    assert not refused.is_here()
+    assert not refused.is_open()
     refused.client.close()
 
 
-def test_a_leaver_that_sends_more_than_the_largest_body_is_closed() -> None:
+def test_a_connection_that_sends_more_than_the_largest_body_is_closed() -> None:
     refused = Refused(most_bytes=1 << 19)
     refused.client.setblocking(False)
     for _ in range(64):
         with suppress(OSError):  # full, or closed
             refused.client.send(bytes(1 << 16))
         refused.closer.discard_ready()
-    assert not refused.is_here()
+    assert not refused.is_open()
     refused.client.close()

@@ -119,7 +119,7 @@ def test_a_terminal_that_closes_or_a_habitual_hangup_changes_nothing(tmp_path: P
     assert session.get(f"{url}/readyz", timeout=PATIENCE_S).status_code == 200
     server.process.send_signal(signal.SIGTERM)
     assert server.stopped() == 0
-    assert sum("control port open" in line for line in server.said) == 1
+    assert sum("control port open" in line for line in server.output) == 1
 
 
 def test_the_path_is_the_one_of_the_request_line_whatever_a_header_says(tmp_path: Path, running: list[Running]) -> None:
@@ -231,15 +231,15 @@ def test_the_real_models_are_swapped_while_requests_come_and_none_of_those_fails
     url = server.line(r"listens on (http://127\.0\.0\.1:\d+)")[1]
     server.line("ensemble ready")
     swap = subprocess.Popen([sys.executable, "-m", "server", "models", "swap", "hog-people-small", "frame-change"])
-    told: list[tuple[int, str, tuple[str, ...]]] = []
+    answers: list[tuple[int, str, tuple[str, ...]]] = []
     while swap.poll() is None:
         answer = requests.post(f"{url}/batch", files=[("file", ("f.jpg", jpeg(9, (320, 240))))], timeout=PATIENCE_S)
-        told.append((answer.status_code, answer.headers["X-Ensemble"], tuple(answer.json())))
+        answers.append((answer.status_code, answer.headers["X-Ensemble"], tuple(answer.json())))
     assert swap.returncode == 0
     models = requests.get(f"{url}/v1/models", timeout=PATIENCE_S).json()
     assert [model["name"] for model in models["models"]] == ["hog-people-small", "frame-change"]
-    assert {status for status, _ensemble, _models in told} == {200}
-    assert {each == models["ensemble"] for _status, each, names in told if "frame-change" in names} <= {True}
+    assert {status for status, _ensemble, _models in answers} == {200}
+    assert {each == models["ensemble"] for _status, each, names in answers if "frame-change" in names} <= {True}
     server.process.send_signal(signal.SIGTERM)
     assert server.stopped() == 0
 
@@ -256,4 +256,4 @@ def test_an_ensemble_that_cannot_be_loaded_ends_the_server_instead_of_restarting
     running.append(server)
     server.line("ensemble not loaded.*yolov3-tiny are not the right ones")
     assert server.stopped() == 78
-    assert "Traceback" not in "".join(server.said)
+    assert "Traceback" not in "".join(server.output)

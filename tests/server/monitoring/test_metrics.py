@@ -68,36 +68,37 @@ def test_bursts_and_frames_are_counted_by_camera_and_a_known_burst_is_counted_as
     frames = [jpeg(0), jpeg(0), jpeg(200)]
     send(client, frames)
     send(client, frames)
-    found = read(client)
+    samples = read(client)
     gate = "{camera=gate,site=north-yard}"
-    assert found[f"sectorwatch_bursts_received_total{gate}"] == 2
-    assert found[f"sectorwatch_bursts_known_total{gate}"] == 1
-    assert found[f"sectorwatch_frames_total{gate}"] == 3
-    assert found[f"sectorwatch_burst_frames_duplicate_total{gate}"] == 1
-    assert found[f"sectorwatch_bursts_late_total{gate}"] == 0
-    assert found[f"sectorwatch_bursts_held_total{gate}"] == 0
-    assert found[f"sectorwatch_agent_last_burst_timestamp_seconds{gate}"] == NOW_US / 1e6 - 59
+    assert samples[f"sectorwatch_bursts_received_total{gate}"] == 2
+    assert samples[f"sectorwatch_bursts_known_total{gate}"] == 1
+    assert samples[f"sectorwatch_frames_total{gate}"] == 3
+    assert samples[f"sectorwatch_burst_frames_duplicate_total{gate}"] == 1
+    assert samples[f"sectorwatch_bursts_late_total{gate}"] == 0
+    assert samples[f"sectorwatch_bursts_held_total{gate}"] == 0
+    assert samples[f"sectorwatch_agent_last_burst_timestamp_seconds{gate}"] == NOW_US / 1e6 - 59
 
 
 def test_late_and_held_bursts_are_counted(client: FlaskClient):
     send(client, [jpeg(0)])
     send(client, [jpeg(1)], burst_id="0197-burst-late", captured_at="2027-01-15T07:00:00.000Z")
     send(client, [jpeg(2)], burst_id="0197-burst-held", captured_at="2027-01-15T09:00:00.000Z")
-    found = read(client)
-    assert found["sectorwatch_bursts_late_total{camera=gate,site=north-yard}"] == 1
-    assert found["sectorwatch_bursts_held_total{camera=gate,site=north-yard}"] == 1
+    samples = read(client)
+    assert samples["sectorwatch_bursts_late_total{camera=gate,site=north-yard}"] == 1
+    assert samples["sectorwatch_bursts_held_total{camera=gate,site=north-yard}"] == 1
 
 
 def test_events_and_votes_are_counted_and_an_event_tells_its_latency(client: FlaskClient):
     send(client, [jpeg(grey) for grey in (1, 2, *range(200, 212))])
-    found = read(client)
+    samples = read(client)
     started = "{camera=gate,kind=presence_started,label=person,sector=view,site=north-yard}"
-    assert found[f"sectorwatch_events_total{started}"] == 1
-    assert found["sectorwatch_model_votes_total{model=people,vote=for}"] == 12
-    assert found["sectorwatch_capture_to_event_seconds_count{}"] >= 1
+    assert samples[f"sectorwatch_events_total{started}"] == 1
+    assert samples["sectorwatch_model_votes_total{model=people,vote=for}"] == 12
+    assert samples["sectorwatch_capture_to_event_seconds_count{}"] >= 1
     assert (
         50
-        < found["sectorwatch_capture_to_event_seconds_sum{}"] / found["sectorwatch_capture_to_event_seconds_count{}"]
+        < samples["sectorwatch_capture_to_event_seconds_sum{}"]
+        / samples["sectorwatch_capture_to_event_seconds_count{}"]
         < 60
     )
 
@@ -105,9 +106,9 @@ def test_events_and_votes_are_counted_and_an_event_tells_its_latency(client: Fla
 def test_inference_is_timed_and_its_images_counted_for_every_endpoint(client: FlaskClient):
     send(client, [jpeg(0), jpeg(1)])
     client.post("/batch", data={"file": files([jpeg(2), jpeg(3), jpeg(4)])})
-    found = read(client)
-    assert found["sectorwatch_answer_seconds_count{}"] == 2
-    assert found["sectorwatch_images_total{}"] == 5
+    samples = read(client)
+    assert samples["sectorwatch_answer_seconds_count{}"] == 2
+    assert samples["sectorwatch_images_total{}"] == 5
 
 
 def test_a_model_that_does_not_answer_is_counted_and_a_refused_image_is_nobodys_fault():
@@ -118,25 +119,25 @@ def test_a_model_that_does_not_answer_is_counted_and_a_refused_image_is_nobodys_
     timed.answer([ensemble.teach(b"picture", {"eye": None, "namer": ()})])
     with pytest.raises(Unprocessable):
         timed.answer([ensemble.break_(b"broken")])
-    found = numbers(counted.text()[0].decode())
-    assert found["sectorwatch_model_answers_missing_total{model=eye}"] == 1
-    assert found["sectorwatch_model_answers_missing_total{model=namer}"] == 0
-    assert found["sectorwatch_images_total{}"] == 1
+    samples = numbers(counted.text()[0].decode())
+    assert samples["sectorwatch_model_answers_missing_total{model=eye}"] == 1
+    assert samples["sectorwatch_model_answers_missing_total{model=namer}"] == 0
+    assert samples["sectorwatch_images_total{}"] == 1
 
 
 def test_the_build_the_ensemble_and_its_models_are_named(client: FlaskClient):
-    found = read(client)
-    assert any(name.startswith("sectorwatch_build_info{version=") for name in found)
-    assert found["sectorwatch_ensemble_info{ensemble=" + "e" * 64 + "}"] == 1
-    assert found["sectorwatch_model_info{model=people,sha256=}"] == 1
+    samples = read(client)
+    assert any(name.startswith("sectorwatch_build_info{version=") for name in samples)
+    assert samples["sectorwatch_ensemble_info{ensemble=" + "e" * 64 + "}"] == 1
+    assert samples["sectorwatch_model_info{model=people,sha256=}"] == 1
 
 
 def test_another_ensemble_takes_the_place_of_the_first():
     counted = metrics()
     counted.serves(ScriptedEnsemble([EYE], "one").ensemble_info, {"eye": "f" * 64}.get)
     counted.serves(ScriptedEnsemble([NAMER], "two").ensemble_info, {}.get)
-    found = {name for name in numbers(counted.text()[0].decode()) if "_info" in name and "python" not in name}
-    assert found == {
+    samples = {name for name in numbers(counted.text()[0].decode()) if "_info" in name and "python" not in name}
+    assert samples == {
         "sectorwatch_build_info{version=1.2.3}",
         "sectorwatch_ensemble_info{ensemble=two}",
         "sectorwatch_model_info{model=namer,sha256=}",
@@ -148,11 +149,11 @@ def test_requests_are_counted_by_the_pattern_of_their_route(client: FlaskClient)
     client.get("/v1/events?limit=0")
     client.get("/no/such/page")
     client.open("/livez", method="BREW")
-    found = read(client)
-    assert found["sectorwatch_http_requests_total{method=GET,route=/v1/events,status=200}"] == 1
-    assert found["sectorwatch_http_requests_total{method=GET,route=/v1/events,status=400}"] == 1
-    assert found["sectorwatch_http_requests_total{method=GET,route=other,status=404}"] == 1
-    assert found["sectorwatch_http_requests_total{method=other,route=other,status=405}"] == 1
+    samples = read(client)
+    assert samples["sectorwatch_http_requests_total{method=GET,route=/v1/events,status=200}"] == 1
+    assert samples["sectorwatch_http_requests_total{method=GET,route=/v1/events,status=400}"] == 1
+    assert samples["sectorwatch_http_requests_total{method=GET,route=other,status=404}"] == 1
+    assert samples["sectorwatch_http_requests_total{method=other,route=other,status=405}"] == 1
 
 
 def test_cameras_beyond_the_bound_are_counted_together():
@@ -160,8 +161,8 @@ def test_cameras_beyond_the_bound_are_counted_together():
     for number in range(MAX_CAMERAS + 5):
         counted.camera_seen("yard", f"camera-{number}", NOW_US + number)
     counted.camera_seen("yard", "camera-0", NOW_US - 1)
-    found = numbers(counted.text()[0].decode())
-    newest = {name: value for name, value in found.items() if "last_burst" in name}
+    samples = numbers(counted.text()[0].decode())
+    newest = {name: value for name, value in samples.items() if "last_burst" in name}
     assert len(newest) == MAX_CAMERAS + 1
     assert newest["sectorwatch_agent_last_burst_timestamp_seconds{camera=other,site=other}"] == pytest.approx(
         NOW_US / 1e6
@@ -170,18 +171,18 @@ def test_cameras_beyond_the_bound_are_counted_together():
 
 
 def beaten(**counts: int) -> Heartbeat:
-    told = heartbeat(waiting={"bursts": 3, "bytes": 4096}, counts=counts)
-    return decode_heartbeat(json.dumps(told))
+    content = heartbeat(waiting={"bursts": 3, "bytes": 4096}, counts=counts)
+    return decode_heartbeat(json.dumps(content))
 
 
 def test_a_heartbeat_tells_what_waits_at_the_agent():
     counted = metrics()
     counted.heartbeat_received(beaten())
-    found = numbers(counted.text()[0].decode())
-    assert found["sectorwatch_agent_spool_bursts{camera=gate,site=north-yard}"] == 3
-    assert found["sectorwatch_agent_spool_bytes{camera=gate,site=north-yard}"] == 4096
-    assert found["sectorwatch_agent_last_heartbeat_timestamp_seconds{camera=gate,site=north-yard}"] == NOW_US / 1e6
-    assert not any("uploaded" in name for name in found)
+    samples = numbers(counted.text()[0].decode())
+    assert samples["sectorwatch_agent_spool_bursts{camera=gate,site=north-yard}"] == 3
+    assert samples["sectorwatch_agent_spool_bytes{camera=gate,site=north-yard}"] == 4096
+    assert samples["sectorwatch_agent_last_heartbeat_timestamp_seconds{camera=gate,site=north-yard}"] == NOW_US / 1e6
+    assert not any("uploaded" in name for name in samples)
 
 
 def test_bursts_that_will_never_come_are_counted_as_the_agent_tells_and_over_its_restarts():
@@ -207,12 +208,12 @@ def test_bursts_missed_by_cameras_that_are_counted_together_are_counted_once():
     counted = metrics()
     for number in range(MAX_CAMERAS):
         counted.camera_seen("yard", f"camera-{number}", NOW_US)
-    told = beaten(dropped=10)
+    gate = beaten(dropped=10)
     twin = msgspec.structs.replace(
-        told, camera="door", agent=msgspec.structs.replace(told.agent, started_at=instant(NOW_US))
+        gate, camera="door", agent=msgspec.structs.replace(gate.agent, started_at=instant(NOW_US))
     )
-    for one in (told, twin, told, twin):
-        counted.heartbeat_received(one)
+    for received in (gate, twin, gate, twin):
+        counted.heartbeat_received(received)
     assert numbers(counted.text()[0].decode())["sectorwatch_bursts_missed_total{camera=other,site=other}"] == 0
 
 
@@ -228,11 +229,11 @@ def test_models_that_vote_against_each_other_show_and_how_far_the_rule_was_from_
         ensemble.teach(frame, {"eye": (), "other": ()})
     client = app.test_client()
     send(client, frames)
-    found = read(client)
-    assert found["sectorwatch_model_disagreement_ratio{camera=gate,site=north-yard}"] == 0.25
+    samples = read(client)
+    assert samples["sectorwatch_model_disagreement_ratio{camera=gate,site=north-yard}"] == 0.25
     margin = "sector=view,site=north-yard"
-    assert found[f"sectorwatch_policy_margin_count{{{margin}}}"] == 2
-    up_to = {le: found[f"sectorwatch_policy_margin_bucket{{le={le},{margin}}}"] for le in ("-0.25", "0.0", "1.0")}
+    assert samples[f"sectorwatch_policy_margin_count{{{margin}}}"] == 2
+    up_to = {le: samples[f"sectorwatch_policy_margin_bucket{{le={le},{margin}}}"] for le in ("-0.25", "0.0", "1.0")}
     assert up_to == {"-0.25": 0, "0.0": 1, "1.0": 2}  # just enough; one more vote than is needed
     runtime_of(app).store.close()
 
@@ -241,9 +242,9 @@ def test_each_model_s_calls_are_timed_by_its_name():
     counted = metrics()
     counted.model_called("eye", 0.02)
     counted.model_called("eye", 0.2)
-    found = numbers(counted.text()[0].decode())
-    assert found["sectorwatch_inference_seconds_count{model=eye}"] == 2
-    assert found["sectorwatch_inference_seconds_bucket{le=0.025,model=eye}"] == 1
+    samples = numbers(counted.text()[0].decode())
+    assert samples["sectorwatch_inference_seconds_count{model=eye}"] == 2
+    assert samples["sectorwatch_inference_seconds_bucket{le=0.025,model=eye}"] == 1
 
 
 def test_a_watched_number_is_read_when_somebody_looks():
@@ -294,5 +295,5 @@ def test_two_threads_may_count_at_once():
         thread.start()
     for thread in threads:
         thread.join()
-    found = numbers(counted.text()[0].decode())
-    assert found["sectorwatch_http_requests_total{method=GET,route=/x,status=200}"] == 1000
+    samples = numbers(counted.text()[0].decode())
+    assert samples["sectorwatch_http_requests_total{method=GET,route=/x,status=200}"] == 1000

@@ -8,7 +8,7 @@ import pytest
 
 from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
 from server.domain.errors import RetryLater
-from server.serving.shadow import Answers, Changed, Comparison, Shadow
+from server.serving.swap import Answers, Changed, Comparison, Shadow
 
 EYE, NEW = ModelInfo("eye", frozenset({"person"}), boxes=True), ModelInfo("new", frozenset({"cat"}), boxes=False)
 PATIENCE_S = 30.0

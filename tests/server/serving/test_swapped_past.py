@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policies.events import Event
 from policies.observation import ModelInfo
-from server.analysis.verify import verified
+from server.analysis.verify import verify
 from server.domain.refold import steps
 from server.pipeline.pipeline import Pipeline
 from server.store import Store, open_store
@@ -78,7 +78,7 @@ def test_events_under_an_older_name_of_the_ensemble_are_verified_beside_those_un
         (yard.old if number < 5 else yard.new).process(one)
     names = set()
     for record in yard.store.past.events_like(""):
-        checks = list(verified(yard.store, record, from_start=True))
+        checks = list(verify(yard.store, record, from_start=True))
         assert [check for check in checks if not check.holds] == []
         names.add(record.logged.event.provenance.ensemble)
     assert names == {"ensemble-1", "ensemble-2"}

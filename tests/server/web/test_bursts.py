@@ -49,15 +49,15 @@ def refused(answer: TestResponse, status: int, frame: int | None = None) -> str:
 def test_a_new_burst_is_answered_201_with_every_model_s_label_for_every_frame(client: FlaskClient) -> None:
     answer = client.post("/v1/bursts", data=body(envelope(FRAMES), FRAMES))
     assert answer.status_code == 201, answer.text
-    told = answer.get_json()
-    assert told["burst_id"] == "0197-burst-0001"
-    assert told["labels"] == {
+    content = answer.get_json()
+    assert content["burst_id"] == "0197-burst-0001"
+    assert content["labels"] == {
         "light.v1": ["dark", "bright", "dark", "bright"],
         "people": ["nothing", "person", "nothing", "person"],
     }
-    assert told["ensemble"] == "e" * 64
-    assert len(told["observations"]) == 4
-    assert {"events", "policy"} <= told.keys()
+    assert content["ensemble"] == "e" * 64
+    assert len(content["observations"]) == 4
+    assert {"events", "policy"} <= content.keys()
 
 
 def test_the_same_burst_again_is_answered_200_with_the_same_content(app: Flask, client: FlaskClient) -> None:
@@ -106,15 +106,15 @@ def test_a_frame_of_200_megapixels_is_refused_by_its_header(app: Flask, client: 
 @pytest.mark.parametrize(
     ("spoil", "status", "frame"),
     [
-        (lambda told: told | {"offsets_ms": [0, 500, 1000]}, 422, 3),
-        (lambda told: told | {"frame_sha256": told["frame_sha256"][:2]}, 422, 2),
-        (lambda told: told | {"offsets_ms": [0, 1000, 500, 1500]}, 422, 2),
-        (lambda told: told | {"offsets_ms": [0, 500, 500, 1500]}, 422, 2),
-        (lambda told: told | {"frame_sha256": ["0" * 64, *told["frame_sha256"][1:]]}, 422, 0),
-        (lambda told: told | {"captured_at": "yesterday"}, 400, None),
-        (lambda told: told | {"site": "../etc"}, 400, None),
-        (lambda told: told | {"site": "unknown-yard"}, 503, None),
-        (lambda told: [told], 400, None),
+        (lambda burst: burst | {"offsets_ms": [0, 500, 1000]}, 422, 3),
+        (lambda burst: burst | {"frame_sha256": burst["frame_sha256"][:2]}, 422, 2),
+        (lambda burst: burst | {"offsets_ms": [0, 1000, 500, 1500]}, 422, 2),
+        (lambda burst: burst | {"offsets_ms": [0, 500, 500, 1500]}, 422, 2),
+        (lambda burst: burst | {"frame_sha256": ["0" * 64, *burst["frame_sha256"][1:]]}, 422, 0),
+        (lambda burst: burst | {"captured_at": "yesterday"}, 400, None),
+        (lambda burst: burst | {"site": "../etc"}, 400, None),
+        (lambda burst: burst | {"site": "unknown-yard"}, 503, None),
+        (lambda burst: [burst], 400, None),
     ],
     ids=["count", "hashes", "unordered", "same-time", "other-bytes", "no-instant", "path", "no-site", "no-object"],
 )

@@ -69,8 +69,8 @@ def heartbeat(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def post(client: FlaskClient, told: Any, **more: Any) -> TestResponse:
-    return client.post("/v1/heartbeats", json=told, **more)
+def post(client: FlaskClient, content: Any, **more: Any) -> TestResponse:
+    return client.post("/v1/heartbeats", json=content, **more)
 
 
 def cameras(client: FlaskClient, **query: str) -> list[dict[str, Any]]:
@@ -83,13 +83,13 @@ def cameras(client: FlaskClient, **query: str) -> list[dict[str, Any]]:
 def send(client: FlaskClient, ago_s: float, greys: list[int], **changes: Any) -> None:
     """A burst of one frame a second whose last frame is so long ago."""
     frames = [jpeg(grey) for grey in greys]
-    told = envelope(
+    burst = envelope(
         frames,
         captured_at=iso(-ago_s - len(greys) + 1),
         offsets_ms=[1000 * index for index in range(len(greys))],
         **changes,
     )
-    assert client.post("/v1/bursts", data=body(told, frames)).status_code == 201
+    assert client.post("/v1/bursts", data=body(burst, frames)).status_code == 201
 
 
 def test_a_heartbeat_is_taken_and_the_camera_is_listed_with_it(client: FlaskClient):
@@ -125,14 +125,14 @@ def test_two_agents_under_one_cameras_name_are_told_once_in_the_log_and_in_the_l
     client: FlaskClient, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ):
     def causes(*boots: str) -> list[str | None]:
-        found = []
+        causes_seen = []
         for boot in boots:
             clock.advance(30)
             later = (clock() - NOW_US) / 1e6
             agent = {"boot_id": boot, "sent_at": iso(later)}
             post(client, heartbeat(agent=agent, next_burst_by=iso(later + 15)))
-            found.append(cameras(client)[0]["condition"]["cause"])
-        return found
+            causes_seen.append(cameras(client)[0]["condition"]["cause"])
+        return causes_seen
 
     assert causes("a", "b", "b", "b") == [None] * 4, "it was started anew"
     assert causes("c", "b", "c", "b") == [None, "two_agents", "two_agents", "two_agents"]
@@ -155,13 +155,13 @@ def test_when_the_plug_is_pulled_a_camera_is_late_and_then_silent_and_its_sector
     send(client, 15, [1, 2, 3, 4], burst_id="0197-burst-0001")
     send(client, 5, [1, 2, 3, 4], burst_id="0197-burst-0002")
     post(client, heartbeat())
-    found = []
+    states = []
     for seconds in (0, 60, 60, 60):
         clock.advance(seconds)
         [listed] = cameras(client)
         [view] = listed["sectors"]
-        found.append((listed["condition"]["state"], listed["condition"]["cause"], view["state"], view["cause"]))
-    assert found == [
+        states.append((listed["condition"]["state"], listed["condition"]["cause"], view["state"], view["cause"]))
+    assert states == [
         ("ok", None, "clear", None),
         ("late", "no_bursts", "unobserved", "no_bursts"),
         ("late", "no_bursts", "unobserved", "no_bursts"),
@@ -192,8 +192,8 @@ def test_only_the_newest_heartbeat_of_a_run_counts_and_a_new_run_always_does(cli
 
 
 def test_a_newer_agent_may_say_more_and_use_words_we_do_not_know(client: FlaskClient):
-    told = heartbeat(state="dreaming", cause="of_electric_sheep", colour="red", agent={"mood": "good"})
-    assert post(client, told).status_code == 204
+    content = heartbeat(state="dreaming", cause="of_electric_sheep", colour="red", agent={"mood": "good"})
+    assert post(client, content).status_code == 204
     assert cameras(client)[0]["last_heartbeat"]["beat"]["state"] == "dreaming"
 
 

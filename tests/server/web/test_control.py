@@ -89,8 +89,8 @@ def ask(address: Address, method: str, path: str, body: bytes | None = None) -> 
 def test_with_the_key_it_tells_what_serves_and_what_was_before(runtime: Runtime, tmp_path: Path) -> None:
     address = address_in(tmp_path)
     assert ask(address, "POST", "/swap", b'{"models": ["c"]}').json()["ensemble"] == "c#0"
-    told = ask(address, "GET", "/ensemble").json()
-    assert (told["in_service"]["models"], told["before"]["models"]) == (["c"], ["a", "b"])
+    state = ask(address, "GET", "/ensemble").json()
+    assert (state["in_service"]["models"], state["before"]["models"]) == (["c"], ["a", "b"])
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"models": "c"}', b'{"models": ["c"], "force": true}'])

@@ -34,8 +34,8 @@ def eventful(app: Flask, client: FlaskClient) -> FlaskClient:
     """A client of a server on which someone came to the gate and went, some seconds later."""
     for camera in ("gate", "door"):
         frames = [jpeg(grey) for grey in (0, 1, *range(200, 212), *range(2, 42))]
-        told = envelope(frames, burst_id=f"0197-burst-{camera}", camera=camera)
-        assert client.post("/v1/bursts", data=body(told, frames)).status_code == 201
+        burst = envelope(frames, burst_id=f"0197-burst-{camera}", camera=camera)
+        assert client.post("/v1/bursts", data=body(burst, frames)).status_code == 201
     return client
 
 
@@ -50,9 +50,9 @@ def token(app: Flask, site: str, camera: str | None = None) -> dict[str, str]:
 
 
 def test_models_say_what_each_of_them_can_see(client: FlaskClient) -> None:
-    told = client.get("/v1/models").get_json()
-    assert told["ensemble"] == "e" * 64
-    assert told["models"] == [
+    content = client.get("/v1/models").get_json()
+    assert content["ensemble"] == "e" * 64
+    assert content["models"] == [
         {"name": "light.v1", "kind": "classifier", "votes": True, "classes": ["bright", "dark"]},
         {"name": "people", "kind": "detector", "votes": True, "classes": ["person"]},
     ]
@@ -131,8 +131,8 @@ def test_the_next_page_is_linked_while_there_is_one(eventful: FlaskClient) -> No
 def test_events_come_one_per_line_where_that_is_asked_for(eventful: FlaskClient) -> None:
     lines = eventful.get("/v1/events", headers={"Accept": "application/x-ndjson"})
     assert lines.content_type == "application/x-ndjson"
-    told = [json.loads(line) for line in lines.text.splitlines()]
-    assert told == eventful.get("/v1/events").get_json()["events"]
+    events = [json.loads(line) for line in lines.text.splitlines()]
+    assert events == eventful.get("/v1/events").get_json()["events"]
     assert lines.headers["X-Next"] == str(eventful.get("/v1/events").get_json()["next"])
 
 

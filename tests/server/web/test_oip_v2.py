@@ -98,10 +98,10 @@ def test_while_the_ensemble_loads_the_server_lives_and_is_not_ready(tmp_path: Pa
 
 
 def test_the_metadata_tells_the_tensors_and_the_one_version(client: FlaskClient):
-    told = client.get("/v2/models/ensemble").get_json()
-    assert told["versions"] == [IN_SERVICE]
-    assert told["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
-    assert [(o["name"], o["datatype"], o["shape"]) for o in told["outputs"]] == [
+    content = client.get("/v2/models/ensemble").get_json()
+    assert content["versions"] == [IN_SERVICE]
+    assert content["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
+    assert [(o["name"], o["datatype"], o["shape"]) for o in content["outputs"]] == [
         ("label", "BYTES", [-1, 2]),
         ("score", "FP32", [-1, 2]),
     ]
@@ -112,15 +112,15 @@ def test_the_ensemble_answers_with_a_row_per_image_and_a_column_per_model(client
     answer = client.post("/v2/models/ensemble/infer", json=texts(jpeg(0), jpeg(255)) | {"id": "42"})
     assert answer.get_json()["id"] == "42"
     assert (answer.get_json()["model_version"], answer.headers["ETag"]) == (IN_SERVICE, f'"{IN_SERVICE}"')
-    found = outputs(answer)
-    assert (found["label"]["shape"], found["label"]["parameters"]) == ([2, 2], {"models": "light.v1,people"})
-    assert found["label"]["data"] == ["dark", "nothing", "bright", "person"]
-    assert found["score"]["data"] == [0.8, 0.0, 0.8, 0.9]
+    tensors = outputs(answer)
+    assert (tensors["label"]["shape"], tensors["label"]["parameters"]) == ([2, 2], {"models": "light.v1,people"})
+    assert tensors["label"]["data"] == ["dark", "nothing", "bright", "person"]
+    assert tensors["score"]["data"] == [0.8, 0.0, 0.8, 0.9]
 
 
 def test_one_model_answers_with_one_label_per_image(client: FlaskClient):
-    found = outputs(client.post(f"/v2/models/people/versions/{IN_SERVICE}/infer", json=texts(jpeg(0), jpeg(255))))
-    assert (found["label"]["shape"], found["label"]["data"]) == ([2], ["nothing", "person"])
+    tensors = outputs(client.post(f"/v2/models/people/versions/{IN_SERVICE}/infer", json=texts(jpeg(0), jpeg(255))))
+    assert (tensors["label"]["shape"], tensors["label"]["data"]) == ([2], ["nothing", "person"])
 
 
 def test_images_come_in_binary_as_they_come_in_text(client: FlaskClient):
@@ -170,7 +170,7 @@ IMAGE = {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["AAAA"]}
 
 
 @pytest.mark.parametrize(
-    ("told", "status", "why"),
+    ("content", "status", "why"),
     [
         ({}, 400, "inputs"),
         ({"inputs": []}, 400, "none"),
@@ -191,9 +191,9 @@ IMAGE = {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["AAAA"]}
     ],
 )
 def test_a_request_that_is_not_of_the_protocol_is_refused_with_what_is_wrong(
-    client: FlaskClient, told: dict[str, Any], status: int, why: str
+    client: FlaskClient, content: dict[str, Any], status: int, why: str
 ):
-    assert why in refused(client.post("/v2/models/ensemble/infer", json=told), status)
+    assert why in refused(client.post("/v2/models/ensemble/infer", json=content), status)
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "99999", "9" * 30, "²"])

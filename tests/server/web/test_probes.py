@@ -24,7 +24,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Flask, str]]:
-    """A server with an admin port, begun; and the port's address."""
+    """A started server with an admin port, and the port's address."""
     port = free_port()
     app = make_app(tmp_path, BrightnessEnsemble(), admin_port=port)
     runtime = runtime_of(app)
@@ -44,7 +44,7 @@ def test_the_admin_port_answers_probes_and_metrics_and_nothing_else(served: tupl
     assert (elsewhere.status_code, elsewhere.headers["Content-Type"]) == (404, "application/problem+json")
 
 
-def test_the_admin_port_answers_while_every_upload_is_taken_and_while_one_of_its_own_clients_says_nothing(
+def test_the_admin_port_answers_under_full_load_and_beside_a_silent_client(
     served: tuple[Flask, str],
 ):
     app, url = served
@@ -71,14 +71,14 @@ def test_the_admin_port_asks_for_no_token(served: tuple[Flask, str]):
         ({"Origin": "http://localhost:3000"}, 200),
     ],
 )
-def test_on_loopback_the_admin_port_answers_no_page_of_elsewhere_in_a_browser_of_this_machine(
+def test_on_loopback_the_admin_port_refuses_requests_of_foreign_web_pages(
     served: tuple[Flask, str], headers: dict[str, str], status: int
 ):
     _, url = served
     assert requests.get(f"{url}/metrics", headers=headers, timeout=5).status_code == status
 
 
-def test_a_port_that_is_taken_is_told_and_nothing_is_begun(tmp_path: Path):
+def test_a_port_that_is_taken_is_reported_and_nothing_starts(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = int(taken.getsockname()[1])
         app = make_app(tmp_path, BrightnessEnsemble(), admin_port=port)
@@ -89,7 +89,7 @@ def test_a_port_that_is_taken_is_told_and_nothing_is_begun(tmp_path: Path):
     assert isinstance(failures[0], ConfigurationError)
 
 
-def test_while_the_ensemble_loads_the_server_lives_but_is_not_ready(tmp_path: Path):
+def test_while_the_ensemble_loads_the_server_is_alive_but_not_ready(tmp_path: Path):
     client = create_app(ServerSettings(data_dir=tmp_path), channels=[]).test_client()
     assert client.get("/livez").status_code == 200
     answer = client.get("/readyz")

@@ -116,7 +116,7 @@ def test_the_unforeseen_shows_nothing_but_an_id_that_the_log_has_with_the_traceb
 
 
 @pytest.mark.parametrize(
-    ("error", "level", "said"),
+    ("error", "level", "message"),
     [
         (Malformed("bad"), "INFO", "request refused"),
         (RetryLater("bad"), "INFO", "request refused"),
@@ -125,10 +125,10 @@ def test_the_unforeseen_shows_nothing_but_an_id_that_the_log_has_with_the_traceb
     ],
 )
 def test_what_says_itself_what_is_wrong_is_logged_without_a_traceback(
-    error: SectorwatchError, level: str, said: str, caplog: pytest.LogCaptureFixture
+    error: SectorwatchError, level: str, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="server.web.problem_json"):
         app_that_raises(error).test_client().get("/")
     (record,) = caplog.records
-    assert (record.levelname, record.getMessage(), vars(record)["detail"]) == (level, said, "bad")
+    assert (record.levelname, record.getMessage(), vars(record)["detail"]) == (level, message, "bad")
     assert record.exc_info is None

@@ -164,10 +164,10 @@ def test_a_camera_beyond_its_share_gets_429_and_others_are_served(app: Flask) ->
     assert refused.get_json()["type"] == "urn:sectorwatch:problem:over-quota"
     assert sent(client, door, "door", "0197-quota-3").status_code == 201
     reader = token_for(app, ANY_SITE, None)
-    assert f'quota_refusals_total{{client="{gate["Authorization"].split("_")[1]}"}} 1' in told(client, reader)
+    assert f'quota_refusals_total{{client="{gate["Authorization"].split("_")[1]}"}} 1' in metrics_text(client, reader)
 
 
-def told(client: FlaskClient, headers: dict[str, str]) -> str:
+def metrics_text(client: FlaskClient, headers: dict[str, str]) -> str:
     return client.get("/metrics", headers=headers).text
 
 

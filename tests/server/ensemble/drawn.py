@@ -1,9 +1,11 @@
-"""Pictures drawn by ourselves, always the same: what the shipped golden set is made of, so that no footage is.
+"""Draws the pictures of the shipped golden set, always the same, so that the set needs no footage.
 
-A yard under a grey sky; then people, drawn with straight strokes, walk through it; then things that networks know by
-their outline and colour alone. Each picture is one frame of a burst, in this order. Which things: of some forty that
-were tried, those about which the classifiers or the detectors are sure, and less sure once anything is changed (the
-order of the channels, the scale, the crop, the resizing); see `tests.server.ensemble.test_golden_faults`.
+A yard under a grey sky, then people who walk through it, then things that networks know by outline and colour. Each
+picture is one frame of a burst, in this order. The things are those of forty about which the classifiers or detectors
+are sure, and less sure when the channels, the scale, the crop or the resizing change (`test_golden_faults.py`).
+
+`python -m tests.server.ensemble.drawn` writes the pictures into the package. After that the answers need to be
+approved anew (`server/ensemble/README.md`, Versions).
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from collections.abc import Callable
 from io import BytesIO
 
 from PIL import Image, ImageDraw
+
+from server.ensemble import shipped_golden
 
 WIDTH, HEIGHT = 384, 288
 _SMOOTH = 3
@@ -212,3 +216,8 @@ def _polygon(pen: Pen, points: list[tuple[float, float]], fill: Colour) -> None:
 def _disc(pen: Pen, x: float, y: float, radius: float, fill: Colour, *, tall: float = 1.0) -> None:
     edges = [value * _SMOOTH for value in (x - radius, y - radius * tall, x + radius, y + radius * tall)]
     pen.ellipse(edges, fill=fill)
+
+
+if __name__ == "__main__":
+    for name, content in pictures().items():
+        (shipped_golden() / name).write_bytes(content)
