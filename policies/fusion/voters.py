@@ -11,8 +11,6 @@ from policies.site.site_policy import CameraPolicy
 
 KEEP_RATIO = 0.43
 
-Answers = Mapping[str, tuple[Prediction, ...] | None]
-
 
 class Voters:
     """The models that vote on each target (`models`), the (target, sector) pairs left open (`undecided`), and by target
@@ -71,7 +69,7 @@ class VoteThresholds:
         ]
         self._enough: dict[int, bool] = {}
 
-    def may_be_present(self, answers: Answers) -> bool:
+    def may_be_present(self, answers: Mapping[str, tuple[Prediction, ...] | None]) -> bool:
         """Whether these boxes, if all lay on one thing, may make it present or keep it, wherever it stands.
 
         For an observation for which `silence_means_absent` holds, or some of its boxes.

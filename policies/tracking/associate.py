@@ -93,7 +93,9 @@ def _by_boxes(
 def _by_labels(boxed: Sequence[Match], tracks: Sequence[Track], bare: Sequence[Candidate]) -> Iterator[Match]:
     """The one track from labels, in the sectors that show its target and hold no track with a box."""
     if bare:
-        busy = {sector for match in boxed for sector in _sectors_of(match)}
+        busy = {sector for _, sight in boxed if sight is not None for sector in sight.sectors}
+        unseen = [track for track, sight in boxed if track is not None and sight is None]
+        busy |= {visit.sector for track in unseen for visit in track.visits if visit.out_us is None}
         bare = [c for c in bare if c.sectors[0] not in busy]
     if not bare:
         yield from ((track, None) for track in tracks)
@@ -101,15 +103,6 @@ def _by_labels(boxed: Sequence[Match], tracks: Sequence[Track], bare: Sequence[C
     best = max(bare, key=lambda c: c.score)
     sectors = tuple(c.sectors[0] for c in bare)
     yield (tracks[0] if tracks else None), Sight(replace(best, sectors=sectors), None, None, sectors)
-
-
-def _sectors_of(match: Match) -> Sequence[str]:
-    """The sectors in which a track is, as far as is known."""
-    track, sight = match
-    if sight is not None:
-        return sight.sectors
-    assert track is not None
-    return [visit.sector for visit in track.visits if visit.out_us is None]
 
 
 def _sight(policy: CameraPolicy, frame: Frame, candidate: Candidate, motion: Motion) -> Sight:

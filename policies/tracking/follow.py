@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from policies.events import Evidence, event_id
-from policies.fusion.judgement import Candidate
 from policies.geometry import Point
-from policies.observation import Observation
 from policies.site.rules import Movement
 from policies.site.site_policy import CameraPolicy
 from policies.tracking.lifetime import is_gone
@@ -27,11 +25,13 @@ def follow(policy: CameraPolicy, frame: Frame, matches: Sequence[Match]) -> Sequ
 
 
 def _seen(rules: Movement, frame: Frame, track: Track | None, sight: Sight) -> Followed:
-    candidate, evidence = sight.candidate, _evidence(frame.seen, sight.candidate)
+    seen, candidate = frame.seen, sight.candidate
+    votes = {model: str(vote) for model, vote in candidate.votes.items()}
+    evidence = Evidence(seen.burst_id, seen.frame_sha256, candidate.score, votes, candidate.ruling.margin)
     before_us = None if track is None else track.seen_us
     if track is None:
         born_us, place = frame.at_us, (candidate.target, frame.at_us, candidate.box, candidate.sectors)
-        name = event_id(frame.seen.site, frame.seen.camera, *place)[:12]
+        name = event_id(seen.site, seen.camera, *place)[:12]
         track = Track(name, candidate.target, born_us, born_us, 0, evidence)
     best = track.best
     if (evidence.decides, evidence.score) > (best.decides, best.score):
@@ -78,8 +78,3 @@ def _longer(
     while old < len(trail) - 3 and trail[old][0] < oldest_us:
         old += 1
     return (*trail[old:], (at_us, *ground))
-
-
-def _evidence(seen: Observation, candidate: Candidate) -> Evidence:
-    votes = {model: str(vote) for model, vote in candidate.votes.items()}
-    return Evidence(seen.burst_id, seen.frame_sha256, candidate.score, votes, candidate.ruling.margin)
