@@ -48,7 +48,6 @@ def pair_agreements(judgements: Iterable[Judgement]) -> list[PairAgreement]:
         for candidate in judgement.candidates:
             cast = sorted((model, vote) for model, vote in candidate.votes.items() if vote in _COUNTED)
             counts.update((candidate.target, a, b, of_a, of_b) for (a, of_a), (b, of_b) in combinations(cast, 2))
-    rows = dict.fromkeys(sorted((target, a, b) for target, a, b, _, _ in counts))
     return [
         PairAgreement(
             *row,
@@ -57,5 +56,5 @@ def pair_agreements(judgements: Iterable[Judgement]) -> list[PairAgreement]:
             only_a=counts[*row, Vote.FOR, Vote.AGAINST],
             only_b=counts[*row, Vote.AGAINST, Vote.FOR],
         )
-        for row in rows
+        for row in sorted({(target, a, b) for target, a, b, _, _ in counts})
     ]

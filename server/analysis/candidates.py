@@ -66,9 +66,7 @@ def refinements(policy: SitePolicy, voters: Sequence[str]) -> Iterator[Option]:
 def _rules(count: int, voters: Sequence[str]) -> Iterator[Option]:
     yield _rule("any", "any")
     if count > 1:
-        yield _rule("weighted", "weighted")
-        yield _rule("majority", "majority")
-        yield _rule("all", "all")
+        yield from (_rule(rule, rule) for rule in ("weighted", "majority", "all"))
         yield from (_rule(f"at_least {k}", "at_least", k=k) for k in range(2, count) if k != count // 2 + 1)
         for model in voters:
             yield _rule(f"{model} alone", "weighted", weights={model: 1.0, "*": 0.0}, threshold=1.0)

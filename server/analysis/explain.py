@@ -136,10 +136,14 @@ def _repeating(history: Iterable[Recorded]) -> frozenset[tuple[str, int]]:
 def _burst(store: Store, facts: BurstFacts, again: Container[tuple[str, int]]) -> BurstRecord:
     policy = store.policy(facts.policy).camera(facts.camera)
     seen = store.kept(facts.burst_id).observations
-    judged = store.decisions(facts.burst_id)
     frames = tuple(
-        _frame(_in_force(policy, frame), frame, judgement, repeats=(frame.burst_id, frame.index) in again)
-        for frame, judgement in zip(seen, judged, strict=True)
+        _frame(
+            policy.in_force(frame.at_us, frame.brightness),
+            frame,
+            judgement,
+            repeats=(frame.burst_id, frame.index) in again,
+        )
+        for frame, judgement in zip(seen, store.decisions(facts.burst_id), strict=True)
     )
     return BurstRecord(
         facts=facts,
@@ -147,10 +151,6 @@ def _burst(store: Store, facts: BurstFacts, again: Container[tuple[str, int]]) -
         sectors=tuple(_sectors(policy, seen, [frame for frame in frames if not frame.repeats])),
         events=tuple(store.past.told_by(facts.burst_id)),
     )
-
-
-def _in_force(policy: CameraPolicy, seen: Observation) -> CameraPolicy:
-    return policy.in_force(seen.at_us, seen.brightness)
 
 
 def _frame(policy: CameraPolicy, seen: Observation, judgement: Judgement, *, repeats: bool) -> FrameRecord:
@@ -167,7 +167,8 @@ def _frame(policy: CameraPolicy, seen: Observation, judgement: Judgement, *, rep
 def _sectors(
     camera: CameraPolicy, seen: Sequence[Observation], frames: Sequence[FrameRecord]
 ) -> Iterator[SectorRecord]:
-    policy, entry = _in_force(camera, seen[0]), camera.schedule_at(seen[0].at_us, seen[0].brightness)
+    at = (seen[0].at_us, seen[0].brightness)
+    policy, entry = camera.in_force(*at), camera.schedule_at(*at)
     for sector in policy.sectors:
         for target in sector.rules.targets:
             here = [
@@ -195,7 +196,7 @@ def _sectors(
 
 def _shortage(camera: CameraPolicy, seen: Observation, target: str, sector: str) -> str:
     """Why a frame is undecided for a target in a sector."""
-    policy = _in_force(camera, seen)
+    policy = camera.in_force(seen.at_us, seen.brightness)
     given = next(s.rules for s in policy.sectors if s.name == sector).of(target).sensitivity
     voters = voters_of(policy, seen.ensemble_info).models[target]
     models = [model_info.model for model_info in voters if seen.answers.get(model_info.model) is not None]

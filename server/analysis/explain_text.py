@@ -21,9 +21,8 @@ def as_lines(explanation: Explanation, *, every: bool = False) -> Iterator[str]:
     For a sector and frame without a present candidate, only the nearest candidate is shown; with `every`, all.
     """
     yield f"{explanation.site}/{explanation.camera} from {_time(explanation.since_us)} to {_time(explanation.until_us)}"
-    period = "their usual period is unknown: fewer than three are stored"
-    if explanation.period_s is not None:
-        period = f"a burst about every {explanation.period_s:g} s"
+    unknown = "their usual period is unknown: fewer than three are stored"
+    period = unknown if explanation.period_s is None else f"a burst about every {explanation.period_s:g} s"
     count = len(explanation.bursts)
     yield f"{count or 'no'} burst{'' if count == 1 else 's'} came; {period}"
     if explanation.known_until_us <= explanation.since_us:
@@ -65,10 +64,7 @@ def _gap(gap: Gap) -> Iterator[str]:
         yield f"  last before: {gap.before.burst_id}, until {_time(gap.before.last_at_us)}"
     if gap.after is not None:
         yield f"  next after: {gap.after.burst_id}, from {_time(gap.after.first_at_us)}"
-    for cause in gap.causes:
-        yield f"  {cause}"
-    if not gap.causes:
-        yield "  the cause is unknown"
+    yield from (f"  {cause}" for cause in gap.causes or ("the cause is unknown",))
 
 
 def _burst(burst: BurstRecord, every: bool) -> Iterator[str]:
@@ -85,14 +81,10 @@ def _burst(burst: BurstRecord, every: bool) -> Iterator[str]:
     if fresh < len(burst.frames):
         repeats = f"{len(burst.frames) - fresh} of {len(burst.frames)} frames"
         yield f"  {repeats} repeat the bytes of a recent frame, as a stuck camera sends them, and are ignored"
-    for sector in burst.sectors if fresh else ():
-        yield f"  {_sector(sector, fresh)}"
+    yield from (f"  {_sector(sector, fresh)}" for sector in burst.sectors if fresh)
     for frame in burst.frames:
         yield from _frame(frame, frame.weighings if every else _worth_showing(frame))
-    for logged in burst.events:
-        yield f"  event: {text_line(logged)}"
-    if not burst.events:
-        yield "  event: none"
+    yield from (f"  event: {event}" for event in [*map(text_line, burst.events)] or ["none"])
 
 
 def _sector(record: SectorRecord, frames: int) -> str:
@@ -125,8 +117,7 @@ def _frame(frame: FrameRecord, shown: Sequence[Weighing]) -> Iterator[str]:
     if frame.repeats:
         yield f"{head} repeats a recent frame: ignored"
         return
-    for model in frame.silent:
-        yield f"{head} {model} did not answer"
+    yield from (f"{head} {model} did not answer" for model in frame.silent)
     for weighing in shown:
         where = ",".join(weighing.sectors) or "in no sector"
         votes = "; ".join(map(_ballot, weighing.ballots))

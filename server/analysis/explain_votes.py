@@ -42,7 +42,8 @@ class Weighing:
 
 
 def weighing_of(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> Weighing:
-    rules = _rules_of(policy, candidate)
+    place = next((s.rules for s in policy.sectors if s.name in candidate.sectors), policy.rules)
+    rules = place.of(candidate.target)  # of the first sector it stands in: they judged it
     classes = policy.targets.get(candidate.target, frozenset())
     support = _support(rules, candidate.votes)
     margin = candidate.ruling.margin
@@ -70,12 +71,6 @@ def _ballot(
     return Ballot(model, vote.value, _score([*boxed, *named], candidate, classes), least)
 
 
-def _rules_of(policy: CameraPolicy, candidate: Candidate) -> Rules:
-    """The rules that judged a candidate: those of the first sector it stands in, for its target."""
-    place = next((s.rules for s in policy.sectors if s.name in candidate.sectors), policy.rules)
-    return place.of(candidate.target)
-
-
 def _support(rules: Rules, votes: Mapping[str, Vote]) -> float:
     given = rules.sensitivity
     counted = {Vote.FOR, Vote.MISSING} if given.missing == "fail_open" else {Vote.FOR}
@@ -86,14 +81,11 @@ def _support(rules: Rules, votes: Mapping[str, Vote]) -> float:
 def _score(answer: Sequence[Prediction], candidate: Candidate, classes: frozenset[str]) -> float | None:
     """The score that a model gave a candidate: that of its best box there, or of its labels for the sector."""
     mine = [s for s in answer if s.label in classes]
-    if candidate.box is None:
-        here = [s.score for s in mine if s.box is None and s.sector in (None, *candidate.sectors)]
-        return max(here, default=None)
-    there = [(iou(s.box, candidate.box), s.score) for s in mine if s.box is not None]
-    shared, score = max(there, default=(0.0, 0.0))
-    if shared > 0:
-        return score
-    return max((s.score for s in mine if s.box is None and s.sector in (None, *candidate.sectors)), default=None)
+    named = [s.score for s in mine if s.box is None and s.sector in (None, *candidate.sectors)]
+    box = candidate.box
+    boxed = [] if box is None else [(iou(s.box, box), s.score) for s in mine if s.box is not None]
+    shared, score = max(boxed, default=(0.0, 0.0))
+    return score if shared > 0 else max(named, default=None)
 
 
 def nearness(weighing: Weighing) -> tuple[float, float]:

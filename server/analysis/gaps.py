@@ -47,9 +47,7 @@ class Gap:
 def period_us(bursts: Sequence[BurstFacts]) -> int | None:
     """The usual time from the first frame of a burst to that of the next; None with fewer than three bursts."""
     starts = [burst.first_at_us for burst in bursts if burst.reason == "schedule"] or [b.first_at_us for b in bursts]
-    if len(starts) < 3:
-        return None
-    return round(median(b - a for a, b in pairwise(starts)))
+    return None if len(starts) < 3 else round(median(b - a for a, b in pairwise(starts)))
 
 
 def gaps(
@@ -80,8 +78,7 @@ def gaps(
         to_us = min(until_us, end_us)
         missing = _missing(before, after, from_us, to_us, period)
         if missing > 0 or before is None:
-            known = (*causes(from_us, to_us), *_follows(before, after))
-            yield Gap(from_us, to_us, missing, before, after, known)
+            yield Gap(from_us, to_us, missing, before, after, (*causes(from_us, to_us), *_follows(before, after)))
 
 
 def _missing(before: BurstFacts | None, after: BurstFacts | None, from_us: int, to_us: int, period: int) -> int:

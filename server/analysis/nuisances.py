@@ -112,12 +112,8 @@ def _spot_of(spots: dict[tuple[str, int, int], list[_Spot]], detection: Detectio
     box = detection.box
     x, y = int((box[0] + box[2]) / 2 * _CELLS[0]), int((box[1] + box[3]) / 2 * _CELLS[1])
     near = [s for i in (-1, 0, 1) for j in (-1, 0, 1) for s in spots.get((detection.target, x + i, y + j), ())]
-    most, best = 0.0, None
-    for spot in near:
-        fit = iou(spot.seed, box)
-        if fit > most:
-            most, best = fit, spot
-    if best is None or most < OVERLAP:
+    best = max(near, key=lambda spot: iou(spot.seed, box), default=None)
+    if best is None or iou(best.seed, box) < OVERLAP:
         best = _Spot(box)
         spots[detection.target, x, y].append(best)
     return best
@@ -136,8 +132,7 @@ def _proposals(policy: CameraPolicy, target: str, spot: _Spot, days: int) -> Ite
 
 def _recurs(spot: _Spot, hour: int, days: int) -> bool:
     weak = spot.weak.get(hour, [])
-    each_day = Counter(day for day, _ in weak)
-    lasting = sum(count >= _SIGHTS_A_DAY for count in each_day.values())
+    lasting = sum(count >= _SIGHTS_A_DAY for count in Counter(day for day, _ in weak).values())
     return lasting >= days and len(weak) >= _WEAK_SHARE * (len(weak) + spot.strong[hour])
 
 

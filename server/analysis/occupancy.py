@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -32,10 +31,9 @@ def occupancy(
     policy = store.policy(around[-1].policy).camera(camera)
     start = store.checkpoint(site, camera, since_us - AROUND_US)
     after_us = None if start.at_us is None else start.at_us + 1
-    before = steps(store.history(site, camera, after_us, since_us - AROUND_US), start, store.policy)
-    last = deque(before, maxlen=1)
-    start_state = initial_state() if start.state is None else decode_state(start.state)
-    state = last[0].state if last else start_state
+    state = initial_state() if start.state is None else decode_state(start.state)
+    for step in steps(store.history(site, camera, after_us, since_us - AROUND_US), start, store.policy):
+        state = step.state
     policies = {digest: store.policy(digest).camera(camera) for digest in {recorded.policy for recorded in around}}
     frames = ((policies[recorded.policy], recorded.observation) for recorded in around)
     spans = timeline(policy, state, frames, end_us)
@@ -50,9 +48,8 @@ def occupancy(
 def _padded(since_us: int, spans: list[Span]) -> list[Span]:
     """A sector's spans, preceded by an unobserved one where the first frame lies after `since_us`."""
     first = spans[0]
-    if first.from_us == since_us:
-        return spans
-    return [Span(first.target, first.sector, Occupancy.UNOBSERVED, since_us, first.from_us), *spans]
+    before = Span(first.target, first.sector, Occupancy.UNOBSERVED, since_us, first.from_us)
+    return spans if first.from_us == since_us else [before, *spans]
 
 
 def _within(spans: Iterator[Span], since_us: int, until_us: int) -> Iterator[Span]:

@@ -95,17 +95,15 @@ def best_of(trials: Sequence[Trial], split: Split, miss_cost: float) -> Trial:
         tally = trial.outcome.tally(until=split)
         return miss_cost * tally.missed + tally.alarms, tally.missed, len(trial.candidate.changes)
 
-    allowed = [trial for trial in trials if trial.outcome.tally(until=split).missed <= today.missed]
-    return min(allowed, key=cost)
+    return min((trial for trial in trials if trial.outcome.tally(until=split).missed <= today.missed), key=cost)
 
 
 def cheaper_than(best: Trial, trials: Sequence[Trial]) -> Trial | None:
     """The trial with the fewest misses among those with more misses and fewer false alarms than `best` over all."""
     had = best.outcome.tally()
-    tallies = [trial.outcome.tally() for trial in trials]
     fewer = [
         (tally.missed, tally.alarms, i)
-        for i, tally in enumerate(tallies)
+        for i, tally in enumerate(trial.outcome.tally() for trial in trials)
         if tally.alarms < had.alarms and tally.missed > had.missed
     ]
     return trials[min(fewer)[2]] if fewer else None
@@ -194,9 +192,11 @@ def _of(kept: int, count: int) -> str:
 
 
 def _instead(before: int, after: int, days: float) -> str:
-    if days < 1:
-        return f"{after} instead of {_counted(before, 'false alarm')} in {_span(days)}"
-    return f"{after / days:.3g} instead of {before / days:.3g} false alarms a day"
+    return (
+        f"{after} instead of {_counted(before, 'false alarm')} in {_span(days)}"
+        if days < 1
+        else f"{after / days:.3g} instead of {before / days:.3g} false alarms a day"
+    )
 
 
 def _alarms(count: int, days: float) -> str:

@@ -124,11 +124,8 @@ def exact_start(history: HistoryFrom, camera: str, policies: Sequence[SitePolicy
     """
     rules = [policy.camera(camera) for policy in policies]
     memory_us = max(map(_memory_us, rules))
-    for back_us in _LOOK_BACK_US:
-        start_us = _last_quiet_start(history(since_us - back_us), rules, memory_us)
-        if start_us is not None:
-            return start_us
-    return None
+    starts_us = (_last_quiet_start(history(since_us - back_us), rules, memory_us) for back_us in _LOOK_BACK_US)
+    return next((start_us for start_us in starts_us if start_us is not None), None)
 
 
 def _last_quiet_start(history: Iterable[Recorded], rules: Sequence[CameraPolicy], memory_us: int) -> int | None:

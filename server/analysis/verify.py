@@ -64,8 +64,7 @@ def verify(store: Store, record: EventRecord, *, from_start: bool = False) -> It
         ("frames", partial(_frames, store, event)),
         ("recomputed from its votes", partial(_recomputed, store, record, from_start)),
     ]
-    for what, check in checks:
-        yield _result(what, check)
+    yield from (_result(what, check) for what, check in checks)
 
 
 def _result(what: str, check: Callable[[], str]) -> Check:
@@ -149,8 +148,8 @@ def _decisions(store: Store, burst_id: str) -> str:
 
 
 def _frames(store: Store, event: Event) -> str:
-    bursts = [store.kept(burst_id).observations for burst_id in event.provenance.burst_ids]
-    stored = {frame.frame_sha256 for observations in bursts for frame in observations}
+    burst_ids = event.provenance.burst_ids
+    stored = {frame.frame_sha256 for burst_id in burst_ids for frame in store.kept(burst_id).observations}
     for sha256 in event.provenance.frame_sha256:
         if sha256 not in stored:
             raise _Differs(f"no stored frame of its bursts has SHA-256 {sha256[:12]}")

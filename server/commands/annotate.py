@@ -11,7 +11,7 @@ import msgspec
 from policies.events import Kind, instant
 from server.analysis.annotations import DEFAULT_WITHIN_S, Answer, MissedFact, annotation_of, missed_annotation
 from server.commands.cameras import check_camera_is_stored, find_camera
-from server.commands.options import Instant, current_store, store_options, utc
+from server.commands.options import Instant, current_store, echo_lines, store_options, utc
 from server.domain.records import Annotation
 from server.monitoring.logs import quoted
 from server.settings import ServerSettings
@@ -100,8 +100,7 @@ def of(
             raise click.UsageError("give the events, and then true, false or unsure")
         every = [annotation_of(store, prefix, truth, author, note) for prefix in events]  # type: ignore[arg-type]
         made = list({annotation.subject: annotation for annotation in every}.values())
-    for annotation in store.annotations.add(made):
-        click.echo(line_of(annotation))
+    echo_lines(map(line_of, store.annotations.add(made)))
 
 
 def _user() -> str:
@@ -118,8 +117,7 @@ def list_(site: str | None, settings: ServerSettings) -> None:
     """Show the newest annotation of each event, in order of time."""
     store = current_store(settings)
     check_camera_is_stored(store, site)
-    for annotation in store.annotations.current(site):
-        click.echo(line_of(annotation))
+    echo_lines(map(line_of, store.annotations.current(site)))
 
 
 @command.command("export")
@@ -129,8 +127,7 @@ def export(site: str | None, settings: ServerSettings) -> None:
     """Write all annotations as JSON lines, in the order in which they were made."""
     store = current_store(settings)
     check_camera_is_stored(store, site)
-    for annotation in store.annotations.all(site):
-        click.echo(msgspec.json.encode(annotation.as_wire()).decode())
+    echo_lines(msgspec.json.encode(annotation.as_wire()).decode() for annotation in store.annotations.all(site))
 
 
 def line_of(made: Annotation) -> str:

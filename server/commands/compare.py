@@ -13,7 +13,7 @@ from policies.site.site_policy import SitePolicy
 from server.analysis.compare import Comparison, Pair, compared
 from server.commands.cameras import find_cameras
 from server.commands.folding import FoldTask, fold_policies, read_policy, run_tasks, unlogged
-from server.commands.options import Window, current_store, store_options, window_options
+from server.commands.options import Window, current_store, echo_lines, store_options, window_options
 from server.delivery.channels import text_line
 from server.domain.records import CameraHead
 from server.settings import ServerSettings
@@ -48,9 +48,8 @@ def command(a: str, b: str, more_s: float, as_json: bool, window: Window, settin
     if as_json:
         names = {"names": [a, b], "policies": [policy and policy.digest for policy in policies]}
         click.echo(msgspec.json.encode(names | result.as_wire()).decode())
-        return
-    for line in report(result, a, b):
-        click.echo(line)
+    else:
+        echo_lines(report(result, a, b))
 
 
 def report(result: Comparison, a: str, b: str) -> Iterator[str]:

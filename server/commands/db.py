@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from server.commands.options import store_options, utc
+from server.commands.options import echo_lines, store_options, utc
 from server.settings import ServerSettings
 from server.store import data_dictionary, open_store
 
@@ -21,7 +21,7 @@ def command() -> None:
 def upgrade(settings: ServerSettings) -> None:
     """Create the tables, or upgrade them to this version's schema. Safe at any time, also for several at once."""
     store = open_store(settings.database_url)
-    before = _present(store.revision().present)
+    before = store.revision().present or "none"
     after = store.upgrade()
     click.echo(f"{store.name}: schema {after.wanted} (was {before})")
 
@@ -32,21 +32,16 @@ def upgrade(settings: ServerSettings) -> None:
 def info(columns: bool, settings: ServerSettings) -> None:
     """Show which database is used, its schema, how much it holds, and where each camera stands."""
     if columns:
-        for line in data_dictionary():
-            click.echo(line)
+        echo_lines(data_dictionary())
         return
     store = open_store(settings.database_url)
     revision = store.revision()
     click.echo(f"database  {store.name}")
-    click.echo(
-        f"schema    {_present(revision.present)}" + ("" if revision.is_current else f", wanted {revision.wanted}")
-    )
-    if not revision.is_current:
-        return
-    for table, rows in store.counts().items():
-        click.echo(f"{table:<14} {rows:>10}")
-    for head in store.cameras():
-        click.echo(f"{head.site}/{head.camera} advanced to {utc(head.last_at_us)}")
+    wanted = "" if revision.is_current else f", wanted {revision.wanted}"
+    click.echo(f"schema    {revision.present or 'none'}{wanted}")
+    if revision.is_current:
+        echo_lines(f"{table:<14} {rows:>10}" for table, rows in store.counts().items())
+        echo_lines(f"{head.site}/{head.camera} advanced to {utc(head.last_at_us)}" for head in store.cameras())
 
 
 @command.command()
@@ -61,7 +56,3 @@ def backup(file: Path, settings: ServerSettings) -> None:
     store = open_store(settings.database_url)
     store.backup(file)
     click.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB of {store.name}")
-
-
-def _present(revision: str | None) -> str:
-    return revision or "none"

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import click
 from policies.site.site_policy import parse_site_policy
 from server.commands.folding import read_policy
 from server.commands.local_stack import LocalStack
+from server.commands.options import echo_lines
 from server.delivery.channels import text_line
 from server.domain.errors import ConfigurationError
 from server.domain.records import LoggedEvent
@@ -53,18 +54,17 @@ def command(
     else:
         camera |= _source(str(source))
         camera["burst"]["spacing_s"] = round(1 / rate, 3)
-    folder = Path(tempfile.mkdtemp(prefix="sectorwatch-demo-")) if keep is None else keep
-    try:
-        _run(folder, policy.site, text, camera)
-    finally:
-        if keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="sectorwatch-demo-", ignore_cleanup_errors=True)
+        if keep is None
+        else nullcontext(keep)
+    ) as folder:
+        _run(Path(folder), policy.site, text, camera)
 
 
 def _source(source: str) -> dict[str, Any]:
-    if source.isdigit():
-        return {"device": int(source)}
-    return {"rtsp" if source.startswith("rtsp") else "snapshot": source}
+    kind = "rtsp" if source.startswith("rtsp") else "snapshot"
+    return {"device": int(source)} if source.isdigit() else {kind: source}
 
 
 def _run(folder: Path, site: str, text: str, camera: Mapping[str, Any]) -> None:
@@ -89,8 +89,7 @@ def _show_new(store: Store, shown: list[LoggedEvent]) -> None:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     while new := store.events(after_seq=shown[-1].seq if shown else 0):
         shown += new
-        for line in map(text_line, new):
-            click.echo(line if len(line) <= width else line[: width - 1] + "…")
+        echo_lines(line if len(line) <= width else line[: width - 1] + "…" for line in map(text_line, new))
 
 
 def _summary(kinds: Counter[str], status: Mapping[str, Any], elapsed_s: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import get_args
 
 import click
@@ -77,11 +77,10 @@ def in_time(store: Store, window: Window, kind: str | None, *, withdrawn: bool) 
             limit *= 2
         else:
             limit, shown = _PAGE, frozenset()
-        since_us, shown = last_us, shown | _ids(page)  # the next page repeats the last instant
-
-
-def _ids(page: Sequence[LoggedEvent]) -> frozenset[str]:
-    return frozenset(logged.event.id for logged in page)
+        since_us, shown = (
+            last_us,
+            shown | {logged.event.id for logged in page},
+        )  # the next page repeats the last instant
 
 
 def following(

@@ -11,7 +11,7 @@ from server.analysis.explain_text import as_lines, as_wire
 from server.analysis.gaps import Causes
 from server.camera_status.heartbeat import decode_heartbeat
 from server.commands.cameras import find_camera
-from server.commands.options import Instant, current_store, store_options
+from server.commands.options import Instant, current_store, echo_lines, store_options
 from server.domain.clock import SECOND_US, now_us
 from server.settings import ServerSettings
 from server.store import Store
@@ -46,15 +46,14 @@ def command(
     explanation = explain(store, head.site, head.camera, since_us, since_us + MINUTE_US, causes, now_us())
     if as_json:
         click.echo(msgspec.json.encode(as_wire(explanation)).decode())
-        return
-    for line in as_lines(explanation, every=every):
-        click.echo(line)
+    else:
+        echo_lines(as_lines(explanation, every=every))
 
 
 def _heartbeat(store: Store, site: str, camera: str) -> Causes:
     """The cause of a gap in the camera's newest heartbeat; older heartbeats are not stored."""
-    activities = [activity for activity in store.heartbeats.activities(site) if activity.camera == camera]
-    stored = [activity.heartbeat for activity in activities if activity.heartbeat is not None]
+    activities = store.heartbeats.activities(site)
+    stored = [each.heartbeat for each in activities if each.camera == camera and each.heartbeat is not None]
 
     def causes(since_us: int, until_us: int) -> list[str]:
         reasons = []

@@ -59,8 +59,7 @@ def fold_as_accepted(task: FoldTask, *, from_start: bool = False) -> list[Event]
         after_us = None if start.at_us is None else start.at_us + 1
         collected = EventsSince(task.since_us)
         for step in steps(store.history(task.site, task.camera, after_us, task.until_us), start, store.policy):
-            if step.events:
-                collected.add(step.recorded.observation.at_us, step.events)
+            collected.add(step.recorded.observation.at_us, step.events)
         return collected.events()
 
 

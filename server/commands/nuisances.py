@@ -19,7 +19,7 @@ from server.analysis.scoring import outcome_of, truth_of
 from server.commands.cameras import find_cameras
 from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.folding import FoldTask, fold_many, unlogged
-from server.commands.options import Instant, current_store, store_options, utc
+from server.commands.options import Instant, current_store, echo_lines, store_options, utc
 from server.delivery.channels import text_line
 from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown, Unprocessable
@@ -81,9 +81,8 @@ def command(
     recurring = [nuisance for head in heads for nuisance in past.nuisances(head.camera, up_to, days)]
     if accepted:
         _propose(past, text, live, [_named(recurring, name) for name in dict.fromkeys(accepted)])
-        return
-    for line in _listed(past, text, recurring, days):
-        click.echo(line)
+    else:
+        echo_lines(_listed(past, text, recurring, days))
 
 
 class _Past:
@@ -111,11 +110,11 @@ class _Past:
 
     def effects(self, tried: Sequence[tuple[str, SitePolicy]]) -> list[_Effect]:
         """What each policy changes in its camera's events; the policies of a camera are adjacent."""
-        tasks = []
-        for camera, pairs in groupby(tried, key=lambda pair: pair[0]):
-            policies = (self._today, *(policy for _, policy in pairs))
-            stretch = (self._effects_since_us, self._until_us)
-            tasks.append(FoldTask(self._url, self._today.site, camera, policies, *stretch))
+        site, stretch = self._today.site, (self._effects_since_us, self._until_us)
+        tasks = [
+            FoldTask(self._url, site, camera, (self._today, *(policy for _, policy in pairs)), *stretch)
+            for camera, pairs in groupby(tried, key=lambda pair: pair[0])
+        ]
         return [effect for result in fold_many(tasks) for effect in self._effects(*result.events)]
 
     def _effects(self, before: Sequence[Event], *tried: Sequence[Event]) -> Iterator[_Effect]:
@@ -128,29 +127,25 @@ class _Past:
 
 
 def _listed(past: _Past, text: str, recurring: Sequence[Nuisance], days: int) -> Iterator[str]:
-    offered = 0
     tried = [(nuisance.camera, parse_site_policy(text + nuisance.as_toml())) for nuisance in recurring]
-    for nuisance, effect in zip(recurring, past.effects(tried), strict=True):
-        if effect.lost or not effect.gone:
-            continue
-        offered += 1
+    effects = zip(recurring, past.effects(tried), strict=True)
+    offered = [(nuisance, effect) for nuisance, effect in effects if effect.gone and not effect.lost]
+    for nuisance, effect in offered:
         seen = f"{nuisance.sights} times on {nuisance.days} days, scores to {nuisance.max_score:g}"
         yield f"{nuisance.name}: camera {nuisance.camera}, {seen}"
         yield from (f"  {line}" for line in _effect_lines(effect))
     if offered:
-        yield f"{offered} offered; `--accept NAME` proposes a suppression"
+        yield f"{len(offered)} offered; `--accept NAME` proposes a suppression"
     else:
         yield f"Examined from {utc(past.since_us, 'seconds')}: no weak detection recurs at the same place and hour on"
         yield f"{days} days or more and causes events that nobody annotated as true. See --days, --since and --up-to."
 
 
 def _effect_lines(effect: _Effect) -> Iterator[str]:
-    for event in effect.gone[:_SHOWN]:
-        yield f"would remove {text_line(unlogged(event))}"
+    yield from (f"would remove {text_line(unlogged(event))}" for event in effect.gone[:_SHOWN])
     if len(effect.gone) > _SHOWN:
         yield f"would remove {len(effect.gone) - _SHOWN} more"
-    for event in effect.new:
-        yield f"would add    {text_line(unlogged(event))}"
+    yield from (f"would add    {text_line(unlogged(event))}" for event in effect.new)
 
 
 def _named(recurring: Sequence[Nuisance], name: str) -> Nuisance:
@@ -169,15 +164,12 @@ def _propose(past: _Past, text: str, live: Path | None, chosen: Sequence[Nuisanc
     changed = text + "".join(nuisance.as_toml() for nuisance in chosen)
     policy = parse_site_policy(changed)
     effects = past.effects([(camera, policy) for camera in dict.fromkeys(nuisance.camera for nuisance in chosen)])
-    lost = sum(effect.lost for effect in effects)
-    if lost:
+    if lost := sum(effect.lost for effect in effects):
         raise Unprocessable(f"not proposed: it would remove {lost} events that were annotated as true")
     target = (live.parent / f"{live.name}{PROPOSED}") if live else Path(f"{chosen[0].camera}.toml{PROPOSED}")
     target.write_text(changed, encoding="utf-8")
-    for line in (*difference(text, changed, live.name if live else "today", target.name), ""):
-        click.echo(line)
-    for line in (line for effect in effects for line in _effect_lines(effect)):
-        click.echo(line)
+    echo_lines((*difference(text, changed, live.name if live else "today", target.name), ""))
+    echo_lines(line for effect in effects for line in _effect_lines(effect))
     gone = sum(len(effect.gone) for effect in effects)
     click.echo(f"\nIt would have removed {gone} events. Proposed, not in force: {target}")
     if live:

@@ -128,6 +128,12 @@ def aligned(rows: Sequence[Sequence[str]], texts: int | None = None) -> Iterator
         yield "  ".join(cells).rstrip()
 
 
+def echo_lines(lines: Iterable[str]) -> None:
+    """Print each line as soon as it is there."""
+    for line in lines:
+        click.echo(line)
+
+
 def utc(at_us: int, timespec: str = "milliseconds") -> str:
     """An instant (us) as RFC 3339 in UTC."""
     return instant(at_us).isoformat(timespec=timespec).replace("+00:00", "Z")

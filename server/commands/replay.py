@@ -12,7 +12,7 @@ from policies.events import Event
 from policies.site.site_policy import RULES_VERSION
 from server.commands.cameras import find_cameras
 from server.commands.folding import FoldTask, fold_as_accepted, fold_policies, read_policy, run_tasks, unlogged
-from server.commands.options import OLDER, Window, current_store, store_options, window_options
+from server.commands.options import OLDER, Window, current_store, echo_lines, store_options, window_options
 from server.delivery.channels import json_line, text_line
 from server.settings import ServerSettings
 from server.store import Store
@@ -53,9 +53,7 @@ def command(
         _check(store, tasks)
         return
     line = json_line if as_json else text_line
-    for events in run_tasks(_events, tasks):
-        for event in events:
-            click.echo(line(unlogged(event)))
+    echo_lines(line(unlogged(event)) for events in run_tasks(_events, tasks) for event in events)
 
 
 def _events(task: FoldTask) -> Sequence[Event]:

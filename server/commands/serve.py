@@ -102,8 +102,7 @@ def _is_known(sites: Sites, site: str) -> bool:
 
 def _check_weights(settings: ServerSettings, cards: Sequence[ModelCard]) -> None:
     """Raises ConfigurationError for missing weights. Their digests are checked when they are loaded."""
-    cache = cache_dir()
-    missing = [card.name for card in cards if card.sha256 is not None and locate(card, cache) is None]
+    missing = [card.name for card in cards if card.sha256 is not None and locate(card, cache_dir()) is None]
     if missing:
         raise ConfigurationError(f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull`")
 

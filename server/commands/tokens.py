@@ -6,7 +6,7 @@ import click
 
 from policies.events import instant
 from policies.site.toml_errors import NAME
-from server.commands.options import aligned, store_options
+from server.commands.options import aligned, echo_lines, store_options
 from server.domain.records import Token
 from server.settings import ServerSettings
 from server.store import Store, open_store
@@ -61,8 +61,7 @@ def list_(settings: ServerSettings) -> None:
     if not tokens:
         click.echo("No tokens. The server listens on loopback only.", err=True)
         return
-    for line in aligned([("ID", "SITE", "CAMERA", "MADE", "STATE", "NAME"), *map(_row, tokens)]):
-        click.echo(line)
+    echo_lines(aligned([("ID", "SITE", "CAMERA", "MADE", "STATE", "NAME"), *map(_row, tokens)]))
 
 
 @command.command()
@@ -92,6 +91,5 @@ def _default_name(site: str, camera: str | None) -> str:
 
 
 def _purpose(site: str, camera: str | None) -> str:
-    if camera:
-        return f"lets camera `{camera}` of site `{site}` send its bursts"
-    return f"reads {'every site' if site == ANY_SITE else f'site `{site}`'}"
+    reads = f"reads {'every site' if site == ANY_SITE else f'site `{site}`'}"
+    return f"lets camera `{camera}` of site `{site}` send its bursts" if camera else reads

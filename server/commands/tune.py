@@ -20,7 +20,7 @@ from server.analysis.scoring import Split, Truth, outcome_of, truth_of
 from server.commands.cameras import find_cameras
 from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.folding import FoldTask, fold_many
-from server.commands.options import Instant, aligned, check_window, current_store, store_options, utc
+from server.commands.options import Instant, aligned, check_window, current_store, echo_lines, store_options, utc
 from server.domain.clock import SECOND_US
 from server.domain.errors import ConfigurationError
 from server.domain.records import Annotation
@@ -82,8 +82,7 @@ def command(
     window = _window(annotations, since_us, until_us)
     truth = truth_of(annotations, [logged.event for logged in store.events(*window, site)], *window)
     if not any(truth.instants()):
-        for line in _without_annotations(store, policy, cameras, annotations, since_us, until_us):
-            click.echo(line)
+        echo_lines(_without_annotations(store, policy, cameras, annotations, since_us, until_us))
         return
     out = out or Path(f"tuning-{site}")
     _make_folder(out)
@@ -116,10 +115,9 @@ def _voters(store: Store, policy: SitePolicy) -> list[str]:
     wanted = frozenset[str]().union(*(policy.targets[target] for target in policy.rules.targets))
     newest = store.past.newest(policy.site)
     assert newest is not None, "a camera of the site has advanced"
-    ensemble_info = store.kept(newest.burst_id).ensemble_info
     return [
         model_info.model
-        for model_info in ensemble_info.models
+        for model_info in store.kept(newest.burst_id).ensemble_info.models
         if model_info.votes and not wanted.isdisjoint(model_info.classes)
     ]
 
@@ -207,14 +205,12 @@ def _report(search: _Search, advice: Advice, text: str, live: Path | None, out: 
     proposal = (live.parent if live else out) / f"{name}{PROPOSED}"
     diff = list(difference(text, best.text, name, proposal.name))
     points, unit = _points(search, advice)
-    for line in (*_table(points, unit), "", *lines):
-        click.echo(line)
+    echo_lines((*_table(points, unit), "", *lines))
     page = out / "tuning.html"
     write_html(page, f"Tuning {search.site}", lines, diff, points, unit)
     if advice.is_change:
         proposal.write_text(best.text, encoding="utf-8")
-        for line in ("", *diff, "", f"Proposed, not in force: {proposal}"):
-            click.echo(line)
+        echo_lines(("", *diff, "", f"Proposed, not in force: {proposal}"))
         if live:
             click.echo(f"To put it into force: mv {proposal} {live}")
     click.echo(f"Page: {page}")
@@ -235,8 +231,7 @@ def _points(search: _Search, advice: Advice) -> tuple[list[Point], str]:
             return "recommended" if advice.is_recommended else "best so far"
         return "frontier" if index in best else "tried"
 
-    points = [Point(*places[i], trial.candidate.words, mark(i, trial)) for i, trial in enumerate(trials)]
-    return points, unit
+    return [Point(*places[i], trial.candidate.words, mark(i, trial)) for i, trial in enumerate(trials)], unit
 
 
 def _table(points: Sequence[Point], unit: str) -> Iterator[str]:

@@ -81,9 +81,7 @@ def text_line(logged: LoggedEvent, correction: str | None = None) -> str:
 
 
 def _place(event: Event) -> str:
-    if event.kind == "moved":
-        return f"{event.from_sector}>{event.to_sector}"
-    return event.sector or event.line or "-"
+    return f"{event.from_sector}>{event.to_sector}" if event.kind == "moved" else event.sector or event.line or "-"
 
 
 def _fields(logged: LoggedEvent, correction: str | None) -> Iterator[tuple[str, str | None]]:

@@ -95,5 +95,6 @@ class Dispatcher:
         failures = 1 if sent is not None else self._store.failures(channel) + 1
         wait_s = min(FIRST_WAIT_S * 2 ** (failures - 1), LONGEST_WAIT_S)
         self._store.undelivered(channel, self._claimant, sent, failures, round(wait_s * SECOND_US))
-        fields = {"channel": channel, "retry_s": wait_s, "failures": failures, "error": error}
-        log.warning("channel failed", extra=fields)
+        log.warning(
+            "channel failed", extra={"channel": channel, "retry_s": wait_s, "failures": failures, "error": error}
+        )

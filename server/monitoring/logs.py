@@ -24,13 +24,12 @@ def logging_config(style: Literal["text", "json"], level: str, *, access: bool) 
 
     With `access`, every request is a line.
     """
-    formatter = TextFormatter if style == "text" else JsonFormatter
     inherited: dict[str, Any] = {"handlers": [], "propagate": True}
     stderr = {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "sectorwatch"}
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"sectorwatch": {"()": formatter}},
+        "formatters": {"sectorwatch": {"()": TextFormatter if style == "text" else JsonFormatter}},
         "handlers": {"stderr": stderr},
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {

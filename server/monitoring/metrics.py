@@ -103,9 +103,8 @@ class Metrics:
         self._newest_us: dict[tuple[str, str], int] = {}
         self._missed_before: dict[tuple[str, str], tuple[datetime, int]] = {}
         self._lock = threading.Lock()
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
         declare: dict[str, Any] = {"namespace": PREFIX, "registry": self._registry}
         self._counters = {name: Counter(name, *about, **declare) for name, about in _COUNTERS.items()}
         self._gauges = {name: Gauge(name, *about, **declare) for name, about in _GAUGES.items()}
@@ -162,11 +161,14 @@ class Metrics:
         if known:
             self._counters["bursts_known"].labels(site, camera).inc()
             return
-        self._counters["frames"].labels(site, camera).inc(len(burst.frames))
-        distinct = len({frame.sha256 for frame in burst.frames})
-        self._counters["burst_frames_duplicate"].labels(site, camera).inc(len(burst.frames) - distinct)
-        self._counters["bursts_late"].labels(site, camera).inc(kept.late)
-        self._counters["bursts_held"].labels(site, camera).inc(kept.status == "held")
+        counts = {
+            "frames": len(burst.frames),
+            "burst_frames_duplicate": len(burst.frames) - len({frame.sha256 for frame in burst.frames}),
+            "bursts_late": kept.late,
+            "bursts_held": kept.status == "held",
+        }
+        for name, count in counts.items():
+            self._counters[name].labels(site, camera).inc(count)
         now_us = self._clock()
         for event in (logged.event for logged in kept.events):
             self._counters["events"].labels(site, camera, event.sector or "", event.label, event.kind).inc()

@@ -11,7 +11,7 @@ import click
 from server.catalogue import ModelCard, cache_dir, cards, locate, pull, verify
 from server.commands.models import adopt, proofs, swap
 from server.commands.models.proofs import ensemble_options, folder_options
-from server.commands.options import aligned, cards_of
+from server.commands.options import aligned, cards_of, echo_lines
 from server.domain.errors import SectorwatchError
 from server.settings import load_settings
 
@@ -23,25 +23,23 @@ def command() -> None:
     """The models, and their weights on this machine."""
 
 
-command.add_command(proofs.lock)
-command.add_command(proofs.approve)
-command.add_command(proofs.check)
-command.add_command(swap.swap)
-command.add_command(swap.rollback)
-command.add_command(swap.history)
-command.add_command(adopt.adopt)
-command.add_command(adopt.torchvision)
+for _subcommand in (
+    *(proofs.lock, proofs.approve, proofs.check),
+    *(swap.swap, swap.rollback, swap.history),
+    *(adopt.adopt, adopt.torchvision),
+):
+    command.add_command(_subcommand)
 
 
 @command.command("list")
 @folder_options
 def list_models(folder: Path | None, config: Path | None) -> None:
     """List every model: kind, classes, licence, and whether its weights are here."""
-    rows = [("MODEL", "KIND", "CLASSES", "WEIGHTS", "LICENCE")]
-    for card in _chosen((), folder, config, every=True):
-        rows.append((card.name, card.kind, str(len(card.classes)), _presence(card), card.licence))
-    for line in aligned(rows):
-        click.echo(line)
+    rows = [
+        (card.name, card.kind, str(len(card.classes)), _presence(card), card.licence)
+        for card in _chosen((), folder, config, every=True)
+    ]
+    echo_lines(aligned([("MODEL", "KIND", "CLASSES", "WEIGHTS", "LICENCE"), *rows]))
 
 
 @command.command("pull")
