@@ -10,17 +10,16 @@ from __future__ import annotations
 from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Meta
 
 from policies.site.toml_errors import NAME
 from server.domain.burst import NEWEST, Aware
 from server.domain.errors import Malformed
 
-_Name = Annotated[str, Meta(pattern=f"^{NAME.pattern}$(?!\n)")]
-_Word = Annotated[str, Meta(pattern="^[a-z_]{1,64}$")]
-_Count = Annotated[int, Meta(ge=0, le=2**53)]
-_Seconds = Annotated[float, Meta(ge=0, le=1e9)]
-_Text = Annotated[str, Meta(max_length=300)]
+_Name = Annotated[str, msgspec.Meta(pattern=f"^{NAME.pattern}$(?!\n)")]
+_Word = Annotated[str, msgspec.Meta(pattern="^[a-z_]{1,64}$")]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+_Text = Annotated[str, msgspec.Meta(max_length=300)]
 
 T = TypeVar("T")
 
@@ -97,10 +96,9 @@ def heartbeat_source(body: bytes) -> HeartbeatSource:
 def decode_heartbeat(body: bytes | str) -> Heartbeat:
     """The heartbeat in `body`. Raises Malformed."""
     heartbeat = _decoded(_decoder, body)
-    agent = heartbeat.agent
     instants = (
-        agent.sent_at,
-        agent.started_at,
+        heartbeat.agent.sent_at,
+        heartbeat.agent.started_at,
         heartbeat.since,
         heartbeat.last_frame_at,
         heartbeat.next_burst_by,

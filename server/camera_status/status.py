@@ -180,9 +180,5 @@ def _cause(facts: _Facts) -> str:
             return "agent_silent"
         if heartbeat.waiting.bursts:
             return "backlog"
-    arriving = any(_came_old(span) and now_us - span.received_at_us <= _USUAL_US for span in activity.recent)
-    return "backlog" if arriving else "no_bursts"
-
-
-def _came_old(span: BurstSpan) -> bool:
-    return span.received_at_us - span.last_at_us > _USUAL_US
+    arrived_late = (span for span in activity.recent if span.received_at_us - span.last_at_us > _USUAL_US)
+    return "backlog" if any(now_us - span.received_at_us <= _USUAL_US for span in arrived_late) else "no_bursts"

@@ -106,10 +106,9 @@ def _segments(image: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _orientation(tiff: bytes) -> int:
     """The orientation that the first directory of a TIFF structure gives; 1 (upright) when it gives none."""
-    order: Literal["little", "big"]
     if tiff[:2] not in (b"II", b"MM"):
         return 1
-    order = "little" if tiff[:2] == b"II" else "big"
+    order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
 
     def number(at: int, size: int) -> int:
         return int.from_bytes(tiff[at : at + size], order)

@@ -23,14 +23,10 @@ class Fact(NamedTuple):
     direction: str | None = None
 
 
-def what_of(event: Event) -> What:
-    """Site, camera, kind, label and place of an event."""
-    place = (event.sector, event.from_sector, event.to_sector, event.line)
-    return (event.site, event.camera, event.kind, event.label, *place)
-
-
 def fact_of(event: Event) -> Fact:
-    return Fact(what_of(event), microseconds(event.at), round(event.time_uncertainty_s * 1e6), event.direction)
+    place = (event.sector, event.from_sector, event.to_sector, event.line)
+    what = (event.site, event.camera, event.kind, event.label, *place)
+    return Fact(what, microseconds(event.at), round(event.time_uncertainty_s * 1e6), event.direction)
 
 
 def matched(a: Sequence[Fact], b: Sequence[Fact], more_us: int = 0) -> list[tuple[int, int]]:
@@ -39,24 +35,20 @@ def matched(a: Sequence[Fact], b: Sequence[Fact], more_us: int = 0) -> list[tupl
     Two facts may be as far apart as the sum of their uncertainties plus `more_us`. Between equally near ones, an equal
     direction decides.
     """
-    taken_a: set[int] = set()
-    taken_b: set[int] = set()
-    pairs: list[tuple[int, int]] = []
-    for _, _, _, i, j in sorted(_near(a, b, more_us)):
-        if i not in taken_a and j not in taken_b:
-            taken_a.add(i)
-            taken_b.add(j)
-            pairs.append((i, j))
-    return sorted(pairs)
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
+    for *_, i, j in sorted(_near(a, b, more_us)):
+        if i not in pairs and j not in taken:
+            pairs[i] = j
+            taken.add(j)
+    return sorted(pairs.items())
 
 
 def _near(a: Sequence[Fact], b: Sequence[Fact], more_us: int) -> Iterator[tuple[int, bool, int, int, int]]:
     """Every pair that may match, as a sort key that ends with the two indices."""
     by_what: dict[What, list[tuple[int, int]]] = defaultdict(list)
-    for j, fact in enumerate(b):
-        by_what[fact.what].append((fact.at_us, j))
-    for there in by_what.values():
-        there.sort()
+    for at_us, j in sorted((fact.at_us, j) for j, fact in enumerate(b)):
+        by_what[b[j].what].append((at_us, j))
     widest_us = max((fact.slack_us for fact in b), default=0)
     for i, fact in enumerate(a):
         there = by_what.get(fact.what, [])

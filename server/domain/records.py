@@ -38,7 +38,6 @@ class Entry:
 class Known:
     """A stored burst's digest, by which a repeated upload differs from a reused id."""
 
-    burst_id: str
     digest: str
     status: Status
 
@@ -113,8 +112,8 @@ class LoggedEvent:
 
     def as_wire(self) -> dict[str, Any]:
         """The schema of events on every channel and in every answer; instants as RFC 3339 in UTC."""
-        wire: dict[str, Any] = msgspec.to_builtins(self.event)
-        return wire | {
+        return {
+            **msgspec.to_builtins(self.event),
             "late": self.late,
             "withdrawn": self.is_withdrawn,
             "supersedes": list(self.supersedes),
@@ -184,8 +183,12 @@ class Notice:
         """The schema of notices on every channel. `kind` differs from all event kinds; the instant is RFC 3339 in
         UTC.
         """
-        wire: dict[str, Any] = msgspec.to_builtins({"id": self.id, "kind": self.what, "at": instant(self.at_us)})
-        return wire | {"ensemble": self.ensemble, "models": list(self.models), "detail": self.detail}
+        return {
+            **msgspec.to_builtins({"id": self.id, "kind": self.what, "at": instant(self.at_us)}),
+            "ensemble": self.ensemble,
+            "models": list(self.models),
+            "detail": self.detail,
+        }
 
 
 @dataclass(frozen=True, slots=True)

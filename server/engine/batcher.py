@@ -195,8 +195,11 @@ class MicroBatcher:
         for queue in (self._inference, self._postprocessing, self._spare):
             for job in tuple(queue):
                 if now >= job.deadline_at:
-                    detail = "not judged in time: the server is overloaded"
-                    job.fail(RetryLater(detail, retry_after_s=self._load().retry_after_s))
+                    job.fail(
+                        RetryLater(
+                            "not judged in time: the server is overloaded", retry_after_s=self._load().retry_after_s
+                        )
+                    )
                 if job.answer.done():
                     queue.remove(job)
 

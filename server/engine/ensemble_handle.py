@@ -76,6 +76,7 @@ class EnsembleHandle:
             return job.answer.result(self._batcher.left_s(job))
         except TimeoutError:
             if job.answer.cancel():
-                retry_after_s = self._batcher.load().retry_after_s
-                raise RetryLater("not judged in time: the server is overloaded", retry_after_s=retry_after_s) from None
+                raise RetryLater(
+                    "not judged in time: the server is overloaded", retry_after_s=self._batcher.load().retry_after_s
+                ) from None
             return job.answer.result(0)  # it came at the last moment

@@ -27,37 +27,29 @@ class Stages(Protocol):
     @property
     def on_accelerator(self) -> bool:
         """Whether a worker only infers: the request's thread has then prepared the rows."""
-        ...
 
     @property
     def batch_images(self) -> int:
         """The batch size beyond which a larger batch is no faster."""
-        ...
 
     @property
     def needs_postprocessing(self) -> bool:
         """Whether postprocessing is worth sharing among workers; False where it costs next to nothing."""
-        ...
 
     def only(self, model: str) -> Stages:
         """One model of the ensemble, under the ensemble's name and without a copy of its weights."""
-        ...
 
     def enter(self) -> None:
         """Called once in each worker thread, before any other stage."""
-        ...
 
     def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> Any:
         """From the image's bytes, its index in the request, and the sectors' crops."""
-        ...
 
     def infer(self, rows: Sequence[Any]) -> Sequence[Any]:
         """One outcome per row, in order; it must not depend on the other rows of the call."""
-        ...
 
     def postprocess(self, inferred: Sequence[Any], start: int, stop: int) -> Sequence[Any]:
         """The final answers for images `start` to `stop` of the request whose outcomes of `infer` are `inferred`.
 
         Called for consecutive spans, possibly in several threads at once.
         """
-        ...

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from policies.events import instant
-from policies.observation import Observation, Prediction
+from policies.observation import Prediction
 from server.domain.records import KeptBurst
 
 NOTHING = "nothing"
@@ -23,28 +22,29 @@ class Receipt:
     known: bool
     burst: KeptBurst
 
-    @property
-    def burst_id(self) -> str:
-        return self.burst.burst_id
-
-    def labels(self) -> dict[str, list[str]]:
-        """Model -> its class for each frame, in FlexServe's form."""
-        return {
-            model_info.model: [top_label(seen.answers.get(model_info.model)) for seen in self.burst.observations]
-            for model_info in self.burst.ensemble_info.models
-        }
-
     def as_wire(self) -> dict[str, Any]:
-        """The body of the answer. `status` is `folded`, or `held` for a burst ahead of the server's clock."""
+        """The body of the answer. `status` is `folded`, or `held` for a burst ahead of the server's clock.
+
+        `labels` are, in FlexServe's form, each model's class for each frame.
+        """
+        burst, models = self.burst, [model_info.model for model_info in self.burst.ensemble_info.models]
         return {
-            "burst_id": self.burst.burst_id,
-            "status": self.burst.status,
-            "late": self.burst.late,
-            "labels": self.labels(),
-            "observations": [_frame(seen) for seen in self.burst.observations],
-            "events": [logged.as_wire() for logged in self.burst.events],
-            "ensemble": self.burst.ensemble_info.ensemble,
-            "policy": self.burst.policy,
+            "burst_id": burst.burst_id,
+            "status": burst.status,
+            "late": burst.late,
+            "labels": {model: [top_label(seen.answers.get(model)) for seen in burst.observations] for model in models},
+            "observations": [
+                {
+                    "frame": seen.index,
+                    "at": instant(seen.at_us),
+                    "frame_sha256": seen.frame_sha256,
+                    "answers": msgspec.to_builtins(seen.answers),
+                }
+                for seen in burst.observations
+            ],
+            "events": [logged.as_wire() for logged in burst.events],
+            "ensemble": burst.ensemble_info.ensemble,
+            "policy": burst.policy,
         }
 
 
@@ -66,12 +66,3 @@ def top_prediction(predictions: tuple[Prediction, ...] | None) -> Prediction:
         return Prediction(NOTHING, 0.0)
     unboxed = [prediction for prediction in whole if prediction.box is None]
     return max(unboxed or whole, key=lambda prediction: prediction.score)
-
-
-def _frame(seen: Observation) -> Mapping[str, object]:
-    return {
-        "frame": seen.index,
-        "at": instant(seen.at_us),
-        "frame_sha256": seen.frame_sha256,
-        "answers": msgspec.to_builtins(seen.answers),
-    }

@@ -59,13 +59,11 @@ class Sites:
         """
         with self._lock:
             self._refresh()
-            edition = self._by_site.get(site)
-            if edition is not None:
+            if (edition := self._by_site.get(site)) is not None:
                 return edition
             faults = "; ".join(f"{file.name}: {what}" for file, what in self._faults.items())
         if faults:
-            recalled = self._recall(site)
-            if recalled is not None:
+            if (recalled := self._recall(site)) is not None:
                 return recalled
             raise ConfigurationError(f"no usable policy for site `{site}`, but {faults}")
         raise RetryLater(

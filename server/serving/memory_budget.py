@@ -35,8 +35,11 @@ def expected_bytes(settings: ServerSettings, cards: Sequence[ModelCard], machine
     """The most that a server of these settings is expected to need with these models."""
     models = _LIBRARIES_BYTES + _WEIGHTS_TIMES * sum(card.size_bytes or 0 for card in cards)
     workers = settings.inference_threads or machine.processors
-    bodies = BODIES * settings.max_body_bytes * _BODY_TIMES
-    return models + workers * (_NETWORK_BYTES + settings.max_pixels * _PIXEL_BYTES) + bodies
+    return (
+        models
+        + workers * (_NETWORK_BYTES + settings.max_pixels * _PIXEL_BYTES)
+        + BODIES * settings.max_body_bytes * _BODY_TIMES
+    )
 
 
 def memory_warning(settings: ServerSettings, cards: Sequence[ModelCard], machine: Machine) -> str | None:

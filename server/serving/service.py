@@ -201,8 +201,10 @@ class Service:
         if self._fault is not None:
             self._golden.announce(served.loaded, self._fault)
             return
-        fields = {"ensemble": served.digest, "models": ",".join(served.loaded.models), "how": how}
-        log.info("ensemble ready", extra=fields)
+        log.info(
+            "ensemble ready",
+            extra={"ensemble": served.digest, "models": ",".join(served.loaded.models), "how": how},
+        )
         self._notices.add("serves", served.loaded, how)
 
     def _change_since_restart(self, served: Served) -> str:
@@ -210,8 +212,10 @@ class Service:
         last = self._notices.last_served()
         if last is None or last.ensemble == served.digest:
             return ""
-        before = {"before": last.ensemble, "models_before": ",".join(last.models)}
-        log.warning("another ensemble than before the restart", extra={"ensemble": served.digest, **before})
+        log.warning(
+            "another ensemble than before the restart",
+            extra={"ensemble": served.digest, "before": last.ensemble, "models_before": ",".join(last.models)},
+        )
         return f", instead of {last.ensemble} before the restart"
 
 

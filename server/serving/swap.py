@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import msgspec
@@ -65,10 +65,8 @@ class Shadow:
 
     def offer(self, images: Sequence[bytes], crops: Mapping[str, Box], answers: Sequence[Answers]) -> None:
         """Offer an answered live request for comparison. Returns at once."""
-        try:
+        with suppress(queue.Full):
             self._next.put_nowait(_Sample(images, crops, answers))
-        except queue.Full:
-            return
 
     def run(self) -> Comparison:
         """Compare until time or frames are used up. Raises what the candidate raises, except RetryLater."""
@@ -116,8 +114,7 @@ class Watched:
     def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> Sequence[Answers]:
         """As the ensemble's own."""
         answers = self._ensemble.answer(images, crops or {})
-        shadow = self.shadow
-        if shadow is not None:
+        if (shadow := self.shadow) is not None:  # the swap's thread may take it away at any time
             shadow.offer(images, crops or {}, answers)
         return answers
 

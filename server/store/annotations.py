@@ -51,14 +51,16 @@ class Annotations(Part):
     def _newest(self, *where: ColumnElement[bool]) -> list[Annotation]:
         """The newest of each subject among the annotations that match. A subject has one site."""
         newest = select(func.max(annotation_rows.c.number)).where(*where).group_by(annotation_rows.c.subject)
-        query = select(*_COLUMNS).where(annotation_rows.c.number.in_(newest))
-        rows = self._rows(query.order_by(annotation_rows.c.at_us, annotation_rows.c.number))
-        return [_annotation(row) for row in rows]
+        query = (
+            select(*_COLUMNS)
+            .where(annotation_rows.c.number.in_(newest))
+            .order_by(annotation_rows.c.at_us, annotation_rows.c.number)
+        )
+        return [_annotation(row) for row in self._rows(query)]
 
 
 def _row(annotation: Annotation) -> dict[str, Any]:
-    values = {name: getattr(annotation, name) for name in Annotation.__slots__}
-    return values | {"is_told": int(annotation.is_told)}
+    return {name: getattr(annotation, name) for name in Annotation.__slots__} | {"is_told": int(annotation.is_told)}
 
 
 def _annotation(row: Any) -> Annotation:

@@ -30,8 +30,10 @@ class Channels(Part):
         with writing(self._engine, lock="channels") as connection:
             if connection.execute(select(channels.c.name).where(channels.c.name == name)).first() is None:
                 delivered_seq = 0 if from_start else last_seq(connection)
-                row = {"name": name, "delivered_seq": delivered_seq, "claimed_until_us": 0, "attempts": 0}
-                connection.execute(insert(channels), row)
+                connection.execute(
+                    insert(channels),
+                    {"name": name, "delivered_seq": delivered_seq, "claimed_until_us": 0, "attempts": 0},
+                )
 
     def claim(self, channel: str, claimant: str, lease_us: int, limit: int) -> list[Outgoing]:
         """The next announcements for a channel in order of `seq`, and the sole right to send them during the lease.
@@ -60,8 +62,7 @@ class Channels(Part):
 
     def failures(self, channel: str) -> int:
         """How many times in a row sending on this channel has failed."""
-        query = select(channels.c.attempts).where(channels.c.name == channel)
-        row = self._row(query)
+        row = self._row(select(channels.c.attempts).where(channels.c.name == channel))
         return row.attempts if row else 0
 
 
@@ -79,10 +80,14 @@ def _claim(
     # Numbers are committed in order, so both queries see all up to this one. Without the limit, a notice committed
     # between them would pass an event that came before it.
     upto = last_seq(connection)
-    event_rows = connection.execute(_pending_events(channel).where(outbox.c.seq <= upto).limit(limit))
-    notice_rows = connection.execute(_pending_notices(channel).where(notices.c.seq <= upto).limit(limit))
-    pending: list[Outgoing] = [Announcement(row.announced, cast(What, row.what), logged(row)) for row in event_rows]
-    pending += [NoticeGiven(row.seq, noticed(row)) for row in notice_rows]
+    pending: list[Outgoing] = [
+        Announcement(row.announced, cast(What, row.what), logged(row))
+        for row in connection.execute(_pending_events(channel).where(outbox.c.seq <= upto).limit(limit))
+    ]
+    pending += [
+        NoticeGiven(row.seq, noticed(row))
+        for row in connection.execute(_pending_notices(channel).where(notices.c.seq <= upto).limit(limit))
+    ]
     if not pending:  # another process has just sent them
         _release(connection, channel, claimant, claimed_until_us=0)
     return sorted(pending, key=attrgetter("seq"))[:limit]
@@ -90,8 +95,8 @@ def _claim(
 
 def _release(connection: Connection, channel: str, claimant: str, **values: Any) -> None:
     """End the claimant's lease. Nothing changes when another has taken it over."""
-    mine = (channels.c.name == channel, channels.c.claimed_by == claimant)
-    connection.execute(update(channels).where(*mine).values(claimed_by=None, **values))
+    mine = update(channels).where(channels.c.name == channel, channels.c.claimed_by == claimant)
+    connection.execute(mine.values(claimed_by=None, **values))
 
 
 def _pending_notices(channel: str) -> Select[Any]:

@@ -9,19 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DatabaseError,
-    DataError,
-    IntegrityError,
-    InterfaceError,
-    InternalError,
-    NoSuchModuleError,
-    OperationalError,
-)
-from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url, text
 
 from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, Conflict, DatabaseUnavailable, RetryLater, Unprocessable
@@ -53,7 +41,7 @@ def open_engine(url: str) -> Engine:
     """An engine for `url` (sqlite:///... or postgresql://...), not yet connected. Raises ConfigurationError."""
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
+    except (exc.ArgumentError, ValueError) as error:
         raise ConfigurationError(f"not a database URL: {error}") from None
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed)
@@ -118,16 +106,16 @@ def writing(engine: Engine, lock: str) -> Iterator[Connection]:
 def _translated_errors() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError, InternalError) as error:  # InternalError: a read-only PostgreSQL
+    except (exc.OperationalError, exc.InterfaceError, exc.InternalError) as error:  # the last: a read-only PostgreSQL
         raise DatabaseUnavailable(f"the database does not answer ({_line(error.orig)}); nothing was changed") from error
-    except NoConnectionFree as error:
+    except exc.TimeoutError as error:
         raise RetryLater("all connections to the database are in use; nothing was changed") from error
-    except (DataError, OverflowError) as error:
-        cause = error.orig if isinstance(error, DataError) else error
+    except (exc.DataError, OverflowError) as error:
+        cause = error.orig if isinstance(error, exc.DataError) else error
         raise Unprocessable(f"the database cannot hold this ({_line(cause)}); nothing was changed") from error
-    except IntegrityError:
+    except exc.IntegrityError:
         raise
-    except DatabaseError as error:
+    except exc.DatabaseError as error:
         raise ConfigurationError(f"the database cannot be used ({_line(error.orig)}); nothing was changed") from error
 
 
@@ -162,15 +150,17 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")
 
 
 def _postgresql(url: URL) -> Engine:
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     try:
-        timeouts = {key: value for key, value in _TIMEOUTS.items() if key not in url.query}
-        return create_engine(url, pool_pre_ping=True, connect_args=timeouts)
-    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        return create_engine(
+            url,
+            pool_pre_ping=True,
+            connect_args={key: value for key, value in _TIMEOUTS.items() if key not in url.query},
+        )
+    except (exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigurationError(f"{error}: install sectorwatch[postgres]") from None

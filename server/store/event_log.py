@@ -37,8 +37,9 @@ class EventLog(Part):
         if after_seq is not None:
             query = query.where(*_following(after_seq, since_us)).order_by(events.c.seq)
         else:
-            order = (events.c.confirmed_at_us, events.c.site, events.c.camera, events.c.burst_id, events.c.place)
-            query = query.order_by(*order)
+            query = query.order_by(
+                events.c.confirmed_at_us, events.c.site, events.c.camera, events.c.burst_id, events.c.place
+            )
             query = query if withdrawn else query.where(events.c.withdrawn_at_us.is_(None))
         return [logged(row) for row in self._rows(query)]
 

@@ -50,8 +50,8 @@ class Heartbeats(Part):
 
 def _ahead(connection: Connection) -> set[_Name]:
     """The cameras with held bursts."""
-    query = select(bursts.c.site, bursts.c.camera).where(bursts.c.status == "held").distinct()
-    return {(row.site, row.camera) for row in connection.execute(query)}
+    held = connection.execute(select(bursts.c.site, bursts.c.camera).where(bursts.c.status == "held").distinct())
+    return {(row.site, row.camera) for row in held}
 
 
 def _recent(connection: Connection, name: _Name) -> tuple[BurstSpan, ...]:

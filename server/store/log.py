@@ -57,8 +57,11 @@ def rewrite_log(
         if what is None:
             continue
         late = row is not None or (passed_us is not None and columns["confirmed_at_us"] <= passed_us)
-        own = encoded([event_id]) if what == "corrected" else None
-        more = {"late": int(late), "withdrawn_at_us": None, "supersedes": own}
+        more = {
+            "late": int(late),
+            "withdrawn_at_us": None,
+            "supersedes": encoded([event_id]) if what == "corrected" else None,
+        }
         changes.append(_Change(what, event_id, columns | more))
     gone = [row for event_id, row in window.items() if event_id not in fresh and row.withdrawn_at_us is None]
     changes = _superseding(changes, fresh, gone)
@@ -74,8 +77,9 @@ def _superseding(changes: list[_Change], fresh: dict[str, Settled], gone: Sequen
     after = [fact_of(fresh[changes[i].event_id].event) for i in new]
     for old, i in matched(before, after):
         change = changes[new[i]]
-        columns = change.columns | {"supersedes": encoded([gone[old].id])}
-        changes[new[i]] = replace(change, what="corrected", columns=columns)
+        changes[new[i]] = replace(
+            change, what="corrected", columns=change.columns | {"supersedes": encoded([gone[old].id])}
+        )
     return changes
 
 
@@ -83,16 +87,13 @@ def _change_of(row: Row[Any] | None, columns: dict[str, Any], *, is_older: bool)
     """The announcement for a settled event whose row is `row`; None when there is nothing to announce."""
     if row is None or row.withdrawn_at_us is not None:
         return "event"
-    if is_older or row.body == columns["body"]:
-        return None
-    return "corrected"
+    return None if is_older or row.body == columns["body"] else "corrected"
 
 
 def _put_in_place(connection: Connection, fresh: dict[str, Settled], window: dict[str, Row[Any]]) -> None:
     """Update the order of events of one frame. It may change while the event does not, and is not announced."""
     for event_id, row in window.items():
-        settled = fresh.get(event_id)
-        if settled is not None and settled.place != row.place:
+        if (settled := fresh.get(event_id)) is not None and settled.place != row.place:
             connection.execute(update(events).where(events.c.id == event_id).values(place=settled.place))
 
 
@@ -107,11 +108,11 @@ def _window(connection: Connection, site: str, camera: str, after_us: int | None
 
 
 def _by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
-    rows: dict[str, Row[Any]] = {}
-    for start in range(0, len(ids), _AT_ONCE):
-        some = ids[start : start + _AT_ONCE]
-        rows |= {row.id: row for row in connection.execute(select(events).where(events.c.id.in_(some)))}
-    return rows
+    return {
+        row.id: row
+        for start in range(0, len(ids), _AT_ONCE)
+        for row in connection.execute(select(events).where(events.c.id.in_(ids[start : start + _AT_ONCE])))
+    }
 
 
 def _columns(settled: Settled) -> dict[str, Any]:

@@ -33,20 +33,18 @@ def take_numbers(connection: Connection, count: int) -> range:
 
     The counter's row stays locked until the transaction ends, so numbers become visible in order.
     """
-    statement = (
+    last: int = connection.execute(
         update(counters)
         .where(counters.c.name == "outbox")
         .values(value=counters.c.value + count)
         .returning(counters.c.value)
-    )
-    last: int = connection.execute(statement).scalar_one()
+    ).scalar_one()
     return range(last - count + 1, last + 1)
 
 
 def last_seq(connection: Connection) -> int:
     """The newest number; 0 before the first announcement."""
-    last: int = connection.execute(select(counters.c.value).where(counters.c.name == "outbox")).scalar_one()
-    return last
+    return int(connection.execute(select(counters.c.value).where(counters.c.name == "outbox")).scalar_one())
 
 
 class Notices(Part):

@@ -58,9 +58,10 @@ class Past(Part):
 
     def policy(self, digest: str) -> PolicyRecord | None:
         """A policy version with its text."""
-        query = select(policies.c.site, policies.c.text, policies.c.body).where(policies.c.policy == digest)
         with reading(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(
+                select(policies.c.site, policies.c.text, policies.c.body).where(policies.c.policy == digest)
+            ).one_or_none()
             return row and PolicyRecord(row.site, row.text, self._versions.policy(connection, digest), row.body)
 
     def newest(self, site: str) -> BurstFacts | None:
@@ -83,5 +84,4 @@ def _of(site: str, camera: str, *where: ColumnElement[bool]) -> Select[Any]:
 
 
 def _event_record(row: Any) -> EventRecord:
-    names = [name for name in EventRecord.__slots__ if name != "logged"]
-    return EventRecord(logged(row), **{name: getattr(row, name) for name in names})
+    return EventRecord(logged(row), **{name: getattr(row, name) for name in EventRecord.__slots__ if name != "logged"})

@@ -39,7 +39,6 @@ _event = msgspec.json.Decoder(Event)
 _ensemble_info = msgspec.json.Decoder(EnsembleInfo)
 _policy = msgspec.json.Decoder(SitePolicy)
 _ids = msgspec.json.Decoder(tuple[str, ...])
-_NOTHING: tuple[str, ...] = ()
 
 
 def encoded(value: object) -> str:
@@ -49,20 +48,19 @@ def encoded(value: object) -> str:
 
 def read_known(connection: Connection, burst_id: str) -> Known | None:
     row = connection.execute(
-        select(bursts.c.burst_id, bursts.c.digest, bursts.c.status).where(bursts.c.burst_id == burst_id)
+        select(bursts.c.digest, bursts.c.status).where(bursts.c.burst_id == burst_id)
     ).one_or_none()
-    return Known(row.burst_id, row.digest, cast(Status, row.status)) if row else None
+    return Known(row.digest, cast(Status, row.status)) if row else None
 
 
 def read_checkpoint(connection: Connection, site: str, camera: str, before_us: int) -> Checkpoint:
     """A camera's newest checkpoint before an instant; the empty one if there is none."""
-    query = (
+    row = connection.execute(
         select(checkpoints.c.at_us, checkpoints.c.state)
         .where(checkpoints.c.site == site, checkpoints.c.camera == camera, checkpoints.c.at_us < before_us)
         .order_by(checkpoints.c.at_us.desc())
         .limit(1)
-    )
-    row = connection.execute(query).one_or_none()
+    ).one_or_none()
     return Checkpoint(row.at_us, row.state.encode()) if row else Checkpoint(None, None)
 
 
@@ -95,8 +93,9 @@ class Versions:
         Raises Unknown for an unknown digest, and for a policy that this version of the rules cannot read.
         """
         if digest not in self._policies:
-            query = select(policies.c.body, policies.c.text).where(policies.c.policy == digest)
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(
+                select(policies.c.body, policies.c.text).where(policies.c.policy == digest)
+            ).one_or_none()
             if row is None:
                 raise Unknown(f"no policy {digest[:12]} is stored")
             self._policies[digest] = _read_policy(digest, row.body, row.text)
@@ -152,10 +151,11 @@ def read_observations(connection: Connection, query: Select[Any], versions: Vers
 
 
 def _read_burst_rows(connection: Connection, burst_ids: set[str], versions: Versions) -> dict[str, _BurstRow]:
-    rows = connection.execute(_BURST_ROWS, {"burst_ids": list(burst_ids)})
     return {
         burst_id: (site, camera, mask, error_s, versions.ensemble_info(connection, ensemble), policy)
-        for burst_id, site, camera, mask, error_s, ensemble, policy in rows
+        for burst_id, site, camera, mask, error_s, ensemble, policy in connection.execute(
+            _BURST_ROWS, {"burst_ids": list(burst_ids)}
+        )
     }
 
 
@@ -230,5 +230,5 @@ def logged(row: Row[*tuple[Any, ...]]) -> LoggedEvent:
         late=bool(row.late),
         withdrawn_at_us=row.withdrawn_at_us,
         burst_id=row.burst_id,
-        supersedes=_NOTHING if row.supersedes is None else _ids.decode(row.supersedes),
+        supersedes=() if row.supersedes is None else _ids.decode(row.supersedes),
     )

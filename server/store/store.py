@@ -118,8 +118,7 @@ class Store(Channels, EventLog, Tokens):
             row = connection.execute(select(*BURST_COLUMNS).where(bursts.c.burst_id == burst_id)).one_or_none()
             if row is None:
                 raise Unknown(f"no burst {burst_id}")
-            query = observation_query().where(observations.c.burst_id == burst_id)
-            seen = read_observations(connection, query, self._versions)
+            seen = observation_query().where(observations.c.burst_id == burst_id)
             holding = (
                 select(*EVENT_COLUMNS)
                 .where(events.c.burst_id == burst_id, events.c.withdrawn_at_us.is_(None))
@@ -128,7 +127,9 @@ class Store(Channels, EventLog, Tokens):
             return KeptBurst(
                 **asdict(burst_facts(row)),
                 ensemble_info=self._versions.ensemble_info(connection, row.ensemble),
-                observations=tuple(recorded.observation for recorded in seen),
+                observations=tuple(
+                    recorded.observation for recorded in read_observations(connection, seen, self._versions)
+                ),
                 events=tuple(logged(event) for event in connection.execute(holding)),
             )
 

@@ -19,9 +19,8 @@ class Tokens(Part):
     def add_token(self, token_id: str, name: str, site: str, camera: str | None, hash: str) -> Token:
         """Store a new token. The caller keeps the secret; the store gets only its hash."""
         token = Token(token_id, name, site, camera, hash, self._clock(), None)
-        row = {field: getattr(token, field) for field in Token.__slots__}
         with writing(self._engine, lock="tokens") as connection:
-            connection.execute(insert(tokens), row)
+            connection.execute(insert(tokens), {field: getattr(token, field) for field in Token.__slots__})
         return token
 
     def token(self, token_id: str) -> Token | None:
@@ -38,8 +37,8 @@ class Tokens(Part):
         with writing(self._engine, lock="tokens") as connection:
             if connection.execute(select(tokens.c.id).where(tokens.c.id == token_id)).first() is None:
                 raise Unknown(f"no token {token_id}")
-            valid = (tokens.c.id == token_id) & tokens.c.revoked_at_us.is_(None)
-            connection.execute(update(tokens).where(valid).values(revoked_at_us=self._clock()))
+            valid = update(tokens).where(tokens.c.id == token_id, tokens.c.revoked_at_us.is_(None))
+            connection.execute(valid.values(revoked_at_us=self._clock()))
 
     def has_tokens(self) -> bool:
         """Whether a token was ever made. Revoking the last one does not open the server again."""

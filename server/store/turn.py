@@ -7,13 +7,13 @@ stored. So what runs live is what replays, and a burst that has to wait (`held`)
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from policies.events import microseconds
 from policies.site.site_policy import SitePolicy
-from server.domain.burst import Burst
 from server.domain.checkpoints import to_prune
 from server.domain.errors import Unprocessable
 from server.domain.records import Admitted, Checkpoint, Entry, Folded, Known, Recorded
@@ -141,13 +141,14 @@ class Turn:
 
     def _keep_names(self, entry: Entry) -> None:
         """Store the burst's ensemble and policy, once each. Turns of two cameras may do so at once."""
-        ensemble, policy = entry.ensemble_info.ensemble, entry.policy.digest
-        self._insert_once(panels, "ensemble", {"ensemble": ensemble, "body": encoded(entry.ensemble_info)})
+        self._insert_once(
+            panels, "ensemble", {"ensemble": entry.ensemble_info.ensemble, "body": encoded(entry.ensemble_info)}
+        )
         self._insert_once(
             policies,
             "policy",
             {
-                "policy": policy,
+                "policy": entry.policy.digest,
                 "site": entry.policy.site,
                 "text": entry.policy_text,
                 "body": encoded(entry.policy),
@@ -156,17 +157,13 @@ class Turn:
         )
 
     def _insert_once(self, table: Table, key: str, row: dict[str, object]) -> None:
-        exists = select(table.c[key]).where(table.c[key] == row[key])
-        if self._connection.execute(exists).first() is not None:
-            return
-        try:
-            with self._connection.begin_nested():
+        stored = self._connection.execute(select(table.c[key]).where(table.c[key] == row[key])).first()
+        if stored is None:
+            with suppress(IntegrityError), self._connection.begin_nested():  # another camera's turn may insert it first
                 self._connection.execute(insert(table), row)
-        except IntegrityError:
-            pass  # another camera's turn inserted the same row
 
     def _burst_row(self, entry: Entry) -> dict[str, object]:
-        burst: Burst = entry.burst
+        burst = entry.burst
         sent_at = burst.agent.sent_at
         return {
             "burst_id": burst.burst_id,
@@ -206,8 +203,7 @@ class Turn:
             ],
         )
         instants = self._connection.execute(select(checkpoints.c.at_us).where(*mine)).scalars()
-        dropped = to_prune(instants, folded.last_at_us)
-        if dropped:
+        if dropped := to_prune(instants, folded.last_at_us):
             self._connection.execute(delete(checkpoints).where(*mine, checkpoints.c.at_us.in_(dropped)))
 
     def _move_head(self, folded: Folded) -> None:
@@ -218,7 +214,6 @@ class Turn:
             "changed_at_us": self._now_us,
         }
         if self._head.at_us is None:
-            names = {"site": self._site, "camera": self._camera}
-            self._connection.execute(insert(camera_states), names | values)
+            self._connection.execute(insert(camera_states), {"site": self._site, "camera": self._camera} | values)
         else:
             self._connection.execute(update(camera_states).where(*self._mine(camera_states)).values(values))
