@@ -13,12 +13,12 @@ from msgspec.structs import replace
 from policies.events import Event
 from server.__main__ import command
 from server.analysis.compare import compared
-from tests.policies.stories import policy, told, walk
+from tests.policies.stories import events_of, policy, walk
 from tests.server.scenes import YARD, Yard, across, burst
 
 
 def events() -> tuple[Event, ...]:
-    return told(policy(), walk(across, 26))
+    return events_of(policy(), walk(across, 26))
 
 
 def later(event: Event, seconds: float) -> Event:

@@ -25,7 +25,7 @@ from server.analysis.recommendation import Advice, best_of, cheaper_than, split_
 from server.analysis.scoring import Outcome, Split, Truth, outcome_of
 from server.domain.matching import Fact
 from server.store import open_store
-from tests.policies.stories import policy, told, walk
+from tests.policies.stories import events_of, policy, walk
 from tests.server.scenes import EYE, START_US, YARD, Yard, across, burst, person_at
 from tests.stand_ins import ManualClock
 
@@ -249,7 +249,7 @@ def fact(at_s: float, what: str = "entered") -> Fact:
 
 
 def test_what_only_the_tried_policy_tells_is_a_false_alarm_and_what_nobody_judged_is_none() -> None:
-    events = told(policy(), walk(across, 26))
+    events = events_of(policy(), walk(across, 26))
     facts = [outcome_fact(event) for event in events]
     far = fact(facts[0].at_us / 1e6 - 3600)
     truth = Truth(true=(facts[0],), false=(facts[1],), unjudged=(far,))
@@ -264,7 +264,7 @@ def test_what_is_told_in_place_of_what_nobody_judged_is_no_false_alarm() -> None
     def seen(at_s: float, *what: str) -> Fact:
         return Fact(what, round(at_s * 1e6), 0)
 
-    told_now = [e for e in told(policy(), walk(across, 26)) if e.kind == "entered"]
+    told_now = [e for e in events_of(policy(), walk(across, 26)) if e.kind == "entered"]
     there = outcome_fact(told_now[0])
     at_s = there.at_us / 1e6
     for other, false in [
