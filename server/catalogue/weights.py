@@ -37,9 +37,8 @@ def locate(card: ModelCard, cache: Path) -> Path | None:
     """The file with this model's weights, unverified; None when it is not here, or the model has none."""
     if card.sha256 is None:
         return None
-    candidates = [Path(card.folder, source.path).resolve() for source in card.sources if isinstance(source, FileSource)]
-    candidates.append(_place(card, cache))
-    return next((path for path in candidates if path.is_file()), None)
+    own = (Path(card.folder, source.path).resolve() for source in card.sources if isinstance(source, FileSource))
+    return next((path for path in (*own, _place(card, cache)) if path.is_file()), None)
 
 
 def verify(card: ModelCard, path: Path) -> None:
@@ -50,8 +49,7 @@ def verify(card: ModelCard, path: Path) -> None:
     except OSError as error:
         raise ConfigurationError(f"the weights of {card.name} cannot be read: {error}") from error
     if digest != card.sha256:
-        is_own = Path(card.folder) != SHIPPED
-        meant = f", or if that is meant put it into {card.folder}/card.toml" if is_own else ""
+        meant = "" if Path(card.folder) == SHIPPED else f", or if that is meant put it into {card.folder}/card.toml"
         raise ConfigurationError(f"{_wrong(card, str(path), digest)}; run `sectorwatch models pull {card.name}`{meant}")
 
 

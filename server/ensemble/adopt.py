@@ -77,8 +77,13 @@ def adopt_torchvision(architecture: str, models_dir: Path, file: Path | None = N
     downloaded.
     """
     content, address = torchvision_models.card_content(architecture)
-    more = [] if file else [{"from": "url", "url": address}]
-    return _write(f"torchvision-{architecture}", content, models_dir, file or _downloaded(address), more)
+    return _write(
+        f"torchvision-{architecture}",
+        content,
+        models_dir,
+        file or _downloaded(address),
+        [] if file else [{"from": "url", "url": address}],
+    )
 
 
 def format_of(file: Path) -> Format:

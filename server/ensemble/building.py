@@ -78,8 +78,7 @@ def own_module(card: ModelCard) -> Path | None:
     if not module_name or not card.folder or card.format == "factory":
         return None
     path = Path(card.folder, *module_name.split("."))
-    candidates = (path.with_suffix(".py"), path / "__init__.py")
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
 def _factory_of(card: ModelCard) -> Callable[..., Any]:

@@ -70,10 +70,9 @@ def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = 
     except Image.DecompressionBombError as error:
         raise TooLarge(f"{error}; at most {max_pixels} pixels are taken", frame=frame) from error
     except Exception as error:  # readers raise anything on bytes that are not what they claim
-        kinds = ", ".join(FORMATS)
         is_unknown = isinstance(error, UnidentifiedImageError)
         why = f"it begins with {picture[:8]!r}" if is_unknown else error or type(error).__name__
-        raise Unprocessable(f"not a whole {kinds} picture: {why}", frame=frame) from error
+        raise Unprocessable(f"not a whole {', '.join(FORMATS)} picture: {why}", frame=frame) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -92,8 +91,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT:
-        values = np.asarray(image)
-        return Image.fromarray((values.astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -50,12 +50,13 @@ def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, max_overlap: float)
     """
     if scores.numel() == 0:
         return no_detections(boxes.device)
-    kept = [
-        members[unsuppressed(boxes[members], scores[members], max_overlap)]
-        for members in (torch.nonzero(classes == label).flatten() for label in torch.unique(classes))
-    ]
-    order = torch.cat(kept)
-    order = order[torch.argsort(scores[order], descending=True, stable=True)]
+    kept = torch.cat(
+        [
+            members[unsuppressed(boxes[members], scores[members], max_overlap)]
+            for members in (torch.nonzero(classes == label).flatten() for label in torch.unique(classes))
+        ]
+    )
+    order = kept[torch.argsort(scores[kept], descending=True, stable=True)]
     return Detections(boxes[order], scores[order], classes[order])
 
 

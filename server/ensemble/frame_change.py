@@ -128,8 +128,7 @@ class FrameChangeNet(nn.Module):
         if not boxes:
             return no_detections(strength.device)
         order = torch.argsort(torch.tensor(scores), descending=True, stable=True)
-        labels = torch.full((len(boxes),), MOVING)
-        return Detections(torch.tensor(boxes)[order], torch.tensor(scores)[order], labels)
+        return Detections(torch.tensor(boxes)[order], torch.tensor(scores)[order], torch.full((len(boxes),), MOVING))
 
 
 def _exposed_like(frame: Tensor, other: Tensor) -> Tensor:
@@ -151,8 +150,7 @@ def _slow_light(change: Tensor) -> Tensor:
     """The part of a change that varies slowly: medians over about a quarter of the view, interpolated."""
     cells = _in_cells(change)[None, None]
     reach = _NEIGHBOURS // 2 * _NEIGHBOUR_CELLS
-    wide = F.pad(cells, (reach,) * 4, mode="replicate")
-    around = F.unfold(wide, _NEIGHBOURS, dilation=_NEIGHBOUR_CELLS)
+    around = F.unfold(F.pad(cells, (reach,) * 4, mode="replicate"), _NEIGHBOURS, dilation=_NEIGHBOUR_CELLS)
     slow = around.median(1).values.view_as(cells)
     return F.interpolate(slow, change.shape, mode="bilinear", align_corners=False)[0, 0]
 

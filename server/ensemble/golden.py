@@ -16,11 +16,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
+from server.domain.ensemble_protocol import Answering, Answers
 from server.domain.errors import ConfigurationError, Refused, Unapproved
 from server.domain.precision import Execution
 
@@ -89,13 +89,6 @@ class GoldenSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return sorted(self.models - {model for model, answer in answers if min(answer.margin, answer.score) >= SURE})
 
 
-class Ensemble(Protocol):
-    @property
-    def ensemble_info(self) -> EnsembleInfo: ...
-
-    def answer(self, images: Sequence[bytes]) -> Sequence[Mapping[str, tuple[Prediction, ...] | None]]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Golden:
     """A golden set with its pictures as they were when they were read from `folder`."""
@@ -109,7 +102,7 @@ class Golden:
         """File name -> image, in the order of time."""
         return dict(zip((picture.file for picture in self.set.pictures), self.pictures, strict=True))
 
-    def faults(self, ensemble: Ensemble, *, execution: Execution = "fp32") -> list[str]:
+    def faults(self, ensemble: Answering, *, execution: Execution = "fp32") -> list[str]:
         """Each difference between the ensemble's answers, computed in `execution`, and the approved ones, in words.
 
         Models outside the golden set are not judged.
@@ -127,7 +120,7 @@ class Golden:
                     faults.append(f"{info.model} {fault} for {picture.file}")
         return faults
 
-    def check(self, ensemble: Ensemble, *, execution: Execution = "fp32") -> None:
+    def check(self, ensemble: Answering, *, execution: Execution = "fp32") -> None:
         """Raises Unapproved, with what changed and what to do, unless the ensemble answers as approved."""
         faults = self.faults(ensemble, execution=execution)
         todo = _TODO if execution == "fp32" else _COARSE_TODO.format(execution)
@@ -138,7 +131,7 @@ class Golden:
                 f"`sectorwatch models check` shows all; {todo}"
             )
 
-    def uncovered(self, ensemble: Ensemble) -> list[str]:
+    def uncovered(self, ensemble: Answering) -> list[str]:
         """The models of the ensemble that the golden set does not judge."""
         return [info.model for info in ensemble.ensemble_info.models if info.model not in self.set.models]
 
@@ -148,7 +141,7 @@ def shipped_golden() -> Path:
     return Path(__file__).parents[1] / "catalogue" / "data" / "golden"
 
 
-def approve(ensemble: Ensemble, pictures: Mapping[str, bytes], folder: Path) -> GoldenSet:
+def approve(ensemble: Answering, pictures: Mapping[str, bytes], folder: Path) -> GoldenSet:
     """Write the ensemble's answers to these pictures (file name -> bytes, in the order of time) into `folder`.
 
     Raises ConfigurationError when a model does not answer, or the folder cannot be written.
@@ -194,9 +187,7 @@ def read_golden(folder: Path) -> Golden:
     return Golden(folder, golden, pictures)
 
 
-def _expected(
-    ensemble_info: EnsembleInfo, file: str, answer: Mapping[str, tuple[Prediction, ...] | None]
-) -> dict[str, Expected]:
+def _expected(ensemble_info: EnsembleInfo, file: str, answer: Answers) -> dict[str, Expected]:
     """Each model's answer as it is approved. Raises ConfigurationError when a model did not answer."""
     summaries = {info.model: _summary(info, answer.get(info.model)) for info in ensemble_info.models}
     silent = [model for model, summary in summaries.items() if summary is None]

@@ -77,8 +77,7 @@ def _defining_module(card: ModelCard, network: nn.Module) -> ModuleType | None:
 
 
 def _network_versions(card: ModelCard) -> dict[str, int] | None:
-    place = card.factory.partition(":")[0]
-    if not place.startswith(f"{_OURS}."):
+    if not card.factory.startswith(f"{_OURS}."):
         return None
     versions: dict[str, int] | None = getattr(module_of(card), "VERSIONS", None)
     return versions
@@ -100,10 +99,7 @@ def _digest_of_imported(file: Path) -> str:
 
 
 def _digest(parts: Iterable[tuple[str, str]]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(hashlib.sha256(repr(part).encode()).digest())
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(hashlib.sha256(repr(part).encode()).digest() for part in parts)).hexdigest()
 
 
 def _syntax(source: bytes) -> str:

@@ -20,9 +20,10 @@ from server.ensemble.module import EnsembleModule
 
 def lock_of(network: EnsembleModule, execution: Execution = "fp32", device: Device = "cpu") -> Lock:
     """The lock of these models as they are in memory now, before they are tuned for `execution` and `device`."""
-    pairs = zip(network.cards, network.networks.values(), strict=True)
     return Lock(
-        models=tuple(_locked(card, part, execution) for card, part in pairs),
+        models=tuple(
+            _locked(card, part, execution) for card, part in zip(network.cards, network.networks.values(), strict=True)
+        ),
         decoder=decoder_identity(),
         versions={"torch": str(torch.__version__), "torchvision": version("torchvision")},
         execution=({} if execution == "fp32" else {"classifiers": execution})

@@ -49,10 +49,15 @@ def build(card: ModelCard, weights: Path | None) -> nn.Module:
     options: dict[str, Any] = {"weights_backbone": None} if detects else {}
     if stated.architecture in ("googlenet", "inception_v3"):
         options |= {"init_weights": False, "transform_input": True}  # as with its usual weights
-    outputs = stated.outputs or len(card.classes)
-    network: nn.Module = torchvision.models.get_model(stated.architecture, num_classes=outputs, weights=None, **options)
-    form = "safetensors" if weights.suffix == ".safetensors" else "state_dict"
-    fill(network, weights, form, f"the weights of {card.name} are not those of torchvision's {stated.architecture}")
+    network: nn.Module = torchvision.models.get_model(
+        stated.architecture, num_classes=stated.outputs or len(card.classes), weights=None, **options
+    )
+    fill(
+        network,
+        weights,
+        "safetensors" if weights.suffix == ".safetensors" else "state_dict",
+        f"the weights of {card.name} are not those of torchvision's {stated.architecture}",
+    )
     return Detector(network, card, stated.labels) if detects else network
 
 

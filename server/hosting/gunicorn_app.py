@@ -45,7 +45,6 @@ _ANSWERS_WITHIN_S = 2.0
 
 def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
     """Gunicorn's settings for a server with `settings`."""
-    tmpfs = str(_TMPFS) if _TMPFS.is_dir() and os.access(_TMPFS, os.W_OK) else None
     return {
         "bind": [f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"],
         # One worker: each would hold its own copy of the models. Threads wait for the ensemble and the database.
@@ -68,7 +67,7 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
         # A restart reloads the models, which with one worker is an outage.
         "max_requests": 0,
         # The heartbeat file must not sit on a slow disk.
-        "worker_tmp_dir": tmpfs,
+        "worker_tmp_dir": str(_TMPFS) if _TMPFS.is_dir() and os.access(_TMPFS, os.W_OK) else None,
         # Unused, and it would be a file in the home folder.
         "control_socket_disable": True,
         "raw_env": [f"{name}={value}" for name, value in torch_environment().items()],
@@ -117,8 +116,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         super().__init__()
 
     def load_config(self) -> None:
-        options = gunicorn_options(self._settings) | {"bind": f"fd://{self._listener.fileno()}"}
-        for name, value in options.items():
+        for name, value in (gunicorn_options(self._settings) | {"bind": f"fd://{self._listener.fileno()}"}).items():
             self.cfg.set(name, value)
 
     def load(self) -> Flask:

@@ -97,8 +97,7 @@ class _Body:
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self._stream = environ["wsgi.input"]
-        is_chunked = "HTTP_TRANSFER_ENCODING" in environ
-        self.unread_bytes = math.inf if is_chunked else int(environ.get("CONTENT_LENGTH") or 0)
+        self.unread_bytes = math.inf if "HTTP_TRANSFER_ENCODING" in environ else int(environ.get("CONTENT_LENGTH") or 0)
 
     def read(self, size: int = -1) -> bytes:
         try:

@@ -86,7 +86,8 @@ class Admission:
     """At most `limit` uploads and `total_bytes` declared bytes in work at once. Safe to use from any thread.
 
     `body_bytes` is the largest body there may be, and what an upload without a declared length counts. `refuse_if_full`
-    raises RetryLater when the engine has no room; `retry_after_s` estimates when it will have some.
+    raises RetryLater when the engine has no room; `retry_after_s` estimates when it will have some. `in_work` is how
+    many uploads are in work now.
     """
 
     def __init__(
@@ -105,16 +106,16 @@ class Admission:
         self._refuse_if_full = refuse_if_full
         self._retry_after_s = retry_after_s
         self._quota = quota or Quota(0)
-        self._in_work = 0
+        self.in_work = 0
+        self.closed = False
         self._bytes = 0
-        self._closed = False
         self._lock = threading.Lock()
 
     def check_capacity(self) -> None:
         """Raises RetryLater when there is no room for any client."""
-        if self._closed:
+        if self.closed:
             raise RetryLater("this server is stopping", retry_after_s=10)
-        if self._in_work >= self._limit:
+        if self.in_work >= self._limit:
             raise self._no_room()
         self._refuse_if_full()
 
@@ -129,9 +130,9 @@ class Admission:
         self.check_capacity()
         self._quota.check(client)
         with self._lock:
-            has_room = self._in_work < self._limit and self._bytes + counted_bytes <= self._total_bytes
+            has_room = self.in_work < self._limit and self._bytes + counted_bytes <= self._total_bytes
             if has_room:
-                self._in_work += 1
+                self.in_work += 1
                 self._bytes += counted_bytes
         if not has_room:
             raise self._no_room()
@@ -149,21 +150,12 @@ class Admission:
             raise
         finally:
             with self._lock:
-                self._in_work -= 1
+                self.in_work -= 1
                 self._bytes -= counted_bytes
-
-    @property
-    def in_work(self) -> int:
-        """How many uploads are in work now."""
-        return self._in_work
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
 
     def close(self) -> None:
         """Refuse everything from now on; admitted uploads finish. Takes no lock: a signal handler may call it."""
-        self._closed = True
+        self.closed = True
 
     def _no_room(self) -> RetryLater:
-        return RetryLater(f"{self._in_work} uploads are in work already", retry_after_s=self._retry_after_s())
+        return RetryLater(f"{self.in_work} uploads are in work already", retry_after_s=self._retry_after_s())

@@ -20,8 +20,6 @@ from server.domain.records import Annotation
 from server.web.auth import Authenticator, Permissions
 from server.web.json_http import decoded, json_body, json_response, query_parameters
 
-_MAX_LIMIT = 1000
-
 
 class Annotations(ReadAnnotations, Protocol):
     def add(self, made: Sequence[Annotation]) -> list[Annotation]: ...
@@ -48,7 +46,7 @@ class AnnotationQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     site: str | None = None
     after: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
-    limit: Annotated[int, msgspec.Meta(ge=1, le=_MAX_LIMIT)] = 100
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
 
 
 def routes(store: Store, authenticator: Authenticator) -> Blueprint:

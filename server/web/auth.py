@@ -149,24 +149,19 @@ def is_for_this_machine(request: Request) -> bool:
     127.0.0.1.
     """
     origin = request.headers.get("Origin")
-    if origin is not None and not is_loopback(_name(origin.partition("//")[2])):
-        return False
-    return is_loopback(_name(request.host))
+    is_own_page = origin is None or is_loopback(_name(origin.partition("//")[2]))
+    return is_own_page and is_loopback(_name(request.host))
 
 
 def _is_local(request: Request) -> bool:
     """From a program on this machine: neither forwarded by a proxy nor sent by another site's web page."""
-    headers = request.headers
-    if headers.get("Forwarded") or headers.get("X-Forwarded-For"):
-        return False
-    return is_loopback(request.remote_addr or "") and is_for_this_machine(request)
+    is_forwarded = any(map(request.headers.get, ("Forwarded", "X-Forwarded-For")))
+    return not is_forwarded and is_loopback(request.remote_addr or "") and is_for_this_machine(request)
 
 
 def _name(host: str) -> str:
     """`host` without its port and brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
 def _hash(secret: str) -> str:

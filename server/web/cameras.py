@@ -116,5 +116,4 @@ def _last_burst(recent: Sequence[BurstSpan]) -> LastBurst | None:
     if not recent:
         return None
     newest = recent[0]
-    first_at, last_at, received_at = map(instant, (newest.first_at_us, newest.last_at_us, newest.received_at_us))
-    return LastBurst(newest.burst_id, first_at, last_at, received_at)
+    return LastBurst(newest.burst_id, *map(instant, (newest.first_at_us, newest.last_at_us, newest.received_at_us)))

@@ -67,8 +67,7 @@ class Control:
             with replacing(self._file, 0o600) as aside:
                 aside.write_bytes(msgspec.json.encode(address))
         except OSError as error:
-            detail = f"{self._file} cannot be written: {error.strerror}"
-            log.error("no commands are taken", extra={"detail": detail})
+            log.error("no commands are taken", extra={"detail": f"{self._file} cannot be written: {error.strerror}"})
 
     def stop(self) -> None:
         """Take no more commands, and remove the file unless it belongs to another server by now."""
@@ -122,6 +121,5 @@ def _app(service: Service, key: str) -> Flask:
 
 def _check_key(key: str) -> None:
     """Raises Unauthorized unless the request has the key."""
-    given = request.headers.get("Authorization", "")
-    if not hmac.compare_digest(given.encode(), f"Bearer {key}".encode()):
+    if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), f"Bearer {key}".encode()):
         raise Unauthorized(f"commands need the key in {FILE} of the server's data_dir")

@@ -71,16 +71,17 @@ def routes(store: Store, authenticator: Authenticator) -> Blueprint:
                 f"`after` is {query.after}, but the log ends at {last_seq}: that cursor belongs to another database, "
                 "or to this one before it was restored; start again without `after`"
             )
-        matching = store.events(
-            since_us=None if query.since is None else microseconds(query.since),
-            until_us=None if query.until is None else microseconds(query.until),
-            site=site,
-            camera=query.camera,
-            kind=query.kind,
-            after_seq=query.after,
-            limit=query.limit + 1,  # the last one shows only that there are more
+        page = list(
+            store.events(
+                since_us=None if query.since is None else microseconds(query.since),
+                until_us=None if query.until is None else microseconds(query.until),
+                site=site,
+                camera=query.camera,
+                kind=query.kind,
+                after_seq=query.after,
+                limit=query.limit + 1,  # the last one shows only that there are more
+            )
         )
-        page = list(matching)
         if len(page) > query.limit:
             page = page[: query.limit]
             return _page(page, page[-1].seq, has_more=True)

@@ -46,8 +46,10 @@ def routes(
         check_site(source.site)
         heartbeat = decode_heartbeat(body)
         if duplicate_agents.heard(heartbeat, clock()):
-            fields = {"site": heartbeat.site, "camera": heartbeat.camera, "todo": _TODO}
-            log.warning("two agents send as one camera", extra=fields)
+            log.warning(
+                "two agents send as one camera",
+                extra={"site": heartbeat.site, "camera": heartbeat.camera, "todo": _TODO},
+            )
         if keep(_row(heartbeat)):
             on_heartbeat(heartbeat)
         return Response(status=204)

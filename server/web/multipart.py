@@ -85,8 +85,7 @@ def _parsed(bounds: Bounds) -> tuple[Fields, Files]:
 
 
 def _envelope(fields: Fields, parts: Files) -> bytes | None:
-    envelopes = [text.encode() for text in fields.getlist("burst")]
-    envelopes += [_bytes(part) for part in parts.getlist("burst")]
+    envelopes = [*map(str.encode, fields.getlist("burst")), *map(_bytes, parts.getlist("burst"))]
     if len(envelopes) > 1:
         raise Malformed(f"{len(envelopes)} parts `burst` came; exactly one is expected")
     if envelopes and len(envelopes[0]) > _MAX_ENVELOPE_BYTES:

@@ -109,9 +109,7 @@ def encode_answer(
 ) -> tuple[bytes, int | None]:
     """The answer's body with the `tensors` that the client wants, and how many of its bytes are JSON (None: all)."""
     outputs, tail = [], []
-    for tensor in tensors:
-        if tensor.name not in request.outputs:
-            continue
+    for tensor in (each for each in tensors if each.name in request.outputs):
         output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
         parameters: dict[str, Any] = dict(tensor.parameters)
         if request.outputs[tensor.name]:
@@ -128,18 +126,17 @@ def encode_answer(
 def _images(tensor: Input, binary: bytes, max_images: int) -> tuple[bytes, ...]:
     if tensor.datatype != "BYTES":
         raise Malformed(f"the input `{IMAGE}` holds encoded images, so it is BYTES, not {tensor.datatype}")
-    elements: Iterator[bytes]
     size = tensor.parameters.get("binary_data_size")
-    if size is None:
+    if size is not None:
+        if size != len(binary) or tensor.data is not msgspec.UNSET:
+            raise Malformed(f"`binary_data_size` is {size}, but {len(binary)} bytes of binary data came")
+        elements = _elements(binary)
+    else:
         if binary or tensor.data is msgspec.UNSET:
             raise Malformed(
                 f"the input `{IMAGE}` has no `data`" if not binary else "the binary data belongs to no input"
             )
         elements = map(_decoded, _flat(tensor.data))
-    else:
-        if size != len(binary) or tensor.data is not msgspec.UNSET:
-            raise Malformed(f"`binary_data_size` is {size}, but {len(binary)} bytes of binary data came")
-        elements = _elements(binary)
     images = tuple(islice(elements, max_images + 1))
     if len(images) > max_images:
         raise TooLarge(f"more images came than this server takes: at most {max_images}", frame=max_images)

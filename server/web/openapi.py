@@ -20,7 +20,6 @@ from server.web.problem_json import MEDIA_TYPE as PROBLEM
 
 _BINARY = "application/octet-stream"
 _GUARDED: list[dict[str, list[str]]] = [{"token": []}, {}]
-_OPEN: list[dict[str, list[str]]] = []
 _BEARER = {
     "type": "http",
     "scheme": "bearer",
@@ -75,9 +74,15 @@ def document(version: str) -> dict[str, Any]:
 def _operation(
     name: str, tag: str, summary: str, responses: dict[str, Any], *, guarded: bool = True, **more: Any
 ) -> dict[str, Any]:
-    security = _GUARDED if guarded else _OPEN
-    operation = {"operationId": name, "tags": [tag], "summary": summary, "security": security}
-    return operation | more | {"responses": responses}
+    security = _GUARDED if guarded else []
+    return {
+        "operationId": name,
+        "tags": [tag],
+        "summary": summary,
+        "security": security,
+        **more,
+        "responses": responses,
+    }
 
 
 def _ref(name: str) -> dict[str, str]:
@@ -114,17 +119,15 @@ def _json_body(schema: str) -> dict[str, Any]:
     return {"required": True, "content": {JSON: {"schema": _ref(schema)}}}
 
 
-def _files(min_items: int, max_items: int | None = None) -> dict[str, Any]:
+def _files(**limits: int) -> dict[str, Any]:
     """A multipart form of JPEG or PNG images under the one name `file`."""
-    files: dict[str, Any] = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": min_items}
-    if max_items is not None:
-        files["maxItems"] = max_items
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, **limits}
     schema = {"type": "object", "properties": {"file": files}, "required": ["file"]}
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
 def _burst_form() -> dict[str, Any]:
-    form = _files(1)
+    form = _files()
     content = form["content"]["multipart/form-data"]
     content["schema"]["properties"] = {"burst": _ref("Envelope"), **content["schema"]["properties"]}
     content["schema"]["required"] = ["burst", "file"]
@@ -248,18 +251,24 @@ def _flexserve(name: str, summary: str, body: dict[str, Any], label: dict[str, A
 
 
 _LABEL = {"type": "string"}
-_LABELS = {"type": "array", "items": _LABEL}
-_NAMES = {"type": "object", "additionalProperties": {"type": "string"}}
 
 _FLEXSERVE_PATHS: dict[str, Any] = {
-    "/classify": _flexserve("classify", "One image: the class that each model gives.", _files(1, 1), _LABEL),
-    "/batch": _flexserve("batch", "Images: each model's class for each image, in order.", _files(1), _LABELS),
+    "/classify": _flexserve("classify", "One image: the class that each model gives.", _files(maxItems=1), _LABEL),
+    "/batch": _flexserve(
+        "batch",
+        "Images: each model's class for each image, in order.",
+        _files(),
+        {"type": "array", "items": _LABEL},
+    ),
     "/models": {
         "get": _operation(
             "nameModels",
             "FlexServe",
             "List the names of the models, by `model 0`, `model 1`, ...",
-            {"200": _answer("The names.", _NAMES, tagged=True), **_problems(401, 403, 503)},
+            {
+                "200": _answer("The names.", {"type": "object", "additionalProperties": _LABEL}, tagged=True),
+                **_problems(401, 403, 503),
+            },
         )
     },
 }
@@ -345,16 +354,6 @@ _OIP_PATHS: dict[str, Any] = {
     **_model_paths("/v2/models/{model}/versions/{digest}", "Version", [_MODEL, _VERSION]),
 }
 
-_METRICS = {
-    "200": {
-        "description": "Prometheus' text format, or OpenMetrics where `Accept` prefers it.",
-        "content": {
-            "text/plain": {"schema": {"type": "string"}},
-            "application/openmetrics-text": {"schema": {"type": "string"}},
-        },
-    },
-    **_problems(401, 403),
-}
 _OPERATION_PATHS: dict[str, Any] = {
     "/livez": _open_get(
         "live", "operation", "Whether the process is alive.", {"200": _answer("It is alive.", _ref("Alive"))}
@@ -365,7 +364,23 @@ _OPERATION_PATHS: dict[str, Any] = {
         "Whether the server can judge a burst.",
         {"200": _answer("It can.", _ref("Ready")), **_problems(503)},
     ),
-    "/metrics": {"get": _operation("metrics", "operation", "The server's metrics.", _METRICS)},
+    "/metrics": {
+        "get": _operation(
+            "metrics",
+            "operation",
+            "The server's metrics.",
+            {
+                "200": {
+                    "description": "Prometheus' text format, or OpenMetrics where `Accept` prefers it.",
+                    "content": {
+                        "text/plain": {"schema": {"type": "string"}},
+                        "application/openmetrics-text": {"schema": {"type": "string"}},
+                    },
+                },
+                **_problems(401, 403),
+            },
+        )
+    },
     "/openapi.json": _open_get(
         "openapi", "operation", "This document.", {"200": _answer("OpenAPI 3.1.", {"type": "object"})}
     ),

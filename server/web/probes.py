@@ -65,8 +65,7 @@ def count_requests(app: Flask, on_answer: Callable[[str, str | None, int], None]
 
     @app.after_request
     def count(response: Response) -> Response:
-        route = request.url_rule.rule if request.url_rule else None
-        on_answer(request.method, route, response.status_code)
+        on_answer(request.method, request.url_rule.rule if request.url_rule else None, response.status_code)
         return response
 
 

@@ -117,5 +117,8 @@ def _answer(
     )
     if request.path == "/v2" or request.path.startswith("/v2/"):
         return json_response({"error": detail}, status.value)
-    problem = {"type": type_, "title": title, **shown, **errors}
-    return Response(msgspec.json.encode(problem), status.value, content_type=MEDIA_TYPE)
+    return Response(
+        msgspec.json.encode({"type": type_, "title": title, **shown, **errors}),
+        status.value,
+        content_type=MEDIA_TYPE,
+    )
