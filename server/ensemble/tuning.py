@@ -29,6 +29,9 @@ from server.ensemble.tracing import tracing
 
 _log = logging.getLogger(__name__)
 
+_VERSIONS = {"fuse": 1}
+_BF16_VERSIONS = {"bf16": 1}
+
 _PROBE_ROWS = (2, 1)
 """A rewritten network must take any number of rows."""
 _TOLERANCE = 1e-3
@@ -37,7 +40,7 @@ _TOLERANCE = 1e-3
 
 def versions(execution: Execution) -> dict[str, int]:
     """The versions of the rewritings that a classifier goes through; raise one when it rewrites otherwise."""
-    return {"fuse": 1} | ({"bf16": 1} if execution == "bf16" else {})
+    return _VERSIONS | (_BF16_VERSIONS if execution == "bf16" else {})
 
 
 def tuned(network: nn.Module, form: InputForm) -> nn.Module:
