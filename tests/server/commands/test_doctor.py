@@ -105,7 +105,7 @@ def test_what_the_models_cannot_do_of_a_policy_is_a_warning(folder: Path, monkey
         "rule at_least 9, and hog-people can give 1 at most",
     ]
     monkeypatch.setenv("SECTORWATCH_MODELS", "hog-peeple")
-    assert [line.split()[1] for line in lines(doctor(), "fail")] == ["memory", "model"]
+    assert [line.split()[1] for line in lines(doctor(), "fail")] == ["model"]
 
 
 def test_models_that_were_swapped_in_are_the_ones_that_are_checked_and_named(folder: Path):
