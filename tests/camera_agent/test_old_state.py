@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from camera_agent.config.settings import BurstSettings, GateSettings
 from camera_agent.spool.spool import Spool
@@ -32,7 +33,10 @@ def test_a_burst_that_waits_in_an_old_spool_is_sent(tmp_path: Path, kind: str) -
     (tmp_path / "spool").mkdir()
     (tmp_path / f"spool/000000000001.{kind}gate.burst-0007.burst").write_bytes(OLD_HEADER + b"\x07" * 5 + b"end")
     spool: Spool = spool_in(tmp_path)
-    assert drain(spool) == [burst(7, size_bytes=5)]
+    [kept] = drain(spool)
+    assert kept.envelope.agent.version == "0.1.0"
+    new = burst(7, size_bytes=5)
+    assert replace(kept, envelope=replace(kept.envelope, agent=new.envelope.agent)) == new
 
 
 @pytest.mark.parametrize(
