@@ -140,7 +140,12 @@ class Sites:
         for file, fault in faults.items():
             if self._faults.get(file) != fault:
                 in_force = "the last good version" if file in {self._folder, *by_file} and by_file else "nothing"
-                fields = {"file": str(file), "fault": fault, "in_force": in_force, "todo": "mend it: it is read again"}
+                fields = {
+                    "file": str(file),
+                    "fault": fault,
+                    "in_force": in_force,
+                    "todo": "mend the file, and the server reads it again",
+                }
                 log.error("site policy refused", extra=fields)
         for site, edition in by_site.items():
             before = self._by_site.get(site)

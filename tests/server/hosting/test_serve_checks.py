@@ -56,7 +56,7 @@ def test_a_site_that_was_watched_goes_on_by_its_last_good_policy_when_its_file_i
     (tmp_path / "sites" / "north-yard.toml").write_text(f'{SITE}tragets = ["person"]\n')
     server = Running(["server", "serve", "--port", "0"])
     running.append(server)
-    server.line(r"north-yard\.toml: line 3: .*mend it: it is read again")
+    server.line(r"north-yard\.toml: line 3: .*mend the file, and the server reads it again")
     url = server.line(r"listens on (http://127\.0\.0\.1:\d+)")[1]
     server.line(r"sites +north-yard \(its last good policy\)")
     server.line("ensemble ready")
@@ -87,13 +87,6 @@ def test_an_unknown_model_is_one_line_and_exit_code_78(monkeypatch: pytest.Monke
 
 def test_missing_weights_are_one_line_with_the_command_that_gets_them() -> None:
     assert_one_line(serve(), 78, "no weights yet for yolov3-tiny: run `sectorwatch models pull`")
-
-
-def test_too_little_memory_is_one_line_that_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
-    monkeypatch.setenv("SECTORWATCH_MEMORY_LIMIT_BYTES", str(1 << 30))
-    assert_one_line(serve(), 78, "this server may need up to")
-    assert_one_line(serve(), 78, "or give it more memory")
 
 
 def test_a_choice_of_models_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_a_server_tells_a_file_that_cannot_be_used_when_it_starts(
     [refusal] = refusals(caplog)
     assert told(refusal) == (str(tmp_path / "sites" / "yard.toml"), "nothing")
     assert "line 2: tragets: unknown key; did you mean `targets`?" in refusal.__dict__["fault"]
-    assert refusal.__dict__["todo"] == "mend it: it is read again"
+    assert refusal.__dict__["todo"] == "mend the file, and the server reads it again"
 
 
 def test_a_server_tells_a_file_that_turns_bad_though_no_burst_comes(
