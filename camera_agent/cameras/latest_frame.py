@@ -101,8 +101,7 @@ class LatestFrameCamera(Generic[Picture]):
         if self._reader is None:
             raise CameraFailure("the camera is not open")
         picture, at_s = self._reader.next_picture(self._timeout_s)
-        jpeg, thumbnail = self._encode(picture, frame_format)
-        return Frame(jpeg, at_s, thumbnail)
+        return Frame.of(self._encode(picture, frame_format), at_s)
 
     def close(self) -> None:
         if self._reader is not None:

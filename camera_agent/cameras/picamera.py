@@ -75,8 +75,7 @@ class PiCamera:
                 request.release()  # else the camera loses this buffer
         except _FAULTS as error:
             raise _failure(error, self._timeout_s) from error
-        jpeg, thumbnail = encode_image(picture.convert("RGB"), frame_format)
-        return Frame(jpeg, at_s, thumbnail)
+        return Frame.of(encode_image(picture.convert("RGB"), frame_format), at_s)
 
     def close(self) -> None:
         camera, self._camera = self._camera, None

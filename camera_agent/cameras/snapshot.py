@@ -33,8 +33,7 @@ class Snapshot:
                 data = self._read(answer)
         except requests.RequestException as error:
             raise CameraFailure(f"the snapshot broke off: {type(error).__name__}") from error
-        jpeg, thumbnail = encode_bytes(data, frame_format)
-        return Frame(jpeg, (requested_s + answered_s) / 2, thumbnail)
+        return Frame.of(encode_bytes(data, frame_format), (requested_s + answered_s) / 2)
 
     def close(self) -> None:
         self._session.close()

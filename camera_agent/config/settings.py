@@ -100,7 +100,10 @@ class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One camera: a name, exactly one source, its bursts, and how a recording is played."""
+    """One camera: a name, exactly one source, its bursts, and how a recording is played.
+
+    `strict_jpeg`: a JPEG without its end marker, or with stray bytes before its start, is damaged instead of mended.
+    """
 
     name: Name
     device: Annotated[int, Meta(ge=0)] | None = None
@@ -115,6 +118,7 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     masks: Polygons = ()
     quality: Annotated[int, Meta(ge=10, le=100)] = 85
     max_width: Annotated[int, Meta(ge=0)] = 1280
+    strict_jpeg: bool = False
     timeout_s: Positive = 10.0
     stuck_after_s: Positive = 60.0
     hours: tuple[Annotated[str, Meta(pattern=PATTERN)], ...] = ()
@@ -165,7 +169,7 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     @property
     def frame_format(self) -> FrameFormat:
         """How each picture is encoded."""
-        return FrameFormat(quality=self.quality, max_width=self.max_width, masks=self.masks)
+        return FrameFormat(quality=self.quality, max_width=self.max_width, masks=self.masks, is_strict=self.strict_jpeg)
 
     @property
     def spacing_s(self) -> float:
