@@ -10,7 +10,7 @@ from cv2.typing import MatLike
 
 from camera_agent.cameras.diagnose import open_failure
 from camera_agent.cameras.latest_frame import LatestFrameCamera
-from camera_agent.imaging.frame import CameraFailure
+from camera_agent.imaging.frame import CameraFailure, DamagedPicture
 from camera_agent.imaging.opencv import encode_picture, open_capture
 
 _FFMPEG = "rtsp_transport;tcp|fpsprobesize;0"
@@ -61,7 +61,9 @@ class _Capture:
         if time.monotonic() < self._backlog_until_s:
             return None
         is_whole, picture = self._capture.retrieve()
-        return picture if is_whole else None
+        if not is_whole:
+            raise DamagedPicture("the picture cannot be decoded")
+        return picture
 
     def release(self) -> None:
         self._capture.release()
