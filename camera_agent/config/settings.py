@@ -17,6 +17,7 @@ from camera_agent.config.toml_locations import suggestion
 from camera_agent.imaging.frame import FrameFormat
 from camera_agent.imaging.masks import Polygons, check_polygons
 from camera_agent.network.addresses import HIDDEN, address_advice, address_fault, shown
+from camera_agent.network.certificates import Trust, read_fingerprint
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Positive = Annotated[float, Meta(gt=0, le=31_622_400)]
@@ -108,7 +109,10 @@ class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One camera: a name, exactly one source, its bursts, and how a recording is played."""
+    """One camera: a name, exactly one source, its bursts, and how a recording is played.
+
+    `fingerprint` or `ca_file`: which certificate an https:// or rtsps:// camera presents.
+    """
 
     name: Name
     device: Annotated[int, Meta(ge=0)] | None = None
@@ -116,6 +120,8 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     rtsp: str | None = None
     mjpeg: str | None = None
     snapshot: str | None = None
+    ca_file: str | None = None
+    fingerprint: str | None = None
     video: str | None = None
     folder: str | None = None
     burst: BurstSettings = BurstSettings()
@@ -153,6 +159,21 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         _check_address("address", self.rtsp, ("rtsp", "rtsps", "http", "https"))
         _check_address("address", self.mjpeg if self.snapshot is None else self.snapshot, ("http", "https"))
         _check_token(self.token, self.token_file)
+        self._check_certificate()
+
+    def _check_certificate(self) -> None:
+        if self.ca_file is not None and self.fingerprint is not None:
+            raise ValueError("`fingerprint` already names the one certificate: leave `ca_file` out, or `fingerprint`")
+        for key in ("ca_file", "fingerprint"):
+            if getattr(self, key) is not None and not re.match("(?i)(https|rtsps)://", self.address or ""):
+                raise ValueError(f"`{key}` is for a camera with an https:// or rtsps:// address")
+        if self.fingerprint is not None:
+            read_fingerprint(self.fingerprint)
+
+    @property
+    def trust(self) -> Trust:
+        """Which certificate the camera may present."""
+        return Trust(self.ca_file, None if self.fingerprint is None else read_fingerprint(self.fingerprint))
 
     def _check_burst(self) -> None:
         span_s = self.burst.frames * self.spacing_s
