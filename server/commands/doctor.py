@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from server.commands.ports import listener
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
+from server.domain.text_files import shown
 from server.pipeline.site_policies import Sites
 from server.serving.machine import Machine, this_machine
 from server.serving.memory_budget import expected_bytes, memory_warning
@@ -164,22 +165,52 @@ def sites(settings: ServerSettings) -> Iterator[Finding]:
     if not settings.sites_dir.is_dir():
         yield Finding("warn", "sites", f"there is no folder {settings.sites_dir}", next_step)
         return
-    known = Sites(settings.sites_dir)
-    for file, fault in known.faults().items():
-        yield Finding("fail", "sites", f"{file}: {fault}", "mend the file")
-    if known.sites():
-        yield Finding("ok", "sites", ", ".join(known.sites()))
-    else:
+    with _known_sites(settings) as known:
+        in_folder = known.sites()
+        stored = known.stored - set(in_folder) if known.faults() else set()
+        recalled = [site for site in sorted(stored) if known.standing(site).policy]
+        for file, fault in known.faults().items():
+            yield Finding("fail", "sites", f"{shown(file)}: {fault}", "mend the file")
+        for file, why in known.passed_over().items():
+            yield Finding("warn", "sites", f"{shown(file)} is passed over: {why}", "move it out of the folder")
+    for site in recalled:
+        yield Finding("warn", "sites", f"{site}: its last good policy is in force", "mend its file")
+    if in_folder:
+        yield Finding("ok", "sites", f"{', '.join(in_folder)} (in {settings.sites_dir})")
+    elif not recalled:
         yield Finding("warn", "sites", "no site policy can be used: the server answers every burst with 503", next_step)
 
 
 def policies(settings: ServerSettings) -> Iterator[Finding]:
-    """Checks that the models can do what the site policies ask of them."""
+    """Checks that the models can do what the site policies in force ask of them."""
     ensemble_info = EnsembleInfo("", tuple(card.model_info for card in _known_cards(settings)))
-    known = Sites(settings.sites_dir)
-    for site in known.sites() if ensemble_info.models else ():
-        for what in misfits(known.policy(site), ensemble_info):
-            yield Finding("warn", "policies", f"{site}: {what}", "change the policy, or `models`")
+    with _known_sites(settings) as known:
+        for site in known.sites() if ensemble_info.models else ():
+            for what in misfits(known.policy(site), ensemble_info):
+                yield Finding("warn", "policies", f"{site}: {what}", "change the policy, or `models`")
+
+
+class _KnownSites(Sites):
+    """The site policies in force, and the sites of which the database holds bursts."""
+
+    stored: frozenset[str] = frozenset()
+
+
+@contextmanager
+def _known_sites(settings: ServerSettings) -> Iterator[_KnownSites]:
+    """The site policies as the server sees them; without the past where the database cannot be read."""
+    try:
+        store = open_store(settings.database_url)
+    except SectorwatchError:
+        yield _KnownSites(settings.sites_dir)
+        return
+    with closing(store):
+        known = _KnownSites(settings.sites_dir)
+        with suppress(SectorwatchError):
+            if store.revision().is_current:
+                known = _KnownSites(settings.sites_dir, store.past.last_text)
+                known.stored = frozenset(head.site for head in store.cameras())
+        yield known
 
 
 def _known_cards(settings: ServerSettings) -> list[ModelCard]:

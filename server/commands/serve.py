@@ -18,8 +18,9 @@ from server.commands.options import cards_of, config_option
 from server.commands.ports import listener
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
+from server.domain.text_files import shown
 from server.hosting.gunicorn_app import host
-from server.pipeline.site_policies import Sites
+from server.pipeline.site_policies import MEND, ONE_FILE, Sites
 from server.serving.machine import this_machine
 from server.serving.memory_budget import memory_warning
 from server.serving.selection import chosen_models
@@ -45,7 +46,7 @@ def command(
     """Run the server until SIGTERM; it then finishes the requests that it has accepted."""
     logging.getLogger().addHandler(logging.NullHandler())  # faults before Gunicorn starts are printed only once
     settings = load_settings(config, host=address, port=port, sites_dir=sites, data_dir=data_dir)
-    site_names = _checked_sites(settings)
+    _make_sites_folder(settings)
     models = chosen_models(settings)
     check_execution(settings.execution, this_machine().vectors)
     if settings.lock is not None:
@@ -55,6 +56,7 @@ def command(
     if warning := memory_warning(settings, cards, this_machine()):
         click.echo(f"Warning: {warning}.", err=True)
     database, guarded = _prepared_database(settings)
+    site_names = _checked_sites(settings)
     address = settings.host
     if not guarded and not is_loopback(address):
         click.echo(f"No token exists yet: listening on 127.0.0.1 instead of {address}.", err=True)
@@ -67,37 +69,34 @@ def command(
     host(settings, listening)
 
 
+def _make_sites_folder(settings: ServerSettings) -> None:
+    """Make the folder of site policies where it lies in `data_dir`: a first start needs no preparation."""
+    if not settings.sites_dir.is_relative_to(settings.data_dir):
+        return
+    try:
+        settings.sites_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"cannot make the folder {settings.sites_dir}: {error.strerror}") from None
+
+
 def _checked_sites(settings: ServerSettings) -> tuple[str, ...]:
-    if settings.sites_dir.is_relative_to(settings.data_dir):  # a first start needs no preparation
-        try:
-            settings.sites_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(f"cannot make the folder {settings.sites_dir}: {error.strerror}") from None
-    sites = Sites(settings.sites_dir)
-    faults = [f"site policy {file}: {what}" for file, what in sites.faults().items()]
-    recalled = _recalled(settings) if faults else ()
-    if len(recalled) < len(faults):
+    """The sites that are watched. Prints what is wrong in their folder.
+
+    Raises ConfigurationError if there are faults and no site at all is left to watch.
+    """
+    with closing(open_store(settings.database_url)) as store:
+        sites = Sites(settings.sites_dir, store.past.last_text)
+        faults = [f"site policy {shown(file)}: {what}" for file, what in sites.faults().items()]
+        stored = {head.site for head in store.cameras()} if faults else set()
+        recalled = [site for site in sorted(stored.difference(sites.sites())) if sites.standing(site).policy]
+    if faults and not (sites.sites() or recalled):
         raise ConfigurationError("; ".join(faults))
     for fault in faults:
-        click.echo(f"{fault}; mend the file, and the server reads it again", err=True)
+        what_to_do = "" if fault.endswith(ONE_FILE) else f"; {MEND}"
+        click.echo(f"Warning: {fault}{what_to_do}", err=True)
+    for file, why in sites.passed_over().items():
+        click.echo(f"Warning: {shown(file)} is passed over: {why}", err=True)
     return *sites.sites(), *(f"{site} (its last good policy)" for site in recalled)
-
-
-def _recalled(settings: ServerSettings) -> tuple[str, ...]:
-    """The sites without a usable file whose last good policy is stored, so that a restart leaves none unwatched."""
-    with closing(open_store(settings.database_url)) as store:
-        if not store.revision().is_current:
-            return ()
-        sites = Sites(settings.sites_dir, store.past.last_text)
-        known = {head.site for head in store.cameras()}.difference(sites.sites())
-        return tuple(site for site in sorted(known) if _is_known(sites, site))
-
-
-def _is_known(sites: Sites, site: str) -> bool:
-    try:
-        return bool(sites.edition(site))
-    except SectorwatchError:
-        return False
 
 
 def _check_weights(settings: ServerSettings, cards: Sequence[ModelCard]) -> None:

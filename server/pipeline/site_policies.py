@@ -22,8 +22,8 @@ from server.pipeline.site_files import Edition, Fault, Look, look_at, order_of, 
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S = 30
-_MEND = "mend the file, and the server reads it again"
-_ONE_FILE = "keep one file per site"
+MEND = "mend the file, and the server reads it again"
+ONE_FILE = "keep one file per site"
 
 InForce = Literal["file", "last_good", "none"]
 
@@ -32,12 +32,12 @@ InForce = Literal["file", "last_good", "none"]
 class Standing:
     """What is in force for a site, and why that is not its newest file.
 
-    `file` is the name of the site's file. `in_force` says whether that file as it is now counts, or its last good
-    version. Each fault names its file and line.
+    `file` is the site's file, as far as one is known. `in_force` says whether that file as it is now counts, or its
+    last good version. Each fault names its file and line.
     """
 
     policy: SitePolicy | None
-    file: str | None
+    file: Path | None
     in_force: InForce
     faults: tuple[str, ...]
 
@@ -86,11 +86,10 @@ class Sites:
         edition, faults = self._in_force(site)
         file = self.file(site)
         in_force: InForce = "last_good" if file is None or file in faults else "file"
-        of_site = [each for each, fault in faults.items() if fault.site == site]
-        named = file or (of_site[0] if len(of_site) == 1 else None)
+        of_site = [each for each, fault in faults.items() if fault.site == site] or list(faults.keys() - {self._folder})
         return Standing(
             edition and edition.policy,
-            named and shown(named.name),
+            file or (of_site[0] if len(of_site) == 1 else None),
             "none" if edition is None else in_force,
             tuple(named_fault(each, fault.what) for each, fault in faults.items()),
         )
@@ -177,7 +176,7 @@ class Sites:
             first = self._first(site, candidates)
             kept[first] = candidates[first]
             for other in candidates.keys() - {first}:
-                what = f"site `{site}` is also in {shown(first.name)}, which stays in force: {_ONE_FILE}"
+                what = f"site `{site}` is also in {shown(first.name)}, which stays in force: {ONE_FILE}"
                 faults[other] = Fault(what, site)
                 before = self._by_file.get(other)
                 if before is not None and before.policy.site not in claims:
@@ -228,7 +227,7 @@ class Sites:
             is_last_good = file in {self._folder, *by_file} and by_file
             other = file_of.get(fault.site or "")
             in_force = "the last good version" if is_last_good else shown(other.name) if other else "nothing"
-            todo = _ONE_FILE if fault.what.endswith(_ONE_FILE) else _MEND
+            todo = ONE_FILE if fault.what.endswith(ONE_FILE) else MEND
             fields = {"file": shown(file), "fault": fault.what, "in_force": in_force, "todo": todo}
             log.error("site policy refused", extra=fields)
         for file, why in passed_over.items():
