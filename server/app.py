@@ -74,7 +74,7 @@ def create_app(
     An `ensemble` that is given serves as it is and is never swapped. `loading` makes ensembles from model names, where
     they do not come from the catalogue and the user's folder.
     """
-    runtime = _runtime(settings or load_settings(), ensemble, channels, clock, loading)
+    runtime = _runtime(settings or load_settings(remembered=False), ensemble, channels, clock, loading)
     bounds = multipart.Bounds(runtime.settings.max_body_bytes, runtime.settings.max_frames)
     app = Flask("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = bounds.body_bytes

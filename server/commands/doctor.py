@@ -19,17 +19,18 @@ import click
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
 from server.catalogue import ModelCard, cache_dir, locate, read_lock, verify
-from server.commands.options import cards_of, config_option, utc
+from server.commands.options import cards_of, store_options, utc
 from server.commands.ports import listener
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
+from server.domain.remembered import recall
 from server.domain.text_files import shown
 from server.pipeline.site_policies import Sites
 from server.serving.machine import Machine, this_machine
 from server.serving.memory_budget import expected_bytes, memory_warning
 from server.serving.selection import chosen_models
-from server.settings import ServerSettings, load_settings
+from server.settings import ServerSettings
 from server.store import open_store
 from server.web.auth import Authenticator, is_loopback
 
@@ -51,10 +52,15 @@ class Finding(NamedTuple):
 
 
 @click.command()
-@config_option
-def command(config: Path | None) -> None:
-    """Check machine, models, sites, database, disk and ports. The exit code is 1 if a check fails."""
-    settings = load_settings(config)
+@store_options
+def command(settings: ServerSettings) -> None:
+    """Check machine, models, sites, database, disk and ports. The exit code is 1 if a check fails.
+
+    Checks the server of the data folder as it was started last, with what options, file and environment change.
+    """
+    is_known = bool(recall(settings.data_dir).settings)
+    state = "as it was started last" if is_known else "in which none was started yet"
+    click.echo(f"Checks the server with the data folder {settings.data_dir}, {state}.", err=True)
     levels = set()
     for finding in (each for check, next_step in CHECKS.items() for each in _findings(check, next_step, settings)):
         levels.add(finding.level)

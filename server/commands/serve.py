@@ -6,10 +6,11 @@ Each fault is reported in a single line before Gunicorn starts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from socket import socket
+from typing import Any
 
 import click
 
@@ -18,13 +19,14 @@ from server.commands.options import cards_of, config_option
 from server.commands.ports import listener
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
+from server.domain.remembered import recall, remember
 from server.domain.text_files import shown
 from server.hosting.gunicorn_app import host
 from server.pipeline.site_policies import MEND, ONE_FILE, Sites
 from server.serving.machine import this_machine
 from server.serving.memory_budget import memory_warning
 from server.serving.selection import chosen_models
-from server.settings import ServerSettings, described, load_settings
+from server.settings import ServerSettings, config_file, described, given_settings, load_settings
 from server.store import open_store
 from server.web.auth import Authenticator, is_loopback
 
@@ -40,12 +42,24 @@ def _settings_help() -> str:
 @click.option("--port", type=int, help="Port to listen on.")
 @click.option("--sites", type=click.Path(path_type=Path), help="Folder of site policies.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the server's data.")
+@click.option("--database", "database_url", metavar="URL", help="Database.")
 def command(
-    config: Path | None, address: str | None, port: int | None, sites: Path | None, data_dir: Path | None
+    config: Path | None,
+    address: str | None,
+    port: int | None,
+    sites: Path | None,
+    data_dir: Path | None,
+    database_url: str | None,
 ) -> None:
-    """Run the server until SIGTERM; it then finishes the requests that it has accepted."""
+    """Run the server until SIGTERM; it then finishes the requests that it has accepted.
+
+    The settings are kept in the data folder, for the other commands.
+    """
     logging.getLogger().addHandler(logging.NullHandler())  # faults before Gunicorn starts are printed only once
-    settings = load_settings(config, host=address, port=port, sites_dir=sites, data_dir=data_dir)
+    overrides = {"host": address, "port": port, "sites_dir": sites, "data_dir": data_dir, "database_url": database_url}
+    given = given_settings(config, **overrides)
+    settings = load_settings(config, remembered=False, **overrides)
+    _warn_of_other_sites(settings, given)
     _make_sites_folder(settings)
     models = chosen_models(settings)
     check_execution(settings.execution, this_machine().vectors)
@@ -66,7 +80,31 @@ def command(
         listener(settings.admin_host, settings.admin_port, "admin_port").close()
     site_names = site_names or (f"none yet: put a TOML file per site into {settings.sites_dir}",)
     click.echo(_summary(models, listening, site_names, database, guarded=guarded), err=True)
+    _remember(settings, given, config)
     host(settings, listening)
+
+
+def _warn_of_other_sites(settings: ServerSettings, given: Mapping[str, Any]) -> None:
+    """Say so where the last start watched the sites of another folder, and nobody names a folder now."""
+    before = recall(settings.data_dir).settings.get("sites_dir")
+    if before and "sites_dir" not in given and before != str(settings.sites_dir):
+        click.echo(
+            f"Warning: the last start read the site policies in {before}, this one those in {settings.sites_dir}; "
+            f"for the former: --sites {before}, or sites_dir in the settings file",
+            err=True,
+        )
+
+
+def _remember(settings: ServerSettings, given: Mapping[str, Any], config: Path | None) -> None:
+    """Keep the settings for the other commands. A folder that cannot be written stops nothing."""
+    try:
+        remember(settings.data_dir, given, config_file(config))
+    except OSError as error:
+        click.echo(
+            f"Warning: the settings cannot be kept in {settings.data_dir} ({error.strerror}): "
+            "give the other commands the same --config, --sites and --database",
+            err=True,
+        )
 
 
 def _make_sites_folder(settings: ServerSettings) -> None:

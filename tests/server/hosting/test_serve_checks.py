@@ -101,6 +101,28 @@ def test_neither_a_bad_file_nor_leftovers_nor_a_copy_stop_a_server_that_has_anot
     assert server.stopped() == 0
 
 
+def test_the_other_commands_mean_the_sites_and_models_of_the_last_start(
+    tmp_path: Path, running: list[Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites, data = tmp_path / "mine", tmp_path / "data"
+    sites.mkdir()
+    (sites / "yard.toml").write_text('site = "yard"\n')
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    server = Running(["server", "serve", "--port", "0", "--data-dir", str(data), "--sites", str(sites)])
+    running.append(server)
+    server.line("ensemble ready")
+    monkeypatch.delenv("SECTORWATCH_MODELS")
+    checked = CliRunner().invoke(command, ["doctor", "--data-dir", str(data)]).output
+    assert f"yard (in {sites})" in checked
+    assert "frame-change: no weights needed" in checked
+    assert "yolov3-tiny" not in checked
+    server.process.send_signal(signal.SIGTERM)
+    assert server.stopped() == 0
+    again = Running(["server", "serve", "--port", "0", "--data-dir", str(data)])
+    running.append(again)
+    again.line(f"Warning: the last start read the site policies in {sites}, .* --sites {sites}")
+
+
 def test_leftovers_alone_are_no_fault_and_the_start_says_that_there_is_no_site_yet(
     tmp_path: Path, running: list[Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
