@@ -50,6 +50,7 @@ from server.web import (
     openapi,
     probes,
     problem_json,
+    site_policy,
 )
 from server.web.admission import Admission, Quota
 from server.web.auth import Authenticator
@@ -196,6 +197,7 @@ def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprin
     yield heartbeats.routes(
         store.heartbeats.keep, runtime.sites.edition, authenticator, clock, duplicate_agents, metrics.heartbeat_received
     )
+    yield site_policy.routes(runtime.sites.standing, runtime.sites.sites, ensemble, authenticator)
     yield events.routes(store, authenticator)
     yield cameras.routes(
         store.heartbeats.activities,
