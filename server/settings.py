@@ -22,6 +22,7 @@ from msgspec import Meta
 from policies.site.toml_errors import suggest
 from policies.site.toml_lines import line_of
 from server.domain.errors import ConfigurationError
+from server.domain.text_files import NotText, read_text
 
 ENV_PREFIX = "SECTORWATCH_"
 CONFIG_VARIABLE = "SECTORWATCH_CONFIG"
@@ -207,11 +208,13 @@ def load_settings(path: Path | str | None = None, **overrides: object) -> Server
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         document = tomllib.loads(text)
     except OSError as error:
         raise InvalidSettings(f"settings file {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except NotText as error:
+        raise InvalidSettings(f"settings file {path}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
         raise InvalidSettings(f"settings file {path}: not valid TOML: {error}") from None
     values = {}
     for name, value in document.items():

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.errors import ConfigurationError, RetryLater
+from server.domain.text_files import read_text
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class Sites:
         faults: dict[Path, str] = {}
         for file in files:
             try:
-                text = file.read_text(encoding="utf-8-sig")
+                text = read_text(file)
                 edition = Edition(parse_site_policy(text), text)
                 if edition.policy.site in owner:
                     raise InvalidPolicy(f"site `{edition.policy.site}` is also in {owner[edition.policy.site].name}")

@@ -1,0 +1,42 @@
+"""Text files that a person wrote, as editors on any system save them."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+_UTF16_MARKS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+
+
+class NotText(UnicodeDecodeError):
+    """The bytes of a file are no text. The message names the line and what to do, and not the file."""
+
+    def __init__(self, content: bytes, at: int, what: str) -> None:
+        super().__init__("utf-8", content, at, at + 1, what)
+
+    def __str__(self) -> str:
+        line = self.object.count(b"\n", 0, self.start) + 1
+        return f"line {line} has {self.reason}; save the file as UTF-8"
+
+
+def read_text(path: Path) -> str:
+    r"""The text of a file, its lines ended by `\n`.
+
+    The text is UTF-8, or UTF-16 with a byte order mark, as Windows' PowerShell writes it. A byte order mark and the
+    line ends of Windows are no part of the text. Raises NotText for other bytes, and OSError.
+    """
+    return decoded(path.read_bytes())
+
+
+def decoded(content: bytes) -> str:
+    """As `read_text`, from the bytes of a file."""
+    encoding = _UTF16_MARKS.get(content[:2], "utf-8")
+    body = content.removeprefix(codecs.BOM_UTF8) if encoding == "utf-8" else content[2:]
+    try:
+        text = body.decode(encoding)
+    except UnicodeDecodeError as error:
+        at = error.start + len(content) - len(body)
+        raise NotText(content, at, f"the byte 0x{content[at]:02x}, which is wrong in {encoding.upper()}") from None
+    if "\0" in text:
+        raise NotText(content, content.index(b"\0"), "a NUL character")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
