@@ -37,6 +37,6 @@ def decoded(content: bytes) -> str:
     except UnicodeDecodeError as error:
         at = error.start + len(content) - len(body)
         raise NotText(content, at, f"the byte 0x{content[at]:02x}, which is wrong in {encoding.upper()}") from None
-    if "\0" in text:
-        raise NotText(content, content.index(b"\0"), "a NUL character")
+    if "\0" in text[:2]:  # further on, the reader of the text refuses it
+        raise NotText(content, content.index(b"\0"), "a NUL character, as UTF-16 without a mark has")
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -34,7 +34,10 @@ def test_marks_and_line_ends_are_no_part_of_the_text(content: bytes, tmp_path: P
     [
         (TEXT.encode("latin-1"), "line 1 has the byte 0xf6, which is wrong in UTF-8; save the file as UTF-8"),
         (codecs.BOM_UTF8 + b"a\nb\n\xff", "line 3 has the byte 0xff, which is wrong in UTF-8"),
-        ("a\nb".encode("utf-16-le"), "line 1 has a NUL character; save the file as UTF-8"),
+        (
+            "a\nb".encode("utf-16-le"),
+            "line 1 has a NUL character, as UTF-16 without a mark has; save the file as UTF-8",
+        ),
         (codecs.BOM_UTF16_LE + b"a\0\n\0\0\xd8", "which is wrong in UTF-16-LE"),
         (codecs.BOM_UTF16_LE + b"a", "which is wrong in UTF-16-LE"),
     ],
