@@ -84,7 +84,7 @@ def test_a_number_may_be_a_name_or_part_of_one(text: str, names: list[str], tmp_
         ("<!DOCTYPE html><html></html>", "it is an HTML page"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "it is a Git LFS pointer"),
         ("item {\n  id: 1\n  name: 'person'\n}\n", "it is a label map in protobuf's text form"),
-        (b"person\ncaf\xe9\n", "line 2 has the byte 0xe9"),
+        (b"person\ncaf\xe9\n", "line 2: the byte 0xe9 is not UTF-8"),
     ],
 )
 def test_what_is_doubtful_is_refused_with_its_place(text: str | bytes, message: str, tmp_path: Path) -> None:
