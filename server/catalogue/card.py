@@ -18,7 +18,7 @@ import msgspec
 
 from policies.observation import ModelInfo
 from server.domain.errors import ConfigurationError
-from server.domain.text_files import NotText, read_text
+from server.domain.text_files import UnreadableText, read_text
 
 _HERE = Path(__file__).parent
 SHIPPED = _HERE / "cards"
@@ -257,10 +257,8 @@ def card_named(name: str, folders: Sequence[Path] = ()) -> ModelCard:
 def _read_card(path: Path) -> ModelCard:
     try:
         return parse_card(read_text(path), path)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    except NotText as error:
-        raise ConfigurationError(f"{path} is no text in UTF-8: {error}") from error
+    except UnreadableText as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
 
 
 def _misplaced(name: str, folders: Iterable[Path]) -> str:

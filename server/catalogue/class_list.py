@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from server.catalogue.file_contents import text_misfit
 from server.domain.errors import ConfigurationError
-from server.domain.text_files import NotText, read_text
+from server.domain.text_files import UnreadableText, read_text
 
 _NUMBERED = re.compile(r"(\d{1,6})(?:\s*[:=,;]\s*|\s+)(\S.*)")
 _SYNSET = re.compile(r"n\d{8}\s+(\S.*)")
@@ -42,10 +42,8 @@ def read_classes(file: Path) -> list[str]:
     """
     try:
         text = read_text(file)
-    except NotText as error:
+    except UnreadableText as error:
         raise ConfigurationError(f"{file} is no list of classes in UTF-8: {error}") from error
-    except OSError as error:
-        raise ConfigurationError(f"the list of classes {file} cannot be read: {error.strerror}") from error
     try:
         entries = _entries(text)
         _check(entries)

@@ -18,7 +18,7 @@ from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_poli
 from server.analysis.refold_many import EventsSince, FoldResult, exact_start, fold_history
 from server.domain.records import Checkpoint, LoggedEvent
 from server.domain.refold import steps
-from server.domain.text_files import read_text
+from server.domain.text_files import UnreadableText, read_text
 from server.settings import processors
 from server.store import Store, open_store
 
@@ -111,7 +111,5 @@ def read_policy(file: Path) -> tuple[SitePolicy, str]:
     try:
         text = read_text(file)
         return parse_site_policy(text), text
-    except OSError as error:
-        raise click.UsageError(f"{file}: {error.strerror}") from None
-    except (InvalidPolicy, UnicodeDecodeError) as error:
+    except (InvalidPolicy, UnreadableText) as error:
         raise click.UsageError(f"{file}: {error}") from None

@@ -15,15 +15,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _UTF16_MARKS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
-class NotText(UnicodeDecodeError):
-    """The bytes of a file are no text. The message names the line and what to do, and not the file."""
-
-    def __init__(self, content: bytes, at: int, what: str) -> None:
-        super().__init__("utf-8", content, at, at + 1, what)
-
-    def __str__(self) -> str:
-        line = self.object.count(b"\n", 0, self.start) + 1
-        return f"line {line} has {self.reason}; save the file as UTF-8"
+class UnreadableText(Exception):
+    """A file that cannot be read as text. The message says why and what to do, and does not name the file."""
 
 
 def read_text(path: Path, most_bytes: int | None = None) -> str:
@@ -31,9 +24,12 @@ def read_text(path: Path, most_bytes: int | None = None) -> str:
 
     The text is UTF-8, or UTF-16 with a byte order mark, as Windows' PowerShell writes it. A byte order mark and the
     line ends of Windows are no part of the text. With `most_bytes`, it reads nothing but a regular file up to that
-    size, so it waits for no pipe and no device. Raises NotText for other bytes, and OSError.
+    size, so it waits for no pipe and no device. Raises UnreadableText.
     """
-    return decoded(_content(path, most_bytes))
+    try:
+        return decoded(_content(path, most_bytes))
+    except OSError as error:
+        raise UnreadableText(error.strerror or str(error)) from None
 
 
 def decoded(content: bytes) -> str:
@@ -44,10 +40,16 @@ def decoded(content: bytes) -> str:
         text = body.decode(encoding)
     except UnicodeDecodeError as error:
         at = error.start + len(content) - len(body)
-        raise NotText(content, at, f"the byte 0x{content[at]:02x}, which is wrong in {encoding.upper()}") from None
+        what = f"the byte 0x{content[at]:02x}, which is wrong in {encoding.upper()}"
+        raise UnreadableText(_faulty(content, at, what)) from None
     if "\0" in text[:2]:  # further on, the reader of the text refuses it
-        raise NotText(content, content.index(b"\0"), "a NUL character, as UTF-16 without a mark has")
+        raise UnreadableText(_faulty(content, content.index(b"\0"), "a NUL character, as UTF-16 without a mark has"))
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _faulty(content: bytes, at: int, what: str) -> str:
+    line = content.count(b"\n", 0, at) + 1
+    return f"line {line} has {what}; save the file as UTF-8"
 
 
 def shown(name: object) -> str:

@@ -109,7 +109,7 @@ def test_one_bad_card_hides_no_other_model(models: Path, tmp_path: Path) -> None
     assert listed.exit_code == 1
     assert {"mine", "yolov3-tiny"} <= {line.split()[0] for line in listed.stdout.splitlines()}
     assert "bad/card.toml: Invalid value" in listed.stderr
-    assert "worse/card.toml is no text in UTF-8: line 1 has the byte 0xff" in listed.stderr
+    assert "worse/card.toml cannot be read: line 1 has the byte 0xff" in listed.stderr
     assert run("verify", "mine", "--models-dir", models, cache=tmp_path).exit_code == 0
     every = run("verify", "--all", "--models-dir", models, cache=tmp_path)
     assert every.exit_code == 1

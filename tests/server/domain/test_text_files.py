@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 
 import pytest
 
-from server.domain.text_files import NotText, read_text
+from server.domain.text_files import UnreadableText, read_text
 
 TEXT = 'site = "höf"\nmodels = ["a"]\n'
 
@@ -44,6 +45,17 @@ def test_marks_and_line_ends_are_no_part_of_the_text(content: bytes, tmp_path: P
 )
 def test_bytes_that_are_no_text_are_named_with_their_line(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(NotText) as refused:
+    with pytest.raises(UnreadableText) as refused:
         read_text(tmp_path / "file")
     assert message in str(refused.value)
+
+
+def test_only_what_has_a_bound_must_be_a_regular_file(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, TEXT.encode())
+    os.close(write_end)
+    pipe = Path(f"/dev/fd/{read_end}")
+    with pytest.raises(UnreadableText, match="it is not a file"):
+        read_text(pipe, 1000)
+    assert read_text(pipe) == TEXT
+    os.close(read_end)
