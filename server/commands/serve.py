@@ -141,7 +141,9 @@ def _check_weights(settings: ServerSettings, cards: Sequence[ModelCard]) -> None
     """Raises ConfigurationError for missing weights. Their digests are checked when they are loaded."""
     missing = [card.name for card in cards if card.sha256 is not None and locate(card, cache_dir()) is None]
     if missing:
-        raise ConfigurationError(f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull`")
+        raise ConfigurationError(
+            f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull {' '.join(missing)}`"
+        )
 
 
 def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:
