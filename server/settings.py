@@ -26,7 +26,7 @@ from policies.site.toml_errors import suggest
 from policies.site.toml_lines import line_of
 from server.domain.errors import ConfigurationError
 from server.domain.remembered import FILE, recall
-from server.domain.text_files import UnreadableText, read_text
+from server.domain.text_files import SETTINGS_BYTES, NotText, read_text
 
 ENV_PREFIX = "SECTORWATCH_"
 CONFIG_VARIABLE = "SECTORWATCH_CONFIG"
@@ -261,9 +261,11 @@ def _from_file(path: Path) -> dict[str, Any]:
 def _read_file(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What the file gives, and all its faults."""
     try:
-        text = read_text(path)
+        text = read_text(path, SETTINGS_BYTES)
         document = tomllib.loads(text)
-    except UnreadableText as error:
+    except OSError as error:
+        return {}, (f"settings file {path}: {error.strerror}",)
+    except NotText as error:
         return {}, (f"settings file {path}: {error}",)
     except (ValueError, RecursionError) as error:
         return {}, (f"settings file {path}: not valid TOML: {error}",)

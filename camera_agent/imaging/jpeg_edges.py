@@ -64,7 +64,7 @@ def find_jpeg(data: bytes) -> FoundJpeg | None:
     if head is None:
         return None
     faults = ["stray bytes before the start"] if start else []
-    end = picture.find(EOI, head.scan)
+    end = len(picture) - len(EOI) if picture.endswith(EOI) else picture.find(EOI, head.scan)
     body = picture[:end] if end >= 0 else _without_padding(picture)
     if end < 0:
         faults.append("no end marker")

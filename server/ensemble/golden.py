@@ -23,6 +23,7 @@ from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
 from server.domain.ensemble_protocol import Answering, Answers
 from server.domain.errors import ConfigurationError, Refused, Unapproved
 from server.domain.precision import Execution
+from server.domain.text_files import read_text
 
 FILE = "golden.json"
 SURE = 0.05
@@ -173,7 +174,7 @@ def approve(ensemble: Answering, pictures: Mapping[str, bytes], folder: Path) ->
 def read_golden(folder: Path) -> Golden:
     """The golden set of a folder. Raises ConfigurationError when it is incomplete or was changed."""
     try:
-        golden = msgspec.json.decode((folder / FILE).read_bytes(), type=GoldenSet)
+        golden = msgspec.json.decode(read_text(folder / FILE), type=GoldenSet)
         pictures = tuple((folder / picture.file).read_bytes() for picture in golden.pictures)
     except OSError as error:
         raise ConfigurationError(f"no golden set in {folder}: {error}; {_MAKE}") from error

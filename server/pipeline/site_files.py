@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
-from server.domain.text_files import UnreadableText, read_text
+from server.domain.text_files import SETTINGS_BYTES, NotText, read_text
 
 SUFFIX = ".toml"
 PROPOSED = ".proposed"
@@ -65,8 +65,10 @@ def look_at(folder: Path) -> Look:
 def read_edition(file: Path) -> Edition | Fault:
     """The policy in a file, or why there is none."""
     try:
-        text = read_text(file)
-    except UnreadableText as error:
+        text = read_text(file, SETTINGS_BYTES)
+    except OSError as error:
+        return Fault(error.strerror or str(error))
+    except NotText as error:
         return Fault(str(error))
     try:
         return Edition(parse_site_policy(text), text)

@@ -12,6 +12,7 @@ import msgspec
 
 from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError
+from server.domain.text_files import read_text
 from server.settings import ServerSettings
 
 FILE = "ensemble.json"
@@ -28,7 +29,7 @@ def chosen_models(settings: ServerSettings) -> tuple[str, ...]:
     """The models to serve. Raises ConfigurationError when the file exists and cannot be read."""
     path = settings.data_dir / FILE
     try:
-        choice = msgspec.json.decode(path.read_bytes(), type=Choice)
+        choice = msgspec.json.decode(read_text(path), type=Choice)
     except FileNotFoundError:
         return settings.models
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -224,3 +224,16 @@ def test_a_database_s_password_is_not_kept_and_no_other_database_is_taken_for_it
 def test_what_is_kept_and_cannot_be_used_counts_as_not_kept(tmp_path: Path, content: str) -> None:
     (tmp_path / "settings.json").write_text(content)
     assert load_settings(data_dir=tmp_path).port == 8765
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_settings_file_that_windows_saved_is_read(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "server.toml").write_bytes('port = 9001\r\nmodels = ["mine"]\r\n'.encode(encoding))
+    settings = load_settings(tmp_path / "server.toml")
+    assert (settings.port, settings.models) == (9001, ("mine",))
+
+
+def test_a_settings_file_that_is_no_text_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "server.toml").write_bytes(b"port = 9001\n# caf\xe9\n")
+    with pytest.raises(InvalidSettings, match=r"server\.toml: line 2 has the byte 0xe9, which is wrong in UTF-8"):
+        load_settings(tmp_path / "server.toml")

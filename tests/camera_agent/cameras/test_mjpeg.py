@@ -18,8 +18,8 @@ from camera_agent.cameras import factory
 from camera_agent.cameras.camera import whole_frame
 from camera_agent.cameras.mjpeg import MotionJpeg, PictureStream
 from camera_agent.config.settings import CameraSettings
-from camera_agent.network.certificates import PUBLIC
 from camera_agent.imaging.frame import CameraFailure, DamagedPicture, FrameFormat
+from camera_agent.network.certificates import PUBLIC
 from tests.camera_agent.cameras.test_cameras import serving
 from tests.camera_agent.conftest import CHECKOUT, jpeg
 

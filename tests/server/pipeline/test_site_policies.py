@@ -266,8 +266,8 @@ def test_a_link_to_itself_and_a_huge_file_are_their_own_faults(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ('# caf\xe9\nsite = "yard"'.encode("latin-1"), "line 1: the byte 0xe9 is not UTF-8"),
-        ('site = "yard"'.encode("utf-16"), "it is UTF-16: save it as UTF-8"),
+        ('# caf\xe9\nsite = "yard"'.encode("latin-1"), "line 1 has the byte 0xe9, which is wrong in UTF-8"),
+        ('site = "yard"'.encode("utf-16-le"), "line 1 has a NUL character"),
     ],
 )
 def test_a_file_in_another_encoding_is_told_so(tmp_path: Path, content: bytes, complaint: str) -> None:
