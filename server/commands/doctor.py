@@ -20,12 +20,12 @@ from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
 from server.catalogue import ModelCard, cache_dir, locate, read_lock, verify
 from server.commands.options import cards_of, store_options, utc
-from server.commands.ports import listener
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
 from server.domain.remembered import recall
 from server.domain.text_files import shown
+from server.hosting.listening import listener
 from server.pipeline.site_policies import Sites
 from server.serving.machine import Machine, this_machine
 from server.serving.memory_budget import expected_bytes, memory_warning

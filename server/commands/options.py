@@ -118,8 +118,8 @@ def current_store(settings: ServerSettings) -> Store:
     if not revision.is_current:
         state = "has no tables" if revision.present is None else f"has schema {revision.present}, not {revision.wanted}"
         raise ConfigurationError(
-            f"the database {store.name} {state}: name the server's with --data-dir or --config; "
-            "`sectorwatch db upgrade` brings this one up to date"
+            f"the database {store.name} {state}: `sectorwatch db upgrade` brings it up to date, or name the server's "
+            "own with --data-dir or --config"
         )
     return store
 

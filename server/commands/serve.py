@@ -16,12 +16,12 @@ import click
 
 from server.catalogue import ModelCard, cache_dir, locate, read_lock
 from server.commands.options import cards_of, config_option
-from server.commands.ports import listener
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
 from server.domain.remembered import recall, remember
 from server.domain.text_files import shown
 from server.hosting.gunicorn_app import host
+from server.hosting.listening import listener
 from server.pipeline.site_policies import MEND, ONE_FILE, Sites
 from server.serving.machine import this_machine
 from server.serving.memory_budget import memory_warning
@@ -141,7 +141,9 @@ def _check_weights(settings: ServerSettings, cards: Sequence[ModelCard]) -> None
     """Raises ConfigurationError for missing weights. Their digests are checked when they are loaded."""
     missing = [card.name for card in cards if card.sha256 is not None and locate(card, cache_dir()) is None]
     if missing:
-        raise ConfigurationError(f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull`")
+        raise ConfigurationError(
+            f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull {' '.join(missing)}`"
+        )
 
 
 def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:

@@ -55,7 +55,7 @@ def look_at(folder: Path) -> Look:
         if SUFFIX not in file.name.lower() or file.name.endswith(PROPOSED):
             continue
         status = _status(file)
-        if why := _of_nobody(file.name) or _not_a_file(status):
+        if why := of_nobody(file.name) or _not_a_file(status):
             passed_over[file] = why
         else:
             files.append((file, status))
@@ -79,7 +79,7 @@ def order_of(file: Path) -> tuple[int, str]:
     return len(file.name), file.name
 
 
-def _of_nobody(name: str) -> str | None:
+def of_nobody(name: str) -> str | None:
     """Why a file with this name is nobody's policy."""
     if name.startswith("."):
         return "it is hidden (its name begins with a dot)"

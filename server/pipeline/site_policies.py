@@ -88,7 +88,7 @@ class Sites:
         in_force: InForce = "last_good" if file is None or file in faults else "file"
         of_site = [each for each, fault in faults.items() if fault.site == site] or list(faults.keys() - {self._folder})
         return Standing(
-            edition and edition.policy,
+            None if edition is None else edition.policy,
             file or (of_site[0] if len(of_site) == 1 else None),
             "none" if edition is None else in_force,
             tuple(named_fault(each, fault.what) for each, fault in faults.items()),

@@ -64,8 +64,8 @@ def routes(
             SitePolicyReport(
                 site=query.site,
                 camera=query.camera,
-                file=of_site.file and shown(of_site.file.name),
-                policy=of_site.policy and of_site.policy.digest,
+                file=None if of_site.file is None else shown(of_site.file.name),
+                policy=None if of_site.policy is None else of_site.policy.digest,
                 in_force=of_site.in_force,
                 faults=of_site.faults,
                 remarks=_remarks(of_site, query),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import signal
 import socket
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from server.__main__ import command
 from server.domain.errors import ConfigurationError
+from server.hosting.listening import listener
 from server.serving.selection import choose, chosen_models
 from server.settings import ServerSettings, described
 from tests.server.launched import PATIENCE_S, Running
@@ -141,7 +143,7 @@ def test_an_unknown_model_is_one_line_and_exit_code_78(monkeypatch: pytest.Monke
 
 
 def test_missing_weights_are_one_line_with_the_command_that_gets_them() -> None:
-    assert_one_line(serve(), 78, "no weights yet for yolov3-tiny: run `sectorwatch models pull`")
+    assert_one_line(serve(), 78, "no weights yet for yolov3-tiny: run `sectorwatch models pull yolov3-tiny`")
 
 
 def test_a_choice_of_models_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
@@ -196,7 +198,30 @@ def test_a_database_that_is_not_up_yet_is_no_fault_of_the_configuration_so_start
 def test_a_port_in_use_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert_one_line(serve("--port", str(taken.getsockname()[1])), 78, "Address already in use")
+        assert_one_line(
+            serve("--port", str(taken.getsockname()[1])), 78, "Address already in use; stop the other server"
+        )
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "advice"),
+    [
+        ("203.0.113.9", 0, "set `host` to an address of this machine, or to 0.0.0.0"),
+        ("nowhere.invalid", 0, "set `host` to an address of this machine, or to 0.0.0.0"),
+    ],
+)
+def test_an_address_of_another_machine_is_told_with_what_to_set(address: str, port: int, advice: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(advice)):
+        listener(address, port, "port")
+
+
+def test_a_port_that_only_root_may_open_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> socket.socket:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", refused)
+    with pytest.raises(ConfigurationError, match="ports below 1024 are root's: choose another `admin_port`"):
+        listener("127.0.0.1", 80, "admin_port")
 
 
 def test_help_explains_every_setting() -> None:
