@@ -7,7 +7,7 @@ import time
 import requests
 
 from camera_agent.cameras.http_get import CameraSession, http_get
-from camera_agent.imaging.frame import CameraFailure, Frame, FrameFormat
+from camera_agent.imaging.frame import CameraFailure, DamagedPicture, Frame, FrameFormat
 from camera_agent.imaging.pillow import encode_bytes
 from camera_agent.network.certificates import PUBLIC, Trust
 
@@ -26,16 +26,18 @@ class Snapshot:
         """Sends no request yet."""
 
     def frame(self, frame_format: FrameFormat) -> Frame:
-        """The picture; its instant is the middle of the wait for the first byte. Raises `CameraFailure`."""
+        """The picture; its instant is the middle of the wait for the first byte.
+
+        Raises `DamagedPicture` when it is not whole, also because the connection broke off, else `CameraFailure`.
+        """
         requested_s = time.monotonic()
         try:
             with http_get(self._session, self._url, self._timeout_s) as answer:
                 answered_s = time.monotonic()
                 data = self._read(answer)
         except requests.RequestException as error:
-            raise CameraFailure(f"the snapshot broke off: {type(error).__name__}") from error
-        jpeg, thumbnail = encode_bytes(data, frame_format)
-        return Frame(jpeg, (requested_s + answered_s) / 2, thumbnail)
+            raise DamagedPicture(f"the snapshot broke off: {type(error).__name__}") from error
+        return Frame.of(encode_bytes(data, frame_format), (requested_s + answered_s) / 2)
 
     def close(self) -> None:
         self._session.close()

@@ -11,7 +11,7 @@ from cv2.typing import MatLike
 from camera_agent.cameras.diagnose import open_failure
 from camera_agent.cameras.latest_frame import LatestFrameCamera
 from camera_agent.cameras.tls_relay import TlsRelay, needs_relay
-from camera_agent.imaging.frame import CameraFailure
+from camera_agent.imaging.frame import CameraFailure, DamagedPicture
 from camera_agent.imaging.opencv import encode_picture, open_capture
 from camera_agent.network.addresses import credentials, with_credentials
 from camera_agent.network.certificates import PUBLIC, Trust
@@ -81,7 +81,9 @@ class _Capture:
         if time.monotonic() < self._backlog_until_s:
             return None
         is_whole, picture = self._capture.retrieve()
-        return picture if is_whole else None
+        if not is_whole:
+            raise DamagedPicture("the picture cannot be decoded")
+        return picture
 
     def release(self) -> None:
         if self._relay is not None:

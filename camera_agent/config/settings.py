@@ -111,6 +111,7 @@ class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One camera: a name, exactly one source, its bursts, and how a recording is played.
 
+    `strict_jpeg`: a JPEG without its end marker, or with stray bytes before its start, is damaged instead of mended.
     `fingerprint` or `ca_file`: which certificate an https:// or rtsps:// camera presents.
     """
 
@@ -129,6 +130,7 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     masks: Polygons = ()
     quality: Annotated[int, Meta(ge=10, le=100)] = 85
     max_width: Annotated[int, Meta(ge=0)] = 1280
+    strict_jpeg: bool = False
     timeout_s: Positive = 10.0
     stuck_after_s: Positive = 60.0
     hours: tuple[Annotated[str, Meta(pattern=PATTERN)], ...] = ()
@@ -194,7 +196,7 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     @property
     def frame_format(self) -> FrameFormat:
         """How each picture is encoded."""
-        return FrameFormat(quality=self.quality, max_width=self.max_width, masks=self.masks)
+        return FrameFormat(quality=self.quality, max_width=self.max_width, masks=self.masks, is_strict=self.strict_jpeg)
 
     @property
     def spacing_s(self) -> float:
