@@ -20,11 +20,11 @@ _ADDRESS = re.compile(
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _BARE = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._/-]*)?")
 """A host without a scheme, as people write it by mistake."""
-_IN_TEXT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://\S*?)([\])}>'\"`,.;:!]*)(?=\s|$)")
-_QUERY_IN_TEXT = re.compile(r"\?[^\s?=&]*=\S*")
+_IN_TEXT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://\S*?|\?[^\s?=&]*=\S*?)([\])}>'\"`,.;:!]*)(?=\s|$)")
+"""An address, or the query of one without its host: urllib3's errors have it."""
 _PAIR_IN_TEXT = re.compile(
     r"""(?i)(\b[a-z_-]*(?:pass\w*|pwd|token|secret|api_?key|auth|usr)(?:=|['"]\s*[:=]\s*)|\bauthorization['"]?\s*[:=]\s*)"""
-    r"""(?:b?['"])?(?:(?:basic|bearer|digest)\s+)?[^\s&]+"""
+    r"""(?!\*\*\*)(?:b?['"])?(?:(?:basic|bearer|digest)\s+)?[^\s&]+"""
 )
 _EXAMPLE = "user:password@"
 """The user part in our own advice."""
@@ -66,10 +66,10 @@ def without_secrets(text: str) -> str:
 
     For messages of libraries, which quote addresses in whole or in part.
     """
-    if "://" in text:
-        text = _IN_TEXT.sub(lambda found: shown(found[1]) + found[2], text)
-    if "?" in text:
-        text = _QUERY_IN_TEXT.sub(lambda found: _shown_query(found[0]), text)
+    if "://" in text or "?" in text:
+        text = _IN_TEXT.sub(
+            lambda found: (_shown_query if found[1].startswith("?") else shown)(found[1]) + found[2], text
+        )
     return _PAIR_IN_TEXT.sub(lambda found: found[1] + HIDDEN, text)
 
 

@@ -34,8 +34,9 @@ def _reason(error: Exception, host: str, port: int) -> str:
     if isinstance(error, requests.exceptions.ReadTimeout):
         return "no answer in time"
     inner: BaseException = error
-    while (cause := inner.__cause__ or inner.__context__) is not None:
-        inner = cause
+    if isinstance(error, requests.RequestException):  # a socket's own error may come while another one is handled
+        while (cause := inner.__cause__ or inner.__context__) is not None:
+            inner = cause
     if isinstance(inner, socket.gaierror):
         return f"no host is known as {host}: check its spelling, and this machine's network"
     if isinstance(inner, ConnectionRefusedError):

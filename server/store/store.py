@@ -24,7 +24,7 @@ from server.domain.records import (
 )
 from server.store.annotations import Annotations
 from server.store.channels import Channels
-from server.store.engine import copy_sqlite, open_engine, reading, writing
+from server.store.engine import copy_sqlite, open_engine, reading, shown_url, writing
 from server.store.event_log import EventLog
 from server.store.heartbeats import Heartbeats
 from server.store.migrate import Revision, revision, upgrade
@@ -80,7 +80,7 @@ class Store(Channels, EventLog, Tokens):
     @property
     def name(self) -> str:
         """The database's URL without its password."""
-        return self._engine.url.render_as_string(hide_password=True)
+        return shown_url(self._engine)
 
     def upgrade(self) -> Revision:
         """Migrate the tables to this version's schema, and make each camera's state readable. Safe to repeat."""
