@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from camera_agent.imaging.frame import CameraFailure, Frame, Thumbnail, tones
+from camera_agent.network.addresses import without_secrets
 
 LEAST_CONTRAST = 2.5
 """A picture with less contrast shows nothing."""
@@ -60,7 +61,7 @@ class CameraHealth:
 
     def record_failure(self, failure: CameraFailure, at_s: float) -> None:
         """The camera is blind, and no burst is expected."""
-        self.set_state("blind", at_s, failure.cause, detail=str(failure), next_burst_by_s=None)
+        self.set_state("blind", at_s, failure.cause, detail=without_secrets(str(failure)), next_burst_by_s=None)
 
     def set_state(
         self,

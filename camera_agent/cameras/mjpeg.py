@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 
-import requests
 from urllib3.exceptions import HTTPError
 
-from camera_agent.cameras.http_get import http_get
+from camera_agent.cameras.http_get import CameraSession, http_get
 from camera_agent.cameras.latest_frame import LatestFrameCamera
 from camera_agent.cameras.picture_finder import PictureFinder
 from camera_agent.imaging.frame import CameraFailure
 from camera_agent.imaging.pillow import encode_bytes
+from camera_agent.network.certificates import PUBLIC, Trust
 
 _PIECE_BYTES = 64 * 1024
 _MAX_BYTES = 16_000_000
@@ -24,16 +24,16 @@ _NO_STREAMS = ("text/", "image/", "application/json", "application/xml", "applic
 class MotionJpeg(LatestFrameCamera[bytes]):
     """Pictures are sent unchanged where the format allows it."""
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
-        super().__init__(lambda: PictureStream(url, timeout_s), encode_bytes, timeout_s)
+    def __init__(self, url: str, *, timeout_s: float, trust: Trust = PUBLIC) -> None:
+        super().__init__(lambda: PictureStream(url, timeout_s, trust), encode_bytes, timeout_s)
 
 
 class PictureStream:
     """The pictures of one answer, in order."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, trust: Trust) -> None:
         self._timeout_s = timeout_s
-        self._session = requests.Session()
+        self._session = CameraSession(trust)
         self._session.headers["Accept-Encoding"] = "identity"
         try:
             self._answer = http_get(self._session, url, timeout_s)

@@ -6,9 +6,10 @@ import time
 
 import requests
 
-from camera_agent.cameras.http_get import http_get
+from camera_agent.cameras.http_get import CameraSession, http_get
 from camera_agent.imaging.frame import CameraFailure, DamagedPicture, Frame, FrameFormat
 from camera_agent.imaging.pillow import encode_bytes
+from camera_agent.network.certificates import PUBLIC, Trust
 
 _MAX_BYTES = 32_000_000
 
@@ -16,10 +17,10 @@ _MAX_BYTES = 32_000_000
 class Snapshot:
     """Sends one request per frame and keeps the connection between them."""
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
+    def __init__(self, url: str, *, timeout_s: float, trust: Trust = PUBLIC) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        self._session = requests.Session()
+        self._session = CameraSession(trust)
 
     def open(self) -> None:
         """Sends no request yet."""

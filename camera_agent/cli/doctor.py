@@ -74,7 +74,7 @@ def _check_server(settings: Settings, camera: CameraSettings, wall_clock: WallCl
     document = msgspec.json.encode({"site": settings.site, "camera": camera.name})
     with closing(HttpClient(settings.server, wall_clock)) as client:
         answer = client.send_heartbeat(document, token)
-    url, name = settings.server.url, f"camera {camera.name} of site {settings.site}"
+    url, name = settings.server.shown_url, f"camera {camera.name} of site {settings.site}"
     if answer.status == 0:
         return Finding("server", False, f"{url}: {answer.problem}")
     if answer.status in (401, 403):

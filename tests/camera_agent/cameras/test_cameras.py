@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from tests.camera_agent.conftest import jpeg, make_video, picture
 
 
 @contextmanager
-def serving(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+def serving(respond: Callable[[BaseHTTPRequestHandler], None], tls: ssl.SSLContext | None = None) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             try:
@@ -42,9 +43,12 @@ def serving(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        server.handle_error = lambda *_: None  # type: ignore[method-assign] # clients that do not trust it hang up
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/snap.jpg"
+        yield f"http{'' if tls is None else 's'}://127.0.0.1:{server.server_port}/snap.jpg"
     finally:
         server.shutdown()
         server.server_close()

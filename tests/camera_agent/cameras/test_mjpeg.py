@@ -19,6 +19,7 @@ from camera_agent.cameras.camera import whole_frame
 from camera_agent.cameras.mjpeg import MotionJpeg, PictureStream
 from camera_agent.config.settings import CameraSettings
 from camera_agent.imaging.frame import CameraFailure, DamagedPicture, FrameFormat
+from camera_agent.network.certificates import PUBLIC
 from tests.camera_agent.cameras.test_cameras import serving
 from tests.camera_agent.conftest import CHECKOUT, jpeg
 
@@ -46,7 +47,7 @@ def part(body: bytes, *, boundary: bytes = b"--part", length: bool = True) -> by
 def pictures_of(respond: Respond) -> list[bytes]:
     """Every picture of a stream that ends."""
     with serving(respond) as url:
-        stream = PictureStream(url, 5.0)
+        stream = PictureStream(url, 5.0, PUBLIC)
         pictures = []
         while stream.advance():
             pictures.append(stream.picture())

@@ -247,7 +247,7 @@ def test_damaged_and_mended_pictures_are_counted_in_status_metrics_and_heartbeat
         agent.stop()
         assert agent.wait(15.0) == 0
     status = msgspec.json.decode((tmp_path / "state/status.json").read_bytes(), type=Status)
-    assert status.mended == status.frames > 5
+    assert status.mended == status.frames > 0
     assert status.mended - 1 <= status.damaged <= status.mended
     metrics = (tmp_path / "agent.prom").read_text().splitlines()
     assert f'sectorwatch_agent_damaged_pictures_total{{camera="gate"}} {status.damaged}' in metrics
