@@ -32,6 +32,9 @@ _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL = frozenset((0xC0, 0xC1))
 _NEXT_SCAN = re.compile(rb"\xff[\xc4\xda\xd9]")
 _COEFFICIENTS = 64
+_MOST_SEGMENTS = 1 << 16
+_MOST_SCANS = 200
+"""Segments and scans that are read, so that nobody can make this slow."""
 
 
 class FoundJpeg(NamedTuple):
@@ -74,8 +77,9 @@ def find_jpeg(data: bytes) -> FoundJpeg | None:
         return FoundJpeg(picture, body + _ONES, None, fault)
     if end >= 0:
         return FoundJpeg(picture, picture, None, fault)
-    other = body + _FILLER + EOI if _is_covered(body, head) else b""
-    return FoundJpeg(picture, picture, other, fault)
+    if not _is_covered(body, head):
+        return FoundJpeg(picture, body, None, fault)
+    return FoundJpeg(picture, picture, body + _FILLER + EOI, fault)
 
 
 def segment_end(data: bytes | bytearray, at: int) -> int:
@@ -93,7 +97,10 @@ def segment_end(data: bytes | bytearray, at: int) -> int:
 def _head(picture: bytes) -> _Head | None:
     """None for a picture whose segments do not lead to a scan."""
     at, sof, components = len(SOI), 0, 0
-    while (end := segment_end(picture, at)) >= 0:
+    for _ in range(_MOST_SEGMENTS):
+        end = segment_end(picture, at)
+        if end < 0:
+            break
         marker = picture[at + 1]
         if marker in _SOF:
             sof, components = marker, picture[at + 9] if at + 9 < len(picture) else 0
@@ -115,7 +122,9 @@ def _is_covered(picture: bytes, head: _Head) -> bool:
     """Whether the scans give every coefficient of every component to its last bit (T.81, annex G.1.1.1)."""
     left: dict[tuple[int, int], int] = {}
     at: int | None = head.scan
-    while at is not None:
+    for _ in range(_MOST_SCANS):
+        if at is None:
+            break
         if picture[at + 1] == SOS[1]:
             count = picture[at + 4] if at + 4 < len(picture) else 0
             ids, last = picture[at + 5 : at + 5 + 2 * count : 2], picture[at + 5 + 2 * count : at + 8 + 2 * count]

@@ -52,8 +52,8 @@ def encode_bytes(data: bytes, frame_format: FrameFormat) -> EncodedPicture:
 def _encode(data: bytes, decodable: bytes, frame_format: FrameFormat) -> EncodedPicture:
     """`data` or a new JPEG of it. `decodable` has the same picture, and Pillow raises where it is not whole."""
     with Image.open(io.BytesIO(decodable), formats=_FORMATS) as image:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        is_sideways = orientation in _TRANSPOSE and orientation >= _FIRST_SIDEWAYS
+        orientation = _orientation(image)
+        is_sideways = orientation >= _FIRST_SIDEWAYS
         shown = image.size[::-1] if is_sideways else image.size
         sent = frame_format.size(*shown)
         is_kept = image.format == "JPEG" and sent == shown and not frame_format.masks
@@ -66,6 +66,17 @@ def _encode(data: bytes, decodable: bytes, frame_format: FrameFormat) -> Encoded
         if is_kept:
             return EncodedPicture(data, _thumbnail(upright, wanted))
         return encode_image(upright.convert("RGB"), frame_format)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, as the server reads it (`server.domain.image_info`); 1 where there is none."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - Pillow raises anything on damaged metadata, which no viewer minds
+        return 1
+    return next((orientation for orientation in range(1, 9) if orientation == value), 1)
 
 
 def _pixels(jpeg: bytes) -> bytes:

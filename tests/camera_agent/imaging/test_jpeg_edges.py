@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from camera_agent.imaging import jpeg_edges as agent_edges
 from camera_agent.imaging.frame import DamagedPicture, FrameFormat
 from camera_agent.imaging.pillow import encode_bytes
-from tests import odd_jpegs
+from server.domain import jpeg_edges as server_edges
+from server.domain.image_info import size_of
+from tests import odd_jpegs, odd_metadata
 
 FAULTS = odd_jpegs.with_faulty_edges(odd_jpegs.jpeg())
 WINDOW = ((0.0, 0.0), (0.2, 0.0), (0.2, 0.2), (0.0, 0.2))
@@ -107,3 +112,18 @@ def test_a_preview_in_the_header_is_not_taken_for_the_picture() -> None:
 def test_bytes_without_a_picture_near_their_beginning_are_damaged(data: bytes) -> None:
     with pytest.raises(DamagedPicture, match="not a whole image"):
         encode_bytes(data, FrameFormat())
+
+
+def test_the_agent_and_the_server_find_edges_by_the_same_code() -> None:
+    trees = [ast.parse(inspect.getsource(module)) for module in (agent_edges, server_edges)]
+    assert len({ast.unparse(ast.Module(tree.body[1:], [])) for tree in trees}) == 1
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", odd_metadata.PICTURES)
+def test_the_agent_turns_a_picture_as_the_server_does_wherever_its_orientation_is_written(name: str) -> None:
+    picture = odd_metadata.PICTURES[name]
+    width, height = size_of(picture) or (0, 0)
+    thumbnail = encode_bytes(picture, FrameFormat()).thumbnail
+    assert (thumbnail.width, thumbnail.height) == (128, round(128 * height / width))
+    assert size_of(encode_bytes(picture, FrameFormat(masks=(WINDOW,))).jpeg) == (width, height)
