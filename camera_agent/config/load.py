@@ -6,6 +6,7 @@ Relative paths are relative to the file. `~` and `$VARIABLES` in paths are expan
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import re
@@ -166,6 +167,8 @@ def _check_authority(path: str) -> None:
     """Raises `OSError` for a file without a certificate."""
     import ssl
 
+    if Path(path).read_bytes().startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise OSError(errno.EINVAL, "begins with a byte order mark, which hides a certificate: save it as plain text")
     try:
         ssl.create_default_context(cafile=path)
     except ssl.SSLError as error:
