@@ -103,7 +103,7 @@ def _struct_in(annotation: object) -> type | None:
 
 def _with_absolute_paths(settings: Settings, path: Path) -> Settings:
     def absolute(written: str | None) -> str | None:
-        return None if written is None else str(path.parent / Path(os.path.expandvars(written)).expanduser())
+        return None if written is None else str(path.parent / os.path.expanduser(os.path.expandvars(written)))  # noqa: PTH111 - `Path.expanduser` may raise
 
     replace = msgspec.structs.replace
     has_token = settings.server.token is not None or settings.server.token_file is not None

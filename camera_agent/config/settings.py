@@ -218,7 +218,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             return Path(self.state_dir)
         if of_unit := os.environ.get("STATE_DIRECTORY", "").split(":")[0]:
             return Path(of_unit)
-        return Path(os.environ.get("XDG_STATE_HOME") or Path("~").expanduser() / ".local/state") / "camera-agent"
+        return Path(os.environ.get("XDG_STATE_HOME") or _home() / ".local/state") / "camera-agent"
 
     @property
     def runtime_folder(self) -> Path:
@@ -253,6 +253,14 @@ def read_token(token: str | None, token_file: str | None) -> str | None:
     if content and not _TOKEN.fullmatch(content):
         raise OSError(errno.EINVAL, _NO_TOKEN, token_file)
     return content or None
+
+
+def _home() -> Path:
+    """This user's home. A user of a container may have none."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise InvalidSettings("this user has no home folder: set `state_dir`") from error
 
 
 def credential_file() -> str | None:

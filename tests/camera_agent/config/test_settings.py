@@ -323,3 +323,13 @@ def test_the_line_of_a_dotted_key_and_of_a_nested_array_is_found() -> None:
     assert line_of(text, ("t", 1, "u", "y")) == 6
     assert line_of(text, ("t", 1, "u", "z")) == 5
     assert line_of(text, ("nothing",)) is None
+
+
+def test_an_unknown_home_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = complaint(tmp_path, HEAD + '[[cameras]]\nname = "gate"\nvideo = "~nobody-here/a.avi"\n')
+    assert message.endswith("~nobody-here/a.avi does not exist")
+    for name in ("STATE_DIRECTORY", "XDG_STATE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 54321)
+    with pytest.raises(InvalidSettings, match="no home folder: set `state_dir`"):
+        _ = load(tmp_path, HEAD + CAMERA).state_folder
