@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from camera_agent.imaging.frame import EncodedPicture, Frame, FrameFormat
+from camera_agent.imaging.frame import CameraFailure, DamagedPicture, EncodedPicture, Frame, FrameFormat
 
 
 class Camera(Protocol):
-    """A live camera. Every method may raise `CameraFailure`; the camera is then closed and opened again."""
+    """A live camera. Every method may raise `CameraFailure`; the camera is then closed and opened again.
+
+    `frame` may raise `DamagedPicture`: then the same camera is asked for its next picture (`whole_frame`).
+    """
 
     def open(self) -> None: ...
 
@@ -18,6 +21,26 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """Release the device. Safe to call twice, and before `open`."""
+
+
+_MAX_DAMAGED = 5
+"""So many damaged pictures in a row are a fault of the connection or the camera."""
+
+
+def whole_frame(camera: Camera, frame_format: FrameFormat, on_damaged: Callable[[DamagedPicture], object]) -> Frame:
+    """The first frame of an open camera that is whole. `on_damaged` is called with each damaged picture before it.
+
+    Raises `CameraFailure`, also for the last one of `_MAX_DAMAGED` damaged pictures in a row.
+    """
+    damaged = 0
+    while True:
+        try:
+            return camera.frame(frame_format)
+        except DamagedPicture as damage:
+            on_damaged(damage)
+            damaged += 1
+            if damaged >= _MAX_DAMAGED:
+                raise CameraFailure(f"{damaged} damaged pictures in a row: {damage}") from damage
 
 
 class RecordedPicture(NamedTuple):

@@ -120,8 +120,8 @@ def _by_gate(
 def _read(settings: CameraSettings, picture: RecordedPicture) -> list[Frame]:
     """The picture as a frame; an empty list when it cannot be read."""
     try:
-        jpeg, thumbnail = picture.read()
+        encoded = picture.read()
     except CameraFailure as failure:
         _log.warning("picture_skipped", extra={"camera": settings.name, "picture": picture.number, "cause": failure})
         return []
-    return [Frame(jpeg, picture.at_s, thumbnail)]
+    return [Frame.of(encoded, picture.at_s)]
