@@ -73,17 +73,19 @@ def _observations(content: msgspec.Raw) -> list[_Seen]:
 
 
 def _what(event: dict[str, Any]) -> str:
+    """In the words of `sectorwatch events`."""
     kind, sector, direction = (str(event.get(key) or "") for key in ("kind", "sector", "direction"))
     is_known = direction not in ("", "unknown")
-    lasted = f" after {lasted_s:.0f} s" if (lasted_s := _lasted_s(event)) is not None else ""
+    side = {"up": "upwards", "down": "downwards"}.get(direction, f"to the {direction}")
+    lasted = f", {lasted_s:.0f} s" if (lasted_s := _lasted_s(event)) is not None else ""
     words = {
         "entered": f"entered {sector}" + (f" from the {direction}" if is_known else ""),
         "left": f"left {sector}" + (f" to the {direction}" if is_known else ""),
-        "moved": f"moved from {event.get('from_sector')} to {event.get('to_sector')}",
-        "crossed": f"crossed {event.get('line')}" + (f" ({direction})" if is_known else ""),
-        "lingered": f"lingered in {sector}",
-        "presence_started": f"is present in {sector}",
-        "presence_ended": f"is no longer present in {sector}{lasted}",
+        "moved": f"moved {event.get('from_sector')} > {event.get('to_sector')}" + (f", {side}" if is_known else ""),
+        "crossed": f"crossed {event.get('line')}" + (f", {direction}" if is_known else ""),
+        "lingered": f"lingered at {sector}",
+        "presence_started": f"present at {sector}",
+        "presence_ended": f"gone from {sector}{lasted}",
     }
     return words.get(kind, f"{kind or '?'} {sector}".rstrip())
 
