@@ -7,6 +7,8 @@ Exit codes: 0 success, 1 failure (the message says why), 2 wrong arguments, 78 u
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
 import os
 import signal
@@ -14,6 +16,7 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import TextIO
 from urllib.parse import urlsplit
 
 from camera_agent.cli.low_memory import limit_memory
@@ -28,6 +31,7 @@ from camera_agent.imaging.frame import CameraFailure  # noqa: E402
 from camera_agent.logs import start_logging  # noqa: E402
 
 _EX_CONFIG = 78
+_INTERRUPTED = 130
 _log = logging.getLogger("camera_agent")
 
 
@@ -49,17 +53,47 @@ def command(arguments: list[str] | None = None) -> int:
 
 def main() -> None:
     """`command` as a process. It does not wait for a camera that hangs in a driver; the spool is safe at any time."""
+    _open_output()
     sys.excepthook, threading.excepthook = _log_crash, lambda crash: _log_crash(*crash[:3])
     try:
-        code = command()
+        code = _command_or_exit()
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-    except BrokenPipeError:  # `camera-agent doctor agent.toml | head -1`
+    except KeyboardInterrupt:
+        os._exit(_INTERRUPTED)
+    except OSError as error:
+        if error.filename is not None:  # a file of the user's, which is no fault of the output
+            raise
+        if not isinstance(error, BrokenPipeError):  # `camera-agent doctor agent.toml | head -1` is no fault at all
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"camera-agent: the output cannot be written: {error.strerror}\n")
         os._exit(1)
     if threading.active_count() > 1:
         os._exit(code)
     sys.exit(code)
+
+
+def _open_output() -> None:
+    """What the terminal cannot show is escaped. Where an output is closed (`>&-`), writing to it is an error."""
+    sys.stdout = sys.stdout or _closed_output()
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - open to the end
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _closed_output() -> TextIO:
+    """A file that can only be read: writing to it raises `OSError`, as to any closed output."""
+    return io.TextIOWrapper(io.FileIO(os.open(os.devnull, os.O_RDONLY), "w"), encoding="utf-8")
+
+
+def _command_or_exit() -> int:
+    """`--help` and wrong arguments end in `SystemExit`, whose output is to be written like any other."""
+    try:
+        return command()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
 
 
 def _log_crash(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -131,6 +165,8 @@ def _once(settings: Settings, options: argparse.Namespace) -> int:
     except CameraFailure as failure:
         sys.stderr.write(f"camera {camera.name} ({camera.source}): {failure}\n")
     except OSError as error:
+        if error.filename is None:  # the output is closed or full
+            raise
         sys.stderr.write(f"{error.filename} cannot be used: {error.strerror}: check `state_dir` and `--out`\n")
     return 1
 

@@ -65,6 +65,8 @@ class Folder:
 
     def recognise(self, saved: bytes, played_ms: int) -> Recognised:
         """The saved pictures are found by name, size, time and digest. They are left out wherever they are now."""
+        if saved == self.content():
+            return Recognised(True, saved, frozenset())
         before = stills.decoded(saved)
         before_ms = self._instants(before)
         played = {

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 _log = logging.getLogger(__name__)
-_SUFFIXES = frozenset({".jpg", ".jpeg"})
+_SUFFIXES = (".jpg", ".jpeg")
 _MAX_DIGESTS = 256
 _PIECE_BYTES = 4096
 _NUMBER = re.compile(
@@ -48,7 +48,7 @@ def listed(folder: Path) -> list[Still]:
     found, passed_over = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if Path(entry.name).suffix.lower() not in _SUFFIXES:
+            if not entry.name.lower().endswith(_SUFFIXES):
                 continue
             if entry.name[0] in ".~" or not entry.is_file():
                 passed_over.append(entry.name)
@@ -63,7 +63,7 @@ def listed(folder: Path) -> list[Still]:
 
 def sort_key(name: str) -> SortKey:
     """Sorts names with numbers by the numbers: `frame2` before `frame10`. Case does not matter."""
-    parts = _NUMBER.split(Path(name).stem.casefold())
+    parts = _NUMBER.split(name.rpartition(".")[0].casefold())
     numbered = [_number(part) if index % 2 else part for index, part in enumerate(parts)]
     return numbered, name
 

@@ -83,7 +83,7 @@ class Playback:
         """The recording's first burst. The saved position does not move. Raises `CameraFailure`."""
         session = self._open()
         try:
-            made = next(recording_bursts(self._settings, self._recording.pictures(), Done()), None)
+            made = next(recording_bursts(self._settings, self._recording.pictures()), None)
         finally:
             self._recording.close()
         return None if made is None else self._burst(session.position, made)

@@ -46,8 +46,11 @@ class Done(NamedTuple):
         return number < self.next_burst - 1 or round(at_s * 1000) <= self.played_ms + _ROUNDING_MS
 
 
+NOTHING_DONE = Done()
+
+
 def recording_bursts(
-    settings: CameraSettings, pictures: Iterable[RecordedPicture], done: Done = Done()
+    settings: CameraSettings, pictures: Iterable[RecordedPicture], done: Done = NOTHING_DONE
 ) -> Iterator[RecordingBurst]:
     """The bursts that are not done. Pictures that cannot be read are logged and left out."""
     wanted = (picture for picture in pictures if picture.number >= (settings.first_picture or 0))

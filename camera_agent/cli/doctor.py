@@ -14,9 +14,11 @@ from camera_agent.cameras import factory
 from camera_agent.cameras.camera import whole_frame
 from camera_agent.cameras.health import LEAST_CONTRAST
 from camera_agent.cameras.timeout_guard import TimeoutGuard
+from camera_agent.cli.site_policy import fetch_report
 from camera_agent.clock import Clock
 from camera_agent.config.settings import CameraSettings, Settings
 from camera_agent.imaging.frame import CameraFailure, DamagedPicture, tones
+from camera_agent.logs import visible
 from camera_agent.state import camera_tokens
 from camera_agent.uplink.http_client import HttpClient
 from camera_agent.wall_clock import WallClock
@@ -39,7 +41,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Check everything that a run needs, cheapest first. Takes no burst and changes nothing."""
     yield _check_disk(settings)
     wall_clock = WallClock(Clock())
-    yield from (_check_server(settings, camera, wall_clock) for camera in settings.cameras)
+    for camera in settings.cameras:
+        yield (found := _check_server(settings, camera, wall_clock))
+        if found.is_well:
+            yield from _check_site_policy(settings, camera, wall_clock)
     yield _check_clock(wall_clock)
     yield from (_check_recording(camera) if camera.is_recorded else _check_live(camera) for camera in settings.cameras)
 
@@ -88,6 +93,16 @@ def _check_server(settings: Settings, camera: CameraSettings, wall_clock: WallCl
         )
         return Finding("server", False, text)
     return Finding("server", True, f"{url} answers" + (f", and accepts the token for {name}" if token else ""))
+
+
+def _check_site_policy(settings: Settings, camera: CameraSettings, wall_clock: WallClock) -> Iterator[Finding]:
+    """What the server makes of the site's file; nothing from a server that does not say."""
+    if (report := fetch_report(settings, camera, wall_clock)) is None:
+        return
+    subject = f"site policy of {camera.name}"
+    yield Finding(subject, report.in_force == "file" and not report.faults, report.heading)
+    yield from (Finding(subject, False, visible(fault)) for fault in report.faults)
+    yield from (Finding(subject, True, f"mind: {visible(remark)}") for remark in report.remarks)
 
 
 def _check_clock(wall_clock: WallClock) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import re
@@ -259,9 +260,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def state_folder(self) -> Path:
         if self.state_dir is not None:
             return Path(self.state_dir)
-        if "STATE_DIRECTORY" in os.environ:
-            return Path(os.environ["STATE_DIRECTORY"].split(":")[0])
-        return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "camera-agent"
+        if of_unit := os.environ.get("STATE_DIRECTORY", "").split(":")[0]:
+            return Path(of_unit)
+        return Path(os.environ.get("XDG_STATE_HOME") or _home() / ".local/state") / "camera-agent"
 
     @property
     def runtime_folder(self) -> Path:
@@ -292,16 +293,24 @@ def read_token(token: str | None, token_file: str | None) -> str | None:
     """
     if token_file is None:
         return token
-    content = Path(token_file).read_bytes().strip().decode("latin-1")
+    content = Path(token_file).read_bytes().removeprefix(codecs.BOM_UTF8).strip().decode("latin-1")
     if content and not _TOKEN.fullmatch(content):
         raise OSError(errno.EINVAL, _NO_TOKEN, token_file)
     return content or None
 
 
+def _home() -> Path:
+    """This user's home. A user of a container may have none."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise InvalidSettings("this user has no home folder: set `state_dir`") from error
+
+
 def credential_file() -> str | None:
     """The credential `token` of this systemd unit (`LoadCredential=`), if there is one."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    path = None if folder is None else Path(folder) / "token"
+    path = Path(folder) / "token" if folder else None
     return str(path) if path is not None and path.is_file() else None
 
 

@@ -32,10 +32,14 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """The server's answer to a burst that it has; further fields are ignored."""
+    """The server's answer to a burst that it has; further fields are ignored. `votes` are the targets that a model's
+    answer is a vote for; servers before version 0.3.0 do not send them. `observations` are read where they are shown.
+    """
 
     burst_id: str
     labels: dict[str, list[str]] = {}
+    votes: dict[str, list[list[str]]] = {}
+    observations: msgspec.Raw = msgspec.Raw(b"[]")
     events: list[dict[str, Any]] = []
 
 
@@ -113,6 +117,17 @@ class HttpClient:
                 return HeartbeatAnswer(answer.status_code, problem, self._retry_after_s(answer))
         except (requests.RequestException, OSError) as error:
             return HeartbeatAnswer(0, explain_connection_error(error, self._url))
+
+    def fetch_site_policy(self, site: str, camera: str, token: str | None) -> bytes:
+        """What the server makes of the site's file, as JSON; empty without an answer, as from an older server."""
+        query = {"site": site, "camera": camera}
+        request = requests.Request("GET", f"{self._url}/v1/site-policy", params=query, auth=_Bearer(token))
+        try:
+            with self._exchange(request) as answer:
+                content = self._read(answer)
+                return content if answer.ok else b""
+        except (requests.RequestException, OSError):
+            return b""
 
     def fetch_time(self) -> None:
         """Ask for nothing, to learn the server's time from its answer."""

@@ -63,12 +63,15 @@ class JudgedFrame(Struct):
 
 
 class Receipt(Struct):
-    """The result of a burst. `labels` is in FlexServe's form: model to its class for each frame."""
+    """The result of a burst. `labels` is in FlexServe's form: model to its class for each frame. `votes`: model to the
+    targets that its answer is a vote for, for each frame.
+    """
 
     burst_id: str
     status: Annotated[str, Meta(pattern="^(folded|held)$")]
     late: bool
     labels: dict[str, list[str]]
+    votes: dict[str, list[list[str]]]
     observations: list[JudgedFrame]
     events: list[LoggedEvent]
     ensemble: str

@@ -81,6 +81,7 @@ def test_the_answer_holds_labels_observations_events_and_what_made_them(yard: Ya
     assert wire["burst_id"] == "burst-00001"
     assert wire["status"] == "folded"
     assert wire["labels"] == {"eye": ["person", "nothing"]}
+    assert wire["votes"] == {"eye": [["person"], []]}
     assert [seen["frame"] for seen in wire["observations"]] == [0, 1]
     assert wire["observations"][0]["answers"] == {
         "eye": [{"label": "person", "score": 0.9, "box": [0.22, 0.6, 0.28, 0.8]}]
