@@ -20,9 +20,10 @@ from server.analysis.scoring import Split, Truth, outcome_of, truth_of
 from server.commands.cameras import find_cameras
 from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.folding import FoldTask, fold_many
-from server.commands.options import Instant, aligned, check_window, current_store, echo_lines, store_options, utc
+from server.commands.options import Instant, aligned, current_store, echo_lines, store_options, stretch
 from server.domain.clock import SECOND_US
 from server.domain.errors import ConfigurationError
+from server.domain.local_time import FORMS, LocalTime, When, site_time
 from server.domain.records import Annotation
 from server.settings import ServerSettings
 from server.store import Store
@@ -35,8 +36,8 @@ _LEAST_0 = click.FloatRange(min=0)
 
 @click.command()
 @click.argument("site")
-@click.option("--since", "since_us", type=Instant(), help="Begin of the past to try on (default: of the annotations).")
-@click.option("--until", "until_us", type=Instant(), help="Its end.")
+@click.option("--since", type=Instant(), help=f"Begin of the past to try on: {FORMS} (default: of the annotations).")
+@click.option("--until", type=Instant(), help="Its end.")
 @click.option(
     "--policy", "file", type=click.Path(path_type=Path), help="Start from this file instead of the live file."
 )
@@ -58,8 +59,8 @@ _LEAST_0 = click.FloatRange(min=0)
 @store_options
 def command(
     site: str,
-    since_us: int | None,
-    until_us: int | None,
+    since: When | None,
+    until: When | None,
     file: Path | None,
     within_s: float,
     miss_cost: float,
@@ -73,8 +74,9 @@ def command(
     Runs many policies over the annotated past, without models or images. Writes the best policy as a proposal beside
     the live file, which stays as it is. Without annotations, prints how often the models agree.
     """
-    check_window(since_us, until_us)
     store = current_store(settings)
+    local = site_time(store, site, settings.sites_dir)
+    since_us, until_us = stretch(local, since, until)
     cameras = [head.camera for head in find_cameras(store, site, None)]
     text, live = current_policy(store, settings, site, file)
     policy = parse_site_policy(text)
@@ -82,7 +84,7 @@ def command(
     window = _window(annotations, since_us, until_us)
     truth = truth_of(annotations, [logged.event for logged in store.events(*window, site)], *window)
     if not any(truth.instants()):
-        echo_lines(_without_annotations(store, policy, cameras, annotations, since_us, until_us))
+        echo_lines(_without_annotations(store, policy, cameras, annotations, local, since_us, until_us))
         return
     out = out or Path(f"tuning-{site}")
     _make_folder(out)
@@ -247,12 +249,13 @@ def _without_annotations(
     policy: SitePolicy,
     cameras: Sequence[str],
     elsewhere: Sequence[Annotation],
+    local: LocalTime,
     since_us: int | None,
     until_us: int | None,
 ) -> Iterator[str]:
     """How often the models agree in a stretch without annotations; `elsewhere` are those of other times, in order."""
     if elsewhere:
-        first, last = utc(elsewhere[0].at_us, "seconds"), utc(elsewhere[-1].at_us, "seconds")
+        first, last = local.dated(elsewhere[0].at_us), local.dated(elsewhere[-1].at_us)
         yield f"No event in this stretch is annotated. The annotations lie between {first} and {last}: see --since and"
         yield "--until."
     else:
