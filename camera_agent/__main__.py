@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from urllib.parse import urlsplit
 
 from camera_agent.cli.low_memory import limit_memory
@@ -37,7 +37,11 @@ def command(arguments: list[str] | None = None) -> int:
     start_logging(options.log, verbose=options.verbose)
     commands = {"run": _run, "once": _once, "validate": _validate, "doctor": _doctor, "coverage": _coverage}
     try:
-        return commands[options.command](load_settings(options.file), options)
+        settings = load_settings(options.file)
+        for camera in settings.cameras:
+            if camera.advice is not None:
+                _log.warning("address_unclear", extra={"camera": camera.name, "advice": camera.advice})
+        return commands[options.command](settings, options)
     except InvalidSettings as error:
         sys.stderr.write(f"{error}\n")
         return _EX_CONFIG
@@ -45,6 +49,7 @@ def command(arguments: list[str] | None = None) -> int:
 
 def main() -> None:
     """`command` as a process. It does not wait for a camera that hangs in a driver; the spool is safe at any time."""
+    sys.excepthook, threading.excepthook = _log_crash, lambda crash: _log_crash(*crash[:3])
     try:
         code = command()
         logging.shutdown()
@@ -55,6 +60,13 @@ def main() -> None:
     if threading.active_count() > 1:
         os._exit(code)
     sys.exit(code)
+
+
+def _log_crash(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    """Write an error that nothing caught to the log, which hides passwords; Python's own report does not."""
+    if issubclass(kind, KeyboardInterrupt | SystemExit) or error is None:
+        return
+    _log.critical("crashed", exc_info=(kind, error, traceback))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -89,10 +101,18 @@ def _run(settings: Settings, options: argparse.Namespace) -> int:
     url = settings.server.url
     _log.info(
         "agent_started",
-        extra={"version": __version__, "site": settings.site, "server": url, "state": settings.state_folder},
+        extra={
+            "version": __version__,
+            "site": settings.site,
+            "server": settings.server.shown_url,
+            "state": settings.state_folder,
+        },
     )
     if url.startswith("http://") and has_token(settings) and not _is_loopback(url):
-        _log.warning("token_in_clear", extra={"server": url, "advice": "use https, or a network that you trust"})
+        _log.warning(
+            "token_in_clear",
+            extra={"server": settings.server.shown_url, "advice": "use https, or a network that you trust"},
+        )
     try:
         status = Agent(settings, stop).run(from_start=options.from_start)
     except StateUnusable as error:

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import msgspec
 
 from camera_agent.cameras import factory
+from camera_agent.cameras.camera import whole_frame
 from camera_agent.cameras.health import LEAST_CONTRAST
 from camera_agent.cameras.timeout_guard import TimeoutGuard
 from camera_agent.clock import Clock
 from camera_agent.config.settings import CameraSettings, Settings
-from camera_agent.imaging.frame import CameraFailure, tones
+from camera_agent.imaging.frame import CameraFailure, DamagedPicture, tones
 from camera_agent.state import camera_tokens
 from camera_agent.uplink.http_client import HttpClient
 from camera_agent.wall_clock import WallClock
@@ -73,7 +74,7 @@ def _check_server(settings: Settings, camera: CameraSettings, wall_clock: WallCl
     document = msgspec.json.encode({"site": settings.site, "camera": camera.name})
     with closing(HttpClient(settings.server, wall_clock)) as client:
         answer = client.send_heartbeat(document, token)
-    url, name = settings.server.url, f"camera {camera.name} of site {settings.site}"
+    url, name = settings.server.shown_url, f"camera {camera.name} of site {settings.site}"
     if answer.status == 0:
         return Finding("server", False, f"{url}: {answer.problem}")
     if answer.status in (401, 403):
@@ -110,16 +111,21 @@ def _check_recording(camera: CameraSettings) -> Finding:
 
 def _check_live(camera: CameraSettings) -> Finding:
     name = f"camera {camera.name}"
+    damaged: list[DamagedPicture] = []
     try:
         with closing(TimeoutGuard(lambda: factory.live_camera(camera), timeout_s=camera.timeout_s)) as guard:
             guard.open()
-            first, second = guard.frame(camera.frame_format), guard.frame(camera.frame_format)
+            first, second = (whole_frame(guard, camera.frame_format, damaged.append) for _ in range(2))
     except CameraFailure as failure:
         return Finding(name, False, f"{camera.source}: {failure}")
     mean, contrast = tones(second.thumbnail)
     text = f"{camera.source}: {len(second.jpeg) / 1000:.0f} kB a frame, brightness {mean:.0f}, contrast {contrast:.0f}"
     if first.jpeg == second.jpeg:
         text += f"; two frames {second.at_s - first.at_s:.1f} s apart are identical: is it a still picture?"
+    if damaged:
+        text += f"; {len(damaged)} damaged pictures were passed over ({damaged[-1]}): is the connection weak?"
+    if second.is_mended:
+        text += "; its JPEGs have a faulty start or end, which the agent mends"
     if contrast < LEAST_CONTRAST:
         text += "; one even tone: is something on the lens, or is it night?"
     return Finding(name, contrast >= LEAST_CONTRAST, text)

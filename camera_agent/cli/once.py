@@ -54,7 +54,7 @@ def run_once(settings: Settings, camera: CameraSettings, out: Path, stop: thread
     outcome = _send(settings, camera, burst)
     if isinstance(outcome, Accepted):
         _write_json(out / "answer.json", outcome.receipt)
-    stream.write(f"{settings.server.url} {_describe(settings, camera, burst, outcome)}\n")
+    stream.write(f"{settings.server.shown_url} {_describe(settings, camera, burst, outcome)}\n")
     return isinstance(outcome, Accepted)
 
 

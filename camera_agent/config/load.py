@@ -119,6 +119,7 @@ def _with_absolute_paths(settings: Settings, path: Path) -> Settings:
                 video=absolute(camera.video),
                 folder=absolute(camera.folder),
                 token_file=absolute(camera.token_file),
+                ca_file=absolute(camera.ca_file),
             )
             for camera in settings.cameras
         ),
@@ -139,6 +140,7 @@ def _faults(settings: Settings) -> Iterator[tuple[toml_locations.Path, str]]:
     for index, camera in enumerate(settings.cameras):
         at = ("cameras", index)
         yield from _faults_of_file(camera.token_file, *at, "token_file", check=partial(read_token, None))
+        yield from _faults_of_file(camera.ca_file, *at, "ca_file", check=_check_authority)
         yield from _faults_of_file(camera.video, *at, "video")
         if camera.folder is not None and not os.path.isdir(camera.folder):  # noqa: PTH112 - `Path.is_dir` may raise
             yield ((*at, "folder"), f"{camera.folder} does not exist")

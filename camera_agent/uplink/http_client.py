@@ -18,6 +18,7 @@ from camera_agent import __version__
 from camera_agent.clock import unix_s_of
 from camera_agent.config.settings import ServerSettings
 from camera_agent.network.connection_errors import explain_connection_error
+from camera_agent.network.proxies import OwnNetworkAdapter, through_proxy
 from camera_agent.spool.entry import Damaged, Header, SpoolEntry
 from camera_agent.uplink.byte_budget import wire_bytes
 from camera_agent.wall_clock import WallClock
@@ -88,6 +89,8 @@ class HttpClient:
         self._ca_file = server.ca_file
         self._wall_clock = wall_clock
         self._session = requests.Session()
+        self._session.mount("http://", OwnNetworkAdapter())
+        self._session.mount("https://", OwnNetworkAdapter())
         self._session.headers.update({"User-Agent": f"camera-agent/{__version__}", "Accept": "application/json"})
         self._sent_bytes = 0
         self._received_bytes = 0
@@ -106,7 +109,7 @@ class HttpClient:
         """Send one heartbeat. Raises nothing for faults of network or server."""
         try:
             with self._post("heartbeats", "application/json", token, [document], len(document)) as answer:
-                problem = _problem(self._read(answer)) if not answer.ok else ""
+                problem = "" if answer.ok else _problem(self._read(answer)) + through_proxy(self._url)
                 return HeartbeatAnswer(answer.status_code, problem, self._retry_after_s(answer))
         except (requests.RequestException, OSError) as error:
             return HeartbeatAnswer(0, explain_connection_error(error, self._url))
@@ -198,7 +201,7 @@ class HttpClient:
             if receipt.burst_id != burst_id:
                 return RetryLater(f"HTTP {status} without a receipt for this burst: is that the right server?")
             return Accepted(receipt, known=status == 200)
-        problem = f"HTTP {status} {_problem(content)}"
+        problem = f"HTTP {status} {_problem(content)}{through_proxy(self._url)}"
         if status in _NEVER_AGAIN:
             return Refused(problem)
         if status in _NOT_ALLOWED:

@@ -87,14 +87,21 @@ def config_option(command: F) -> F:
 
 
 def store_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds --config, --database and --data-dir. The command gets `settings` instead, with what they override."""
+    """Adds --config, --database, --sites and --data-dir. The command gets `settings` instead.
+
+    What no option, file or variable gives is as at the last start of the server with that data folder.
+    """
 
     @config_option
     @click.option("--database", metavar="URL", help="Database, instead of the one in the settings.")
+    @click.option("--sites", type=click.Path(path_type=Path), help="Folder of site policies.")
     @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the server's data.")
     @wraps(command)
-    def with_settings(*, config: Path | None, database: str | None, data_dir: Path | None, **options: Any) -> None:
-        command(settings=load_settings(config, database_url=database, data_dir=data_dir), **options)
+    def with_settings(
+        *, config: Path | None, database: str | None, sites: Path | None, data_dir: Path | None, **options: Any
+    ) -> None:
+        settings = load_settings(config, database_url=database, sites_dir=sites, data_dir=data_dir)
+        command(settings=settings, **options)
 
     return with_settings
 
@@ -121,7 +128,10 @@ def current_store(settings: ServerSettings) -> Store:
     revision = store.revision()
     if not revision.is_current:
         state = "has no tables" if revision.present is None else f"has schema {revision.present}, not {revision.wanted}"
-        raise ConfigurationError(f"the database {store.name} {state}: `sectorwatch db upgrade` brings it up to date")
+        raise ConfigurationError(
+            f"the database {store.name} {state}: name the server's with --data-dir or --config; "
+            "`sectorwatch db upgrade` brings this one up to date"
+        )
     return store
 
 

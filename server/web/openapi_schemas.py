@@ -20,6 +20,7 @@ from server.domain.burst import Envelope
 from server.web.annotations import AnnotationBody
 from server.web.cameras import CameraList
 from server.web.oip_v2_codec import InferRequest
+from server.web.site_policy import SitePolicyReport
 
 REF = "#/components/schemas/"
 
@@ -167,7 +168,7 @@ _PLAIN: dict[str, list[tuple[str, Any] | tuple[str, Any, Any]]] = {
 """Answers that their fields describe well enough: name -> fields."""
 
 DOCUMENTED: tuple[Any, ...] = (
-    *(Envelope, Heartbeat, CameraList, AnnotationBody, InferRequest),
+    *(Envelope, Heartbeat, SitePolicyReport, CameraList, AnnotationBody, InferRequest),
     *(Problem, Receipt, EventPage, KeptAnnotation, AnnotationPage),
     *(msgspec.defstruct(name, fields) for name, fields in _PLAIN.items()),
 )

@@ -136,11 +136,11 @@ def test_frames_per_s_sets_the_spacing_and_the_schedule(tmp_path: Path) -> None:
         ),
         (
             HEAD.replace("8000", "80000") + '[[cameras]]\nname = "gate"\ndevice = 0\n',
-            "agent.toml:2: server: Port out of range 0-65535",
+            "agent.toml:2: server: url 'http://127.0.0.1:80000' names no valid host and port: http://host:port/",
         ),
         (
             HEAD + '[[cameras]]\nname = "gate"\nrtsp = "rtsp:///stream"\n',
-            "agent.toml:4: cameras[0]: address 'rtsp:///stream' names no host: rtsp://host:port/",
+            "agent.toml:4: cameras[0]: address 'rtsp:///stream' names no valid host and port: rtsp://host:port/",
         ),
         (
             HEAD + 'token = "two words"\n[[cameras]]\nname = "gate"\ndevice = 0\n',
