@@ -7,8 +7,10 @@ from collections.abc import Callable
 import click
 import msgspec
 
-from policies.events import microseconds
-from server.analysis.explain import explain
+from policies.events import Event, microseconds
+from policies.site.site_policy import CameraPolicy
+from server.analysis.conclusion import conclude, goes_on, of_minute
+from server.analysis.explain import Explanation, explain
 from server.analysis.explain_text import as_lines, as_wire
 from server.analysis.gaps import Causes
 from server.camera_status.heartbeat import decode_heartbeat
@@ -21,6 +23,7 @@ from server.settings import ServerSettings
 from server.store import Store
 
 MINUTE_US = 60 * SECOND_US
+_LOOK_BACK = 100
 
 
 @click.command()
@@ -56,9 +59,42 @@ def command(
     if as_json:
         click.echo(msgspec.json.encode(as_wire(explanation)).decode())
     else:
-        events = (logged.event for burst in explanation.bursts for logged in burst.events)
-        event_line = dated_lines(store, local, events)
+        told = [logged for burst in explanation.bursts for logged in burst.events]
+        begun = store.begun(since_us, since_us + MINUTE_US, head.site, head.camera)
+        of_stretch = [logged.event for logged in (*begun, *told) if not logged.is_withdrawn]
+        inside = of_minute(of_stretch, since_us, since_us + MINUTE_US)
+        presence = _begun_before(store, explanation)
+        shown = [*of_stretch, *(logged.event for logged in told), *([presence] if presence else [])]
+        short = store.past.short_ids([event.id for event in shown])
+        event_line = dated_lines(store, local, shown)
+        click.echo(conclude(explanation, _policy(store, explanation), inside, presence, local, short))
         echo_lines(as_lines(explanation, every=every, local=local, event_line=event_line))
+
+
+def _policy(store: Store, explanation: Explanation) -> CameraPolicy | None:
+    """The policy that was in force in the last burst."""
+    if not explanation.bursts:
+        return None
+    last = explanation.bursts[-1]
+    brightness = store.kept(last.facts.burst_id).observations[0].brightness
+    return store.policy(last.facts.policy).camera(last.facts.camera).in_force(last.facts.first_at_us, brightness)
+
+
+def _begun_before(store: Store, explanation: Explanation) -> Event | None:
+    """The begin of a presence that goes on through the minute."""
+    wanted = set(goes_on(explanation))
+    if not wanted:
+        return None
+    began = store.begun(
+        None,
+        explanation.since_us,
+        explanation.site,
+        explanation.camera,
+        "presence_started",
+        backwards=True,
+        limit=_LOOK_BACK,
+    )
+    return next((each.event for each in began if (each.event.label, each.event.sector) in wanted), None)
 
 
 def _utc(at_us: int) -> str:

@@ -27,7 +27,7 @@ _WHOLE = "view"
 _MINUTES_US = 300 * SECOND_US
 _LEAST_PLACE = 12
 
-_VERBS: dict[Kind, str] = {
+VERBS: dict[Kind, str] = {
     "presence_started": "present at",
     "presence_ended": "gone from",
     "entered": "entered",
@@ -66,7 +66,7 @@ class EventText:
         models = _models(visit.begin)
         tail = f"  {event_id}" if event_id else ""
         for optional in (models, ""):
-            what = self._what(visit, _VERBS[visit.first.kind] if alone else _verb(visit))
+            what = self._what(visit, VERBS[visit.first.kind] if alone else _verb(visit))
             room = WIDTH - len(time) - 1 - len(optional) - len(tail)
             if (length := sum(len(piece.text) for piece in what)) <= room:
                 break
@@ -151,7 +151,7 @@ def plain(pieces: Iterable[Piece]) -> str:
 def _verb(visit: Visit) -> str:
     """What is said between the target and the place; nothing where the line tells of a stay."""
     is_stay = visit.first.kind in ("entered", "presence_started") or len(visit.events) > 1
-    return "" if is_stay else _VERBS[visit.first.kind]
+    return "" if is_stay else VERBS[visit.first.kind]
 
 
 def _ways(event: Event, end: Event) -> Iterator[str]:

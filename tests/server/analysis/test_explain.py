@@ -186,7 +186,7 @@ def test_explain_prints_the_minute_that_holds_the_instant(ask: Callable[..., Res
     assert "west: person present in 4 of 4 frames" in shown
     for logged in yard.store.events():
         [line] = [line for line in shown.splitlines() if line.endswith(f"  {logged.event.id[:8]}")]
-        assert line.startswith(f"  event: {logged.event.started_at:%Y-%m-%d %H:%M:%S} person ")
+        assert line.startswith(f"  event: {logged.event.at:%Y-%m-%d %H:%M:%S} person ")
 
 
 def test_explain_as_json_holds_every_vote(ask: Callable[..., Result]) -> None:
