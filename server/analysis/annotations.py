@@ -54,11 +54,15 @@ def annotation_of(store: Store, prefix: str, truth: Answer, author: str, note: s
     if len(events) + len(added) > 1:
         raise several(store, prefix, events, added)
     if events:
-        event = events[0].logged.event
-        return _annotation(event, event.id, truth, microseconds(event.at), event.time_uncertainty_s, author, note)
+        return annotation_of_event(events[0].logged.event, truth, author, note)
     if added:
         return replace(added[0], truth="missed" if truth == "true" else truth, author=author, note=note)
     raise no_event(prefix)
+
+
+def annotation_of_event(event: Event, truth: Answer, author: str, note: str | None = None) -> Annotation:
+    """An annotation of an event."""
+    return _annotation(event, event.id, truth, microseconds(event.at), event.time_uncertainty_s, author, note)
 
 
 def no_event(prefix: str) -> Unknown:

@@ -246,6 +246,20 @@ def begin_of(store: Store, left: LoggedEvent) -> LoggedEvent | None:
     return next((logged for logged in pages if _stay(logged.event) == _stay(event)), None)
 
 
+def visit_of(store: Store, logged: LoggedEvent) -> list[LoggedEvent]:
+    """The events of the visit that an event belongs to, itself among them; of `moved` and `crossed`, only itself."""
+    entered = begin_of(store, logged) if logged.event.kind == "left" else logged
+    if entered is None:
+        return [logged]
+    event = entered.event
+    start_us = microseconds(event.started_at)
+    with_it = store.begun(start_us, start_us + 1, event.site, event.camera)
+    same = [each for each in with_it if _place(each.event) == _place(event) and event.sector is not None]
+    begins = [each for each in same if each.event.kind == "entered"]
+    ends = [end for each in begins if (end := end_of(store, each)) is not None]
+    return list({each.event.id: each for each in (logged, *same, *ends)}.values())
+
+
 def _begin_us(logged: LoggedEvent) -> int:
     return microseconds(logged.event.started_at)
 
