@@ -63,7 +63,7 @@ def adopt(
         "classes": tuple(classes),
         "format": kind,
         "output": "independent_logits",  # as the network has it, until that is known
-        "input": msgspec.to_builtins(FLEXSERVE_FORM),
+        "input": FLEXSERVE_FORM.content,
     }
     if kind == "pickle":
         if not trusted:
