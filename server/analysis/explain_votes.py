@@ -45,9 +45,8 @@ class Weighing:
 
 def weighing_of(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> Weighing:
     sectors = [s for s in policy.sectors if s.name in candidate.sectors]
-    rules = (sectors[0].rules if sectors else policy.rules).of(
-        candidate.target
-    )  # of the first sector it stands in: they judged it
+    judged_by = sectors[0].rules if sectors else policy.rules  # those of the first sector it stands in
+    rules = judged_by.of(candidate.target)
     classes = policy.targets.get(candidate.target, frozenset())
     support = _support(rules, candidate.votes)
     margin = candidate.ruling.margin
