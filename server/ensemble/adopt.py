@@ -59,7 +59,7 @@ def adopt(
     something is missing for it, and when the network is not fit to be served (`look`).
     """
     kind = format_of(file)
-    content = {
+    content: dict[str, Any] = {
         "classes": tuple(classes),
         "format": kind,
         "output": "independent_logits",  # as the network has it, until that is known
