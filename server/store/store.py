@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, func, select
 
 from policies.fusion.judgement import Judgement
 from policies.observation import Observation
@@ -24,7 +24,7 @@ from server.domain.records import (
 )
 from server.store.annotations import Annotations
 from server.store.channels import Channels
-from server.store.engine import copy_sqlite, open_engine, reading, writing
+from server.store.engine import copy_sqlite, open_engine, reading, shown_url, writing
 from server.store.event_log import EventLog
 from server.store.heartbeats import Heartbeats
 from server.store.migrate import Revision, revision, upgrade
@@ -80,7 +80,7 @@ class Store(Channels, EventLog, Tokens):
     @property
     def name(self) -> str:
         """The database's URL without its password."""
-        return self._engine.url.render_as_string(hide_password=True)
+        return shown_url(self._engine)
 
     def upgrade(self) -> Revision:
         """Migrate the tables to this version's schema, and make each camera's state readable. Safe to repeat."""
@@ -130,15 +130,17 @@ class Store(Channels, EventLog, Tokens):
                 observations=tuple(
                     recorded.observation for recorded in read_observations(connection, seen, self._versions)
                 ),
+                judgements=tuple(_judgements(connection, burst_id)),
                 events=tuple(logged(event) for event in connection.execute(holding)),
             )
 
     def decisions(self, burst_id: str) -> list[Judgement]:
         """The decision record of a burst: the judgement of each frame at its acceptance. Raises Unknown."""
-        row = self._row(select(decisions.c.body).where(decisions.c.burst_id == burst_id))
-        if row is None:
+        with reading(self._engine) as connection:
+            judgements = _judgements(connection, burst_id)
+        if not judgements:
             raise Unknown(f"no burst {burst_id}")
-        return msgspec.json.decode(row.body, type=list[Judgement])
+        return judgements
 
     def cameras(self) -> list[CameraHead]:
         """All cameras that ever advanced, by site and camera."""
@@ -190,3 +192,9 @@ class Store(Channels, EventLog, Tokens):
                 table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
                 for table in metadata.sorted_tables
             }
+
+
+def _judgements(connection: Connection, burst_id: str) -> list[Judgement]:
+    """The judgement of each frame; empty for an unknown burst."""
+    row = connection.execute(select(decisions.c.body).where(decisions.c.burst_id == burst_id)).one_or_none()
+    return [] if row is None else msgspec.json.decode(row.body, type=list[Judgement])
