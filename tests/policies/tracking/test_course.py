@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from policies.geometry import to_edge
 from policies.observation import Box, Prediction
 from tests.policies.stories import events_of, lines, observation, person_at, policy
 
@@ -58,3 +59,29 @@ def test_whoever_stands_on_a_border_entered_one_sector_and_stays_there(height: f
 def test_feet_below_the_picture_are_in_a_sector_that_ends_just_above_its_edge():
     frames = [observation(i, {"eye": [Prediction("person", 0.9, (0.4, 0.3, 0.6, 1))]}) for i in range(20)]
     assert any("entered floor" in line for line in lines(events_of(policy(WHOLE + SHORT_OF_EDGE), frames)))
+
+
+def test_feet_below_the_picture_cross_a_line_that_ends_just_above_its_edge():
+    line = '[cameras.gate.lines.door]\na = [0.5, 0.2]\nb = [0.5, 0.97]\ndirections = ["in", "out"]\n'
+    seen = [Prediction("person", 0.9, (0.1 + i / 10, 0.3, 0.2 + i / 10, 1)) for i in range(8)]
+    events = events_of(policy(WHOLE + line), [observation(i, {"eye": [each]}) for i, each in enumerate(seen)])
+    assert [(e.line, e.direction) for e in events if e.kind == "crossed"] == [("door", "in")]
+
+
+def test_a_line_that_ends_just_beside_the_picture_reaches_its_edge_only_where_it_leads_there():
+    assert to_edge((0.5, 0.5), (0.5, 0.98)) == (0.5, 1)
+    assert to_edge((0.5, 0.5), (0.02, 0.5)) == (0, 0.5)
+    assert to_edge((0.1, 0.975), (0.9, 0.98)) == (0.9, 0.98)
+    assert to_edge((0.2, 0.2), (0.8, 0.8)) == (0.8, 0.8)
+
+
+UP_AND_DOWN = [
+    ([(0.45, 0.5, 0.55, 0.8), (0.46, 0.3, 0.54, 0.55), (0.47, 0.15, 0.53, 0.35), (0.47, 0.02, 0.53, 0.2)], "top"),
+    ([(0.3, 0.3, 0.5, 0.7), (0.5, 0.3, 0.7, 0.7), (0.7, 0.3, 0.9, 0.7), (0.8, 0.3, 1, 0.7)], "right"),
+]
+
+
+@pytest.mark.parametrize(("boxes", "side"), UP_AND_DOWN)
+def test_whoever_walks_the_same_way_back_comes_over_the_side_by_which_he_went(boxes: list[Box], side: str):
+    assert went(boxes)[-1] == side
+    assert went(boxes[::-1])[0] == side
