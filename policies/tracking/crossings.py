@@ -42,7 +42,7 @@ def _crossed(policy: CameraPolicy, followed: Followed) -> Iterator[Crossed]:
     assert followed.evidence is not None
     (before_us, *_), (at_us, *_) = trail[-2:]
     there, here = trail[-2][1:], trail[-1][1:]
-    for line in policy.lines:
+    for line in policy.reaching_lines:
         part = crossing(line.a, line.b, there, here)
         if part is not None:
             gap_us = at_us - before_us

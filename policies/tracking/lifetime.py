@@ -6,8 +6,10 @@
 | at the edge | its last box touches the frame's edge; unseen for the shorter of `outside_s` and `hidden_s` | the track is gone |
 | overlooked | it stood still for STILL_AFTER_S, and the gap before the first frame without it is at most `hidden_s`; unseen for OVERLOOKED_FACTOR times `hidden_s` | the track is gone |
 | hidden | any other track; unseen for `hidden_s` | the track is gone |
-| outside | seen outside for `outside_s`, or WELL_OUTSIDE body heights from the border, or the track is gone | the visit is over |
-| dwell | the visit lasted `dwell_s` | it counts: `entered` |
+| outside | seen outside for `outside_s` and not on the border, or WELL_OUTSIDE body heights from it, or the track is gone | the visit is over |
+| on the border | seen outside for `outside_s`, within `border` body heights of the border | the visit goes on |
+| held | an earlier visit goes on in a sector to which a track can move, and the feet were only on this one's border | the visit does not count |
+| dwell | the visit lasted `dwell_s` and is not held | it counts: `entered` |
 | linger | the visit lasted `linger_s`, and `linger_s` is not 0 | `lingered` |
 | join | the visit began at most `join_s` after the last one ended | `moved` |
 | crossing | `outside_s` passed without a step back over the line | `crossed` |
@@ -17,13 +19,14 @@ A track unseen for the limit of the first of "at the edge", "overlooked" and "hi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from policies.geometry import distance
 from policies.site.rules import Movement
 from policies.site.sectors import Sector
-from policies.tracking.motion import frame_side
+from policies.tracking.motion import Motion, frame_side
 from policies.tracking.track import Closed, Crossed, Track, Visit
 
 DOUBTED_FRAMES = 3
@@ -32,7 +35,9 @@ STILL_AFTER_S = 3.0
 OVERLOOKED_FACTOR = 4.0
 """A thing that stood still does not leave unseen while frames follow closely, so the models overlooked it."""
 WELL_OUTSIDE = 0.1
-"""Body heights from a sector's border at which feet are outside for certain: they jitter by less."""
+"""Body heights from a sector's border at which feet are outside at once."""
+LEAST_BORDER = 0.02
+"""A border's width in frame heights, at least: the box of a thing far away jitters by pixels."""
 
 
 class UnseenCase(NamedTuple):
@@ -76,11 +81,45 @@ def is_outside(track: Track, visit: Visit, sector: Sector, at_us: int, aspect: f
     """Whether a visit is over although its track goes on."""
     if visit.gone_us is None:
         return False
-    if at_us - visit.gone_us >= sector.rules.movement.outside_s * 1e6:
-        return True
+    is_long = at_us - visit.gone_us >= sector.rules.movement.outside_s * 1e6
     if track.motion is None or track.seen_us != at_us:
+        return is_long
+    far = distance(sector.inner_border, track.motion.ground(aspect), aspect)
+    width = border_width(sector, track.motion, aspect)
+    return far >= width and (is_long or far >= WELL_OUTSIDE * track.motion.h)
+
+
+def is_on_border(visit: Visit, sector: Sector, motion: Motion | None, at_us: int, aspect: float) -> bool:
+    """Whether a thing that has been seen outside for `outside_s` stands on the sector's border."""
+    if visit.gone_us is None or motion is None or at_us - visit.gone_us < sector.rules.movement.outside_s * 1e6:
         return False
-    return distance(sector.polygon, track.motion.ground(aspect), aspect) >= WELL_OUTSIDE * track.motion.h
+    return distance(sector.inner_border, motion.ground(aspect), aspect) < border_width(sector, motion, aspect)
+
+
+def is_well_inside(sector: Sector, motion: Motion | None, aspect: float) -> bool:
+    """Whether a thing that stands in the sector does not stand on its border."""
+    if motion is None:
+        return True
+    return distance(sector.inner_border, motion.ground(aspect), aspect) >= border_width(sector, motion, aspect)
+
+
+def border_width(sector: Sector, motion: Motion, aspect: float) -> float:
+    """How near to the sector's border, in frame heights, the feet of a thing that stands still are on it: a quarter of
+    the sector at most, so that it has an inside. A thing that moves is on one side or the other.
+    """
+    border = sector.rules.movement.border
+    if not border or not motion.is_still():
+        return 0.0
+    left, top, right, bottom = sector.bounds
+    return min(max(border * motion.h, LEAST_BORDER), (right - left) * aspect / 4, (bottom - top) / 4)
+
+
+def is_held(visit: Visit, visits: Sequence[Visit], apart: Collection[tuple[str, str]]) -> bool:
+    """Whether an earlier one of a track's visits keeps this one from counting."""
+    if visit.deep or visit.counted:
+        return False
+    earlier = itertools.takewhile(lambda other: other is not visit, visits)
+    return any((other.sector, visit.sector) in apart for other in earlier)
 
 
 def has_lasted(visit: Visit, end_us: int, needed_s: float) -> bool:
