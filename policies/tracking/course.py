@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from policies.geometry import Edge, Point, Polygon, border_step
+from policies.geometry import Edge, Point
 from policies.observation import Box
 from policies.tracking.motion import EDGE, frame_gaps
 from policies.tracking.track import Track
@@ -89,22 +89,21 @@ def _way_down(then: Box, now: Box, aspect: float) -> float:
     return down
 
 
-def side_of_step(polygon: Polygon, track: Track, aspect: float, *, leaving: bool) -> str:
-    """The side by which a track left, or entered, a polygon in its last step: that to which its latest course leads
-    furthest across the border.
+def side_of_step(track: Track, border: Edge | None, aspect: float, *, leaving: bool) -> str:
+    """The side by which a track left, or entered, a polygon in its last step, over that border of it: the side to
+    which its latest course leads furthest across the border.
     """
     if track.motion is None or len(track.trail) < 2:
         return "unknown"
     (_, *there), (now_us, x, y) = track.trail[-2:]
-    step = border_step(polygon, (there[0], there[1]), (x, y), leaving=leaving)
     first = next(seen for seen in track.trail if seen[0] >= now_us - LATEST_S * 1e6)
     first = track.trail[-2] if first is track.trail[-1] else first
     way = ((x - first[1]) * aspect, y - first[2])
     last = ((x - there[0]) * aspect, y - there[1])
     if math.hypot(*way) < LEAST_HEADING * track.motion.h:
         return "unknown"
-    if step is not None:
-        way = _across(step[1], way, last, aspect)
+    if border is not None:
+        way = _across(border, way, last, aspect)
     side = SIDES[_dominant(*way)]
     return side if leaving else OPPOSITE[side]
 

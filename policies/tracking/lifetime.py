@@ -84,8 +84,10 @@ def is_outside(track: Track, visit: Visit, sector: Sector, at_us: int, aspect: f
     is_long = at_us - visit.gone_us >= sector.rules.movement.outside_s * 1e6
     if track.motion is None or track.seen_us != at_us:
         return is_long
-    far = distance(sector.inner_border, track.motion.ground(aspect), aspect)
     width = border_width(sector, track.motion, aspect)
+    if is_long and not width:
+        return True
+    far = distance(sector.inner_border, track.motion.ground(aspect), aspect)
     return far >= width and (is_long or far >= WELL_OUTSIDE * track.motion.h)
 
 
@@ -93,14 +95,15 @@ def is_on_border(visit: Visit, sector: Sector, motion: Motion | None, at_us: int
     """Whether a thing that has been seen outside for `outside_s` stands on the sector's border."""
     if visit.gone_us is None or motion is None or at_us - visit.gone_us < sector.rules.movement.outside_s * 1e6:
         return False
-    return distance(sector.inner_border, motion.ground(aspect), aspect) < border_width(sector, motion, aspect)
+    return not is_well_inside(sector, motion, aspect)
 
 
 def is_well_inside(sector: Sector, motion: Motion | None, aspect: float) -> bool:
     """Whether a thing that stands in the sector does not stand on its border."""
     if motion is None:
         return True
-    return distance(sector.inner_border, motion.ground(aspect), aspect) >= border_width(sector, motion, aspect)
+    width = border_width(sector, motion, aspect)
+    return not width or distance(sector.inner_border, motion.ground(aspect), aspect) >= width
 
 
 def border_width(sector: Sector, motion: Motion, aspect: float) -> float:

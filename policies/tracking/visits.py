@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from policies.events import Fact
-from policies.geometry import border_step
+from policies.geometry import Edge, border_step
 from policies.site.site_policy import CameraPolicy
 from policies.tracking import facts
 from policies.tracking.course import LATEST_S, heading, side_come, side_gone, side_of_step
@@ -77,13 +77,14 @@ def _continued(policy: CameraPolicy, frame: Frame, track: Track, sight: Sight, v
         visit = visit.seen_inside(at_us, sight.candidate.box, sight.motion, frame.aspect)
         if visit.counted:
             return visit
-        return _coming(frame, track, replace(visit, deep=is_well_inside(sector, sight.motion, frame.aspect)))
+        deep = is_well_inside(sector, sight.motion, frame.aspect)
+        return _coming(frame, track, visit if visit.deep == deep else replace(visit, deep=deep))
     if visit.out_us is not None:
         return visit
-    gone_us = _at_border_us(policy, visit.sector, track, leaving=True)
+    gone_us, border = _over_border(policy, visit.sector, track, leaving=True)
     if gone_us is None:
         gone_us = (visit.last_us + at_us) // 2
-    way_out = side_of_step(sector.polygon, track, frame.aspect, leaving=True)
+    way_out = side_of_step(track, border, frame.aspect, leaving=True)
     return replace(visit, out_us=at_us, gone_us=gone_us, way_out=way_out)
 
 
@@ -92,10 +93,12 @@ def _coming(frame: Frame, track: Track, visit: Visit) -> Visit:
     if visit.crossed_in:
         if frame.at_us - visit.entry_us > LATEST_S * 1e6:
             return visit
-        return replace(visit, heading=heading(track, visit.entry_us, frame.aspect))
+        way = heading(track, visit.entry_us, frame.aspect)
+        return visit if visit.heading == way else replace(visit, heading=way)
     if visit.way_in is not None:
         return visit
-    return replace(visit, way_in=side_come(track, visit.first_us, 2 * visit.entry_slack_us / 1e6, frame.aspect))
+    side = side_come(track, visit.first_us, 2 * visit.entry_slack_us / 1e6, frame.aspect)
+    return visit if side is None else replace(visit, way_in=side)
 
 
 def _begun(policy: CameraPolicy, frame: Frame, followed: Followed, sight: Sight, sector: str) -> Visit:
@@ -107,7 +110,7 @@ def _begun(policy: CameraPolicy, frame: Frame, followed: Followed, sight: Sight,
         before_us = frame.previous_us
     half_us = 0 if before_us is None else (at_us - before_us) // 2
     track, motion = followed.track, sight.motion
-    entry_us = _at_border_us(policy, sector, track, leaving=False)
+    entry_us, border = _over_border(policy, sector, track, leaving=False)
     reaching = policy.reaching[sector]
     crossed_in = len(track.trail) > 1
     visit = Visit(
@@ -120,20 +123,22 @@ def _begun(policy: CameraPolicy, frame: Frame, followed: Followed, sight: Sight,
         frame_side(box),
         box,
         crossed_in=crossed_in,
-        way_in=side_of_step(reaching.polygon, track, frame.aspect, leaving=False) if crossed_in else None,
+        way_in=side_of_step(track, border, frame.aspect, leaving=False) if crossed_in else None,
         deep=is_well_inside(reaching, motion, frame.aspect),
     )
     return _coming(frame, track, visit)
 
 
-def _at_border_us(policy: CameraPolicy, sector: str, track: Track, *, leaving: bool) -> int | None:
-    """When the track was on a sector's border on the way of its last step; None where that is not known."""
+def _over_border(
+    policy: CameraPolicy, sector: str, track: Track, *, leaving: bool
+) -> tuple[int, Edge] | tuple[None, None]:
+    """When the track was on a border of a sector in its last step, and on which; None where that is not known."""
     if len(track.trail) < 2:
-        return None
+        return None, None
     (before_us, *there), (at_us, *here) = track.trail[-2:]
     polygon = policy.reaching[sector].polygon
     step = border_step(polygon, (there[0], there[1]), (here[0], here[1]), leaving=leaving)
-    return None if step is None else before_us + int(step[0] * (at_us - before_us))
+    return (None, None) if step is None else (before_us + int(step[0] * (at_us - before_us)), step[1])
 
 
 def _over(policy: CameraPolicy, frame: Frame, followed: Followed, visits: Sequence[Visit]) -> list[Closed]:
