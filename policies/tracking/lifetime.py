@@ -20,13 +20,14 @@ A track unseen for the limit of the first of "at the edge", "overlooked" and "hi
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from policies.geometry import distance
 from policies.site.rules import Movement
 from policies.site.sectors import Sector
-from policies.tracking.motion import Motion, frame_side
+from policies.tracking.motion import frame_side
 from policies.tracking.track import Closed, Crossed, Track, Visit
 
 DOUBTED_FRAMES = 3
@@ -34,6 +35,9 @@ DOUBTED_FRAMES = 3
 STILL_AFTER_S = 3.0
 OVERLOOKED_FACTOR = 4.0
 """A thing that stood still does not leave unseen while frames follow closely, so the models overlooked it."""
+STOOD_S = 1.5
+STOOD_WITHIN = .12
+"""Body heights: the feet of a thing that stands in one place are not further apart, whatever its box does."""
 WELL_OUTSIDE = 0.1
 """Body heights from a sector's border at which feet are outside at once."""
 LEAST_BORDER = 0.02
@@ -84,37 +88,48 @@ def is_outside(track: Track, visit: Visit, sector: Sector, at_us: int, aspect: f
     is_long = at_us - visit.gone_us >= sector.rules.movement.outside_s * 1e6
     if track.motion is None or track.seen_us != at_us:
         return is_long
-    width = border_width(sector, track.motion, aspect)
+    width = border_width(sector, track, aspect)
     if is_long and not width:
         return True
     far = distance(sector.inner_border, track.motion.ground(aspect), aspect)
     return far >= width and (is_long or far >= WELL_OUTSIDE * track.motion.h)
 
 
-def is_on_border(visit: Visit, sector: Sector, motion: Motion | None, at_us: int, aspect: float) -> bool:
+def is_on_border(visit: Visit, sector: Sector, track: Track, at_us: int, aspect: float) -> bool:
     """Whether a thing that has been seen outside for `outside_s` stands on the sector's border."""
-    if visit.gone_us is None or motion is None or at_us - visit.gone_us < sector.rules.movement.outside_s * 1e6:
+    if visit.gone_us is None or at_us - visit.gone_us < sector.rules.movement.outside_s * 1e6:
         return False
-    return not is_well_inside(sector, motion, aspect)
+    return not is_well_inside(sector, track, aspect)
 
 
-def is_well_inside(sector: Sector, motion: Motion | None, aspect: float) -> bool:
-    """Whether a thing that stands in the sector does not stand on its border."""
-    if motion is None:
+def is_well_inside(sector: Sector, track: Track, aspect: float) -> bool:
+    """Whether a thing that is in the sector does not stand on its border."""
+    width = border_width(sector, track, aspect)
+    if not width or track.motion is None:
         return True
-    width = border_width(sector, motion, aspect)
-    return not width or distance(sector.inner_border, motion.ground(aspect), aspect) >= width
+    return distance(sector.inner_border, track.motion.ground(aspect), aspect) >= width
 
 
-def border_width(sector: Sector, motion: Motion, aspect: float) -> float:
-    """How near to the sector's border, in frame heights, the feet of a thing that stands still are on it: a quarter of
+def border_width(sector: Sector, track: Track, aspect: float) -> float:
+    """How near to the sector's border, in frame heights, the feet of a thing that stands there are on it: a quarter of
     the sector at most, so that it has an inside. A thing that moves is on one side or the other.
     """
     border = sector.rules.movement.border
-    if not border or not motion.is_still():
+    if not border or track.motion is None or not _stands(track, aspect):
         return 0.0
     left, top, right, bottom = sector.bounds
-    return min(max(border * motion.h, LEAST_BORDER), (right - left) * aspect / 4, (bottom - top) / 4)
+    return min(max(border * track.motion.h, LEAST_BORDER), (right - left) * aspect / 4, (bottom - top) / 4)
+
+
+def _stands(track: Track, aspect: float) -> bool:
+    """Whether the thing has been in one place for STOOD_S. Who turns round or slows down at a border has not."""
+    if track.motion is None:
+        return False
+    now_us, x, y = track.trail[-1]
+    if now_us - track.trail[0][0] < STOOD_S * 1e6:
+        return False
+    limit = STOOD_WITHIN * track.motion.h
+    return all(math.hypot((x - px) * aspect, y - py) <= limit for _, px, py in track.trail)
 
 
 def is_held(visit: Visit, visits: Sequence[Visit], apart: Collection[tuple[str, str]]) -> bool:

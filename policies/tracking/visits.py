@@ -73,11 +73,11 @@ def _after_sight(policy: CameraPolicy, frame: Frame, followed: Followed, sight: 
 def _continued(policy: CameraPolicy, frame: Frame, track: Track, sight: Sight, visit: Visit) -> Visit:
     """A known visit after a sight of its track."""
     at_us, sector = frame.at_us, policy.reaching[visit.sector]
-    if visit.sector in sight.sectors or is_on_border(visit, sector, sight.motion, at_us, frame.aspect):
+    if visit.sector in sight.sectors or is_on_border(visit, sector, track, at_us, frame.aspect):
         visit = visit.seen_inside(at_us, sight.candidate.box, sight.motion, frame.aspect)
         if visit.counted:
             return visit
-        deep = is_well_inside(sector, sight.motion, frame.aspect)
+        deep = is_well_inside(sector, track, frame.aspect)
         return _coming(frame, track, visit if visit.deep == deep else replace(visit, deep=deep))
     if visit.out_us is not None:
         return visit
@@ -109,7 +109,7 @@ def _begun(policy: CameraPolicy, frame: Frame, followed: Followed, sight: Sight,
     if before_us is None or before_us >= at_us:
         before_us = frame.previous_us
     half_us = 0 if before_us is None else (at_us - before_us) // 2
-    track, motion = followed.track, sight.motion
+    track = followed.track
     entry_us, border = _over_border(policy, sector, track, leaving=False)
     reaching = policy.reaching[sector]
     crossed_in = len(track.trail) > 1
@@ -124,7 +124,7 @@ def _begun(policy: CameraPolicy, frame: Frame, followed: Followed, sight: Sight,
         box,
         crossed_in=crossed_in,
         way_in=side_of_step(track, border, frame.aspect, leaving=False) if crossed_in else None,
-        deep=is_well_inside(reaching, motion, frame.aspect),
+        deep=is_well_inside(reaching, track, frame.aspect),
     )
     return _coming(frame, track, visit)
 
