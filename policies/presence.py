@@ -47,13 +47,9 @@ def update_presences(
     for sector in policy.sectors:
         for target in sector.rules.targets:
             presence = known.pop((target, sector.name), None)
-            here = [
-                (t, v)
-                for t in tracks
-                if t.target == target
-                for v in t.visits
-                if v.sector == sector.name and not is_held(v, t.visits, policy.apart)
-            ]
+            here = [(t, v) for t in tracks if t.target == target for v in t.visits if v.sector == sector.name]
+            if presence is None:  # whoever stands on the border keeps one up, and starts none
+                here = [(t, v) for t, v in here if not is_held(v, t.visits, policy.apart)]
             over = _at(closed, target, sector.name)
             if target not in frame.blind and (presence is not None or here or over):
                 presence, settled = _updated(presence, target, sector, here, over, frame.at_us)

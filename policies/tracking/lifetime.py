@@ -36,11 +36,12 @@ STILL_AFTER_S = 3.0
 OVERLOOKED_FACTOR = 4.0
 """A thing that stood still does not leave unseen while frames follow closely, so the models overlooked it."""
 STOOD_S = 1.5
-STOOD_WITHIN = .12
+STOOD_WITHIN = 0.12
 """Body heights: the feet of a thing that stands in one place are not further apart, whatever its box does."""
+LEAST_STOOD = 0.02
 WELL_OUTSIDE = 0.1
 """Body heights from a sector's border at which feet are outside at once."""
-LEAST_BORDER = 0.02
+LEAST_BORDER = 0.01
 """A border's width in frame heights, at least: the box of a thing far away jitters by pixels."""
 
 
@@ -85,37 +86,44 @@ def is_outside(track: Track, visit: Visit, sector: Sector, at_us: int, aspect: f
     """Whether a visit is over although its track goes on."""
     if visit.gone_us is None:
         return False
-    is_long = at_us - visit.gone_us >= sector.rules.movement.outside_s * 1e6
+    outside_us = at_us - visit.gone_us
+    is_long = outside_us >= sector.rules.movement.outside_s * 1e6
     if track.motion is None or track.seen_us != at_us:
         return is_long
-    width = border_width(sector, track, aspect)
-    if is_long and not width:
-        return True
-    far = distance(sector.inner_border, track.motion.ground(aspect), aspect)
-    return far >= width and (is_long or far >= WELL_OUTSIDE * track.motion.h)
+    far = _from_border(sector, track, aspect)
+    if far >= border_width(sector, track, aspect):
+        return is_long or far >= WELL_OUTSIDE * track.motion.h
+    return is_long and outside_us >= STOOD_S * 1e6 and not _stands(track, aspect)
 
 
 def is_on_border(visit: Visit, sector: Sector, track: Track, at_us: int, aspect: float) -> bool:
     """Whether a thing that has been seen outside for `outside_s` stands on the sector's border."""
     if visit.gone_us is None or at_us - visit.gone_us < sector.rules.movement.outside_s * 1e6:
         return False
-    return not is_well_inside(sector, track, aspect)
+    if track.motion is None or _from_border(sector, track, aspect) >= border_width(sector, track, aspect):
+        return False
+    return _stands(track, aspect)
 
 
-def is_well_inside(sector: Sector, track: Track, aspect: float) -> bool:
-    """Whether a thing that is in the sector does not stand on its border."""
-    width = border_width(sector, track, aspect)
-    if not width or track.motion is None:
+def is_well_inside(sector: Sector, track: Track, first_us: int, aspect: float) -> bool:
+    """Whether a thing that is in the sector since `first_us` is not on its border, or is and does not stand there."""
+    if track.motion is None or _from_border(sector, track, aspect) >= border_width(sector, track, aspect):
         return True
-    return distance(sector.inner_border, track.motion.ground(aspect), aspect) >= width
+    return track.seen_us - first_us >= STOOD_S * 1e6 and not _stands(track, aspect)
+
+
+def _from_border(sector: Sector, track: Track, aspect: float) -> float:
+    """How far from the sector's border the feet are, in frame heights."""
+    assert track.motion is not None
+    return distance(sector.inner_border, track.motion.ground(aspect), aspect)
 
 
 def border_width(sector: Sector, track: Track, aspect: float) -> float:
-    """How near to the sector's border, in frame heights, the feet of a thing that stands there are on it: a quarter of
-    the sector at most, so that it has an inside. A thing that moves is on one side or the other.
+    """How near to the sector's border feet are on it, in frame heights: a quarter of the sector at most, so that it has
+    an inside.
     """
     border = sector.rules.movement.border
-    if not border or track.motion is None or not _stands(track, aspect):
+    if not border or track.motion is None:
         return 0.0
     left, top, right, bottom = sector.bounds
     return min(max(border * track.motion.h, LEAST_BORDER), (right - left) * aspect / 4, (bottom - top) / 4)
@@ -126,10 +134,13 @@ def _stands(track: Track, aspect: float) -> bool:
     if track.motion is None:
         return False
     now_us, x, y = track.trail[-1]
-    if now_us - track.trail[0][0] < STOOD_S * 1e6:
-        return False
-    limit = STOOD_WITHIN * track.motion.h
-    return all(math.hypot((x - px) * aspect, y - py) <= limit for _, px, py in track.trail)
+    limit = max(STOOD_WITHIN * track.motion.h, LEAST_STOOD)
+    for at_us, then_x, then_y in reversed(track.trail):
+        if math.hypot((x - then_x) * aspect, y - then_y) > limit:
+            return False
+        if now_us - at_us >= STOOD_S * 1e6:
+            return True
+    return False
 
 
 def is_held(visit: Visit, visits: Sequence[Visit], apart: Collection[tuple[str, str]]) -> bool:

@@ -77,7 +77,7 @@ def _continued(policy: CameraPolicy, frame: Frame, track: Track, sight: Sight, v
         visit = visit.seen_inside(at_us, sight.candidate.box, sight.motion, frame.aspect)
         if visit.counted:
             return visit
-        deep = is_well_inside(sector, track, frame.aspect)
+        deep = is_well_inside(sector, track, visit.first_us, frame.aspect)
         return _coming(frame, track, visit if visit.deep == deep else replace(visit, deep=deep))
     if visit.out_us is not None:
         return visit
@@ -124,7 +124,7 @@ def _begun(policy: CameraPolicy, frame: Frame, followed: Followed, sight: Sight,
         box,
         crossed_in=crossed_in,
         way_in=side_of_step(track, border, frame.aspect, leaving=False) if crossed_in else None,
-        deep=is_well_inside(reaching, track, frame.aspect),
+        deep=is_well_inside(reaching, track, at_us, frame.aspect),
     )
     return _coming(frame, track, visit)
 
