@@ -12,7 +12,7 @@
 | dwell | the visit lasted `dwell_s` and is not held | it counts: `entered` |
 | linger | the visit lasted `linger_s`, and `linger_s` is not 0 | `lingered` |
 | join | the visit began at most `join_s` after the last one ended | `moved` |
-| crossing | `outside_s` passed without a step back over the line | `crossed` |
+| crossing | `outside_s` passed without a step back over the line, and the thing does not stand on it | `crossed` |
 
 A track unseen for the limit of the first of "at the edge", "overlooked" and "hidden" that fits it is gone.
 """  # noqa: E501 - a table row is one line
@@ -24,9 +24,9 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from policies.geometry import distance
+from policies.geometry import Edge, distance
 from policies.site.rules import Movement
-from policies.site.sectors import Sector
+from policies.site.sectors import Line, Sector
 from policies.tracking.motion import frame_side
 from policies.tracking.track import Closed, Crossed, Track, Visit
 
@@ -86,53 +86,70 @@ def is_outside(track: Track, visit: Visit, sector: Sector, at_us: int, aspect: f
     """Whether a visit is over although its track goes on."""
     if visit.gone_us is None:
         return False
-    outside_us = at_us - visit.gone_us
-    is_long = outside_us >= sector.rules.movement.outside_s * 1e6
+    is_long = at_us - visit.gone_us >= sector.rules.movement.outside_s * 1e6
     if track.motion is None or track.seen_us != at_us:
         return is_long
-    far = _from_border(sector, track, aspect)
+    far = distance(sector.inner_border, track.motion.ground(aspect), aspect)
     if far >= border_width(sector, track, aspect):
         return is_long or far >= WELL_OUTSIDE * track.motion.h
-    return is_long and outside_us >= STOOD_S * 1e6 and not _stands(track, aspect)
+    return is_long and not _may_stand_on(
+        sector.inner_border, border_width(sector, track, aspect), track, visit.gone_us, aspect
+    )
 
 
 def is_on_border(visit: Visit, sector: Sector, track: Track, at_us: int, aspect: float) -> bool:
     """Whether a thing that has been seen outside for `outside_s` stands on the sector's border."""
     if visit.gone_us is None or at_us - visit.gone_us < sector.rules.movement.outside_s * 1e6:
         return False
-    if track.motion is None or _from_border(sector, track, aspect) >= border_width(sector, track, aspect):
-        return False
-    return _stands(track, aspect)
+    width = border_width(sector, track, aspect)
+    return _is_near(sector.inner_border, width, track, -1, aspect) and _stands(track, aspect)
 
 
 def is_well_inside(sector: Sector, track: Track, first_us: int, aspect: float) -> bool:
-    """Whether a thing that is in the sector since `first_us` is not on its border, or is and does not stand there."""
-    if track.motion is None or _from_border(sector, track, aspect) >= border_width(sector, track, aspect):
-        return True
-    return track.seen_us - first_us >= STOOD_S * 1e6 and not _stands(track, aspect)
+    """Whether a thing that is in the sector since `first_us` does not stand on its border."""
+    return not _may_stand_on(sector.inner_border, border_width(sector, track, aspect), track, first_us, aspect)
 
 
-def _from_border(sector: Sector, track: Track, aspect: float) -> float:
-    """How far from the sector's border the feet are, in frame heights."""
-    assert track.motion is not None
-    return distance(sector.inner_border, track.motion.ground(aspect), aspect)
+def is_on_line(line: Line, track: Track, rules: Movement, crossed_us: int, aspect: float) -> bool:
+    """Whether a thing that crossed a line at `crossed_us` stands on it."""
+    return _may_stand_on([(line.a, line.b)], _width(rules, track), track, crossed_us, aspect)
 
 
 def border_width(sector: Sector, track: Track, aspect: float) -> float:
     """How near to the sector's border feet are on it, in frame heights: a quarter of the sector at most, so that it has
     an inside.
     """
-    border = sector.rules.movement.border
-    if not border or track.motion is None:
-        return 0.0
     left, top, right, bottom = sector.bounds
-    return min(max(border * track.motion.h, LEAST_BORDER), (right - left) * aspect / 4, (bottom - top) / 4)
+    return min(_width(sector.rules.movement, track), (right - left) * aspect / 4, (bottom - top) / 4)
+
+
+def _width(rules: Movement, track: Track) -> float:
+    if not rules.border or track.motion is None:
+        return 0.0
+    return max(rules.border * track.motion.h, LEAST_BORDER)
+
+
+def _may_stand_on(edges: Sequence[Edge], width: float, track: Track, since_us: int, aspect: float) -> bool:
+    """Whether a thing that came over these edges at `since_us` is near them and stands there, or was near them twice in
+    a time that is too short to know.
+    """
+    if not _is_near(edges, width, track, -1, aspect):
+        return False
+    if track.seen_us - since_us >= STOOD_S * 1e6:
+        return _stands(track, aspect)
+    return _is_near(edges, width, track, -2, aspect)
+
+
+def _is_near(edges: Sequence[Edge], width: float, track: Track, step: int, aspect: float) -> bool:
+    """Whether one of the latest steps of a track was on the border that these edges are."""
+    if not width or len(track.trail) < -step:
+        return False
+    return distance(edges, track.trail[step][1:], aspect) < width
 
 
 def _stands(track: Track, aspect: float) -> bool:
     """Whether the thing has been in one place for STOOD_S. Who turns round or slows down at a border has not."""
-    if track.motion is None:
-        return False
+    assert track.motion is not None
     now_us, x, y = track.trail[-1]
     limit = max(STOOD_WITHIN * track.motion.h, LEAST_STOOD)
     for at_us, then_x, then_y in reversed(track.trail):
@@ -176,6 +193,9 @@ def is_settled(crossed: Crossed, rules: Movement, at_us: int) -> bool:
     return at_us - crossed.at_us >= rules.outside_s * 1e6
 
 
-def is_undone(crossed: Crossed, back_us: int, rules: Movement) -> bool:
-    """Whether a step back over the line at `back_us` undoes a crossing."""
-    return back_us - crossed.at_us < int(rules.outside_s * 1e6)
+def is_undone(crossed: Crossed, back_us: int, track: Track, rules: Movement) -> bool:
+    """Whether a step back over the line at `back_us`, the latest of its track, undoes a crossing: one that is not
+    settled after `outside_s` waits because its thing stood on the line.
+    """
+    outside_us = int(rules.outside_s * 1e6)
+    return back_us - crossed.at_us < outside_us or track.trail[-2][0] - crossed.at_us >= outside_us

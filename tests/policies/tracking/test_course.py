@@ -56,6 +56,30 @@ def test_whoever_stands_on_a_border_entered_one_sector_and_stays_there(height: f
     assert (kinds["entered"], kinds["moved"], kinds["left"]) == (1, 0, 0)
 
 
+LINE = """
+site = "yard"
+[cameras.gate.lines.middle]
+a = [0.5, 0]
+b = [0.5, 1]
+directions = ["eastward", "westward"]
+"""
+
+
+@pytest.mark.parametrize("height", [0.2, 0.4, 0.8])
+@pytest.mark.parametrize("every_s", [1.0, 0.2])
+def test_whoever_stands_on_a_line_has_crossed_it_when_he_goes_on(height: float, every_s: float):
+    jitter, frames = random.Random(1), []
+    for i in range(round(80 / every_s)):
+        at_s = i * every_s
+        stood = jitter.gauss(0, 0.004) if 8 < at_s < 68 else 0
+        frames.append(observation(at_s, {"eye": [person_at(min(0.5, 0.1 + 0.05 * at_s) + stood, 0.85, height)]}))
+        frames[-1] = (
+            frames[-1] if at_s < 68 else observation(at_s, {"eye": [person_at(0.1 + 0.05 * (at_s - 60), 0.85, height)]})
+        )
+    crossed = [e.direction for e in events_of(policy(LINE), frames) if e.kind == "crossed"]
+    assert crossed == ["eastward"]
+
+
 def test_feet_below_the_picture_are_in_a_sector_that_ends_just_above_its_edge():
     frames = [observation(i, {"eye": [Prediction("person", 0.9, (0.4, 0.3, 0.6, 1))]}) for i in range(20)]
     assert any("entered floor" in line for line in lines(events_of(policy(WHOLE + SHORT_OF_EDGE), frames)))
