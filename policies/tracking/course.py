@@ -23,7 +23,7 @@ LEAST_PART = 0.3
 AHEAD_S = 2.0
 """For so long at most a thing is taken to go on as it did."""
 CUT_OFF = 0.02
-"""A box that is this near to the lower edge, in parts of the frame, is cut off there: its feet are out of view."""
+"""A box that is this near to an edge, in parts of the frame, is cut off there: feet are out of view below it."""
 HIGH = 0.5
 LEAST_HEADING = 0.1
 
@@ -61,7 +61,7 @@ def side_over(then: Box, now: Box, took_s: float, ahead_s: float, aspect: float)
     """The side of the frame over which a thing goes in the next seconds if it goes on as it went from one box to the
     other; `unknown` if over none, None if it hardly moved. Backwards in time, it is the side over which it came.
     """
-    dx, dy = (now[0] + now[2] - then[0] - then[2]) / 2 * aspect, _way_down(then, now, aspect)
+    dx, dy = _way_across(then, now) * aspect, _way_down(then, now, aspect)
     height = max(then[3] - then[1], now[3] - now[1])
     if max(abs(dx), abs(dy)) < LEAST_WAY * height or took_s <= 0:
         return None
@@ -78,12 +78,23 @@ def side_over(then: Box, now: Box, took_s: float, ahead_s: float, aspect: float)
     return max(out, key=lambda side: out[side], default="unknown")
 
 
+def _way_across(then: Box, now: Box) -> float:
+    """How far the middle went to the right. Of a thing that one side of the frame cuts off, its other side."""
+    is_cut_left = min(then[0], now[0]) <= CUT_OFF
+    is_cut_right = max(then[2], now[2]) >= 1 - CUT_OFF
+    if is_cut_left == is_cut_right:
+        return (now[0] + now[2] - then[0] - then[2]) / 2
+    return now[2] - then[2] if is_cut_left else now[0] - then[0]
+
+
 def _way_down(then: Box, now: Box, aspect: float) -> float:
-    """How far the feet went down. Of a thing whose feet the lower edge cuts off, how much it grew: it comes nearer."""
+    """How far the feet went down. Of a thing whose feet the lower edge cuts off, how much it grew, or how far its head
+    went down: it comes nearer.
+    """
     down = now[3] - then[3]
     if now[3] < 1 - CUT_OFF:
         return down
-    down = max(down, now[3] - now[1] - then[3] + then[1])
+    down = max(down, now[3] - now[1] - then[3] + then[1], now[1] - then[1])
     if now[1] <= CUT_OFF and then[0] > CUT_OFF and then[2] < 1 - CUT_OFF:
         down = max(down, (now[2] - now[0] - then[2] + then[0]) * aspect)
     return down
@@ -116,17 +127,13 @@ def _across(edge: Edge, way: Point, last: Point, aspect: float) -> Point:
     nx, ny = by - ay, (ax - bx) * aspect
     if last[0] * nx + last[1] * ny < 0:
         nx, ny = -nx, -ny
-    for dx, dy in (way, last):
-        across, along = max(dx * nx, 0.0), max(dy * ny, 0.0)
-        if across or along:
-            return (math.copysign(across, dx), math.copysign(along, dy))
-    return last
+    dx, dy = way if way[0] * nx + way[1] * ny > 0 else last
+    return math.copysign(max(dx * nx, 0.0), dx), math.copysign(max(dy * ny, 0.0), dy)
 
 
 def heading(track: Track, at_us: int, aspect: float) -> str:
     """left, right, up or down: the way the track went in the second around `at_us`; unknown if it hardly moved."""
-    if track.motion is None:
-        return "unknown"
+    assert track.motion is not None
     around_us = int(LATEST_S * 1e6)
     before = [p for p in track.trail if at_us - around_us <= p[0] <= at_us] or list(track.trail[:1])
     after = [p for p in track.trail if at_us <= p[0] <= at_us + around_us] or list(track.trail[-1:])
