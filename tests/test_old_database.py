@@ -123,6 +123,10 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(FIXTURE / "sites", folder / "sites", ignore=shutil.ignore_patterns("first"))
     with closing(sqlite3.connect(folder / "sectorwatch.sqlite")) as connection:
         connection.executescript(lzma.decompress((FIXTURE / "database.sql.xz").read_bytes()).decode())
+    for file in (folder / "sites").glob("*.toml"):  # border: version 0.1.0 had none
+        file.write_text(
+            file.read_text(encoding="utf-8").replace("[movement]\n", "[movement]\nborder = 0.0\n"), encoding="utf-8"
+        )
     return folder
 
 
@@ -258,7 +262,7 @@ def test_the_stored_rules_of_each_old_policy_give_the_digest_it_had(old: Old, ex
 
 
 def test_the_old_suppressions_still_suppress(continued: Old, expected: dict[str, Any], tmp_path: Path) -> None:
-    written = (FIXTURE / "sites" / "pets.toml").read_text(encoding="utf-8")
+    written = (continued.folder / "sites" / "pets.toml").read_text(encoding="utf-8")
     without_any = re.sub(r"(?ms)^\[\[cameras\.view1\.suppress\]\].*?(?=^\[|\Z)", "", written)
     found: dict[str, list[str]] = {}
     for name, text in (("as written", written), ("nothing suppressed", without_any)):
