@@ -16,7 +16,7 @@ from policies.tracking.track import Track
 
 LATEST_S = 1.0
 """The latest course is that of this time. Whoever did not move in it, the whole of the past is looked at."""
-LEAST_WAY = 0.2
+LEAST_WAY = 0.15
 """Body heights: whoever moved less has only swayed."""
 LEAST_PART = 0.3
 """A way leads over a side if this part of it does."""
