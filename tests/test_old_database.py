@@ -28,14 +28,16 @@ from policies.site.site_policy import parse_site_policy
 from server.__main__ import command
 from server.app import create_app, runtime_of
 from server.settings import ServerSettings
+from server.store import open_store
 
 FIXTURE = Path(__file__).parent / "fixtures" / "0_1_0"
 LOG = "SELECT seq, id, body, late, withdrawn_at_us IS NOT NULL, supersedes FROM events ORDER BY seq"
 STATES = "SELECT site, camera, last_at_us, state FROM camera_states ORDER BY site, camera"
 CHECKPOINTS = "SELECT site, camera, at_us, state FROM checkpoints ORDER BY site, camera, at_us"
 KINDS = """
-SELECT id, events.camera, kind, events.late, withdrawn_at_us IS NOT NULL, policy, ensemble
-FROM events JOIN bursts USING (burst_id) ORDER BY seq
+SELECT id, camera, kind, late, withdrawn_at_us IS NOT NULL,
+    json_extract(body, '$.provenance.policy'), json_extract(body, '$.provenance.ensemble')
+FROM events ORDER BY seq
 """
 OTHER_ENSEMBLE = "f" * 64
 GONE = ("provisional",)
@@ -73,6 +75,15 @@ class Old:
         shutil.copytree(unpacked, folder)
         self.states_before = self.rows(STATES), self.rows(CHECKPOINTS)
         assert self.asked("db", "upgrade").exit_code == 0
+
+    def converted(self) -> Old:
+        """The same, with all bursts in this version's form."""
+        store = open_store(f"sqlite:///{self.folder}/sectorwatch.sqlite")
+        assert store.convert() > 20
+        assert store.convert() == 0
+        store.close()
+        assert self.rows("SELECT burst_id FROM bursts") == []
+        return self
 
     def asked(self, *arguments: str) -> Any:
         """What a command ends with and prints."""
@@ -133,6 +144,20 @@ def continued(unpacked: Path) -> Old:
     return old
 
 
+@pytest.fixture(scope="module")
+def converted(unpacked: Path) -> Old:
+    """The old database, every burst in this version's form; for reading."""
+    return Old(unpacked.with_name("converted"), unpacked).converted()
+
+
+@pytest.fixture(scope="module")
+def converted_late(unpacked: Path) -> Old:
+    """The old database after the rest of the footage, converted afterwards; for reading."""
+    old = Old(unpacked.with_name("converted-late"), unpacked)
+    old.go_on()
+    return old.converted()
+
+
 @pytest.fixture
 def fresh(unpacked: Path, tmp_path: Path) -> Old:
     """The old database, to be written to."""
@@ -145,7 +170,7 @@ def expected() -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module", params=["old", "continued"])
+@pytest.fixture(scope="module", params=["old", "continued", "converted", "converted_late"])
 def either(request: pytest.FixtureRequest) -> Old:
     found: Old = request.getfixturevalue(request.param)
     return found
@@ -159,7 +184,7 @@ def test_the_old_database_holds_what_it_was_made_for(old: Old) -> None:
     assert count("SELECT count(DISTINCT ensemble) FROM bursts") == 2
     assert count("SELECT count(DISTINCT policy) FROM bursts WHERE site = 'pets'") == 2
     assert count("SELECT count(*) FROM bursts WHERE late = 1") == 1
-    assert count("SELECT count(*) FROM bursts WHERE status = 'held'") == 1
+    assert count("SELECT count(*) FROM burst_records WHERE is_held = 1") == 1
     assert count("SELECT count(*) FROM events WHERE withdrawn_at_us IS NOT NULL") > 0
     assert count("SELECT count(*) FROM heartbeats") == 2
     assert {truth for (truth,) in old.rows("SELECT truth FROM annotations")} == {"true", "false", "unsure", "missed"}
@@ -192,13 +217,36 @@ def test_another_ensemble_that_answers_alike_changes_nothing_but_its_name(fresh:
         assert (event_id, told) == (wanted[1], then)
 
 
+def test_a_converted_database_goes_on_and_tells_the_same_events(fresh: Old, expected: dict[str, Any]) -> None:
+    fresh.converted()
+    for answer, wanted in zip(fresh.go_on(), expected["answers"], strict=True):
+        assert without(answer, GONE) == without(wanted, GONE)
+    assert fresh.rows(LOG) == [tuple(row) for row in expected["log"]]
+
+
+def test_conversion_changes_no_frame_burst_and_decision(old: Old, converted: Old) -> None:
+    before, after = (open_store(f"sqlite:///{each.folder}/sectorwatch.sqlite") for each in (old, converted))
+    burst_ids = [burst_id for (burst_id,) in old.rows("SELECT burst_id FROM bursts")]
+    for site, camera in old.rows("SELECT site, camera FROM camera_states"):
+        assert list(after.history(site, camera)) == list(before.history(site, camera))
+    for burst_id in burst_ids:
+        assert after.kept(burst_id) == before.kept(burst_id)
+        assert after.past.burst(burst_id) == before.past.burst(burst_id)
+        assert after.decisions(burst_id) == before.decisions(burst_id)
+        assert after.is_judged_alike(burst_id, before.decisions(burst_id))
+    for store in (before, after):
+        store.close()
+
+
 def test_the_old_log_is_what_replay_gives(either: Old) -> None:
     for site, camera in either.rows("SELECT site, camera FROM camera_states"):
         told = either.asked("replay", "--check", "--site", site, "--camera", camera)
         assert told.exit_code == 0, told.output
 
 
-def test_an_event_of_each_kind_camera_policy_and_ensemble_verifies(continued: Old) -> None:
+@pytest.mark.parametrize("name", ["continued", "converted_late"])
+def test_an_event_of_each_kind_camera_policy_and_ensemble_verifies(name: str, request: pytest.FixtureRequest) -> None:
+    continued: Old = request.getfixturevalue(name)
     first_of: dict[tuple[Any, ...], str] = {}
     for event_id, *kind in continued.rows(KINDS):
         first_of.setdefault(tuple(kind), event_id)

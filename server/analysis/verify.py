@@ -135,15 +135,12 @@ def _ensemble(store: Store, event: Event, burst_id: str) -> str:
 
 
 def _decisions(store: Store, burst_id: str) -> str:
-    """The stored verdicts follow from the stored answers, under the policy by which the burst was accepted."""
+    """The stored answers, under the policy by which the burst was accepted, give the verdicts of that time."""
     kept = store.kept(burst_id)
     site_policy = _policy_record(store, kept.policy).policy
     policy = site_policy.camera(kept.camera)
-    recorded = store.decisions(burst_id)
-    _same("count of frames", len(recorded), len(kept.observations))
-    for frame, judgement in zip(kept.observations, recorded, strict=True):
-        if _encoded(judge(policy, frame)) != _encoded(judgement):
-            raise _difference([site_policy], f"the stored answers to frame {frame.index} give other verdicts")
+    if not store.is_judged_alike(burst_id, [judge(policy, frame) for frame in kept.observations]):
+        raise _difference([site_policy], "the stored answers give other verdicts than those of its acceptance")
     return "follows from the stored answers"
 
 

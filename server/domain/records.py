@@ -79,9 +79,12 @@ class Folded:
     """The result of folding a camera's frames after a checkpoint: the new head, its events, states on the way.
 
     `policy` is the digest of the rules that judged the last frame. `checkpoints` maps instants to states (JSON).
-    `seen_at_us` is the instant of the last frame that told something, if any ever did.
+    `seen_at_us` is the instant of the last frame that told something, if any ever did. `frames` were folded; in the end
+    `things` are followed or present.
     """
 
+    frames: int
+    things: int
     last_at_us: int
     seen_at_us: int | None
     state: bytes

@@ -43,9 +43,10 @@ def refold(recorded: Iterable[Recorded], start: Checkpoint, policy_of: PolicyOf,
     """
     thinner = CheckpointThinner[State](newest_us)
     settled: list[Settled] = []
-    last: Step | None = None
+    frames, last = 0, None
     for step in steps(recorded, start, policy_of):
         seen = step.recorded.observation
+        frames += 1
         if last is not None and _ends_a_burst(last, step):
             thinner.add(last.recorded.observation.at_us, last.state)
         settled += [Settled(event, seen.burst_id, place) for place, event in enumerate(step.events)]
@@ -55,6 +56,8 @@ def refold(recorded: Iterable[Recorded], start: Checkpoint, policy_of: PolicyOf,
     last_at_us = last.recorded.observation.at_us
     thinner.add(last_at_us, last.state)
     return Folded(
+        frames=frames,
+        things=len(last.state.tracks) + len(last.state.presences),
         last_at_us=last_at_us,
         seen_at_us=last.state.seen_us,
         state=encode_state(last.state),
