@@ -7,13 +7,16 @@ Exit codes: 0 success, 1 failure (the message says why), 2 wrong arguments, 78 u
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
 import os
 import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import TextIO
 from urllib.parse import urlsplit
 
 from camera_agent.cli.low_memory import limit_memory
@@ -28,6 +31,7 @@ from camera_agent.imaging.frame import CameraFailure  # noqa: E402
 from camera_agent.logs import start_logging  # noqa: E402
 
 _EX_CONFIG = 78
+_INTERRUPTED = 130
 _log = logging.getLogger("camera_agent")
 
 
@@ -37,7 +41,11 @@ def command(arguments: list[str] | None = None) -> int:
     start_logging(options.log, verbose=options.verbose)
     commands = {"run": _run, "once": _once, "validate": _validate, "doctor": _doctor, "coverage": _coverage}
     try:
-        return commands[options.command](load_settings(options.file), options)
+        settings = load_settings(options.file)
+        for camera in settings.cameras:
+            if camera.advice is not None:
+                _log.warning("address_unclear", extra={"camera": camera.name, "advice": camera.advice})
+        return commands[options.command](settings, options)
     except InvalidSettings as error:
         sys.stderr.write(f"{error}\n")
         return _EX_CONFIG
@@ -45,16 +53,54 @@ def command(arguments: list[str] | None = None) -> int:
 
 def main() -> None:
     """`command` as a process. It does not wait for a camera that hangs in a driver; the spool is safe at any time."""
+    _open_output()
+    sys.excepthook, threading.excepthook = _log_crash, lambda crash: _log_crash(*crash[:3])
     try:
-        code = command()
+        code = _command_or_exit()
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-    except BrokenPipeError:  # `camera-agent doctor agent.toml | head -1`
+    except KeyboardInterrupt:
+        os._exit(_INTERRUPTED)
+    except OSError as error:
+        if error.filename is not None:  # a file of the user's, which is no fault of the output
+            raise
+        if not isinstance(error, BrokenPipeError):  # `camera-agent doctor agent.toml | head -1` is no fault at all
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"camera-agent: the output cannot be written: {error.strerror}\n")
         os._exit(1)
     if threading.active_count() > 1:
         os._exit(code)
     sys.exit(code)
+
+
+def _open_output() -> None:
+    """What the terminal cannot show is escaped. Where an output is closed (`>&-`), writing to it is an error."""
+    sys.stdout = sys.stdout or _closed_output()
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - open to the end
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _closed_output() -> TextIO:
+    """A file that can only be read: writing to it raises `OSError`, as to any closed output."""
+    return io.TextIOWrapper(io.FileIO(os.open(os.devnull, os.O_RDONLY), "w"), encoding="utf-8")
+
+
+def _command_or_exit() -> int:
+    """`--help` and wrong arguments end in `SystemExit`, whose output is to be written like any other."""
+    try:
+        return command()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+
+
+def _log_crash(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    """Write an error that nothing caught to the log, which hides passwords; Python's own report does not."""
+    if issubclass(kind, KeyboardInterrupt | SystemExit) or error is None:
+        return
+    _log.critical("crashed", exc_info=(kind, error, traceback))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -89,10 +135,18 @@ def _run(settings: Settings, options: argparse.Namespace) -> int:
     url = settings.server.url
     _log.info(
         "agent_started",
-        extra={"version": __version__, "site": settings.site, "server": url, "state": settings.state_folder},
+        extra={
+            "version": __version__,
+            "site": settings.site,
+            "server": settings.server.shown_url,
+            "state": settings.state_folder,
+        },
     )
     if url.startswith("http://") and has_token(settings) and not _is_loopback(url):
-        _log.warning("token_in_clear", extra={"server": url, "advice": "use https, or a network that you trust"})
+        _log.warning(
+            "token_in_clear",
+            extra={"server": settings.server.shown_url, "advice": "use https, or a network that you trust"},
+        )
     try:
         status = Agent(settings, stop).run(from_start=options.from_start)
     except StateUnusable as error:
@@ -111,6 +165,8 @@ def _once(settings: Settings, options: argparse.Namespace) -> int:
     except CameraFailure as failure:
         sys.stderr.write(f"camera {camera.name} ({camera.source}): {failure}\n")
     except OSError as error:
+        if error.filename is None:  # the output is closed or full
+            raise
         sys.stderr.write(f"{error.filename} cannot be used: {error.strerror}: check `state_dir` and `--out`\n")
     return 1
 

@@ -218,7 +218,8 @@ class Agent:
         ping_every_s = watchdog_every_s()
         while not self._stop.is_set():
             if self._is_finished():
-                self._counters.update(state="finished")
+                is_whole = not any(playback.shortfall for playback, _ in self._playbacks)
+                self._counters.update(state="finished" if is_whole else "failed")
                 return
             if self._captures and all(guard.needs_new_process for _, guard in self._captures):
                 _log.error("cameras_beyond_help", extra={"advice": "a new process may help: ending with exit code 1"})

@@ -2,7 +2,8 @@
 
 A record is an event name and fields: `log.info("burst_taken", extra={"camera": "gate", "frames": 10})`. Both forms have
 the same keys in the same order: `at` (UTC), `level`, `logger`, `event`, the fields, `exception`. A text line begins
-with the first four values. The server's log has the same form; tests/test_logs.py compares the two.
+with the first four values. The server's log has the same form; tests/test_logs.py compares the two. No line shows a
+password, also not where a library's error quotes an address.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from datetime import UTC, datetime
 from typing import Literal, TextIO
 
 import msgspec
+
+from camera_agent.network.addresses import without_secrets
 
 LogStyle = Literal["text", "json"]
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -57,12 +60,12 @@ def log_entry(record: logging.LogRecord) -> dict[str, object]:
         "at": at.replace("+00:00", "Z"),
         "level": record.levelname.lower(),
         "logger": record.name,
-        "event": record.getMessage(),
+        "event": without_secrets(record.getMessage()),
     }
     fields = {key: value for key, value in vars(record).items() if key not in _STANDARD and value is not None}
     entry |= {key: _plain(value) for key, value in fields.items()}
     if record.exc_info:
-        entry["exception"] = logging.Formatter().formatException(record.exc_info)
+        entry["exception"] = without_secrets(logging.Formatter().formatException(record.exc_info))
     return entry
 
 
@@ -84,4 +87,10 @@ def visible(text: str) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, float):
         return round(value, 3)
-    return value if isinstance(value, bool | int | str | list | tuple | dict) else str(value)
+    if isinstance(value, bool | int):
+        return value
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return without_secrets(str(value))

@@ -13,9 +13,10 @@ from camera_agent import __version__
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Counts since this process started.
 
-    `bursts` and `frames` were taken. `sent` bursts were accepted by the server; `known` of those it already had.
-    `dropped` bursts were deleted for lack of room, `refused` ones rejected by the server, `waiting` ones are in the
-    spool now. `wire_bytes` counts both directions with packet headers; `disk_bytes` is what the spool wrote.
+    `bursts` and `frames` were taken. Of the pictures of live cameras, `damaged` were passed over, and `mended` had a
+    faulty start or end. `sent` bursts were accepted by the server; `known` of those it already had. `dropped` bursts
+    were deleted for lack of room, `refused` ones rejected by the server, `waiting` ones are in the spool now.
+    `wire_bytes` counts both directions with packet headers; `disk_bytes` is what the spool wrote.
     """
 
     version: str = __version__
@@ -25,6 +26,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     written_at: str = ""
     bursts: int = 0
     frames: int = 0
+    damaged: int = 0
+    mended: int = 0
     sent: int = 0
     known: int = 0
     events: int = 0

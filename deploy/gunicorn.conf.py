@@ -13,7 +13,7 @@ from server.hosting.gunicorn_app import gunicorn_options
 from server.settings import load_settings
 
 wsgi_app = "server.app:create_app()"
-globals().update(gunicorn_options(load_settings()))
+globals().update(gunicorn_options(load_settings(remembered=False)))
 
 # Below this line any setting of Gunicorn may be overridden, for instance:
 # certfile = "/etc/sectorwatch/tls.crt"

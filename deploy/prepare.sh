@@ -16,13 +16,28 @@ step() {
   printf '   (%s: %d s)\n' "$1" $((SECONDS - began))
 }
 
+is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+# The path of a Python that is new enough. PYTHON, where it is set, is the only candidate.
 find_python() {
-  local candidate
-  for candidate in "${PYTHON:-}" python3 python3.11 python3.12 python3.13; do
-    [ -n "$candidate" ] && command -v "$candidate" >/dev/null || continue
-    "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$candidate"; return; }
+  local candidate found=""
+  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    command -v "$candidate" >/dev/null || continue
+    is_new_enough "$candidate" && { command -v "$candidate"; return; }
+    found="${found:-; here $candidate is $("$candidate" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null || echo older)}"
   done
-  fail "Python 3.11 or newer is needed (Debian 12 or later has it), or name one: PYTHON=/path/to/python $0"
+  fail "Python 3.11 or newer is needed${found:-; here is no ${PYTHON:-python3}}: Debian 12 and Ubuntu 24.04 have it (apt-get install python3), or name another: PYTHON=/path/to/python $0"
+}
+
+# pip_failure LOG: the end of what pip wrote, and in one line what mends it.
+pip_failure() {
+  tail -n 5 "$1" >&2
+  if grep -q "No space left on device" "$1"; then
+    fail "The disk is full: make room (df -h '$venv' '${TMPDIR:-/tmp}'), or put the environment elsewhere: SECTORWATCH_VENV=/path $0"
+  elif grep -qE "name resolution|Name or service not known|NewConnectionError|Network is unreachable|ConnectTimeout|ProxyError|Max retries" "$1"; then
+    fail "The package index cannot be reached: check the network (and https_proxy, where a proxy is needed), then run $0 again"
+  fi
+  fail "The installation failed, see above. Run $0 again, or begin anew: rm -r '$venv'"
 }
 
 # Debian's Python has no ensurepip unless python3-venv is installed. pip can install virtualenv instead.
@@ -32,22 +47,29 @@ make_venv() {
   say "Making the environment $venv"
   "$python" -m venv "$venv" 2>/dev/null && return
   rm -rf "$venv"
-  tools=$(mktemp -d)
-  "$python" -m pip install --quiet --target "$tools" virtualenv ||
-    fail "Neither venv nor pip works for $python; on Debian: apt-get install python3-venv"
+  mkdir -p "$venv" 2>/dev/null || fail "$venv cannot be made: choose another place: SECTORWATCH_VENV=/path $0"
+  tools=$(mktemp -d) || fail "no temporary folder can be made: make room (df -h '${TMPDIR:-/tmp}')"
+  "$python" -m pip install --quiet --target "$tools" virtualenv >/dev/null 2>&1 ||
+    fail "Neither venv nor pip works for $python: apt-get install python3-venv (as root), then run $0 again"
   PYTHONPATH=$tools "$python" -m virtualenv --quiet "$venv" || fail "virtualenv could not make $venv"
   rm -rf "$tools"
 }
 
 # prepare_venv EXTRAS: the project, editable, with these extras, at the versions of deploy/constraints.txt.
 prepare_venv() {
-  local wanted
+  local wanted log
   wanted="$1 $(cat "$root/pyproject.toml" "$root/deploy/constraints.txt" | sha256sum)"
-  [ -x "$venv/bin/python" ] || make_venv
+  if [ -x "$venv/bin/python" ]; then
+    is_new_enough "$venv/bin/python" ||
+      fail "The environment $venv has a Python older than 3.11: remove it (rm -r '$venv'), then run $0 again"
+  else
+    make_venv
+  fi
   if [ "$(cat "$venv/.sectorwatch" 2>/dev/null)" != "$wanted" ]; then
     say "Installing sectorwatch[$1] (with PyTorch: some minutes the first time)"
+    log="$venv/install.log"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-      --constraint "$root/deploy/constraints.txt" --editable "$root[$1]" || fail "The installation failed, see above."
+      --constraint "$root/deploy/constraints.txt" --editable "$root[$1]" >"$log" 2>&1 || pip_failure "$log"
     printf '%s\n' "$wanted" >"$venv/.sectorwatch"
   fi
   export PATH="$venv/bin:$PATH"

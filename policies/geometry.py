@@ -38,6 +38,14 @@ def contains(polygon: Polygon, point: Point) -> bool:
     return inside
 
 
+def in_pixels(numbers: Sequence[float]) -> str | None:
+    """What to say of coordinates that are pixels instead of fractions of the frame; None: they are not."""
+    if max(numbers) <= 2:
+        return None
+    written = ", ".join(f"{number:g}" for number in numbers)
+    return f"[{written}] looks like pixels: divide x by the picture's width and y by its height"
+
+
 def bounds(polygon: Polygon) -> Box:
     """The smallest rectangle around a polygon."""
     xs, ys = [x for x, _ in polygon], [y for _, y in polygon]
@@ -133,6 +141,8 @@ def polygon_of(points: Sequence[Sequence[float]]) -> Polygon:
     if len(polygon) < 3:
         raise ValueError(f"a sector needs at least three points, this one has {len(polygon)}")
     outside = next((p for p in polygon if not (0 <= p[0] <= 1 and 0 <= p[1] <= 1)), None)
+    if outside is not None and (hint := in_pixels(outside)):
+        raise ValueError(hint)
     if outside is not None:
         raise ValueError(f"the point {list(outside)} lies outside the frame; coordinates are fractions in 0..1")
     edges = list(zip(polygon, polygon[1:] + polygon[:1], strict=True))

@@ -1,8 +1,16 @@
-"""`sectorwatch`, the server's command line; a subcommand is a module of `server.commands`."""
+"""`sectorwatch`, the server's command line; a subcommand is a module of `server.commands`.
+
+What a terminal cannot show is escaped. Output that cannot be written is one line and an exit code, never a traceback.
+"""
 
 from __future__ import annotations
 
+import codecs
 import importlib
+import io
+import os
+import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 import click
@@ -10,6 +18,7 @@ import click
 from server.domain.errors import ConfigurationError, SectorwatchError
 
 _EXIT_CONFIG = 78
+_ESCAPED = "sectorwatch.escaped"
 
 SUBCOMMANDS = {
     "demo": "Show the whole way of a burst, on footage or a camera.",
@@ -24,6 +33,7 @@ SUBCOMMANDS = {
     "annotate": "Say which events were true, and which were missed.",
     "tune": "Find the policy that keeps the true events and drops the rest.",
     "nuisances": "Find what is seen weakly again and again, and propose to suppress it.",
+    "validate": "Check files before they are used, with the line of each fault.",
     "doctor": "Check that everything a server needs is here.",
     "db": "Care for the database.",
 }
@@ -68,7 +78,54 @@ def command() -> None:
 
 
 def main() -> None:
-    command(prog_name="sectorwatch")
+    _prepare_streams()
+    try:
+        command(prog_name="sectorwatch")
+    except OSError as error:
+        if error.errno is None:  # of a library, and not of writing
+            raise
+        _abandon_output()
+        with suppress(OSError):
+            click.echo(f"sectorwatch: {error.filename or 'cannot write the output'}: {error.strerror}", err=True)
+        raise SystemExit(1) from None
+
+
+class _Terminal(io.TextIOWrapper):
+    """A stream whose encoding has a name that click does not know: where click finds ASCII, it writes UTF-8 instead."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return f"escaped-{super().encoding}"
+
+
+def _prepare_streams() -> None:
+    """Escape on both streams what their encodings lack. A closed output fails when it is used, and not silently."""
+    codecs.register_error(_ESCAPED, _escape)
+    if sys.stdout is None:  # type: ignore[unreachable,unused-ignore]
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        by_line = stream.line_buffering
+        if codecs.lookup(stream.encoding).name != "ascii":
+            stream.reconfigure(errors=_ESCAPED)
+        else:
+            setattr(sys, name, _Terminal(stream.detach(), "ascii", _ESCAPED, line_buffering=by_line))
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """As JSON escapes it, so that a line of JSON stays one: `\\u00e9`."""
+    assert isinstance(error, UnicodeEncodeError)
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2)), error.end
+
+
+def _abandon_output() -> None:
+    """Let the rest of the output go nowhere, so that the end of the process does not fail once more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 if __name__ == "__main__":

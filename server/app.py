@@ -50,6 +50,7 @@ from server.web import (
     openapi,
     probes,
     problem_json,
+    site_policy,
 )
 from server.web.admission import Admission, Quota
 from server.web.auth import Authenticator
@@ -74,7 +75,7 @@ def create_app(
     An `ensemble` that is given serves as it is and is never swapped. `loading` makes ensembles from model names, where
     they do not come from the catalogue and the user's folder.
     """
-    runtime = _runtime(settings or load_settings(), ensemble, channels, clock, loading)
+    runtime = _runtime(settings or load_settings(remembered=False), ensemble, channels, clock, loading)
     bounds = multipart.Bounds(runtime.settings.max_body_bytes, runtime.settings.max_frames)
     app = Flask("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = bounds.body_bytes
@@ -196,6 +197,7 @@ def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprin
     yield heartbeats.routes(
         store.heartbeats.keep, runtime.sites.edition, authenticator, clock, duplicate_agents, metrics.heartbeat_received
     )
+    yield site_policy.routes(runtime.sites.standing, runtime.sites.sites, ensemble, authenticator)
     yield events.routes(store, authenticator)
     yield cameras.routes(
         store.heartbeats.activities,

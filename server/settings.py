@@ -1,7 +1,8 @@
 """The server's settings, declared once in `ServerSettings`.
 
 `load_settings` reads them from a TOML file (an argument, or `SECTORWATCH_CONFIG`), then from the environment
-(`SECTORWATCH_<NAME>`), then from the command line. The annotations are the help that `sectorwatch serve --help` and
+(`SECTORWATCH_<NAME>`), then from the command line. What none of them gives is as at the last start of the server with
+that data folder. The annotations are the help that `sectorwatch serve --help` and
 the README print. An unknown or invalid setting is refused with its line and, for a misspelt name, the nearest one.
 """
 
@@ -9,9 +10,11 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
@@ -22,6 +25,8 @@ from msgspec import Meta
 from policies.site.toml_errors import suggest
 from policies.site.toml_lines import line_of
 from server.domain.errors import ConfigurationError
+from server.domain.remembered import FILE, recall
+from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text
 
 ENV_PREFIX = "SECTORWATCH_"
 CONFIG_VARIABLE = "SECTORWATCH_CONFIG"
@@ -30,6 +35,10 @@ _OTHERS = frozenset({CONFIG_VARIABLE, "SECTORWATCH_CACHE_DIR"})
 
 _REMOVED = {"provisional": "events are announced once their burst is judged"}
 """Settings of earlier versions: ignored with a warning, so that a server starts with an old file."""
+
+_LINK_NAME = re.compile(r"(?:\w+_)?(?:service_(?:host|port)(?:_\w+)?|port_\d+_(?:tcp|udp|sctp)(?:_\w+)?|env_\w+)")
+_LINK = re.compile(r"(?:tcp|udp|sctp)://", re.I)
+"""The variables with which Kubernetes and Docker link containers: not settings, even where a service has our name."""
 
 _MIB = 1024 * 1024
 
@@ -177,21 +186,17 @@ def described() -> tuple[Setting, ...]:
     )
 
 
-def load_settings(path: Path | str | None = None, **overrides: object) -> ServerSettings:
-    """The settings of this process: file, then environment, then `overrides` that are not None.
+def load_settings(path: Path | str | None = None, *, remembered: bool = True, **overrides: object) -> ServerSettings:
+    """The settings of this process: those of the last start, under file, environment and `overrides` that are not None.
 
     `path` None means the file that `SECTORWATCH_CONFIG` names or, without it, no file. Relative paths in
-    the file count from the file's folder, others from the working folder. Raises InvalidSettings.
+    the file count from the file's folder, others from the working folder. Without `remembered`, the last start does not
+    count: `serve` begins with what it is given. Raises InvalidSettings.
     """
-    file = path or os.environ.get(CONFIG_VARIABLE)
-    values = _from_file(Path(file)) if file else {}
-    values |= _from_environment(os.environ)
-    values |= {
-        name: _converted(name, value, f"--{name}", strict=False, folder=Path.cwd())
-        for name, value in overrides.items()
-        if value is not None
-    }
-    settings = ServerSettings(**values)
+    given = given_settings(path, **overrides)
+    if remembered:
+        given = _recalled(given) | given
+    settings = ServerSettings(**given)
     if settings.threads <= settings.admission_limit:
         raise InvalidSettings(
             f"threads ({settings.threads}) must exceed admission_limit ({settings.admission_limit}): "
@@ -205,30 +210,85 @@ def load_settings(path: Path | str | None = None, **overrides: object) -> Server
     return settings
 
 
-def _from_file(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = tomllib.loads(text)
-    except OSError as error:
-        raise InvalidSettings(f"settings file {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidSettings(f"settings file {path}: not valid TOML: {error}") from None
+def given_settings(path: Path | str | None = None, **overrides: object) -> dict[str, Any]:
+    """What file, environment and `overrides` that are not None give, by name. Raises InvalidSettings."""
+    file = config_file(path)
+    chosen = {name: value for name, value in overrides.items() if value is not None}
+    values = _from_file(file) if file else {}
+    values |= _from_environment({name: value for name, value in os.environ.items() if value.strip()}, chosen)
+    return values | {
+        name: _converted(name, value, f"--{name}", strict=False, folder=Path.cwd()) for name, value in chosen.items()
+    }
+
+
+def config_file(path: Path | str | None) -> Path | None:
+    """The settings file of this process: `path`, else the one that `SECTORWATCH_CONFIG` names."""
+    file = path or os.environ.get(CONFIG_VARIABLE, "").strip()
+    return Path(file) if file else None
+
+
+def file_faults(path: Path) -> tuple[str, ...]:
+    """Every fault of a settings file, each with the file and, where it has one, its line."""
+    return _read_file(path)[1]
+
+
+def _recalled(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the last start with the data folder of `given`."""
+    folder = ServerSettings(**{name: value for name, value in given.items() if name == "data_dir"}).data_dir
+    kept = recall(folder)
+    for name in kept.left_out:
+        if name not in given:
+            source = f"--config {kept.config}, " if kept.config else ""
+            raise InvalidSettings(
+                f"the server with the data folder {folder} was started with a `{name}` that holds a password, which is "
+                f"not kept there: give {source}{ENV_PREFIX}{name.upper()} or --database"
+            )
     values = {}
+    for name, value in kept.settings.items():
+        if name in _FIELDS:
+            with suppress(InvalidSettings):  # of another version
+                values[name] = _converted(name, value, str(folder / FILE), strict=False, folder=folder)
+    return values
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    values, faults = _read_file(path)
+    if faults:
+        raise InvalidSettings("; ".join(faults))
+    return values
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the file gives, and all its faults."""
+    try:
+        text = read_text(path, SETTINGS_BYTES)
+        document = tomllib.loads(text)
+    except UnreadableText as error:
+        return {}, (f"settings file {path}: {error}",)
+    except (ValueError, RecursionError) as error:
+        return {}, (f"settings file {path}: not valid TOML: {error}",)
+    values, faults = {}, []
     for name, value in document.items():
         place = f"{path}, line {line_of(text, [name]) or '?'}"
         if name in _REMOVED:
             _warn_of_removed(name, place)
-        elif name in _FIELDS:
-            values[name] = _converted(name, value, place, strict=True, folder=path.resolve().parent)
+        elif name not in _FIELDS:
+            faults.append(f"{place}: unknown setting `{name}`{suggest(name, _FIELDS)}")
         else:
-            raise InvalidSettings(f"{place}: unknown setting `{name}`{suggest(name, _FIELDS)}")
-    return values
+            try:
+                values[name] = _converted(name, value, place, strict=True, folder=path.resolve().parent)
+            except InvalidSettings as error:
+                faults.append(error.detail)
+    return values, tuple(faults)
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(environ: Mapping[str, str], chosen: Mapping[str, object]) -> dict[str, Any]:
+    """What the variables give that are not `chosen` otherwise, without those by which containers are linked."""
     values = {}
     for variable in sorted(name for name in environ.keys() - _OTHERS if name.startswith(ENV_PREFIX)):
         name = variable.removeprefix(ENV_PREFIX).lower()
+        if name in chosen or _LINK_NAME.fullmatch(name) or _is_link(name, environ[variable]):
+            continue
         if name in _REMOVED:
             _warn_of_removed(name, variable)
         elif name in _FIELDS:
@@ -238,6 +298,11 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         ):  # a name unlike any of these belongs to another program
             raise InvalidSettings(f"{variable}: unknown setting{suggest(name, _FIELDS)}")
     return values
+
+
+def _is_link(name: str, value: str) -> bool:
+    """Whether a container platform set it: `SECTORWATCH_PORT=tcp://10.0.0.1:8765` for a service of that name."""
+    return name.rpartition("_")[2] == "port" and _LINK.match(value) is not None
 
 
 def _warn_of_removed(name: str, place: str) -> None:

@@ -14,26 +14,94 @@ from tests.documentation import ROOT
 SKIPS = re.compile(r"pytest\." + r"skip\b|skip" + r"if\b|import" + r"orskip|unit" + r"test\.skip")
 
 
+PYTHON = """#!/usr/bin/env bash
+case "$*" in
+  *"sys.exit"*) exit {too_old} ;;
+  *"print"*) echo 3.9.2 ;;
+  "-m venv"*) {venv} ;;
+  "-m pip"*) {pip} ;;
+esac
+"""
+"""A Python that answers as prepare.sh asks it."""
+
+
+def python(path: Path, *, too_old: int = 0, venv: str = "exit 1", pip: str = "exit 1") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(PYTHON.format(too_old=too_old, venv=venv, pip=pip))
+    path.chmod(0o755)
+
+
 @pytest.fixture
 def bare(tmp_path: Path) -> dict[str, str]:
-    """The environment of a machine whose only Python is too old."""
+    """The environment of a machine with hardly more than bash."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("bash", "cat", "dirname", "env", "sha256sum"):
+    for name in ("bash", "cat", "dirname", "env", "sha256sum", "tail", "grep", "rm", "mkdir", "mktemp", "sh"):
         program = shutil.which(name)
         assert program, name
         (folder / name).symlink_to(program)
-    (folder / "python3").write_text("#!/usr/bin/env bash\nexit 1\n")
-    (folder / "python3").chmod(0o755)
     return {"PATH": str(folder), "HOME": str(tmp_path), "SECTORWATCH_VENV": str(tmp_path / "venv")}
 
 
+def run(command: str, bare: dict[str, str], *before: str) -> subprocess.CompletedProcess[str]:
+    typed = [*before, f"{ROOT}/deploy/{command}"]
+    return subprocess.run(typed, env=bare, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("before", [(), ("sh",)])
 @pytest.mark.parametrize("command", ["demo", "test"])
-def test_with_a_python_that_is_too_old_a_command_ends_with_one_line(command: str, bare: dict[str, str]) -> None:
-    done = subprocess.run([f"{ROOT}/deploy/{command}"], env=bare, capture_output=True, text=True, check=False)
+def test_with_a_python_that_is_too_old_a_command_ends_with_one_line(
+    command: str, before: tuple[str, ...], bare: dict[str, str], tmp_path: Path
+) -> None:
+    python(tmp_path / "bin" / "python3", too_old=1)
+    done = run(command, bare, *before)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("Python 3.11 or newer is needed")
+    assert done.stderr.startswith("Python 3.11 or newer is needed; here python3 is 3.9.2: ")
+    assert done.stderr.endswith(f"PYTHON=/path/to/python {ROOT}/deploy/{command}\n")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_python_that_is_named_and_too_old_or_missing_is_not_passed_over_for_another(
+    bare: dict[str, str], tmp_path: Path
+) -> None:
+    python(tmp_path / "bin" / "python3")
+    python(tmp_path / "bin" / "python3.9", too_old=1)
+    assert "; here python3.9 is 3.9.2: " in run("demo", bare | {"PYTHON": "python3.9"}).stderr
+    assert "; here is no /nowhere: " in run("demo", bare | {"PYTHON": "/nowhere"}).stderr
+
+
+def test_an_environment_that_an_older_python_made_is_named_with_what_removes_it(
+    bare: dict[str, str], tmp_path: Path
+) -> None:
+    python(tmp_path / "venv" / "bin" / "python", too_old=1)
+    done = run("demo", bare)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"rm -r '{tmp_path}/venv'" in done.stderr
+
+
+def test_without_venv_and_pip_the_package_that_brings_them_is_named(bare: dict[str, str], tmp_path: Path) -> None:
+    python(tmp_path / "bin" / "python3")
+    done = run("demo", bare)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "apt-get install python3-venv" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("OSError: [Errno 28] No space left on device", "The disk is full: make room"),
+        ("Temporary failure in name resolution", "The package index cannot be reached: check the network"),
+        ("error: something else", "The installation failed, see above"),
+    ],
+)
+def test_what_keeps_pip_from_installing_ends_with_the_line_that_mends_it(
+    bare: dict[str, str], tmp_path: Path, said: str, advice: str
+) -> None:
+    python(tmp_path / "venv" / "bin" / "python", pip=f"echo '{said}' >&2; exit 1")
+    done = run("demo", bare)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == said
+    assert done.stderr.splitlines()[1].startswith(advice)
 
 
 def test_no_test_can_be_skipped() -> None:

@@ -79,7 +79,7 @@ def test_the_sentences_of_the_readme_are_short() -> None:
 
 def test_the_newest_version_of_the_changelog_is_that_of_the_package() -> None:
     project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
-    assert re.findall(r"^## (\S+)", text(ROOT / "CHANGELOG.md"), re.M)[0] == project["version"]
+    assert re.findall(r"^## (\S+) - ", text(ROOT / "CHANGELOG.md"), re.M)[0] == project["version"]
 
 
 def test_the_settings_table_is_the_one_the_code_gives() -> None:

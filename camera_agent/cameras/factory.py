@@ -13,11 +13,11 @@ def live_camera(settings: CameraSettings) -> Camera:
     if settings.snapshot is not None:
         from camera_agent.cameras.snapshot import Snapshot
 
-        return Snapshot(settings.snapshot, timeout_s=settings.timeout_s)
+        return Snapshot(settings.snapshot, timeout_s=settings.timeout_s, trust=settings.trust)
     if settings.mjpeg is not None:
         from camera_agent.cameras.mjpeg import MotionJpeg
 
-        return MotionJpeg(settings.mjpeg, timeout_s=settings.timeout_s)
+        return MotionJpeg(settings.mjpeg, timeout_s=settings.timeout_s, trust=settings.trust)
     if settings.picamera is not None:
         from camera_agent.cameras.picamera import PiCamera
 
@@ -27,7 +27,7 @@ def live_camera(settings: CameraSettings) -> Camera:
     source = settings.rtsp if settings.device is None else settings.device
     if source is None:
         raise ValueError(f"camera {settings.name!r} is not live")
-    return Stream(source, timeout_s=settings.timeout_s)
+    return Stream(source, timeout_s=settings.timeout_s, trust=settings.trust)
 
 
 def recording(settings: CameraSettings) -> Recording:

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from camera_agent.imaging.frame import CameraFailure, Frame, Thumbnail, tones
+from camera_agent.network.addresses import without_secrets
 
 LEAST_CONTRAST = 2.5
 """A picture with less contrast shows nothing."""
@@ -24,7 +25,7 @@ CameraState = Literal["starting", "watching", "blind", "paused", "finished", "st
 
 class Condition(msgspec.Struct, frozen=True):
     """A camera's condition. `since_s` and `last_frame_s` are monotonic instants; by `next_burst_by_s`, the next burst
-    is complete.
+    is complete. `damaged` pictures were passed over, `mended` ones had a faulty start or end, since the agent started.
     """
 
     state: CameraState = "starting"
@@ -33,6 +34,8 @@ class Condition(msgspec.Struct, frozen=True):
     since_s: float = 0.0
     last_frame_s: float | None = None
     next_burst_by_s: float | None = None
+    damaged: int = 0
+    mended: int = 0
 
 
 class CameraHealth:
@@ -53,10 +56,12 @@ class CameraHealth:
         self._check_stuck(frame)
         self._check_tones(frame.thumbnail, frame.at_s)
         self.set_state("watching", frame.at_s, last_frame_s=frame.at_s)
+        if frame.is_mended:
+            self._condition = msgspec.structs.replace(self._condition, mended=self._condition.mended + 1)
 
     def record_failure(self, failure: CameraFailure, at_s: float) -> None:
         """The camera is blind, and no burst is expected."""
-        self.set_state("blind", at_s, failure.cause, detail=str(failure), next_burst_by_s=None)
+        self.set_state("blind", at_s, failure.cause, detail=without_secrets(str(failure)), next_burst_by_s=None)
 
     def set_state(
         self,
@@ -75,6 +80,10 @@ class CameraHealth:
     def expect_burst_by(self, monotonic_s: float | None) -> None:
         """When the next burst is complete; None when none is expected."""
         self._condition = msgspec.structs.replace(self._condition, next_burst_by_s=monotonic_s)
+
+    def count_damaged(self) -> None:
+        """A picture was passed over."""
+        self._condition = msgspec.structs.replace(self._condition, damaged=self._condition.damaged + 1)
 
     def _check_stuck(self, frame: Frame) -> None:
         digest = hashlib.blake2b(frame.jpeg, digest_size=16).digest()

@@ -1,36 +1,128 @@
-"""An HTTP GET to a camera, with Basic or Digest authentication by the user and password in its address."""
+"""An HTTP GET to a camera: its authentication, its certificate, its redirects."""
 
 from __future__ import annotations
 
-import requests
-from requests.auth import HTTPDigestAuth
-from requests.utils import get_auth_from_url
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
+import requests
+
+from camera_agent.cameras.http_auth import Login
 from camera_agent.imaging.frame import CameraFailure
-from camera_agent.network.connection_errors import explain_connection_error
+from camera_agent.network.addresses import Credentials, address_fault, credentials, shown, without_credentials
+from camera_agent.network.certificates import PUBLIC, Trust, explain_refusal, tls_context
+from camera_agent.network.connection_errors import explain_connection_error, host_and_port
+from camera_agent.network.proxies import OwnNetworkAdapter, through_proxy
 
 _ADVICE = {
     401: ": check user and password, http://user:password@host/path",
     404: ": its manual names the path of the address",
 }
+_MAX_REDIRECTS = 5
+_MAX_DRAINED_BYTES = 64_000
 
 
-def http_get(session: requests.Session, url: str, timeout_s: float) -> requests.Response:
+class CameraSession(requests.Session):
+    """The connections to one camera, and the way in which it lets a user in."""
+
+    def __init__(self, trust: Trust = PUBLIC) -> None:
+        super().__init__()
+        self.trust = trust
+        self._logins: dict[tuple[str | None, Credentials], Login] = {}
+        adapter = _CameraAdapter(trust)
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
+
+    def login(self, url: str, given: Credentials) -> Login:
+        """The login of this user at the host of `url`."""
+        return self._logins.setdefault((urlsplit(url).hostname, given), Login(given))
+
+
+class _CameraAdapter(OwnNetworkAdapter):
+    """Trusts what the camera's settings trust."""
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+        super().__init__()
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, **options, **self._tls())
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, **options, **self._tls())
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        if self._trust.fingerprint is not None:
+            options["verify"] = False  # the context compares the fingerprint
+        elif self._trust.ca_file is not None:
+            options["verify"] = self._trust.ca_file
+        return super().send(request, *args, **options)
+
+    def _tls(self) -> dict[str, Any]:
+        if self._trust.fingerprint is not None:
+            return {"ssl_context": tls_context(self._trust), "assert_fingerprint": self._trust.fingerprint}
+        if self._trust.ca_file is not None:
+            return {"ssl_context": tls_context(self._trust), "assert_hostname": False}
+        return {}
+
+
+def http_get(session: CameraSession, url: str, timeout_s: float) -> requests.Response:
     """The answer, its body not read yet. Raises `CameraFailure` for every status but 200.
 
-    Basic authentication is tried first. If the camera asks for Digest, the session uses that from then on.
+    User and password of the address are sent in the form that the camera asks for, and to its host only.
     """
+    given, target = credentials(url), without_credentials(url)
     try:
-        answer = session.get(url, timeout=timeout_s, stream=True)
-        user, password = get_auth_from_url(url)
-        wants_digest = answer.headers.get("WWW-Authenticate", "").lower().startswith("digest")
-        if answer.status_code == requests.codes.unauthorized and wants_digest and user:
+        for _ in range(_MAX_REDIRECTS):
+            answer = _get(session, target, given, timeout_s)
+            location = session.get_redirect_target(answer)
+            if location is None:
+                return _checked(answer, target)
             answer.close()
-            session.auth = HTTPDigestAuth(user, password)
-            answer = session.get(url, timeout=timeout_s, stream=True)
-    except (requests.RequestException, ValueError) as error:  # ValueError: redirected to an invalid address
-        raise CameraFailure(f"no answer: {explain_connection_error(error, url)}") from error
-    if answer.status_code != requests.codes.ok:
+            target, given = _redirected(target, location, given)
+    except (requests.RequestException, ValueError, OSError) as error:
+        raise CameraFailure(f"no answer: {_reason(session, error, target, timeout_s)}") from error
+    raise CameraFailure(f"no answer: it redirects more than {_MAX_REDIRECTS} times, last to {shown(target)}")
+
+
+def _get(session: CameraSession, target: str, given: Credentials | None, timeout_s: float) -> requests.Response:
+    login = None if given is None else session.login(target, given)
+    if login is not None:
+        login.begin()
+    while True:
+        answer = session.get(
+            target, timeout=timeout_s, stream=True, allow_redirects=False, auth=login or (lambda request: request)
+        )
+        if login is None or not login.is_worth_another_try(answer):
+            return answer
+        if int(answer.headers.get("Content-Length") or _MAX_DRAINED_BYTES) < _MAX_DRAINED_BYTES:
+            _ = answer.content  # the connection can be used again
         answer.close()
-        raise CameraFailure(f"the camera answers HTTP {answer.status_code}{_ADVICE.get(answer.status_code, '')}")
-    return answer
+
+
+def _redirected(target: str, location: str, given: Credentials | None) -> tuple[str, Credentials | None]:
+    """The next address, and the user and password for it. Raises `ValueError` for an invalid address."""
+    following = urljoin(target, location)
+    if fault := address_fault(following, ("http", "https")):
+        raise CameraFailure(f"no answer: it redirects to an address that {fault}")
+    before, after = urlsplit(target), urlsplit(following)
+    if (before.scheme, after.scheme) == ("https", "http"):
+        raise CameraFailure(f"the camera redirects from https to {shown(following)}: set that address if you trust it")
+    own = credentials(following)
+    is_same_host = before.hostname == after.hostname
+    return without_credentials(following), own or (given if is_same_host else None)
+
+
+def _checked(answer: requests.Response, target: str) -> requests.Response:
+    if answer.status_code == requests.codes.ok:
+        return answer
+    answer.close()
+    advice = _ADVICE.get(answer.status_code, "")
+    raise CameraFailure(f"the camera answers HTTP {answer.status_code}{advice}{through_proxy(target)}")
+
+
+def _reason(session: CameraSession, error: Exception, target: str, timeout_s: float) -> str:
+    if isinstance(error, requests.exceptions.SSLError):
+        host, port = host_and_port(target)
+        return explain_refusal(error, host, port, session.trust, timeout_s) + through_proxy(target)
+    return explain_connection_error(error, target)

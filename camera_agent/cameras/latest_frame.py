@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from camera_agent.imaging.frame import CameraFailure, EncodedPicture, Frame, FrameFormat
+from camera_agent.imaging.frame import CameraFailure, DamagedPicture, EncodedPicture, Frame, FrameFormat
 
 _JOIN_S = 1.0
 
@@ -26,7 +26,7 @@ class Source(Protocol[PictureOut]):
         """Take the next picture off. May wait, but not without bound. False or `CameraFailure` where there is none."""
 
     def picture(self) -> PictureOut | None:
-        """What `advance` took off; None where it cannot be used."""
+        """What `advance` took off; None where it is too old. Raises `DamagedPicture`."""
 
     def release(self) -> None: ...
 
@@ -41,16 +41,22 @@ class LatestFrameReader(threading.Thread, Generic[Picture]):
         self._is_wanted = False
         self._is_over = False
         self._failure: CameraFailure | None = None
-        self._latest: list[tuple[Picture, float]] = []
+        self._latest: list[tuple[Picture | DamagedPicture, float]] = []
 
     def next_picture(self, timeout_s: float) -> tuple[Picture, float]:
-        """The first picture that comes after this call, and its monotonic instant. Raises `CameraFailure`."""
+        """The first picture that comes after this call, and its monotonic instant.
+
+        Raises `DamagedPicture` when that one is damaged, and `CameraFailure` when none comes.
+        """
         with self._changed:
             self._latest.clear()
             self._is_wanted = True
             self._changed.wait_for(lambda: self._latest or self._is_over, timeout_s)
             if self._latest:
-                return self._latest.pop()
+                picture, at_s = self._latest.pop()
+                if isinstance(picture, DamagedPicture):
+                    raise picture
+                return picture, at_s
             if self._is_over:
                 raise self._failure or CameraFailure("the stream ended")
             raise CameraFailure(f"no picture came within {timeout_s:g} s", "camera_hangs")
@@ -64,7 +70,7 @@ class LatestFrameReader(threading.Thread, Generic[Picture]):
         try:
             while not self._is_over and self._source.advance():
                 at_s = time.monotonic()
-                if self._is_wanted and (picture := self._source.picture()) is not None:
+                if self._is_wanted and (picture := self._picture()) is not None:
                     with self._changed:
                         self._latest, self._is_wanted = [(picture, at_s)], False
                         self._changed.notify_all()
@@ -75,6 +81,12 @@ class LatestFrameReader(threading.Thread, Generic[Picture]):
             with self._changed:
                 self._is_over = True
                 self._changed.notify_all()
+
+    def _picture(self) -> Picture | DamagedPicture | None:
+        try:
+            return self._source.picture()
+        except DamagedPicture as damage:
+            return damage
 
 
 class LatestFrameCamera(Generic[Picture]):
@@ -97,12 +109,11 @@ class LatestFrameCamera(Generic[Picture]):
         self._reader.start()
 
     def frame(self, frame_format: FrameFormat) -> Frame:
-        """The next picture. Raises `CameraFailure` when the stream ended or nothing came in time."""
+        """The next picture. Raises `DamagedPicture`; `CameraFailure` when the stream ended or nothing came in time."""
         if self._reader is None:
             raise CameraFailure("the camera is not open")
         picture, at_s = self._reader.next_picture(self._timeout_s)
-        jpeg, thumbnail = self._encode(picture, frame_format)
-        return Frame(jpeg, at_s, thumbnail)
+        return Frame.of(self._encode(picture, frame_format), at_s)
 
     def close(self) -> None:
         if self._reader is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from camera_agent.imaging.frame import CameraFailure, Frame, FrameFormat
+from camera_agent.imaging.frame import CameraFailure, DamagedPicture, Frame, FrameFormat
 from camera_agent.imaging.pillow import encode_image
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class PiCamera:
             raise _failure(error, self._timeout_s) from error
 
     def frame(self, frame_format: FrameFormat) -> Frame:
-        """Raises `CameraFailure` when no picture comes in time."""
+        """Raises `CameraFailure` when no picture comes in time, `DamagedPicture` for one that cannot be used."""
         if self._camera is None:
             raise CameraFailure("the camera is not open")
         try:
@@ -71,12 +71,13 @@ class PiCamera:
             try:
                 picture = request.make_image("main")
                 at_s = request.get_metadata()["SensorTimestamp"] / 1e9
+            except _UNUSABLE as error:
+                raise DamagedPicture(f"the picture cannot be used: {type(error).__name__} {error}") from error
             finally:
                 request.release()  # else the camera loses this buffer
         except _FAULTS as error:
             raise _failure(error, self._timeout_s) from error
-        jpeg, thumbnail = encode_image(picture.convert("RGB"), frame_format)
-        return Frame(jpeg, at_s, thumbnail)
+        return Frame.of(encode_image(picture.convert("RGB"), frame_format), at_s)
 
     def close(self) -> None:
         camera, self._camera = self._camera, None
@@ -96,6 +97,10 @@ class PiCamera:
 
 _FAULTS = (RuntimeError, OSError, ValueError, IndexError, KeyError)
 """What picamera2 and libcamera raise; a wait that times out raises `TimeoutError`, which is an `OSError`."""
+
+
+_UNUSABLE = (ValueError, IndexError, KeyError)
+"""What a buffer of another size, or metadata without an instant, comes to."""
 
 
 def _failure(error: Exception, timeout_s: float) -> CameraFailure:

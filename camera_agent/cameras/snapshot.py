@@ -6,9 +6,10 @@ import time
 
 import requests
 
-from camera_agent.cameras.http_get import http_get
-from camera_agent.imaging.frame import CameraFailure, Frame, FrameFormat
+from camera_agent.cameras.http_get import CameraSession, http_get
+from camera_agent.imaging.frame import CameraFailure, DamagedPicture, Frame, FrameFormat
 from camera_agent.imaging.pillow import encode_bytes
+from camera_agent.network.certificates import PUBLIC, Trust
 
 _MAX_BYTES = 32_000_000
 
@@ -16,25 +17,27 @@ _MAX_BYTES = 32_000_000
 class Snapshot:
     """Sends one request per frame and keeps the connection between them."""
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
+    def __init__(self, url: str, *, timeout_s: float, trust: Trust = PUBLIC) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        self._session = requests.Session()
+        self._session = CameraSession(trust)
 
     def open(self) -> None:
         """Sends no request yet."""
 
     def frame(self, frame_format: FrameFormat) -> Frame:
-        """The picture; its instant is the middle of the wait for the first byte. Raises `CameraFailure`."""
+        """The picture; its instant is the middle of the wait for the first byte.
+
+        Raises `DamagedPicture` when it is not whole, also because the connection broke off, else `CameraFailure`.
+        """
         requested_s = time.monotonic()
         try:
             with http_get(self._session, self._url, self._timeout_s) as answer:
                 answered_s = time.monotonic()
                 data = self._read(answer)
         except requests.RequestException as error:
-            raise CameraFailure(f"the snapshot broke off: {type(error).__name__}") from error
-        jpeg, thumbnail = encode_bytes(data, frame_format)
-        return Frame(jpeg, (requested_s + answered_s) / 2, thumbnail)
+            raise DamagedPicture(f"the snapshot broke off: {type(error).__name__}") from error
+        return Frame.of(encode_bytes(data, frame_format), (requested_s + answered_s) / 2)
 
     def close(self) -> None:
         self._session.close()

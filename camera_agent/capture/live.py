@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from camera_agent.burst import Burst, Reason, Still, make_burst, new_burst_id
-from camera_agent.cameras.camera import Camera
+from camera_agent.cameras.camera import Camera, whole_frame
 from camera_agent.cameras.health import CameraHealth
 from camera_agent.capture.schedule import Slots
 from camera_agent.clock import Clock
 from camera_agent.config.active_hours import is_active, next_start_s
 from camera_agent.config.settings import CameraSettings
-from camera_agent.imaging.frame import CameraFailure, Frame
+from camera_agent.imaging.frame import CameraFailure, DamagedPicture, Frame
 from camera_agent.imaging.masks import mask_digest
 from camera_agent.network.backoff import Backoff
 from camera_agent.uplink.byte_budget import NO_SAVING, SavingPlan
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _WARM_UP_S = 10.0
+_COUNTS_EVERY_S = 600.0
+"""Damaged and mended pictures are logged so often, not each."""
 
 
 class LiveCapture:
@@ -60,6 +62,7 @@ class LiveCapture:
         self._backoff = Backoff(first_s=1.0, max_s=60.0)
         self._is_open = is_open
         self._retry_at_s = 0.0
+        self._counts_at_s: dict[str, float] = {}
         self._motion: MotionBursts | None = None
         if settings.gate is not None:
             from camera_agent.capture.motion_bursts import MotionBursts  # loads Pillow
@@ -193,7 +196,7 @@ class LiveCapture:
             return None
         try:
             self._open()
-            frame = self._camera.frame(plan.apply(self._settings.frame_format))
+            frame = whole_frame(self._camera, plan.apply(self._settings.frame_format), self._pass_over)
             self.health.check(frame)
         except CameraFailure as failure:
             self._handle_failure(failure)
@@ -201,7 +204,20 @@ class LiveCapture:
         if self._backoff.failures:
             _log.info("camera_back", extra={"camera": self._settings.name, "failures": self._backoff.failures})
             self._backoff.reset()
+        if frame.is_mended:
+            self._log_count("pictures_mended", self.health.read().mended, "a faulty start or end")
         return frame
+
+    def _pass_over(self, damage: DamagedPicture) -> None:
+        self.health.count_damaged()
+        self._log_count("pictures_damaged", self.health.read().damaged, damage)
+
+    def _log_count(self, event: str, count: int, cause: object) -> None:
+        """Log the first one at once, then the count every `_COUNTS_EVERY_S` while there are more."""
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._counts_at_s.get(event, now_s):
+            self._counts_at_s[event] = now_s + _COUNTS_EVERY_S
+            _log.warning(event, extra={"camera": self._settings.name, "since_start": count, "cause": cause})
 
     def _open(self) -> None:
         if not self._is_open:

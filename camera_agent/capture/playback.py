@@ -1,8 +1,10 @@
 """A recording played as if its camera were live, with the footage's own instants.
 
 A recording's bursts are a function of the footage and the settings: number, id, frames and instants are the same each
-time. After each burst that was kept, the number of the next one is saved, so that an agent that was killed continues
-from there. A burst that is made twice has the same id, and is one burst to the server.
+time. After each burst that was kept, the position is saved, so that an agent that was killed continues from there. A
+burst that is made twice has the same id, and is one burst to the server; other frames give another id.
+
+`sessions` decides what of the footage was played before.
 """
 
 from __future__ import annotations
@@ -12,18 +14,16 @@ import logging
 import math
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
 
-import msgspec
-
-from camera_agent import atomic_files
 from camera_agent.burst import Burst, ClockReading, Still, make_burst
-from camera_agent.cameras.camera import Recording
+from camera_agent.cameras.camera import RecordedPicture, Recording
 from camera_agent.cameras.health import CameraHealth
-from camera_agent.capture.recording_bursts import RecordingBurst, recording_bursts
-from camera_agent.clock import Clock, iso_ms
+from camera_agent.capture.recording_bursts import Done, RecordingBurst, recording_bursts
+from camera_agent.capture.sessions import Position, Session, Sessions
+from camera_agent.clock import Clock
 from camera_agent.config.settings import CameraSettings
 from camera_agent.imaging.frame import CameraFailure
 from camera_agent.imaging.masks import mask_digest
@@ -32,14 +32,6 @@ from camera_agent.network.backoff import Backoff
 _log = logging.getLogger(__name__)
 _NAMESPACE = uuid.UUID("5a3f5c2e-7d54-5c0b-9b0e-0f6f6d1d2a71")
 _ROOM_WAIT_S = 1.0
-
-
-class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file `recording-<camera>.json`: a digest of the recording and its settings, its start, and the next burst."""
-
-    plan: str
-    started_ms: int
-    next_burst: int = 0
 
 
 class Playback:
@@ -64,12 +56,15 @@ class Playback:
         self._recording = recording
         self._keep = keep
         self._wait_for_room = wait_for_room
-        self._position_file = state_folder / f"recording-{settings.name}.json"
+        self._sessions = Sessions(site, settings, recording, state_folder)
         self._clock = clock
         self._stop = stop
+        self._seen_s: float | None = None
         self.health = CameraHealth(clock.monotonic_s(), stuck_after_s=math.inf)
         self.is_over = False
         """Whether the footage was played to its end."""
+        self.shortfall = ""
+        """Where it was, and its end came before its header's promise: the words for that."""
 
     def run(self) -> None:
         """Play. A failure of the footage is retried."""
@@ -86,45 +81,47 @@ class Playback:
 
     def first(self) -> Burst | None:
         """The recording's first burst. The saved position does not move. Raises `CameraFailure`."""
-        position = self._open()
+        session = self._open()
         try:
-            made = next(self._bursts(0), None)
+            made = next(recording_bursts(self._settings, self._recording.pictures()), None)
         finally:
             self._recording.close()
-        return None if made is None else self._burst(position, made)
+        return None if made is None else self._burst(session.position, made)
 
     def forget(self) -> None:
         """Start the recording again, with a new start instant where none is set."""
-        self._position_file.unlink(missing_ok=True)
+        self._sessions.forget()
 
     def _play(self) -> None:
-        position = self._open()
+        session = self._open()
         first_s: float | None = None
         origin_s = self._clock.monotonic_s()
-        for made in self._bursts(position.next_burst):
+        for made in self._bursts(session):
             first_s = made.frames[0].at_s if first_s is None else first_s
-            burst = self._burst(position, made)
-            last_ms = position.started_ms + round(made.frames[-1].at_s * 1000)
+            burst = self._burst(session.position, made)
+            last_ms = session.position.started_ms + round(made.frames[-1].at_s * 1000)
             if not self._wait_until_due(origin_s, made.end_s - first_s, last_ms) or not self._hand_over(burst):
                 return
-            self._save(msgspec.structs.replace(position, next_burst=made.number + 1))
+            session = self._sessions.advance(session, made.number + 1, made.frames[-1].at_s)
         if not self._stop.is_set():
-            self.is_over = True
-            self.health.set_state("finished", self._clock.monotonic_s())
-            _log.info("footage_over", extra={"camera": self._settings.name, "to_play_it_again": "--from-start"})
+            self._end(session, has_played=first_s is not None)
 
-    def _open(self) -> Position:
-        """Open the footage. The saved position is used if footage and settings are the same, else a new one."""
+    def _end(self, session: Session, *, has_played: bool) -> None:
+        if self._seen_s is not None:
+            self._sessions.advance(session, session.position.next_burst, self._seen_s)
+        camera = self._settings.name
+        self.shortfall = self._recording.shortfall()
+        if self.shortfall:
+            _log.error("footage_cut_short", extra={"camera": camera, "cause": self.shortfall})
+        self.is_over = True
+        self.health.set_state("finished", self._clock.monotonic_s(), detail=self.shortfall or None)
+        fields = {"camera": camera, "played_before": not has_played or None, "to_play_it_again": "--from-start"}
+        _log.info("footage_over", extra=fields)
+
+    def _open(self) -> Session:
         self._recording.open()
-        plan = self._plan()
-        saved = self._saved()
-        if saved is not None and saved.plan == plan:
-            return saved
-        position = Position(plan=plan, started_ms=self._started_ms())
-        self._save(position)
-        started_at = iso_ms(position.started_ms)
-        _log.info("footage_opened", extra={"camera": self._settings.name, "started_at": started_at, "plan": plan})
-        return position
+        self._seen_s = None
+        return self._sessions.open(self._started_ms)
 
     def _started_ms(self) -> int:
         if self._settings.started_at is not None:
@@ -135,24 +132,18 @@ class Playback:
         # Whole seconds, rounded down, so that no frame lies in the future.
         return int(self._clock.unix_s() - self._recording.duration_s()) * 1000
 
-    def _plan(self) -> str:
-        """A digest of everything that decides the bursts. It is part of their ids.
-
-        The `repr` of the settings is hashed: another name of a field of `GateSettings` would change the ids.
-        """
-        settings = self._settings
-        parts: tuple[object, ...] = (
-            *(self._site, settings.name, None if settings.started_at is None else settings.started_at.timestamp()),
-            *(settings.burst.frames, settings.spacing_s, settings.every_s, settings.first_picture or 0),
-            *(settings.quality, settings.max_width, self._recording.fingerprint()),
-        )
-        if settings.gate is not None or settings.masks:
-            parts += (settings.gate, mask_digest(settings.masks))
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-    def _bursts(self, first: int) -> Iterator[RecordingBurst]:
+    def _bursts(self, session: Session) -> Iterator[RecordingBurst]:
         pictures = takewhile(lambda picture: not self._stop.is_set(), self._recording.pictures())
-        return recording_bursts(self._settings, pictures, first)
+        position = session.position
+        done = Done(position.next_burst, math.inf if position.is_old else position.played_ms)
+        return recording_bursts(self._settings, self._noted(pictures, session), done)
+
+    def _noted(self, pictures: Iterable[RecordedPicture], session: Session) -> Iterator[RecordedPicture]:
+        """The pictures that no earlier session played. Notes how far the footage was looked at."""
+        for picture in pictures:
+            self._seen_s = picture.at_s
+            if picture.number not in session.left_out:
+                yield picture
 
     def _burst(self, position: Position, made: RecordingBurst) -> Burst:
         """The recording's own time replaces the clocks, so that the burst is the same each time."""
@@ -161,7 +152,7 @@ class Playback:
         first_ms = stills[0].at_ms
         return make_burst(
             stills,
-            burst_id=str(uuid.uuid5(_NAMESPACE, f"{identity}/{made.number}")),
+            burst_id=str(uuid.uuid5(_NAMESPACE, f"{identity}/{made.number}{_suffix(position, made)}")),
             site=self._site,
             camera=self._settings.name,
             captured_ms=first_ms,
@@ -198,20 +189,21 @@ class Playback:
         self.health.set_state("watching", self._clock.monotonic_s())
         return True
 
-    def _saved(self) -> Position | None:
-        try:
-            return msgspec.json.decode(self._position_file.read_bytes(), type=Position)
-        except FileNotFoundError:
-            return None
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            _log.warning("position_unreadable", extra={"file": self._position_file, "cause": error})
-            return None
-
-    def _save(self, position: Position) -> None:
-        atomic_files.write(self._position_file, [msgspec.json.encode(position)])
-
     def _wait_for_retry(self, backoff: Backoff, failure: Exception) -> None:
         retry_in_s = backoff.next_s()
         self.health.record_failure(CameraFailure(str(failure)), self._clock.monotonic_s())
         _log.warning("camera_failed", extra={"camera": self._settings.name, "cause": failure, "retry_in_s": retry_in_s})
         self._clock.wait_until(self._clock.monotonic_s() + retry_in_s, self._stop)
+
+
+def _suffix(position: Position, made: RecordingBurst) -> str:
+    """Other frames give another burst, even with the number of one that was kept: no frame is taken for known.
+
+    Version 0.2.0 gave ids by number alone. It may have kept the burst at its position, so that one has its old id.
+    """
+    if position.is_old:
+        return ""
+    frames = hashlib.sha256()
+    for frame in made.frames:
+        frames.update(frame.jpeg)
+    return f"/{frames.hexdigest()}"

@@ -17,6 +17,8 @@ from camera_agent.imaging.frame import CameraFailure, Frame
 _log = logging.getLogger(__name__)
 _TOLERANCE_S = 0.0005
 """Keeps rounding from moving a picture that is exactly on time."""
+_ROUNDING_MS = 1
+"""A video that has grown may name another mean rate, which rounds its instants otherwise. Frames are 10 ms apart."""
 
 
 class RecordingBurst(NamedTuple):
@@ -28,27 +30,50 @@ class RecordingBurst(NamedTuple):
     reason: Reason = "schedule"
 
 
+class Done(NamedTuple):
+    """What was kept before: all bursts before number `next_burst`, up to `played_ms` after the first picture.
+
+    The last of them may have been short because the footage ended; footage that has grown since continues it.
+    """
+
+    next_burst: int = 0
+    played_ms: float = -1
+
+    def includes(self, number: int, at_s: float) -> bool:
+        """Whether a frame of burst `number` was kept, or passed over."""
+        if number >= self.next_burst:
+            return False
+        return number < self.next_burst - 1 or round(at_s * 1000) <= self.played_ms + _ROUNDING_MS
+
+
+NOTHING_DONE = Done()
+
+
 def recording_bursts(
-    settings: CameraSettings, pictures: Iterable[RecordedPicture], first: int
+    settings: CameraSettings, pictures: Iterable[RecordedPicture], done: Done = NOTHING_DONE
 ) -> Iterator[RecordingBurst]:
-    """The bursts from number `first` on. Pictures that cannot be read are logged and left out."""
+    """The bursts that are not done. Pictures that cannot be read are logged and left out."""
     wanted = (picture for picture in pictures if picture.number >= (settings.first_picture or 0))
-    gate = settings.gate
-    bursts = _by_schedule(settings, wanted, first) if gate is None else _by_gate(settings, gate, wanted)
-    return (burst for burst in bursts if burst.number >= first)
+    if settings.gate is None:
+        yield from _by_schedule(settings, wanted, done)
+        return
+    for burst in _by_gate(settings, settings.gate, wanted):
+        if frames := [frame for frame in burst.frames if not done.includes(burst.number, frame.at_s)]:
+            yield burst._replace(frames=frames)
 
 
-def _by_schedule(settings: CameraSettings, pictures: Iterator[RecordedPicture], first: int) -> Iterator[RecordingBurst]:
+def _by_schedule(settings: CameraSettings, pictures: Iterator[RecordedPicture], done: Done) -> Iterator[RecordingBurst]:
     """Burst n begins `n * every_s` after the first picture; its frame j is the first picture `j * spacing_s` later."""
     number, last = -1, (-1, -1)
     frames: list[Frame] = []
     for picture, place in _placed(settings, pictures):
-        if place[0] < first or place == last:
+        is_next, last = place != last, place
+        if not is_next or done.includes(place[0], picture.at_s):
             continue
         if place[0] != number and frames:
             yield RecordingBurst(number, frames, frames[-1].at_s)
             frames = []
-        last, number = place, place[0]
+        number = place[0]
         frames += _read(settings, picture)
         if len(frames) == settings.burst.frames:
             yield RecordingBurst(number, frames, frames[-1].at_s)
@@ -95,8 +120,8 @@ def _by_gate(
 def _read(settings: CameraSettings, picture: RecordedPicture) -> list[Frame]:
     """The picture as a frame; an empty list when it cannot be read."""
     try:
-        jpeg, thumbnail = picture.read()
+        encoded = picture.read()
     except CameraFailure as failure:
         _log.warning("picture_skipped", extra={"camera": settings.name, "picture": picture.number, "cause": failure})
         return []
-    return [Frame(jpeg, picture.at_s, thumbnail)]
+    return [Frame.of(encoded, picture.at_s)]

@@ -11,11 +11,14 @@ from typing import NamedTuple
 import msgspec
 
 from camera_agent.cameras import factory
+from camera_agent.cameras.camera import whole_frame
 from camera_agent.cameras.health import LEAST_CONTRAST
 from camera_agent.cameras.timeout_guard import TimeoutGuard
+from camera_agent.cli.site_policy import fetch_report
 from camera_agent.clock import Clock
 from camera_agent.config.settings import CameraSettings, Settings
-from camera_agent.imaging.frame import CameraFailure, tones
+from camera_agent.imaging.frame import CameraFailure, DamagedPicture, tones
+from camera_agent.logs import visible
 from camera_agent.state import camera_tokens
 from camera_agent.uplink.http_client import HttpClient
 from camera_agent.wall_clock import WallClock
@@ -38,7 +41,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Check everything that a run needs, cheapest first. Takes no burst and changes nothing."""
     yield _check_disk(settings)
     wall_clock = WallClock(Clock())
-    yield from (_check_server(settings, camera, wall_clock) for camera in settings.cameras)
+    for camera in settings.cameras:
+        yield (found := _check_server(settings, camera, wall_clock))
+        if found.is_well:
+            yield from _check_site_policy(settings, camera, wall_clock)
     yield _check_clock(wall_clock)
     yield from (_check_recording(camera) if camera.is_recorded else _check_live(camera) for camera in settings.cameras)
 
@@ -73,7 +79,7 @@ def _check_server(settings: Settings, camera: CameraSettings, wall_clock: WallCl
     document = msgspec.json.encode({"site": settings.site, "camera": camera.name})
     with closing(HttpClient(settings.server, wall_clock)) as client:
         answer = client.send_heartbeat(document, token)
-    url, name = settings.server.url, f"camera {camera.name} of site {settings.site}"
+    url, name = settings.server.shown_url, f"camera {camera.name} of site {settings.site}"
     if answer.status == 0:
         return Finding("server", False, f"{url}: {answer.problem}")
     if answer.status in (401, 403):
@@ -87,6 +93,16 @@ def _check_server(settings: Settings, camera: CameraSettings, wall_clock: WallCl
         )
         return Finding("server", False, text)
     return Finding("server", True, f"{url} answers" + (f", and accepts the token for {name}" if token else ""))
+
+
+def _check_site_policy(settings: Settings, camera: CameraSettings, wall_clock: WallClock) -> Iterator[Finding]:
+    """What the server makes of the site's file; nothing from a server that does not say."""
+    if (report := fetch_report(settings, camera, wall_clock)) is None:
+        return
+    subject = f"site policy of {camera.name}"
+    yield Finding(subject, report.in_force == "file" and not report.faults, report.heading)
+    yield from (Finding(subject, False, visible(fault)) for fault in report.faults)
+    yield from (Finding(subject, True, f"mind: {visible(remark)}") for remark in report.remarks)
 
 
 def _check_clock(wall_clock: WallClock) -> Finding:
@@ -110,16 +126,21 @@ def _check_recording(camera: CameraSettings) -> Finding:
 
 def _check_live(camera: CameraSettings) -> Finding:
     name = f"camera {camera.name}"
+    damaged: list[DamagedPicture] = []
     try:
         with closing(TimeoutGuard(lambda: factory.live_camera(camera), timeout_s=camera.timeout_s)) as guard:
             guard.open()
-            first, second = guard.frame(camera.frame_format), guard.frame(camera.frame_format)
+            first, second = (whole_frame(guard, camera.frame_format, damaged.append) for _ in range(2))
     except CameraFailure as failure:
         return Finding(name, False, f"{camera.source}: {failure}")
     mean, contrast = tones(second.thumbnail)
     text = f"{camera.source}: {len(second.jpeg) / 1000:.0f} kB a frame, brightness {mean:.0f}, contrast {contrast:.0f}"
     if first.jpeg == second.jpeg:
         text += f"; two frames {second.at_s - first.at_s:.1f} s apart are identical: is it a still picture?"
+    if damaged:
+        text += f"; {len(damaged)} damaged pictures were passed over ({damaged[-1]}): is the connection weak?"
+    if second.is_mended:
+        text += "; its JPEGs have a faulty start or end, which the agent mends"
     if contrast < LEAST_CONTRAST:
         text += "; one even tone: is something on the lens, or is it night?"
     return Finding(name, contrast >= LEAST_CONTRAST, text)

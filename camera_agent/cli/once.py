@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import msgspec
 
@@ -16,16 +16,16 @@ from camera_agent.cameras.timeout_guard import TimeoutGuard
 from camera_agent.capture.live import LiveCapture
 from camera_agent.capture.playback import Playback
 from camera_agent.capture.schedule import Slots
+from camera_agent.cli.answer import answer_lines
 from camera_agent.cli.doctor import how_to_get_a_token
+from camera_agent.cli.site_policy import fetch_report
 from camera_agent.clock import Clock
 from camera_agent.config.settings import CameraSettings, Settings
 from camera_agent.imaging.frame import CameraFailure
 from camera_agent.spool.entry import entry_of_burst
 from camera_agent.state import camera_tokens
-from camera_agent.uplink.http_client import Accepted, HttpClient, Outcome, Receipt, Refused, RetryLater, Unauthorised
+from camera_agent.uplink.http_client import Accepted, HttpClient, Outcome, Refused, RetryLater, Unauthorised
 from camera_agent.wall_clock import WallClock
-
-_MAX_CLASS_WIDTH = 24
 
 
 def take_once(settings: Settings, camera: CameraSettings, stop: threading.Event) -> Burst:
@@ -54,21 +54,11 @@ def run_once(settings: Settings, camera: CameraSettings, out: Path, stop: thread
     outcome = _send(settings, camera, burst)
     if isinstance(outcome, Accepted):
         _write_json(out / "answer.json", outcome.receipt)
-    stream.write(f"{settings.server.url} {_describe(settings, camera, burst, outcome)}\n")
+    stream.write(f"{settings.server.shown_url} {_describe(settings, camera, burst, outcome)}\n")
+    if isinstance(outcome, Accepted):
+        report = fetch_report(settings, camera, WallClock(Clock()))
+        stream.write("".join(f"{line}\n" for line in (report.lines() if report else ())))
     return isinstance(outcome, Accepted)
-
-
-def table(offsets_ms: tuple[int, ...], receipt: Receipt) -> str:
-    """One row per frame, one column per model, and the events below."""
-    rows = [["frame", "at", *receipt.labels]]
-    for index, offset_ms in enumerate(offsets_ms):
-        labels = [labels[index] if index < len(labels) else "?" for labels in receipt.labels.values()]
-        rows.append([str(index), f"+{offset_ms / 1000:.3f} s", *(label[:_MAX_CLASS_WIDTH] or "-" for label in labels)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    events = [f"  {_event(event)}" for event in receipt.events]
-    return "\n".join([*lines, "", f"events: {len(events) or 'none yet'}", *events])
 
 
 def _first_of_recording(settings: Settings, camera: CameraSettings, stop: threading.Event) -> Burst:
@@ -98,7 +88,8 @@ def _send(settings: Settings, camera: CameraSettings, burst: Burst) -> Outcome:
 def _describe(settings: Settings, camera: CameraSettings, burst: Burst, outcome: Outcome) -> str:
     if isinstance(outcome, Accepted):
         verb = "already had it" if outcome.known else "accepted it"
-        return f"{verb}: burst {burst.envelope.burst_id}\n\n{table(burst.envelope.offsets_ms, outcome.receipt)}"
+        shown = "\n".join(answer_lines(burst.envelope.offsets_ms, outcome.receipt))
+        return f"{verb}: burst {burst.envelope.burst_id}\n\n{shown}"
     if isinstance(outcome, Refused):
         return f"refused it: {outcome.problem}"
     if isinstance(outcome, Unauthorised):
@@ -106,12 +97,6 @@ def _describe(settings: Settings, camera: CameraSettings, burst: Burst, outcome:
         return f"does not accept this camera's token: {outcome.problem}\n{advice}"
     cause = outcome.cause if isinstance(outcome, RetryLater) else "the burst is gone"
     return f"did not accept it: {cause}"
-
-
-def _event(event: dict[str, Any]) -> str:
-    keys = ("sector", "from_sector", "to_sector", "line", "direction", "label")
-    details = [f"{key}={event[key]}" for key in keys if event.get(key)]
-    return " ".join([str(event.get("started_at", "")), str(event.get("kind", "?")), *details])
 
 
 def _write_json(path: Path, document: msgspec.Struct) -> None:

@@ -13,7 +13,7 @@ def summary(file: Path, settings: Settings) -> list[str]:
     token = "with a token" if has_token(settings) else "without a token"
     return [
         f"{file} is valid",
-        f"  site {settings.site} -> {settings.server.url} ({token})",
+        f"  site {settings.site} -> {settings.server.shown_url} ({token})",
         f"  state in {settings.state_folder}",
         f"  spool in {settings.spool_folder}, up to {settings.spool.max_bytes:,} bytes",
         *(f"  camera {camera.name}: {camera.source}; {describe_schedule(camera)}" for camera in settings.cameras),

@@ -6,6 +6,7 @@ Relative paths are relative to the file. `~` and `$VARIABLES` in paths are expan
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import re
@@ -102,7 +103,7 @@ def _struct_in(annotation: object) -> type | None:
 
 def _with_absolute_paths(settings: Settings, path: Path) -> Settings:
     def absolute(written: str | None) -> str | None:
-        return None if written is None else str(path.parent / Path(os.path.expandvars(written)).expanduser())
+        return None if written is None else str(path.parent / os.path.expanduser(os.path.expandvars(written)))  # noqa: PTH111 - `Path.expanduser` may raise
 
     replace = msgspec.structs.replace
     has_token = settings.server.token is not None or settings.server.token_file is not None
@@ -119,6 +120,7 @@ def _with_absolute_paths(settings: Settings, path: Path) -> Settings:
                 video=absolute(camera.video),
                 folder=absolute(camera.folder),
                 token_file=absolute(camera.token_file),
+                ca_file=absolute(camera.ca_file),
             )
             for camera in settings.cameras
         ),
@@ -139,6 +141,7 @@ def _faults(settings: Settings) -> Iterator[tuple[toml_locations.Path, str]]:
     for index, camera in enumerate(settings.cameras):
         at = ("cameras", index)
         yield from _faults_of_file(camera.token_file, *at, "token_file", check=partial(read_token, None))
+        yield from _faults_of_file(camera.ca_file, *at, "ca_file", check=_check_authority)
         yield from _faults_of_file(camera.video, *at, "video")
         if camera.folder is not None and not os.path.isdir(camera.folder):  # noqa: PTH112 - `Path.is_dir` may raise
             yield ((*at, "folder"), f"{camera.folder} does not exist")
@@ -166,6 +169,8 @@ def _check_authority(path: str) -> None:
     """Raises `OSError` for a file without a certificate."""
     import ssl
 
+    if Path(path).read_bytes().startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise OSError(errno.EINVAL, "begins with a byte order mark, which hides a certificate: save it as plain text")
     try:
         ssl.create_default_context(cafile=path)
     except ssl.SSLError as error:

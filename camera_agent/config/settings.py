@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import re
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -17,6 +17,8 @@ from camera_agent.config.active_hours import PATTERN
 from camera_agent.config.toml_locations import suggestion
 from camera_agent.imaging.frame import FrameFormat
 from camera_agent.imaging.masks import Polygons, check_polygons
+from camera_agent.network.addresses import HIDDEN, address_advice, address_fault, shown
+from camera_agent.network.certificates import Trust, read_fingerprint
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Positive = Annotated[float, Meta(gt=0, le=31_622_400)]
@@ -52,6 +54,14 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     def __post_init__(self) -> None:
         _check_address("url", self.url, ("http", "https"))
         _check_token(self.token, self.token_file)
+
+    def __repr__(self) -> str:
+        return f"ServerSettings(url={self.shown_url!r}, token={self.token and HIDDEN!r})"
+
+    @property
+    def shown_url(self) -> str:
+        """The address for people: without a password."""
+        return shown(self.url)
 
 
 class SpoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -100,7 +110,11 @@ class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One camera: a name, exactly one source, its bursts, and how a recording is played."""
+    """One camera: a name, exactly one source, its bursts, and how a recording is played.
+
+    `strict_jpeg`: a JPEG without its end marker, or with stray bytes before its start, is damaged instead of mended.
+    `fingerprint` or `ca_file`: which certificate an https:// or rtsps:// camera presents.
+    """
 
     name: Name
     device: Annotated[int, Meta(ge=0)] | None = None
@@ -108,6 +122,8 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     rtsp: str | None = None
     mjpeg: str | None = None
     snapshot: str | None = None
+    ca_file: str | None = None
+    fingerprint: str | None = None
     video: str | None = None
     folder: str | None = None
     burst: BurstSettings = BurstSettings()
@@ -115,6 +131,7 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     masks: Polygons = ()
     quality: Annotated[int, Meta(ge=10, le=100)] = 85
     max_width: Annotated[int, Meta(ge=0)] = 1280
+    strict_jpeg: bool = False
     timeout_s: Positive = 10.0
     stuck_after_s: Positive = 60.0
     hours: tuple[Annotated[str, Meta(pattern=PATTERN)], ...] = ()
@@ -145,6 +162,21 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         _check_address("address", self.rtsp, ("rtsp", "rtsps", "http", "https"))
         _check_address("address", self.mjpeg if self.snapshot is None else self.snapshot, ("http", "https"))
         _check_token(self.token, self.token_file)
+        self._check_certificate()
+
+    def _check_certificate(self) -> None:
+        if self.ca_file is not None and self.fingerprint is not None:
+            raise ValueError("`fingerprint` already names the one certificate: leave `ca_file` out, or `fingerprint`")
+        for key in ("ca_file", "fingerprint"):
+            if getattr(self, key) is not None and not re.match("(?i)(https|rtsps)://", self.address or ""):
+                raise ValueError(f"`{key}` is for a camera with an https:// or rtsps:// address")
+        if self.fingerprint is not None:
+            read_fingerprint(self.fingerprint)
+
+    @property
+    def trust(self) -> Trust:
+        """Which certificate the camera may present."""
+        return Trust(self.ca_file, None if self.fingerprint is None else read_fingerprint(self.fingerprint))
 
     def _check_burst(self) -> None:
         span_s = self.burst.frames * self.spacing_s
@@ -165,7 +197,7 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     @property
     def frame_format(self) -> FrameFormat:
         """How each picture is encoded."""
-        return FrameFormat(quality=self.quality, max_width=self.max_width, masks=self.masks)
+        return FrameFormat(quality=self.quality, max_width=self.max_width, masks=self.masks, is_strict=self.strict_jpeg)
 
     @property
     def spacing_s(self) -> float:
@@ -184,9 +216,22 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     @property
     def source(self) -> str:
-        """`video vtest.avi` and the like, for people. The password of an address is hidden."""
+        """`video vtest.avi` and the like, for people. Passwords in an address are hidden."""
         kind = next(source for source in _SOURCES if getattr(self, source) is not None)
-        return f"{kind} {re.sub(r'//[^/@]*@', '//***@', str(getattr(self, kind)))}"
+        return f"{kind} {(self.address and shown(self.address)) or getattr(self, kind)}"
+
+    @property
+    def address(self) -> str | None:
+        """The address of a camera in the network; None for another source."""
+        return self.rtsp or self.mjpeg or self.snapshot
+
+    @property
+    def advice(self) -> str | None:
+        """What to write instead in a usable address; None where nothing is to be changed."""
+        return self.address and address_advice(self.address)
+
+    def __repr__(self) -> str:
+        return f"CameraSettings(name={self.name!r}, source={self.source!r})"
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -215,9 +260,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def state_folder(self) -> Path:
         if self.state_dir is not None:
             return Path(self.state_dir)
-        if "STATE_DIRECTORY" in os.environ:
-            return Path(os.environ["STATE_DIRECTORY"].split(":")[0])
-        return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "camera-agent"
+        if of_unit := os.environ.get("STATE_DIRECTORY", "").split(":")[0]:
+            return Path(of_unit)
+        return Path(os.environ.get("XDG_STATE_HOME") or _home() / ".local/state") / "camera-agent"
 
     @property
     def runtime_folder(self) -> Path:
@@ -248,16 +293,24 @@ def read_token(token: str | None, token_file: str | None) -> str | None:
     """
     if token_file is None:
         return token
-    content = Path(token_file).read_bytes().strip().decode("latin-1")
+    content = Path(token_file).read_bytes().removeprefix(codecs.BOM_UTF8).strip().decode("latin-1")
     if content and not _TOKEN.fullmatch(content):
         raise OSError(errno.EINVAL, _NO_TOKEN, token_file)
     return content or None
 
 
+def _home() -> Path:
+    """This user's home. A user of a container may have none."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise InvalidSettings("this user has no home folder: set `state_dir`") from error
+
+
 def credential_file() -> str | None:
     """The credential `token` of this systemd unit (`LoadCredential=`), if there is one."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    path = None if folder is None else Path(folder) / "token"
+    path = Path(folder) / "token" if folder else None
     return str(path) if path is not None and path.is_file() else None
 
 
@@ -275,8 +328,5 @@ def _check_token(token: str | None, token_file: str | None) -> None:
 def _check_address(name: str, address: str | None, schemes: tuple[str, ...]) -> None:
     if address is None:
         return
-    parts = urlsplit(address)
-    if parts.scheme not in schemes:
-        raise ValueError(f"{name} {address!r} does not begin with {' or '.join(f'{s}://' for s in schemes)}")
-    if not parts.hostname or parts.port == 0:  # `port` raises `ValueError` for an invalid port
-        raise ValueError(f"{name} {address!r} names no host: {schemes[0]}://host:port/")
+    if fault := address_fault(address, schemes):
+        raise ValueError(f"{name} {fault}")

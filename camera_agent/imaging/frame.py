@@ -27,6 +27,10 @@ class CameraFailure(Exception):
         self.cause = cause
 
 
+class DamagedPicture(CameraFailure):
+    """One picture of a camera is not whole. The camera need not be opened again: the next picture may be whole."""
+
+
 class FrameFormat(msgspec.Struct, frozen=True):
     """How pictures are encoded: masks painted, scaled down to `max_width` (0: never), then JPEG at `quality`."""
 
@@ -35,6 +39,8 @@ class FrameFormat(msgspec.Struct, frozen=True):
     masks: Polygons = ()
     always_encode: bool = False
     """Whether a JPEG that the camera made is encoded again to make it smaller."""
+    is_strict: bool = False
+    """Whether a JPEG without its end marker, or with stray bytes before its start, counts as damaged."""
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """The size at which a `width` x `height` picture is sent."""
@@ -52,18 +58,27 @@ class Thumbnail(NamedTuple):
 
 
 class EncodedPicture(NamedTuple):
-    """A JPEG with its masks painted, and its thumbnail."""
+    """A JPEG with its masks painted, and its thumbnail.
+
+    `is_mended`: all pixels came, but the start or the end of the camera's JPEG was not as it should be.
+    """
 
     jpeg: bytes
     thumbnail: Thumbnail
+    is_mended: bool = False
 
 
 class Frame(NamedTuple):
-    """A JPEG with its masks painted, when it was taken (seconds of a monotonic clock), and its thumbnail."""
+    """An `EncodedPicture` and when it was taken, in seconds of a monotonic clock."""
 
     jpeg: bytes
     at_s: float
     thumbnail: Thumbnail
+    is_mended: bool = False
+
+    @classmethod
+    def of(cls, picture: EncodedPicture, at_s: float) -> Frame:
+        return cls(picture.jpeg, at_s, picture.thumbnail, picture.is_mended)
 
 
 def thumbnail_size(width: int, height: int) -> tuple[int, int]:

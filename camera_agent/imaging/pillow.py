@@ -6,7 +6,8 @@ import io
 
 from PIL import ExifTags, Image, ImageDraw, UnidentifiedImageError
 
-from camera_agent.imaging.frame import CameraFailure, EncodedPicture, FrameFormat, Thumbnail, thumbnail_size
+from camera_agent.imaging.frame import DamagedPicture, EncodedPicture, FrameFormat, Thumbnail, thumbnail_size
+from camera_agent.imaging.jpeg_edges import find_jpeg
 from camera_agent.imaging.masks import Polygons, in_pixels
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -28,30 +29,59 @@ _FIRST_SIDEWAYS = 5
 def encode_bytes(data: bytes, frame_format: FrameFormat) -> EncodedPicture:
     """`data` unchanged where it is a whole JPEG that fits the format and has no masks; else painted and encoded anew.
 
-    Width, masks and thumbnail refer to the picture as EXIF orients it. Encoding drops the EXIF data, whose preview
-    would show what is masked. Raises `CameraFailure` for bytes that are not a whole picture: one broken frame would
-    have the whole burst refused.
+    A JPEG without its end marker, or with stray bytes before its start, is mended unless the format is strict. Width,
+    masks and thumbnail refer to the picture as EXIF orients it. Encoding drops the EXIF data, whose preview would show
+    what is masked. Raises `DamagedPicture` for bytes that are not a whole picture: one broken frame would have the
+    whole burst refused.
     """
+    found = find_jpeg(data)
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            is_sideways = orientation in _TRANSPOSE and orientation >= _FIRST_SIDEWAYS
-            shown = image.size[::-1] if is_sideways else image.size
-            sent = frame_format.size(*shown)
-            is_kept = image.format == "JPEG" and sent == shown and not frame_format.masks
-            is_kept = is_kept and not frame_format.always_encode
-            wanted = thumbnail_size(*shown) if is_kept else sent
-            if is_kept or sent != shown:
-                # Decoding at a fraction of the size is cheap, and still reads every byte: it notices a cut-off file.
-                image.draft("L" if is_kept else "RGB", wanted[::-1] if is_sideways else wanted)
-            upright = image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
-            if is_kept:
-                return EncodedPicture(data, _thumbnail(upright, wanted))
-            return encode_image(upright.convert("RGB"), frame_format)
+        if found is None:
+            return _encode(data, data, frame_format)
+        if found.fault and frame_format.is_strict:
+            raise DamagedPicture(f"not a whole image: {found.fault}, and `strict_jpeg` is set")
+        if found.other is not None and _pixels(found.tested) != _pixels(found.other):
+            raise DamagedPicture("not a whole image: it ends before its last scan does")
+        return _encode(found.sent, found.tested, frame_format)._replace(is_mended=found.fault is not None)
     except UnidentifiedImageError as error:  # its text names an object in memory
-        raise CameraFailure(f"not a whole image: it begins with {data[:8]!r}") from error
+        raise DamagedPicture(f"not a whole image: it begins with {data[:8]!r}") from error
     except _BROKEN as error:
-        raise CameraFailure(f"not a whole image: {error}") from error
+        raise DamagedPicture(f"not a whole image: {error}") from error
+
+
+def _encode(data: bytes, decodable: bytes, frame_format: FrameFormat) -> EncodedPicture:
+    """`data` or a new JPEG of it. `decodable` has the same picture, and Pillow raises where it is not whole."""
+    with Image.open(io.BytesIO(decodable), formats=_FORMATS) as image:
+        orientation = _orientation(image)
+        is_sideways = orientation >= _FIRST_SIDEWAYS
+        shown = image.size[::-1] if is_sideways else image.size
+        sent = frame_format.size(*shown)
+        is_kept = image.format == "JPEG" and sent == shown and not frame_format.masks
+        is_kept = is_kept and not frame_format.always_encode
+        wanted = thumbnail_size(*shown) if is_kept else sent
+        if is_kept or sent != shown:
+            # Decoding at a fraction of the size is cheap, and still reads every byte: it notices a cut-off file.
+            image.draft("L" if is_kept else "RGB", wanted[::-1] if is_sideways else wanted)
+        upright = image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+        if is_kept:
+            return EncodedPicture(data, _thumbnail(upright, wanted))
+        return encode_image(upright.convert("RGB"), frame_format)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, as the server reads it (`server.domain.image_info`); 1 where there is none."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - Pillow raises anything on damaged metadata, which no viewer minds
+        return 1
+    return next((orientation for orientation in range(1, 9) if orientation == value), 1)
+
+
+def _pixels(jpeg: bytes) -> bytes:
+    with Image.open(io.BytesIO(jpeg), formats=_FORMATS) as image:
+        return image.tobytes()
 
 
 def encode_image(picture: Image.Image, frame_format: FrameFormat) -> EncodedPicture:

@@ -7,6 +7,9 @@ from urllib.parse import urlsplit
 
 import requests
 
+from camera_agent.network.addresses import without_secrets
+from camera_agent.network.proxies import proxy_for, through_proxy
+
 _PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
 
 
@@ -17,8 +20,13 @@ def host_and_port(url: str) -> tuple[str, int]:
 
 
 def explain_connection_error(error: Exception, url: str) -> str:
-    """The innermost reason of a failed connection to `url`."""
-    host, port = host_and_port(url)
+    """The innermost reason of a failed connection to `url`, without passwords; with the proxy where one was used."""
+    proxy = proxy_for(url)
+    nearest = url if proxy is None else proxy if "://" in proxy else f"http://{proxy}"
+    return without_secrets(_reason(error, *host_and_port(nearest))) + through_proxy(url)
+
+
+def _reason(error: Exception, host: str, port: int) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         if "CERTIFICATE" not in str(error):
             return f"port {port} of {host} does not speak TLS: is it http:// there?"
@@ -26,8 +34,9 @@ def explain_connection_error(error: Exception, url: str) -> str:
     if isinstance(error, requests.exceptions.ReadTimeout):
         return "no answer in time"
     inner: BaseException = error
-    while (cause := inner.__cause__ or inner.__context__) is not None:
-        inner = cause
+    if isinstance(error, requests.RequestException):  # a socket's own error may come while another one is handled
+        while (cause := inner.__cause__ or inner.__context__) is not None:
+            inner = cause
     if isinstance(inner, socket.gaierror):
         return f"no host is known as {host}: check its spelling, and this machine's network"
     if isinstance(inner, ConnectionRefusedError):

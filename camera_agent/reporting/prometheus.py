@@ -31,12 +31,16 @@ def exposition(status: Status, cameras: Mapping[str, Condition], now_s: float) -
         for name, condition in cameras.items()
         if condition.last_frame_s is not None
     }
+    damaged = {f'camera="{name}"': condition.damaged for name, condition in cameras.items()}
+    mended = {f'camera="{name}"': condition.mended for name, condition in cameras.items()}
     families = [
         _family("info", "gauge", "The agent's version.", {f'version="{status.version}"': 1}),
         *(_family(name, kind, text, {"": getattr(status, field)}) for kind, name, field, text in _COUNTS),
         _family("link_up", "gauge", "1 while the server answers.", {"": int(status.link == "up")}),
         _family("camera_watching", "gauge", "1 while the camera gives pictures that can be judged.", watching),
         _family("last_frame_age_seconds", "gauge", "Age of the camera's last frame.", ages_s),
+        _family("damaged_pictures_total", "counter", "Pictures of the camera that were passed over.", damaged),
+        _family("mended_pictures_total", "counter", "Pictures of the camera with a faulty start or end.", mended),
     ]
     return "".join(families)
 

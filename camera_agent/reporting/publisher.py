@@ -82,7 +82,10 @@ class Publisher:
         return {name: health.read() for name, health in self._health.items()}
 
     def _update(self) -> None:
+        conditions = self._conditions()
         self._counters.update(
+            damaged=sum(condition.damaged for condition in conditions.values()),
+            mended=sum(condition.mended for condition in conditions.values()),
             written_at=iso_ms(round(self._clock.unix_s() * 1000)),
             waiting=len(self._spool),
             waiting_bytes=self._spool.held_bytes,
@@ -90,7 +93,7 @@ class Publisher:
             disk_bytes=self._spool.written_bytes,
             cameras={
                 name: condition.state if condition.cause is None else f"{condition.state}: {condition.cause}"
-                for name, condition in self._conditions().items()
+                for name, condition in conditions.items()
             },
         )
 

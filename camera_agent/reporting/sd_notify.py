@@ -22,7 +22,7 @@ def notify(**state: str | int) -> bool:
 
 def watchdog_every_s() -> float | None:
     """How often to send `WATCHDOG=1`: at half of systemd's limit; None without a watchdog."""
-    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+    if (os.environ.get("WATCHDOG_PID") or str(os.getpid())) != str(os.getpid()):
         return None
     limit_us = os.environ.get("WATCHDOG_USEC", "")
     return int(limit_us) / 2e6 if limit_us.isdigit() and int(limit_us) > 0 else None

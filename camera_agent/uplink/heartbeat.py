@@ -11,7 +11,8 @@ more at a clean stop. Heartbeats are not spooled or repeated: only the newest co
      "state": "watching", "cause": null, "detail": null, "since": "2026-11-22T06:00:03.000Z",
      "last_frame_at": "2026-11-22T07:00:04.000Z", "next_burst_by": "2026-11-22T07:00:20.000Z",
      "waiting": {"bursts": 0, "bytes": 0, "oldest_at": null},
-     "counts": {"bursts": 360, "dropped": 0, "refused": 0, "uploaded_bytes": 41234567, "camera_bytes": 41234567}}
+     "counts": {"bursts": 360, "dropped": 0, "refused": 0, "uploaded_bytes": 41234567, "camera_bytes": 41234567,
+                "damaged": 0, "mended": 0}}
 
 - `agent.every_s`: when the next one is due, counted from `sent_at`. If two are missing, agent or link is down.
 - `state`: `starting`, `watching`, `blind` (no picture can be judged), `paused` (by the settings), `finished` (a
@@ -21,7 +22,8 @@ more at a clean stop. Heartbeats are not spooled or repeated: only the newest co
   none is expected.
 - `waiting`: this camera's bursts that the server does not have yet; `oldest_at` is the first one's `captured_at`.
 - `counts`: since `started_at`. `uploaded_bytes` is the whole agent's traffic on the wire in both directions,
-  `camera_bytes` this camera's part of it.
+  `camera_bytes` this camera's part of it. `damaged` pictures of this camera were passed over; `mended` ones had a
+  faulty start or end.
 
 Any 2xx answer is a success; its body is not read. A server without this endpoint (404, 405, 501) gets the next
 heartbeat after an hour.
@@ -119,7 +121,9 @@ class Heartbeats:
         source, status, offset = self._sources[camera], self._counters.read(), self._wall_clock.offset()
         condition, now_s = source.condition(), self._clock.monotonic_s()
         if is_last:
-            condition = Condition("stopped", "stopped", None, now_s, condition.last_frame_s)
+            condition = msgspec.structs.replace(
+                condition, state="stopped", cause="stopped", detail=None, since_s=now_s, next_burst_by_s=None
+            )
 
         def at(monotonic_s: float | None) -> str | None:
             return None if monotonic_s is None else iso_ms(round((monotonic_s + offset.ahead_s) * 1000))
@@ -148,6 +152,8 @@ class Heartbeats:
                 "refused": status.refused,
                 "uploaded_bytes": status.wire_bytes,
                 "camera_bytes": source.budget.spent_bytes,
+                "damaged": condition.damaged,
+                "mended": condition.mended,
             },
         }
 

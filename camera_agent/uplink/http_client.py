@@ -18,6 +18,7 @@ from camera_agent import __version__
 from camera_agent.clock import unix_s_of
 from camera_agent.config.settings import ServerSettings
 from camera_agent.network.connection_errors import explain_connection_error
+from camera_agent.network.proxies import OwnNetworkAdapter, through_proxy
 from camera_agent.spool.entry import Damaged, Header, SpoolEntry
 from camera_agent.uplink.byte_budget import wire_bytes
 from camera_agent.wall_clock import WallClock
@@ -31,10 +32,14 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """The server's answer to a burst that it has; further fields are ignored."""
+    """The server's answer to a burst that it has; further fields are ignored. `votes` are the targets that a model's
+    answer is a vote for; servers before version 0.3.0 do not send them. `observations` are read where they are shown.
+    """
 
     burst_id: str
     labels: dict[str, list[str]] = {}
+    votes: dict[str, list[list[str]]] = {}
+    observations: msgspec.Raw = msgspec.Raw(b"[]")
     events: list[dict[str, Any]] = []
 
 
@@ -88,6 +93,8 @@ class HttpClient:
         self._ca_file = server.ca_file
         self._wall_clock = wall_clock
         self._session = requests.Session()
+        self._session.mount("http://", OwnNetworkAdapter())
+        self._session.mount("https://", OwnNetworkAdapter())
         self._session.headers.update({"User-Agent": f"camera-agent/{__version__}", "Accept": "application/json"})
         self._sent_bytes = 0
         self._received_bytes = 0
@@ -106,10 +113,21 @@ class HttpClient:
         """Send one heartbeat. Raises nothing for faults of network or server."""
         try:
             with self._post("heartbeats", "application/json", token, [document], len(document)) as answer:
-                problem = _problem(self._read(answer)) if not answer.ok else ""
+                problem = "" if answer.ok else _problem(self._read(answer)) + through_proxy(self._url)
                 return HeartbeatAnswer(answer.status_code, problem, self._retry_after_s(answer))
         except (requests.RequestException, OSError) as error:
             return HeartbeatAnswer(0, explain_connection_error(error, self._url))
+
+    def fetch_site_policy(self, site: str, camera: str, token: str | None) -> bytes:
+        """What the server makes of the site's file, as JSON; empty without an answer, as from an older server."""
+        query = {"site": site, "camera": camera}
+        request = requests.Request("GET", f"{self._url}/v1/site-policy", params=query, auth=_Bearer(token))
+        try:
+            with self._exchange(request) as answer:
+                content = self._read(answer)
+                return content if answer.ok else b""
+        except (requests.RequestException, OSError):
+            return b""
 
     def fetch_time(self) -> None:
         """Ask for nothing, to learn the server's time from its answer."""
@@ -198,7 +216,7 @@ class HttpClient:
             if receipt.burst_id != burst_id:
                 return RetryLater(f"HTTP {status} without a receipt for this burst: is that the right server?")
             return Accepted(receipt, known=status == 200)
-        problem = f"HTTP {status} {_problem(content)}"
+        problem = f"HTTP {status} {_problem(content)}{through_proxy(self._url)}"
         if status in _NEVER_AGAIN:
             return Refused(problem)
         if status in _NOT_ALLOWED:

@@ -26,7 +26,7 @@ from policies.site.targets import SHIPPED
 from policies.site.toml_errors import NAME, Problem, convert, only, tables
 from policies.site.toml_lines import line_of
 from policies.site.toml_schema import (
-    PLACE_KEYS,
+    SITE_KEYS,
     TargetText,
     read_line,
     read_place,
@@ -37,6 +37,8 @@ from policies.site.toml_schema import (
 
 RULES_VERSION = 5
 """Raised whenever the same policy over the same observations gives other events than before."""
+
+_MOST_FAULTS = 20
 
 
 class InvalidPolicy(ValueError):
@@ -134,6 +136,46 @@ def parse_site_policy(text: str) -> SitePolicy:
     return policy.under(_digest(msgspec.json.encode((policy.version, policy), order="deterministic")), policy.version)
 
 
+def all_faults(text: str) -> tuple[str, ...]:
+    """The first twenty faults of a site policy written in TOML `text`, each with its line; none if it can be used."""
+    try:
+        raw = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        return (f"not valid TOML: {error}",)
+    found: dict[tuple[str, ...], str] = {}
+    for _ in range(_MOST_FAULTS):
+        problem = _problem_of(raw)
+        if problem is None:
+            break
+        if not any(path[: len(problem.path)] == problem.path for path in found):  # else it follows from those
+            found[problem.path] = _message(text, problem)
+        if problem.path == ("site",):
+            raw["site"] = "unnamed"
+        else:
+            _take_out(raw, problem.path)
+    return tuple(found.values())
+
+
+def _problem_of(raw: dict[str, Any]) -> Problem | None:
+    try:
+        _read_site(raw)
+    except Problem as problem:
+        return problem
+    return None
+
+
+def _take_out(raw: dict[str, Any], path: tuple[str, ...]) -> None:
+    """Take the setting out, or the nearest around it that is there: the innermost table or list on its way."""
+    tables = [raw]
+    for key in path[:-1]:
+        inner = tables[-1].get(key)
+        if not isinstance(inner, dict):
+            break
+        tables.append(inner)
+    around = reversed(list(zip(tables, path, strict=False)))
+    next((table.pop(key) for table, key in around if key in table), None)
+
+
 def _everywhere(policy: CameraPolicy, **changes: str) -> CameraPolicy:
     """The policy and those of its schedules with these fields changed."""
     entries = [replace(entry, policy=replace(entry.policy, **changes)) for entry in policy.scheduled]
@@ -174,7 +216,7 @@ def _message(text: str, problem: Problem) -> str:
 
 
 def _read_site(raw: dict[str, Any]) -> SitePolicy:
-    only(raw, RULE_KEYS | PLACE_KEYS | {"site", "target", "cameras", "schedule"}, ())
+    only(raw, SITE_KEYS, ())
     name = raw.get("site")
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise Problem(("site",), 'missing or malformed; write for example site = "north-yard"')

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from policies.geometry import Polygon, points_of, polygon_of
+from policies.geometry import Polygon, in_pixels, points_of, polygon_of
 from policies.site.layers import OF_TRACKS, RULE_KEYS, Targets, check_targets
 from policies.site.rules import Fraction
 from policies.site.schedule import Day, Place, When
@@ -17,6 +17,8 @@ from policies.site.suppression import Suppression
 from policies.site.toml_errors import Path, Problem, convert, listed, only
 
 PLACE_KEYS = frozenset(Place.__struct_fields__)
+SITE_KEYS = RULE_KEYS | PLACE_KEYS | {"site", "target", "cameras", "schedule"}
+"""What may stand at the top of a site policy."""
 
 
 class SectorText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,6 +95,7 @@ def read_suppressions(raw: dict[str, Any], path: Path, targets: Targets) -> tupl
     here = (*path, "suppress")
     suppressions: dict[str, Suppression] = {}
     for entry in listed(raw, "suppress", path, f"write [[{'.'.join(here)}]] tables"):
+        _check_fractions(entry, ("box",), here)
         text = convert(SuppressionText, entry, here)
         if text.name in suppressions:
             raise Problem((*here, "name"), f"`{text.name}` is there twice")
@@ -125,12 +128,22 @@ def read_polygon(raw: dict[str, Any], path: Path) -> Polygon:
 
 def read_line(name: str, raw: dict[str, Any], path: Path) -> Line:
     """A counting line."""
+    _check_fractions(raw, ("a", "b"), path)
     text = convert(LineText, raw, path)
     if text.a == text.b:
         raise Problem(path, "a and b are the same point")
     if not all(text.directions) or text.directions[0] == text.directions[1]:
         raise Problem((*path, "directions"), "give the two ways over the line a name each")
     return Line(name, text.a, text.b, text.directions)
+
+
+def _check_fractions(raw: dict[str, Any], keys: tuple[str, ...], path: Path) -> None:
+    """Raises Problem for coordinates in pixels."""
+    for key in keys:
+        numbers = raw.get(key)
+        is_numbers = isinstance(numbers, list) and all(type(number) in (int, float) for number in numbers)
+        if is_numbers and numbers and (hint := in_pixels(numbers)):
+            raise Problem((*path, key), hint)
 
 
 def _hours(between: tuple[str, str] | None, path: Path) -> tuple[time | None, time | None]:

@@ -15,8 +15,9 @@ from policies.site.site_policy import CameraPolicy
 from server.analysis.stored import Store
 from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown, Unprocessable
+from server.domain.local_time import site_time
 from server.domain.matching import Fact
-from server.domain.records import Annotation, Truth
+from server.domain.records import Annotation, EventRecord, Truth
 
 Answer = Literal["true", "false", "unsure"]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
@@ -51,18 +52,45 @@ def annotation_of(store: Store, prefix: str, truth: Answer, author: str, note: s
     events = store.past.events_like(prefix)
     added = [annotation for annotation in store.annotations.about(prefix) if not annotation.is_told]
     if len(events) + len(added) > 1:
-        raise Unknown(f"several facts begin with {prefix}: give more of the id")
+        raise several(store, prefix, events, added)
     if events:
-        event = events[0].logged.event
-        return _annotation(event, event.id, truth, microseconds(event.at), event.time_uncertainty_s, author, note)
+        return annotation_of_event(events[0].logged.event, truth, author, note)
     if added:
         return replace(added[0], truth="missed" if truth == "true" else truth, author=author, note=note)
     raise no_event(prefix)
 
 
+def annotation_of_event(event: Event, truth: Answer, author: str, note: str | None = None) -> Annotation:
+    """An annotation of an event."""
+    return _annotation(event, event.id, truth, microseconds(event.at), event.time_uncertainty_s, author, note)
+
+
 def no_event(prefix: str) -> Unknown:
     """The error for an id that no event has."""
     return Unknown(f"no event {prefix}: `sectorwatch events` shows their ids, at the end of each line")
+
+
+def several(
+    store: Store, prefix: str, records: Sequence[EventRecord], added: Sequence[Annotation] | None = None
+) -> Unknown:
+    """The error for the beginning of several ids, which names them as far as they are known here."""
+    events = [record.logged.event for record in records]
+    short = store.past.short_ids([event.id for event in events])
+    facts: list[tuple[str, Event | Annotation, int]] = [
+        (short[event.id], event, microseconds(event.at)) for event in events
+    ]
+    facts += [(each.subject, each, each.at_us) for each in added or ()]
+    named = "; ".join(
+        f"{name} ({site_time(store, fact.site).dated(at_us)} {fact.kind} {place_of(fact)})"
+        for name, fact, at_us in facts
+    )
+    what = "events" if added is None else "facts"
+    return Unknown(f"several {what} begin with `{prefix}`, among them {named}: give more of the id")
+
+
+def place_of(fact: Event | Annotation | MissedFact) -> str:
+    """The sector or line of a fact, or both sectors of `moved`."""
+    return fact.sector or fact.line or f"{fact.from_sector} > {fact.to_sector}"
 
 
 def missed_annotation(store: Store, fact: MissedFact, author: str, note: str | None = None) -> Annotation:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
+from policies.site.layers import NEW_NAMES, OF_TRACKS
+from policies.site.rules import Rules
 from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.analysis.policy_diff import Changes, applied
 
@@ -27,6 +29,39 @@ class Option(NamedTuple):
     changes: Changes
 
 
+class Place(NamedTuple):
+    """Where settings are searched: at a site, a camera or a sector of it, for all targets or for one."""
+
+    camera: str | None = None
+    sector: str | None = None
+    target: str | None = None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The table of the place's settings in the site policy."""
+        camera = () if self.camera is None else ("cameras", self.camera)
+        sector = () if self.sector is None else ("sectors", self.sector)
+        target = () if self.target is None else ("by_target", self.target)
+        return (*camera, *sector, *target)
+
+    def rules(self, policy: SitePolicy) -> Rules:
+        """The rules in force there."""
+        rules = policy.rules
+        if self.camera is not None:
+            camera = policy.camera(self.camera)
+            rules = camera.rules if self.sector is None else camera.by_name[self.sector].rules
+        return rules if self.target is None else rules.of(self.target)
+
+    def allows(self, path: tuple[str, ...]) -> bool:
+        """Whether a setting may be set there: a target has no confirmation of its own, and a sector no tracks."""
+        if path[0] in ("presence", "movement") and self.target is not None:
+            return False
+        return self.sector is None or path[0] != "movement" or path[1] not in OF_TRACKS | NEW_NAMES.keys()
+
+
+SITE = Place()
+
+
 class Candidate(NamedTuple):
     """A policy to try: its changes to today's policy in words and as settings, its text, and the parsed policy."""
 
@@ -36,30 +71,36 @@ class Candidate(NamedTuple):
     policy: SitePolicy
 
 
-def candidate(text: str, *options: Option) -> Candidate:
-    """Today's `text` with these options; the later option wins where two change the same setting."""
-    changes = {path: value for option in options for path, value in option.changes.items()}
+def candidate(text: str, *options: Option, place: Place = SITE) -> Candidate:
+    """Today's `text` with these options at a place; the later option wins where two change the same setting."""
+    changes = {(*place.path, *path): value for option in options for path, value in option.changes.items()}
     words = ", ".join(dict.fromkeys(option.words for option in options if option.words)) or TODAY
     changed = applied(text, changes) if changes else text
     return Candidate(words, changes, changed, parse_site_policy(changed))
 
 
-def rules_and_scores(text: str, policy: SitePolicy, voters: Sequence[str]) -> Iterator[tuple[Option, ...]]:
+def rules_and_scores(
+    text: str, policy: SitePolicy, voters: Sequence[str], place: Place = SITE
+) -> Iterator[tuple[Option, ...]]:
     """Every sensitivity rule with every shift of the minimum scores; today's policy first."""
     rules = [Option("", {}), *_rules(len(voters), voters)]
     for shift, rule in product(sorted(_SHIFTS, key=abs), rules):
-        yield (rule, _shifted(policy, voters, shift)) if shift else (rule,)
+        yield (rule, _shifted(place.rules(policy), voters, shift)) if shift else (rule,)
 
 
-def refinements(policy: SitePolicy, voters: Sequence[str]) -> Iterator[Option]:
-    """Options that each change a single setting of confirmation or a single model's minimum score."""
+def refinements(policy: SitePolicy, voters: Sequence[str], place: Place = SITE) -> Iterator[Option]:
+    """Options that each change a single setting of confirmation or a single model's minimum score, as a place may."""
+    return (each for each in _refinements(place.rules(policy), voters) if all(map(place.allows, each.changes)))
+
+
+def _refinements(rules: Rules, voters: Sequence[str]) -> Iterator[Option]:
     yield from (Option(f"sights {n}", {("movement", "sights"): n}) for n in (1, 2, 3, 4))
     yield from (Option(f"{k} of {n} frames", {("movement", "sights"): k, ("movement", "of"): n}) for k, n in _QUORUMS)
     for key, lengths_s in _LENGTHS_S.items():
         yield from (Option(f"{key[1].removesuffix('_s')} {s:g} s", {key: s}) for s in lengths_s)
     for model, shift in product(voters if len(voters) > 1 else (), _SHIFTS):
         if shift:
-            score = _score(policy, model, shift)
+            score = _score(rules, model, shift)
             yield Option(f"{model} from {score:g}", {("min_score", model): score})
 
 
@@ -77,10 +118,10 @@ def _rule(words: str, rule: str, **settings: object) -> Option:
     return Option(words, {("sensitivity", "rule"): rule} | {("sensitivity", name): v for name, v in given.items()})
 
 
-def _shifted(policy: SitePolicy, voters: Sequence[str], shift: float) -> Option:
-    changes: dict[tuple[str, ...], object] = {("min_score", m): _score(policy, m, shift) for m in voters}
+def _shifted(rules: Rules, voters: Sequence[str], shift: float) -> Option:
+    changes: dict[tuple[str, ...], object] = {("min_score", m): _score(rules, m, shift) for m in voters}
     return Option(f"scores {shift:+g}", changes)
 
 
-def _score(policy: SitePolicy, model: str, shift: float) -> float:
-    return round(min(0.99, max(0.05, policy.rules.least(model) + shift)), 3)
+def _score(rules: Rules, model: str, shift: float) -> float:
+    return round(min(0.99, max(0.05, rules.least(model) + shift)), 3)

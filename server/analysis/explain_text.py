@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 import msgspec
 
-from policies.events import instant
+from policies.events import Event
 from server.analysis.explain import BurstRecord, Explanation, FrameRecord, SectorRecord
 from server.analysis.explain_votes import Ballot, Weighing, nearness
 from server.analysis.gaps import Gap
-from server.delivery.channels import text_line
+from server.delivery.event_text import EventText
+from server.domain.local_time import MACHINE_TIME, LocalTime
+from server.domain.records import LoggedEvent
 
 
-def as_lines(explanation: Explanation, *, every: bool = False) -> Iterator[str]:
+def as_lines(
+    explanation: Explanation,
+    *,
+    every: bool = False,
+    local: LocalTime = MACHINE_TIME,
+    event_line: Callable[[Event], str] | None = None,
+) -> Iterator[str]:
     """The explanation for a person: gaps, occupancy, then each burst with its votes, verdicts and events.
 
-    For a sector and frame without a present candidate, only the nearest candidate is shown; with `every`, all.
+    Times are in `local` time; `event_line` writes an event. For a sector and frame without a present candidate, only
+    the nearest candidate is shown; with `every`, all.
     """
-    yield f"{explanation.site}/{explanation.camera} from {_time(explanation.since_us)} to {_time(explanation.until_us)}"
+    line = event_line or EventText(local).event
+    since, until = local.dated(explanation.since_us), local.dated(explanation.until_us)
+    yield f"{explanation.site}/{explanation.camera} from {since} to {until}"
     unknown = "their usual period is unknown: fewer than three are stored"
     period = unknown if explanation.period_s is None else f"a burst about every {explanation.period_s:g} s"
     count = len(explanation.bursts)
@@ -28,16 +39,16 @@ def as_lines(explanation: Explanation, *, every: bool = False) -> Iterator[str]:
     if explanation.known_until_us <= explanation.since_us:
         yield "this time is still to come"
     elif explanation.known_until_us < explanation.until_us:
-        yield f"this time is not over: as of {_time(explanation.known_until_us)}"
+        yield f"this time is not over: as of {local.dated(explanation.known_until_us)}"
     for gap in explanation.gaps:
-        yield from _gap(gap)
+        yield from _gap(gap, local)
     for (sector, target), spans in groupby(explanation.occupancy, key=lambda span: (span.sector, span.target)):
-        yield f"{sector}: {', '.join(f'{s.occupancy.value} to {_clock(s.until_us)}' for s in spans)} ({target})"
+        yield f"{sector}: {', '.join(f'{s.occupancy.value} to {local.precise(s.until_us)}' for s in spans)} ({target})"
     if not explanation.bursts and not explanation.gaps and explanation.known_until_us > explanation.since_us:
         yield "no burst was due then" if explanation.period_s is not None else "whether a burst was due is unknown"
     for burst in explanation.bursts:
         yield ""
-        yield from _burst(burst, every)
+        yield from _burst(burst, every, local, line)
 
 
 def as_wire(explanation: Explanation) -> dict[str, Any]:
@@ -56,23 +67,24 @@ def shortfall(weighing: Weighing) -> str:
     return f"{weighing.needed:g} needed, {weighing.seen:g} seen"
 
 
-def _gap(gap: Gap) -> Iterator[str]:
+def _gap(gap: Gap, local: LocalTime) -> Iterator[str]:
     missing = "1 burst is missing" if gap.missing == 1 else f"{gap.missing} bursts are missing"
     what = "no burst was due yet" if gap.before is None else missing
-    yield f"UNOBSERVED {_time(gap.since_us)} to {_time(gap.until_us)}: {what}"
+    yield f"UNOBSERVED {local.dated(gap.since_us)} to {local.dated(gap.until_us)}: {what}"
     if gap.before is not None:
-        yield f"  last before: {gap.before.burst_id}, until {_time(gap.before.last_at_us)}"
+        yield f"  last before: {gap.before.burst_id}, until {local.dated(gap.before.last_at_us)}"
     if gap.after is not None:
-        yield f"  next after: {gap.after.burst_id}, from {_time(gap.after.first_at_us)}"
+        yield f"  next after: {gap.after.burst_id}, from {local.dated(gap.after.first_at_us)}"
     yield from (f"  {cause}" for cause in gap.causes or ("the cause is unknown",))
 
 
-def _burst(burst: BurstRecord, every: bool) -> Iterator[str]:
+def _burst(burst: BurstRecord, every: bool, local: LocalTime, line: Callable[[Event], str]) -> Iterator[str]:
     facts = burst.facts
     late = ", late" if facts.late else ""
     held = f", held back ({facts.cause}): not in the log yet" if facts.status == "held" else ""
     yield (
-        f"burst {facts.burst_id} {_time(facts.first_at_us)} to {_time(facts.last_at_us)}, {facts.frames} frames "
+        f"burst {facts.burst_id} {local.dated(facts.first_at_us)} to {local.clock(facts.last_at_us)}, "
+        f"{facts.frames} frames "
         f"({facts.reason}), arrived {_duration(facts.received_at_us - facts.last_at_us)} after its last{late}{held}"
     )
     mask = f", mask {facts.mask_digest[:12]}" if facts.mask_digest else ", no mask"
@@ -83,8 +95,8 @@ def _burst(burst: BurstRecord, every: bool) -> Iterator[str]:
         yield f"  {repeats} repeat the bytes of a recent frame, as a stuck camera sends them, and are ignored"
     yield from (f"  {_sector(sector, fresh)}" for sector in burst.sectors if fresh)
     for frame in burst.frames:
-        yield from _frame(frame, frame.weighings if every else _worth_showing(frame))
-    yield from (f"  event: {event}" for event in [*map(text_line, burst.events)] or ["none"])
+        yield from _frame(frame, frame.weighings if every else _worth_showing(frame), local)
+    yield from (f"  event: {text}" for text in [*(_event(logged, line) for logged in burst.events)] or ["none"])
 
 
 def _sector(record: SectorRecord, frames: int) -> str:
@@ -112,8 +124,8 @@ def _worth_showing(frame: FrameRecord) -> list[Weighing]:
     return shown
 
 
-def _frame(frame: FrameRecord, shown: Sequence[Weighing]) -> Iterator[str]:
-    head = f"    {frame.index:>2} {_clock(frame.at_us)}"
+def _frame(frame: FrameRecord, shown: Sequence[Weighing], local: LocalTime) -> Iterator[str]:
+    head = f"    {frame.index:>2} {local.precise(frame.at_us)}"
     if frame.repeats:
         yield f"{head} repeats a recent frame: ignored"
         return
@@ -123,6 +135,10 @@ def _frame(frame: FrameRecord, shown: Sequence[Weighing]) -> Iterator[str]:
         votes = "; ".join(map(_ballot, weighing.ballots))
         known = f" (suppressed: {weighing.suppressed})" if weighing.suppressed else ""
         yield f"{head} {weighing.target} {where}: {weighing.verdict}{known}, {shortfall(weighing)}: {votes}"
+
+
+def _event(logged: LoggedEvent, line: Callable[[Event], str]) -> str:
+    return f"{line(logged.event)}{', withdrawn' if logged.is_withdrawn else ''}"
 
 
 def _ballot(ballot: Ballot) -> str:
@@ -136,17 +152,9 @@ def _ballot(ballot: Ballot) -> str:
     return f"{ballot.model} {ballot.vote} {ballot.score:.2f}{asked}"
 
 
-def _time(at_us: int) -> str:
-    return instant(at_us).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _duration(us: int) -> str:
     """A duration in the unit that fits it."""
     for unit, unit_us in (("days", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000)):
         if us >= 2 * unit_us:
             return f"{us / unit_us:.1f} {unit}"
     return f"{us / 1e6:.1f} s"
-
-
-def _clock(at_us: int) -> str:
-    return instant(at_us).strftime("%H:%M:%S.%f")[:-3]

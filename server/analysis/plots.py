@@ -8,6 +8,10 @@ from html import escape
 from pathlib import Path
 
 _WIDE, _HIGH, _EDGE = 720, 420, 56
+_LETTER, _LINE = 13.0, 22.0
+"""The most that a letter takes in width, and a line in height: with the larger letters of a narrow screen."""
+
+_Rectangle = tuple[float, float, float, float]
 _STYLES = {
     "tried": ("#9aa5b1", 4),
     "frontier": ("#2f6f9f", 5),
@@ -34,8 +38,12 @@ td, th {{ padding: .1rem .8rem; text-align: right }} td:last-child, th:last-chil
 <pre>{diff}</pre>
 <h2>The policies that no other beats</h2>
 <p>None misses fewer and has no more false alarms; which to take is a matter of what a miss costs.</p>
-<table><tr><th>missed</th><th>false alarms {unit}</th><th>policy</th></tr>
+<table><tr><th>no.</th><th>missed</th><th>false alarms {unit}</th><th>policy</th></tr>
 {rows}
+</table>
+<h2>All policies that were tried</h2>
+<table><tr><th>no.</th><th>missed</th><th>false alarms {unit}</th><th>policy</th></tr>
+{every}
 </table>
 </html>
 """
@@ -66,21 +74,24 @@ def write_html(
     file: Path, title: str, words: Sequence[str], diff: Sequence[str], points: Sequence[Point], unit: str
 ) -> None:
     """One self-contained page: the recommendation, the plot, the change, the frontier."""
-    best = sorted((p for p in points if p.mark != "tried"), key=lambda p: (p.alarms, p.misses))
-    rows = (
-        f"<tr><td>{p.misses}</td><td>{p.alarms:g}</td><td>{escape(p.words)}"
-        f"{f' <b>{p.mark}</b>' if p.mark in _NAMED else ''}</td></tr>"
-        for p in best
-    )
+    numbered = list(enumerate(points, 1))
+    best = sorted((each for each in numbered if each[1].mark != "tried"), key=lambda e: (e[1].alarms, e[1].misses))
     page = _PAGE.format(
         title=escape(title),
         words="\n".join(f"<p>{escape(line)}</p>" for line in words),
         plot="\n".join(_svg(points, unit)),
         diff=escape("\n".join(diff) or "none"),
-        rows="\n".join(rows),
+        rows="\n".join(_row(number, point) for number, point in best),
+        every="\n".join(_row(number, point) for number, point in numbered),
         unit=escape(unit),
     )
     file.write_text(page, encoding="utf-8")
+
+
+def _row(number: int, point: Point) -> str:
+    mark = f" <b>{point.mark}</b>" if point.mark in _NAMED else ""
+    cells = (str(number), str(point.misses), f"{point.alarms:g}", f"{escape(point.words)}{mark}")
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def _svg(points: Sequence[Point], unit: str) -> Iterator[str]:
@@ -106,13 +117,65 @@ def _svg(points: Sequence[Point], unit: str) -> Iterator[str]:
         y_px = 20 + 26 * row
         yield f'<circle cx="{_WIDE - 8}" cy="{y_px - 5}" r="{size}" fill="{colour}"/>'
         yield f'<text x="{_WIDE - 20}" y="{y_px}" text-anchor="end">{caption}</text>'
-    for point in sorted(points, key=lambda p: list(_STYLES).index(p.mark)):
+    spots = [(x(p.alarms), y(p.misses)) for p in points]
+    for index in sorted(range(len(points)), key=lambda i: list(_STYLES).index(points[i].mark)):
+        point, (at_x, at_y) = points[index], spots[index]
         colour, size = _STYLES[point.mark]
-        at = f'cx="{x(point.alarms):.1f}" cy="{y(point.misses):.1f}" r="{size}"'
-        caption = escape(f"{point.words}: {point.misses} missed, {point.alarms:g} false alarms")
-        yield f'<circle {at} fill="{colour}" fill-opacity="0.8"><title>{caption}</title></circle>'
-        if point.mark in _NAMED:
-            side, anchor = (12, "start") if point.alarms < 0.7 * most_x else (-12, "end")  # never out of the picture
-            where = f'x="{x(point.alarms) + side:.1f}" y="{y(point.misses) - 8:.1f}" text-anchor="{anchor}"'
-            yield f'<text {where} fill="{colour}">{point.mark}</text>'
+        caption = escape(f"{index + 1}: {point.words}: {point.misses} missed, {point.alarms:g} false alarms")
+        circle = f'cx="{at_x:.1f}" cy="{at_y:.1f}" r="{size}"'
+        yield f'<circle {circle} fill="{colour}" fill-opacity="0.8"><title>{caption}</title></circle>'
+    yield from _labels(points, spots, x(0.7 * most_x))
     yield "</svg>"
+
+
+def _labels(points: Sequence[Point], spots: Sequence[tuple[float, float]], turn_x: float) -> Iterator[str]:
+    """The numbers of the policies at each place, and the names of the marked ones, where they cover nothing.
+
+    A number that finds no free place is left out: the table and the point's title have it.
+    """
+    taken: list[_Rectangle] = [
+        (_WIDE / 2, 0, _WIDE, 60),
+        (0, 0, _WIDE, 26),
+        (0, 0, _EDGE, _HIGH),
+        (0, _HIGH - _EDGE + 4, _WIDE, _HIGH),
+    ]
+    taken += [(sx - 4, sy - 4, sx + 4, sy + 4) for sx, sy in dict.fromkeys(spots)]
+    numbers: dict[tuple[float, float], list[int]] = {}
+    for number, spot in enumerate(spots, 1):
+        numbers.setdefault((round(spot[0]), round(spot[1])), []).append(number)
+    named = [i for i, point in enumerate(points) if point.mark in _NAMED]
+    texts = [(spots[i], points[i].mark, _STYLES[points[i].mark][0]) for i in named]
+    texts += [(spot, _numbered(of), _STYLES["tried"][0]) for spot, of in numbers.items()]
+    for spot, text, colour in texts:
+        where = _free(spot, text, taken, to_left=spot[0] >= turn_x)
+        if where is None and text in _NAMED:
+            where = _free(spot, text, taken[:1], to_left=spot[0] >= turn_x)
+        if where is not None:
+            at_x, at_y, anchor, rectangle = where
+            taken.append(rectangle)
+            yield f'<text x="{at_x:.1f}" y="{at_y:.1f}" text-anchor="{anchor}" fill="{colour}">{text}</text>'
+
+
+def _free(
+    spot: tuple[float, float], text: str, taken: Sequence[_Rectangle], *, to_left: bool
+) -> tuple[float, float, str, _Rectangle] | None:
+    """The first place near a point at which a text covers nothing: its x, y, anchor and rectangle."""
+    wide = _LETTER * len(text)
+    for down in (-8, 22, -30, 44, -52, 66, -74, 88, -96):
+        for left in (to_left, not to_left):
+            at_x, at_y = spot[0] + (-12 if left else 12), spot[1] + down
+            begin = at_x - wide if left else at_x
+            rectangle = (begin, at_y - _LINE + 4, begin + wide, at_y + 4)
+            is_inside = begin >= 0 and begin + wide <= _WIDE and rectangle[1] >= 0 and rectangle[3] <= _HIGH
+            if is_inside and not any(_cover(rectangle, other) for other in taken):
+                return at_x, at_y, "end" if left else "start", rectangle
+    return None
+
+
+def _cover(a: _Rectangle, b: _Rectangle) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _numbered(numbers: Sequence[int]) -> str:
+    """`1`, `3, 5`, or `7 to 31` for many at one place."""
+    return ", ".join(map(str, numbers)) if len(numbers) < 3 else f"{numbers[0]}, .. {numbers[-1]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tomlkit
@@ -15,31 +15,56 @@ Changes = Mapping[tuple[str, ...], object]
 
 
 def applied(text: str, changes: Changes) -> str:
-    """The policy's text with `changes` made for the whole site; the rest of the text stays as it is."""
+    """The policy's text with `changes` made; the rest of the text stays as it is."""
     document = tomlkit.parse(text)
     for path, value in changes.items():
         *above, key = path
-        table: Any = document
-        for name in above:
-            if name not in table:
-                table[name] = tomlkit.inline_table()
-            table = table[name]
         if value is not None:
-            table[key] = value
-        elif key in table:
+            _table(document, above)[key] = value
+        elif (table := _known(document, above)) is not None and key in table:
             del table[key]
     _drop_empty(document, changes)
     return tomlkit.dumps(document)
 
 
-def overruled(text: str, changes: Changes) -> list[str]:
-    """The paths in schedules, cameras and sectors that set the same settings, so `changes` have no effect there."""
+def _table(document: Container, path: Sequence[str]) -> Any:
+    """The table at a path; what is not there is made: a table of its own for a camera, else within its line."""
+    table: Any = document
+    for depth, name in enumerate(path):
+        if name not in table:
+            is_camera = path[0] == "cameras" and depth < 2
+            table[name] = tomlkit.table(is_super_table=depth == 0) if is_camera else tomlkit.inline_table()
+        table = table[name]
+    return table
+
+
+def _known(document: Container, path: Sequence[str]) -> Any:
+    """The table at a path, None if it is not there."""
+    table: Any = document
+    for name in path:
+        if name not in table:
+            return None
+        table = table[name]
+    return table
+
+
+def overruled(text: str, changes: Changes, place: Sequence[str] = ()) -> list[str]:
+    """The paths in schedules, cameras and sectors that set the same settings, so `changes` have no effect there.
+
+    `place` is the path of the table that the changes are in: of the site, of a camera, or of a sector in it.
+    """
     read: Mapping[str, Any] = tomlkit.parse(text).unwrap()
-    wanted = {path[0] for path in changes}
+    wanted = {path[len(place)] for path in changes}
     paths: list[str] = []
+    if "sectors" in place:
+        return paths
     for number, entry in enumerate(read.get("schedule", []), 1):
         paths += [f"schedule.{entry.get('name', number)}.{key}" for key in sorted(wanted & entry.keys())]
     for camera, table in read.get("cameras", {}).items():
+        if place:
+            if place[1] != camera:
+                continue
+            table = {"sectors": table.get("sectors", {})}
         paths += [f"cameras.{camera}.{key}" for key in sorted(wanted & table.keys())]
         for sector, inner in table.get("sectors", {}).items():
             paths += [f"cameras.{camera}.sectors.{sector}.{key}" for key in sorted(wanted & inner.keys())]
@@ -52,7 +77,7 @@ def difference(before: str, after: str, name: str, new_name: str) -> Iterator[st
 
 
 def _drop_empty(document: Container, changes: Changes) -> None:
-    for name in {path[0] for path in changes if len(path) > 1}:
-        table = document.get(name)
-        if isinstance(table, InlineTable | Table) and not table:
-            del document[name]
+    for above in {path[:-1] for path in changes}:
+        while above and isinstance(table := _known(document, above), InlineTable | Table) and not table:
+            del _known(document, above[:-1])[above[-1]]
+            above = above[:-1]

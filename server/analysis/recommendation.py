@@ -35,8 +35,8 @@ class Advice:
     """Today's policy and the best policy (the same if nothing is better), with their outcomes.
 
     `cheaper` gives fewer false alarms for a few more misses, where a policy does. The hold-out begins at `split`.
-    `days` is the length of the stretch. `false` events are annotated as false, `false_held` of them in the hold-out;
-    `unjudged` events have no annotation.
+    `days` is how long the stretch was watched. `false` events are annotated as false, `false_held` of them in the
+    hold-out; `unjudged` events have no annotation.
     """
 
     today: Trial
@@ -212,8 +212,8 @@ def _counted(count: int, singular: str, plural: str = "") -> str:
 def _span(days: float) -> str:
     for unit, length in (("days", 1.0), ("hours", 1 / 24), ("minutes", 1 / 1440)):
         if days >= 2 * length:
-            return f"{days / length:.3g} {unit}"
-    return f"{days * 86400:.3g} s"
+            return f"{days / length:.3g} observed {unit}"
+    return f"{days * 86400:.3g} observed seconds"
 
 
 def _range(share: tuple[float, float]) -> str:

@@ -26,12 +26,17 @@ _LOOK_BACK_US = (600 * SECOND_US, 3600 * SECOND_US, 6 * 3600 * SECOND_US, 86400 
 
 
 class FoldResult(NamedTuple):
-    """The number of frames in the stretch, its first and last instant (us), and the events of each policy, in order."""
+    """The number of frames in the stretch, its first and last instant (us), and the events of each policy, in order.
+
+    `observed_us` is how long the camera was watched: the time between frames that are no further apart than the
+    `blind_s` of the first policy.
+    """
 
     frames: int
     first_us: int
     last_us: int
     events: tuple[tuple[Event, ...], ...]
+    observed_us: int = 0
 
 
 class EventsSince:
@@ -71,10 +76,13 @@ def fold_history(
     judges, judged = _shared_judges(rules)
     states = [initial_state() for _ in policies]
     collected = [EventsSince(since_us) for _ in policies]
-    frames = first_us = last_us = 0
+    frames = first_us = last_us = observed_us = 0
+    blind_us = int(rules[0].rules.presence.blind_s * SECOND_US) if rules else 0
     for recorded in history:
         seen = recorded.observation
         is_inside = since_us is None or seen.at_us >= since_us
+        if first_us and seen.at_us - last_us <= blind_us:
+            observed_us += seen.at_us - last_us
         first_us = first_us or (seen.at_us if is_inside else 0)
         last_us, frames = seen.at_us, frames + is_inside
         judged.clear()
@@ -82,7 +90,7 @@ def fold_history(
             states[place], events = advance(policy, states[place], seen, judges[place])
             if events:
                 collected[place].add(seen.at_us, events)
-    return FoldResult(frames, first_us, last_us, tuple(tuple(each.events()) for each in collected))
+    return FoldResult(frames, first_us, last_us, tuple(tuple(each.events()) for each in collected), observed_us)
 
 
 def _shared_judges(rules: Sequence[CameraPolicy]) -> tuple[list[Judge], dict[int, Judgement]]:

@@ -50,13 +50,17 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """Counts since `started_at`. `uploaded_bytes` counts the whole agent's upload, `camera_bytes` this camera's."""
+    """Counts since `started_at`. `uploaded_bytes` counts the whole agent's upload, `camera_bytes` this camera's. Of
+    its pictures, `damaged` were passed over, and `mended` had a faulty start or end.
+    """
 
     bursts: _Count = 0
     dropped: _Count = 0
     refused: _Count = 0
     uploaded_bytes: _Count = 0
     camera_bytes: _Count | None = None
+    damaged: _Count = 0
+    mended: _Count = 0
 
 
 class HeartbeatSource(msgspec.Struct, frozen=True):

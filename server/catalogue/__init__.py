@@ -3,7 +3,7 @@
 How to write a card: `server/ensemble/README.md`.
 """
 
-from server.catalogue.card import InputForm, ModelCard, card_named, cards, parse_card
+from server.catalogue.card import InputForm, ModelCard, card_named, cards, parse_card, read_cards
 from server.catalogue.lock import check_lock, read_lock, write_lock
 from server.catalogue.weights import cache_dir, locate, pull, verify
 
@@ -17,6 +17,7 @@ __all__ = [
     "locate",
     "parse_card",
     "pull",
+    "read_cards",
     "read_lock",
     "verify",
     "write_lock",

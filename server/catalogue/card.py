@@ -9,14 +9,16 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from policies.observation import ModelInfo
 from server.domain.errors import ConfigurationError
+from server.domain.text_files import UnreadableText, read_text
 
 _HERE = Path(__file__).parent
 SHIPPED = _HERE / "cards"
@@ -32,6 +34,17 @@ Format = Literal["factory", "torchscript", "export", "safetensors", "state_dict"
 .pt2): the file is the network. `safetensors` and `state_dict`: `factory(**parameters)` makes a network that takes every
 key of the file. `pickle`: the file is a pickled module; reading it runs its code, so the card needs `trusted = true`.
 """
+
+Output = Literal["logits", "probabilities", "independent_logits", "independent_probabilities"]
+"""What the numbers of a classifier are.
+
+`logits`: one class of several is right, and a softmax gives the scores. `probabilities`: the network ends in that
+softmax. `independent_logits`: each class is there or not, and a sigmoid gives its score. `independent_probabilities`:
+the network ends in those sigmoids.
+"""
+
+NOTHING = "nothing"
+"""The label of a classifier with independent outputs where no class is there."""
 
 _NETWORKS = ("torchscript", "export", "pickle")
 """The formats whose file is a whole network."""
@@ -103,8 +116,8 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """One model. Its weights come from the first of `sources` whose bytes have the digest `sha256`.
 
     `factory` is `package.module:callable`; a user's is looked for in the card's folder first. Its arguments depend on
-    `format`. `parameters` are for the factory. `output` says whether a classifier ends in a softmax. A detector of a
-    foreign format answers as those of torchvision: a dict of `boxes` (pixels), `scores` and `labels` for each row. The
+    `format`. `parameters` are for the factory. `output` says what a classifier's numbers are. A detector of a foreign
+    format answers as those of torchvision: a dict of `boxes` (pixels), `scores` and `labels` for each row. The
     parameter `labels` has its numbers of `classes`, in their order (without it: 1, 2, ...). `folder` is the folder of
     the card.
     """
@@ -115,7 +128,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     factory: str = ""
     format: Format = "factory"
     trusted: bool = False
-    output: Literal["logits", "probabilities"] = "logits"
+    output: Output = "logits"
     classes: tuple[str, ...]
     input: InputForm
     licence: str
@@ -134,7 +147,16 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
                 re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.name),
                 f"`name` has characters other than a-z 0-9 . _ -: {self.name!r}",
             ),
-            (self.classes and len(set(self.classes)) == len(self.classes), "`classes` must be named, each once"),
+            *_rules_of_classes(self.classes),
+            (
+                self.kind != "classifier" or self.independent or len(self.classes) > 1,
+                'one class with a softmax always has the score 1: write output = "independent_logits", '
+                'or output = "independent_probabilities" where the network ends in a sigmoid',
+            ),
+            (
+                self.kind == "classifier" or not self.independent,
+                f'output = "{self.output}" is for classifiers, and this is a {self.kind}',
+            ),
             (
                 self.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", self.sha256),
                 "`sha256` is 64 hexadecimal digits",
@@ -160,6 +182,11 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         )
 
     @property
+    def independent(self) -> bool:
+        """Whether each class of a classifier is there or not, whatever the others are."""
+        return self.output in ("independent_logits", "independent_probabilities")
+
+    @property
     def model_info(self) -> ModelInfo:
         """The model as policies know it."""
         boxes, votes = self.kind != "classifier", self.kind != "change"
@@ -173,32 +200,75 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             raise ConfigurationError(f"the [parameters] in the card of {self.name}: {error}") from error
 
 
+class Fault(NamedTuple):
+    """A card that cannot be used: its file, the name of its model as far as it is known, and what is wrong."""
+
+    path: Path
+    name: str
+    detail: str
+
+
 def cards(folders: Iterable[Path] = ()) -> dict[str, ModelCard]:
     """Every card of the package and of the models below `folders`, by name.
 
     Raises ConfigurationError with file, line and reason for a card that cannot be used, and for a name that two have.
     """
-    by_name: dict[str, ModelCard] = {}
-    paths = sorted(SHIPPED.glob("*.toml"), key=lambda path: path.stem)
-    for path in [*paths, *(path for folder in folders for path in sorted(folder.glob("*/card.toml")))]:
-        try:
-            card = parse_card(path.read_text("utf-8"), path)
-        except OSError as error:
-            raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigurationError(f"{path} is no text in UTF-8: {error}") from error
-        other = by_name.setdefault(card.name, card)
-        if other is not card:
-            raise ConfigurationError(f"{path}: there is already a model named {card.name}, in {other.folder}")
+    by_name, faults = read_cards(folders)
+    if faults:
+        raise ConfigurationError(faults[0].detail)
     return by_name
 
 
+def read_cards(folders: Iterable[Path] = ()) -> tuple[dict[str, ModelCard], list[Fault]]:
+    """The usable cards of the package and of the models below `folders`, by name, and the faults of the others."""
+    by_name: dict[str, ModelCard] = {}
+    faults: list[Fault] = []
+    paths = sorted(SHIPPED.glob("*.toml"), key=lambda path: path.stem)
+    for path in [*paths, *(path for folder in folders for path in sorted(folder.glob("*/card.toml")))]:
+        try:
+            card = _read_card(path)
+        except ConfigurationError as error:
+            faults.append(Fault(path, path.parent.name, error.detail))
+            continue
+        other = by_name.setdefault(card.name, card)
+        if other is not card:
+            detail = f"{path}: there is already a model named {card.name}, in {other.folder}"
+            faults.append(Fault(path, card.name, detail))
+    return by_name, faults
+
+
 def card_named(name: str, folders: Sequence[Path] = ()) -> ModelCard:
-    """The card of that name. Raises ConfigurationError, with the nearest name, when there is none."""
-    known = cards(folders)
+    """The card of that name. Raises ConfigurationError when there is none, with the nearest name and the cards that
+    cannot be used, and when its own card cannot be used. The faults of other cards do not matter.
+    """
+    known, faults = read_cards(folders)
+    own = next((fault for fault in faults if fault.name == name), None)
+    if own is not None:
+        raise ConfigurationError(own.detail)
     if name not in known:
-        raise ConfigurationError(f"no model is named `{name}`{_suggestion(name, known)}; there are: {', '.join(known)}")
+        unused = "".join(f"; not usable: {fault.detail}" for fault in faults)
+        raise ConfigurationError(
+            f"no model is named `{name}`{_misplaced(name, folders)}{_suggestion(name, known)}; "
+            f"there are: {', '.join(known)}{unused}"
+        )
     return known[name]
+
+
+def _read_card(path: Path) -> ModelCard:
+    try:
+        return parse_card(read_text(path), path)
+    except UnreadableText as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+
+
+def _misplaced(name: str, folders: Iterable[Path]) -> str:
+    """What is wrong with the folders where the card of `name` should be, as a part of a message."""
+    for folder in folders:
+        if not folder.is_dir():
+            return f", and there is no folder {folder}"
+        if (folder / name).is_dir():
+            return f", and {folder / name} has no card.toml"
+    return ""
 
 
 def parse_card(text: str, path: Path) -> ModelCard:
@@ -227,7 +297,7 @@ def _class_names(name: str) -> tuple[str, ...]:
         raise ConfigurationError(
             f"no list of classes is named `{name}`{_suggestion(name, lists)}; there are: {', '.join(lists)}"
         )
-    return tuple(lists[name].read_text("utf-8").split("\n")[:-1])
+    return tuple(read_text(lists[name]).split("\n")[:-1])
 
 
 def _explained(message: str, text: str) -> str:
@@ -240,6 +310,19 @@ def _explained(message: str, text: str) -> str:
     structs: tuple[Any, ...] = (ModelCard, InputForm, FileSource, UrlSource, PackageSource)
     known = [name for struct in structs for name in struct.__struct_fields__]
     return f"{f':{line}' if line else ''}: unknown key `{key}`{_suggestion(key, known)}"
+
+
+def _rules_of_classes(classes: tuple[str, ...]) -> list[tuple[object, str]]:
+    places = defaultdict(list)
+    for number, name in enumerate(classes, 1):
+        places[name].append(str(number))
+    twice = [f"`{name}` is number {' and '.join(where)}" for name, where in places.items() if len(where) > 1]
+    odd = next((name for name in classes if not name.isprintable() or name != name.strip() or not name), None)
+    return [
+        (classes, "`classes` must be named"),
+        (not twice, f"`classes` must be named, each once: {', '.join(twice[:4])}"),
+        (odd is None, f"`classes` has a name with signs that a target does not have: {odd!r}"),
+    ]
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:

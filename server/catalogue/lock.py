@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from server.domain.errors import ConfigurationError
+from server.domain.text_files import UnreadableText, read_text
 
 FORMAT = 2
 """Of the file. Format 1, of version 0.1, held digests of source text."""
@@ -90,7 +91,7 @@ def read_lock(path: Path, models: Sequence[str] = ()) -> Lock:
     """
     command = f"`{' '.join((_COMMAND, *models))}`"
     try:
-        content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        content = msgspec.json.decode(read_text(path), type=dict[str, Any])
         file_format, digest = content.pop("format", 1), content.pop("ensemble", None)
         if digest is not None and file_format != FORMAT:
             raise ConfigurationError(
@@ -98,9 +99,9 @@ def read_lock(path: Path, models: Sequence[str] = ()) -> Lock:
                 f"renew it with {command}"
             )
         lock = msgspec.convert(content, Lock)
-    except OSError as error:
-        raise ConfigurationError(f"the lock {path} cannot be read: {error.strerror}; {command} makes one") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UnreadableText as error:
+        raise ConfigurationError(f"the lock {path} cannot be read: {error}; {command} makes one") from error
+    except msgspec.MsgspecError as error:
         raise ConfigurationError(f"{path} is no lock of this version: {error}; {command} makes one") from error
     if digest != lock.digest:
         raise ConfigurationError(

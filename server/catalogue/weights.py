@@ -13,6 +13,7 @@ from typing import IO, cast
 import platformdirs
 import requests
 
+from server.catalogue import file_contents
 from server.catalogue.card import SHIPPED, FileSource, ModelCard, PackageSource, Source, UrlSource
 from server.catalogue.package_index import opened_member
 from server.domain.atomic_files import replacing
@@ -50,7 +51,9 @@ def verify(card: ModelCard, path: Path) -> None:
         raise ConfigurationError(f"the weights of {card.name} cannot be read: {error}") from error
     if digest != card.sha256:
         meant = "" if Path(card.folder) == SHIPPED else f", or if that is meant put it into {card.folder}/card.toml"
-        raise ConfigurationError(f"{_wrong(card, str(path), digest)}; run `sectorwatch models pull {card.name}`{meant}")
+        raise ConfigurationError(
+            f"{_wrong(card, str(path), digest)}{_instead(path)}; run `sectorwatch models pull {card.name}`{meant}"
+        )
 
 
 def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_terminal: bool = False) -> Path | None:
@@ -88,6 +91,12 @@ def _wrong(card: ModelCard, where: str, digest: str) -> str:
     return f"the weights of {card.name} are not the right ones: {where} has sha256 {digest}, its card {card.sha256}"
 
 
+def _instead(path: Path) -> str:
+    """What a file is that is no network, as a part of a message."""
+    what = file_contents.misfit(path)
+    return f": the file {what}" if what else ""
+
+
 def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | None, *, is_terminal: bool) -> Path:
     """Stream `source` into a file beside `place`, hashing; the file moves to `place` if its bytes are right."""
     assert card.size_bytes is not None
@@ -107,7 +116,8 @@ def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | No
         if done_bytes > card.size_bytes:
             raise ConfigurationError(f"{_named(source)} has more than the {card.size_bytes} bytes its card says")
         if hasher.hexdigest() != card.sha256:
-            raise ConfigurationError(_wrong(card, _named(source), hasher.hexdigest()))
+            file.flush()
+            raise ConfigurationError(f"{_wrong(card, _named(source), hasher.hexdigest())}{_instead(part)}")
     return place
 
 

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import getpass
-from typing import Any, get_args
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, cast, get_args
 
 import click
 import msgspec
 
-from policies.events import Kind, instant
-from server.analysis.annotations import DEFAULT_WITHIN_S, Answer, MissedFact, annotation_of, missed_annotation
+from policies.events import Event, Kind, instant
+from server.analysis.annotations import (
+    DEFAULT_WITHIN_S,
+    Answer,
+    MissedFact,
+    annotation_of,
+    annotation_of_event,
+    missed_annotation,
+    place_of,
+)
 from server.commands.cameras import check_camera_is_stored, find_camera
-from server.commands.options import Instant, current_store, echo_lines, store_options, utc
+from server.commands.options import Instant, current_store, echo_lines, store_options, stretch
+from server.delivery.visits import Stretch, events_by_time, visit_of
+from server.domain.clock import now_us
+from server.domain.errors import Unknown
+from server.domain.local_time import FORMS, read_when, site_time
 from server.domain.records import Annotation
 from server.monitoring.logs import quoted
 from server.settings import ServerSettings
@@ -34,8 +47,13 @@ def command() -> None:
     \b
     sectorwatch annotate 5f3a91c2 true --note "the postman"
     sectorwatch annotate 5f3a91c2 77b0e4d1 false
-    sectorwatch annotate --missed --kind entered --sector road --at 2026-11-22T07:12:05Z
+    sectorwatch annotate 5f3a91c2 false --visit
+    sectorwatch annotate 18:00..18:20 false --sector table
+    sectorwatch annotate --missed --kind entered --sector road --at 07:12:05
     sectorwatch annotate list
+
+    EVENT is the beginning of an event's id. A range FROM..TO stands for the events of one camera from FROM to before
+    TO, in the site's local time; --sector, --kind and --label narrow it.
 
     An annotation is never changed or removed; the newest annotation of an event counts. `annotate --missed --help`
     shows all options.
@@ -56,21 +74,24 @@ class _Hidden(click.Command):
 
 
 @command.command("of", cls=_Hidden, hidden=True)
-@click.argument("words", nargs=-1, metavar="EVENT... true|false|unsure")
+@click.argument("words", nargs=-1, metavar="EVENT...|FROM..TO true|false|unsure")
+@click.option("--visit", "is_visit", is_flag=True, help="Also the other events of the visit on the event's line.")
 @click.option("--missed", "is_missed", is_flag=True, help="Something true that no event reported.")
-@click.option("--kind", type=click.Choice(get_args(Kind)), help="Kind of event that was missed.")
-@click.option("--sector", help="Where, for a kind that has a sector.")
+@click.option(
+    "--kind", type=click.Choice(get_args(Kind)), help="Kind of event that was missed, or of those in a range."
+)
+@click.option("--sector", help="Where, for a kind that has a sector; or only this sector of a range.")
 @click.option("--from", "from_sector", help="Sector that `moved` came from.")
 @click.option("--to", "to_sector", help="Sector that `moved` went to.")
 @click.option("--line", help="The line of `crossed`.")
-@click.option("--at", "at_us", type=Instant(), help="When it happened: 10m (ago), or ISO 8601.")
+@click.option("--at", type=Instant(), help=f"When it happened: {FORMS}.")
 @click.option(
     "--within",
     "within_s",
     type=click.FloatRange(0, 3600),
     help=f"How far off --at may be (s; default: {DEFAULT_WITHIN_S:g}).",
 )
-@click.option("--label", help="The target (default: person).")
+@click.option("--label", help="The target (default: person; of a range: any).")
 @click.option("--camera", help="The camera; may be left out if there is only one.")
 @click.option("--site", help="Its site.")
 @click.option("--note", help="A remark.")
@@ -78,6 +99,7 @@ class _Hidden(click.Command):
 @store_options
 def of(
     words: tuple[str, ...],
+    is_visit: bool,
     is_missed: bool,
     note: str | None,
     author: str | None,
@@ -88,19 +110,87 @@ def of(
     if is_missed == bool(words):
         raise click.UsageError("give either EVENT... true|false|unsure, or --missed with --kind and --at")
     given = {name: value for name, value in fact.items() if value is not None}
-    if given and not is_missed:
-        raise click.UsageError("an event has a time and place of its own: options for them go with --missed")
+    _check_options(words, given, is_missed, is_visit)
     store = current_store(settings)
     author = author or _user()
     if is_missed:
-        made = [missed_annotation(store, _missed_fact(store, **given), author, note)]
+        made = [missed_annotation(store, _missed_fact(store, settings, **given), author, note)]
     else:
         *events, truth = words
-        if truth not in get_args(Answer) or not events:
-            raise click.UsageError("give the events, and then true, false or unsure")
-        every = [annotation_of(store, prefix, truth, author, note) for prefix in events]  # type: ignore[arg-type]
-        made = list({annotation.subject: annotation for annotation in every}.values())
-    echo_lines(map(line_of, store.annotations.add(made)))
+        meant = cast(Answer, truth)
+        if ".." in events[0]:
+            made = [annotation_of_event(e, meant, author, note) for e in _in_range(store, settings, events[0], **given)]
+        else:
+            made = [each for prefix in events for each in _of_id(store, prefix, meant, author, note, is_visit)]
+    made = list({annotation.subject: annotation for annotation in made}.values())
+    before = {each.subject: each for site in {m.site for m in made} for each in store.annotations.current(site)}
+    echo_lines(_lines(store, settings, store.annotations.add(made), before))
+
+
+_OF_A_RANGE = {"kind", "sector", "label", "camera", "site"}
+
+
+def _check_options(words: tuple[str, ...], given: Collection[str], is_missed: bool, is_visit: bool) -> None:
+    """Raises UsageError for options that do not go with what is annotated."""
+    if is_missed:
+        if is_visit:
+            raise click.UsageError("--visit goes with an event")
+        return
+    is_range = any(".." in word for word in words)
+    if given and not is_range:
+        raise click.UsageError("an event has a time and place of its own: options for them go with --missed or a range")
+    if is_range and (len(words) != 2 or set(given) - _OF_A_RANGE or is_visit):
+        raise click.UsageError(
+            "a range goes alone: FROM..TO true|false|unsure, with --sector, --kind, --label, --camera"
+        )
+    if words[-1] not in get_args(Answer) or len(words) < 2:
+        raise click.UsageError("give the events or a range, and then true, false or unsure")
+
+
+def _of_id(
+    store: Store, prefix: str, truth: Answer, author: str, note: str | None, is_visit: bool
+) -> Iterator[Annotation]:
+    """The annotation of the fact with an id and, on request, of the events of its visit."""
+    made = annotation_of(store, prefix, truth, author, note)
+    yield made
+    if is_visit and made.is_told:
+        [record] = store.past.events_like(made.subject)
+        yield from (annotation_of_event(e.event, truth, author, note) for e in visit_of(store, record.logged))
+
+
+def _in_range(
+    store: Store,
+    settings: ServerSettings,
+    words: str,
+    site: str | None = None,
+    camera: str | None = None,
+    kind: str | None = None,
+    sector: str | None = None,
+    label: str | None = None,
+) -> list[Event]:
+    """The events of one camera in a range of time. Raises Unknown if there are none, or for several cameras."""
+    head = find_camera(store, site, camera)
+    local = site_time(store, head.site, settings.sites_dir)
+    try:
+        first, last = (read_when(word) for word in words.split(".."))
+    except ValueError as error:
+        raise click.UsageError(f"{words} is no range FROM..TO: {error}") from None
+    since_us, until_us = stretch(local, first, last)
+    window = Stretch(since_us, until_us, head.site, head.camera)
+    there = [logged.event for logged in events_by_time(store, window, kind, withdrawn=False)]
+    found = [
+        event
+        for event in there
+        if label in (None, event.label) and sector in (None, event.sector, event.from_sector, event.to_sector)
+    ]
+    if not found:
+        assert since_us is not None
+        assert until_us is not None
+        between = f"between {local.dated(since_us)} and {local.dated(until_us)}"
+        places = sorted({f"{event.label} at {place_of(event)}" for event in there})
+        others = f"; there are: {', '.join(places)}" if places else ""
+        raise Unknown(f"{head.site}/{head.camera} has no such event {between}{others}")
+    return found
 
 
 def _user() -> str:
@@ -117,7 +207,7 @@ def list_(site: str | None, settings: ServerSettings) -> None:
     """Show the newest annotation of each event, in order of time."""
     store = current_store(settings)
     check_camera_is_stored(store, site)
-    echo_lines(map(line_of, store.annotations.current(site)))
+    echo_lines(_lines(store, settings, store.annotations.current(site)))
 
 
 @command.command("export")
@@ -130,16 +220,27 @@ def export(site: str | None, settings: ServerSettings) -> None:
     echo_lines(msgspec.json.encode(annotation.as_wire()).decode() for annotation in store.annotations.all(site))
 
 
-def line_of(made: Annotation) -> str:
-    """An annotation as a line for a person, ending with the id by which to annotate the event again."""
-    place = f"{made.from_sector}>{made.to_sector}" if made.kind == "moved" else made.sector or made.line or "-"
-    note = f" note={quoted(made.note)}" if made.note else ""
-    fact = f"{utc(made.at_us)} {made.kind} {made.site}/{made.camera} {made.label} {place}"
-    return f"{made.truth:<6} {fact} author={quoted(made.author)}{note} event={made.subject}"
+def _lines(
+    store: Store, settings: ServerSettings, made: Sequence[Annotation], before: Mapping[str, Annotation] | None = None
+) -> Iterator[str]:
+    """Annotations as lines for a person, each with the id by which to annotate the event again, and what was said."""
+    local = {site: site_time(store, site, settings.sites_dir) for site in {each.site for each in made}}
+    short = store.past.short_ids([each.subject for each in made])
+    for each in made:
+        place = f"{each.from_sector}>{each.to_sector}" if each.kind == "moved" else each.sector or each.line or "-"
+        note = f" note={quoted(each.note)}" if each.note else ""
+        earlier = (before or {}).get(each.subject)
+        was = f" was={earlier.truth}" if earlier and earlier.truth != each.truth else ""
+        fact = f"{local[each.site].dated(each.at_us)} {each.kind} {each.site}/{each.camera} {each.label} {place}"
+        subject = short.get(each.subject, each.subject)
+        yield f"{each.truth:<6} {fact} author={quoted(each.author)}{note}{was} event={subject}"
 
 
-def _missed_fact(store: Store, site: str | None = None, camera: str | None = None, **facts: Any) -> MissedFact:
-    if not {"kind", "at_us"} <= facts.keys():
+def _missed_fact(
+    store: Store, settings: ServerSettings, site: str | None = None, camera: str | None = None, **facts: Any
+) -> MissedFact:
+    if not {"kind", "at"} <= facts.keys():
         raise click.UsageError("--missed needs --kind and --at")
     head = find_camera(store, site, camera)
-    return MissedFact(site=head.site, camera=head.camera, at=instant(facts.pop("at_us")), **facts)
+    at_us = facts.pop("at").us(site_time(store, head.site, settings.sites_dir), now_us())
+    return MissedFact(site=head.site, camera=head.camera, at=instant(at_us), **facts)

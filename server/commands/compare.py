@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -12,9 +12,10 @@ from policies.events import Event
 from policies.site.site_policy import SitePolicy
 from server.analysis.compare import Comparison, Pair, compared
 from server.commands.cameras import find_cameras
-from server.commands.folding import FoldTask, fold_policies, read_policy, run_tasks, unlogged
-from server.commands.options import Window, current_store, echo_lines, store_options, window_options
-from server.delivery.channels import text_line
+from server.commands.events import dated_lines
+from server.commands.folding import FoldTask, fold_policies, read_policy, run_tasks
+from server.commands.options import Asked, Window, current_store, echo_lines, store_options, window_options
+from server.domain.local_time import site_time
 from server.domain.records import CameraHead
 from server.settings import ServerSettings
 from server.store import Store
@@ -31,29 +32,33 @@ LIVE = "live"
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @window_options
 @store_options
-def command(a: str, b: str, more_s: float, as_json: bool, window: Window, settings: ServerSettings) -> None:
+def command(a: str, b: str, more_s: float, as_json: bool, asked: Asked, settings: ServerSettings) -> None:
     """Compare the events of A and B: policy files, or `live` for the log.
 
     The comparison is exact and needs neither models nor images. Two events report the same fact if kind and place agree
     and their times are no further apart than both uncertainties together. Every other event is only in A or only in B.
+    --since and --until go by the time at which an event was confirmed.
     """
     policies = [None if name == LIVE else read_policy(Path(name))[0] for name in (a, b)]
-    sites = {site for site in (window.site, *(policy.site for policy in policies if policy)) if site is not None}
+    sites = {site for site in (asked.site, *(policy.site for policy in policies if policy)) if site is not None}
     if len(sites) > 1:
         raise click.UsageError(f"one site at a time, not {' and '.join(sorted(sites))}")
     store = current_store(settings)
-    cameras = find_cameras(store, next(iter(sites), None), window.camera)
+    site = next(iter(sites), None)
+    local = site_time(store, site, settings.sites_dir)
+    window = asked.window(local)
+    cameras = find_cameras(store, site, window.camera)
     events_a, events_b = _events(store, settings.database_url, policies, cameras, window)
     result = compared(events_a, events_b, more_s)
     if as_json:
         names = {"names": [a, b], "policies": [policy and policy.digest for policy in policies]}
         click.echo(msgspec.json.encode(names | result.as_wire()).decode())
     else:
-        echo_lines(report(result, a, b))
+        echo_lines(report(result, a, b, dated_lines(store, local, [*events_a, *events_b])))
 
 
-def report(result: Comparison, a: str, b: str) -> Iterator[str]:
-    """The comparison as lines for a person: every difference in order of time, then the counts."""
+def report(result: Comparison, a: str, b: str, line: Callable[[Event], str]) -> Iterator[str]:
+    """The comparison as lines for a person: every difference, by `line`, in order of time, then the counts."""
     differences = [
         *((pair.a, f"shifted {pair.shift_s:+g} s", pair) for pair in result.shifted),
         *((pair.a, "another direction", pair) for pair in result.otherwise),
@@ -61,7 +66,7 @@ def report(result: Comparison, a: str, b: str) -> Iterator[str]:
         *((event, "only in B", None) for event in result.only_b),
     ]
     for event, how, pair in sorted(differences, key=lambda d: (d[0].at, d[0].id)):
-        yield f"{how + _directions(pair):<16} {text_line(unlogged(event))}"
+        yield f"{how + _directions(pair):<16} {line(event)}"
     if differences:
         yield ""
     yield f"A is {a}, B is {b}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -15,11 +13,11 @@ from typing import Any
 import click
 
 from policies.site.site_policy import parse_site_policy
+from server.commands.events import VisitPrinter
 from server.commands.folding import read_policy
 from server.commands.local_stack import LocalStack
-from server.commands.options import echo_lines
-from server.delivery.channels import text_line
 from server.domain.errors import ConfigurationError
+from server.domain.local_time import LocalTime, zone_of
 from server.domain.records import LoggedEvent
 from server.store import Store, open_store
 
@@ -75,21 +73,21 @@ def _run(folder: Path, site: str, text: str, camera: Mapping[str, Any]) -> None:
         agent = stack.agent(site, camera)
         store = open_store(stack.database_url)
         shown: list[LoggedEvent] = []
+        printer = VisitPrinter(store, LocalTime(zone_of(text)), site, camera["name"])
         with suppress(KeyboardInterrupt):
             while not agent.wait(_LOOK_EVERY_S):
-                _show_new(store, shown)
-            _show_new(store, shown)
+                _show_new(store, shown, printer)
+            _show_new(store, shown, printer)
         status = agent.stop()
         elapsed_s = time.monotonic() - began
     _summary(Counter(logged.event.kind for logged in shown), status, elapsed_s)
 
 
-def _show_new(store: Store, shown: list[LoggedEvent]) -> None:
-    """Print the events after those in `shown`, and add them to it. A terminal shows only the beginning of each line."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+def _show_new(store: Store, shown: list[LoggedEvent], printer: VisitPrinter) -> None:
+    """Print the events after those in `shown`, and add them to it."""
     while new := store.events(after_seq=shown[-1].seq if shown else 0):
         shown += new
-        echo_lines(line if len(line) <= width else line[: width - 1] + "…" for line in map(text_line, new))
+        printer.announced(*new)
 
 
 def _summary(kinds: Counter[str], status: Mapping[str, Any], elapsed_s: float) -> None:

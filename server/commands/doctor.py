@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -19,16 +19,18 @@ import click
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
 from server.catalogue import ModelCard, cache_dir, locate, read_lock, verify
-from server.commands.options import cards_of, config_option, utc
-from server.commands.ports import listener
+from server.commands.options import cards_of, store_options, utc
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
+from server.domain.remembered import recall
+from server.domain.text_files import shown
+from server.hosting.listening import listener
 from server.pipeline.site_policies import Sites
 from server.serving.machine import Machine, this_machine
 from server.serving.memory_budget import expected_bytes, memory_warning
 from server.serving.selection import chosen_models
-from server.settings import ServerSettings, load_settings
+from server.settings import ServerSettings
 from server.store import open_store
 from server.web.auth import Authenticator, is_loopback
 
@@ -50,10 +52,15 @@ class Finding(NamedTuple):
 
 
 @click.command()
-@config_option
-def command(config: Path | None) -> None:
-    """Check machine, models, sites, database, disk and ports. The exit code is 1 if a check fails."""
-    settings = load_settings(config)
+@store_options
+def command(settings: ServerSettings) -> None:
+    """Check machine, models, sites, database, disk and ports. The exit code is 1 if a check fails.
+
+    Checks the server of the data folder as it was started last, with what options, file and environment change.
+    """
+    is_known = bool(recall(settings.data_dir).settings)
+    state = "as it was started last" if is_known else "in which none was started yet"
+    click.echo(f"Checks the server with the data folder {settings.data_dir}, {state}.", err=True)
     levels = set()
     for finding in (each for check, next_step in CHECKS.items() for each in _findings(check, next_step, settings)):
         levels.add(finding.level)
@@ -164,22 +171,52 @@ def sites(settings: ServerSettings) -> Iterator[Finding]:
     if not settings.sites_dir.is_dir():
         yield Finding("warn", "sites", f"there is no folder {settings.sites_dir}", next_step)
         return
-    known = Sites(settings.sites_dir)
-    for file, fault in known.faults().items():
-        yield Finding("fail", "sites", f"{file}: {fault}", "mend the file")
-    if known.sites():
-        yield Finding("ok", "sites", ", ".join(known.sites()))
-    else:
+    with _known_sites(settings) as known:
+        in_folder = known.sites()
+        stored = known.stored - set(in_folder) if known.faults() else set()
+        recalled = [site for site in sorted(stored) if known.standing(site).policy]
+        for file, fault in known.faults().items():
+            yield Finding("fail", "sites", f"{shown(file)}: {fault}", "mend the file")
+        for file, why in known.passed_over().items():
+            yield Finding("warn", "sites", f"{shown(file)} is passed over: {why}", "move it out of the folder")
+    for site in recalled:
+        yield Finding("warn", "sites", f"{site}: its last good policy is in force", "mend its file")
+    if in_folder:
+        yield Finding("ok", "sites", f"{', '.join(in_folder)} (in {settings.sites_dir})")
+    elif not recalled:
         yield Finding("warn", "sites", "no site policy can be used: the server answers every burst with 503", next_step)
 
 
 def policies(settings: ServerSettings) -> Iterator[Finding]:
-    """Checks that the models can do what the site policies ask of them."""
+    """Checks that the models can do what the site policies in force ask of them."""
     ensemble_info = EnsembleInfo("", tuple(card.model_info for card in _known_cards(settings)))
-    known = Sites(settings.sites_dir)
-    for site in known.sites() if ensemble_info.models else ():
-        for what in misfits(known.policy(site), ensemble_info):
-            yield Finding("warn", "policies", f"{site}: {what}", "change the policy, or `models`")
+    with _known_sites(settings) as known:
+        for site in known.sites() if ensemble_info.models else ():
+            for what in misfits(known.policy(site), ensemble_info):
+                yield Finding("warn", "policies", f"{site}: {what}", "change the policy, or `models`")
+
+
+class _KnownSites(Sites):
+    """The site policies in force, and the sites of which the database holds bursts."""
+
+    stored: frozenset[str] = frozenset()
+
+
+@contextmanager
+def _known_sites(settings: ServerSettings) -> Iterator[_KnownSites]:
+    """The site policies as the server sees them; without the past where the database cannot be read."""
+    try:
+        store = open_store(settings.database_url)
+    except SectorwatchError:
+        yield _KnownSites(settings.sites_dir)
+        return
+    with closing(store):
+        known = _KnownSites(settings.sites_dir)
+        with suppress(SectorwatchError):
+            if store.revision().is_current:
+                known = _KnownSites(settings.sites_dir, store.past.last_text)
+                known.stored = frozenset(head.site for head in store.cameras())
+        yield known
 
 
 def _known_cards(settings: ServerSettings) -> list[ModelCard]:

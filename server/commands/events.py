@@ -2,65 +2,201 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import get_args
 
 import click
 
-from policies.events import Kind, microseconds
+from policies.events import Event, Kind, microseconds
+from policies.fold import decode_state
+from policies.occupancy import Occupancy, current_occupancy
 from server.commands.cameras import check_camera_is_stored
-from server.commands.options import Window, current_store, store_options, window_options
+from server.commands.options import Asked, Window, current_store, store_options, window_options
 from server.delivery.channels import json_line, text_line
+from server.delivery.event_text import EventText, Part, Piece, Places, Unwatched
+from server.delivery.visits import Stretch, Visit, begin_of, events_by_time, visits
+from server.domain.clock import now_us
 from server.domain.errors import RetryLater
+from server.domain.local_time import LocalTime, site_time
 from server.domain.records import LoggedEvent
 from server.settings import ServerSettings
 from server.store import Store
 
 POLL_S = 0.5
 _PAGE = 500
+_AT_ONCE = 100
+_STYLES: dict[Part, dict[str, object]] = {
+    "heading": {"bold": True},
+    "place": {"bold": True},
+    "blind": {"fg": "yellow"},
+    "withdrawn": {"fg": "red"},
+    "models": {"dim": True},
+    "id": {"dim": True},
+}
 
 
 @click.command()
 @click.option("--follow", "-f", is_flag=True, help="Then show new announcements as they come, until Ctrl-C.")
-@click.option("--kind", type=click.Choice(get_args(Kind)), help="Only this kind.")
+@click.option("--kind", type=click.Choice(get_args(Kind)), help="Only this kind, each event on a line of its own.")
 @click.option("--withdrawn", is_flag=True, help="Also events that a late burst disproved.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@click.option("--full", is_flag=True, help="All fields of each event, on a line of its own, with times in UTC.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per event, by the time of confirmation.")
 @window_options
 @store_options
 def command(
     follow: bool,
     kind: str | None,
     withdrawn: bool,
+    full: bool,
     as_json: bool,
-    window: Window,
+    asked: Asked,
     settings: ServerSettings,
 ) -> None:
-    """Show events in order of time, as the log has them now.
+    """Show what happened, one line for each visit, in the site's local time.
+
+    \b
+    18:12:04-18:12:15 person at table, 11 s, came from the bottom, left to the right; 2 of 3 models  5f3a91c2
+    since 18:12:04 ...  it goes on
+    ~18:12:04 ...       the time lies in a stretch without frames, which the line names
+
+    Lines come in the order of the time that they begin with. --since and --until select what lies in between, wholly or
+    in part. The id at the end is that of the line's first event; other commands accept it.
+
+    A time without a zone is in the site's local time: its `timezone`, or the machine's if the site sets none. 18:00 is
+    the last time that it was 18:00. Where sites with different zones are shown, all times are the machine's.
 
     With --follow, show new events as they come, with corrections and withdrawals, in the order of their announcement.
-    Without --since, --follow shows no past events.
+    Without --since, --follow shows no past events. With --json, --since and --until go by the time of confirmation.
     """
-    if follow and window.until_us is not None:
+    if follow and asked.until is not None:
         raise click.UsageError("--follow does not end, so it cannot be used with --until")
+    if full and as_json:
+        raise click.UsageError("give either --full or --json")
     store = current_store(settings)
+    local = site_time(store, asked.site, settings.sites_dir)
+    window = asked.window(local)
     if not follow:  # --follow may wait for a camera that has not sent anything yet
         check_camera_is_stored(store, window.site, window.camera)
-    line = json_line if as_json else text_line
-
-    def show(logged: LoggedEvent) -> None:
-        click.echo(line(logged))
-
+    line = json_line if as_json else text_line if full else None
+    printer = VisitPrinter(store, local, window.site, window.camera)
     cursor = store.last_seq()
     if not follow or window.since_us is not None:
-        for logged in in_time(store, window, kind, withdrawn=withdrawn):
-            if not follow or logged.seq <= cursor:
-                show(logged)
+        _show_past(store, printer, line, window, kind, withdrawn=withdrawn, up_to=cursor if follow else None)
     if follow:
+        show = printer.announced if line is None else lambda logged: click.echo(line(logged))
         try:
             following(store, show, cursor, window, kind, threading.Event())
         except KeyboardInterrupt:
             return
+
+
+def _show_past(
+    store: Store,
+    printer: VisitPrinter,
+    line: Callable[[LoggedEvent], str] | None,
+    window: Window,
+    kind: str | None,
+    *,
+    withdrawn: bool,
+    up_to: int | None,
+) -> None:
+    """Print the log in a window, as lines of events or (`line` None) of visits; of announcements up to `up_to`."""
+    if line is json_line:
+        past = in_time(store, window, kind, withdrawn=withdrawn)
+    elif line is not None or kind is not None:
+        past = events_by_time(store, Stretch(*window), kind, withdrawn=withdrawn)
+    else:
+        printer.show(visits(store, Stretch(*window), withdrawn=withdrawn))
+        return
+    wanted = (logged for logged in past if up_to is None or logged.seq <= up_to)
+    if line is None:
+        printer.show((Visit([logged]) for logged in wanted), alone=True)
+        return
+    for logged in wanted:
+        click.echo(line(logged))
+
+
+class VisitPrinter:
+    """Prints visits of a site and camera (None: of all) with short ids, under a heading for each day; in colour on a
+    terminal unless NO_COLOR is set.
+    """
+
+    def __init__(self, store: Store, local: LocalTime, site: str | None = None, camera: str | None = None) -> None:
+        heads = [head for head in store.cameras() if site in (None, head.site) and camera in (None, head.camera)]
+        self._store = store
+        self._text = EventText(local, _places({(head.site, head.camera) for head in heads}), unwatched(store))
+        self._day = ""
+        is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
+        self._is_coloured = not is_plain
+
+    def show(self, some: Iterable[Visit], *, alone: bool = False) -> None:
+        """Print visits as they come, a hundred at a time. `alone`: each is a single event, to be named as such."""
+        every = iter(some)
+        while batch := list(islice(every, _AT_ONCE)):
+            short = self._store.past.short_ids([visit.first.id for visit in batch])
+            for visit in batch:
+                if (day := self._text.day(visit)) != self._day:
+                    self._echo([Piece("heading", day)])
+                    self._day = day
+                self._echo(self._text.visit(visit, short.get(visit.first.id, ""), alone=alone))
+
+    def announced(self, *events: LoggedEvent) -> None:
+        """Print announcements: a visit when it begins, and again when it is over."""
+        self.show(visit for logged in events if (visit := self._visit(logged)) is not None)
+
+    def _visit(self, logged: LoggedEvent) -> Visit | None:
+        """The visit of an announced event; None for a presence that `entered` tells already."""
+        event = logged.event
+        if event.kind == "left" and not logged.is_withdrawn and (entered := begin_of(self._store, logged)):
+            return Visit([entered, logged])
+        if event.kind in ("presence_started", "presence_ended"):
+            start_us = microseconds(event.started_at)
+            near = self._store.begun(start_us, start_us + 1, event.site, event.camera, "entered")
+            if any((each.event.sector, each.event.label) == (event.sector, event.label) for each in near):
+                return None
+        goes_on = event.kind in ("entered", "presence_started") and not logged.is_withdrawn
+        return Visit([logged], is_over=not goes_on)
+
+    def _echo(self, pieces: Iterable[Piece]) -> None:
+        line = "".join(self._styled(piece) if self._is_coloured else piece.text for piece in pieces)
+        click.echo(line, color=self._is_coloured)
+
+    def _styled(self, piece: Piece) -> str:
+        style = _STYLES.get(piece.part)
+        return click.style(piece.text, **style) if style else piece.text  # type: ignore[arg-type]
+
+
+def dated_lines(store: Store, local: LocalTime, events: Iterable[Event]) -> Callable[[Event], str]:
+    """Writes each of these events as a line with its date, and with its short id if it is in the log."""
+    known = list(events)
+    short = store.past.short_ids([event.id for event in known])
+    text = EventText(local, _places({(event.site, event.camera) for event in known}))
+    return lambda event: text.event(event, short.get(event.id, ""))
+
+
+def _places(cameras: set[tuple[str, str]]) -> Places:
+    """How much of a place has to be named so that it is one of these cameras'."""
+    return "site" if len({site for site, _ in cameras}) > 1 else "camera" if len(cameras) > 1 else "sector"
+
+
+def unwatched(store: Store) -> Unwatched:
+    """Says since when the place of a visit that goes on is not watched, by the present state of its camera."""
+    heads = {(head.site, head.camera): head for head in store.cameras()}
+
+    def since_us(event: Event) -> int | None:
+        head = heads.get((event.site, event.camera))
+        if head is None:
+            return None
+        policy = store.policy(head.policy).camera(head.camera)
+        stands = current_occupancy(policy, decode_state(head.state), max(now_us(), head.last_at_us))
+        mine = [each for each in stands if each.occupancy is Occupancy.UNOBSERVED and each.sector == event.sector]
+        return mine[0].since_us if mine else None
+
+    return since_us
 
 
 def in_time(store: Store, window: Window, kind: str | None, *, withdrawn: bool) -> Iterator[LoggedEvent]:

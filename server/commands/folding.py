@@ -18,6 +18,7 @@ from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_poli
 from server.analysis.refold_many import EventsSince, FoldResult, exact_start, fold_history
 from server.domain.records import Checkpoint, LoggedEvent
 from server.domain.refold import steps
+from server.domain.text_files import UnreadableText, read_text
 from server.settings import processors
 from server.store import Store, open_store
 
@@ -108,9 +109,7 @@ def unlogged(event: Event) -> LoggedEvent:
 def read_policy(file: Path) -> tuple[SitePolicy, str]:
     """The site policy in a file, and its text. Raises UsageError with the file and line of a mistake."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file)
         return parse_site_policy(text), text
-    except OSError as error:
-        raise click.UsageError(f"{file}: {error.strerror}") from None
-    except (InvalidPolicy, UnicodeDecodeError) as error:
+    except (InvalidPolicy, UnreadableText) as error:
         raise click.UsageError(f"{file}: {error}") from None

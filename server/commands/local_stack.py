@@ -17,8 +17,8 @@ from typing import Any
 import requests
 import tomlkit
 
-from server.commands.ports import listener
 from server.domain.errors import ConfigurationError
+from server.hosting.listening import listener
 
 READY_WITHIN_S = 120
 STOP_WITHIN_S = 60

@@ -18,11 +18,12 @@ from server.analysis.policy_diff import difference
 from server.analysis.scoring import outcome_of, truth_of
 from server.commands.cameras import find_cameras
 from server.commands.current_policy import PROPOSED, current_policy
-from server.commands.folding import FoldTask, fold_many, unlogged
-from server.commands.options import Instant, current_store, echo_lines, store_options, utc
-from server.delivery.channels import text_line
+from server.commands.events import dated_lines
+from server.commands.folding import FoldTask, fold_many
+from server.commands.options import Instant, current_store, echo_lines, store_options, stretch
 from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown, Unprocessable
+from server.domain.local_time import FORMS, LocalTime, When, site_time
 from server.domain.records import CameraHead
 from server.settings import ServerSettings
 from server.store import Store
@@ -46,7 +47,7 @@ class _Effect:
 @click.argument("site")
 @click.option("--accept", "accepted", multiple=True, metavar="NAME", help="Propose this suppression; may be repeated.")
 @click.option("--camera", help="Only of this camera.")
-@click.option("--since", "since_us", type=Instant(), help="Begin of the examined past (default: the last 7 days).")
+@click.option("--since", type=Instant(), help=f"Begin of the examined past: {FORMS} (default: the last 7 days).")
 @click.option(
     "--up-to",
     default=0.8,
@@ -63,7 +64,7 @@ def command(
     site: str,
     accepted: tuple[str, ...],
     camera: str | None,
-    since_us: int | None,
+    since: When | None,
     up_to: float,
     days: int,
     file: Path | None,
@@ -77,7 +78,9 @@ def command(
     store = current_store(settings)
     heads = find_cameras(store, site, camera)
     text, live = current_policy(store, settings, site, file)
-    past = _Past(store, settings.database_url, site, heads, since_us, parse_site_policy(text))
+    local = site_time(store, site, settings.sites_dir)
+    since_us, _ = stretch(local, since, None)
+    past = _Past(store, settings.database_url, local, heads, since_us, parse_site_policy(text))
     recurring = [nuisance for head in heads for nuisance in past.nuisances(head.camera, up_to, days)]
     if accepted:
         _propose(past, text, live, [_named(recurring, name) for name in dict.fromkeys(accepted)])
@@ -92,14 +95,21 @@ class _Past:
     """
 
     def __init__(
-        self, store: Store, url: str, site: str, heads: Sequence[CameraHead], since_us: int | None, today: SitePolicy
+        self,
+        store: Store,
+        url: str,
+        local: LocalTime,
+        heads: Sequence[CameraHead],
+        since_us: int | None,
+        today: SitePolicy,
     ) -> None:
+        self.local = local
         self._store = store
         self._url = url
         self._today = today
         self._until_us = max(head.last_at_us for head in heads) + 1
         self.since_us = self._until_us - WEEK_US if since_us is None else since_us
-        self._annotations = store.annotations.current(site)
+        self._annotations = store.annotations.current(today.site)
         true = [each.at_us - HOUR_US for each in self._annotations if each.truth in ("true", "missed")]
         self._effects_since_us = min([self.since_us, *true])
 
@@ -107,6 +117,14 @@ class _Past:
         policy = self._today.camera(camera)
         seen = self._store.observations(self._today.site, camera, self.since_us, self._until_us)
         return nuisances(policy, detections(policy, seen), up_to=up_to, days=days)
+
+    def lines(self, effect: _Effect) -> Iterator[str]:
+        """An effect for a person."""
+        line = dated_lines(self._store, self.local, (*effect.gone[:_SHOWN], *effect.new))
+        yield from (f"would remove {line(event)}" for event in effect.gone[:_SHOWN])
+        if len(effect.gone) > _SHOWN:
+            yield f"would remove {len(effect.gone) - _SHOWN} more"
+        yield from (f"would add    {line(event)}" for event in effect.new)
 
     def effects(self, tried: Sequence[tuple[str, SitePolicy]]) -> list[_Effect]:
         """What each policy changes in its camera's events; the policies of a camera are adjacent."""
@@ -133,19 +151,12 @@ def _listed(past: _Past, text: str, recurring: Sequence[Nuisance], days: int) ->
     for nuisance, effect in offered:
         seen = f"{nuisance.sights} times on {nuisance.days} days, scores to {nuisance.max_score:g}"
         yield f"{nuisance.name}: camera {nuisance.camera}, {seen}"
-        yield from (f"  {line}" for line in _effect_lines(effect))
+        yield from (f"  {line}" for line in past.lines(effect))
     if offered:
         yield f"{len(offered)} offered; `--accept NAME` proposes a suppression"
     else:
-        yield f"Examined from {utc(past.since_us, 'seconds')}: no weak detection recurs at the same place and hour on"
+        yield f"Examined from {past.local.dated(past.since_us)}: no weak detection recurs at the same place and hour on"
         yield f"{days} days or more and causes events that nobody annotated as true. See --days, --since and --up-to."
-
-
-def _effect_lines(effect: _Effect) -> Iterator[str]:
-    yield from (f"would remove {text_line(unlogged(event))}" for event in effect.gone[:_SHOWN])
-    if len(effect.gone) > _SHOWN:
-        yield f"would remove {len(effect.gone) - _SHOWN} more"
-    yield from (f"would add    {text_line(unlogged(event))}" for event in effect.new)
 
 
 def _named(recurring: Sequence[Nuisance], name: str) -> Nuisance:
@@ -169,7 +180,7 @@ def _propose(past: _Past, text: str, live: Path | None, chosen: Sequence[Nuisanc
     target = (live.parent / f"{live.name}{PROPOSED}") if live else Path(f"{chosen[0].camera}.toml{PROPOSED}")
     target.write_text(changed, encoding="utf-8")
     echo_lines((*difference(text, changed, live.name if live else "today", target.name), ""))
-    echo_lines(line for effect in effects for line in _effect_lines(effect))
+    echo_lines(line for effect in effects for line in past.lines(effect))
     gone = sum(len(effect.gone) for effect in effects)
     click.echo(f"\nIt would have removed {gone} events. Proposed, not in force: {target}")
     if live:

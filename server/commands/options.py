@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import wraps
@@ -13,8 +12,9 @@ import click
 
 from policies.events import instant, microseconds
 from server.catalogue import ModelCard, card_named
-from server.domain.clock import SECOND_US, now_us
+from server.domain.clock import now_us
 from server.domain.errors import ConfigurationError
+from server.domain.local_time import FORMS, LocalTime, When, read_when
 from server.settings import ServerSettings, load_settings
 from server.store import Store, open_store
 
@@ -23,33 +23,25 @@ OLDER = 3
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
 OLDEST_US = microseconds(datetime(2000, 1, 1, tzinfo=UTC))
 NEWEST_US = microseconds(datetime(2200, 1, 1, tzinfo=UTC))
 
 
-class Instant(click.ParamType[int]):
-    """`90s`, `30m`, `1h`, `2d`, `1w` ago, or an ISO 8601 date or instant (UTC unless it says); microseconds."""
+class Instant(click.ParamType[When]):
+    """A time in one of FORMS. One that names no zone is in the site's local time, which the command knows."""
 
     name = "WHEN"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> When:
+        if isinstance(value, When):
             return value
-        ago = _AGO.fullmatch(value.strip())
-        at_us = now_us() - round(float(ago[1]) * _UNIT_S[ago[2]] * SECOND_US) if ago else self._read(value, param, ctx)
-        if not OLDEST_US <= at_us < NEWEST_US:
-            self.fail(f"{value!r} lies outside the years 2000 to 2199", param, ctx)
-        return at_us
-
-    def _read(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            at = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither like 90s, 30m, 1h, 2d nor like 2026-11-22T07:00:00Z", param, ctx)
-        return microseconds(at if at.tzinfo else at.replace(tzinfo=UTC))
+            when = read_when(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if not OLDEST_US <= when.us(LocalTime(UTC), now_us()) < NEWEST_US:
+            self.fail(f"{value!r} lies outside the years 2000 to 2199", param, ctx)
+        return when
 
 
 class Window(NamedTuple):
@@ -61,6 +53,32 @@ class Window(NamedTuple):
     camera: str | None
 
 
+class Asked(NamedTuple):
+    """--since, --until, --site and --camera as they were typed."""
+
+    since: When | None
+    until: When | None
+    site: str | None
+    camera: str | None
+
+    def window(self, local: LocalTime) -> Window:
+        """With the instants that the times mean in a site's local time. Raises UsageError for an empty stretch."""
+        return Window(*stretch(local, self.since, self.until), self.site, self.camera)
+
+
+def stretch(local: LocalTime, since: When | None, until: When | None) -> tuple[int | None, int | None]:
+    """The instants (us) of a begin and an end. An end that is a clock without a day is the first one after the begin.
+
+    Raises UsageError for a stretch that ends before it begins.
+    """
+    now = now_us()
+    since_us = None if since is None else since.us(local, now)
+    until_us = None if until is None else until.us(local, now, since_us)
+    if since_us is not None and until_us is not None and until_us <= since_us:
+        raise click.UsageError("--until must lie after --since")
+    return since_us, until_us
+
+
 def config_option(command: F) -> F:
     """Adds --config."""
     return click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML) of the server.")(
@@ -69,39 +87,39 @@ def config_option(command: F) -> F:
 
 
 def store_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds --config, --database and --data-dir. The command gets `settings` instead, with what they override."""
+    """Adds --config, --database, --sites and --data-dir. The command gets `settings` instead.
+
+    What no option, file or variable gives is as at the last start of the server with that data folder.
+    """
 
     @config_option
     @click.option("--database", metavar="URL", help="Database, instead of the one in the settings.")
+    @click.option("--sites", type=click.Path(path_type=Path), help="Folder of site policies.")
     @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the server's data.")
     @wraps(command)
-    def with_settings(*, config: Path | None, database: str | None, data_dir: Path | None, **options: Any) -> None:
-        command(settings=load_settings(config, database_url=database, data_dir=data_dir), **options)
+    def with_settings(
+        *, config: Path | None, database: str | None, sites: Path | None, data_dir: Path | None, **options: Any
+    ) -> None:
+        settings = load_settings(config, database_url=database, sites_dir=sites, data_dir=data_dir)
+        command(settings=settings, **options)
 
     return with_settings
 
 
 def window_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds --since, --until, --site and --camera. The command gets a `window` instead, which is not empty."""
+    """Adds --since, --until, --site and --camera. The command gets `asked` instead."""
 
-    @click.option("--since", "since_us", type=Instant(), help="From this instant on: 1h (ago), or ISO 8601.")
-    @click.option("--until", "until_us", type=Instant(), help="Only before this instant.")
+    @click.option("--since", type=Instant(), help=f"From this time on: {FORMS}. Without a zone: the site's time.")
+    @click.option("--until", type=Instant(), help="Only before this time; 18:00 is the first one after --since.")
     @click.option("--site", help="Only of this site.")
     @click.option("--camera", help="Only of this camera.")
     @wraps(command)
     def with_window(
-        *, since_us: int | None, until_us: int | None, site: str | None, camera: str | None, **options: Any
+        *, since: When | None, until: When | None, site: str | None, camera: str | None, **options: Any
     ) -> None:
-        check_window(since_us, until_us)
-        command(window=Window(since_us, until_us, site, camera), **options)
+        command(asked=Asked(since, until, site, camera), **options)
 
     return with_window
-
-
-def check_window(since_us: int | None, until_us: int | None) -> None:
-    """Raises UsageError for a stretch that ends before it begins."""
-    if since_us is not None and until_us is not None and until_us <= since_us:
-        raise click.UsageError("--until must lie after --since")
 
 
 def current_store(settings: ServerSettings) -> Store:
@@ -110,7 +128,10 @@ def current_store(settings: ServerSettings) -> Store:
     revision = store.revision()
     if not revision.is_current:
         state = "has no tables" if revision.present is None else f"has schema {revision.present}, not {revision.wanted}"
-        raise ConfigurationError(f"the database {store.name} {state}: `sectorwatch db upgrade` brings it up to date")
+        raise ConfigurationError(
+            f"the database {store.name} {state}: `sectorwatch db upgrade` brings it up to date, or name the server's "
+            "own with --data-dir or --config"
+        )
     return store
 
 

@@ -11,9 +11,12 @@ import click
 from policies.events import Event
 from policies.site.site_policy import RULES_VERSION
 from server.commands.cameras import find_cameras
+from server.commands.events import VisitPrinter, dated_lines
 from server.commands.folding import FoldTask, fold_as_accepted, fold_policies, read_policy, run_tasks, unlogged
-from server.commands.options import OLDER, Window, current_store, echo_lines, store_options, window_options
+from server.commands.options import OLDER, Asked, current_store, echo_lines, store_options, window_options
 from server.delivery.channels import json_line, text_line
+from server.delivery.visits import Joiner
+from server.domain.local_time import LocalTime, site_time
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -21,39 +24,50 @@ from server.store import Store
 @click.command()
 @click.option("--policy", "file", type=click.Path(path_type=Path), help="Use this site policy instead.")
 @click.option("--check", is_flag=True, help="Compare with the event log; exit with 1 if they differ.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@click.option("--full", is_flag=True, help="All fields of each event, on a line of its own, with times in UTC.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per event.")
 @window_options
 @store_options
 def command(
     file: Path | None,
     check: bool,
+    full: bool,
     as_json: bool,
-    window: Window,
+    asked: Asked,
     settings: ServerSettings,
 ) -> None:
     """Show the events that follow from the stored observations.
 
     Without --policy, each burst is judged by the policy under which it was accepted, so the events equal the log bit
     for bit. --check proves it: the exit code is 1 if they differ, and 3 if another version of the rules explains every
-    difference.
+    difference. --since and --until go by the time at which an event was confirmed.
     """
     if check and file is not None:
         raise click.UsageError("--check compares with the log, so it cannot be used with --policy")
     policy = None if file is None else read_policy(file)[0]
-    if policy is not None and window.site not in (None, policy.site):
-        raise click.UsageError(f"{file} is a policy for site `{policy.site}`, not `{window.site}`")
+    if policy is not None and asked.site not in (None, policy.site):
+        raise click.UsageError(f"{file} is a policy for site `{policy.site}`, not `{asked.site}`")
     store = current_store(settings)
-    cameras = find_cameras(store, window.site if policy is None else policy.site, window.camera)
+    site = asked.site if policy is None else policy.site
+    local = site_time(store, site, settings.sites_dir)
+    window = asked.window(local)
+    cameras = find_cameras(store, site, window.camera)
     policies = () if policy is None else (policy,)
     tasks = [
         FoldTask(settings.database_url, head.site, head.camera, policies, window.since_us, window.until_us)
         for head in cameras
     ]
     if check:
-        _check(store, tasks)
+        _check(store, tasks, local)
         return
-    line = json_line if as_json else text_line
-    echo_lines(line(unlogged(event)) for events in run_tasks(_events, tasks) for event in events)
+    told = (unlogged(event) for events in run_tasks(_events, tasks) for event in events)
+    if as_json:
+        echo_lines(map(json_line, told))
+    elif full:
+        echo_lines(map(text_line, sorted(told, key=lambda logged: logged.event.at)))
+    else:
+        events = sorted(told, key=lambda logged: logged.event.started_at)
+        VisitPrinter(store, local, site, window.camera).show(Joiner().join(events))
 
 
 def _events(task: FoldTask) -> Sequence[Event]:
@@ -61,7 +75,7 @@ def _events(task: FoldTask) -> Sequence[Event]:
     return fold_policies(task).events[0] if task.policies else fold_as_accepted(task)
 
 
-def _check(store: Store, tasks: Sequence[FoldTask]) -> None:
+def _check(store: Store, tasks: Sequence[FoldTask], local: LocalTime) -> None:
     """Print the differences between log and replay. Exits with 1, or 3 if other rules explain all of them."""
     count = differences = older = 0
     for task, events in zip(tasks, run_tasks(partial(fold_as_accepted, from_start=True), tasks), strict=True):
@@ -71,7 +85,7 @@ def _check(store: Store, tasks: Sequence[FoldTask]) -> None:
         for how, event in _compared(log, fold):
             differences += 1
             older += store.policy(event.provenance.policy).version != RULES_VERSION
-            click.echo(f"{how}: {text_line(unlogged(event))}")
+            click.echo(f"{how}: {dated_lines(store, local, [event])(event)}")
     if differences:
         click.echo(f"{differences} differences between the log and the replay of {count} events", err=True)
         if older:

@@ -6,24 +6,27 @@ Each fault is reported in a single line before Gunicorn starts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from socket import socket
+from typing import Any
 
 import click
 
 from server.catalogue import ModelCard, cache_dir, locate, read_lock
 from server.commands.options import cards_of, config_option
-from server.commands.ports import listener
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
+from server.domain.remembered import recall, remember
+from server.domain.text_files import shown
 from server.hosting.gunicorn_app import host
-from server.pipeline.site_policies import Sites
+from server.hosting.listening import listener
+from server.pipeline.site_policies import MEND, ONE_FILE, Sites
 from server.serving.machine import this_machine
 from server.serving.memory_budget import memory_warning
 from server.serving.selection import chosen_models
-from server.settings import ServerSettings, described, load_settings
+from server.settings import ServerSettings, config_file, described, given_settings, load_settings
 from server.store import open_store
 from server.web.auth import Authenticator, is_loopback
 
@@ -39,13 +42,25 @@ def _settings_help() -> str:
 @click.option("--port", type=int, help="Port to listen on.")
 @click.option("--sites", type=click.Path(path_type=Path), help="Folder of site policies.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the server's data.")
+@click.option("--database", "database_url", metavar="URL", help="Database.")
 def command(
-    config: Path | None, address: str | None, port: int | None, sites: Path | None, data_dir: Path | None
+    config: Path | None,
+    address: str | None,
+    port: int | None,
+    sites: Path | None,
+    data_dir: Path | None,
+    database_url: str | None,
 ) -> None:
-    """Run the server until SIGTERM; it then finishes the requests that it has accepted."""
+    """Run the server until SIGTERM; it then finishes the requests that it has accepted.
+
+    The settings are kept in the data folder, for the other commands.
+    """
     logging.getLogger().addHandler(logging.NullHandler())  # faults before Gunicorn starts are printed only once
-    settings = load_settings(config, host=address, port=port, sites_dir=sites, data_dir=data_dir)
-    site_names = _checked_sites(settings)
+    overrides = {"host": address, "port": port, "sites_dir": sites, "data_dir": data_dir, "database_url": database_url}
+    given = given_settings(config, **overrides)
+    settings = load_settings(config, remembered=False, **overrides)
+    _warn_of_other_sites(settings, given)
+    _make_sites_folder(settings)
     models = chosen_models(settings)
     check_execution(settings.execution, this_machine().vectors)
     if settings.lock is not None:
@@ -55,6 +70,7 @@ def command(
     if warning := memory_warning(settings, cards, this_machine()):
         click.echo(f"Warning: {warning}.", err=True)
     database, guarded = _prepared_database(settings)
+    site_names = _checked_sites(settings)
     address = settings.host
     if not guarded and not is_loopback(address):
         click.echo(f"No token exists yet: listening on 127.0.0.1 instead of {address}.", err=True)
@@ -64,47 +80,70 @@ def command(
         listener(settings.admin_host, settings.admin_port, "admin_port").close()
     site_names = site_names or (f"none yet: put a TOML file per site into {settings.sites_dir}",)
     click.echo(_summary(models, listening, site_names, database, guarded=guarded), err=True)
+    _remember(settings, given, config)
     host(settings, listening)
 
 
+def _warn_of_other_sites(settings: ServerSettings, given: Mapping[str, Any]) -> None:
+    """Say so where the last start watched the sites of another folder, and nobody names a folder now."""
+    before = recall(settings.data_dir).settings.get("sites_dir")
+    if before and "sites_dir" not in given and before != str(settings.sites_dir):
+        click.echo(
+            f"Warning: the last start read the site policies in {before}, this one those in {settings.sites_dir}; "
+            f"for the former: --sites {before}, or sites_dir in the settings file",
+            err=True,
+        )
+
+
+def _remember(settings: ServerSettings, given: Mapping[str, Any], config: Path | None) -> None:
+    """Keep the settings for the other commands. A folder that cannot be written stops nothing."""
+    try:
+        remember(settings.data_dir, given, config_file(config))
+    except OSError as error:
+        click.echo(
+            f"Warning: the settings cannot be kept in {settings.data_dir} ({error.strerror}): "
+            "give the other commands the same --config, --sites and --database",
+            err=True,
+        )
+
+
+def _make_sites_folder(settings: ServerSettings) -> None:
+    """Make the folder of site policies where it lies in `data_dir`: a first start needs no preparation."""
+    if not settings.sites_dir.is_relative_to(settings.data_dir):
+        return
+    try:
+        settings.sites_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"cannot make the folder {settings.sites_dir}: {error.strerror}") from None
+
+
 def _checked_sites(settings: ServerSettings) -> tuple[str, ...]:
-    if settings.sites_dir.is_relative_to(settings.data_dir):  # a first start needs no preparation
-        try:
-            settings.sites_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(f"cannot make the folder {settings.sites_dir}: {error.strerror}") from None
-    sites = Sites(settings.sites_dir)
-    faults = [f"site policy {file}: {what}" for file, what in sites.faults().items()]
-    recalled = _recalled(settings) if faults else ()
-    if len(recalled) < len(faults):
+    """The sites that are watched. Prints what is wrong in their folder.
+
+    Raises ConfigurationError if there are faults and no site at all is left to watch.
+    """
+    with closing(open_store(settings.database_url)) as store:
+        sites = Sites(settings.sites_dir, store.past.last_text)
+        faults = [f"site policy {shown(file)}: {what}" for file, what in sites.faults().items()]
+        stored = {head.site for head in store.cameras()} if faults else set()
+        recalled = [site for site in sorted(stored.difference(sites.sites())) if sites.standing(site).policy]
+    if faults and not (sites.sites() or recalled):
         raise ConfigurationError("; ".join(faults))
     for fault in faults:
-        click.echo(f"{fault}; mend the file, and the server reads it again", err=True)
+        what_to_do = "" if fault.endswith(ONE_FILE) else f"; {MEND}"
+        click.echo(f"Warning: {fault}{what_to_do}", err=True)
+    for file, why in sites.passed_over().items():
+        click.echo(f"Warning: {shown(file)} is passed over: {why}", err=True)
     return *sites.sites(), *(f"{site} (its last good policy)" for site in recalled)
-
-
-def _recalled(settings: ServerSettings) -> tuple[str, ...]:
-    """The sites without a usable file whose last good policy is stored, so that a restart leaves none unwatched."""
-    with closing(open_store(settings.database_url)) as store:
-        if not store.revision().is_current:
-            return ()
-        sites = Sites(settings.sites_dir, store.past.last_text)
-        known = {head.site for head in store.cameras()}.difference(sites.sites())
-        return tuple(site for site in sorted(known) if _is_known(sites, site))
-
-
-def _is_known(sites: Sites, site: str) -> bool:
-    try:
-        return bool(sites.edition(site))
-    except SectorwatchError:
-        return False
 
 
 def _check_weights(settings: ServerSettings, cards: Sequence[ModelCard]) -> None:
     """Raises ConfigurationError for missing weights. Their digests are checked when they are loaded."""
     missing = [card.name for card in cards if card.sha256 is not None and locate(card, cache_dir()) is None]
     if missing:
-        raise ConfigurationError(f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull`")
+        raise ConfigurationError(
+            f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull {' '.join(missing)}`"
+        )
 
 
 def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:

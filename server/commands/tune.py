@@ -10,9 +10,10 @@ import click
 
 from policies.events import Event
 from policies.fusion.judge import judge
+from policies.site.sectors import WHOLE
 from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.analysis.agreement import HEADING, pair_agreements
-from server.analysis.candidates import Candidate, Option, candidate, refinements, rules_and_scores
+from server.analysis.candidates import Candidate, Option, Place, candidate, refinements, rules_and_scores
 from server.analysis.plots import Point, frontier, write_html
 from server.analysis.policy_diff import difference, overruled
 from server.analysis.recommendation import Advice, Trial, best_of, cheaper_than, split_at, words
@@ -20,9 +21,10 @@ from server.analysis.scoring import Split, Truth, outcome_of, truth_of
 from server.commands.cameras import find_cameras
 from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.folding import FoldTask, fold_many
-from server.commands.options import Instant, aligned, check_window, current_store, echo_lines, store_options, utc
+from server.commands.options import Instant, aligned, current_store, echo_lines, store_options, stretch
 from server.domain.clock import SECOND_US
 from server.domain.errors import ConfigurationError
+from server.domain.local_time import FORMS, LocalTime, When, site_time
 from server.domain.records import Annotation
 from server.settings import ServerSettings
 from server.store import Store
@@ -35,8 +37,11 @@ _LEAST_0 = click.FloatRange(min=0)
 
 @click.command()
 @click.argument("site")
-@click.option("--since", "since_us", type=Instant(), help="Begin of the past to try on (default: of the annotations).")
-@click.option("--until", "until_us", type=Instant(), help="Its end.")
+@click.option("--camera", help="Search the settings of this camera only.")
+@click.option("--sector", help="Search the settings of this sector only.")
+@click.option("--target", help="Search the sensitivity and scores of this target only.")
+@click.option("--since", type=Instant(), help=f"Begin of the past to try on: {FORMS} (default: of the annotations).")
+@click.option("--until", type=Instant(), help="Its end.")
 @click.option(
     "--policy", "file", type=click.Path(path_type=Path), help="Start from this file instead of the live file."
 )
@@ -58,8 +63,11 @@ _LEAST_0 = click.FloatRange(min=0)
 @store_options
 def command(
     site: str,
-    since_us: int | None,
-    until_us: int | None,
+    camera: str | None,
+    sector: str | None,
+    target: str | None,
+    since: When | None,
+    until: When | None,
     file: Path | None,
     within_s: float,
     miss_cost: float,
@@ -68,27 +76,56 @@ def command(
     out: Path | None,
     settings: ServerSettings,
 ) -> None:
-    """Find the policy for SITE that keeps the true events and drops the false ones.
+    """Find the policy for SITE, or for one camera, sector or target of it, that keeps the true events and drops the
+    false ones. Rates are per observed day: time without frames does not count.
 
     Runs many policies over the annotated past, without models or images. Writes the best policy as a proposal beside
     the live file, which stays as it is. Without annotations, prints how often the models agree.
     """
-    check_window(since_us, until_us)
     store = current_store(settings)
-    cameras = [head.camera for head in find_cameras(store, site, None)]
+    local = site_time(store, site, settings.sites_dir)
+    since_us, until_us = stretch(local, since, until)
+    cameras = [head.camera for head in find_cameras(store, site, camera)]
     text, live = current_policy(store, settings, site, file)
     policy = parse_site_policy(text)
+    place = _place(policy, cameras, camera, sector, target)
     annotations = [each for each in store.annotations.current(site) if each.truth != "unsure"]
+    annotations = [each for each in annotations if each.camera in cameras]
     window = _window(annotations, since_us, until_us)
-    truth = truth_of(annotations, [logged.event for logged in store.events(*window, site)], *window)
+    truth = truth_of(annotations, [logged.event for logged in store.events(*window, site, place.camera)], *window)
     if not any(truth.instants()):
-        echo_lines(_without_annotations(store, policy, cameras, annotations, since_us, until_us))
+        echo_lines(_without_annotations(store, policy, cameras, annotations, local, since_us, until_us))
         return
     out = out or Path(f"tuning-{site}")
     _make_folder(out)
-    search = _Search(settings.database_url, site, cameras, truth, *window, within_s, most, processes)
-    advice = _search(search, text, policy, _voters(store, policy), miss_cost)
+    search = _Search(settings.database_url, site, place, cameras, truth, *window, within_s, most, processes)
+    advice = _search(search, text, policy, _voters(store, policy, place), miss_cost)
     _report(search, advice, text, live, out)
+
+
+def _place(
+    policy: SitePolicy, cameras: Sequence[str], camera: str | None, sector: str | None, target: str | None
+) -> Place:
+    """The place whose settings are searched. Raises UsageError for one that the policy does not have."""
+    if sector is not None and camera is None:
+        if len(cameras) > 1:
+            raise click.UsageError(f"--sector needs --camera, one of {', '.join(cameras)}")
+        camera = cameras[0]
+    if sector is not None and camera is not None:
+        sectors = list(policy.camera(camera).by_name)
+        if sector not in sectors:
+            raise click.UsageError(f"camera `{camera}` has no sector `{sector}`; it has {', '.join(sectors)}")
+        if policy.camera(camera).by_name[sector].polygon == WHOLE and camera not in _with_sectors(policy):
+            sector = None  # the whole view of a camera without sectors has the camera's settings
+    targets = Place(camera, sector).rules(policy).targets
+    if target is not None and target not in targets:
+        raise click.UsageError(f"the policy looks for no `{target}` there; it looks for {', '.join(targets)}")
+    return Place(camera, sector, target)
+
+
+def _with_sectors(policy: SitePolicy) -> list[str]:
+    """The cameras that have sectors of their own."""
+    return [name for name, camera in policy.cameras.items() if list(camera.by_name) != ["view"]]
 
 
 def _window(annotations: Sequence[Annotation], since_us: int | None, until_us: int | None) -> tuple[int, int]:
@@ -110,9 +147,10 @@ def _make_folder(out: Path) -> None:
         ) from None
 
 
-def _voters(store: Store, policy: SitePolicy) -> list[str]:
-    """The models of the newest burst that can vote on some target of the site."""
-    wanted = frozenset[str]().union(*(policy.targets[target] for target in policy.rules.targets))
+def _voters(store: Store, policy: SitePolicy, place: Place) -> list[str]:
+    """The models of the newest burst that can vote on some target of the place."""
+    targets = place.rules(policy).targets if place.target is None else (place.target,)
+    wanted = frozenset[str]().union(*(policy.targets[target] for target in targets))
     newest = store.past.newest(policy.site)
     assert newest is not None, "a camera of the site has advanced"
     return [
@@ -128,6 +166,7 @@ class _Search:
 
     url: str
     site: str
+    place: Place
     cameras: list[str]
     truth: Truth
     since_us: int
@@ -136,7 +175,7 @@ class _Search:
     most: int
     processes: int | None
     trials: dict[str, Trial] = field(default_factory=dict)
-    seen_us: tuple[int, int] = (0, 0)
+    observed_us: int = 0
 
     def run(self, candidates: Iterable[Candidate]) -> None:
         """Fold every camera under the candidates that are new, as far as `most` allows."""
@@ -152,9 +191,7 @@ class _Search:
         tasks = [FoldTask(self.url, self.site, c, policies, self.since_us, self.until_us) for c in self.cameras]
         events: list[list[Event]] = [[] for _ in chosen]
         for result in fold_many(tasks, self.processes):
-            if result.frames:
-                first_us, last_us = self.seen_us
-                self.seen_us = (min(first_us or result.first_us, result.first_us), max(last_us, result.last_us))
+            self.observed_us = max(self.observed_us, result.observed_us)
             for of_policy, of_camera in zip(events, result.events, strict=True):
                 of_policy += of_camera
         for each, of_policy in zip(chosen, events, strict=True):
@@ -169,28 +206,27 @@ def _search(search: _Search, text: str, policy: SitePolicy, voters: Sequence[str
     def best_after(sets: Iterable[tuple[Option, ...]]) -> tuple[Option, ...]:
         candidates = []
         for options in sets:
-            candidates.append(candidate(text, *options))
+            candidates.append(candidate(text, *options, place=search.place))
             options_of.setdefault(candidates[-1].policy.digest, options)
         search.run(candidates)
         return options_of[best_of(list(search.trials.values()), split, miss_cost).candidate.policy.digest]
 
-    options = best_after(rules_and_scores(text, policy, voters))
+    options = best_after(rules_and_scores(text, policy, voters, search.place))
     for _ in range(_ROUNDS):
         around = options
-        options = best_after((*around, option) for option in refinements(policy, voters))
+        options = best_after((*around, option) for option in refinements(policy, voters, search.place))
     return _advice(search, best_of(list(search.trials.values()), split, miss_cost), split)
 
 
 def _advice(search: _Search, best: Trial, split: Split) -> Advice:
     trials = list(search.trials.values())
-    first_us, last_us = search.seen_us
     return Advice(
         today=trials[0],
         best=best,
         cheaper=cheaper_than(best, trials),
         tried=len(trials),
         split=split,
-        days=max(last_us - first_us, 1) / DAY_US,
+        days=max(search.observed_us, 1) / DAY_US,
         false=len(search.truth.false),
         false_held=sum(fact.at_us >= split.false_us for fact in search.truth.false),
         unjudged=len(search.truth.unjudged),
@@ -200,7 +236,7 @@ def _advice(search: _Search, best: Trial, split: Split) -> Advice:
 def _report(search: _Search, advice: Advice, text: str, live: Path | None, out: Path) -> None:
     """Print the advice, write the page, and write the proposal beside the live file."""
     best = advice.best.candidate
-    lines = list(words(advice, overruled(text, best.changes)))
+    lines = list(words(advice, overruled(text, best.changes, search.place.path)))
     name = live.name if live else f"{search.site}.toml"
     proposal = (live.parent if live else out) / f"{name}{PROPOSED}"
     diff = list(difference(text, best.text, name, proposal.name))
@@ -209,11 +245,18 @@ def _report(search: _Search, advice: Advice, text: str, live: Path | None, out: 
     page = out / "tuning.html"
     write_html(page, f"Tuning {search.site}", lines, diff, points, unit)
     if advice.is_change:
-        proposal.write_text(best.text, encoding="utf-8")
+        _write(proposal, best.text)
         echo_lines(("", *diff, "", f"Proposed, not in force: {proposal}"))
         if live:
             click.echo(f"To put it into force: mv {proposal} {live}")
     click.echo(f"Page: {page}")
+
+
+def _write(proposal: Path, text: str) -> None:
+    try:
+        proposal.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"the proposal {proposal} cannot be written: {error.strerror}") from None
 
 
 def _points(search: _Search, advice: Advice) -> tuple[list[Point], str]:
@@ -247,12 +290,13 @@ def _without_annotations(
     policy: SitePolicy,
     cameras: Sequence[str],
     elsewhere: Sequence[Annotation],
+    local: LocalTime,
     since_us: int | None,
     until_us: int | None,
 ) -> Iterator[str]:
     """How often the models agree in a stretch without annotations; `elsewhere` are those of other times, in order."""
     if elsewhere:
-        first, last = utc(elsewhere[0].at_us, "seconds"), utc(elsewhere[-1].at_us, "seconds")
+        first, last = local.dated(elsewhere[0].at_us), local.dated(elsewhere[-1].at_us)
         yield f"No event in this stretch is annotated. The annotations lie between {first} and {last}: see --since and"
         yield "--until."
     else:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 import msgspec
 
-from server.analysis.annotations import no_event
+from server.analysis.annotations import no_event, several
 from server.analysis.verify import verify
+from server.commands.events import dated_lines
 from server.commands.options import OLDER, current_store, store_options
-from server.delivery.channels import text_line
-from server.domain.errors import Unknown
+from server.domain.local_time import site_time
 from server.domain.records import EventRecord
 from server.settings import ServerSettings
 from server.store import Store
@@ -34,7 +34,9 @@ def command(event_id: str, from_start: bool, as_json: bool, settings: ServerSett
         wire = {"event": record.logged.as_wire(), "holds": not (failed or older), "checks": msgspec.to_builtins(checks)}
         click.echo(msgspec.json.encode(wire).decode())
     else:
-        click.echo(text_line(record.logged))
+        event = record.logged.event
+        line = dated_lines(store, site_time(store, event.site, settings.sites_dir), [event])
+        click.echo(f"{line(event)}{', withdrawn' if record.logged.is_withdrawn else ''}")
         for check in checks:
             mark = "ok  " if check.holds else "old " if check.is_older else "FAIL"
             click.echo(f"  {mark} {check.what}: {check.finding}")
@@ -57,5 +59,5 @@ def event_record(store: Store, prefix: str) -> EventRecord:
     if not records:
         raise no_event(prefix)
     if len(records) > 1:
-        raise Unknown(f"several events begin with {prefix}, among them {records[0].id} and {records[1].id}")
+        raise several(store, prefix, records)
     return records[0]

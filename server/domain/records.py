@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from policies.events import Event, instant
+from policies.fusion.judgement import Judgement
 from policies.observation import EnsembleInfo, Observation
 from policies.site.site_policy import SitePolicy
 from server.domain.burst import Burst
@@ -274,6 +275,7 @@ class KeptBurst(BurstFacts):
 
     ensemble_info: EnsembleInfo
     observations: tuple[Observation, ...]
+    judgements: tuple[Judgement, ...]
     events: tuple[LoggedEvent, ...]
 
 

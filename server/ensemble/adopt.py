@@ -1,7 +1,7 @@
 """Writes cards for networks that exist: files as in a folder of FlexServe's `dmodels`, or torchvision's by name.
 
-A card is written only after the network was loaded and asked about one row: it must answer with as many numbers as
-there are classes. The file stays where it is. The card holds its digest.
+A card is written only after the network was loaded and asked about some pictures (`look`). The file stays where it is.
+The card holds its digest.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
 
-from server.catalogue.card import Format, InputForm, ModelCard, parse_card
-from server.domain.errors import ConfigurationError
+from server.catalogue.card import Format, InputForm, ModelCard, Output, parse_card
+from server.catalogue.file_contents import misfit
+from server.domain.errors import ConfigurationError, SectorwatchError
 from server.ensemble import torchvision_models
 from server.ensemble.building import network_of
-from server.ensemble.detections import Detections
+from server.ensemble.faults import in_short
+from server.ensemble.foreign import Detector
+from server.ensemble.look import check_detector, check_load, look
 
 FLEXSERVE_FORM = InputForm(
     "rgb", "crop", (224, 224), shorter_side=256, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)
@@ -32,6 +35,14 @@ FLEXSERVE_FORM = InputForm(
 SUFFIXES = (".pt", ".pth", ".pt2", ".pkl", ".safetensors")
 
 
+class Adopted(NamedTuple):
+    """A card that was written, its file, and what the user should know of the network."""
+
+    card: ModelCard
+    path: Path
+    remarks: tuple[str, ...]
+
+
 def adopt(
     file: Path,
     classes: Sequence[str],
@@ -39,19 +50,19 @@ def adopt(
     *,
     factory: str = "",
     trusted: bool = False,
-    output: str = "logits",
-) -> ModelCard:
+    output: Output | None = None,
+) -> Adopted:
     """Write the card of one classifier into a folder of its own below `models_dir`, and give it.
 
-    `factory` (`package.module:callable`) is needed for a state dict, `trusted` for a pickled module. Raises
-    ConfigurationError when the format is unknown, when something is missing for it, and when the network's answer does
-    not fit its classes.
+    `factory` (`package.module:callable`) is needed for a state dict, `trusted` for a pickled module. `output` says what
+    its numbers are; None: they show it, where they can. Raises ConfigurationError when the format is unknown, when
+    something is missing for it, and when the network is not fit to be served (`look`).
     """
     kind = format_of(file)
     content = {
         "classes": tuple(classes),
         "format": kind,
-        "output": output,
+        "output": "independent_logits",  # as the network has it, until that is known
         "input": msgspec.to_builtins(FLEXSERVE_FORM),
     }
     if kind == "pickle":
@@ -67,7 +78,11 @@ def adopt(
                 f"{file} holds weights without a network: name what makes one (--factory package.module:callable)"
             )
         content["factory"] = factory
-    return _write(file.stem, content, models_dir, file)
+    path, text = _text(file.stem, content, models_dir, file)
+    card = parse_card(text, path)
+    seen = look(card, network_of(card, file, raw=True), output)
+    path, text = _text(file.stem, content | {"output": seen.output}, models_dir, file)
+    return Adopted(_written(path, text), path, seen.remarks)
 
 
 def adopt_torchvision(architecture: str, models_dir: Path, file: Path | None = None) -> ModelCard:
@@ -77,43 +92,73 @@ def adopt_torchvision(architecture: str, models_dir: Path, file: Path | None = N
     downloaded.
     """
     content, address = torchvision_models.card_content(architecture)
-    return _write(
-        f"torchvision-{architecture}",
-        content,
-        models_dir,
-        file or _downloaded(address),
-        [] if file else [{"from": "url", "url": address}],
-    )
+    weights = file or _downloaded(address)
+    more = [] if file else [{"from": "url", "url": address}]
+    path, text = _text(f"torchvision-{architecture}", content, models_dir, weights, more)
+    card = parse_card(text, path)
+    network = network_of(card, weights)
+    if isinstance(network, Detector):
+        check_detector(card, network.network)
+    else:
+        check_load(card, network)
+    return _written(path, text)
 
 
 def format_of(file: Path) -> Format:
     """The format of a file, without running anything in it. Raises ConfigurationError when it has none."""
-    if file.suffix == ".safetensors":
-        return "safetensors"
     try:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                members = {name.rpartition("/")[2] for name in archive.namelist()}
-                if "constants.pkl" in members:
-                    return "torchscript"
-                if any(name.endswith(("serialized_exported_program.json", "archive_format")) for name in members):
-                    return "export"
+        what = misfit(file)
+        if what is not None:
+            raise ConfigurationError(f"{file} is no network that PyTorch can read: it {what}")
+        program = _program_format(file)
+        if program is not None:
+            return program
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        return "pickle"
+    except SectorwatchError:
+        raise
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+    except pickle.UnpicklingError as error:
+        if _is_pickled(file):
+            return "pickle"
+        raise ConfigurationError(f"{file} is no network that PyTorch can read") from error
     except Exception as error:  # reading a file that is something else fails in many ways
         raise ConfigurationError(
-            f"{file} is no network that PyTorch can read: {error or type(error).__name__}"
+            f"{file} is no network that PyTorch can read, or it is cut short: {in_short(error)}"
         ) from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"{file} holds a {type(content).__name__}, neither a network nor a state dict")
     return "state_dict"
 
 
-def _write(
+def _program_format(file: Path) -> Format | None:
+    """The format of a file that needs no unpickling to be known."""
+    if file.suffix.lower() == ".safetensors":
+        return "safetensors"
+    if not zipfile.is_zipfile(file):
+        return None
+    with zipfile.ZipFile(file) as archive:
+        members = {name.rpartition("/")[2] for name in archive.namelist()}
+    if "constants.pkl" in members:
+        return "torchscript"
+    is_export = any(name.endswith(("serialized_exported_program.json", "archive_format")) for name in members)
+    return "export" if is_export else None
+
+
+def _is_pickled(file: Path) -> bool:
+    """Whether a file that is no state dict is a pickle all the same: an archive of PyTorch, or its older format."""
+    with file.open("rb") as opened:
+        head = opened.read(2)
+    return zipfile.is_zipfile(file) or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05")
+
+
+def _text(
     name: str, content: dict[str, Any], models_dir: Path, file: Path, more: Sequence[dict[str, str]] = ()
-) -> ModelCard:
-    """Write the card of `file`, with `more` sources of the same weights, if its network answers as it should."""
+) -> tuple[Path, str]:
+    """The place of the card of `file`, and its text, with `more` sources of the same weights.
+
+    Raises ConfigurationError if there is a card already.
+    """
     name = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
     path = models_dir / name / "card.toml"
     if path.exists():
@@ -130,9 +175,11 @@ def _write(
         "size_bytes": file.stat().st_size,
         "sources": [{"from": "file", "path": os.path.relpath(file.resolve(), path.parent.resolve())}, *more],
     }
-    text = _toml(stated | content)
+    return path, _toml(stated | content)
+
+
+def _written(path: Path, text: str) -> ModelCard:
     card = parse_card(text, path)
-    _check_answer(card, file)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
@@ -141,28 +188,6 @@ def _write(
             f"the card {path} cannot be written: {error.strerror}; --out names another folder"
         ) from error
     return card
-
-
-def _check_answer(card: ModelCard, weights: Path) -> None:
-    """Ask the network about one row of zeros. Raises ConfigurationError unless its answer fits its card."""
-    network = network_of(card, weights)
-    width, height = card.input.size if card.input.fit in ("stretch", "crop") else (320, 320)
-    try:
-        with torch.inference_mode():
-            output = network(torch.zeros(1, 3 if card.input.colour == "rgb" else 1, height, width))
-    except Exception as error:
-        raise ConfigurationError(
-            f"{card.name} raises {type(error).__name__} for a row of {width}x{height}: {error}"
-        ) from error
-    if card.kind == "detector":
-        if not all(isinstance(each, Detections) for each in output):
-            raise ConfigurationError(f"{card.name} does not answer as a detector")
-    elif output.shape != (1, len(card.classes)):
-        raise ConfigurationError(
-            f"{card.name} gives {tuple(output.shape)} numbers for one row and {len(card.classes)} classes"
-        )
-    elif not bool(output.isfinite().all()):
-        raise ConfigurationError(f"{card.name} answers one row of zeros with values that are no numbers")
 
 
 def _downloaded(address: str) -> Path:

@@ -15,31 +15,35 @@ from torch import nn
 
 from server.catalogue import ModelCard
 from server.domain.errors import ConfigurationError, SectorwatchError
+from server.ensemble.faults import in_short, shortened
 
 _PACKAGE = "sectorwatch_models"
 """Modules of models' folders are below this name in `sys.modules`, so that `mine/net.py` hides no other `net`."""
 
 
-def network_of(card: ModelCard, weights: Path | None) -> nn.Module:
-    """The network, in evaluation mode and without gradients. Raises ConfigurationError, naming the model, if it cannot
-    be made.
+def network_of(card: ModelCard, weights: Path | None, *, raw: bool = False) -> nn.Module:
+    """The network, in evaluation mode and without gradients; `raw`: as its file has it, not asked anything.
+
+    Raises ConfigurationError, naming the model, if it cannot be made.
     """
     try:
         factory = _factory_of(card) if card.factory else None
         if card.format == "factory":
             assert factory is not None
             network = factory(card, weights)
+            if card.kind == "classifier" and card.output == "probabilities" and isinstance(network, nn.Module):
+                from server.ensemble import foreign
+
+                network = foreign.Logits(network, has_more=False, is_softmax=True)
         else:
             from server.ensemble import foreign  # importing torch.export takes a second
 
             assert weights is not None
-            network = foreign.load(card, weights, factory)
+            network = foreign.load(card, weights, factory, raw=raw)
     except SectorwatchError:
         raise
     except (Exception, SystemExit) as error:  # files and factories of others may raise anything
-        raise ConfigurationError(
-            f"the network of {card.name} cannot be made: {type(error).__name__}: {error}"
-        ) from error
+        raise ConfigurationError(f"the network of {card.name} cannot be made: {in_short(error)}") from error
     if not isinstance(network, nn.Module):
         raise ConfigurationError(f"the network of {card.name} is a {type(network).__name__}, not an nn.Module")
     for parameter in network.parameters():  # a scripted network has no `requires_grad_`
@@ -85,4 +89,6 @@ def _factory_of(card: ModelCard) -> Callable[..., Any]:
     try:
         return getattr(module_of(card), card.factory.partition(":")[2])  # type: ignore[no-any-return]
     except (Exception, SystemExit) as error:  # importing a user's module may raise anything, or parse our arguments
-        raise ConfigurationError(f"the factory `{card.factory}` of {card.name} cannot be had: {error}") from error
+        raise ConfigurationError(
+            f"the factory `{card.factory}` of {card.name} cannot be had: {shortened(str(error))}"
+        ) from error

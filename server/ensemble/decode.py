@@ -4,8 +4,10 @@ These rules change labels:
 
 - Colours become 8-bit RGB as `Image.convert("RGB")` of Pillow converts them. CMYK is converted without a profile, alpha
   is dropped and not blended, a palette is looked up. 16-bit grey keeps its upper 8 bits.
-- The EXIF orientation is applied, so boxes and sectors are in the image as viewers show it.
-- A truncated image is an error.
+- The orientation is applied as `server.domain.image_info` reads it, so boxes and sectors are in the image as its size
+  for policies has it.
+- A truncated image is an error. A JPEG without its end marker, or with stray bytes before its start, is none if all its
+  rows came, as `server.domain.jpeg_edges` tests. With an end marker, a JPEG is what libjpeg makes of it.
 """
 
 from __future__ import annotations
@@ -15,16 +17,17 @@ from io import BytesIO
 import numpy as np
 import PIL
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from server.domain.errors import TooLarge, Unprocessable
-from server.domain.image_info import scans_of
+from server.domain.image_info import FORMATS, orientation_of, scans_of
+from server.domain.jpeg_edges import find_jpeg
 
 VERSION = 1
 """The version of these rules. Raise it when any image gives other pixels."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 16 * 1024 * 1024
 
@@ -53,6 +56,22 @@ def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = 
     """
     if len(picture) > MAX_BYTES:
         raise TooLarge(f"{len(picture)} bytes in one picture, at most {MAX_BYTES} are taken", frame=frame)
+    found = find_jpeg(picture)
+    if found is None or found.fault is None:
+        return torch.from_numpy(_pixels(picture, max_pixels, frame)).permute(2, 0, 1)
+    pixels = _pixels(found.tested, max_pixels, frame)
+    if found.other is not None and not np.array_equal(pixels, _pixels(found.other, max_pixels, frame)):
+        raise Unprocessable("not a whole JPEG picture: it ends before its last scan does", frame=frame)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def decoder_identity() -> dict[str, str]:
+    """What decides the pixels: the version of the library, and of these rules."""
+    return {"pillow": PIL.__version__, "rules": str(VERSION)}
+
+
+def _pixels(picture: bytes, max_pixels: int, frame: int | None) -> NDArray[np.uint8]:
+    """[H, W, 3]. Raises as `decode`."""
     scans = scans_of(picture)
     if scans is None:
         raise TooLarge("more segments than any camera writes come before the picture", frame=frame)
@@ -64,7 +83,7 @@ def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = 
             if scans * width * height > _MOST_PASSES * MAX_PIXELS:
                 raise TooLarge(f"{scans} scans of {width}x{height} pixels are more than this server reads", frame=frame)
             # The only copy: copying a megapixel takes as long as decoding it.
-            pixels = np.array(_as_rgb(_upright(opened)))
+            return np.array(_as_rgb(_upright(opened)))
     except (TooLarge, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -73,19 +92,13 @@ def decode(picture: bytes, *, max_pixels: int = MAX_PIXELS, frame: int | None = 
         is_unknown = isinstance(error, UnidentifiedImageError)
         why = f"it begins with {picture[:8]!r}" if is_unknown else error or type(error).__name__
         raise Unprocessable(f"not a whole {', '.join(FORMATS)} picture: {why}", frame=frame) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def decoder_identity() -> dict[str, str]:
-    """What decides the pixels: the version of the library, and of these rules."""
-    return {"pillow": PIL.__version__, "rules": str(VERSION)}
 
 
 def _upright(image: Image.Image) -> Image.Image:
     """The image as viewers show it. `ImageOps.exif_transpose` also rewrites the EXIF, which fails for the faulty tags
     of many cameras.
     """
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    turn = _TURNS.get(orientation_of(image))
     return image if turn is None else image.transpose(turn)
 
 

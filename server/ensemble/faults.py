@@ -17,7 +17,25 @@ log = logging.getLogger(__name__)
 
 _AGAIN_S = 60.0
 _SHORT = 400
+_ONE_LINE = 240
 _Cause = tuple[str, str, str, int | None]
+
+
+def in_short(error: BaseException) -> str:
+    """An error of a library in one line: its kind, and the part of its message that says what is wrong.
+
+    TorchScript's messages are a traceback with the cause at the end.
+    """
+    kind, text = type(error).__name__, str(error).strip()
+    if "Traceback of TorchScript" in text:
+        text = text.splitlines()[-1]
+    return shortened(text if text.startswith(f"{kind}:") else f"{kind}: {text}" if text else kind)
+
+
+def shortened(text: str, most: int = _ONE_LINE) -> str:
+    """The text in one line, of so many characters at most."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 4].rstrip() + " ..."
 
 
 class Faults:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import json
 import pickle
-import textwrap
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -25,9 +24,11 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from server.catalogue import ModelCard
+from server.catalogue import ModelCard, file_contents
 from server.domain.errors import ConfigurationError
 from server.ensemble.detections import Detections
+from server.ensemble.faults import shortened
+from server.ensemble.look import check_detector, check_load, first_tensor
 
 VERSIONS = {"torchscript": 1, "export": 1, "safetensors": 1, "state_dict": 1, "pickle": 1}
 """Of each format. Raise the one whose files give another network, and all when `Logits` changes."""
@@ -38,6 +39,10 @@ _PLAIN = ("weight_", "tensor_")
 """The names of tensors in an exported program; parts with other names are objects."""
 _LEAST_PROBABILITY = 1e-12
 _MOST_CHARACTERS = 400
+_NESTED = ("state_dict", "model_state_dict", "model")
+"""The keys under which training scripts save the weights, beside the optimiser."""
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+"""Of names of weights: of a data-parallel, a compiled and a Lightning module around the network."""
 
 
 class DetectorParameters(msgspec.Struct, frozen=True):
@@ -61,7 +66,8 @@ class Logits(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         output = self.network(rows)
-        first: Tensor = _first_tensor(output) if self.has_more else output
+        first = first_tensor(output) if self.has_more else output
+        assert first is not None, "asked when it was loaded"
         return first.clamp_min(_LEAST_PROBABILITY).log() if self.is_softmax else first
 
 
@@ -121,7 +127,9 @@ class Exported(nn.Module):
         for part in torch.split(rows, self.rows):
             missing = self.rows - len(part)
             filled = torch.cat((part, part[-1:].expand(missing, *part.shape[1:]))) if missing else part
-            parts.append(_first_tensor(self.network(filled))[: len(part)])
+            answer = first_tensor(self.network(filled))
+            assert answer is not None, "an exported classifier gives tensors"
+            parts.append(answer[: len(part)])
         return torch.cat(parts)
 
 
@@ -130,21 +138,24 @@ def versions(card: ModelCard) -> dict[str, int]:
     return {card.format: VERSIONS[card.format]} | (DETECTOR_VERSIONS if card.kind == "detector" else {})
 
 
-def load(card: ModelCard, weights: Path, factory: Callable[..., Any] | None) -> nn.Module:
-    """The network of a card whose `format` is not `factory`, wrapped as its `kind` wants.
+def load(card: ModelCard, weights: Path, factory: Callable[..., Any] | None, *, raw: bool = False) -> nn.Module:
+    """The network of a card whose `format` is not `factory`, wrapped as its `kind` wants; `raw`: as the file has it.
 
     `factory` makes the network of a format that holds weights only. Raises ConfigurationError for a file that is not of
-    its format or does not fit.
+    its format or does not fit and, unless `raw`, for a network that does not answer as its card says.
     """
+    what = file_contents.misfit(weights)
+    if what is not None:
+        raise ConfigurationError(f"the weights of {card.name} are no network that PyTorch can read: {weights} {what}")
     network = _read(card, weights, factory)
+    if raw:
+        return network
     if card.kind == "detector":
+        check_detector(card, network.eval())
         stated = card.parameters_as(DetectorParameters)
         labels = stated.labels if "labels" in card.parameters else range(1, len(card.classes) + 1)
         return Detector(network, card, labels, score_floor=stated.score_floor)
-    width, height = card.input.size
-    with torch.inference_mode():
-        output = network.eval()(torch.zeros(1, 3 if card.input.colour == "rgb" else 1, height, width))
-    has_more, is_softmax = not isinstance(output, Tensor), card.output == "probabilities"
+    has_more, is_softmax = check_load(card, network.eval()), card.output == "probabilities"
     # A wrapper hides the network from `tuning`, so a plain classifier has none.
     return Logits(network, has_more=has_more, is_softmax=is_softmax) if has_more or is_softmax else network
 
@@ -154,10 +165,29 @@ def fill(network: nn.Module, weights: Path, form: str, misfit: str) -> None:
 
     Nothing in the file is run. Raises ConfigurationError, with the words `misfit`, when they do not fit.
     """
+    state = _without_prefix(_state_of(weights, form), network)
     try:
-        network.load_state_dict(_state_of(weights, form))
+        network.load_state_dict(state)
     except RuntimeError as error:  # names every tensor of a large network
-        raise ConfigurationError(f"{misfit}: {textwrap.shorten(str(error), _MOST_CHARACTERS)}") from error
+        raise ConfigurationError(f"{misfit}: {_prefixed(state)}{shortened(str(error), _MOST_CHARACTERS)}") from error
+
+
+def _without_prefix(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The weights under the names that the network has, if a wrapper put the same word before all of them."""
+    own = list(network.state_dict())
+    for prefix in _PREFIXES * len(_PREFIXES):
+        if state and all(key.startswith(prefix) for key in state) and not any(key.startswith(prefix) for key in own):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _prefixed(state: Mapping[str, Tensor]) -> str:
+    """Which of the usual prefixes some keys have, as a part of a message."""
+    for prefix in _PREFIXES:
+        count = sum(key.startswith(prefix) for key in state)
+        if count:
+            return f"{count} of {len(state)} names of weights begin with `{prefix}`, and the network's do not; "
+    return ""
 
 
 def _state_of(path: Path, form: str) -> dict[str, Tensor]:
@@ -166,7 +196,7 @@ def _state_of(path: Path, form: str) -> dict[str, Tensor]:
 
         return load_file(path)
     state = torch.load(path, map_location="cpu", weights_only=True)
-    for nested in ("state_dict", "model"):  # as training scripts save it, beside the optimiser
+    for nested in _NESTED:
         if isinstance(state, dict) and isinstance(state.get(nested), dict):
             state = state[nested]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -229,9 +259,3 @@ def _fixed_rows(program: torch.export.ExportedProgram) -> int | None:
     inputs = program.graph_signature.user_inputs
     sizes = [node.meta["val"].shape[0] for node in program.graph.nodes if node.name in inputs]
     return sizes[0] if sizes and isinstance(sizes[0], int) else None
-
-
-def _first_tensor(output: Any) -> Tensor:
-    while not isinstance(output, Tensor):
-        output = next(iter(output.values() if isinstance(output, Mapping) else output))
-    return output

@@ -23,6 +23,7 @@ from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
 from server.domain.ensemble_protocol import Answering, Answers
 from server.domain.errors import ConfigurationError, Refused, Unapproved
 from server.domain.precision import Execution
+from server.domain.text_files import UnreadableText, read_text
 
 FILE = "golden.json"
 SURE = 0.05
@@ -35,6 +36,7 @@ COARSE_DRIFT = 0.08
 PLACED = 0.05
 
 _MOST_SHOWN = 4
+_MOST_BYTES = 64 * 1024 * 1024
 _NOTHING = "nothing"
 _MAKE = "`sectorwatch models approve` makes one"
 _TODO = "if it is meant, `sectorwatch models approve` approves it"
@@ -173,11 +175,13 @@ def approve(ensemble: Answering, pictures: Mapping[str, bytes], folder: Path) ->
 def read_golden(folder: Path) -> Golden:
     """The golden set of a folder. Raises ConfigurationError when it is incomplete or was changed."""
     try:
-        golden = msgspec.json.decode((folder / FILE).read_bytes(), type=GoldenSet)
+        golden = msgspec.json.decode(read_text(folder / FILE, most_bytes=_MOST_BYTES), type=GoldenSet)
         pictures = tuple((folder / picture.file).read_bytes() for picture in golden.pictures)
+    except UnreadableText as error:
+        raise ConfigurationError(f"no golden set in {folder}: {FILE}: {error}; {_MAKE}") from error
     except OSError as error:
         raise ConfigurationError(f"no golden set in {folder}: {error}; {_MAKE}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except msgspec.MsgspecError as error:
         raise ConfigurationError(f"{folder / FILE} is no golden set: {error}; {_MAKE}") from error
     for picture, content in zip(golden.pictures, pictures, strict=True):
         if hashlib.sha256(content).hexdigest() != picture.sha256:

@@ -33,7 +33,7 @@ def code_versions(card: ModelCard, execution: Execution = "fp32") -> dict[str, i
     """The version of each step of ours between a decoded frame and the model's predictions, by the step's name."""
     versions: dict[str, int] = {card.input.fit: forms.VERSIONS[card.input.fit], card.kind: module.VERSIONS[card.kind]}
     if card.kind == "classifier":
-        versions |= tuning.versions(execution)
+        versions |= tuning.versions(execution) | module.output_versions(card)
     if card.format != "factory":
         from server.ensemble import foreign  # torch.export alone costs a second, and few need it
 

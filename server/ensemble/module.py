@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from policies.observation import Box, Prediction
-from server.catalogue.card import InputForm, ModelCard
+from server.catalogue.card import NOTHING, InputForm, ModelCard
 from server.domain.precision import Execution
 from server.ensemble.detections import Detections, to_cpu
 from server.ensemble.faults import Faults
@@ -26,7 +26,14 @@ Answer = tuple[Prediction, ...] | None
 VERSIONS = {"classifier": 1, "detector": 1, "change": 1}
 """Of the way from a network's output to predictions, by kind of model; raise one when the predictions change."""
 
+_OUTPUT_VERSIONS = {"independent": 1, "probabilities": 1}
+"""Of the way from outputs other than logits, of cards that had no such way before."""
+
 TOP = 5
+_LEAST_INDEPENDENT, _MOST_INDEPENDENT = 0.1, 50
+"""Of independent classes, those with such a score are kept beside the best `TOP`, so many in all."""
+_BEYOND = 1e-3
+"""How far rounding may take a probability beyond 0 or 1."""
 _CHUNK_PIXELS = 1 << 18
 _ACCELERATOR_CHUNK_PIXELS = 1 << 23
 _MOST_FRAMES = 32
@@ -237,6 +244,8 @@ def _class_predictions(logits: Tensor, rows: Sequence[Row], card: ModelCard) -> 
     """Logits [rows, classes] -> up to `TOP` predictions for each row, with its sector."""
     if logits.shape != (len(rows), len(card.classes)):
         raise ValueError(f"{tuple(logits.shape)} answers for {len(rows)} rows of {len(card.classes)} classes")
+    if card.independent:
+        return _independent_predictions(logits.float(), rows, card)
     scores, labels = logits.float().softmax(1).topk(min(TOP, len(card.classes)))
     return [
         [
@@ -245,6 +254,38 @@ def _class_predictions(logits: Tensor, rows: Sequence[Row], card: ModelCard) -> 
         ]
         for row_scores, row_labels, row in zip(scores.tolist(), labels.tolist(), rows, strict=True)
     ]
+
+
+def _independent_predictions(outputs: Tensor, rows: Sequence[Row], card: ModelCard) -> list[list[Prediction]]:
+    """Outputs [rows, classes], each of a class of its own -> predictions for each row, with its sector.
+
+    The scores do not sum to 1. `nothing`, with what the best class lacks to 1, is the best label where no class
+    reaches .5. Raises ValueError for probabilities outside of 0..1.
+    """
+    is_logits = card.output == "independent_logits"
+    if not is_logits and bool(((outputs < -_BEYOND) | (outputs > 1 + _BEYOND)).any()):
+        raise ValueError(f"probabilities in {float(outputs.min()):.3g}..{float(outputs.max()):.3g}")
+    scores, labels = (outputs.sigmoid() if is_logits else outputs).topk(min(_MOST_INDEPENDENT, len(card.classes)))
+    predictions = []
+    for row_scores, row_labels, row in zip(scores.tolist(), labels.tolist(), rows, strict=True):
+        kept = [
+            Prediction(card.classes[label], _score(score), sector=row.sector)
+            for place, (score, label) in enumerate(zip(row_scores, row_labels, strict=True))
+            if place < TOP or score >= _LEAST_INDEPENDENT
+        ]
+        if NOTHING not in card.classes:
+            kept.append(Prediction(NOTHING, _score(1 - row_scores[0]), sector=row.sector))
+        predictions.append(kept)
+    return predictions
+
+
+def output_versions(card: ModelCard) -> dict[str, int]:
+    """The version of the way from a classifier's numbers to scores; none for the ways that `VERSIONS` names."""
+    if card.independent:
+        return {"independent": _OUTPUT_VERSIONS["independent"]}
+    if card.output == "probabilities" and card.format == "factory":  # of 0.2, a softmax of the probabilities
+        return {"probabilities": _OUTPUT_VERSIONS["probabilities"]}
+    return {}
 
 
 def _box_predictions(detections: Detections, row: Row, card: ModelCard) -> tuple[Prediction, ...]:

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 
 from policies.events import instant
+from policies.fusion.judgement import Judgement
 from policies.observation import Prediction
+from policies.sensitivity import Vote
 from server.domain.records import KeptBurst
 
 NOTHING = "nothing"
@@ -25,7 +27,8 @@ class Receipt:
     def as_wire(self) -> dict[str, Any]:
         """The body of the answer. `status` is `folded`, or `held` for a burst ahead of the server's clock.
 
-        `labels` are, in FlexServe's form, each model's class for each frame.
+        `labels` are, in FlexServe's form, each model's class for each frame. `votes` are, in the same form, the targets
+        for which the model's answer is a vote: its score is high enough for the policy at the burst's acceptance.
         """
         burst, models = self.burst, [model_info.model for model_info in self.burst.ensemble_info.models]
         return {
@@ -33,6 +36,9 @@ class Receipt:
             "status": burst.status,
             "late": burst.late,
             "labels": {model: [top_label(seen.answers.get(model)) for seen in burst.observations] for model in models},
+            "votes": {
+                model: [targets_voted_for(model, judgement) for judgement in burst.judgements] for model in models
+            },
             "observations": [
                 {
                     "frame": seen.index,
@@ -46,6 +52,12 @@ class Receipt:
             "ensemble": burst.ensemble_info.ensemble,
             "policy": burst.policy,
         }
+
+
+def targets_voted_for(model: str, judgement: Judgement) -> list[str]:
+    """The targets for which a model votes in one frame, sorted."""
+    candidates = judgement.candidates
+    return sorted({candidate.target for candidate in candidates if candidate.votes.get(model) is Vote.FOR})
 
 
 def top_label(predictions: tuple[Prediction, ...] | None) -> str:

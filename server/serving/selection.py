@@ -12,6 +12,7 @@ import msgspec
 
 from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError
+from server.domain.text_files import UnreadableText, read_text
 from server.settings import ServerSettings
 
 FILE = "ensemble.json"
@@ -27,11 +28,11 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def chosen_models(settings: ServerSettings) -> tuple[str, ...]:
     """The models to serve. Raises ConfigurationError when the file exists and cannot be read."""
     path = settings.data_dir / FILE
-    try:
-        choice = msgspec.json.decode(path.read_bytes(), type=Choice)
-    except FileNotFoundError:
+    if not path.exists():
         return settings.models
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    try:
+        choice = msgspec.json.decode(read_text(path), type=Choice)
+    except (UnreadableText, msgspec.MsgspecError) as error:
         raise ConfigurationError(
             f"{path}, the models last swapped in, cannot be read: {error}; delete it, or mend it"
         ) from error

@@ -43,11 +43,21 @@ def open_engine(url: str) -> Engine:
         parsed = make_url(url)
     except (exc.ArgumentError, ValueError) as error:
         raise ConfigurationError(f"not a database URL: {error}") from None
+    if "@" in (parsed.host or ""):  # a part of the password would be shown as the host's name
+        raise ConfigurationError(
+            "database_url cannot be taken apart: in user and password write @ as %40, / as %2F, ? as %3F, # as %23, "
+            ": as %3A and % as %25"
+        )
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed)
     if parsed.get_backend_name() == "postgresql":
         return _postgresql(parsed)
     raise ConfigurationError(f"no database `{parsed.get_backend_name()}` here: use sqlite:///PATH or postgresql://...")
+
+
+def shown_url(engine: Engine) -> str:
+    """The database's URL without passwords."""
+    return engine.url.difference_update_query(["password", "sslpassword"]).render_as_string(hide_password=True)
 
 
 def sqlite_file(engine: Engine) -> Path | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, tuple_
 
+from policies.events import microseconds
 from server.domain.records import LoggedEvent
 from server.store.engine import reading
 from server.store.outbox import last_seq
@@ -43,6 +44,34 @@ class EventLog(Part):
             query = query if withdrawn else query.where(events.c.withdrawn_at_us.is_(None))
         return [logged(row) for row in self._rows(query)]
 
+    def begun(
+        self,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        site: str | None = None,
+        camera: str | None = None,
+        kind: str | None = None,
+        *,
+        beyond: LoggedEvent | None = None,
+        limit: int | None = None,
+        withdrawn: bool = False,
+        backwards: bool = False,
+    ) -> list[LoggedEvent]:
+        """Events that began from `since_us` to before `until_us` and hold, by instant and id.
+
+        With `withdrawn`, withdrawn ones as well. `beyond` is the last event of the page before. `backwards`: the
+        newest first.
+        """
+        started, key = events.c.started_at_us, (events.c.started_at_us, events.c.id)
+        query = select(*EVENT_COLUMNS).where(*_within(started, since_us, until_us), *_of(site, camera, kind))
+        if beyond is not None:
+            last = (microseconds(beyond.event.started_at), beyond.event.id)
+            query = query.where(tuple_(*key) < last if backwards else tuple_(*key) > last)
+        if not withdrawn:
+            query = query.where(events.c.withdrawn_at_us.is_(None))
+        order = [column.desc() for column in key] if backwards else key
+        return [logged(row) for row in self._rows(query.order_by(*order).limit(limit))]
+
     def last_seq(self) -> int:
         """The number of the newest announcement; 0 before the first."""
         with reading(self._engine) as connection:
@@ -54,6 +83,20 @@ def _following(after_seq: int, since_us: int | None) -> Iterator[ColumnElement[b
     if since_us is not None and not after_seq:  # the first page begins at `since_us`, not with the first event ever
         first = select(func.min(events.c.seq + 0)).where(events.c.confirmed_at_us >= since_us)
         yield events.c.seq >= first.scalar_subquery()
+
+
+def _within(at_us: ColumnElement[int], since_us: int | None, until_us: int | None) -> Iterator[ColumnElement[bool]]:
+    if since_us is not None:
+        yield at_us >= since_us
+    if until_us is not None:
+        yield at_us < until_us
+
+
+def _of(site: str | None, camera: str | None, kind: str | None) -> Iterator[ColumnElement[bool]]:
+    """The conditions on place and kind, without an index: the database goes by time, and sorts nothing."""
+    for column, wanted in ((events.c.site, site), (events.c.camera, camera), (events.c.kind, kind)):
+        if wanted is not None:
+            yield column.concat("") == wanted
 
 
 def _filters(
@@ -70,11 +113,7 @@ def _filters(
     events of a place. A site alone never uses an index: its events come by the index of times, page by page, and need
     no sort.
     """
-    at_us = events.c.confirmed_at_us + 0 if only_filter else events.c.confirmed_at_us
-    if since_us is not None:
-        yield at_us >= since_us
-    if until_us is not None:
-        yield at_us < until_us
+    yield from _within(events.c.confirmed_at_us + 0 if only_filter else events.c.confirmed_at_us, since_us, until_us)
     for column, wanted in ((events.c.site, site), (events.c.camera, camera), (events.c.kind, kind)):
         if wanted is not None:
             is_filter = only_filter or (column is events.c.site and camera is None)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select
 
 from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
 from server.store.burst_log import Times, find_bursts, longest_us, read_facts
 from server.store.engine import reading
 from server.store.rows import EVENT_COLUMNS, Part, begins_with, logged
-from server.store.schema import camera_states, events, outbox, policies
+from server.store.schema import annotation_rows, camera_states, events, outbox, policies
+
+SHORTEST = 8
+"""Letters of a short id at least."""
+
+_AT_ONCE = 500
+_other_events = events.alias("other_events")
 
 
 class Past(Part):
@@ -73,6 +79,22 @@ class Past(Part):
         )
         return [_event_record(row) for row in self._rows(query)]
 
+    def short_ids(self, ids: Sequence[str]) -> dict[str, str]:
+        """The shortest beginning of each id that names no other event and no other annotated fact; SHORTEST or more."""
+        short: dict[str, str] = {}
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            near = select(events.c.id, *_neighbours(_other_events.c.id), *_neighbours(annotation_rows.c.subject))
+            for event_id, *neighbours in self._rows(near.where(events.c.id.in_(some))):
+                shared = max((_shared(event_id, other) for other in neighbours if other is not None), default=0)
+                short[event_id] = event_id[: max(SHORTEST, shared + 1)]
+        return short
+
+    def policy_text(self, digest: str) -> str | None:
+        """The text of a policy, whether this version can read it or not."""
+        row = self._row(select(policies.c.text).where(policies.c.policy == digest))
+        return row.text if row else None
+
     def policy(self, digest: str) -> PolicyRecord | None:
         """A policy version with its text."""
         with reading(self._engine) as connection:
@@ -103,6 +125,17 @@ class Past(Part):
         newest = self.newest(site)
         row = newest and self._row(select(policies.c.text).where(policies.c.policy == newest.policy))
         return row.text if row else None
+
+
+def _neighbours(key: ColumnElement[str]) -> Iterator[ScalarSelect[Any]]:
+    """The nearest ids below and above that of each event in a query of `events`: each one step in an index."""
+    yield select(func.max(key)).where(key < events.c.id).correlate(events).scalar_subquery()
+    yield select(func.min(key)).where(key > events.c.id).correlate(events).scalar_subquery()
+
+
+def _shared(a: str, b: str) -> int:
+    """The number of letters with which both begin."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _event_record(row: Any) -> EventRecord:

@@ -265,6 +265,7 @@ events = Table(
     UniqueConstraint("seq"),
     Index("ix_events_camera", "site", "camera", "confirmed_at_us"),
     Index("ix_events_confirmed", "confirmed_at_us"),
+    Index("ix_events_started", "started_at_us", "id"),
     Index("ix_events_burst", "burst_id"),
     comment="The event log: each event as it is now. The outbox holds what was announced when.",
 )

@@ -35,7 +35,7 @@ from server.store.burst_log import (
 )
 from server.store.channels import Channels
 from server.store.conversion import convert, convert_held
-from server.store.engine import copy_sqlite, open_engine, reading, writing
+from server.store.engine import copy_sqlite, open_engine, reading, shown_url, writing
 from server.store.event_log import EventLog
 from server.store.heads import read_heads
 from server.store.heartbeats import Heartbeats
@@ -75,7 +75,7 @@ class Store(Channels, EventLog, Tokens):
     @property
     def name(self) -> str:
         """The database's URL without its password."""
-        return self._engine.url.render_as_string(hide_password=True)
+        return shown_url(self._engine)
 
     def upgrade(self) -> Revision:
         """Migrate the tables to this version's schema, and make each camera's state readable. Safe to repeat."""
@@ -127,6 +127,7 @@ class Store(Channels, EventLog, Tokens):
                 observations=tuple(
                     recorded.observation for recorded in read_burst_frames(connection, self._versions, burst_id)
                 ),
+                judgements=tuple(read_decisions(connection, self._versions, burst_id) or ()),
                 events=tuple(logged(event) for event in connection.execute(holding)),
             )
 

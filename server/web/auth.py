@@ -4,9 +4,10 @@ A token is `sw_<id>_<secret>`. The id is public and names its row. The secret is
 stored only as its SHA-256. A slow password hash protects secrets that people choose. Nobody can guess 256 random bits
 at any speed, so a fast hash is right and costs each request nothing.
 
-A camera's token sends that camera's bursts and does nothing else, so a stolen camera reveals no events. A reader's
-token (without a camera) reads events, of one site or of all, and uses FlexServe's endpoints. Before the first token is
-made, the server listens on loopback only, and every program on the machine may use it.
+A camera's token sends that camera's bursts and reads what its site's file says of it; it does nothing else, so a stolen
+camera reveals no events. A reader's token (without a camera) reads events, of one site or of all, and uses FlexServe's
+endpoints. Before the first token is made, the server listens on loopback only, and every program on the machine may use
+it.
 """
 
 from __future__ import annotations
@@ -79,6 +80,13 @@ class Permissions:
             raise Forbidden(
                 f"this token is for camera `{self.camera}` of site `{self.site}`, not for `{camera}` of `{site}`"
             )
+
+    def to_read_policy(self, site: str, camera: str) -> None:
+        """Raises Forbidden unless the caller is this camera, or reads this site."""
+        if self.camera is None:
+            self.to_read(site)
+        else:
+            self.to_send_for(site, camera)
 
     def to_read(self, site: str | None = None) -> str | None:
         """The one site that the caller may read when it asks for `site`; None: all. Raises Forbidden."""

@@ -1,4 +1,4 @@
-"""JSON over HTTP: answers, bounded request bodies and query parameters, for all endpoints alike."""
+"""Answers, bounded JSON bodies and query parameters, for all endpoints alike."""
 
 from __future__ import annotations
 
@@ -22,14 +22,22 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, content_type=JSON)
 
 
+def refuse_compressed_body() -> None:
+    """Raises WrongType for a request whose body is not sent as it is."""
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise WrongType(f"the body is compressed (Content-Encoding {coding}): send it as it is")
+
+
 def json_body(subject: str) -> bytes:
     """The current request's body, which is `subject` ("a heartbeat").
 
-    Raises WrongType unless it is declared as JSON, TooLarge above MAX_BODY_BYTES. The media type also keeps web pages
-    in a browser on this machine from sending a plain form.
+    Raises WrongType unless it is declared as JSON and not compressed, TooLarge above MAX_BODY_BYTES. The media type
+    also keeps web pages in a browser on this machine from sending a plain form.
     """
     if request.mimetype != JSON:
         raise WrongType(f"expected {JSON}, not {request.mimetype or 'a body without a type'}")
+    refuse_compressed_body()
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise TooLarge(f"{subject} holds at most {MAX_BODY_BYTES} bytes")
     return request.get_data(cache=False)

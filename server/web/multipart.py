@@ -7,15 +7,17 @@ read can still read the answer (`server.hosting.lingering_close`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from io import BufferedReader, BytesIO
 
 from flask import request
-from werkzeug.datastructures import FileStorage, MultiDict
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
-from werkzeug.formparser import MultiPartParser
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from server.domain.errors import Malformed, TooLarge, Unprocessable, WrongType
+from server.web.json_http import refuse_compressed_body
 
 _MAX_ENVELOPE_BYTES = 1024 * 1024
 _UNKNOWN_PARTS = 16
@@ -25,8 +27,8 @@ _READ_BYTES = 1 << 18
 _PARSE_BYTES = 1 << 14
 """Passed to the parser at once: it searches for a boundary's end from the start of such a piece, byte by byte."""
 
-Fields = MultiDict[str, str]
-Files = MultiDict[str, FileStorage]
+_PLAIN = frozenset({"", "7bit", "8bit", "binary"})
+"""Transfer encodings of a part that leave its bytes as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,16 @@ class Bounds:
     frames: int
 
 
+@dataclass(slots=True)
+class _Part:
+    """`has_filename` tells a file from a text field. `encoding` is its transfer encoding."""
+
+    name: str
+    has_filename: bool
+    encoding: str
+    body: BytesIO = field(default_factory=BytesIO)
+
+
 def read_upload(bounds: Bounds) -> Upload:
     """The current body. Raises WrongType, TooLarge, Malformed, or Unprocessable if it has no part `file`."""
     declared = request.content_length
@@ -52,28 +64,37 @@ def read_upload(bounds: Bounds) -> Upload:
         raise TooLarge(f"the body holds {declared} bytes; this server takes at most {bounds.body_bytes}")
     if request.mimetype != "multipart/form-data":
         raise WrongType(f"expected multipart/form-data, not {request.mimetype or 'a body without a type'}")
-    fields, parts = _parsed(bounds)
-    files = parts.getlist("file")
+    refuse_compressed_body()
+    parts = _parsed(bounds)
+    files = [part for part in parts if part.name == "file" and part.has_filename]
     if not files:
-        raise _no_file(fields, parts)
+        raise _no_file(parts)
     if len(files) > bounds.frames:
         raise TooLarge(f"{len(files)} frames came; this server takes at most {bounds.frames}", frame=bounds.frames)
-    return Upload(_envelope(fields, parts), tuple(_bytes(file) for file in files))
+    for index, file in enumerate(files):
+        if file.encoding not in _PLAIN:
+            raise WrongType(f"a part `file` is encoded as {file.encoding}: send its bytes as they are", frame=index)
+    return Upload(_envelope(parts), tuple(file.body.getvalue() for file in files))
 
 
-def _parsed(bounds: Bounds) -> tuple[Fields, Files]:
-    parser = MultiPartParser(
-        lambda *_about, **_more: BytesIO(),
-        max_form_memory_size=_MAX_ENVELOPE_BYTES,
-        max_form_parts=2 * bounds.frames + _UNKNOWN_PARTS,
-        buffer_size=_PARSE_BYTES,
-    )
+class _Decoder(MultipartDecoder):
+    """Takes the headers of parts also where they are not UTF-8: old Windows clients send file names as they are."""
+
+    def _parse_headers(self, data: bytes | bytearray) -> Headers:
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            data = data.decode("latin-1").encode()
+        return super()._parse_headers(data)
+
+
+def _parsed(bounds: Bounds) -> list[_Part]:
     try:
         boundary = request.mimetype_params.get("boundary", "").encode("ascii")
         if not boundary:
             raise ValueError("its Content-Type names no boundary")
-        stream = BufferedReader(request.stream, _READ_BYTES)  # type: ignore[type-var]  # werkzeug's is a raw stream
-        return parser.parse(stream, boundary, request.content_length)
+        most_parts = 2 * bounds.frames + _UNKNOWN_PARTS
+        return _parts(_Decoder(boundary, _MAX_ENVELOPE_BYTES, max_parts=most_parts))
     except RequestEntityTooLarge:
         raise TooLarge(
             f"more than {bounds.body_bytes} bytes, {bounds.frames} frames or {_MAX_ENVELOPE_BYTES} bytes in a field"
@@ -84,8 +105,26 @@ def _parsed(bounds: Bounds) -> tuple[Fields, Files]:
         raise Malformed(f"the body is not multipart/form-data (RFC 7578): {error}") from None
 
 
-def _envelope(fields: Fields, parts: Files) -> bytes | None:
-    envelopes = [*map(str.encode, fields.getlist("burst")), *map(_bytes, parts.getlist("burst"))]
+def _parts(decoder: MultipartDecoder) -> list[_Part]:
+    """The parts of the current body. Raises what werkzeug raises."""
+    parts: list[_Part] = []
+    stream = BufferedReader(request.stream, _READ_BYTES)  # type: ignore[type-var]  # werkzeug's is a raw stream
+    while True:
+        decoder.receive_data(stream.read(_PARSE_BYTES) or None)
+        while not isinstance(event := decoder.next_event(), NeedData):
+            if isinstance(event, Epilogue):
+                return parts
+            if isinstance(event, Field | File):
+                encoding = event.headers.get("content-transfer-encoding", "").lower()
+                parts.append(_Part(event.name or "", isinstance(event, File), encoding))
+            elif isinstance(event, Data):
+                size_bytes = parts[-1].body.tell() + parts[-1].body.write(event.data)
+                if size_bytes > _MAX_ENVELOPE_BYTES and not parts[-1].has_filename:
+                    raise RequestEntityTooLarge
+
+
+def _envelope(parts: Sequence[_Part]) -> bytes | None:
+    envelopes = [part.body.getvalue() for part in parts if part.name == "burst"]
     if len(envelopes) > 1:
         raise Malformed(f"{len(envelopes)} parts `burst` came; exactly one is expected")
     if envelopes and len(envelopes[0]) > _MAX_ENVELOPE_BYTES:
@@ -93,13 +132,9 @@ def _envelope(fields: Fields, parts: Files) -> bytes | None:
     return envelopes[0] if envelopes else None
 
 
-def _no_file(fields: Fields, parts: Files) -> Malformed | Unprocessable:
-    if "file" in fields:
-        return Malformed("the part `file` has no filename, so it is a text field and its bytes are lost")
-    names = ", ".join(f"`{name}`" for name in sorted({*parts, *fields}))
-    return Unprocessable(f"no part `file` came{f', only {names}' if names else ''}")
-
-
-def _bytes(part: FileStorage) -> bytes:
-    stream = part.stream
-    return stream.getvalue() if isinstance(stream, BytesIO) else stream.read()
+def _no_file(parts: Sequence[_Part]) -> Malformed | Unprocessable:
+    names = sorted({part.name for part in parts})
+    if "file" in names:
+        return Malformed("the part `file` has no filename, so it is a text field and not a picture")
+    shown = ", ".join(f"`{name}`" for name in names)
+    return Unprocessable(f"no part `file` came{f', only {shown}' if shown else ''}")

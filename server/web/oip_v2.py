@@ -29,7 +29,7 @@ from server.pipeline.response import top_prediction
 from server.web import etag
 from server.web.admission import Admission
 from server.web.auth import Authenticator
-from server.web.json_http import JSON, json_response
+from server.web.json_http import JSON, json_response, refuse_compressed_body
 from server.web.multipart import Bounds
 from server.web.oip_v2_codec import IMAGE, DecodedRequest, Tensor, decode_request, encode_answer
 
@@ -148,8 +148,7 @@ def _decoded_request(bounds: Bounds) -> DecodedRequest:
     """The current inference request. Raises WrongType, Malformed, TooLarge. Triton's own client names no media type."""
     if request.mimetype not in (JSON, _BINARY, ""):
         raise WrongType(f"expected {JSON}, or {_BINARY} with {LENGTH_HEADER}, not {request.mimetype}")
-    if request.content_encoding not in {None, "", "identity"}:
-        raise WrongType(f"a body with Content-Encoding {request.content_encoding} is not read; images are compressed")
+    refuse_compressed_body()
     length = request.headers.get(LENGTH_HEADER)
     if length is not None and not (length.isascii() and length.isdigit() and len(length) < 19):
         raise Malformed(f"{LENGTH_HEADER} is the number of the body's bytes that are JSON, not {length[:80]!r}")

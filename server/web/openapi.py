@@ -111,8 +111,8 @@ def _parameter(where: str, name: str, description: str, schema: dict[str, Any], 
     return {"name": name, "in": where, "description": description, "schema": schema, **more}
 
 
-def _query(name: str, description: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:
-    return _parameter("query", name, description, schema or {"type": "string"})
+def _query(name: str, description: str, schema: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    return _parameter("query", name, description, schema or {"type": "string"}, **more)
 
 
 def _json_body(schema: str) -> dict[str, Any]:
@@ -166,6 +166,18 @@ _AGENT_PATHS: dict[str, Any] = {
             "Report the state of a camera; only the newest heartbeat counts.",
             {"204": {"description": "The heartbeat was accepted."}, **_problems(400, 401, 403, 413, 415, 500, 503)},
             requestBody=_json_body("Heartbeat"),
+        )
+    },
+    "/v1/site-policy": {
+        "get": _operation(
+            "readSitePolicy",
+            "camera agents",
+            "What the server makes of the site's file, for one camera; for that camera and for readers of its site.",
+            {"200": _answer("What is in force.", _ref("SitePolicyReport")), **_problems(400, 401, 403, 503)},
+            parameters=[
+                _query("site", "The site.", required=True),
+                _query("camera", "The camera.", required=True),
+            ],
         )
     },
 }

@@ -20,6 +20,7 @@ from server.domain.burst import Envelope
 from server.web.annotations import AnnotationBody
 from server.web.cameras import CameraList
 from server.web.oip_v2_codec import InferRequest
+from server.web.site_policy import SitePolicyReport
 
 REF = "#/components/schemas/"
 
@@ -62,12 +63,15 @@ class JudgedFrame(Struct):
 
 
 class Receipt(Struct):
-    """The result of a burst. `labels` is in FlexServe's form: model to its class for each frame."""
+    """The result of a burst. `labels` is in FlexServe's form: model to its class for each frame. `votes`: model to the
+    targets that its answer is a vote for, for each frame.
+    """
 
     burst_id: str
     status: Annotated[str, Meta(pattern="^(folded|held)$")]
     late: bool
     labels: dict[str, list[str]]
+    votes: dict[str, list[list[str]]]
     observations: list[JudgedFrame]
     events: list[LoggedEvent]
     ensemble: str
@@ -167,7 +171,7 @@ _PLAIN: dict[str, list[tuple[str, Any] | tuple[str, Any, Any]]] = {
 """Answers that their fields describe well enough: name -> fields."""
 
 DOCUMENTED: tuple[Any, ...] = (
-    *(Envelope, Heartbeat, CameraList, AnnotationBody, InferRequest),
+    *(Envelope, Heartbeat, SitePolicyReport, CameraList, AnnotationBody, InferRequest),
     *(Problem, Receipt, EventPage, KeptAnnotation, AnnotationPage),
     *(msgspec.defstruct(name, fields) for name, fields in _PLAIN.items()),
 )

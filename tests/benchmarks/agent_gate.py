@@ -116,7 +116,7 @@ def quiet_sectors(footage: Path, *, times: int = 3) -> Iterator[tuple[str, Scene
 
 def played(scene: Scene, *, is_gated: bool) -> list[RecordingBurst]:
     gate = GateSettings(ignore=scene.ignored) if is_gated else None
-    return list(recording_bursts(CameraSettings(name="view1", video="-", gate=gate), scene.footage(), 0))
+    return list(recording_bursts(CameraSettings(name="view1", video="-", gate=gate), scene.footage()))
 
 
 def sent_bytes(bursts: list[RecordingBurst]) -> int:

@@ -91,6 +91,13 @@ class StandIn:
         self.events: list[dict[str, Any]] = []
         self.heartbeats: list[dict[str, Any]] = []
         self.heartbeat_status = 204
+        self.votes: dict[str, list[list[str]]] | None = None
+        """Added to every receipt; None: as a server before version 0.3.0."""
+        self.observations: list[dict[str, Any]] = []
+        self.site_policy: Answer = Answer(404, b'{"title": "Not Found"}')
+        """The answer of `GET /v1/site-policy`."""
+        self.asked: list[tuple[str, str | None]] = []
+        """Path and token of every GET."""
         self.unix_s: Callable[[], float | None] = time.time
         """The server's clock, which every answer carries; None: this one does not."""
         self._changed = threading.Condition()
@@ -148,7 +155,8 @@ class StandIn:
 
     def _receipt(self, seen: Seen) -> bytes:
         labels = {"stand-in": ["nothing"] * len(seen.frames)}
-        receipt = {"burst_id": seen.envelope["burst_id"], "labels": labels, "events": self.events, "observations": []}
+        receipt = {"burst_id": seen.envelope["burst_id"], "labels": labels, "events": self.events}
+        receipt |= {"observations": self.observations} | ({} if self.votes is None else {"votes": self.votes})
         return json.dumps(receipt).encode()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -158,6 +166,11 @@ class StandIn:
             def date_time_string(self, timestamp: float | None = None) -> str:
                 told_s = stand_in.unix_s() if timestamp is None else timestamp
                 return "" if told_s is None else super().date_time_string(told_s)
+
+            def do_GET(self) -> None:
+                with stand_in._changed:
+                    stand_in.asked.append((self.path, self.headers["Authorization"]))
+                self._answer(stand_in.site_policy.status, stand_in.site_policy.body, stand_in.site_policy.headers)
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -1,4 +1,4 @@
-"""What an agent of version 0.1.0 left on the disk can be used: spool, positions of recordings, budgets."""
+"""What an agent of version 0.1.0 or 0.2.0 left on the disk can be used: spool, positions of recordings, budgets."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from camera_agent.config.settings import BurstSettings, GateSettings
+from camera_agent.cameras.folder import Folder
+from camera_agent.config.settings import BurstSettings, CameraSettings, GateSettings
+from camera_agent.imaging.frame import FrameFormat
 from camera_agent.spool.spool import Spool
 from camera_agent.uplink.byte_budget import SavedBudget
-from tests.camera_agent.capture.test_playback import Film, play
-from tests.camera_agent.conftest import HandClock
+from tests.camera_agent.capture.test_playback import Film, play, play_camera
+from tests.camera_agent.conftest import HandClock, jpeg
 from tests.camera_agent.spool.test_spool import burst, drain, spool_in
 
 OLD_HEADER = (
@@ -46,19 +48,45 @@ def test_a_burst_that_waits_in_an_old_spool_is_sent(tmp_path: Path, kind: str) -
         ({"gate": GATE, "masks": MASKS}, "0a7b70d594c39471", "283d7761-f110-517b-a9b2-75d581f4097d"),
     ],
 )
-def test_a_recording_keeps_its_burst_ids(
+def test_the_burst_at_an_old_position_has_its_old_id(
     tmp_path: Path, clock: HandClock, settings: dict[str, object], plan: str, burst_id: str
 ) -> None:
+    old = b'{"plan":"%s","started_ms":1767225600000,"next_burst":0}' % plan.encode()
+    (tmp_path / "recording-gate.json").write_bytes(old)
     kept, _ = play(tmp_path, clock, Film(TWELVE), burst=BurstSettings(frames=4), **settings)
     assert kept.bursts[0].envelope.burst_id == burst_id
-    assert msgspec.json.decode((tmp_path / "recording-gate.json").read_bytes())["plan"] == plan
 
 
-def test_a_recording_continues_from_an_old_position(tmp_path: Path, clock: HandClock) -> None:
+def test_a_recording_continues_from_an_old_position_and_says_so_once(
+    tmp_path: Path, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
     old = b'{"plan":"bed0d6617425e715","started_ms":1767225600000,"next_burst":1}'
     (tmp_path / "recording-gate.json").write_bytes(old)
     kept, _ = play(tmp_path, clock, Film(TWELVE), burst=BurstSettings(frames=4))
     assert [each.envelope.burst_id for each in kept.bursts] == ["57908412-d979-51e0-8ee1-41f3defca5a7"]
+    [warning] = [line for line in caplog.text.splitlines() if "warning" in line]
+    assert "footage_taken_for_the_same camera=gate bursts_before=1" in warning
+    assert "--from-start plays all of it again" in warning
+    again, playback = play(tmp_path, clock, Film(TWELVE), burst=BurstSettings(frames=4))
+    assert playback.is_over
+    assert not again.bursts
+    assert caplog.text.count("footage_taken_for_the_same") == 1
+
+
+def test_an_old_position_of_a_folder_that_begins_at_another_instant_is_that_of_other_footage(
+    tmp_path: Path, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = b'{"plan":"%s","started_ms":1767225600000,"next_burst":1}'
+    stills = tmp_path / "stills"
+    stills.mkdir()
+    for second in range(4):
+        (stills / f"20260102T00000{second}Z.jpg").write_bytes(jpeg(second))
+    settings = CameraSettings(name="gate", folder=str(stills), speed=0.0, burst=BurstSettings(frames=4))
+    plan = "f1ab9043dac65a36"  # as version 0.2.0 saved it
+    (tmp_path / "recording-gate.json").write_bytes(old % plan.encode())
+    kept, _ = play_camera(tmp_path, clock, settings, Folder(stills, FrameFormat()))
+    assert [len(each.frames) for each in kept.bursts] == [4]
+    assert "recording_begins_again camera=gate" in caplog.text
 
 
 def test_an_old_budget_is_read() -> None:

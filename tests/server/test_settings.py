@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import InvalidSettings, described, load_settings
+from server.domain.remembered import remember
+from server.settings import InvalidSettings, described, given_settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -137,3 +138,102 @@ def test_a_removed_setting_is_ignored_with_one_line_that_says_so(
     load_settings()
     (line,) = capsys.readouterr().err.splitlines()
     assert "SECTORWATCH_PROVISIONAL: the setting `provisional` is gone" in line
+
+
+LINKS = {
+    "SECTORWATCH_PORT": "tcp://10.0.0.1:8765",
+    "SECTORWATCH_ADMIN_PORT": "udp://10.0.0.1:8766",
+    "SECTORWATCH_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+    "SECTORWATCH_PORT_8000_TCP_ADDR": "10.0.0.1",
+    "SECTORWATCH_PORT_8000_TCP_PORT": "8000",
+    "SECTORWATCH_PORT_8000_TCP_PROTO": "tcp",
+    "SECTORWATCH_SERVICE_HOST": "10.0.0.1",
+    "SECTORWATCH_SERVICE_PORT": "8765",
+    "SECTORWATCH_SERVICE_PORT_HTTP": "8765",
+    "SECTORWATCH_ADMIN_SERVICE_HOST": "10.0.0.2",
+    "SECTORWATCH_ADMIN_PORT_8766_TCP_ADDR": "10.0.0.2",
+    "SECTORWATCH_HOSTS_PORT": "tcp://10.0.0.1:1",
+}
+"""What Kubernetes and Docker set for services named `sectorwatch` and `sectorwatch-admin`."""
+
+
+def test_the_variables_by_which_containers_are_linked_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in LINKS.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert (settings.port, settings.admin_port) == (8765, 0)
+    assert load_settings(port=9000).port == 9000
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in described():
+        monkeypatch.setenv(setting.variable, "")
+    monkeypatch.setenv("SECTORWATCH_CONFIG", " ")
+    monkeypatch.setenv("SECTORWATCH_PROT", "")
+    assert load_settings().port == 8765
+
+
+def test_an_option_wins_over_a_variable_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECTORWATCH_PORT", "eighty")
+    assert load_settings(port=9000).port == 9000
+
+
+def test_a_file_with_a_byte_order_mark_and_windows_line_ends_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "server.toml"
+    path.write_bytes(b"\xef\xbb\xbfport = 1234\r\nmax_frames = 8\r\n")
+    assert (load_settings(path).port, load_settings(path).max_frames) == (1234, 8)
+
+
+def test_all_faults_of_a_file_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match=r"line 1: unknown setting `prot`.*; .*line 2: `max_frames`"):
+        load_settings(written(tmp_path, 'prot = 80\nmax_frames = "many"\n'))
+
+
+def test_what_the_last_start_was_given_counts_where_nothing_else_says_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = given_settings(None, sites_dir="my/sites", database_url="sqlite:///yard.sqlite", models="hog-people")
+    remember(data, given | {"data_dir": "elsewhere"}, None)
+    monkeypatch.chdir(data)
+    settings = load_settings(data_dir=data)
+    assert (settings.sites_dir, settings.models) == (tmp_path / "my/sites", ("hog-people",))
+    assert (settings.data_dir, settings.database_url) == (data, f"sqlite:///{tmp_path}/yard.sqlite")
+    assert load_settings(data_dir=data, sites_dir="here").sites_dir == data / "here"
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    assert load_settings(data_dir=data).models == ("frame-change",)
+    assert load_settings(data_dir=data, remembered=False).sites_dir == data / "sites"
+
+
+def test_a_database_s_password_is_not_kept_and_no_other_database_is_taken_for_it(tmp_path: Path) -> None:
+    for url in ("postgresql://me:s3cret@db/yard", "postgresql://db/yard?user=me&password=s3cret"):
+        remember(tmp_path, {"database_url": url}, tmp_path / "server.toml")
+        kept = tmp_path / "settings.json"
+        assert "s3cret" not in kept.read_text()
+        assert kept.stat().st_mode & 0o777 == 0o600
+        with pytest.raises(
+            InvalidSettings, match=r"give --config .*/server\.toml, SECTORWATCH_DATABASE_URL or --databa"
+        ):
+            load_settings(data_dir=tmp_path)
+        assert load_settings(data_dir=tmp_path, database_url=url).database_url == url
+
+
+@pytest.mark.parametrize("content", ["{", '{"settings": {"port": "many", "gone": 1}}', "[]"])
+def test_what_is_kept_and_cannot_be_used_counts_as_not_kept(tmp_path: Path, content: str) -> None:
+    (tmp_path / "settings.json").write_text(content)
+    assert load_settings(data_dir=tmp_path).port == 8765
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_settings_file_that_windows_saved_is_read(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "server.toml").write_bytes('port = 9001\r\nmodels = ["mine"]\r\n'.encode(encoding))
+    settings = load_settings(tmp_path / "server.toml")
+    assert (settings.port, settings.models) == (9001, ("mine",))
+
+
+def test_a_settings_file_that_is_no_text_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "server.toml").write_bytes(b"port = 9001\n# caf\xe9\n")
+    with pytest.raises(InvalidSettings, match=r"server\.toml: line 2 has the byte 0xe9, which is wrong in UTF-8"):
+        load_settings(tmp_path / "server.toml")

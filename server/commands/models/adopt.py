@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
+from server.catalogue.card import Output
+from server.catalogue.class_list import read_classes
+from server.commands.models.verbose import echo_fault
 from server.commands.options import config_option
 from server.domain.errors import SectorwatchError
 from server.settings import load_settings
@@ -30,16 +32,24 @@ def _out(command: F) -> F:
     "classes_file",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The class names in the networks' order: a name per line, or a JSON list or object in ImageNet's form.",
+    help="The class names in the networks' order: a name per line, numbers with names, or JSON.",
 )
 @click.option("--factory", default="", help="For state dicts: package.module:callable that makes the network.")
 @click.option("--trust", is_flag=True, help="Load pickled modules, which can run any code.")
-@click.option("--probabilities", is_flag=True, help="The networks end in a softmax.")
+@click.option(
+    "--output",
+    type=click.Choice(get_args(Output)),
+    help="What the networks' numbers are [default: what they show; where they may be two things, it is refused].",
+)
+@click.option(
+    "--probabilities", is_flag=True, help="The networks end in a softmax; the same as --output probabilities."
+)
 @_out
 def adopt(
     dmodels: Path,
     classes_file: Path,
     factory: str,
+    output: Output | None,
     models_dir: Path | None,
     config: Path | None,
     *,
@@ -49,27 +59,54 @@ def adopt(
     """Write a card for each network in a FlexServe folder, or for a single file.
 
     Reads TorchScript, torch.export (.pt2), safetensors, state dicts and pickled modules, with FlexServe's transform.
-    The files stay where they are. Exit code 1 if a file cannot be adopted.
+    Asks each about some pictures, and refuses one that cannot be served well. The files stay where they are. Exit
+    code 1 if a file cannot be adopted.
     """
-    from server.ensemble.adopt import SUFFIXES
     from server.ensemble.adopt import adopt as adopted
 
-    place, classes = _place(models_dir, config), _classes(classes_file)
-    files = [dmodels] if dmodels.is_file() else sorted(file for file in dmodels.iterdir() if file.suffix in SUFFIXES)
-    if not files:
-        raise click.ClickException(f"{dmodels} has no networks ({', '.join(SUFFIXES)})")
-    output = "probabilities" if probabilities else "logits"
+    if probabilities and output not in (None, "probabilities"):
+        raise click.UsageError(f"--probabilities and --output {output} contradict each other")
+    stated: Output | None = "probabilities" if probabilities else output
+    place = _place(models_dir, config)
+    try:
+        classes = read_classes(classes_file)
+    except SectorwatchError as error:
+        raise click.ClickException(error.detail) from error
     failed = False
-    for file in files:
+    for file in _files(dmodels):
         try:
-            card = adopted(file, classes, place, factory=factory, trusted=trust, output=output)
+            card, path, remarks = adopted(file, classes, place, factory=factory, trusted=trust, output=stated)
         except SectorwatchError as error:
-            click.echo(error.detail, err=True)
+            echo_fault(error)
             failed = True
-        else:
-            click.echo(f"{card.name}: {card.format}, {len(card.classes)} classes, sha256 {card.sha256}")
+            continue
+        click.echo(f"{card.name}: {card.format}, {_counted(card.classes)}, {card.output}, sha256 {card.sha256}")
+        for remark in remarks:
+            click.echo(f"warning: {path}: {remark}", err=True)
     if failed:
         raise SystemExit(1)
+
+
+def _files(dmodels: Path) -> list[Path]:
+    """The networks of a folder, or the one file. Raises ClickException if there is none."""
+    from server.ensemble.adopt import SUFFIXES
+
+    if dmodels.is_file():
+        return [dmodels]
+    try:
+        listed = sorted(dmodels.iterdir())
+    except OSError as error:
+        raise click.ClickException(f"{dmodels} cannot be read: {error.strerror}") from error
+    files = [
+        file for file in listed if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith(".")
+    ]
+    if not files:
+        raise click.ClickException(f"{dmodels} has no networks ({', '.join(SUFFIXES)})")
+    return files
+
+
+def _counted(classes: Sequence[str]) -> str:
+    return f"{len(classes)} class{'es' if len(classes) > 1 else ''}"
 
 
 @click.command()
@@ -94,20 +131,3 @@ def _place(models_dir: Path | None, config: Path | None) -> Path:
     if place is None:
         raise click.UsageError("give --out FOLDER for the cards, or the setting `models_dir`")
     return place
-
-
-def _classes(file: Path) -> list[str]:
-    """One name per line, `["a", "b"]`, or `{"0": "a"}` and `{"0": ["n01440764", "a"]}` in the usual forms."""
-    try:
-        text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"{file} is no list of classes in UTF-8: {error}") from error
-    if not text.lstrip().startswith(("[", "{")):
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    try:
-        read = json.loads(text)
-        if isinstance(read, dict):
-            read = [read[str(index)] for index in range(len(read))]
-        return [each[-1] if isinstance(each, list) else str(each) for each in read]
-    except (ValueError, KeyError, IndexError) as error:
-        raise click.ClickException(f"{file} is no list of classes: {error}") from error

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
-from server.catalogue import ModelCard, cache_dir, cards, locate, pull, verify
+from server.catalogue import ModelCard, cache_dir, locate, pull, read_cards, verify
 from server.commands.models import adopt, proofs, swap
 from server.commands.models.proofs import ensemble_options, folder_options
+from server.commands.models.verbose import ModelsGroup, echo_fault
 from server.commands.options import aligned, cards_of, echo_lines
 from server.domain.errors import SectorwatchError
 from server.settings import load_settings
@@ -18,7 +19,7 @@ from server.settings import load_settings
 _every = click.option("--all", "every", is_flag=True, help="All models.")
 
 
-@click.group()
+@click.group(cls=ModelsGroup)
 def command() -> None:
     """The models, and their weights on this machine."""
 
@@ -34,12 +35,15 @@ for _subcommand in (
 @command.command("list")
 @folder_options
 def list_models(folder: Path | None, config: Path | None) -> None:
-    """List every model: kind, classes, licence, and whether its weights are here."""
-    rows = [
-        (card.name, card.kind, str(len(card.classes)), _presence(card), card.licence)
-        for card in _chosen((), folder, config, every=True)
-    ]
+    """List every model: kind, classes, licence, and whether its weights are here.
+
+    Exit code 1 if a card cannot be used; the others are listed all the same.
+    """
+    chosen, are_all_usable = _chosen((), folder, config, every=True)
+    rows = [(card.name, card.kind, str(len(card.classes)), _presence(card), card.licence) for card in chosen]
     echo_lines(aligned([("MODEL", "KIND", "CLASSES", "WEIGHTS", "LICENCE"), *rows]))
+    if not are_all_usable:
+        sys.exit(1)
 
 
 @command.command("pull")
@@ -47,8 +51,9 @@ def list_models(folder: Path | None, config: Path | None) -> None:
 @_every
 def pull_models(names: tuple[str, ...], folder: Path | None, config: Path | None, *, every: bool) -> None:
     """Get the weights of the named models (default: those of the ensemble), and check each against its card."""
-    failed = [card for card in _chosen(names, folder, config, every=every) if not _pulled(card)]
-    if failed:
+    chosen, are_all_usable = _chosen(names, folder, config, every=every)
+    failed = [card for card in chosen if not _pulled(card)]
+    if failed or not are_all_usable:
         sys.exit(1)
 
 
@@ -57,18 +62,27 @@ def pull_models(names: tuple[str, ...], folder: Path | None, config: Path | None
 @_every
 def verify_models(names: tuple[str, ...], folder: Path | None, config: Path | None, *, every: bool) -> None:
     """Hash the weights of the named models (default: those of the ensemble). Exit code 1 unless all are right."""
-    failed = [card for card in _chosen(names, folder, config, every=every) if not _verified(card)]
-    if failed:
+    chosen, are_all_usable = _chosen(names, folder, config, every=every)
+    failed = [card for card in chosen if not _verified(card)]
+    if failed or not are_all_usable:
         sys.exit(1)
 
 
-def _chosen(names: Sequence[str], folder: Path | None, config: Path | None, *, every: bool) -> list[ModelCard]:
-    """The cards of the named models, of all models, or of the models in the settings."""
+def _chosen(
+    names: Sequence[str], folder: Path | None, config: Path | None, *, every: bool
+) -> tuple[list[ModelCard], bool]:
+    """The cards of the named models, of all models, or of the models in the settings, and whether all can be used.
+
+    Prints what is wrong with the others.
+    """
     try:
         settings = load_settings(config, models_dir=folder)
-        if every and not names:
-            return list(cards([settings.models_dir] if settings.models_dir else []).values())
-        return cards_of(settings, names or settings.models)
+        if not every or names:
+            return cards_of(settings, names or settings.models), True
+        by_name, faults = read_cards([settings.models_dir] if settings.models_dir else [])
+        for fault in faults:
+            click.echo(fault.detail, err=True)
+        return list(by_name.values()), not faults
     except SectorwatchError as error:
         raise click.ClickException(error.detail) from error
 
@@ -93,7 +107,7 @@ def _pulled(card: ModelCard) -> bool:
         try:
             path = pull(card, cache_dir(), progress, is_terminal=is_terminal)
         except SectorwatchError as error:
-            click.echo(f"{card.name}: {error.detail}", err=True)
+            echo_fault(error, f"{card.name}: ")
             return False
     click.echo(f"{card.name}: " + (f"{path} (sha256 {card.sha256}, as its card says)" if path else "no weights needed"))
     return True
@@ -110,7 +124,7 @@ def _verified(card: ModelCard) -> bool:
     try:
         verify(card, path)
     except SectorwatchError as error:
-        click.echo(error.detail, err=True)
+        echo_fault(error)
         return False
     click.echo(f"{card.name}: {path} is right (sha256 {card.sha256})")
     return True

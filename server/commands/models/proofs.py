@@ -121,7 +121,14 @@ def _loaded(settings: ServerSettings, names: Sequence[str]) -> Ensemble:
 
 
 def _read(folder: Path) -> dict[str, bytes]:
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES)
-    if not files:
-        raise click.ClickException(f"{folder} has no pictures ({', '.join(_PICTURES)})")
-    return {path.name: path.read_bytes() for path in files}
+    try:
+        files = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in _PICTURES and path.is_file() and not path.name.startswith(".")
+        )
+        if not files:
+            raise click.ClickException(f"{folder} has no pictures ({', '.join(_PICTURES)})")
+        return {path.name: path.read_bytes() for path in files}
+    except OSError as error:
+        raise click.ClickException(f"{error.filename} cannot be read: {error.strerror}") from error

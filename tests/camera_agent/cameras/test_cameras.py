@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,18 +18,19 @@ import pytest
 from PIL import Image, ImageOps
 
 from camera_agent.cameras import factory
+from camera_agent.cameras.camera import whole_frame
 from camera_agent.cameras.folder import Folder
 from camera_agent.cameras.snapshot import Snapshot
 from camera_agent.cameras.stream import Stream
 from camera_agent.cameras.video import Video
 from camera_agent.config.settings import CameraSettings
-from camera_agent.imaging.frame import CameraFailure, FrameFormat
+from camera_agent.imaging.frame import CameraFailure, DamagedPicture, FrameFormat
 from camera_agent.imaging.pillow import encode_bytes
-from tests.camera_agent.conftest import jpeg, make_video
+from tests.camera_agent.conftest import jpeg, make_video, picture
 
 
 @contextmanager
-def serving(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+def serving(respond: Callable[[BaseHTTPRequestHandler], None], tls: ssl.SSLContext | None = None) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             try:
@@ -41,9 +43,12 @@ def serving(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        server.handle_error = lambda *_: None  # type: ignore[method-assign] # clients that do not trust it hang up
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/snap.jpg"
+        yield f"http{'' if tls is None else 's'}://127.0.0.1:{server.server_port}/snap.jpg"
     finally:
         server.shutdown()
         server.server_close()
@@ -207,6 +212,59 @@ def test_a_stream_gives_the_newest_picture(tmp_path: Path) -> None:
     instants = [still.at_s for still in stills]
     assert instants == sorted(set(instants))
     assert len({brightness(still.jpeg) for still in stills}) == 5
+
+
+class HalfDecoded:
+    """A source of OpenCV of which every second picture cannot be decoded."""
+
+    def __init__(self) -> None:
+        self.grabbed = 0
+        self._released = threading.Event()
+
+    def grab(self) -> bool:
+        self.grabbed += 1
+        self._released.wait(0.011)  # longer than for a picture of the backlog
+        return True
+
+    def retrieve(self) -> tuple[bool, np.ndarray | None]:
+        return (True, picture(self.grabbed)) if self.grabbed % 2 else (False, None)
+
+    def release(self) -> None:
+        self._released.set()
+
+
+def test_a_picture_that_opencv_cannot_decode_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources: list[HalfDecoded] = []
+
+    def opened(source: object, *, timeout_s: float) -> HalfDecoded:
+        sources.append(HalfDecoded())
+        return sources[-1]
+
+    monkeypatch.setattr("camera_agent.cameras.stream.open_capture", opened)
+    damaged: list[DamagedPicture] = []
+    camera = Stream(0, timeout_s=5.0)
+    camera.open()
+    frames = [whole_frame(camera, FrameFormat(), damaged.append) for _ in range(8)]
+    camera.close()
+    assert all(frame.jpeg for frame in frames)
+    assert {str(damage) for damage in damaged} == {"the picture cannot be decoded"}
+    assert len(sources) == 1
+
+
+def test_a_snapshot_camera_is_asked_again_for_the_same_instant_when_its_picture_is_damaged() -> None:
+    answers = iter([jpeg(7)[:-200], jpeg(8)])
+    damaged: list[DamagedPicture] = []
+    with serving(lambda handler: answering(next(answers))(handler)) as url:
+        frame = whole_frame(snapshot_of(url), FrameFormat(), damaged.append)
+    assert frame.jpeg == jpeg(8)
+    assert len(damaged) == 1
+
+
+def test_five_damaged_pictures_in_a_row_are_a_camera_failure() -> None:
+    damaged: list[DamagedPicture] = []
+    with serving(answering(jpeg(7)[:-200])) as url, pytest.raises(CameraFailure, match="5 damaged pictures in a row"):
+        whole_frame(snapshot_of(url), FrameFormat(), damaged.append)
+    assert len(damaged) == 5
 
 
 def test_a_stream_that_ends_is_a_camera_failure() -> None:

@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from camera_agent.cameras import factory
+from camera_agent.cameras.camera import whole_frame
 from camera_agent.cameras.picamera import PiCamera
 from camera_agent.config.settings import CameraSettings
-from camera_agent.imaging.frame import CameraFailure, FrameFormat
+from camera_agent.imaging.frame import CameraFailure, DamagedPicture, FrameFormat
 from tests.camera_agent.conftest import CHECKOUT
 
 PI = Path(__file__).parents[1] / "pi"
@@ -48,6 +49,21 @@ def test_it_is_configured_once_for_any_number_of_frames(library: ModuleType) -> 
     instants = [look.at_s for look in looks]
     assert instants == sorted(instants)
     assert len({look.jpeg for look in looks}) == 50
+
+
+def test_a_frame_without_its_instant_is_passed_over_and_the_next_one_comes_from_the_same_camera(
+    library: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = camera_of()
+    camera.open()
+    metadata = library.Request.get_metadata
+    faulty = iter([True, False])
+    monkeypatch.setattr(library.Request, "get_metadata", lambda self: {} if next(faulty) else metadata(self))
+    damaged: list[DamagedPicture] = []
+    assert whole_frame(camera, FrameFormat(), damaged.append).jpeg
+    camera.close()
+    assert [str(damage) for damage in damaged] == ["the picture cannot be used: KeyError 'SensorTimestamp'"]
+    assert library.done.count("open") == 1
 
 
 def test_the_first_dark_frames_are_skipped(library: ModuleType) -> None:

@@ -12,7 +12,7 @@ from camera_agent.burst import Burst
 from camera_agent.capture.live import LiveCapture
 from camera_agent.capture.schedule import Slots
 from camera_agent.config.settings import BurstSettings, CameraSettings, GateSettings
-from camera_agent.imaging.frame import CameraFailure, Frame, FrameFormat, Thumbnail
+from camera_agent.imaging.frame import CameraFailure, DamagedPicture, Frame, FrameFormat, Thumbnail
 from camera_agent.uplink.byte_budget import NO_SAVING, SavingPlan
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.scenes import Yard
@@ -22,13 +22,16 @@ VIEW = Thumbnail(128, 96, bytes(range(128)) * 96)
 
 class YardCamera:
     """Takes `takes_s` per frame. The frames whose number is in `fails` fail; the camera then fails until it is opened
-    again.
+    again. Those whose number is in `damaged` come damaged.
     """
 
-    def __init__(self, clock: HandClock, *, takes_s: float = 0.02, fails: Iterable[int] = ()) -> None:
+    def __init__(
+        self, clock: HandClock, *, takes_s: float = 0.02, fails: Iterable[int] = (), damaged: Iterable[int] = ()
+    ) -> None:
         self._clock = clock
         self._takes_s = takes_s
         self._fails = set(fails)
+        self._damaged = set(damaged)
         self.asked = 0
         self.opened = 0
         self.is_open = False
@@ -44,6 +47,8 @@ class YardCamera:
         self._clock.now_s += self._takes_s
         if self.asked in self._fails:
             raise CameraFailure("lens cap")
+        if self.asked in self._damaged:
+            raise DamagedPicture("half a picture")
         return Frame(jpeg=f"still {self.asked}".encode(), at_s=self._clock.now_s, thumbnail=VIEW)
 
     def close(self) -> None:
@@ -137,6 +142,75 @@ def test_a_failing_camera_costs_frames_and_is_opened_again_after_a_while(clock: 
     assert kept.bursts[0].frames[0] == b"still 1"
     assert 4 <= len(kept.bursts[0].frames) < 8
     assert kept.bursts[0].envelope.offsets_ms == tuple(sorted(kept.bursts[0].envelope.offsets_ms))
+
+
+def test_of_fifty_instants_with_every_fifth_picture_damaged_fifty_have_a_frame(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera = YardCamera(clock, takes_s=0.125, damaged=range(1, 1000, 5))
+    capture, kept = capture_of(clock, camera, enough=5, frames=10)
+    for slot in range(5):
+        clock.now_s = max(clock.now_s, 1000.0 + slot * 5.0)
+        capture.run()
+    assert [len(burst.frames) for burst in kept.bursts] == [10] * 5
+    assert camera.opened == 1
+    condition = capture.health.read()
+    assert (condition.state, condition.damaged) == ("watching", 13)
+    logged = [line for line in caplog.text.splitlines() if "pictures_damaged" in line]
+    assert len(logged) == 1
+    assert 'camera=gate since_start=1 cause="half a picture"' in logged[0]
+
+
+def test_damaged_pictures_are_logged_every_ten_minutes_with_their_number(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera = YardCamera(clock, damaged=range(1, 10_000, 2))
+    capture, _ = capture_of(clock, camera, enough=400)
+    for slot in range(350):
+        clock.now_s = max(clock.now_s, 1000.0 + slot * 2.0)
+        capture.run()
+    counts = [line.partition("since_start=")[2].split()[0] for line in caplog.text.splitlines() if "_damaged" in line]
+    assert [int(count) for count in counts] == [1, pytest.approx(1200, abs=30)]
+
+
+def test_a_camera_is_opened_again_after_five_damaged_pictures_in_a_row(clock: HandClock) -> None:
+    camera = YardCamera(clock, damaged=range(3, 8))
+    capture, kept = capture_of(clock, camera, frames=12)
+    capture.run()
+    assert camera.opened == 2
+    assert capture.health.read().damaged == 5
+    assert len(kept.bursts[0].frames) >= 8
+
+
+def test_a_damaged_picture_does_not_end_the_burst_of_the_gate(clock: HandClock) -> None:
+    """Somebody walks for eight seconds; every third picture is damaged."""
+    stop, yard = threading.Event(), Yard()
+    kept = Kept(clock, stop, enough=3)
+
+    class Walked(YardCamera):
+        def frame(self, form: FrameFormat) -> Frame:
+            look = super().frame(form)
+            return yard.look(look.at_s, walker=(6 * self.asked, 40) if self.asked >= 5 else None)
+
+    settings = CameraSettings(name="gate", device=0, gate=GateSettings(), burst=BurstSettings(frames=4))
+    slots = Slots(clock.monotonic_s(), 60.0)
+    camera = Walked(clock, damaged=range(2, 99, 3))
+    LiveCapture("yard", settings, camera, kept.put, slots, clock, stop).run()
+    assert [burst.envelope.reason for burst in kept.bursts] == ["heartbeat", "gate", "gate"]
+    assert [len(burst.frames) for burst in kept.bursts] == [1, 4, 4]
+
+
+def test_a_mended_picture_is_counted_and_logged_once(clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
+    class Sloppy(YardCamera):
+        def frame(self, form: FrameFormat) -> Frame:
+            return super().frame(form)._replace(is_mended=True)
+
+    capture, kept = capture_of(clock, Sloppy(clock), enough=2)
+    for slot in range(2):
+        clock.now_s = max(clock.now_s, 1000.0 + slot * 2.0)
+        capture.run()
+    assert capture.health.read().mended == sum(len(burst.frames) for burst in kept.bursts) == 8
+    assert caplog.text.count("pictures_mended camera=gate since_start=1") == 1
 
 
 def test_an_unfinished_burst_of_the_gate_is_sent_when_the_camera_fails(clock: HandClock) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from camera_agent.burst import Burst
-from camera_agent.cameras.camera import RecordedPicture
+from camera_agent.cameras.camera import Recognised, RecordedPicture, Recording
 from camera_agent.capture.playback import Playback
 from camera_agent.config.settings import BurstSettings, CameraSettings
 from camera_agent.imaging.frame import CameraFailure, EncodedPicture, Thumbnail
@@ -34,6 +35,17 @@ class Film:
 
     def fingerprint(self) -> str:
         return "film"
+
+    def content(self) -> bytes:
+        return b'"film"'
+
+    def recognise(self, saved: bytes, played_ms: int) -> Recognised:
+        del played_ms
+        msgspec.json.decode(saved)
+        return Recognised(continues=True, content=self.content())
+
+    def shortfall(self) -> str:
+        return ""
 
     def started_ms(self) -> int | None:
         return None
@@ -88,12 +100,24 @@ class Kept:
 def play(
     state: Path, clock: HandClock, film: Film, *, enough: int = 1000, site: str = "yard", **more: object
 ) -> tuple[Kept, Playback]:
-    state.mkdir(exist_ok=True)
     settings = {"name": "gate", "video": "x", "speed": 0.0, "burst": BurstSettings(frames=4), "started_at": START}
+    camera = CameraSettings(**{**settings, **more})  # type: ignore[arg-type]
+    return play_camera(state, clock, camera, film, enough=enough, site=site)
+
+
+def play_camera(
+    state: Path,
+    clock: HandClock,
+    camera: CameraSettings,
+    recording: Recording,
+    *,
+    enough: int = 1000,
+    site: str = "yard",
+) -> tuple[Kept, Playback]:
+    state.mkdir(exist_ok=True)
     stop = threading.Event()
     kept = Kept(clock, stop, enough=enough)
-    camera = CameraSettings(**{**settings, **more})  # type: ignore[arg-type]
-    playback = Playback(site, camera, film, kept.put, kept.wait_for_room, state, clock, stop)
+    playback = Playback(site, camera, recording, kept.put, kept.wait_for_room, state, clock, stop)
     playback.run()
     return kept, playback
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from camera_agent.__main__ import command
-from camera_agent.cli.once import table
+from camera_agent.cli.answer import answer_lines, event_line
 from camera_agent.uplink.http_client import Receipt
 from tests.camera_agent.cameras.test_cameras import answering, serving
-from tests.camera_agent.conftest import jpeg
+from tests.camera_agent.conftest import CHECKOUT, jpeg
 from tests.camera_agent.spool.test_spool import burst, spool_in
 from tests.camera_agent.stand_in import Answer, StandIn
 
@@ -31,21 +35,101 @@ def _signals_as_they_were() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_once_shows_the_label_of_each_frame_and_model_and_the_events() -> None:
-    receipt = Receipt(
-        burst_id="b",
-        labels={"yolov3-tiny": ["person", "nothing"], "frame-change": ["still", "moving"]},
-        events=[{"kind": "entered", "sector": "yard", "label": "person", "started_at": "2026-01-01T00:00:00Z"}],
+@pytest.fixture
+def _in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def seen(**answers: object) -> dict[str, object]:
+    return {"frame": 0, "at": "2026-01-01T00:00:00Z", "frame_sha256": "", "answers": answers}
+
+
+def box(label: str, score: float) -> dict[str, object]:
+    return {"label": label, "score": score, "box": [0.1, 0.1, 0.2, 0.2]}
+
+
+def receipt_of(**more: object) -> Receipt:
+    return msgspec.json.decode(msgspec.json.encode({"burst_id": "b", **more}), type=Receipt)
+
+
+def test_once_shows_each_label_with_its_score_and_whether_it_is_a_vote() -> None:
+    receipt = receipt_of(
+        labels={"yolov3-tiny": ["person", "person", "nothing"], "frame-change": ["still", "moving", ""]},
+        votes={"yolov3-tiny": [[], ["person"], []], "frame-change": [[], [], []]},
+        observations=[
+            seen(**{"yolov3-tiny": [box("person", 0.14)], "frame-change": [{"label": "still", "score": 0.97}]}),
+            seen(**{"yolov3-tiny": [box("dog", 0.2), box("person", 0.8312)], "frame-change": [box("moving", 0.5)]}),
+            seen(**{"yolov3-tiny": [], "frame-change": None}),
+        ],
     )
-    assert table((0, 1000), receipt).splitlines() == [
-        "frame  at        yolov3-tiny  frame-change",
-        "-----  --------  -----------  ------------",
-        "0      +0.000 s  person       still",
-        "1      +1.000 s  nothing      moving",
+    assert list(answer_lines((0, 1000, 2000), receipt)) == [
+        "frame  at        yolov3-tiny    frame-change",
+        "-----  --------  -------------  ------------",
+        "0      +0.000 s  person 0.14    still 0.97",
+        "1      +1.000 s  person 0.83 *  moving 0.50",
+        "2      +2.000 s  nothing        -",
         "",
-        "events: 1",
-        "  2026-01-01T00:00:00Z entered sector=yard label=person",
+        "* a vote for a target of the site",
+        "events: none yet",
     ]
+
+
+def test_once_says_that_no_label_is_a_vote() -> None:
+    receipt = receipt_of(labels={"eye": ["person"]}, votes={"eye": [[]]}, observations=[seen(eye=[box("person", 0.3)])])
+    lines = list(answer_lines((0,), receipt))
+    assert lines[2] == "0      +0.000 s  person 0.30"
+    assert "no label is a vote for a target of the site" in lines
+
+
+def test_the_answer_of_an_older_server_is_shown_without_votes() -> None:
+    lines = list(
+        answer_lines((0,), receipt_of(labels={"eye": ["person"]}, observations=[seen(eye=[box("person", 0.3)])]))
+    )
+    assert lines[2] == "0      +0.000 s  person 0.30"
+    assert not any("vote" in line for line in lines)
+
+
+@pytest.mark.usefixtures("_in_berlin")
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        ({"kind": "entered", "sector": "table", "direction": "bottom"}, "12:04 person entered table from the bottom"),
+        ({"kind": "entered", "sector": "table", "direction": "unknown"}, "12:04 person entered table"),
+        ({"kind": "left", "sector": "table", "direction": "right"}, "12:04 person left table to the right"),
+        ({"kind": "moved", "from_sector": "a", "to_sector": "b"}, "12:04 person moved a > b"),
+        (
+            {"kind": "moved", "from_sector": "a", "to_sector": "b", "direction": "up"},
+            "12:04 person moved a > b, upwards",
+        ),
+        ({"kind": "crossed", "line": "middle", "direction": "in"}, "12:04 person crossed middle, in"),
+        ({"kind": "lingered", "sector": "table"}, "12:04 person lingered at table"),
+        ({"kind": "presence_started", "sector": "table"}, "12:04 person present at table"),
+        (
+            {"kind": "presence_ended", "sector": "table", "ended_at": "2026-01-01T17:12:15Z"},
+            "12:15 person gone from table, 11 s",
+        ),
+        ({"kind": "vanished", "sector": "table"}, "12:04 person vanished table"),
+    ],
+)
+def test_an_event_is_one_line_in_local_time(event: dict[str, object], line: str) -> None:
+    """A presence that ended is shown at its end."""
+    whole = {"label": "person", "started_at": "2026-01-01T17:12:04Z", **event}
+    assert event_line(whole) == f"2026-01-01 18:{line}"
+
+
+def test_an_event_of_today_has_no_date() -> None:
+    at = datetime.now(UTC)
+    line = event_line({"kind": "entered", "sector": "yard", "label": "person", "started_at": at.isoformat()})
+    assert line == f"{at.astimezone():%H:%M:%S} person entered yard"
+
+
+@pytest.mark.parametrize("event", [{}, {"kind": 7, "started_at": "soon"}, {"label": "a\x1b[31m\nb", "kind": "entered"}])
+def test_an_event_that_is_not_understood_is_one_plain_line(event: dict[str, object]) -> None:
+    assert event_line(event).isprintable()
 
 
 def test_once_writes_the_first_burst_of_a_recording_to_a_folder_and_sends_it(
@@ -161,3 +245,102 @@ def test_a_closed_pipe_causes_no_traceback(footage: Path, write_settings: Write)
     agent = f"{sys.executable} -m camera_agent coverage {write_settings(f'video = {str(footage)!r}')}"
     done = subprocess.run(["/bin/sh", "-c", f"{agent} | true"], capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+REPORT = {
+    "site": "yard",
+    "camera": "gate",
+    "file": "yard.toml",
+    "policy": "abc",
+    "in_force": "last_good",
+    "faults": ["yard.toml, line 12: `polygn` is no key; did you mean `polygon`?"],
+    "remarks": ["yard.toml has no [cameras.gate]: the rules of the whole site are used"],
+}
+
+
+def test_once_and_doctor_show_what_the_server_makes_of_the_site_file(
+    tmp_path: Path, server: StandIn, footage: Path, write_settings: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.site_policy = Answer(200, json.dumps(REPORT).encode())
+    settings = str(write_settings(f'video = "{footage}"'))
+    assert command(["once", settings, "--out", str(tmp_path / "look")]) == 0
+    out = capsys.readouterr().out
+    assert "the server's site policy: yard.toml: the last good policy stays in force\n" in out
+    assert "  fault: yard.toml, line 12: `polygn` is no key" in out
+    assert "  mind: yard.toml has no [cameras.gate]" in out
+    assert server.asked == [("/v1/site-policy?site=yard&camera=gate", "Bearer s3cret")]
+    server.heartbeat_status = 422
+    assert command(["doctor", settings]) == 1
+    out = capsys.readouterr().out
+    assert "NOT  site policy of gate: yard.toml: the last good policy stays in force\n" in out
+    assert "NOT  site policy of gate: yard.toml, line 12: `polygn`" in out
+    assert "ok   site policy of gate: mind: yard.toml has no [cameras.gate]" in out
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(404),
+        Answer(401),
+        Answer(0),
+        Answer(200, b"<html>"),
+        Answer(200, json.dumps({**REPORT, "in_force": "file", "faults": [], "remarks": []}).encode()),
+    ],
+    ids=["older server", "other token", "no answer", "a portal", "all is well"],
+)
+def test_once_shows_nothing_of_a_site_file_without_a_fault_or_from_an_older_server(
+    tmp_path: Path,
+    server: StandIn,
+    footage: Path,
+    write_settings: Write,
+    capsys: pytest.CaptureFixture[str],
+    answer: Answer,
+) -> None:
+    server.site_policy = answer
+    assert command(["once", str(write_settings(f'video = "{footage}"')), "--out", str(tmp_path / "look")]) == 0
+    assert "site policy" not in capsys.readouterr().out
+
+
+def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What a shell makes of a line in which `agent` is `camera-agent`."""
+    script = f'agent() {{ "{sys.executable}" -m camera_agent "$@"; }}; {line}'
+    names = {**os.environ, "PYTHONPATH": str(CHECKOUT), **environment}
+    names.pop("PYTHONUNBUFFERED", None)
+    return subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False, env=names)
+
+
+@pytest.mark.parametrize("words", ["validate {}", "coverage {}", "doctor {}", "once {} --out {}.look", "--help"])
+@pytest.mark.parametrize(
+    ("output", "error"), [("> /dev/full", "No space left on device"), (">&-", "Bad file descriptor")]
+)
+def test_a_full_or_closed_output_is_one_line_and_a_failure(
+    footage: Path, write_settings: Write, words: str, output: str, error: str
+) -> None:
+    settings = write_settings(f'video = "{footage}"')
+    done = shell(f"agent {words.replace('{}', str(settings))} {output}")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"camera-agent: the output cannot be written: {error}"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_closed_error_output_does_not_stop_a_command(footage: Path, write_settings: Write) -> None:
+    done = shell(f"agent validate {write_settings(f'video = {str(footage)!r}')} 2>&-")
+    assert done.returncode == 0
+    assert "is valid" in done.stdout
+
+
+@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "LANG": "C"}])
+@pytest.mark.parametrize("words", ["validate", "doctor", "once"])
+def test_what_a_terminal_cannot_show_is_escaped(
+    tmp_path: Path, server: StandIn, footage: Path, write_settings: Write, words: str, environment: dict[str, str]
+) -> None:
+    server.heartbeat_status = 422
+    snow = tmp_path / "sn\u2603w.avi"
+    snow.write_bytes(footage.read_bytes())
+    settings = write_settings('video = "sn\u2603w.avi"', state="st\u2603te")
+    out = f"--out {tmp_path}/l\u2603k" if words == "once" else ""
+    done = shell(f"agent {words} {settings} {out}", **environment)
+    assert "Traceback" not in done.stderr
+    assert ("\\u2603" if "PYTHONIOENCODING" in environment else "\u2603") in done.stdout
+    if words == "validate":
+        assert done.returncode == 0

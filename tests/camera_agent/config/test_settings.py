@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import certifi
 import pytest
 
 from camera_agent.config.load import load_settings
-from camera_agent.config.settings import InvalidSettings, Settings
+from camera_agent.config.settings import InvalidSettings, Settings, read_token
 from camera_agent.config.toml_locations import line_of
 
 HEAD = 'site = "yard"\n[server]\nurl = "http://127.0.0.1:8000"\n'
@@ -136,11 +137,11 @@ def test_frames_per_s_sets_the_spacing_and_the_schedule(tmp_path: Path) -> None:
         ),
         (
             HEAD.replace("8000", "80000") + '[[cameras]]\nname = "gate"\ndevice = 0\n',
-            "agent.toml:2: server: Port out of range 0-65535",
+            "agent.toml:2: server: url 'http://127.0.0.1:80000' names no valid host and port: http://host:port/",
         ),
         (
             HEAD + '[[cameras]]\nname = "gate"\nrtsp = "rtsp:///stream"\n',
-            "agent.toml:4: cameras[0]: address 'rtsp:///stream' names no host: rtsp://host:port/",
+            "agent.toml:4: cameras[0]: address 'rtsp:///stream' names no valid host and port: rtsp://host:port/",
         ),
         (
             HEAD + 'token = "two words"\n[[cameras]]\nname = "gate"\ndevice = 0\n',
@@ -224,6 +225,50 @@ def test_without_a_token_or_a_credential_the_file_beside_the_settings_is_used(
     assert load(tmp_path, HEAD + CAMERA).server.token_file == str(tmp_path / "credentials/token")
 
 
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbft0ken", b"t0ken\r\n", b"\xef\xbb\xbft0ken\r\n"])
+def test_a_token_file_as_windows_saves_it_is_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "token").write_bytes(content)
+    server = load(tmp_path, HEAD + CAMERA).server
+    assert read_token(server.token, server.token_file) == "t0ken"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_certificate_file_with_a_byte_order_mark_is_reported(tmp_path: Path, encoding: str) -> None:
+    """OpenSSL would pass over its first certificate without a word."""
+    (tmp_path / "ca.pem").write_text(Path(certifi.where()).read_text(), encoding=encoding)
+    message = complaint(tmp_path, HEAD + 'ca_file = "ca.pem"\n' + CAMERA)
+    assert message.startswith("agent.toml:4: server.ca_file: ca.pem: begins with a byte order mark")
+
+
+def test_empty_variables_of_the_environment_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CREDENTIALS_DIRECTORY", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").write_text("not-a-credential")
+    (tmp_path / "sub").mkdir()
+    settings = load(tmp_path / "sub", HEAD + CAMERA)
+    assert settings.state_folder == settings.runtime_folder == tmp_path / ".local/state/camera-agent"
+    assert settings.server.token_file is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (HEAD + CAMERA + "device = 1\n", "agent.toml:7: not TOML: Cannot overwrite a value"),
+        ("# one\u2028two\x85three\n" + HEAD + CAMERA + "qualty = 5\n", "agent.toml:8: cameras[0].qualty: unknown key"),
+        ((HEAD + CAMERA + "qualty = 5\n").replace("\n", "\r\n"), "agent.toml:7: cameras[0].qualty: unknown key"),
+        ("\ufeff" + HEAD + CAMERA + "qualty = 5\n", "agent.toml:7: cameras[0].qualty: unknown key"),
+    ],
+    ids=["twice", "line separators", "windows", "mark"],
+)
+def test_the_line_of_a_mistake_is_that_of_the_editor(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "agent.toml").write_bytes(text.encode())
+    with pytest.raises(InvalidSettings) as caught:
+        load_settings(tmp_path / "agent.toml")
+    assert str(caught.value).replace(f"{tmp_path}/", "").startswith(expected)
+
+
 @pytest.mark.parametrize("content", [b"two words", b"line\nline", "tökén".encode(), b"\xff\xfe", b"\x00"])
 def test_a_token_file_without_a_token_is_reported_before_anything_is_sent(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "token").write_bytes(content)
@@ -278,3 +323,13 @@ def test_the_line_of_a_dotted_key_and_of_a_nested_array_is_found() -> None:
     assert line_of(text, ("t", 1, "u", "y")) == 6
     assert line_of(text, ("t", 1, "u", "z")) == 5
     assert line_of(text, ("nothing",)) is None
+
+
+def test_an_unknown_home_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = complaint(tmp_path, HEAD + '[[cameras]]\nname = "gate"\nvideo = "~nobody-here/a.avi"\n')
+    assert message.endswith("~nobody-here/a.avi does not exist")
+    for name in ("STATE_DIRECTORY", "XDG_STATE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 54321)
+    with pytest.raises(InvalidSettings, match="no home folder: set `state_dir`"):
+        _ = load(tmp_path, HEAD + CAMERA).state_folder

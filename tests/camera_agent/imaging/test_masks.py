@@ -27,15 +27,15 @@ def picture(secret: int) -> np.ndarray:
 
 
 def by_opencv(secret: int, form: FrameFormat) -> tuple[bytes, bytes]:
-    jpeg, thumbnail = encode_picture(picture(secret), form)
-    return jpeg, thumbnail.pixels
+    encoded = encode_picture(picture(secret), form)
+    return encoded.jpeg, encoded.thumbnail.pixels
 
 
 def by_pillow(secret: int, form: FrameFormat) -> tuple[bytes, bytes]:
     out = io.BytesIO()
     Image.fromarray(picture(secret)).save(out, "PNG")
-    jpeg, thumbnail = encode_bytes(out.getvalue(), form)
-    return jpeg, thumbnail.pixels
+    encoded = encode_bytes(out.getvalue(), form)
+    return encoded.jpeg, encoded.thumbnail.pixels
 
 
 @pytest.mark.parametrize("made", [by_opencv, by_pillow])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import msgspec
@@ -86,7 +88,15 @@ def test_a_heartbeat_carries_the_cameras_condition_and_its_backlog(bench: Bench)
         "last_frame_at": "2027-01-15T08:00:00.000Z",
         "next_burst_by": "2027-01-15T08:00:20.000Z",
         "waiting": {"bursts": 1, "bytes": bench.spool.held_bytes, "oldest_at": burst(1).envelope.captured_at},
-        "counts": {"bursts": 0, "dropped": 0, "refused": 0, "uploaded_bytes": 0, "camera_bytes": 0},
+        "counts": {
+            "bursts": 0,
+            "dropped": 0,
+            "refused": 0,
+            "uploaded_bytes": 0,
+            "camera_bytes": 0,
+            "damaged": 0,
+            "mended": 0,
+        },
     }
     assert 900 < bench.budget.spent_bytes < 2000
 
@@ -220,6 +230,33 @@ def test_metrics_are_served_on_a_port(server: StandIn, write_settings: Write, st
     assert "sectorwatch_agent_link_up 1" in answer.text.splitlines()
 
 
+def test_damaged_and_mended_pictures_are_counted_in_status_metrics_and_heartbeats(
+    tmp_path: Path, server: StandIn, write_settings: Write, start_agent: Start
+) -> None:
+    """Every second picture of the camera is cut off, and the others have no end marker."""
+    pictures = itertools.count()
+
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        number = next(pictures)
+        answering(jpeg(number)[: -200 if number % 2 else -2])(handler)
+
+    with serving(respond) as url:
+        text = f'snapshot = "{url}"\nburst = {{ frames = 2, spacing_s = 0.1 }}'
+        agent = start_agent("run", write_settings(text, more=f'metrics_file = "{tmp_path / "agent.prom"}"'))
+        server.wait_for(lambda: len(server.bursts) > 2)
+        agent.stop()
+        assert agent.wait(15.0) == 0
+    status = msgspec.json.decode((tmp_path / "state/status.json").read_bytes(), type=Status)
+    assert status.mended == status.frames > 0
+    assert status.mended - 1 <= status.damaged <= status.mended
+    metrics = (tmp_path / "agent.prom").read_text().splitlines()
+    assert f'sectorwatch_agent_damaged_pictures_total{{camera="gate"}} {status.damaged}' in metrics
+    assert f'sectorwatch_agent_mended_pictures_total{{camera="gate"}} {status.mended}' in metrics
+    counts = server.heartbeats[-1]["counts"]
+    assert (counts["damaged"], counts["mended"]) == (status.damaged, status.mended)
+    assert all(frame.endswith(b"\xff\xd9") for seen in server.arrivals for frame in seen.frames)
+
+
 def test_a_port_in_use_is_logged_and_stops_nothing(
     server: StandIn, footage: Path, write_settings: Write, start_agent: Start
 ) -> None:
@@ -253,6 +290,17 @@ def test_doctor_names_each_fault_and_what_to_do(
     assert "NOT  server:" in out
     assert "`sectorwatch tokens add --site yard --camera gate` on the server prints one" in out
     assert "NOT  camera gate: device 99: cannot be opened" in out
+
+
+def test_doctor_names_damaged_pictures_and_faulty_edges(
+    write_settings: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = itertools.count()
+    with serving(lambda handler: answering(jpeg(3)[: -2 if next(pictures) % 2 else -200])(handler)) as url:
+        assert command(["doctor", str(write_settings(f'snapshot = "{url}"'))]) == 0
+    out = capsys.readouterr().out
+    assert "2 damaged pictures were passed over (not a whole image: image file is truncated" in out
+    assert "its JPEGs have a faulty start or end, which the agent mends" in out
 
 
 def test_the_status_is_written_to_the_runtime_folder(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,18 +9,10 @@ import pytest
 from camera_agent.config.settings import ServerSettings
 from camera_agent.uplink.http_client import Accepted, HttpClient, Outcome, RetryLater
 from camera_agent.wall_clock import WallClock
+from tests.camera_agent.certificates import certificate, context_of
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.spool.test_spool import burst, spool_in
 from tests.camera_agent.stand_in import StandIn
-
-
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A self-signed certificate for the loopback address, and its key."""
-    paths = folder / f"{name}.pem", folder / f"{name}.key"
-    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    named = ["-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*request, *named, "-out", paths[0], "-keyout", paths[1]], check=True, capture_output=True)
-    return paths
 
 
 def sent(folder: Path, server: StandIn, clock: HandClock, ca_file: Path | None) -> Outcome:
@@ -43,9 +33,7 @@ def test_only_the_authority_of_ca_file_is_trusted(
 ) -> None:
     ours, key = certificate(tmp_path, "ours")
     other, _ = certificate(tmp_path, "other")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(ours, key)
-    with StandIn(context) as server:
+    with StandIn(context_of(ours, key)) as server:
         assert isinstance(sent(tmp_path, server, clock, ours), Accepted)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ours))
         refused = sent(tmp_path, server, clock, other)

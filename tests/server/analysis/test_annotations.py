@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from server.domain.matching import matched
 from server.domain.records import Annotation
 from server.store import Store
 from server.web.auth import ANY_SITE, new_token
-from tests.server.scenes import START_US, YARD, Yard
+from tests.server.scenes import START_US, YARD, Yard, burst
 from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
 from tests.stand_ins import ManualClock
 
@@ -104,25 +105,25 @@ def test_annotate_takes_events_and_a_word(ask: Callable[..., Result], yard: Yard
     result = ask("annotate", first[:12], second, "false", "--author", "ann", "--note", "a cat")
     assert result.exit_code == 0, result.output
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["false", "false"]
-    assert result.stdout.splitlines()[0].endswith(f'author=ann note="a cat" event={first}')
+    assert result.stdout.splitlines()[0].endswith(f'author=ann note="a cat" event={first[:8]}')
     ask("annotate", third, "true")
     ask("annotate", first, "unsure", "--author", "bob")
     shown = ask("annotate", "list").stdout.splitlines()
     words = {line.rpartition("=")[2]: line.split()[0] for line in shown}
-    assert words == {first: "unsure", second: "false", third: "true"}
+    assert words == {first[:8]: "unsure", second[:8]: "false", third[:8]: "true"}
 
 
 def test_an_author_s_name_is_one_word_of_one_line_whatever_it_holds(ask: Callable[..., Result], yard: Yard) -> None:
     first, *_ = ids(yard)
     shown = ask("annotate", first, "false", "--author", "ann\ntrue \x1b[2J", "--note", "a\nb").stdout
-    assert shown.endswith(f'author="ann\\ntrue \\u001b[2J" note="a\\nb" event={first}\n')
+    assert shown.endswith(f'author="ann\\ntrue \\u001b[2J" note="a\\nb" event={first[:8]}\n')
     assert shown.count("\n") == 1
 
 
 def test_annotate_missed_needs_no_camera_where_there_is_one(ask: Callable[..., Result]) -> None:
     at = "2026-11-22T07:00:05Z"
     result = ask("annotate", "--missed", "--kind", "entered", "--sector", "east", "--at", at, "--within", "1")
-    assert result.stdout.startswith("missed 2026-11-22T07:00:05.000Z entered yard/gate person east author=")
+    assert result.stdout.startswith("missed 2026-11-22 07:00:05 entered yard/gate person east author=")
     moved = ("--missed", "--kind", "moved", "--from", "west", "--to", "east", "--at", at)
     assert "person west>east" in ask("annotate", *moved).stdout
 
@@ -185,6 +186,82 @@ def test_an_event_that_is_named_twice_is_annotated_once(ask: Callable[..., Resul
     event = yard.store.events()[0].event.id
     assert len(ask("annotate", event, event[:16], "false").stdout.splitlines()) == 1
     assert len(yard.store.annotations.all()) == 1
+
+
+def told(result: Result) -> list[str]:
+    assert result.exit_code == 0, result.output
+    return [" ".join(line.split(" author=")[0].split()[2:]) for line in result.stdout.splitlines()]
+
+
+def test_a_range_of_the_sites_time_stands_for_its_events_and_a_sector_narrows_it(
+    ask: Callable[..., Result], yard: Yard
+) -> None:
+    yard.write(YARD.replace('site = "yard"', 'site = "yard"\ntimezone = "Europe/Oslo"'))
+    yard.pipeline.process(yard.walk(90, lambda _: None, 30))
+    west = ask("annotate", "2026-11-22T08:00..08:01", "false", "--sector", "west", "--kind", "entered")
+    assert told(west) == ["08:00:01 entered yard/gate person west"]
+    some = told(ask("annotate", "2026-11-22T08:00:05..08:00:15", "true"))
+    kinds = [line.split()[1] for line in some]
+    assert kinds == ["crossed", "left", "entered", "moved", "presence_started", "presence_ended"]
+    assert len(told(ask("annotate", "2026-11-22T08:00..08:01", "unsure"))) == len(yard.store.events())
+    assert {a.truth for a in yard.store.annotations.current()} == {"unsure"}
+
+
+def test_a_range_says_what_was_said_before(ask: Callable[..., Result], yard: Yard) -> None:
+    at = ("annotate", "2026-11-22T07:00..07:00:05")
+    ask(*at, "true", "--kind", "entered")
+    [line] = ask(*at, "false", "--kind", "entered").stdout.splitlines()
+    assert line.startswith("false  2026-11-22 07:00:01 entered yard/gate person west ")
+    assert " was=true event=" in line
+
+
+def test_a_range_that_means_nothing_or_more_than_one_camera_is_refused_with_what_there_is(
+    ask: Callable[..., Result], yard: Yard
+) -> None:
+    at = ("annotate", "2026-11-22T07:00..07:01", "false")
+    wrong = ask(*at, "--sector", "wets")
+    assert wrong.exit_code == 1
+    assert "; there are: person at east, person at middle, person at west" in wrong.stderr
+    nothing = ask("annotate", "2026-11-20T07:00..07:10", "false").stderr
+    assert "yard/gate has no such event between 2026-11-20 07:00:00 and 2026-11-20 07:10:00\n" in nothing
+    yard.pipeline.process(burst(900, [yard.picture(0.3)], 0, camera="door", burst_id="burst-door-1"))
+    both = ask(*at)
+    assert (both.exit_code, "several cameras match; name one with --site and --camera" in both.stderr) == (1, True)
+    assert ask(*at, "--camera", "gate").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("18:00..", "false"),
+        ("18:00..teatime", "false"),
+        ("18:20..2026-01-01", "false"),
+        ("18:00..18:10", "abc", "false"),
+        ("18:00..18:10", "false", "--at", "18:00"),
+        ("18:00..18:10", "false", "--visit"),
+        ("18:00..18:10", "maybe"),
+        ("1..2..3", "false"),
+    ],
+)
+def test_what_is_no_range_is_a_usage_error(ask: Callable[..., Result], words: tuple[str, ...]) -> None:
+    assert ask("annotate", *words).exit_code == 2
+
+
+def test_a_visit_is_annotated_as_a_whole_by_any_of_its_events(ask: Callable[..., Result], yard: Yard) -> None:
+    events = [logged.event for logged in yard.store.begun() if logged.event.sector == "west"]
+    assert sorted(e.kind for e in events) == ["entered", "left", "presence_ended", "presence_started"]
+    for event in events:
+        made = ask("annotate", event.id[:8], "false", "--visit").stdout.splitlines()
+        assert sorted(line.rpartition("=")[2] for line in made) == sorted(e.id[:8] for e in events)
+    moved = next(logged.event for logged in yard.store.begun() if logged.event.kind == "moved")
+    assert len(ask("annotate", moved.id, "true", "--visit").stdout.splitlines()) == 1
+
+
+def test_a_beginning_of_several_ids_is_refused_with_the_candidates(ask: Callable[..., Result], yard: Yard) -> None:
+    for command in (("annotate", "", "true"), ("verify", "")):
+        wrong = ask(*command).stderr
+        first = min(ids(yard))
+        assert re.search(rf"among them {first[:8]} \(2026-11-22 07:00:\d\d [a-z_]+ [a-z> ]+\); ", wrong), wrong
 
 
 @pytest.mark.parametrize("verb", [("annotate", "list"), ("annotate", "export"), ("events",)])

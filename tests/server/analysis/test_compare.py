@@ -111,7 +111,7 @@ def test_two_policies_are_compared_in_one_reading(ask: Callable[..., Result], tm
     a, b = write(tmp_path, "a.toml", "presence.clear_s = 2"), write(tmp_path, "b.toml", "movement.linger_s = 3")
     shown = ask("compare", a, b).stdout
     differences = shown.partition("\n\n")[0].splitlines()
-    assert [line[:9] + line.split()[4] for line in differences] == ["only in Blingered"] * 2
+    assert [line[:9] + line.split()[6] for line in differences] == ["only in Blingered"] * 2
     assert shown.splitlines()[-1].endswith("these 2 differ")
 
 

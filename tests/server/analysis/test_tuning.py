@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable
 from itertools import pairwise
@@ -18,8 +19,8 @@ from policies.observation import Prediction
 from policies.site.site_policy import parse_site_policy
 from server.__main__ import command
 from server.analysis.annotations import MissedFact, annotation_of, missed_annotation
-from server.analysis.candidates import TODAY, Option, candidate, refinements, rules_and_scores
-from server.analysis.plots import Point, frontier, write_html
+from server.analysis.candidates import TODAY, Option, Place, candidate, refinements, rules_and_scores
+from server.analysis.plots import Point, _svg, frontier, write_html
 from server.analysis.policy_diff import applied, difference, overruled
 from server.analysis.recommendation import Advice, best_of, cheaper_than, split_at, wilson, words
 from server.analysis.scoring import Outcome, Split, Truth, outcome_of
@@ -124,7 +125,7 @@ def test_tune_without_annotations_says_so_and_that_one_model_agrees_with_none(
 def test_tune_of_a_stretch_without_annotations_says_where_they_are(haunted: Yard, url: str, tmp_path: Path) -> None:
     annotate(haunted)
     shown = tune(url, tmp_path / "out", "--until", "2026-11-22T06:00").stdout
-    assert "No event in this stretch is annotated. The annotations lie between 2026-11-22T07:00:0" in shown
+    assert "No event in this stretch is annotated. The annotations lie between 2026-11-22 07:00:0" in shown
     assert "No event of this site" not in shown
 
 
@@ -242,6 +243,152 @@ def test_every_policy_that_is_tried_can_be_read_and_todays_comes_first() -> None
         candidate(YARD, Option("x", {("movement", "sights"): 1}), Option("y", {("movement", "sights"): 3})).words
         == "x, y"
     )
+
+
+def test_tune_of_a_sector_searches_its_own_settings_and_writes_them_into_its_table(
+    haunted: Yard, url: str, tmp_path: Path
+) -> None:
+    true, false = annotate(haunted)
+    live = haunted.folder / "yard.toml"
+    result = tune(url, tmp_path / "out", "--policy", str(live), "--camera", "gate", "--sector", "west")
+    assert result.exit_code == 0, result.output
+    assert f"It keeps all {true} true events, 0 instead of {false} false alarms in" in result.stdout
+    proposed = (haunted.folder / "yard.toml.proposed").read_text()
+    before, after = parse_site_policy(COMMENTED), parse_site_policy(proposed)
+    assert (after.rules, after.camera("gate").by_name["east"]) == (before.rules, before.camera("gate").by_name["east"])
+    assert after.camera("gate").by_name["west"].rules.least("eye") > 0.5
+    assert [line for line in proposed.splitlines() if line in COMMENTED.splitlines()] == COMMENTED.splitlines()
+
+
+def test_a_sector_that_is_noisy_gets_another_policy_than_one_where_the_same_score_is_true(
+    tmp_path: Path, url: str, clock: ManualClock
+) -> None:
+    yard = Yard(tmp_path / "sites", open_store(url, clock), clock)
+    for number in range(24):
+        x = 0.2 if number % 2 else 0.8
+        yard.pipeline.process(_shown(yard, number, number * 30, [x if 3 <= t <= 9 else None for t in range(20)], 0.5))
+    for logged in yard.store.events():
+        told = "false" if logged.event.sector == "west" else "true"
+        yard.store.annotations.add([annotation_of(yard.store, logged.event.id, told, "ann")])
+    live = str(yard.folder / "yard.toml")
+    assert "No policy is better" in tune(url, tmp_path / "1", "--policy", live).stdout
+    shown = tune(url, tmp_path / "2", "--policy", live, "--sector", "west").stdout
+    assert "Recommended: " in shown
+    assert re.search(r"keeps all \d+ true events, 0 instead of \d+ false alarms", shown), shown
+
+
+@pytest.mark.parametrize(
+    ("place", "options", "table"),
+    [
+        (Place("gate"), {("min_score", "eye"): 0.6}, {"cameras": {"gate": {"min_score": {"eye": 0.6}}}}),
+        (Place("gate", "west"), {("sensitivity", "rule"): "all"}, None),
+        (Place("gate", "west", "person"), {("min_score", "eye"): 0.6}, None),
+        (Place("door"), {("presence", "clear_s"): 4.0}, None),
+        (Place(None, None, "person"), {("sensitivity", "rule"): "any"}, None),
+        (Place("door", None, "person"), {("sensitivity", "rule"): "any"}, None),
+    ],
+)
+@pytest.mark.parametrize(
+    "text",
+    [COMMENTED, f"{COMMENTED}[cameras.gate.sectors.west.movement]\ndwell_s = 2 # slow\n[movement]\nsights = 3\n"],
+)
+def test_a_change_goes_into_the_table_of_its_place_and_nothing_else_changes(
+    place: Place, options: dict[tuple[str, ...], object], table: object, text: str
+) -> None:
+    changed = candidate(text, Option("x", options), place=place).text
+    parse_site_policy(changed)
+    [(path, value)] = options.items()
+    there = tomllib.loads(changed)
+    for name in place.path:
+        there = there[name]
+    assert there[path[0]][path[1]] == value
+    assert [line for line in text.splitlines() if line not in changed.splitlines()] == []
+    back = applied(changed, {(*place.path, *path): None})
+    assert parse_site_policy(back).rules == parse_site_policy(text).rules
+
+
+def test_a_place_is_offered_only_settings_that_it_may_have() -> None:
+    today, voters = parse_site_policy(YARD), ("a", "b")
+    for place in (Place("gate"), Place("gate", "west"), Place("gate", "west", "person"), Place(None, None, "person")):
+        for option in refinements(today, voters, place):
+            candidate(YARD, option, place=place)
+    words_of = {option.words for option in refinements(today, voters, Place("gate", "west"))}
+    assert {"dwell 2 s", "clear 8 s"} < words_of
+    assert "sights 3" not in words_of
+    assert {o.words for o in refinements(today, voters, Place("gate", "west", "person"))} >= {"a from 0.5"}
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (("--camera", "gaet"), "did you mean `gate`"),
+        (("--sector", "wets"), "camera `gate` has no sector `wets`; it has west, east"),
+        (("--camera", "gate", "--target", "dog"), "looks for no `dog` there; it looks for person"),
+    ],
+)
+def test_a_place_that_the_policy_does_not_have_is_named(
+    haunted: Yard, url: str, tmp_path: Path, options: tuple[str, ...], error: str
+) -> None:
+    result = tune(url, tmp_path / "out", "--policy", str(haunted.folder / "yard.toml"), *options)
+    assert result.exit_code in (1, 2)
+    assert error in result.stderr
+
+
+def test_settings_of_a_sector_are_named_where_a_change_of_its_camera_does_not_reach_them() -> None:
+    text = YARD + "[cameras.gate.sectors.west.sensitivity]\nrule = 'any'\n"
+    path = ("cameras", "gate")
+    assert overruled(text, {(*path, "sensitivity", "rule"): "all"}, path) == ["cameras.gate.sectors.west.sensitivity"]
+    west = (*path, "sectors", "west")
+    assert overruled(text, {(*west, "sensitivity", "rule"): "all"}, west) == []
+
+
+def test_rates_are_of_the_time_that_was_watched(haunted: Yard, url: str, tmp_path: Path) -> None:
+    haunted.clock.advance(86_400)
+    haunted.pipeline.process(_shown(haunted, 990, 40_000, [0.2 if 3 <= t <= 9 else None for t in range(20)], 0.5))
+    annotate(haunted)
+    shown = tune(url, tmp_path / "out", "--most", "1").stdout
+    assert re.search(r"Tried 1 policy on .* of 12\.\d observed minutes\.", shown), shown
+    assert "hours" not in shown
+
+
+def labels_of(page: str) -> list[tuple[float, float, float, float]]:
+    """The rectangles of the labels of points: at least as large as a browser draws them."""
+    rectangles = []
+    for x, y, anchor, text in re.findall(
+        r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)" fill="[^"]+">([^<]+)', page
+    ):
+        wide = 7.5 * len(text)
+        left = float(x) - wide if anchor == "end" else float(x)
+        rectangles.append((left, float(y) - 11, left + wide, float(y) + 3))
+    return rectangles
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8)), min_size=2, max_size=60))
+def test_no_label_of_the_plot_covers_another(places: list[tuple[int, int]]) -> None:
+    marks = ["today", "recommended", *["frontier", "tried"] * len(places)]
+    points = [Point(*place, f"policy {i}", marks[i]) for i, place in enumerate(places)]
+    page = "\n".join(_svg(points, "in all"))
+    rectangles = labels_of(page)
+    assert len(rectangles) >= 2
+    for i, a in enumerate(rectangles):
+        assert a[0] >= 0
+        assert a[2] <= 720
+        for b in rectangles[:i]:
+            assert not (a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]), (a, b)
+
+
+def test_each_point_says_which_policy_it_is(tmp_path: Path) -> None:
+    points = [
+        Point(0, 5.0, "as now", "today"),
+        Point(0, 1.0, "all", "recommended"),
+        Point(3, 0.0, "one alone", "tried"),
+    ]
+    write_html(tmp_path / "plot.html", "Tuning", [], [], points, "in all")
+    page = (tmp_path / "plot.html").read_text()
+    for number, point in enumerate(points, 1):
+        assert f"<title>{number}: {point.words}: {point.misses} missed" in page
+        assert f">{number}</text>" in page
+        assert f"<tr><td>{number}</td><td>{point.misses}</td>" in page
 
 
 def fact(at_s: float, what: str = "entered") -> Fact:

@@ -294,7 +294,7 @@ def test_verify_prints_each_check_and_takes_the_beginning_of_an_id(ask: Callable
     result = ask("verify", logged.event.id[:10])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0].endswith(logged.event.id)
+    assert lines[0].endswith(f"  {logged.event.id[:8]}")
     assert all(line.startswith("  ok   ") for line in lines[1:-1])
     assert lines[-1] == f"all {len(lines) - 2} checks hold"
 

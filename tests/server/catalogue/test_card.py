@@ -135,7 +135,7 @@ def test_a_users_model_is_a_folder_with_a_card(tmp_path: Path) -> None:
 def test_a_card_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "card.toml").write_bytes(b"name = \xff")
-    with pytest.raises(ConfigurationError, match=r"mine/card\.toml is no text in UTF-8"):
+    with pytest.raises(ConfigurationError, match=r"mine/card\.toml cannot be read: line 1 has the byte 0xff"):
         cards([tmp_path])
 
 

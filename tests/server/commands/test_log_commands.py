@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import update
 
-from policies.events import Event
+from policies.events import ORDER, Event
 from server.commands import db, events, replay
 from server.commands.folding import FoldTask, fold_as_accepted
 from server.commands.options import Window
+from server.delivery.channels import text_line
 from server.domain.errors import ConfigurationError, Unknown
 from server.domain.records import LoggedEvent
 from server.store import Store, open_store
@@ -53,8 +54,9 @@ def run(yard: Yard, url: str) -> Callable[..., Result]:
 
 
 def test_events_prints_the_log_in_order_of_time(run: Callable[..., Result], yard: Yard) -> None:
-    lines = run(events).stdout.splitlines()
-    assert [line.rpartition("event=")[2] for line in lines] == [e.event.id for e in yard.store.events()]
+    lines = run(events, "--full").stdout.splitlines()
+    logged = sorted(yard.store.events(), key=lambda e: (e.event.at, ORDER.index(e.event.kind)))
+    assert lines == [text_line(each) for each in logged]
     assert lines[0].startswith("2026-11-22T07:00:01.500Z entered yard/gate person west ")
 
 
@@ -67,12 +69,15 @@ def test_events_prints_json_and_filters(run: Callable[..., Result]) -> None:
     assert run(events, "--camera", "door").stdout == ""
 
 
-def test_since_and_until_bound_when_an_event_was_confirmed(run: Callable[..., Result]) -> None:
-    whole = run(events).stdout
+@pytest.mark.parametrize("form", ["--full", "--json"])
+def test_since_and_until_bound_events_by_one_time(run: Callable[..., Result], form: str) -> None:
+    whole = run(events, form).stdout
     middle = "2026-11-22T07:00:12Z"
-    assert run(events, "--until", middle).stdout + run(events, "--since", middle).stdout == whole
-    assert run(events, "--since", "2026-11-22T08:00:12+01:00").stdout == run(events, "--since", middle).stdout
-    assert run(events, "--until", "20w").stdout in ("", whole)
+    assert run(events, form, "--until", middle).stdout + run(events, form, "--since", middle).stdout == whole
+    assert (
+        run(events, form, "--since", "2026-11-22T08:00:12+01:00").stdout == run(events, form, "--since", middle).stdout
+    )
+    assert run(events, form, "--until", "20w").stdout in ("", whole)
 
 
 def test_a_time_that_cannot_be_read_is_told_what_can(run: Callable[..., Result]) -> None:
@@ -311,8 +316,8 @@ def test_a_database_without_tables_is_told_how_to_get_them(tmp_path: Path) -> No
 def test_db_upgrade_makes_the_tables_and_db_info_counts_what_is_in_them(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/data/new.sqlite"
     result = CliRunner().invoke(db.command, ["upgrade", "--database", url])
-    assert result.stdout == f"{url}: schema 0006 (was none)\n"
-    assert "schema    0006\n" in CliRunner().invoke(db.command, ["info", "--database", url]).stdout
+    assert result.stdout == f"{url}: schema 0007 (was none)\n"
+    assert "schema    0007\n" in CliRunner().invoke(db.command, ["info", "--database", url]).stdout
 
 
 def test_db_backup_makes_a_copy_that_opens(run: Callable[..., Result], url: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from server import commands
 from server.__main__ import SUBCOMMANDS, command
 
-_SHARED = {"cameras", "current_policy", "folding", "local_stack", "options", "ports"}
+_SHARED = {"cameras", "current_policy", "folding", "local_stack", "options"}
 MODULES = {module.name for module in pkgutil.iter_modules(commands.__path__)} - _SHARED
 
 

@@ -142,7 +142,7 @@ def test_adopt_refuses_a_list_of_another_length(dmodels: Path, tmp_path: Path) -
     (tmp_path / "classes.json").write_text(json.dumps({"0": ["n0", "ash"], "1": ["n1", "birch"]}))
     result = run("adopt", dmodels / "first.pt", "--classes", tmp_path / "classes.json", "--out", tmp_path / "models")
     assert result.exit_code == 1
-    assert "gives (1, 5) numbers for one row and 2 classes" in result.stderr
+    assert "gives 5 numbers for a picture, and the list has 2 classes" in result.stderr
 
 
 def test_adopt_says_of_each_file_that_is_no_network_that_it_is_none_and_goes_on(dmodels: Path, tmp_path: Path) -> None:
@@ -192,3 +192,82 @@ def test_without_names_the_ensemble_of_the_settings_is_pulled(tmp_path: Path) ->
     result = run("pull", MODELS="hog-people,frame-change", CACHE_DIR=tmp_path)
     assert result.exit_code == 0
     assert [line.partition(":")[0] for line in result.stdout.splitlines()] == ["hog-people", "frame-change"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "it is a Git LFS pointer"),
+        (b"<!doctype html><title>Sign in</title>", "it is an HTML page"),
+        (b'{"message": "Not Found"}', "it is a JSON text"),
+        (b"", "it is empty"),
+        (b"\x80\x02junk that no pickle has", "is no network that PyTorch can read"),
+    ],
+)
+def test_a_file_that_is_no_network_is_named_and_nobody_is_advised_to_trust_it(
+    content: bytes, message: str, dmodels: Path, tmp_path: Path
+) -> None:
+    (dmodels / "first.pt").write_bytes(content)
+    for trust in ((), ("--trust",)):
+        result = run(
+            "adopt", dmodels / "first.pt", "--classes", tmp_path / "classes.txt", "--out", tmp_path / "m", *trust
+        )
+        assert result.exit_code == 1
+        assert message in result.stderr
+        assert "trust it" not in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_librarys_own_error_is_behind_verbose(dmodels: Path, tmp_path: Path) -> None:
+    torch.jit.script(network().half()).save(str(dmodels / "first.pt"))
+    arguments = ("adopt", dmodels / "first.pt", "--classes", tmp_path / "classes.txt", "--out", tmp_path / "models")
+    short = run(*arguments)
+    assert len(short.stderr.splitlines()) == 1
+    assert "first does not take a colour picture of 224x224: it wants float16" in short.stderr
+    assert "(--verbose shows all of it)" in short.stderr
+    long = run(*arguments, "--verbose")
+    assert "Traceback of TorchScript" in long.stderr
+    assert short.stderr.partition(" (--verbose")[0] in long.stderr
+
+
+@pytest.mark.parametrize(
+    "verb",
+    ["list", "pull", "verify", "lock", "approve", "check", "swap", "rollback", "history", "adopt", "torchvision"],
+)
+def test_every_subcommand_takes_verbose(verb: str) -> None:
+    assert "--verbose" in run(verb, "--help").stdout
+
+
+def test_an_ensemble_that_cannot_be_loaded_is_one_line_and_more_with_verbose(models: Path) -> None:
+    folder = folder_of(models, "pickle", network().half(), "half")
+    short = run("lock", folder.name, MODELS_DIR=models)
+    assert (short.exit_code, len(short.stderr.splitlines())) == (78, 1)
+    long = run("lock", folder.name, "--verbose", MODELS_DIR=models)
+    assert "Traceback" in long.stderr
+    assert long.stderr.endswith(short.stderr)
+
+
+def test_a_list_of_classes_that_windows_saved_has_no_mark_in_its_first_name(dmodels: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(CLASSES).encode())
+    result = run("adopt", dmodels / "first.pt", "--classes", tmp_path / "classes.txt", "--out", tmp_path / "models")
+    assert result.exit_code == 0
+    assert card_named("first", [tmp_path / "models"]).classes == CLASSES
+
+
+def test_lock_and_golden_set_are_read_as_windows_saves_them(models: Path, tmp_path: Path) -> None:
+    of = {"MODELS": "mine", "MODELS_DIR": models, "LOCK": tmp_path / "ensemble.lock", "GOLDEN": tmp_path / "golden"}
+    assert run("lock", **of).exit_code == 0
+    assert run("approve", **of).exit_code == 0
+    for file in (tmp_path / "ensemble.lock", tmp_path / "golden" / "golden.json"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    checked = run("check", **of)
+    assert (checked.exit_code, checked.stderr) == (0, "")
+
+
+def test_a_folder_among_the_pictures_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "pictures" / "old.jpg").mkdir(parents=True)
+    (tmp_path / "pictures" / "._a.png").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "pictures" / "a.png").write_bytes(encoded(scene(60, 50, 1)))
+    result = run("approve", "--pictures", tmp_path / "pictures", "--out", tmp_path / "golden", MODELS="frame-change")
+    assert result.exit_code == 0
+    assert "a.png: frame-change" in result.stdout

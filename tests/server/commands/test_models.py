@@ -51,8 +51,9 @@ def test_pull_that_fails_says_why_and_goes_on_with_the_others(models: Path, tmp_
     (models / "mine" / "net.pt").write_bytes(b"other")
     result = run("pull", "mine", "hog-people", "--models-dir", models, cache=tmp_path)
     assert result.exit_code == 1
-    todo = f"run `sectorwatch models pull mine`, or if that is meant put it into {models}/mine/card.toml"
-    assert f"its card {DIGEST}; {todo}" in result.stderr
+    todo = "the file is a text: download the file itself; run `sectorwatch models pull mine`"
+    meant = f"or if that is meant put it into {models}/mine/card.toml"
+    assert f"its card {DIGEST}: {todo}, {meant}" in result.stderr
     assert "hog-people:" in result.stdout
 
 
@@ -97,3 +98,51 @@ def test_the_ensemble_is_that_of_the_servers_settings_file(verb: str, models: Pa
     result = run(verb, "--config", config, cache=tmp_path / "cache")
     assert result.exit_code == 0
     assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["mine", "hog-people"]
+
+
+def test_one_bad_card_hides_no_other_model(models: Path, tmp_path: Path) -> None:
+    (models / "bad").mkdir()
+    (models / "bad" / "card.toml").write_text("name = ")
+    (models / "worse").mkdir()
+    (models / "worse" / "card.toml").write_bytes(b"name = \xff")
+    listed = run("list", "--models-dir", models, cache=tmp_path)
+    assert listed.exit_code == 1
+    assert {"mine", "yolov3-tiny"} <= {line.split()[0] for line in listed.stdout.splitlines()}
+    assert "bad/card.toml: Invalid value" in listed.stderr
+    assert "worse/card.toml cannot be read: line 1 has the byte 0xff" in listed.stderr
+    assert run("verify", "mine", "--models-dir", models, cache=tmp_path).exit_code == 0
+    every = run("verify", "--all", "--models-dir", models, cache=tmp_path)
+    assert every.exit_code == 1
+    assert "mine: " in every.stdout
+    refused = run("verify", "bad", "--models-dir", models, cache=tmp_path)
+    assert "bad/card.toml: Invalid value" in refused.stderr
+    unknown = run("verify", "other", "--models-dir", models, cache=tmp_path)
+    assert "no model is named `other`" in unknown.stderr
+    assert "not usable: " in unknown.stderr
+
+
+def test_a_name_that_two_cards_have_is_used_for_neither(models: Path, tmp_path: Path) -> None:
+    (models / "twin").mkdir()
+    (models / "twin" / "card.toml").write_text(CARD)
+    refused = run("verify", "mine", "--models-dir", models, cache=tmp_path)
+    assert refused.exit_code == 1
+    assert "twin/card.toml: there is already a model named mine" in refused.stderr
+
+
+def test_a_folder_without_a_card_is_named(models: Path, tmp_path: Path) -> None:
+    (models / "mine" / "card.toml").rename(models / "mine" / "card.toml.txt")
+    refused = run("verify", "mine", "--models-dir", models, cache=tmp_path)
+    assert f"no model is named `mine`, and {models / 'mine'} has no card.toml" in refused.stderr
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+def test_a_card_that_windows_saved_is_read(mark: str, models: Path, tmp_path: Path) -> None:
+    card = models / "mine" / "card.toml"
+    card.write_bytes((mark + card.read_text()).replace("\n", "\r\n").encode())
+    assert run("verify", "mine", "--models-dir", models, cache=tmp_path).exit_code == 0
+
+
+def test_weights_that_are_a_pointer_are_named(models: Path, tmp_path: Path) -> None:
+    (models / "mine" / "net.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    refused = run("verify", "mine", "--models-dir", models, cache=tmp_path)
+    assert "the file is a Git LFS pointer and not the file itself: run `git lfs pull`" in refused.stderr

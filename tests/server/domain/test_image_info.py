@@ -11,6 +11,9 @@ from PIL import Image, ImageOps
 
 from server.domain.image_info import brightness_of, size_of
 from server.ensemble.decode import decode
+from tests import odd_jpegs, odd_metadata
+
+FAULTS = odd_jpegs.with_faulty_edges(odd_jpegs.jpeg())
 
 
 def encoded(form: str, mode: str, size: tuple[int, int], **options: object) -> bytes:
@@ -53,6 +56,37 @@ def test_an_orientation_is_read_by_its_type_as_the_ensemble_reads_it(kind: int, 
     short = encoded("JPEG", "RGB", (64, 48), exif=exif)
     image = short.replace(b"\x01\x12\x00\x03", bytes((1, 0x12, 0, kind)))
     assert size_of(image) == decode(image).shape[:0:-1] == size
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", odd_metadata.PICTURES)
+def test_the_size_is_that_of_the_picture_that_models_see_wherever_its_orientation_is_written(name: str) -> None:
+    image = odd_metadata.PICTURES[name]
+    assert size_of(image) == decode(image).shape[:0:-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("EXIF twice", (48, 64)),
+        ("EXIF twice, the second on its side", (64, 48)),
+        ("XMP as an attribute", (48, 64)),
+        ("XMP before EXIF", (64, 48)),
+        ("only extended XMP", (64, 48)),
+        ("a PNG with EXIF", (48, 64)),
+        ("a WebP with EXIF", (48, 64)),
+        ("a BMP", (64, 48)),
+    ],
+)
+def test_the_first_exif_counts_and_xmp_only_without_it(name: str, size: tuple[int, int]) -> None:
+    assert size_of(odd_metadata.PICTURES[name]) == size
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_picture_with_a_faulty_edge_has_size_and_brightness_of_the_whole_one(fault: str) -> None:
+    whole = odd_jpegs.jpeg()
+    assert size_of(FAULTS[fault]) == size_of(whole) == (160, 120)
+    assert brightness_of(FAULTS[fault]) == brightness_of(whole)
 
 
 def test_other_bytes_have_no_size() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from contextlib import suppress
 from io import BytesIO
 
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps
 
 from server.domain.errors import TooLarge, Unprocessable
 from server.ensemble.decode import decode
+from tests import odd_jpegs
 from tests.server.ensemble.pictures import encoded, in_all_forms, png_header, scene
 
 PICTURE = scene(64, 48)
@@ -95,6 +97,40 @@ def test_a_cut_off_picture_is_refused_with_its_index(kind: str, share: float) ->
     with pytest.raises(Unprocessable) as refused:
         decode(whole[: int(len(whole) * share)], frame=3)
     assert refused.value.frame == 3
+
+
+@pytest.mark.parametrize("fault", odd_jpegs.with_faulty_edges(b""))
+@pytest.mark.parametrize("encoder", odd_jpegs.ENCODERS)
+def test_a_jpeg_with_a_faulty_edge_has_the_pixels_of_the_whole_one(fault: str, encoder: str) -> None:
+    whole = odd_jpegs.jpeg(**odd_jpegs.ENCODERS[encoder])
+    assert torch.equal(decode(odd_jpegs.with_faulty_edges(whole)[fault]), decode(whole))
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff" * 600, bytes(50_000)], ids=["bare", "FF", "zeros"])
+@pytest.mark.parametrize("encoder", odd_jpegs.ENCODERS)
+def test_half_a_jpeg_without_end_marker_is_refused_wherever_it_is_cut(encoder: str, end: bytes) -> None:
+    for part in odd_jpegs.cut(odd_jpegs.jpeg(**odd_jpegs.ENCODERS[encoder])):
+        with pytest.raises(Unprocessable) as refused:
+            decode(part + end, frame=2)
+        assert refused.value.frame == 2
+
+
+@pytest.mark.parametrize("tail", odd_jpegs.with_odd_tails(b""))
+def test_what_stands_behind_the_end_marker_changes_no_pixel(tail: str) -> None:
+    whole = odd_jpegs.jpeg()
+    assert torch.equal(decode(odd_jpegs.with_odd_tails(whole)[tail]), decode(whole))
+
+
+def test_nobody_makes_the_search_for_the_edges_slow() -> None:
+    whole = odd_jpegs.jpeg(progressive=True)
+    scan = b"\xff\xda\0\x08\1\1\0\1\x3f\0"
+    began_s = time.process_time()
+    for filling in (b"\xff" * 10_000_000, b"\xff\xfe\0\2" * 2_500_000):
+        with pytest.raises((Unprocessable, TooLarge)):
+            decode(b"\r\n" + whole[:2] + filling)
+    with pytest.raises((Unprocessable, TooLarge)):
+        decode(whole[:-2] + scan * 1_000_000)
+    assert time.process_time() - began_s < 3.0
 
 
 @given(st.binary(max_size=300))

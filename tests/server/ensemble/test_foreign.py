@@ -297,7 +297,7 @@ def test_a_network_that_answers_with_no_numbers_gets_no_card(tmp_path: Path) -> 
         parameter.data.fill_(float("nan"))
     file = tmp_path / "mute.pt"
     torch.jit.save(torch.jit.script(mute), str(file))  # type: ignore[no-untyped-call]
-    with pytest.raises(ConfigurationError, match="mute answers one row of zeros with values that are no numbers"):
+    with pytest.raises(ConfigurationError, match="mute answers a picture with values that are no numbers"):
         adopt(file, CLASSES, tmp_path / "models")
     assert not (tmp_path / "models").exists()
 

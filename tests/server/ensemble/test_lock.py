@@ -152,7 +152,7 @@ def test_what_is_no_lock_is_said_to_be_none(content: str, tmp_path: Path) -> Non
 
 def test_a_lock_that_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "ensemble.lock").write_bytes(b'{"ensemble": "\xff"}')
-    with pytest.raises(ConfigurationError, match="is no lock of this version"):
+    with pytest.raises(ConfigurationError, match="cannot be read: line 1 has the byte 0xff"):
         read_lock(tmp_path / "ensemble.lock")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import signal
 import socket
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from server.__main__ import command
 from server.domain.errors import ConfigurationError
+from server.hosting.listening import listener
 from server.serving.selection import choose, chosen_models
 from server.settings import ServerSettings, described
 from tests.server.launched import PATIENCE_S, Running
@@ -40,7 +42,10 @@ def test_an_unknown_setting_is_one_line_and_exit_code_78(tmp_path: Path) -> None
     )
 
 
-def test_a_site_policy_that_cannot_be_used_is_one_line_and_exit_code_78(tmp_path: Path) -> None:
+def test_a_site_policy_that_cannot_be_used_is_one_line_and_exit_code_78_where_there_is_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
     (tmp_path / "sites").mkdir()
     (tmp_path / "sites" / "yard.toml").write_text('site = "yard"\ntragets = ["person"]\n')
     assert_one_line(serve(), 78, "yard.toml: line 2")
@@ -69,15 +74,67 @@ def test_a_site_that_was_watched_goes_on_by_its_last_good_policy_when_its_file_i
     assert server.stopped() == 0
 
 
-def test_a_new_file_that_is_bad_is_no_watched_site_s_and_ends_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_neither_a_bad_file_nor_leftovers_nor_a_copy_stop_a_server_that_has_another_site(
+    tmp_path: Path, running: list[Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
-    client = make_app(tmp_path, BrightnessEnsemble()).test_client()
-    frames = [jpeg(0)]
-    assert client.post("/v1/bursts", data=body(envelope(frames), frames)).status_code == 201
-    (tmp_path / "sites" / "dock.toml").write_text('site = "dock"\ntragets = ["person"]\n')
-    assert_one_line(serve(), 78, "dock.toml: line 2")
+    folder = tmp_path / "sites"
+    folder.mkdir()
+    (folder / "dock.toml").write_text('site = "dock"\ntragets = ["person"]\n')
+    (folder / "yard.toml").write_text('site = "yard"\n')
+    (folder / "yard - Copy.toml").write_text('site = "yard"\ntargets = ["vehicle"]\n')
+    (folder / "._yard.toml").write_bytes(b"\x00\x05\x16\x07")
+    (folder / ".#yard.toml").symlink_to("ann@example.4711:1764396000")
+    (folder / "old.toml").mkdir()
+    server = Running(["server", "serve", "--port", "0"])
+    running.append(server)
+    server.line(r"sites +yard$")
+    said = "".join(server.output)
+    for warning in (
+        "dock.toml: line 2: tragets: unknown key; did you mean `targets`?; mend the file",
+        "yard - Copy.toml: site `yard` is also in yard.toml, which stays in force: keep one file per site",
+        "._yard.toml is passed over: it is hidden (its name begins with a dot)",
+        ".#yard.toml is passed over: it is hidden (its name begins with a dot)",
+        "old.toml is passed over: it is a folder",
+    ):
+        assert warning in said
+    server.line("ensemble ready")
+    server.process.send_signal(signal.SIGTERM)
+    assert server.stopped() == 0
+
+
+def test_the_other_commands_mean_the_sites_and_models_of_the_last_start(
+    tmp_path: Path, running: list[Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites, data = tmp_path / "mine", tmp_path / "data"
+    sites.mkdir()
+    (sites / "yard.toml").write_text('site = "yard"\n')
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    server = Running(["server", "serve", "--port", "0", "--data-dir", str(data), "--sites", str(sites)])
+    running.append(server)
+    server.line("ensemble ready")
+    monkeypatch.delenv("SECTORWATCH_MODELS")
+    checked = CliRunner().invoke(command, ["doctor", "--data-dir", str(data)]).output
+    assert f"yard (in {sites})" in checked
+    assert "frame-change: no weights needed" in checked
+    assert "yolov3-tiny" not in checked
+    server.process.send_signal(signal.SIGTERM)
+    assert server.stopped() == 0
+    again = Running(["server", "serve", "--port", "0", "--data-dir", str(data)])
+    running.append(again)
+    again.line(f"Warning: the last start read the site policies in {sites}, .* --sites {sites}")
+
+
+def test_leftovers_alone_are_no_fault_and_the_start_says_that_there_is_no_site_yet(
+    tmp_path: Path, running: list[Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / ".yard.toml").write_text("")
+    server = Running(["server", "serve", "--port", "0"])
+    running.append(server)
+    server.line(r"\.yard\.toml is passed over")
+    server.line(r"sites +none yet: put a TOML file per site into ")
 
 
 def test_an_unknown_model_is_one_line_and_exit_code_78(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +143,7 @@ def test_an_unknown_model_is_one_line_and_exit_code_78(monkeypatch: pytest.Monke
 
 
 def test_missing_weights_are_one_line_with_the_command_that_gets_them() -> None:
-    assert_one_line(serve(), 78, "no weights yet for yolov3-tiny: run `sectorwatch models pull`")
+    assert_one_line(serve(), 78, "no weights yet for yolov3-tiny: run `sectorwatch models pull yolov3-tiny`")
 
 
 def test_a_choice_of_models_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
@@ -141,7 +198,30 @@ def test_a_database_that_is_not_up_yet_is_no_fault_of_the_configuration_so_start
 def test_a_port_in_use_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert_one_line(serve("--port", str(taken.getsockname()[1])), 78, "Address already in use")
+        assert_one_line(
+            serve("--port", str(taken.getsockname()[1])), 78, "Address already in use; stop the other server"
+        )
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "advice"),
+    [
+        ("203.0.113.9", 0, "set `host` to an address of this machine, or to 0.0.0.0"),
+        ("nowhere.invalid", 0, "set `host` to an address of this machine, or to 0.0.0.0"),
+    ],
+)
+def test_an_address_of_another_machine_is_told_with_what_to_set(address: str, port: int, advice: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(advice)):
+        listener(address, port, "port")
+
+
+def test_a_port_that_only_root_may_open_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> socket.socket:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", refused)
+    with pytest.raises(ConfigurationError, match="ports below 1024 are root's: choose another `admin_port`"):
+        listener("127.0.0.1", 80, "admin_port")
 
 
 def test_help_explains_every_setting() -> None:

@@ -81,6 +81,7 @@ def test_the_answer_holds_labels_observations_events_and_what_made_them(yard: Ya
     assert wire["burst_id"] == "burst-00001"
     assert wire["status"] == "folded"
     assert wire["labels"] == {"eye": ["person", "nothing"]}
+    assert wire["votes"] == {"eye": [["person"], []]}
     assert [seen["frame"] for seen in wire["observations"]] == [0, 1]
     assert wire["observations"][0]["answers"] == {
         "eye": [{"label": "person", "score": 0.9, "box": [0.22, 0.6, 0.28, 0.8]}]
@@ -187,8 +188,9 @@ def test_the_ensemble_is_asked_about_the_sectors_of_the_camera(yard: Yard) -> No
 
 
 def test_the_size_of_a_frame_is_kept_for_the_policy(yard: Yard) -> None:
-    png = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (1920).to_bytes(4, "big") + (1080).to_bytes(4, "big")
-    yard.pipeline.process(burst(1, [yard.ensemble.teach(png, {"eye": (person_at(0.2),)})], 0))
+    out = io.BytesIO()
+    Image.new("L", (1920, 1080)).save(out, "PNG")
+    yard.pipeline.process(burst(1, [yard.ensemble.teach(out.getvalue(), {"eye": (person_at(0.2),)})], 0))
     assert [seen.size for seen in yard.store.observations("yard", "gate")] == [(1920, 1080)]
 
 

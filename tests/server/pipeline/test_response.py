@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from policies.fusion.judgement import Candidate, Judgement
 from policies.observation import Prediction
-from server.pipeline.response import top_label
+from policies.sensitivity import Ruling, Verdict, Vote
+from server.pipeline.response import targets_voted_for, top_label
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,12 @@ from server.pipeline.response import top_label
 )
 def test_the_top_label_is_the_best_of_the_whole_view(predictions: tuple[Prediction, ...] | None, label: str) -> None:
     assert top_label(predictions) == label
+
+
+def test_only_what_a_model_voted_for_is_a_vote() -> None:
+    def candidate(target: str, vote: Vote) -> Candidate:
+        return Candidate(target, (), {"eye": vote}, Ruling(Verdict.ABSENT, None), False, 0.2)
+
+    judgement = Judgement((candidate("person", Vote.AGAINST), candidate("vehicle", Vote.FOR)), ())
+    assert targets_voted_for("eye", judgement) == ["vehicle"]
+    assert targets_voted_for("ear", judgement) == []

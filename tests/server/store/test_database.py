@@ -212,3 +212,24 @@ def test_a_backup_that_cannot_be_made_says_why_and_leaves_nothing(
 
 def test_a_password_is_not_shown() -> None:
     assert "secret" not in open_store("postgresql://me:secret@nowhere/db").name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:zQ7x/zQ7x@h/db",
+        "postgresql://u:zQ7x#?@h/db",
+        "postgresql://h/db?password=zQ7x&sslpassword=zQ7x",
+        "postgresql+psycopg://u:zQ7x@h/db?connect_timeout=2",
+    ],
+)
+def test_a_password_is_not_shown_wherever_it_stands_in_the_url(url: str) -> None:
+    shown = open_store(url).name
+    assert "zQ7x" not in shown
+    assert "h/db" in shown
+
+
+def test_a_password_with_an_at_is_refused_with_how_to_write_it() -> None:
+    with pytest.raises(ConfigurationError, match=r"write @ as %40") as caught:
+        open_store("postgresql://u:zQ7x@zQ7x@h/db")
+    assert "zQ7x" not in str(caught.value)

@@ -110,3 +110,15 @@ def test_a_page_of_the_log_in_order_of_time_is_not_sorted_out_of_the_whole_log(
         yard.store.events(START_US, limit=10, **where)
     assert [step for step in steps if step == "USE TEMP B-TREE FOR ORDER BY"] == []
     assert any("confirmed_at_us>?" in step for step in steps), steps
+
+
+@pytest.mark.parametrize("where", [{}, {"site": "yard", "camera": "gate"}, {"kind": "left", "backwards": True}])
+def test_a_page_of_the_log_in_the_order_of_beginnings_is_read_as_it_lies_in_its_index(
+    yard: Yard, where: dict[str, Any]
+) -> None:
+    last = yard.store.begun()[3]
+    with plans(yard.store) as steps:
+        yard.store.begun(limit=10, beyond=last, **where)
+        yard.store.past.short_ids([last.event.id])
+    assert [step for step in steps if "B-TREE" in step or "SCAN events" in step] == []
+    assert any("ix_events_started" in step for step in steps), steps

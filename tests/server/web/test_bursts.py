@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import threading
@@ -248,3 +249,19 @@ def test_a_reader_s_token_is_refused_before_the_body_is_looked_at(app: Flask, cl
     made = new_token()
     runtime_of(app).store.add_token(made.id, "reader", "north-yard", None, made.hash)
     refused(client.post("/v1/bursts", data=b"x", headers={"Authorization": f"Bearer {made.token}"}), 403)
+
+
+def test_a_burst_whose_parts_have_names_in_latin_1_is_taken(client: FlaskClient) -> None:
+    head = b'--limit\r\nContent-Disposition: form-data; name="%s"; filename="S\xfcd"\r\n\r\n%s\r\n'
+    parts = [head % (b"burst", json.dumps(envelope(FRAMES)).encode()), *(head % (b"file", frame) for frame in FRAMES)]
+    answer = client.post(
+        "/v1/bursts", data=b"".join(parts) + b"--limit--", content_type="multipart/form-data; boundary=limit"
+    )
+    assert answer.status_code == 201, answer.text
+    assert answer.get_json()["labels"]["light.v1"] == ["dark", "bright", "dark", "bright"]
+
+
+def test_a_compressed_heartbeat_is_refused_as_such(client: FlaskClient) -> None:
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    answer = client.post("/v1/heartbeats", data=gzip.compress(b"{}"), headers=headers)
+    assert "compressed (Content-Encoding gzip)" in refused(answer, 415)

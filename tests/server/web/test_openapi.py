@@ -148,6 +148,8 @@ REAL = [
     ("POST", "/v1/heartbeats", {"json": heartbeat()}, 204),
     ("POST", "/v1/heartbeats", {"json": heartbeat(state="")}, 400),
     ("GET", "/v1/cameras", {}, 200),
+    ("GET", "/v1/site-policy", {"query_string": {"site": "north-yard", "camera": "gate"}}, 200),
+    ("GET", "/v1/site-policy", {"query_string": {"site": "north-yard"}}, 400),
     ("POST", "/v1/annotations", {"json": MISSED}, 201),
     ("POST", "/v1/annotations", {"json": {"author": "me", "event": "0" * 32, "truth": "true"}}, 404),
     ("GET", "/v1/annotations", {}, 200),

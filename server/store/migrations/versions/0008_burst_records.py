@@ -6,8 +6,8 @@ An event names its burst by its id, in whichever form the burst is.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

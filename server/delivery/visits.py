@@ -1,0 +1,315 @@
+"""Visits: the events of one stay of one thing in a sector, joined to what a person reads as one line.
+
+`entered`, `left`, `lingered` and the presence that began with the visit are one visit. `moved`, `crossed` and events
+without a partner stand alone. Lines come in the order in which what they tell began.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from heapq import heappop, heappush, merge
+from itertools import groupby
+from typing import NamedTuple, Protocol
+
+from policies.events import ORDER, Event, microseconds
+from policies.fold import decode_state
+from server.domain.records import BurstFacts, CameraHead, Checkpoint, LoggedEvent
+
+PAGE = 500
+HELD = 2000
+"""Lines that wait at most for the end of an earlier visit. Beyond, its end is looked up, so that memory stays flat."""
+
+_PRESENCE = ("presence_started", "presence_ended")
+_JOINED_US = 1_000_000
+
+FindEnd = Callable[[LoggedEvent], LoggedEvent | None]
+"""Gives the `left` of an `entered`; None: the visit goes on."""
+
+
+class Past(Protocol):
+    def after(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]: ...
+
+
+class Store(Protocol):
+    @property
+    def past(self) -> Past: ...
+    def begun(
+        self,
+        since_us: int | None = ...,
+        until_us: int | None = ...,
+        site: str | None = ...,
+        camera: str | None = ...,
+        kind: str | None = ...,
+        *,
+        beyond: LoggedEvent | None = ...,
+        limit: int | None = ...,
+        withdrawn: bool = ...,
+        backwards: bool = ...,
+    ) -> list[LoggedEvent]: ...
+    def cameras(self) -> list[CameraHead]: ...
+    def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint: ...
+
+
+class Stretch(NamedTuple):
+    """The part of the log that is read; instants in us, None: no limit."""
+
+    since_us: int | None = None
+    until_us: int | None = None
+    site: str | None = None
+    camera: str | None = None
+
+
+@dataclass(slots=True)
+class Visit:
+    """The events of one line, the first to begin first. `is_over`: no more will come."""
+
+    events: list[LoggedEvent]
+    is_over: bool = True
+    slack_us: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.slack_us = max(_JOINED_US, round(2e6 * self.first.time_uncertainty_s))
+
+    @property
+    def first(self) -> Event:
+        return self.events[0].event
+
+    @property
+    def start_us(self) -> int:
+        return microseconds(self.first.started_at)
+
+    @property
+    def begin(self) -> Event:
+        """The event that says how it began: `entered`, where there is one."""
+        entered = self.of("entered")
+        return self.first if entered is None else entered.event
+
+    @property
+    def end(self) -> LoggedEvent | None:
+        """The event that ended what another began; None where it goes on, and where an event stands alone."""
+        if len(self.events) == 1:
+            return None
+        return self.of("left") or (None if self.of("entered") else self.of("presence_ended"))
+
+    @property
+    def end_us(self) -> int | None:
+        """When it ended; None while it goes on."""
+        return microseconds((self.end or self.events[0]).event.at) if self.is_over else None
+
+    def of(self, *kinds: str) -> LoggedEvent | None:
+        """Its first event of one of these kinds."""
+        return next((logged for logged in self.events if logged.event.kind in kinds), None)
+
+    def is_near(self, event: Event) -> bool:
+        """Whether an event began with this visit, as exactly as its begin is known."""
+        return abs(self.start_us - microseconds(event.started_at)) <= self.slack_us
+
+
+def _stay(event: Event) -> tuple[str | None, ...]:
+    return event.site, event.camera, event.track, event.sector
+
+
+def _place(event: Event) -> tuple[str | None, ...]:
+    return event.site, event.camera, event.sector, event.label
+
+
+class Joiner:
+    """Joins events to visits. `find_end` looks up the end of a visit that keeps too many others waiting."""
+
+    def __init__(self, find_end: FindEnd = lambda _: None) -> None:
+        self._find_end = find_end
+        self._waiting: deque[Visit] = deque()
+        self._open: dict[tuple[str | None, ...], Visit] = {}
+        self._recent: dict[tuple[str | None, ...], list[Visit]] = {}
+        self._looked_up: set[str] = set()
+
+    def join(self, events: Iterable[LoggedEvent], *, is_all: bool = True) -> Iterator[Visit]:
+        """The visits of events that come in the order in which they began. `is_all`: a visit without an end goes on."""
+        for start_us, group in groupby(events, key=_begin_us):
+            for logged in sorted(group, key=lambda logged: ORDER.index(logged.event.kind)):
+                self._add(logged)
+            yield from self._ready(start_us)
+        if not is_all:
+            for visit in list(self._open.values()):
+                self._look_up(visit)
+        yield from self._waiting
+        self._waiting.clear()
+
+    def _add(self, logged: LoggedEvent) -> None:
+        event = logged.event
+        if event.id in self._looked_up:
+            self._looked_up.remove(event.id)
+        elif logged.is_withdrawn:
+            self._waiting.append(Visit([logged]))
+        elif event.kind == "entered":
+            self._enter(logged)
+        elif event.kind == "left" and (visit := self._open.pop(_stay(event), None)) is not None:
+            visit.events.append(logged)
+            visit.is_over = True
+        elif event.kind in (*_PRESENCE, "lingered") and (visit := self._begun_with(event)) is not None:
+            visit.events.append(logged)
+            visit.is_over = visit.is_over or (event.kind == "presence_ended" and visit.of("entered") is None)
+        else:
+            self._alone(logged)
+
+    def _enter(self, logged: LoggedEvent) -> None:
+        visit = self._begun_with(logged.event)
+        if visit is None or visit.of("entered") is not None:  # a presence may be known before its first visit counts
+            self._alone(logged)
+            visit = self._waiting[-1]
+        else:
+            visit.events.append(logged)
+        visit.is_over = False
+        self._open[_stay(logged.event)] = visit
+
+    def _alone(self, logged: LoggedEvent) -> None:
+        visit = Visit([logged], is_over=logged.event.kind != "presence_started")
+        self._waiting.append(visit)
+        if logged.event.kind in (*_PRESENCE, "entered"):
+            recent = self._recent.setdefault(_place(logged.event), [])
+            recent[:] = [*(each for each in recent if each.is_near(logged.event)), visit]
+
+    def _begun_with(self, event: Event) -> Visit | None:
+        """The visit of the same thing, else of the same place, that began with an event."""
+        near = [visit for visit in self._recent.get(_place(event), ()) if visit.is_near(event)]
+        mine = [visit for visit in near if visit.first.track == event.track]
+        exact = [visit for visit in near if visit.first.started_at == event.started_at]
+        return next(iter(mine or exact or near), None)
+
+    def _ready(self, now_us: int) -> Iterator[Visit]:
+        """The visits at the head that no later event can change."""
+        while self._waiting and now_us > self._waiting[0].start_us + self._waiting[0].slack_us:
+            head = self._waiting[0]
+            if not head.is_over:
+                if len(self._waiting) <= HELD:
+                    return
+                self._look_up(head)
+            yield self._waiting.popleft()
+
+    def _look_up(self, visit: Visit) -> None:
+        entered = visit.of("entered")
+        end = entered and self._find_end(entered)
+        if entered and end:
+            self._open.pop(_stay(entered.event), None)
+            self._looked_up.add(end.event.id)
+            visit.events.append(end)
+            visit.is_over = True
+
+
+def visits(store: Store, stretch: Stretch, *, withdrawn: bool = False) -> Iterator[Visit]:
+    """The visits of which some part lies in a stretch, in the order in which they began. Memory is flat."""
+    find_end = partial(end_of, store)
+    before, from_us = _going_on(store, stretch)
+    entries = [logged for logged in before if logged.event.kind == "entered"]
+    ends = [end for end in map(find_end, entries) if end and from_us is not None and _begin_us(end) < from_us]
+    events = _read(store, stretch, (*before, *ends), from_us, withdrawn=withdrawn)
+    for visit in Joiner(find_end).join(events, is_all=stretch.until_us is None):
+        end_us = visit.end_us
+        if stretch.since_us is None or end_us is None or end_us >= stretch.since_us:
+            yield visit
+
+
+def events_by_time(store: Store, stretch: Stretch, kind: str | None, *, withdrawn: bool) -> Iterator[LoggedEvent]:
+    """The events whose instant (`Event.at`) lies in a stretch, in its order. Memory is flat."""
+    before, from_us = _going_on(store, stretch)
+    waiting: list[tuple[int, int, str, LoggedEvent]] = []
+
+    def due(until_us: float) -> Iterator[LoggedEvent]:
+        while waiting and waiting[0][0] < until_us:
+            at_us, *_, logged = heappop(waiting)
+            if stretch.since_us is None or at_us >= stretch.since_us:
+                yield logged
+
+    for logged in _read(store, stretch, before, from_us, kind, withdrawn=withdrawn):
+        yield from due(_begin_us(logged))
+        event = logged.event
+        heappush(waiting, (microseconds(event.at), ORDER.index(event.kind), event.id, logged))
+    yield from due(float("inf") if stretch.until_us is None else stretch.until_us)
+
+
+def end_of(store: Store, entered: LoggedEvent) -> LoggedEvent | None:
+    """The `left` that ends a visit; None while it goes on."""
+    event = entered.event
+    after_us = microseconds(event.started_at)
+    pages = _pages(partial(store.begun, after_us, None, event.site, event.camera, "left"))
+    return next((logged for logged in pages if _stay(logged.event) == _stay(event)), None)
+
+
+def begin_of(store: Store, left: LoggedEvent) -> LoggedEvent | None:
+    """The `entered` of the visit that a `left` ends."""
+    event = left.event
+    until_us = microseconds(event.started_at) + 1
+    pages = _pages(partial(store.begun, None, until_us, event.site, event.camera, "entered", backwards=True))
+    return next((logged for logged in pages if _stay(logged.event) == _stay(event)), None)
+
+
+def visit_of(store: Store, logged: LoggedEvent) -> list[LoggedEvent]:
+    """The events of the visit that an event belongs to, itself among them; of `moved` and `crossed`, only itself."""
+    entered = begin_of(store, logged) if logged.event.kind == "left" else logged
+    if entered is None:
+        return [logged]
+    event = entered.event
+    start_us = microseconds(event.started_at)
+    with_it = store.begun(start_us, start_us + 1, event.site, event.camera)
+    same = [each for each in with_it if _place(each.event) == _place(event) and event.sector is not None]
+    begins = [each for each in same if each.event.kind == "entered"]
+    ends = [end for each in begins if (end := end_of(store, each)) is not None]
+    return list({each.event.id: each for each in (logged, *same, *ends)}.values())
+
+
+def _begin_us(logged: LoggedEvent) -> int:
+    return microseconds(logged.event.started_at)
+
+
+def _read(
+    store: Store,
+    stretch: Stretch,
+    before: Sequence[LoggedEvent],
+    from_us: int | None,
+    kind: str | None = None,
+    *,
+    withdrawn: bool,
+) -> Iterator[LoggedEvent]:
+    """`before` and the log from `from_us` on, each event once, in the order in which they began."""
+    _, until_us, site, camera = stretch
+    known = {logged.event.id for logged in before}
+    pages = _pages(partial(store.begun, from_us, until_us, site, camera, kind, withdrawn=withdrawn))
+    wanted = sorted((each for each in before if kind in (None, each.event.kind)), key=_begin_us)
+    return merge(wanted, (logged for logged in pages if logged.event.id not in known), key=_begin_us)
+
+
+def _pages(read: Callable[..., list[LoggedEvent]]) -> Iterator[LoggedEvent]:
+    beyond: LoggedEvent | None = None
+    while True:
+        page = read(beyond=beyond, limit=PAGE)
+        yield from page
+        if len(page) < PAGE:
+            return
+        beyond = page[-1]
+
+
+def _going_on(store: Store, stretch: Stretch) -> tuple[list[LoggedEvent], int | None]:
+    """What went on at a checkpoint of each camera before the stretch, and the instant from which to read the log."""
+    since_us = stretch.since_us
+    if since_us is None:
+        return [], None
+    from_us, begun = since_us, dict[str, LoggedEvent]()
+    for head in store.cameras():
+        if stretch.site not in (None, head.site) or stretch.camera not in (None, head.camera):
+            continue
+        point = store.checkpoint(head.site, head.camera, since_us)
+        if point.at_us is None or point.state is None:  # its first checkpoint comes with its first burst
+            firsts = store.past.after(head.site, head.camera, 0, 1)
+            from_us = min([from_us, *(first.first_at_us for first in firsts)])
+            continue
+        state = decode_state(point.state)
+        stays = [visit for track in state.tracks for visit in track.visits]
+        young_us = [visit.entry_us - 2 * visit.entry_slack_us for visit in stays if not visit.counted]
+        from_us = min(from_us, point.at_us, *young_us)  # the entry of one that does not count yet is not yet certain
+        for start_us in {visit.entry_us for visit in stays} | {each.since_us for each in state.presences}:
+            for logged in store.begun(start_us, start_us + 1, head.site, head.camera):
+                begun[logged.event.id] = logged
+    return [logged for logged in begun.values() if logged.event.kind in (*_PRESENCE, "entered", "lingered")], from_us

@@ -1,0 +1,87 @@
+"""Asks a network about a row, and finds out what it takes where it does not take that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from server.domain.errors import ConfigurationError
+from server.ensemble.faults import in_short
+from server.ensemble.golden import read_golden, shipped_golden
+
+_SIZES = (28, 32, 64, 96, 112, 128, 160, 192, 224, 240, 256, 260, 288, 299, 300, 320, 384, 416, 448, 480, 512, 640)
+_BATCHES = (2, 4, 8, 16, 32, 64)
+
+ROUNDING = 1e-3
+"""Of the largest number, at least of 1: rounding moves an answer by a hundredth of that."""
+
+
+def ask(name: str, network: Callable[[Tensor], Any], rows: Tensor) -> Any:
+    """The network's own answer. Raises ConfigurationError, with what it takes instead where that can be found out."""
+    try:
+        with torch.inference_mode():
+            return network(rows)
+    except Exception as error:
+        height, width = rows.shape[-2:]
+        channels = "colour" if rows.shape[1] == 3 else "grey"
+        taken = next(_taken(network, rows), None)
+        what = taken or f"raises {in_short(error)}"
+        raise ConfigurationError(f"{name} does not take a {channels} picture of {width}x{height}: it {what}") from error
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """The first tensor of an answer with several parts; None if there is none."""
+    while isinstance(output, Mapping | tuple | list) and output:
+        output = next(iter(output.values() if isinstance(output, Mapping) else output))
+    return output if isinstance(output, Tensor) else None
+
+
+def pictures() -> tuple[bytes, ...]:
+    """Pictures of people and things, those of the shipped golden set."""
+    return read_golden(shipped_golden()).pictures
+
+
+def _taken(network: Callable[[Any], Any], rows: Tensor) -> Iterator[str]:
+    """What the network takes instead of `rows` [1, C, H, W], as `takes ...`."""
+    for what, other in _others(rows):
+        try:
+            with torch.inference_mode():
+                network(other)
+        except Exception:  # noqa: BLE001, S112  that is what is asked
+            continue
+        yield what
+
+
+def _others(rows: Tensor) -> Iterator[tuple[str, Any]]:
+    for kind in (torch.float16, torch.bfloat16, torch.float64):
+        name = str(kind).removeprefix("torch.")
+        yield f"wants {name}: call `model.float()` before you save it, so that it takes float32", rows.to(kind)
+    for kind in (torch.uint8, torch.int64):
+        name = str(kind).removeprefix("torch.")
+        yield f"wants whole numbers ({name}): put a layer before it that takes 0..255 in float32", rows.abs().to(kind)
+    yield 'takes a list of pictures, as a detector does: its card needs kind = "detector"', [rows[0]]
+    yield "wants the colours last (H, W, C): put a layer before it that permutes", rows.permute(0, 2, 3, 1).contiguous()
+    yield "wants a single picture without a batch (C, H, W): put a layer before it that takes a batch", rows[0]
+    height, width = rows.shape[-2:]
+    for channels in dict.fromkeys((rows.shape[1], 1, 3, 4)):
+        colour = {1: 'colour = "grey"', 3: 'colour = "rgb"'}.get(channels, f"{channels} colours, which no card has")
+        for size in dict.fromkeys(((width, height), *((side, side) for side in _SIZES))):
+            entries = [f"size = [{size[0]}, {size[1]}]"] if size != (width, height) else []
+            entries += [colour] if channels != rows.shape[1] else []
+            what = f"takes one with {' and '.join(entries)}: write a card by hand with these entries under [input]"
+            yield what, torch.zeros(1, channels, size[1], size[0])
+    for count in _BATCHES:
+        yield f"was traced for {count} pictures at once: save it for any number", rows.expand(count, *rows.shape[1:])
+
+
+def in_unit(numbers: Tensor) -> bool:
+    """Whether all lie in 0..1, but for rounding."""
+    return bool(((numbers >= -ROUNDING) & (numbers <= 1 + ROUNDING)).all())
+
+
+def span(numbers: Tensor) -> str:
+    """The smallest and the largest, for a message."""
+    return f"{float(numbers.min()):.3g}..{float(numbers.max()):.3g}"
