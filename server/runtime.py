@@ -106,7 +106,7 @@ class Runtime:
                 self._run("golden", self._replay_golden)
         self._run("delivery", lambda: self.dispatcher.run(self._stopping))
         self._run("release", lambda: self._repeat(self._release_held, "held bursts not released"))
-        self._run("convert", lambda: self._repeat(self._convert, "bursts of an earlier version not converted"))
+        self._run("convert", self._convert)
         self._run("sites", lambda: self._repeat(self.sites.faults, "site policies not checked"))
         self._run("recall", self._recall_cameras)
 
@@ -166,9 +166,16 @@ class Runtime:
             self.current.pipeline().release_held()
 
     def _convert(self) -> None:
-        """Convert what an earlier version stored. Another process may do the same."""
-        with suppress(RetryLater):
-            self.store.convert(self._stopping.is_set, self._stopping.wait)
+        """Once: convert what an earlier version stored. Another process may do the same."""
+        while not self._stopping.is_set():
+            try:
+                self.store.convert(self._stopping.is_set, self._stopping.wait)
+                return
+            except RetryLater:
+                self._stopping.wait(_REPEAT_S)
+            except Exception:
+                log.exception("bursts of an earlier version not converted")
+                return
 
     def _replay_golden(self) -> None:
         """At intervals: replay the golden set, and again soon after it failed or could not be replayed."""

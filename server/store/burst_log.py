@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, literal_column, select
@@ -25,7 +25,7 @@ from server.store.packing import joined_id, seal_of, split_id, unpack
 from server.store.rows import MODELS_SEPARATOR, Versions, encoded
 from server.store.schema import burst_records, bursts, cameras, contexts, decisions, observations
 
-IS_HELD = literal_column("burst_records.is_held = 1")
+IS_HELD: ColumnElement[bool] = literal_column("burst_records.is_held = 1")
 """In these words, so that the databases use the index of the bursts that wait."""
 
 record_end_us = burst_records.c.first_at_us + burst_records.c.lasts_us
@@ -101,7 +101,7 @@ class _Reader:
     def context(self, number: int) -> Row[Any]:
         if number not in self._contexts:
             query = _CONTEXTS.where(contexts.c.number == number)
-            self._contexts[number] = self._connection.execute(query).one()
+            self._contexts[number] = cast(Row[Any], self._connection.execute(query).one())
         return self._contexts[number]
 
     def facts(self, row: Row[Any]) -> BurstFacts:
@@ -282,7 +282,7 @@ def count_record_frames(connection: Connection) -> int:
 def _record(connection: Connection, burst_id: str) -> Row[Any] | None:
     id_key, rest = split_id(burst_id)
     rows = connection.execute(_RECORDS.where(burst_records.c.id_key == id_key))
-    return next((row for row in rows if unpack(row.record).id_rest == rest), None)
+    return next((cast(Row[Any], row) for row in rows if unpack(row.record).id_rest == rest), None)
 
 
 def _ordered(query: Select[Any], times: Times, is_newest_first: bool) -> Select[Any]:
@@ -334,7 +334,8 @@ def _is_within(at_us: int, since_us: int | None, until_us: int | None) -> bool:
 
 
 def _old_facts(row: Row[Any]) -> BurstFacts:
-    return replace(BurstFacts(*row), late=bool(row.late))
+    facts: Any = row
+    return replace(BurstFacts(*facts), late=bool(row.late))
 
 
 def _old_frames(connection: Connection, versions: Versions, *where: ColumnElement[bool]) -> Iterator[Recorded]:

@@ -55,11 +55,11 @@ def convert(
         rows = _next(engine, place)
         if not rows:
             break
-        place = tuple(getattr(rows[-1], column.name) for column in _PLACE)  # type: ignore[assignment]
+        place = tuple(getattr(rows[-1], column.name) for column in _PLACE)
         site, camera = rows[0].site, rows[0].camera
         ready = [each for row in rows if (each := _ready(engine, versions, row)) is not None]
         with writing(engine, lock=f"{site}/{camera}") as connection:
-            count += sum(_replace(connection, versions, each) for each in ready)
+            count += sum(_replace_or_leave(connection, versions, each) for each in ready)
         wait((time.monotonic() - begun_s) * (1 / _SHARE - 1))
     if count:
         log.info("bursts of an earlier version converted", extra={"bursts": count})
@@ -86,8 +86,12 @@ def _ready(engine: Engine, versions: Versions, row: Row[Any]) -> _Converted | No
         with reading(engine) as connection:
             return _loosened(connection, versions, row)
     except (SectorwatchError, msgspec.MsgspecError, ValueError, LookupError, TypeError) as error:
-        log.warning("burst not converted; it stays as it is", extra={"burst": row.burst_id, "cause": str(error)})
+        _warn(row, error)
         return None
+
+
+def _warn(row: Row[Any], error: Exception) -> None:
+    log.warning("burst not converted; it stays as it is", extra={"burst": row.burst_id, "cause": str(error)})
 
 
 def _loosened(connection: Connection, versions: Versions, row: Row[Any]) -> _Converted:
@@ -110,6 +114,15 @@ def _loosened(connection: Connection, versions: Versions, row: Row[Any]) -> _Con
         is_derived=_json.encode(judged_again(connection, versions, frames)) == recorded,
     )
     return row, loose, seen
+
+
+def _replace_or_leave(connection: Connection, versions: Versions, converted: _Converted) -> int:
+    try:
+        with connection.begin_nested():
+            return _replace(connection, versions, converted)
+    except ValueError as error:
+        _warn(converted[0], error)
+        return 0
 
 
 def _replace(connection: Connection, versions: Versions, converted: _Converted) -> int:

@@ -56,8 +56,8 @@ def keep_burst(
             "record": pack(loose, seen),
         },
     )
-    number: int = stored.inserted_primary_key[0]
-    return number
+    (number,) = stored.inserted_primary_key or ()
+    return int(number)
 
 
 def insert_once(connection: Connection, table: Table, key: str, row: dict[str, object]) -> None:
