@@ -68,7 +68,12 @@ def leave_unreadable(connection: Connection, versions: Versions) -> None:
 
 
 def _head(connection: Connection, versions: Versions, stored: CameraHead) -> CameraHead:
-    last = _last(connection, versions, stored)
+    try:
+        last = _last(connection, versions, stored)
+    except (
+        Unknown
+    ):  # a policy or an ensemble of the frames after it is gone: what is stored is the newest that is known
+        return stored
     if last is None:
         return stored
     later = find_bursts(

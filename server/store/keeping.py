@@ -56,8 +56,9 @@ def keep_burst(
             "record": pack(loose, seen),
         },
     )
-    (number,) = stored.inserted_primary_key or ()
-    return int(number)
+    key = stored.inserted_primary_key
+    assert key is not None, "one row was inserted"
+    return int(key[0])
 
 
 def insert_once(connection: Connection, table: Table, key: str, row: dict[str, object]) -> None:

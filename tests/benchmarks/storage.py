@@ -1,10 +1,11 @@
 """What a burst costs on the disk: `python -m tests.benchmarks.storage [--crowd DATABASE] [--bursts 2000]`.
 
 Bursts of ten frames go through the store's own turns, one burst to a turn, as a server makes them. `quiet`: the
-detectors say nothing, `frame-change` says `still`. `one`: somebody walks. `crowd`: the frames of `--crowd`, a database
-of the demonstration's footage, again and again. Each scene has a new database and a process of its own.
+detectors say nothing, `frame-change` says `still`. `one`: somebody is there. `crowd`: the frames of `--crowd`, a
+database of the demonstration's footage, again and again. Each scene has a new database and a process of its own.
 
-Kept: the growth of the file over the second half of the bursts, after a checkpoint, for each frame. Written:
+Kept: the growth of the tables over the second half of the bursts, for each frame; besides the records with their
+indexes these are events, and checkpoints, which stop growing after some days. Written:
 `write_bytes` of /proc/self/io over the same half (the log, its checkpoints and the file), for each burst. The folder
 has to be on a disk: a file system in memory counts nothing.
 """
@@ -42,7 +43,8 @@ def _quiet(_second: int, chance: random.Random) -> Answers:
 
 
 def _one(second: int, chance: random.Random) -> Answers:
-    return answers(second % WALK_S, "empty", chance)
+    """Somebody who stays where he is; a walk across sectors costs its events besides."""
+    return answers(WALK_S // 2 + second % 2, "empty", chance)
 
 
 def _entry(
@@ -111,11 +113,12 @@ def _crowd(database: Path) -> tuple[EnsembleInfo, list[Answers]]:
     return frames[0].ensemble_info, [frame.answers for frame in frames]
 
 
-def measured(folder: Path, kind: str, bursts: int, crowd: Path | None) -> tuple[float, float]:
-    """Bytes kept for a frame, and written for a burst."""
+def measured(folder: Path, kind: str, bursts: int, crowd: Path | None) -> tuple[float, float, float]:
+    """Bytes of records and of all tables kept for a frame, and bytes written for a burst."""
     text = site(CAMERAS)
     policy = parse_site_policy(text)
-    info, scene = _ENSEMBLE, {"quiet": _quiet, "one": _one}.get(kind, _quiet)
+    info = _ENSEMBLE
+    scene: Callable[[int, random.Random], Answers] = {"quiet": _quiet, "one": _one}.get(kind, _quiet)
     if kind == "crowd":
         assert crowd is not None
         info, every = _crowd(crowd)
@@ -131,18 +134,24 @@ def measured(folder: Path, kind: str, bursts: int, crowd: Path | None) -> tuple[
     half = bursts // 2
     for _ in range(half):
         _turn(store, next(entries))
-    kept, written = _size(file), _written()
+    records, kept, written = _size(file, "%burst_records%"), _size(file), _written()
     for _ in range(bursts - half):
         _turn(store, next(entries))
     store.close()
     written = _written() - written
-    return (_size(file) - kept) / (bursts - half) / BURST, written / (bursts - half)
+    frames = (bursts - half) * BURST
+    return (
+        (_size(file, "%burst_records%") - records) / frames,
+        (_size(file) - kept) / frames,
+        written / (bursts - half),
+    )
 
 
-def _size(file: Path) -> int:
+def _size(file: Path, tables: str = "%") -> int:
+    """Bytes of the pages of tables and indexes with such names."""
     with closing(sqlite3.connect(file)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return file.stat().st_size
+        (size,) = connection.execute("SELECT sum(pgsize) FROM dbstat WHERE name LIKE ?", (tables,)).fetchone()
+        return int(size)
 
 
 def _written() -> int:
@@ -153,9 +162,10 @@ def _written() -> int:
 def report(folder: Path, kinds: list[str], bursts: int, crowd: Path | None) -> Iterator[str]:
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for kind in kinds:
-            kept, written = pool.apply(measured, (folder, kind, bursts, crowd))
+            records, kept, written = pool.apply(measured, (folder, kind, bursts, crowd))
             yield (
-                f"{kind}: {kept:.1f} bytes kept for a frame; {written / 1000:.1f} kB written for a burst, "
+                f"{kind}: {records:.1f} bytes a frame in records, {kept:.1f} in all tables; "
+                f"{written / 1000:.1f} kB written for a burst, "
                 f"{written * DAY_BURSTS / 1e9:.2f} GB a day for {CAMERAS} cameras"
             )
 

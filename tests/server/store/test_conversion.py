@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -74,7 +74,7 @@ def everything(store: Store) -> tuple[list[Observation], list[KeptBurst], list[B
 
 
 @pytest.fixture
-def yard(tmp_path: Path, store: Store, clock: ManualClock) -> Iterator[Yard]:
+def yard(tmp_path: Path, store: Store, clock: ManualClock) -> Yard:
     yard = Yard(tmp_path / "sites", store, clock)
     for one in yard.walked(across, 26):
         yard.pipeline.process(one)
