@@ -40,6 +40,8 @@ SELECT id, camera, kind, late, withdrawn_at_us IS NOT NULL,
 FROM events ORDER BY seq
 """
 OTHER_ENSEMBLE = "f" * 64
+NEW = ("damaged", "mended")
+"""Counts of heartbeats that version 0.3.0 added."""
 GONE = ("provisional",)
 """Keys of an event on the wire that a later version may leave out."""
 
@@ -202,7 +204,8 @@ def test_the_old_database_goes_on_with_people_in_view_and_tells_the_same_events(
 
 def test_every_burst_that_follows_gets_the_answer_of_version_0_1_0(fresh: Old, expected: dict[str, Any]) -> None:
     for answer, wanted in zip(fresh.go_on(), expected["answers"], strict=True):
-        assert without(answer, GONE) == without(wanted, GONE)
+        assert without(answer, GONE).items() >= without(wanted, GONE).items()
+        assert answer.keys() - wanted.keys() == {"votes"}
 
 
 def test_another_ensemble_that_answers_alike_changes_nothing_but_its_name(fresh: Old, expected: dict[str, Any]) -> None:
@@ -307,7 +310,7 @@ def test_the_cameras_and_tokens_of_the_old_database_are_what_they_were(old: Old,
     app = old.app(Recorded(packed("continuation.json.xz")))
     answer = app.test_client().get("/v1/cameras", headers={"Authorization": f"Bearer {expected['reader']}"})
     runtime_of(app).store.close()
-    assert answer.get_json() == expected["cameras"]
+    assert without(answer.get_json(), NEW) == expected["cameras"]
     sectors = [sector["state"] for camera in answer.get_json()["cameras"] for sector in camera["sectors"]]
     assert "occupied" in sectors
 

@@ -51,9 +51,18 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 def how_to_get_a_token(settings: Settings, camera: CameraSettings) -> str:
     """Advice for a missing or wrong token."""
-    place = camera.token_file or settings.server.token_file or "`token_file`"
+    if camera.token or (settings.server.token and not camera.token_file):
+        place = f"`token` of {'camera ' + camera.name if camera.token else '[server]'} in the settings file"
+    else:
+        place = camera.token_file or settings.server.token_file or "`token_file`"
     command = f"sectorwatch tokens add --site {settings.site} --camera {camera.name}"
     return f"`{command}` on the server prints one; put it into {place}"
+
+
+def how_to_match_the_token(settings: Settings, camera: CameraSettings) -> str:
+    """Advice for a token that is another camera's."""
+    ours = f"`site` (now `{settings.site}`) and the camera's `name` (now `{camera.name}`)"
+    return f"either set {ours} in the settings file to those of the token, or {how_to_get_a_token(settings, camera)}"
 
 
 def _check_disk(settings: Settings) -> Finding:
@@ -82,9 +91,12 @@ def _check_server(settings: Settings, camera: CameraSettings, wall_clock: WallCl
     url, name = settings.server.shown_url, f"camera {camera.name} of site {settings.site}"
     if answer.status == 0:
         return Finding("server", False, f"{url}: {answer.problem}")
-    if answer.status in (401, 403):
-        problem = "does not know the token" if answer.status == 401 else "says that this is not the token"
-        return Finding("server", False, f"{url} {problem} of {name}: {how_to_get_a_token(settings, camera)}")
+    if answer.status == 401:
+        text = f"{url} does not know the token of {name}: {how_to_get_a_token(settings, camera)}"
+        return Finding("server", False, text)
+    if answer.status == 403:
+        text = f"{url} answers HTTP 403 {answer.problem}: {how_to_match_the_token(settings, camera)}"
+        return Finding("server", False, text)
     if answer.status >= 500:
         return Finding("server", False, f"{url} answers HTTP {answer.status} {answer.problem}")
     if answer.status in _OTHER_SERVER:

@@ -17,7 +17,7 @@ from camera_agent.capture.live import LiveCapture
 from camera_agent.capture.playback import Playback
 from camera_agent.capture.schedule import Slots
 from camera_agent.cli.answer import answer_lines
-from camera_agent.cli.doctor import how_to_get_a_token
+from camera_agent.cli.doctor import how_to_get_a_token, how_to_match_the_token
 from camera_agent.cli.site_policy import fetch_report
 from camera_agent.clock import Clock
 from camera_agent.config.settings import CameraSettings, Settings
@@ -93,8 +93,8 @@ def _describe(settings: Settings, camera: CameraSettings, burst: Burst, outcome:
     if isinstance(outcome, Refused):
         return f"refused it: {outcome.problem}"
     if isinstance(outcome, Unauthorised):
-        advice = how_to_get_a_token(settings, camera)
-        return f"does not accept this camera's token: {outcome.problem}\n{advice}"
+        advice = how_to_match_the_token if outcome.is_of_another else how_to_get_a_token
+        return f"does not accept this camera's token: {outcome.problem}\n{advice(settings, camera)}"
     cause = outcome.cause if isinstance(outcome, RetryLater) else "the burst is gone"
     return f"did not accept it: {cause}"
 

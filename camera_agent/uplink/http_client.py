@@ -57,9 +57,10 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Unauthorised(msgspec.Struct, frozen=True):
-    """The token is missing, unknown, or not for this camera."""
+    """The token is missing, unknown, or not for this camera (`is_of_another`)."""
 
     problem: str
+    is_of_another: bool = False
 
 
 class RetryLater(msgspec.Struct, frozen=True):
@@ -220,7 +221,7 @@ class HttpClient:
         if status in _NEVER_AGAIN:
             return Refused(problem)
         if status in _NOT_ALLOWED:
-            return Unauthorised(problem)
+            return Unauthorised(problem, status == 403)
         return RetryLater(problem, self._retry_after_s(answer))
 
     def _retry_after_s(self, answer: requests.Response) -> float:

@@ -54,7 +54,7 @@ def conclude(
     if events:
         first = [event for event in events if not event.kind.startswith("presence")] or events
         named = "; ".join(f"{_brief(event, local)} ({short[event.id]})" for event in first[:_NAMED])
-        more = f"; and {len(events) - _NAMED} more" if len(events) > _NAMED else ""
+        more = f"; and {len(events) - len(first[:_NAMED])} more" if len(events) > len(first[:_NAMED]) else ""
         return f"{len(events)} event{'' if len(events) == 1 else 's'} at {minute}: {named}{more}."
     if begun is not None:
         since = local.dated(microseconds(begun.started_at))

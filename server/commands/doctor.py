@@ -6,6 +6,7 @@ not yet) or `fail` (the server does not run, or not correctly).
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -58,6 +59,7 @@ def command(settings: ServerSettings) -> None:
 
     Checks the server of the data folder as it was started last, with what options, file and environment change.
     """
+    logging.getLogger().addHandler(logging.NullHandler())  # the findings say what the log would
     is_known = bool(recall(settings.data_dir).settings)
     state = "as it was started last" if is_known else "in which none was started yet"
     click.echo(f"Checks the server with the data folder {settings.data_dir}, {state}.", err=True)

@@ -280,10 +280,9 @@ def test_doctor_names_each_fault_and_what_to_do(
     assert "this is no Sectorwatch server; check `server.url`" in capsys.readouterr().out
     server.heartbeat_status = 403
     assert command(["doctor", str(write_settings(f'video = "{footage}"'))]) == 1
-    assert (
-        "says that this is not the token of camera gate of site yard: `sectorwatch tokens add"
-        in capsys.readouterr().out
-    )
+    out = capsys.readouterr().out
+    assert "either set `site` (now `yard`) and the camera's `name` (now `gate`) in the settings file" in out
+    assert "`sectorwatch tokens add --site yard --camera gate` on the server prints one" in out
     server.heartbeat_status = 401
     assert command(["doctor", str(write_settings("device = 99"))]) == 1
     out = capsys.readouterr().out

@@ -12,7 +12,7 @@ from server.commands import demo
 _BAD = {
     "no site": (b"targets = []", "site"),
     "no TOML": (b"site = ", "not valid TOML"),
-    "no UTF-8": (b'site = "yard\xff"', "utf-8"),
+    "no UTF-8": (b'site = "yard\xff"', "UTF-8"),
 }
 
 

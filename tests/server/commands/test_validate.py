@@ -74,8 +74,8 @@ def test_an_agent_s_settings_are_checked_by_the_agent(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("site = \n", "yard.toml: not valid TOML: Invalid value (at line 1"),
-        (b"\xff\xfes\x00", "yard.toml: it is UTF-16: save it as UTF-8"),
-        ('# caf\xe9\nsite = "yard"'.encode("latin-1"), "yard.toml: line 1: the byte 0xe9 is not UTF-8"),
+        (b"s\x00i\x00", "yard.toml: line 1 has a NUL character"),
+        ('# caf\xe9\nsite = "yard"'.encode("latin-1"), "yard.toml: line 1 has the byte 0xe9, which is wrong in UTF-8"),
         ("", 'yard.toml: site: missing or malformed; write for example site = "north-yard"'),
     ],
 )
