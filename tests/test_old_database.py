@@ -223,7 +223,7 @@ def test_another_ensemble_that_answers_alike_changes_nothing_but_its_name(fresh:
 def test_a_converted_database_goes_on_and_tells_the_same_events(fresh: Old, expected: dict[str, Any]) -> None:
     fresh.converted()
     for answer, wanted in zip(fresh.go_on(), expected["answers"], strict=True):
-        assert without(answer, GONE) == without(wanted, GONE)
+        assert without(answer, GONE).items() >= without(wanted, GONE).items()
     assert fresh.rows(LOG) == [tuple(row) for row in expected["log"]]
 
 
