@@ -93,14 +93,16 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
     def offsets_us(self) -> list[int]:
         """From the first frame to each."""
         unit, step, differences = self.steps
-        steps = [step + difference for difference in differences] or [step] * (self.frames - 1)
-        return list(accumulate((unit * each for each in steps), initial=0))
+        if not differences:
+            return [unit * step * index for index in range(self.frames)]
+        return list(accumulate((unit * (step + each) for each in differences), initial=0))
 
     @property
     def frame_sizes(self) -> list[tuple[int, int]]:
         """Width and height of each frame in pixels."""
-        pairs = list(zip(self.sizes[::2], self.sizes[1::2], strict=True))
-        return pairs if len(pairs) > 1 else pairs * self.frames
+        if len(self.sizes) == 2:
+            return [(self.sizes[0], self.sizes[1])] * self.frames
+        return list(zip(self.sizes[::2], self.sizes[1::2], strict=True))
 
     @property
     def brightnesses(self) -> Sequence[float | None]:
@@ -110,13 +112,17 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
         """The answers of each frame; `models` as `models_of` gives them."""
         if self.columns is None:
             return _answers_by_frame.decode(_inflated(self.rest))
+        if len(models) != len(self.columns):
+            raise ValueError(f"a record has answers of {len(self.columns)} models, not of {len(models)}")
         rest = _answers_by_model.decode(_inflated(self.rest)) if self.rest else {}
-        count = self.frames
-        columns = [
-            _column(kept, count) if not isinstance(kept, int) else rest[model]
-            for model, kept in zip(models, self.columns, strict=True)
-        ]
-        return [dict(zip(models, frame, strict=True)) for frame in zip(*columns, strict=True)] or [{}] * count
+        blank: Answers = dict.fromkeys(models, ())
+        every = [blank.copy() for _ in range(self.frames)]
+        for model, kept in zip(models, self.columns, strict=True):
+            if kept is not None:
+                column = rest[model] if isinstance(kept, int) else _column(*kept)
+                for answers, answer in zip(every, column, strict=True):
+                    answers[model] = answer
+        return every
 
     def decision_record(self) -> list[Judgement] | None:
         """The decision record, if it is stored."""
@@ -220,7 +226,8 @@ def joined_id(id_key: int, rest: bytes) -> str:
     """The id that `split_id` split."""
     if len(rest) != _HALF:
         return _text(rest)
-    return str(uuid.UUID(bytes=id_key.to_bytes(_HALF, "big", signed=True) + rest))
+    digits = (id_key.to_bytes(_HALF, "big", signed=True) + rest).hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _unlike(text: str, length: int) -> bytes:
@@ -328,10 +335,7 @@ def _kept(column: _Column) -> _Only | int | None:
     return 0 if scores is None else (only[0].label, scores)
 
 
-def _column(kept: _Only | None, count: int) -> _Column:
-    if kept is None:
-        return [()] * count
-    label, scores = kept
+def _column(label: str, scores: bytes) -> _Column:
     return [(Prediction(label, score),) for score in _floats(scores)]
 
 
