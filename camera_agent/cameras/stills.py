@@ -108,7 +108,7 @@ def unchanged(folder: Path, pictures: Sequence[Still], known: Mapping[str, Still
     """
     same: set[str] = set()
     followers: dict[bool, list[str]] = {True: [], False: []}
-    ayes, noes = {True: 0, False: 0}, {True: 0, False: 0}
+    kept, changed = {True: 0, False: 0}, {True: 0, False: 0}
     for still in pictures:
         before = known.get(still.name)
         if before is None or before.size_bytes != still.size_bytes:
@@ -118,11 +118,11 @@ def unchanged(folder: Path, pictures: Sequence[Still], known: Mapping[str, Still
             followers[has_its_time].append(still.name)
         elif _digest(folder / still.name) == before.digest:
             same.add(still.name)
-            ayes[has_its_time] += 1
+            kept[has_its_time] += 1
         else:
-            noes[has_its_time] += 1
+            changed[has_its_time] += 1
     for has_its_time, names in followers.items():
-        if ayes[has_its_time] > noes[has_its_time] or (has_its_time and not noes[True]):
+        if kept[has_its_time] > changed[has_its_time] or (has_its_time and not changed[True]):
             same.update(names)
     return same
 

@@ -16,9 +16,9 @@ from policies.fusion.grouping import Group, group_boxes
 from policies.fusion.judgement import NOTHING, Candidate, Judgement
 from policies.fusion.voters import KEEP_RATIO, Voters, voters_of
 from policies.geometry import Point, foot
-from policies.observation import ModelInfo, Observation
+from policies.observation import ModelInfo, Observation, Prediction
 from policies.sensitivity import Verdict, Vote
-from policies.site.sectors import Sector
+from policies.site.sectors import WHOLE, Sector
 from policies.site.site_policy import CameraPolicy
 
 _FOR, _AGAINST, _ABSTAIN, _MISSING = Vote
@@ -161,14 +161,21 @@ def _label_score(
     seen: Observation, info: ModelInfo, classes: frozenset[str], sectors: Sequence[Sector]
 ) -> float | None:
     """Summed score of the target's classes where these sectors were shown; None where the model was not asked."""
-    shown = {s.sector for s in seen.answers.get(info.model) or ()}
-    names = {s.name for s in sectors} & {name for name in shown if name is not None} or {None} & shown
+    answer = seen.answers.get(info.model) or ()
+    names = sectors_shown(answer, sectors)
     if not names:
         return None
-    return max(
-        sum(s.score for s in seen.answers.get(info.model) or () if s.sector == name and s.label in classes)
-        for name in names
-    )
+    return max(sum(s.score for s in answer if s.sector == name and s.label in classes) for name in names)
+
+
+def sectors_shown(answer: Sequence[Prediction], sectors: Sequence[Sector]) -> set[str | None]:
+    """The sectors whose labels speak for a candidate in these: those that are part of the view, if it was shown any,
+    else those that are the whole view, else the frame (None), as in observations from before 0.3.0.
+    """
+    shown = {s.sector for s in answer}
+    asked = [s for s in sectors if s.name in shown]
+    parts: set[str | None] = {s.name for s in asked if s.polygon != WHOLE}
+    return parts or {s.name for s in asked} or shown & {None}
 
 
 def blind_targets(policy: CameraPolicy, judged: Judgement) -> frozenset[str]:

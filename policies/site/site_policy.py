@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from policies.observation import Box
+from policies.observation import Box, EnsembleInfo
 from policies.site.layers import NEW_NAMES, OLD_NAMES, RULE_KEYS, Layer, Targets, read_layer
 from policies.site.rules import Rules
 from policies.site.schedule import Place, When
@@ -83,10 +83,23 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
         """Sector name to sector."""
         return {sector.name: sector for sector in self.sectors}
 
-    @property
-    def crops(self) -> dict[str, Box]:
-        """Sector name to its bounding rectangle: what a classifier is asked about besides the whole view."""
-        return {s.name: s.bounds for s in self.sectors if s.polygon != WHOLE}
+    def crops(self, ensemble_info: EnsembleInfo) -> dict[str, Box]:
+        """Sector name to its bounding rectangle: what classifiers are asked about besides the frame.
+
+        A sector that is the whole view is among them where a classifier knows what it asks for: of the frame itself,
+        a classifier may see no more than the centre.
+        """
+        return {s.name: s.bounds for s in self.sectors if s.polygon != WHOLE or self._asks(s.name, ensemble_info)}
+
+    def _asks(self, sector: str, ensemble_info: EnsembleInfo) -> bool:
+        """Whether the sector ever asks for a target that a classifier of the ensemble knows."""
+        named = [info.classes for info in ensemble_info.models if info.votes and not info.boxes]
+        return any(
+            not policy.targets[target].isdisjoint(classes)
+            for policy in (self, *(entry.policy for entry in self.scheduled))
+            for target in policy.by_name[sector].rules.targets
+            for classes in named
+        )
 
 
 class Scheduled(msgspec.Struct, frozen=True):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from policies.fusion.judge import sectors_shown
 from policies.fusion.judgement import Candidate
 from policies.geometry import iou
 from policies.observation import Observation, Prediction
 from policies.sensitivity import Vote
 from policies.site.rules import Rules
+from policies.site.sectors import Sector
 from policies.site.site_policy import CameraPolicy
 
 
@@ -42,8 +44,9 @@ class Weighing:
 
 
 def weighing_of(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> Weighing:
-    place = next((s.rules for s in policy.sectors if s.name in candidate.sectors), policy.rules)
-    rules = place.of(candidate.target)  # of the first sector it stands in: they judged it
+    sectors = [s for s in policy.sectors if s.name in candidate.sectors]
+    judged_by = sectors[0].rules if sectors else policy.rules  # those of the first sector it stands in
+    rules = judged_by.of(candidate.target)
     classes = policy.targets.get(candidate.target, frozenset())
     support = _support(rules, candidate.votes)
     margin = candidate.ruling.margin
@@ -56,10 +59,16 @@ def weighing_of(policy: CameraPolicy, seen: Observation, candidate: Candidate) -
         seen=None if margin is None else support,
         needed=None if margin is None else round(support - margin, 6),
         ballots=tuple(
-            _ballot(model, vote, seen.answers.get(model) or (), candidate, classes, rules.least(model))
+            _ballot(model, vote, _heard(seen.answers.get(model) or (), sectors), candidate, classes, rules.least(model))
             for model, vote in candidate.votes.items()
         ),
     )
+
+
+def _heard(answer: Sequence[Prediction], sectors: Sequence[Sector]) -> list[Prediction]:
+    """The boxes of an answer, and those of its labels that judge these sectors."""
+    shown = sectors_shown(answer, sectors)
+    return [s for s in answer if s.box is not None or s.sector in shown]
 
 
 def _ballot(
@@ -81,7 +90,7 @@ def _support(rules: Rules, votes: Mapping[str, Vote]) -> float:
 def _score(answer: Sequence[Prediction], candidate: Candidate, classes: frozenset[str]) -> float | None:
     """The score that a model gave a candidate: that of its best box there, or of its labels for the sector."""
     mine = [s for s in answer if s.label in classes]
-    named = [s.score for s in mine if s.box is None and s.sector in (None, *candidate.sectors)]
+    named = [s.score for s in mine if s.box is None]
     box = candidate.box
     boxed = [] if box is None else [(iou(s.box, box), s.score) for s in mine if s.box is not None]
     shared, score = max(boxed, default=(0.0, 0.0))

@@ -57,6 +57,9 @@ class InputForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fits inside, padded with mid grey on both sides until width and height are multiples of `multiple_of`. `crop`: the
     shorter side resized to `shorter_side`, then the centre. `shrink`: as large as fits inside, never enlarged, not
     padded. `resample` is the interpolation. Values 0..255 become `(value - mean) / std`.
+
+    `sector_fit` is for `crop`: how a sector, the whole view included, is brought to `size`, so that nothing of it is
+    cut off. `letterbox` pads it to exactly `size`. Every other `fit` treats a sector like a frame.
     """
 
     colour: Literal["rgb", "grey"]
@@ -67,6 +70,7 @@ class InputForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     resample: Literal["bilinear", "bicubic"] = "bilinear"
+    sector_fit: Literal["stretch", "letterbox"] = "stretch"
 
     def __post_init__(self) -> None:
         channels = 3 if self.colour == "rgb" else 1
@@ -80,7 +84,22 @@ class InputForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 self.fit != "crop" or (self.shorter_side or 0) >= max(self.size),
                 "`crop` needs a `shorter_side` at least as long as its `size`",
             ),
+            (
+                self.fit == "crop" or self.sector_fit == "stretch",
+                f'`sector_fit` is for fit = "crop"; `{self.fit}` shows a sector whole, as it does a frame',
+            ),
         )
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The form as cards and locks hold it: in types of JSON, and without a `sector_fit` that is the default.
+
+        So an ensemble from before that key keeps its name.
+        """
+        content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        if self.sector_fit == "stretch":
+            del content["sector_fit"]
+        return content
 
 
 class FileSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="from", tag="file"):

@@ -149,7 +149,7 @@ class VisitPrinter:
         self.show(visit for logged in events if (visit := self._visit(logged)) is not None)
 
     def _visit(self, logged: LoggedEvent) -> Visit | None:
-        """The visit of an announced event; None for a presence that `entered` tells already."""
+        """The visit of an announced event; None for a presence whose `entered` was printed."""
         event = logged.event
         if event.kind == "left" and not logged.is_withdrawn and (entered := begin_of(self._store, logged)):
             return Visit([entered, logged])

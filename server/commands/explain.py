@@ -59,12 +59,12 @@ def command(
     if as_json:
         click.echo(msgspec.json.encode(as_wire(explanation)).decode())
     else:
-        told = [logged for burst in explanation.bursts for logged in burst.events]
+        of_bursts = [logged for burst in explanation.bursts for logged in burst.events]
         begun = store.begun(since_us, since_us + MINUTE_US, head.site, head.camera)
-        of_stretch = [logged.event for logged in (*begun, *told) if not logged.is_withdrawn]
+        of_stretch = [logged.event for logged in (*begun, *of_bursts) if not logged.is_withdrawn]
         inside = of_minute(of_stretch, since_us, since_us + MINUTE_US)
         presence = _begun_before(store, explanation)
-        shown = [*of_stretch, *(logged.event for logged in told), *([presence] if presence else [])]
+        shown = [*of_stretch, *(logged.event for logged in of_bursts), *([presence] if presence else [])]
         short = store.past.short_ids([event.id for event in shown])
         event_line = dated_lines(store, local, shown)
         click.echo(conclude(explanation, _policy(store, explanation), inside, presence, local, short))

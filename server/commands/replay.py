@@ -60,13 +60,13 @@ def command(
     if check:
         _check(store, tasks, local)
         return
-    told = (unlogged(event) for events in run_tasks(_events, tasks) for event in events)
+    logged_events = (unlogged(event) for events in run_tasks(_events, tasks) for event in events)
     if as_json:
-        echo_lines(map(json_line, told))
+        echo_lines(map(json_line, logged_events))
     elif full:
-        echo_lines(map(text_line, sorted(told, key=lambda logged: logged.event.at)))
+        echo_lines(map(text_line, sorted(logged_events, key=lambda logged: logged.event.at)))
     else:
-        events = sorted(told, key=lambda logged: logged.event.started_at)
+        events = sorted(logged_events, key=lambda logged: logged.event.started_at)
         VisitPrinter(store, local, site, window.camera).show(Joiner().join(events))
 
 

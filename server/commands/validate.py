@@ -1,6 +1,6 @@
 """`sectorwatch validate`: check site policies, settings, cards and agents' settings before they are used.
 
-The kind of a file is told from what is in it. Each fault has its file and line; a warning is about what can be used and
+The content of a file shows its kind. Each fault has its file and line; a warning is about what can be used and
 is probably not meant.
 """
 
@@ -141,11 +141,11 @@ def _agent(file: Path) -> Checked:
     )
     if "ModuleNotFoundError" in done.stderr or "ImportError" in done.stderr:
         return Checked((f"{shown(file)}: an agent's settings: check them on its machine: camera-agent validate FILE",))
-    said = [line for line in _lines(done.stderr) if line]
+    lines = [line for line in _lines(done.stderr) if line]
     if done.returncode:
-        return Checked(tuple(said) or (f"{shown(file)}: camera-agent validate ended with {done.returncode}",))
+        return Checked(tuple(lines) or (f"{shown(file)}: camera-agent validate ended with {done.returncode}",))
     meaning = "\n".join(list(_lines(done.stdout))[1:])
-    return Checked((), tuple(said), f"the settings of an agent\n{meaning}".rstrip())
+    return Checked((), tuple(lines), f"the settings of an agent\n{meaning}".rstrip())
 
 
 def _lines(text: str) -> Iterator[str]:

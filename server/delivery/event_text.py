@@ -61,7 +61,7 @@ class EventText:
     unwatched: Unwatched = lambda _: None
 
     def visit(self, visit: Visit, event_id: str, *, dated: bool = False, alone: bool = False) -> list[Piece]:
-        """The line of a visit, which ends with `event_id`. `alone`: it tells of one event, not of what it began."""
+        """The line of a visit, which ends with `event_id`. `alone`: it names one event, not the stay that it began."""
         time = self._time(visit, dated=dated)
         models = _models(visit.begin)
         tail = f"  {event_id}" if event_id else ""
@@ -106,13 +106,13 @@ class EventText:
         event, end = visit.begin, visit.end
         place = self._place(event)
         where = f"in {place}" if event.sector == _WHOLE and self.places == "sector" else f"at {place}"
-        said = [_length(visit)] if end and not (_blind_us(event) or _blind_us(end.event)) else []
-        said += [*_ways(event, end.event if end else event), *(["lingered"] if _stayed(visit) else [])]
+        details = [_length(visit)] if end and not (_blind_us(event) or _blind_us(end.event)) else []
+        details += [*_ways(event, end.event if end else event), *(["lingered"] if _stayed(visit) else [])]
         pieces = [Piece("withdrawn", "withdrawn: ")] if visit.events[0].is_withdrawn else []
         if not visit.events[0].is_withdrawn and visit.events[-1].supersedes:
             pieces = [Piece("withdrawn", "corrected: ")]
         pieces += [Piece("what", f"{event.label} {verb} ".replace("  ", " ")), Piece("place", place if verb else where)]
-        pieces += [Piece("what", f", {text}") for text in said]
+        pieces += [Piece("what", f", {text}") for text in details]
         return [*pieces, *self._unseen(visit, event, end)]
 
     def _place(self, event: Event) -> str:
@@ -149,7 +149,7 @@ def plain(pieces: Iterable[Piece]) -> str:
 
 
 def _verb(visit: Visit) -> str:
-    """What is said between the target and the place; nothing where the line tells of a stay."""
+    """The verb between target and place; empty for a stay."""
     is_stay = visit.first.kind in ("entered", "presence_started") or len(visit.events) > 1
     return "" if is_stay else VERBS[visit.first.kind]
 

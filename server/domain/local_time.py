@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from policies.events import instant, microseconds
 from server.domain.clock import SECOND_US
 from server.domain.records import CameraHead
+from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text
 
 FORMS = "90s, 30m, 1h, 2d, 1w (ago), 18:00, today, yesterday 18:00 or 2026-11-22T18:00"
 """The forms in which a person may write a time."""
@@ -103,12 +104,12 @@ class When:
         if self.ago_us is not None:
             return now_us - self.ago_us
         if isinstance(self.day, date):
-            return local.us(datetime.combine(self.day, self.clock))
+            return self._on(local, self.day)
         today = local.at(now_us).date()
         if self.day is not None:
-            return local.us(datetime.combine(today - timedelta(days=self.day), self.clock))
+            return self._on(local, today - timedelta(days=self.day))
         if after_us is None:
-            same_day_us = local.us(datetime.combine(today, self.clock))
+            same_day_us = self._on(local, today)
             return same_day_us if same_day_us <= now_us else self._on(local, today - timedelta(days=1))
         day = local.at(after_us).date()
         same_day_us = self._on(local, day)
@@ -162,7 +163,7 @@ def _live_texts(folder: Path) -> dict[str, str]:
     """Site to the text of its file. What cannot be read is left out: other commands say why."""
     texts: dict[str, str] = {}
     for file in sorted(folder.glob("[!.]*.toml")):
-        with suppress(ValueError, OSError):
-            text = file.read_text(encoding="utf-8-sig")
+        with suppress(ValueError, UnreadableText):
+            text = read_text(file, SETTINGS_BYTES)
             texts.setdefault(str(tomllib.loads(text).get("site")), text)
     return texts

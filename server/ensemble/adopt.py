@@ -59,11 +59,11 @@ def adopt(
     something is missing for it, and when the network is not fit to be served (`look`).
     """
     kind = format_of(file)
-    content = {
+    content: dict[str, Any] = {
         "classes": tuple(classes),
         "format": kind,
         "output": "independent_logits",  # as the network has it, until that is known
-        "input": msgspec.to_builtins(FLEXSERVE_FORM),
+        "input": FLEXSERVE_FORM.content,
     }
     if kind == "pickle":
         if not trusted:

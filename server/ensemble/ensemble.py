@@ -68,8 +68,9 @@ class Ensemble:
     ) -> list[dict[str, tuple[Prediction, ...] | None]]:
         """Each model's predictions for each image. The images of one call are in the order of time.
 
-        `crops` are bounding rectangles of sectors, in 0..1 of the image; classifiers judge them as well. A model that
-        fails for an image has None there. Predictions are sorted by falling score, a detector's then by label and box,
+        `crops` are bounding rectangles of sectors, in 0..1 of the image; classifiers judge them as well. The whole view
+        as a sector has no predictions of its own from a model that sees whole images anyway. A model that fails for an
+        image has None there. Predictions are sorted by falling score, a detector's then by label and box,
         a classifier's as the network ranks them. Scores have 4 decimals, edges of boxes 5. Raises Unprocessable or
         TooLarge, with the index of the image, before any model is called.
         """

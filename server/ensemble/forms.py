@@ -22,6 +22,12 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as JPEG has it
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
+def versions(form: InputForm) -> dict[str, int]:
+    """The version of each fit that makes rows of this form. Stretched sectors are part of `crop`."""
+    fits = (form.fit,) if form.sector_fit == "stretch" else (form.fit, form.sector_fit)
+    return {fit: VERSIONS[fit] for fit in fits}
+
+
 class Row(NamedTuple):
     """One row of a batch before normalisation.
 
@@ -37,11 +43,13 @@ class Row(NamedTuple):
 def row_of(frame: Tensor, form: InputForm, *, crop: Box = WHOLE, sector: str | None = None) -> Row:
     """A frame, uint8 RGB [3, H, W], brought to `form`; `crop`, in 0..1 of the frame, is cut out first.
 
-    A sector is stretched where the form would cut off its sides, so that a thing at the edge of a long sector counts.
+    Where the form would cut off the sides of a sector, the form's `sector_fit` applies, so that a thing at the edge
+    of a long sector counts.
     """
     pixels = frame[None] if crop == WHOLE else _cropped(frame, crop)[None]
-    fit = "stretch" if sector is not None and form.fit == "crop" else form.fit
-    pixels, content = _FITS[fit](pixels, form)
+    would_cut = sector is not None and form.fit == "crop"
+    bring = _SECTOR_FITS[form.sector_fit] if would_cut else _FITS[form.fit]
+    pixels, content = bring(pixels, form)
     return Row((_grey(pixels) if form.colour == "grey" else pixels)[0], content, sector)
 
 
@@ -81,10 +89,19 @@ def _shrink(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
 
 
 def _letterbox(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
+    return _padded(pixels, form, (form.multiple_of, form.multiple_of))
+
+
+def _letterbox_to_size(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
+    return _padded(pixels, form, form.size)
+
+
+def _padded(pixels: Tensor, form: InputForm, multiples: tuple[int, int]) -> tuple[Tensor, Box]:
+    """As large as fits into the form's size, then padded to the next multiples of width and height."""
     height, width = pixels.shape[-2:]
     factor = min(form.size[0] / width, form.size[1] / height)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    full = tuple(-(-side // form.multiple_of) * form.multiple_of for side in size)
+    full = tuple(-(-side // multiple) * multiple for side, multiple in zip(size, multiples, strict=True))
     left, top = ((whole - side) // 2 for whole, side in zip(full, size, strict=True))
     padding = (left, full[0] - size[0] - left, top, full[1] - size[1] - top)
     content = (left / full[0], top / full[1], (left + size[0]) / full[0], (top + size[1]) / full[1])
@@ -119,3 +136,5 @@ def _grey(pixels: Tensor) -> Tensor:
 
 
 _FITS = {"stretch": _stretch, "shrink": _shrink, "letterbox": _letterbox, "crop": _crop_centre}
+_SECTOR_FITS = {"stretch": _stretch, "letterbox": _letterbox_to_size}
+"""Of sectors, where the form of a frame is `crop`: every row has the form's size."""

@@ -43,7 +43,7 @@ def _locked(card: ModelCard, network: nn.Module, execution: Execution) -> Locked
         factory="" if is_ours(card) else card.factory,
         source=source_digest(card, network),
         classes=LockedClasses(len(card.classes), hashlib.sha256(classes).hexdigest()),
-        input=_as_json(card.input),
+        input=card.input.content,
         parameters=_as_json(card.parameters),
         output=card.output,
         dtype="+".join(sorted(dtypes)) or "none",

@@ -16,7 +16,7 @@ from server.catalogue.card import NOTHING, InputForm, ModelCard
 from server.domain.precision import Execution
 from server.ensemble.detections import Detections, to_cpu
 from server.ensemble.faults import Faults
-from server.ensemble.forms import Row, normalised, onto_frame, row_of
+from server.ensemble.forms import WHOLE, Row, normalised, onto_frame, row_of
 from server.ensemble.frame_change import FrameChange
 from server.ensemble.tuning import executed, tuned
 
@@ -115,11 +115,18 @@ class EnsembleModule(nn.Module):
                 self.networks[str(key)] = executed(quicker, card.input, execution, card.name)
 
     def prepare(self, frame: Tensor, crops: Mapping[str, Box]) -> PreparedFrame:
-        """A decoded frame, uint8 [3, H, W], in each input form; `crops` of sectors are in 0..1 of the frame."""
+        """A decoded frame, uint8 [3, H, W], in each input form; `crops` of sectors are in 0..1 of the frame.
+
+        A sector that is the whole view has a row of its own only where the form takes the centre of the frame.
+        """
         rows: dict[InputForm, tuple[Row, ...]] = {}
         for form in dict.fromkeys(card.input for card in self.cards):
-            wanted = crops if form in self._cropped_forms else {}
-            cropped = (row_of(frame, form, crop=box, sector=sector) for sector, box in wanted.items())
+            wanted = crops.items() if form in self._cropped_forms else ()
+            cropped = (
+                row_of(frame, form, crop=box, sector=sector)
+                for sector, box in wanted
+                if box != WHOLE or form.fit == "crop"
+            )
             rows[form] = (row_of(frame, form), *cropped)
         return PreparedFrame(rows)
 

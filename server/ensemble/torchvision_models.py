@@ -84,7 +84,7 @@ def card_content(architecture: str) -> tuple[dict[str, Any], str]:
         form = InputForm("rgb", "shrink", (_DETECTOR_SIDE, _DETECTOR_SIDE), std=(255.0,))
     else:
         form = _form(weights.transforms())
-    return content | {"input": msgspec.to_builtins(form)}, weights.url
+    return content | {"input": form.content}, weights.url
 
 
 def _detectors() -> list[str]:

@@ -128,7 +128,7 @@ class Pipeline:
         edition = self._sites.edition(burst.site)
         policy = edition.policy.camera(burst.camera)
         info = self._ensemble.ensemble_info
-        answers = self._ensemble.answer([frame.image for frame in burst.frames], policy.crops)
+        answers = self._ensemble.answer([frame.image for frame in burst.frames], policy.crops(info))
         observations = tuple(_observation(burst, index, info, dict(answer)) for index, answer in enumerate(answers))
         judgements = [judge(policy, seen) for seen in observations]
         self._judged(burst, judgements)

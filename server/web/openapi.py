@@ -174,10 +174,7 @@ _AGENT_PATHS: dict[str, Any] = {
             "camera agents",
             "What the server makes of the site's file, for one camera; for that camera and for readers of its site.",
             {"200": _answer("What is in force.", _ref("SitePolicyReport")), **_problems(400, 401, 403, 503)},
-            parameters=[
-                _query("site", "The site.", required=True),
-                _query("camera", "The camera.", required=True),
-            ],
+            parameters=[_query("site", "The site.", required=True), _query("camera", "The camera.", required=True)],
         )
     },
 }

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from policies.fusion.judge import judge, relevant_judgement
 from policies.observation import Prediction
 from policies.sensitivity import Verdict, Vote
+from policies.site.site_policy import parse_site_policy
 from tests.policies.stories import CHANGE, CLASSIFIER, DETECTOR, SECOND, TWO_HALVES, observation, person_at, policy
 
 
@@ -78,6 +79,31 @@ def test_a_classifier_judges_a_box_by_the_sector_it_stands_in():
 def test_a_classifier_that_was_shown_only_the_whole_view_speaks_for_every_sector():
     candidates = judge(policy(), observation(0, {"namer": [Prediction("person", 0.7)]}, [CLASSIFIER])).candidates
     assert [c.sectors for c in candidates] == [("west",), ("east",)]
+
+
+WEST_AND_VIEW = TWO_HALVES.replace("east]", "view]").replace(
+    "[[0.5, 0], [1, 0], [1, 1], [0.5, 1]]", "[[0, 0], [1, 0], [1, 1], [0, 1]]"
+)
+
+
+@pytest.mark.parametrize(
+    ("of_frame", "of_view", "present"),
+    [("road", "person", True), ("person", "road", False), ("person", None, True), ("road", None, False)],
+)
+def test_a_whole_view_sector_is_judged_by_its_own_label_and_by_the_frames_only_without_one(of_frame, of_view, present):
+    rules = parse_site_policy('site = "yard"').camera("gate")
+    own = [] if of_view is None else [Prediction(of_view, 0.9, sector="view")]
+    seen = observation(0, {"namer": [Prediction(of_frame, 0.9), *own]}, [CLASSIFIER])
+    assert [c.sectors for c in judge(rules, seen).candidates] == ([("view",)] if present else [])
+
+
+@pytest.mark.parametrize("whole", ["view", None])
+def test_a_box_in_part_of_the_view_is_judged_by_that_part_and_not_by_the_whole_view(whole):
+    labels = [Prediction("road", 0.9, sector="west"), Prediction("person", 0.9, sector=whole)]
+    seen = observation(0, {"eye": [person_at(0.2)], "namer": labels}, [DETECTOR, CLASSIFIER])
+    judged = judge(policy(WEST_AND_VIEW, extra='sensitivity = {rule = "all"}'), seen)
+    (boxed,) = [c for c in judged.candidates if c.box is not None]
+    assert (boxed.sectors, boxed.votes) == (("west", "view"), {"eye": Vote.FOR, "namer": Vote.AGAINST})
 
 
 def test_a_silent_ensemble_leaves_every_sector_undecided():

@@ -7,8 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from policies.observation import EnsembleInfo
 from policies.sensitivity import Sensitivity
 from policies.site.site_policy import InvalidPolicy, digest_of_stored, parse_site_policy
+from tests.policies.stories import CHANGE, CLASSIFIER, DETECTOR, policy
 
 SITES = Path(__file__).parents[3] / "deploy" / "sites"
 
@@ -295,7 +297,28 @@ def test_a_camera_that_is_not_described_gets_the_sites_rules_on_its_whole_view()
     assert [s.name for s in camera.sectors] == ["view"]
     assert camera.sectors[0].rules.targets == ("vehicle",)
     assert "bus" in camera.targets["vehicle"]
-    assert camera.crops == {}
+    assert camera.crops(EnsembleInfo("e", (DETECTOR, CHANGE))) == {}
+
+
+@pytest.mark.parametrize(
+    ("extra", "models", "asked"),
+    [
+        ("", [DETECTOR, CLASSIFIER], True),
+        ('targets = ["vehicle"]', [CLASSIFIER], False),
+        ("", [DETECTOR, CHANGE], False),
+        (
+            'targets = ["vehicle"]\n[[schedule]]\nname = "night"\ndarker_than = 0.2\ntargets = ["person"]',
+            [CLASSIFIER],
+            True,
+        ),
+    ],
+)
+def test_the_whole_view_is_asked_about_as_a_sector_where_a_classifier_knows_its_target(extra, models, asked):
+    info = EnsembleInfo("e", tuple(models))
+    camera = parse_site_policy(f'site = "a"\n{extra}').camera("new")
+    assert camera.crops(info) == ({"view": (0, 0, 1, 1)} if asked else {})
+    halves = policy(extra=extra.partition("\n")[0])
+    assert set(halves.crops(info)) == {"west", "east"}
 
 
 def test_a_site_may_name_its_own_target():

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from policies.observation import Prediction
 from server.__main__ import command
 from server.analysis.explain import Explanation, explain
 from server.analysis.explain_text import as_lines
@@ -61,6 +62,14 @@ def test_what_was_missing_is_told_in_the_rules_own_unit(doubtful: Yard) -> None:
     lines = list(as_lines(minute(doubtful)))
     assert any("west: person undecided" in line or "2 needed, 1 seen" in line for line in lines), lines
     assert "  event: none" in lines
+
+
+def test_a_classifiers_score_is_the_one_that_it_gave_the_sector_and_not_the_frame(doubtful: Yard) -> None:
+    labels = (Prediction("person", 0.9), Prediction("person", 0.2, sector="west"))
+    image = doubtful.ensemble.teach(b"the frame says more", {"eye": (person_at(0.2),), "namer": labels})
+    doubtful.pipeline.process(burst(1, [image], 0))
+    [weighing] = minute(doubtful).bursts[0].frames[0].weighings
+    assert [(b.model, b.vote, b.score) for b in weighing.ballots] == [("eye", "for", 0.9), ("namer", "against", 0.2)]
 
 
 def test_a_model_that_did_not_answer_is_named(doubtful: Yard) -> None:

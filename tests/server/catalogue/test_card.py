@@ -108,6 +108,8 @@ def test_parameters_are_numbers_or_rows_of_numbers() -> None:
         ('"yes", "no"', '"yes", "yes"', "`classes` must be named, each once"),
         ('["yes", "no"]', '"cocoa"', "no list of classes is named `cocoa`, did you mean `coco`?"),
         ("shorter_side = 256\n", "", "`crop` needs a `shorter_side`"),
+        ('fit = "crop"', 'fit = "stretch"\nsector_fit = "letterbox"', '`sector_fit` is for fit = "crop"'),
+        ('fit = "crop"', 'fit = "crop"\nsector_fit = "crop"', "Invalid enum value 'crop' - at `$.input.sector_fit`"),
         ("123.7, ", "", "`mean` and `std` take 1 or 3 values"),
         ('citation = "none"', f'citation = "none"\nsha256 = "{"0" * 64}"', "weights need all of"),
         ('citation = "none"', 'citation = "none"\nsha256 = "00"', "64 hexadecimal digits"),

@@ -18,7 +18,7 @@ from tests.server.ensemble.others import FORMATS, network, save
 def zipped(name: str) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr(name, b"x")
+        archive.writestr(zipfile.ZipInfo(name), b"x")
     return content.getvalue()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -129,7 +130,10 @@ def test_the_file_of_a_site_says_more_than_the_policy_that_judged_it(tmp_path: P
     store = Sites(("yard", None))
     (tmp_path / ".yard.toml").write_text('site = "yard"\ntimezone = "Asia/Tokyo"\n')
     (tmp_path / "broken.toml").write_text("site = ")
+    os.mkfifo(tmp_path / "pipe.toml")  # a reader of a pipe waits for a writer
     assert site_time(store, "yard", tmp_path).zone is None
     (tmp_path / "yard.toml").write_text('site = "yard"\ntimezone = "UTC"\n')
     assert site_time(store, "yard", tmp_path).zone == ZoneInfo("UTC")
     assert site_time(store, "yard", tmp_path / "none").zone is None
+    (tmp_path / "yard.toml").write_text('site = "yard"\r\ntimezone = "Asia/Tokyo"\r\n', encoding="utf-16")
+    assert site_time(store, "yard", tmp_path).zone == ZoneInfo("Asia/Tokyo")

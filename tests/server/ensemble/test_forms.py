@@ -96,3 +96,36 @@ def test_boxes_of_a_padded_row_are_brought_onto_the_frame_and_clipped() -> None:
     boxes = torch.tensor([[0.2, 0.25, 0.4, 0.5], [-0.1, 0.0, 0.5, 0.9]])
     expected = torch.tensor([[0.2, 0.0, 0.4, 0.5], [0.0, 0.0, 0.5, 1.0]])
     torch.testing.assert_close(onto_frame(boxes, content), expected)
+
+
+WIDE = torch.zeros(3, 90, 160, dtype=torch.uint8)
+WIDE[0, :, :20] = 200
+"""Red at the left edge of a picture of 16:9, outside of the square in its centre."""
+
+
+def of_crop(**more: str) -> InputForm:
+    return InputForm("rgb", "crop", (64, 64), shorter_side=72, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sector_fit", ["stretch", "letterbox"])
+@pytest.mark.parametrize("crop", [(0.0, 0.0, 1.0, 1.0), (0.0, 0.5, 1.0, 1.0)])
+def test_a_sector_keeps_its_edges_where_a_frame_loses_them(crop: tuple[float, ...], sector_fit: str) -> None:
+    form = of_crop(sector_fit=sector_fit)
+    assert int(row_of(WIDE, form).pixels.max()) == 0
+    row = row_of(WIDE, form, crop=crop, sector="yard")  # type: ignore[arg-type]
+    assert row.pixels.shape == (3, 64, 64)
+    assert int(row.pixels[0, 32, 1]) == 200
+
+
+def test_a_letterboxed_sector_keeps_its_shape_and_is_padded_to_exactly_the_size() -> None:
+    row = row_of(WIDE, of_crop(sector_fit="letterbox"), sector="view")
+    assert row.content == (0, 14 / 64, 1, 50 / 64)
+    assert bool((row.pixels[:, :14] == 128).all())
+    assert bool((row.pixels[:, 50:] == 128).all())
+    upright = InputForm("rgb", "crop", (64, 96), shorter_side=96, sector_fit="letterbox")
+    assert row_of(WIDE, upright, sector="view").pixels.shape == (3, 96, 64)
+
+
+def test_how_sectors_are_fitted_changes_no_row_of_a_frame() -> None:
+    rows = [row_of(FRAME, of_crop(sector_fit=fit)).pixels for fit in ("stretch", "letterbox")]
+    assert torch.equal(*rows)

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from server.app import create_app, runtime_of
+from server.catalogue import InputForm
 from server.catalogue.lock import Lock, check_lock, differences, read_lock, write_lock
 from server.domain.errors import ConfigurationError
-from server.ensemble import Ensemble, load_ensemble
+from server.ensemble import Ensemble, forms, load_ensemble
 from server.serving.loading import engine_of, load
 from server.settings import ServerSettings
 from tests.server.ensemble.others import CLASSES, folder_of, network
@@ -74,6 +75,24 @@ def test_a_lock_says_of_each_model_what_decides_its_answers() -> None:
     assert (small.source, small.factory, small.code) == (None, "", {"shrink": 1, "hog": 1, "nms": 1, "detector": 1})
     assert change.code == {"shrink": 1, "frame-change": 1, "change": 1}
     assert small.input["size"] == [768, 768]
+
+
+def test_how_sectors_are_fitted_is_in_the_lock_only_where_it_is_not_the_default() -> None:
+    form = InputForm("rgb", "crop", (8, 8), shorter_side=8)
+    assert form.content == {
+        "colour": "rgb",
+        "fit": "crop",
+        "size": [8, 8],
+        "multiple_of": 1,
+        "shorter_side": 8,
+        "mean": [0.0],
+        "std": [1.0],
+        "resample": "bilinear",
+    }
+    padded = msgspec.structs.replace(form, sector_fit="letterbox")
+    assert padded.content == form.content | {"sector_fit": "letterbox"}
+    assert forms.versions(form) == {"crop": 1}
+    assert forms.versions(padded) == {"crop": 1, "letterbox": 1}
 
 
 def test_what_is_as_it_was_locked_is_served(settings: ServerSettings) -> None:

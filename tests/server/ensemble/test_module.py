@@ -7,9 +7,12 @@ import sys
 import msgspec
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from policies.observation import Prediction
+from policies.fusion.judge import judge
+from policies.observation import Observation, Prediction
+from policies.site.site_policy import parse_site_policy
 from server.catalogue import InputForm, ModelCard, card_named
 from server.ensemble.decode import decode
 from server.ensemble.detections import Detections
@@ -178,6 +181,77 @@ def test_a_classifier_judges_the_whole_view_and_each_crop_as_rows_of_the_same_ba
     assert cropped is not None
     yard = [msgspec.structs.replace(s, sector=None) for s in predictions if s.sector == "yard"]
     _assert_same(tuple(yard), cropped)
+
+
+class FindsRed(nn.Module):
+    """Sees `red` where a tenth of a row is red, else `dark`."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        reddish = (rows[:, 0] - rows[:, 1:].amax(1) > 50).float().mean((1, 2))
+        logits = torch.zeros(len(rows), len(CLASSES))
+        logits[:, CLASSES.index("red")] = torch.where(reddish > 0.1, 9.0, 0.0)
+        logits[:, CLASSES.index("dark")] = 4.0
+        return logits
+
+
+def red_at_the_side() -> bytes:
+    """A dark picture of 16:9 with red at its left edge, outside of the square in its centre."""
+    picture = Image.new("RGB", (320, 180))
+    picture.paste((220, 0, 0), (0, 0, 60, 180))
+    return encoded(picture)
+
+
+VIEW = {"view": (0.0, 0.0, 1.0, 1.0)}
+
+
+def centre(sector_fit: str = "stretch") -> InputForm:
+    return InputForm("rgb", "crop", (32, 32), shorter_side=36, sector_fit=sector_fit)  # type: ignore[arg-type]
+
+
+def labels_of(ensemble: Ensemble, picture: bytes, **crops: tuple[float, float, float, float]) -> dict[str | None, str]:
+    """By sector, the best label."""
+    (answer,) = ensemble.answer([picture], crops)
+    predictions = answer["a"]
+    assert predictions is not None
+    return {each.sector: each.label for each in reversed(predictions)}
+
+
+@pytest.mark.parametrize("sector_fit", ["stretch", "letterbox"])
+def test_the_whole_view_as_a_sector_is_judged_on_the_whole_picture(sector_fit: str) -> None:
+    ensemble = Ensemble(module_of((card("a", form=centre(sector_fit)), FindsRed())))
+    assert labels_of(ensemble, red_at_the_side()) == {None: "dark"}
+    assert labels_of(ensemble, red_at_the_side(), **VIEW) == {None: "dark", "view": "red"}
+
+
+def test_the_label_of_a_frame_is_the_same_with_and_without_a_sector_of_the_whole_view() -> None:
+    model = (card("a", form=centre()), TinyClassifier(1))
+    for picture in [*mixed_pictures(8), red_at_the_side()]:
+        (alone,), (asked,) = (
+            Ensemble(module_of(model)).answer([picture]),
+            Ensemble(module_of(model)).answer([picture], VIEW),
+        )
+        assert alone["a"] == tuple(each for each in asked["a"] or () if each.sector is None)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "letterbox", "shrink"])
+def test_a_form_that_shows_the_whole_frame_anyway_has_no_second_row_for_the_whole_view(fit: str) -> None:
+    form = InputForm("rgb", fit, (32, 32))  # type: ignore[arg-type]
+    ensemble = Ensemble(module_of((card("a", form=form), FindsRed())))
+    assert labels_of(ensemble, red_at_the_side(), **VIEW) == {None: "red"}
+    assert labels_of(ensemble, red_at_the_side(), left=(0.0, 0.0, 0.5, 1.0)) == {None: "red", "left": "red"}
+
+
+@pytest.mark.parametrize(("target", "seen"), [("red", True), ("green", False)])
+def test_a_thing_at_the_side_of_a_wide_picture_is_present_in_a_sector_of_the_whole_view(
+    target: str, seen: bool
+) -> None:
+    text = f'site = "yard"\ntargets = ["thing"]\n[target.thing]\nclasses = ["{target}"]\n[cameras.gate]'
+    policy = parse_site_policy(text).camera("gate")
+    ensemble = Ensemble(module_of((card("a", form=centre()), FindsRed())))
+    info = ensemble.ensemble_info
+    (answer,) = ensemble.answer([red_at_the_side()], policy.crops(info))
+    judged = judge(policy, Observation("yard", "gate", "b", 0, 0, info, answer, "sha", size=(320, 180)))
+    assert [c.sectors for c in judged.candidates if c.present] == ([("view",)] if seen else [])
 
 
 def test_detectors_are_not_asked_about_crops() -> None:
