@@ -5,9 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, and_, insert, select, update
 
 from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
-from server.store.burst_log import IS_HELD, find_bursts
+from server.store.bursts import IS_HELD, find_bursts, read_heads
 from server.store.engine import reading, writing
-from server.store.heads import read_heads
 from server.store.rows import Part, Versions
 from server.store.schema import burst_records, cameras, heartbeats
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select
 
 from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
-from server.store.burst_log import Times, find_bursts, longest_us, read_facts
+from server.store.bursts import Times, find_bursts, longest_us, read_facts
 from server.store.engine import reading
 from server.store.rows import EVENT_COLUMNS, Part, begins_with, logged
 from server.store.schema import annotation_rows, camera_states, events, outbox, policies

@@ -18,8 +18,7 @@ from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown
 from server.domain.records import Checkpoint
 from server.domain.refold import steps
-from server.store.burst_log import read_frames
-from server.store.heads import leave_unreadable
+from server.store.bursts import leave_unreadable, read_frames
 from server.store.rows import Versions
 from server.store.schema import camera_states, checkpoints
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, Table, and_, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from policies.events import Event
 from policies.observation import EnsembleInfo
@@ -36,6 +38,14 @@ _ids = msgspec.json.Decoder(tuple[str, ...])
 def encoded(value: object) -> str:
     """JSON text, the same for equal values: sets and mappings in sorted order, floats to the last bit."""
     return msgspec.json.encode(value, order="deterministic").decode()
+
+
+def insert_once(connection: Connection, table: Table, key: str, row: dict[str, object]) -> None:
+    """Insert a row unless its key is stored. Turns of two cameras may do so at once."""
+    stored = connection.execute(select(table.c[key]).where(table.c[key] == row[key])).first()
+    if stored is None:
+        with suppress(IntegrityError), connection.begin_nested():  # another camera's turn may insert it first
+            connection.execute(insert(table), row)
 
 
 def read_checkpoint(connection: Connection, site: str, camera: str, before_us: int) -> Checkpoint:

@@ -114,7 +114,7 @@ burst_records = Table(
         LargeBinary,
         nullable=False,
         comment="Everything else: its frames' hashes, instants and every model's predictions, and a seal of the "
-        "decision record, as server.store.packing writes it. Replays read it; it never changes.",
+        "decision record, as server.store.bursts.packing writes it. Replays read it; it never changes.",
     ),
     CheckConstraint("lasts_us >= 0", name="order"),
     Index("ix_burst_records_id", "id_key"),

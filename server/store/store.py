@@ -22,26 +22,27 @@ from server.domain.records import (
     Recorded,
 )
 from server.store.annotations import Annotations
-from server.store.burst_log import (
+from server.store.bursts import (
     IS_HELD,
+    convert,
+    convert_held,
     count_record_frames,
     read_burst_frames,
     read_decisions,
     read_facts,
     read_frames,
+    read_heads,
     read_known,
     read_seal,
     record_end_us,
+    seal_of,
 )
 from server.store.channels import Channels
-from server.store.conversion import convert, convert_held
 from server.store.engine import copy_sqlite, open_engine, reading, shown_url, writing
 from server.store.event_log import EventLog
-from server.store.heads import read_heads
 from server.store.heartbeats import Heartbeats
 from server.store.migrate import Revision, revision, upgrade
 from server.store.outbox import Notices
-from server.store.packing import seal_of
 from server.store.past import Past
 from server.store.revival import revive
 from server.store.rows import EVENT_COLUMNS, Versions, logged, read_checkpoint

@@ -15,13 +15,21 @@ from policies.site.site_policy import SitePolicy
 from server.domain.checkpoints import to_prune
 from server.domain.errors import Unprocessable
 from server.domain.records import Admitted, Checkpoint, Entry, Folded, Known, Recorded
-from server.store.burst_log import IS_HELD, read_camera, read_frames, read_known, record_end_us
+from server.store.bursts import (
+    IS_HELD,
+    Loose,
+    Shared,
+    is_worth_writing,
+    keep_burst,
+    newest_us,
+    read_camera,
+    read_frames,
+    read_known,
+    record_end_us,
+)
 from server.store.engine import also_lock
-from server.store.heads import is_worth_writing, newest_us
-from server.store.keeping import Shared, insert_once, keep_burst
 from server.store.log import rewrite_log
-from server.store.packing import Loose
-from server.store.rows import Versions, encoded, read_checkpoint
+from server.store.rows import Versions, encoded, insert_once, read_checkpoint
 from server.store.schema import burst_records, camera_states, checkpoints, panels, policies
 
 _AT_ONCE = 500
@@ -113,7 +121,7 @@ class Turn:
     def settle(self, after: Checkpoint, folded: Folded) -> None:
         """Replace all that follows the checkpoint by `folded`: head, checkpoints, events and announcements.
 
-        Head and checkpoints stay where they are while that saves writing them (`server.store.heads`).
+        Head and checkpoints stay where they are while that saves writing them (`server.store.bursts.heads`).
         """
         rewrite_log(
             self._connection, self._site, self._camera, after.at_us, folded.settled, self._passed_us, self._now_us

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from policies.site.site_policy import RULES_VERSION, digest_of_stored
 from server.analysis.verify import Check, verify
 from server.domain.records import EventRecord, LoggedEvent
-from server.store.packing import Packed, split_id, unpack
+from server.store.bursts.packing import Packed, split_id, unpack
 from tests.server.scenes import Yard, there_and_back
 
 

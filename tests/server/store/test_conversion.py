@@ -12,8 +12,8 @@ from sqlalchemy import delete, insert, select, update
 from policies.observation import Observation
 from server.domain.records import BurstFacts, KeptBurst
 from server.store import Store, open_store
-from server.store.burst_log import read_facts
-from server.store.packing import unpack
+from server.store.bursts.burst_log import read_facts
+from server.store.bursts.packing import unpack
 from server.store.schema import burst_records, bursts, contexts, decisions, observations
 from tests.server.scenes import START_US, Yard, across, there_and_back
 from tests.server.store.test_store import Interrupted, Interruption

@@ -10,7 +10,7 @@ import pytest
 
 from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from server.domain.burst import burst_digest
-from server.store.packing import Answers, Loose, Packed, joined_id, models_of, pack, split_id, unpack
+from server.store.bursts.packing import Answers, Loose, Packed, joined_id, models_of, pack, split_id, unpack
 
 MODELS = ("yolov3-tiny", "frame-change", "hog-people")
 INFO = EnsembleInfo("e", tuple(ModelInfo(name, frozenset({"person"}), boxes=True) for name in MODELS))

@@ -17,7 +17,7 @@ from policies.fold import State, encode_state
 from server.domain.errors import Unknown
 from server.domain.records import CameraHead, Checkpoint, Folded
 from server.domain.refold import Step, steps
-from server.store.burst_log import Camera, find_bursts, read_camera, read_frames, record_end_us
+from server.store.bursts.burst_log import Camera, find_bursts, read_camera, read_frames, record_end_us
 from server.store.rows import Versions
 from server.store.schema import burst_records, camera_states
 

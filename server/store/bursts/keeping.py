@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import Connection, Table, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, insert, select, update
 
 from policies.observation import Observation
-from server.store.burst_log import Camera, read_camera
-from server.store.packing import Loose, models_of, pack, split_id
-from server.store.rows import MODELS_SEPARATOR
+from server.store.bursts.burst_log import Camera, read_camera
+from server.store.bursts.packing import Loose, models_of, pack, split_id
+from server.store.rows import MODELS_SEPARATOR, insert_once
 from server.store.schema import burst_records, cameras, contexts
 
 
@@ -59,14 +57,6 @@ def keep_burst(
     key = stored.inserted_primary_key
     assert key is not None, "one row was inserted"
     return int(key[0])
-
-
-def insert_once(connection: Connection, table: Table, key: str, row: dict[str, object]) -> None:
-    """Insert a row unless its key is stored. Turns of two cameras may do so at once."""
-    stored = connection.execute(select(table.c[key]).where(table.c[key] == row[key])).first()
-    if stored is None:
-        with suppress(IntegrityError), connection.begin_nested():  # another camera's turn may insert it first
-            connection.execute(insert(table), row)
 
 
 def _camera(connection: Connection, site: str, camera: str, lasts_us: int) -> Camera:

@@ -2,28 +2,38 @@
 
 A burst is a row of `burst_records`, or, until the server has converted it, a row of `bursts` with rows of
 `observations` and `decisions`, as versions before 0.3 wrote them. No burst is in both. A burst that waits (`held`) is
-always a record: `server.store.conversion` sees to that when it opens a database.
+always a record: `server.store.bursts.conversion` sees to that when it opens a database.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Row, literal_column, select
 
 from policies.fusion.judge import judge
 from policies.fusion.judgement import Judgement
-from policies.observation import EnsembleInfo, Observation, Prediction
-from server.domain.burst import Limits
-from server.domain.clock import SECOND_US
+from policies.observation import Observation
 from server.domain.records import BurstFacts, Known, Recorded
-from server.store.packing import joined_id, seal_of, split_id, unpack
+from server.store.bursts.old_form import (
+    OLD_LONGEST_US,
+    Times,
+    Where,
+    find_old_bursts,
+    has_old_frames,
+    ordered,
+    read_old_burst_frames,
+    read_old_decisions,
+    read_old_facts,
+    read_old_frames,
+)
+from server.store.bursts.packing import joined_id, seal_of, split_id, unpack
 from server.store.rows import MODELS_SEPARATOR, Versions, encoded
-from server.store.schema import burst_records, bursts, cameras, contexts, decisions, observations
+from server.store.schema import burst_records, cameras, contexts
 
 IS_HELD: ColumnElement[bool] = literal_column("burst_records.is_held = 1")
 """In these words, so that the databases use the index of the bursts that wait."""
@@ -31,24 +41,10 @@ IS_HELD: ColumnElement[bool] = literal_column("burst_records.is_held = 1")
 record_end_us = burst_records.c.first_at_us + burst_records.c.lasts_us
 
 _PAGE = 200
-_OLD_PAGE = 1000
-_OLD_LONGEST_US = round(Limits().max_span_s * SECOND_US)
-_answers = msgspec.json.Decoder(dict[str, tuple[Prediction, ...] | None])
 _judgements = msgspec.json.Decoder(list[Judgement])
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
-    """The instants of a burst, as columns of either form."""
-
-    first_at_us: ColumnElement[int]
-    last_at_us: ColumnElement[int]
-
-
-Where = Callable[[Times], Iterable[ColumnElement[bool]]]
-
 _RECORD_TIMES = Times(burst_records.c.first_at_us, record_end_us)
-_OLD_TIMES = Times(bursts.c.first_at_us, bursts.c.last_at_us)
 
 _RECORDS = select(
     burst_records.c.number,
@@ -71,7 +67,6 @@ _CONTEXTS = select(
     contexts.c.boot_id,
     contexts.c.reason,
 ).join(cameras, cameras.c.number == contexts.c.camera)
-_OLD_FACTS = [bursts.c[name] for name in BurstFacts.__slots__]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +170,7 @@ def read_facts(connection: Connection, versions: Versions, burst_id: str) -> Bur
     row = _record(connection, burst_id)
     if row is not None:
         return _Reader(connection, versions).facts(row)
-    old = connection.execute(select(*_OLD_FACTS).where(bursts.c.burst_id == burst_id)).one_or_none()
-    return None if old is None else _old_facts(old)
+    return read_old_facts(connection, burst_id)
 
 
 def read_burst_frames(connection: Connection, versions: Versions, burst_id: str) -> list[Recorded]:
@@ -184,7 +178,7 @@ def read_burst_frames(connection: Connection, versions: Versions, burst_id: str)
     row = _record(connection, burst_id)
     if row is not None:
         return _Reader(connection, versions).frames(row)
-    return list(_old_frames(connection, versions, observations.c.burst_id == burst_id))
+    return list(read_old_burst_frames(connection, versions, burst_id))
 
 
 def find_bursts(
@@ -204,9 +198,8 @@ def find_bursts(
         query = _RECORDS.where(burst_records.c.camera == mine.number, *where(_RECORD_TIMES))
         query = query if with_held else query.where(burst_records.c.is_held == 0)
         reader = _Reader(connection, versions)
-        found += map(reader.facts, connection.execute(_ordered(query, _RECORD_TIMES, is_newest_first).limit(limit)))
-    query = select(*_OLD_FACTS).where(bursts.c.site == site, bursts.c.camera == camera, *where(_OLD_TIMES))
-    found += map(_old_facts, connection.execute(_ordered(query, _OLD_TIMES, is_newest_first).limit(limit)))
+        found += map(reader.facts, connection.execute(ordered(query, _RECORD_TIMES, is_newest_first).limit(limit)))
+    found += find_old_bursts(connection, site, camera, where, is_newest_first=is_newest_first, limit=limit)
     found.sort(key=lambda facts: (facts.first_at_us, facts.burst_id), reverse=is_newest_first)
     return found[:limit]
 
@@ -214,7 +207,7 @@ def find_bursts(
 def longest_us(connection: Connection, site: str, camera: str) -> int:
     """No burst of the camera lasts longer."""
     mine = read_camera(connection, site, camera)
-    return max(_OLD_LONGEST_US, 0 if mine is None else mine.longest_us)
+    return max(OLD_LONGEST_US, 0 if mine is None else mine.longest_us)
 
 
 def read_frames(
@@ -229,16 +222,12 @@ def read_frames(
 
     Those of held bursts are left out. Pages are read as they are needed, so that memory stays flat.
     """
-    at_us = observations.c.at_us
-    mine = (observations.c.site == site, observations.c.camera == camera)
-    is_old = connection.execute(select(observations.c.frame).where(*mine).limit(1)).first() is not None
     known = read_camera(connection, site, camera)
     recorded = iter(()) if known is None else _record_frames(connection, versions, known, since_us, until_us)
-    if not is_old:
+    if not has_old_frames(connection, site, camera):
         return recorded
-    since = () if since_us is None else (at_us >= since_us,)
-    until = () if until_us is None else (at_us < until_us,)
-    return heapq.merge(_old_frames(connection, versions, *mine, *since, *until), recorded, key=_place)
+    old = read_old_frames(connection, versions, site, camera, since_us, until_us)
+    return heapq.merge(old, recorded, key=_place)
 
 
 def read_decisions(connection: Connection, versions: Versions, burst_id: str) -> list[Judgement] | None:
@@ -248,8 +237,7 @@ def read_decisions(connection: Connection, versions: Versions, burst_id: str) ->
     """
     row = _record(connection, burst_id)
     if row is None:
-        body = connection.execute(select(decisions.c.body).where(decisions.c.burst_id == burst_id)).scalar_one_or_none()
-        return None if body is None else _judgements.decode(body)
+        return read_old_decisions(connection, burst_id)
     if (stored := unpack(row.record).decision_record()) is not None:
         return stored
     judged = judged_again(connection, versions, _Reader(connection, versions).frames(row))
@@ -285,10 +273,6 @@ def _record(connection: Connection, burst_id: str) -> Row[Any] | None:
     return next((cast(Row[Any], row) for row in rows if unpack(row.record).id_rest == rest), None)
 
 
-def _ordered(query: Select[Any], times: Times, is_newest_first: bool) -> Select[Any]:
-    return query.order_by(times.first_at_us.desc() if is_newest_first else times.first_at_us)
-
-
 def _place(recorded: Recorded) -> tuple[int, str, int]:
     seen = recorded.observation
     return seen.at_us, seen.burst_id, seen.index
@@ -299,7 +283,7 @@ def _record_frames(
 ) -> Iterator[Recorded]:
     """The frames of records, merged where bursts overlap."""
     reader, waiting = _Reader(connection, versions), list[Recorded]()
-    query = _ordered(_RECORDS.where(burst_records.c.camera == camera.number), _RECORD_TIMES, False)
+    query = ordered(_RECORDS.where(burst_records.c.camera == camera.number), _RECORD_TIMES, False)
     query = query.where(burst_records.c.is_held == 0, *_within(camera, since_us, until_us))
     for row in connection.execute(query.execution_options(yield_per=_PAGE)):
         frames = reader.frames(row)
@@ -331,57 +315,3 @@ def _within(camera: Camera, since_us: int | None, until_us: int | None) -> Itera
 
 def _is_within(at_us: int, since_us: int | None, until_us: int | None) -> bool:
     return (since_us is None or at_us >= since_us) and (until_us is None or at_us < until_us)
-
-
-def _old_facts(row: Row[Any]) -> BurstFacts:
-    facts: Any = row
-    return replace(BurstFacts(*facts), late=bool(row.late))
-
-
-def _old_frames(connection: Connection, versions: Versions, *where: ColumnElement[bool]) -> Iterator[Recorded]:
-    """Frames in the old form, page by page. The bursts' columns are read once per burst and page."""
-    query = _OLD_FRAMES.where(*where).execution_options(yield_per=_OLD_PAGE)
-    for page in connection.execute(query).partitions():
-        of_page = _old_burst_rows(connection, {row[0] for row in page}, versions)
-        for burst_id, frame, at_us, answers, sha256, width, height, light in page:
-            site, camera, mask, error_s, ensemble_info, policy = of_page[burst_id]
-            predictions = _answers.decode(answers)
-            size = (width, height)
-            seen = Observation(
-                site, camera, burst_id, frame, at_us, ensemble_info, predictions, sha256, mask, error_s, size, light
-            )
-            yield Recorded(policy, seen)
-
-
-def _old_burst_rows(connection: Connection, burst_ids: set[str], versions: Versions) -> dict[str, _OldBurst]:
-    return {
-        burst_id: (site, camera, mask, error_s, versions.ensemble_info(connection, ensemble), policy)
-        for burst_id, site, camera, mask, error_s, ensemble, policy in connection.execute(
-            _OLD_BURSTS, {"burst_ids": list(burst_ids)}
-        )
-    }
-
-
-_OLD_FRAMES = select(
-    observations.c.burst_id,
-    observations.c.frame,
-    observations.c.at_us,
-    observations.c.answers,
-    observations.c.frame_sha256,
-    observations.c.width_px,
-    observations.c.height_px,
-    observations.c.brightness,
-).order_by(observations.c.at_us, observations.c.burst_id, observations.c.frame)
-
-_OLD_BURSTS = select(
-    bursts.c.burst_id,
-    bursts.c.site,
-    bursts.c.camera,
-    bursts.c.mask_digest,
-    bursts.c.uncertainty_s,
-    bursts.c.ensemble,
-    bursts.c.policy,
-).where(bursts.c.burst_id.in_(bindparam("burst_ids", expanding=True)))
-
-_OldBurst = tuple[str, str, str | None, float, EnsembleInfo, str]
-"""Site, camera, mask digest, bound of the clock's error, ensemble, policy digest."""

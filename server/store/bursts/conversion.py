@@ -19,10 +19,10 @@ from sqlalchemy import Connection, Engine, Row, delete, select, tuple_
 from policies.fusion.judgement import Judgement
 from policies.observation import Observation
 from server.domain.errors import SectorwatchError
-from server.store.burst_log import judged_again, read_burst_frames, read_facts
+from server.store.bursts.burst_log import judged_again, read_burst_frames, read_facts
+from server.store.bursts.keeping import Shared, keep_burst
+from server.store.bursts.packing import Loose
 from server.store.engine import reading, writing
-from server.store.keeping import Shared, keep_burst
-from server.store.packing import Loose
 from server.store.rows import Versions
 from server.store.schema import bursts, decisions, observations
 
