@@ -106,6 +106,7 @@ class Runtime:
                 self._run("golden", self._replay_golden)
         self._run("delivery", lambda: self.dispatcher.run(self._stopping))
         self._run("release", lambda: self._repeat(self._release_held, "held bursts not released"))
+        self._run("convert", self._convert)
         self._run("sites", lambda: self._repeat(self.sites.faults, "site policies not checked"))
         self._run("recall", self._recall_cameras)
 
@@ -163,6 +164,18 @@ class Runtime:
         """Process held bursts, which were ahead of the clock, once it has caught up."""
         with suppress(RetryLater):
             self.current.pipeline().release_held()
+
+    def _convert(self) -> None:
+        """Once: convert what an earlier version stored. Another process may do the same."""
+        while not self._stopping.is_set():
+            try:
+                self.store.convert(self._stopping.is_set, self._stopping.wait)
+                return
+            except RetryLater:
+                self._stopping.wait(_REPEAT_S)
+            except Exception:
+                log.exception("bursts of an earlier version not converted")
+                return
 
     def _replay_golden(self) -> None:
         """At intervals: replay the golden set, and again soon after it failed or could not be replayed."""

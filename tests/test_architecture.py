@@ -59,6 +59,10 @@ BREACHES = {
     "the engine is built in layers": ("server/engine/stages.py", "import server.engine.batcher"),
     "serving is built in layers": ("server/serving/machine.py", "import server.serving.loading"),
     "the store is built in layers": ("server/store/rows.py", "import server.store.turn"),
+    "the stored bursts are built in layers, behind one interface": (
+        "server/store/bursts/packing.py",
+        "import server.store.bursts.keeping",
+    ),
     "the pipeline is built in layers": ("server/pipeline/response.py", "import server.pipeline.pipeline"),
     "the server is built in layers": ("server/domain/records.py", "import server.store.schema"),
 }

@@ -31,15 +31,11 @@ from server.__main__ import command
 from server.app import create_app, runtime_of
 from server.commands.options import OLDER
 from server.settings import ServerSettings
+from server.store import open_store
 
 FIXTURE = Path(__file__).parent / "fixtures" / "0_1_0"
-LOG = "SELECT seq, id, body, late, withdrawn_at_us IS NOT NULL, supersedes FROM events ORDER BY seq"
 STATES = "SELECT site, camera, last_at_us, state FROM camera_states ORDER BY site, camera"
 CHECKPOINTS = "SELECT site, camera, at_us, state FROM checkpoints ORDER BY site, camera, at_us"
-KINDS = """
-SELECT id, events.camera, kind, events.late, withdrawn_at_us IS NOT NULL, policy, ensemble
-FROM events JOIN bursts USING (burst_id) ORDER BY seq
-"""
 OTHER_ENSEMBLE = "f" * 64
 NEW = ("damaged", "mended")
 """Counts of heartbeats that version 0.3.0 added."""
@@ -81,6 +77,16 @@ class Old:
         self.states_before = self.rows(STATES), self.rows(CHECKPOINTS)
         assert self.asked("db", "upgrade").exit_code == 0
 
+    def converted(self) -> Old:
+        """The same, with all bursts in this version's form."""
+        store = open_store(f"sqlite:///{self.folder}/sectorwatch.sqlite")
+        assert store.convert() > 20
+        assert store.convert() == 0
+        store.close()
+        assert self.rows("SELECT burst_id FROM bursts") == []
+        assert self.rows("SELECT id FROM events WHERE origin IS NULL") == []
+        return self
+
     def asked(self, *arguments: str) -> Any:
         """What a command ends with and prints."""
         return CliRunner().invoke(command, [*arguments, "--data-dir", str(self.folder)])
@@ -88,6 +94,25 @@ class Old:
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.folder / "sectorwatch.sqlite")) as connection:
             return connection.execute(query).fetchall()
+
+    def log(self) -> list[tuple[Any, ...]]:
+        """Every event in the order of its number: the number, the id, the JSON of the event, late, withdrawn, and what
+        it supersedes.
+        """
+        store = open_store(f"sqlite:///{self.folder}/sectorwatch.sqlite")
+        found = sorted(store.events(withdrawn=True), key=lambda logged: logged.seq)
+        store.close()
+        return [
+            (
+                each.seq,
+                each.event.id,
+                msgspec.json.encode(each.event, order="deterministic").decode(),
+                int(each.late),
+                int(each.is_withdrawn),
+                msgspec.json.encode(each.supersedes).decode() if each.supersedes else None,
+            )
+            for each in found
+        ]
 
     def app(self, ensemble: Recorded) -> Any:
         """A server of this version on the database, a second after its newest frame."""
@@ -144,6 +169,20 @@ def continued(unpacked: Path) -> Old:
     return old
 
 
+@pytest.fixture(scope="module")
+def converted(unpacked: Path) -> Old:
+    """The old database, every burst in this version's form; for reading."""
+    return Old(unpacked.with_name("converted"), unpacked).converted()
+
+
+@pytest.fixture(scope="module")
+def converted_late(unpacked: Path) -> Old:
+    """The old database after the rest of the footage, converted afterwards; for reading."""
+    old = Old(unpacked.with_name("converted-late"), unpacked)
+    old.go_on()
+    return old.converted()
+
+
 @pytest.fixture
 def fresh(unpacked: Path, tmp_path: Path) -> Old:
     """The old database, to be written to."""
@@ -156,7 +195,7 @@ def expected() -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module", params=["old", "continued"])
+@pytest.fixture(scope="module", params=["old", "continued", "converted", "converted_late"])
 def either(request: pytest.FixtureRequest) -> Old:
     found: Old = request.getfixturevalue(request.param)
     return found
@@ -170,7 +209,7 @@ def test_the_old_database_holds_what_it_was_made_for(old: Old) -> None:
     assert count("SELECT count(DISTINCT ensemble) FROM bursts") == 2
     assert count("SELECT count(DISTINCT policy) FROM bursts WHERE site = 'pets'") == 2
     assert count("SELECT count(*) FROM bursts WHERE late = 1") == 1
-    assert count("SELECT count(*) FROM bursts WHERE status = 'held'") == 1
+    assert count("SELECT count(*) FROM burst_records WHERE is_held = 1") == 1
     assert count("SELECT count(*) FROM events WHERE withdrawn_at_us IS NOT NULL") > 0
     assert count("SELECT count(*) FROM heartbeats") == 2
     assert {truth for (truth,) in old.rows("SELECT truth FROM annotations")} == {"true", "false", "unsure", "missed"}
@@ -183,14 +222,12 @@ def test_no_saved_state_of_the_old_database_is_folded_anew(old: Old) -> None:
 def test_the_old_database_goes_on_with_people_in_view_and_tells_the_same_events(
     continued: Old, expected: dict[str, Any]
 ) -> None:
-    assert standing(continued.rows(LOG)) == standing(expected["log"])
+    assert standing(continued.log()) == standing(expected["log"])
 
 
 def test_what_older_rules_wrote_stays_in_the_log_as_it_is(old: Old, continued: Old) -> None:
-    bodies = {event_id: body for _, event_id, body, *_ in continued.rows(LOG)}
-    assert {event_id: bodies[event_id] for _, event_id, *_ in old.rows(LOG)} == {
-        row[1]: row[2] for row in old.rows(LOG)
-    }
+    bodies = {event_id: body for _, event_id, body, *_ in continued.log()}
+    assert {event_id: bodies[event_id] for _, event_id, *_ in old.log()} == {row[1]: row[2] for row in old.log()}
 
 
 def test_every_burst_that_follows_gets_the_answer_of_version_0_1_0(fresh: Old, expected: dict[str, Any]) -> None:
@@ -206,12 +243,32 @@ def test_another_ensemble_that_answers_alike_changes_nothing_but_its_name(fresh:
     continuation = packed("continuation.json.xz")
     new_bursts = {burst["envelope"]["burst_id"] for burst in continuation["bursts"]}
     fresh.go_on(OTHER_ENSEMBLE)
-    for (_, event_id, body, *_), wanted in zip(fresh.rows(LOG), continued.rows(LOG), strict=True):
+    for (_, event_id, body, *_), wanted in zip(fresh.log(), continued.log(), strict=True):
         told, then = json.loads(body), json.loads(wanted[2])
         if told["provenance"]["burst_ids"][-1] in new_bursts:
             assert told["provenance"].pop("ensemble") == OTHER_ENSEMBLE
             assert then["provenance"].pop("ensemble") == continuation["panel"]["ensemble"]
         assert (event_id, told) == (wanted[1], then)
+
+
+def test_a_converted_database_goes_on_and_tells_the_same_events(fresh: Old, continued: Old) -> None:
+    fresh.converted()
+    fresh.go_on()
+    assert fresh.log() == continued.log()
+
+
+def test_conversion_changes_no_frame_burst_and_decision(old: Old, converted: Old) -> None:
+    before, after = (open_store(f"sqlite:///{each.folder}/sectorwatch.sqlite") for each in (old, converted))
+    burst_ids = [burst_id for (burst_id,) in old.rows("SELECT burst_id FROM bursts")]
+    for site, camera in old.rows("SELECT site, camera FROM camera_states"):
+        assert list(after.history(site, camera)) == list(before.history(site, camera))
+    for burst_id in burst_ids:
+        assert after.kept(burst_id) == before.kept(burst_id)
+        assert after.past.burst(burst_id) == before.past.burst(burst_id)
+        assert after.decisions(burst_id) == before.decisions(burst_id)
+        assert after.is_judged_alike(burst_id, before.decisions(burst_id))
+    for store in (before, after):
+        store.close()
 
 
 def test_replay_names_the_older_rules_where_the_old_log_differs(old: Old) -> None:
@@ -223,10 +280,17 @@ def test_replay_names_the_older_rules_where_the_old_log_differs(old: Old) -> Non
     assert codes == {0, OLDER}
 
 
-def test_an_event_of_each_kind_camera_policy_and_ensemble_verifies_as_far_as_its_rules_go(continued: Old) -> None:
+@pytest.mark.parametrize("name", ["continued", "converted_late"])
+def test_an_event_of_each_kind_camera_policy_and_ensemble_verifies_as_far_as_its_rules_go(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    continued: Old = request.getfixturevalue(name)
     first_of: dict[tuple[Any, ...], str] = {}
-    for event_id, *kind in continued.rows(KINDS):
-        first_of.setdefault(tuple(kind), event_id)
+    for _, event_id, body, late, is_withdrawn, _ in continued.log():
+        told = json.loads(body)
+        source = told["provenance"]
+        kind = (told["camera"], told["kind"], late, is_withdrawn, source["policy"], source["ensemble"])
+        first_of.setdefault(kind, event_id)
     for event_id in first_of.values():
         told = continued.asked("verify", event_id)
         assert told.exit_code in (0, OLDER), told.output
@@ -235,7 +299,7 @@ def test_an_event_of_each_kind_camera_policy_and_ensemble_verifies_as_far_as_its
 
 def test_the_events_of_the_old_database_are_listed(either: Old) -> None:
     listed = [json.loads(line) for line in either.asked("events", "--json", "--withdrawn").stdout.splitlines()]
-    stored = {event_id: (json.loads(body), late) for _, event_id, body, late, *_ in either.rows(LOG)}
+    stored = {event_id: (json.loads(body), late) for _, event_id, body, late, *_ in either.log()}
     assert {event["id"] for event in listed} == stored.keys()
     for event in listed:
         body, late = stored[event["id"]]

@@ -83,6 +83,8 @@ def _row(record: EventRecord) -> str:
     _same("sector", record.sector, event.sector or event.to_sector)
     _same("started_at", record.started_at_us, microseconds(event.started_at))
     _same("confirmed_at", record.confirmed_at_us, microseconds(event.confirmed_at))
+    if not record.is_intact:
+        raise _Differs("the row was altered: it does not give the event that was stored")
     _same("burst of its last frame", record.logged.burst_id, event.provenance.burst_ids[-1])
     _same("event of its announcement", record.announced, event.id)
     return f"{event.kind}, {'withdrawn' if record.logged.is_withdrawn else 'holds'}; announcement {record.logged.seq}"
@@ -135,15 +137,12 @@ def _ensemble(store: Store, event: Event, burst_id: str) -> str:
 
 
 def _decisions(store: Store, burst_id: str) -> str:
-    """The stored verdicts follow from the stored answers, under the policy by which the burst was accepted."""
+    """The stored answers, under the policy by which the burst was accepted, give the verdicts of that time."""
     kept = store.kept(burst_id)
     site_policy = _policy_record(store, kept.policy).policy
     policy = site_policy.camera(kept.camera)
-    recorded = store.decisions(burst_id)
-    _same("count of frames", len(recorded), len(kept.observations))
-    for frame, judgement in zip(kept.observations, recorded, strict=True):
-        if _encoded(judge(policy, frame)) != _encoded(judgement):
-            raise _difference([site_policy], f"the stored answers to frame {frame.index} give other verdicts")
+    if not store.is_judged_alike(burst_id, [judge(policy, frame) for frame in kept.observations]):
+        raise _difference([site_policy], "the stored answers give other verdicts than those of its acceptance")
     return "follows from the stored answers"
 
 

@@ -80,9 +80,12 @@ class Folded:
     """The result of folding a camera's frames after a checkpoint: the new head, its events, states on the way.
 
     `policy` is the digest of the rules that judged the last frame. `checkpoints` maps instants to states (JSON).
-    `seen_at_us` is the instant of the last frame that told something, if any ever did.
+    `seen_at_us` is the instant of the last frame that told something, if any ever did. `frames` were folded; in the end
+    `things` are followed or present.
     """
 
+    frames: int
+    things: int
     last_at_us: int
     seen_at_us: int | None
     state: bytes
@@ -278,7 +281,7 @@ class KeptBurst(BurstFacts):
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """An event's row: its body, the columns that repeat parts of it, and its newest announcement."""
+    """An event's row: the event, columns that hold parts of it, and its newest announcement; whether its seal fits."""
 
     logged: LoggedEvent
     id: str
@@ -290,6 +293,7 @@ class EventRecord:
     started_at_us: int
     confirmed_at_us: int
     announced: str | None
+    is_intact: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from sqlalchemy import Connection, and_, insert, select, update
 
 from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
+from server.store.bursts import IS_HELD, find_bursts, read_heads
 from server.store.engine import reading, writing
-from server.store.rows import Part, read_heads
-from server.store.schema import bursts, heartbeats
+from server.store.rows import Part, Versions
+from server.store.schema import burst_records, cameras, heartbeats
 
 _RECENT = 8
 _Name = tuple[str, str]
@@ -39,27 +40,28 @@ class Heartbeats(Part):
         """The activity of every camera (of a site) that ever sent a burst or a heartbeat, by site and camera."""
         with reading(self._engine) as connection:
             newest = {(row.site, row.camera): StoredHeartbeat(*row) for row in connection.execute(select(*_COLUMNS))}
-            seen = {(head.site, head.camera): head for head in read_heads(connection)}
+            seen = {(head.site, head.camera): head for head in read_heads(connection, self._versions)}
             ahead = _ahead(connection)
             names = sorted(name for name in {*newest, *seen, *ahead} if site in (None, name[0]))
             return [
-                CameraActivity(*name, newest.get(name), _recent(connection, name), seen.get(name), name in ahead)
+                CameraActivity(
+                    *name, newest.get(name), _recent(connection, self._versions, name), seen.get(name), name in ahead
+                )
                 for name in names
             ]
 
 
 def _ahead(connection: Connection) -> set[_Name]:
     """The cameras with held bursts."""
-    held = connection.execute(select(bursts.c.site, bursts.c.camera).where(bursts.c.status == "held").distinct())
-    return {(row.site, row.camera) for row in held}
-
-
-def _recent(connection: Connection, name: _Name) -> tuple[BurstSpan, ...]:
-    """The spans of a camera's newest bursts that are in the fold, newest first."""
-    rows = connection.execute(
-        select(bursts.c.burst_id, bursts.c.first_at_us, bursts.c.last_at_us, bursts.c.received_at_us)
-        .where(bursts.c.site == name[0], bursts.c.camera == name[1], bursts.c.status == "folded")
-        .order_by(bursts.c.first_at_us.desc())
-        .limit(_RECENT)
+    held = select(cameras.c.site, cameras.c.camera).where(
+        cameras.c.number.in_(select(burst_records.c.camera).where(IS_HELD))
     )
-    return tuple(BurstSpan(*row) for row in rows)
+    return {(row.site, row.camera) for row in connection.execute(held)}
+
+
+def _recent(connection: Connection, versions: Versions, name: _Name) -> tuple[BurstSpan, ...]:
+    """The spans of a camera's newest bursts that are in the fold, newest first."""
+    found = find_bursts(connection, versions, *name, with_held=False, is_newest_first=True, limit=_RECENT)
+    return tuple(
+        BurstSpan(facts.burst_id, facts.first_at_us, facts.last_at_us, facts.received_at_us) for facts in found
+    )

@@ -3,47 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, func, select
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select
 
-from server.domain.burst import Limits
-from server.domain.clock import SECOND_US
 from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
+from server.store.bursts import Times, find_bursts, longest_us, read_facts
+from server.store.compact import is_intact
 from server.store.engine import reading
-from server.store.rows import BURST_COLUMNS, EVENT_COLUMNS, Part, begins_with, burst_facts, logged
-from server.store.schema import annotation_rows, bursts, events, outbox, policies
+from server.store.rows import EVENT_COLUMNS, Part, begins_with, logged
+from server.store.schema import annotation_rows, camera_states, events, outbox, policies
 
 SHORTEST = 8
 """Letters of a short id at least."""
 
 _AT_ONCE = 500
 _other_events = events.alias("other_events")
-_LONGEST_US = round(Limits().max_span_s * SECOND_US)
 
 
 class Past(Part):
     """Reads only."""
 
     def burst(self, burst_id: str) -> BurstFacts | None:
-        return next(iter(self._bursts(select(*BURST_COLUMNS).where(bursts.c.burst_id == burst_id))), None)
+        with reading(self._engine) as connection:
+            return read_facts(connection, self._versions, burst_id)
 
     def bursts(self, site: str, camera: str, since_us: int, until_us: int) -> list[BurstFacts]:
         """A camera's bursts with a frame from `since_us` to before `until_us`, or around both, in order."""
-        first = bursts.c.first_at_us  # bounded on both sides, or the database reads the camera's whole past
-        within = (first >= since_us - _LONGEST_US, first < until_us, bursts.c.last_at_us >= since_us)
-        return self._bursts(_of(site, camera, *within).order_by(bursts.c.first_at_us, bursts.c.burst_id))
+        with reading(self._engine) as connection:
+            span_us = longest_us(connection, site, camera)
+
+            def within(times: Times) -> Iterator[ColumnElement[bool]]:
+                # The first instant is bounded on both sides, or the database reads the camera's whole past.
+                yield times.first_at_us >= since_us - span_us
+                yield times.first_at_us < until_us
+                yield times.last_at_us >= since_us
+
+            return find_bursts(connection, self._versions, site, camera, within)
 
     def before(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]:
         """The last bursts of a camera that ended before an instant, in order."""
-        earlier = (bursts.c.first_at_us < at_us, bursts.c.last_at_us < at_us)
-        query = _of(site, camera, *earlier).order_by(bursts.c.first_at_us.desc())
-        return self._bursts(query.limit(limit))[::-1]
+        with reading(self._engine) as connection:
+            found = find_bursts(
+                connection,
+                self._versions,
+                site,
+                camera,
+                lambda times: (times.first_at_us < at_us, times.last_at_us < at_us),
+                is_newest_first=True,
+                limit=limit,
+            )
+        return found[::-1]
 
     def after(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]:
         """The first bursts of a camera that began at an instant or later, in order."""
-        query = _of(site, camera, bursts.c.first_at_us >= at_us).order_by(bursts.c.first_at_us)
-        return self._bursts(query.limit(limit))
+        with reading(self._engine) as connection:
+            return find_bursts(
+                connection, self._versions, site, camera, lambda times: (times.first_at_us >= at_us,), limit=limit
+            )
 
     def told_by(self, burst_id: str) -> list[LoggedEvent]:
         """All events that a burst's frames ever settled, withdrawn ones included, in order."""
@@ -52,9 +70,8 @@ class Past(Part):
 
     def events_like(self, prefix: str, limit: int = 3) -> list[EventRecord]:
         """Events whose id begins with `prefix`, withdrawn ones included; at most `limit`."""
-        columns = [events.c[name] for name in EventRecord.__slots__ if name not in ("logged", "announced")]
         query = (
-            select(*EVENT_COLUMNS, *columns, outbox.c.event_id.label("announced"))
+            select(*EVENT_COLUMNS, outbox.c.event_id.label("announced"))
             .join(outbox, outbox.c.seq == events.c.seq, isouter=True)
             .where(begins_with(events.c.id, prefix))
             .order_by(events.c.id)
@@ -88,17 +105,26 @@ class Past(Part):
 
     def newest(self, site: str) -> BurstFacts | None:
         """The admitted burst of a site with the newest frame."""
-        query = select(*BURST_COLUMNS).where(bursts.c.site == site, bursts.c.status == "folded")
-        return next(iter(self._bursts(query.order_by(bursts.c.last_at_us.desc()).limit(1))), None)
+        with reading(self._engine) as connection:
+            mine = select(camera_states.c.camera).where(camera_states.c.site == site).order_by(camera_states.c.camera)
+            of_cameras = [self._newest(connection, site, camera) for camera in connection.execute(mine).scalars()]
+        found = [each for each in of_cameras if each is not None]
+        return max(found, key=lambda facts: facts.last_at_us, default=None)
+
+    def _newest(self, connection: Connection, site: str, camera: str) -> BurstFacts | None:
+        """As `newest`, of one camera. A burst that began before the newest one may have ended after it."""
+        find = partial(find_bursts, connection, self._versions, site, camera, with_held=False, is_newest_first=True)
+        last = next(iter(find(limit=1)), None)
+        if last is None:
+            return None
+        since_us = last.first_at_us - longest_us(connection, site, camera)
+        return max(find(lambda times: (times.first_at_us >= since_us,)), key=lambda facts: facts.last_at_us)
 
     def last_text(self, site: str) -> str | None:
         """The text of the policy that judged the newest burst of a site, whether this version can read it or not."""
         newest = self.newest(site)
         row = newest and self._row(select(policies.c.text).where(policies.c.policy == newest.policy))
         return row.text if row else None
-
-    def _bursts(self, query: Select[Any]) -> list[BurstFacts]:
-        return [burst_facts(row) for row in self._rows(query)]
 
 
 def _neighbours(key: ColumnElement[str]) -> Iterator[ScalarSelect[Any]]:
@@ -112,9 +138,7 @@ def _shared(a: str, b: str) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _of(site: str, camera: str, *where: ColumnElement[bool]) -> Select[Any]:
-    return select(*BURST_COLUMNS).where(bursts.c.site == site, bursts.c.camera == camera, *where)
-
-
 def _event_record(row: Any) -> EventRecord:
-    return EventRecord(logged(row), **{name: getattr(row, name) for name in EventRecord.__slots__ if name != "logged"})
+    found = logged(row)
+    columns = {name: getattr(row, name) for name in EventRecord.__slots__ if name not in ("logged", "is_intact")}
+    return EventRecord(found, **columns, is_intact=is_intact(row.body, found.event))

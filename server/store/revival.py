@@ -18,8 +18,9 @@ from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown
 from server.domain.records import Checkpoint
 from server.domain.refold import steps
-from server.store.rows import Versions, folded_of, observation_query, read_observations
-from server.store.schema import camera_states, checkpoints, observations
+from server.store.bursts import leave_unreadable, read_frames
+from server.store.rows import Versions
+from server.store.schema import camera_states, checkpoints
 
 WARM_UP_US = 3600 * SECOND_US
 """The span before its instant that is folded for a state. No rules remember an unseen thing for longer. Of a thing in
@@ -42,6 +43,7 @@ def revive(connection: Connection, versions: Versions) -> None:
             for table, instant in ((camera_states, camera_states.c.last_at_us), (checkpoints, checkpoints.c.at_us)):
                 mine = (table.c.site == site, table.c.camera == camera, instant == at_us)
                 connection.execute(update(table).where(*mine).values(state=state))
+    leave_unreadable(connection, versions)
 
 
 def _is_readable(state: str) -> bool:
@@ -63,9 +65,8 @@ def _folded(
     for at_us in instants:
         if start.at_us is None or start.at_us < at_us - WARM_UP_US:
             start = Checkpoint(at_us - WARM_UP_US, None)
-        between = (observations.c.at_us > start.at_us, observations.c.at_us <= at_us)
-        query = observation_query().where(*folded_of(site, camera), *between)
-        recorded = read_observations(connection, query, versions)
+        assert start.at_us is not None
+        recorded = read_frames(connection, versions, site, camera, start.at_us + 1, at_us + 1)
         try:
             (last,) = deque(steps(recorded, start, partial(versions.policy, connection)), maxlen=1)
             state = encode_state(last.state)

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import re
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, Table, false, insert, select
+from sqlalchemy.exc import IntegrityError
 
-from policies.events import Event
-from policies.observation import EnsembleInfo, Observation, Prediction
+from policies.observation import EnsembleInfo
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.clock import Clock
 from server.domain.errors import Unknown
 from server.domain.records import (
-    BurstFacts,
-    CameraHead,
     Checkpoint,
-    Known,
     LoggedEvent,
     Notice,
     Noticed,
-    Recorded,
-    Status,
 )
+from server.store.compact import Columns, decode_origin, unpack_event
 from server.store.engine import reading
-from server.store.schema import bursts, camera_states, checkpoints, events, observations, panels, policies
+from server.store.schema import checkpoints, events, origins, panels, policies
 
 MODELS_SEPARATOR = ","
-"""Between the names of a notice's models; no model's name contains it."""
+"""Between names of models; no model's name contains it."""
 
-_PAGE = 1000
-_LAST = "\U0010ffff"
+_DIGITS = 32
+_HEX = re.compile(r"[0-9a-f]{0,32}")
 
-_answers = msgspec.json.Decoder(dict[str, tuple[Prediction, ...] | None])
-_event = msgspec.json.Decoder(Event)
 _ensemble_info = msgspec.json.Decoder(EnsembleInfo)
 _policy = msgspec.json.Decoder(SitePolicy)
 _ids = msgspec.json.Decoder(tuple[str, ...])
@@ -46,11 +41,12 @@ def encoded(value: object) -> str:
     return msgspec.json.encode(value, order="deterministic").decode()
 
 
-def read_known(connection: Connection, burst_id: str) -> Known | None:
-    row = connection.execute(
-        select(bursts.c.digest, bursts.c.status).where(bursts.c.burst_id == burst_id)
-    ).one_or_none()
-    return Known(row.digest, cast(Status, row.status)) if row else None
+def insert_once(connection: Connection, table: Table, key: str, row: dict[str, object]) -> None:
+    """Insert a row unless its key is stored. Turns of two cameras may do so at once."""
+    stored = connection.execute(select(table.c[key]).where(table.c[key] == row[key])).first()
+    if stored is None:
+        with suppress(IntegrityError), connection.begin_nested():  # another camera's turn may insert it first
+            connection.execute(insert(table), row)
 
 
 def read_checkpoint(connection: Connection, site: str, camera: str, before_us: int) -> Checkpoint:
@@ -62,13 +58,6 @@ def read_checkpoint(connection: Connection, site: str, camera: str, before_us: i
         .limit(1)
     ).one_or_none()
     return Checkpoint(row.at_us, row.state.encode()) if row else Checkpoint(None, None)
-
-
-def read_heads(connection: Connection) -> list[CameraHead]:
-    """The heads of all cameras, by site and camera."""
-    head = camera_states.c
-    query = select(*(head[name] for name in CameraHead.__slots__)).order_by(head.site, head.camera)
-    return [CameraHead(*row) for row in connection.execute(query)]
 
 
 class Versions:
@@ -132,88 +121,23 @@ def _read_policy(digest: str, body: str, text: str) -> SitePolicy:
         raise Unknown(f"policy {digest[:12]}, of version {version} of the rules, cannot be read: {error}") from None
 
 
-def read_observations(connection: Connection, query: Select[Any], versions: Versions) -> Iterator[Recorded]:
-    """The observations of a query (made by `observation_query`), page by page, so that memory stays flat.
-
-    The bursts' columns are read once per burst and page, which takes half the time of a join.
-    """
-    for page in connection.execute(query.execution_options(yield_per=_PAGE)).partitions():
-        bursts_of_page = _read_burst_rows(connection, {row[0] for row in page}, versions)
-        # The hot loop of every replay: positions instead of names.
-        for burst_id, frame, at_us, answers, sha256, width, height, light in page:
-            site, camera, mask, error_s, ensemble_info, policy = bursts_of_page[burst_id]
-            predictions = _answers.decode(answers)
-            size = (width, height)
-            seen = Observation(
-                site, camera, burst_id, frame, at_us, ensemble_info, predictions, sha256, mask, error_s, size, light
-            )
-            yield Recorded(policy, seen)
-
-
-def _read_burst_rows(connection: Connection, burst_ids: set[str], versions: Versions) -> dict[str, _BurstRow]:
-    return {
-        burst_id: (site, camera, mask, error_s, versions.ensemble_info(connection, ensemble), policy)
-        for burst_id, site, camera, mask, error_s, ensemble, policy in connection.execute(
-            _BURST_ROWS, {"burst_ids": list(burst_ids)}
-        )
-    }
-
-
-_BURST_ROWS = select(
-    bursts.c.burst_id,
-    bursts.c.site,
-    bursts.c.camera,
-    bursts.c.mask_digest,
-    bursts.c.uncertainty_s,
-    bursts.c.ensemble,
-    bursts.c.policy,
-).where(bursts.c.burst_id.in_(bindparam("burst_ids", expanding=True)))
-
-_BurstRow = tuple[str, str, str | None, float, EnsembleInfo, str]
-"""Site, camera, mask digest, bound of the clock's error, ensemble, policy digest."""
-
-
-def observation_query() -> Select[Any]:
-    """All observations, in the order of folding."""
-    return select(
-        observations.c.burst_id,
-        observations.c.frame,
-        observations.c.at_us,
-        observations.c.answers,
-        observations.c.frame_sha256,
-        observations.c.width_px,
-        observations.c.height_px,
-        observations.c.brightness,
-    ).order_by(observations.c.at_us, observations.c.burst_id, observations.c.frame)
-
-
-def folded_of(site: str, camera: str) -> tuple[ColumnElement[bool], ...]:
-    """The conditions for a camera's observations, without those of held bursts."""
-    held = select(bursts.c.burst_id).where(bursts.c.status == "held", bursts.c.site == site, bursts.c.camera == camera)
-    return (observations.c.site == site, observations.c.camera == camera, observations.c.burst_id.not_in(held))
-
-
 def begins_with(key: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
-    """Whether a key begins with `prefix`. Unlike LIKE, both databases use the index, and both are case-sensitive."""
-    return and_(key >= prefix, key < prefix + _LAST)
+    """Whether the id of an event or another fact begins with `prefix`. The databases use its index."""
+    if not _HEX.fullmatch(prefix):
+        return false()
+    return key.between(prefix.ljust(_DIGITS, "0"), prefix.ljust(_DIGITS, "f"))
 
 
+_ORIGIN = select(origins.c.body).where(origins.c.number == events.c.origin).correlate(events).scalar_subquery()
 EVENT_COLUMNS = (
     events.c.seq,
+    *(events.c[name] for name in Columns.__slots__),
     events.c.body,
     events.c.late,
     events.c.withdrawn_at_us,
-    events.c.burst_id,
     events.c.supersedes,
+    _ORIGIN.label("origin_body"),
 )
-
-
-BURST_COLUMNS = [bursts.c[name] for name in BurstFacts.__slots__]
-
-
-def burst_facts(row: Row[*tuple[Any, ...]]) -> BurstFacts:
-    """The burst of a row of BURST_COLUMNS."""
-    return replace(BurstFacts(*row), late=bool(row.late))
 
 
 def noticed(row: Row[*tuple[Any, ...]]) -> Notice:
@@ -226,7 +150,11 @@ def logged(row: Row[*tuple[Any, ...]]) -> LoggedEvent:
     """The event of a row that holds EVENT_COLUMNS."""
     return LoggedEvent(
         seq=row.seq,
-        event=_event.decode(row.body),
+        event=unpack_event(
+            row.body,
+            cast(Columns, row),  # it has these columns, and lists of events are long
+            None if row.origin_body is None else decode_origin(row.origin_body),
+        ),
         late=bool(row.late),
         withdrawn_at_us=row.withdrawn_at_us,
         burst_id=row.burst_id,

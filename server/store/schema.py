@@ -17,11 +17,15 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
+
+from server.store.compact import BurstId, EventId
 
 metadata = MetaData(
     naming_convention={
@@ -34,6 +38,9 @@ metadata = MetaData(
 
 Key = Text().with_variant(Text(collation="C"), "postgresql")
 """Text compared byte by byte: the order of observations must not depend on a database's locale."""
+
+Number = BigInteger().with_variant(Integer(), "sqlite")
+"""A number that the database gives. SQLite numbers its rows anyway, so there it takes no space."""
 
 panels = Table(
     "panels",
@@ -58,6 +65,70 @@ policies = Table(
     ),
     Column("first_used_us", BigInteger, nullable=False, comment="When it first judged a burst (us)."),
     comment="Every version of every site policy that judged a burst. Rows are only added.",
+)
+
+cameras = Table(
+    "cameras",
+    metadata,
+    Column("number", Number, primary_key=True, comment="1, 2, 3, ...: stands for the camera in burst_records."),
+    Column("site", Key, nullable=False, comment="Site."),
+    Column("camera", Key, nullable=False, comment="Camera."),
+    Column("longest_us", BigInteger, nullable=False, comment="Longest span of any of its bursts (us)."),
+    UniqueConstraint("site", "camera"),
+    comment="Every camera that ever sent a burst, once.",
+)
+
+contexts = Table(
+    "contexts",
+    metadata,
+    Column("number", Number, primary_key=True, comment="1, 2, 3, ...: stands for the row in burst_records."),
+    Column("digest", Key, nullable=False, unique=True, comment="SHA-256 of the other columns."),
+    Column("camera", Number, ForeignKey("cameras.number"), nullable=False, comment="Camera."),
+    Column("ensemble", Key, ForeignKey("panels.ensemble"), nullable=False, comment="Ensemble that answered."),
+    Column("policy", Key, ForeignKey("policies.policy"), nullable=False, comment="Policy in force at acceptance."),
+    Column("models", Text, nullable=False, comment="Names of the models of the answers, separated by commas."),
+    Column("mask_digest", Text, comment="Digest of the privacy mask that the agent applied."),
+    Column("boot_id", Text, comment="The boot of the agent's machine that monotonic_ms counts from."),
+    Column("agent_version", Text, comment="Version of the agent that sent the burst first."),
+    Column("reason", Text, nullable=False, comment="What the agent gives as the reason (schedule, gate, ...)."),
+    Column("clock_synced", Integer, nullable=False, comment="1 if the agent's clock was synchronised."),
+    comment="What many bursts of a camera have in common, once. Rows never change.",
+)
+
+burst_records = Table(
+    "burst_records",
+    metadata,
+    Column("number", Number, primary_key=True, comment="1, 2, 3, ... in order of acceptance."),
+    Column(
+        "id_key",
+        BigInteger,
+        nullable=False,
+        comment="64 bits of the burst_id, by which it is found; the record holds the rest.",
+    ),
+    Column("camera", Number, ForeignKey("cameras.number"), nullable=False, comment="Camera."),
+    Column("context", Number, ForeignKey("contexts.number"), nullable=False, comment="What it shares with others."),
+    Column("first_at_us", BigInteger, nullable=False, comment="Instant of its first frame (us)."),
+    Column("lasts_us", BigInteger, nullable=False, comment="From its first frame to its last (us)."),
+    Column("is_held", Integer, nullable=False, comment="1 while it waits, because it is ahead of the server's clock."),
+    Column("late", Integer, nullable=False, comment="1 if it came after the camera had advanced past its first frame."),
+    Column(
+        "record",
+        LargeBinary,
+        nullable=False,
+        comment="Everything else: its frames' hashes, instants and every model's predictions, and a seal of the "
+        "decision record, as server.store.bursts.packing writes it. Replays read it; it never changes.",
+    ),
+    CheckConstraint("lasts_us >= 0", name="order"),
+    Index("ix_burst_records_id", "id_key"),
+    Index("ix_burst_records_camera", "camera", "first_at_us"),
+    Index(
+        "ix_burst_records_held",
+        "is_held",
+        "camera",
+        sqlite_where=text("is_held = 1"),
+        postgresql_where=text("is_held = 1"),
+    ),
+    comment="One row for each accepted burst, with all of its frames.",
 )
 
 bursts = Table(
@@ -92,7 +163,7 @@ bursts = Table(
     CheckConstraint("first_at_us <= last_at_us", name="order"),
     Index("ix_bursts_camera", "site", "camera", "first_at_us"),
     Index("ix_bursts_status", "status", "site", "camera", "last_at_us"),
-    comment="One row for each accepted burst.",
+    comment="Bursts that an earlier version accepted, until the server has converted them into burst_records.",
 )
 
 observations = Table(
@@ -116,7 +187,7 @@ observations = Table(
     CheckConstraint("frame >= 0", name="frame"),
     CheckConstraint("width_px > 0 AND height_px > 0", name="size"),
     Index("ix_observations_camera", "site", "camera", "at_us", "burst_id", "frame"),
-    comment="Every model's predictions for every frame. Replays read them; rows never change.",
+    comment="Frames of the rows in bursts: every model's predictions. They are converted together.",
 )
 
 decisions = Table(
@@ -129,7 +200,7 @@ decisions = Table(
         nullable=False,
         comment="JSON: list of policies.fusion.judgement.Judgement, one per frame: candidates, votes, margins.",
     ),
-    comment="Decision records: how the policy judged each burst, with or without events.",
+    comment="Decision records of the rows in bursts. They are converted together; burst_records keep a seal.",
 )
 
 camera_states = Table(
@@ -162,8 +233,8 @@ checkpoints = Table(
 outbox = Table(
     "outbox",
     metadata,
-    Column("seq", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... in order of commit."),
-    Column("event_id", Key, nullable=False, comment="The event it announces."),
+    Column("seq", Number, primary_key=True, autoincrement=False, comment="1, 2, 3, ... in order of commit."),
+    Column("event_id", EventId, nullable=False, comment="The event it announces (16 bytes)."),
     Column(
         "what",
         Key,
@@ -175,11 +246,32 @@ outbox = Table(
     comment="Announcements in order of commit. Each channel reads them at its own pace. Rows never change.",
 )
 
+origins = Table(
+    "origins",
+    metadata,
+    Column("number", Number, primary_key=True, comment="1, 2, 3, ...: stands for the row in events."),
+    Column(
+        "body",
+        Key,
+        nullable=False,
+        unique=True,
+        comment="JSON: digests of ensemble, policy and mask, and the names of the models that vote.",
+    ),
+    comment="What many events have in common, once. Rows never change.",
+)
+
 events = Table(
     "events",
     metadata,
-    Column("id", Key, primary_key=True, comment="Id, derived from the fact."),
-    Column("seq", BigInteger, ForeignKey("outbox.seq"), nullable=False, comment="Its newest announcement."),
+    Column(
+        "seq",
+        Number,
+        ForeignKey("outbox.seq"),
+        primary_key=True,
+        autoincrement=False,
+        comment="Its newest announcement.",
+    ),
+    Column("id", EventId, nullable=False, unique=True, comment="Id, derived from the fact (16 bytes)."),
     Column("site", Key, nullable=False, comment="Site."),
     Column("camera", Key, nullable=False, comment="Camera."),
     Column("kind", Key, nullable=False, comment="One of policies.events.Kind."),
@@ -187,13 +279,18 @@ events = Table(
     Column("label", Key, nullable=False, comment="Target."),
     Column("started_at_us", BigInteger, nullable=False, comment="When it happened (us)."),
     Column("confirmed_at_us", BigInteger, nullable=False, comment="Instant of the frame that settled it (us)."),
-    Column("burst_id", Key, ForeignKey("bursts.burst_id"), nullable=False, comment="Burst of that frame."),
+    Column("burst_id", BurstId, nullable=False, comment="Burst of that frame (16 bytes if its id is a UUID)."),
     Column("place", Integer, nullable=False, comment="Index among the events of that frame, from 0."),
-    Column("body", Text, nullable=False, comment="JSON of policies.events.Event."),
+    Column("origin", Number, ForeignKey("origins.number"), comment="What it shares with others; null: body is JSON."),
+    Column(
+        "body",
+        LargeBinary,
+        nullable=False,
+        comment="The rest of policies.events.Event, as server.store.compact writes it; before 0.3 its JSON.",
+    ),
     Column("late", Integer, nullable=False, comment="1 if the camera had advanced past confirmed_at_us before."),
     Column("withdrawn_at_us", BigInteger, comment="When a late burst withdrew it (us); null: it holds."),
     Column("supersedes", Text, comment="JSON: ids of the announced events that it replaces; null: none."),
-    UniqueConstraint("seq"),
     Index("ix_events_camera", "site", "camera", "confirmed_at_us"),
     Index("ix_events_confirmed", "confirmed_at_us"),
     Index("ix_events_started", "started_at_us", "id"),
@@ -226,9 +323,9 @@ annotation_rows = Table(
     Column("number", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... in order of creation."),
     Column(
         "subject",
-        Key,
+        EventId,
         nullable=False,
-        comment="Id of the event, or of a fact without one; the newest counts.",
+        comment="Id of the event, or of a fact without one; the newest counts (16 bytes).",
     ),
     Column("truth", Key, nullable=False, comment="true, false, missed (true, but without an event), or unsure."),
     Column("site", Key, nullable=False, comment="Site of the fact."),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import msgspec
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Engine, func, select
 
 from policies.fusion.judgement import Judgement
 from policies.observation import Observation
@@ -23,34 +22,32 @@ from server.domain.records import (
     Recorded,
 )
 from server.store.annotations import Annotations
+from server.store.bursts import (
+    IS_HELD,
+    convert,
+    convert_held,
+    count_record_frames,
+    read_burst_frames,
+    read_decisions,
+    read_facts,
+    read_frames,
+    read_heads,
+    read_known,
+    read_seal,
+    record_end_us,
+    seal_of,
+)
 from server.store.channels import Channels
 from server.store.engine import copy_sqlite, open_engine, reading, shown_url, writing
 from server.store.event_log import EventLog
 from server.store.heartbeats import Heartbeats
+from server.store.log import pack_events
 from server.store.migrate import Revision, revision, upgrade
 from server.store.outbox import Notices
 from server.store.past import Past
 from server.store.revival import revive
-from server.store.rows import (
-    BURST_COLUMNS,
-    EVENT_COLUMNS,
-    Versions,
-    burst_facts,
-    folded_of,
-    logged,
-    observation_query,
-    read_checkpoint,
-    read_heads,
-    read_known,
-    read_observations,
-)
-from server.store.schema import (
-    bursts,
-    decisions,
-    events,
-    metadata,
-    observations,
-)
+from server.store.rows import EVENT_COLUMNS, Versions, logged, read_checkpoint
+from server.store.schema import burst_records, cameras, events, metadata
 from server.store.tokens import Tokens
 from server.store.turn import Turn
 
@@ -86,6 +83,7 @@ class Store(Channels, EventLog, Tokens):
         """Migrate the tables to this version's schema, and make each camera's state readable. Safe to repeat."""
         after = upgrade(self._engine)
         with writing(self._engine, lock="schema") as connection:
+            convert_held(connection, self._versions)
             revive(connection, self._versions)
         return after
 
@@ -105,55 +103,67 @@ class Store(Channels, EventLog, Tokens):
     def turn(self, site: str, camera: str) -> Iterator[Turn]:
         """One camera's turn: no other turn of this camera runs at the same time. Leaving the block commits."""
         with writing(self._engine, lock=f"{site}/{camera}") as connection:
-            yield Turn(connection, self._versions, site, camera, self._clock())
+            turn = Turn(connection, self._versions, site, camera, self._clock())
+            yield turn
+            turn.close()
 
     def known(self, burst_id: str) -> Known | None:
         """A stored burst's digest and status; None for an unknown burst."""
         with reading(self._engine) as connection:
-            return read_known(connection, burst_id)
+            return read_known(connection, self._versions, burst_id)
 
     def kept(self, burst_id: str) -> KeptBurst:
         """A stored burst, with the events that its frames settled and that hold. Raises Unknown."""
         with reading(self._engine) as connection:
-            row = connection.execute(select(*BURST_COLUMNS).where(bursts.c.burst_id == burst_id)).one_or_none()
-            if row is None:
+            facts = read_facts(connection, self._versions, burst_id)
+            if facts is None:
                 raise Unknown(f"no burst {burst_id}")
-            seen = observation_query().where(observations.c.burst_id == burst_id)
             holding = (
                 select(*EVENT_COLUMNS)
                 .where(events.c.burst_id == burst_id, events.c.withdrawn_at_us.is_(None))
                 .order_by(events.c.confirmed_at_us, events.c.place)
             )
             return KeptBurst(
-                **asdict(burst_facts(row)),
-                ensemble_info=self._versions.ensemble_info(connection, row.ensemble),
+                **asdict(facts),
+                ensemble_info=self._versions.ensemble_info(connection, facts.ensemble),
                 observations=tuple(
-                    recorded.observation for recorded in read_observations(connection, seen, self._versions)
+                    recorded.observation for recorded in read_burst_frames(connection, self._versions, burst_id)
                 ),
-                judgements=tuple(_judgements(connection, burst_id)),
+                judgements=tuple(read_decisions(connection, self._versions, burst_id) or ()),
                 events=tuple(logged(event) for event in connection.execute(holding)),
             )
 
     def decisions(self, burst_id: str) -> list[Judgement]:
-        """The decision record of a burst: the judgement of each frame at its acceptance. Raises Unknown."""
+        """The decision record of a burst: the judgement of each frame, by the policy in force at its acceptance.
+
+        It is made again from the stored answers; `is_judged_alike` tells whether it is what it was. Raises Unknown.
+        """
         with reading(self._engine) as connection:
-            judgements = _judgements(connection, burst_id)
-        if not judgements:
+            found = read_decisions(connection, self._versions, burst_id)
+        if found is None:
             raise Unknown(f"no burst {burst_id}")
-        return judgements
+        return found
+
+    def is_judged_alike(self, burst_id: str, judgements: Sequence[Judgement]) -> bool:
+        """Whether these judgements of a burst's frames are those of its acceptance, by their seal. Raises Unknown."""
+        with reading(self._engine) as connection:
+            kept = read_seal(connection, self._versions, burst_id)
+        if kept is None:
+            raise Unknown(f"no burst {burst_id}")
+        return kept == seal_of(judgements)
 
     def cameras(self) -> list[CameraHead]:
         """All cameras that ever advanced, by site and camera."""
         with reading(self._engine) as connection:
-            return read_heads(connection)
+            return read_heads(connection, self._versions)
 
     def held(self, until_us: int) -> list[tuple[str, str]]:
         """Cameras (site, camera) with held bursts that end by `until_us`."""
+        waiting = select(burst_records.c.camera).where(IS_HELD, record_end_us <= until_us)
         query = (
-            select(bursts.c.site, bursts.c.camera)
-            .where(bursts.c.status == "held", bursts.c.last_at_us <= until_us)
-            .distinct()
-            .order_by(bursts.c.site, bursts.c.camera)
+            select(cameras.c.site, cameras.c.camera)
+            .where(cameras.c.number.in_(waiting))
+            .order_by(cameras.c.site, cameras.c.camera)
         )
         return [(row.site, row.camera) for row in self._rows(query)]
 
@@ -161,13 +171,8 @@ class Store(Channels, EventLog, Tokens):
         self, site: str, camera: str, since_us: int | None = None, until_us: int | None = None
     ) -> Iterator[Recorded]:
         """A camera's folded frames from `since_us` to before `until_us`, in order, with policy digests."""
-        query = observation_query().where(*folded_of(site, camera))
-        if since_us is not None:
-            query = query.where(observations.c.at_us >= since_us)
-        if until_us is not None:
-            query = query.where(observations.c.at_us < until_us)
         with reading(self._engine) as connection:
-            yield from read_observations(connection, query, self._versions)
+            yield from read_frames(connection, self._versions, site, camera, since_us, until_us)
 
     def observations(
         self, site: str, camera: str, since_us: int | None = None, until_us: int | None = None
@@ -186,15 +191,28 @@ class Store(Channels, EventLog, Tokens):
             return self._versions.policy(connection, digest)
 
     def counts(self) -> dict[str, int]:
-        """Rows in each table."""
+        """Rows in each table. `bursts` and `observations` count bursts and frames in both of their forms."""
         with reading(self._engine) as connection:
-            return {
+            found = {
                 table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
                 for table in metadata.sorted_tables
             }
+            frames = count_record_frames(connection)
+        found["bursts"] += found["burst_records"]
+        found["observations"] += frames
+        return found
 
+    def convert(
+        self,
+        is_stopped: Callable[[], bool] = lambda: False,
+        wait: Callable[[float], object] = lambda _seconds: None,
+    ) -> int:
+        """Bring bursts and events that an earlier version stored into the form of this one, a few at a time, beside
+        turns.
 
-def _judgements(connection: Connection, burst_id: str) -> list[Judgement]:
-    """The judgement of each frame; empty for an unknown burst."""
-    row = connection.execute(select(decisions.c.body).where(decisions.c.burst_id == burst_id)).one_or_none()
-    return [] if row is None else msgspec.json.decode(row.body, type=list[Judgement])
+        `wait` is called between, to leave the database to others. Returns how many bursts were converted. It ends early
+        when `is_stopped`; what is left is converted the next time.
+        """
+        count = convert(self._engine, self._versions, is_stopped, wait)
+        pack_events(self._engine, is_stopped, wait)
+        return count

@@ -12,14 +12,13 @@ import os
 import random
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +27,7 @@ import cv2
 import numpy as np
 import requests
 
+from server.store import open_store
 from tests.camera_agent.chaos import BAD, Fault, Proxy
 from tests.camera_agent.conftest import CHECKOUT, AgentProcess, picture
 
@@ -204,17 +204,20 @@ def _logged(lives: list[AgentProcess], event: str) -> set[str]:
 
 def _stored(folder: Path, camera: str) -> list[str]:
     """A camera's bursts on the server in order of arrival; their ids sort by the instant of taking."""
-    with sqlite3.connect(f"file:{folder}/data/sectorwatch.sqlite?mode=ro", uri=True) as database:
-        rows = database.execute("SELECT burst_id FROM bursts WHERE camera = ? ORDER BY received_at_us", (camera,))
-        return [burst_id for (burst_id,) in rows]
+    with closing(open_store(f"sqlite:///{folder}/data/sectorwatch.sqlite")) as store:
+        sites = [head.site for head in store.cameras() if head.camera == camera]
+        found = [burst for site in sites for burst in store.past.bursts(site, camera, 0, 1 << 62)]
+        return [burst.burst_id for burst in sorted(found, key=lambda burst: burst.received_at_us)]
 
 
 def _frames(folder: Path) -> tuple[int, int]:
     """How many frames the server has, and how many different ones of each camera."""
-    with sqlite3.connect(f"file:{folder}/data/sectorwatch.sqlite?mode=ro", uri=True) as database:
-        counted = "SELECT count(*), count(DISTINCT camera || frame_sha256) FROM observations"
-        frames, pictures = database.execute(counted).fetchone()
-        return frames, pictures
+    with closing(open_store(f"sqlite:///{folder}/data/sectorwatch.sqlite")) as store:
+        heads = store.cameras()
+        frames = [
+            (head.camera, seen.frame_sha256) for head in heads for seen in store.observations(head.site, head.camera)
+        ]
+        return len(frames), len(set(frames))
 
 
 @contextmanager

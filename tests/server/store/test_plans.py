@@ -15,7 +15,7 @@ from server.store import Store, open_store
 from tests.server.scenes import START_US, Yard, across
 from tests.stand_ins import ManualClock, RecordingChannel
 
-GROWING = ("bursts", "observations", "decisions", "events", "outbox")
+GROWING = ("burst_records", "bursts", "observations", "decisions", "events", "outbox")
 
 
 @contextmanager
@@ -61,14 +61,14 @@ def test_a_burst_and_its_delivery_read_no_table_from_end_to_end(yard: Yard) -> N
 @pytest.mark.parametrize(
     ("ask", "step"),
     [
-        (lambda store: store.events(after_seq=3, limit=9), "events USING INDEX sqlite_autoindex_events_2 (seq>?)"),
+        (lambda store: store.events(after_seq=3, limit=9), "events USING INTEGER PRIMARY KEY (rowid>?)"),
         (
             lambda store: store.events(START_US, None, "yard", "gate", "left", after_seq=3, limit=9),
-            "events USING INDEX sqlite_autoindex_events_2 (seq>?)",
+            "events USING INTEGER PRIMARY KEY (rowid>?)",
         ),
         (
             lambda store: store.events(START_US, after_seq=0, limit=9),
-            "events USING INDEX ix_events_confirmed (confirmed_at_us>?)",
+            "events USING COVERING INDEX ix_events_confirmed (confirmed_at_us>?)",
         ),
         (lambda store: store.past.events_like("ab"), "events USING INDEX sqlite_autoindex_events_1 (id>? AND id<?)"),
         (
@@ -87,6 +87,24 @@ def test_a_burst_and_its_delivery_read_no_table_from_end_to_end(yard: Yard) -> N
             lambda store: store.heartbeats.activities(),
             "bursts USING INDEX ix_bursts_camera (site=? AND camera=?)",
         ),
+        (
+            lambda store: store.past.bursts("yard", "gate", START_US, START_US + 1),
+            "burst_records USING INDEX ix_burst_records_camera (camera=? AND first_at_us>? AND first_at_us<?)",
+        ),
+        (
+            lambda store: list(store.history("yard", "gate", START_US, START_US + 1)),
+            "burst_records USING INDEX ix_burst_records_camera (camera=? AND first_at_us>? AND first_at_us<?)",
+        ),
+        (
+            lambda store: store.past.before("yard", "gate", START_US, 9),
+            "burst_records USING INDEX ix_burst_records_camera (camera=? AND first_at_us<?)",
+        ),
+        (
+            lambda store: store.heartbeats.activities(),
+            "burst_records USING INDEX ix_burst_records_camera (camera=?)",
+        ),
+        (lambda store: store.known("burst-00001"), "burst_records USING INDEX ix_burst_records_id (id_key=?)"),
+        (lambda store: store.held(START_US), "burst_records USING INDEX ix_burst_records_held (is_held=?)"),
     ],
 )
 def test_a_question_goes_by_its_index(yard: Yard, ask: Callable[[Store], object], step: str) -> None:

@@ -1,0 +1,54 @@
+"""The stored bursts: kept as compact records, and read whichever form they have.
+
+These names are all that the rest of the store uses.
+"""
+
+from __future__ import annotations
+
+from server.store.bursts.burst_log import (
+    IS_HELD,
+    Camera,
+    count_record_frames,
+    find_bursts,
+    longest_us,
+    read_burst_frames,
+    read_camera,
+    read_decisions,
+    read_facts,
+    read_frames,
+    read_known,
+    read_seal,
+    record_end_us,
+)
+from server.store.bursts.conversion import convert, convert_held
+from server.store.bursts.heads import is_worth_writing, leave_unreadable, newest_us, read_heads
+from server.store.bursts.keeping import Shared, keep_burst
+from server.store.bursts.old_form import Times
+from server.store.bursts.packing import Loose, seal_of
+
+__all__ = [
+    "IS_HELD",
+    "Camera",
+    "Loose",
+    "Shared",
+    "Times",
+    "convert",
+    "convert_held",
+    "count_record_frames",
+    "find_bursts",
+    "is_worth_writing",
+    "keep_burst",
+    "leave_unreadable",
+    "longest_us",
+    "newest_us",
+    "read_burst_frames",
+    "read_camera",
+    "read_decisions",
+    "read_facts",
+    "read_frames",
+    "read_heads",
+    "read_known",
+    "read_seal",
+    "record_end_us",
+    "seal_of",
+]

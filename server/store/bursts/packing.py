@@ -1,0 +1,354 @@
+"""The record of a burst: everything about it that no query looks for, in as few bytes as it takes.
+
+A record is MessagePack, an array with the fields of `Packed`. Hashes are bytes. What every frame has alike is written
+once. Scores and brightness have four decimals, so that a whole number of ten-thousandths gives the same float back; one
+that does not is written as it is. Predictions that are more than one label a frame are JSON, as on the wire, deflated
+(RFC 1951) with `_WORDS` as the dictionary. Nothing that comes back differs in a bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+import zlib
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+import msgspec
+
+from policies.fusion.judgement import Judgement
+from policies.observation import Observation, Prediction
+from server.domain.burst import burst_digest
+
+Answers = dict[str, tuple[Prediction, ...] | None]
+_Column = list[tuple[Prediction, ...] | None]
+_Only = tuple[str, bytes]
+"""A label that each frame has alone, without a box, and its scores."""
+
+_SEAL_BYTES = 8
+"""Of a SHA-256: enough against accidents and single changes."""
+_HALF = 8
+"""Bytes of half a UUID."""
+_PARTS = 10_000.0
+"""A score or a brightness is a whole number of these parts of 1."""
+_MS_US = 1000
+_WORDS = (
+    b'"nanodet-g":"ssdlite-people":"efficientnet-lite0":"yolov3-tiny":"frame-change":[[{"label":"still","score":0.9}'
+    b'"hog-people-small":[[{"label":"truck","score":0.},{"label":"moving","score":0.},{"label":"car","score":0.'
+    b'"hog-people":[[],[],[],[],[],[{"label":"person","score":0.9,"box":[0.0,0.1,0.2,1.0]},{"label":"person","score":0.'
+    b'}],[{"label":"moving","score":0.8,"box":[0.0,0.5,0.33333,0.66667]}],[{"label":"person","score":0.9'
+)
+"""What records repeat. It must never change: records of before could not be read."""
+
+
+class Packed(msgspec.Struct, frozen=True, array_like=True):
+    """A record as it is stored; spans in microseconds.
+
+    `id_rest`: what `id_key` leaves out of the burst_id. `lead_us`: from captured_at to the first frame. `received_us`
+    and `sent_us` count from the last frame. `uncertainty`: microseconds, or seconds if it is no whole number of them.
+    `digest`: the first bytes of the burst's digest, which the rest gives; the whole text where the rest does not give
+    it. `judged`: the seal of the decision record. `steps`: unit (us), the first step between frames, and by how much
+    each differs from it, nothing if none does. `columns`: for each model of `models_of`: None if it saw nothing in any
+    frame, the one label of every frame, or 0, and `rest` has it; None where not all frames have the same models.
+    `decisions`: the decision record, deflated, where the answers and the policy do not give it.
+    """
+
+    id_rest: bytes
+    lead_us: int
+    received_us: int
+    sent_us: int | None
+    monotonic_ms: int | None
+    image_bytes: int
+    uncertainty: int | float
+    digest: bytes
+    judged: bytes
+    hashes: bytes | list[str]
+    sizes: list[int]
+    steps: tuple[int, int, list[int]]
+    brightness: bytes | list[float | None]
+    columns: list[_Only | int | None] | None
+    rest: bytes
+    decisions: bytes | None
+
+    @property
+    def frames(self) -> int:
+        return len(self.hashes) // 32 if isinstance(self.hashes, bytes) else len(self.hashes)
+
+    @property
+    def frame_sha256(self) -> list[str]:
+        """The hash of each frame, hex."""
+        if isinstance(self.hashes, list):
+            return self.hashes
+        text = self.hashes.hex()
+        return [text[i : i + 64] for i in range(0, len(text), 64)]
+
+    @property
+    def uncertainty_s(self) -> float:
+        return self.uncertainty / 1e6 if isinstance(self.uncertainty, int) else self.uncertainty
+
+    @property
+    def offsets_us(self) -> list[int]:
+        """From the first frame to each."""
+        unit, step, differences = self.steps
+        if not differences:
+            return [unit * step * index for index in range(self.frames)]
+        return list(accumulate((unit * (step + each) for each in differences), initial=0))
+
+    @property
+    def frame_sizes(self) -> list[tuple[int, int]]:
+        """Width and height of each frame in pixels."""
+        if len(self.sizes) == 2:
+            return [(self.sizes[0], self.sizes[1])] * self.frames
+        return list(zip(self.sizes[::2], self.sizes[1::2], strict=True))
+
+    @property
+    def brightnesses(self) -> Sequence[float | None]:
+        return _floats(self.brightness) if isinstance(self.brightness, bytes) else self.brightness
+
+    def answers(self, models: Sequence[str]) -> list[Answers]:
+        """The answers of each frame; `models` as `models_of` gives them."""
+        if self.columns is None:
+            return _answers_by_frame.decode(_inflated(self.rest))
+        if len(models) != len(self.columns):
+            raise ValueError(f"a record has answers of {len(self.columns)} models, not of {len(models)}")
+        rest = _answers_by_model.decode(_inflated(self.rest)) if self.rest else {}
+        blank: Answers = dict.fromkeys(models, ())
+        seen = [
+            (model, rest[model] if isinstance(kept, int) else _column(*kept))
+            for model, kept in zip(models, self.columns, strict=True)
+            if kept is not None
+        ]
+        if not seen:
+            return [blank] * self.frames
+        if len(seen) == 1:  # most bursts: nothing there, and frame-change says so
+            [(model, column)] = seen
+            return [{**blank, model: answer} for answer in column]
+        names = [model for model, _ in seen]
+        columns = zip(*(column for _, column in seen), strict=True)
+        return [{**blank, **dict(zip(names, answer))} for answer in columns]  # noqa: B905 - as long as each other
+
+    def decision_record(self) -> list[Judgement] | None:
+        """The decision record, if it is stored."""
+        return None if self.decisions is None else _judgements.decode(_inflated(self.decisions))
+
+    def digest_of(self, burst_id: str, site: str, camera: str, first_at_us: int, mask_digest: str | None) -> str:
+        """The burst's digest as its frames give it, or, where they give another than at acceptance, what is stored of
+        that one.
+        """
+        if len(self.digest) != _SEAL_BYTES:
+            return _text(self.digest)
+        given = _digest(burst_id, site, camera, first_at_us, self, mask_digest)
+        return given if given.startswith(self.digest.hex()) else self.digest.hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """What goes into a record besides the observations. `decisions` is the JSON of the decision record; `is_derived`:
+    the answers and the policy give it, so that its seal is enough.
+    """
+
+    captured_at_us: int
+    received_at_us: int
+    sent_at_us: int | None
+    monotonic_ms: int | None
+    image_bytes: int
+    digest: str
+    decisions: bytes
+    is_derived: bool = True
+
+
+_pack = msgspec.msgpack.Encoder()
+_unpack = msgspec.msgpack.Decoder(Packed)
+_json = msgspec.json.Encoder(order="deterministic")
+_answers_by_model = msgspec.json.Decoder(dict[str, _Column])
+_answers_by_frame = msgspec.json.Decoder(list[Answers])
+_judgements = msgspec.json.Decoder(list[Judgement])
+
+
+def pack(loose: Loose, seen: Sequence[Observation]) -> bytes:
+    """The record of a burst with these frames, at least one."""
+    first, last = seen[0], seen[-1]
+    columns, rest = _columns([frame.answers for frame in seen], models_of(seen))
+    packed = Packed(
+        id_rest=split_id(first.burst_id)[1],
+        lead_us=first.at_us - loose.captured_at_us,
+        received_us=loose.received_at_us - last.at_us,
+        sent_us=None if loose.sent_at_us is None else loose.sent_at_us - last.at_us,
+        monotonic_ms=loose.monotonic_ms,
+        image_bytes=loose.image_bytes,
+        uncertainty=_micro(first.uncertainty_s),
+        digest=_unlike(loose.digest, _SEAL_BYTES),
+        judged=seal(loose.decisions),
+        hashes=_hashes([frame.frame_sha256 for frame in seen]),
+        sizes=_sizes([frame.size for frame in seen]),
+        steps=_steps([frame.at_us for frame in seen]),
+        brightness=_brightness([frame.brightness for frame in seen]),
+        columns=columns,
+        rest=rest,
+        decisions=None if loose.is_derived else _deflated(loose.decisions),
+    )
+    given = _digest(first.burst_id, first.site, first.camera, first.at_us, packed, first.mask_digest)
+    if given == loose.digest:
+        packed = msgspec.structs.replace(packed, digest=bytes.fromhex(given)[:_SEAL_BYTES])
+    return _pack.encode(packed)
+
+
+def unpack(record: bytes) -> Packed:
+    return _unpack.decode(record)
+
+
+def seal(decisions: bytes) -> bytes:
+    """What a record keeps of a decision record (its deterministic JSON), so that a change is noticed."""
+    return hashlib.sha256(decisions).digest()[:_SEAL_BYTES]
+
+
+def seal_of(judgements: Iterable[Judgement]) -> bytes:
+    """The seal of a decision record."""
+    return seal(_json.encode(list(judgements)))
+
+
+def models_of(seen: Sequence[Observation]) -> list[str]:
+    """The names of the models that a burst's first frame has answers of, in order."""
+    return sorted(seen[0].answers)
+
+
+def split_id(burst_id: str) -> tuple[int, bytes]:
+    """The key of a burst's id, and what the key leaves out.
+
+    Of a UUID the key is the first half, which rises with time in those that agents make, so that new bursts are near
+    each other in the index. The key of another text is 64 bits of its SHA-256.
+    """
+    raw = _uuid_bytes(burst_id)
+    if raw is None:
+        key = hashlib.sha256(burst_id.encode()).digest()[:_HALF]
+        return int.from_bytes(key, "big", signed=True), _unlike(burst_id, _HALF)
+    return int.from_bytes(raw[:_HALF], "big", signed=True), raw[_HALF:]
+
+
+def joined_id(id_key: int, rest: bytes) -> str:
+    """The id that `split_id` split."""
+    if len(rest) != _HALF:
+        return _text(rest)
+    digits = (id_key.to_bytes(_HALF, "big", signed=True) + rest).hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _unlike(text: str, length: int) -> bytes:
+    """A text as bytes that are not `length` many. No text in a record begins with NUL."""
+    raw = b"\0" + text.encode()
+    return raw if len(raw) != length else b"\0" + raw
+
+
+def _text(raw: bytes) -> str:
+    return raw.lstrip(b"\0").decode()
+
+
+def _uuid_bytes(burst_id: str) -> bytes | None:
+    if len(burst_id) != 36:
+        return None
+    try:
+        read = uuid.UUID(burst_id)
+    except ValueError:
+        return None
+    return read.bytes if str(read) == burst_id else None
+
+
+def _digest(burst_id: str, site: str, camera: str, first_at_us: int, packed: Packed, mask_digest: str | None) -> str:
+    offsets_ms = [(packed.lead_us + offset) // _MS_US for offset in packed.offsets_us]
+    captured_at_us = first_at_us - packed.lead_us
+    return burst_digest(burst_id, site, camera, captured_at_us, offsets_ms, packed.frame_sha256, mask_digest)
+
+
+def _micro(seconds: float) -> int | float:
+    whole = round(seconds * 1e6) if seconds < 1e9 else 0
+    return whole if _is_same(whole / 1e6, seconds) else float(seconds)
+
+
+def _hashes(texts: list[str]) -> bytes | list[str]:
+    try:
+        raw = [bytes.fromhex(text) for text in texts]
+    except ValueError:
+        return texts
+    is_plain = all(len(each) == 32 and each.hex() == text for each, text in zip(raw, texts, strict=True))
+    return b"".join(raw) if is_plain else texts
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> list[int]:
+    """Width and height of the frames, once if all have the same."""
+    return [*sizes[0]] if len(set(sizes)) == 1 else [edge for size in sizes for edge in size]
+
+
+def _steps(instants_us: Sequence[int]) -> tuple[int, int, list[int]]:
+    steps = [after - before for before, after in pairwise(instants_us)]
+    unit = _MS_US if all(step % _MS_US == 0 for step in steps) else 1
+    first = steps[0] // unit if steps else 0
+    differences = [step // unit - first for step in steps]
+    return unit, first, differences if any(differences) else []
+
+
+def _brightness(values: list[float | None]) -> bytes | list[float | None]:
+    return _parts(values) or values
+
+
+def _parts(values: Sequence[float | None]) -> bytes | None:
+    """Floats as whole numbers of ten-thousandths in two bytes each; None if one of them is not."""
+    whole = [round(value * _PARTS) if value is not None and 0.0 <= value <= 6.0 else 0 for value in values]
+    is_exact = all(
+        value is not None and _is_same(part / _PARTS, value) for part, value in zip(whole, values, strict=True)
+    )
+    return b"".join(part.to_bytes(2, "little") for part in whole) if is_exact else None
+
+
+def _floats(parts: bytes) -> list[float]:
+    return [part / _PARTS for part in memoryview(parts).cast("H")] if _IS_LITTLE else _swapped(parts)
+
+
+def _swapped(parts: bytes) -> list[float]:
+    whole = array("H", parts)
+    whole.byteswap()
+    return [part / _PARTS for part in whole]
+
+
+_IS_LITTLE = array("H", b"\x01\x00")[0] == 1
+
+
+def _is_same(one: float, other: float) -> bool:
+    """To the last bit, the sign of zero included."""
+    return float(one).hex() == float(other).hex()
+
+
+def _columns(answers: Sequence[Answers], models: list[str]) -> tuple[list[_Only | int | None] | None, bytes]:
+    if not models or any(sorted(frame) != models for frame in answers):
+        return None, _deflated(_json.encode(answers))
+    every = {model: [frame[model] for frame in answers] for model in models}
+    kept = [_kept(column) for column in every.values()]
+    rest = {model: every[model] for model, each in zip(models, kept, strict=True) if each == 0}
+    return kept, _deflated(_json.encode(rest)) if rest else b""
+
+
+def _kept(column: _Column) -> _Only | int | None:
+    if not any(answer is None or answer for answer in column):
+        return None
+    if any(answer is None or len(answer) != 1 for answer in column):
+        return 0
+    only = [answer[0] for answer in column if answer]
+    if any((each.label, each.box, each.sector) != (only[0].label, None, None) for each in only):
+        return 0
+    scores = _parts([each.score for each in only])
+    return 0 if scores is None else (only[0].label, scores)
+
+
+def _column(label: str, scores: bytes) -> _Column:
+    return [(Prediction(label, score),) for score in _floats(scores)]
+
+
+def _deflated(text: bytes) -> bytes:
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zdict=_WORDS)
+    return deflate.compress(text) + deflate.flush()
+
+
+def _inflated(deflated: bytes) -> Any:
+    return zlib.decompressobj(-zlib.MAX_WBITS, zdict=_WORDS).decompress(deflated)
