@@ -68,6 +68,6 @@ class Engine:
     def load(self) -> Load:
         return self._batcher.load()
 
-    def refuse_if_full(self) -> None:
-        """Raises RetryLater when a request of one image would be refused now."""
-        self._batcher.refuse_if_full(self._within_s)
+    def refuse_if_full(self, client: str = "") -> None:
+        """Raises RetryLater when a request of one image of `client` would be refused now."""
+        self._batcher.refuse_if_full(client, self._within_s)

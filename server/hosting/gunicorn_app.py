@@ -51,10 +51,10 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
         "workers": 1,
         # Gunicorn's gthread with deadlines for slow clients and a lingering close for refused ones.
         "worker_class": "server.hosting.gunicorn_worker.Worker",
-        # More threads than admitted uploads, so that the application refuses the rest and answers probes. Beyond its
-        # threads, gthread queues requests unseen.
-        "threads": settings.threads,
-        "worker_connections": settings.threads + _SPARE_CONNECTIONS,
+        # More threads than uploads received and in work, so that the application refuses the rest and answers probes.
+        # Beyond its threads, gthread queues requests unseen.
+        "threads": settings.threads + settings.admission_limit,
+        "worker_connections": settings.threads + settings.admission_limit + _SPARE_CONNECTIONS,
         "keepalive": 15,
         # See the module's docstring.
         "preload_app": False,
