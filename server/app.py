@@ -197,7 +197,13 @@ def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprin
         metrics.burst_received,
     )
     yield heartbeats.routes(
-        store.heartbeats.keep, runtime.sites.edition, authenticator, clock, duplicate_agents, metrics.heartbeat_received
+        store.heartbeats.keep,
+        runtime.sites.edition,
+        authenticator,
+        admission,
+        clock,
+        duplicate_agents,
+        metrics.heartbeat_received,
     )
     yield site_policy.routes(runtime.sites.standing, runtime.sites.sites, ensemble, authenticator)
     yield events.routes(store, authenticator)
@@ -209,7 +215,7 @@ def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprin
         StatusThresholds(settings.late_after_s, settings.silent_after_s),
         duplicate_agents,
     )
-    yield annotation_routes.routes(store, authenticator)
+    yield annotation_routes.routes(store, authenticator, admission)
     yield models.routes(ensemble, partial(_card, folders=own_models(settings)), authenticator)
     yield flexserve.routes(ensemble, authenticator, admission, bounds, PictureLimits(settings.max_pixels))
     yield oip_v2.routes(

@@ -5,9 +5,9 @@ An upload goes through two bounds, each shared out by client. First it is receiv
 much at once, fills its own share only. Then, with its body there, it takes one of as many places and is worked on.
 Clients whose uploads wait for a place get them in turn.
 
-What has no room is refused before its body is read, with 503 and `Retry-After`, and so is a client that is beyond its
-quota. Work is charged when a place is taken, before any picture is decoded, and stays charged, unless the engine had no
-room and began nothing.
+What has no room waits a moment, its body unread, and is then refused with 503 and `Retry-After`: so a client that asks
+again at once takes less of the server's time. A client that is beyond its quota is refused at once. Work is charged
+when a place is taken, before any picture is decoded. It stays charged, unless the engine had no room and began nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from server.domain.errors import RetryLater
 from server.domain.on_behalf import on_behalf_of
@@ -24,6 +24,12 @@ from server.web.admission.quota import Quota
 from server.web.admission.shares import Shares
 
 PLACE_WITHIN_S = 10.0
+RECEIVED_WITHIN_S = 2.0
+PATIENT = 2
+"""For each upload that is received, so many more may wait, each in a request thread; others are refused at once."""
+
+_ARRIVED_BYTES = 8192
+"""A request thread is given a request with a body up to this size when all of it is here (`whole_requests`)."""
 
 
 class Upload:
@@ -61,6 +67,7 @@ class Admission:
         refuse_if_full: Callable[[str], None] = lambda _client: None,
         retry_after_s: Callable[[], int] = lambda: 1,
         quota: Quota | None = None,
+        received_within_s: float = RECEIVED_WITHIN_S,
         place_within_s: float = PLACE_WITHIN_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -68,7 +75,9 @@ class Admission:
         self._refuse_if_full = refuse_if_full
         self._retry_after_s = retry_after_s
         self._quota = quota or Quota(0)
+        self._received_within_s = received_within_s
         self._place_within_s = place_within_s
+        self._may_wait = PATIENT * limit
         self.closed = False
         self._receiving = Shares(limit, clock)
         self._bytes = Shares(max(total_bytes, body_bytes), clock)
@@ -120,6 +129,11 @@ class Admission:
                 (self._places if upload.has_place else self._receiving).give_back(client)
                 self._give_places()
 
+    def receiving_json(self, client: str, declared_bytes: int | None) -> AbstractContextManager[object]:
+        """As `receiving`, for the body of a small request, which as a rule has arrived and takes no share."""
+        is_here = declared_bytes is not None and declared_bytes <= _ARRIVED_BYTES
+        return nullcontext() if is_here else self.receiving(client, declared_bytes)
+
     def take_place(self, upload: Upload, cost: float) -> None:
         """See `Upload.begin`."""
         self._quota.check(upload.client)
@@ -144,7 +158,7 @@ class Admission:
         with self._changed:
             self._receiving.ask(client)
             self._bytes.ask(client)
-            if self._receiving.has_room(client) and self._bytes.has_room(client, counted_bytes):
+            if self._waited_for_room(client, counted_bytes):
                 self._receiving.take(client)
                 self._bytes.take(client, counted_bytes)
                 return Upload(self, client, counted_bytes)
@@ -154,6 +168,20 @@ class Admission:
             f"{bodies} bytes here",
             retry_after_s=self._retry_after_s(),
         )
+
+    def _waited_for_room(self, client: str, counted_bytes: int) -> bool:
+        """Whether the client has room for another upload, now or soon. The lock is held."""
+
+        def has_room() -> bool:
+            return self._receiving.has_room(client) and self._bytes.has_room(client, counted_bytes)
+
+        if has_room() or not self._may_wait:
+            return has_room()
+        self._may_wait -= 1
+        try:
+            return self._changed.wait_for(has_room, self._received_within_s)
+        finally:
+            self._may_wait += 1
 
     def _give_places(self) -> None:
         """A place to each client that waits and has room, in turn, while there are any. The lock is held."""

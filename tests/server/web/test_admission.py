@@ -25,7 +25,7 @@ class HandClock:
 
 
 def admission_of(limit: int, *, body_bytes: int = 10, total_bytes: int = 10_000, **more: Any) -> Admission:
-    return Admission(limit, body_bytes=body_bytes, total_bytes=total_bytes, **more)
+    return Admission(limit, body_bytes=body_bytes, total_bytes=total_bytes, **{"received_within_s": 0.0} | more)
 
 
 def refused(admission: Admission, client: str, declared_bytes: int | None = 1) -> int:
@@ -54,7 +54,7 @@ def test_beyond_the_limit_an_upload_is_told_when_there_will_be_room() -> None:
 
 
 def test_the_bytes_of_all_uploads_together_are_bounded() -> None:
-    admission = Admission(9, body_bytes=60, total_bytes=100)
+    admission = admission_of(9, body_bytes=60, total_bytes=100)
     with admission.admitted("a", 60), admission.admitted("b", 40):
         refused(admission, "c", 1)
     with admission.admitted("a", 60), admission.admitted("b", 40):
@@ -62,7 +62,7 @@ def test_the_bytes_of_all_uploads_together_are_bounded() -> None:
 
 
 def test_a_body_of_unknown_length_counts_as_the_largest() -> None:
-    admission = Admission(9, body_bytes=60, total_bytes=100)
+    admission = admission_of(9, body_bytes=60, total_bytes=100)
     with admission.admitted("a"):
         refused(admission, "b", 41)
 
@@ -81,7 +81,7 @@ def test_a_client_that_sends_slowly_leaves_room_for_others_however_many_uploads_
 
 
 def test_a_client_that_declares_huge_bodies_leaves_bytes_for_others() -> None:
-    admission = Admission(32, body_bytes=60, total_bytes=240)
+    admission = admission_of(32, body_bytes=60, total_bytes=240)
     with admission.admitted("greedy", 60), admission.admitted("greedy", 60):
         refused(admission, "greedy", 60)
         with admission.admitted("a", 60), admission.admitted("b", 60):
