@@ -93,7 +93,10 @@ class OverQuota(RetryLater):
 
 
 class DatabaseUnavailable(RetryLater):
-    """The database does not answer. An operator may have to repair it."""
+    """The database does not answer. An operator may have to repair it. As a rule, frames have been judged by then."""
+
+    def __init__(self, detail: str, *, retry_after_s: int = 5, begun: bool = True) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s, begun=begun)
 
 
 class ConfigurationError(SectorwatchError):

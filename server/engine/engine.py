@@ -56,7 +56,8 @@ class Engine:
         """
 
         def on_stall(busy_s: float) -> None:
-            self._batcher.abandon(RetryLater(f"the engine has been silent for {busy_s:.0f} s and is started anew"))
+            why = f"the engine has been silent for {busy_s:.0f} s and is started anew"
+            self._batcher.abandon(RetryLater(why, begun=True))
             on_stuck()
 
         self._pool.start(on_stall)

@@ -20,6 +20,9 @@ from server.hosting.deadlines import BODY_S, DeadlineSocket
 from server.hosting.lingering_close import LingeringCloser, LingeringMiddleware
 from server.hosting.whole_requests import Arrival, arrival_of
 
+_MOST_PENDING = 128
+"""Connections that have not brought a whole request; half of those for which there are no threads."""
+
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     """Gunicorn's `gthread` around our application."""
@@ -77,9 +80,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         return None
 
     def _wait_for_more(self, conn: Any, deadline: float = math.inf) -> None:
-        """As Gunicorn does for a connection on which a request thread has waited too long."""
+        """As Gunicorn does for a connection on which a request thread has waited too long.
+
+        Of too many such connections the oldest is closed: beyond `worker_connections`, Gunicorn accepts no others.
+        """
+        if len(self.pending_conns) >= _MOST_PENDING:
+            self._close_pending(self.pending_conns.popleft())
         conn.sock.setblocking(False)
         conn.set_timeout()
         conn.timeout = min(conn.timeout, deadline)
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def _close_pending(self, conn: Any) -> None:
+        self.poller.unregister(conn.sock)
+        self.nr_conns -= 1
+        conn.close()

@@ -108,6 +108,20 @@ def test_clients_that_send_half_a_request_hold_no_thread_for_any_time(
         assert asking.getresponse().status == 200
 
 
+@pytest.mark.parametrize("begun", [b"", HALVES["head"]], ids=["nothing", "half a head"])
+def test_any_number_of_connections_that_bring_no_request_keep_nobody_out(
+    begun: bytes, tmp_path: Path, running: list[Running]
+) -> None:
+    port = hosted(tmp_path, running)
+    with ExitStack() as clients:
+        for _ in range(THREADS + 3 * LIMIT + 256 + 20):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(begun)
+        asking = http.client.HTTPConnection("127.0.0.1", port, timeout=8)
+        asking.request("GET", "/livez")
+        assert asking.getresponse().status == 200
+
+
 def test_a_request_whose_head_comes_in_pieces_is_answered(tmp_path: Path, running: list[Running]) -> None:
     port = hosted(tmp_path, running)
     with socket.create_connection(("127.0.0.1", port), 20) as client:

@@ -12,7 +12,7 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from server.app import runtime_of
-from server.domain.errors import OverQuota, RetryLater
+from server.domain.errors import DatabaseUnavailable, OverQuota, RetryLater
 from server.web.admission import Admission, Quota
 from server.web.auth import ANY_SITE, new_token
 from tests.server.web_client import BrightnessEnsemble, body, encoded, envelope, files, jpeg, lossless_webp, make_app
@@ -139,6 +139,15 @@ def test_work_that_was_done_stays_charged_also_when_it_came_to_nothing(quota: Qu
     admission = Admission(1, body_bytes=10, total_bytes=10, quota=quota)
     with pytest.raises(RetryLater, match="no room"):
         without_room(admission, begun=True)
+    with pytest.raises(OverQuota):
+        without_room(admission)
+
+
+def test_frames_that_were_judged_stay_charged_when_the_database_does_not_take_the_result(quota: Quota) -> None:
+    admission = Admission(1, body_bytes=10, total_bytes=10, quota=quota)
+    with pytest.raises(DatabaseUnavailable), admission.admitted("gate", 1) as upload:
+        upload.begin(60)
+        raise DatabaseUnavailable("locked")
     with pytest.raises(OverQuota):
         without_room(admission)
 
