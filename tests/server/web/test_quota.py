@@ -115,10 +115,10 @@ def test_the_clients_that_are_remembered_are_bounded(quota: Quota, clock: Clock)
     quota.check("another stranger")
 
 
-def without_room(admission: Admission, *, begun: bool = False) -> None:
+def without_room(admission: Admission, error: RetryLater | None = None) -> None:
     with admission.admitted("gate", 1) as upload:
         upload.begin(60)
-        raise RetryLater("no room", begun=begun)
+        raise error or RetryLater("no room")
 
 
 def test_what_was_charged_for_a_request_of_which_nothing_was_begun_is_given_back(quota: Quota) -> None:
@@ -138,16 +138,15 @@ def test_what_was_charged_for_a_request_of_which_nothing_was_begun_is_given_back
 def test_work_that_was_done_stays_charged_also_when_it_came_to_nothing(quota: Quota) -> None:
     admission = Admission(1, body_bytes=10, total_bytes=10, quota=quota)
     with pytest.raises(RetryLater, match="no room"):
-        without_room(admission, begun=True)
+        without_room(admission, RetryLater("no room", begun=True))
     with pytest.raises(OverQuota):
         without_room(admission)
 
 
 def test_frames_that_were_judged_stay_charged_when_the_database_does_not_take_the_result(quota: Quota) -> None:
     admission = Admission(1, body_bytes=10, total_bytes=10, quota=quota)
-    with pytest.raises(DatabaseUnavailable), admission.admitted("gate", 1) as upload:
-        upload.begin(60)
-        raise DatabaseUnavailable("locked")
+    with pytest.raises(DatabaseUnavailable):
+        without_room(admission, DatabaseUnavailable("locked"))
     with pytest.raises(OverQuota):
         without_room(admission)
 
