@@ -52,7 +52,7 @@ from server.web import (
     problem_json,
     site_policy,
 )
-from server.web.admission import Admission, Quota
+from server.web.admission import Admission, PictureLimits, Quota
 from server.web.auth import Authenticator
 from server.web.control import Control
 
@@ -163,7 +163,8 @@ def _admission(settings: ServerSettings, service: Service, metrics: Metrics) -> 
         retry_after_s=lambda: engine_load(service).retry_after_s,
         quota=Quota(settings.client_images_per_minute, on_refused=metrics.quota_refused),
     )
-    metrics.watch("uploads_in_work", "Uploads admitted and not yet answered.", lambda: admission.in_work)
+    metrics.watch("uploads_in_work", "Uploads that have a place and are not yet answered.", lambda: admission.in_work)
+    metrics.watch("uploads_received", "Uploads not yet answered, with a place or without.", lambda: admission.received)
     metrics.watch("queued_images", "Images waiting for a worker.", lambda: engine_load(service).queued_images)
     metrics.watch("running_images", "Images that workers are processing.", lambda: engine_load(service).running_images)
     return admission
@@ -192,10 +193,17 @@ def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprin
         admission,
         bounds,
         Limits(max_frames=settings.max_frames),
+        PictureLimits(settings.max_pixels, settings.burst_formats, "burst_formats"),
         metrics.burst_received,
     )
     yield heartbeats.routes(
-        store.heartbeats.keep, runtime.sites.edition, authenticator, clock, duplicate_agents, metrics.heartbeat_received
+        store.heartbeats.keep,
+        runtime.sites.edition,
+        authenticator,
+        admission,
+        clock,
+        duplicate_agents,
+        metrics.heartbeat_received,
     )
     yield site_policy.routes(runtime.sites.standing, runtime.sites.sites, ensemble, authenticator)
     yield events.routes(store, authenticator)
@@ -207,10 +215,12 @@ def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprin
         StatusThresholds(settings.late_after_s, settings.silent_after_s),
         duplicate_agents,
     )
-    yield annotation_routes.routes(store, authenticator)
+    yield annotation_routes.routes(store, authenticator, admission)
     yield models.routes(ensemble, partial(_card, folders=own_models(settings)), authenticator)
-    yield flexserve.routes(ensemble, authenticator, admission, bounds)
-    yield oip_v2.routes(ensemble, store.last_seq, authenticator, admission, bounds, __version__)
+    yield flexserve.routes(ensemble, authenticator, admission, bounds, PictureLimits(settings.max_pixels))
+    yield oip_v2.routes(
+        ensemble, store.last_seq, authenticator, admission, bounds, PictureLimits(settings.max_pixels), __version__
+    )
     yield probes.routes(ensemble, store.last_seq, metrics.text, authenticator)
     yield openapi.routes(__version__)
 

@@ -60,10 +60,10 @@ def engine_load(service: Service) -> Load:
     return service.engine.load() if service.engine is not None else Load(0, 0, None, 0.0)
 
 
-def refuse_if_full(service: Service) -> None:
-    """Raises RetryLater when the engine of `service` has no room for another image."""
+def refuse_if_full(service: Service, client: str) -> None:
+    """Raises RetryLater when the engine of `service` has no room for another image of `client`."""
     if service.engine is not None:
-        service.engine.refuse_if_full()
+        service.engine.refuse_if_full(client)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

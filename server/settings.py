@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 import platformdirs
@@ -25,6 +25,7 @@ from msgspec import Meta
 from policies.site.toml_errors import suggest
 from policies.site.toml_lines import line_of
 from server.domain.errors import ConfigurationError
+from server.domain.picture_header import Format
 from server.domain.remembered import FILE, recall
 from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text
 
@@ -99,9 +100,14 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     ] = 64 * _MIB
     max_pixels: Annotated[
         int, Meta(ge=1024, description="Largest frame, width times height; read from its header.")
-    ] = 50_000_000
+    ] = 16_000_000
+    burst_formats: Annotated[
+        tuple[Format, ...],
+        Meta(min_length=1, description="Formats of a burst's frames: jpeg, png, webp, bmp; others are refused (415)."),
+    ] = ("jpeg",)
     admission_limit: Annotated[
-        int, Meta(ge=1, description="Most uploads processed at once; further ones are refused (503).")
+        int,
+        Meta(ge=1, description="Most uploads in work, and most received beside them; clients share them (503)."),
     ] = 32
     max_queued_images: Annotated[
         int,
@@ -112,7 +118,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Meta(
             ge=0,
             description="Most frames a minute of one client (a token; without one, an address); more are refused "
-            "(429); 0: no limit.",
+            "(429); 0: no limit. Large frames, PNG and WebP count as several.",
         ),
     ] = 0
     answer_within_s: Annotated[
@@ -121,7 +127,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     ] = 50.0
     threads: Annotated[
         int,
-        Meta(ge=2, description="Request threads. Must exceed admission_limit, so that probes are answered."),
+        Meta(ge=2, description="Request threads beside those that receive uploads. Must exceed admission_limit."),
     ] = 40
     inference_threads: Annotated[
         int, Meta(ge=0, description="Workers for inference, one core each; 0: one per processor.")
@@ -311,7 +317,7 @@ def _warn_of_removed(name: str, place: str) -> None:
 
 def _converted(name: str, value: object, place: str, *, strict: bool, folder: Path) -> object:
     kind = _FIELDS[name].type
-    if not strict and isinstance(value, str) and get_args(kind)[0] == tuple[str, ...]:
+    if not strict and isinstance(value, str) and get_origin(get_args(kind)[0]) is tuple:
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
         converted = msgspec.convert(value, kind, strict=strict, dec_hook=_path)

@@ -69,6 +69,9 @@ class Spool:
         self._last_order = 0
         self._disk_retry_at_s = float("-inf")
         self._sending: int | None = None
+        self._turns = 0
+        self._last_turns: dict[str, int] = {}
+        """Camera -> when it had its last turn, counted in turns."""
         self.dropped = 0
         """Bursts dropped for lack of room since this process started."""
         self.written_bytes = 0
@@ -146,14 +149,18 @@ class Spool:
                 return
 
     def next(self, *, without: Collection[str] = (), timeout_s: float = 0.0) -> SpoolEntry | None:
-        """The burst to send now, of any camera that is not in `without`. Waits for one up to `timeout_s`.
+        """The burst to send now. Waits for one up to `timeout_s`.
 
-        It is not dropped until it is removed or another one is asked for.
+        Cameras take turns, without those in `without`, whatever became of the burst that was given out: so none waits
+        for another that has more bursts, or one that the server does not take. The burst is not dropped until it is
+        removed or another one is asked for.
         """
         with self._changed:
             self._sending = None
             entry = self._changed.wait_for(lambda: self._first(without), timeout_s)
-            self._sending = None if entry is None else entry.order
+            if entry is not None:
+                self._turns += 1
+                self._sending, self._last_turns[entry.camera] = entry.order, self._turns
             return entry
 
     def retime(self, entry: SpoolEntry, envelope: Envelope) -> SpoolEntry:
@@ -215,8 +222,15 @@ class Spool:
         return timed.on_disk()
 
     def _first(self, without: Collection[str]) -> SpoolEntry | None:
-        orders = [order for order, entry in self._entries.items() if entry.camera not in without]
-        return self._entries[self._next_order(orders)] if orders else None
+        orders: dict[str, int] = {}
+        for order, entry in self._entries.items():
+            if entry.camera not in without:
+                orders[entry.camera] = self._next_order((order, orders.get(entry.camera, order)))
+        if not orders:
+            return None
+        longest_ago = min(self._last_turns.get(camera, 0) for camera in orders)
+        due = [order for camera, order in orders.items() if self._last_turns.get(camera, 0) == longest_ago]
+        return self._entries[self._next_order(due)]
 
     def _late_entry(self, *, write_all: bool) -> SpoolEntry | None:
         """The oldest burst in memory, when it may not stay there."""

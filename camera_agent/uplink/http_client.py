@@ -28,6 +28,7 @@ _MAX_RETRY_AFTER_S = 3600.0
 _MAX_PROBLEM = 1000
 _NEVER_AGAIN = frozenset({400, 413, 415, 422})
 _NOT_ALLOWED = frozenset({401, 403})
+_OF_CAMERA = frozenset({"urn:sectorwatch:problem:later", "urn:sectorwatch:problem:over-quota"})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -64,10 +65,14 @@ class Unauthorised(msgspec.Struct, frozen=True):
 
 
 class RetryLater(msgspec.Struct, frozen=True):
-    """No connection, a busy server, or an answer that is not this server's: send the burst again."""
+    """No connection, a busy server, or an answer that is not this server's: send the burst again.
+
+    `is_of_camera`: the server itself has no room for this camera now, which says nothing of other cameras.
+    """
 
     cause: str
     retry_after_s: float = 0.0
+    is_of_camera: bool = False
 
 
 class Gone(msgspec.Struct, frozen=True):
@@ -222,7 +227,7 @@ class HttpClient:
             return Refused(problem)
         if status in _NOT_ALLOWED:
             return Unauthorised(problem, status == 403)
-        return RetryLater(problem, self._retry_after_s(answer))
+        return RetryLater(problem, self._retry_after_s(answer), is_of_camera=_problem_type(content) in _OF_CAMERA)
 
     def _retry_after_s(self, answer: requests.Response) -> float:
         return retry_after_s(answer.headers.get("Retry-After"), self._wall_clock.unix_ms() / 1000)
@@ -259,6 +264,15 @@ def _part_head(boundary: str, disposition: str, media_type: str) -> bytes:
 
 def _header_bytes(headers: Mapping[str, str | bytes]) -> int:
     return sum(len(name) + len(value) + 4 for name, value in headers.items())
+
+
+def _problem_type(content: bytes) -> str:
+    """The type of a problem document (RFC 9457); empty where there is none."""
+    try:
+        document = msgspec.json.decode(content)
+    except _UNREADABLE:
+        return ""
+    return str(document.get("type", "")) if isinstance(document, dict) else ""
 
 
 def _problem(content: bytes) -> str:

@@ -1,6 +1,7 @@
 """The thread that sends bursts, one at a time, until the server has each.
 
-A lost connection or a busy server delays every camera. A camera whose token is not accepted waits alone.
+Cameras take turns. A lost connection delays every camera. A camera for which the server has no room now, or whose token
+it does not accept, waits alone.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Uplink:
         budgets: Mapping[str, ByteBudget] | None = None,
         retry: Backoff | None = None,
         token_retry: Callable[[], Backoff] = lambda: Backoff(first_s=30.0, max_s=600.0),
+        camera_retry: Callable[[], Backoff] = lambda: Backoff(first_s=1.0, max_s=60.0),
     ) -> None:
         self._spool = spool
         self._client = client
@@ -50,8 +52,10 @@ class Uplink:
         self._budgets = budgets or {}
         self._retry = retry or Backoff(first_s=1.0, max_s=60.0)
         self._token_retry = token_retry
+        self._camera_retry = camera_retry
         self._held_until_s: dict[str, float] = {}
         self._token_backoffs: dict[str, Backoff] = {}
+        self._camera_backoffs: dict[str, Backoff] = {}
 
     def run(self) -> None:
         while not self._stop.is_set():
@@ -124,7 +128,7 @@ class Uplink:
 
     def _handle(self, entry: SpoolEntry, outcome: Outcome, took_s: float) -> float:
         """Act on an outcome; return how long to wait."""
-        if isinstance(outcome, RetryLater):
+        if isinstance(outcome, RetryLater) and not outcome.is_of_camera:
             wait_s = self._retry.next_s(at_least_s=outcome.retry_after_s)
             _log.warning("sending_failed", extra={**entry.fields, "cause": outcome.cause, "retry_in_s": wait_s})
             self._counters.update(link="down", link_cause=outcome.cause)
@@ -132,6 +136,10 @@ class Uplink:
         if self._retry.failures:
             _log.info("link_back", extra={"failures": self._retry.failures})
             self._retry.reset()
+        if isinstance(outcome, RetryLater):
+            self._hold_for_room(entry, outcome)
+            return 0.0
+        self._camera_backoffs.pop(entry.camera, None)
         self._counters.update(link="up", link_cause=None)
         if isinstance(outcome, Unauthorised):
             self._hold_for_token(entry.camera, outcome.problem)
@@ -151,6 +159,14 @@ class Uplink:
 
     def _hold(self, camera: str, wait_s: float) -> None:
         self._held_until_s[camera] = self._clock.monotonic_s() + wait_s
+
+    def _hold_for_room(self, entry: SpoolEntry, outcome: RetryLater) -> None:
+        """Leave this camera's bursts in the spool until the server may have room for it."""
+        backoff = self._camera_backoffs.setdefault(entry.camera, self._camera_retry())
+        retry_in_s = backoff.next_s(at_least_s=outcome.retry_after_s)
+        self._hold(entry.camera, retry_in_s)
+        _log.warning("sending_failed", extra={**entry.fields, "cause": outcome.cause, "retry_in_s": retry_in_s})
+        self._counters.update(link="down", link_cause=outcome.cause)
 
     def _hold_for_token(self, camera: str, problem: str) -> None:
         """Leave this camera's bursts in the spool for a while; the token may be corrected meanwhile."""

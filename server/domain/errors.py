@@ -4,6 +4,7 @@
     ├── Refused                  this input will never be accepted: fix it, do not send it again
     │   ├── Malformed            the bytes are not the form they claim to be                    (HTTP 400)
     │   ├── TooLarge             more frames, bytes or pixels than this server takes            (HTTP 413)
+    │   │   └── TooMuchWork      more frames than this server judges within `answer_within_s`
     │   ├── WrongType            another media type than this endpoint reads                    (HTTP 415)
     │   └── Unprocessable        well-formed, but it cannot be judged                           (HTTP 422)
     ├── Unauthorized             no token, or one that this server does not know                (HTTP 401)
@@ -45,6 +46,10 @@ class TooLarge(Refused):
     """More frames, bytes or pixels than this server takes."""
 
 
+class TooMuchWork(TooLarge):
+    """More frames than this server judges in the time that an answer may take, also with nothing else to do."""
+
+
 class WrongType(Refused):
     """Another media type than this endpoint reads."""
 
@@ -76,9 +81,11 @@ class OtherEnsemble(SectorwatchError):
 class RetryLater(SectorwatchError):
     """Nothing is wrong with the input: send it again after `retry_after_s`."""
 
-    def __init__(self, detail: str, *, retry_after_s: int = 5) -> None:
+    def __init__(self, detail: str, *, retry_after_s: int = 5, begun: bool = False) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+        self.begun = begun
+        """Whether work was done on the input: then its client's quota stays charged."""
 
 
 class OverQuota(RetryLater):
@@ -86,7 +93,10 @@ class OverQuota(RetryLater):
 
 
 class DatabaseUnavailable(RetryLater):
-    """The database does not answer. An operator may have to repair it."""
+    """The database does not answer. An operator may have to repair it. As a rule, frames have been judged by then."""
+
+    def __init__(self, detail: str, *, retry_after_s: int = 5, begun: bool = True) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s, begun=begun)
 
 
 class ConfigurationError(SectorwatchError):

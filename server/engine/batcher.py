@@ -1,8 +1,9 @@
-"""A first-in-first-out micro-batcher that counts images: which worker gets which images next.
+"""A micro-batcher that counts images: which worker gets which images next.
 
-Requests wait in one queue. A free worker takes from its head: a full batch while there is one for every worker,
-else an equal share of the images that are left. A large request is split and its rest stays at the head; small
-requests are merged. Images are never padded, and a free worker never waits for more of them.
+Requests wait in one queue, in which clients take turns (`fair_queue`). A free worker takes from its head: a full batch
+while there is one for every worker, else an equal share of the images that are left. A large request is split, and
+small requests are merged. Images are never padded, and a free worker never waits for more of them. When the queue is
+full, the newest request of the client that has the most in it makes room for one that has less.
 
 Each request brings its ensemble. A batch never mixes two ensembles, so the served ensemble may change between any
 two batches.
@@ -23,7 +24,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from server.domain.errors import RetryLater, TooLarge
+from server.domain.errors import RetryLater, TooLarge, TooMuchWork
+from server.engine.fair_queue import FairQueue
 from server.engine.job import Batch, Failure, Item, Job
 from server.engine.pace import Pace
 from server.engine.stages import Stages
@@ -65,24 +67,27 @@ class MicroBatcher:
         self._max_queued_images = max_queued_images
         self._clock = clock
         self._changed = threading.Condition()
-        self._inference: deque[Job] = deque()
+        self._inference = FairQueue()
         self._postprocessing: deque[Job] = deque()
         self._spare: deque[Job] = deque()
         self._running: set[Batch] = set()
         self._pace = Pace(workers)
         self._closed = False
 
-    def submit(self, payloads: Sequence[Any], within_s: float, stages: Stages, *, spare: bool = False) -> Job:
-        """Queue a request; its `answer` becomes a result, an error, or cancelled, once.
+    def submit(
+        self, payloads: Sequence[Any], within_s: float, stages: Stages, *, client: str = "", spare: bool = False
+    ) -> Job:
+        """Queue a request of `client`; its `answer` becomes a result, an error, or cancelled, once.
 
-        Raises TooLarge for more images than may ever wait. Raises RetryLater, with a measured time to come back, when
+        Raises TooLarge for more images than may ever wait, and TooMuchWork for more than can ever be answered within
+        `within_s`. Raises RetryLater, with a measured time to come back, when
         the queue is full, when the answer would take longer than `within_s`, or after `close`. Idle workers alone do
         `spare` work: `load` does not count it, and it is refused after `close` only.
         """
         with self._changed:
             now = self._clock()
-            self._refuse(0 if spare else len(payloads), math.inf if spare else within_s, now)
-            job = Job(tuple(payloads), stages, now + within_s, spare)
+            self._refuse(client, 0 if spare else len(payloads), math.inf if spare else within_s, now)
+            job = Job(tuple(payloads), stages, now + within_s, within_s, client, spare)
             if job.inputs:
                 self._queue_of(job).append(job)
                 self._changed.notify_all()
@@ -94,10 +99,15 @@ class MicroBatcher:
         """Seconds until the job's deadline, at least 0."""
         return max(0.0, job.deadline_at - self._clock())
 
-    def refuse_if_full(self, within_s: float) -> None:
-        """Raises RetryLater when a request of one image would be refused now."""
+    def late(self, job: Job) -> RetryLater | TooMuchWork:
+        """Why a job was not answered by its deadline."""
         with self._changed:
-            self._refuse(1, within_s, self._clock())
+            return self._late(job)
+
+    def refuse_if_full(self, client: str, within_s: float) -> None:
+        """Raises RetryLater when a request of one image of `client` would be refused now."""
+        with self._changed:
+            self._refuse(client, 1, within_s, self._clock(), evicting=False)
 
     def take(self, *, waits: bool = True) -> Batch | None:
         """The next batch for a free worker, which calls `done` with it.
@@ -113,8 +123,11 @@ class MicroBatcher:
         """Hand in the outcome of each item of a batch. A Failure ends its own request only."""
         with self._changed:
             self._running.remove(batch)
+            seconds = self._clock() - batch.started_at
             if not batch.spare:
-                self._pace.note(0 if batch.postprocessing else len(batch.items), self._clock() - batch.started_at)
+                self._pace.note(0 if batch.postprocessing else len(batch.items), seconds, self._clock())
+            if not (batch.spare or batch.postprocessing):
+                self._account(batch, seconds)
             for (job, index), outcome in zip(batch.items, outcomes, strict=True):
                 self._settle(job, index, outcome)
             self._changed.notify_all()
@@ -144,29 +157,49 @@ class MicroBatcher:
     def _next(self) -> Batch | None:
         now = self._clock()
         self._drop_finished(now)
-        # A request in postprocessing is older than any whose images are not inferred yet.
-        for queue, size in ((self._postprocessing, self._span), (self._inference, self._share), (self._spare, None)):
-            if queue:
-                batch = _cut(queue, size() if size else 1, now)
-                self._running.add(batch)
-                return batch
-        return None
+        batch: Batch | None = None
+        if self._postprocessing:  # such a request is older than any whose images are not inferred yet
+            batch = _cut(self._postprocessing, self._span(), now)
+        elif (head := self._inference.next()) is not None:
+            batch = self._batch(head.stages, now)
+        elif self._spare:
+            batch = _cut(self._spare, 1, now)
+        if batch is not None:
+            self._running.add(batch)
+        return batch
+
+    def _batch(self, stages: Stages, now: float) -> Batch:
+        """Images of one ensemble, of each client that waits in turn."""
+        images, expected_s = self._share(stages), self._pace.image_s
+        items: list[Item] = []
+        while len(items) < images and (job := self._inference.next(stages)) is not None:
+            items.append(Item(job, job.taken))
+            self._inference.take(job, expected_s)
+        return Batch(tuple(items), postprocessing=False, started_at=now, expected_s=expected_s)
+
+    def _account(self, batch: Batch, seconds: float) -> None:
+        """Charge each client the time that its images took."""
+        for (job, _index), took_s in zip(batch.items, batch.took_s(seconds), strict=True):
+            self._inference.correct(job, took_s - batch.expected_s)
+            job.least_s = min(job.least_s, took_s)
+        for job in {item.job for item in batch.items}:
+            job.batches += 1
 
     def _is_finished(self) -> bool:
         return self._closed and not self._running and not self._inference
 
-    def _queue_of(self, job: Job) -> deque[Job]:
+    def _queue_of(self, job: Job) -> deque[Job] | FairQueue:
         if job.spare:
             return self._spare
         return self._postprocessing if job.postprocessing else self._inference
 
-    def _share(self) -> int:
+    def _share(self, stages: Stages) -> int:
         """A full batch while there is one for every worker; else an equal share of the rest, in equal batches.
 
         A running batch counts with its estimated rest. So two workers that become free together take equal shares,
         and nearly finished batches make nobody's share smaller.
         """
-        full = self._inference[0].stages.batch_images
+        full = stages.batch_images
         queued = self._queued()
         if queued >= full * self._workers:
             return full
@@ -194,26 +227,50 @@ class MicroBatcher:
         """Remove jobs that are cancelled, failed or past their deadline, so that no more of their images start."""
         for queue in (self._inference, self._postprocessing, self._spare):
             for job in tuple(queue):
-                if now >= job.deadline_at:
-                    job.fail(
-                        RetryLater(
-                            "not judged in time: the server is overloaded", retry_after_s=self._load().retry_after_s
-                        )
-                    )
+                if now >= job.deadline_at and not job.answer.done():
+                    job.fail(self._late(job))
                 if job.answer.done():
                     queue.remove(job)
 
-    def _refuse(self, images: int, within_s: float, now: float) -> None:
+    def _late(self, job: Job) -> RetryLater | TooMuchWork:
+        """Too much work if not even the time of its fastest image, for all of them, would have been enough."""
+        at_best_s = len(job.inputs) * job.least_s / self._workers if job.batches > self._workers else 0.0
+        if at_best_s > job.within_s:
+            return _too_much_work(len(job.inputs), at_best_s, job.within_s)
+        return RetryLater(
+            "not judged in time: the server is overloaded",
+            retry_after_s=self._load().retry_after_s,
+            begun=job.taken > 0 or job.postprocessing,
+        )
+
+    def _refuse(self, client: str, images: int, within_s: float, now: float, *, evicting: bool = True) -> None:
         if self._closed:
             raise _stopping()
         if images > self._max_queued_images:
             raise TooLarge(f"{images} frames came; at most {self._max_queued_images} may wait at once")
         self._drop_finished(now)
-        load = self._load()
-        if load.queued_images + images > self._max_queued_images:
+        load, at_best_s = self._load(), self._pace.at_best_s(images, now)
+        if at_best_s > within_s:
+            raise _too_much_work(images, at_best_s, within_s)
+        before = self._inference.images_before(client, images) + load.running_images
+        wait_s = before / load.images_per_s if load.images_per_s else 0.0
+        if wait_s > within_s:
+            raise RetryLater(f"an answer would take {wait_s:.0f} s", retry_after_s=max(1, math.ceil(wait_s)))
+        if not self._has_room(client, images, evicting=evicting):
             raise RetryLater(f"{load.queued_images} frames are waiting already", retry_after_s=load.retry_after_s)
-        if load.wait_s > within_s:
-            raise RetryLater(f"an answer would take {load.wait_s:.0f} s", retry_after_s=load.retry_after_s)
+
+    def _has_room(self, client: str, images: int, *, evicting: bool) -> bool:
+        """Whether so many more images of `client` may wait, if need be in the place of others' (when `evicting`)."""
+        while self._queued() + images > self._max_queued_images:
+            greediest, count = self._inference.greediest()
+            if greediest == client or count <= self._inference.images_of(client) + images:
+                return False
+            newest = self._inference.newest_unbegun_of(greediest)
+            if newest is None or not evicting:
+                return newest is not None
+            self._inference.remove(newest)
+            newest.fail(RetryLater("other clients need the room", retry_after_s=self._load().retry_after_s))
+        return True
 
     def _load(self) -> Load:
         now = self._clock()
@@ -222,7 +279,7 @@ class MicroBatcher:
         return Load(self._queued(), running, self._pace.images_per_s, busy_s)
 
     def _queued(self) -> int:
-        return sum(job.left for job in self._inference)
+        return self._inference.images()
 
     def _running_rest(self) -> float:
         """The images of running batches that are not done, estimated by the recent speed; all before it is known."""
@@ -235,6 +292,13 @@ class MicroBatcher:
 
 def _stopping() -> RetryLater:
     return RetryLater("this server is stopping", retry_after_s=STOPPING_RETRY_S)
+
+
+def _too_much_work(images: int, takes_s: float, within_s: float) -> TooMuchWork:
+    return TooMuchWork(
+        f"{images} frames take {takes_s:.0f} s here, with nothing else to do, and an answer may take {within_s:g} s "
+        "(`answer_within_s`): send fewer frames at once, or serve fewer or faster models"
+    )
 
 
 def _cut(queue: deque[Job], images: int, now: float) -> Batch:

@@ -56,7 +56,8 @@ class Engine:
         """
 
         def on_stall(busy_s: float) -> None:
-            self._batcher.abandon(RetryLater(f"the engine has been silent for {busy_s:.0f} s and is started anew"))
+            why = f"the engine has been silent for {busy_s:.0f} s and is started anew"
+            self._batcher.abandon(RetryLater(why, begun=True))
             on_stuck()
 
         self._pool.start(on_stall)
@@ -68,6 +69,6 @@ class Engine:
     def load(self) -> Load:
         return self._batcher.load()
 
-    def refuse_if_full(self) -> None:
-        """Raises RetryLater when a request of one image would be refused now."""
-        self._batcher.refuse_if_full(self._within_s)
+    def refuse_if_full(self, client: str = "") -> None:
+        """Raises RetryLater when a request of one image of `client` would be refused now."""
+        self._batcher.refuse_if_full(client, self._within_s)

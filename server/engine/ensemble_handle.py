@@ -9,6 +9,7 @@ from typing import Any
 
 from policies.observation import Box, EnsembleInfo
 from server.domain.errors import RetryLater
+from server.domain.on_behalf import present_client
 from server.engine.batcher import MicroBatcher
 from server.engine.job import Job
 from server.engine.stages import Answer, Stages
@@ -45,11 +46,18 @@ class EnsembleHandle:
 
         `crops` are bounding rectangles of sectors, which classifiers judge as well. A model that failed has None.
         Raises Unprocessable or TooLarge, with the index of the frame, for an image that cannot be judged. Raises
-        RetryLater when the queue is full or the answer is not there in time.
+        RetryLater when the queue is full or the answer is not there in time, and TooMuchWork for more images than can
+        ever be judged in time.
         """
+        client = present_client()
         if self._stages.on_accelerator:
-            self._batcher.refuse_if_full(self._within_s)
-        job = self._batcher.submit(self._payloads(images, crops), self._within_s, self._stages)
+            self._batcher.refuse_if_full(client, self._within_s)
+        payloads = self._payloads(images, crops)
+        try:
+            job = self._batcher.submit(payloads, self._within_s, self._stages, client=client)
+        except RetryLater as error:
+            error.begun = self._stages.on_accelerator  # the images are prepared
+            raise
         return self._final(self._result(job))
 
     def answer_spare(
@@ -75,8 +83,7 @@ class EnsembleHandle:
         try:
             return job.answer.result(self._batcher.left_s(job))
         except TimeoutError:
+            late = self._batcher.late(job)
             if job.answer.cancel():
-                raise RetryLater(
-                    "not judged in time: the server is overloaded", retry_after_s=self._batcher.load().retry_after_s
-                ) from None
+                raise late from None
             return job.answer.result(0)  # it came at the last moment

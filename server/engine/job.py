@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -16,6 +17,9 @@ class Job:
     """One request: `inputs`, one per image, become `outputs` in the same order.
 
     All images go through one ensemble, `stages`. A `spare` job gets a worker only while no other job waits.
+    Its answer must come at `deadline_at`, `within_s` after it came.
+    `client` is for whom it works; clients share the workers.
+    `least_s` is the shortest time that one of its images took, in `batches` batches.
     Where the ensemble needs postprocessing, the outputs of inference are the inputs of a second round.
     `taken` counts the inputs given to workers, `settled` the outputs that are back.
     Only the batcher changes a job. The exception is `answer`, which the client may cancel at any time.
@@ -24,10 +28,14 @@ class Job:
     inputs: Sequence[Any]
     stages: Stages
     deadline_at: float
+    within_s: float
+    client: str = ""
     spare: bool = False
     postprocessing: bool = False
     taken: int = 0
     settled: int = 0
+    least_s: float = math.inf
+    batches: int = 0
     outputs: list[Any] = field(init=False)
     answer: Future[list[Any]] = field(default_factory=Future, init=False)
 
@@ -67,11 +75,16 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Batch:
-    """What one worker does in one go: images of jobs of one ensemble, or a span of one job to postprocess."""
+    """What one worker does in one go: images of jobs of one ensemble, or a span of one job to postprocess.
+
+    Each image is expected to take `expected_s`. The worker notes in `prepare_s` how long it prepared each.
+    """
 
     items: tuple[Item, ...]
     postprocessing: bool
     started_at: float
+    expected_s: float = 0.0
+    prepare_s: list[float] = field(default_factory=list)
 
     @property
     def stages(self) -> Stages:
@@ -80,6 +93,11 @@ class Batch:
     @property
     def spare(self) -> bool:
         return self.items[0].job.spare
+
+    def took_s(self, seconds: float) -> list[float]:
+        """The time of each item, of `seconds` in all: its own preparation, and an equal part of the rest."""
+        each_s = max(0.0, seconds - sum(self.prepare_s)) / len(self.items)
+        return [each_s + own_s for own_s in self.prepare_s or [0.0] * len(self.items)]
 
 
 @dataclass(frozen=True, slots=True)

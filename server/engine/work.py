@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,11 @@ def outcomes(batch: Batch) -> list[Any]:
     stages = batch.stages
     if batch.postprocessing:
         return _postprocess(batch, stages)
-    results = [_prepare(item, stages) for item in batch.items]
+    results = []
+    for item in batch.items:
+        began_s = time.perf_counter()
+        results.append(_prepare(item, stages))
+        batch.prepare_s.append(time.perf_counter() - began_s)
     ready = [place for place, row in enumerate(results) if not isinstance(row, Failure)]
     for place, outcome in zip(ready, _infer([results[place] for place in ready], stages), strict=True):
         results[place] = outcome

@@ -28,11 +28,11 @@ from server.domain.jpeg_edges import find_jpeg
 VERSION = 1
 """The version of these rules. Raise it when any image gives other pixels."""
 
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 16_000_000
 MAX_BYTES = 16 * 1024 * 1024
 
 _MOST_PASSES = 32
-"""Of a progressive JPEG over an image of MAX_PIXELS: some seconds. A file of a megabyte could take ten minutes."""
+"""Of a progressive JPEG over the largest image there may be: a second. A file of a megabyte could take ten minutes."""
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _TURNS = {
@@ -80,7 +80,7 @@ def _pixels(picture: bytes, max_pixels: int, frame: int | None) -> NDArray[np.ui
             width, height = opened.size
             if width * height > max_pixels:
                 raise TooLarge(f"{width}x{height} is more than {max_pixels} pixels", frame=frame)
-            if scans * width * height > _MOST_PASSES * MAX_PIXELS:
+            if scans * width * height > _MOST_PASSES * max_pixels:
                 raise TooLarge(f"{scans} scans of {width}x{height} pixels are more than this server reads", frame=frame)
             # The only copy: copying a megapixel takes as long as decoding it.
             return np.array(_as_rgb(_upright(opened)))

@@ -27,6 +27,7 @@ from server.domain.errors import SectorwatchError
 from server.monitoring.logs import logging_config
 from server.serving.machine import share_heaps
 from server.settings import ServerSettings, processors
+from server.web.admission import PATIENT
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +46,17 @@ _ANSWERS_WITHIN_S = 2.0
 
 def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
     """Gunicorn's settings for a server with `settings`."""
+    threads = settings.threads + (1 + PATIENT) * settings.admission_limit
     return {
         "bind": [f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"],
         # One worker: each would hold its own copy of the models. Threads wait for the ensemble and the database.
         "workers": 1,
         # Gunicorn's gthread with deadlines for slow clients and a lingering close for refused ones.
         "worker_class": "server.hosting.gunicorn_worker.Worker",
-        # More threads than admitted uploads, so that the application refuses the rest and answers probes. Beyond its
-        # threads, gthread queues requests unseen.
-        "threads": settings.threads,
-        "worker_connections": settings.threads + _SPARE_CONNECTIONS,
+        # More threads than uploads in work, received, and waiting to be, so that the application refuses the rest and
+        # answers probes. Beyond its threads, gthread queues requests unseen.
+        "threads": threads,
+        "worker_connections": threads + _SPARE_CONNECTIONS,
         "keepalive": 15,
         # See the module's docstring.
         "preload_app": False,

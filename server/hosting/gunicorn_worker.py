@@ -7,6 +7,7 @@ document, so `pyproject.toml` pins its minor version.
 
 from __future__ import annotations
 
+import math
 import selectors
 import socket
 from contextlib import suppress
@@ -17,6 +18,10 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from server.hosting.deadlines import BODY_S, DeadlineSocket
 from server.hosting.lingering_close import LingeringCloser, LingeringMiddleware
+from server.hosting.whole_requests import Arrival, arrival_of
+
+_MOST_PENDING = 128
+"""Connections that have not brought a whole request; half of those for which there are no threads."""
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
@@ -29,13 +34,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         super().run()
 
     def enqueue_req(self, conn: Any) -> None:
-        """Pass a connection to the thread pool, unless it is new and has sent nothing: Gunicorn's request thread would
-        wait for its first byte."""
+        """Pass a connection to the thread pool, unless a request thread would wait for the rest of its request."""
         if not (self.cfg.is_ssl or isinstance(conn.sock, DeadlineSocket)):
             conn.sock = DeadlineSocket(conn.sock)
             conn.sock.setblocking(False)
         if not conn.initialized and self._is_silent(conn):
-            self._wait_for_first_byte(conn)
+            self._wait_for_more(conn)
+            return
+        conn.arrival = self._arrival(conn)
+        if conn.arrival is not None:
+            self._wait_for_more(conn, conn.arrival.deadline)
             return
         super().enqueue_req(conn)
 
@@ -62,9 +70,29 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             conn.data_ready = conn.data_ready or bool(conn.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         return not conn.data_ready
 
-    def _wait_for_first_byte(self, conn: Any) -> None:
-        """As Gunicorn does for a connection on which a request thread has waited too long."""
+    def _arrival(self, conn: Any) -> Arrival | None:
+        """What has arrived of a request that is not whole; None for one that a request thread can take."""
+        is_read_ahead = conn.initialized and conn.parser.unreader.buf.getbuffer().nbytes > 0
+        if self.cfg.is_ssl or is_read_ahead:
+            return None
+        with suppress(OSError):  # broken: the request thread finds out
+            return arrival_of(conn.sock, getattr(conn, "arrival", None))
+        return None
+
+    def _wait_for_more(self, conn: Any, deadline: float = math.inf) -> None:
+        """As Gunicorn does for a connection on which a request thread has waited too long.
+
+        Of too many such connections the oldest is closed: beyond `worker_connections`, Gunicorn accepts no others.
+        """
+        if len(self.pending_conns) >= _MOST_PENDING:
+            self._close_pending(self.pending_conns.popleft())
         conn.sock.setblocking(False)
         conn.set_timeout()
+        conn.timeout = min(conn.timeout, deadline)
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def _close_pending(self, conn: Any) -> None:
+        self.poller.unregister(conn.sock)
+        self.nr_conns -= 1
+        conn.close()

@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
 from gunicorn.http.errors import ParseException
@@ -61,19 +60,20 @@ class LingeringMiddleware:
         if connection is None or answer is None or not environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1"):
             return self._app(environ, start_response)
 
-        def is_refused_unread() -> bool:
-            return bool(answer.status_code >= HTTPStatus.BAD_REQUEST and body.unread_bytes > 0)
+        # Also of a request that is answered well: Gunicorn would wait for the rest in the request's thread.
+        def is_unread() -> bool:
+            return body.unread_bytes > 0
 
         def start(*status_and_headers: Any) -> Any:
             write = start_response(*status_and_headers)
-            if is_refused_unread():
+            if is_unread():
                 answer.force_close()
             return write
 
         def after_answer() -> None:
             if answer.should_close():
                 taken = self._take_over(connection)
-                if is_refused_unread():
+                if is_unread():
                     self._closer.drain(taken)
                 else:
                     taken.close()

@@ -17,6 +17,7 @@ from server.analysis.stored import Annotations as ReadAnnotations
 from server.analysis.stored import Store as ReadStore
 from server.domain.errors import Forbidden, Malformed
 from server.domain.records import Annotation
+from server.web.admission import Admission
 from server.web.auth import Authenticator, Permissions
 from server.web.json_http import decoded, json_body, json_response, query_parameters
 
@@ -49,7 +50,7 @@ class AnnotationQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
 
 
-def routes(store: Store, authenticator: Authenticator) -> Blueprint:
+def routes(store: Store, authenticator: Authenticator, admission: Admission) -> Blueprint:
     """The endpoints, for readers, each of its own site."""
     blueprint = Blueprint("annotations", __name__, url_prefix="/v1")
 
@@ -65,9 +66,9 @@ def routes(store: Store, authenticator: Authenticator) -> Blueprint:
     def add_annotation() -> Response:
         permissions = authenticator.authenticate(request)
         permissions.to_read()
-        annotation = _annotation(
-            store, permissions, decoded(json_body("an annotation"), AnnotationBody, "an annotation")
-        )
+        with admission.receiving_json(permissions.client, request.content_length):
+            body = json_body("an annotation")
+        annotation = _annotation(store, permissions, decoded(body, AnnotationBody, "an annotation"))
         [kept] = store.annotations.add([annotation])
         return json_response(kept.as_wire(), 201)
 

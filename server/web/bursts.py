@@ -1,8 +1,8 @@
 """`POST /v1/bursts`: the endpoint that camera agents use.
 
-Steps, of which the first that fails decides the answer: check capacity, authenticate, admit, read within bounds,
-decode, process. Nothing is kept until the pipeline has committed. The answer is 201 for a new burst and 200 for a known
-one, with the same body, so an agent that missed the first answer loses nothing.
+Steps, of which the first that fails decides the answer: authenticate, receive within bounds, decode the envelope, check
+the pictures' headers, take a place, process. Nothing is kept until the pipeline has committed. The answer is 201 for a
+new burst and 200 for a known one, with the same body, so an agent that missed the first answer loses nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from server.domain.errors import Malformed
 from server.domain.records import KeptBurst
 from server.pipeline.response import Receipt
 from server.web import etag
-from server.web.admission import Admission
+from server.web.admission import Admission, PictureLimits
 from server.web.auth import Authenticator
 from server.web.json_http import json_response
 from server.web.multipart import Bounds, read_upload
@@ -41,6 +41,7 @@ def routes(
     admission: Admission,
     bounds: Bounds,
     limits: Limits,
+    pictures: PictureLimits,
     on_burst: Callable[[Burst, KeptBurst, bool], None],
 ) -> Blueprint:
     """The endpoint. `pipeline` gives the pipeline or raises RetryLater while its ensemble is not loaded.
@@ -51,18 +52,18 @@ def routes(
 
     @blueprint.post("/bursts")
     def bursts() -> Response:
-        admission.check_capacity()
+        admission.check_open()
         permissions = authenticator.authenticate(request)
         permissions.to_send()
-        with admission.admitted(permissions.client, request.content_length) as charge:
+        with admission.admitted(permissions.client, request.content_length) as upload:
             current = pipeline()
             etag.check_if_match(current.ensemble)
-            upload = read_upload(bounds)
-            if upload.envelope is None:
+            parts = read_upload(bounds)
+            if parts.envelope is None:
                 raise Malformed("the part `burst` (application/json) is missing")
-            burst = decode_burst(upload.envelope, upload.files, limits)
+            burst = decode_burst(parts.envelope, parts.files, limits)
             permissions.to_send_for(burst.site, burst.camera)
-            charge(len(burst.frames))
+            upload.begin(pictures.cost(parts.files))
             receipt = current.process(burst)
         on_burst(burst, receipt.burst, receipt.known)
         _log(burst, receipt)

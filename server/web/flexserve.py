@@ -18,7 +18,7 @@ from flask import Blueprint, Response, request
 from server.domain.ensemble_protocol import Ensemble
 from server.pipeline.response import top_label
 from server.web import etag
-from server.web.admission import Admission
+from server.web.admission import Admission, PictureLimits, Upload
 from server.web.auth import Authenticator
 from server.web.json_http import json_response
 from server.web.multipart import Bounds, read_upload
@@ -27,16 +27,20 @@ Labels = dict[str, list[str]]
 
 
 def routes(
-    ensemble: Callable[[], Ensemble], authenticator: Authenticator, admission: Admission, bounds: Bounds
+    ensemble: Callable[[], Ensemble],
+    authenticator: Authenticator,
+    admission: Admission,
+    bounds: Bounds,
+    pictures: PictureLimits,
 ) -> Blueprint:
     """The three endpoints. `ensemble` gives the loaded ensemble or raises RetryLater."""
     blueprint = Blueprint("flexserve", __name__)
 
     def classified(max_files: int) -> tuple[Labels, str]:
-        admission.check_capacity()
+        admission.check_open()
         client = authenticator.authenticate_to_classify(request)
-        with admission.admitted(client, request.content_length) as charge:
-            return _classify(ensemble(), replace(bounds, frames=max_files), charge)
+        with admission.admitted(client, request.content_length) as upload:
+            return _classify(ensemble(), replace(bounds, frames=max_files), pictures, upload)
 
     @blueprint.post("/classify")
     def classify() -> Response:
@@ -58,12 +62,12 @@ def routes(
     return blueprint
 
 
-def _classify(ensemble: Ensemble, bounds: Bounds, charge: Callable[[int], None]) -> tuple[Labels, str]:
+def _classify(ensemble: Ensemble, bounds: Bounds, pictures: PictureLimits, upload: Upload) -> tuple[Labels, str]:
     """`{model: [class per file]}` of the current request's files, and the digest of the ensemble that answered."""
     ensemble_info = ensemble.ensemble_info
     etag.check_if_match(ensemble_info.ensemble)
     files = read_upload(bounds).files
-    charge(len(files))
+    upload.begin(pictures.cost(files))
     answers = ensemble.answer(files)
     return {
         model_info.model: [top_label(answer.get(model_info.model)) for answer in answers]

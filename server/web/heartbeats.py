@@ -13,6 +13,7 @@ from server.camera_status.duplicate_agents import DuplicateAgents
 from server.camera_status.heartbeat import Heartbeat, decode_heartbeat, heartbeat_source
 from server.domain.clock import Clock
 from server.domain.records import StoredHeartbeat
+from server.web.admission import Admission
 from server.web.auth import Authenticator
 from server.web.json_http import json_body
 
@@ -25,6 +26,7 @@ def routes(
     keep: Callable[[StoredHeartbeat], bool],
     check_site: Callable[[str], object],
     authenticator: Authenticator,
+    admission: Admission,
     clock: Clock,
     duplicate_agents: DuplicateAgents,
     on_heartbeat: Callable[[Heartbeat], None],
@@ -40,7 +42,8 @@ def routes(
     def heartbeats() -> Response:
         permissions = authenticator.authenticate(request)
         permissions.to_send()
-        body = json_body("a heartbeat")
+        with admission.receiving_json(permissions.client, request.content_length):
+            body = json_body("a heartbeat")
         source = heartbeat_source(body)
         permissions.to_send_for(source.site, source.camera)
         check_site(source.site)

@@ -27,7 +27,7 @@ from server.domain.ensemble_protocol import Answers, Ensemble
 from server.domain.errors import ConfigurationError, Malformed, RetryLater, Unknown, WrongType
 from server.pipeline.response import top_prediction
 from server.web import etag
-from server.web.admission import Admission
+from server.web.admission import Admission, PictureLimits
 from server.web.auth import Authenticator
 from server.web.json_http import JSON, json_response, refuse_compressed_body
 from server.web.multipart import Bounds
@@ -61,6 +61,7 @@ def routes(
     authenticator: Authenticator,
     admission: Admission,
     bounds: Bounds,
+    pictures: PictureLimits,
     version: str,
 ) -> Blueprint:
     """The endpoints.
@@ -75,12 +76,12 @@ def routes(
     @blueprint.post("/models/<model>/infer")
     @blueprint.post("/models/<model>/versions/<digest>/infer")
     def infer(model: str, digest: str | None = None) -> Response:
-        admission.check_capacity()
+        admission.check_open()
         client, target = target_of(model, digest)
-        with admission.admitted(client, request.content_length) as charge:
+        with admission.admitted(client, request.content_length) as upload:
             etag.check_if_match(target.digest)
             decoded = _decoded_request(bounds)
-            charge(len(decoded.images))
+            upload.begin(pictures.cost(decoded.images))
             answers = target.ensemble.only(None if target.is_ensemble else model, decoded.within_s).answer(
                 decoded.images
             )

@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.served ENSEMBLE FOOTAGE FOLDER EXECUTION
 
-Says `ready PORT ADMIN_PORT` on standard output once it answers.
+ENSEMBLE `paced:0.035` takes so many seconds for an image, and needs neither footage nor torch. Says
+`ready PORT ADMIN_PORT` on standard output once it answers.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from server.hosting.gunicorn_app import host
 from server.serving.loading import Loaded
 from server.settings import ServerSettings
 from server.store import open_store
+from tests.paced import paced
 
 
 def main(name: str, footage: Path, folder: Path, execution: Execution) -> None:
@@ -36,6 +38,8 @@ def main(name: str, footage: Path, folder: Path, execution: Execution) -> None:
     port = listener.getsockname()[1]
 
     def loading(models: Sequence[str]) -> Loaded:
+        if name.startswith("paced:"):
+            return paced(float(name.removeprefix("paced:")), models)
         from tests.benchmarks.work import ensemble_named  # torch, which must not be loaded before the fork
 
         return Loaded(tuple(models), ensemble_named(name, footage, execution), lambda _: None)

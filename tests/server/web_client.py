@@ -92,6 +92,13 @@ def with_size(frame: bytes, width: int, height: int) -> bytes:
     return frame[:at] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + frame[at + 4 :]
 
 
+def lossless_webp(width: int, height: int) -> bytes:
+    """A WebP of one colour in 38 bytes, whose header claims this size (RFC 9649, section 3.4)."""
+    bits = (0x2F).to_bytes(1, "little") + ((width - 1) | (height - 1) << 14).to_bytes(4, "little") + bytes(13)
+    chunk = b"VP8L" + len(bits).to_bytes(4, "little") + bits
+    return b"RIFF" + (len(chunk) + 4).to_bytes(4, "little") + b"WEBP" + chunk
+
+
 def encoded(image: Image.Image, form: str) -> bytes:
     out = io.BytesIO()
     image.save(out, form)

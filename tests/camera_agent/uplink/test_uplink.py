@@ -49,6 +49,7 @@ class Bench:
             self.stop,
             retry=Backoff(first_s=1.0, max_s=60.0, uniform=lambda low, high: high),
             token_retry=lambda: Backoff(first_s=30.0, max_s=600.0, uniform=lambda low, high: high),
+            camera_retry=lambda: Backoff(first_s=1.0, max_s=60.0, uniform=lambda low, high: high),
         )
 
     def send(self) -> float:
@@ -126,6 +127,63 @@ def test_a_token_that_is_not_accepted_delays_only_its_camera(bench: Bench, serve
     bench.tokens["gate"] = lambda: "new"
     bench.send()
     assert server.bursts["burst-0001"].token == "Bearer new"
+
+
+def busy(kind: str, retry_after_s: int = 0) -> Answer:
+    problem = {"type": f"urn:sectorwatch:problem:{kind}", "title": "Not now"}
+    return Answer(503, json.dumps(problem).encode(), {"Retry-After": str(retry_after_s)})
+
+
+@pytest.mark.parametrize("kind", ["later", "over-quota"])
+def test_a_camera_for_which_the_server_has_no_room_delays_only_itself(bench: Bench, server: StandIn, kind: str) -> None:
+    server.on_arrival = lambda _count: busy(kind, 9) if server.arrivals[-1].envelope["camera"] == "gate" else None
+    for number in range(4):
+        bench.spool.put(burst(number, camera="gate"))
+        bench.spool.put(burst(10 + number, camera="door"))
+    assert [bench.send() for _ in range(5)] == [0.0] * 5
+    assert sorted(server.bursts) == [f"burst-001{number}" for number in range(4)]
+    assert len(server.arrivals) == 5
+    server.on_arrival = lambda _count: None
+    bench.clock.now_s += 20.0
+    bench.send()
+    assert "burst-0000" in server.bursts
+
+
+def test_a_camera_that_gets_no_room_is_tried_again_after_growing_delays(bench: Bench, server: StandIn) -> None:
+    server.always = busy("later")
+    bench.spool.put(burst(1))
+    for delay_s in (1.0, 2.0, 4.0):
+        count = len(server.arrivals)
+        bench.send()
+        assert len(server.arrivals) == count + 1
+        bench.clock.now_s += delay_s - 0.01
+        bench.send()
+        assert len(server.arrivals) == count + 1
+        bench.clock.now_s += 0.02
+    assert bench.tally.read().link == "down"
+
+
+def test_after_an_outage_cameras_take_turns_however_many_bursts_each_has(bench: Bench, server: StandIn) -> None:
+    for number in range(6):
+        bench.spool.put(burst(number, camera="gate"))
+    for number in (10, 11):
+        bench.spool.put(burst(number, camera="door"))
+    for _ in range(8):
+        bench.send()
+    cameras = [seen.envelope["camera"] for seen in server.arrivals]
+    assert cameras == ["gate", "door", "gate", "door"] + ["gate"] * 4
+
+
+def test_a_burst_that_never_gets_an_answer_lets_other_cameras_send_between_its_tries(
+    bench: Bench, server: StandIn
+) -> None:
+    server.on_arrival = lambda _count: Answer(504) if server.arrivals[-1].envelope["camera"] == "gate" else None
+    bench.spool.put(burst(1, camera="gate"))
+    for number in range(10, 13):
+        bench.spool.put(burst(number, camera="door"))
+    for _ in range(7):
+        bench.send()
+    assert list(server.bursts) == [f"burst-00{number}" for number in range(10, 13)]
 
 
 def test_a_burst_waits_while_its_token_file_is_missing(bench: Bench, server: StandIn, tmp_path: Path) -> None:

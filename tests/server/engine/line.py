@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from server.domain.errors import RetryLater
+from server.domain.errors import RetryLater, TooMuchWork
 from server.engine.batcher import Load, MicroBatcher
 from server.engine.job import Batch, Job
 from server.engine.work import outcomes
@@ -112,6 +112,8 @@ class History:
     requests: list[Request] = field(default_factory=list)
     spare: list[Request] = field(default_factory=list)
     refused: list[tuple[int, Load]] = field(default_factory=list)
+    impossible: list[tuple[int, float]] = field(default_factory=list)
+    """Requests refused for ever: how many images, and in which time they were to be answered."""
     begun: list[Begun] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
     """When a worker was free and got nothing while images waited."""
@@ -143,14 +145,19 @@ class Line:
     def swap(self) -> None:
         self.history.ensembles.reverse()
 
-    def submit(self, count: int, within_s: float, faults: Sequence[tuple[int, str]] = ()) -> Request | None:
+    def submit(
+        self, count: int, within_s: float, faults: Sequence[tuple[int, str]] = (), client: str = ""
+    ) -> Request | None:
         number = len(self.history.requests)
         images = tuple(Image(number, place, dict(faults).get(place, "")) for place in range(count))
         load = self.batcher.load()
         try:
-            job = self.batcher.submit(images, within_s, self.in_service)
+            job = self.batcher.submit(images, within_s, self.in_service, client=client)
         except RetryLater:
             self.history.refused.append((count, load))
+            return None
+        except TooMuchWork:
+            self.history.impossible.append((count, within_s))
             return None
         request = Request(images, job, self.clock.now_s, self.clock.now_s + within_s, self.in_service)
         self.history.requests.append(request)
@@ -232,6 +239,7 @@ scripts = st.lists(
     st.one_of(
         st.tuples(st.just("submit"), st.integers(1, 9), st.sampled_from([1.0, 3.0, 1000.0])),
         st.tuples(st.just("submit"), st.integers(1, 9), st.just(1000.0), _faults),
+        st.tuples(st.just("submit"), st.integers(1, 9), st.just(1000.0), st.just(()), st.sampled_from("ab")),
         st.tuples(st.just("take")),
         st.tuples(st.just("take")),
         st.tuples(st.just("done"), st.integers(0, 2)),

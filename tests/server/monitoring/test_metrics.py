@@ -255,7 +255,9 @@ def test_a_watched_number_is_read_when_somebody_looks():
 
 
 def test_uploads_in_work_are_watched(app: Flask, client: FlaskClient):
-    with runtime_of(app).admission.admitted("me"):
+    with runtime_of(app).admission.admitted("me") as upload:
+        assert read(client)["sectorwatch_uploads_received{}"] == 1
+        upload.begin(1)
         assert read(client)["sectorwatch_uploads_in_work{}"] == 1
     assert read(client)["sectorwatch_uploads_in_work{}"] == 0
 

@@ -13,11 +13,24 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from PIL import Image
 from werkzeug.test import TestResponse
 
+from policies.observation import Prediction
 from server.app import runtime_of
+from server.settings import ServerSettings
 from server.web.auth import new_token
-from tests.server.web_client import BrightnessEnsemble, body, envelope, files, jpeg, make_app, with_size
+from tests.server.web_client import (
+    BrightnessEnsemble,
+    body,
+    encoded,
+    envelope,
+    files,
+    jpeg,
+    lossless_webp,
+    make_app,
+    with_size,
+)
 
 FRAMES = [jpeg(0), jpeg(255), jpeg(10), jpeg(250)]
 
@@ -212,7 +225,7 @@ def test_more_uploads_at_once_than_are_admitted_are_told_to_come_back(tmp_path: 
     assert app.test_client().post("/v1/bursts", data=body(envelope(FRAMES), FRAMES)).status_code == 201
 
 
-def test_a_server_with_no_room_says_so_before_it_looks_up_who_asks(tmp_path: Path) -> None:
+def test_a_stopping_server_says_so_before_it_looks_up_who_asks(tmp_path: Path) -> None:
     app = make_app(tmp_path, BrightnessEnsemble())
     elsewhere = {"REMOTE_ADDR": "203.0.113.7"}
     client = app.test_client()
@@ -265,3 +278,48 @@ def test_a_compressed_heartbeat_is_refused_as_such(client: FlaskClient) -> None:
     headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
     answer = client.post("/v1/heartbeats", data=gzip.compress(b"{}"), headers=headers)
     assert "compressed (Content-Encoding gzip)" in refused(answer, 415)
+
+
+class AskedEnsemble(BrightnessEnsemble):
+    """Fails the test when it is asked at all."""
+
+    def answer(self, images: object, crops: object = None) -> list[dict[str, tuple[Prediction, ...] | None]]:
+        raise AssertionError("a picture was decoded")
+
+
+BOMBS = {
+    "lossless WebP": lossless_webp(8000, 6000),
+    "PNG": encoded(Image.new("1", (6000, 6000)), "PNG"),
+    "JPEG": with_size(jpeg(0), 8000, 6000),
+    "GIF": encoded(Image.new("L", (9, 9)), "GIF"),
+    "TIFF": encoded(Image.new("L", (9, 9)), "TIFF"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize("formats", [("jpeg",), ("jpeg", "png", "webp", "bmp")], ids=["jpeg alone", "all"])
+def test_a_burst_of_64_bombs_is_refused_by_their_headers_before_any_is_decoded(
+    name: str, formats: tuple[str, ...], tmp_path: Path
+) -> None:
+    app = make_app(tmp_path, AskedEnsemble(), burst_formats=formats)
+    frames = [BOMBS[name]] * 64
+    answer = app.test_client().post("/v1/bursts", data=body(envelope(frames), frames))
+    is_format = name in ("GIF", "TIFF") or (name != "JPEG" and formats == ("jpeg",))
+    detail = refused(answer, 415 if is_format else 413, frame=0)
+    assert ("burst_formats" if is_format else "max_pixels") in detail
+    assert stored(app) == 0
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "BMP"])
+def test_frames_of_other_formats_are_taken_where_the_setting_names_them(form: str, tmp_path: Path) -> None:
+    frames = [encoded(Image.new("RGB", (64, 48)), form)]
+    data = [body(envelope(frames), frames) for _ in range(2)]
+    for folder, formats, status in (("a", ("jpeg",), 415), ("b", ("jpeg", form.lower()), 201)):
+        (tmp_path / folder).mkdir()
+        app = make_app(tmp_path / folder, BrightnessEnsemble(), burst_formats=formats)
+        assert app.test_client().post("/v1/bursts", data=data.pop()).status_code == status
+
+
+def test_by_default_a_frame_has_at_most_16_million_pixels_and_is_a_jpeg() -> None:
+    settings = ServerSettings()
+    assert (settings.max_pixels, settings.burst_formats) == (16_000_000, ("jpeg",))

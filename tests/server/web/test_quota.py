@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from PIL import Image
 from werkzeug.test import TestResponse
 
 from server.app import runtime_of
-from server.domain.errors import OverQuota, RetryLater
+from server.domain.errors import DatabaseUnavailable, OverQuota, RetryLater
 from server.web.admission import Admission, Quota
 from server.web.auth import ANY_SITE, new_token
-from tests.server.web_client import BrightnessEnsemble, body, envelope, files, jpeg, make_app
+from tests.server.web_client import BrightnessEnsemble, body, encoded, envelope, files, jpeg, lossless_webp, make_app
 
 
 class Clock:
@@ -114,23 +115,48 @@ def test_the_clients_that_are_remembered_are_bounded(quota: Quota, clock: Clock)
     quota.check("another stranger")
 
 
-def without_room(admission: Admission) -> None:
-    with admission.admitted("gate", 1) as charge:
-        charge(60)
-        raise RetryLater("no room")
+def without_room(admission: Admission, error: RetryLater | None = None) -> None:
+    with admission.admitted("gate", 1) as upload:
+        upload.begin(60)
+        raise error or RetryLater("no room")
 
 
-def test_what_was_taken_for_a_request_that_is_told_to_come_back_is_given_back(quota: Quota) -> None:
+def test_what_was_charged_for_a_request_of_which_nothing_was_begun_is_given_back(quota: Quota) -> None:
     admission = Admission(1, body_bytes=10, total_bytes=10, quota=quota)
     for _ in range(3):
         with pytest.raises(RetryLater, match="no room"):
             without_room(admission)
-    with admission.admitted("gate", 1) as charge:
-        charge(60)
+    with admission.admitted("gate", 1) as upload:
+        upload.begin(60)
     with pytest.raises(OverQuota), admission.admitted("gate", 1):
         pass
-    with admission.admitted("door", 1):
+    with admission.admitted("door", 1) as upload:
+        upload.begin(1)
         assert admission.in_work == 1
+
+
+def test_work_that_was_done_stays_charged_also_when_it_came_to_nothing(quota: Quota) -> None:
+    admission = Admission(1, body_bytes=10, total_bytes=10, quota=quota)
+    with pytest.raises(RetryLater, match="no room"):
+        without_room(admission, RetryLater("no room", begun=True))
+    with pytest.raises(OverQuota):
+        without_room(admission)
+
+
+def test_frames_that_were_judged_stay_charged_when_the_database_does_not_take_the_result(quota: Quota) -> None:
+    admission = Admission(1, body_bytes=10, total_bytes=10, quota=quota)
+    with pytest.raises(DatabaseUnavailable):
+        without_room(admission, DatabaseUnavailable("locked"))
+    with pytest.raises(OverQuota):
+        without_room(admission)
+
+
+def test_a_request_is_charged_before_any_of_its_pictures_is_decoded(quota: Quota) -> None:
+    admission = Admission(9, body_bytes=10, total_bytes=100, quota=quota)
+    with admission.admitted("gate", 1) as first, admission.admitted("gate", 1) as second:
+        first.begin(60)
+        with pytest.raises(OverQuota):
+            second.begin(60)
 
 
 @pytest.fixture
@@ -179,3 +205,27 @@ def test_without_tokens_an_address_has_its_share(app: Flask) -> None:
     assert answer.status_code == 429
     assert set(answer.get_json()) == {"error"}
     assert client.get("/models").status_code == 200
+
+
+def test_a_picture_that_cannot_be_judged_stays_charged(app: Flask) -> None:
+    client = app.test_client()
+    gate = token_for(app, "north-yard", "gate")
+    frames = [jpeg(0), jpeg(9)[:-200]]
+    broken = body(envelope(frames, burst_id="0197-quota-1"), frames)
+    assert client.post("/v1/bursts", data=broken, headers=gate).status_code == 422
+    assert sent(client, gate, "gate", "0197-quota-2").status_code == 429
+
+
+def test_large_pictures_and_other_formats_count_as_several(app: Flask) -> None:
+    client = app.test_client()
+    png = encoded(Image.new("L", (1000, 900)), "PNG")
+    assert client.post("/batch", data={"file": files([png])}).status_code == 200  # 0.9 megapixels count as 1.3 images
+    assert client.post("/batch", data={"file": files([jpeg(0)])}).status_code == 429
+
+
+def test_a_picture_that_its_header_refuses_costs_nothing(app: Flask) -> None:
+    client = app.test_client()
+    bomb = lossless_webp(8000, 6000)
+    for _ in range(5):
+        assert client.post("/batch", data={"file": files([bomb] * 60)}).status_code == 413
+    assert client.post("/batch", data={"file": files([jpeg(0), jpeg(9)])}).status_code == 200

@@ -1,0 +1,187 @@
+"""A request thread is taken for a whole request, and a slow upload holds its own client's share."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from server.hosting.whole_requests import arrival_of, missing_bytes
+from server.store import open_store
+from server.web.auth import new_token
+from tests.server.launched import Running
+from tests.server.web_client import envelope, jpeg
+
+HEAD = b"POST /v1/heartbeats HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("arrived", "missing"),
+    [
+        (b"G", 1),
+        (b"GET / HTTP/1.1\r\n\r", 1),
+        (b"GET / HTTP/1.1\r\n\r\n", 0),
+        (HEAD, 4),
+        (HEAD + b"ab", 2),
+        (HEAD + b"abcd", 0),
+        (HEAD + b"abcdGET / HTTP/1.1", 0),
+        (HEAD.replace(b": 4", b": 99999"), 0),
+        (HEAD.replace(b": 4", b": 999999999"), 0),
+        (HEAD.replace(b"Host", b"Expect: 100-continue\r\nHost"), 0),
+        (b"x" * (1 << 14), 0),
+    ],
+)
+def test_a_request_is_whole_with_its_head_and_a_small_body(arrived: bytes, missing: int) -> None:
+    assert missing_bytes(arrived) == missing
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+        with client, server:
+            yield client, server
+
+
+def arrived(client: socket.socket, server: socket.socket, data: bytes, in_all: int) -> None:
+    """Send, and wait until the other end has it."""
+    client.sendall(data)
+    while len(server.recv(1 << 14, socket.MSG_PEEK)) < in_all:
+        pass
+
+
+def test_half_a_head_is_waited_for_until_one_deadline_and_its_end_ends_the_waiting(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    client, server = pair
+    arrived(client, server, b"GET / HT", 8)
+    first = arrival_of(server, None)
+    assert first is not None
+    arrived(client, server, b"TP", 10)
+    second = arrival_of(server, first)
+    assert second is not None
+    assert (second.seen_bytes, second.deadline) == (10, first.deadline)
+    client.shutdown(socket.SHUT_WR)
+    assert arrival_of(server, second) is None
+    assert server.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+
+
+THREADS = 4
+LIMIT = 3
+
+
+def hosted(folder: Path, running: list[Running], patience_s: float = 60.0) -> int:
+    settings = {"threads": THREADS, "admission_limit": LIMIT}
+    server = Running(["tests.server.hosted", str(folder), json.dumps(settings), str(patience_s)])
+    running.append(server)
+    return int(server.line(r"^port (\d+)")[1])
+
+
+HALVES = {
+    "head": b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nX",
+    "small body": b"POST /v1/heartbeats HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
+@pytest.mark.parametrize("half", HALVES)
+def test_clients_that_send_half_a_request_hold_no_thread_for_any_time(
+    half: str, kept: bool, tmp_path: Path, running: list[Running]
+) -> None:
+    port = hosted(tmp_path, running)
+    with ExitStack() as clients:
+        for _ in range(3 * (THREADS + LIMIT)):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            if kept:
+                client.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                assert client.recv(12) == b"HTTP/1.1 200"
+            client.sendall(HALVES[half])
+        asking = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        asking.request("GET", "/livez")
+        assert asking.getresponse().status == 200
+
+
+@pytest.mark.parametrize("begun", [b"", HALVES["head"]], ids=["nothing", "half a head"])
+def test_any_number_of_connections_that_bring_no_request_keep_nobody_out(
+    begun: bytes, tmp_path: Path, running: list[Running]
+) -> None:
+    port = hosted(tmp_path, running)
+    with ExitStack() as clients:
+        for _ in range(THREADS + 3 * LIMIT + 256 + 20):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(begun)
+        asking = http.client.HTTPConnection("127.0.0.1", port, timeout=8)
+        asking.request("GET", "/livez")
+        assert asking.getresponse().status == 200
+
+
+def test_a_request_whose_head_comes_in_pieces_is_answered(tmp_path: Path, running: list[Running]) -> None:
+    port = hosted(tmp_path, running)
+    with socket.create_connection(("127.0.0.1", port), 20) as client:
+        for piece in (b"GET /li", b"vez HTTP/1.1\r\nHost: 127.0.0.1\r", b"\n\r", b"\n"):
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.sendall(piece)
+        assert client.recv(12) == b"HTTP/1.1 200"
+
+
+def token_for(folder: Path, camera: str) -> str:
+    store = open_store(f"sqlite:///{folder}/sectorwatch.sqlite")
+    made = new_token()
+    store.add_token(made.id, camera, "north-yard", camera, made.hash)
+    store.close()
+    return made.token
+
+
+def upload(token: str, camera: str) -> bytes:
+    """A whole request with a burst of one frame."""
+    frame = jpeg(250, (640, 480))
+    burst = json.dumps(envelope([frame], camera=camera, burst_id=f"0197-burst-{camera}")).encode()
+    parts = (
+        b'--x\r\nContent-Disposition: form-data; name="burst"\r\nContent-Type: application/json\r\n\r\n%s\r\n' % burst
+    )
+    parts += b'--x\r\nContent-Disposition: form-data; name="file"; filename="0.jpg"\r\n\r\n%s\r\n--x--\r\n' % frame
+    parts += b" " * (1 << 15)  # an epilogue, so that the body is not small
+    head = (
+        f"POST /v1/bursts HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
+        f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(parts)}\r\n\r\n"
+    )
+    return head.encode() + parts
+
+
+def status_of(client: socket.socket) -> int:
+    client.settimeout(30)
+    return int(client.recv(12)[9:])
+
+
+def test_slow_uploads_of_one_token_hold_its_own_share_and_no_place_of_others(
+    tmp_path: Path, running: list[Running]
+) -> None:
+    port = hosted(tmp_path, running)
+    slow, honest = (token_for(tmp_path, camera) for camera in ("slow", "gate"))
+    server = running[-1]
+    with ExitStack() as clients:
+        sending = []
+        for _ in range(8):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(upload(slow, "slow")[:-1000])
+            sending.append(client)
+        while len(sending) > 1:  # one is received; the others are beyond the share of a client, of three
+            for client in select.select(sending, [], [], 30)[0]:
+                assert status_of(client) == 503
+                sending.remove(client)
+        good = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+        good.sendall(upload(honest, "gate"))
+        server.line("^asked")
+        server.say("\n")
+        assert status_of(good) == 201
+        sending[0].sendall(upload(slow, "slow")[-1000:])
+        server.line("^asked")
+        server.say("\n")
+        assert status_of(sending[0]) == 201
