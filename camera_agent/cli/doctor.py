@@ -15,6 +15,7 @@ from camera_agent.cameras.camera import whole_frame
 from camera_agent.cameras.health import LEAST_CONTRAST
 from camera_agent.cameras.timeout_guard import TimeoutGuard
 from camera_agent.cli.site_policy import fetch_report
+from camera_agent.cli.validate import clear_token_advice
 from camera_agent.clock import Clock
 from camera_agent.config.settings import CameraSettings, Settings
 from camera_agent.imaging.frame import CameraFailure, DamagedPicture, tones
@@ -26,6 +27,7 @@ from camera_agent.wall_clock import WallClock
 _SYNCHRONISE = (
     "run `sudo timedatectl set-ntp true`, or make the server reachable; until then no event is sure of its time"
 )
+_WANTS_TLS = 426
 _OTHER_SERVER = frozenset({301, 302, 303, 307, 308, 404, 405, 501})
 
 
@@ -40,6 +42,8 @@ class Finding(NamedTuple):
 def examine(settings: Settings) -> Iterator[Finding]:
     """Check everything that a run needs, cheapest first. Takes no burst and changes nothing."""
     yield _check_disk(settings)
+    if advice := clear_token_advice(settings):
+        yield Finding("token", True, f"mind: {advice}")
     wall_clock = WallClock(Clock())
     for camera in settings.cameras:
         yield (found := _check_server(settings, camera, wall_clock))
@@ -97,7 +101,7 @@ def _check_server(settings: Settings, camera: CameraSettings, wall_clock: WallCl
     if answer.status == 403:
         text = f"{url} answers HTTP 403 {answer.problem}: {how_to_match_the_token(settings, camera)}"
         return Finding("server", False, text)
-    if answer.status >= 500:
+    if answer.status >= 500 or answer.status == _WANTS_TLS:
         return Finding("server", False, f"{url} answers HTTP {answer.status} {answer.problem}")
     if answer.status in _OTHER_SERVER:
         text = (

@@ -26,7 +26,9 @@ from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
 from server.domain.remembered import recall
 from server.domain.text_files import shown
+from server.hosting.certificate import IN_CLEAR, USE_TLS, context_of, fingerprint, remarks
 from server.hosting.listening import listener
+from server.hosting.self_signed import Pair
 from server.pipeline.site_policies import Sites
 from server.serving.machine import Machine, this_machine
 from server.serving.memory_budget import expected_bytes, memory_warning
@@ -250,6 +252,20 @@ def database(settings: ServerSettings) -> Iterator[Finding]:
             yield Finding("warn", "tokens", what, "sectorwatch tokens add --site SITE --camera CAMERA")
 
 
+def tls(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks the certificate and its key, or that nobody needs one."""
+    if settings.is_https:
+        pair = Pair(*settings.tls_files)
+        context_of(pair)
+        yield Finding("ok", "tls", f"HTTPS with {pair.certificate}, fingerprint {fingerprint(pair.certificate)}")
+        for what, next_step in remarks(pair, datetime.now(UTC)):
+            yield Finding("warn", "tls", what, next_step)
+    elif is_loopback(settings.host):
+        yield Finding("ok", "tls", "none is needed: the server listens on this machine only")
+    else:
+        yield Finding("warn", "tls", f"none: {IN_CLEAR}", USE_TLS)
+
+
 def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
@@ -301,6 +317,7 @@ CHECKS: dict[Check, str] = {
     sites: "mend the site policies",
     policies: "mend the site policies",
     database: "correct database_url, or start the database",
+    tls: "correct tls_cert and tls_key, or make them with `sectorwatch tls init`",
     disk: "choose another data_dir",
     clock: "set the clock (NTP)",
     ports: "choose another port",
