@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -28,6 +29,9 @@ _SYNCHRONISE = (
     "run `sudo timedatectl set-ntp true`, or make the server reachable; until then no event is sure of its time"
 )
 _WANTS_TLS = 426
+OLDEST_SERVER = (0, 2)
+"""The release before this one, with which the tests try this agent."""
+_VERSION = re.compile(r"(\d+)\.(\d+)(?!.*\+checkout)")
 _OTHER_SERVER = frozenset({301, 302, 303, 307, 308, 404, 405, 501})
 
 
@@ -49,6 +53,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield (found := _check_server(settings, camera, wall_clock))
         if found.is_well:
             yield from _check_site_policy(settings, camera, wall_clock)
+    yield from _check_version(settings, wall_clock)
     yield _check_clock(wall_clock)
     yield from (_check_recording(camera) if camera.is_recorded else _check_live(camera) for camera in settings.cameras)
 
@@ -109,6 +114,17 @@ def _check_server(settings: Settings, camera: CameraSettings, wall_clock: WallCl
         )
         return Finding("server", False, text)
     return Finding("server", True, f"{url} answers" + (f", and accepts the token for {name}" if token else ""))
+
+
+def _check_version(settings: Settings, wall_clock: WallClock) -> Iterator[Finding]:
+    """A server older than the release before this agent's; nothing where it does not say."""
+    with closing(HttpClient(settings.server, wall_clock)) as client:
+        version = client.fetch_version()
+    found = _VERSION.match(version)
+    if found is not None and (int(found[1]), int(found[2])) < OLDEST_SERVER:
+        needed = ".".join(map(str, OLDEST_SERVER))
+        is_old = f"has version {visible(version)}, and this agent needs {needed}: upgrade the server"
+        yield Finding("server", False, f"{settings.server.shown_url} {is_old}")
 
 
 def _check_site_policy(settings: Settings, camera: CameraSettings, wall_clock: WallClock) -> Iterator[Finding]:

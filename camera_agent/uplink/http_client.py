@@ -45,6 +45,10 @@ class Receipt(msgspec.Struct, frozen=True):
     events: list[dict[str, Any]] = []
 
 
+class _ServerIs(msgspec.Struct, frozen=True):
+    version: str = ""
+
+
 class Accepted(msgspec.Struct, frozen=True):
     """The server has the burst: as a new one, or `known` because it already had it."""
 
@@ -121,6 +125,14 @@ class HttpClient:
                 return HeartbeatAnswer(answer.status_code, problem, self._retry_after_s(answer))
         except (requests.RequestException, OSError) as error:
             return HeartbeatAnswer(0, self._explain(error))
+
+    def fetch_version(self) -> str:
+        """The server's version, which it says without a token; empty without an answer."""
+        try:
+            with self._exchange(requests.Request("GET", f"{self._url}/v2")) as answer:
+                return msgspec.json.decode(self._read(answer), type=_ServerIs).version
+        except (requests.RequestException, OSError, *_UNREADABLE):
+            return ""
 
     def fetch_site_policy(self, site: str, camera: str, token: str | None) -> bytes:
         """What the server makes of the site's file, as JSON; empty without an answer, as from an older server."""

@@ -19,6 +19,8 @@ import click
 
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
+from server.camera_status.agent_version import OLDEST, is_too_old
+from server.camera_status.heartbeat import decode_heartbeat
 from server.catalogue import ModelCard, cache_dir, locate, read_lock, verify
 from server.commands.options import cards_of, store_options, utc
 from server.domain.clock import SECOND_US, now_us
@@ -41,6 +43,7 @@ _MIB = 1024 * 1024
 _LEAST_FREE_BYTES = 100 * _MIB
 _ENOUGH_FREE_BYTES = 1024 * _MIB
 _AHEAD_US = 300 * SECOND_US
+_LATELY_US = 30 * 24 * 3600 * SECOND_US
 _BUILT_AT = datetime(2026, 11, 1, tzinfo=UTC)
 """A clock that shows an earlier instant is wrong."""
 
@@ -252,6 +255,22 @@ def database(settings: ServerSettings) -> Iterator[Finding]:
             yield Finding("warn", "tokens", what, "sectorwatch tokens add --site SITE --camera CAMERA")
 
 
+def agents(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks the versions of the agents that sent a heartbeat lately."""
+    with closing(open_store(settings.database_url)) as store:
+        if not store.revision().is_current:
+            return
+        lately_us = now_us() - _LATELY_US
+        for activity in store.heartbeats.activities():
+            if activity.heartbeat is None or activity.heartbeat.received_at_us < lately_us:
+                continue
+            version = decode_heartbeat(activity.heartbeat.body).agent.version
+            if is_too_old(version):
+                oldest = ".".join(map(str, OLDEST))
+                what = f"camera {activity.camera} of {activity.site}: version {version}, and this server needs {oldest}"
+                yield Finding("warn", "agents", what, "upgrade it: sudo deploy/install-agent, in a new checkout there")
+
+
 def tls(settings: ServerSettings) -> Iterator[Finding]:
     """Checks the certificate and its key, or that nobody needs one."""
     if settings.is_https:
@@ -317,6 +336,7 @@ CHECKS: dict[Check, str] = {
     sites: "mend the site policies",
     policies: "mend the site policies",
     database: "correct database_url, or start the database",
+    agents: "correct database_url, or start the database",
     tls: "correct tls_cert and tls_key, or make them with `sectorwatch tls init`",
     disk: "choose another data_dir",
     clock: "set the clock (NTP)",
