@@ -26,6 +26,7 @@ from server.commands.options import cards_of, store_options, utc
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
+from server.domain.records import StoredHeartbeat
 from server.domain.remembered import recall
 from server.domain.text_files import shown
 from server.hosting.certificate import IN_CLEAR, USE_TLS, context_of, fingerprint, remarks
@@ -256,19 +257,22 @@ def database(settings: ServerSettings) -> Iterator[Finding]:
 
 
 def agents(settings: ServerSettings) -> Iterator[Finding]:
-    """Checks the versions of the agents that sent a heartbeat lately."""
-    with closing(open_store(settings.database_url)) as store:
-        if not store.revision().is_current:
-            return
-        lately_us = now_us() - _LATELY_US
-        for activity in store.heartbeats.activities():
-            if activity.heartbeat is None or activity.heartbeat.received_at_us < lately_us:
-                continue
-            version = decode_heartbeat(activity.heartbeat.body).agent.version
-            if is_too_old(version):
-                oldest = ".".join(map(str, OLDEST))
-                what = f"camera {activity.camera} of {activity.site}: version {version}, and this server needs {oldest}"
-                yield Finding("warn", "agents", what, "upgrade it: sudo deploy/install-agent, in a new checkout there")
+    """Checks the versions of the agents that sent a heartbeat lately; `database` reports one that cannot be read."""
+    lately_us = now_us() - _LATELY_US
+    for beat in _heartbeats(settings):
+        version = decode_heartbeat(beat.body).agent.version
+        if beat.received_at_us >= lately_us and is_too_old(version):
+            oldest = ".".join(map(str, OLDEST))
+            what = f"camera {beat.camera} of {beat.site}: version {version}, and this server needs {oldest}"
+            yield Finding("warn", "agents", what, "upgrade it: sudo deploy/install-agent, in a new checkout there")
+
+
+def _heartbeats(settings: ServerSettings) -> list[StoredHeartbeat]:
+    """The newest heartbeat of each camera; none where the database cannot be read."""
+    with suppress(SectorwatchError), closing(open_store(settings.database_url)) as store:
+        if store.revision().is_current:
+            return [each.heartbeat for each in store.heartbeats.activities() if each.heartbeat is not None]
+    return []
 
 
 def tls(settings: ServerSettings) -> Iterator[Finding]:
@@ -336,7 +340,7 @@ CHECKS: dict[Check, str] = {
     sites: "mend the site policies",
     policies: "mend the site policies",
     database: "correct database_url, or start the database",
-    agents: "correct database_url, or start the database",
+    agents: "report this as a bug",
     tls: "correct tls_cert and tls_key, or make them with `sectorwatch tls init`",
     disk: "choose another data_dir",
     clock: "set the clock (NTP)",
