@@ -17,14 +17,13 @@ import threading
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TextIO
-from urllib.parse import urlsplit
 
 from camera_agent.cli.low_memory import limit_memory
 
 limit_memory()  # before any import that loads a numeric library
 
 from camera_agent import __version__  # noqa: E402
-from camera_agent.cli.validate import has_token, summary  # noqa: E402
+from camera_agent.cli.validate import clear_token_advice, summary  # noqa: E402
 from camera_agent.config.load import load_settings  # noqa: E402
 from camera_agent.config.settings import InvalidSettings, Settings  # noqa: E402
 from camera_agent.imaging.frame import CameraFailure  # noqa: E402
@@ -132,7 +131,6 @@ def _run(settings: Settings, options: argparse.Namespace) -> int:
     from camera_agent.state import StateUnusable
 
     stop = _stop_on_signals()
-    url = settings.server.url
     _log.info(
         "agent_started",
         extra={
@@ -142,11 +140,7 @@ def _run(settings: Settings, options: argparse.Namespace) -> int:
             "state": settings.state_folder,
         },
     )
-    if url.startswith("http://") and has_token(settings) and not _is_loopback(url):
-        _log.warning(
-            "token_in_clear",
-            extra={"server": settings.server.shown_url, "advice": "use https, or a network that you trust"},
-        )
+    _warn_of_clear_token(settings)
     try:
         status = Agent(settings, stop).run(from_start=options.from_start)
     except StateUnusable as error:
@@ -159,6 +153,7 @@ def _once(settings: Settings, options: argparse.Namespace) -> int:
     from camera_agent.cli.once import run_once
 
     camera = settings.camera(options.camera)
+    _warn_of_clear_token(settings)
     out = options.out or Path(f"once-{camera.name}")
     try:
         return 0 if run_once(settings, camera, out, _stop_on_signals(), sys.stdout) else 1
@@ -207,9 +202,9 @@ def _stop_on_signals() -> threading.Event:
     return stop
 
 
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+def _warn_of_clear_token(settings: Settings) -> None:
+    if advice := clear_token_advice(settings):
+        _log.warning("token_in_clear", extra={"server": settings.server.shown_url, "advice": advice})
 
 
 if __name__ == "__main__":

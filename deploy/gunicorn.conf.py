@@ -16,5 +16,5 @@ wsgi_app = "server.app:create_app()"
 globals().update(gunicorn_options(load_settings(remembered=False)))
 
 # Below this line any setting of Gunicorn may be overridden, for instance:
-# certfile = "/etc/sectorwatch/tls.crt"
-# keyfile = "/etc/sectorwatch/tls.key"
+# backlog = 64
+# For HTTPS set tls_cert and tls_key of the server. Gunicorn's certfile and keyfile have no deadlines for slow clients.

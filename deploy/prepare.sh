@@ -1,5 +1,5 @@
 # Sourced by deploy/demo and deploy/test. Provides the virtual environment, the footage and (for the tests)
-# PostgreSQL, each only if it is missing. Needs Python 3.11 or newer with pip, and apt-get and dpkg-deb for the footage.
+# PostgreSQL, nginx and Caddy, each only if it is missing. Needs Python 3.11 or newer with pip, and apt-get and dpkg-deb for the footage.
 # Everything is kept in the environment and in the user's cache, except PostgreSQL, which is a system package.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -92,6 +92,24 @@ provide_postgresql() {
 
 cache_dir() {
   python -c 'from server.catalogue.weights import cache_dir; print(cache_dir())'
+}
+
+# fetch_proxies: nginx and Caddy for the tests of their files in deploy/, from Debian's packages, unpacked into the cache
+# and not installed. Programs on PATH are used instead.
+fetch_proxies() {
+  local dir package file missing
+  dir=$(cache_dir)/proxies || exit 1
+  if missing=$(python -m tests.proxies 2>&1); then return; fi
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "$missing"
+  mkdir -p "$dir"
+  package=$(mktemp -d)
+  chmod 755 "$package"
+  (cd "$package" && { apt-get -q download nginx caddy 2>/dev/null ||
+    { apt-get -q update >/dev/null && apt-get -q download nginx caddy; }; } >/dev/null) ||
+    fail "apt-get could not download nginx and caddy. Try: apt-get update (as root), or install both"
+  for file in "$package"/*.deb; do dpkg-deb -x "$file" "$dir" || fail "dpkg-deb could not unpack $file."; done
+  rm -rf "$package"
+  python -m tests.proxies || exit 1
 }
 
 # fetch_footage: puts the demonstration footage into the cache and its path into $footage.

@@ -23,6 +23,7 @@ _ESCAPED = "sectorwatch.escaped"
 SUBCOMMANDS = {
     "demo": "Show the whole way of a burst, on footage or a camera.",
     "serve": "Run the server.",
+    "tls": "Make a certificate for HTTPS.",
     "tokens": "Make, list and revoke the tokens of cameras and readers.",
     "models": "Fetch, list and verify the models' weights.",
     "events": "Show events, past or as they come.",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from server.delivery.dispatcher import Dispatcher
 from server.domain.clock import Clock
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.errors import ConfigurationError, RetryLater
+from server.domain.errors import RetryLater
 from server.engine import Load
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
@@ -97,7 +97,7 @@ class Runtime:
         try:
             for port in self.ports:
                 port.start()
-        except ConfigurationError as error:
+        except RetryLater as error:
             on_failure(error)
             return
         if self.first_models is not None:
@@ -119,9 +119,13 @@ class Runtime:
         self.dispatcher.wake()
         for thread in self._threads:
             thread.join(_STOP_S)
+        self.close_ports()
+        self.store.close()
+
+    def close_ports(self) -> None:
+        """Give up the ports beside the server's own, for another server that starts now."""
         for port in self.ports:
             port.stop()
-        self.store.close()
 
     def drain(self) -> None:
         """Be unready from now on: refuse new uploads, finish admitted ones. A signal handler may call it."""

@@ -55,6 +55,13 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         "127.0.0.1"
     )
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 8765
+    tls_cert: Annotated[
+        Path | None,
+        Meta(description="Certificate for HTTPS (PEM); unset: the one that `sectorwatch tls init` made, if any."),
+    ] = None
+    tls_key: Annotated[Path | None, Meta(description="Key of tls_cert (PEM), readable by the server's user only.")] = (
+        None
+    )
     admin_port: Annotated[
         int,
         Meta(ge=0, le=65535, description="Port of probes and metrics only, answered under any load; 0: none."),
@@ -167,6 +174,18 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
                 filled = type(value)(str(value).replace("{data_dir}", str(self.data_dir)))
                 msgspec.structs.force_setattr(self, name, filled)
 
+    @property
+    def tls_files(self) -> tuple[Path, Path]:
+        """Where the certificate and its key are, or where `sectorwatch tls init` puts them."""
+        if self.tls_cert is not None and self.tls_key is not None:
+            return self.tls_cert, self.tls_key
+        return self.data_dir / "tls.crt", self.data_dir / "tls.key"
+
+    @property
+    def is_https(self) -> bool:
+        """Whether the server speaks HTTPS instead of HTTP."""
+        return self.tls_cert is not None or self.tls_files[0].exists()
+
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(ServerSettings)}
 
@@ -208,6 +227,9 @@ def load_settings(path: Path | str | None = None, *, remembered: bool = True, **
             f"threads ({settings.threads}) must exceed admission_limit ({settings.admission_limit}): "
             "otherwise uploads occupy all threads and probes wait"
         )
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        given_one, missing = ("tls_cert", "tls_key") if settings.tls_key is None else ("tls_key", "tls_cert")
+        raise InvalidSettings(f"{given_one} is set and {missing} is not: HTTPS needs both (`sectorwatch tls init`)")
     if settings.max_queued_images < settings.max_frames:
         raise InvalidSettings(
             f"max_queued_images ({settings.max_queued_images}) must not be below max_frames ({settings.max_frames}): "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -10,9 +9,10 @@ import requests
 from camera_agent.cameras.http_auth import Login
 from camera_agent.imaging.frame import CameraFailure
 from camera_agent.network.addresses import Credentials, address_fault, credentials, shown, without_credentials
-from camera_agent.network.certificates import PUBLIC, Trust, explain_refusal, tls_context
-from camera_agent.network.connection_errors import explain_connection_error, host_and_port
-from camera_agent.network.proxies import OwnNetworkAdapter, through_proxy
+from camera_agent.network.certificates import CAMERA, PUBLIC, Trust
+from camera_agent.network.connection_errors import explain_https_error
+from camera_agent.network.proxies import through_proxy
+from camera_agent.network.trust_adapter import TrustAdapter
 
 _ADVICE = {
     401: ": check user and password, http://user:password@host/path",
@@ -29,41 +29,13 @@ class CameraSession(requests.Session):
         super().__init__()
         self.trust = trust
         self._logins: dict[tuple[str | None, Credentials], Login] = {}
-        adapter = _CameraAdapter(trust)
+        adapter = TrustAdapter(trust)
         self.mount("http://", adapter)
         self.mount("https://", adapter)
 
     def login(self, url: str, given: Credentials) -> Login:
         """The login of this user at the host of `url`."""
         return self._logins.setdefault((urlsplit(url).hostname, given), Login(given))
-
-
-class _CameraAdapter(OwnNetworkAdapter):
-    """Trusts what the camera's settings trust."""
-
-    def __init__(self, trust: Trust) -> None:
-        self._trust = trust
-        super().__init__()
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        super().init_poolmanager(connections, maxsize, block, **options, **self._tls())
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        return super().proxy_manager_for(proxy, **options, **self._tls())
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
-        if self._trust.fingerprint is not None:
-            options["verify"] = False  # the context compares the fingerprint
-        elif self._trust.ca_file is not None:
-            options["verify"] = self._trust.ca_file
-        return super().send(request, *args, **options)
-
-    def _tls(self) -> dict[str, Any]:
-        if self._trust.fingerprint is not None:
-            return {"ssl_context": tls_context(self._trust), "assert_fingerprint": self._trust.fingerprint}
-        if self._trust.ca_file is not None:
-            return {"ssl_context": tls_context(self._trust), "assert_hostname": False}
-        return {}
 
 
 def http_get(session: CameraSession, url: str, timeout_s: float) -> requests.Response:
@@ -122,7 +94,4 @@ def _checked(answer: requests.Response, target: str) -> requests.Response:
 
 
 def _reason(session: CameraSession, error: Exception, target: str, timeout_s: float) -> str:
-    if isinstance(error, requests.exceptions.SSLError):
-        host, port = host_and_port(target)
-        return explain_refusal(error, host, port, session.trust, timeout_s) + through_proxy(target)
-    return explain_connection_error(error, target)
+    return explain_https_error(error, target, session.trust, CAMERA, timeout_s)

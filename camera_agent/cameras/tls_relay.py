@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from camera_agent.imaging.frame import CameraFailure
 from camera_agent.network.addresses import at_host, credentials, with_credentials
-from camera_agent.network.certificates import Trust, explain_refusal, tls_context
+from camera_agent.network.certificates import CAMERA, Trust, explain_refusal, tls_context
 from camera_agent.network.connection_errors import explain_connection_error, host_and_port
 
 _PIECE_BYTES = 64 * 1024
@@ -42,7 +42,7 @@ class TlsRelay:
         try:
             self._first: ssl.SSLSocket | None = self._connect()
         except ssl.SSLError as error:
-            reason = explain_refusal(error, self._host, self._port, trust, timeout_s)
+            reason = explain_refusal(error, self._host, self._port, trust, CAMERA, timeout_s)
             raise CameraFailure(f"no answer: {reason}") from error
         except OSError as error:
             raise CameraFailure(f"no answer: {explain_connection_error(error, address)}") from error

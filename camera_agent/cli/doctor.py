@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,6 +16,7 @@ from camera_agent.cameras.camera import whole_frame
 from camera_agent.cameras.health import LEAST_CONTRAST
 from camera_agent.cameras.timeout_guard import TimeoutGuard
 from camera_agent.cli.site_policy import fetch_report
+from camera_agent.cli.validate import clear_token_advice
 from camera_agent.clock import Clock
 from camera_agent.config.settings import CameraSettings, Settings
 from camera_agent.imaging.frame import CameraFailure, DamagedPicture, tones
@@ -26,6 +28,10 @@ from camera_agent.wall_clock import WallClock
 _SYNCHRONISE = (
     "run `sudo timedatectl set-ntp true`, or make the server reachable; until then no event is sure of its time"
 )
+_WANTS_TLS = 426
+OLDEST_SERVER = (0, 2)
+"""The release before this one, with which the tests try this agent."""
+_VERSION = re.compile(r"(\d+)\.(\d+)(?!.*\+checkout)")
 _OTHER_SERVER = frozenset({301, 302, 303, 307, 308, 404, 405, 501})
 
 
@@ -40,11 +46,14 @@ class Finding(NamedTuple):
 def examine(settings: Settings) -> Iterator[Finding]:
     """Check everything that a run needs, cheapest first. Takes no burst and changes nothing."""
     yield _check_disk(settings)
+    if advice := clear_token_advice(settings):
+        yield Finding("token", True, f"mind: {advice}")
     wall_clock = WallClock(Clock())
     for camera in settings.cameras:
         yield (found := _check_server(settings, camera, wall_clock))
         if found.is_well:
             yield from _check_site_policy(settings, camera, wall_clock)
+    yield from _check_version(settings, wall_clock)
     yield _check_clock(wall_clock)
     yield from (_check_recording(camera) if camera.is_recorded else _check_live(camera) for camera in settings.cameras)
 
@@ -97,7 +106,7 @@ def _check_server(settings: Settings, camera: CameraSettings, wall_clock: WallCl
     if answer.status == 403:
         text = f"{url} answers HTTP 403 {answer.problem}: {how_to_match_the_token(settings, camera)}"
         return Finding("server", False, text)
-    if answer.status >= 500:
+    if answer.status >= 500 or answer.status == _WANTS_TLS:
         return Finding("server", False, f"{url} answers HTTP {answer.status} {answer.problem}")
     if answer.status in _OTHER_SERVER:
         text = (
@@ -105,6 +114,17 @@ def _check_server(settings: Settings, camera: CameraSettings, wall_clock: WallCl
         )
         return Finding("server", False, text)
     return Finding("server", True, f"{url} answers" + (f", and accepts the token for {name}" if token else ""))
+
+
+def _check_version(settings: Settings, wall_clock: WallClock) -> Iterator[Finding]:
+    """A server older than the release before this agent's; nothing where it does not say."""
+    with closing(HttpClient(settings.server, wall_clock)) as client:
+        version = client.fetch_version()
+    found = _VERSION.match(version)
+    if found is not None and (int(found[1]), int(found[2])) < OLDEST_SERVER:
+        needed = ".".join(map(str, OLDEST_SERVER))
+        is_old = f"has version {visible(version)}, and this agent needs {needed}: upgrade the server"
+        yield Finding("server", False, f"{settings.server.shown_url} {is_old}")
 
 
 def _check_site_policy(settings: Settings, camera: CameraSettings, wall_clock: WallClock) -> Iterator[Finding]:

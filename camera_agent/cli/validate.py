@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from camera_agent.config.settings import CameraSettings, Settings
+from camera_agent.network.addresses import is_loopback
 from camera_agent.state import camera_tokens
 
 
@@ -26,6 +27,17 @@ def has_token(settings: Settings) -> bool:
         return any(read() for read in camera_tokens(settings).values())
     except OSError:  # there is one, and it cannot be read
         return True
+
+
+def clear_token_advice(settings: Settings) -> str | None:
+    """What to do where a token and pictures cross the network in the clear; None where they do not."""
+    url = settings.server.url
+    if url.lower().startswith("https://") or is_loopback(url) or not has_token(settings):
+        return None
+    return (
+        f"the token and the pictures go to {settings.server.shown_url} in the clear: run `sectorwatch tls init` on the "
+        "server, start it again, and set `url` and `fingerprint` in [server] as it prints them"
+    )
 
 
 def describe_schedule(camera: CameraSettings) -> str:

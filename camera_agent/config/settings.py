@@ -39,14 +39,15 @@ class InvalidSettings(Exception):
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where bursts go. The token is text or, better, a file that only the agent can read. Without either, the systemd
-    credential `token` is used, else a file beside the settings: `gate.token` or `token` for `gate.toml`. `ca_file`:
-    the only certificate authority to trust.
+    credential `token` is used, else a file beside the settings: `gate.token` or `token` for `gate.toml`.
+    `fingerprint` or `ca_file`: which certificate an https:// server presents.
     """
 
     url: str
     token: str | None = None
     token_file: str | None = None
     ca_file: str | None = None
+    fingerprint: str | None = None
     heartbeat_s: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
     connect_timeout_s: Positive = 5.0
     read_timeout_s: Positive = 60.0
@@ -54,9 +55,17 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     def __post_init__(self) -> None:
         _check_address("url", self.url, ("http", "https"))
         _check_token(self.token, self.token_file)
+        _check_fingerprint(self.fingerprint, self.ca_file)
+        if self.fingerprint is not None and not self.url.lower().startswith("https://"):
+            raise ValueError("`fingerprint` is for a `url` that begins with https://")
 
     def __repr__(self) -> str:
         return f"ServerSettings(url={self.shown_url!r}, token={self.token and HIDDEN!r})"
+
+    @property
+    def trust(self) -> Trust:
+        """Which certificate the server may present."""
+        return Trust(self.ca_file, None if self.fingerprint is None else read_fingerprint(self.fingerprint))
 
     @property
     def shown_url(self) -> str:
@@ -165,13 +174,10 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         self._check_certificate()
 
     def _check_certificate(self) -> None:
-        if self.ca_file is not None and self.fingerprint is not None:
-            raise ValueError("`fingerprint` already names the one certificate: leave `ca_file` out, or `fingerprint`")
+        _check_fingerprint(self.fingerprint, self.ca_file)
         for key in ("ca_file", "fingerprint"):
             if getattr(self, key) is not None and not re.match("(?i)(https|rtsps)://", self.address or ""):
                 raise ValueError(f"`{key}` is for a camera with an https:// or rtsps:// address")
-        if self.fingerprint is not None:
-            read_fingerprint(self.fingerprint)
 
     @property
     def trust(self) -> Trust:
@@ -323,6 +329,14 @@ def _check_token(token: str | None, token_file: str | None) -> None:
         raise ValueError("`token` and `token_file` have the same meaning: give one of them")
     if token is not None and not _TOKEN.fullmatch(token):
         raise ValueError(_NO_TOKEN)
+
+
+def _check_fingerprint(fingerprint: str | None, ca_file: str | None) -> None:
+    if fingerprint is None:
+        return
+    if ca_file is not None:
+        raise ValueError("`fingerprint` already names the one certificate: leave `ca_file` out, or `fingerprint`")
+    read_fingerprint(fingerprint)
 
 
 def _check_address(name: str, address: str | None, schemes: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ like a host, a port or a path.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -129,6 +130,16 @@ def at_host(address: str, scheme: str, host: str, port: int) -> str:
     """The same address with another scheme, host and port; it has no user part then."""
     parts = urlsplit(without_credentials(address))
     return urlunsplit((scheme, f"{host}:{port}", parts.path, parts.query, ""))
+
+
+def is_loopback(address: str) -> bool:
+    """Whether the address leads to this machine."""
+    host = (urlsplit(without_credentials(address)).hostname or "").rstrip(".")
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
 def _user_part(address: str) -> str:

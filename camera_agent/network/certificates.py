@@ -1,4 +1,4 @@
-"""Whether the certificate of a camera is trusted: by its fingerprint, by a file with certificates, or publicly."""
+"""Whether the certificate of a camera or server is trusted: by fingerprint, by a file, or publicly."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF", "RECORD_LA
 
 
 class Trust(NamedTuple):
-    """Which certificate a camera may present: the one of this SHA-256 fingerprint (64 hex digits), whatever name or
-    dates are in it; else one in `ca_file`, or that a certificate in it signed; else a publicly trusted one.
+    """Which certificate a camera or server may present: the one of this SHA-256 fingerprint (64 hex digits), whatever
+    name or dates are in it; else one in `ca_file`, or that a certificate in it signed; else a publicly trusted one.
     """
 
     ca_file: str | None = None
@@ -28,6 +28,19 @@ class Trust(NamedTuple):
 
 PUBLIC = Trust()
 """Trusts what browsers trust."""
+
+
+class Peer(NamedTuple):
+    """Words for a message: what presents a certificate, who confirms its fingerprint, and where the setting belongs."""
+
+    name: str
+    confirmed: str
+    place: str
+    plain: str
+
+
+CAMERA = Peer("camera", "its own pages show", "for this camera", "http:// there, or rtsp://")
+SERVER = Peer("server", "`sectorwatch doctor` on the server prints", "in [server]", "http:// there")
 
 
 def read_fingerprint(text: str) -> str:
@@ -89,8 +102,8 @@ def presented_fingerprint(host: str, port: int, timeout_s: float) -> str | None:
             return _fingerprint(tls.getpeercert(binary_form=True))
 
 
-def explain_refusal(error: BaseException, host: str, port: int, trust: Trust, timeout_s: float) -> str:
-    """Why no TLS connection to a camera came about, and which setting of the camera mends it."""
+def explain_refusal(error: BaseException, host: str, port: int, trust: Trust, peer: Peer, timeout_s: float) -> str:
+    """Why no TLS connection to a camera or server came about, and which of its settings mends it."""
     inner: BaseException | None = error
     reason = ""
     while inner is not None:
@@ -98,28 +111,28 @@ def explain_refusal(error: BaseException, host: str, port: int, trust: Trust, ti
             reason = inner.verify_message if getattr(inner, "verify_message", "") else str(inner)
         inner = inner.__cause__ or inner.__context__
     if not reason and any(word in str(error) for word in _NOT_TLS):
-        return f"port {port} of {host} does not speak TLS: is it http:// there, or rtsp://?"
+        return f"port {port} of {host} does not speak TLS: is it {peer.plain}?"
     try:
         presented = presented_fingerprint(host, port, timeout_s)
     except OSError:
         presented = None
     if presented is None:
-        return f"no TLS connection to {host} port {port} ({reason or error}): is it http:// there, or rtsp://?"
+        return f"no TLS connection to {host} port {port} ({reason or error}): is it {peer.plain}?"
     pin = f'`fingerprint = "{spelled_fingerprint(presented)}"`'
     if trust.fingerprint is not None:
         return (
-            f"the camera presents another certificate than its `fingerprint`: is it the right camera, was it reset? "
-            f"If its own pages show the SHA-256 that it presents, set {pin} for this camera"
+            f"the {peer.name} presents another certificate than its `fingerprint`: is it the right {peer.name}, was it "
+            f"reset? If {peer.confirmed} the SHA-256 that it presents, set {pin} {peer.place}"
         )
     if not reason:
         return (
-            f"the camera's TLS is outdated: this machine accepts it only for a known certificate. "
-            f"If its own pages show this SHA-256, set {pin} for this camera"
+            f"the {peer.name}'s TLS is outdated: this machine accepts it only for a known certificate. "
+            f"If {peer.confirmed} this SHA-256, set {pin} {peer.place}"
         )
     file = "" if trust.ca_file is None else " by its `ca_file`"
     return (
-        f"the camera's certificate is not trusted{file} ({reason}). If its own pages show this SHA-256, "
-        f"set {pin} for this camera, or `ca_file` to a file with its certificate"
+        f"the {peer.name}'s certificate is not trusted{file} ({reason}). If {peer.confirmed} this SHA-256, "
+        f"set {pin} {peer.place}, or `ca_file` to a file with its certificate"
     )
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import requests
 
 from camera_agent.network.addresses import without_secrets
+from camera_agent.network.certificates import Peer, Trust, explain_refusal
 from camera_agent.network.proxies import proxy_for, through_proxy
 
 _PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
@@ -26,11 +27,14 @@ def explain_connection_error(error: Exception, url: str) -> str:
     return without_secrets(_reason(error, *host_and_port(nearest))) + through_proxy(url)
 
 
-def _reason(error: Exception, host: str, port: int) -> str:
+def explain_https_error(error: Exception, url: str, trust: Trust, peer: Peer, timeout_s: float) -> str:
+    """As `explain_connection_error`. For a certificate that `trust` refuses, it names the setting that mends it."""
     if isinstance(error, requests.exceptions.SSLError):
-        if "CERTIFICATE" not in str(error):
-            return f"port {port} of {host} does not speak TLS: is it http:// there?"
-        return "the server's certificate is not trusted: check `ca_file`, the name in the address, and this clock"
+        return explain_refusal(error, *host_and_port(url), trust, peer, timeout_s) + through_proxy(url)
+    return explain_connection_error(error, url)
+
+
+def _reason(error: Exception, host: str, port: int) -> str:
     if isinstance(error, requests.exceptions.ReadTimeout):
         return "no answer in time"
     inner: BaseException = error

@@ -17,8 +17,10 @@ from requests.auth import AuthBase
 from camera_agent import __version__
 from camera_agent.clock import unix_s_of
 from camera_agent.config.settings import ServerSettings
-from camera_agent.network.connection_errors import explain_connection_error
-from camera_agent.network.proxies import OwnNetworkAdapter, through_proxy
+from camera_agent.network.certificates import SERVER
+from camera_agent.network.connection_errors import explain_https_error
+from camera_agent.network.proxies import through_proxy
+from camera_agent.network.trust_adapter import TrustAdapter
 from camera_agent.spool.entry import Damaged, Header, SpoolEntry
 from camera_agent.uplink.byte_budget import wire_bytes
 from camera_agent.wall_clock import WallClock
@@ -42,6 +44,10 @@ class Receipt(msgspec.Struct, frozen=True):
     votes: dict[str, list[list[str]]] = {}
     observations: msgspec.Raw = msgspec.Raw(b"[]")
     events: list[dict[str, Any]] = []
+
+
+class _ServerIs(msgspec.Struct, frozen=True):
+    version: str = ""
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -96,11 +102,12 @@ class HttpClient:
     def __init__(self, server: ServerSettings, wall_clock: WallClock) -> None:
         self._url = server.url.rstrip("/")
         self._timeout_s = (server.connect_timeout_s, server.read_timeout_s)
-        self._ca_file = server.ca_file
+        self._trust = server.trust
         self._wall_clock = wall_clock
         self._session = requests.Session()
-        self._session.mount("http://", OwnNetworkAdapter())
-        self._session.mount("https://", OwnNetworkAdapter())
+        adapter = TrustAdapter(server.trust)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
         self._session.headers.update({"User-Agent": f"camera-agent/{__version__}", "Accept": "application/json"})
         self._sent_bytes = 0
         self._received_bytes = 0
@@ -122,7 +129,15 @@ class HttpClient:
                 problem = "" if answer.ok else _problem(self._read(answer)) + through_proxy(self._url)
                 return HeartbeatAnswer(answer.status_code, problem, self._retry_after_s(answer))
         except (requests.RequestException, OSError) as error:
-            return HeartbeatAnswer(0, explain_connection_error(error, self._url))
+            return HeartbeatAnswer(0, self._explain(error))
+
+    def fetch_version(self) -> str:
+        """The server's version, which it says without a token; empty without an answer."""
+        try:
+            with self._exchange(requests.Request("GET", f"{self._url}/v2")) as answer:
+                return msgspec.json.decode(self._read(answer), type=_ServerIs).version
+        except (requests.RequestException, OSError, *_UNREADABLE):
+            return ""
 
     def fetch_site_policy(self, site: str, camera: str, token: str | None) -> bytes:
         """What the server makes of the site's file, as JSON; empty without an answer, as from an older server."""
@@ -167,7 +182,7 @@ class HttpClient:
             with self._post("bursts", f"multipart/form-data; boundary={boundary}", token, body, size_bytes) as answer:
                 return self._outcome(answer, self._read(answer), envelope.burst_id)
         except (requests.RequestException, OSError) as error:
-            return RetryLater(explain_connection_error(error, self._url))
+            return RetryLater(self._explain(error))
 
     def _post(
         self, path: str, content_type: str, token: str | None, body: Iterable[bytes], size_bytes: int
@@ -188,9 +203,7 @@ class HttpClient:
         prepared = self._session.prepare_request(request)
         if body:
             prepared.body = self._counted(body)  # type: ignore[assignment]
-        options = self._session.merge_environment_settings(self._url, {}, stream=True, verify=self._ca_file, cert=None)
-        if self._ca_file is not None:
-            options["verify"] = self._ca_file  # also where the environment names another one
+        options = self._session.merge_environment_settings(self._url, {}, stream=True, verify=None, cert=None)
         request_line = f"{prepared.method} {prepared.path_url} HTTP/1.1\r\n\r\n"
         self._sent_bytes += len(request_line) + _header_bytes(prepared.headers)
         answer = self._session.send(prepared, timeout=self._timeout_s, allow_redirects=False, **options)
@@ -198,6 +211,9 @@ class HttpClient:
         status_line = f"HTTP/1.1 {answer.status_code} {answer.reason}\r\n\r\n"
         self._received_bytes += len(status_line) + _header_bytes(answer.headers)
         return answer
+
+    def _explain(self, error: Exception) -> str:
+        return explain_https_error(error, self._url, self._trust, SERVER, self._timeout_s[0])
 
     def _read(self, answer: requests.Response) -> bytes:
         """The answer's body, up to a bound that no receipt reaches."""

@@ -19,14 +19,19 @@ import click
 
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
+from server.camera_status.agent_version import OLDEST, is_too_old
+from server.camera_status.heartbeat import decode_heartbeat
 from server.catalogue import ModelCard, cache_dir, locate, read_lock, verify
 from server.commands.options import cards_of, store_options, utc
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
+from server.domain.records import StoredHeartbeat
 from server.domain.remembered import recall
 from server.domain.text_files import shown
+from server.hosting.certificate import IN_CLEAR, USE_TLS, context_of, fingerprint, remarks
 from server.hosting.listening import listener
+from server.hosting.self_signed import Pair
 from server.pipeline.site_policies import Sites
 from server.serving.machine import Machine, this_machine
 from server.serving.memory_budget import expected_bytes, memory_warning
@@ -39,6 +44,7 @@ _MIB = 1024 * 1024
 _LEAST_FREE_BYTES = 100 * _MIB
 _ENOUGH_FREE_BYTES = 1024 * _MIB
 _AHEAD_US = 300 * SECOND_US
+_LATELY_US = 30 * 24 * 3600 * SECOND_US
 _BUILT_AT = datetime(2026, 11, 1, tzinfo=UTC)
 """A clock that shows an earlier instant is wrong."""
 
@@ -250,6 +256,39 @@ def database(settings: ServerSettings) -> Iterator[Finding]:
             yield Finding("warn", "tokens", what, "sectorwatch tokens add --site SITE --camera CAMERA")
 
 
+def agents(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks the versions of the agents that sent a heartbeat lately; `database` reports one that cannot be read."""
+    lately_us = now_us() - _LATELY_US
+    for beat in _heartbeats(settings):
+        version = decode_heartbeat(beat.body).agent.version
+        if beat.received_at_us >= lately_us and is_too_old(version):
+            oldest = ".".join(map(str, OLDEST))
+            what = f"camera {beat.camera} of {beat.site}: version {version}, and this server needs {oldest}"
+            yield Finding("warn", "agents", what, "upgrade it: sudo deploy/install-agent, in a new checkout there")
+
+
+def _heartbeats(settings: ServerSettings) -> list[StoredHeartbeat]:
+    """The newest heartbeat of each camera; none where the database cannot be read."""
+    with suppress(SectorwatchError), closing(open_store(settings.database_url)) as store:
+        if store.revision().is_current:
+            return [each.heartbeat for each in store.heartbeats.activities() if each.heartbeat is not None]
+    return []
+
+
+def tls(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks the certificate and its key, or that nobody needs one."""
+    if settings.is_https:
+        pair = Pair(*settings.tls_files)
+        context_of(pair)
+        yield Finding("ok", "tls", f"HTTPS with {pair.certificate}, fingerprint {fingerprint(pair.certificate)}")
+        for what, next_step in remarks(pair, datetime.now(UTC)):
+            yield Finding("warn", "tls", what, next_step)
+    elif is_loopback(settings.host):
+        yield Finding("ok", "tls", "none is needed: the server listens on this machine only")
+    else:
+        yield Finding("warn", "tls", f"none: {IN_CLEAR}", USE_TLS)
+
+
 def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
@@ -301,6 +340,8 @@ CHECKS: dict[Check, str] = {
     sites: "mend the site policies",
     policies: "mend the site policies",
     database: "correct database_url, or start the database",
+    agents: "report this as a bug",
+    tls: "correct tls_cert and tls_key, or make them with `sectorwatch tls init`",
     disk: "choose another data_dir",
     clock: "set the clock (NTP)",
     ports: "choose another port",

@@ -20,8 +20,10 @@ from server.domain.errors import ConfigurationError, RetryLater, SectorwatchErro
 from server.domain.precision import check_execution
 from server.domain.remembered import recall, remember
 from server.domain.text_files import shown
+from server.hosting.certificate import IN_CLEAR, USE_TLS, context_of
 from server.hosting.gunicorn_app import host
 from server.hosting.listening import listener
+from server.hosting.self_signed import Pair
 from server.pipeline.site_policies import MEND, ONE_FILE, Sites
 from server.serving.machine import this_machine
 from server.serving.memory_budget import memory_warning
@@ -43,6 +45,8 @@ def _settings_help() -> str:
 @click.option("--sites", type=click.Path(path_type=Path), help="Folder of site policies.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the server's data.")
 @click.option("--database", "database_url", metavar="URL", help="Database.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate for HTTPS (PEM).")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Key of the certificate (PEM).")
 def command(
     config: Path | None,
     address: str | None,
@@ -50,6 +54,8 @@ def command(
     sites: Path | None,
     data_dir: Path | None,
     database_url: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
 ) -> None:
     """Run the server until SIGTERM; it then finishes the requests that it has accepted.
 
@@ -57,6 +63,7 @@ def command(
     """
     logging.getLogger().addHandler(logging.NullHandler())  # faults before Gunicorn starts are printed only once
     overrides = {"host": address, "port": port, "sites_dir": sites, "data_dir": data_dir, "database_url": database_url}
+    overrides |= {"tls_cert": tls_cert, "tls_key": tls_key}
     given = given_settings(config, **overrides)
     settings = load_settings(config, remembered=False, **overrides)
     _warn_of_other_sites(settings, given)
@@ -67,6 +74,8 @@ def command(
         read_lock(settings.lock, models)
     cards = cards_of(settings, models)
     _check_weights(settings, cards)
+    if settings.is_https:
+        context_of(Pair(*settings.tls_files))
     if warning := memory_warning(settings, cards, this_machine()):
         click.echo(f"Warning: {warning}.", err=True)
     database, guarded = _prepared_database(settings)
@@ -75,11 +84,14 @@ def command(
     if not guarded and not is_loopback(address):
         click.echo(f"No token exists yet: listening on 127.0.0.1 instead of {address}.", err=True)
         address = "127.0.0.1"
+    elif guarded and not settings.is_https and not is_loopback(address):
+        click.echo(f"Warning: {IN_CLEAR}: {USE_TLS}", err=True)
     listening = listener(address, settings.port, "port")
     if settings.admin_port:  # the worker opens it after the fork; here it is only tried
         listener(settings.admin_host, settings.admin_port, "admin_port").close()
     site_names = site_names or (f"none yet: put a TOML file per site into {settings.sites_dir}",)
-    click.echo(_summary(models, listening, site_names, database, guarded=guarded), err=True)
+    scheme = "https" if settings.is_https else "http"
+    click.echo(_summary(models, scheme, listening, site_names, database, guarded=guarded), err=True)
     _remember(settings, given, config)
     host(settings, listening)
 
@@ -163,9 +175,11 @@ def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:
         store.close()
 
 
-def _summary(models: Sequence[str], listening: socket, sites: Sequence[str], database: str, *, guarded: bool) -> str:
+def _summary(
+    models: Sequence[str], scheme: str, listening: socket, sites: Sequence[str], database: str, *, guarded: bool
+) -> str:
     address, port = listening.getsockname()[:2]
-    url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+    url = f"{scheme}://[{address}]:{port}" if ":" in address else f"{scheme}://{address}:{port}"
     open_to = "tokens required" if guarded else "this machine only, until `sectorwatch tokens add` makes a token"
     return "\n".join(
         [

@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,7 +24,10 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from server.app import create_app, runtime_of
-from server.domain.errors import SectorwatchError
+from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
+from server.hosting.gunicorn_worker import Worker
+from server.hosting.orphan import Lifeline
+from server.hosting.self_signed import Pair
 from server.monitoring.logs import logging_config
 from server.serving.machine import share_heaps
 from server.settings import ServerSettings, processors
@@ -39,9 +43,15 @@ EXIT_CONFIG = 78
 _BOOT_ERROR = 3
 """Gunicorn's own: a worker that exits with it stops the master instead of being restarted."""
 
+_LATER_ERROR = 4
+"""The same, for a fault that another start may find mended."""
+
+_EXIT_CODES = {_BOOT_ERROR: EXIT_CONFIG, _LATER_ERROR: 1}
+
 _TMPFS = Path("/dev/shm")  # noqa: S108  a heartbeat without content, not a temporary file
 _SPARE_CONNECTIONS = 256
 _ANSWERS_WITHIN_S = 2.0
+_GIVES_UP_WITHIN_S = 0.5
 
 
 def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
@@ -77,7 +87,9 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
         "accesslog": "-" if settings.access_log else None,
         "logger_class": Logger if settings.access_log else _NoAccessLog,
         "access_log_format": "request method=%(m)s path=%(U)s status=%(s)s bytes=%(B)s ms=%(M)s client=%(h)s",
+        "on_starting": _on_starting,
         "when_ready": _when_ready,
+        "post_fork": _post_fork,
         "post_worker_init": _post_worker_init,
         "worker_exit": _worker_exit,
     }
@@ -95,17 +107,18 @@ def torch_environment() -> dict[str, str]:
 
 
 def host(settings: ServerSettings, listener: socket.socket, make_app: AppFactory = create_app) -> None:
-    """Serve on `listener` until SIGTERM or SIGINT, then exit; with EXIT_CONFIG if the ensemble cannot be loaded.
+    """Serve on `listener` until SIGTERM or SIGINT, then exit.
 
-    `make_app` is called in the worker, after the fork.
+    The exit code is EXIT_CONFIG if the ensemble cannot be loaded, and 1 if a port is taken. `make_app` is called in the
+    worker, after the fork.
     """
     master = os.getpid()
     try:
         _Gunicorn(settings, listener, make_app).run()
     except SystemExit as exit_:
-        if exit_.code == _BOOT_ERROR and os.getpid() == master:
-            raise SystemExit(EXIT_CONFIG) from None
-        raise
+        if os.getpid() != master or exit_.code not in _EXIT_CODES:
+            raise
+        raise SystemExit(_EXIT_CODES[exit_.code]) from None
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
@@ -132,6 +145,29 @@ class _NoAccessLog(Logger):  # type: ignore[misc]
         pass
 
 
+def _on_starting(server: Any) -> None:
+    server.lifeline = Lifeline()
+
+
+def _post_fork(server: Any, worker: Any) -> None:
+    server.lifeline.watch(partial(_give_up_ports, worker))
+
+
+def _give_up_ports(worker: Any) -> None:
+    """For a worker without a master: let another server have the ports, and end after the last answer."""
+    if not worker.booted:  # it has accepted nothing yet
+        os._exit(os.EX_TEMPFAIL)
+    runtime = runtime_of(worker.wsgi)
+    runtime.drain()
+    closed = threading.Event()
+    worker.method_queue.defer(worker.stop_listening, closed)
+    runtime.close_ports()
+    if not closed.wait(_GIVES_UP_WITHIN_S):
+        log.error("the accepting thread does not answer: this worker ends at once")
+        logging.shutdown()
+        os._exit(os.EX_SOFTWARE)
+
+
 def _when_ready(_server: Any) -> None:
     """Ignore SIGHUP, from a closing terminal or a habitual `kill -HUP`.
 
@@ -145,8 +181,29 @@ def _post_worker_init(worker: Any) -> None:
         signal.signal(number, signal.SIG_IGN)
     share_heaps(processors())
     runtime = runtime_of(worker.wsgi)
+    try:
+        _secure(worker, runtime.settings)
+    except ConfigurationError as error:
+        _stop_server(error, "server not started")
     runtime.start(on_failure=_stop_server, on_stuck=_restart_worker)
     signal.signal(signal.SIGTERM, draining_first(runtime.drain, signal.getsignal(signal.SIGTERM)))
+
+
+def _secure(worker: Any, settings: ServerSettings) -> None:
+    """Start TLS. Raises ConfigurationError where it would have no deadlines, or be missing against the settings."""
+    if not isinstance(worker, Worker):
+        if settings.is_https:
+            raise ConfigurationError(
+                f"the server's own worker alone speaks HTTPS with {settings.tls_files[0]}: start Gunicorn without -k, "
+                "or take that certificate away and let the proxy speak HTTPS"
+            )
+    elif worker.cfg.is_ssl:
+        raise ConfigurationError(
+            "Gunicorn's certfile and keyfile have no deadlines for slow clients: leave them out, and set the server's "
+            "tls_cert and tls_key"
+        )
+    elif settings.is_https:
+        worker.secure(Pair(*settings.tls_files))
 
 
 def draining_first(drain: Callable[[], None], then: Any) -> Callable[[int, FrameType | None], None]:
@@ -173,11 +230,13 @@ def _worker_exit(_server: Any, worker: Any) -> None:
         runtime_of(app).stop()
 
 
-def _stop_server(error: Exception) -> None:
+def _stop_server(error: Exception, what: str = "ensemble not loaded") -> None:
     """End this worker and the server with it: another worker would fail in the same way, for ever."""
-    if isinstance(error, SectorwatchError):
-        log.error("ensemble not loaded", extra={"detail": error.detail})
+    if isinstance(error, RetryLater):
+        log.error("server not started", extra={"detail": error.detail})
+    elif isinstance(error, SectorwatchError):
+        log.error(what, extra={"detail": error.detail})
     else:
-        log.error("ensemble not loaded", exc_info=error)
+        log.error(what, exc_info=error)
     logging.shutdown()
-    os._exit(_BOOT_ERROR)
+    os._exit(_LATER_ERROR if isinstance(error, RetryLater) else _BOOT_ERROR)

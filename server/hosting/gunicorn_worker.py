@@ -1,25 +1,34 @@
-"""Gunicorn's thread worker with deadlines for slow clients and a lingering close for refused ones.
+"""Gunicorn's thread worker with TLS, deadlines for slow clients and a lingering close for refused ones.
 
 The accepting thread must never wait. It reads bytes that have arrived already and discards what refused clients still
-send. Request threads read through a `DeadlineSocket`. All overrides here are of methods that Gunicorn does not
-document, so `pyproject.toml` pins its minor version.
+send. Request threads read through a `DeadlineSocket`. With TLS, both see the plain end of a `TlsFront`. All overrides
+here are of methods that Gunicorn does not document, so `pyproject.toml` pins its minor version.
 """
 
 from __future__ import annotations
 
 import math
+import resource
 import selectors
 import socket
+import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from server.hosting.deadlines import BODY_S, DeadlineSocket
-from server.hosting.lingering_close import LingeringCloser, LingeringMiddleware
+from server.hosting.certificate import ReloadingContext
+from server.hosting.deadlines import DeadlineSocket
+from server.hosting.lingering_close import LingeringCloser, LingeringMiddleware, Wsgi
+from server.hosting.self_signed import Pair
+from server.hosting.tls_front import TlsFront
 from server.hosting.whole_requests import Arrival, arrival_of
 
+_FLUSH_S = 2.0
+_FILES = 4096
+"""Open files of a server with TLS, which needs three for each connection; systemd allows 1024 unless asked."""
 _MOST_PENDING = 128
 """Connections that have not brought a whole request; half of those for which there are no threads."""
 
@@ -27,16 +36,36 @@ _MOST_PENDING = 128
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     """Gunicorn's `gthread` around our application."""
 
+    _front: TlsFront | None = None
+
+    def secure(self, pair: Pair) -> None:
+        """Speak HTTPS with this certificate, from the next connection on. Raises ConfigurationError."""
+        _allow_files(_FILES)
+        self._front = TlsFront(ReloadingContext(pair))
+
+    def stop_listening(self, done: threading.Event) -> None:
+        """Give up the port for good; requests that are accepted are still answered. For the accepting thread."""
+        self.set_accept_enabled(False)
+        for listener in self.sockets:
+            listener.close()
+        self.alive = False
+        done.set()
+
     def run(self) -> None:
         self._closer = LingeringCloser(self.wsgi.config["MAX_CONTENT_LENGTH"])
         self.wsgi.wsgi_app = LingeringMiddleware(self.wsgi.wsgi_app, self._closer)
         self.poller.register(self._closer, selectors.EVENT_READ, lambda closer: closer.discard_ready())
+        if self._front is not None:
+            self.wsgi.wsgi_app = _Https(self.wsgi.wsgi_app)
+            self._front.start()
         super().run()
+        if self._front is not None:
+            self._front.stop(_FLUSH_S)
 
     def enqueue_req(self, conn: Any) -> None:
         """Pass a connection to the thread pool, unless a request thread would wait for the rest of its request."""
-        if not (self.cfg.is_ssl or isinstance(conn.sock, DeadlineSocket)):
-            conn.sock = DeadlineSocket(conn.sock)
+        if not isinstance(conn.sock, DeadlineSocket):
+            conn.sock = DeadlineSocket(conn.sock if self._front is None else self._front.take(conn.sock))
             conn.sock.setblocking(False)
         if not conn.initialized and self._is_silent(conn):
             self._wait_for_more(conn)
@@ -48,15 +77,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         super().enqueue_req(conn)
 
     def handle(self, conn: Any) -> Any:
-        if isinstance(conn.sock, DeadlineSocket):
-            conn.sock.expect_head()
+        conn.sock.expect_head()
         return super().handle(conn)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        if isinstance(conn.sock, DeadlineSocket):
-            conn.sock.expect_body()
-        else:  # Gunicorn's own TLS
-            conn.sock.settimeout(BODY_S)
+        conn.sock.expect_body()
         return super().handle_request(req, conn)
 
     def murder_pending(self) -> None:
@@ -73,7 +98,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     def _arrival(self, conn: Any) -> Arrival | None:
         """What has arrived of a request that is not whole; None for one that a request thread can take."""
         is_read_ahead = conn.initialized and conn.parser.unreader.buf.getbuffer().nbytes > 0
-        if self.cfg.is_ssl or is_read_ahead:
+        if is_read_ahead:
             return None
         with suppress(OSError):  # broken: the request thread finds out
             return arrival_of(conn.sock, getattr(conn, "arrival", None))
@@ -96,3 +121,22 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self.poller.unregister(conn.sock)
         self.nr_conns -= 1
         conn.close()
+
+
+class _Https:
+    """WSGI middleware for requests that came by TLS, which Gunicorn does not see."""
+
+    def __init__(self, app: Wsgi) -> None:
+        self._app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ["wsgi.url_scheme"] = "https"
+        return self._app(environ, start_response)
+
+
+def _allow_files(count: int) -> None:
+    """Let this process open so many files, as far as the system permits."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if most == resource.RLIM_INFINITY else min(count, most)
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

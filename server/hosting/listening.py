@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 
-from server.domain.errors import ConfigurationError
+from server.domain.errors import ConfigurationError, RetryLater
 
 BACKLOG = 128
 
@@ -16,12 +16,15 @@ _ADVICE = {
     errno.EACCES: "ports below 1024 are root's: choose another {setting}, for example 8765, or put a proxy in front",
     errno.EADDRNOTAVAIL: _NO_ADDRESS,
 }
+_PASSING = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
+"""A server that is still stopping, or a network that is not up yet: another start may help."""
 
 
 def listener(host: str, port: int, setting: str) -> socket.socket:
     """A socket that listens there; port 0: any free port.
 
-    Raises ConfigurationError that names the `setting` of the port, and what to change.
+    Raises RetryLater for a port in use or an address that is not there, else ConfigurationError. Both name the
+    `setting` of the port, and what to change.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -33,4 +36,5 @@ def listener(host: str, port: int, setting: str) -> socket.socket:
         advice = _ADVICE.get(code, _NO_ADDRESS) if known else _NO_ADDRESS
         host_setting = "`host`" if setting == "port" else "`admin_host`"
         todo = advice.format(setting=f"`{setting}`", host_setting=host_setting)
-        raise ConfigurationError(f"cannot listen on {host} port {port} (`{setting}`): {why}; {todo}") from None
+        kind = RetryLater if known and code in _PASSING else ConfigurationError
+        raise kind(f"cannot listen on {host} port {port} (`{setting}`): {why}; {todo}") from None

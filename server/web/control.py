@@ -57,7 +57,7 @@ class Control:
         self._port = AdminPort(_app(service, self._key), "127.0.0.1", 0, name="control port")
 
     def start(self) -> None:
-        """Take commands from now on. Raises ConfigurationError when there is no port.
+        """Take commands from now on. Raises RetryLater when there is no port.
 
         When the file cannot be written, an error is logged and the server serves without commands.
         """

@@ -18,7 +18,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from flask import Blueprint, Flask, Response, request
 
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.errors import ConfigurationError, Forbidden
+from server.domain.errors import Forbidden, RetryLater
 from server.web.auth import Authenticator, is_for_this_machine, is_loopback
 from server.web.json_http import json_response
 
@@ -82,7 +82,7 @@ class AdminPort:
     def start(self) -> int:
         """Listen and answer; returns the port, which the system chooses for 0.
 
-        Raises ConfigurationError when it is taken.
+        Raises RetryLater when it is taken.
         """
         host, port = self._address
         if is_loopback(host):
@@ -91,7 +91,7 @@ class AdminPort:
         try:
             self._server = server_class((host, port), _Handler)
         except OSError as error:
-            raise ConfigurationError(f"cannot listen on {host} port {port} ({self._name}): {error.strerror}") from None
+            raise RetryLater(f"cannot listen on {host} port {port} ({self._name}): {error.strerror}") from None
         self._server.set_app(self._app.wsgi_app)
         self._thread = threading.Thread(target=self._server.serve_forever, name="sectorwatch-admin", daemon=True)
         self._thread.start()

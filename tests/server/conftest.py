@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from server.hosting.self_signed import Pair
 from server.runtime import Runtime
 from server.settings import described
 from server.store import Store, open_store
 from tests.server import databases
+from tests.server.doors import SCHEMES, certified, self_signed
 from tests.server.launched import ROOT, Running
 from tests.server.scenes import START_US
 from tests.server.swaps import Shelf, serving
@@ -84,6 +86,20 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECTORWATCH_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("SECTORWATCH_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    return self_signed(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(params=SCHEMES)
+def scheme(request: pytest.FixtureRequest, tmp_path: Path, certificate: Pair) -> str:
+    """HTTP, and HTTPS with a certificate in `tmp_path`: what holds by one must hold by the other."""
+    if request.param == "https":
+        certified(tmp_path, certificate)
+    return str(request.param)
 
 
 @pytest.fixture

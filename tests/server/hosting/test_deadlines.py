@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from server.hosting.deadlines import BODY_S, HEAD_S, LEAST_BYTES_PER_S, DeadlineSocket
+from tests.server.doors import Door
 from tests.server.launched import Running
 
 THREADS = 3
@@ -84,6 +84,7 @@ def test_a_read_waits_for_a_silent_client_no_longer_than_its_deadline(ends: Ends
 @pytest.mark.parametrize("begun", [SILENCE, HALF_A_HEAD, HALF_A_BODY, HALF_A_CHUNK])
 def test_more_slow_clients_than_threads_do_not_keep_others_out(
     begun: bytes,
+    scheme: str,
     tmp_path: Path,
     running: list[Running],
 ) -> None:
@@ -91,14 +92,12 @@ def test_more_slow_clients_than_threads_do_not_keep_others_out(
     patience_s = "60" if begun is SILENCE else "0.2"  # who has said nothing yet holds no thread for any time
     server = Running(["tests.server.hosted", str(tmp_path), json.dumps(settings), patience_s])
     running.append(server)
-    port = int(server.line(r"^port (\d+)")[1])
+    door = Door(int(server.line(r"^port (\d+)")[1]), tmp_path / "tls.crt" if scheme == "https" else None)
     with ExitStack() as clients:
         for _ in range(2 * THREADS):
-            client = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client = clients.enter_context(door.connected())
             client.sendall(begun)
-        asking = http.client.HTTPConnection("127.0.0.1", port, timeout=4)
-        asking.request("GET", "/livez")
-        assert asking.getresponse().status == 200
+        assert door.status(timeout_s=4) == 200
 
 
 @pytest.mark.parametrize(

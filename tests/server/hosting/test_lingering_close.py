@@ -17,6 +17,7 @@ from select import select
 import pytest
 
 from server.hosting.lingering_close import LingeringCloser
+from tests.server.doors import Door
 from tests.server.launched import PATIENCE_S, Running
 from tests.server.web_client import jpeg
 
@@ -32,7 +33,7 @@ def one_image() -> bytes:
 
 
 @pytest.fixture
-def server(tmp_path: Path, running: list[Running]) -> Running:
+def server(tmp_path: Path, running: list[Running], scheme: str) -> Running:
     settings = {"admission_limit": 1, "threads": THREADS, "max_body_bytes": len(LARGE)}
     server = Running(["tests.server.hosted", str(tmp_path), json.dumps(settings)])
     running.append(server)
@@ -40,19 +41,19 @@ def server(tmp_path: Path, running: list[Running]) -> Running:
 
 
 @pytest.fixture
-def port(server: Running) -> int:
-    return int(server.line(r"^port (\d+)")[1])
+def door(server: Running, tmp_path: Path, scheme: str) -> Door:
+    return Door(int(server.line(r"^port (\d+)")[1]), tmp_path / "tls.crt" if scheme == "https" else None)
 
 
 @pytest.fixture
-def full(server: Running, port: int) -> Iterator[None]:
+def full(server: Running, door: Door) -> Iterator[None]:
     """The one place for uploads is taken, and another upload is being received."""
-    busy = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    busy = door.asking()
     busy.request("POST", "/batch", one_image(), MULTIPART)
     server.line("^asked")
-    received = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    received = door.asking()
     received.request("POST", "/batch", one_image(), MULTIPART | {"Content-Length": str(len(LARGE))})
-    while "sectorwatch_uploads_received 1.0" not in metrics_of(port):
+    while "sectorwatch_uploads_received 1.0" not in metrics_of(door):
         pass
     yield
     received.close()
@@ -60,29 +61,23 @@ def full(server: Running, port: int) -> Iterator[None]:
     assert busy.getresponse().status == 200
 
 
-def sent(port: int, body: bytes, length: int | None = None) -> http.client.HTTPResponse:
+def sent(door: Door, body: bytes, length: int | None = None) -> http.client.HTTPResponse:
     """The answer to a client that sends all it has before it reads anything."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    connection = door.asking()
     connection.request("POST", "/batch", body, MULTIPART | {"Content-Length": str(length or len(body))})
     return connection.getresponse()
 
 
-def metrics_of(port: int) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+def metrics_of(door: Door) -> str:
+    connection = door.asking()
     connection.request("GET", "/metrics")
     return connection.getresponse().read().decode()
 
 
-def livez_status(port: int) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    connection.request("GET", "/livez")
-    return connection.getresponse().status
-
-
 @pytest.mark.usefixtures("full")
-def test_a_client_that_sends_a_large_body_to_a_full_server_can_read_when_to_retry(port: int) -> None:
+def test_a_client_that_sends_a_large_body_to_a_full_server_can_read_when_to_retry(door: Door) -> None:
     for _ in range(2):
-        answer = sent(port, LARGE)
+        answer = sent(door, LARGE)
         assert answer.status == 503
         assert int(answer.headers["Retry-After"]) > 0
         assert answer.headers["Connection"] == "close"
@@ -90,9 +85,9 @@ def test_a_client_that_sends_a_large_body_to_a_full_server_can_read_when_to_retr
 
 
 @pytest.mark.usefixtures("full")
-def test_many_clients_refused_at_once_can_all_read_their_answer(port: int) -> None:
+def test_many_clients_refused_at_once_can_all_read_their_answer(door: Door) -> None:
     statuses: list[int] = []
-    clients = [threading.Thread(target=lambda: statuses.append(sent(port, LARGE).status)) for _ in range(12)]
+    clients = [threading.Thread(target=lambda: statuses.append(sent(door, LARGE).status)) for _ in range(12)]
     for client in clients:
         client.start()
     for client in clients:
@@ -101,17 +96,17 @@ def test_many_clients_refused_at_once_can_all_read_their_answer(port: int) -> No
 
 
 @pytest.mark.usefixtures("full")
-def test_an_upload_on_an_idle_connection_is_refused_by_a_full_server(port: int) -> None:
-    waiting = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+def test_an_upload_on_an_idle_connection_is_refused_by_a_full_server(door: Door) -> None:
+    waiting = door.asking()
     waiting.connect()
-    assert livez_status(port) == 200
+    assert door.status() == 200
     waiting.request("POST", "/batch", one_image(), MULTIPART)
     assert waiting.getresponse().status == 503
 
 
 @pytest.mark.usefixtures("full")
-def test_a_full_server_answers_requests_that_are_not_uploads(port: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+def test_a_full_server_answers_requests_that_are_not_uploads(door: Door) -> None:
+    connection = door.asking()
     for _ in range(2):
         connection.request("GET", "/models")
         answer = connection.getresponse()
@@ -121,14 +116,14 @@ def test_a_full_server_answers_requests_that_are_not_uploads(port: int) -> None:
     assert connection.getresponse().status == 503
 
 
-def test_a_body_that_is_too_large_is_refused_with_a_readable_answer(port: int) -> None:
-    answer = sent(port, LARGE + bytes(1024))
+def test_a_body_that_is_too_large_is_refused_with_a_readable_answer(door: Door) -> None:
+    answer = sent(door, LARGE + bytes(1024))
     assert answer.status == 413
     assert "this server takes at most" in json.loads(answer.read())["detail"]
 
 
-def test_a_refusal_after_the_whole_body_was_read_keeps_the_connection(port: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+def test_a_refusal_after_the_whole_body_was_read_keeps_the_connection(door: Door) -> None:
+    connection = door.asking()
     for _ in range(2):
         connection.request("POST", "/batch", b"--x--\r\n", MULTIPART)
         answer = connection.getresponse()
@@ -137,14 +132,14 @@ def test_a_refusal_after_the_whole_body_was_read_keeps_the_connection(port: int)
         answer.read()
 
 
-def test_clients_that_leave_ended_connections_open_do_not_delay_others(port: int) -> None:
-    slow = [socket.create_connection(("127.0.0.1", port), PATIENCE_S) for _ in range(4)]
+def test_clients_that_leave_ended_connections_open_do_not_delay_others(door: Door) -> None:
+    slow = [door.connected() for _ in range(4)]
     for client in slow:
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         while client.recv(4096):
             pass
     began = time.monotonic()
-    assert livez_status(port) == 200
+    assert door.status() == 200
     assert time.monotonic() - began < 1.5
     for client in slow:
         client.close()

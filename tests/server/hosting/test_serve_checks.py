@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 import signal
 import socket
@@ -14,11 +15,11 @@ import requests
 from click.testing import CliRunner, Result
 
 from server.__main__ import command
-from server.domain.errors import ConfigurationError
+from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.hosting.listening import listener
 from server.serving.selection import choose, chosen_models
 from server.settings import ServerSettings, described
-from tests.server.launched import PATIENCE_S, Running
+from tests.server.launched import PATIENCE_S, ROOT, Running
 from tests.server.web_client import SITE, BrightnessEnsemble, body, envelope, jpeg, make_app
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -195,24 +196,34 @@ def test_a_database_that_is_not_up_yet_is_no_fault_of_the_configuration_so_start
     assert_one_line(serve(), 1, "the database does not answer")
 
 
-def test_a_port_in_use_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("setting", ["port", "admin_port"])
+def test_a_port_in_use_is_one_line_and_systemd_tries_again(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    monkeypatch.setenv("SECTORWATCH_PORT", "0")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert_one_line(
-            serve("--port", str(taken.getsockname()[1])), 78, "Address already in use; stop the other server"
-        )
+        monkeypatch.setenv(f"SECTORWATCH_{setting.upper()}", str(taken.getsockname()[1]))
+        assert_one_line(serve(), 1, "Address already in use; stop the other server")
+    unit = (ROOT / "deploy" / "sectorwatch.service").read_text(encoding="utf-8")
+    assert "\nRestart=on-failure\n" in unit
+    assert "\nRestartPreventExitStatus=78\n" in unit
 
 
-@pytest.mark.parametrize(
-    ("address", "port", "advice"),
-    [
-        ("203.0.113.9", 0, "set `host` to an address of this machine, or to 0.0.0.0"),
-        ("nowhere.invalid", 0, "set `host` to an address of this machine, or to 0.0.0.0"),
-    ],
-)
-def test_an_address_of_another_machine_is_told_with_what_to_set(address: str, port: int, advice: str) -> None:
-    with pytest.raises(ConfigurationError, match=re.escape(advice)):
-        listener(address, port, "port")
+@pytest.mark.parametrize(("address", "kind"), [("203.0.113.9", RetryLater), ("nowhere.invalid", ConfigurationError)])
+def test_an_address_of_another_machine_is_told_with_what_to_set_and_one_that_is_not_there_yet_is_tried_again(
+    address: str, kind: type[SectorwatchError]
+) -> None:
+    with pytest.raises(kind, match=re.escape("set `host` to an address of this machine, or to 0.0.0.0")):
+        listener(address, 0, "port")
+
+
+def test_an_admin_port_that_is_taken_after_the_checks_ends_the_server_so_that_systemd_tries_again(
+    tmp_path: Path, running: list[Running]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = Running(["tests.server.hosted", str(tmp_path), json.dumps({"admin_port": taken.getsockname()[1]})])
+        running.append(server)
+        server.line("server not started.*Address already in use")
+        assert server.stopped() == 1
 
 
 def test_a_port_that_only_root_may_open_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

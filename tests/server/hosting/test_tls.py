@@ -1,0 +1,403 @@
+"""HTTPS: no client holds up another, the certificate is renewed without a restart, and what is wrong is named."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import shutil
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from server.__main__ import command
+from server.domain.errors import ConfigurationError
+from server.hosting import certificate as certificates
+from server.hosting import tls_front
+from server.hosting.certificate import ReloadingContext, context_of, fingerprint, remarks, valid_until
+from server.hosting.self_signed import Pair, make
+from server.hosting.tls_front import TlsFront
+from server.settings import InvalidSettings, ServerSettings, load_settings
+from tests.server.doors import Door, certified
+from tests.server.launched import Running
+from tests.server.web_client import jpeg
+
+CLIENT_HELLO_BEGUN = b"\x16\x03\x01\x02\x00\x01"
+
+
+def sectorwatch(*arguments: str) -> Result:
+    return CliRunner().invoke(command, arguments)
+
+
+# A server that runs
+
+
+@pytest.fixture
+def door(tmp_path: Path, running: list[Running], certificate: Pair) -> Door:
+    certified(tmp_path, certificate)
+    server = Running(["tests.server.hosted", str(tmp_path), json.dumps({"threads": 3, "admission_limit": 2}), "60"])
+    running.append(server)
+    return Door(int(server.line(r"^port (\d+)")[1]), certificate.certificate)
+
+
+def test_sixty_connections_that_never_finish_their_handshake_or_ask_nothing_keep_nobody_waiting(door: Door) -> None:
+    with ExitStack() as clients:
+        for number in range(60):
+            if number % 3 == 0:
+                clients.enter_context(door.connected())  # the handshake, and no request
+                continue
+            half_open = clients.enter_context(socket.create_connection(("127.0.0.1", door.port)))
+            if number % 3 == 1:
+                half_open.sendall(CLIENT_HELLO_BEGUN)
+        assert door.status(timeout_s=4) == 200
+
+
+def test_a_burst_s_pictures_and_its_answer_pass_unchanged_and_a_connection_is_kept(
+    door: Door, running: list[Running]
+) -> None:
+    asking = door.asking()
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="f.jpg"\r\n\r\n' + jpeg(255) + b"\r\n--x--\r\n"
+    )
+    for _ in range(2):
+        asking.request("POST", "/batch", body, {"Content-Type": "multipart/form-data; boundary=x"})
+        running[0].line("^asked")
+        running[0].say("\n")
+        answer = asking.getresponse()
+        assert (answer.status, json.loads(answer.read())["people"]) == (200, ["person"])
+
+
+def test_a_client_that_speaks_plain_http_is_told_and_an_agent_keeps_its_bursts_at_that_status(door: Door) -> None:
+    asking = http.client.HTTPConnection("127.0.0.1", door.port, timeout=30)
+    asking.request("GET", "/livez", headers={"Authorization": "Bearer sw_1_2"})
+    answer = asking.getresponse()
+    assert answer.status == 426
+    assert json.loads(answer.read())["detail"] == "this port speaks HTTPS: begin the address with https://"
+
+
+def test_a_renewed_certificate_is_presented_without_a_restart(door: Door, tmp_path: Path, certificate: Pair) -> None:
+    assert door.status() == 200
+    renewed = Pair(tmp_path / "tls.crt", tmp_path / "tls.key")
+    make(renewed, ["127.0.0.1"])
+    new_door = Door(door.port, renewed.certificate)
+    wait = threading.Event()
+    for _ in range(100):
+        try:
+            assert new_door.status() == 200
+            return
+        except ssl.SSLCertVerificationError:
+            wait.wait(0.1)
+    pytest.fail("the old certificate is still presented")
+
+
+def test_a_stopping_server_sends_the_last_answer_before_it_ends(door: Door, running: list[Running]) -> None:
+    asking = door.asking()
+    body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="f.jpg"\r\n\r\n' + jpeg(9) + b"\r\n--x--\r\n"
+    asking.request("POST", "/batch", body, {"Content-Type": "multipart/form-data; boundary=x"})
+    running[0].line("^asked")
+    running[0].process.send_signal(signal.SIGTERM)
+    running[0].say("\n")
+    assert asking.getresponse().status == 200
+    assert running[0].stopped() == 0
+
+
+# The front alone
+
+
+@pytest.fixture
+def front(certificate: Pair) -> Iterator[TlsFront]:
+    front = TlsFront(lambda: context_of(certificate))
+    front.start()
+    yield front
+    front.stop(0)
+
+
+class Ends:
+    """A client's connection, and the plain end that the server gets."""
+
+    def __init__(self, front: TlsFront, certificate: Pair) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            raw = socket.create_connection(listener.getsockname(), 20)
+            self.server = front.take(listener.accept()[0])
+        self.server.settimeout(20)
+        context = ssl.create_default_context(cafile=certificate.certificate)
+        self.client = context.wrap_socket(raw, server_hostname="127.0.0.1")
+
+
+@pytest.fixture
+def ends(front: TlsFront, certificate: Pair) -> Iterator[Ends]:
+    ends = Ends(front, certificate)
+    with ends.client, ends.server:
+        yield ends
+
+
+def test_a_server_that_ends_its_half_can_go_on_reading_what_the_client_sends(ends: Ends) -> None:
+    ends.client.sendall(b"half a body")
+    assert ends.server.recv(100) == b"half a body"
+    ends.server.sendall(b"refused")
+    ends.server.shutdown(socket.SHUT_WR)
+    assert ends.client.recv(100) == b"refused"
+    assert ends.client.recv(100) == b""
+    ends.client.sendall(b"the rest")
+    assert ends.server.recv(100) == b"the rest"
+
+
+def test_a_client_that_does_not_read_makes_the_server_wait_as_on_a_plain_connection(ends: Ends) -> None:
+    ends.server.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        ends.server.sendall(bytes(64 << 20))
+
+
+def test_a_server_that_does_not_read_makes_the_client_wait_as_on_a_plain_connection(ends: Ends) -> None:
+    ends.client.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        ends.client.sendall(bytes(64 << 20))
+
+
+def test_what_the_server_wrote_before_it_closed_arrives(ends: Ends) -> None:
+    answer = bytes(range(256)) * 4096
+    sender = threading.Thread(target=lambda: (ends.server.sendall(answer), ends.server.close()))
+    sender.start()
+    received = bytearray()
+    while piece := ends.client.recv(1 << 16):
+        received += piece
+    sender.join()
+    assert bytes(received) == answer
+
+
+def test_a_handshake_of_which_the_server_has_had_enough_is_ended(front: TlsFront) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), 20)
+        server = front.take(listener.accept()[0])
+    client.sendall(CLIENT_HELLO_BEGUN)
+    server.close()
+    assert client.recv(1) == b""
+    client.close()
+
+
+def test_the_rest_of_an_answer_waits_a_minute_for_a_client_that_does_not_read(
+    certificate: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(tls_front, "_CHECK_EVERY_S", 0.05)
+    front = TlsFront(lambda: context_of(certificate), lambda: now[0])
+    front.start()
+    ends = Ends(front, certificate)
+    ends.server.setblocking(False)
+    pause = threading.Event()
+    sent = received = 0
+    for _ in range(20):
+        with suppress(BlockingIOError):
+            while True:
+                sent += ends.server.send(bytes(1 << 20))
+        pause.wait(0.05)
+    ends.server.close()
+    for now[0] in range(0, 140, 7):
+        pause.wait(0.1)
+    while piece := ends.client.recv(1 << 16):
+        received += len(piece)
+    assert 0 < received < sent
+    front.stop(0)
+
+
+def test_a_connection_with_tls_before_1_2_is_refused(certificate: Pair) -> None:
+    assert context_of(certificate).minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+# Files
+
+
+def test_init_makes_a_key_for_this_user_alone_and_prints_the_lines_that_an_agent_reads(tmp_path: Path) -> None:
+    done = sectorwatch("tls", "init", "--data-dir", str(tmp_path / "data"), "--name", "yard.example")
+    assert done.exit_code == 0, done.output
+    pair = Pair(tmp_path / "data" / "tls.crt", tmp_path / "data" / "tls.key")
+    assert stat.S_IMODE(pair.key.stat().st_mode) == 0o600
+    shown = subprocess.run(
+        ["openssl", "x509", "-noout", "-text", "-fingerprint", "-sha256", "-in", pair.certificate],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in ("DNS:yard.example", f"DNS:{socket.gethostname()}", "DNS:localhost", "IP Address:127.0.0.1"):
+        assert name in shown
+    pin = f'fingerprint = "{shown.rpartition("Fingerprint=")[2].strip()}"'
+    assert done.stdout.splitlines()[::2] == ["[server]", pin]
+    assert done.stdout.splitlines()[1].startswith('url = "https://')
+    assert ServerSettings(data_dir=tmp_path / "data").is_https
+    assert (valid_until(pair.certificate) - datetime.now(UTC)).days in (3649, 3650)
+
+
+def test_init_replaces_nothing_unless_it_is_told_to(tmp_path: Path) -> None:
+    assert sectorwatch("tls", "init", "--data-dir", str(tmp_path)).exit_code == 0
+    before = (tmp_path / "tls.crt").read_bytes()
+    again = sectorwatch("tls", "init", "--data-dir", str(tmp_path))
+    assert again.exit_code == 78
+    assert "--force replaces it" in again.output
+    assert (tmp_path / "tls.crt").read_bytes() == before
+    assert sectorwatch("tls", "init", "--data-dir", str(tmp_path), "--force").exit_code == 0
+    assert (tmp_path / "tls.crt").read_bytes() != before
+
+
+def test_init_puts_the_files_where_the_settings_name_them(tmp_path: Path) -> None:
+    (tmp_path / "server.toml").write_text('tls_cert = "etc/yard.pem"\ntls_key = "etc/yard.key"\n')
+    assert sectorwatch("tls", "init", "--config", str(tmp_path / "server.toml")).exit_code == 0
+    assert sorted(file.name for file in (tmp_path / "etc").iterdir()) == ["yard.key", "yard.pem"]
+
+
+def test_without_openssl_s_command_the_package_that_has_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = sectorwatch("tls", "init", "--data-dir", str(tmp_path))
+    assert (done.exit_code, "sudo apt-get install openssl" in done.output) == (78, True)
+
+
+@pytest.mark.parametrize("one", ["tls_cert", "tls_key"])
+def test_one_of_the_two_files_without_the_other_is_refused(one: str) -> None:
+    with pytest.raises(InvalidSettings, match="HTTPS needs both"):
+        load_settings(remembered=False, **{one: "server.pem"})
+
+
+def faulty(fault: str, folder: Path, good: Pair) -> Pair:
+    pair = Pair(folder / "its.crt", folder / "its.key")
+    for source, file in zip(good, pair, strict=True):
+        shutil.copy(source, file)
+    if fault == "missing":
+        pair.certificate.unlink()
+    elif fault == "other key":
+        make(Pair(folder / "other.crt", pair.key), ["localhost"])
+    elif fault == "no PEM":
+        pair.certificate.write_text("a certificate")
+    else:
+        locked = ["openssl", "ec", "-aes256", "-passout", "pass:x", "-in", good.key, "-out", pair.key]
+        subprocess.run(locked, check=True, capture_output=True)
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("missing", "cannot be read: No such file or directory; `sectorwatch tls init` makes one"),
+        ("other key", "is not the key of `tls_cert`"),
+        ("no PEM", "both must be in PEM"),
+        ("locked", "needs a passphrase, which nobody can type at a start"),
+    ],
+)
+@pytest.mark.usefixtures("own_folder")
+def test_files_that_cannot_be_used_keep_the_server_from_starting_and_are_named(
+    fault: str, told: str, tmp_path: Path, certificate: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    pair = faulty(fault, tmp_path, certificate)
+    done = sectorwatch("serve", "--tls-cert", str(pair.certificate), "--tls-key", str(pair.key))
+    assert (done.exit_code, done.stderr.count("\n")) == (78, 1), done.output
+    assert told in done.stderr
+    assert str(tmp_path) in done.stderr
+
+
+def test_a_renewal_that_cannot_be_used_leaves_the_last_good_certificate_and_is_logged(
+    tmp_path: Path, certificate: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    pair = Pair(tmp_path / "its.crt", tmp_path / "its.key")
+    make(pair, ["localhost"])
+    context = ReloadingContext(pair, lambda: now[0])
+    first = context()
+    shutil.copy(certificate.certificate, pair.certificate)  # half of a renewal: the key follows
+    now[0] = 2.0
+    assert context() is first
+    assert "certificate not renewed" in caplog.text
+    shutil.copy(certificate.key, pair.key)
+    now[0] = 4.0
+    assert context() is not first
+
+
+def test_the_fingerprint_is_that_of_the_first_certificate_of_a_chain(tmp_path: Path, certificate: Pair) -> None:
+    other = Pair(tmp_path / "other.crt", tmp_path / "other.key")
+    make(other, ["localhost"])
+    chain = tmp_path / "chain.pem"
+    chain.write_text(certificate.certificate.read_text() + other.certificate.read_text())
+    der = ssl.PEM_cert_to_DER_cert(certificate.certificate.read_text())
+    assert fingerprint(chain).replace(":", "").lower() == hashlib.sha256(der).hexdigest()
+
+
+def test_a_certificate_that_expires_soon_and_a_key_that_others_can_read_are_remarked_on(tmp_path: Path) -> None:
+    pair = Pair(tmp_path / "its.crt", tmp_path / "its.key")
+    make(pair, ["localhost"], days=20)
+    pair.key.chmod(0o644)
+    now = datetime.now(UTC)
+    said = [what for what, _mend in remarks(pair, now)]
+    assert ["expires on" in said[0], "can read the key" in said[1]] == [True, True]
+    assert "expired on" in next(remarks(pair, datetime(2099, 1, 1, tzinfo=UTC)))[0]
+    make(pair, ["localhost"])
+    assert list(remarks(pair, now)) == []
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_doctor_shows_the_fingerprint_and_warns_of_tokens_in_the_clear(
+    tmp_path: Path, certificate: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_HOST", "0.0.0.0")
+    [clear, mend] = [
+        line for line in sectorwatch("doctor").stdout.splitlines() if "in the clear" in line or "tls init" in line
+    ]
+    assert clear.startswith("warn  tls")
+    assert "sectorwatch tls init" in mend
+    monkeypatch.setenv("SECTORWATCH_HOST", "127.0.0.1")
+    assert "in the clear" not in sectorwatch("doctor").stdout
+    monkeypatch.setenv("SECTORWATCH_HOST", "0.0.0.0")
+    certified(tmp_path, certificate)
+    assert f"fingerprint {fingerprint(certificate.certificate)}" in sectorwatch("doctor").stdout
+
+
+def test_serve_warns_once_of_tokens_in_the_clear_and_not_with_a_certificate(
+    tmp_path: Path, running: list[Running], certificate: Pair, monkeypatch: pytest.MonkeyPatch, own_folder: None
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    assert sectorwatch("tokens", "add", "--site", "yard", "--camera", "gate").exit_code == 0
+    for is_https in (False, True):
+        if is_https:
+            certified(tmp_path, certificate)
+        server = Running(["server", "serve", "--port", "0", "--host", "0.0.0.0"])
+        running.append(server)
+        url = server.line(r"listens on (https?)://0\.0\.0\.0:\d+")[1]
+        warnings = [line for line in server.output if certificates.IN_CLEAR in line]
+        assert (url, len(warnings)) == (("https", 0) if is_https else ("http", 1))
+        assert all("sectorwatch tls init" in line for line in warnings)
+        server.end()
+
+
+@pytest.mark.parametrize("wanted", ["gunicorn's own TLS", "another worker"])
+@pytest.mark.usefixtures("own_folder")
+def test_tls_without_deadlines_and_a_certificate_that_would_be_passed_over_are_refused(
+    wanted: str, tmp_path: Path, running: list[Running], certificate: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    monkeypatch.setenv("SECTORWATCH_PORT", "0")
+    files = ["--certfile", str(certificate.certificate), "--keyfile", str(certificate.key)]
+    if wanted == "another worker":
+        certified(tmp_path, certificate)
+        files = ["-k", "gthread"]
+    server = Running(["gunicorn", "-c", "deploy/gunicorn.conf.py", *files])
+    running.append(server)
+    told = {
+        "gunicorn's own TLS": "set the server's tls_cert and tls_key",
+        "another worker": "start Gunicorn without -k",
+    }
+    server.line(f"server not started.*{told[wanted]}")
+    assert server.stopped() == 3
+
+
+def test_a_private_key_in_the_wrong_place_is_no_certificate(tmp_path: Path, certificate: Pair) -> None:
+    with pytest.raises(ConfigurationError, match="holds no certificate in PEM"):
+        fingerprint(certificate.key)
