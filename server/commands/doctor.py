@@ -19,7 +19,7 @@ import click
 
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
-from server.catalogue import ModelCard, cache_dir, locate, read_lock, verify
+from server.catalogue import ModelCard, cache_dir, locate, read_lock, trust_fault, verify
 from server.commands.options import cards_of, store_options, utc
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError
@@ -140,6 +140,9 @@ def model(settings: ServerSettings) -> Iterator[Finding]:
                 yield Finding("ok", "model", f"{card.name}: {path} (sha256 {card.sha256[:12]}…, as its card says)")
             except SectorwatchError as error:
                 yield Finding("fail", "model", error.detail, next_step)
+        fact, _, trust_step = trust_fault(card, path).partition(": ")
+        if fact:
+            yield Finding("warn" if card.trusted is None else "fail", "model", fact, trust_step)
 
 
 def proofs(settings: ServerSettings) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ import click
 from policies.observation import EnsembleInfo
 from policies.site.site_policy import SitePolicy, all_faults, parse_site_policy
 from policies.site.toml_schema import SITE_KEYS
-from server.catalogue import parse_card
+from server.catalogue import cache_dir, locate, parse_card, trust_fault
 from server.commands.options import cards_of, store_options
 from server.domain.errors import SectorwatchError
 from server.domain.text_files import UnreadableText, read_text, shown
@@ -131,7 +131,9 @@ def _card(file: Path, text: str) -> Checked:
         card = parse_card(text, file)
     except SectorwatchError as error:
         return Checked((error.detail,))
-    return Checked((), (), f"the card of the model `{card.name}`")
+    untrusted = trust_fault(card, locate(card, cache_dir()) if card.sha256 else None)
+    what = f"the card of the model `{card.name}`"
+    return Checked((), (f"{shown(file)}: {untrusted}",) if untrusted else (), what)
 
 
 def _agent(file: Path) -> Checked:
