@@ -24,8 +24,9 @@ from server.commands.options import cards_of, store_options, utc
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
+from server.domain.private_files import holds_password, readable_by_others
 from server.domain.remembered import recall
-from server.domain.text_files import shown
+from server.domain.text_files import UnreadableText, read_text, shown
 from server.hosting.listening import listener
 from server.pipeline.site_policies import Sites
 from server.serving.machine import Machine, this_machine
@@ -253,6 +254,20 @@ def database(settings: ServerSettings) -> Iterator[Finding]:
             yield Finding("warn", "tokens", what, "sectorwatch tokens add --site SITE --camera CAMERA")
 
 
+def secrets(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks that other users of the machine cannot read the data, nor a password in the settings file."""
+    places = [settings.data_dir]
+    if config := recall(settings.data_dir).config:
+        with suppress(UnreadableText):
+            places += [Path(config)] if holds_password(read_text(Path(config))) else []
+    open_places = [place for place in places if readable_by_others(place)]
+    for place in open_places:
+        what = "the data" if place == settings.data_dir else "the password in the settings"
+        yield Finding("warn", "secrets", f"other users can read {what}: {shown(place)}", f"chmod go= {shown(place)}")
+    if not open_places:
+        yield Finding("ok", "secrets", f"only their user can read {', '.join(shown(place) for place in places)}")
+
+
 def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
@@ -304,6 +319,7 @@ CHECKS: dict[Check, str] = {
     sites: "mend the site policies",
     policies: "mend the site policies",
     database: "correct database_url, or start the database",
+    secrets: "report this as a bug",
     disk: "choose another data_dir",
     clock: "set the clock (NTP)",
     ports: "choose another port",

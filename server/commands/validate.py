@@ -22,6 +22,7 @@ from policies.site.toml_schema import SITE_KEYS
 from server.catalogue import cache_dir, locate, parse_card, trust_fault
 from server.commands.options import cards_of, store_options
 from server.domain.errors import SectorwatchError
+from server.domain.private_files import holds_password, readable_by_others
 from server.domain.text_files import UnreadableText, read_text, shown
 from server.pipeline.remarks import remarks
 from server.pipeline.site_files import of_nobody
@@ -75,7 +76,7 @@ def _check(file: Path, settings: ServerSettings) -> Checked:
     checks: dict[Kind, Callable[[], Checked]] = {
         "agent": lambda: _agent(file),
         "card": lambda: _card(file, text),
-        "server": lambda: Checked(file_faults(file), (), "the settings of a server"),
+        "server": lambda: Checked(file_faults(file), _open_password(file, text), "the settings of a server"),
         "site": lambda: _site(file, text, settings),
     }
     return checks[kind_of(text)]()
@@ -124,6 +125,12 @@ def _ensemble_info(settings: ServerSettings) -> EnsembleInfo | None:
     except SectorwatchError:
         return None
     return EnsembleInfo("", tuple(card.model_info for card in cards))
+
+
+def _open_password(file: Path, text: str) -> tuple[str, ...]:
+    if not (holds_password(text) and readable_by_others(file)):
+        return ()
+    return (f"{shown(file)}: other users can read the password in it: chmod o= {shown(file)}",)
 
 
 def _card(file: Path, text: str) -> Checked:
