@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import combinations
 
@@ -11,7 +11,12 @@ from policies.observation import Box
 
 Point = tuple[float, float]
 Polygon = tuple[Point, ...]
+Edge = tuple[Point, Point]
 
+NEAR_EDGE = 0.03
+"""A border within this of the frame's edge, in parts of the frame, counts as reaching it. Nobody draws to the pixel,
+and the feet of a thing that the picture cuts off lie on the edge itself.
+"""
 _INSIDE = 1e-3
 _GRID = tuple(((i + 0.5) / 48, (j + 0.5) / 48) for i in range(48) for j in range(48))
 
@@ -50,6 +55,39 @@ def bounds(polygon: Polygon) -> Box:
     """The smallest rectangle around a polygon."""
     xs, ys = [x for x, _ in polygon], [y for _, y in polygon]
     return (min(xs), min(ys), max(xs), max(ys))
+
+
+def to_edges(polygon: Polygon) -> Polygon:
+    """The polygon with every corner near the frame's edge moved onto the edge."""
+    xs, ys = ([point[axis] for point in polygon] for axis in (0, 1))
+    return tuple(zip(_to_edges(xs), _to_edges(ys), strict=True))
+
+
+def _to_edges(values: Sequence[float]) -> list[float]:
+    """Coordinates along one axis, those near 0 or 1 moved there. A strip that lies near an edge keeps its width: only
+    the half nearer to the edge moves.
+    """
+    least, most = min(values), max(values)
+    middle = (least + most) / 2
+    low = min(NEAR_EDGE, middle) + 1e-9
+    high = max(1 - NEAR_EDGE, middle) - 1e-9
+    return [
+        0.0 if value <= low and value < most else 1.0 if value >= high and value > least else value for value in values
+    ]
+
+
+def to_edge(here: Point, there: Point) -> Point:
+    """The end `there` of a line, or the point in which the line meets the frame's edge if that is near."""
+    ways = []
+    for axis in (0, 1):
+        step = there[axis] - here[axis]
+        gap = 1 - there[axis] if step > 0 else there[axis]
+        if step and gap <= NEAR_EDGE + 1e-9:
+            ways.append(gap / abs(step))
+    on = min(ways, default=0.0)
+    further = (there[0] + on * (there[0] - here[0]), there[1] + on * (there[1] - here[1]))
+    is_near = math.dist(further, there) <= 2 * NEAR_EDGE
+    return (min(max(further[0], 0.0), 1.0), min(max(further[1], 0.0), 1.0)) if is_near else there
 
 
 def overlap(a: Polygon, b: Polygon) -> float:
@@ -99,20 +137,28 @@ def crossing(a: Point, b: Point, p: Point, q: Point) -> float | None:
     return abs(before) / total if total else 0.0
 
 
-def border_part(polygon: Polygon, here: Point, there: Point, *, leaving: bool) -> float | None:
-    """Where the way from here to there first leaves, or last enters, the polygon, as its fraction; None: nowhere."""
+def border_step(polygon: Polygon, here: Point, there: Point, *, leaving: bool) -> tuple[float, Edge] | None:
+    """Where the way from here to there first leaves, or last enters, the polygon: its fraction, and the edge that it
+    crosses. None: nowhere.
+    """
     edges = zip(polygon, polygon[1:] + polygon[:1], strict=True)
-    parts = [part for a, b in edges if (part := crossing(a, b, here, there)) is not None]
-    if not parts:
+    steps = [(part, edge) for edge in edges if (part := crossing(*edge, here, there)) is not None]
+    if not steps:
         return None
-    return min(parts) if leaving else max(parts)
+    return min(steps) if leaving else max(steps)
 
 
-def distance(polygon: Polygon, point: Point, aspect: float) -> float:
-    """From the point to the polygon's border, in frame heights; `aspect` is the frame's width over its height."""
+def inner_border(polygon: Polygon) -> tuple[Edge, ...]:
+    """The edges of a polygon that do not lie on the frame's edge."""
+    edges = zip(polygon, polygon[1:] + polygon[:1], strict=True)
+    return tuple((a, b) for a, b in edges if not any(a[axis] == b[axis] in (0.0, 1.0) for axis in (0, 1)))
+
+
+def distance(edges: Iterable[Edge], point: Point, aspect: float) -> float:
+    """From the point to the nearest of the edges, in frame heights; `aspect` is the frame's width over its height."""
     px, py = point[0] * aspect, point[1]
     nearest = math.inf
-    for (x1, y1), (x2, y2) in zip(polygon, polygon[1:] + polygon[:1], strict=True):
+    for (x1, y1), (x2, y2) in edges:
         ax, ay, dx, dy = x1 * aspect, y1, (x2 - x1) * aspect, y2 - y1
         along = ((px - ax) * dx + (py - ay) * dy) / (dx * dx + dy * dy or 1.0)
         part = min(max(along, 0.0), 1.0)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from policies.events import Evidence, Fact
 from policies.site.sectors import Sector
 from policies.site.site_policy import CameraPolicy
-from policies.tracking.lifetime import has_lasted
+from policies.tracking.lifetime import has_lasted, is_held
 from policies.tracking.track import Closed, Frame, Track, Visit
 
 
@@ -48,6 +48,8 @@ def update_presences(
         for target in sector.rules.targets:
             presence = known.pop((target, sector.name), None)
             here = [(t, v) for t in tracks if t.target == target for v in t.visits if v.sector == sector.name]
+            if presence is None:  # whoever stands on the border keeps one up, and starts none
+                here = [(t, v) for t, v in here if not is_held(v, t.visits, policy.apart)]
             over = _at(closed, target, sector.name)
             if target not in frame.blind and (presence is not None or here or over):
                 presence, settled = _updated(presence, target, sector, here, over, frame.at_us)

@@ -145,7 +145,7 @@ def _foot(group: Group) -> Point:
 
 def sectors_at(policy: CameraPolicy, target: str, point: Point) -> list[Sector]:
     """The sectors that ask for `target` and hold this point."""
-    return [s for s in policy.sectors if target in s.rules.targets and s.holds(point)]
+    return [s for s in policy.reaching.values() if target in s.rules.targets and s.holds(point)]
 
 
 def _vote(seen: Observation, model: str, score: float | None, least: float) -> Vote:

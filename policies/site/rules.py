@@ -43,7 +43,8 @@ class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     encoded names, `sights` and `of`, are part of the digests of stored policies. dwell_s: a shorter visit is a
     graze, not an entry. outside_s: a shorter step outside is still one visit. hidden_s: how long a track that is
     not seen is remembered (one that stood still: four times as long). join_s: longest time between two sectors that
-    still makes `moved`. linger_s: a visit this long gives `lingered` (0: never). max_speed: body heights per second
+    still makes `moved`. linger_s: a visit this long gives `lingered` (0: never). border: feet that are nearer than
+    so many body heights to a border are on it, and the track stays where it was. max_speed: body heights per second
     beyond which two sights cannot be one thing, for every target or by target (`*`: all others).
     """
 
@@ -54,6 +55,7 @@ class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hidden_s: Seconds = 3.0
     join_s: Seconds = 3.0
     linger_s: Seconds = 0.0
+    border: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.1
     max_speed: Speed | dict[str, Speed] = {}
 
     def fastest(self, target: str) -> float:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from functools import cached_property
 
 import msgspec
+from msgspec.structs import replace
 
-from policies.geometry import Point, Polygon, bounds, contains, overlap
+from policies.geometry import Edge, Point, Polygon, bounds, contains, inner_border, overlap, to_edge, to_edges
 from policies.observation import Box
 from policies.site.rules import Rules
 
 WHOLE: Polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+MOST_SHARED = 0.1
+"""A track can move between sectors that share less than this part of the smaller one."""
 
 
 class Sector(msgspec.Struct, frozen=True, dict=True):
@@ -24,6 +28,17 @@ class Sector(msgspec.Struct, frozen=True, dict=True):
     def bounds(self) -> Box:
         """The smallest rectangle around it."""
         return bounds(self.polygon)
+
+    @cached_property
+    def inner_border(self) -> tuple[Edge, ...]:
+        """Its border without what lies on the frame's edge, over which nobody goes to another sector."""
+        return inner_border(self.polygon)
+
+    @cached_property
+    def middle(self) -> Point:
+        """The middle of what a classifier is shown of it."""
+        left, top, right, bottom = self.bounds
+        return ((left + right) / 2, (top + bottom) / 2)
 
     def holds(self, point: Point) -> bool:
         """Whether the point lies in it."""
@@ -43,4 +58,24 @@ class Line(msgspec.Struct, frozen=True):
 
 def pairs_apart(polygons: dict[str, Polygon]) -> frozenset[tuple[str, str]]:
     """The ordered pairs of sectors between which a track can move: a track is in both at once where they overlap."""
-    return frozenset((a, b) for a in polygons for b in polygons if a != b and overlap(polygons[a], polygons[b]) < 0.1)
+    return frozenset(
+        (a, b) for a in polygons for b in polygons if a != b and overlap(polygons[a], polygons[b]) < MOST_SHARED
+    )
+
+
+def up_to_edges(sectors: Sequence[Sector], apart: Collection[tuple[str, str]]) -> dict[str, Sector]:
+    """Sector name to the sector with a border near the frame's edge moved onto the edge. One that another sector parts
+    from the edge stays as it is drawn.
+    """
+    reaching = {}
+    for sector in sectors:
+        polygon = to_edges(sector.polygon)
+        others = [other.polygon for other in sectors if (sector.name, other.name) in apart]
+        is_free = all(overlap(polygon, other) < MOST_SHARED for other in others)
+        reaching[sector.name] = replace(sector, polygon=polygon) if is_free and polygon != sector.polygon else sector
+    return reaching
+
+
+def line_to_edges(line: Line) -> Line:
+    """The line, led on to the frame's edge where it ends near it."""
+    return replace(line, a=to_edge(line.b, line.a), b=to_edge(line.a, line.b))

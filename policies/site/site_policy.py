@@ -20,7 +20,7 @@ from policies.observation import Box, EnsembleInfo
 from policies.site.layers import NEW_NAMES, OLD_NAMES, RULE_KEYS, Layer, Targets, read_layer
 from policies.site.rules import Rules
 from policies.site.schedule import Place, When
-from policies.site.sectors import WHOLE, Line, Sector, pairs_apart
+from policies.site.sectors import WHOLE, Line, Sector, line_to_edges, pairs_apart, up_to_edges
 from policies.site.suppression import Suppression
 from policies.site.targets import SHIPPED
 from policies.site.toml_errors import NAME, Problem, convert, only, tables
@@ -35,7 +35,7 @@ from policies.site.toml_schema import (
     read_suppressions,
 )
 
-RULES_VERSION = 5
+RULES_VERSION = 6
 """Raised whenever the same policy over the same observations gives other events than before."""
 
 _MOST_FAULTS = 20
@@ -82,6 +82,16 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
     def by_name(self) -> dict[str, Sector]:
         """Sector name to sector."""
         return {sector.name: sector for sector in self.sectors}
+
+    @cached_property
+    def reaching(self) -> dict[str, Sector]:
+        """Sector name to sector as feet fall into it: a border near the frame's edge lies on the edge."""
+        return up_to_edges(self.sectors, self.apart)
+
+    @cached_property
+    def reaching_lines(self) -> tuple[Line, ...]:
+        """The lines as feet cross them: one that ends near the frame's edge ends on the edge."""
+        return tuple(map(line_to_edges, self.lines))
 
     def crops(self, ensemble_info: EnsembleInfo) -> dict[str, Box]:
         """Sector name to its bounding rectangle: what classifiers are asked about besides the frame.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from policies.events import Fact
-from policies.tracking.motion import frame_side
+from policies.site.site_policy import CameraPolicy
+from policies.tracking.course import OPPOSITE, SIDES, heading, heading_between
 from policies.tracking.track import Closed, Crossed, Track, Visit
 
-FULL_SECOND_US = 1_000_000
 
-
-def entered(track: Track, visit: Visit) -> Fact:
+def entered(policy: CameraPolicy, track: Track, visit: Visit, before: Closed | None, aspect: float) -> Fact:
+    """`before`: the visit that this one followed closely."""
+    way_in = visit.way_in or "unknown"
+    if track.motion is None and before is not None:
+        way_in = OPPOSITE.get(way_between(policy, before.visit, visit, aspect), "unknown")
     return Fact(
         "entered",
         track.target,
@@ -18,11 +21,11 @@ def entered(track: Track, visit: Visit) -> Fact:
         visit.evidence,
         track=track.id,
         sector=visit.sector,
-        direction=visit.came_by,
+        direction=way_in,
     )
 
 
-def left(track: Track, closed: Closed) -> Fact:
+def left(track: Track, closed: Closed, way_out: str) -> Fact:
     return Fact(
         "left",
         track.target,
@@ -31,11 +34,15 @@ def left(track: Track, closed: Closed) -> Fact:
         track.best,
         track=track.id,
         sector=closed.visit.sector,
-        direction=frame_side(closed.visit.last_box),
+        direction=way_out,
     )
 
 
-def moved(track: Track, before: Closed, visit: Visit, aspect: float) -> Fact:
+def moved(policy: CameraPolicy, track: Track, before: Closed, visit: Visit, aspect: float) -> Fact:
+    if track.motion is None:
+        direction = _between(policy, before.visit, visit, aspect)
+    else:
+        direction = visit.heading or heading(track, visit.entry_us, aspect)
     return Fact(
         "moved",
         track.target,
@@ -45,8 +52,18 @@ def moved(track: Track, before: Closed, visit: Visit, aspect: float) -> Fact:
         track=track.id,
         from_sector=before.visit.sector,
         to_sector=visit.sector,
-        direction=heading(track, visit.entry_us, aspect),
+        direction=direction,
     )
+
+
+def way_between(policy: CameraPolicy, before: Visit, after: Visit, aspect: float) -> str:
+    """The side over which a track made from labels alone went from one sector to another: where the other lies."""
+    return SIDES.get(_between(policy, before, after, aspect), "unknown")
+
+
+def _between(policy: CameraPolicy, before: Visit, after: Visit, aspect: float) -> str:
+    there, here = policy.by_name.get(before.sector), policy.by_name[after.sector]
+    return "unknown" if there is None else heading_between(there.middle, here.middle, aspect)
 
 
 def crossed(track: Track, crossing: Crossed) -> Fact:
@@ -72,18 +89,3 @@ def lingered(track: Track, visit: Visit) -> Fact:
         track=track.id,
         sector=visit.sector,
     )
-
-
-def heading(track: Track, at_us: int, aspect: float) -> str:
-    """left, right, up or down: the way the track went in the second around `at_us`; unknown if it hardly moved."""
-    if track.motion is None:
-        return "unknown"
-    before = [p for p in track.trail if at_us - FULL_SECOND_US <= p[0] <= at_us] or list(track.trail[:1])
-    after = [p for p in track.trail if at_us <= p[0] <= at_us + FULL_SECOND_US] or list(track.trail[-1:])
-    dx = (after[-1][1] - before[0][1]) * aspect
-    dy = after[-1][2] - before[0][2]
-    if max(abs(dx), abs(dy)) < 0.1 * track.motion.h:
-        return "unknown"
-    if abs(dx) >= abs(dy):
-        return "right" if dx > 0 else "left"
-    return "down" if dy > 0 else "up"

@@ -8,12 +8,14 @@ from msgspec.structs import replace
 
 from policies.events import Evidence, event_id
 from policies.geometry import Point
+from policies.observation import Box
 from policies.site.rules import Movement
 from policies.site.site_policy import CameraPolicy
 from policies.tracking.lifetime import is_gone
 from policies.tracking.track import Followed, Frame, Match, Sight, Track
 
 TRAIL_S = 2.5
+PAST_GAP_S = 0.25
 
 
 def follow(policy: CameraPolicy, frame: Frame, matches: Sequence[Match]) -> Sequence[Followed]:
@@ -48,6 +50,7 @@ def _seen(rules: Movement, frame: Frame, track: Track | None, sight: Sight) -> F
         motion=sight.motion,
         box=candidate.box,
         trail=track.trail if sight.ground is None else _longer(track.trail, frame.at_us, sight.ground),
+        past=track.past if candidate.box is None else _with_box(track.past, frame.at_us, candidate.box),
     )
     # Votes that are not enough continue a track, but are no evidence of anything.
     return Followed(track, sight, before_us, evidence if evidence.decides else best)
@@ -78,3 +81,13 @@ def _longer(
     while old < len(trail) - 3 and trail[old][0] < oldest_us:
         old += 1
     return (*trail[old:], (at_us, *ground))
+
+
+def _with_box(past: tuple[tuple[int, Box], ...], at_us: int, box: Box) -> tuple[tuple[int, Box], ...]:
+    """The past with one more box, about PAST_GAP_S apart, without what is older than TRAIL_S before its last three."""
+    if len(past) > 1 and past[-1][0] - past[-2][0] < PAST_GAP_S * 1e6:
+        past = past[:-1]
+    oldest_us, old = at_us - int(TRAIL_S * 1e6), 0
+    while old < len(past) - 2 and past[old][0] < oldest_us:
+        old += 1
+    return (*past[old:], (at_us, box))

@@ -117,7 +117,7 @@ def frame_side(box: Box | None) -> str:
     """The side of the frame a box touches or almost touches: left, right, top or bottom; else unknown."""
     if box is None:
         return "unknown"
-    gaps = _gaps(box)
+    gaps = frame_gaps(box)
     side = min(gaps, key=lambda name: gaps[name])
     return side if gaps[side] <= EDGE else "unknown"
 
@@ -130,9 +130,10 @@ def edge_us(box: Box | None, side: str, motion: Motion | None, aspect: float, *,
     speed = -outward if coming else outward
     if speed < STILL * motion.h:
         return None
-    gap = max(_gaps(box)[side], 0.0) * (aspect if side in ("left", "right") else 1.0)
+    gap = max(frame_gaps(box)[side], 0.0) * (aspect if side in ("left", "right") else 1.0)
     return int(gap / speed * 1e6)
 
 
-def _gaps(box: Box) -> dict[str, float]:
+def frame_gaps(box: Box) -> dict[str, float]:
+    """How far each side of a box is from that of the frame, in parts of the frame."""
     return {"left": box[0], "right": 1 - box[2], "top": box[1], "bottom": 1 - box[3]}

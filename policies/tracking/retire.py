@@ -27,7 +27,7 @@ def retire(
         asked = tuple([visit for visit in track.visits if _is_asked_for(policy, track, visit)])
         ended = [visit.end(visit.last_us, None, 1.0) for visit in track.visits if visit not in asked]
         closed += [(track.target, visit) for visit in ended if track.confirmed]
-        settled += [facts.left(track, each) for each in ended if each.visit.counted]
+        settled += [facts.left(track, each, "unknown") for each in ended if each.visit.counted]
         if track.target in policy.targets:
             kept.append(replace(track, visits=asked))
         elif track.confirmed:

@@ -22,9 +22,11 @@ class Visit(msgspec.Struct, frozen=True):
     """A track's stay in one sector.
 
     It began at `entry_us`, give or take `entry_slack_us`, and was seen inside from `first_us` to `last_us`.
-    `crossed_in`: it was seen outside before. `came_by`: the side of the frame by which it came in, if it did. Since
+    `crossed_in`: it was seen outside before. `came_by`: the side of the frame that its first box touched. Since
     `out_us` (None: not yet) it is seen outside; it went out at `gone_us`. `counted`: it has lasted `dwell_s`, and
-    `entered` is written. `lingered`: so is `lingered`.
+    `entered` is written. `lingered`: so is `lingered`. `way_in`, `way_out`: the sides by which its course came in and
+    went out, `heading`: the way it went when it came in (None: not known yet). `deep`: its track does not stand on the
+    border.
     """
 
     sector: str
@@ -40,6 +42,10 @@ class Visit(msgspec.Struct, frozen=True):
     gone_us: int | None = None
     counted: bool = False
     lingered: bool = False
+    way_in: str | None = None
+    way_out: str | None = None
+    heading: str | None = None
+    deep: bool = True
 
     def seen_inside(self, at_us: int, box: Box | None, motion: Motion | None, aspect: float) -> Visit:
         """The visit after one more frame that shows it. Each frame refines the entry time until the visit counts."""
@@ -48,7 +54,7 @@ class Visit(msgspec.Struct, frozen=True):
             ago_us = edge_us(box, self.came_by, motion, aspect, coming=True)
             if ago_us is not None:
                 entry_us = min(self.first_us, max(self.first_us - 2 * self.entry_slack_us, at_us - ago_us))
-        return replace(self, entry_us=entry_us, last_us=at_us, last_box=box, out_us=None, gone_us=None)
+        return replace(self, entry_us=entry_us, last_us=at_us, last_box=box, out_us=None, gone_us=None, way_out=None)
 
     def end(self, missed_us: int | None, motion: Motion | None, aspect: float) -> Closed:
         """The visit that is over, with when it ended, given the first frame that did not show the track."""
@@ -93,9 +99,10 @@ class Crossed(msgspec.Struct, frozen=True):
 class Track(msgspec.Struct, frozen=True):
     """One thing through time. `motion` and `box` are None for a track made from labels alone.
 
-    `trail` holds its latest feet `(at_us, x, y)`. The bits of `hit_history` say which of its latest frames decidedly
-    showed it (the lowest bit is the newest frame); `confirmed` once `min_hits` of them did. `misses` counts the latest
-    frames in a row that did not show it at all, `missed_us` is the instant of the first of them.
+    `trail` holds its latest feet `(at_us, x, y)`, `past` some of its latest boxes. The bits of `hit_history` say which
+    of its latest frames decidedly showed it (the lowest bit is the newest frame); `confirmed` once `min_hits` of them
+    did. `misses` counts the latest frames in a row that did not show it at all, `missed_us` is the instant of the first
+    of them.
     """
 
     id: str
@@ -113,6 +120,7 @@ class Track(msgspec.Struct, frozen=True):
     visits: tuple[Visit, ...] = ()
     closed: tuple[Closed, ...] = ()
     crossed: tuple[Crossed, ...] = ()
+    past: tuple[tuple[int, Box], ...] = ()
 
 
 class Frame(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -14,10 +14,10 @@ import click
 
 from policies.events import Event
 from policies.fold import decode_state
-from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
+from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, parse_site_policy
 from server.analysis.refold_many import EventsSince, FoldResult, exact_start, fold_history
 from server.domain.records import Checkpoint, LoggedEvent
-from server.domain.refold import steps
+from server.domain.refold import Step, steps
 from server.domain.text_files import UnreadableText, read_text
 from server.settings import processors
 from server.store import Store, open_store
@@ -47,21 +47,50 @@ def fold_policies(task: FoldTask) -> FoldResult:
         return fold_history(history(start_us, task.until_us), task.camera, task.policies, task.since_us)
 
 
-def fold_as_accepted(task: FoldTask, *, from_start: bool = False) -> list[Event]:
+def fold_as_accepted(task: FoldTask) -> list[Event]:
     """The events of the policies that were in force, burst by burst.
 
-    Begins at the last checkpoint before `since_us` with an empty state or, with `from_start`, at the first frame, which
-    trusts no checkpoint.
+    Begins at the last checkpoint before `since_us` with an empty state.
     """
     with closing(open_store(task.url)) as store:
-        start = Checkpoint(None, None)
-        if task.since_us is not None and not from_start:
-            start = _empty_checkpoint(store, task, task.since_us)
-        after_us = None if start.at_us is None else start.at_us + 1
+        start = Checkpoint(None, None) if task.since_us is None else _empty_checkpoint(store, task, task.since_us)
         collected = EventsSince(task.since_us)
-        for step in steps(store.history(task.site, task.camera, after_us, task.until_us), start, store.policy):
+        for step in _accepted(store, task, start):
             collected.add(step.recorded.observation.at_us, step.events)
         return collected.events()
+
+
+class Refolded(NamedTuple):
+    """What `refold_as_accepted` gives. `other_rules`: spans (us) in which what happened follows from bursts that were
+    judged under another version of the rules.
+    """
+
+    events: list[Event]
+    other_rules: list[tuple[int, int]]
+
+
+def refold_as_accepted(task: FoldTask) -> Refolded:
+    """The events of the policies that were in force, folded from the first frame, which trusts no checkpoint."""
+    with closing(open_store(task.url)) as store:
+        collected = EventsSince(task.since_us)
+        version_of = cache(lambda policy: store.policy(policy).version)
+        spans: list[tuple[int, int]] = []
+        is_other = False
+        for step in _accepted(store, task, Checkpoint(None, None)):
+            at_us = step.recorded.observation.at_us
+            collected.add(at_us, step.events)
+            is_under_others = version_of(step.recorded.policy) != RULES_VERSION
+            if is_under_others and not is_other:
+                spans.append((at_us, at_us))
+            if is_under_others or is_other:
+                spans[-1] = (spans[-1][0], at_us)
+                is_other = not step.state.is_empty
+        return Refolded(collected.events(), spans)
+
+
+def _accepted(store: Store, task: FoldTask, start: Checkpoint) -> Iterator[Step]:
+    after_us = None if start.at_us is None else start.at_us + 1
+    return steps(store.history(task.site, task.camera, after_us, task.until_us), start, store.policy)
 
 
 def _empty_checkpoint(store: Store, task: FoldTask, before_us: int) -> Checkpoint:

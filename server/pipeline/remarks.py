@@ -11,8 +11,6 @@ from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
 from policies.site.site_policy import SitePolicy
 
-_NEAR_EDGE = 0.03
-
 
 def remarks(
     name: str, policy: SitePolicy, ensemble_info: EnsembleInfo | None, camera: str | None = None
@@ -21,7 +19,7 @@ def remarks(
 
     Without `ensemble_info`, nothing is said about models.
     """
-    found = [*_alike(policy), *_of_schedules(policy), *_short_of_edges(policy, camera)]
+    found = [*_alike(policy), *_of_schedules(policy)]
     if ensemble_info is not None:
         judged = policy if camera is None else replace(policy, cameras={camera: policy.camera(camera)})
         found += misfits(judged, ensemble_info)
@@ -54,20 +52,6 @@ def _alike(policy: SitePolicy) -> Iterator[str]:
             before = first.setdefault(name.replace("-", "").replace("_", ""), name)
             if before != name:
                 yield f"[{place}.{before}] and [{place}.{name}] have names that are easily taken for each other"
-
-
-def _short_of_edges(policy: SitePolicy, camera: str | None) -> Iterator[str]:
-    """Sectors that end just before the picture's edge: feet that the edge cuts off stand outside them."""
-    for name in policy.cameras if camera is None else policy.cameras.keys() & {camera}:
-        for sector in policy.cameras[name].sectors:
-            left, _, right, bottom = sector.bounds
-            gaps = {"left": left, "right": 1 - right, "lower": 1 - bottom}
-            for edge, gap in gaps.items():
-                if 0 < gap <= _NEAR_EDGE + 1e-9:
-                    yield (
-                        f"[cameras.{name}.sectors.{sector.name}] ends {gap:.1%} before the {edge} edge of the picture: "
-                        "feet that the edge cuts off stand outside it; draw it to the edge"
-                    )
 
 
 def _of_schedules(policy: SitePolicy) -> Iterator[str]:

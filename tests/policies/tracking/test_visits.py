@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from policies.events import Evidence
-from policies.geometry import border_part, distance
+from policies.geometry import border_step, distance, inner_border
 from policies.tracking.motion import Motion, frame_side
 from policies.tracking.track import Closed, Visit
 
@@ -89,11 +89,11 @@ def test_time_up_to_a_border_that_was_seen_to_be_crossed_counts():
 
 @pytest.mark.parametrize(("leaving", "part"), [(True, 0.125), (False, 0.875)])
 def test_a_way_across_a_polygon_first_leaves_or_last_enters_it(leaving: bool, part: float):
-    assert border_part(UNIT, (0.1, 0.5), (0.9, 0.5), leaving=leaving) == pytest.approx(part)
+    assert border_step(UNIT, (0.1, 0.5), (0.9, 0.5), leaving=leaving)[0] == pytest.approx(part)
 
 
 def test_a_way_that_stays_inside_meets_no_border():
-    assert border_part(UNIT, (0.3, 0.5), (0.7, 0.5), leaving=True) is None
+    assert border_step(UNIT, (0.3, 0.5), (0.7, 0.5), leaving=True) is None
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_every_side_of_the_frame_lets_things_out(
     ("point", "far"), [((0.5, 0.9), 0.1), ((0.5, 0.5), 0.3), ((0.9, 0.9), 0.1 * 2**0.5), ((0.2, 0.5), 0)]
 )
 def test_distance_is_to_the_nearest_point_of_the_border(point: tuple[float, float], far: float):
-    assert distance(UNIT, point, 1.0) == pytest.approx(far)
+    assert distance(inner_border(UNIT), point, 1.0) == pytest.approx(far)
 
 
 def test_distance_across_is_measured_in_frame_heights_too():
-    assert distance(UNIT, (0.9, 0.5), 2.0) == pytest.approx(0.2)
+    assert distance(inner_border(UNIT), (0.9, 0.5), 2.0) == pytest.approx(0.2)

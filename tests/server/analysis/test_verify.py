@@ -220,6 +220,26 @@ def test_replay_tells_what_only_other_rules_made_otherwise_from_what_differs(
     assert ask("replay", "--check").exit_code == 1
 
 
+def test_replay_excuses_what_follows_from_other_rules_until_nobody_is_in_view(
+    ask: Callable[..., Result], yard: Yard
+) -> None:
+    yard.pipeline.process(yard.walk(90, lambda t: round(0.1 + (t - 90) * 0.03, 4), 90, frames=8))
+    older_policy = aged(yard).event.provenance.policy
+    yard.pipeline.process(yard.walk(94, lambda t: round(0.1 + (t - 90) * 0.03, 4) if t < 96 else None, 94, frames=40))
+    yard.pipeline.process(yard.walk(200, lambda _: 0.2, 200, frames=8))
+    followed, later = (
+        e.event
+        for e in yard.store.events()
+        if e.event.provenance.policy != older_policy
+        and e.event.sector == "west"
+        and e.event.kind in ("left", "entered")
+    )
+    alter(yard, "UPDATE events SET body = replace(body, 'west', 'east') WHERE id = :id", id=followed.id)
+    assert ask("replay", "--check").exit_code == 3
+    alter(yard, "UPDATE events SET body = replace(body, 'west', 'east') WHERE id = :id", id=later.id)
+    assert ask("replay", "--check").exit_code == 1
+
+
 def test_older_rules_excuse_no_altered_evidence(ask: Callable[..., Result], yard: Yard) -> None:
     logged = aged(yard)
     sha256 = logged.event.provenance.frame_sha256[0]

@@ -34,7 +34,7 @@ from tests.server.scenes import START_US, YARD, Yard, across, burst, there_and_b
 from tests.stand_ins import ManualClock
 
 OSLO = YARD.replace('site = "yard"', 'site = "yard"\ntimezone = "Europe/Oslo"')
-EAST = "08:00:10-08:00:18 person at east, 8 s, left to the right; 1 of 1 model  "
+EAST = "08:00:10-08:00:18 person at east, 8 s, came from the left, left to the right; 1 of 1 model  "
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ def test_a_visit_is_one_line_in_the_sites_local_time_under_its_day(
 ) -> None:
     assert without_ids(show()) == [
         "Sunday 22 November 2026, Europe/Oslo",
-        "08:00:01-08:00:10 person at west, 9 s, came from the left; 1 of 1 model",
+        "08:00:01-08:00:10 person at west, 9 s, came from the left, left to the right; 1 of 1 model",
         "08:00:10 person crossed middle, eastward; 1 of 1 model",
-        "08:00:10-08:00:18 person at east, 8 s, left to the right; 1 of 1 model",
+        "08:00:10-08:00:18 person at east, 8 s, came from the left, left to the right; 1 of 1 model",
         "08:00:10 person moved west > east, to the right; 1 of 1 model",
     ]
 
@@ -269,17 +269,17 @@ def test_following_tells_a_visit_when_it_begins_and_again_when_it_is_over(
     events.following(yard.store, show, 0, Window(None, None, None, None), None, stop)
     assert without_ids(capsys.readouterr().out.splitlines())[1:] == [
         "since 07:00:01 person at west, came from the left; 1 of 1 model",
-        "07:00:01-07:00:10 person at west, 9 s, came from the left; 1 of 1 model",
+        "07:00:01-07:00:10 person at west, 9 s, came from the left, left to the right; 1 of 1 model",
         "07:00:10 person crossed middle, eastward; 1 of 1 model",
-        "since 07:00:10 person at east; 1 of 1 model",
+        "since 07:00:10 person at east, came from the left; 1 of 1 model",
         "07:00:10 person moved west > east, to the right; 1 of 1 model",
-        "07:00:10-07:00:18 person at east, 8 s, left to the right; 1 of 1 model",
+        "07:00:10-07:00:18 person at east, 8 s, came from the left, left to the right; 1 of 1 model",
     ]
 
 
 def test_a_kind_alone_gives_its_events_each_with_its_verb(walked: Yard, show: Callable[..., list[str]]) -> None:
     assert without_ids(show("--kind", "left"))[1:] == [
-        "08:00:10 person left west; 1 of 1 model",
+        "08:00:10 person left west, to the right; 1 of 1 model",
         "08:00:18 person left east, to the right; 1 of 1 model",
     ]
     assert without_ids(show("--kind", "presence_ended"))[1:] == [

@@ -15,7 +15,7 @@ from sqlalchemy import update
 
 from policies.events import ORDER, Event
 from server.commands import db, events, replay
-from server.commands.folding import FoldTask, fold_as_accepted
+from server.commands.folding import FoldTask, fold_as_accepted, refold_as_accepted
 from server.commands.options import Window
 from server.delivery.channels import text_line
 from server.domain.errors import ConfigurationError, Unknown
@@ -218,7 +218,7 @@ def test_from_an_instant_on_the_log_is_told_even_where_the_policy_changed_around
     since_us = list(yard.store.history("yard", "gate"))[51].observation.at_us
     task = FoldTask(url, "yard", "gate", since_us=since_us)
     logged = [e.event for e in yard.store.events(since_us)]
-    assert fold_as_accepted(task) == fold_as_accepted(task, from_start=True) == logged
+    assert fold_as_accepted(task) == refold_as_accepted(task).events == logged
     assert [event.kind for event in logged].count("presence_ended") == 1
 
 

@@ -111,21 +111,3 @@ def test_the_camera_itself_and_readers_of_its_site_may_ask(app: Flask) -> None:
     assert [ask(app, token=each).status_code for each in may] == [200, 200, 200]
     assert [ask(app, token=each).status_code for each in may_not] == [403, 403, 403]
     assert ask(app).status_code == 401
-
-
-@pytest.mark.parametrize(
-    ("polygon", "edges"),
-    [
-        ("[[0, 0.5], [1, 0.5], [1, 0.97], [0, 0.97]]", ["lower"]),
-        ("[[0.02, 0.5], [0.985, 0.5], [0.985, 1], [0.02, 1]]", ["left", "right"]),
-        ("[[0, 0.5], [1, 0.5], [1, 0.96], [0, 0.96]]", []),
-        ("[[0, 0.02], [1, 0.02], [1, 1], [0, 1]]", []),
-    ],
-)
-def test_a_sector_that_ends_just_before_an_edge_of_the_picture_is_remarked_on(
-    app: Flask, tmp_path: Path, polygon: str, edges: list[str]
-) -> None:
-    write(tmp_path, f'site = "north-yard"\n[cameras.gate.sectors.table]\npolygon = {polygon}\n')
-    remarks = ask(app).get_json()["remarks"]
-    assert [remark.split(" edge of the picture")[0].rsplit(" ", 1)[1] for remark in remarks] == edges
-    assert all("[cameras.gate.sectors.table] ends" in remark and "draw it to the edge" in remark for remark in remarks)
