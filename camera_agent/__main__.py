@@ -25,6 +25,7 @@ limit_memory()  # before any import that loads a numeric library
 from camera_agent import __version__  # noqa: E402
 from camera_agent.cli.validate import clear_token_advice, summary  # noqa: E402
 from camera_agent.config.load import load_settings  # noqa: E402
+from camera_agent.config.open_secrets import open_secrets  # noqa: E402
 from camera_agent.config.settings import InvalidSettings, Settings  # noqa: E402
 from camera_agent.imaging.frame import CameraFailure  # noqa: E402
 from camera_agent.logs import start_logging  # noqa: E402
@@ -167,6 +168,8 @@ def _once(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _validate(settings: Settings, options: argparse.Namespace) -> int:
+    for secret in open_secrets(options.file, settings):
+        sys.stderr.write(f"warning: {secret}\n")
     sys.stdout.write("\n".join(summary(options.file, settings)) + "\n")
     return 0
 
@@ -175,7 +178,7 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
     from camera_agent.cli.doctor import examine
 
     is_well = True
-    for finding in examine(settings):
+    for finding in examine(settings, options.file):
         is_well &= finding.is_well
         sys.stdout.write(f"{'ok  ' if finding.is_well else 'NOT '} {finding.subject}: {finding.text}\n")
     return 0 if is_well else 1

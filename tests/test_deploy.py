@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,43 @@ def test_what_keeps_pip_from_installing_ends_with_the_line_that_mends_it(
     assert done.returncode == 1
     assert done.stderr.splitlines()[0] == said
     assert done.stderr.splitlines()[1].startswith(advice)
+
+
+HARDENED = (
+    *("MemoryMax=", "SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources"),
+    *("SystemCallErrorNumber=EPERM", "SystemCallArchitectures=native", "RestrictSUIDSGID=yes", "RestrictRealtime=yes"),
+    *("NoNewPrivileges=yes", "CapabilityBoundingSet=", "PrivateUsers=yes", "PrivateDevices=yes", "UMask=0077"),
+)
+
+
+@pytest.mark.parametrize("unit", ["sectorwatch.service", "camera-agent.service", "camera-agent@.service"])
+def test_a_service_gets_no_more_rights_than_it_needs(unit: str, tmp_path: Path) -> None:
+    text = (ROOT / "deploy" / unit).read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert [wanted for wanted in HARDENED if not any(line.startswith(wanted) for line in lines)] == []
+    assert ("ProtectClock=yes" in lines) == (unit == "sectorwatch.service")  # an agent asks the clock's state
+    assert "MemoryDenyWriteExecute=yes" not in lines  # see the next test
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        warnings.warn("systemd-analyze is not here: the exposure of the units is not measured", stacklevel=1)
+        return
+    file = tmp_path / unit.replace("@", "@gate")
+    file.write_text(text, encoding="utf-8")
+    typed = [analyze, "security", "--offline=true", "--threshold=15", "--no-pager", str(file)]
+    done = subprocess.run(typed, capture_output=True, text=True, check=False)
+    assert "Overall exposure level" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_server_computes_nothing_where_memory_is_never_writable_and_executable() -> None:
+    """Why its unit has no MemoryDenyWriteExecute. When this fails, it can have it."""
+    code = (
+        "import ctypes, torch; assert ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) == 0, 'Linux before 6.3'; "
+        "print(torch.conv2d(torch.rand(1, 3, 224, 224), torch.rand(16, 3, 3, 3)).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "could not create a primitive" in done.stderr or "Linux before 6.3" in done.stderr
 
 
 def test_no_test_can_be_skipped() -> None:

@@ -13,11 +13,18 @@ def live_camera(settings: CameraSettings) -> Camera:
     if settings.snapshot is not None:
         from camera_agent.cameras.snapshot import Snapshot
 
-        return Snapshot(settings.snapshot, timeout_s=settings.timeout_s, trust=settings.trust)
+        return Snapshot(
+            settings.snapshot,
+            timeout_s=settings.timeout_s,
+            trust=settings.trust,
+            redirect_hosts=settings.redirect_hosts,
+        )
     if settings.mjpeg is not None:
         from camera_agent.cameras.mjpeg import MotionJpeg
 
-        return MotionJpeg(settings.mjpeg, timeout_s=settings.timeout_s, trust=settings.trust)
+        return MotionJpeg(
+            settings.mjpeg, timeout_s=settings.timeout_s, trust=settings.trust, redirect_hosts=settings.redirect_hosts
+        )
     if settings.picamera is not None:
         from camera_agent.cameras.picamera import PiCamera
 

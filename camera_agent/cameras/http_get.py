@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -23,11 +24,15 @@ _MAX_DRAINED_BYTES = 64_000
 
 
 class CameraSession(requests.Session):
-    """The connections to one camera, and the way in which it lets a user in."""
+    """The connections to one camera, and the way in which it lets a user in.
 
-    def __init__(self, trust: Trust = PUBLIC) -> None:
+    A redirect leads to another host only if that is one of `redirect_hosts`; user and password never go there.
+    """
+
+    def __init__(self, trust: Trust = PUBLIC, redirect_hosts: Collection[str] = ()) -> None:
         super().__init__()
         self.trust = trust
+        self.redirect_hosts = frozenset(host.lower() for host in redirect_hosts)
         self._logins: dict[tuple[str | None, Credentials], Login] = {}
         adapter = TrustAdapter(trust)
         self.mount("http://", adapter)
@@ -51,7 +56,7 @@ def http_get(session: CameraSession, url: str, timeout_s: float) -> requests.Res
             if location is None:
                 return _checked(answer, target)
             answer.close()
-            target, given = _redirected(target, location, given)
+            target, given = _redirected(session, target, location, given)
     except (requests.RequestException, ValueError, OSError) as error:
         raise CameraFailure(f"no answer: {_reason(session, error, target, timeout_s)}") from error
     raise CameraFailure(f"no answer: it redirects more than {_MAX_REDIRECTS} times, last to {shown(target)}")
@@ -72,7 +77,9 @@ def _get(session: CameraSession, target: str, given: Credentials | None, timeout
         answer.close()
 
 
-def _redirected(target: str, location: str, given: Credentials | None) -> tuple[str, Credentials | None]:
+def _redirected(
+    session: CameraSession, target: str, location: str, given: Credentials | None
+) -> tuple[str, Credentials | None]:
     """The next address, and the user and password for it. Raises `ValueError` for an invalid address."""
     following = urljoin(target, location)
     if fault := address_fault(following, ("http", "https")):
@@ -80,8 +87,13 @@ def _redirected(target: str, location: str, given: Credentials | None) -> tuple[
     before, after = urlsplit(target), urlsplit(following)
     if (before.scheme, after.scheme) == ("https", "http"):
         raise CameraFailure(f"the camera redirects from https to {shown(following)}: set that address if you trust it")
-    own = credentials(following)
     is_same_host = before.hostname == after.hostname
+    if not is_same_host and after.hostname not in session.redirect_hosts:
+        raise CameraFailure(
+            f"the camera redirects to another host, {shown(following)}: if you trust it, set "
+            f'redirect_hosts = ["{after.hostname}"]'
+        )
+    own = credentials(following)
     return without_credentials(following), own or (given if is_same_host else None)
 
 

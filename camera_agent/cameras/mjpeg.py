@@ -6,6 +6,7 @@ Every picture is read, and only those that are asked for are decoded.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from urllib3.exceptions import HTTPError
 
@@ -24,16 +25,18 @@ _NO_STREAMS = ("text/", "image/", "application/json", "application/xml", "applic
 class MotionJpeg(LatestFrameCamera[bytes]):
     """Pictures are sent unchanged where the format allows it."""
 
-    def __init__(self, url: str, *, timeout_s: float, trust: Trust = PUBLIC) -> None:
-        super().__init__(lambda: PictureStream(url, timeout_s, trust), encode_bytes, timeout_s)
+    def __init__(
+        self, url: str, *, timeout_s: float, trust: Trust = PUBLIC, redirect_hosts: Collection[str] = ()
+    ) -> None:
+        super().__init__(lambda: PictureStream(url, timeout_s, trust, redirect_hosts), encode_bytes, timeout_s)
 
 
 class PictureStream:
     """The pictures of one answer, in order."""
 
-    def __init__(self, url: str, timeout_s: float, trust: Trust) -> None:
+    def __init__(self, url: str, timeout_s: float, trust: Trust, redirect_hosts: Collection[str] = ()) -> None:
         self._timeout_s = timeout_s
-        self._session = CameraSession(trust)
+        self._session = CameraSession(trust, redirect_hosts)
         self._session.headers["Accept-Encoding"] = "identity"
         try:
             self._answer = http_get(self._session, url, timeout_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 import requests
 
@@ -17,10 +18,12 @@ _MAX_BYTES = 32_000_000
 class Snapshot:
     """Sends one request per frame and keeps the connection between them."""
 
-    def __init__(self, url: str, *, timeout_s: float, trust: Trust = PUBLIC) -> None:
+    def __init__(
+        self, url: str, *, timeout_s: float, trust: Trust = PUBLIC, redirect_hosts: Collection[str] = ()
+    ) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        self._session = CameraSession(trust)
+        self._session = CameraSession(trust, redirect_hosts)
 
     def open(self) -> None:
         """Sends no request yet."""

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +19,7 @@ from camera_agent.cameras.timeout_guard import TimeoutGuard
 from camera_agent.cli.site_policy import fetch_report
 from camera_agent.cli.validate import clear_token_advice
 from camera_agent.clock import Clock
+from camera_agent.config.open_secrets import open_secrets
 from camera_agent.config.settings import CameraSettings, Settings
 from camera_agent.imaging.frame import CameraFailure, DamagedPicture, tones
 from camera_agent.logs import visible
@@ -43,11 +45,16 @@ class Finding(NamedTuple):
     text: str
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Check everything that a run needs, cheapest first. Takes no burst and changes nothing."""
+def examine(settings: Settings, file: Path | None = None) -> Iterator[Finding]:
+    """Check everything that a run needs, cheapest first. Takes no burst and changes nothing.
+
+    `file` is the settings file, whose mode is checked.
+    """
     yield _check_disk(settings)
     if advice := clear_token_advice(settings):
         yield Finding("token", True, f"mind: {advice}")
+    if file is not None:
+        yield from (Finding("secrets", False, secret) for secret in open_secrets(file, settings))
     wall_clock = WallClock(Clock())
     for camera in settings.cameras:
         yield (found := _check_server(settings, camera, wall_clock))

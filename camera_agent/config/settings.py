@@ -122,6 +122,7 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """One camera: a name, exactly one source, its bursts, and how a recording is played.
 
     `strict_jpeg`: a JPEG without its end marker, or with stray bytes before its start, is damaged instead of mended.
+    `redirect_hosts`: other hosts to which an http:// or https:// camera may send the agent for its picture.
     `fingerprint` or `ca_file`: which certificate an https:// or rtsps:// camera presents.
     """
 
@@ -133,6 +134,7 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     snapshot: str | None = None
     ca_file: str | None = None
     fingerprint: str | None = None
+    redirect_hosts: tuple[str, ...] = ()
     video: str | None = None
     folder: str | None = None
     burst: BurstSettings = BurstSettings()
@@ -172,6 +174,8 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         _check_address("address", self.mjpeg if self.snapshot is None else self.snapshot, ("http", "https"))
         _check_token(self.token, self.token_file)
         self._check_certificate()
+        if self.redirect_hosts and self.mjpeg is None and self.snapshot is None:
+            raise ValueError("`redirect_hosts` is for a camera with `mjpeg` or `snapshot`")
 
     def _check_certificate(self) -> None:
         _check_fingerprint(self.fingerprint, self.ca_file)

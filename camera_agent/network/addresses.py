@@ -21,8 +21,11 @@ _ADDRESS = re.compile(
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _BARE = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._/-]*)?")
 """A host without a scheme, as people write it by mistake."""
-_IN_TEXT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://\S*?|\?[^\s?=&]*=\S*?)([\])}>'\"`,.;:!]*)(?=\s|$)")
-"""An address, or the query of one without its host: urllib3's errors have it."""
+_IN_TEXT = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.-]*://\S*?|//[^\s/@]*@\S*?|(?:(?<=url: )|(?<=GET ))/[^\s?]*(?:\?\S*?)?|\?[^\s?=&]*=\S*?)"
+    r"([\])}>'\"`,.;:!]*)(?=\s|$)"
+)
+"""An address, or its path or query without the host: errors of urllib3 and lines of FFmpeg have it."""
 _PAIR_IN_TEXT = re.compile(
     r"""(?i)(\b[a-z_-]*(?:pass\w*|pwd|token|secret|api_?key|auth|usr)(?:=|['"]\s*[:=]\s*)|\bauthorization['"]?\s*[:=]\s*)"""
     r"""(?!\*\*\*)(?:b?['"])?(?:(?:basic|bearer|digest)\s+)?[^\s&]+"""
@@ -35,8 +38,24 @@ _HARMLESS = frozenset(
 )
 """Keys of a query whose short values are shown. Cameras have too many words for a password to list those instead."""
 _SECRET_KEY = re.compile(r"(?:login|user|usr|name|pass|pw|token|secret|api_?key|key|auth)[a-z_]{0,8}")
-_SHORT_VALUE = re.compile(r"[A-Za-z0-9.x*_-]{0,12}")
-_TOKEN = re.compile(r"(?=[^/]*[0-9])(?=[^/]*[A-Za-z])[A-Za-z0-9]{16,}")
+_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        alpha api asp aspx audio auth auto av avc axis backchannel basic best bin bursts cam camera cameras cgi ch
+        channel channels classify current day demo digest door east file folder frame frames ftp full gate get h hd
+        hevc hi high htm html http id idx image images img index input ip ipcam isapi jpeg jpg js json lens live
+        liveview login low main media medium mjpeg mjpg mode monitor motion mp mpeg mpegts multicast night north nph
+        nphmotion nvr off on onvif out output path php picture pictures play png port preview profile proxy psia
+        push quality realmonitor record res rtp rtsp sd secondary sensor server snap snapshot snapshots south static
+        still stream streaming streams sub svc tcp test tmpfs track tracks type udp unicast use user users v vga
+        video videos view viewer vod web webcam west www x y yard
+        """,
+    )
+)
+"""What the paths of cameras and servers are made of. Other words of a path, or longer numbers, may be a secret."""
+_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[._*-]")
+_MOST_DIGITS, _MOST_NUMBERS, _MOST_LETTERS = 4, 3, 2
 _MALFORMED_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODE = "in user and password write @ as %40, / as %2F, ? as %3F, # as %23, : as %3A and % as %25"
 _MAX_PORT = 65_535
@@ -67,11 +86,19 @@ def without_secrets(text: str) -> str:
 
     For messages of libraries, which quote addresses in whole or in part.
     """
-    if "://" in text or "?" in text:
-        text = _IN_TEXT.sub(
-            lambda found: (_shown_query if found[1].startswith("?") else shown)(found[1]) + found[2], text
-        )
+    if "/" in text or "?" in text:
+        text = _IN_TEXT.sub(lambda found: _shown_part(found[1]) + found[2], text)
     return _PAIR_IN_TEXT.sub(lambda found: found[1] + HIDDEN, text)
+
+
+def _shown_part(part: str) -> str:
+    """An address, one without its scheme, a path or a query, as a message has it."""
+    if part.startswith("//"):
+        return shown(f"x:{part}").removeprefix("x:")
+    if "://" in part:
+        return shown(part)
+    path, mark, query = part.partition("?")
+    return _shown_path(path) + _shown_query(mark + query)
 
 
 def address_fault(address: str, schemes: tuple[str, ...]) -> str | None:
@@ -148,10 +175,26 @@ def _user_part(address: str) -> str:
 
 
 def _shown_path(path: str) -> str:
-    """The path up to its first `=`, and without tokens: `/user=admin_password=...` is usual, too."""
+    """The path up to its first `=`, and of its steps those that are harmless: `/user=admin_password=...` is usual,
+    and so is `/live/KEY`.
+    """
     named, is_pair, _ = path.partition("=")
-    visible = "/".join(HIDDEN if _TOKEN.fullmatch(step) else step for step in named.split("/"))
+    visible = "/".join(step if _is_harmless(step) else HIDDEN for step in named.split("/"))
     return f"{visible}={HIDDEN}" if is_pair else visible
+
+
+def _is_harmless(step: str) -> bool:
+    """Whether a step of a path, or a value, is made of known words, single letters and short numbers."""
+    parts = _PARTS.findall(step)
+    numbers = [part for part in parts if part.isdigit()]
+    letters = [part for part in parts if len(part) == 1 and part.isalpha()]
+    return (
+        "".join(parts) == step
+        and len(numbers) <= _MOST_NUMBERS
+        and len(letters) <= _MOST_LETTERS
+        and all(len(number) <= _MOST_DIGITS for number in numbers)
+        and all(part.lower() in _WORDS for part in parts if part.isalpha() and len(part) > 1)
+    )
 
 
 def _shown_query(query: str) -> str:
@@ -162,7 +205,7 @@ def _shown_query(query: str) -> str:
     for step in re.split("[&;]", query[1:]):
         key, is_pair, value = step.partition("=")
         name = unquote(key).lower()
-        is_harmless = name in _HARMLESS and _SHORT_VALUE.fullmatch(value)
+        is_harmless = name in _HARMLESS and _is_harmless(value)
         is_named = is_pair and _SECRET_KEY.fullmatch(name)
         steps.append(step if is_harmless else f"{key}={HIDDEN}" if is_named else HIDDEN)
     return "?" + "&".join(steps)

@@ -4,6 +4,7 @@ How to write a card: `server/ensemble/README.md`.
 """
 
 from server.catalogue.card import InputForm, ModelCard, card_named, cards, parse_card, read_cards
+from server.catalogue.code_in_files import code_it_runs, own_module, trust_fault
 from server.catalogue.lock import check_lock, read_lock, write_lock
 from server.catalogue.weights import cache_dir, locate, pull, verify
 
@@ -14,11 +15,14 @@ __all__ = [
     "card_named",
     "cards",
     "check_lock",
+    "code_it_runs",
     "locate",
+    "own_module",
     "parse_card",
     "pull",
     "read_cards",
     "read_lock",
+    "trust_fault",
     "verify",
     "write_lock",
 ]

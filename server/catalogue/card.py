@@ -137,8 +137,9 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     `factory` is `package.module:callable`; a user's is looked for in the card's folder first. Its arguments depend on
     `format`. `parameters` are for the factory. `output` says what a classifier's numbers are. A detector of a foreign
     format answers as those of torchvision: a dict of `boxes` (pixels), `scores` and `labels` for each row. The
-    parameter `labels` has its numbers of `classes`, in their order (without it: 1, 2, ...). `folder` is the folder of
-    the card.
+    parameter `labels` has its numbers of `classes`, in their order (without it: 1, 2, ...). `trusted` says that the
+    user trusts files that can run code; None: a card from before version 0.3, which did not say. `folder` is the folder
+    of the card.
     """
 
     name: str
@@ -146,7 +147,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     kind: Literal["classifier", "detector", "change"]
     factory: str = ""
     format: Format = "factory"
-    trusted: bool = False
+    trusted: bool | None = None
     output: Output = "logits"
     classes: tuple[str, ...]
     input: InputForm

@@ -21,14 +21,15 @@ from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
 from server.camera_status.agent_version import OLDEST, is_too_old
 from server.camera_status.heartbeat import decode_heartbeat
-from server.catalogue import ModelCard, cache_dir, locate, read_lock, verify
+from server.catalogue import ModelCard, cache_dir, locate, read_lock, trust_fault, verify
 from server.commands.options import cards_of, store_options, utc
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
+from server.domain.private_files import holds_password, readable_by_others
 from server.domain.records import StoredHeartbeat
 from server.domain.remembered import recall
-from server.domain.text_files import shown
+from server.domain.text_files import UnreadableText, read_text, shown
 from server.hosting.certificate import IN_CLEAR, USE_TLS, context_of, fingerprint, remarks
 from server.hosting.listening import listener
 from server.hosting.self_signed import Pair
@@ -146,6 +147,9 @@ def model(settings: ServerSettings) -> Iterator[Finding]:
                 yield Finding("ok", "model", f"{card.name}: {path} (sha256 {card.sha256[:12]}…, as its card says)")
             except SectorwatchError as error:
                 yield Finding("fail", "model", error.detail, next_step)
+        fact, _, trust_step = trust_fault(card, path).partition(": ")
+        if fact:
+            yield Finding("warn" if card.trusted is None else "fail", "model", fact, trust_step)
 
 
 def proofs(settings: ServerSettings) -> Iterator[Finding]:
@@ -289,6 +293,20 @@ def tls(settings: ServerSettings) -> Iterator[Finding]:
         yield Finding("warn", "tls", f"none: {IN_CLEAR}", USE_TLS)
 
 
+def secrets(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks that other users of the machine cannot read the data, nor a password in the settings file."""
+    places = [settings.data_dir]
+    if config := recall(settings.data_dir).config:
+        with suppress(UnreadableText):
+            places += [Path(config)] if holds_password(read_text(Path(config))) else []
+    open_places = [place for place in places if readable_by_others(place)]
+    for place in open_places:
+        what = "the data" if place == settings.data_dir else "the password in the settings"
+        yield Finding("warn", "secrets", f"other users can read {what}: {shown(place)}", f"chmod go= {shown(place)}")
+    if not open_places:
+        yield Finding("ok", "secrets", f"only their user can read {', '.join(shown(place) for place in places)}")
+
+
 def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
@@ -342,6 +360,7 @@ CHECKS: dict[Check, str] = {
     database: "correct database_url, or start the database",
     agents: "report this as a bug",
     tls: "correct tls_cert and tls_key, or make them with `sectorwatch tls init`",
+    secrets: "report this as a bug",
     disk: "choose another data_dir",
     clock: "set the clock (NTP)",
     ports: "choose another port",

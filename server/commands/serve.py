@@ -18,6 +18,7 @@ from server.catalogue import ModelCard, cache_dir, locate, read_lock
 from server.commands.options import cards_of, config_option
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
+from server.domain.private_files import make_private_folder, readable_by_others
 from server.domain.remembered import recall, remember
 from server.domain.text_files import shown
 from server.hosting.certificate import IN_CLEAR, USE_TLS, context_of
@@ -67,6 +68,7 @@ def command(
     given = given_settings(config, **overrides)
     settings = load_settings(config, remembered=False, **overrides)
     _warn_of_other_sites(settings, given)
+    _close_data_folder(settings)
     _make_sites_folder(settings)
     models = chosen_models(settings)
     check_execution(settings.execution, this_machine().vectors)
@@ -105,6 +107,20 @@ def _warn_of_other_sites(settings: ServerSettings, given: Mapping[str, Any]) -> 
             f"for the former: --sites {before}, or sites_dir in the settings file",
             err=True,
         )
+
+
+def _close_data_folder(settings: ServerSettings) -> None:
+    """Make the data folder for this user alone; one that others could read is closed to them, and it is said."""
+    folder = settings.data_dir
+    try:
+        was_open = make_private_folder(folder)
+    except OSError as error:
+        click.echo(f"Warning: the data folder {folder} cannot be made private: {error.strerror}", err=True)
+        return
+    if was_open:
+        click.echo(f"Other users could open the data folder {folder}: now only its user can (mode 0700).", err=True)
+    elif readable_by_others(folder):
+        click.echo(f"Warning: other users can read the data folder {folder}: chmod 700 {folder}", err=True)
 
 
 def _remember(settings: ServerSettings, given: Mapping[str, Any], config: Path | None) -> None:

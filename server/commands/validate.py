@@ -19,9 +19,10 @@ import click
 from policies.observation import EnsembleInfo
 from policies.site.site_policy import SitePolicy, all_faults, parse_site_policy
 from policies.site.toml_schema import SITE_KEYS
-from server.catalogue import parse_card
+from server.catalogue import cache_dir, locate, parse_card, trust_fault
 from server.commands.options import cards_of, store_options
 from server.domain.errors import SectorwatchError
+from server.domain.private_files import holds_password, readable_by_others
 from server.domain.text_files import UnreadableText, read_text, shown
 from server.pipeline.remarks import remarks
 from server.pipeline.site_files import of_nobody
@@ -75,7 +76,7 @@ def _check(file: Path, settings: ServerSettings) -> Checked:
     checks: dict[Kind, Callable[[], Checked]] = {
         "agent": lambda: _agent(file),
         "card": lambda: _card(file, text),
-        "server": lambda: Checked(file_faults(file), (), "the settings of a server"),
+        "server": lambda: Checked(file_faults(file), _open_password(file, text), "the settings of a server"),
         "site": lambda: _site(file, text, settings),
     }
     return checks[kind_of(text)]()
@@ -126,12 +127,20 @@ def _ensemble_info(settings: ServerSettings) -> EnsembleInfo | None:
     return EnsembleInfo("", tuple(card.model_info for card in cards))
 
 
+def _open_password(file: Path, text: str) -> tuple[str, ...]:
+    if not (holds_password(text) and readable_by_others(file)):
+        return ()
+    return (f"{shown(file)}: other users can read the password in it: chmod o= {shown(file)}",)
+
+
 def _card(file: Path, text: str) -> Checked:
     try:
         card = parse_card(text, file)
     except SectorwatchError as error:
         return Checked((error.detail,))
-    return Checked((), (), f"the card of the model `{card.name}`")
+    untrusted = trust_fault(card, locate(card, cache_dir()) if card.sha256 else None)
+    what = f"the card of the model `{card.name}`"
+    return Checked((), (f"{shown(file)}: {untrusted}",) if untrusted else (), what)
 
 
 def _agent(file: Path) -> Checked:

@@ -18,10 +18,10 @@ from types import ModuleType
 
 from torch import nn
 
-from server.catalogue import ModelCard
+from server.catalogue import ModelCard, own_module
 from server.domain.precision import Execution
 from server.ensemble import forms, module, tuning
-from server.ensemble.building import module_of, own_module
+from server.ensemble.building import module_of
 
 _OURS = __package__
 _IN_THE_LOCK = ("torch", "torchvision")
@@ -35,7 +35,7 @@ def code_versions(card: ModelCard, execution: Execution = "fp32") -> dict[str, i
     if card.kind == "classifier":
         versions |= tuning.versions(execution) | module.output_versions(card)
     if card.format != "factory":
-        from server.ensemble import foreign  # torch.export alone costs a second, and few need it
+        from server.ensemble.building import foreign  # torch.export alone costs a second, and few need it
 
         return versions | foreign.versions(card)
     return versions | (_network_versions(card) or {})

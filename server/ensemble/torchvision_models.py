@@ -16,7 +16,7 @@ from torch import nn
 
 from server.catalogue import InputForm, ModelCard
 from server.domain.errors import ConfigurationError
-from server.ensemble.foreign import DETECTOR_VERSIONS, Detector, fill
+from server.ensemble.building.foreign import DETECTOR_VERSIONS, Detector, fill
 
 VERSIONS = {"torchvision": 1, **DETECTOR_VERSIONS}
 """Raise `torchvision` when a card gives another network."""

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from server.domain.secrets_in_text import without_secrets
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _HEAD = ("at", "level", "logger", "event")
 
@@ -65,12 +67,12 @@ def log_entry(record: logging.LogRecord) -> dict[str, object]:
         "at": at.replace("+00:00", "Z"),
         "level": record.levelname.lower(),
         "logger": record.name,
-        "event": record.getMessage(),
+        "event": without_secrets(record.getMessage()),
     }
     fields = {key: value for key, value in vars(record).items() if key not in _STANDARD and value is not None}
     entry |= {key: _plain(value) for key, value in fields.items()}
     if record.exc_info:
-        entry["exception"] = logging.Formatter().formatException(record.exc_info)
+        entry["exception"] = without_secrets(logging.Formatter().formatException(record.exc_info))
     return entry
 
 
@@ -92,4 +94,10 @@ def visible(text: str) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, float):
         return round(value, 3)
-    return value if isinstance(value, bool | int | str | list | tuple | dict) else str(value)
+    if isinstance(value, bool | int):
+        return value
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return without_secrets(str(value))

@@ -12,6 +12,7 @@ import msgspec
 
 from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError
+from server.domain.private_files import PRIVATE_FILE, PRIVATE_FOLDER
 from server.domain.text_files import UnreadableText, read_text
 from server.settings import ServerSettings
 
@@ -46,8 +47,8 @@ def choose(models: Sequence[str], settings: ServerSettings) -> None:
         if tuple(models) == settings.models:
             path.unlink(missing_ok=True)
             return
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as aside:
+        settings.data_dir.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        with replacing(path, PRIVATE_FILE) as aside:
             aside.write_bytes(msgspec.json.encode(Choice(tuple(models), settings.models)))
     except OSError as error:
         raise ConfigurationError(f"{path}: the choice of models cannot be kept there: {error.strerror}") from error

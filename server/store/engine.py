@@ -14,6 +14,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_
 
 from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, Conflict, DatabaseUnavailable, RetryLater, Unprocessable
+from server.domain.private_files import PRIVATE_FILE
+from server.domain.secrets_in_text import without_secrets
 
 BUSY_TIMEOUT_S = 30.0
 """How long a transaction waits for another."""
@@ -59,7 +61,8 @@ def open_engine(url: str) -> Engine:
 
 def shown_url(engine: Engine) -> str:
     """The database's URL without passwords."""
-    return engine.url.difference_update_query(["password", "sslpassword"]).render_as_string(hide_password=True)
+    bare = engine.url.difference_update_query(["password", "sslpassword"])
+    return without_secrets(bare.render_as_string(hide_password=True))
 
 
 def sqlite_file(engine: Engine) -> Path | None:
@@ -82,7 +85,10 @@ def copy_sqlite(engine: Engine, file: Path) -> None:
     if file.exists():
         raise Conflict(f"{file} is there already; it is not written over")
     try:
-        with replacing(file) as aside, closing(sqlite3.connect(source, timeout=BUSY_TIMEOUT_S)) as connection:
+        with (
+            replacing(file, PRIVATE_FILE) as aside,
+            closing(sqlite3.connect(source, timeout=BUSY_TIMEOUT_S)) as connection,
+        ):
             connection.execute("VACUUM INTO ?", (str(aside),))
     except (sqlite3.Error, OSError) as error:
         raise ConfigurationError(f"no copy was made: {error}") from error

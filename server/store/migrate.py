@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
 from server.domain.errors import ConfigurationError
+from server.domain.private_files import PRIVATE_FOLDER, make_private_database
 from server.store.engine import reading, sqlite_file, writing
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -38,9 +39,11 @@ def upgrade(engine: Engine) -> Revision:
     file = sqlite_file(engine)
     if file is not None:
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(f"cannot make the folder {file.parent}: {error.strerror}") from None
+        if file.name != ":memory:":
+            make_private_database(file)
     with writing(engine, lock="schema") as connection:
         config = _config()
         config.attributes["connection"] = connection

@@ -23,6 +23,7 @@ from flask import Flask, Response, request
 
 from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, Unauthorized
+from server.domain.private_files import PRIVATE_FILE, PRIVATE_FOLDER
 from server.serving.service import InService, Service
 from server.serving.swap import Swap
 from server.web import problem_json
@@ -63,8 +64,8 @@ class Control:
         """
         address = Address(f"http://127.0.0.1:{self._port.start()}", self._key)
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self._file, 0o600) as aside:
+            self._file.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+            with replacing(self._file, PRIVATE_FILE) as aside:
                 aside.write_bytes(msgspec.json.encode(address))
         except OSError as error:
             log.error("no commands are taken", extra={"detail": f"{self._file} cannot be written: {error.strerror}"})

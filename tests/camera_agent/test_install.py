@@ -35,7 +35,7 @@ def test_a_dry_run_prints_each_step_and_the_result(debian: str) -> None:
     assert "   ln -sfn /opt/sectorwatch/bin/camera-agent /usr/local/bin/camera-agent\n" in done.stdout
     assert "   install -m 640 -g video" in done.stdout
     would_be = done.stdout.split("== Nothing was done. It would be:\n")[1].splitlines()
-    assert would_be[-1] == "  - units camera-agent.service and camera-agent@.service"
+    assert "  - units camera-agent.service and camera-agent@.service" in would_be
 
 
 def test_a_token_is_not_shown(debian: str) -> None:
@@ -56,6 +56,23 @@ def test_a_missing_token_is_reported() -> None:
 def test_missing_settings_and_unknown_options_are_reported() -> None:
     assert dry_run("nowhere.toml").stderr == "there are no settings at nowhere.toml\n"
     assert "unknown option --quick" in dry_run("--quick").stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "gets"), [("device = 0", True), (" picamera=0", True), ('snapshot = "http://10.0.0.8/a.jpg"', False)]
+)
+def test_only_a_camera_at_this_machine_gets_its_devices(
+    debian: str, tmp_path: Path, source: str, *, gets: bool
+) -> None:
+    settings = tmp_path / "agent.toml"
+    settings.write_text(
+        f'site = "yard"\n[server]\nurl = "http://server.example"\n[[cameras]]\nname = "gate"\n{source}\n'
+    )
+    done = dry_run(str(settings), path=debian)
+    assert (done.returncode, done.stderr) == (0, "")
+    for unit in ("camera-agent.service", "camera-agent@.service"):
+        assert (f"/etc/systemd/system/{unit}.d/devices.conf\n" in done.stdout and "install -D" in done.stdout) == gets
+    assert ("rm -f /etc/systemd/system/camera-agent.service.d/devices.conf" in done.stdout) != gets
 
 
 def test_the_unit_and_the_template_differ_only_in_names() -> None:

@@ -13,6 +13,7 @@ from server.catalogue.class_list import read_classes
 from server.commands.models.verbose import echo_fault
 from server.commands.options import config_option
 from server.domain.errors import SectorwatchError
+from server.serving.machine import this_machine
 from server.settings import load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,7 +36,9 @@ def _out(command: F) -> F:
     help="The class names in the networks' order: a name per line, numbers with names, or JSON.",
 )
 @click.option("--factory", default="", help="For state dicts: package.module:callable that makes the network.")
-@click.option("--trust", is_flag=True, help="Load pickled modules, which can run any code.")
+@click.option(
+    "--trust", is_flag=True, help="Load files that can run code: TorchScript, .pt2, pickles, factories beside."
+)
 @click.option(
     "--output",
     type=click.Choice(get_args(Output)),
@@ -59,10 +62,11 @@ def adopt(
     """Write a card for each network in a FlexServe folder, or for a single file.
 
     Reads TorchScript, torch.export (.pt2), safetensors, state dicts and pickled modules, with FlexServe's transform.
-    Asks each about some pictures, and refuses one that cannot be served well. The files stay where they are. Exit
-    code 1 if a file cannot be adopted.
+    Asks each about some pictures, in a process that cannot write and has bounds of time and memory, and refuses one
+    that cannot be served well. The files stay where they are. Exit code 1 if a file cannot be adopted.
     """
-    from server.ensemble.adopt import adopt as adopted
+    from server.ensemble.adoption import Limits
+    from server.ensemble.adoption import adopt as adopted
 
     if probabilities and output not in (None, "probabilities"):
         raise click.UsageError(f"--probabilities and --output {output} contradict each other")
@@ -72,15 +76,21 @@ def adopt(
         classes = read_classes(classes_file)
     except SectorwatchError as error:
         raise click.ClickException(error.detail) from error
+    available = this_machine().available_bytes
+    limits = Limits() if available is None else Limits(memory_bytes=available // 2)
     failed = False
     for file in _files(dmodels):
         try:
-            card, path, remarks = adopted(file, classes, place, factory=factory, trusted=trust, output=stated)
+            card, path, remarks, code = adopted(
+                file, classes, place, factory=factory, trusted=trust, output=stated, limits=limits
+            )
         except SectorwatchError as error:
             echo_fault(error)
             failed = True
             continue
         click.echo(f"{card.name}: {card.format}, {_counted(card.classes)}, {card.output}, sha256 {card.sha256}")
+        if code:
+            click.echo(f"{card.name} {code}, which can run code; you trust it, and its card says so (trusted = true)")
         for remark in remarks:
             click.echo(f"warning: {path}: {remark}", err=True)
     if failed:
@@ -89,7 +99,7 @@ def adopt(
 
 def _files(dmodels: Path) -> list[Path]:
     """The networks of a folder, or the one file. Raises ClickException if there is none."""
-    from server.ensemble.adopt import SUFFIXES
+    from server.ensemble.adoption import SUFFIXES
 
     if dmodels.is_file():
         return [dmodels]
@@ -120,7 +130,7 @@ def _counted(classes: Sequence[str]) -> str:
 @_out
 def torchvision(architecture: str, file: Path | None, models_dir: Path | None, config: Path | None) -> None:
     """Write a card for a classifier or detector of torchvision's, pinned to its weights as they are now."""
-    from server.ensemble.adopt import adopt_torchvision
+    from server.ensemble.adoption import adopt_torchvision
 
     card = adopt_torchvision(architecture, _place(models_dir, config), file)
     click.echo(f"{card.name}: {card.kind}, {len(card.classes)} classes, sha256 {card.sha256}")

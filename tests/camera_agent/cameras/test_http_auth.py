@@ -88,9 +88,14 @@ class Guard:
         return given["response"] == digest(f"{first}:{given['nonce']}{middle}:{second}")
 
 
-def take(guard: Callable[[BaseHTTPRequestHandler], None], count: int = 1, user: Credentials = USER) -> None:
+def take(
+    guard: Callable[[BaseHTTPRequestHandler], None],
+    count: int = 1,
+    user: Credentials = USER,
+    redirect_hosts: tuple[str, ...] = (),
+) -> None:
     with serving(guard) as url:
-        camera = Snapshot(with_credentials(url, user), timeout_s=5.0)
+        camera = Snapshot(with_credentials(url, user), timeout_s=5.0, redirect_hosts=redirect_hosts)
         try:
             for _ in range(count):
                 assert camera.frame(FrameFormat()).jpeg == jpeg(7)
@@ -238,7 +243,10 @@ def test_a_redirect_on_the_same_host_keeps_the_password_and_its_proof_fits_the_n
     take(respond, count=2)
 
 
-def test_a_redirect_to_another_host_does_not_get_the_password() -> None:
+@pytest.mark.parametrize("is_allowed", [False, True])
+def test_a_redirect_leads_to_another_host_only_if_it_is_allowed_and_never_with_the_password(
+    *, is_allowed: bool
+) -> None:
     guard = Guard('Basic realm="c"')
     with serving(guard) as other:
         target = other.replace("127.0.0.1", "localhost")
@@ -249,9 +257,10 @@ def test_a_redirect_to_another_host_does_not_get_the_password() -> None:
             handler.send_header("Content-Length", "0")
             handler.end_headers()
 
-        with pytest.raises(CameraFailure, match="HTTP 401"):
-            take(respond)
-    assert guard.seen == [None]
+        message = "HTTP 401" if is_allowed else r'another host, http://localhost.*set redirect_hosts = \["localhost"\]'
+        with pytest.raises(CameraFailure, match=message):
+            take(respond, redirect_hosts=("localhost",) if is_allowed else ())
+    assert guard.seen == ([None] if is_allowed else [])
 
 
 def test_motion_jpeg_authenticates_in_the_same_way() -> None:

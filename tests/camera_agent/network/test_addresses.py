@@ -167,3 +167,43 @@ def test_every_password_is_either_understood_or_hidden_whole(middle: str) -> Non
 )
 def test_a_text_of_a_library_loses_its_passwords_and_nothing_else(text: str, expected: str) -> None:
     assert without_secrets(text) == expected
+
+
+SECRET_PARTS = [
+    f"http://cam/live/{MARK}",
+    f"http://cam/secret/{MARK}/x.jpg",
+    f"http://cam/tokens/abcDEF-{MARK}_JKL/x.jpg",
+    f"http://cam/key/9f86d081-884c-{MARK}-9a2f/snapshot",
+    f"http://cam/onvif/{MARK}secret.jpg",
+    f"http://cam/api/v1;token={MARK}/x",
+    f"http://cam/snapshot.jpg#{MARK}",
+    f"http://cam/x?channel={MARK}",
+    f"https://cam/x?id=A1b2{MARK}",
+    f"https://cam/x?{MARK}",
+]
+
+
+@pytest.mark.parametrize("address", SECRET_PARTS)
+def test_a_secret_in_the_path_the_query_or_the_fragment_is_not_shown(address: str) -> None:
+    assert MARK not in shown(address)
+    assert MARK not in without_secrets(f"[rtsp @ 0x55d] Server returned 404 for {address}")
+    path = address.partition("//")[2].removeprefix("cam")
+    assert MARK not in without_secrets(
+        f"HTTPConnectionPool(host='cam'): Max retries exceeded with url: {path} (Caused by"
+    )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://10.0.0.7/axis-cgi/mjpg/video.cgi?resolution=640x480",
+        "rtsp://cam/Streaming/Channels/101",
+        "rtsp://cam/h264Preview_01_main",
+        "rtsp://cam/cam/realmonitor?channel=1&subtype=0",
+        "http://cam/cgi-bin/nph-mjpegStream",
+        "http://cam/tmpfs/auto.jpg",
+        "https://server.example/v1/bursts",
+    ],
+)
+def test_the_usual_addresses_of_cameras_are_shown_whole(address: str) -> None:
+    assert shown(address) == address

@@ -17,6 +17,7 @@ from server.serving.machine import Machine, this_machine
 from server.serving.selection import choose
 from server.settings import ServerSettings
 from server.store import open_store
+from tests.server.ensemble.others import folder_of, network
 from tests.server.scenes import Yard
 from tests.stand_ins import ManualClock
 
@@ -91,6 +92,22 @@ def test_a_model_that_is_not_there_is_told_with_the_one_that_was_meant(folder: P
     result = doctor()
     assert result.exit_code == 1
     assert "did you mean `yolov3-tiny`" in result.stdout
+
+
+def test_a_model_that_can_run_code_and_is_not_trusted_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    card = folder_of(folder / "own", "torchscript", network(), "leaves") / "card.toml"
+    monkeypatch.setenv("SECTORWATCH_MODELS_DIR", str(folder / "own"))
+    monkeypatch.setenv("SECTORWATCH_MODELS", "leaves")
+    what = "leaves is a TorchScript network, which can run code, and its card"
+    result = doctor()
+    assert lines(result, "warn  model") == [f"warn  model      {what} does not say that you trust it"]
+    assert f"-> if you know where it comes from, write `trusted = true` into {card}" in result.stdout
+    card.write_text("trusted = false\n" + card.read_text())
+    assert lines(doctor(), "fail") == [f"fail  model      {what} says `trusted = false`"]
+    checked = CliRunner().invoke(command, ["validate", str(card)])
+    assert f"Warning: {card}: {what} says `trusted = false`" in checked.stderr
+    card.write_text(card.read_text().replace("trusted = false", "trusted = true"))
+    assert not lines(doctor(), "warn  model")
 
 
 def test_what_the_models_cannot_do_of_a_policy_is_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from server.__main__ import command
 from server.catalogue import card_named
 from server.catalogue.lock import read_lock
-from server.ensemble.adopt import format_of
+from server.ensemble.adoption import format_of
 from tests.server.ensemble.others import CLASSES, FORMATS, folder_of, network, save
 from tests.server.ensemble.pictures import encoded, scene
 
@@ -96,10 +96,11 @@ def test_approve_wants_to_know_where(tmp_path: Path) -> None:
 
 
 def test_adopt_makes_cards_that_are_served_and_says_what_it_would_not_take(dmodels: Path, tmp_path: Path) -> None:
-    result = run("adopt", dmodels, "--classes", tmp_path / "classes.txt", "--out", tmp_path / "models")
+    (dmodels / "Second Net.pth").unlink()
+    result = run("adopt", dmodels, "--classes", tmp_path / "classes.txt", "--trust", "--out", tmp_path / "models")
     assert result.exit_code == 1
     assert "first: torchscript, 5 classes" in result.stdout
-    assert "Second Net.pth is a pickled module" in result.stderr
+    assert "first is a TorchScript network, which can run code; you trust it, and its card says so" in result.stdout
     assert "third.pth holds weights without a network" in result.stderr
     card = card_named("first", [tmp_path / "models"])
     assert card.classes == CLASSES
@@ -127,6 +128,17 @@ def test_adopt_takes_pickled_modules_from_those_one_trusts_and_moves_nothing(dmo
     assert run("verify", "second-net", MODELS_DIR=tmp_path / "m").exit_code == 0
 
 
+def test_adopt_refuses_what_can_run_code_until_it_is_trusted_and_names_the_safe_way(
+    dmodels: Path, tmp_path: Path
+) -> None:
+    result = run("adopt", dmodels, "--classes", tmp_path / "classes.txt", "--out", tmp_path / "models")
+    assert result.exit_code == 1
+    assert f"{dmodels}/first.pt is a TorchScript network: this can run code." in result.stderr
+    assert "Second Net.pth is a pickled module: this can run code." in result.stderr
+    assert "trust it (--trust); its weights as safetensors with an installed --factory need no trust" in result.stderr
+    assert not (tmp_path / "models").exists()
+
+
 def test_adopt_takes_weights_with_what_makes_their_network(dmodels: Path, tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2).state_dict(), dmodels / "third.pth")
     arguments = ("adopt", dmodels / "third.pth", "--classes", tmp_path / "classes.txt", "--out", tmp_path / "models")
@@ -140,7 +152,9 @@ def test_adopt_takes_weights_with_what_makes_their_network(dmodels: Path, tmp_pa
 
 def test_adopt_refuses_a_list_of_another_length(dmodels: Path, tmp_path: Path) -> None:
     (tmp_path / "classes.json").write_text(json.dumps({"0": ["n0", "ash"], "1": ["n1", "birch"]}))
-    result = run("adopt", dmodels / "first.pt", "--classes", tmp_path / "classes.json", "--out", tmp_path / "models")
+    result = run(
+        "adopt", dmodels / "first.pt", "--trust", "--classes", tmp_path / "classes.json", "--out", tmp_path / "models"
+    )
     assert result.exit_code == 1
     assert "gives 5 numbers for a picture, and the list has 2 classes" in result.stderr
 
@@ -148,7 +162,7 @@ def test_adopt_refuses_a_list_of_another_length(dmodels: Path, tmp_path: Path) -
 def test_adopt_says_of_each_file_that_is_no_network_that_it_is_none_and_goes_on(dmodels: Path, tmp_path: Path) -> None:
     (dmodels / "a.pt").write_bytes(b"junk")
     (dmodels / "b.pt").write_bytes(b"")
-    result = run("adopt", dmodels, "--classes", tmp_path / "classes.txt", "--out", tmp_path / "models")
+    result = run("adopt", dmodels, "--trust", "--classes", tmp_path / "classes.txt", "--out", tmp_path / "models")
     assert result.exit_code == 1
     assert [f"{dmodels / name} is no network that PyTorch can read" in result.stderr for name in ("a.pt", "b.pt")] == [
         True,
@@ -175,7 +189,10 @@ def test_a_picture_that_cannot_be_read_is_named_when_answers_are_approved(tmp_pa
 
 
 def test_adopt_does_not_write_over_a_card(dmodels: Path, tmp_path: Path) -> None:
-    arguments = ("adopt", dmodels / "first.pt", "--classes", tmp_path / "classes.txt", "--out", tmp_path / "models")
+    arguments = (
+        *("adopt", dmodels / "first.pt", "--trust", "--classes", tmp_path / "classes.txt"),
+        *("--out", tmp_path / "models"),
+    )
     assert run(*arguments).exit_code == 0
     again = run(*arguments)
     assert again.exit_code == 1
@@ -220,7 +237,15 @@ def test_a_file_that_is_no_network_is_named_and_nobody_is_advised_to_trust_it(
 
 def test_the_librarys_own_error_is_behind_verbose(dmodels: Path, tmp_path: Path) -> None:
     torch.jit.script(network().half()).save(str(dmodels / "first.pt"))
-    arguments = ("adopt", dmodels / "first.pt", "--classes", tmp_path / "classes.txt", "--out", tmp_path / "models")
+    arguments = (
+        "adopt",
+        dmodels / "first.pt",
+        "--classes",
+        tmp_path / "classes.txt",
+        "--trust",
+        "--out",
+        tmp_path / "models",
+    )
     short = run(*arguments)
     assert len(short.stderr.splitlines()) == 1
     assert "first does not take a colour picture of 224x224: it wants float16" in short.stderr
@@ -249,7 +274,9 @@ def test_an_ensemble_that_cannot_be_loaded_is_one_line_and_more_with_verbose(mod
 
 def test_a_list_of_classes_that_windows_saved_has_no_mark_in_its_first_name(dmodels: Path, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(CLASSES).encode())
-    result = run("adopt", dmodels / "first.pt", "--classes", tmp_path / "classes.txt", "--out", tmp_path / "models")
+    result = run(
+        "adopt", dmodels / "first.pt", "--trust", "--classes", tmp_path / "classes.txt", "--out", tmp_path / "models"
+    )
     assert result.exit_code == 0
     assert card_named("first", [tmp_path / "models"]).classes == CLASSES
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -11,8 +12,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from server.ensemble.adoption import adopt
+from server.ensemble.adoption.examination import examine
+
 CLASSES = ("ash", "birch", "cedar", "dogwood", "elm")
 FORMATS = ("torchscript", "export", "export-of-one", "export-of-three", "safetensors", "state_dict", "nested", "pickle")
+
+adopt_here = partial(adopt, trusted=True, examine=lambda question, _limits: examine(question))
+"""Adopts what the user trusts, and examines it in this process instead of in one of its own, which takes seconds."""
 
 SOURCE = '''\
 """A network as somebody may have written it."""

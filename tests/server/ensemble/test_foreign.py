@@ -18,12 +18,12 @@ from policies.observation import Prediction
 from server.catalogue import InputForm, ModelCard, card_named, locate, parse_card
 from server.domain.errors import ConfigurationError
 from server.ensemble import Ensemble, load_ensemble
-from server.ensemble.adopt import adopt, adopt_torchvision
+from server.ensemble.adoption import adopt, adopt_torchvision
 from server.ensemble.building import network_of
+from server.ensemble.building.foreign import Detector
 from server.ensemble.decode import decode
-from server.ensemble.foreign import Detector
 from server.ensemble.forms import normalised, row_of
-from tests.server.ensemble.others import CLASSES, FORMATS, SOURCE, folder_of, network, write_card
+from tests.server.ensemble.others import CLASSES, FORMATS, SOURCE, adopt_here, folder_of, network, write_card
 from tests.server.ensemble.pictures import encoded, scene
 
 PICTURES = [encoded(scene(60 + 13 * index, 50 + 7 * index, seed=index)) for index in range(5)]
@@ -298,7 +298,7 @@ def test_a_network_that_answers_with_no_numbers_gets_no_card(tmp_path: Path) -> 
     file = tmp_path / "mute.pt"
     torch.jit.save(torch.jit.script(mute), str(file))  # type: ignore[no-untyped-call]
     with pytest.raises(ConfigurationError, match="mute answers a picture with values that are no numbers"):
-        adopt(file, CLASSES, tmp_path / "models")
+        adopt(file, CLASSES, tmp_path / "models", trusted=True)
     assert not (tmp_path / "models").exists()
 
 
@@ -309,7 +309,7 @@ def test_a_card_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path) -
     with pytest.raises(
         ConfigurationError, match=r"card\.toml cannot be written: Not a directory; --out names another folder"
     ):
-        adopt(file, CLASSES, tmp_path / "models")
+        adopt_here(file, CLASSES, tmp_path / "models")
 
 
 def test_a_factory_that_ends_the_process_is_refused_by_name(tmp_path: Path) -> None:

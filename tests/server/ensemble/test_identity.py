@@ -22,7 +22,6 @@ from server.catalogue.lock import differences
 from server.ensemble import (
     detections,
     efficientnet_lite,
-    foreign,
     forms,
     frame_change,
     hog,
@@ -31,7 +30,7 @@ from server.ensemble import (
     tuning,
     yolov3_tiny,
 )
-from server.ensemble.building import module_of
+from server.ensemble.building import foreign, module_of
 from server.ensemble.identity import code_versions
 from tests.server.ensemble.others import folder_of, network
 

@@ -13,9 +13,9 @@ from torch.nn import functional
 from server.catalogue import card_named
 from server.domain.errors import ConfigurationError
 from server.ensemble import load_ensemble
-from server.ensemble.adopt import adopt
-from server.ensemble.look import check_detector
+from server.ensemble.building.look import check_detector
 from tests.server.ensemble.others import CLASSES, folder_of, network, write_card
+from tests.server.ensemble.others import adopt_here as adopt
 from tests.server.ensemble.pictures import encoded, scene
 
 PICTURES = [encoded(scene(60 + 13 * index, 50 + 7 * index, seed=index)) for index in range(5)]

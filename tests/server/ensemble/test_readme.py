@@ -78,7 +78,7 @@ def test_every_command_is_one_that_the_command_line_takes(
     for word in words:
         if word.endswith("/"):
             Path(word).mkdir(exist_ok=True)
-        elif re.search(r"\.(pth|txt)$", word):
+        elif re.search(r"\.(pth|txt|safetensors)$", word):
             Path(word).parent.mkdir(exist_ok=True)
             Path(word).touch()
     group: click.Command = command

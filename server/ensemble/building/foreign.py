@@ -1,9 +1,9 @@
 """Reads networks of other people unconverted: TorchScript, `torch.export`, weights for a factory, pickled modules.
 
-A pickled module runs code while it is read, so its card must trust it. Weights are read as numbers only. PyTorch would
-unpickle parts of an exported program as well; a program with such parts is refused. The reader of PyTorch still
-evaluates the sizes that a program states, so use `export` for files from people you trust; the digest in the card
-proves that the file is theirs.
+All but weights can run code: a pickled module while it is read, an exported program where the reader of PyTorch
+evaluates what it states, and a scripted network by operators that read and write files. So their cards must trust them;
+the digest in the card proves that the file is the trusted one. Weights are read as numbers only. Programs with pickled
+parts and scripted networks with operators for files are refused all the same: no network needs them.
 
 A classifier is wrapped so that it gives logits [rows, classes], a detector so that it gives `Detections`.
 """
@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from server.catalogue import ModelCard, file_contents
 from server.domain.errors import ConfigurationError
+from server.ensemble.building.look import check_detector, check_load, first_tensor
 from server.ensemble.detections import Detections
 from server.ensemble.faults import shortened
-from server.ensemble.look import check_detector, check_load, first_tensor
 
 VERSIONS = {"torchscript": 1, "export": 1, "safetensors": 1, "state_dict": 1, "pickle": 1}
 """Of each format. Raise the one whose files give another network, and all when `Logits` changes."""
@@ -37,6 +37,7 @@ DETECTOR_VERSIONS = {"detector-dicts": 1}
 
 _PLAIN = ("weight_", "tensor_")
 """The names of tensors in an exported program; parts with other names are objects."""
+_FILE_OPERATORS = frozenset({"aten::from_file", "aten::save", "image::read_file", "image::write_file"})
 _LEAST_PROBABILITY = 1e-12
 _MOST_CHARACTERS = 400
 _NESTED = ("state_dict", "model_state_dict", "model")
@@ -214,9 +215,17 @@ def _read(card: ModelCard, weights: Path, factory: Callable[..., Any] | None) ->
     if card.format == "torchscript":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated, and people have files of it
-            return torch.jit.load(str(weights), map_location="cpu")  # type: ignore[no-untyped-call,no-any-return]
+            return _without_files(torch.jit.load(str(weights), map_location="cpu"), weights)  # type: ignore[no-untyped-call]
     _check_unpickled(weights)
     return Exported(torch.export.load(weights))
+
+
+def _without_files(network: nn.Module, weights: Path) -> nn.Module:
+    """The scripted network. Raises ConfigurationError if it names an operator that reads or writes files."""
+    named = {name.partition(".")[0] for name in torch.jit.export_opnames(network)}  # type: ignore[no-untyped-call]
+    if found := sorted(named & _FILE_OPERATORS):
+        raise ConfigurationError(f"{weights} reads or writes files of its choice ({', '.join(found)}): it is refused")
+    return network
 
 
 def _filled(card: ModelCard, weights: Path, factory: Callable[..., Any]) -> nn.Module:

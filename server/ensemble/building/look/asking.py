@@ -25,6 +25,8 @@ def ask(name: str, network: Callable[[Tensor], Any], rows: Tensor) -> Any:
         with torch.inference_mode():
             return network(rows)
     except Exception as error:
+        if "allocate memory" in str(error):  # whatever else is tried, it would ask for as much
+            raise ConfigurationError(f"{name} asks for more memory than there is: {in_short(error)}") from error
         height, width = rows.shape[-2:]
         channels = "colour" if rows.shape[1] == 3 else "grey"
         taken = next(_taken(network, rows), None)

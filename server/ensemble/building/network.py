@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 
 from torch import nn
 
-from server.catalogue import ModelCard
+from server.catalogue import ModelCard, own_module, trust_fault
 from server.domain.errors import ConfigurationError, SectorwatchError
 from server.ensemble.faults import in_short, shortened
+
+log = logging.getLogger(__name__)
 
 _PACKAGE = "sectorwatch_models"
 """Modules of models' folders are below this name in `sys.modules`, so that `mine/net.py` hides no other `net`."""
@@ -24,19 +27,21 @@ _PACKAGE = "sectorwatch_models"
 def network_of(card: ModelCard, weights: Path | None, *, raw: bool = False) -> nn.Module:
     """The network, in evaluation mode and without gradients; `raw`: as its file has it, not asked anything.
 
-    Raises ConfigurationError, naming the model, if it cannot be made.
+    Raises ConfigurationError, naming the model, if it cannot be made, and if it can run code that its card does not
+    trust. A card from before version 0.3 says nothing of that: it is taken, with a warning.
     """
+    _check_trust(card, weights)
     try:
         factory = _factory_of(card) if card.factory else None
         if card.format == "factory":
             assert factory is not None
             network = factory(card, weights)
             if card.kind == "classifier" and card.output == "probabilities" and isinstance(network, nn.Module):
-                from server.ensemble import foreign
+                from server.ensemble.building import foreign
 
                 network = foreign.Logits(network, has_more=False, is_softmax=True)
         else:
-            from server.ensemble import foreign  # importing torch.export takes a second
+            from server.ensemble.building import foreign  # importing torch.export takes a second
 
             assert weights is not None
             network = foreign.load(card, weights, factory, raw=raw)
@@ -49,6 +54,14 @@ def network_of(card: ModelCard, weights: Path | None, *, raw: bool = False) -> n
     for parameter in network.parameters():  # a scripted network has no `requires_grad_`
         parameter.requires_grad_(False)
     return network.eval()
+
+
+def _check_trust(card: ModelCard, weights: Path | None) -> None:
+    fault = trust_fault(card, weights)
+    if fault and card.trusted is not None:
+        raise ConfigurationError(fault)
+    if fault:
+        log.warning("model is not trusted yet", extra={"model": card.name, "detail": fault})
 
 
 def module_of(card: ModelCard) -> ModuleType:
@@ -74,15 +87,6 @@ def module_of(card: ModelCard) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def own_module(card: ModelCard) -> Path | None:
-    """The file of the factory's module in the model's own folder; None if it is not there."""
-    module_name = card.factory.partition(":")[0]
-    if not module_name or not card.folder or card.format == "factory":
-        return None
-    path = Path(card.folder, *module_name.split("."))
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
 def _factory_of(card: ModelCard) -> Callable[..., Any]:

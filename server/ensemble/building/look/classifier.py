@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from server.catalogue.card import InputForm, ModelCard, Output
 from server.domain.errors import ConfigurationError
+from server.ensemble.building.look.asking import ROUNDING, ask, first_tensor, in_unit, pictures, span
 from server.ensemble.decode import decode
 from server.ensemble.faults import in_short
 from server.ensemble.forms import normalised, row_of
-from server.ensemble.look.asking import ROUNDING, ask, first_tensor, in_unit, pictures, span
 
 _SUM = 5e-3
 """How far the sum of a softmax may be from 1; float16 misses it by .002."""

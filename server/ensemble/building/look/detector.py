@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from server.catalogue.card import ModelCard
 from server.domain.errors import ConfigurationError
+from server.ensemble.building.look.asking import ask, in_unit, pictures, span
 from server.ensemble.decode import decode
 from server.ensemble.forms import normalised, row_of
-from server.ensemble.look.asking import ask, in_unit, pictures, span
 
 _FRACTIONS, _SMALL, _SOME, _FAR = 2.0, 32, 0.25, 1.1
 """Boxes up to the first are no pixels of a picture with longer sides than the second. Some of a network's boxes may be

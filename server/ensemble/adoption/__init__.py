@@ -1,0 +1,7 @@
+"""Cards for networks that exist. `adopt` writes them, `apart` examines a file in a child process, which is `child`."""
+
+from server.ensemble.adoption.adopt import Adopted, adopt, adopt_torchvision
+from server.ensemble.adoption.child import Limits
+from server.ensemble.adoption.file_format import SUFFIXES, format_of
+
+__all__ = ["SUFFIXES", "Adopted", "Limits", "adopt", "adopt_torchvision", "format_of"]
