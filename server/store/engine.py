@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url, text
 
@@ -21,6 +24,13 @@ IDLE_TIMEOUT_S = 60.0
 """How long PostgreSQL allows an idle transaction: a server paused in the middle of one must not block all."""
 
 _WRITES = "sectorwatch_writes"
+
+_SQLITE_REFUSALS = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+_POSTGRESQL_REFUSALS = {"53100", "58030", "25006"}
+"""Disk full, failure of input or output, read-only."""
+
+_refusals: WeakKeyDictionary[Engine, str] = WeakKeyDictionary()
+_took_at_s: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
 
 _BOUNDS = text(
     "SELECT set_config('lock_timeout', :busy, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
@@ -108,11 +118,44 @@ def writing(engine: Engine, lock: str) -> Iterator[Connection]:
     """
     with _translated_errors(), engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
-        with connection.begin():
+        with _noted_refusal(engine), connection.begin():
             if connection.dialect.name == "postgresql":
                 connection.execute(_BOUNDS, {"busy": _ms(BUSY_TIMEOUT_S), "idle": _ms(IDLE_TIMEOUT_S)})
                 also_lock(connection, lock)
             yield connection
+
+
+def refusal(engine: Engine) -> str | None:
+    """Why the disk did not take the last write, until `takes` says otherwise; None: nothing is known against it."""
+    return _refusals.get(engine)
+
+
+def takes(engine: Engine) -> None:
+    """The disk has taken as much as a burst."""
+    _refusals.pop(engine, None)
+    _took_at_s[engine] = time.monotonic()
+
+
+def took_ago_s(engine: Engine) -> float:
+    """How many seconds ago `takes` was called; infinite: never."""
+    return time.monotonic() - _took_at_s.get(engine, -math.inf)
+
+
+@contextmanager
+def _noted_refusal(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except exc.DBAPIError as error:
+        if _is_refusal(error.orig):
+            _refusals[engine] = _line(error.orig)
+        raise
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)  # its low byte is the kind of error
+    if code is not None:
+        return code & 0xFF in _SQLITE_REFUSALS
+    return getattr(error, "sqlstate", None) in _POSTGRESQL_REFUSALS
 
 
 def also_lock(connection: Connection, name: str) -> None:
@@ -165,6 +208,9 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # A quiet burst changes a few hundred bytes in each of a few pages: half of SQLite's page halves what is written.
     # Only a new file takes it.
     connection.execute("PRAGMA page_size = 2048")
+    connection.execute(
+        "PRAGMA auto_vacuum = INCREMENTAL"
+    )  # of a new file, too: server.store.retention gives space back
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA wal_autocheckpoint = 2000")
     # FULL: after a 201 the agent discards its copy, so the commit must be on the disk.

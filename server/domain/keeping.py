@@ -1,0 +1,171 @@
+"""How long a site keeps what, and what is no longer kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from policies.events import Event, microseconds
+from server.domain.clock import SECOND_US
+
+DAY_US = 86_400 * SECOND_US
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long a site's bursts and events are kept, by its cameras' own frames, and in how many bytes; 0: no limit.
+
+    `annotated`: annotated events, and the bursts that prove them, stay beyond that.
+    """
+
+    observations_days: float = 0.0
+    events_days: float = 0.0
+    max_bytes: int = 0
+    annotated: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """A stretch of a camera that a person had erased. The note of it is never deleted.
+
+    `finished_at_us` is None while rows are still being deleted. Readers take all of it as gone from the beginning.
+    """
+
+    number: int
+    site: str
+    camera: str
+    since_us: int
+    until_us: int
+    keeps_annotated: bool
+    author: str
+    note: str | None
+    asked_at_us: int
+    finished_at_us: int | None
+    bursts: int
+    events: int
+    annotations: int
+
+    def covers(self, event: Event) -> bool:
+        """Whether the event began, ended or was confirmed in the stretch."""
+        instants = (event.started_at, event.ended_at, event.confirmed_at)
+        return any(self.since_us <= microseconds(at) < self.until_us for at in instants if at is not None)
+
+
+class Stretch(NamedTuple):
+    """From an instant (us; None: from the first frame) to before another."""
+
+    since_us: int | None
+    until_us: int
+
+    def meets(self, since_us: int | None, until_us: int | None) -> bool:
+        """Whether it has an instant in common with a stretch; None: no limit."""
+        begins_before = until_us is None or self.since_us is None or self.since_us < until_us
+        return begins_before and (since_us is None or self.until_us > since_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What is no longer kept of a camera.
+
+    `bursts` are stretches of which no burst is kept, in order. Of an erasure that is not finished, all counts as gone.
+    Events confirmed before `events_from_us` are not kept, but for annotated ones (None: all are).
+    """
+
+    site: str
+    camera: str
+    bursts: tuple[Stretch, ...] = ()
+    events_from_us: int | None = None
+    erasures: tuple[Erasure, ...] = ()
+
+    def burst_at(self, at_us: int) -> bool:
+        """Whether bursts of this instant are no longer kept."""
+        return self.is_burst_gone(at_us, at_us + 1)
+
+    def is_burst_gone(self, since_us: int | None, until_us: int | None) -> bool:
+        """Whether a part of a stretch has no bursts any more."""
+        return any(stretch.meets(since_us, until_us) for stretch in self.bursts)
+
+    def is_event_gone(self, event: Event) -> bool:
+        """Whether an event that the frames give is not in the log, because it is no longer kept.
+
+        An annotated event of that time may be in the log.
+        """
+        confirmed_us = microseconds(event.confirmed_at)
+        return (self.events_from_us is not None and confirmed_us < self.events_from_us) or any(
+            erasure.covers(event) for erasure in self.erasures
+        )
+
+    def is_proof_gone(self, event: Event) -> bool:
+        """Whether the frame that settled an event is no longer kept, so that no fold gives it."""
+        return self.burst_at(microseconds(event.confirmed_at))
+
+    def within(self, since_us: int | None, until_us: int | None) -> Gone:
+        """The part that concerns a stretch."""
+        events_from_us = self.events_from_us
+        if since_us is not None and events_from_us is not None and events_from_us <= since_us:
+            events_from_us = None
+        return Gone(
+            self.site,
+            self.camera,
+            tuple(stretch for stretch in self.bursts if stretch.meets(since_us, until_us)),
+            events_from_us,
+            tuple(e for e in self.erasures if Stretch(e.since_us, e.until_us).meets(since_us, until_us)),
+        )
+
+    @property
+    def is_nothing(self) -> bool:
+        return not self.bursts and self.events_from_us is None and not self.erasures
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep deleted."""
+
+    bursts: int = 0
+    events: int = 0
+
+    def __add__(self, other: Swept) -> Swept:
+        return Swept(self.bursts + other.bursts, self.events + other.events)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The room that a database takes and has left.
+
+    `used_bytes`: without free pages. `free_bytes`: of its disk, with free pages; None where the disk is that of another
+    machine. `disk_bytes`: size of that disk. `grows_bytes_a_day`: None until the growth of an hour is known.
+    `reusable_bytes`: free pages inside the file. `gives_back`: whether the file shrinks when rows are deleted.
+    """
+
+    used_bytes: int
+    reusable_bytes: int
+    free_bytes: int | None
+    disk_bytes: int | None
+    grows_bytes_a_day: float | None
+    gives_back: bool
+
+    @property
+    def full_in_s(self) -> float | None:
+        """Seconds until the disk is full at this rate; infinite where nothing grows, None where it is not known."""
+        if self.free_bytes is None or self.grows_bytes_a_day is None:
+            return None
+        return float("inf") if self.grows_bytes_a_day <= 0 else self.free_bytes / self.grows_bytes_a_day * 86_400
+
+    @property
+    def filled(self) -> float | None:
+        """The part of the disk that is taken, by whatever."""
+        if self.free_bytes is None or not self.disk_bytes:
+            return None
+        return max(0.0, 1 - self.free_bytes / self.disk_bytes)
+
+
+def merged(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The stretches (first and last instant) in order, with those that touch made one."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(stretches):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return joined
