@@ -208,9 +208,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # A quiet burst changes a few hundred bytes in each of a few pages: half of SQLite's page halves what is written.
     # Only a new file takes it.
     connection.execute("PRAGMA page_size = 2048")
-    connection.execute(
-        "PRAGMA auto_vacuum = INCREMENTAL"
-    )  # of a new file, too: server.store.retention gives space back
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):  # it would write to a file that is not new
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # server.store.retention gives space back
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA wal_autocheckpoint = 2000")
     # FULL: after a 201 the agent discards its copy, so the commit must be on the disk.

@@ -31,8 +31,11 @@ EVENT_BYTES = 900
 class Border(NamedTuple):
     """Bursts that end, and events that were confirmed, before these instants (us) go; None: none go."""
 
-    bursts_us: int | None
-    events_us: int | None
+    bursts_us: int | None = None
+    events_us: int | None = None
+
+
+NOTHING = Border()
 
 
 def clocks(connection: Connection, now_us: int) -> dict[Name, int]:
@@ -58,7 +61,7 @@ def clocks(connection: Connection, now_us: int) -> dict[Name, int]:
     return dict(sorted(found.items()))
 
 
-def border(keep: Keep, clock_us: int, by_size: Border = Border(None, None)) -> Border:
+def border(keep: Keep, clock_us: int, by_size: Border = NOTHING) -> Border:
     """What goes of a camera whose ages count from `clock_us`, by age or by size."""
     return Border(
         _later(_by_age(keep.observations_days, clock_us), by_size.bursts_us),

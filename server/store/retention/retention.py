@@ -14,7 +14,7 @@ from server.store.engine import reading, writing
 from server.store.retention import erasure, space
 from server.store.retention.events import annotated, delete_older_events, has_older_events
 from server.store.retention.gone import read_gone
-from server.store.retention.limits import Border, Name, border, borders_by_size, clocks
+from server.store.retention.limits import NOTHING, Border, Name, border, borders_by_size, clocks
 from server.store.retention.slices import Region, move_border, remove, slices
 from server.store.rows import Part
 from server.store.schema import camera_states, keeping
@@ -54,9 +54,7 @@ class Retention(Part):
                 with reading(self._engine) as connection:
                     by_size = borders_by_size(connection, site, keep.max_bytes, at_us)
             for name in names:
-                done += self._sweep_camera(
-                    name, keep, border(keep, at_us[name], by_size.get(name, Border(None, None))), pace
-                )
+                done += self._sweep_camera(name, keep, border(keep, at_us[name], by_size.get(name, NOTHING)), pace)
         space.give_back(self._engine, is_stopped, wait)
         space.sample(self._engine, self._clock())
         if done != Swept():

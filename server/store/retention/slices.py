@@ -8,6 +8,7 @@ that past meanwhile, the slice is planned again. A process that is killed leaves
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from sqlalchemy import Column, Connection, Engine, Row, delete, insert, select, 
 from policies.fold import State, encode_state
 from server.domain.errors import SectorwatchError
 from server.domain.records import BurstFacts, Checkpoint
-from server.domain.refold import Step, steps
+from server.domain.refold import steps
 from server.store.bursts import delete_bursts, find_bursts, is_newer_before, last_number, read_frames
 from server.store.engine import reading, writing
 from server.store.rows import Versions, read_checkpoint
@@ -137,19 +138,17 @@ def _planned(
 ) -> Slice:
     site, camera = region.site, region.camera
     start, last_us = read_checkpoint(connection, site, camera, run[0].first_at_us), max(b.last_at_us for b in run)
-    last: Step | None = None
     after_us = None if start.at_us is None else start.at_us + 1
     try:
         frames = read_frames(connection, versions, site, camera, after_us, last_us + 1)
-        for last in steps(frames, start, partial(versions.policy, connection)):
-            pass
+        (last,) = deque(steps(frames, start, partial(versions.policy, connection)), maxlen=1)
+        state = last.state
     except _NO_STATE as error:
         log.warning(
             "the state after deleted bursts cannot be folded; their camera begins anew after them",
             extra={"site": site, "camera": camera, "burst": run[-1].burst_id, "cause": str(error)},
         )
-        last = None
-    state = State(last_at_us=last_us) if last is None else last.state
+        state = State(last_at_us=last_us)
     return Slice(run, start, number, run[-1].policy, encode_state(state).decode())
 
 
