@@ -25,6 +25,7 @@ from msgspec import Meta
 from policies.site.toml_errors import suggest
 from policies.site.toml_lines import line_of
 from server.domain.errors import ConfigurationError
+from server.domain.keeping import Keep
 from server.domain.remembered import FILE, recall
 from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text
 
@@ -45,6 +46,15 @@ _MIB = 1024 * 1024
 
 class InvalidSettings(ConfigurationError):
     """A setting that cannot be used. The message names its place: file and line, or variable."""
+
+
+class SiteKeeping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What one site keeps, where it differs from the settings of these names."""
+
+    keep_observations_days: Annotated[float, Meta(ge=0)] | None = None
+    keep_events_days: Annotated[float, Meta(ge=0)] | None = None
+    max_bytes: Annotated[int, Meta(ge=0)] | None = None
+    keep_annotated: bool | None = None
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -146,6 +156,26 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     silent_after_s: Annotated[
         float, Meta(gt=0, description="The same for silent; the sectors of a silent camera are unobserved.")
     ] = 120.0
+    keep_observations_days: Annotated[
+        float,
+        Meta(ge=0, description="How many days bursts are kept, by the newest frame of their camera; 0: for ever."),
+    ] = 365.0
+    keep_events_days: Annotated[float, Meta(ge=0, description="The same for events; 0: for ever.")] = 365.0
+    max_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Most bytes of a site in the database; the oldest bursts go first, then the oldest events; 0: "
+            "no limit.",
+        ),
+    ] = 0
+    keep_annotated: Annotated[
+        bool, Meta(description="Annotated events stay beyond these limits, with the bursts that prove them.")
+    ] = True
+    retention: Annotated[
+        dict[str, SiteKeeping],
+        Meta(description="The four settings before this one for single sites, as tables `[retention.SITE]`."),
+    ] = {}
     log_style: Annotated[
         Literal["text", "json"], Meta(description="One readable line, or one JSON object, per event.")
     ] = "text"
@@ -160,6 +190,19 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             if isinstance(value, str | Path) and "{data_dir}" in str(value):
                 filled = type(value)(str(value).replace("{data_dir}", str(self.data_dir)))
                 msgspec.structs.force_setattr(self, name, filled)
+
+    def keep(self, site: str) -> Keep:
+        """What a site keeps."""
+        own = self.retention.get(site, SiteKeeping())
+        values = {
+            name: getattr(self if getattr(own, name) is None else own, name) for name in SiteKeeping.__struct_fields__
+        }
+        return Keep(
+            observations_days=values["keep_observations_days"],
+            events_days=values["keep_events_days"],
+            max_bytes=values["max_bytes"],
+            annotated=values["keep_annotated"],
+        )
 
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(ServerSettings)}
@@ -313,12 +356,23 @@ def _converted(name: str, value: object, place: str, *, strict: bool, folder: Pa
     kind = _FIELDS[name].type
     if not strict and isinstance(value, str) and get_args(kind)[0] == tuple[str, ...]:
         value = [part.strip() for part in value.split(",") if part.strip()]
+    if not strict and isinstance(value, str) and name == "retention":
+        value = _json(value, place)
     try:
         converted = msgspec.convert(value, kind, strict=strict, dec_hook=_path)
     except msgspec.ValidationError as error:
         raise InvalidSettings(f"{place}: `{name}`: {str(error).lower()} ({_help(_FIELDS[name])})") from None
     is_complete = not str(converted).startswith("{")  # `{data_dir}` is filled in later
     return folder / converted if isinstance(converted, Path) and is_complete else converted
+
+
+def _json(text: str, place: str) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise InvalidSettings(
+            f'{place}: not valid JSON, such as {{"north-yard": {{"keep_events_days": 30}}}}: {error}'
+        ) from None
 
 
 def _path(kind: type, value: object) -> object:
@@ -334,6 +388,8 @@ def _help(field: msgspec.structs.FieldInfo) -> str:
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.default_factory is dict:
+        return "none"
     if field.default is msgspec.NODEFAULT:
         return "the user's data folder"  # the only computed default
     if isinstance(field.default, tuple):

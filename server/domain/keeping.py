@@ -11,6 +11,9 @@ from server.domain.clock import SECOND_US
 
 DAY_US = 86_400 * SECOND_US
 
+FILLED = 0.8
+"""The part of a disk from which the server warns."""
+
 
 @dataclass(frozen=True, slots=True)
 class Keep:
@@ -69,12 +72,14 @@ class Gone:
     """What is no longer kept of a camera.
 
     `bursts` are stretches of which no burst is kept, in order. Of an erasure that is not finished, all counts as gone.
-    Events confirmed before `events_from_us` are not kept, but for annotated ones (None: all are).
+    Bursts before `bursts_from_us`, and events confirmed before `events_from_us`, are not kept (None: all are), but for
+    annotated events and the bursts that prove them.
     """
 
     site: str
     camera: str
     bursts: tuple[Stretch, ...] = ()
+    bursts_from_us: int | None = None
     events_from_us: int | None = None
     erasures: tuple[Erasure, ...] = ()
 
@@ -102,14 +107,16 @@ class Gone:
 
     def within(self, since_us: int | None, until_us: int | None) -> Gone:
         """The part that concerns a stretch."""
-        events_from_us = self.events_from_us
-        if since_us is not None and events_from_us is not None and events_from_us <= since_us:
-            events_from_us = None
+
+        def if_later(border_us: int | None) -> int | None:
+            return None if border_us is None or (since_us is not None and border_us <= since_us) else border_us
+
         return Gone(
             self.site,
             self.camera,
             tuple(stretch for stretch in self.bursts if stretch.meets(since_us, until_us)),
-            events_from_us,
+            if_later(self.bursts_from_us),
+            if_later(self.events_from_us),
             tuple(e for e in self.erasures if Stretch(e.since_us, e.until_us).meets(since_us, until_us)),
         )
 

@@ -102,6 +102,11 @@ class Store(Channels, EventLog, Tokens):
         """Copy the database at this instant, while others write to it. Raises ConfigurationError or Conflict."""
         copy_sqlite(self._engine, file)
 
+    def check(self) -> None:
+        """Raises DatabaseUnavailable where the database does not answer, and while its disk takes nothing."""
+        self.last_seq()
+        self.retention.check_disk()
+
     def close(self) -> None:
         """Close all connections. The store may be used again afterwards."""
         self._engine.dispose()

@@ -24,12 +24,15 @@ def read_gone(connection: Connection, site: str, camera: str) -> Gone:
     erased = read_erasures(connection, site, camera)
     stretches += [Stretch(each.since_us, each.until_us) for each in erased if not each.keeps_annotated]
     swept = connection.execute(
-        select(keeping.c.events_from_us).where(keeping.c.site == site, keeping.c.camera == camera)
+        select(keeping.c.bursts_from_us, keeping.c.events_from_us).where(
+            keeping.c.site == site, keeping.c.camera == camera
+        )
     ).one_or_none()
     return Gone(
         site,
         camera,
         tuple(sorted(stretches, key=lambda each: each.until_us)),
+        None if swept is None else swept.bursts_from_us,
         None if swept is None else swept.events_from_us,
         tuple(erased),
     )

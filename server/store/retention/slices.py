@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import msgspec
 from sqlalchemy import Column, Connection, Engine, Row, delete, insert, select, update
@@ -216,9 +217,8 @@ def _note(connection: Connection, versions: Versions, region: Region, planned: S
     connection.execute(insert(removals), row)
 
 
-def _neighbours(
-    connection: Connection, region: Region, planned: Slice
-) -> tuple[Row[tuple[int, int | None, int, str]] | None, Row[tuple[int, int | None, int, str]] | None]:
+def _neighbours(connection: Connection, region: Region, planned: Slice) -> tuple[Row[Any] | None, Row[Any] | None]:
+    """The removals before and after a slice, None where there is none."""
     columns = (removals.c.number, removals.c.from_us, removals.c.until_us, removals.c.state)
     query = select(*columns).where(removals.c.site == region.site, removals.c.camera == region.camera).limit(1)
     end_us = removals.c.until_us
