@@ -21,7 +21,7 @@ from policies.fold import State, encode_state
 from server.domain.errors import SectorwatchError
 from server.domain.records import BurstFacts, Checkpoint
 from server.domain.refold import steps
-from server.store.bursts import delete_bursts, find_bursts, is_newer_before, last_number, read_frames
+from server.store.bursts import delete_bursts, delete_held, find_bursts, is_newer_before, last_number, read_frames
 from server.store.engine import reading, writing
 from server.store.rows import Versions, read_checkpoint
 from server.store.schema import camera_states, checkpoints, keeping, removals
@@ -172,6 +172,7 @@ def remove_within(connection: Connection, versions: Versions, region: Region, pl
     _note(connection, versions, region, planned)
     if region.is_border:
         move_border(connection, (site, camera), keeping.c.bursts_from_us, planned.last_us + 1)
+        count += delete_held(connection, site, camera, _OLDEST_US, planned.last_us + 1)
     return count
 
 

@@ -67,7 +67,9 @@ def give_back(engine: Engine, is_stopped: Callable[[], bool], wait: Callable[[fl
             break
         with writing(engine, lock="space") as connection:
             pages = min(_PAGES, free - _RESERVE)
-            connection.exec_driver_sql(f"PRAGMA incremental_vacuum({pages})").fetchall()
+            driver = connection.connection.driver_connection  # SQLAlchemy takes one step of it, and one page goes
+            assert isinstance(driver, sqlite3.Connection)
+            driver.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
         given += pages
         wait(0.05)
     return given
