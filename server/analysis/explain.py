@@ -124,7 +124,8 @@ def explain(
     around = [*before[-1:], *inside, *after[:1]]
     first_us = min((burst.first_at_us for burst in (*before, *inside)), default=since_us)
     last_us = max((burst.last_at_us for burst in inside), default=first_us)
-    gone = store.retention.gone(site, camera).within(since_us, until_us)
+    ever_gone = store.retention.gone(site, camera)
+    gone = ever_gone.within(since_us, until_us)
     missed = gaps(around, since_us, known_us, period, causes, is_running=known_us < until_us)
     spans = occupancy(store, site, camera, since_us, until_us, now_us)
     again = _repeating(store.history(site, camera, first_us, last_us + 1)) if inside else frozenset()
@@ -136,9 +137,9 @@ def explain(
         known_until_us=known_us,
         period_s=None if period is None else period / 1e6,
         bursts=tuple(_burst(store, facts, again) for facts in inside),
-        gaps=tuple(part for gap in missed for part in _kept_gaps(gap, gone, period or 1)),
+        gaps=tuple(part for gap in missed for part in _kept_gaps(gap, ever_gone, period or 1)),
         occupancy=tuple(
-            replace(span, from_us=first, until_us=end)
+            Span(span.target, span.sector, span.occupancy, first, end)
             for span in spans
             for first, end in _kept_parts(span.from_us, span.until_us, gone)
         ),
@@ -147,7 +148,9 @@ def explain(
 
 
 def _kept_gaps(gap: Gap, gone: Gone, period: int) -> Iterator[Gap]:
-    """The parts of a gap of which bursts would still be kept: elsewhere none can be called missing."""
+    """The parts of a gap of which bursts would still be kept: elsewhere none can be called missing, or not due yet."""
+    if gap.before is None and gone.is_burst_gone(None, gap.since_us + 1):
+        return
     parts = list(_kept_parts(gap.since_us, gap.until_us, gone))
     if parts == [(gap.since_us, gap.until_us)]:
         yield gap

@@ -7,6 +7,7 @@ not yet) or `fail` (the server does not run, or not correctly).
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,10 +20,12 @@ import click
 
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
+from policies.site.toml_errors import suggest
 from server.catalogue import ModelCard, cache_dir, locate, read_lock, verify
 from server.commands.options import cards_of, store_options, utc
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError
+from server.domain.keeping import FILLED, Space
 from server.domain.precision import check_execution
 from server.domain.remembered import recall
 from server.domain.text_files import shown
@@ -38,6 +41,7 @@ from server.web.auth import Authenticator, is_loopback
 _MIB = 1024 * 1024
 _LEAST_FREE_BYTES = 100 * _MIB
 _ENOUGH_FREE_BYTES = 1024 * _MIB
+_SOON_S = 30 * 86_400.0
 _AHEAD_US = 300 * SECOND_US
 _BUILT_AT = datetime(2026, 11, 1, tzinfo=UTC)
 """A clock that shows an earlier instant is wrong."""
@@ -266,6 +270,43 @@ def disk(settings: ServerSettings, free_bytes: Callable[[Path], int] = _free_byt
         yield Finding(level, "disk", what, "make room there, or choose another data_dir")
 
 
+def space(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks how full the disk of the database is, when it will be full, and what is kept."""
+    with closing(open_store(settings.database_url)) as store:
+        if not store.revision().is_current:
+            return
+        room, sites = store.retention.space(), {head.site for head in store.cameras()}
+        waiting = [each for each in store.retention.erasures() if each.finished_at_us is None]
+    next_step = "lower keep_observations_days, or set max_bytes"
+    level = "warn" if (room.filled or 0.0) >= FILLED or (room.full_in_s or math.inf) < _SOON_S else "ok"
+    yield Finding(level, "space", _forecast(room), next_step if level == "warn" else "")
+    if not room.gives_back and room.reusable_bytes > room.used_bytes:
+        what = f"{room.reusable_bytes // _MIB} MiB of the database's file are free, and it does not shrink"
+        yield Finding("warn", "space", what, "sectorwatch db compact")
+    for site in settings.retention:
+        if sites and site not in sites:
+            what = f"the setting retention.{site}: the database has no site `{site}`{suggest(site, sites)}"
+            yield Finding("warn", "space", what, "correct the name, if no camera of it is to come")
+    for each in waiting:
+        what = f"erasure {each.number} of {each.site}/{each.camera} is not finished"
+        yield Finding("warn", "space", what, "start the server: it goes on with it")
+
+
+def _forecast(room: Space) -> str:
+    """How much the database takes, and when the disk is full."""
+    what = f"the database takes {room.used_bytes / _MIB:.0f} MiB"
+    if room.grows_bytes_a_day is not None:
+        what += f" and grows by {room.grows_bytes_a_day / _MIB:.1f} MiB a day"
+    if room.filled is None:
+        return f"{what}; the disk is that of the database's machine, and not known here"
+    what += f"; its disk is {room.filled:.0%} full"
+    if room.full_in_s is None:
+        return f"{what}; when it will be full is not known yet (the server notes the growth for an hour)"
+    if math.isinf(room.full_in_s):
+        return f"{what}; it does not fill up"
+    return f"{what}, and will be full in about {room.full_in_s / 86_400:.0f} days at this rate"
+
+
 def clock(_settings: ServerSettings) -> Iterator[Finding]:
     now = datetime.now(UTC)
     if now < _BUILT_AT:
@@ -302,6 +343,7 @@ CHECKS: dict[Check, str] = {
     policies: "mend the site policies",
     database: "correct database_url, or start the database",
     disk: "choose another data_dir",
+    space: "correct database_url, or start the database",
     clock: "set the clock (NTP)",
     ports: "choose another port",
 }

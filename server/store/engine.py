@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, exc, make_url, text
 
 from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, Conflict, DatabaseUnavailable, RetryLater, Unprocessable
@@ -58,10 +58,10 @@ def open_engine(url: str) -> Engine:
             "database_url cannot be taken apart: in user and password write @ as %40, / as %2F, ? as %3F, # as %23, "
             ": as %3A and % as %25"
         )
-    if parsed.get_backend_name() == "sqlite":
-        return _sqlite(parsed)
-    if parsed.get_backend_name() == "postgresql":
-        return _postgresql(parsed)
+    if parsed.get_backend_name() in _OPENS:
+        engine = _OPENS[parsed.get_backend_name()](parsed)
+        event.listen(engine, "handle_error", _note_refusal)
+        return engine
     raise ConfigurationError(f"no database `{parsed.get_backend_name()}` here: use sqlite:///PATH or postgresql://...")
 
 
@@ -118,7 +118,7 @@ def writing(engine: Engine, lock: str) -> Iterator[Connection]:
     """
     with _translated_errors(), engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
-        with _noted_refusal(engine), connection.begin():
+        with _named_refusal(engine), connection.begin():
             if connection.dialect.name == "postgresql":
                 connection.execute(_BOUNDS, {"busy": _ms(BUSY_TIMEOUT_S), "idle": _ms(IDLE_TIMEOUT_S)})
                 also_lock(connection, lock)
@@ -142,13 +142,22 @@ def took_ago_s(engine: Engine) -> float:
 
 
 @contextmanager
-def _noted_refusal(engine: Engine) -> Iterator[None]:
+def _named_refusal(engine: Engine) -> Iterator[None]:
+    """Raises DatabaseUnavailable with the reason where the disk refused a write: what follows it says less."""
     try:
         yield
     except exc.DBAPIError as error:
-        if _is_refusal(error.orig):
-            _refusals[engine] = _line(error.orig)
-        raise
+        if (why := refusal(engine)) is None:
+            raise
+        raise DatabaseUnavailable(f"the database cannot be written ({why}); nothing was changed") from error
+
+
+def _note_refusal(context: ExceptionContext) -> None:
+    """Of any statement, as a savepoint that is gone with its transaction hides the reason from whoever began it."""
+    connection = context.connection
+    is_write = connection is not None and connection.get_execution_options().get(_WRITES)
+    if connection is not None and is_write and _is_refusal(context.original_exception):
+        _refusals[connection.engine] = _line(context.original_exception)
 
 
 def _is_refusal(error: BaseException | None) -> bool:
@@ -232,3 +241,6 @@ def _postgresql(url: URL) -> Engine:
         )
     except (exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigurationError(f"{error}: install sectorwatch[postgres]") from None
+
+
+_OPENS = {"sqlite": _sqlite, "postgresql": _postgresql}
