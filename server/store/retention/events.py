@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, select
 
-from policies.events import Event
 from server.domain.clock import SECOND_US
 from server.domain.keeping import Erasure, merged
 from server.store.engine import reading, writing
+from server.store.rows import EVENT_COLUMNS, logged
 from server.store.schema import annotation_rows, events, outbox
 
 AT_ONCE = 100
 _AROUND_US = 60 * SECOND_US
 """Before and after an annotated fact: what `verify` folds for it, and what `tune` needs for another policy."""
 
-_event = msgspec.json.Decoder(Event)
 _IS_ANNOTATED = exists().where(annotation_rows.c.subject == events.c.id)
 
 
@@ -63,12 +61,12 @@ def erased_events(connection: Connection, erasure: Erasure) -> list[str]:
     found: list[str] = []
     here = and_(events.c.site == erasure.site, events.c.camera == erasure.camera)
     inside = (events.c.confirmed_at_us >= erasure.since_us, events.c.started_at_us < erasure.until_us)
-    query = select(events.c.id, events.c.body).where(here, *inside).order_by(events.c.confirmed_at_us)
+    query = select(*EVENT_COLUMNS).where(here, *inside).order_by(events.c.confirmed_at_us)
     if erasure.keeps_annotated:
         query = query.where(~_IS_ANNOTATED)
-    for event_id, body in connection.execute(query.execution_options(yield_per=AT_ONCE)):
-        if erasure.covers(_event.decode(body)):
-            found.append(event_id)
+    for row in connection.execute(query.execution_options(yield_per=AT_ONCE)):
+        if erasure.covers(logged(row).event):
+            found.append(row.id)
         if len(found) == AT_ONCE:
             break
     return found

@@ -10,7 +10,7 @@ from itertools import groupby
 from sqlalchemy import select
 
 from server.domain.keeping import Erasure, Gone, Keep, Space, Swept
-from server.store.engine import reading, writing
+from server.store.engine import leave_to_others, reading, writing
 from server.store.retention import erasure, space
 from server.store.retention.events import annotated, delete_older_events, has_older_events
 from server.store.retention.gone import read_gone
@@ -23,9 +23,6 @@ log = logging.getLogger(__name__)
 
 KeepOf = Callable[[str], Keep]
 """Gives what a site keeps."""
-
-_SHARE = 0.2
-"""Of the time: so long does a sweep work, and leaves the database to others for the rest."""
 
 
 class Retention(Part):
@@ -166,7 +163,7 @@ class Retention(Part):
 
 
 class _Pace:
-    """Leaves most of the time to others: waits after each slice as long as it took, times four."""
+    """Leaves most of the time to others: waits after each slice."""
 
     def __init__(self, is_stopped: Callable[[], bool], wait: Callable[[float], object]) -> None:
         self.is_stopped = is_stopped
@@ -175,6 +172,6 @@ class _Pace:
 
     def is_over(self) -> bool:
         """Wait; whether to stop then."""
-        self._wait((time.monotonic() - self._begun_s) * (1 / _SHARE - 1))
+        leave_to_others(self._wait, self._begun_s)
         self._begun_s = time.monotonic()
         return self.is_stopped()
