@@ -25,7 +25,7 @@ from msgspec import Meta
 from policies.site.toml_errors import suggest
 from policies.site.toml_lines import line_of
 from server.domain.errors import ConfigurationError
-from server.domain.keeping import Keep
+from server.domain.keeping import Keep, SiteKeeping, site_faults
 from server.domain.remembered import FILE, recall
 from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text
 
@@ -46,15 +46,6 @@ _MIB = 1024 * 1024
 
 class InvalidSettings(ConfigurationError):
     """A setting that cannot be used. The message names its place: file and line, or variable."""
-
-
-class SiteKeeping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What one site keeps, where it differs from the settings of these names."""
-
-    keep_observations_days: Annotated[float, Meta(ge=0)] | None = None
-    keep_events_days: Annotated[float, Meta(ge=0)] | None = None
-    max_bytes: Annotated[int, Meta(ge=0)] | None = None
-    keep_annotated: bool | None = None
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -193,16 +184,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     def keep(self, site: str) -> Keep:
         """What a site keeps."""
-        own = self.retention.get(site, SiteKeeping())
-        values = {
-            name: getattr(self if getattr(own, name) is None else own, name) for name in SiteKeeping.__struct_fields__
-        }
-        return Keep(
-            observations_days=values["keep_observations_days"],
-            events_days=values["keep_events_days"],
-            max_bytes=values["max_bytes"],
-            annotated=values["keep_annotated"],
-        )
+        usual = Keep(self.keep_observations_days, self.keep_events_days, self.max_bytes, self.keep_annotated)
+        return self.retention.get(site, SiteKeeping()).over(usual)
 
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(ServerSettings)}
@@ -317,6 +300,8 @@ def _read_file(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
             _warn_of_removed(name, place)
         elif name not in _FIELDS:
             faults.append(f"{place}: unknown setting `{name}`{suggest(name, _FIELDS)}")
+        elif name == "retention" and (wrong := list(site_faults(value))):
+            faults += [f"{path}, line {line_of(text, [name, *where]) or '?'}: {what}" for where, what in wrong]
         else:
             try:
                 values[name] = _converted(name, value, place, strict=True, folder=path.resolve().parent)

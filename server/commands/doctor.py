@@ -35,7 +35,7 @@ from server.serving.machine import Machine, this_machine
 from server.serving.memory_budget import expected_bytes, memory_warning
 from server.serving.selection import chosen_models
 from server.settings import ServerSettings
-from server.store import open_store
+from server.store import Store, open_store
 from server.web.auth import Authenticator, is_loopback
 
 _MIB = 1024 * 1024
@@ -272,11 +272,14 @@ def disk(settings: ServerSettings, free_bytes: Callable[[Path], int] = _free_byt
 
 def space(settings: ServerSettings) -> Iterator[Finding]:
     """Checks how full the disk of the database is, when it will be full, and what is kept."""
-    with closing(open_store(settings.database_url)) as store:
-        if not store.revision().is_current:
-            return
-        room, sites = store.retention.space(), {head.site for head in store.cameras()}
-        waiting = [each for each in store.retention.erasures() if each.finished_at_us is None]
+    with suppress(SectorwatchError), closing(open_store(settings.database_url)) as store:  # `database` reports it
+        if store.revision().is_current:
+            yield from _space(settings, store)
+
+
+def _space(settings: ServerSettings, store: Store) -> Iterator[Finding]:
+    room, sites = store.retention.space(), {head.site for head in store.cameras()}
+    waiting = [each for each in store.retention.erasures() if each.finished_at_us is None]
     next_step = "lower keep_observations_days, or set max_bytes"
     level = "warn" if (room.filled or 0.0) >= FILLED or (room.full_in_s or math.inf) < _SOON_S else "ok"
     yield Finding(level, "space", _forecast(room), next_step if level == "warn" else "")

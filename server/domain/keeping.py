@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta
 
 from policies.events import Event, microseconds
+from policies.site.toml_errors import suggest
 from server.domain.clock import SECOND_US
 
 DAY_US = 86_400 * SECOND_US
@@ -26,6 +30,43 @@ class Keep:
     events_days: float = 0.0
     max_bytes: int = 0
     annotated: bool = True
+
+
+class SiteKeeping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What one site keeps, where it differs from the server's settings of these names."""
+
+    keep_observations_days: Annotated[float, Meta(ge=0)] | None = None
+    keep_events_days: Annotated[float, Meta(ge=0)] | None = None
+    max_bytes: Annotated[int, Meta(ge=0)] | None = None
+    keep_annotated: bool | None = None
+
+    def over(self, usual: Keep) -> Keep:
+        """What the site keeps, where others keep what is `usual`."""
+        own = (self.keep_observations_days, self.keep_events_days, self.max_bytes, self.keep_annotated)
+        either = [mine if mine is not None else theirs for mine, theirs in zip(own, astuple(usual), strict=True)]
+        return Keep(*either)
+
+
+_SITE_FIELDS = {field.name: field for field in msgspec.structs.fields(SiteKeeping)}
+
+
+def site_faults(sites: object) -> Iterator[tuple[list[str], str]]:
+    """What is wrong in the tables of sites, each with its place in them."""
+    if not isinstance(sites, dict):
+        yield [], "`retention`: expected a table for each site, as `[retention.SITE]`"
+        return
+    for site, own in sites.items():
+        if not isinstance(own, dict):
+            yield [site], f"`retention`: expected a table for each site, as `[retention.{site}]`"
+            continue
+        for name, value in own.items():
+            if name not in _SITE_FIELDS:
+                yield [site, name], f"unknown setting `{name}` of a site{suggest(name, _SITE_FIELDS)}"
+                continue
+            try:
+                msgspec.convert(value, _SITE_FIELDS[name].type)
+            except msgspec.ValidationError as error:
+                yield [site, name], f"`{name}` of site `{site}`: {str(error).lower()}"
 
 
 @dataclass(frozen=True, slots=True)

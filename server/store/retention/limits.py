@@ -22,10 +22,10 @@ Name = tuple[str, str]
 """Site and camera."""
 
 HOUR_US = 3600 * SECOND_US
-BURST_BYTES = 130
-"""What a burst takes besides its record: the row's other columns and three indices (measured)."""
-EVENT_BYTES = 900
-"""What an event takes besides its body: other columns, its announcement, the indices (measured)."""
+BURST_BYTES = 95
+"""What a burst takes besides its record: the row's other columns and two indices (measured with dbstat)."""
+EVENT_BYTES = 350
+"""What an event takes besides its body: other columns, its announcement, the indices (measured with dbstat)."""
 
 
 class Border(NamedTuple):
