@@ -288,7 +288,7 @@ def _space(settings: ServerSettings, store: Store) -> Iterator[Finding]:
         yield Finding("warn", "space", what, "sectorwatch db compact")
     for site in settings.retention:
         if sites and site not in sites:
-            what = f"the setting retention.{site}: the database has no site `{site}`{suggest(site, sites)}"
+            what = f"the setting retention.{site}: the database has no site `{site}`{suggest(site, frozenset(sites))}"
             yield Finding("warn", "space", what, "correct the name, if no camera of it is to come")
     for each in waiting:
         what = f"erasure {each.number} of {each.site}/{each.camera} is not finished"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
-from typing import Annotated, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -12,6 +12,8 @@ from msgspec import Meta
 from policies.events import Event, microseconds
 from policies.site.toml_errors import suggest
 from server.domain.clock import SECOND_US
+
+T = TypeVar("T")
 
 DAY_US = 86_400 * SECOND_US
 
@@ -42,9 +44,16 @@ class SiteKeeping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     def over(self, usual: Keep) -> Keep:
         """What the site keeps, where others keep what is `usual`."""
-        own = (self.keep_observations_days, self.keep_events_days, self.max_bytes, self.keep_annotated)
-        either = [mine if mine is not None else theirs for mine, theirs in zip(own, astuple(usual), strict=True)]
-        return Keep(*either)
+
+        def either(mine: T | None, theirs: T) -> T:
+            return theirs if mine is None else mine
+
+        return Keep(
+            either(self.keep_observations_days, usual.observations_days),
+            either(self.keep_events_days, usual.events_days),
+            either(self.max_bytes, usual.max_bytes),
+            either(self.keep_annotated, usual.annotated),
+        )
 
 
 _SITE_FIELDS = {field.name: field for field in msgspec.structs.fields(SiteKeeping)}

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Connection, Engine, Row, delete, insert, select, update
+from sqlalchemy import Column, Connection, Engine, Row, Select, delete, insert, select, update
 
 from policies.fold import State, encode_state
 from server.domain.errors import SectorwatchError
@@ -225,7 +225,11 @@ def _neighbours(connection: Connection, region: Region, planned: Slice) -> tuple
     end_us = removals.c.until_us
     before = query.where(end_us <= planned.first_us).order_by(end_us.desc())
     after = query.where(end_us > planned.last_us).order_by(end_us)
-    return connection.execute(before).one_or_none(), connection.execute(after).one_or_none()
+    return _first(connection, before), _first(connection, after)
+
+
+def _first(connection: Connection, query: Select[Any]) -> Row[Any] | None:
+    return connection.execute(query).one_or_none()
 
 
 def _is_burst_between(connection: Connection, versions: Versions, region: Region, since_us: int, until_us: int) -> bool:
