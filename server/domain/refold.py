@@ -15,6 +15,10 @@ PolicyOf = Callable[[str], SitePolicy]
 """Gives the policy of a digest."""
 
 
+_NEAR = 200
+"""Frames of an empty view."""
+
+
 class Step(NamedTuple):
     """One stored frame, the state after it, and the events it settled."""
 
@@ -43,17 +47,19 @@ def steps(recorded: Iterable[Recorded], start: Checkpoint, policy_of: PolicyOf) 
 def refold(recorded: Iterable[Recorded], start: Checkpoint, policy_of: PolicyOf, newest_us: int) -> Folded:
     """The fold of a camera's frames after `start`; the newest frame is at `newest_us`.
 
-    A checkpoint is made where a burst ends, unless another frame has the same instant. Raises ValueError without
+    A checkpoint is made where a burst ends, unless another frame has the same instant, or the view is empty and the
+    last checkpoint few frames ago: to fold these again is less work than to store another. Raises ValueError without
     frames.
     """
     thinner = CheckpointThinner[State](newest_us)
     settled: list[Settled] = []
-    frames, last = 0, None
+    frames, kept, last = 0, 0, None
     for step in steps(recorded, start, policy_of):
         seen = step.recorded.observation
         frames += 1
-        if last is not None and _ends_a_burst(last, step):
+        if last is not None and _ends_a_burst(last, step) and not (last.state.is_empty and frames - kept < _NEAR):
             thinner.add(last.recorded.observation.at_us, last.state)
+            kept = frames
         settled += [Settled(event, seen.burst_id, place) for place, event in enumerate(step.events)]
         last = step
     if last is None:

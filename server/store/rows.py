@@ -159,7 +159,7 @@ def logged(row: Row[*tuple[Any, ...]]) -> LoggedEvent:
         seq=row.seq,
         event=unpack_event(
             row.body,
-            Columns(*(getattr(row, name) for name in Columns.__slots__)),
+            cast(Columns, row),  # it has these columns, and lists of events are long
             None if row.origin_body is None else decode_origin(row.origin_body),
         ),
         late=bool(row.late),

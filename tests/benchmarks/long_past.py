@@ -21,19 +21,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
-from sqlalchemy import insert, select
+import msgspec
+from msgspec.structs import replace
+from sqlalchemy import insert, select, update
 
+from policies.fold import REMEMBERED, State, decode_state, encode_state
 from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.domain.records import Entry
 from server.store import Store, open_store
 from server.store.bursts.burst_log import read_camera
-from server.store.bursts.packing import Loose, pack, split_id
+from server.store.bursts.packing import Loose, Packed, pack, split_id, unpack
 from server.store.engine import writing
-from server.store.schema import burst_records, contexts
-from tests.benchmarks.replay import BURST
-from tests.benchmarks.storage import QUIET, SITES, WALK, entry_of, run_turn
+from server.store.schema import burst_records, camera_states, contexts
+from tests.benchmarks.replay import BURST, START_US
+from tests.benchmarks.storage import BURST_S, QUIET, SITES, WALK, entry_of, run_turn, uuid7
 
 HOUR_BURSTS = 360
+WALK_BURSTS = 2
+QUIET_BURSTS = 7
 
 
 def fill(store: Store, text: str, frames: int) -> None:
@@ -43,28 +48,46 @@ def fill(store: Store, text: str, frames: int) -> None:
         chance = random.Random(camera)
         for first in range(0, each, HOUR_BURSTS):
             _walk(store, policy, text, camera, first, chance)
-            _rest(store, policy, text, camera, range(first + 3, min(first + HOUR_BURSTS, each)), chance)
+            numbers = range(first + WALK_BURSTS + QUIET_BURSTS, min(first + HOUR_BURSTS, each))
+            if numbers:
+                _rest(store, policy, text, camera, numbers, chance)
 
 
 def _walk(store: Store, policy: SitePolicy, text: str, camera: str, first: int, chance: random.Random) -> None:
-    """Somebody crosses the view in two bursts; a quiet one follows."""
-    for number, scene in enumerate((WALK, WALK, QUIET), first):
+    """Somebody crosses the view; then it is quiet until nobody is followed any more."""
+    for number, scene in enumerate([WALK] * WALK_BURSTS + [QUIET] * QUIET_BURSTS, first):
         run_turn(store, entry_of(policy, text, camera, number, scene, chance))
 
 
 def _rest(store: Store, policy: SitePolicy, text: str, camera: str, numbers: range, chance: random.Random) -> None:
-    """Quiet bursts, as records."""
+    """Quiet bursts, as records like that of one of them, and the state after them."""
+    entry = entry_of(policy, text, camera, numbers[-1], QUIET, chance)
+    seen, record = entry.observations, unpack(_record(entry))
+    mine = (camera_states.c.site == "pets", camera_states.c.camera == camera)
     with writing(store._engine, lock=f"pets/{camera}") as connection:
         known = read_camera(connection, "pets", camera)
         assert known is not None
-        mine = select(contexts.c.number).where(contexts.c.camera == known.number)
-        columns = {"camera": known.number, "context": connection.execute(mine).scalar_one()}
-        entries = (entry_of(policy, text, camera, number, QUIET, chance, is_judged=False) for number in numbers)
-        connection.execute(insert(burst_records), [_row(entry) | columns for entry in entries])
+        (before,) = connection.execute(select(camera_states.c.state).where(*mine)).scalars()
+        assert decode_state(before).is_empty
+        context = select(contexts.c.number).where(contexts.c.camera == known.number)
+        shared = {
+            "camera": known.number,
+            "context": connection.execute(context).scalar_one(),
+            "lasts_us": seen[-1].at_us - seen[0].at_us,
+            "is_held": 0,
+            "late": 0,
+        }
+        connection.execute(insert(burst_records), [shared | _row(record, number, chance) for number in numbers[:-1]])
+        run = {"id_key": split_id(seen[0].burst_id)[0], "first_at_us": seen[0].at_us, "record": _record(entry)}
+        connection.execute(insert(burst_records), shared | run)
+        hashes = tuple(frame.frame_sha256 for frame in seen[-REMEMBERED:])
+        last = seen[-1]
+        state = encode_state(State(last.at_us, (last.burst_id, last.index), hashes, last.at_us)).decode()
+        connection.execute(update(camera_states).where(*mine).values(last_at_us=last.at_us, state=state))
 
 
-def _row(entry: Entry) -> dict[str, object]:
-    seen, burst = entry.observations, entry.burst
+def _record(entry: Entry) -> bytes:
+    burst = entry.burst
     loose = Loose(
         captured_at_us=burst.captured_at_us,
         received_at_us=entry.received_at_us,
@@ -74,14 +97,15 @@ def _row(entry: Entry) -> dict[str, object]:
         digest=burst.digest,
         decisions=entry.decisions,
     )
-    return {
-        "id_key": split_id(burst.burst_id)[0],
-        "first_at_us": seen[0].at_us,
-        "lasts_us": seen[-1].at_us - seen[0].at_us,
-        "is_held": 0,
-        "late": 0,
-        "record": pack(loose, seen),
-    }
+    return pack(loose, entry.observations)
+
+
+def _row(like: Packed, number: int, chance: random.Random) -> dict[str, object]:
+    """A burst with other frames at another time; its digest is none."""
+    captured_us = START_US + number * BURST_S * 1_000_000
+    id_key, id_rest = split_id(uuid7(captured_us // 1000, chance))
+    record = replace(like, id_rest=id_rest, hashes=chance.randbytes(len(like.hashes)), digest=chance.randbytes(8))
+    return {"id_key": id_key, "first_at_us": captured_us + like.lead_us, "record": msgspec.msgpack.encode(record)}
 
 
 def commands(store: Store) -> dict[str, list[str]]:

@@ -37,7 +37,7 @@ from server.domain.burst import Agent, Burst, CameraClock, Frame, burst_digest
 from server.domain.records import Entry
 from server.domain.refold import refold
 from server.store import Store, open_store
-from tests.benchmarks.replay import _ENSEMBLE, _START_US, BURST, WALK_S, Answers, answers, site
+from tests.benchmarks.replay import _ENSEMBLE, BURST, START_US, WALK_S, Answers, answers, site
 
 CAMERAS = 20
 DAY_BURSTS = CAMERAS * 24 * 360
@@ -95,11 +95,11 @@ def entry_of(
     is_judged: bool = True,
 ) -> Entry:
     """A camera's burst with a number, ready for the store; without a decision record, if it is not judged."""
-    captured_us = _START_US + number * BURST_S * 1_000_000
+    captured_us = START_US + number * BURST_S * 1_000_000
     offsets_ms = [i * scene.frame_ms + (chance.randint(-20, 20) if i else 0) for i in range(BURST)]
     instants = [captured_us + offset * 1000 for offset in offsets_ms]
     hashes = [chance.randbytes(32).hex() for _ in instants]
-    name = _uuid7(captured_us // 1000, chance)
+    name = uuid7(captured_us // 1000, chance)
     monotonic_ms = number * BURST_S * 1000 + chance.randint(0, 9)
     clock = CameraClock(boot_id="d481157a-7b4e-5d0c-a146-b48da05c6f9e", monotonic_ms=monotonic_ms)
     seen = tuple(
@@ -129,7 +129,7 @@ def entry_of(
 _IMAGE = bytes(30_000)
 
 
-def _uuid7(unix_ms: int, chance: random.Random) -> str:
+def uuid7(unix_ms: int, chance: random.Random) -> str:
     value = unix_ms << 80 | 0x7 << 76 | chance.getrandbits(12) << 64 | 0b10 << 62 | chance.getrandbits(62)
     digits = f"{value:032x}"
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

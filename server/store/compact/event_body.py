@@ -115,7 +115,6 @@ def unpack_event(body: bytes, columns: Columns, origin: Origin | None) -> Event:
     hashes, ended = packed.hashes, packed.ended
     burst_ids = (columns.burst_id,) if packed.before is None else (uuid_of(packed.before), columns.burst_id)
     sector, to_sector = packed.places or _places(columns)
-    voters = origin.voters.split(",") if origin.voters else []
     return Event(
         id=columns.id,
         kind=columns.kind,  # type: ignore[arg-type]  # a column that somebody changed is noticed by the seal
@@ -133,7 +132,7 @@ def unpack_event(body: bytes, columns: Columns, origin: Origin | None) -> Event:
         time_uncertainty_s=_float(packed.uncertainty, _MICRO),
         track=None if packed.track is None else _track_of(packed.track),
         score=None if packed.score is None else _float(packed.score, _PARTS),
-        votes={voter: _VOTE_OF[letter] for voter, letter in zip(voters, packed.votes, strict=True)},
+        votes=_votes(origin.voters, packed.votes),
         margin=None if packed.margin is None else _float(packed.margin, _PARTS),
         provenance=Provenance(
             burst_ids=burst_ids,
@@ -145,6 +144,12 @@ def unpack_event(body: bytes, columns: Columns, origin: Origin | None) -> Event:
             mask_digest=origin.mask_digest,
         ),
     )
+
+
+@lru_cache(maxsize=1024)
+def _votes(voters: str, letters: str) -> dict[str, str]:
+    names = voters.split(",") if voters else []
+    return {voter: _VOTE_OF[letter] for voter, letter in zip(names, letters, strict=True)}
 
 
 def is_intact(body: bytes, event: Event) -> bool:
