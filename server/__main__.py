@@ -36,6 +36,7 @@ SUBCOMMANDS = {
     "nuisances": "Find what is seen weakly again and again, and propose to suppress it.",
     "validate": "Check files before they are used, with the line of each fault.",
     "doctor": "Check that everything a server needs is here.",
+    "erase": "Erase a stretch of a camera for good, on request.",
     "db": "Care for the database.",
 }
 """Module in `server.commands`, and what the overview says of it."""

@@ -127,9 +127,7 @@ def _runtime(
         service=service,
         admission=admission,
         current=current,
-        ports=_ports(
-            settings, service, probes.routes(current.ensemble, store.last_seq, metrics.text, authenticator=None)
-        ),
+        ports=_ports(settings, service, probes.routes(current.ensemble, store.check, metrics.text, authenticator=None)),
         first_models=partial(_first_models, settings) if ensemble is None else None,
     )
 
@@ -219,9 +217,9 @@ def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprin
     yield models.routes(ensemble, partial(_card, folders=own_models(settings)), authenticator)
     yield flexserve.routes(ensemble, authenticator, admission, bounds, PictureLimits(settings.max_pixels))
     yield oip_v2.routes(
-        ensemble, store.last_seq, authenticator, admission, bounds, PictureLimits(settings.max_pixels), __version__
+        ensemble, store.check, authenticator, admission, bounds, PictureLimits(settings.max_pixels), __version__
     )
-    yield probes.routes(ensemble, store.last_seq, metrics.text, authenticator)
+    yield probes.routes(ensemble, store.check, metrics.text, authenticator)
     yield openapi.routes(__version__)
 
 

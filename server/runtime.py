@@ -12,6 +12,7 @@ from server.delivery.dispatcher import Dispatcher
 from server.domain.clock import Clock
 from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import RetryLater
+from server.domain.keeping import FILLED, Space
 from server.engine import Load
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 _STOP_S = 10.0
 _REPEAT_S = 10.0
 _GOLDEN_RETRY_S = 60.0
+_SWEEP_S = 600.0
 
 
 class Current:
@@ -86,6 +88,7 @@ class Runtime:
     first_models: Callable[[], Sequence[str]] | None
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
     _threads: list[threading.Thread] = field(default_factory=list, init=False)
+    _is_filled: bool = field(default=False, init=False)
 
     def start(self, on_failure: Callable[[Exception], None], on_stuck: Callable[[], None] = lambda: None) -> None:
         """Load the ensemble and start delivery, in threads of their own, so that probes are answered meanwhile.
@@ -107,6 +110,8 @@ class Runtime:
         self._run("delivery", lambda: self.dispatcher.run(self._stopping))
         self._run("release", lambda: self._repeat(self._release_held, "held bursts not released"))
         self._run("convert", self._convert)
+        self._run("retention", self._retain)
+        self._run("disk", lambda: self._repeat(self.store.retention.try_disk, "disk not tried"))
         self._run("sites", lambda: self._repeat(self.sites.faults, "site policies not checked"))
         self._run("recall", self._recall_cameras)
 
@@ -180,6 +185,28 @@ class Runtime:
             except Exception:
                 log.exception("bursts of an earlier version not converted")
                 return
+
+    def _retain(self) -> None:
+        """At intervals: delete what is not to be kept. Another process may do the same."""
+        keep_of, stopping = self.settings.keep, self._stopping
+        while not stopping.is_set():
+            try:
+                self.store.retention.sweep(keep_of, stopping.is_set, stopping.wait)
+                self._watch_space(self.store.retention.space())
+            except RetryLater as error:
+                log.warning("retention waits", extra={"cause": error.detail})
+            except Exception:
+                log.exception("retention failed")
+            stopping.wait(_SWEEP_S)
+
+    def _watch_space(self, space: Space) -> None:
+        """Give the metrics the room that is left, and warn when the disk is fuller than _FILLED."""
+        self.metrics.space_known(space)
+        is_filled = (space.filled or 0.0) >= FILLED
+        if is_filled and not self._is_filled:
+            left = {"free_bytes": space.free_bytes, "database_bytes": space.used_bytes}
+            log.warning("the disk is nearly full: lower keep_observations_days or set max_bytes", extra=left)
+        self._is_filled = is_filled
 
     def _replay_golden(self) -> None:
         """At intervals: replay the golden set, and again soon after it failed or could not be replayed."""

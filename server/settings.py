@@ -25,6 +25,7 @@ from msgspec import Meta
 from policies.site.toml_errors import suggest
 from policies.site.toml_lines import line_of
 from server.domain.errors import ConfigurationError
+from server.domain.keeping import Keep, SiteKeeping, site_faults
 from server.domain.picture_header import Format
 from server.domain.remembered import FILE, recall
 from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text
@@ -159,6 +160,26 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     silent_after_s: Annotated[
         float, Meta(gt=0, description="The same for silent; the sectors of a silent camera are unobserved.")
     ] = 120.0
+    keep_observations_days: Annotated[
+        float,
+        Meta(ge=0, description="How many days bursts are kept, by the newest frame of their camera; 0: for ever."),
+    ] = 365.0
+    keep_events_days: Annotated[float, Meta(ge=0, description="The same for events; 0: for ever.")] = 365.0
+    max_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Most bytes of a site in the database; the oldest bursts go first, then the oldest events; 0: "
+            "no limit.",
+        ),
+    ] = 0
+    keep_annotated: Annotated[
+        bool, Meta(description="Annotated events stay beyond these limits, with the bursts that prove them.")
+    ] = True
+    retention: Annotated[
+        dict[str, SiteKeeping],
+        Meta(description="The four settings before this one for single sites, as tables `[retention.SITE]`."),
+    ] = {}
     log_style: Annotated[
         Literal["text", "json"], Meta(description="One readable line, or one JSON object, per event.")
     ] = "text"
@@ -185,6 +206,11 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     def is_https(self) -> bool:
         """Whether the server speaks HTTPS instead of HTTP."""
         return self.tls_cert is not None or self.tls_files[0].exists()
+
+    def keep(self, site: str) -> Keep:
+        """What a site keeps."""
+        usual = Keep(self.keep_observations_days, self.keep_events_days, self.max_bytes, self.keep_annotated)
+        return self.retention.get(site, SiteKeeping()).over(usual)
 
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(ServerSettings)}
@@ -302,6 +328,8 @@ def _read_file(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
             _warn_of_removed(name, place)
         elif name not in _FIELDS:
             faults.append(f"{place}: unknown setting `{name}`{suggest(name, _FIELDS)}")
+        elif name == "retention" and (wrong := list(site_faults(value))):
+            faults += [f"{path}, line {line_of(text, [name, *where]) or '?'}: {what}" for where, what in wrong]
         else:
             try:
                 values[name] = _converted(name, value, place, strict=True, folder=path.resolve().parent)
@@ -341,12 +369,23 @@ def _converted(name: str, value: object, place: str, *, strict: bool, folder: Pa
     kind = _FIELDS[name].type
     if not strict and isinstance(value, str) and get_origin(get_args(kind)[0]) is tuple:
         value = [part.strip() for part in value.split(",") if part.strip()]
+    if not strict and isinstance(value, str) and name == "retention":
+        value = _json(value, place)
     try:
         converted = msgspec.convert(value, kind, strict=strict, dec_hook=_path)
     except msgspec.ValidationError as error:
         raise InvalidSettings(f"{place}: `{name}`: {str(error).lower()} ({_help(_FIELDS[name])})") from None
     is_complete = not str(converted).startswith("{")  # `{data_dir}` is filled in later
     return folder / converted if isinstance(converted, Path) and is_complete else converted
+
+
+def _json(text: str, place: str) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise InvalidSettings(
+            f'{place}: not valid JSON, such as {{"north-yard": {{"keep_events_days": 30}}}}: {error}'
+        ) from None
 
 
 def _path(kind: type, value: object) -> object:
@@ -362,6 +401,8 @@ def _help(field: msgspec.structs.FieldInfo) -> str:
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.default_factory is dict:
+        return "none"
     if field.default is msgspec.NODEFAULT:
         return "the user's data folder"  # the only computed default
     if isinstance(field.default, tuple):

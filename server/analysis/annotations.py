@@ -13,8 +13,10 @@ import msgspec
 from policies.events import Event, Kind, event_id, instant, microseconds
 from policies.site.site_policy import CameraPolicy
 from server.analysis.stored import Store
+from server.delivery.gone_text import gone_lines
 from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown, Unprocessable
+from server.domain.keeping import Gone
 from server.domain.local_time import site_time
 from server.domain.matching import Fact
 from server.domain.records import Annotation, EventRecord, Truth
@@ -57,7 +59,7 @@ def annotation_of(store: Store, prefix: str, truth: Answer, author: str, note: s
         return annotation_of_event(events[0].logged.event, truth, author, note)
     if added:
         return replace(added[0], truth="missed" if truth == "true" else truth, author=author, note=note)
-    raise no_event(prefix)
+    raise no_event(prefix, store.retention.all_gone())
 
 
 def annotation_of_event(event: Event, truth: Answer, author: str, note: str | None = None) -> Annotation:
@@ -65,9 +67,15 @@ def annotation_of_event(event: Event, truth: Answer, author: str, note: str | No
     return _annotation(event, event.id, truth, microseconds(event.at), event.time_uncertainty_s, author, note)
 
 
-def no_event(prefix: str) -> Unknown:
-    """The error for an id that no event has."""
-    return Unknown(f"no event {prefix}: `sectorwatch events` shows their ids, at the end of each line")
+def no_event(prefix: str, gone: Sequence[Gone] = ()) -> Unknown:
+    """The error for an id that no event has; `gone`: what is no longer kept, where it may have been."""
+    lines = [line for each in gone for line in gone_lines(each, _utc, events_only=True)]
+    kept = f"; it may be one of those that are not kept: {'; '.join(lines)}" if lines else ""
+    return Unknown(f"no event {prefix}: `sectorwatch events` shows their ids, at the end of each line{kept}")
+
+
+def _utc(at_us: int) -> str:
+    return instant(at_us).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def several(

@@ -13,6 +13,7 @@ from server.analysis.annotations import place_of
 from server.analysis.explain import Explanation, FrameRecord
 from server.analysis.explain_votes import Ballot, Weighing, nearness
 from server.delivery.event_text import VERBS, duration
+from server.delivery.gone_text import NOT_KEPT, gone_at
 from server.domain.local_time import LocalTime
 
 _NAMED = 3
@@ -51,11 +52,14 @@ def conclude(
     minute = local.minute(explanation.since_us)
     if explanation.known_until_us <= explanation.since_us:
         return f"{minute} is still to come."
+    if explanation.is_gone and not events:
+        return f"{minute} is {NOT_KEPT}: {gone_at(explanation.gone, explanation.since_us)}."
     if events:
         first = [event for event in events if not event.kind.startswith("presence")] or events
         named = "; ".join(f"{_brief(event, local)} ({short[event.id]})" for event in first[:_NAMED])
         more = f"; and {len(events) - len(first[:_NAMED])} more" if len(events) > len(first[:_NAMED]) else ""
-        return f"{len(events)} event{'' if len(events) == 1 else 's'} at {minute}: {named}{more}."
+        count = f"{len(events)} event{'' if len(events) == 1 else 's'}"
+        return f"{count} at {minute}: {named}{more}{_gone(explanation, local)}."
     if begun is not None:
         since = local.dated(microseconds(begun.started_at))
         present = f"{_a(begun.label)} is in {begun.sector} since {since} ({short[begun.id]})"
@@ -78,6 +82,8 @@ def _unwatched(explanation: Explanation) -> str | None:
             gap = explanation.gaps[0]
             missing = f", {_bursts(gap.missing)} missing" if gap.missing else ""
             return f"the camera was not watched{missing}: {gap.causes[0] if gap.causes else 'the cause is unknown'}"
+        if explanation.gone_stretches:
+            return "nothing else is stored"
         if explanation.period_s is None:
             return "no burst came, and whether one was due is unknown"
         return "no burst was due then"
@@ -189,12 +195,19 @@ def _add(place: _Place, frame: FrameRecord, weighing: Weighing) -> None:
 
 
 def _partly(explanation: Explanation, local: LocalTime) -> str:
-    """What of a minute with bursts was not watched."""
+    """What of a minute was not watched or is no longer kept."""
+    gone = _gone(explanation, local)
     gaps = [gap for gap in explanation.gaps if gap.missing] if explanation.bursts else []
     if not gaps:
-        return ""
+        return gone
     stretches = ", ".join(f"{local.clock(gap.since_us)}-{local.clock(gap.until_us)}" for gap in gaps)
-    return f"; not watched {stretches}, {_bursts(sum(gap.missing for gap in gaps))} missing"
+    return f"; not watched {stretches}, {_bursts(sum(gap.missing for gap in gaps))} missing{gone}"
+
+
+def _gone(explanation: Explanation, local: LocalTime) -> str:
+    """What of a minute is no longer kept."""
+    stretches = ", ".join(f"{local.clock(a)}-{local.clock(b)}" for a, b in explanation.gone_stretches)
+    return f"; its bursts of {stretches} are {NOT_KEPT}" if stretches else ""
 
 
 def of_minute(events: Sequence[Event], since_us: int, until_us: int) -> list[Event]:

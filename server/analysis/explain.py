@@ -7,7 +7,7 @@ answers, so that a vote against shows how near it was.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policies.fold import remembered
 from policies.fusion.judgement import Judgement
@@ -20,6 +20,7 @@ from server.analysis.explain_votes import Weighing, nearness, weighing_of
 from server.analysis.gaps import LOOK, Causes, Gap, gaps, no_causes, period_us
 from server.analysis.occupancy import occupancy
 from server.analysis.stored import Store
+from server.domain.keeping import Gone, merged
 from server.domain.records import BurstFacts, LoggedEvent, Recorded
 
 
@@ -73,7 +74,7 @@ class Explanation:
     """A stretch of one camera's time. `period_s` is the usual period of its bursts; None with too few bursts.
 
     `occupancy` are the spans in which each sector was occupied, clear or unobserved. The time after `known_until_us` is
-    still to come.
+    still to come. Of the time that `gone` names, nothing is known any more: neither gaps nor occupancy.
     """
 
     site: str
@@ -85,6 +86,21 @@ class Explanation:
     bursts: tuple[BurstRecord, ...]
     gaps: tuple[Gap, ...]
     occupancy: tuple[Span, ...]
+    gone: Gone
+
+    @property
+    def gone_stretches(self) -> list[tuple[int, int]]:
+        """The parts without bursts because they are no longer kept (us, from and to before), in order."""
+        inside = [
+            (max(since_us or self.since_us, self.since_us), min(until_us, self.until_us) - 1)
+            for since_us, until_us in self.gone.bursts
+        ]
+        return [(first, last + 1) for first, last in merged(inside)]
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether all of it is no longer kept."""
+        return self.gone_stretches == [(self.since_us, self.until_us)]
 
 
 def explain(
@@ -108,6 +124,10 @@ def explain(
     around = [*before[-1:], *inside, *after[:1]]
     first_us = min((burst.first_at_us for burst in (*before, *inside)), default=since_us)
     last_us = max((burst.last_at_us for burst in inside), default=first_us)
+    ever_gone = store.retention.gone(site, camera)
+    gone = ever_gone.within(since_us, until_us)
+    missed = gaps(around, since_us, known_us, period, causes, is_running=known_us < until_us)
+    spans = occupancy(store, site, camera, since_us, until_us, now_us)
     again = _repeating(store.history(site, camera, first_us, last_us + 1)) if inside else frozenset()
     return Explanation(
         site=site,
@@ -117,9 +137,38 @@ def explain(
         known_until_us=known_us,
         period_s=None if period is None else period / 1e6,
         bursts=tuple(_burst(store, facts, again) for facts in inside),
-        gaps=tuple(gaps(around, since_us, known_us, period, causes, is_running=known_us < until_us)),
-        occupancy=occupancy(store, site, camera, since_us, until_us, now_us),
+        gaps=tuple(part for gap in missed for part in _kept_gaps(gap, ever_gone, period or 1)),
+        occupancy=tuple(
+            Span(span.target, span.sector, span.occupancy, first, end)
+            for span in spans
+            for first, end in _kept_parts(span.from_us, span.until_us, gone)
+        ),
+        gone=gone,
     )
+
+
+def _kept_gaps(gap: Gap, gone: Gone, period: int) -> Iterator[Gap]:
+    """The parts of a gap of which bursts would still be kept: elsewhere none can be called missing, or not due yet."""
+    if gap.before is None and gone.is_burst_gone(None, gap.since_us + 1):
+        return
+    parts = list(_kept_parts(gap.since_us, gap.until_us, gone))
+    if parts == [(gap.since_us, gap.until_us)]:
+        yield gap
+        return
+    for since_us, until_us in parts:
+        if missing := (until_us - since_us) // period:
+            yield replace(gap, since_us=since_us, until_us=until_us, missing=missing)
+
+
+def _kept_parts(since_us: int, until_us: int, gone: Gone) -> Iterator[tuple[int, int]]:
+    """A stretch without what is no longer kept."""
+    for stretch in gone.bursts:
+        if stretch.meets(since_us, until_us):
+            if stretch.since_us is not None and stretch.since_us > since_us:
+                yield since_us, stretch.since_us
+            since_us = max(since_us, stretch.until_us)
+    if since_us < until_us:
+        yield since_us, until_us
 
 
 def _repeating(history: Iterable[Recorded]) -> frozenset[tuple[str, int]]:

@@ -13,6 +13,7 @@ from server.analysis.explain import BurstRecord, Explanation, FrameRecord, Secto
 from server.analysis.explain_votes import Ballot, Weighing, nearness
 from server.analysis.gaps import Gap
 from server.delivery.event_text import EventText
+from server.delivery.gone_text import gone_lines
 from server.domain.local_time import MACHINE_TIME, LocalTime
 from server.domain.records import LoggedEvent
 
@@ -40,11 +41,13 @@ def as_lines(
         yield "this time is still to come"
     elif explanation.known_until_us < explanation.until_us:
         yield f"this time is not over: as of {local.dated(explanation.known_until_us)}"
+    yield from gone_lines(explanation.gone, local.dated)
     for gap in explanation.gaps:
         yield from _gap(gap, local)
     for (sector, target), spans in groupby(explanation.occupancy, key=lambda span: (span.sector, span.target)):
         yield f"{sector}: {', '.join(f'{s.occupancy.value} to {local.precise(s.until_us)}' for s in spans)} ({target})"
-    if not explanation.bursts and not explanation.gaps and explanation.known_until_us > explanation.since_us:
+    is_over = explanation.known_until_us > explanation.since_us
+    if not explanation.bursts and not explanation.gaps and not explanation.gone_stretches and is_over:
         yield "no burst was due then" if explanation.period_s is not None else "whether a burst was due is unknown"
     for burst in explanation.bursts:
         yield ""
@@ -54,6 +57,7 @@ def as_lines(
 def as_wire(explanation: Explanation) -> dict[str, Any]:
     """The whole explanation for `--json`: instants in `_us`, every frame, every vote."""
     wire: dict[str, Any] = msgspec.to_builtins(explanation)
+    wire["gone"] = [{"since_us": since_us, "until_us": until_us} for since_us, until_us in explanation.gone_stretches]
     wire |= {"silences": wire.pop("gaps"), "stood": wire.pop("occupancy")}  # the published names
     for burst, record in zip(wire["bursts"], explanation.bursts, strict=True):
         burst["events"] = [logged.as_wire() for logged in record.events]

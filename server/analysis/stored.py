@@ -7,6 +7,7 @@ from typing import Protocol
 
 from policies.fusion.judgement import Judgement
 from policies.site.site_policy import SitePolicy
+from server.domain.keeping import Gone
 from server.domain.records import (
     Annotation,
     BurstFacts,
@@ -36,9 +37,16 @@ class Annotations(Protocol):
     def about(self, prefix: str) -> list[Annotation]: ...
 
 
+class Retention(Protocol):
+    def gone(self, site: str, camera: str) -> Gone: ...
+    def all_gone(self) -> list[Gone]: ...
+
+
 class Store(Protocol):
     @property
     def past(self) -> Past: ...
+    @property
+    def retention(self) -> Retention: ...
     @property
     def annotations(self) -> Annotations: ...
     def cameras(self) -> list[CameraHead]: ...

@@ -1,6 +1,7 @@
 """Verify an event: recompute it from the stored labels, and check every digest in its provenance.
 
 This finds accidents and single changes. It does not find a forger who rewrites the whole database consistently.
+Where the site no longer keeps what a check takes, it says so: that is no sign of tampering.
 
 An event made under another version of the rules (`RULES_VERSION`) may differ today although nobody changed it. Its
 digests are still checked, but a difference that the rules explain is marked as older and not as tampering.
@@ -19,23 +20,33 @@ from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, 
 from server.analysis.stored import Store
 from server.domain.burst import burst_digest
 from server.domain.errors import SectorwatchError, Unknown
-from server.domain.records import Checkpoint, EventRecord, PolicyRecord
+from server.domain.keeping import DAY_US
+from server.domain.records import BurstFacts, Checkpoint, EventRecord, PolicyRecord
 from server.domain.refold import steps
 
 START = Checkpoint(None, None)
 
 
 class Check(msgspec.Struct, frozen=True):
-    """What was checked, whether it holds, and the finding. `is_older`: other rules explain a failure."""
+    """What was checked, whether it holds, and the finding.
+
+    `is_older`: other rules explain a failure. `is_gone`: it cannot be checked, because the site no longer keeps what it
+    takes.
+    """
 
     what: str
     holds: bool
     finding: str = msgspec.field(name="found")
     is_older: bool = False
+    is_gone: bool = False
 
 
 class _Differs(Exception):
     """A check fails."""
+
+
+class _NoLongerKept(_Differs):
+    """A check cannot be made: retention or an erasure removed what it takes."""
 
 
 class _Older(_Differs):
@@ -58,7 +69,7 @@ def verify(store: Store, record: EventRecord, *, from_start: bool = False) -> It
         checks += [
             (f"burst {burst_id}", partial(_burst, store, event, burst_id)),
             (f"ensemble of {burst_id}", partial(_ensemble, store, event, burst_id)),
-            (f"decision record of {burst_id}", partial(_decisions, store, burst_id)),
+            (f"decision record of {burst_id}", partial(_decisions, store, event, burst_id)),
         ]
     checks += [
         ("frames", partial(_frames, store, event)),
@@ -71,7 +82,9 @@ def _result(what: str, check: Callable[[], str]) -> Check:
     try:
         return Check(what, True, check())
     except _Differs as difference:
-        return Check(what, False, str(difference), isinstance(difference, _Older))
+        return Check(
+            what, False, str(difference), isinstance(difference, _Older), isinstance(difference, _NoLongerKept)
+        )
     except (SectorwatchError, msgspec.MsgspecError, ValueError, KeyError) as error:
         return Check(what, False, f"cannot be read: {error}")
 
@@ -108,10 +121,20 @@ def _policy(store: Store, event: Event) -> str:
     return "its text gives this digest, and the rules that are stored"
 
 
-def _burst(store: Store, event: Event, burst_id: str) -> str:
+def _facts(store: Store, event: Event, burst_id: str) -> BurstFacts:
+    """A burst of an event's evidence. Raises _NoLongerKept or _Differs where it is not stored."""
     facts = store.past.burst(burst_id)
-    if facts is None:
-        raise _Differs("not stored")
+    if facts is not None:
+        return facts
+    # A track may be older than its event, and its best frame lie before it.
+    confirmed_us, began_us = microseconds(event.confirmed_at), microseconds(event.started_at)
+    if store.retention.gone(event.site, event.camera).is_burst_gone(began_us - DAY_US, confirmed_us + 1):
+        raise _NoLongerKept("no longer kept")
+    raise _Differs("not stored")
+
+
+def _burst(store: Store, event: Event, burst_id: str) -> str:
+    facts = _facts(store, event, burst_id)
     _same("camera", (facts.site, facts.camera), (event.site, event.camera))
     _same("mask", facts.mask_digest, event.provenance.mask_digest)
     seen = store.kept(burst_id).observations
@@ -125,8 +148,7 @@ def _burst(store: Store, event: Event, burst_id: str) -> str:
 
 
 def _ensemble(store: Store, event: Event, burst_id: str) -> str:
-    facts, kept = store.past.burst(burst_id), store.kept(burst_id)
-    assert facts is not None, "kept() raises for a burst that is not stored"
+    facts, kept = _facts(store, event, burst_id), store.kept(burst_id)
     _same("digest in the stored ensemble", kept.ensemble_info.ensemble, facts.ensemble)
     if burst_id == event.provenance.burst_ids[-1]:
         _same("ensemble", facts.ensemble, event.provenance.ensemble)
@@ -136,8 +158,9 @@ def _ensemble(store: Store, event: Event, burst_id: str) -> str:
     return f"{facts.ensemble[:12]}: {', '.join(model_info.model for model_info in kept.ensemble_info.models)}"
 
 
-def _decisions(store: Store, burst_id: str) -> str:
+def _decisions(store: Store, event: Event, burst_id: str) -> str:
     """The stored answers, under the policy by which the burst was accepted, give the verdicts of that time."""
+    _facts(store, event, burst_id)
     kept = store.kept(burst_id)
     site_policy = _policy_record(store, kept.policy).policy
     policy = site_policy.camera(kept.camera)
@@ -147,16 +170,27 @@ def _decisions(store: Store, burst_id: str) -> str:
 
 
 def _frames(store: Store, event: Event) -> str:
-    burst_ids = event.provenance.burst_ids
-    stored = {frame.frame_sha256 for burst_id in burst_ids for frame in store.kept(burst_id).observations}
-    for sha256 in event.provenance.frame_sha256:
-        if sha256 not in stored:
-            raise _Differs(f"no stored frame of its bursts has SHA-256 {sha256[:12]}")
+    gone = False
+    stored: set[str] = set()
+    for burst_id in event.provenance.burst_ids:
+        try:
+            _facts(store, event, burst_id)
+        except _NoLongerKept:
+            gone = True
+        else:
+            stored.update(frame.frame_sha256 for frame in store.kept(burst_id).observations)
+    missing = [sha256 for sha256 in event.provenance.frame_sha256 if sha256 not in stored]
+    if missing and gone:
+        raise _NoLongerKept(f"{len(missing)} of {len(event.provenance.frame_sha256)} are no longer kept")
+    if missing:
+        raise _Differs(f"no stored frame of its bursts has SHA-256 {missing[0][:12]}")
     return f"{len(event.provenance.frame_sha256)} hashes are those of stored frames"
 
 
 def _recomputed(store: Store, record: EventRecord, from_start: bool) -> str:
     event = record.logged.event
+    if store.retention.gone(event.site, event.camera).is_proof_gone(event):
+        raise _NoLongerKept("its votes are no longer kept")
     start = START if from_start else _checkpoint(store, event)
     after_us = None if start.at_us is None else start.at_us + 1
     history = store.history(event.site, event.camera, after_us, microseconds(event.confirmed_at) + 1)

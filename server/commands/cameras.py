@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 
+import click
+
+from server.commands.options import Window
+from server.delivery.gone_text import NOT_KEPT, gone_lines
 from server.domain.errors import Unknown
-from server.domain.records import CameraHead
+from server.domain.keeping import Gone
+from server.domain.local_time import LocalTime
+from server.domain.records import Annotation, CameraHead
 from server.store import Store
 
 
@@ -26,6 +33,31 @@ def find_camera(store: Store, site: str | None, camera: str | None) -> CameraHea
     if len(matching) > 1:
         raise Unknown(f"several cameras match; name one with --site and --camera: {_names(matching)}")
     return matching[0]
+
+
+def gone_within(
+    store: Store, local: LocalTime, window: Window, *, events_only: bool = False
+) -> dict[tuple[str, str], Gone]:
+    """What of a window is no longer kept, by camera; says so on standard error, so that lists of it are not misread."""
+    every = store.retention.all_gone(window.site, window.camera)
+    inside = [each.within(window.since_us, window.until_us) for each in every]
+    for gone in inside:
+        for line in gone_lines(gone, local.dated, events_only=events_only):
+            click.echo(f"Note: {line}.", err=True)
+    return {(gone.site, gone.camera): gone for gone in every}
+
+
+def with_bursts(annotations: Sequence[Annotation], gone: Mapping[tuple[str, str], Gone]) -> list[Annotation]:
+    """The annotations of facts whose bursts are kept: every policy would miss the others. Says how many those are."""
+    kept = [
+        each
+        for each in annotations
+        if (known := gone.get((each.site, each.camera))) is None or not known.burst_at(each.at_us)
+    ]
+    if len(kept) < len(annotations):
+        left_out = f"{len(annotations) - len(kept)} annotated facts are left out"
+        click.echo(f"Note: {left_out}: their bursts are {NOT_KEPT}.", err=True)
+    return kept
 
 
 def check_camera_is_stored(store: Store, site: str | None, camera: str | None = None) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from policies.events import Event
 from policies.site.site_policy import SitePolicy
 from server.analysis.compare import Comparison, Pair, compared
-from server.commands.cameras import find_cameras
+from server.commands.cameras import find_cameras, gone_within
 from server.commands.events import dated_lines
 from server.commands.folding import FoldTask, fold_policies, read_policy, run_tasks
 from server.commands.options import Asked, Window, current_store, echo_lines, store_options, window_options
@@ -48,7 +48,16 @@ def command(a: str, b: str, more_s: float, as_json: bool, asked: Asked, settings
     local = site_time(store, site, settings.sites_dir)
     window = asked.window(local)
     cameras = find_cameras(store, site, window.camera)
-    events_a, events_b = _events(store, settings.database_url, policies, cameras, window)
+    gone = gone_within(store, local, window)
+
+    def is_comparable(event: Event) -> bool:
+        known = gone.get((event.site, event.camera))
+        return known is None or not (known.is_proof_gone(event) or known.is_event_gone(event))
+
+    events_a, events_b = (
+        list(filter(is_comparable, events))
+        for events in _events(store, settings.database_url, policies, cameras, window)
+    )
     result = compared(events_a, events_b, more_s)
     if as_json:
         names = {"names": [a, b], "policies": [policy and policy.digest for policy in policies]}

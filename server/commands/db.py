@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from server.commands.options import echo_lines, store_options, utc
+from server.commands.options import current_store, echo_lines, store_options, utc
 from server.settings import ServerSettings
 from server.store import data_dictionary, open_store
 
@@ -42,6 +42,21 @@ def info(columns: bool, settings: ServerSettings) -> None:
     if revision.is_current:
         echo_lines(f"{table:<14} {rows:>10}" for table, rows in store.counts().items())
         echo_lines(f"{head.site}/{head.camera} advanced to {utc(head.last_at_us)}" for head in store.cameras())
+
+
+@command.command()
+@store_options
+def compact(settings: ServerSettings) -> None:
+    """Write the SQLite file anew without free pages, in the space of a second copy. Uploads wait meanwhile.
+
+    From then on the file shrinks by itself when bursts go. PostgreSQL reuses space by itself (autovacuum).
+    """
+    store = current_store(settings)
+    before = store.retention.space()
+    store.retention.compact()
+    after = store.retention.space()
+    freed = before.reusable_bytes - after.reusable_bytes
+    click.echo(f"{store.name}: {after.used_bytes / 1e6:.1f} MB; {freed / 1e6:.1f} MB were given back")
 
 
 @command.command()

@@ -7,6 +7,7 @@ not yet) or `fail` (the server does not run, or not correctly).
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,12 +20,14 @@ import click
 
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
+from policies.site.toml_errors import suggest
 from server.camera_status.agent_version import OLDEST, is_too_old
 from server.camera_status.heartbeat import decode_heartbeat
 from server.catalogue import ModelCard, cache_dir, locate, read_lock, trust_fault, verify
 from server.commands.options import cards_of, store_options, utc
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError
+from server.domain.keeping import FILLED, Space
 from server.domain.precision import check_execution
 from server.domain.private_files import holds_password, readable_by_others
 from server.domain.records import StoredHeartbeat
@@ -38,12 +41,13 @@ from server.serving.machine import Machine, this_machine
 from server.serving.memory_budget import expected_bytes, memory_warning
 from server.serving.selection import chosen_models
 from server.settings import ServerSettings
-from server.store import open_store
+from server.store import Store, open_store
 from server.web.auth import Authenticator, is_loopback
 
 _MIB = 1024 * 1024
 _LEAST_FREE_BYTES = 100 * _MIB
 _ENOUGH_FREE_BYTES = 1024 * _MIB
+_SOON_S = 30 * 86_400.0
 _AHEAD_US = 300 * SECOND_US
 _LATELY_US = 30 * 24 * 3600 * SECOND_US
 _BUILT_AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -323,6 +327,46 @@ def disk(settings: ServerSettings, free_bytes: Callable[[Path], int] = _free_byt
         yield Finding(level, "disk", what, "make room there, or choose another data_dir")
 
 
+def space(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks how full the disk of the database is, when it will be full, and what is kept."""
+    with suppress(SectorwatchError), closing(open_store(settings.database_url)) as store:  # `database` reports it
+        if store.revision().is_current:
+            yield from _space(settings, store)
+
+
+def _space(settings: ServerSettings, store: Store) -> Iterator[Finding]:
+    room, sites = store.retention.space(), {head.site for head in store.cameras()}
+    waiting = [each for each in store.retention.erasures() if each.finished_at_us is None]
+    next_step = "lower keep_observations_days, or set max_bytes"
+    level = "warn" if (room.filled or 0.0) >= FILLED or (room.full_in_s or math.inf) < _SOON_S else "ok"
+    yield Finding(level, "space", _forecast(room), next_step if level == "warn" else "")
+    if not room.gives_back and room.reusable_bytes > room.used_bytes:
+        what = f"{room.reusable_bytes // _MIB} MiB of the database's file are free, and it does not shrink"
+        yield Finding("warn", "space", what, "sectorwatch db compact")
+    for site in settings.retention:
+        if sites and site not in sites:
+            what = f"the setting retention.{site}: the database has no site `{site}`{suggest(site, frozenset(sites))}"
+            yield Finding("warn", "space", what, "correct the name, if no camera of it is to come")
+    for each in waiting:
+        what = f"erasure {each.number} of {each.site}/{each.camera} is not finished"
+        yield Finding("warn", "space", what, "start the server: it goes on with it")
+
+
+def _forecast(room: Space) -> str:
+    """How much the database takes, and when the disk is full."""
+    what = f"the database takes {room.used_bytes / _MIB:.0f} MiB"
+    if room.grows_bytes_a_day is not None:
+        what += f" and grows by {room.grows_bytes_a_day / _MIB:.1f} MiB a day"
+    if room.filled is None:
+        return f"{what}; the disk is that of the database's machine, and not known here"
+    what += f"; its disk is {room.filled:.0%} full"
+    if room.full_in_s is None:
+        return f"{what}; when it will be full is not known yet (the server notes the growth for an hour)"
+    if math.isinf(room.full_in_s):
+        return f"{what}; it does not fill up"
+    return f"{what}, and will be full in about {room.full_in_s / 86_400:.0f} days at this rate"
+
+
 def clock(_settings: ServerSettings) -> Iterator[Finding]:
     now = datetime.now(UTC)
     if now < _BUILT_AT:
@@ -362,6 +406,7 @@ CHECKS: dict[Check, str] = {
     tls: "correct tls_cert and tls_key, or make them with `sectorwatch tls init`",
     secrets: "report this as a bug",
     disk: "choose another data_dir",
+    space: "correct database_url, or start the database",
     clock: "set the clock (NTP)",
     ports: "choose another port",
 }

@@ -14,7 +14,7 @@ import click
 from policies.events import Event, Kind, microseconds
 from policies.fold import decode_state
 from policies.occupancy import Occupancy, current_occupancy
-from server.commands.cameras import check_camera_is_stored
+from server.commands.cameras import check_camera_is_stored, gone_within
 from server.commands.options import Asked, Window, current_store, store_options, window_options
 from server.delivery.channels import json_line, text_line
 from server.delivery.event_text import EventText, Part, Piece, Places, Unwatched
@@ -81,6 +81,8 @@ def command(
     window = asked.window(local)
     if not follow:  # --follow may wait for a camera that has not sent anything yet
         check_camera_is_stored(store, window.site, window.camera)
+    if not follow or window.since_us is not None:
+        gone_within(store, local, window, events_only=True)
     line = json_line if as_json else text_line if full else None
     printer = VisitPrinter(store, local, window.site, window.camera)
     cursor = store.last_seq()

@@ -16,11 +16,11 @@ from server.analysis.compare import compared
 from server.analysis.nuisances import Nuisance, detections, nuisances
 from server.analysis.policy_diff import difference
 from server.analysis.scoring import outcome_of, truth_of
-from server.commands.cameras import find_cameras
+from server.commands.cameras import find_cameras, gone_within, with_bursts
 from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.events import dated_lines
 from server.commands.folding import FoldTask, fold_many
-from server.commands.options import Instant, current_store, echo_lines, store_options, stretch
+from server.commands.options import Instant, Window, current_store, echo_lines, store_options, stretch
 from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown, Unprocessable
 from server.domain.local_time import FORMS, LocalTime, When, site_time
@@ -109,7 +109,8 @@ class _Past:
         self._today = today
         self._until_us = max(head.last_at_us for head in heads) + 1
         self.since_us = self._until_us - WEEK_US if since_us is None else since_us
-        self._annotations = store.annotations.current(today.site)
+        gone = gone_within(store, local, Window(self.since_us, self._until_us, today.site, None))
+        self._annotations = with_bursts(store.annotations.current(today.site), gone)
         true = [each.at_us - HOUR_US for each in self._annotations if each.truth in ("true", "missed")]
         self._effects_since_us = min([self.since_us, *true])
 

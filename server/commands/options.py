@@ -21,6 +21,9 @@ from server.store import Store, open_store
 OLDER = 3
 """The exit code when another version of the rules explains every difference."""
 
+NOT_KEPT = 4
+"""The exit code when nothing differs, and something can no longer be compared."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 OLDEST_US = microseconds(datetime(2000, 1, 1, tzinfo=UTC))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from policies.events import Event, microseconds
 from policies.site.site_policy import RULES_VERSION
-from server.commands.cameras import find_cameras
+from server.commands.cameras import find_cameras, gone_within
 from server.commands.events import VisitPrinter, dated_lines
 from server.commands.folding import (
     FoldTask,
@@ -22,7 +22,9 @@ from server.commands.folding import (
 )
 from server.commands.options import OLDER, Asked, current_store, echo_lines, store_options, window_options
 from server.delivery.channels import json_line, text_line
+from server.delivery.gone_text import NOT_KEPT
 from server.delivery.visits import Joiner
+from server.domain.keeping import Gone
 from server.domain.local_time import LocalTime, site_time
 from server.settings import ServerSettings
 from server.store import Store
@@ -47,7 +49,8 @@ def command(
 
     Without --policy, each burst is judged by the policy under which it was accepted, so the events equal the log bit
     for bit. --check proves it: the exit code is 1 if they differ, and 3 if another version of the rules explains every
-    difference. --since and --until go by the time at which an event was confirmed.
+    difference. Events whose bursts are no longer kept are counted, and not compared. --since and --until go by the time
+    at which an event was confirmed.
     """
     if check and file is not None:
         raise click.UsageError("--check compares with the log, so it cannot be used with --policy")
@@ -64,8 +67,9 @@ def command(
         FoldTask(settings.database_url, head.site, head.camera, policies, window.since_us, window.until_us)
         for head in cameras
     ]
+    gone = gone_within(store, local, window)
     if check:
-        _check(store, tasks, local)
+        _check(store, tasks, local, gone)
         return
     logged_events = (unlogged(event) for events in run_tasks(_events, tasks) for event in events)
     if as_json:
@@ -82,17 +86,29 @@ def _events(task: FoldTask) -> Sequence[Event]:
     return fold_policies(task).events[0] if task.policies else fold_as_accepted(task)
 
 
-def _check(store: Store, tasks: Sequence[FoldTask], local: LocalTime) -> None:
-    """Print the differences between log and replay. Exits with 1, or 3 if other rules explain all of them."""
-    count = differences = older = 0
+def _check(store: Store, tasks: Sequence[FoldTask], local: LocalTime, gone: Mapping[tuple[str, str], Gone]) -> None:
+    """Print the differences between log and replay. Exits with 1, or 3 if other rules explain all of them.
+
+    The fold goes on from the states that were kept of the end of what is gone, so the rest is compared bit for bit.
+    """
+    count = differences = older = unproved = 0
     for task, (events, other_rules) in zip(tasks, run_tasks(refold_as_accepted, tasks), strict=True):
         log = {e.event.id: e.event for e in store.events(task.since_us, task.until_us, task.site, task.camera)}
         fold = {event.id: event for event in events}
+        known = gone.get((task.site, task.camera), Gone(task.site, task.camera))
+        unproved += sum(map(known.is_proof_gone, log.values()))
         count += len(fold)
         for how, event in _compared(log, fold):
+            if event.id in log and known.is_proof_gone(log[event.id]):
+                continue
+            if event.id not in log and known.is_event_gone(event):
+                count -= 1
+                continue
             differences += 1
             older += _is_older(store, event, other_rules)
             click.echo(f"{how}: {dated_lines(store, local, [event])(event)}")
+    if unproved:
+        click.echo(f"{unproved} events of the log are not compared: their bursts are {NOT_KEPT}.", err=True)
     if differences:
         click.echo(f"{differences} differences between the log and the replay of {count} events", err=True)
         if older:

@@ -18,10 +18,10 @@ from server.analysis.plots import Point, frontier, write_html
 from server.analysis.policy_diff import difference, overruled
 from server.analysis.recommendation import Advice, Trial, best_of, cheaper_than, split_at, words
 from server.analysis.scoring import Split, Truth, outcome_of, truth_of
-from server.commands.cameras import find_cameras
+from server.commands.cameras import find_cameras, gone_within, with_bursts
 from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.folding import FoldTask, fold_many
-from server.commands.options import Instant, aligned, current_store, echo_lines, store_options, stretch
+from server.commands.options import Instant, Window, aligned, current_store, echo_lines, store_options, stretch
 from server.domain.clock import SECOND_US
 from server.domain.errors import ConfigurationError
 from server.domain.local_time import FORMS, LocalTime, When, site_time
@@ -92,7 +92,14 @@ def command(
     annotations = [each for each in store.annotations.current(site) if each.truth != "unsure"]
     annotations = [each for each in annotations if each.camera in cameras]
     window = _window(annotations, since_us, until_us)
-    truth = truth_of(annotations, [logged.event for logged in store.events(*window, site, place.camera)], *window)
+    gone = gone_within(store, local, Window(*window, site, camera))
+    annotations = with_bursts(annotations, gone)
+    logged = [
+        each.event
+        for each in store.events(*window, site, place.camera)
+        if (known := gone.get((site, each.event.camera))) is None or not known.is_proof_gone(each.event)
+    ]
+    truth = truth_of(annotations, logged, *window)
     if not any(truth.instants()):
         echo_lines(_without_annotations(store, policy, cameras, annotations, local, since_us, until_us))
         return

@@ -6,9 +6,9 @@ import click
 import msgspec
 
 from server.analysis.annotations import no_event, several
-from server.analysis.verify import verify
+from server.analysis.verify import Check, verify
 from server.commands.events import dated_lines
-from server.commands.options import OLDER, current_store, store_options
+from server.commands.options import NOT_KEPT, OLDER, current_store, store_options
 from server.domain.local_time import site_time
 from server.domain.records import EventRecord
 from server.settings import ServerSettings
@@ -23,31 +23,44 @@ from server.store import Store
 def command(event_id: str, from_start: bool, as_json: bool, settings: ServerSettings) -> None:
     """Verify one event; EVENT_ID may be the beginning of its id.
 
-    Prints each check. The exit code is 1 if a check fails, and 3 if other rules explain every failure.
+    Prints each check. The exit code is 1 if a check fails, 3 if other rules explain every failure, and 4 if all hold
+    that can be made, because the site no longer keeps what the others take.
     """
     store = current_store(settings)
     record = event_record(store, event_id)
     checks = list(verify(store, record, from_start=from_start))
     older = sum(check.is_older for check in checks)
-    failed = sum(not check.holds for check in checks) - older
+    gone = sum(check.is_gone for check in checks)
+    failed = sum(not check.holds for check in checks) - older - gone
     if as_json:
-        wire = {"event": record.logged.as_wire(), "holds": not (failed or older), "checks": msgspec.to_builtins(checks)}
+        wire = {
+            "event": record.logged.as_wire(),
+            "holds": not (failed or older or gone),
+            "checks": msgspec.to_builtins(checks),
+        }
         click.echo(msgspec.json.encode(wire).decode())
     else:
         event = record.logged.event
         line = dated_lines(store, site_time(store, event.site, settings.sites_dir), [event])
         click.echo(f"{line(event)}{', withdrawn' if record.logged.is_withdrawn else ''}")
         for check in checks:
-            mark = "ok  " if check.holds else "old " if check.is_older else "FAIL"
-            click.echo(f"  {mark} {check.what}: {check.finding}")
-        click.echo(_summary(failed, older, len(checks)))
-    if failed or older:
-        raise SystemExit(1 if failed else OLDER)
+            click.echo(f"  {_mark(check)} {check.what}: {check.finding}")
+        click.echo(_summary(failed, older, gone, len(checks)))
+    if failed or older or gone:
+        raise SystemExit(1 if failed else OLDER if older else NOT_KEPT)
 
 
-def _summary(failed: int, older: int, count: int) -> str:
+def _mark(check: Check) -> str:
+    if check.holds:
+        return "ok  "
+    return "gone" if check.is_gone else "old " if check.is_older else "FAIL"
+
+
+def _summary(failed: int, older: int, gone: int, count: int) -> str:
     if failed:
         return f"{failed} of {count} checks failed"
+    if gone and not older:
+        return f"{count - gone} of {count} checks hold; what the others take is no longer kept"
     if older:
         return f"{count - older} of {count} checks hold; the others can be repeated only by the older rules"
     return f"all {count} checks hold"
@@ -57,7 +70,7 @@ def event_record(store: Store, prefix: str) -> EventRecord:
     """The only event whose id begins with `prefix`. Raises Unknown if there are none or several."""
     records = store.past.events_like(prefix)
     if not records:
-        raise no_event(prefix)
+        raise no_event(prefix, store.retention.all_gone())
     if len(records) > 1:
         raise several(store, prefix, records)
     return records[0]

@@ -44,10 +44,15 @@ class Known:
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """A stored observation and the digest of the policy that was in force when its burst was accepted."""
+    """A stored observation and the digest of the policy that was in force when its burst was accepted.
+
+    `resumes`: the state (JSON) from which a fold by those policies goes on here, because frames before this one are no
+    longer kept.
+    """
 
     policy: str
     observation: Observation
+    resumes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,13 +28,18 @@ class Step(NamedTuple):
 
 
 def steps(recorded: Iterable[Recorded], start: Checkpoint, policy_of: PolicyOf) -> Iterator[Step]:
-    """Advance one camera over its stored frames, in order, each by the policy its burst was accepted under."""
+    """Advance one camera over its stored frames, in order, each by the policy its burst was accepted under.
+
+    Where frames are no longer kept, it goes on from the state that was kept of their end.
+    """
     state = initial_state() if start.state is None else decode_state(start.state)
     policies: dict[str, CameraPolicy] = {}
     for each in recorded:
         policy = policies.get(each.policy)
         if policy is None:
             policy = policies[each.policy] = policy_of(each.policy).camera(each.observation.camera)
+        if each.resumes is not None:
+            state = decode_state(each.resumes)
         state, events = advance(policy, state, each.observation)
         yield Step(each, state, events)
 

@@ -36,6 +36,7 @@ from server.camera_status.heartbeat import Heartbeat
 from server.domain.burst import Burst
 from server.domain.clock import SECOND_US, Clock
 from server.domain.ensemble_protocol import Answers, Ensemble
+from server.domain.keeping import Space
 from server.domain.records import KeptBurst
 
 PREFIX = "sectorwatch"
@@ -75,6 +76,9 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "agent_spool_bursts": ("Bursts waiting at the agent.", _CAMERA),
     "agent_spool_bytes": ("Bytes waiting at the agent.", _CAMERA),
     "agent_uploaded_bytes": ("Bytes uploaded for this camera since its agent started.", _CAMERA),
+    "database_bytes": ("Size of the database, without free pages.", ()),
+    "disk_free_bytes": ("Room for the database on its disk; NaN: the disk of another machine.", ()),
+    "disk_full_in_seconds": ("When the disk is full at the rate of the last week; NaN: not known yet.", ()),
     "build_info": ("1, for this version of the server.", ("version",)),
 }
 _HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
@@ -88,6 +92,8 @@ _HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
     ),
 }
 """Name without the prefix -> help, labels, and the buckets of a histogram."""
+
+_SPACE = ("database_bytes", "disk_free_bytes", "disk_full_in_seconds")
 
 _Name = TypeVar("_Name", str, tuple[str, str])
 
@@ -113,6 +119,8 @@ class Metrics:
             for name, (help_text, labels, buckets) in _HISTOGRAMS.items()
         }
         self._gauges["build_info"].labels(version).set(1)
+        for name in _SPACE:
+            self._gauges[name].set(float("nan"))
 
     def text(self, accept: str | None = None) -> tuple[bytes, str]:
         """All metrics as text, and their media type: OpenMetrics where `Accept` prefers it."""
@@ -215,6 +223,11 @@ class Metrics:
             at, before = self._missed_before.get((heartbeat.site, heartbeat.camera), (began, missed))
             self._missed_before[heartbeat.site, heartbeat.camera] = began, missed
         self._counters["bursts_missed"].labels(*names).inc(max(0, missed - (before if at == began else 0)))
+
+    def space_known(self, space: Space) -> None:
+        """The room of the database was measured."""
+        for name, value in zip(_SPACE, (space.used_bytes, space.free_bytes, space.full_in_s), strict=True):
+            self._gauges[name].set(float("nan") if value is None else value)
 
     def quota_refused(self, client: str) -> None:
         """A client was refused by its quota (`server.web.admission.Quota`)."""

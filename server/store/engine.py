@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, exc, make_url, text
 
 from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, Conflict, DatabaseUnavailable, RetryLater, Unprocessable
@@ -25,6 +27,13 @@ IDLE_TIMEOUT_S = 60.0
 
 _SHARE = 0.2
 _WRITES = "sectorwatch_writes"
+
+_SQLITE_REFUSALS = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+_POSTGRESQL_REFUSALS = {"53100", "58030", "25006"}
+"""Disk full, failure of input or output, read-only."""
+
+_refusals: WeakKeyDictionary[Engine, str] = WeakKeyDictionary()
+_took_at_s: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
 
 _BOUNDS = text(
     "SELECT set_config('lock_timeout', :busy, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
@@ -52,10 +61,10 @@ def open_engine(url: str) -> Engine:
             "database_url cannot be taken apart: in user and password write @ as %40, / as %2F, ? as %3F, # as %23, "
             ": as %3A and % as %25"
         )
-    if parsed.get_backend_name() == "sqlite":
-        return _sqlite(parsed)
-    if parsed.get_backend_name() == "postgresql":
-        return _postgresql(parsed)
+    if parsed.get_backend_name() in _OPENS:
+        engine = _OPENS[parsed.get_backend_name()](parsed)
+        event.listen(engine, "handle_error", _note_refusal)
+        return engine
     raise ConfigurationError(f"no database `{parsed.get_backend_name()}` here: use sqlite:///PATH or postgresql://...")
 
 
@@ -116,11 +125,53 @@ def writing(engine: Engine, lock: str) -> Iterator[Connection]:
     """
     with _translated_errors(), engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
-        with connection.begin():
+        with _named_refusal(engine), connection.begin():
             if connection.dialect.name == "postgresql":
                 connection.execute(_BOUNDS, {"busy": _ms(BUSY_TIMEOUT_S), "idle": _ms(IDLE_TIMEOUT_S)})
                 also_lock(connection, lock)
             yield connection
+
+
+def refusal(engine: Engine) -> str | None:
+    """Why the disk did not take the last write, until `takes` says otherwise; None: nothing is known against it."""
+    return _refusals.get(engine)
+
+
+def takes(engine: Engine) -> None:
+    """The disk has taken as much as a burst."""
+    _refusals.pop(engine, None)
+    _took_at_s[engine] = time.monotonic()
+
+
+def took_ago_s(engine: Engine) -> float:
+    """How many seconds ago `takes` was called; infinite: never."""
+    return time.monotonic() - _took_at_s.get(engine, -math.inf)
+
+
+@contextmanager
+def _named_refusal(engine: Engine) -> Iterator[None]:
+    """Raises DatabaseUnavailable with the reason where the disk refused a write: what follows it says less."""
+    try:
+        yield
+    except exc.DBAPIError as error:
+        if (why := refusal(engine)) is None:
+            raise
+        raise DatabaseUnavailable(f"the database cannot be written ({why}); nothing was changed") from error
+
+
+def _note_refusal(context: ExceptionContext) -> None:
+    """Of any statement, as a savepoint that is gone with its transaction hides the reason from whoever began it."""
+    connection = context.connection
+    is_write = connection is not None and connection.get_execution_options().get(_WRITES)
+    if connection is not None and is_write and _is_refusal(context.original_exception):
+        _refusals[connection.engine] = _line(context.original_exception)
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)  # its low byte is the kind of error
+    if code is not None:
+        return code & 0xFF in _SQLITE_REFUSALS
+    return getattr(error, "sqlstate", None) in _POSTGRESQL_REFUSALS
 
 
 def also_lock(connection: Connection, name: str) -> None:
@@ -178,6 +229,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # A quiet burst changes a few hundred bytes in each of a few pages: half of SQLite's page halves what is written.
     # Only a new file takes it.
     connection.execute("PRAGMA page_size = 2048")
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):  # it would write to a file that is not new
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # server.store.retention gives space back
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA wal_autocheckpoint = 2000")
     # FULL: after a 201 the agent discards its copy, so the commit must be on the disk.
@@ -200,3 +253,6 @@ def _postgresql(url: URL) -> Engine:
         )
     except (exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigurationError(f"{error}: install sectorwatch[postgres]") from None
+
+
+_OPENS = {"sqlite": _sqlite, "postgresql": _postgresql}

@@ -17,6 +17,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, insert, select, update
 
 from policies.events import Event, microseconds
+from server.domain.keeping import Gone
 from server.domain.matching import fact_of, matched
 from server.domain.records import Settled, What
 from server.store.compact import Columns, encode_origin, pack_event
@@ -84,15 +85,22 @@ def rewrite_log(
     settled: Sequence[Settled],
     passed_us: int | None,
     now_us: int,
+    gone_of: Callable[[], Gone],
 ) -> None:
     """Replace a camera's events confirmed after `after_us` (None: all) by those that were `settled`.
 
-    Events at or before `passed_us`, the camera's head before the fold, are `late`.
+    Events at or before `passed_us`, the camera's head before the fold, are `late`. Events of a time that is no longer
+    kept neither come back nor are withdrawn; `gone_of` gives what that is.
     """
+    window = _window(connection, site, camera, after_us)
+    if not settled and not window:
+        return
+    gone_events = gone_of()
     fresh: dict[str, Settled] = {}
     for each in settled:
-        fresh.setdefault(each.event.id, each)
-    window = _window(connection, site, camera, after_us)
+        if not gone_events.is_event_gone(each.event):
+            fresh.setdefault(each.event.id, each)
+    window = {i: row for i, row in window.items() if not gone_events.is_event_gone(logged(row).event)}
     stored = window | _by_id(connection, [i for i in fresh if i not in window])
     changes: list[_Change] = []
     for event_id, each in fresh.items():

@@ -20,7 +20,7 @@ from server.domain.records import Checkpoint
 from server.domain.refold import steps
 from server.store.bursts import leave_unreadable, read_frames
 from server.store.rows import Versions
-from server.store.schema import camera_states, checkpoints
+from server.store.schema import camera_states, checkpoints, removals
 
 WARM_UP_US = 3600 * SECOND_US
 """The span before its instant that is folded for a state. No rules remember an unseen thing for longer. Of a thing in
@@ -29,6 +29,7 @@ view all the time, only the beginning is lost.
 
 _HEADS = select(camera_states.c.site, camera_states.c.camera, camera_states.c.last_at_us, camera_states.c.state)
 _CHECKPOINTS = select(checkpoints.c.site, checkpoints.c.camera, checkpoints.c.at_us, checkpoints.c.state)
+_REMOVALS = select(removals.c.number, removals.c.until_us, removals.c.state)
 
 
 def revive(connection: Connection, versions: Versions) -> None:
@@ -38,12 +39,21 @@ def revive(connection: Connection, versions: Versions) -> None:
         for site, camera, at_us, state in connection.execute(query):
             if not _is_readable(state):
                 unread.setdefault((site, camera), set()).add(at_us)
+    _begin_anew(connection)
     for (site, camera), instants in unread.items():
         for at_us, state in _folded(connection, versions, site, camera, sorted(instants)):
             for table, instant in ((camera_states, camera_states.c.last_at_us), (checkpoints, checkpoints.c.at_us)):
                 mine = (table.c.site == site, table.c.camera == camera, instant == at_us)
                 connection.execute(update(table).where(*mine).values(state=state))
     leave_unreadable(connection, versions)
+
+
+def _begin_anew(connection: Connection) -> None:
+    """Where the frames before it are no longer kept, an unreadable state gives way to an empty one."""
+    for number, until_us, state in connection.execute(_REMOVALS).all():
+        if not _is_readable(state):
+            anew = encode_state(State(last_at_us=until_us - 1)).decode()
+            connection.execute(update(removals).where(removals.c.number == number).values(state=anew))
 
 
 def _is_readable(state: str) -> bool:

@@ -23,7 +23,7 @@ from server.domain.records import (
 )
 from server.store.compact import Columns, decode_origin, unpack_event
 from server.store.engine import reading
-from server.store.schema import checkpoints, events, origins, panels, policies
+from server.store.schema import checkpoints, events, origins, panels, policies, removals
 
 MODELS_SEPARATOR = ","
 """Between names of models; no model's name contains it."""
@@ -50,14 +50,21 @@ def insert_once(connection: Connection, table: Table, key: str, row: dict[str, o
 
 
 def read_checkpoint(connection: Connection, site: str, camera: str, before_us: int) -> Checkpoint:
-    """A camera's newest checkpoint before an instant; the empty one if there is none."""
-    row = connection.execute(
-        select(checkpoints.c.at_us, checkpoints.c.state)
-        .where(checkpoints.c.site == site, checkpoints.c.camera == camera, checkpoints.c.at_us < before_us)
-        .order_by(checkpoints.c.at_us.desc())
-        .limit(1)
-    ).one_or_none()
-    return Checkpoint(row.at_us, row.state.encode()) if row else Checkpoint(None, None)
+    """A camera's newest checkpoint before an instant; the empty one if there is none.
+
+    The state at the end of a stretch that is no longer kept is one, too.
+    """
+    known = [Checkpoint(None, None)]
+    for table, end_us, beyond in ((checkpoints, checkpoints.c.at_us, 0), (removals, removals.c.until_us, 1)):
+        row = connection.execute(
+            select(end_us, table.c.state)
+            .where(table.c.site == site, table.c.camera == camera, end_us < before_us + beyond)
+            .order_by(end_us.desc())
+            .limit(1)
+        ).one_or_none()
+        if row is not None:
+            known.append(Checkpoint(row[0] - beyond, row.state.encode()))
+    return max(known, key=lambda each: -(2**63) if each.at_us is None else each.at_us)
 
 
 class Versions:

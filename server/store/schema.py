@@ -243,7 +243,9 @@ outbox = Table(
     ),
     Column("at_us", BigInteger, nullable=False, comment="When the turn that wrote it ended (us, server's clock)."),
     CheckConstraint("what IN ('event', 'corrected', 'withdrawn')", name="what"),
-    comment="Announcements in order of commit. Each channel reads them at its own pace. Rows never change.",
+    Index("ix_outbox_event", "event_id"),
+    comment="Announcements in order of commit. Each channel reads them at its own pace. Rows never change; "
+    "they go with their events.",
 )
 
 origins = Table(
@@ -379,6 +381,66 @@ notices = Table(
     CheckConstraint("what IN ('serves', 'unapproved', 'approved', 'refused')", name="what"),
     Index("ix_notices_seq", "seq", unique=True),
     comment="Notices about the server, announced like events. Rows are only added.",
+)
+
+removals = Table(
+    "removals",
+    metadata,
+    Column("number", Number, primary_key=True, comment="1, 2, 3, ..."),
+    Column("site", Key, nullable=False, comment="Site."),
+    Column("camera", Key, nullable=False, comment="Camera."),
+    Column("from_us", BigInteger, comment="No burst is kept from here (us); null: from the camera's first one."),
+    Column("until_us", BigInteger, nullable=False, comment="To before here (us)."),
+    Column(
+        "state",
+        Text,
+        nullable=False,
+        comment="JSON of policies.fold.State after the last frame before until_us. Every fold goes on from it.",
+    ),
+    UniqueConstraint("site", "camera", "until_us"),
+    comment="Stretches of a camera of which no burst is kept any more. Two of one camera do not touch.",
+)
+
+keeping = Table(
+    "keeping",
+    metadata,
+    Column("site", Key, primary_key=True, comment="Site."),
+    Column("camera", Key, primary_key=True, comment="Camera."),
+    Column("newest_us", BigInteger, nullable=False, comment="Instant of its newest frame at the last sweep (us)."),
+    Column("idle_us", BigInteger, nullable=False, comment="How long no newer frame has come, as swept (us)."),
+    Column("swept_at_us", BigInteger, nullable=False, comment="When the last sweep ended (us, server's clock)."),
+    Column("bursts_from_us", BigInteger, comment="Bursts before are not kept, nor accepted (us); null: all are."),
+    Column("events_from_us", BigInteger, comment="Events confirmed before are not kept (us); null: all are."),
+    comment="How far retention has come with each camera.",
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("number", Number, primary_key=True, comment="1, 2, 3, ... in order of request."),
+    Column("site", Key, nullable=False, comment="Site."),
+    Column("camera", Key, nullable=False, comment="Camera."),
+    Column("since_us", BigInteger, nullable=False, comment="Begin of what is erased, in whole bursts (us)."),
+    Column("until_us", BigInteger, nullable=False, comment="Its end (us)."),
+    Column("keeps_annotated", Integer, nullable=False, comment="1 if annotated events stay, with what proves them."),
+    Column("author", Text, nullable=False, comment="Who erased."),
+    Column("note", Text, comment="Why, in that person's words."),
+    Column("asked_at_us", BigInteger, nullable=False, comment="When it was asked for (us, server's clock)."),
+    Column("finished_at_us", BigInteger, comment="When the last row was deleted (us); null: it is under way."),
+    Column("bursts", BigInteger, nullable=False, comment="Bursts erased so far."),
+    Column("events", BigInteger, nullable=False, comment="Events erased so far."),
+    Column("annotations", BigInteger, nullable=False, comment="Annotations erased so far."),
+    CheckConstraint("since_us < until_us", name="order"),
+    Index("ix_erasures_camera", "site", "camera", "until_us"),
+    comment="What people had erased. The rows stay; bursts and events of these stretches are not accepted again.",
+)
+
+space_samples = Table(
+    "space_samples",
+    metadata,
+    Column("at_us", BigInteger, primary_key=True, autoincrement=False, comment="When (us, server's clock)."),
+    Column("used_bytes", BigInteger, nullable=False, comment="Size of the database without its free pages (bytes)."),
+    comment="How the database grows, for the forecast of when the disk is full. The older, the fewer.",
 )
 
 tokens = Table(

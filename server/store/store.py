@@ -38,13 +38,14 @@ from server.store.bursts import (
     seal_of,
 )
 from server.store.channels import Channels
-from server.store.engine import copy_sqlite, open_engine, reading, shown_url, writing
+from server.store.engine import copy_sqlite, open_engine, reading, shown_url, takes, writing
 from server.store.event_log import EventLog
 from server.store.heartbeats import Heartbeats
 from server.store.log import pack_events
 from server.store.migrate import Revision, revision, upgrade
 from server.store.outbox import Notices
 from server.store.past import Past
+from server.store.retention import Retention, compact, is_compactable
 from server.store.revival import revive
 from server.store.rows import EVENT_COLUMNS, Versions, logged, read_checkpoint
 from server.store.schema import burst_records, cameras, events, metadata
@@ -64,7 +65,8 @@ class Store(Channels, EventLog, Tokens):
     ConfigurationError for a database that is damaged or none. Nothing is changed then.
 
     `past` holds stored bursts, events and policies, for `explain` and `verify`. `heartbeats` shows which cameras are
-    watched. `annotations` are people's verdicts, `notices` concern the server.
+    watched. `annotations` are people's verdicts, `notices` concern the server. `retention` deletes what is not to be
+    kept, and tells what is no longer kept.
     """
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
@@ -73,6 +75,7 @@ class Store(Channels, EventLog, Tokens):
         self.annotations = Annotations(engine, clock, self._versions)
         self.heartbeats = Heartbeats(engine, clock, self._versions)
         self.notices = Notices(engine, clock, self._versions)
+        self.retention = Retention(engine, clock, self._versions)
 
     @property
     def name(self) -> str:
@@ -80,11 +83,16 @@ class Store(Channels, EventLog, Tokens):
         return shown_url(self._engine)
 
     def upgrade(self) -> Revision:
-        """Migrate the tables to this version's schema, and make each camera's state readable. Safe to repeat."""
+        """Migrate the tables to this version's schema, and make each camera's state readable. Safe to repeat.
+
+        A small SQLite file of before is written anew, so that it shrinks by itself from then on.
+        """
         after = upgrade(self._engine)
         with writing(self._engine, lock="schema") as connection:
             convert_held(connection, self._versions)
             revive(connection, self._versions)
+        if is_compactable(self._engine):
+            compact(self._engine)
         return after
 
     def revision(self) -> Revision:
@@ -94,6 +102,11 @@ class Store(Channels, EventLog, Tokens):
     def backup(self, file: Path) -> None:
         """Copy the database at this instant, while others write to it. Raises ConfigurationError or Conflict."""
         copy_sqlite(self._engine, file)
+
+    def check(self) -> None:
+        """Raises DatabaseUnavailable where the database does not answer, and while its disk takes nothing."""
+        self.last_seq()
+        self.retention.check_disk()
 
     def close(self) -> None:
         """Close all connections. The store may be used again afterwards."""
@@ -106,6 +119,8 @@ class Store(Channels, EventLog, Tokens):
             turn = Turn(connection, self._versions, site, camera, self._clock())
             yield turn
             turn.close()
+        if turn.has_kept:
+            takes(self._engine)
 
     def known(self, burst_id: str) -> Known | None:
         """A stored burst's digest and status; None for an unknown burst."""

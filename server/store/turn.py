@@ -7,6 +7,7 @@ stored. So what runs live is what replays, and a burst that has to wait (`held`)
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, insert, select, update
 
@@ -29,6 +30,7 @@ from server.store.bursts import (
 )
 from server.store.engine import also_lock
 from server.store.log import rewrite_log
+from server.store.retention import read_gone, refuse_gone
 from server.store.rows import Versions, encoded, insert_once, read_checkpoint
 from server.store.schema import burst_records, camera_states, checkpoints, panels, policies
 
@@ -47,6 +49,8 @@ class Turn:
         self._head = self._read_head()
         self._passed_us = self._read_passed()
         self._kept: list[tuple[int, int, int]] = []
+        self.has_kept = False
+        """Whether it stored a burst."""
 
     def known(self, burst_id: str) -> Known | None:
         """As `Store.known`, inside the turn, so that two senders of one burst store it once."""
@@ -55,12 +59,15 @@ class Turn:
     def keep(self, entry: Entry) -> None:
         """Store a new burst with its observations and the seal of its decision record. `admit` lets it into the fold.
 
-        Raises Unprocessable when another camera took this burst_id in the meantime.
+        Raises Unprocessable when another camera took this burst_id in the meantime, and for a burst of a time that is
+        no longer kept.
         """
         burst_id = entry.burst.burst_id
         also_lock(self._connection, f"burst/{burst_id}")
         if self.known(burst_id) is not None:
             raise Unprocessable(f"burst_id {burst_id} was already used for another burst")
+        frames = entry.burst.frames
+        refuse_gone(self._connection, self._site, self._camera, frames[0].at_us, frames[-1].at_us)
         self._keep_names(entry)
         burst, sent_at = entry.burst, entry.burst.agent.sent_at
         shared = Shared(
@@ -82,6 +89,7 @@ class Turn:
             decisions=entry.decisions,
         )
         number = keep_burst(self._connection, shared, loose, entry.observations, is_held=False, late=False)
+        self.has_kept = True
         self._kept.append((number, burst.frames[0].at_us, burst.frames[-1].at_us))
 
     def admit(self, until_us: int) -> Admitted | None:
@@ -124,7 +132,14 @@ class Turn:
         Head and checkpoints stay where they are while that saves writing them (`server.store.bursts.heads`).
         """
         rewrite_log(
-            self._connection, self._site, self._camera, after.at_us, folded.settled, self._passed_us, self._now_us
+            self._connection,
+            self._site,
+            self._camera,
+            after.at_us,
+            folded.settled,
+            self._passed_us,
+            self._now_us,
+            partial(read_gone, self._connection, self._site, self._camera),
         )
         if after.at_us is None or after.at_us != self._head.at_us or is_worth_writing(folded):
             self._move_checkpoints(after, folded)

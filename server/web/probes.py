@@ -34,7 +34,7 @@ def routes(
     authenticator: Authenticator | None,
 ) -> Blueprint:
     """The three endpoints. `ensemble` raises RetryLater while it is loading, `check_database` while the database is
-    silent; `metrics_text` gives the metrics and their media type for an `Accept` header.
+    silent or takes nothing; `metrics_text` gives the metrics and their media type for an `Accept` header.
 
     Without `authenticator` everybody who reaches the port may read the metrics.
     """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from server.domain.keeping import Keep
 from server.domain.remembered import remember
 from server.settings import InvalidSettings, described, given_settings, load_settings
 
@@ -237,3 +239,37 @@ def test_a_settings_file_that_is_no_text_is_named_with_its_line(tmp_path: Path) 
     (tmp_path / "server.toml").write_bytes(b"port = 9001\n# caf\xe9\n")
     with pytest.raises(InvalidSettings, match=r"server\.toml: line 2 has the byte 0xe9, which is wrong in UTF-8"):
         load_settings(tmp_path / "server.toml")
+
+
+def test_a_site_may_keep_other_than_the_rest(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(
+        "keep_events_days = 100\nmax_bytes = 5\n[retention.yard]\nkeep_observations_days = 3\nkeep_annotated = false\n",
+        encoding="utf-8",
+    )
+    settings = load_settings(file)
+    assert settings.keep("yard") == Keep(3.0, 100.0, 5, annotated=False)
+    assert settings.keep("barn") == Keep(365.0, 100.0, 5, annotated=True)
+
+
+def test_what_sites_keep_can_be_given_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECTORWATCH_RETENTION", '{"yard": {"max_bytes": 7}}')
+    assert load_settings().keep("yard").max_bytes == 7
+    monkeypatch.setenv("SECTORWATCH_RETENTION", "yard")
+    with pytest.raises(InvalidSettings, match="SECTORWATCH_RETENTION: not valid JSON"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ("keep_event_days = 3", "unknown setting `keep_event_days` of a site; did you mean `keep_events_days`?"),
+        ("max_bytes = -1", "`max_bytes` of site `yard`: expected `int` >= 0"),
+        ('keep_observations_days = "a year"', "`keep_observations_days` of site `yard`: expected `float | null`"),
+    ],
+)
+def test_a_mistake_in_what_a_site_keeps_is_refused_with_its_line(tmp_path: Path, wrong: str, named: str) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(f"[retention.yard]\n{wrong}\n", encoding="utf-8")
+    with pytest.raises(InvalidSettings, match=re.escape(f"server.toml, line 2: {named}")):
+        load_settings(file)

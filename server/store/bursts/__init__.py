@@ -21,6 +21,7 @@ from server.store.bursts.burst_log import (
     record_end_us,
 )
 from server.store.bursts.conversion import convert, convert_held
+from server.store.bursts.deletion import delete_bursts, delete_held, is_newer_before, last_number
 from server.store.bursts.heads import is_worth_writing, leave_unreadable, newest_us, read_heads
 from server.store.bursts.keeping import Shared, keep_burst
 from server.store.bursts.old_form import Times
@@ -35,9 +36,13 @@ __all__ = [
     "convert",
     "convert_held",
     "count_record_frames",
+    "delete_bursts",
+    "delete_held",
     "find_bursts",
+    "is_newer_before",
     "is_worth_writing",
     "keep_burst",
+    "last_number",
     "leave_unreadable",
     "longest_us",
     "newest_us",

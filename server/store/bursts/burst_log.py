@@ -8,11 +8,12 @@ always a record: `server.store.bursts.conversion` sees to that when it opens a d
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Connection, Row, literal_column, select
 
 from policies.fusion.judge import judge
@@ -33,7 +34,7 @@ from server.store.bursts.old_form import (
 )
 from server.store.bursts.packing import joined_id, seal_of, split_id, unpack
 from server.store.rows import MODELS_SEPARATOR, Versions, encoded
-from server.store.schema import burst_records, cameras, contexts
+from server.store.schema import burst_records, cameras, contexts, removals
 
 IS_HELD: ColumnElement[bool] = literal_column("burst_records.is_held = 1")
 """In these words, so that the databases use the index of the bursts that wait."""
@@ -220,14 +221,37 @@ def read_frames(
 ) -> Iterator[Recorded]:
     """A camera's frames from `since_us` to before `until_us`, in the order of folding: by instant, burst_id and index.
 
-    Those of held bursts are left out. Pages are read as they are needed, so that memory stays flat.
+    Those of held bursts are left out. Pages are read as they are needed, so that memory stays flat. The first frame
+    after a stretch that is no longer kept has the state from which a fold goes on.
     """
     known = read_camera(connection, site, camera)
-    recorded = iter(()) if known is None else _record_frames(connection, versions, known, since_us, until_us)
-    if not has_old_frames(connection, site, camera):
-        return recorded
-    old = read_old_frames(connection, versions, site, camera, since_us, until_us)
-    return heapq.merge(old, recorded, key=_place)
+    frames = iter(()) if known is None else _record_frames(connection, versions, known, since_us, until_us)
+    if has_old_frames(connection, site, camera):
+        old = read_old_frames(connection, versions, site, camera, since_us, until_us)
+        frames = heapq.merge(old, frames, key=_place)
+    ends = _removal_ends(connection, site, camera, since_us, until_us)
+    return _resuming(frames, ends) if ends else frames
+
+
+def _removal_ends(
+    connection: Connection, site: str, camera: str, since_us: int | None, until_us: int | None
+) -> list[tuple[int, str]]:
+    """The ends of what is no longer kept, in order, each with the state there; `since_us` has its own state."""
+    query = select(removals.c.until_us, removals.c.state).where(removals.c.site == site, removals.c.camera == camera)
+    if since_us is not None:
+        query = query.where(removals.c.until_us > since_us)
+    if until_us is not None:
+        query = query.where(removals.c.until_us < until_us)
+    return [(end_us, state) for end_us, state in connection.execute(query.order_by(removals.c.until_us))]
+
+
+def _resuming(frames: Iterable[Recorded], ends: Sequence[tuple[int, str]]) -> Iterator[Recorded]:
+    place = 0
+    for each in frames:
+        state = None
+        while place < len(ends) and ends[place][0] <= each.observation.at_us:
+            state, place = ends[place][1], place + 1
+        yield each if state is None else replace(each, resumes=state)
 
 
 def read_decisions(connection: Connection, versions: Versions, burst_id: str) -> list[Judgement] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,13 +11,17 @@ from pathlib import Path
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import insert
 
 from server.__main__ import command
 from server.commands.doctor import Finding, cpu, disk, memory
+from server.domain.keeping import DAY_US
 from server.serving.machine import Machine, this_machine
 from server.serving.selection import choose
 from server.settings import ServerSettings
 from server.store import open_store
+from server.store.retention import erasure
+from server.store.schema import space_samples
 from tests.server.ensemble.others import folder_of, network
 from tests.server.scenes import Yard
 from tests.stand_ins import ManualClock
@@ -321,3 +326,50 @@ def test_an_arithmetic_that_this_machine_does_not_have_fails_with_the_one_it_has
     monkeypatch.setattr("server.commands.doctor.this_machine", lambda: replace(this_machine(), vectors=frozenset()))
     result = doctor()
     assert any("needs a processor with" in line and 'use "fp32"' in line for line in lines(result, "fail"))
+
+
+def test_it_says_when_the_disk_is_full_at_this_rate(folder: Path):
+    assert "when it will be full is not known yet" in doctor().stdout
+    store = open_store(f"sqlite:///{folder}/sectorwatch.sqlite")
+    used = store.retention.space().used_bytes
+    now_us = store._clock()
+    with store._engine.begin() as connection:
+        for days, size in ((1, used - 200_000), (0, used)):
+            row = {"at_us": now_us - days * DAY_US, "used_bytes": size}
+            connection.execute(insert(space_samples), row)
+    store.close()
+    assert re.search(
+        r"grows by 0.2 MiB a day; its disk is \d+% full, and will be full in about \d{3,} days", doctor().stdout
+    )
+
+
+def test_it_names_a_site_of_the_settings_that_the_database_does_not_have(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: ManualClock
+):
+    store = open_store(f"sqlite:///{folder}/sectorwatch.sqlite", clock)
+    yard = Yard(folder / "sites", store, clock)
+    yard.pipeline.process(yard.walk(1, lambda t: None, 0))
+    store.close()
+    monkeypatch.setenv("SECTORWATCH_RETENTION", '{"yart": {"max_bytes": 7}}')
+    assert "the setting retention.yart: the database has no site `yart`; did you mean `yard`?" in doctor().stdout
+
+
+def test_it_names_an_erasure_that_is_not_finished(folder: Path, clock: ManualClock):
+    store = open_store(f"sqlite:///{folder}/sectorwatch.sqlite", clock)
+    yard = Yard(folder / "sites", store, clock)
+    yard.pipeline.process(yard.walk(1, lambda t: None, 0))
+    begin_us = clock.now_us - 3600_000_000
+    erasure.ask(
+        store._engine,
+        store._versions,
+        clock,
+        "yard",
+        "gate",
+        begin_us,
+        clock.now_us,
+        author="Ada",
+        note=None,
+        keeps_annotated=False,
+    )
+    store.close()
+    assert "erasure 1 of yard/gate is not finished" in doctor().stdout

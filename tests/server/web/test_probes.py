@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from flask import Flask
 
 from server.app import create_app, runtime_of
 from server.domain.errors import ConfigurationError
+from server.domain.keeping import Space
+from server.monitoring.metrics import Metrics
 from server.settings import ServerSettings
 from server.web.probes import AdminPort
-from tests.server.web_client import BrightnessEnsemble, make_app
+from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
 
 
 def free_port() -> int:
@@ -99,3 +102,27 @@ def test_while_the_ensemble_loads_the_server_is_alive_but_not_ready(tmp_path: Pa
 def test_without_the_setting_no_port_is_opened(tmp_path: Path):
     ports = runtime_of(make_app(tmp_path, BrightnessEnsemble())).ports
     assert not any(isinstance(port, AdminPort) for port in ports)
+
+
+def test_a_running_server_deletes_what_is_too_old_and_tells_its_room(tmp_path: Path) -> None:
+    app = make_app(tmp_path, BrightnessEnsemble(), keep_observations_days=0.0001)
+    runtime = runtime_of(app)
+    frames = [jpeg(9), jpeg(250)]
+    for minute in range(3):
+        sent = envelope(frames, burst_id=f"0197-burst-{minute}", captured_at=f"2027-01-15T07:0{minute}:00.000Z")
+        assert app.test_client().post("/v1/bursts", data=body(sent, frames)).status_code == 201
+    known = threading.Event()
+    runtime.metrics.space_known = lambda _space: known.set()  # type: ignore[method-assign]
+    runtime.start(on_failure=lambda error: pytest.fail(str(error)))
+    assert known.wait(60)
+    runtime.stop()
+    assert runtime.store.counts()["bursts"] == 1
+
+
+def test_the_metrics_tell_the_room_that_is_left_once_it_is_known() -> None:
+    metrics = Metrics(lambda: 0, "1")
+    assert b"sectorwatch_disk_full_in_seconds NaN" in metrics.text()[0]
+    metrics.space_known(Space(100, 0, 86_400, 100_000, 1.0, gives_back=True))
+    text = metrics.text()[0]
+    assert b"sectorwatch_database_bytes 100.0" in text
+    assert b"sectorwatch_disk_full_in_seconds 7.46496e+09" in text

@@ -1,0 +1,150 @@
+"""Erasing a stretch of a camera on a person's request, and the note that it was done.
+
+The note comes first: from then on readers take the stretch as gone, and no burst of that time is accepted. The rows go
+slice by slice. Whoever finds an erasure that is not finished goes on with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, insert, select, update
+
+from server.domain.clock import Clock
+from server.domain.errors import Unprocessable
+from server.domain.keeping import Erasure
+from server.store.bursts import Times, delete_held, find_bursts, longest_us
+from server.store.engine import reading, writing
+from server.store.retention.events import annotated, delete_annotations, delete_events, erased_events
+from server.store.retention.gone import ERASURES, erasure_of
+from server.store.retention.slices import Region, remove_within, slices
+from server.store.rows import Versions
+from server.store.schema import erasures
+
+_ROUNDS = 100
+
+
+def ask(
+    engine: Engine,
+    versions: Versions,
+    clock: Clock,
+    site: str,
+    camera: str,
+    since_us: int,
+    until_us: int,
+    *,
+    author: str,
+    note: str | None,
+    keeps_annotated: bool,
+) -> Erasure:
+    """Write the note of an erasure; `finish` does it. Raises Unprocessable for a stretch that is not over."""
+    now_us = clock()
+    if until_us > now_us:
+        raise Unprocessable("an erasure ends in the past: bursts of its time are not accepted any more")
+    with writing(engine, lock=f"{site}/{camera}") as connection:
+        since_us, until_us = _whole_bursts(connection, versions, site, camera, since_us, until_us)
+        row = {
+            "site": site,
+            "camera": camera,
+            "since_us": since_us,
+            "until_us": until_us,
+            "keeps_annotated": int(keeps_annotated),
+            "author": author,
+            "note": note,
+            "asked_at_us": now_us,
+            "bursts": delete_held(connection, site, camera, since_us, until_us),
+            "events": 0,
+            "annotations": 0,
+        }
+        key = connection.execute(insert(erasures), row).inserted_primary_key
+        assert key is not None, "one row was inserted"
+        return _read(connection, int(key[0]))
+
+
+def unfinished(engine: Engine) -> list[Erasure]:
+    """The erasures of which rows may be left."""
+    with reading(engine) as connection:
+        return [erasure_of(row) for row in connection.execute(ERASURES.where(erasures.c.finished_at_us.is_(None)))]
+
+
+def finish(engine: Engine, versions: Versions, clock: Clock, erasure: Erasure) -> Iterator[None]:
+    """Delete what the erasure names, slice by slice; yields after each, and ends when it is finished."""
+    lock = f"{erasure.site}/{erasure.camera}"
+    while True:
+        with reading(engine) as connection:
+            ids = erased_events(connection, erasure)
+        if not ids:
+            break
+        with _overwriting(engine, lock) as connection:
+            about = 0 if erasure.keeps_annotated else delete_annotations(connection, erasure, ids)
+            _count(connection, erasure, events=delete_events(connection, ids), annotations=about)
+        yield
+    with reading(engine) as connection:
+        stay = annotated(connection, erasure.site, erasure.camera) if erasure.keeps_annotated else []
+    region = Region(erasure.site, erasure.camera, erasure.since_us, erasure.until_us, stay)
+    for planned in slices(engine, versions, region):
+        with _overwriting(engine, lock) as connection:
+            _count(connection, erasure, bursts=remove_within(connection, versions, region, planned))
+        yield
+    with _overwriting(engine, lock) as connection:
+        about = 0 if erasure.keeps_annotated else delete_annotations(connection, erasure)
+        _count(connection, erasure, annotations=about)
+        mine = (erasures.c.number == erasure.number, erasures.c.finished_at_us.is_(None))
+        connection.execute(update(erasures).where(*mine).values(finished_at_us=clock()))
+
+
+def read(engine: Engine, number: int) -> Erasure:
+    """An erasure as it stands."""
+    with reading(engine) as connection:
+        return _read(connection, number)
+
+
+def _read(connection: Connection, number: int) -> Erasure:
+    return erasure_of(connection.execute(ERASURES.where(erasures.c.number == number)).one())
+
+
+def _count(connection: Connection, erasure: Erasure, **more: int) -> None:
+    values = {name: erasures.c[name] + count for name, count in more.items()}
+    connection.execute(update(erasures).where(erasures.c.number == erasure.number).values(values))
+
+
+@contextmanager
+def _overwriting(engine: Engine, lock: str) -> Iterator[Connection]:
+    """As `writing`; SQLite overwrites what is deleted, so that the file does not hold it any more."""
+    with writing(engine, lock=lock) as connection:
+        is_sqlite = engine.dialect.name == "sqlite"
+        if is_sqlite:
+            connection.exec_driver_sql("PRAGMA secure_delete = ON")
+        try:
+            yield connection
+        finally:
+            if is_sqlite:
+                connection.exec_driver_sql("PRAGMA secure_delete = OFF")
+
+
+def _whole_bursts(
+    connection: Connection, versions: Versions, site: str, camera: str, since_us: int, until_us: int
+) -> tuple[int, int]:
+    """The stretch, with the whole of each burst that has a frame in it or overlaps such a burst."""
+    span_us = longest_us(connection, site, camera)
+    for _ in range(_ROUNDS):
+        before = since_us, until_us
+        for border_us in before:
+
+            def across(times: Times, border_us: int = border_us) -> Iterator[object]:
+                yield times.first_at_us >= border_us - span_us
+                yield times.first_at_us < border_us
+                yield times.last_at_us >= border_us
+
+            for burst in find_bursts(connection, versions, site, camera, across, with_held=False):  # type: ignore[arg-type]
+                since_us, until_us = min(since_us, burst.first_at_us), max(until_us, burst.last_at_us + 1)
+        if (since_us, until_us) == before:
+            return before
+    raise Unprocessable("bursts overlap without end there: choose a stretch that begins and ends between two bursts")
+
+
+def known_erasures(engine: Engine) -> list[Erasure]:
+    """All erasures, in the order in which they were asked for."""
+    with reading(engine) as connection:
+        return [erasure_of(row) for row in connection.execute(select(*ERASURES.selected_columns).order_by("number"))]

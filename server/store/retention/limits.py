@@ -1,0 +1,146 @@
+"""From where on a camera's bursts and events are kept: by age, and by the bytes that its site may take.
+
+Ages count by the camera's own frames, so that a recording of old footage is as old as its newest frame makes it. While
+no newer frame comes, the server's clock counts on, at most a day from sweep to sweep: a clock that is set years ahead,
+or a server that was off for months, deletes nothing at once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from server.domain.clock import SECOND_US
+from server.domain.keeping import DAY_US, Keep
+from server.store.bursts import newest_us, read_camera
+from server.store.schema import burst_records, camera_states, cameras, events, keeping
+
+Name = tuple[str, str]
+"""Site and camera."""
+
+HOUR_US = 3600 * SECOND_US
+BURST_BYTES = 95
+"""What a burst takes besides its record: the row's other columns and two indices (measured with dbstat)."""
+EVENT_BYTES = 350
+"""What an event takes besides its body: other columns, its announcement, the indices (measured with dbstat)."""
+
+
+class Border(NamedTuple):
+    """Bursts that end, and events that were confirmed, before these instants (us) go; None: none go."""
+
+    bursts_us: int | None = None
+    events_us: int | None = None
+
+
+NOTHING = Border()
+
+
+def clocks(connection: Connection, now_us: int) -> dict[Name, int]:
+    """The instant from which each camera's ages count, by site and camera; what the next sweep needs is written."""
+    found: dict[Name, int] = {}
+    swept = {(row.site, row.camera): row for row in connection.execute(select(keeping))}
+    for head in connection.execute(
+        select(camera_states.c.site, camera_states.c.camera, camera_states.c.last_at_us)
+    ).all():
+        name = (head.site, head.camera)
+        newest = newest_us(connection, read_camera(connection, *name), head.last_at_us)
+        before, idle_us = swept.get(name), 0
+        if before is None:
+            row = {"site": head.site, "camera": head.camera}
+            connection.execute(insert(keeping), row | {"newest_us": newest, "idle_us": 0, "swept_at_us": now_us})
+        else:
+            if newest <= before.newest_us:
+                idle_us = before.idle_us + min(max(now_us - before.swept_at_us, 0), DAY_US)
+            mine = (keeping.c.site == head.site, keeping.c.camera == head.camera)
+            values = {"newest_us": newest, "idle_us": idle_us, "swept_at_us": now_us}
+            connection.execute(update(keeping).where(*mine).values(values))
+        found[name] = newest + idle_us
+    return dict(sorted(found.items()))
+
+
+def border(keep: Keep, clock_us: int, by_size: Border = NOTHING) -> Border:
+    """What goes of a camera whose ages count from `clock_us`, by age or by size."""
+    return Border(
+        _later(_by_age(keep.observations_days, clock_us), by_size.bursts_us),
+        _later(_by_age(keep.events_days, clock_us), by_size.events_us),
+    )
+
+
+def borders_by_size(
+    connection: Connection, site: str, max_bytes: int, clock_us: Mapping[Name, int]
+) -> dict[Name, Border]:
+    """What goes of a site's cameras so that it takes at most `max_bytes`: the oldest bursts, hour by hour, then the
+    oldest events. The hour under way stays.
+    """
+    bursts = _aged(_burst_hours(connection, site), clock_us)
+    logged = _aged(_event_hours(connection, site), clock_us)
+    over = sum(bursts.values()) + sum(logged.values()) - max_bytes
+    age_of_bursts, over = _dropped(bursts, over)
+    age_of_events, over = _dropped(logged, over)
+    return {
+        name: Border(_instant(at_us, age_of_bursts), _instant(at_us, age_of_events))
+        for name, at_us in clock_us.items()
+        if name[0] == site
+    }
+
+
+def site_bytes(connection: Connection, site: str) -> int:
+    """About how much of the database a site's bursts and events take."""
+    rows = (*_burst_hours(connection, site), *_event_hours(connection, site))
+    return sum(size for _, _, size in rows)
+
+
+def _by_age(days: float, clock_us: int) -> int | None:
+    return clock_us - round(days * DAY_US) if days else None
+
+
+def _later(one: int | None, other: int | None) -> int | None:
+    return max((each for each in (one, other) if each is not None), default=None)
+
+
+def _burst_hours(connection: Connection, site: str) -> Sequence[tuple[str, int, int]]:
+    """Camera, hour and bytes of a site's bursts."""
+    hour = burst_records.c.first_at_us // HOUR_US
+    query = (
+        select(cameras.c.camera, hour, func.sum(func.length(burst_records.c.record) + BURST_BYTES))
+        .join(cameras, cameras.c.number == burst_records.c.camera)
+        .where(cameras.c.site == site)
+        .group_by(cameras.c.camera, hour)
+    )
+    return [(camera, int(at), int(size)) for camera, at, size in connection.execute(query)]
+
+
+def _event_hours(connection: Connection, site: str) -> Sequence[tuple[str, int, int]]:
+    hour = events.c.confirmed_at_us // HOUR_US
+    query = (
+        select(events.c.camera, hour, func.sum(func.length(events.c.body) + EVENT_BYTES))
+        .where(events.c.site == site)
+        .group_by(events.c.camera, hour)
+    )
+    return [(camera, int(at), int(size)) for camera, at, size in connection.execute(query)]
+
+
+def _aged(hours: Sequence[tuple[str, int, int]], clock_us: Mapping[Name, int]) -> dict[int, int]:
+    """Bytes by age in hours, of all cameras together."""
+    newest = {camera: at_us // HOUR_US for (_, camera), at_us in clock_us.items()}
+    by_age: dict[int, int] = defaultdict(int)
+    for camera, hour, size in hours:
+        by_age[newest.get(camera, hour) - hour] += size
+    return by_age
+
+
+def _dropped(by_age: Mapping[int, int], over: int) -> tuple[int | None, int]:
+    """The least age (hours) that goes, so that `over` bytes go, and how many are over still."""
+    least = None
+    for age in sorted(by_age, reverse=True):
+        if over <= 0 or age < 1:
+            break
+        least, over = age, over - by_age[age]
+    return least, over
+
+
+def _instant(clock_us: int, age: int | None) -> int | None:
+    return None if age is None else (clock_us // HOUR_US - age + 1) * HOUR_US

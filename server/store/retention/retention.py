@@ -1,0 +1,177 @@
+"""Retention: what is deleted because of its age or size, or on a person's request; and the room that is left."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from itertools import groupby
+
+from sqlalchemy import select
+
+from server.domain.keeping import Erasure, Gone, Keep, Space, Swept
+from server.store.engine import leave_to_others, reading, writing
+from server.store.retention import erasure, space
+from server.store.retention.events import annotated, delete_older_events, has_older_events
+from server.store.retention.gone import read_gone
+from server.store.retention.limits import NOTHING, Border, Name, border, borders_by_size, clocks
+from server.store.retention.slices import Region, move_border, remove, slices
+from server.store.rows import Part
+from server.store.schema import camera_states, keeping
+
+log = logging.getLogger(__name__)
+
+KeepOf = Callable[[str], Keep]
+"""Gives what a site keeps."""
+
+
+class Retention(Part):
+    """Deletes what is not to be kept, a slice at a time beside turns, in whole slices whenever it is stopped."""
+
+    def sweep(
+        self,
+        keep_of: KeepOf,
+        is_stopped: Callable[[], bool] = lambda: False,
+        wait: Callable[[float], object] = lambda _seconds: None,
+    ) -> Swept:
+        """Finish erasures, delete what is too old or too much, and give its space back.
+
+        `wait` is called between, to leave the database to others. It ends early when `is_stopped`; the next sweep goes
+        on. Several processes may sweep at once.
+        """
+        done, pace = Swept(), _Pace(is_stopped, wait)
+        for each in erasure.unfinished(self._engine):
+            self._finish(each, pace)
+        with writing(self._engine, lock="keeping") as connection:
+            at_us = clocks(connection, self._clock())
+        for site, names in groupby(at_us, key=lambda name: name[0]):
+            keep = keep_of(site)
+            by_size: dict[Name, Border] = {}
+            if keep.max_bytes:
+                with reading(self._engine) as connection:
+                    by_size = borders_by_size(connection, site, keep.max_bytes, at_us)
+            for name in names:
+                done += self._sweep_camera(name, keep, border(keep, at_us[name], by_size.get(name, NOTHING)), pace)
+        space.give_back(self._engine, is_stopped, wait)
+        space.sample(self._engine, self._clock())
+        if done != Swept():
+            log.info("no longer kept", extra={"bursts": done.bursts, "events": done.events})
+        return done
+
+    def gone(self, site: str, camera: str) -> Gone:
+        """What is no longer kept of a camera."""
+        with reading(self._engine) as connection:
+            return read_gone(connection, site, camera)
+
+    def all_gone(self, site: str | None = None, camera: str | None = None) -> list[Gone]:
+        """What is no longer kept of each camera (of these names), where anything is."""
+        with reading(self._engine) as connection:
+            names = connection.execute(
+                select(camera_states.c.site, camera_states.c.camera).order_by(
+                    camera_states.c.site, camera_states.c.camera
+                )
+            ).all()
+            wanted = [name for name in names if site in (None, name.site) and camera in (None, name.camera)]
+            every = [read_gone(connection, name.site, name.camera) for name in wanted]
+        return [each for each in every if not each.is_nothing]
+
+    def erase(
+        self,
+        site: str,
+        camera: str,
+        since_us: int,
+        until_us: int,
+        *,
+        author: str,
+        note: str | None = None,
+        keeps_annotated: bool = False,
+    ) -> Erasure:
+        """Delete a camera's bursts with a frame in the stretch, its events and annotations, for good; leaves a note.
+
+        Whole bursts go. With `keeps_annotated`, annotated events stay, with what proves them. Raises Unprocessable for
+        a stretch that is not over. If it is interrupted, the next sweep goes on.
+        """
+        asked = erasure.ask(
+            self._engine,
+            self._versions,
+            self._clock,
+            site,
+            camera,
+            since_us,
+            until_us,
+            author=author,
+            note=note,
+            keeps_annotated=keeps_annotated,
+        )
+        self._finish(asked, _Pace(lambda: False, lambda _seconds: None))
+        return erasure.read(self._engine, asked.number)
+
+    def erasures(self) -> list[Erasure]:
+        """The notes of all erasures, in the order in which they were asked for."""
+        return erasure.known_erasures(self._engine)
+
+    def space(self) -> Space:
+        """The room that the database takes and has left."""
+        return space.read_space(self._engine)
+
+    def compact(self) -> None:
+        """Write a SQLite file anew without free pages. Raises ConfigurationError or DatabaseUnavailable."""
+        space.compact(self._engine)
+
+    def check_disk(self) -> None:
+        """Raises DatabaseUnavailable while the disk takes nothing."""
+        space.check_disk(self._engine)
+
+    def try_disk(self) -> None:
+        """Find out whether the disk takes what a burst writes, unless a burst has just shown it."""
+        space.try_disk(self._engine)
+
+    def _finish(self, asked: Erasure, pace: _Pace) -> None:
+        for _ in erasure.finish(self._engine, self._versions, self._clock, asked):
+            if pace.is_over():
+                return
+        space.forget_log(self._engine)
+        log.info("erased", extra={"erasure": asked.number, "site": asked.site, "camera": asked.camera})
+
+    def _sweep_camera(self, name: Name, keep: Keep, until: Border, pace: _Pace) -> Swept:
+        site, camera = name
+        bursts = events = 0
+        if until.bursts_us is not None and not pace.is_stopped():
+            stay = []
+            if keep.annotated:
+                with reading(self._engine) as connection:
+                    stay = annotated(connection, site, camera)
+            region = Region(site, camera, None, until.bursts_us, stay)
+            for planned in slices(self._engine, self._versions, region):
+                bursts += remove(self._engine, self._versions, region, planned)
+                if pace.is_over():
+                    return Swept(bursts, events)
+        if until.events_us is not None and not pace.is_stopped():
+            old = (self._engine, site, camera, until.events_us)
+            if has_older_events(*old, keeps_annotated=keep.annotated):
+                self._note_events(name, until.events_us)
+                for count in delete_older_events(*old, keeps_annotated=keep.annotated):
+                    events += count
+                    if pace.is_over():
+                        break
+        return Swept(bursts, events)
+
+    def _note_events(self, name: Name, before_us: int) -> None:
+        """Note first from where on events are kept, so that no reader and no fold takes their lack for a fault."""
+        with writing(self._engine, lock="/".join(name)) as connection:
+            move_border(connection, name, keeping.c.events_from_us, before_us)
+
+
+class _Pace:
+    """Leaves most of the time to others: waits after each slice."""
+
+    def __init__(self, is_stopped: Callable[[], bool], wait: Callable[[float], object]) -> None:
+        self.is_stopped = is_stopped
+        self._wait = wait
+        self._begun_s = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Wait; whether to stop then."""
+        leave_to_others(self._wait, self._begun_s)
+        self._begun_s = time.monotonic()
+        return self.is_stopped()
