@@ -32,7 +32,12 @@ class Arrival:
 
 
 def missing_bytes(arrived: bytes) -> int:
-    """How many bytes are certainly missing until the request that begins with `arrived` is whole; 0: none."""
+    """How many bytes are certainly missing until the request that begins with `arrived` is whole; 0: none.
+
+    What begins with no letter is no request, but a TLS handshake, say: a request thread refuses it at once.
+    """
+    if arrived and not arrived.lstrip(b"\r\n")[:1].isalpha():
+        return 0 if arrived.strip(b"\r\n") else 1
     end = arrived.find(_HEAD_END)
     if end < 0:
         return 0 if len(arrived) >= _LOOK_BYTES else 1

@@ -35,6 +35,9 @@ HEAD = b"POST /v1/heartbeats HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
         (HEAD.replace(b": 4", b": 999999999"), 0),
         (HEAD.replace(b"Host", b"Expect: 100-continue\r\nHost"), 0),
         (b"x" * (1 << 14), 0),
+        (b"\x16\x03\x01\x02\x00", 0),
+        (b"\r\n", 1),
+        (b"\r\nG", 1),
     ],
 )
 def test_a_request_is_whole_with_its_head_and_a_small_body(arrived: bytes, missing: int) -> None:
