@@ -87,6 +87,7 @@ class Turn:
             image_bytes=sum(len(frame.image) for frame in burst.frames),
             digest=burst.digest,
             decisions=entry.decisions,
+            is_derived=self._is_ensemble_stored(entry),
         )
         number = keep_burst(self._connection, shared, loose, entry.observations, is_held=False, late=False)
         self.has_kept = True
@@ -181,6 +182,14 @@ class Turn:
                 "first_used_us": self._now_us,
             },
         )
+
+    def _is_ensemble_stored(self, entry: Entry) -> bool:
+        """Whether the ensemble of the burst is stored as it is: the decisions can be made again of its answers then.
+
+        The first ensemble of a digest is stored. Another one with this digest may weigh the answers in another way.
+        """
+        stored = self._versions.ensemble_info(self._connection, entry.ensemble_info.ensemble)
+        return stored == entry.ensemble_info
 
     def _waiting(self, until_us: int) -> list[tuple[int, int, int]]:
         """Number, first and last instant of this camera's held bursts that end by `until_us`."""
