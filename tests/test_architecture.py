@@ -63,6 +63,7 @@ BREACHES = {
         "server/store/bursts/packing.py",
         "import server.store.bursts.keeping",
     ),
+    "refolds are built in layers": ("server/store/refolding/marks.py", "import server.store.refolding.refolds"),
     "the pipeline is built in layers": ("server/pipeline/response.py", "import server.pipeline.pipeline"),
     "the server is built in layers": ("server/domain/records.py", "import server.store.schema"),
 }

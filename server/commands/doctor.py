@@ -19,10 +19,12 @@ import click
 
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
+from server.camera_status.time_faults import time_faults
 from server.catalogue import ModelCard, cache_dir, locate, read_lock, verify
 from server.commands.options import cards_of, store_options, utc
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError
+from server.domain.lateness import read_lateness
 from server.domain.precision import check_execution
 from server.domain.remembered import recall
 from server.domain.text_files import shown
@@ -250,6 +252,26 @@ def database(settings: ServerSettings) -> Iterator[Finding]:
             yield Finding("warn", "tokens", what, "sectorwatch tokens add --site SITE --camera CAMERA")
 
 
+def times(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks the times of each camera's bursts, one finding a camera, and that `late_within` names sites that exist."""
+    with _known_sites(settings) as known:
+        unknown = sorted(read_lateness(settings.late_within).of_site_us.keys() - {*known.sites(), *known.stored})
+    if unknown:
+        what = f"`late_within` names sites without a policy: {', '.join(unknown)}"
+        yield Finding("warn", "times", what, "correct the name in the setting")
+    try:
+        with closing(open_store(settings.database_url)) as store:
+            if not store.revision().is_current:
+                return
+            faults = time_faults(store.marked(), store.heartbeats.activities(), now_us())
+    except SectorwatchError:  # `database` says what is wrong
+        return
+    for fault in faults:
+        yield Finding("warn", "times", f"{fault.site}/{fault.camera}: {fault.what}", fault.next_step)
+    if not faults and not unknown:
+        yield Finding("ok", "times", f"no burst comes too late (late_within = {settings.late_within})")
+
+
 def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
@@ -301,6 +323,7 @@ CHECKS: dict[Check, str] = {
     sites: "mend the site policies",
     policies: "mend the site policies",
     database: "correct database_url, or start the database",
+    times: "correct `late_within`, or start the database",
     disk: "choose another data_dir",
     clock: "set the clock (NTP)",
     ports: "choose another port",

@@ -7,15 +7,15 @@ for the same fact as a withdrawn one, at another instant, supersedes it and is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from policies.events import microseconds
 from server.domain.matching import fact_of, matched
-from server.domain.records import Settled, What
+from server.domain.records import LateBurst, Settled, What
 from server.store.outbox import announce
 from server.store.rows import encoded, logged
 from server.store.schema import events
@@ -40,34 +40,77 @@ def rewrite_log(
     settled: Sequence[Settled],
     passed_us: int | None,
     now_us: int,
+    late: Sequence[LateBurst] = (),
 ) -> None:
     """Replace a camera's events confirmed after `after_us` (None: all) by those that were `settled`.
 
-    Events at or before `passed_us`, the camera's head before the fold, are `late`.
+    Events at or before `passed_us`, the camera's head before the fold, are `late`. `late` are the late bursts by which
+    events are withdrawn.
     """
-    fresh: dict[str, Settled] = {}
-    for each in settled:
-        fresh.setdefault(each.event.id, each)
-    window = _window(connection, site, camera, after_us)
-    stored = window | _by_id(connection, [i for i in fresh if i not in window])
+    correct_log(
+        connection, first_of_each(settled), read_log(connection, site, camera, after_us), passed_us, now_us, late
+    )
+
+
+def correct_log(
+    connection: Connection,
+    fresh: dict[str, Settled],
+    window: dict[str, Row[Any]],
+    passed_us: int | None,
+    now_us: int,
+    late: Sequence[LateBurst] = (),
+) -> None:
+    """Replace the events of `window` by the `fresh` ones, as `rewrite_log`. Events that are equal may be left out."""
+    stored = window | read_by_id(connection, [i for i in fresh if i not in window])
     changes: list[_Change] = []
     for event_id, each in fresh.items():
         row, columns = stored.get(event_id), _columns(each)
         what = _change_of(row, columns, is_older=event_id not in window)
         if what is None:
             continue
-        late = row is not None or (passed_us is not None and columns["confirmed_at_us"] <= passed_us)
+        is_late = row is not None or (passed_us is not None and columns["confirmed_at_us"] <= passed_us)
         more = {
-            "late": int(late),
+            "late": int(is_late),
             "withdrawn_at_us": None,
             "supersedes": encoded([event_id]) if what == "corrected" else None,
+            "superseded_by": None,
+            "superseded_by_us": None,
         }
         changes.append(_Change(what, event_id, columns | more))
     gone = [row for event_id, row in window.items() if event_id not in fresh and row.withdrawn_at_us is None]
     changes = _superseding(changes, fresh, gone)
-    changes += [_Change("withdrawn", row.id, {"withdrawn_at_us": now_us}) for row in gone]
+    changes += [_Change("withdrawn", row.id, _withdrawal(row, late, now_us)) for row in gone]
     _write(connection, changes, set(stored), now_us)
     _put_in_place(connection, fresh, window)
+
+
+def first_of_each(settled: Iterable[Settled]) -> dict[str, Settled]:
+    """The events by id; of equal ids the first, which made the event."""
+    fresh: dict[str, Settled] = {}
+    for each in settled:
+        fresh.setdefault(each.event.id, each)
+    return fresh
+
+
+def is_logged(row: Row[Any], settled: Settled) -> bool:
+    """Whether the log holds an event as it was settled."""
+    return (
+        row.withdrawn_at_us is None
+        and row.place == settled.place
+        and row.burst_id == settled.burst_id
+        and row.body == encoded(settled.event)
+    )
+
+
+def _withdrawal(row: Row[Any], late: Sequence[LateBurst], now_us: int) -> dict[str, Any]:
+    """The columns of an event that no longer holds. The last late burst before its confirmation disproves it."""
+    before = [each for each in late if each.at_us <= row.confirmed_at_us] or late[:1]
+    by = max(before, key=lambda each: (each.at_us, each.burst_id), default=None)
+    return {
+        "withdrawn_at_us": now_us,
+        "superseded_by": None if by is None else by.burst_id,
+        "superseded_by_us": None if by is None else by.at_us,
+    }
 
 
 def _superseding(changes: list[_Change], fresh: dict[str, Settled], gone: Sequence[Row[Any]]) -> list[_Change]:
@@ -97,17 +140,23 @@ def _put_in_place(connection: Connection, fresh: dict[str, Settled], window: dic
             connection.execute(update(events).where(events.c.id == event_id).values(place=settled.place))
 
 
-def _window(connection: Connection, site: str, camera: str, after_us: int | None) -> dict[str, Row[Any]]:
+def read_log(
+    connection: Connection, site: str, camera: str, after_us: int | None, until_us: int | None = None
+) -> dict[str, Row[Any]]:
+    """A camera's events confirmed after `after_us`, at `until_us` at the latest (None: no limit), by id, in order."""
     query = select(events).where(events.c.site == site, events.c.camera == camera)
     if after_us is not None:
         query = query.where(events.c.confirmed_at_us > after_us)
+    if until_us is not None:
+        query = query.where(events.c.confirmed_at_us <= until_us)
     return {
         row.id: row
         for row in connection.execute(query.order_by(events.c.confirmed_at_us, events.c.burst_id, events.c.place))
     }
 
 
-def _by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
+def read_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
+    """The events of these ids, those that are stored."""
     return {
         row.id: row
         for start in range(0, len(ids), _AT_ONCE)
@@ -135,9 +184,15 @@ def _write(connection: Connection, changes: Sequence[_Change], stored: set[str],
     if not changes:
         return
     numbers = announce(connection, [(change.event_id, change.what) for change in changes], now_us)
+    new: list[dict[str, Any]] = []
+    changed: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for seq, change in zip(numbers, changes, strict=True):
         columns = change.columns | {"seq": seq}
         if change.event_id in stored:
-            connection.execute(update(events).where(events.c.id == change.event_id).values(columns))
+            changed.setdefault(tuple(columns), []).append(columns | {"event_id": change.event_id})
         else:
-            connection.execute(insert(events), {"id": change.event_id} | columns)
+            new.append({"id": change.event_id} | columns)
+    if new:
+        connection.execute(insert(events), new)
+    for rows in changed.values():
+        connection.execute(update(events).where(events.c.id == bindparam("event_id")), rows)
