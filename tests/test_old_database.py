@@ -31,14 +31,8 @@ from server.settings import ServerSettings
 from server.store import open_store
 
 FIXTURE = Path(__file__).parent / "fixtures" / "0_1_0"
-LOG = "SELECT seq, id, body, late, withdrawn_at_us IS NOT NULL, supersedes FROM events ORDER BY seq"
 STATES = "SELECT site, camera, last_at_us, state FROM camera_states ORDER BY site, camera"
 CHECKPOINTS = "SELECT site, camera, at_us, state FROM checkpoints ORDER BY site, camera, at_us"
-KINDS = """
-SELECT id, camera, kind, late, withdrawn_at_us IS NOT NULL,
-    json_extract(body, '$.provenance.policy'), json_extract(body, '$.provenance.ensemble')
-FROM events ORDER BY seq
-"""
 OTHER_ENSEMBLE = "f" * 64
 NEW = ("damaged", "mended")
 """Counts of heartbeats that version 0.3.0 added."""
@@ -85,6 +79,7 @@ class Old:
         assert store.convert() == 0
         store.close()
         assert self.rows("SELECT burst_id FROM bursts") == []
+        assert self.rows("SELECT id FROM events WHERE origin IS NULL") == []
         return self
 
     def asked(self, *arguments: str) -> Any:
@@ -94,6 +89,25 @@ class Old:
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.folder / "sectorwatch.sqlite")) as connection:
             return connection.execute(query).fetchall()
+
+    def log(self) -> list[tuple[Any, ...]]:
+        """Every event in the order of its number: the number, the id, the JSON of the event, late, withdrawn, and what
+        it supersedes.
+        """
+        store = open_store(f"sqlite:///{self.folder}/sectorwatch.sqlite")
+        found = sorted(store.events(withdrawn=True), key=lambda logged: logged.seq)
+        store.close()
+        return [
+            (
+                each.seq,
+                each.event.id,
+                msgspec.json.encode(each.event, order="deterministic").decode(),
+                int(each.late),
+                int(each.is_withdrawn),
+                msgspec.json.encode(each.supersedes).decode() if each.supersedes else None,
+            )
+            for each in found
+        ]
 
     def app(self, ensemble: Recorded) -> Any:
         """A server of this version on the database, a second after its newest frame."""
@@ -199,7 +213,7 @@ def test_no_saved_state_of_the_old_database_is_folded_anew(old: Old) -> None:
 def test_the_old_database_goes_on_with_people_in_view_and_tells_the_same_events(
     continued: Old, expected: dict[str, Any]
 ) -> None:
-    assert continued.rows(LOG) == [tuple(row) for row in expected["log"]]
+    assert continued.log() == [tuple(row) for row in expected["log"]]
 
 
 def test_every_burst_that_follows_gets_the_answer_of_version_0_1_0(fresh: Old, expected: dict[str, Any]) -> None:
@@ -212,7 +226,7 @@ def test_another_ensemble_that_answers_alike_changes_nothing_but_its_name(fresh:
     continuation = packed("continuation.json.xz")
     new_bursts = {burst["envelope"]["burst_id"] for burst in continuation["bursts"]}
     fresh.go_on(OTHER_ENSEMBLE)
-    for (_, event_id, body, *_), wanted in zip(fresh.rows(LOG), expected["log"], strict=True):
+    for (_, event_id, body, *_), wanted in zip(fresh.log(), expected["log"], strict=True):
         told, then = json.loads(body), json.loads(wanted[2])
         if told["provenance"]["burst_ids"][-1] in new_bursts:
             assert told["provenance"].pop("ensemble") == OTHER_ENSEMBLE
@@ -224,7 +238,7 @@ def test_a_converted_database_goes_on_and_tells_the_same_events(fresh: Old, expe
     fresh.converted()
     for answer, wanted in zip(fresh.go_on(), expected["answers"], strict=True):
         assert without(answer, GONE).items() >= without(wanted, GONE).items()
-    assert fresh.rows(LOG) == [tuple(row) for row in expected["log"]]
+    assert fresh.log() == [tuple(row) for row in expected["log"]]
 
 
 def test_conversion_changes_no_frame_burst_and_decision(old: Old, converted: Old) -> None:
@@ -251,8 +265,11 @@ def test_the_old_log_is_what_replay_gives(either: Old) -> None:
 def test_an_event_of_each_kind_camera_policy_and_ensemble_verifies(name: str, request: pytest.FixtureRequest) -> None:
     continued: Old = request.getfixturevalue(name)
     first_of: dict[tuple[Any, ...], str] = {}
-    for event_id, *kind in continued.rows(KINDS):
-        first_of.setdefault(tuple(kind), event_id)
+    for _, event_id, body, late, is_withdrawn, _ in continued.log():
+        told = json.loads(body)
+        source = told["provenance"]
+        kind = (told["camera"], told["kind"], late, is_withdrawn, source["policy"], source["ensemble"])
+        first_of.setdefault(kind, event_id)
     for event_id in first_of.values():
         told = continued.asked("verify", event_id)
         assert told.exit_code == 0, told.output
@@ -260,7 +277,7 @@ def test_an_event_of_each_kind_camera_policy_and_ensemble_verifies(name: str, re
 
 def test_the_events_of_the_old_database_are_listed(either: Old) -> None:
     listed = [json.loads(line) for line in either.asked("events", "--json", "--withdrawn").stdout.splitlines()]
-    stored = {event_id: (json.loads(body), late) for _, event_id, body, late, *_ in either.rows(LOG)}
+    stored = {event_id: (json.loads(body), late) for _, event_id, body, late, *_ in either.log()}
     assert {event["id"] for event in listed} == stored.keys()
     for event in listed:
         body, late = stored[event["id"]]

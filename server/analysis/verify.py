@@ -83,6 +83,8 @@ def _row(record: EventRecord) -> str:
     _same("sector", record.sector, event.sector or event.to_sector)
     _same("started_at", record.started_at_us, microseconds(event.started_at))
     _same("confirmed_at", record.confirmed_at_us, microseconds(event.confirmed_at))
+    if not record.is_intact:
+        raise _Differs("the row was altered: it does not give the event that was stored")
     _same("burst of its last frame", record.logged.burst_id, event.provenance.burst_ids[-1])
     _same("event of its announcement", record.announced, event.id)
     return f"{event.kind}, {'withdrawn' if record.logged.is_withdrawn else 'holds'}; announcement {record.logged.seq}"

@@ -321,7 +321,7 @@ class KeptBurst(BurstFacts):
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """An event's row: its body, the columns that repeat parts of it, and its newest announcement."""
+    """An event's row: the event, columns that hold parts of it, and its newest announcement; whether its seal fits."""
 
     logged: LoggedEvent
     id: str
@@ -333,6 +333,7 @@ class EventRecord:
     started_at_us: int
     confirmed_at_us: int
     announced: str | None
+    is_intact: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,10 @@ WORK_OF_A_THING = 4
 """What a track or a presence adds to the work of a frame, in frames of an empty view."""
 
 
+_NEAR = 200
+"""Frames of an empty view."""
+
+
 class Step(NamedTuple):
     """One stored frame, the state after it, and the events it settled."""
 
@@ -56,6 +60,7 @@ class Fold:
         self._policies: dict[str, CameraPolicy] = {}
         self._thinner = CheckpointThinner[State](newest_us)
         self._frames = 0
+        self._checked = 0
         self._last: Recorded | None = None
 
     def policy(self, recorded: Recorded) -> CameraPolicy:
@@ -69,11 +74,14 @@ class Fold:
     def add(self, recorded: Recorded) -> list[Settled]:
         """Advance over one frame; what it settled.
 
-        A checkpoint is made where a burst ends, unless another frame has the same instant.
+        A checkpoint is made where a burst ends, unless another frame has the same instant, or the view is empty and the
+        last checkpoint few frames ago: to fold these again is less work than to store another.
         """
         seen, last = recorded.observation, self._last
-        if last is not None and _ends_a_burst(last.observation, seen):
+        is_near = self.state.is_empty and self._frames + 1 - self._checked < _NEAR
+        if last is not None and not is_near and _ends_a_burst(last.observation, seen):
             self._thinner.add(last.observation.at_us, self.state)
+            self._checked = self._frames + 1
         self.state, events = advance(self.policy(recorded), self.state, seen)
         self.work += 1 + WORK_OF_A_THING * (len(self.state.tracks) + len(self.state.presences))
         self._frames += 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ BUSY_TIMEOUT_S = 30.0
 IDLE_TIMEOUT_S = 60.0
 """How long PostgreSQL allows an idle transaction: a server paused in the middle of one must not block all."""
 
+_SHARE = 0.2
 _WRITES = "sectorwatch_writes"
 
 _BOUNDS = text(
@@ -119,6 +121,11 @@ def also_lock(connection: Connection, name: str) -> None:
     """Within `writing`: exclude others with this name too, until the commit. On SQLite nobody else writes anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(name)})
+
+
+def leave_to_others(wait: Callable[[float], object], begun_s: float) -> None:
+    """Wait so long that what was done since `begun_s` (of time.monotonic) took a fifth of the time."""
+    wait((time.monotonic() - begun_s) * (1 / _SHARE - 1))
 
 
 @contextmanager

@@ -7,20 +7,29 @@ for the same fact as a withdrawn one, at another instant, supersedes it and is a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+import msgspec
+from sqlalchemy import Connection, Engine, Row, bindparam, insert, select, update
 
-from policies.events import microseconds
+from policies.events import Event, microseconds
 from server.domain.matching import fact_of, matched
 from server.domain.records import LateBurst, Settled, What
+from server.store.compact import Columns, encode_origin, pack_event
+from server.store.engine import leave_to_others, reading, writing
 from server.store.outbox import announce
-from server.store.rows import encoded, logged
-from server.store.schema import events
+from server.store.rows import EVENT_COLUMNS, encoded, insert_once, logged
+from server.store.schema import events, origins
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
+_PACKED_AT_ONCE = 50
+_STORED = select(*EVENT_COLUMNS, events.c.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,41 @@ class _Change:
     what: What
     event_id: str
     columns: dict[str, Any]
+
+
+def pack_events(engine: Engine, is_stopped: Callable[[], bool], wait: Callable[[float], object]) -> int:
+    """Give events that an earlier version stored the body of this one, a few at a time; how many.
+
+    An event that cannot be packed stays as it is.
+    """
+    count, last = 0, 0
+    while not is_stopped():
+        begun_s = time.monotonic()
+        older = select(events.c.seq).where(events.c.origin.is_(None), events.c.seq > last)
+        with reading(engine) as connection:
+            seqs = connection.execute(older.order_by(events.c.seq).limit(_PACKED_AT_ONCE)).scalars().all()
+        if not seqs:
+            break
+        last = seqs[-1]
+        with writing(engine, lock="events") as connection:
+            rows = connection.execute(_STORED.where(events.c.origin.is_(None), events.c.seq.in_(seqs))).all()
+            count += sum(_pack(connection, cast(Row[Any], row)) for row in rows)
+        leave_to_others(wait, begun_s)
+    return count
+
+
+def _pack(connection: Connection, row: Row[Any]) -> int:
+    try:
+        event = logged(row).event
+    except msgspec.MsgspecError as error:
+        log.warning("event not converted; it stays as it is", extra={"event": row.id, "cause": str(error)})
+        return 0
+    columns = Columns(*(getattr(row, name) for name in Columns.__slots__))
+    values = packed_body(connection, event, columns)
+    if values["body"].startswith(b"{"):
+        return 0
+    mine = (events.c.seq == row.seq, events.c.body == row.body)  # a turn may have corrected it since
+    return connection.execute(update(events).where(*mine).values(values)).rowcount
 
 
 def rewrite_log(
@@ -64,10 +108,11 @@ def correct_log(
     stored = window | read_by_id(connection, [i for i in fresh if i not in window])
     changes: list[_Change] = []
     for event_id, each in fresh.items():
-        row, columns = stored.get(event_id), _columns(each)
-        what = _change_of(row, columns, is_older=event_id not in window)
+        row = stored.get(event_id)
+        what = _change_of(row, each, is_older=event_id not in window)
         if what is None:
             continue
+        columns = _columns(connection, each)
         is_late = row is not None or (passed_us is not None and columns["confirmed_at_us"] <= passed_us)
         more = {
             "late": int(is_late),
@@ -98,7 +143,7 @@ def is_logged(row: Row[Any], settled: Settled) -> bool:
         row.withdrawn_at_us is None
         and row.place == settled.place
         and row.burst_id == settled.burst_id
-        and row.body == encoded(settled.event)
+        and encoded(logged(row).event) == encoded(settled.event)
     )
 
 
@@ -126,11 +171,11 @@ def _superseding(changes: list[_Change], fresh: dict[str, Settled], gone: Sequen
     return changes
 
 
-def _change_of(row: Row[Any] | None, columns: dict[str, Any], *, is_older: bool) -> What | None:
+def _change_of(row: Row[Any] | None, settled: Settled, *, is_older: bool) -> What | None:
     """The announcement for a settled event whose row is `row`; None when there is nothing to announce."""
     if row is None or row.withdrawn_at_us is not None:
         return "event"
-    return None if is_older or row.body == columns["body"] else "corrected"
+    return None if is_older or encoded(logged(row).event) == encoded(settled.event) else "corrected"
 
 
 def _put_in_place(connection: Connection, fresh: dict[str, Settled], window: dict[str, Row[Any]]) -> None:
@@ -144,13 +189,13 @@ def read_log(
     connection: Connection, site: str, camera: str, after_us: int | None, until_us: int | None = None
 ) -> dict[str, Row[Any]]:
     """A camera's events confirmed after `after_us`, at `until_us` at the latest (None: no limit), by id, in order."""
-    query = select(events).where(events.c.site == site, events.c.camera == camera)
+    query = _STORED.where(events.c.site == site, events.c.camera == camera)
     if after_us is not None:
         query = query.where(events.c.confirmed_at_us > after_us)
     if until_us is not None:
         query = query.where(events.c.confirmed_at_us <= until_us)
     return {
-        row.id: row
+        row.id: cast(Row[Any], row)
         for row in connection.execute(query.order_by(events.c.confirmed_at_us, events.c.burst_id, events.c.place))
     }
 
@@ -158,26 +203,34 @@ def read_log(
 def read_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
     """The events of these ids, those that are stored."""
     return {
-        row.id: row
+        row.id: cast(Row[Any], row)
         for start in range(0, len(ids), _AT_ONCE)
-        for row in connection.execute(select(events).where(events.c.id.in_(ids[start : start + _AT_ONCE])))
+        for row in connection.execute(_STORED.where(events.c.id.in_(ids[start : start + _AT_ONCE])))
     }
 
 
-def _columns(settled: Settled) -> dict[str, Any]:
+def _columns(connection: Connection, settled: Settled) -> dict[str, Any]:
     event = settled.event
-    return {
-        "site": event.site,
-        "camera": event.camera,
-        "kind": event.kind,
-        "sector": event.sector or event.to_sector,
-        "label": event.label,
-        "started_at_us": microseconds(event.started_at),
-        "confirmed_at_us": microseconds(event.confirmed_at),
-        "burst_id": settled.burst_id,
-        "place": settled.place,
-        "body": encoded(event),
-    }
+    columns = Columns(
+        id=event.id,
+        site=event.site,
+        camera=event.camera,
+        kind=event.kind,
+        sector=event.sector or event.to_sector,
+        label=event.label,
+        started_at_us=microseconds(event.started_at),
+        confirmed_at_us=microseconds(event.confirmed_at),
+        burst_id=settled.burst_id,
+    )
+    return asdict(columns) | {"place": settled.place} | packed_body(connection, event, columns)
+
+
+def packed_body(connection: Connection, event: Event, columns: Columns) -> dict[str, Any]:
+    """The columns `origin` and `body` of an event."""
+    origin = encode_origin(event)
+    insert_once(connection, origins, "body", {"body": origin})
+    number = connection.execute(select(origins.c.number).where(origins.c.body == origin)).scalar_one()
+    return {"origin": number, "body": pack_event(event, columns)}
 
 
 def _write(connection: Connection, changes: Sequence[_Change], stored: set[str], now_us: int) -> None:
@@ -191,7 +244,7 @@ def _write(connection: Connection, changes: Sequence[_Change], stored: set[str],
         if change.event_id in stored:
             changed.setdefault(tuple(columns), []).append(columns | {"event_id": change.event_id})
         else:
-            new.append({"id": change.event_id} | columns)
+            new.append(columns)
     if new:
         connection.execute(insert(events), new)
     for rows in changed.values():

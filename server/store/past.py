@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select
 
 from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
 from server.store.bursts import Times, find_bursts, longest_us, read_facts
+from server.store.compact import is_intact
 from server.store.engine import reading
 from server.store.rows import EVENT_COLUMNS, Part, begins_with, logged
 from server.store.schema import annotation_rows, camera_states, events, outbox, policies
@@ -69,9 +70,8 @@ class Past(Part):
 
     def events_like(self, prefix: str, limit: int = 3) -> list[EventRecord]:
         """Events whose id begins with `prefix`, withdrawn ones included; at most `limit`."""
-        columns = [events.c[name] for name in EventRecord.__slots__ if name not in ("logged", "announced")]
         query = (
-            select(*EVENT_COLUMNS, *columns, outbox.c.event_id.label("announced"))
+            select(*EVENT_COLUMNS, outbox.c.event_id.label("announced"))
             .join(outbox, outbox.c.seq == events.c.seq, isouter=True)
             .where(begins_with(events.c.id, prefix))
             .order_by(events.c.id)
@@ -139,4 +139,6 @@ def _shared(a: str, b: str) -> int:
 
 
 def _event_record(row: Any) -> EventRecord:
-    return EventRecord(logged(row), **{name: getattr(row, name) for name in EventRecord.__slots__ if name != "logged"})
+    found = logged(row)
+    columns = {name: getattr(row, name) for name in EventRecord.__slots__ if name not in ("logged", "is_intact")}
+    return EventRecord(found, **columns, is_intact=is_intact(row.body, found.event))

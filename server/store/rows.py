@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, Table, and_, insert, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, Table, false, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from policies.events import Event
 from policies.observation import EnsembleInfo
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.clock import Clock
@@ -22,15 +22,16 @@ from server.domain.records import (
     Notice,
     Noticed,
 )
+from server.store.compact import Columns, decode_origin, unpack_event
 from server.store.engine import reading
-from server.store.schema import checkpoints, events, panels, policies
+from server.store.schema import checkpoints, events, origins, panels, policies
 
 MODELS_SEPARATOR = ","
 """Between names of models; no model's name contains it."""
 
-_LAST = "\U0010ffff"
+_DIGITS = 32
+_HEX = re.compile(r"[0-9a-f]{0,32}")
 
-_event = msgspec.json.Decoder(Event)
 _ensemble_info = msgspec.json.Decoder(EnsembleInfo)
 _policy = msgspec.json.Decoder(SitePolicy)
 _ids = msgspec.json.Decoder(tuple[str, ...])
@@ -122,19 +123,23 @@ def _read_policy(digest: str, body: str, text: str) -> SitePolicy:
 
 
 def begins_with(key: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
-    """Whether a key begins with `prefix`. Unlike LIKE, both databases use the index, and both are case-sensitive."""
-    return and_(key >= prefix, key < prefix + _LAST)
+    """Whether the id of an event or another fact begins with `prefix`. The databases use its index."""
+    if not _HEX.fullmatch(prefix):
+        return false()
+    return key.between(prefix.ljust(_DIGITS, "0"), prefix.ljust(_DIGITS, "f"))
 
 
+_ORIGIN = select(origins.c.body).where(origins.c.number == events.c.origin).correlate(events).scalar_subquery()
 EVENT_COLUMNS = (
     events.c.seq,
+    *(events.c[name] for name in Columns.__slots__),
     events.c.body,
     events.c.late,
     events.c.withdrawn_at_us,
-    events.c.burst_id,
     events.c.supersedes,
     events.c.superseded_by,
     events.c.superseded_by_us,
+    _ORIGIN.label("origin_body"),
 )
 
 
@@ -148,7 +153,11 @@ def logged(row: Row[*tuple[Any, ...]]) -> LoggedEvent:
     """The event of a row that holds EVENT_COLUMNS."""
     return LoggedEvent(
         seq=row.seq,
-        event=_event.decode(row.body),
+        event=unpack_event(
+            row.body,
+            cast(Columns, row),  # it has these columns, and lists of events are long
+            None if row.origin_body is None else decode_origin(row.origin_body),
+        ),
         late=bool(row.late),
         withdrawn_at_us=row.withdrawn_at_us,
         burst_id=row.burst_id,

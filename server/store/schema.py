@@ -25,6 +25,8 @@ from sqlalchemy import (
     text,
 )
 
+from server.store.compact import BurstId, EventId
+
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -252,8 +254,8 @@ checkpoints = Table(
 outbox = Table(
     "outbox",
     metadata,
-    Column("seq", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... in order of commit."),
-    Column("event_id", Key, nullable=False, comment="The event it announces."),
+    Column("seq", Number, primary_key=True, autoincrement=False, comment="1, 2, 3, ... in order of commit."),
+    Column("event_id", EventId, nullable=False, comment="The event it announces (16 bytes)."),
     Column(
         "what",
         Key,
@@ -265,11 +267,32 @@ outbox = Table(
     comment="Announcements in order of commit. Each channel reads them at its own pace. Rows never change.",
 )
 
+origins = Table(
+    "origins",
+    metadata,
+    Column("number", Number, primary_key=True, comment="1, 2, 3, ...: stands for the row in events."),
+    Column(
+        "body",
+        Key,
+        nullable=False,
+        unique=True,
+        comment="JSON: digests of ensemble, policy and mask, and the names of the models that vote.",
+    ),
+    comment="What many events have in common, once. Rows never change.",
+)
+
 events = Table(
     "events",
     metadata,
-    Column("id", Key, primary_key=True, comment="Id, derived from the fact."),
-    Column("seq", BigInteger, ForeignKey("outbox.seq"), nullable=False, comment="Its newest announcement."),
+    Column(
+        "seq",
+        Number,
+        ForeignKey("outbox.seq"),
+        primary_key=True,
+        autoincrement=False,
+        comment="Its newest announcement.",
+    ),
+    Column("id", EventId, nullable=False, unique=True, comment="Id, derived from the fact (16 bytes)."),
     Column("site", Key, nullable=False, comment="Site."),
     Column("camera", Key, nullable=False, comment="Camera."),
     Column("kind", Key, nullable=False, comment="One of policies.events.Kind."),
@@ -277,15 +300,20 @@ events = Table(
     Column("label", Key, nullable=False, comment="Target."),
     Column("started_at_us", BigInteger, nullable=False, comment="When it happened (us)."),
     Column("confirmed_at_us", BigInteger, nullable=False, comment="Instant of the frame that settled it (us)."),
-    Column("burst_id", Key, nullable=False, comment="Burst of that frame."),
+    Column("burst_id", BurstId, nullable=False, comment="Burst of that frame (16 bytes if its id is a UUID)."),
     Column("place", Integer, nullable=False, comment="Index among the events of that frame, from 0."),
-    Column("body", Text, nullable=False, comment="JSON of policies.events.Event."),
+    Column("origin", Number, ForeignKey("origins.number"), comment="What it shares with others; null: body is JSON."),
+    Column(
+        "body",
+        LargeBinary,
+        nullable=False,
+        comment="The rest of policies.events.Event, as server.store.compact writes it; before 0.3 its JSON.",
+    ),
     Column("late", Integer, nullable=False, comment="1 if the camera had advanced past confirmed_at_us before."),
     Column("withdrawn_at_us", BigInteger, comment="When a late burst withdrew it (us); null: it holds."),
     Column("supersedes", Text, comment="JSON: ids of the announced events that it replaces; null: none."),
     Column("superseded_by", Key, comment="The late burst that disproved it, once it is withdrawn; null: none did."),
     Column("superseded_by_us", BigInteger, comment="Instant of that burst's first frame (us)."),
-    UniqueConstraint("seq"),
     Index("ix_events_camera", "site", "camera", "confirmed_at_us"),
     Index("ix_events_confirmed", "confirmed_at_us"),
     Index("ix_events_started", "started_at_us", "id"),
@@ -318,9 +346,9 @@ annotation_rows = Table(
     Column("number", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... in order of creation."),
     Column(
         "subject",
-        Key,
+        EventId,
         nullable=False,
-        comment="Id of the event, or of a fact without one; the newest counts.",
+        comment="Id of the event, or of a fact without one; the newest counts (16 bytes).",
     ),
     Column("truth", Key, nullable=False, comment="true, false, missed (true, but without an event), or unsure."),
     Column("site", Key, nullable=False, comment="Site of the fact."),

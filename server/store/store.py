@@ -44,6 +44,7 @@ from server.store.channels import Channels
 from server.store.engine import copy_sqlite, open_engine, reading, shown_url, writing
 from server.store.event_log import EventLog
 from server.store.heartbeats import Heartbeats
+from server.store.log import pack_events
 from server.store.migrate import Revision, revision, upgrade
 from server.store.outbox import Notices
 from server.store.past import Past
@@ -239,9 +240,12 @@ class Store(Channels, EventLog, Tokens):
         is_stopped: Callable[[], bool] = lambda: False,
         wait: Callable[[float], object] = lambda _seconds: None,
     ) -> int:
-        """Bring bursts that an earlier version stored into the form of this one, a few at a time, beside turns.
+        """Bring bursts and events that an earlier version stored into the form of this one, a few at a time, beside
+        turns.
 
-        `wait` is called between, to leave the database to others. Returns how many were converted. It ends early when
-        `is_stopped`; what is left is converted the next time.
+        `wait` is called between, to leave the database to others. Returns how many bursts were converted. It ends early
+        when `is_stopped`; what is left is converted the next time.
         """
-        return convert(self._engine, self._versions, is_stopped, wait)
+        count = convert(self._engine, self._versions, is_stopped, wait)
+        pack_events(self._engine, is_stopped, wait)
+        return count

@@ -34,7 +34,7 @@ BURST = 10
 WALK_S = 20
 BUSY = 0.05
 MONTH_FRAMES = 2_000_000
-_START_US = 1_767_225_600_000_000
+START_US = 1_767_225_600_000_000
 _TURN = 2_000
 
 _SITE = (Path(__file__).parents[2] / "deploy" / "sites" / "pets.toml").read_text(encoding="utf-8")
@@ -80,7 +80,7 @@ def answers(second: int, kind: str, chance: random.Random) -> Answers:
 
 
 def _entry(policy: SitePolicy, text: str, camera: str, first: int, kind: str, chance: random.Random) -> Entry:
-    instants = [_START_US + (first + i) * 1_000_000 for i in range(BURST)]
+    instants = [START_US + (first + i) * 1_000_000 for i in range(BURST)]
     hashes = [hashlib.sha256(f"{camera} {at_us}".encode()).hexdigest() for at_us in instants]
     name = f"{camera}-{first:012d}"
     seen = tuple(

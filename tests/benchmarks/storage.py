@@ -1,13 +1,18 @@
-"""What a burst costs on the disk: `python -m tests.benchmarks.storage [--crowd DATABASE] [--bursts 2000]`.
+"""What a burst costs on the disk: `python -m tests.benchmarks.storage [--crowd DATABASE] [--bursts 1200]`.
 
-Bursts of ten frames go through the store's own turns, one burst to a turn, as a server makes them. `quiet`: the
-detectors say nothing, `frame-change` says `still`. `one`: somebody is there. `crowd`: the frames of `--crowd`, a
-database of the demonstration's footage, again and again. Each scene has a new database and a process of its own.
+Bursts of ten frames of twenty cameras go through the store's own turns, one burst to a turn, as a server makes them.
+Each scene has a new database and a process of its own, and one of two sites: `whole view`, a policy without sectors, or
+`six sectors`, the demonstration's.
 
-Kept: the growth of the tables over the second half of the bursts, for each frame; besides the records with their
-indexes these are events, and checkpoints, which stop growing after some days. Written:
-`write_bytes` of /proc/self/io over the same half (the log, its checkpoints and the file), for each burst. The folder
-has to be on a disk: a file system in memory counts nothing.
+- `quiet`: the detectors say nothing, `frame-change` says `still`.
+- `stays`: somebody is there all the time.
+- `moving`, `moving at 5/s`: somebody crosses the view within one burst, and the next one is quiet.
+- `crowd`: the frames of `--crowd`, a database of the demonstration's footage, again and again.
+
+Kept: the growth of the tables over the second half of the bursts, for each frame; of `moving`, besides, for each frame
+with somebody in it, once the others cost what quiet ones cost. Written: `write_bytes` of /proc/self/io over the same
+half (the log, its checkpoints and the file), for each burst. The folder has to be on a disk: a file system in memory
+counts nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import msgspec
@@ -31,39 +37,71 @@ from server.domain.burst import Agent, Burst, CameraClock, Frame, burst_digest
 from server.domain.records import Entry
 from server.domain.refold import refold
 from server.store import Store, open_store
-from tests.benchmarks.replay import _ENSEMBLE, _START_US, BURST, WALK_S, Answers, answers, site
+from tests.benchmarks.replay import _ENSEMBLE, BURST, START_US, WALK_S, Answers, answers, site
 
 CAMERAS = 20
 DAY_BURSTS = CAMERAS * 24 * 360
 """Of twenty cameras, a burst each every ten seconds."""
 
+BURST_S = 10
+_WHOLE_VIEW = 'site = "pets"\ntargets = ["person"]\n' + "".join(f"[cameras.cam{n}]\n" for n in range(CAMERAS))
+SITES = {"whole view": _WHOLE_VIEW, "six sectors": site(CAMERAS)}
 
-def _quiet(_second: int, chance: random.Random) -> Answers:
+
+class Scene(NamedTuple):
+    """`seen` gives the answers of the frame with a number, counted over all frames of a camera."""
+
+    seen: Callable[[int, random.Random], Answers]
+    info: EnsembleInfo = _ENSEMBLE
+    frame_ms: int = 1000
+
+
+def _quiet(_frame: int, chance: random.Random) -> Answers:
     return answers(WALK_S, "empty", chance)
 
 
-def _one(second: int, chance: random.Random) -> Answers:
-    """Somebody who stays where he is; a walk across sectors costs its events besides."""
-    return answers(WALK_S // 2 + second % 2, "empty", chance)
+def _stays(frame: int, chance: random.Random) -> Answers:
+    return answers(WALK_S // 2 + frame % 2, "empty", chance)
 
 
-def _entry(
+def _walk(frame: int, chance: random.Random) -> Answers:
+    """Somebody crosses the view in WALK_S frames, and again."""
+    return answers(frame % WALK_S, "empty", chance)
+
+
+def _moving(frame: int, chance: random.Random) -> Answers:
+    into = frame % (2 * BURST)
+    return answers(into * WALK_S // BURST if into < BURST else WALK_S, "empty", chance)
+
+
+QUIET = Scene(_quiet)
+WALK = Scene(_walk)
+SCENES = {
+    "quiet": QUIET,
+    "stays": Scene(_stays),
+    "moving": Scene(_moving),
+    "moving at 5/s": Scene(_moving, frame_ms=200),
+}
+
+
+def entry_of(
     policy: SitePolicy,
     text: str,
     camera: str,
-    first_s: int,
-    scene: Callable[[int, random.Random], Answers],
-    info: EnsembleInfo,
+    number: int,
+    scene: Scene,
     chance: random.Random,
+    *,
+    is_judged: bool = True,
 ) -> Entry:
-    captured_us = _START_US + first_s * 1_000_000
-    offsets_ms = [i * 1000 + (chance.randint(-20, 20) if i else 0) for i in range(BURST)]
+    """A camera's burst with a number, ready for the store; without a decision record, if it is not judged."""
+    captured_us = START_US + number * BURST_S * 1_000_000
+    offsets_ms = [i * scene.frame_ms + (chance.randint(-20, 20) if i else 0) for i in range(BURST)]
     instants = [captured_us + offset * 1000 for offset in offsets_ms]
     hashes = [chance.randbytes(32).hex() for _ in instants]
-    name = _uuid7(captured_us // 1000, chance)
-    clock = CameraClock(
-        boot_id="d481157a-7b4e-5d0c-a146-b48da05c6f9e", monotonic_ms=first_s * 1000 + chance.randint(0, 9)
-    )
+    name = uuid7(captured_us // 1000, chance)
+    monotonic_ms = number * BURST_S * 1000 + chance.randint(0, 9)
+    clock = CameraClock(boot_id="d481157a-7b4e-5d0c-a146-b48da05c6f9e", monotonic_ms=monotonic_ms)
     seen = tuple(
         Observation(
             "pets",
@@ -71,8 +109,8 @@ def _entry(
             name,
             i,
             at_us,
-            info,
-            scene(first_s + i, chance),
+            scene.info,
+            scene.seen(number * BURST + i, chance),
             hashes[i],
             uncertainty_s=clock.error_s,
             size=(768, 576),
@@ -80,21 +118,25 @@ def _entry(
         )
         for i, at_us in enumerate(instants)
     )
-    image = bytes(30_000)
-    frames = tuple(Frame(image, sha256, at_us) for sha256, at_us in zip(hashes, instants, strict=True))
+    frames = tuple(Frame(_IMAGE, sha256, at_us) for sha256, at_us in zip(hashes, instants, strict=True))
     digest = burst_digest(name, "pets", camera, captured_us, offsets_ms, hashes, None)
     burst = Burst(name, "pets", camera, "schedule", captured_us, frames, clock, None, Agent("0.3.0"), digest)
-    judged = msgspec.json.encode([judge(policy.camera(camera), frame) for frame in seen], order="deterministic")
-    return Entry(burst, info, seen, policy, text, judged, instants[-1] + chance.randint(200_000, 900_000))
+    judged = [judge(policy.camera(camera), frame) for frame in seen] if is_judged else []
+    decisions = msgspec.json.encode(judged, order="deterministic")
+    return Entry(burst, scene.info, seen, policy, text, decisions, instants[-1] + chance.randint(200_000, 900_000))
 
 
-def _uuid7(unix_ms: int, chance: random.Random) -> str:
+_IMAGE = bytes(30_000)
+
+
+def uuid7(unix_ms: int, chance: random.Random) -> str:
     value = unix_ms << 80 | 0x7 << 76 | chance.getrandbits(12) << 64 | 0b10 << 62 | chance.getrandbits(62)
     digits = f"{value:032x}"
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
-def _turn(store: Store, entry: Entry) -> None:
+def run_turn(store: Store, entry: Entry) -> None:
+    """What the pipeline does with a burst that is not late."""
     burst = entry.burst
     with store.turn(burst.site, burst.camera) as turn:
         turn.keep(entry)
@@ -104,46 +146,54 @@ def _turn(store: Store, entry: Entry) -> None:
         turn.settle(start, refold(turn.observations(start), start, turn.policy, admitted.newest_us))
 
 
-def _crowd(database: Path) -> tuple[EnsembleInfo, list[Answers]]:
-    """The ensemble and the frames' answers of the first ensemble's burst of a database, in either form."""
+def _crowd(database: Path) -> Scene:
+    """The answers of the first camera's frames in a database, in either form."""
     store = open_store(f"sqlite:///{database}")
     (head, *_) = store.cameras()
     frames = list(store.observations(head.site, head.camera))
     store.close()
-    return frames[0].ensemble_info, [frame.answers for frame in frames]
+    every = [frame.answers for frame in frames]
+    return Scene(lambda frame, _chance: every[frame % len(every)], frames[0].ensemble_info)
 
 
-def measured(folder: Path, kind: str, bursts: int, crowd: Path | None) -> tuple[float, float, float]:
-    """Bytes of records and of all tables kept for a frame, and bytes written for a burst."""
-    text = site(CAMERAS)
+class Cost(NamedTuple):
+    """Bytes of records and of all tables for a frame, bytes written for a burst, and events for a burst."""
+
+    records: float
+    kept: float
+    written: float
+    events: float
+
+
+def measured(folder: Path, kind: str, place: str, bursts: int, crowd: Path | None) -> Cost:
+    text = SITES[place]
     policy = parse_site_policy(text)
-    info = _ENSEMBLE
-    scene: Callable[[int, random.Random], Answers] = {"quiet": _quiet, "one": _one}.get(kind, _quiet)
     if kind == "crowd":
         assert crowd is not None
-        info, every = _crowd(crowd)
-        scene = lambda second, _chance: every[second % len(every)]  # noqa: E731
-    file, chance = folder / f"{kind}.sqlite", random.Random(kind)
+    scene = _crowd(crowd) if kind == "crowd" and crowd else SCENES[kind]
+    file, chance = folder / f"{kind.replace('/', '-')} {place}.sqlite", random.Random(kind)
     store = open_store(f"sqlite:///{file}")
     store.upgrade()
     entries = (
-        _entry(policy, text, camera, 10 * number, scene, info, chance)
+        entry_of(policy, text, camera, number, scene, chance)
         for number in range(bursts // CAMERAS)
         for camera in policy.cameras
     )
     half = bursts // 2
     for _ in range(half):
-        _turn(store, next(entries))
-    records, kept, written = _size(file, "%burst_records%"), _size(file), _written()
+        run_turn(store, next(entries))
+    records, kept, written, told = _size(file, "%burst_records%"), _size(file), _written(), store.last_seq()
     for _ in range(bursts - half):
-        _turn(store, next(entries))
+        run_turn(store, next(entries))
+    told = store.last_seq() - told
     store.close()
     written = _written() - written
     frames = (bursts - half) * BURST
-    return (
+    return Cost(
         (_size(file, "%burst_records%") - records) / frames,
         (_size(file) - kept) / frames,
         written / (bursts - half),
+        told / (bursts - half),
     )
 
 
@@ -159,29 +209,35 @@ def _written() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes"))
 
 
-def report(folder: Path, kinds: list[str], bursts: int, crowd: Path | None) -> Iterator[str]:
+def report(folder: Path, kinds: list[str], places: list[str], bursts: int, crowd: Path | None) -> Iterator[str]:
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for kind in kinds:
-            records, kept, written = pool.apply(measured, (folder, kind, bursts, crowd))
-            yield (
-                f"{kind}: {records:.1f} bytes a frame in records, {kept:.1f} in all tables; "
-                f"{written / 1000:.1f} kB written for a burst, "
-                f"{written * DAY_BURSTS / 1e9:.2f} GB a day for {CAMERAS} cameras"
-            )
+        for place in places:
+            quiet = 0.0
+            for kind in kinds:
+                cost = pool.apply(measured, (folder, kind, place, bursts, crowd))
+                quiet = cost.kept if kind == "quiet" else quiet
+                busy = f" ({2 * cost.kept - quiet:.0f} of a frame with somebody)" if kind.startswith("moving") else ""
+                yield (
+                    f"{place}, {kind}: {cost.records:.1f} bytes a frame in records, "
+                    f"{cost.kept:.1f} in all tables{busy}; "
+                    f"{cost.events:.2f} events a burst; {cost.written / 1000:.1f} kB written for a burst, "
+                    f"{cost.written * DAY_BURSTS / 1e9:.2f} GB a day for {CAMERAS} cameras"
+                )
 
 
 @click.command()
-@click.option("--bursts", default=2000, show_default=True)
+@click.option("--bursts", default=1200, show_default=True)
 @click.option(
     "--crowd", type=click.Path(exists=True, path_type=Path), help="A database of the demonstration's footage."
 )
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to make the databases, on a disk.")
-@click.option("--kind", "kinds", type=click.Choice(["quiet", "one"]), multiple=True, default=["quiet", "one"])
-def main(bursts: int, crowd: Path | None, folder: Path | None, kinds: tuple[str, ...]) -> None:
+@click.option("--kind", "kinds", type=click.Choice([*SCENES]), multiple=True, default=[*SCENES])
+@click.option("--site", "places", type=click.Choice([*SITES]), multiple=True, default=[*SITES])
+def main(bursts: int, crowd: Path | None, folder: Path | None, kinds: tuple[str, ...], places: tuple[str, ...]) -> None:
     """Measure, and print."""
     every = [*kinds, *(["crowd"] if crowd else [])]
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        for line in report(Path(temporary), every, bursts, crowd):
+        for line in report(Path(temporary), every, [*places], bursts, crowd):
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
 

@@ -22,15 +22,13 @@ from server.domain.errors import SectorwatchError
 from server.store.bursts.burst_log import judged_again, read_burst_frames, read_facts
 from server.store.bursts.keeping import Shared, keep_burst
 from server.store.bursts.packing import Loose
-from server.store.engine import reading, writing
+from server.store.engine import leave_to_others, reading, writing
 from server.store.rows import Versions
 from server.store.schema import bursts, decisions, observations
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 10
-_SHARE = 0.2
-"""Of the time: so long does it work, and leaves the database to others for the rest."""
 
 _judgements = msgspec.json.Decoder(list[Judgement])
 _json = msgspec.json.Encoder(order="deterministic")
@@ -60,7 +58,7 @@ def convert(
         ready = [each for row in rows if (each := _ready(engine, versions, row)) is not None]
         with writing(engine, lock=f"{site}/{camera}") as connection:
             count += sum(_replace_or_leave(connection, versions, each) for each in ready)
-        wait((time.monotonic() - begun_s) * (1 / _SHARE - 1))
+        leave_to_others(wait, begun_s)
     if count:
         log.info("bursts of an earlier version converted", extra={"bursts": count})
     return count

@@ -116,13 +116,19 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
             raise ValueError(f"a record has answers of {len(self.columns)} models, not of {len(models)}")
         rest = _answers_by_model.decode(_inflated(self.rest)) if self.rest else {}
         blank: Answers = dict.fromkeys(models, ())
-        every = [blank.copy() for _ in range(self.frames)]
-        for model, kept in zip(models, self.columns, strict=True):
-            if kept is not None:
-                column = rest[model] if isinstance(kept, int) else _column(*kept)
-                for answers, answer in zip(every, column, strict=True):
-                    answers[model] = answer
-        return every
+        seen = [
+            (model, rest[model] if isinstance(kept, int) else _column(*kept))
+            for model, kept in zip(models, self.columns, strict=True)
+            if kept is not None
+        ]
+        if not seen:
+            return [blank] * self.frames
+        if len(seen) == 1:  # most bursts: nothing there, and frame-change says so
+            [(model, column)] = seen
+            return [{**blank, model: answer} for answer in column]
+        names = [model for model, _ in seen]
+        columns = zip(*(column for _, column in seen), strict=True)
+        return [{**blank, **dict(zip(names, answer))} for answer in columns]  # noqa: B905 - as long as each other
 
     def decision_record(self) -> list[Judgement] | None:
         """The decision record, if it is stored."""

@@ -10,12 +10,13 @@ import msgspec
 import pytest
 from click.testing import Result
 from msgspec.structs import replace
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from policies.site.site_policy import RULES_VERSION, digest_of_stored
 from server.analysis.verify import Check, verify
 from server.domain.records import EventRecord, LoggedEvent
 from server.store.bursts.packing import Packed, split_id, unpack
+from server.store.schema import events
 from tests.server.scenes import Yard, there_and_back
 
 
@@ -42,6 +43,15 @@ def alter(yard: Yard, statement: str, **values: object) -> None:
         assert done.rowcount == 1, "one row was tampered with"
         connection.commit()
     yard.store._versions.__init__()  # type: ignore[misc]  # forget what was read before
+
+
+def unpack_bodies(yard: Yard) -> None:
+    """Give all events the body that versions before 0.3 stored."""
+    with yard.store._engine.begin() as connection:
+        for logged in yard.store.events(withdrawn=True):
+            body = msgspec.json.encode(logged.event, order="deterministic")
+            mine = events.c.id == logged.event.id
+            connection.execute(update(events).where(mine).values(body=body, origin=None))
 
 
 def alter_record(yard: Yard, burst_id: str, change: Callable[[Packed], Packed]) -> None:
@@ -90,21 +100,44 @@ def test_an_event_that_a_late_burst_disproved_is_verified_as_withdrawn(yard: Yar
 
 def test_an_altered_event_is_noticed(yard: Yard) -> None:
     logged = event(yard)
-    body = msgspec.json.encode(replace(logged.event, direction="up"), order="deterministic").decode()
-    alter(yard, "UPDATE events SET body = :body WHERE id = :id", body=body, id=logged.event.id)
+    body = msgspec.json.encode(replace(logged.event, direction="up"), order="deterministic")
+    alter(yard, "UPDATE events SET body = :body WHERE id = :id", body=body, id=bytes.fromhex(logged.event.id))
     assert failing(yard, event(yard)) == ["recomputed from its votes"]
 
 
 @pytest.mark.parametrize("column", ["site", "camera", "kind", "label", "sector"])
 def test_an_altered_column_of_the_log_is_noticed(yard: Yard, column: str) -> None:
     logged = event(yard, "entered")
-    alter(yard, f"UPDATE events SET {column} = 'other' WHERE id = :id", id=logged.event.id)
+    alter(yard, f"UPDATE events SET {column} = 'other' WHERE id = :id", id=bytes.fromhex(logged.event.id))
+    assert failing(yard, logged)[0] == "log row"
+
+
+@pytest.mark.parametrize("column", ["site", "camera", "kind", "label", "sector"])
+def test_an_altered_column_beside_the_body_of_before_is_noticed(yard: Yard, column: str) -> None:
+    logged = event(yard, "entered")
+    unpack_bodies(yard)
+    alter(yard, f"UPDATE events SET {column} = 'other' WHERE id = :id", id=bytes.fromhex(logged.event.id))
     assert failing(yard, logged) == ["log row"]
+
+
+@pytest.mark.parametrize(
+    "change", ["started_at_us = started_at_us + 1", "confirmed_at_us = confirmed_at_us + 1", "burst_id = zeroblob(16)"]
+)
+def test_an_altered_instant_or_burst_of_the_log_is_noticed(yard: Yard, change: str) -> None:
+    logged = event(yard, "entered")
+    alter(yard, f"UPDATE events SET {change} WHERE id = :id", id=bytes.fromhex(logged.event.id))
+    assert "log row" in failing(yard, logged)
+
+
+def test_an_altered_origin_of_events_is_noticed(yard: Yard) -> None:
+    logged = event(yard)
+    alter(yard, "UPDATE origins SET body = replace(body, 'ensemble-1', 'ensemble-2')")
+    assert "log row" in failing(yard, logged)
 
 
 def test_a_withdrawal_by_hand_is_noticed(yard: Yard) -> None:
     logged = event(yard)
-    alter(yard, "UPDATE events SET withdrawn_at_us = 1 WHERE id = :id", id=logged.event.id)
+    alter(yard, "UPDATE events SET withdrawn_at_us = 1 WHERE id = :id", id=bytes.fromhex(logged.event.id))
     assert failing(yard, logged) == ["recomputed from its votes"]
 
 
@@ -180,18 +213,20 @@ def test_an_altered_policy_is_noticed(yard: Yard, change: str) -> None:
 def aged(yard: Yard) -> LoggedEvent:
     """An event as the first version of the rules would have left it: under a policy with a digest of that version."""
     logged = event(yard)
+    unpack_bodies(yard)
     new, kept = logged.event.provenance.policy, yard.store.past.policy(logged.event.provenance.policy)
     assert kept is not None
     body = kept.body.replace(f'"version":{RULES_VERSION}', '"version":1')
     old = digest_of_stored(body)
-    tables = ("policies", "contexts", "camera_states", "events")
+    tables = ("policies", "contexts", "camera_states")
     alter_all(yard, [f"UPDATE policies SET body = :body WHERE policy = '{new}'"], body=body)
     alter_all(yard, ["UPDATE contexts SET digest = 'of other columns'"])
-    columns = {"policies": ("policy", "body"), "events": ("body",)}
+    columns = {"policies": ("policy", "body")}
     alter_all(
         yard,
         [f"UPDATE {t} SET {c} = replace({c}, '{new}', '{old}')" for t in tables for c in columns.get(t, ("policy",))],
     )
+    alter_all(yard, [f"UPDATE events SET body = CAST(replace(body, '{new}', '{old}') AS BLOB)"])
     return event(yard)
 
 
@@ -230,7 +265,12 @@ def test_replay_tells_what_only_other_rules_made_otherwise_from_what_differs(
     assert f"{count} of them were made under another version of the rules" in result.stderr
     yard.pipeline.process(yard.walk(200, lambda _: 0.2, 200, frames=8))
     new = next(e.event.id for e in yard.store.events() if e.event.provenance.policy != logged.event.provenance.policy)
-    alter(yard, "UPDATE events SET body = replace(body, 'west', 'east') WHERE id = :id", id=new)
+    unpack_bodies(yard)
+    alter(
+        yard,
+        "UPDATE events SET body = CAST(replace(body, 'west', 'east') AS BLOB) WHERE id = :id",
+        id=bytes.fromhex(new),
+    )
     assert ask("replay", "--check").exit_code == 1
 
 
@@ -301,7 +341,8 @@ def test_verify_prints_each_check_and_takes_the_beginning_of_an_id(ask: Callable
 
 def test_verify_exits_with_1_when_a_check_fails(ask: Callable[..., Result], yard: Yard) -> None:
     logged = event(yard)
-    alter(yard, "UPDATE events SET label = 'ghost' WHERE id = :id", id=logged.event.id)
+    unpack_bodies(yard)
+    alter(yard, "UPDATE events SET label = 'ghost' WHERE id = :id", id=bytes.fromhex(logged.event.id))
     result = ask("verify", logged.event.id)
     assert (result.exit_code, "FAIL log row: label is ghost, not person" in result.stdout) == (1, True)
     wire = msgspec.json.decode(ask("verify", logged.event.id, "--json").stdout)

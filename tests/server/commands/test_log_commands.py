@@ -234,8 +234,8 @@ def test_check_proves_that_the_log_is_what_replay_gives(run: Callable[..., Resul
 def test_check_finds_a_log_that_was_tampered_with(run: Callable[..., Result], yard: Yard) -> None:
     first, second, third, *_ = (logged.event.id for logged in yard.store.events())
     alter(yard.store, first, withdrawn_at_us=1)
-    alter(yard.store, second, body=body(yard.store, second).replace('"label":"person"', '"label":"ghost"'))
-    alter(yard.store, third, id="0" * 32, body=body(yard.store, third).replace(third, "0" * 32))
+    alter(yard.store, second, label="ghost")
+    alter(yard.store, third, id="0" * 32)
     result = run(replay, "--check")
     assert result.exit_code == 1
     shown = sorted(line.partition(":")[0] for line in result.stdout.splitlines())
@@ -246,13 +246,6 @@ def test_check_finds_a_log_that_was_tampered_with(run: Callable[..., Result], ya
         "reported differently in the log",
     ]
     assert "4 differences" in result.stderr
-
-
-def body(store: Store, event_id: str) -> str:
-    with store._engine.begin() as connection:
-        query = events_table.select().where(events_table.c.id == event_id)
-        text: str = connection.execute(query).one().body
-    return text
 
 
 def alter(store: Store, event_id: str, **columns: object) -> None:

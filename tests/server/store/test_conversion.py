@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain, repeat
 from pathlib import Path
 
 import msgspec
@@ -110,7 +111,7 @@ def test_a_conversion_that_is_interrupted_at_any_statement_loses_nothing_and_goe
 
 def test_a_stopped_conversion_goes_on_where_it_stopped(yard: Yard) -> None:
     before, old = everything(yard.store), age(yard.store)
-    stops = iter([False, True])
+    stops = chain([False], repeat(True))
     first = yard.store.convert(lambda: next(stops))
     assert 0 < first < len(old)
     assert everything(yard.store) == before
