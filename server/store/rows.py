@@ -18,6 +18,7 @@ from server.domain.clock import Clock
 from server.domain.errors import Unknown
 from server.domain.records import (
     Checkpoint,
+    LateBurst,
     LoggedEvent,
     Notice,
     Noticed,
@@ -147,6 +148,8 @@ EVENT_COLUMNS = (
     events.c.late,
     events.c.withdrawn_at_us,
     events.c.supersedes,
+    events.c.superseded_by,
+    events.c.superseded_by_us,
     _ORIGIN.label("origin_body"),
 )
 
@@ -170,4 +173,5 @@ def logged(row: Row[*tuple[Any, ...]]) -> LoggedEvent:
         withdrawn_at_us=row.withdrawn_at_us,
         burst_id=row.burst_id,
         supersedes=() if row.supersedes is None else _ids.decode(row.supersedes),
+        superseded_by=None if row.superseded_by is None else LateBurst(row.superseded_by, row.superseded_by_us),
     )
