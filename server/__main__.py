@@ -35,6 +35,7 @@ SUBCOMMANDS = {
     "tune": "Find the policy that keeps the true events and drops the rest.",
     "nuisances": "Find what is seen weakly again and again, and propose to suppress it.",
     "validate": "Check files before they are used, with the line of each fault.",
+    "late": "Show bursts that came too late, fold them in, or take others out.",
     "doctor": "Check that everything a server needs is here.",
     "erase": "Erase a stretch of a camera for good, on request.",
     "db": "Care for the database.",

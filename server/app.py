@@ -27,6 +27,7 @@ from server.delivery.dispatcher import Dispatcher
 from server.domain.burst import Limits
 from server.domain.clock import Clock, now_us
 from server.domain.ensemble_protocol import Ensemble
+from server.domain.lateness import read_lateness
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
@@ -103,10 +104,19 @@ def _runtime(
     metrics = Metrics(clock, __version__)
     store = open_store(settings.database_url, clock)
     sites = Sites(settings.sites_dir, store.past.last_text)
+    lateness = read_lateness(settings.late_within)
     dispatcher = Dispatcher(store, [LogChannel(settings.log_style, sys.stdout)] if channels is None else channels)
 
     def pipeline_of(answering: Ensemble) -> Pipeline:
-        return Pipeline(answering, store, sites, clock, committed=dispatcher.wake, judged=metrics.burst_judged)
+        return Pipeline(
+            answering,
+            store,
+            sites,
+            clock,
+            committed=dispatcher.wake,
+            judged=metrics.burst_judged,
+            late_within_us=lateness.within_us,
+        )
 
     service = _service(settings, loading, pipeline_of, store, sites, metrics)
     admission = _admission(settings, service, metrics)

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _STOP_S = 10.0
 _REPEAT_S = 10.0
+_REFOLD_S = 1.0
 _GOLDEN_RETRY_S = 60.0
 _SWEEP_S = 600.0
 
@@ -109,6 +110,7 @@ class Runtime:
                 self._run("golden", self._replay_golden)
         self._run("delivery", lambda: self.dispatcher.run(self._stopping))
         self._run("release", lambda: self._repeat(self._release_held, "held bursts not released"))
+        self._run("refold", lambda: self._repeat(self._refold, "late bursts not folded in", _REFOLD_S))
         self._run("convert", self._convert)
         self._run("retention", self._retain)
         self._run("disk", lambda: self._repeat(self.store.retention.try_disk, "disk not tried"))
@@ -160,19 +162,25 @@ class Runtime:
         except Exception:
             log.exception("cameras not recalled")
 
-    def _repeat(self, work: Callable[[], object], failure: str) -> None:
-        """At the start and every _REPEAT_S: do `work`. An error is logged as `failure`."""
+    def _repeat(self, work: Callable[[], object], failure: str, every_s: float = _REPEAT_S) -> None:
+        """At the start and every `every_s`: do `work`. An error is logged as `failure`."""
         while not self._stopping.is_set():
             try:
                 work()
             except Exception:
                 log.exception(failure)
-            self._stopping.wait(_REPEAT_S)
+            self._stopping.wait(every_s)
 
     def _release_held(self) -> None:
         """Process held bursts, which were ahead of the clock, once it has caught up."""
         with suppress(RetryLater):
             self.current.pipeline().release_held()
+
+    def _refold(self) -> None:
+        """Fold in the late bursts that wait, in slices. Another process may do the same."""
+        with suppress(RetryLater):
+            if self.store.refolds.run(self._stopping.is_set, self._stopping.wait):
+                self.dispatcher.wake()
 
     def _convert(self) -> None:
         """Once: convert what an earlier version stored. Another process may do the same."""

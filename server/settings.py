@@ -26,6 +26,8 @@ from policies.site.toml_errors import suggest
 from policies.site.toml_lines import line_of
 from server.domain.errors import ConfigurationError
 from server.domain.keeping import Keep, SiteKeeping, site_faults
+from server.domain.lateness import DEFAULT as DEFAULT_LATENESS
+from server.domain.lateness import read_lateness
 from server.domain.picture_header import Format
 from server.domain.remembered import FILE, recall
 from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text
@@ -180,6 +182,13 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         dict[str, SiteKeeping],
         Meta(description="The four settings before this one for single sites, as tables `[retention.SITE]`."),
     ] = {}
+    late_within: Annotated[
+        str,
+        Meta(
+            description="How much older than its camera's newest frame a burst may be to change the log: `7d`; others "
+            "for some sites: `7d, north-yard=30d`. What is older is kept, and marked.",
+        ),
+    ] = DEFAULT_LATENESS
     log_style: Annotated[
         Literal["text", "json"], Meta(description="One readable line, or one JSON object, per event.")
     ] = "text"
@@ -375,6 +384,8 @@ def _converted(name: str, value: object, place: str, *, strict: bool, folder: Pa
         converted = msgspec.convert(value, kind, strict=strict, dec_hook=_path)
     except msgspec.ValidationError as error:
         raise InvalidSettings(f"{place}: `{name}`: {str(error).lower()} ({_help(_FIELDS[name])})") from None
+    if name == "late_within":
+        _check_lateness(str(converted), place)
     is_complete = not str(converted).startswith("{")  # `{data_dir}` is filled in later
     return folder / converted if isinstance(converted, Path) and is_complete else converted
 
@@ -386,6 +397,13 @@ def _json(text: str, place: str) -> object:
         raise InvalidSettings(
             f'{place}: not valid JSON, such as {{"north-yard": {{"keep_events_days": 30}}}}: {error}'
         ) from None
+
+
+def _check_lateness(text: str, place: str) -> None:
+    try:
+        read_lateness(text)
+    except ValueError as error:
+        raise InvalidSettings(f"{place}: `late_within`: {error}") from None
 
 
 def _path(kind: type, value: object) -> object:

@@ -87,8 +87,10 @@ def _unwatched(explanation: Explanation) -> str | None:
         if explanation.period_s is None:
             return "no burst came, and whether one was due is unknown"
         return "no burst was due then"
-    held = [burst.facts for burst in explanation.bursts if burst.facts.status == "held"]
+    held = [burst.facts for burst in explanation.bursts if burst.facts.status != "folded"]
     if len(held) == len(explanation.bursts):
+        if held[0].status == "set_aside":
+            return "its bursts are set aside (older than `late_within`, or by a person) and change no event"
         return f"its bursts are held back ({held[0].cause}) and not in the log yet"
     if not any(not frame.repeats for burst in explanation.bursts for frame in burst.frames):
         return "all frames repeat earlier ones, as a stuck camera sends them, and are ignored"

@@ -12,10 +12,10 @@ from policies.events import Event
 from server.analysis.explain import BurstRecord, Explanation, FrameRecord, SectorRecord
 from server.analysis.explain_votes import Ballot, Weighing, nearness
 from server.analysis.gaps import Gap
-from server.delivery.event_text import EventText
+from server.delivery.event_text import EventText, withdrawal
 from server.delivery.gone_text import gone_lines
 from server.domain.local_time import MACHINE_TIME, LocalTime
-from server.domain.records import LoggedEvent
+from server.domain.records import BurstFacts, LoggedEvent
 
 
 def as_lines(
@@ -85,7 +85,7 @@ def _gap(gap: Gap, local: LocalTime) -> Iterator[str]:
 def _burst(burst: BurstRecord, every: bool, local: LocalTime, line: Callable[[Event], str]) -> Iterator[str]:
     facts = burst.facts
     late = ", late" if facts.late else ""
-    held = f", held back ({facts.cause}): not in the log yet" if facts.status == "held" else ""
+    held = _held(facts)
     yield (
         f"burst {facts.burst_id} {local.dated(facts.first_at_us)} to {local.clock(facts.last_at_us)}, "
         f"{facts.frames} frames "
@@ -100,7 +100,14 @@ def _burst(burst: BurstRecord, every: bool, local: LocalTime, line: Callable[[Ev
     yield from (f"  {_sector(sector, fresh)}" for sector in burst.sectors if fresh)
     for frame in burst.frames:
         yield from _frame(frame, frame.weighings if every else _worth_showing(frame), local)
-    yield from (f"  event: {text}" for text in [*(_event(logged, line) for logged in burst.events)] or ["none"])
+    yield from (f"  event: {text}" for text in [*(_event(logged, line, local) for logged in burst.events)] or ["none"])
+
+
+def _held(facts: BurstFacts) -> str:
+    """Why the fold does not include a burst; empty where it does."""
+    if facts.status == "set_aside":
+        return ", set aside (older than `late_within`, or by a person): it changes no event"
+    return f", held back ({facts.cause}): not in the log yet" if facts.status == "held" else ""
 
 
 def _sector(record: SectorRecord, frames: int) -> str:
@@ -141,8 +148,8 @@ def _frame(frame: FrameRecord, shown: Sequence[Weighing], local: LocalTime) -> I
         yield f"{head} {weighing.target} {where}: {weighing.verdict}{known}, {shortfall(weighing)}: {votes}"
 
 
-def _event(logged: LoggedEvent, line: Callable[[Event], str]) -> str:
-    return f"{line(logged.event)}{', withdrawn' if logged.is_withdrawn else ''}"
+def _event(logged: LoggedEvent, line: Callable[[Event], str], local: LocalTime) -> str:
+    return f"{line(logged.event)}{f', {withdrawal(logged, local)}' if logged.is_withdrawn else ''}"
 
 
 def _ballot(ballot: Ballot) -> str:

@@ -174,6 +174,10 @@ def _cause(facts: _Facts) -> str:
     activity, heartbeat, now_us = facts.activity, facts.heartbeat, facts.now_us
     if activity.is_ahead:
         return "clock_ahead"
+    if activity.set_aside_us is not None and all(
+        activity.set_aside_us > span.received_at_us for span in activity.recent
+    ):
+        return "clock_back"
     if heartbeat is not None and activity.heartbeat is not None:
         silent_s = (now_us - activity.heartbeat.received_at_us) / SECOND_US
         if silent_s > _MISSED_HEARTBEATS * heartbeat.agent.every_s:

@@ -23,11 +23,13 @@ from policies.observation import EnsembleInfo
 from policies.site.toml_errors import suggest
 from server.camera_status.agent_version import OLDEST, is_too_old
 from server.camera_status.heartbeat import decode_heartbeat
+from server.camera_status.time_faults import time_faults
 from server.catalogue import ModelCard, cache_dir, locate, read_lock, trust_fault, verify
 from server.commands.options import cards_of, store_options, utc
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import SectorwatchError
 from server.domain.keeping import FILLED, Space
+from server.domain.lateness import read_lateness
 from server.domain.precision import check_execution
 from server.domain.private_files import holds_password, readable_by_others
 from server.domain.records import StoredHeartbeat
@@ -311,6 +313,26 @@ def secrets(settings: ServerSettings) -> Iterator[Finding]:
         yield Finding("ok", "secrets", f"only their user can read {', '.join(shown(place) for place in places)}")
 
 
+def times(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks the times of each camera's bursts, one finding a camera, and that `late_within` names sites that exist."""
+    with _known_sites(settings) as known:
+        unknown = sorted(read_lateness(settings.late_within).of_site_us.keys() - {*known.sites(), *known.stored})
+    if unknown:
+        what = f"`late_within` names sites without a policy: {', '.join(unknown)}"
+        yield Finding("warn", "times", what, "correct the name in the setting")
+    try:
+        with closing(open_store(settings.database_url)) as store:
+            if not store.revision().is_current:
+                return
+            faults = time_faults(store.marked(), store.heartbeats.activities(), now_us())
+    except SectorwatchError:  # `database` says what is wrong
+        return
+    for fault in faults:
+        yield Finding("warn", "times", f"{fault.site}/{fault.camera}: {fault.what}", fault.next_step)
+    if not faults and not unknown:
+        yield Finding("ok", "times", f"no burst comes too late (late_within = {settings.late_within})")
+
+
 def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
@@ -405,6 +427,7 @@ CHECKS: dict[Check, str] = {
     agents: "report this as a bug",
     tls: "correct tls_cert and tls_key, or make them with `sectorwatch tls init`",
     secrets: "report this as a bug",
+    times: "correct `late_within`, or start the database",
     disk: "choose another data_dir",
     space: "correct database_url, or start the database",
     clock: "set the clock (NTP)",

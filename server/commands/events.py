@@ -42,7 +42,11 @@ _STYLES: dict[Part, dict[str, object]] = {
 @click.command()
 @click.option("--follow", "-f", is_flag=True, help="Then show new announcements as they come, until Ctrl-C.")
 @click.option("--kind", type=click.Choice(get_args(Kind)), help="Only this kind, each event on a line of its own.")
-@click.option("--withdrawn", is_flag=True, help="Also events that a late burst disproved.")
+@click.option(
+    "--withdrawn/--no-withdrawn",
+    default=True,
+    help="Also events that a late burst disproved, marked as such (default).",
+)
 @click.option("--full", is_flag=True, help="All fields of each event, on a line of its own, with times in UTC.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event, by the time of confirmation.")
 @window_options

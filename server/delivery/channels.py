@@ -2,8 +2,9 @@
 
 The log line is for people and for `grep`. Instant, kind, place and label come by position, everything else as
 `key=value` in this order, left out where an event has none:
-`direction track score votes margin uncertainty_s confirmed_at ended_at late said supersedes event`.
-`said` marks a correction or a withdrawal. A notice has its instant and kind by position, then
+`direction track score votes margin uncertainty_s confirmed_at ended_at late said supersedes superseded_by event`.
+`said` marks a correction or a withdrawal, `superseded_by` names the late burst that disproved the event. A notice has
+its instant and kind by position, then
 `ensemble models detail notice`.
 """
 
@@ -97,6 +98,7 @@ def _fields(logged: LoggedEvent, correction: str | None) -> Iterator[tuple[str, 
     yield "late", "true" if logged.late else None
     yield "said", correction or ("withdrawn" if logged.is_withdrawn else None)
     yield "supersedes", ",".join(logged.supersedes) or None
+    yield "superseded_by", None if logged.superseded_by is None else logged.superseded_by.burst_id
     yield "event", event.id
 
 

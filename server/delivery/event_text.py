@@ -108,8 +108,8 @@ class EventText:
         where = f"in {place}" if event.sector == _WHOLE and self.places == "sector" else f"at {place}"
         details = [_length(visit)] if end and not (_blind_us(event) or _blind_us(end.event)) else []
         details += [*_ways(event, end.event if end else event), *(["lingered"] if _stayed(visit) else [])]
-        pieces = [Piece("withdrawn", "withdrawn: ")] if visit.events[0].is_withdrawn else []
-        if not visit.events[0].is_withdrawn and visit.events[-1].supersedes:
+        pieces = [Piece("withdrawn", f"{withdrawal(visit.events[0], self.local)}: ")] if visit.is_withdrawn else []
+        if not visit.is_withdrawn and visit.events[-1].supersedes:
             pieces = [Piece("withdrawn", "corrected: ")]
         pieces += [Piece("what", f"{event.label} {verb} ".replace("  ", " ")), Piece("place", place if verb else where)]
         pieces += [Piece("what", f", {text}") for text in details]
@@ -141,6 +141,12 @@ class EventText:
     def _near(self, at_us: int, start_us: int) -> str:
         is_same_day = self.local.at(at_us).date() == self.local.at(start_us).date()
         return self.local.clock(at_us) if is_same_day else self.local.dated(at_us)
+
+
+def withdrawal(logged: LoggedEvent, local: LocalTime) -> str:
+    """Why an event no longer holds: `superseded by a late burst of 2026-11-22 18:12:04`."""
+    late = logged.superseded_by
+    return "withdrawn" if late is None else f"superseded by a late burst of {local.dated(late.at_us)}"
 
 
 def plain(pieces: Iterable[Piece]) -> str:

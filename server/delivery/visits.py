@@ -78,6 +78,11 @@ class Visit:
         return self.events[0].event
 
     @property
+    def is_withdrawn(self) -> bool:
+        """Whether it no longer holds; such an event stands alone."""
+        return self.events[0].is_withdrawn
+
+    @property
     def start_us(self) -> int:
         return microseconds(self.first.started_at)
 
@@ -202,8 +207,8 @@ class Joiner:
 def visits(store: Store, stretch: Stretch, *, withdrawn: bool = False) -> Iterator[Visit]:
     """The visits of which some part lies in a stretch, in the order in which they began. Memory is flat."""
     find_end = partial(end_of, store)
-    before, from_us = _going_on(store, stretch)
-    entries = [logged for logged in before if logged.event.kind == "entered"]
+    before, from_us = _going_on(store, stretch, withdrawn=withdrawn)
+    entries = [logged for logged in before if logged.event.kind == "entered" and not logged.is_withdrawn]
     ends = [end for end in map(find_end, entries) if end and from_us is not None and _begin_us(end) < from_us]
     events = _read(store, stretch, (*before, *ends), from_us, withdrawn=withdrawn)
     for visit in Joiner(find_end).join(events, is_all=stretch.until_us is None):
@@ -214,7 +219,7 @@ def visits(store: Store, stretch: Stretch, *, withdrawn: bool = False) -> Iterat
 
 def events_by_time(store: Store, stretch: Stretch, kind: str | None, *, withdrawn: bool) -> Iterator[LoggedEvent]:
     """The events whose instant (`Event.at`) lies in a stretch, in its order. Memory is flat."""
-    before, from_us = _going_on(store, stretch)
+    before, from_us = _going_on(store, stretch, withdrawn=withdrawn)
     waiting: list[tuple[int, int, str, LoggedEvent]] = []
 
     def due(until_us: float) -> Iterator[LoggedEvent]:
@@ -291,7 +296,7 @@ def _pages(read: Callable[..., list[LoggedEvent]]) -> Iterator[LoggedEvent]:
         beyond = page[-1]
 
 
-def _going_on(store: Store, stretch: Stretch) -> tuple[list[LoggedEvent], int | None]:
+def _going_on(store: Store, stretch: Stretch, *, withdrawn: bool) -> tuple[list[LoggedEvent], int | None]:
     """What went on at a checkpoint of each camera before the stretch, and the instant from which to read the log."""
     since_us = stretch.since_us
     if since_us is None:
@@ -310,6 +315,6 @@ def _going_on(store: Store, stretch: Stretch) -> tuple[list[LoggedEvent], int | 
         young_us = [visit.entry_us - 2 * visit.entry_slack_us for visit in stays if not visit.counted]
         from_us = min(from_us, point.at_us, *young_us)  # the entry of one that does not count yet is not yet certain
         for start_us in {visit.entry_us for visit in stays} | {each.since_us for each in state.presences}:
-            for logged in store.begun(start_us, start_us + 1, head.site, head.camera):
+            for logged in store.begun(start_us, start_us + 1, head.site, head.camera, withdrawn=withdrawn):
                 begun[logged.event.id] = logged
     return [logged for logged in begun.values() if logged.event.kind in (*_PRESENCE, "entered", "lingered")], from_us

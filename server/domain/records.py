@@ -15,7 +15,8 @@ from policies.observation import EnsembleInfo, Observation
 from policies.site.site_policy import SitePolicy
 from server.domain.burst import Burst
 
-Status = Literal["folded", "held"]
+Status = Literal["folded", "held", "set_aside"]
+"""Of a burst: the log includes it; it waits; or it came too late (or a person set it aside) and changes no event."""
 What = Literal["event", "corrected", "withdrawn"]
 
 
@@ -66,10 +67,14 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What a turn has to fold: the oldest new instant, and the camera's newest one (us)."""
+    """What a turn has to fold: the oldest new instant, and the camera's newest one (us).
+
+    `late`: the camera had advanced past some of it.
+    """
 
     oldest_us: int
     newest_us: int
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +105,22 @@ class Folded:
 
 
 @dataclass(frozen=True, slots=True)
+class LateBurst:
+    """The late burst that disproved an event, and the instant of its first frame (us)."""
+
+    burst_id: str
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class LoggedEvent:
     """An event as the log has it now.
 
     `seq` grows with each announcement of an event (new, corrected, withdrawn), so a reader that remembers the largest
     `seq` misses nothing. `late`: it lies before the camera's head at that time. `supersedes` holds the ids of events
     that this one replaces: the same fact at another instant, which is withdrawn, or its own id after a correction.
+    `superseded_by` is the late burst by which it was withdrawn; None while it holds, and where a person set aside what
+    told it.
     """
 
     seq: int
@@ -114,6 +129,7 @@ class LoggedEvent:
     withdrawn_at_us: int | None
     burst_id: str
     supersedes: tuple[str, ...] = ()
+    superseded_by: LateBurst | None = None
 
     @property
     def is_withdrawn(self) -> bool:
@@ -126,7 +142,12 @@ class LoggedEvent:
             "late": self.late,
             "withdrawn": self.is_withdrawn,
             "supersedes": list(self.supersedes),
+            "superseded_by": self._superseded_by(),
         }
+
+    def _superseded_by(self) -> dict[str, Any] | None:
+        late = self.superseded_by
+        return None if late is None else {"burst_id": late.burst_id, "at": msgspec.to_builtins(instant(late.at_us))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +245,10 @@ class BurstSpan:
 
 @dataclass(frozen=True, slots=True)
 class CameraActivity:
-    """What shows whether a camera is watched. `recent`: its newest bursts, newest first; `is_ahead`: some are held."""
+    """What shows whether a camera is watched. `recent`: its newest bursts, newest first; `is_ahead`: some are held.
+
+    `set_aside_us`: when the last burst that came too late was received; None: none ever did.
+    """
 
     site: str
     camera: str
@@ -232,6 +256,7 @@ class CameraActivity:
     recent: tuple[BurstSpan, ...]
     seen: CameraHead | None
     is_ahead: bool
+    set_aside_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +297,21 @@ class BurstFacts:
     received_at_us: int
     ensemble: str
     policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A camera's bursts outside of the fold with the same mark: how many, and the instants that they span (us).
+
+    `late`: 0: ahead of the clock; 1: waiting for a refold; 2: set aside.
+    """
+
+    site: str
+    camera: str
+    late: int
+    bursts: int
+    first_at_us: int
+    last_at_us: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,8 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "bursts_received": ("Bursts accepted, including known ones.", _CAMERA),
     "bursts_known": ("Bursts that were accepted earlier.", _CAMERA),
     "bursts_late": ("Bursts older than the newest frame of their camera.", _CAMERA),
-    "bursts_held": ("Bursts held because they are ahead of the server's clock.", _CAMERA),
+    "bursts_held": ("Bursts ahead of the server's clock, or late ones that waited for their refold.", _CAMERA),
+    "bursts_set_aside": ("Bursts that came too late (`late_within`) and change no event.", _CAMERA),
     "bursts_missed": ("Bursts that their agent dropped or the server refused.", _CAMERA),
     "frames": ("Frames of new bursts.", _CAMERA),
     "burst_frames_duplicate": ("Frames that repeat another frame of their burst byte for byte.", _CAMERA),
@@ -73,6 +74,7 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "ensemble_info": ("1, for the ensemble in service.", ("ensemble",)),
     "agent_last_burst_timestamp_seconds": ("Instant of the newest frame received.", _CAMERA),
     "agent_last_heartbeat_timestamp_seconds": ("Instant at which the newest heartbeat came.", _CAMERA),
+    "agent_clock_offset_seconds": ("The agent's clock minus the server's, at the newest heartbeat.", _CAMERA),
     "agent_spool_bursts": ("Bursts waiting at the agent.", _CAMERA),
     "agent_spool_bytes": ("Bytes waiting at the agent.", _CAMERA),
     "agent_uploaded_bytes": ("Bytes uploaded for this camera since its agent started.", _CAMERA),
@@ -174,6 +176,7 @@ class Metrics:
             "burst_frames_duplicate": len(burst.frames) - len({frame.sha256 for frame in burst.frames}),
             "bursts_late": kept.late,
             "bursts_held": kept.status == "held",
+            "bursts_set_aside": kept.status == "set_aside",
         }
         for name, count in counts.items():
             self._counters[name].labels(site, camera).inc(count)
@@ -213,6 +216,8 @@ class Metrics:
         """A heartbeat came: bursts waiting at the agent, bursts lost there, and bytes uploaded."""
         names = self._camera_labels(heartbeat.site, heartbeat.camera)
         self._gauges["agent_last_heartbeat_timestamp_seconds"].labels(*names).set(self._clock() / SECOND_US)
+        offset_us = microseconds(heartbeat.agent.sent_at) - self._clock()
+        self._gauges["agent_clock_offset_seconds"].labels(*names).set(offset_us / SECOND_US)
         self._gauges["agent_spool_bursts"].labels(*names).set(heartbeat.waiting.bursts)
         self._gauges["agent_spool_bytes"].labels(*names).set(heartbeat.waiting.bytes)
         if heartbeat.counts.camera_bytes is not None:

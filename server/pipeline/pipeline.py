@@ -8,6 +8,9 @@ same bytes.
 
 A burst ahead of the server's clock is kept but not admitted (`held`), because it would make every later burst late.
 The next turn of its camera or `release_held` admits it once the clock has caught up.
+
+A late burst is folded in its turn while that is quick, else outside of turns (`server.store.refolding`). One that comes
+too late is kept, and changes no event.
 """
 
 from __future__ import annotations
@@ -28,14 +31,17 @@ from server.domain.clock import SECOND_US, Clock
 from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import Unprocessable
 from server.domain.image_info import brightness_of, size_of
+from server.domain.lateness import DEFAULT_LATENESS
 from server.domain.records import Admitted, Checkpoint, Entry, Folded, KeptBurst, Known, Recorded
-from server.domain.refold import refold
+from server.domain.refold import TooLong, refold
 from server.pipeline.response import Receipt
 from server.pipeline.site_policies import Sites
 
 log = logging.getLogger(__name__)
 
 MAX_SKEW_S = 300.0
+_MOST_WORK = 1000
+"""Of a late burst within its turn, in frames of an empty view: less than a tenth of a second."""
 _UNKNOWN_SIZE = (4, 3)
 _NO_INFORMATION = (
     "they have the very bytes of earlier ones, as from a stuck camera or a short loop, or no model answers: "
@@ -48,7 +54,8 @@ class Turn(Protocol):
 
     def known(self, burst_id: str) -> Known | None: ...
     def keep(self, entry: Entry) -> None: ...
-    def admit(self, until_us: int) -> Admitted | None: ...
+    def admit(self, until_us: int, late_within_us: int | None = None) -> Admitted | None: ...
+    def postpone(self) -> Admitted | None: ...
     def rewind(self, before_us: int) -> Checkpoint: ...
     def observations(self, after: Checkpoint) -> Iterator[Recorded]: ...
     def policy(self, digest: str) -> SitePolicy: ...
@@ -68,7 +75,8 @@ class Pipeline:
     """Judges bursts. Safe to use from several threads, and from several processes on the same store.
 
     `committed` is called after each turn, when there may be something to deliver. `judged` is called with the
-    judgements of each new burst's frames. A burst more than `max_skew_s` ahead of `clock` is held.
+    judgements of each new burst's frames. A burst more than `max_skew_s` ahead of `clock` is held. One more than
+    `late_within_us` of its site behind its camera's newest frame is kept, and never folded.
     """
 
     def __init__(
@@ -81,6 +89,7 @@ class Pipeline:
         committed: Callable[[], None] = lambda: None,
         judged: Callable[[Burst, Sequence[Judgement]], None] = lambda _burst, _judgements: None,
         max_skew_s: float = MAX_SKEW_S,
+        late_within_us: Callable[[str], int] = DEFAULT_LATENESS.within_us,
     ) -> None:
         self._ensemble = ensemble
         self._store = store
@@ -89,6 +98,7 @@ class Pipeline:
         self._committed = committed
         self._judged = judged
         self._max_skew_us = round(max_skew_s * SECOND_US)
+        self._late_within_us = late_within_us
         self._uninformative: set[tuple[str, str]] = set()
 
     @property
@@ -109,19 +119,20 @@ class Pipeline:
             known = _is_known(burst, turn.known(burst.burst_id))  # another request may have brought it meanwhile
             if not known:
                 turn.keep(entry)
-                self._log_information(burst, self._advance(turn))
+                self._log_information(burst, self._advance(turn, burst.site))
         self._committed()
         return Receipt(known, self._store.kept(burst.burst_id))
 
     def release_held(self) -> int:
         """Admit the held bursts that the clock has caught up with; the number of cameras that advanced."""
-        cameras = self._store.held(self._due_us())
-        for site, camera in cameras:
-            with self._store.turn(site, camera) as turn:
-                self._advance(turn)
-        if cameras:
+        advanced: set[tuple[str, str]] = set()
+        while cameras := self._store.held(self._due_us()):
+            for site, camera in cameras:
+                with self._store.turn(site, camera) as turn:
+                    self._advance(turn, site)
+            advanced |= {*cameras}
             self._committed()
-        return len(cameras)
+        return len(advanced)
 
     def _judge(self, burst: Burst) -> Entry:
         """The burst with the ensemble's answers and the judgements of the present policy."""
@@ -142,13 +153,22 @@ class Pipeline:
             received_at_us=self._clock(),
         )
 
-    def _advance(self, turn: Turn) -> Folded | None:
-        """Fold what is due: this burst, and held ones that the clock has caught up with."""
-        admitted = turn.admit(self._due_us())
-        if admitted is None:
-            return None
+    def _advance(self, turn: Turn, site: str) -> Folded | None:
+        """Fold what is due: this burst, and held ones that the clock has caught up with.
+
+        A late burst whose fold takes long waits for a refold outside of turns.
+        """
+        admitted = turn.admit(self._due_us(), self._late_within_us(site))
+        if admitted is not None and admitted.late:
+            try:
+                return self._settled(turn, admitted, _MOST_WORK)
+            except TooLong:
+                admitted = turn.postpone()
+        return None if admitted is None else self._settled(turn, admitted)
+
+    def _settled(self, turn: Turn, admitted: Admitted, most: int | None = None) -> Folded:
         start = turn.rewind(admitted.oldest_us)
-        folded = refold(turn.observations(start), start, turn.policy, admitted.newest_us)
+        folded = refold(turn.observations(start), start, turn.policy, admitted.newest_us, most)
         turn.settle(start, folded)
         return folded
 

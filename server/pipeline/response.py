@@ -25,7 +25,8 @@ class Receipt:
     burst: KeptBurst
 
     def as_wire(self) -> dict[str, Any]:
-        """The body of the answer. `status` is `folded`, or `held` for a burst ahead of the server's clock.
+        """The body of the answer. `status` is `folded`; `held` for a burst ahead of the server's clock, or a late one
+        that waits for its refold; or `set_aside` for one that came too late and changes no event.
 
         `labels` are, in FlexServe's form, each model's class for each frame. `votes` are, in the same form, the targets
         for which the model's answer is a vote: its score is high enough for the policy at the burst's acceptance.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, and_, insert, select, update
 
+from server.domain.clock import SECOND_US
 from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
-from server.store.bursts import IS_HELD, find_bursts, read_heads
+from server.store.bursts import IS_HELD, find_bursts, last_set_aside_us, read_heads
 from server.store.engine import reading, writing
 from server.store.rows import Part, Versions
 from server.store.schema import burst_records, cameras, heartbeats
 
 _RECENT = 8
+_AHEAD_US = 300 * SECOND_US
+"""Of the server's clock: beyond, a burst says nothing about the present."""
+_OVERTAKEN_US = 600 * SECOND_US
 _Name = tuple[str, str]
 _COLUMNS = [heartbeats.c[name] for name in StoredHeartbeat.__slots__]
 
@@ -19,8 +23,9 @@ class Heartbeats(Part):
     """The heartbeats in one database."""
 
     def keep(self, heartbeat: StoredHeartbeat) -> bool:
-        """Store a camera's newest heartbeat. False for an older one of the same run of the agent, which is not
-        stored.
+        """Store a camera's newest heartbeat. False for an older one of the same run of the agent, which is not stored.
+
+        One that is older by more than _OVERTAKEN_US was not overtaken: the agent's clock was set back in between.
         """
         mine = and_(heartbeats.c.site == heartbeat.site, heartbeats.c.camera == heartbeat.camera)
         row = {name: getattr(heartbeat, name) for name in StoredHeartbeat.__slots__} | {"received_at_us": self._clock()}
@@ -31,7 +36,10 @@ class Heartbeats(Part):
             if known is None:
                 connection.execute(insert(heartbeats), row)
                 return True
-            if known.started_at_us == heartbeat.started_at_us and known.sent_at_us > heartbeat.sent_at_us:
+            if (
+                known.started_at_us == heartbeat.started_at_us
+                and 0 < known.sent_at_us - heartbeat.sent_at_us <= _OVERTAKEN_US
+            ):
                 return False
             connection.execute(update(heartbeats).where(mine).values(row))
             return True
@@ -42,26 +50,40 @@ class Heartbeats(Part):
             newest = {(row.site, row.camera): StoredHeartbeat(*row) for row in connection.execute(select(*_COLUMNS))}
             seen = {(head.site, head.camera): head for head in read_heads(connection, self._versions)}
             ahead = _ahead(connection)
+            until_us = self._clock() + _AHEAD_US
             names = sorted(name for name in {*newest, *seen, *ahead} if site in (None, name[0]))
             return [
                 CameraActivity(
-                    *name, newest.get(name), _recent(connection, self._versions, name), seen.get(name), name in ahead
+                    *name,
+                    newest.get(name),
+                    _recent(connection, self._versions, name, until_us),
+                    seen.get(name),
+                    name in ahead,
+                    last_set_aside_us(connection, self._versions, *name),
                 )
                 for name in names
             ]
 
 
 def _ahead(connection: Connection) -> set[_Name]:
-    """The cameras with held bursts."""
+    """The cameras with bursts ahead of the clock."""
     held = select(cameras.c.site, cameras.c.camera).where(
-        cameras.c.number.in_(select(burst_records.c.camera).where(IS_HELD))
+        cameras.c.number.in_(select(burst_records.c.camera).where(IS_HELD, burst_records.c.late == 0))
     )
     return {(row.site, row.camera) for row in connection.execute(held)}
 
 
-def _recent(connection: Connection, versions: Versions, name: _Name) -> tuple[BurstSpan, ...]:
-    """The spans of a camera's newest bursts that are in the fold, newest first."""
-    found = find_bursts(connection, versions, *name, with_held=False, is_newest_first=True, limit=_RECENT)
+def _recent(connection: Connection, versions: Versions, name: _Name, until_us: int) -> tuple[BurstSpan, ...]:
+    """The spans of a camera's newest bursts that are in the fold and begin before `until_us`, newest first."""
+    found = find_bursts(
+        connection,
+        versions,
+        *name,
+        lambda times: (times.first_at_us < until_us,),
+        with_held=False,
+        is_newest_first=True,
+        limit=_RECENT,
+    )
     return tuple(
         BurstSpan(facts.burst_id, facts.first_at_us, facts.last_at_us, facts.received_at_us) for facts in found
     )

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, insert, select, update
 
 from policies.events import Event, microseconds
 from server.domain.keeping import Gone
 from server.domain.matching import fact_of, matched
-from server.domain.records import Settled, What
+from server.domain.records import LateBurst, Settled, What
 from server.store.compact import Columns, encode_origin, pack_event
 from server.store.engine import leave_to_others, reading, writing
 from server.store.outbox import announce
@@ -86,22 +86,34 @@ def rewrite_log(
     passed_us: int | None,
     now_us: int,
     gone_of: Callable[[], Gone],
+    late: Sequence[LateBurst] = (),
 ) -> None:
     """Replace a camera's events confirmed after `after_us` (None: all) by those that were `settled`.
 
     Events at or before `passed_us`, the camera's head before the fold, are `late`. Events of a time that is no longer
-    kept neither come back nor are withdrawn; `gone_of` gives what that is.
+    kept neither come back nor are withdrawn; `gone_of` gives what that is. `late` are the late bursts by which events
+    are withdrawn.
     """
-    window = _window(connection, site, camera, after_us)
-    if not settled and not window:
+    window = read_log(connection, site, camera, after_us)
+    correct_log(connection, first_of_each(settled), window, passed_us, now_us, gone_of, late)
+
+
+def correct_log(
+    connection: Connection,
+    fresh: dict[str, Settled],
+    window: dict[str, Row[Any]],
+    passed_us: int | None,
+    now_us: int,
+    gone_of: Callable[[], Gone],
+    late: Sequence[LateBurst] = (),
+) -> None:
+    """Replace the events of `window` by the `fresh` ones, as `rewrite_log`. Events that are equal may be left out."""
+    if not fresh and not window:
         return
     gone_events = gone_of()
-    fresh: dict[str, Settled] = {}
-    for each in settled:
-        if not gone_events.is_event_gone(each.event):
-            fresh.setdefault(each.event.id, each)
+    fresh = {i: each for i, each in fresh.items() if not gone_events.is_event_gone(each.event)}
     window = {i: row for i, row in window.items() if not gone_events.is_event_gone(logged(row).event)}
-    stored = window | _by_id(connection, [i for i in fresh if i not in window])
+    stored = window | read_by_id(connection, [i for i in fresh if i not in window])
     changes: list[_Change] = []
     for event_id, each in fresh.items():
         row = stored.get(event_id)
@@ -109,18 +121,49 @@ def rewrite_log(
         if what is None:
             continue
         columns = _columns(connection, each)
-        late = row is not None or (passed_us is not None and columns["confirmed_at_us"] <= passed_us)
+        is_late = row is not None or (passed_us is not None and columns["confirmed_at_us"] <= passed_us)
         more = {
-            "late": int(late),
+            "late": int(is_late),
             "withdrawn_at_us": None,
             "supersedes": encoded([event_id]) if what == "corrected" else None,
+            "superseded_by": None,
+            "superseded_by_us": None,
         }
         changes.append(_Change(what, event_id, columns | more))
     gone = [row for event_id, row in window.items() if event_id not in fresh and row.withdrawn_at_us is None]
     changes = _superseding(changes, fresh, gone)
-    changes += [_Change("withdrawn", row.id, {"withdrawn_at_us": now_us}) for row in gone]
+    changes += [_Change("withdrawn", row.id, _withdrawal(row, late, now_us)) for row in gone]
     _write(connection, changes, set(stored), now_us)
     _put_in_place(connection, fresh, window)
+
+
+def first_of_each(settled: Iterable[Settled]) -> dict[str, Settled]:
+    """The events by id; of equal ids the first, which made the event."""
+    fresh: dict[str, Settled] = {}
+    for each in settled:
+        fresh.setdefault(each.event.id, each)
+    return fresh
+
+
+def is_logged(row: Row[Any], settled: Settled) -> bool:
+    """Whether the log holds an event as it was settled."""
+    return (
+        row.withdrawn_at_us is None
+        and row.place == settled.place
+        and row.burst_id == settled.burst_id
+        and encoded(logged(row).event) == encoded(settled.event)
+    )
+
+
+def _withdrawal(row: Row[Any], late: Sequence[LateBurst], now_us: int) -> dict[str, Any]:
+    """The columns of an event that no longer holds. The last late burst before its confirmation disproves it."""
+    before = [each for each in late if each.at_us <= row.confirmed_at_us] or late[:1]
+    by = max(before, key=lambda each: (each.at_us, each.burst_id), default=None)
+    return {
+        "withdrawn_at_us": now_us,
+        "superseded_by": None if by is None else by.burst_id,
+        "superseded_by_us": None if by is None else by.at_us,
+    }
 
 
 def _superseding(changes: list[_Change], fresh: dict[str, Settled], gone: Sequence[Row[Any]]) -> list[_Change]:
@@ -150,17 +193,23 @@ def _put_in_place(connection: Connection, fresh: dict[str, Settled], window: dic
             connection.execute(update(events).where(events.c.id == event_id).values(place=settled.place))
 
 
-def _window(connection: Connection, site: str, camera: str, after_us: int | None) -> dict[str, Row[Any]]:
+def read_log(
+    connection: Connection, site: str, camera: str, after_us: int | None, until_us: int | None = None
+) -> dict[str, Row[Any]]:
+    """A camera's events confirmed after `after_us`, at `until_us` at the latest (None: no limit), by id, in order."""
     query = _STORED.where(events.c.site == site, events.c.camera == camera)
     if after_us is not None:
         query = query.where(events.c.confirmed_at_us > after_us)
+    if until_us is not None:
+        query = query.where(events.c.confirmed_at_us <= until_us)
     return {
         row.id: cast(Row[Any], row)
         for row in connection.execute(query.order_by(events.c.confirmed_at_us, events.c.burst_id, events.c.place))
     }
 
 
-def _by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
+def read_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
+    """The events of these ids, those that are stored."""
     return {
         row.id: cast(Row[Any], row)
         for start in range(0, len(ids), _AT_ONCE)
@@ -196,9 +245,15 @@ def _write(connection: Connection, changes: Sequence[_Change], stored: set[str],
     if not changes:
         return
     numbers = announce(connection, [(change.event_id, change.what) for change in changes], now_us)
+    new: list[dict[str, Any]] = []
+    changed: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for seq, change in zip(numbers, changes, strict=True):
         columns = change.columns | {"seq": seq}
         if change.event_id in stored:
-            connection.execute(update(events).where(events.c.id == change.event_id).values(columns))
+            changed.setdefault(tuple(columns), []).append(columns | {"event_id": change.event_id})
         else:
-            connection.execute(insert(events), columns)
+            new.append(columns)
+    if new:
+        connection.execute(insert(events), new)
+    for rows in changed.values():
+        connection.execute(update(events).where(events.c.id == bindparam("event_id")), rows)

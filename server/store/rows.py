@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -17,6 +18,7 @@ from server.domain.clock import Clock
 from server.domain.errors import Unknown
 from server.domain.records import (
     Checkpoint,
+    LateBurst,
     LoggedEvent,
     Notice,
     Noticed,
@@ -129,10 +131,13 @@ def _read_policy(digest: str, body: str, text: str) -> SitePolicy:
 
 
 def begins_with(key: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
-    """Whether the id of an event or another fact begins with `prefix`. The databases use its index."""
-    if not _HEX.fullmatch(prefix):
-        return false()
-    return key.between(prefix.ljust(_DIGITS, "0"), prefix.ljust(_DIGITS, "f"))
+    """Whether the id of an event or another fact begins with `prefix`. The databases use its index.
+
+    A prefix of hexadecimal digits finds ids of 32 such digits; another one finds ids of other forms, which are text.
+    """
+    if _HEX.fullmatch(prefix):
+        return key.between(prefix.ljust(_DIGITS, "0"), prefix.ljust(_DIGITS, "f"))
+    return key.between(prefix, prefix + chr(sys.maxunicode)) if prefix.isprintable() else false()
 
 
 _ORIGIN = select(origins.c.body).where(origins.c.number == events.c.origin).correlate(events).scalar_subquery()
@@ -143,6 +148,8 @@ EVENT_COLUMNS = (
     events.c.late,
     events.c.withdrawn_at_us,
     events.c.supersedes,
+    events.c.superseded_by,
+    events.c.superseded_by_us,
     _ORIGIN.label("origin_body"),
 )
 
@@ -166,4 +173,5 @@ def logged(row: Row[*tuple[Any, ...]]) -> LoggedEvent:
         withdrawn_at_us=row.withdrawn_at_us,
         burst_id=row.burst_id,
         supersedes=() if row.supersedes is None else _ids.decode(row.supersedes),
+        superseded_by=None if row.superseded_by is None else LateBurst(row.superseded_by, row.superseded_by_us),
     )

@@ -74,6 +74,14 @@ cameras = Table(
     Column("site", Key, nullable=False, comment="Site."),
     Column("camera", Key, nullable=False, comment="Camera."),
     Column("longest_us", BigInteger, nullable=False, comment="Longest span of any of its bursts (us)."),
+    Column(
+        "rewritten",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="Grows with each change of what it saw before its head: a late burst, a burst taken out of the fold. A "
+        "refold that began before such a change is not committed.",
+    ),
     UniqueConstraint("site", "camera"),
     comment="Every camera that ever sent a burst, once.",
 )
@@ -109,8 +117,20 @@ burst_records = Table(
     Column("context", Number, ForeignKey("contexts.number"), nullable=False, comment="What it shares with others."),
     Column("first_at_us", BigInteger, nullable=False, comment="Instant of its first frame (us)."),
     Column("lasts_us", BigInteger, nullable=False, comment="From its first frame to its last (us)."),
-    Column("is_held", Integer, nullable=False, comment="1 while it waits, because it is ahead of the server's clock."),
-    Column("late", Integer, nullable=False, comment="1 if it came after the camera had advanced past its first frame."),
+    Column(
+        "is_held",
+        Integer,
+        nullable=False,
+        comment="0: the fold includes it. 1: not, since it is ahead of the server's clock (late 0), waits for its "
+        "refold (late 1), or was set aside (late 2).",
+    ),
+    Column(
+        "late",
+        Integer,
+        nullable=False,
+        comment="0: in order. 1: it came after the camera had advanced past its first frame. 2: by more than "
+        "`late_within`, or a person set it aside: it is kept and changes no event.",
+    ),
     Column(
         "record",
         LargeBinary,
@@ -123,8 +143,9 @@ burst_records = Table(
     Index("ix_burst_records_camera", "camera", "first_at_us"),
     Index(
         "ix_burst_records_held",
-        "is_held",
+        "late",
         "camera",
+        "number",
         sqlite_where=text("is_held = 1"),
         postgresql_where=text("is_held = 1"),
     ),
@@ -293,6 +314,8 @@ events = Table(
     Column("late", Integer, nullable=False, comment="1 if the camera had advanced past confirmed_at_us before."),
     Column("withdrawn_at_us", BigInteger, comment="When a late burst withdrew it (us); null: it holds."),
     Column("supersedes", Text, comment="JSON: ids of the announced events that it replaces; null: none."),
+    Column("superseded_by", Key, comment="The late burst that disproved it, once it is withdrawn; null: none did."),
+    Column("superseded_by_us", BigInteger, comment="Instant of that burst's first frame (us)."),
     Index("ix_events_camera", "site", "camera", "confirmed_at_us"),
     Index("ix_events_confirmed", "confirmed_at_us"),
     Index("ix_events_started", "started_at_us", "id"),

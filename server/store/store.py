@@ -13,12 +13,13 @@ from policies.fusion.judgement import Judgement
 from policies.observation import Observation
 from policies.site.site_policy import SitePolicy
 from server.domain.clock import Clock, now_us
-from server.domain.errors import Unknown
+from server.domain.errors import Conflict, Unknown
 from server.domain.records import (
     CameraHead,
     Checkpoint,
     KeptBurst,
     Known,
+    Marked,
     Recorded,
 )
 from server.store.annotations import Annotations
@@ -27,6 +28,8 @@ from server.store.bursts import (
     convert,
     convert_held,
     count_record_frames,
+    has_old_frames,
+    marked,
     read_burst_frames,
     read_decisions,
     read_facts,
@@ -45,6 +48,7 @@ from server.store.log import pack_events
 from server.store.migrate import Revision, revision, upgrade
 from server.store.outbox import Notices
 from server.store.past import Past
+from server.store.refolding import PastChange, Refolds, aside_of, change_past, folded_of
 from server.store.retention import Retention, compact, is_compactable
 from server.store.revival import revive
 from server.store.rows import EVENT_COLUMNS, Versions, logged, read_checkpoint
@@ -66,7 +70,7 @@ class Store(Channels, EventLog, Tokens):
 
     `past` holds stored bursts, events and policies, for `explain` and `verify`. `heartbeats` shows which cameras are
     watched. `annotations` are people's verdicts, `notices` concern the server. `retention` deletes what is not to be
-    kept, and tells what is no longer kept.
+    kept, and tells what is no longer kept. `refolds` folds in late bursts that wait.
     """
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
@@ -76,6 +80,7 @@ class Store(Channels, EventLog, Tokens):
         self.heartbeats = Heartbeats(engine, clock, self._versions)
         self.notices = Notices(engine, clock, self._versions)
         self.retention = Retention(engine, clock, self._versions)
+        self.refolds = Refolds(engine, clock=clock, versions=self._versions)
 
     @property
     def name(self) -> str:
@@ -173,8 +178,8 @@ class Store(Channels, EventLog, Tokens):
             return read_heads(connection, self._versions)
 
     def held(self, until_us: int) -> list[tuple[str, str]]:
-        """Cameras (site, camera) with held bursts that end by `until_us`."""
-        waiting = select(burst_records.c.camera).where(IS_HELD, record_end_us <= until_us)
+        """Cameras (site, camera) with bursts that were ahead of the clock and end by `until_us`."""
+        waiting = select(burst_records.c.camera).where(IS_HELD, burst_records.c.late == 0, record_end_us <= until_us)
         query = (
             select(cameras.c.site, cameras.c.camera)
             .where(cameras.c.number.in_(waiting))
@@ -216,6 +221,33 @@ class Store(Channels, EventLog, Tokens):
         found["bursts"] += found["burst_records"]
         found["observations"] += frames
         return found
+
+    def marked(self) -> list[Marked]:
+        """What is outside of the fold, of each camera: ahead of the clock, waiting for a refold, or set aside."""
+        with reading(self._engine) as connection:
+            return marked(connection)
+
+    def fold_in(self, site: str, camera: str, since_us: int | None, until_us: int | None) -> int:
+        """Fold in a camera's bursts that are set aside and begin in a stretch; how many."""
+        with reading(self._engine) as connection:
+            numbers = aside_of(connection, site, camera, since_us, until_us)
+        return self._change_past(PastChange(site, camera, added=numbers), len(numbers))
+
+    def set_aside(self, site: str, camera: str, since_us: int | None, until_us: int | None) -> int:
+        """Take a camera's bursts that begin in a stretch out of the fold; how many. They are kept, and marked.
+
+        Raises Conflict while some of them are not converted into records yet.
+        """
+        with reading(self._engine) as connection:
+            if has_old_frames(connection, site, camera):
+                raise Conflict("bursts of an earlier version are still being converted; try again when that is done")
+            numbers = folded_of(connection, site, camera, since_us, until_us)
+        return self._change_past(PastChange(site, camera, removed=numbers), len(numbers))
+
+    def _change_past(self, change: PastChange, count: int) -> int:
+        if count:
+            change_past(self._engine, self._versions, self._clock, change)
+        return count
 
     def convert(
         self,

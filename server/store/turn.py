@@ -8,20 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, select
 
 from policies.events import microseconds
 from policies.site.site_policy import SitePolicy
-from server.domain.checkpoints import to_prune
 from server.domain.errors import Unprocessable
 from server.domain.records import Admitted, Checkpoint, Entry, Folded, Known, Recorded
 from server.store.bursts import (
     IS_HELD,
+    LATE,
+    SET_ASIDE,
     Loose,
     Shared,
+    count_rewriting,
     is_worth_writing,
     keep_burst,
+    late_bursts,
+    mark,
+    move_checkpoints,
+    move_head,
     newest_us,
     read_camera,
     read_frames,
@@ -32,9 +39,18 @@ from server.store.engine import also_lock
 from server.store.log import rewrite_log
 from server.store.retention import read_gone, refuse_gone
 from server.store.rows import Versions, encoded, insert_once, read_checkpoint
-from server.store.schema import burst_records, camera_states, checkpoints, panels, policies
+from server.store.schema import burst_records, camera_states, panels, policies
 
-_AT_ONCE = 500
+_AT_ONCE = 50
+"""Bursts that waited for the clock, in one turn."""
+
+
+class _Due(NamedTuple):
+    """A burst of this turn: its record's number, and its first and last instant (us)."""
+
+    number: int
+    first_us: int
+    last_us: int
 
 
 class Turn:
@@ -48,7 +64,9 @@ class Turn:
         self._now_us = now_us
         self._head = self._read_head()
         self._passed_us = self._read_passed()
-        self._kept: list[tuple[int, int, int]] = []
+        self._kept: list[_Due] = []
+        self._in_order: list[_Due] = []
+        self._late: list[_Due] = []
         self.has_kept = False
         """Whether it stored a burst."""
 
@@ -87,29 +105,42 @@ class Turn:
             image_bytes=sum(len(frame.image) for frame in burst.frames),
             digest=burst.digest,
             decisions=entry.decisions,
+            is_derived=self._is_ensemble_stored(entry),
         )
         number = keep_burst(self._connection, shared, loose, entry.observations, is_held=False, late=False)
         self.has_kept = True
-        self._kept.append((number, burst.frames[0].at_us, burst.frames[-1].at_us))
+        self._kept.append(_Due(number, burst.frames[0].at_us, burst.frames[-1].at_us))
 
-    def admit(self, until_us: int) -> Admitted | None:
-        """Admit all kept bursts that end by `until_us` to the fold; None when there are none. The others wait."""
+    def admit(self, until_us: int, late_within_us: int | None = None) -> Admitted | None:
+        """Admit bursts that end by `until_us` to the fold: those just kept, and the oldest that waited for it.
+
+        None when there are none. Those of later instants wait. A burst more than `late_within_us` older than the
+        camera's newest frame is set aside. While older late bursts wait for their refold, another late burst waits too.
+        """
         kept, self._kept = self._kept, []
-        self._hold([number for number, _, last_us in kept if last_us > until_us])
-        waiting = self._waiting(until_us)
-        due = [*waiting, *((number, first, last) for number, first, last in kept if last <= until_us)]
-        if not due:
-            return None
-        self._set([number for number, _, _ in waiting], is_held=0)
-        oldest, newest = min(first for _, first, _ in due), max(last for _, _, last in due)
-        if self._passed_us is None:
-            return Admitted(oldest, newest)
-        self._set([number for number, first, _ in due if first <= self._passed_us], late=1)
-        return Admitted(oldest, max(newest, self._passed_us))
+        waited, is_all = self._waited(until_us)
+        kept = self._set_aside(kept, until_us, late_within_us)
+        ahead = [each for each in kept if each.last_us > until_us or not is_all]
+        self._set(ahead, is_held=1)
+        due = [*waited, *(each for each in kept if each not in ahead)]
+        passed_us = self._passed_us
+        self._late = [each for each in due if passed_us is not None and each.first_us <= passed_us]
+        self._in_order = [each for each in due if each not in self._late]
+        self._set(waited, is_held=0)
+        self._set(self._late, late=LATE)
+        if self._late and self._is_refold_due():
+            return self.postpone()
+        return self._admitted()
+
+    def postpone(self) -> Admitted | None:
+        """Let the late ones of the admitted bursts wait for a refold outside of turns; what is left to be folded."""
+        self._set(self._late, is_held=1)
+        self._late = []
+        return self._admitted()
 
     def close(self) -> None:
         """End the turn: what it kept and did not admit waits."""
-        self._hold([number for number, _, _ in self._kept])
+        self._set(self._kept, is_held=1)
 
     def rewind(self, before_us: int) -> Checkpoint:
         """The newest checkpoint of this camera before `before_us`: usually its head."""
@@ -131,6 +162,7 @@ class Turn:
 
         Head and checkpoints stay where they are while that saves writing them (`server.store.bursts.heads`).
         """
+        late = late_bursts(self._connection, [each.number for each in self._late]) if self._late else ()
         rewrite_log(
             self._connection,
             self._site,
@@ -140,10 +172,13 @@ class Turn:
             self._passed_us,
             self._now_us,
             partial(read_gone, self._connection, self._site, self._camera),
+            late,
         )
+        if late:
+            count_rewriting(self._connection, self._site, self._camera)
         if after.at_us is None or after.at_us != self._head.at_us or is_worth_writing(folded):
-            self._move_checkpoints(after, folded)
-            self._move_head(folded)
+            move_checkpoints(self._connection, self._site, self._camera, after.at_us, folded)
+            move_head(self._connection, self._site, self._camera, folded, self._now_us)
 
     def _read_head(self) -> Checkpoint:
         row = self._connection.execute(
@@ -182,46 +217,56 @@ class Turn:
             },
         )
 
-    def _waiting(self, until_us: int) -> list[tuple[int, int, int]]:
-        """Number, first and last instant of this camera's held bursts that end by `until_us`."""
+    def _is_ensemble_stored(self, entry: Entry) -> bool:
+        """Whether the ensemble of the burst is stored as it is: the decisions can be made again of its answers then.
+
+        The first ensemble of a digest is stored. Another one with this digest may weigh the answers in another way.
+        """
+        stored = self._versions.ensemble_info(self._connection, entry.ensemble_info.ensemble)
+        return stored == entry.ensemble_info
+
+    def _waited(self, until_us: int) -> tuple[list[_Due], bool]:
+        """This camera's oldest bursts that waited for `until_us`, and whether these are all.
+
+        Not all at once, after a server's clock was behind for long: no turn may last for minutes.
+        """
         known = read_camera(self._connection, self._site, self._camera)
         if known is None:
-            return []
-        query = select(burst_records.c.number, burst_records.c.first_at_us, record_end_us)
-        mine = (IS_HELD, burst_records.c.camera == known.number, record_end_us <= until_us)
-        return [(number, first, last) for number, first, last in self._connection.execute(query.where(*mine))]
-
-    def _hold(self, numbers: Sequence[int]) -> None:
-        self._set(numbers, is_held=1)
-
-    def _set(self, numbers: Sequence[int], **values: int) -> None:
-        for begin in range(0, len(numbers), _AT_ONCE):
-            mine = burst_records.c.number.in_(numbers[begin : begin + _AT_ONCE])
-            self._connection.execute(update(burst_records).where(mine).values(values))
-
-    def _move_checkpoints(self, after: Checkpoint, folded: Folded) -> None:
-        mine = self._mine(checkpoints)
-        outdated = mine if after.at_us is None else (*mine, checkpoints.c.at_us > after.at_us)
-        self._connection.execute(delete(checkpoints).where(*outdated))
-        self._connection.execute(
-            insert(checkpoints),
-            [
-                {"site": self._site, "camera": self._camera, "at_us": at_us, "state": state.decode()}
-                for at_us, state in folded.checkpoints.items()
-            ],
+            return [], True
+        query = (
+            select(burst_records.c.number, burst_records.c.first_at_us, record_end_us)
+            .where(IS_HELD, burst_records.c.late == 0, burst_records.c.camera == known.number)
+            .where(record_end_us <= until_us)
+            .order_by(burst_records.c.first_at_us)
         )
-        instants = self._connection.execute(select(checkpoints.c.at_us).where(*mine)).scalars()
-        if dropped := to_prune(instants, folded.last_at_us):
-            self._connection.execute(delete(checkpoints).where(*mine, checkpoints.c.at_us.in_(dropped)))
+        found = [_Due(*row) for row in self._connection.execute(query.limit(_AT_ONCE + 1))]
+        return found[:_AT_ONCE], len(found) <= _AT_ONCE
 
-    def _move_head(self, folded: Folded) -> None:
-        values = {
-            "last_at_us": folded.last_at_us,
-            "state": folded.state.decode(),
-            "policy": folded.policy,
-            "changed_at_us": self._now_us,
-        }
-        if self._head.at_us is None:
-            self._connection.execute(insert(camera_states), {"site": self._site, "camera": self._camera} | values)
-        else:
-            self._connection.execute(update(camera_states).where(*self._mine(camera_states)).values(values))
+    def _set_aside(self, kept: list[_Due], until_us: int, late_within_us: int | None) -> list[_Due]:
+        """Mark the bursts that come too late; the others.
+
+        Lateness is measured against the camera's newest frame, but not against a frame that lies ahead of the clock: a
+        clock that was years ahead for a minute would make every honest burst too late.
+        """
+        if self._passed_us is None or late_within_us is None:
+            return kept
+        oldest_us = min(self._passed_us, until_us) - late_within_us
+        too_late = [each for each in kept if each.first_us < oldest_us]
+        self._set(too_late, is_held=1, late=SET_ASIDE)
+        return [each for each in kept if each not in too_late]
+
+    def _is_refold_due(self) -> bool:
+        """Whether late bursts of this camera wait for their refold."""
+        known = read_camera(self._connection, self._site, self._camera)
+        mine = (IS_HELD, burst_records.c.late == LATE, burst_records.c.camera == (known and known.number))
+        return self._connection.execute(select(burst_records.c.number).where(*mine).limit(1)).first() is not None
+
+    def _admitted(self) -> Admitted | None:
+        due = [*self._in_order, *self._late]
+        if not due:
+            return None
+        oldest, newest = min(each.first_us for each in due), max(each.last_us for each in due)
+        return Admitted(oldest, max(newest, self._passed_us or newest), bool(self._late))
+
+    def _set(self, bursts: Sequence[_Due], **values: int) -> None:
+        mark(self._connection, [each.number for each in bursts], **values)

@@ -41,16 +41,24 @@ class FrameError(Struct):
     reason: str
 
 
+class LateBurst(Struct):
+    """A burst that came after its camera had advanced past it, and the instant of its first frame."""
+
+    burst_id: str
+    at: datetime
+
+
 class LoggedEvent(Event, frozen=True, kw_only=True):
     """An event in the log. `late`: the log had passed its instant already. `withdrawn`: the event does not hold.
 
     `supersedes`: ids of earlier events that this one replaces: the same fact at another instant, which is withdrawn, or
-    its own id where its content changed.
+    its own id where its content changed. `superseded_by`: the late burst that disproved it.
     """
 
     late: bool
     withdrawn: bool
     supersedes: list[str]
+    superseded_by: LateBurst | None
 
 
 class JudgedFrame(Struct):
@@ -68,7 +76,7 @@ class Receipt(Struct):
     """
 
     burst_id: str
-    status: Annotated[str, Meta(pattern="^(folded|held)$")]
+    status: Annotated[str, Meta(pattern="^(folded|held|set_aside)$")]
     late: bool
     labels: dict[str, list[str]]
     votes: dict[str, list[list[str]]]

@@ -20,8 +20,8 @@ from tests.stand_ins import ManualClock
 ROOT = Path(__file__).parents[2]
 
 
-def walker(url: str, folder: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.server.walker", url, str(folder), *more]
+def walker(url: str, folder: Path, *more: str, name: str = "walker") -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", f"tests.server.{name}", url, str(folder), *more]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
 
@@ -78,3 +78,23 @@ def test_killed_from_outside_whenever_it_happens_to_be(
     store = open_store(url, clock)
     assert_undisturbed(store, tmp_path, expected)
     store.close()
+
+
+def test_killed_at_any_write_of_a_refold_the_log_is_as_before_or_corrected_and_the_next_process_finishes_it(
+    store: Store, database_url: str, tmp_path: Path, new_sqlite: Callable[[], str], clock: ManualClock
+) -> None:
+    expected = undisturbed(tmp_path / "sites", new_sqlite(), clock)
+    before: list[Event] = []
+    for write in (1, 2, 3, 5, 8, 11):
+        process = walker(database_url, tmp_path, str(write), name="late_walker")
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL, f"it died at write {write}"
+        now = [logged.event for logged in store.events()]
+        assert now == (before or now) != expected, "nothing of a refold shows before its commit"
+        before = now
+    process = walker(database_url, tmp_path, name="late_walker")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert [logged.event for logged in store.events()] == expected
+    assert store.marked() == []
+    assert store.counts()["observations"] == 13 * 4

@@ -6,11 +6,17 @@ These names are all that the rest of the store uses.
 from __future__ import annotations
 
 from server.store.bursts.burst_log import (
+    AT_ONCE,
     IS_HELD,
+    LATE,
+    SET_ASIDE,
     Camera,
     count_record_frames,
     find_bursts,
+    last_set_aside_us,
+    late_bursts,
     longest_us,
+    marked,
     read_burst_frames,
     read_camera,
     read_decisions,
@@ -22,13 +28,25 @@ from server.store.bursts.burst_log import (
 )
 from server.store.bursts.conversion import convert, convert_held
 from server.store.bursts.deletion import delete_bursts, delete_held, is_newer_before, last_number
-from server.store.bursts.heads import is_worth_writing, leave_unreadable, newest_us, read_heads
-from server.store.bursts.keeping import Shared, keep_burst
-from server.store.bursts.old_form import Times
+from server.store.bursts.heads import (
+    count_rewriting,
+    is_worth_writing,
+    leave_unreadable,
+    move_checkpoints,
+    move_head,
+    newest_us,
+    read_heads,
+    rewind_head,
+)
+from server.store.bursts.keeping import Shared, keep_burst, mark
+from server.store.bursts.old_form import Times, has_old_frames
 from server.store.bursts.packing import Loose, seal_of
 
 __all__ = [
+    "AT_ONCE",
     "IS_HELD",
+    "LATE",
+    "SET_ASIDE",
     "Camera",
     "Loose",
     "Shared",
@@ -36,15 +54,23 @@ __all__ = [
     "convert",
     "convert_held",
     "count_record_frames",
+    "count_rewriting",
     "delete_bursts",
     "delete_held",
     "find_bursts",
+    "has_old_frames",
     "is_newer_before",
     "is_worth_writing",
     "keep_burst",
     "last_number",
+    "last_set_aside_us",
+    "late_bursts",
     "leave_unreadable",
     "longest_us",
+    "mark",
+    "marked",
+    "move_checkpoints",
+    "move_head",
     "newest_us",
     "read_burst_frames",
     "read_camera",
@@ -55,5 +81,6 @@ __all__ = [
     "read_known",
     "read_seal",
     "record_end_us",
+    "rewind_head",
     "seal_of",
 ]

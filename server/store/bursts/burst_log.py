@@ -8,18 +8,19 @@ always a record: `server.store.bursts.conversion` sees to that when it opens a d
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, cast
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Connection, Row, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Row, func, literal_column, select
 
 from policies.fusion.judge import judge
 from policies.fusion.judgement import Judgement
 from policies.observation import Observation
-from server.domain.records import BurstFacts, Known, Recorded
+from server.domain.records import BurstFacts, Known, LateBurst, Marked, Recorded, Status
 from server.store.bursts.old_form import (
     OLD_LONGEST_US,
     Times,
@@ -39,7 +40,13 @@ from server.store.schema import burst_records, cameras, contexts, removals
 IS_HELD: ColumnElement[bool] = literal_column("burst_records.is_held = 1")
 """In these words, so that the databases use the index of the bursts that wait."""
 
+LATE, SET_ASIDE = 1, 2
+"""The marks in `burst_records.late`. A late burst that is held waits for its refold."""
+
 record_end_us = burst_records.c.first_at_us + burst_records.c.lasts_us
+
+AT_ONCE = 500
+"""Numbers in one statement."""
 
 _PAGE = 200
 _judgements = msgspec.json.Decoder(list[Judgement])
@@ -86,6 +93,13 @@ def read_camera(connection: Connection, site: str, camera: str) -> Camera | None
     return None if row is None else Camera(row.number, row.longest_us)
 
 
+def standing_of(row: Row[Any]) -> Status:
+    """What a record's marks say of its burst."""
+    if not row.is_held:
+        return "folded"
+    return "set_aside" if row.late == SET_ASIDE else "held"
+
+
 class _Reader:
     """Rows to values within one transaction: what bursts share is read once."""
 
@@ -108,8 +122,8 @@ class _Reader:
             site=shared.site,
             camera=shared.camera,
             digest=packed.digest_of(burst_id, shared.site, shared.camera, first_at_us, shared.mask_digest),
-            status="held" if row.is_held else "folded",
-            cause="future" if row.is_held else None,
+            status=standing_of(row),
+            cause=("future", "refold", "late_within")[row.late] if row.is_held else None,
             late=bool(row.late),
             reason=shared.reason,
             captured_at_us=first_at_us - packed.lead_us,
@@ -218,14 +232,16 @@ def read_frames(
     camera: str,
     since_us: int | None = None,
     until_us: int | None = None,
+    also: Container[int] = (),
 ) -> Iterator[Recorded]:
     """A camera's frames from `since_us` to before `until_us`, in the order of folding: by instant, burst_id and index.
 
-    Those of held bursts are left out. Pages are read as they are needed, so that memory stays flat. The first frame
-    after a stretch that is no longer kept has the state from which a fold goes on.
+    Those of held bursts are left out, but for the records of these numbers (`also`). Pages are read as they are needed,
+    so that memory stays flat. The first frame after a stretch that is no longer kept has the state from which a fold
+    goes on.
     """
     known = read_camera(connection, site, camera)
-    frames = iter(()) if known is None else _record_frames(connection, versions, known, since_us, until_us)
+    frames = iter(()) if known is None else _record_frames(connection, versions, known, since_us, until_us, also)
     if has_old_frames(connection, site, camera):
         old = read_old_frames(connection, versions, site, camera, since_us, until_us)
         frames = heapq.merge(old, frames, key=_place)
@@ -285,6 +301,45 @@ def judged_again(connection: Connection, versions: Versions, frames: Iterable[Re
     ]
 
 
+def late_bursts(connection: Connection, numbers: Sequence[int]) -> list[LateBurst]:
+    """The bursts of these records, in order of time."""
+    found: list[LateBurst] = []
+    for begin in range(0, len(numbers), AT_ONCE):
+        mine = burst_records.c.number.in_(numbers[begin : begin + AT_ONCE])
+        found += (
+            LateBurst(joined_id(row.id_key, unpack(row.record).id_rest), row.first_at_us)
+            for row in connection.execute(_RECORDS.where(mine))
+        )
+    return sorted(found, key=attrgetter("at_us", "burst_id"))
+
+
+def marked(connection: Connection) -> list[Marked]:
+    """What is outside of the fold, of each camera, by site, camera and mark."""
+    query = (
+        select(
+            cameras.c.site,
+            cameras.c.camera,
+            burst_records.c.late,
+            func.count(),
+            func.min(burst_records.c.first_at_us),
+            func.max(record_end_us),
+        )
+        .join(cameras, cameras.c.number == burst_records.c.camera)
+        .where(IS_HELD)
+        .group_by(cameras.c.site, cameras.c.camera, burst_records.c.late)
+        .order_by(cameras.c.site, cameras.c.camera, burst_records.c.late)
+    )
+    return [Marked(*row) for row in connection.execute(query)]
+
+
+def last_set_aside_us(connection: Connection, versions: Versions, site: str, camera: str) -> int | None:
+    """When a camera's last burst that was set aside was received (us); None: none ever was."""
+    mine = read_camera(connection, site, camera)
+    query = _RECORDS.where(IS_HELD, burst_records.c.late == SET_ASIDE, burst_records.c.camera == (mine and mine.number))
+    row = connection.execute(query.order_by(burst_records.c.number.desc()).limit(1)).one_or_none()
+    return None if row is None else _Reader(connection, versions).facts(cast(Row[Any], row)).received_at_us
+
+
 def count_record_frames(connection: Connection) -> int:
     """Frames of all records."""
     rows = connection.execute(select(burst_records.c.record).execution_options(yield_per=_PAGE))
@@ -303,13 +358,21 @@ def _place(recorded: Recorded) -> tuple[int, str, int]:
 
 
 def _record_frames(
-    connection: Connection, versions: Versions, camera: Camera, since_us: int | None, until_us: int | None
+    connection: Connection,
+    versions: Versions,
+    camera: Camera,
+    since_us: int | None,
+    until_us: int | None,
+    also: Container[int],
 ) -> Iterator[Recorded]:
     """The frames of records, merged where bursts overlap."""
     reader, waiting = _Reader(connection, versions), list[Recorded]()
     query = ordered(_RECORDS.where(burst_records.c.camera == camera.number), _RECORD_TIMES, False)
-    query = query.where(burst_records.c.is_held == 0, *_within(camera, since_us, until_us))
+    query = query.where(*_within(camera, since_us, until_us))
+    query = query if also else query.where(burst_records.c.is_held == 0)
     for row in connection.execute(query.execution_options(yield_per=_PAGE)):
+        if row.is_held and row.number not in also:
+            continue
         frames = reader.frames(row)
         if (since_us is not None and row.first_at_us < since_us) or (
             until_us is not None and row.first_at_us + row.lasts_us >= until_us

@@ -11,24 +11,24 @@ from collections import deque
 from functools import partial
 from itertools import chain
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from policies.fold import State, encode_state
+from server.domain.checkpoints import to_prune
 from server.domain.errors import Unknown
 from server.domain.records import CameraHead, Checkpoint, Folded
-from server.domain.refold import Step, steps
+from server.domain.refold import WORK_OF_A_THING, Step, steps
 from server.store.bursts.burst_log import Camera, find_bursts, read_camera, read_frames, record_end_us
 from server.store.rows import Versions
-from server.store.schema import burst_records, camera_states
+from server.store.schema import burst_records, camera_states, cameras, checkpoints
 
 _WORK = 200
 """Frames of an empty view that may have to be folded again. With a track or a presence a frame takes more."""
-_WORK_OF_A_THING = 4
 
 
 def is_worth_writing(folded: Folded) -> bool:
     """Whether the frames that were folded since the stored state are too much to be folded again with each turn."""
-    return bool(folded.settled) or folded.frames * (1 + _WORK_OF_A_THING * folded.things) > _WORK
+    return bool(folded.settled) or folded.frames * (1 + WORK_OF_A_THING * folded.things) > _WORK
 
 
 def newest_us(connection: Connection, known: Camera | None, stored_us: int) -> int:
@@ -51,6 +51,62 @@ def read_heads(connection: Connection, versions: Versions) -> list[CameraHead]:
     head = camera_states.c
     query = select(*(head[name] for name in CameraHead.__slots__)).order_by(head.site, head.camera)
     return [_head(connection, versions, CameraHead(*row)) for row in connection.execute(query).all()]
+
+
+def move_head(connection: Connection, site: str, camera: str, folded: Folded, now_us: int) -> None:
+    """Write a camera's head after a fold."""
+    values = {
+        "last_at_us": folded.last_at_us,
+        "state": folded.state.decode(),
+        "policy": folded.policy,
+        "changed_at_us": now_us,
+    }
+    mine = (camera_states.c.site == site, camera_states.c.camera == camera)
+    if connection.execute(update(camera_states).where(*mine).values(values)).rowcount == 0:
+        connection.execute(insert(camera_states), {"site": site, "camera": camera} | values)
+
+
+def rewind_head(
+    connection: Connection, versions: Versions, site: str, camera: str, to: Checkpoint, now_us: int
+) -> None:
+    """Take a camera back to a checkpoint, after which no frame is left; without one, to before its first burst."""
+    mine = (camera_states.c.site == site, camera_states.c.camera == camera)
+    outdated = [checkpoints.c.site == site, checkpoints.c.camera == camera]
+    if to.at_us is None or to.state is None:
+        connection.execute(delete(camera_states).where(*mine))
+    else:
+        outdated.append(checkpoints.c.at_us > to.at_us)
+        last = next(read_frames(connection, versions, site, camera, to.at_us, to.at_us + 1), None)
+        values = {"last_at_us": to.at_us, "state": to.state.decode(), "changed_at_us": now_us}
+        policy = {} if last is None else {"policy": last.policy}
+        connection.execute(update(camera_states).where(*mine).values(values | policy))
+    connection.execute(delete(checkpoints).where(*outdated))
+
+
+def move_checkpoints(
+    connection: Connection, site: str, camera: str, after_us: int | None, folded: Folded, until_us: int | None = None
+) -> None:
+    """Replace a camera's checkpoints after `after_us`, up to `until_us` (None: no limit), by those of a fold."""
+    mine = (checkpoints.c.site == site, checkpoints.c.camera == camera)
+    outdated = mine if after_us is None else (*mine, checkpoints.c.at_us > after_us)
+    outdated = outdated if until_us is None else (*outdated, checkpoints.c.at_us <= until_us)
+    connection.execute(delete(checkpoints).where(*outdated))
+    connection.execute(
+        insert(checkpoints),
+        [
+            {"site": site, "camera": camera, "at_us": at_us, "state": state.decode()}
+            for at_us, state in folded.checkpoints.items()
+        ],
+    )
+    instants = list(connection.execute(select(checkpoints.c.at_us).where(*mine)).scalars())
+    if dropped := to_prune(instants, max(instants)):
+        connection.execute(delete(checkpoints).where(*mine, checkpoints.c.at_us.in_(dropped)))
+
+
+def count_rewriting(connection: Connection, site: str, camera: str) -> None:
+    """Say that a camera's past has changed: a refold that began before is not committed."""
+    mine = (cameras.c.site == site, cameras.c.camera == camera)
+    connection.execute(update(cameras).where(*mine).values(rewritten=cameras.c.rewritten + 1))
 
 
 def leave_unreadable(connection: Connection, versions: Versions) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from policies.observation import Observation
-from server.store.bursts.burst_log import Camera, read_camera
+from server.store.bursts.burst_log import AT_ONCE, Camera, read_camera
 from server.store.bursts.packing import Loose, models_of, pack, split_id
 from server.store.rows import MODELS_SEPARATOR, insert_once
 from server.store.schema import burst_records, cameras, contexts
@@ -57,6 +57,13 @@ def keep_burst(
     key = stored.inserted_primary_key
     assert key is not None, "one row was inserted"
     return int(key[0])
+
+
+def mark(connection: Connection, numbers: Sequence[int], **marks: int) -> None:
+    """Set `is_held` and `late` of records."""
+    for begin in range(0, len(numbers), AT_ONCE):
+        mine = burst_records.c.number.in_(numbers[begin : begin + AT_ONCE])
+        connection.execute(update(burst_records).where(mine).values(marks))
 
 
 def _camera(connection: Connection, site: str, camera: str, lasts_us: int) -> Camera:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 from server.domain.clock import Clock
 from server.domain.errors import Unprocessable
 from server.domain.keeping import Erasure
-from server.store.bursts import Times, delete_held, find_bursts, longest_us
+from server.store.bursts import Times, count_rewriting, delete_held, find_bursts, longest_us
 from server.store.engine import reading, writing
 from server.store.retention.events import annotated, delete_annotations, delete_events, erased_events
 from server.store.retention.gone import ERASURES, erasure_of
@@ -44,6 +44,7 @@ def ask(
         raise Unprocessable("an erasure ends in the past: bursts of its time are not accepted any more")
     with writing(engine, lock=f"{site}/{camera}") as connection:
         since_us, until_us = _whole_bursts(connection, versions, site, camera, since_us, until_us)
+        count_rewriting(connection, site, camera)
         row = {
             "site": site,
             "camera": camera,
@@ -89,7 +90,8 @@ def finish(engine: Engine, versions: Versions, clock: Clock, erasure: Erasure) -
         yield
     with _overwriting(engine, lock) as connection:
         about = 0 if erasure.keeps_annotated else delete_annotations(connection, erasure)
-        _count(connection, erasure, annotations=about)
+        aside = delete_held(connection, erasure.site, erasure.camera, erasure.since_us, erasure.until_us)
+        _count(connection, erasure, bursts=aside, annotations=about)
         mine = (erasures.c.number == erasure.number, erasures.c.finished_at_us.is_(None))
         connection.execute(update(erasures).where(*mine).values(finished_at_us=clock()))
 

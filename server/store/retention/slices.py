@@ -21,7 +21,15 @@ from policies.fold import State, encode_state
 from server.domain.errors import SectorwatchError
 from server.domain.records import BurstFacts, Checkpoint
 from server.domain.refold import steps
-from server.store.bursts import delete_bursts, delete_held, find_bursts, is_newer_before, last_number, read_frames
+from server.store.bursts import (
+    count_rewriting,
+    delete_bursts,
+    delete_held,
+    find_bursts,
+    is_newer_before,
+    last_number,
+    read_frames,
+)
 from server.store.engine import reading, writing
 from server.store.rows import Versions, read_checkpoint
 from server.store.schema import camera_states, checkpoints, keeping, removals
@@ -164,6 +172,7 @@ def remove_within(connection: Connection, versions: Versions, region: Region, pl
     site, camera = region.site, region.camera
     if not _is_as_planned(connection, versions, region, planned):
         return 0
+    count_rewriting(connection, site, camera)
     count = delete_bursts(connection, site, camera, planned.first_us, planned.bursts[-1].first_at_us)
     mine = (checkpoints.c.site == site, checkpoints.c.camera == camera)
     inside = checkpoints.c.at_us.between(planned.first_us, planned.last_us)

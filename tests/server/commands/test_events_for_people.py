@@ -190,15 +190,19 @@ def test_memory_is_flat_however_many_lines_wait_for_a_long_visit(walked: Yard, m
     assert most <= 20, "a group of one instant, and those that it may still change"
 
 
-def test_a_withdrawn_event_is_marked_and_shown_only_on_request(yard: Yard, show: Callable[..., list[str]]) -> None:
+def test_a_withdrawn_event_is_shown_and_says_which_late_burst_superseded_it(
+    yard: Yard, show: Callable[..., list[str]]
+) -> None:
     bursts = yard.walked(across, 26)
     for each in [*bursts[:5], *bursts[7:], *bursts[5:7]]:
         yard.pipeline.process(each)
-    assert not any("withdrawn" in line for line in show())
-    marked = [line for line in show("--withdrawn") if "withdrawn" in line]
+    assert not any("superseded" in line for line in show("--no-withdrawn"))
+    marked = [line for line in show() if "superseded" in line]
     assert marked
-    assert all(re.match(r"08:00:\d\d withdrawn: person ", line) for line in marked), marked
-    assert [line for line in show("--withdrawn") if line not in marked] == show()
+    why = r"08:00:\d\d superseded by a late burst of 2026-11-22 08:00:1[02]: person "
+    assert all(re.match(why, line) for line in marked), marked
+    assert [line for line in show() if line not in marked] == show("--no-withdrawn")
+    assert show("--withdrawn") == show()
 
 
 def test_no_line_is_longer_than_120_characters_and_the_id_and_what_was_not_watched_stay() -> None:

@@ -85,7 +85,7 @@ def test_a_burst_and_its_delivery_read_no_table_from_end_to_end(yard: Yard) -> N
         ),
         (
             lambda store: store.heartbeats.activities(),
-            "bursts USING INDEX ix_bursts_camera (site=? AND camera=?)",
+            "bursts USING INDEX ix_bursts_camera (site=? AND camera=? AND first_at_us<?)",
         ),
         (
             lambda store: store.past.bursts("yard", "gate", START_US, START_US + 1),
@@ -101,10 +101,10 @@ def test_a_burst_and_its_delivery_read_no_table_from_end_to_end(yard: Yard) -> N
         ),
         (
             lambda store: store.heartbeats.activities(),
-            "burst_records USING INDEX ix_burst_records_camera (camera=?)",
+            "burst_records USING INDEX ix_burst_records_camera (camera=? AND first_at_us<?)",
         ),
         (lambda store: store.known("burst-00001"), "burst_records USING INDEX ix_burst_records_id (id_key=?)"),
-        (lambda store: store.held(START_US), "burst_records USING INDEX ix_burst_records_held (is_held=?)"),
+        (lambda store: store.held(START_US), "burst_records USING INDEX ix_burst_records_held (late=?)"),
     ],
 )
 def test_a_question_goes_by_its_index(yard: Yard, ask: Callable[[Store], object], step: str) -> None:
