@@ -6,6 +6,7 @@ from sqlalchemy import Connection, and_, insert, select, update
 
 from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
 from server.store.engine import reading, writing
+from server.store.revival import readable_head
 from server.store.rows import Part, read_heads
 from server.store.schema import bursts, heartbeats
 
@@ -39,7 +40,10 @@ class Heartbeats(Part):
         """The activity of every camera (of a site) that ever sent a burst or a heartbeat, by site and camera."""
         with reading(self._engine) as connection:
             newest = {(row.site, row.camera): StoredHeartbeat(*row) for row in connection.execute(select(*_COLUMNS))}
-            seen = {(head.site, head.camera): head for head in read_heads(connection)}
+            seen = {
+                (head.site, head.camera): readable_head(connection, self._versions, head)
+                for head in read_heads(connection)
+            }
             ahead = _ahead(connection)
             names = sorted(name for name in {*newest, *seen, *ahead} if site in (None, name[0]))
             return [

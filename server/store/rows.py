@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
+from typing import cast as typed
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Engine, LargeBinary, Row, Select, and_, bindparam, cast, select
 
 from policies.events import Event
+from policies.fold import decode_state
 from policies.observation import EnsembleInfo, Observation, Prediction
-from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
+from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.clock import Clock
 from server.domain.errors import Unknown
 from server.domain.records import (
@@ -27,6 +30,8 @@ from server.domain.records import (
 )
 from server.store.engine import reading
 from server.store.schema import bursts, camera_states, checkpoints, events, observations, panels, policies
+
+log = logging.getLogger(__name__)
 
 MODELS_SEPARATOR = ","
 """Between the names of a notice's models; no model's name contains it."""
@@ -50,25 +55,47 @@ def read_known(connection: Connection, burst_id: str) -> Known | None:
     row = connection.execute(
         select(bursts.c.digest, bursts.c.status).where(bursts.c.burst_id == burst_id)
     ).one_or_none()
-    return Known(row.digest, cast(Status, row.status)) if row else None
+    return Known(row.digest, typed(Status, row.status)) if row else None
+
+
+def stored_text(connection: Connection, column: ColumnElement[str]) -> ColumnElement[Any]:
+    """A column that may hold damaged texts: as bytes on SQLite, whose driver raises where bytes are no text."""
+    return cast(column, LargeBinary) if connection.dialect.name == "sqlite" else column
+
+
+def readable_state(stored: object, at_us: int) -> bytes | None:
+    """A stored state (JSON), as bytes, if this version can read it and it is of this instant; else None."""
+    state = stored.encode() if isinstance(stored, str) else stored
+    try:
+        if isinstance(state, bytes) and decode_state(state).last_at_us == at_us:
+            return state
+    except (msgspec.DecodeError, UnicodeError):
+        pass
+    return None
 
 
 def read_checkpoint(connection: Connection, site: str, camera: str, before_us: int) -> Checkpoint:
-    """A camera's newest checkpoint before an instant; the empty one if there is none."""
-    row = connection.execute(
-        select(checkpoints.c.at_us, checkpoints.c.state)
+    """A camera's newest checkpoint before an instant; the empty one if there is none. One that cannot be read is passed
+    over: the fold from an older one makes it anew.
+    """
+    query = (
+        select(checkpoints.c.at_us, stored_text(connection, checkpoints.c.state))
         .where(checkpoints.c.site == site, checkpoints.c.camera == camera, checkpoints.c.at_us < before_us)
         .order_by(checkpoints.c.at_us.desc())
-        .limit(1)
-    ).one_or_none()
-    return Checkpoint(row.at_us, row.state.encode()) if row else Checkpoint(None, None)
+    )
+    with connection.execute(query.execution_options(yield_per=1)) as rows:
+        for at_us, stored in rows:
+            if (state := readable_state(stored, at_us)) is not None:
+                return Checkpoint(at_us, state)
+    return Checkpoint(None, None)
 
 
 def read_heads(connection: Connection) -> list[CameraHead]:
-    """The heads of all cameras, by site and camera."""
+    """The heads of all cameras, by site and camera. The state is empty where it cannot be read."""
     head = camera_states.c
-    query = select(*(head[name] for name in CameraHead.__slots__)).order_by(head.site, head.camera)
-    return [CameraHead(*row) for row in connection.execute(query)]
+    columns = [stored_text(connection, head.state) if name == "state" else head[name] for name in CameraHead.__slots__]
+    heads = [CameraHead(*row) for row in connection.execute(select(*columns).order_by(head.site, head.camera))]
+    return [replace(each, state=(readable_state(each.state, each.last_at_us) or b"").decode()) for each in heads]
 
 
 class Versions:
@@ -121,13 +148,21 @@ class Part:
 
 
 def _read_policy(digest: str, body: str, text: str) -> SitePolicy:
-    """The stored policy. If it is of another version of the rules, its text is parsed by this version."""
+    """The stored policy. If it is of another version of the rules, or damaged, its text is parsed by this version."""
+    version: int | None = None
     try:
-        return _policy.decode(body)
+        policy = _policy.decode(body)
+        if "*" in policy.rules.min_score:  # the first policies left the shipped numbers out
+            return policy
+        version = policy.version
     except msgspec.ValidationError:
         version = msgspec.json.decode(body).get("version", 1)
+    except msgspec.DecodeError:
+        log.warning("stored policy is damaged; its text is read instead", extra={"policy": digest[:12]})
     try:
-        return parse_site_policy(text).under(digest, version)
+        parsed = parse_site_policy(text)
+        version = version or (RULES_VERSION if parsed.digest == digest else 1)
+        return parsed.under(digest, version)
     except InvalidPolicy as error:
         raise Unknown(f"policy {digest[:12]}, of version {version} of the rules, cannot be read: {error}") from None
 
@@ -219,7 +254,7 @@ def burst_facts(row: Row[*tuple[Any, ...]]) -> BurstFacts:
 def noticed(row: Row[*tuple[Any, ...]]) -> Notice:
     """The notice of a row."""
     models = tuple(row.models.split(MODELS_SEPARATOR))
-    return Notice(row.number, row.seq, row.at_us, cast(Noticed, row.what), row.ensemble, models, row.detail)
+    return Notice(row.number, row.seq, row.at_us, typed(Noticed, row.what), row.ensemble, models, row.detail)
 
 
 def logged(row: Row[*tuple[Any, ...]]) -> LoggedEvent:

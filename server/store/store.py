@@ -30,7 +30,7 @@ from server.store.heartbeats import Heartbeats
 from server.store.migrate import Revision, revision, upgrade
 from server.store.outbox import Notices
 from server.store.past import Past
-from server.store.revival import revive
+from server.store.revival import readable_head, revive, unreadable_states
 from server.store.rows import (
     BURST_COLUMNS,
     EVENT_COLUMNS,
@@ -145,7 +145,12 @@ class Store(Channels, EventLog, Tokens):
     def cameras(self) -> list[CameraHead]:
         """All cameras that ever advanced, by site and camera."""
         with reading(self._engine) as connection:
-            return read_heads(connection)
+            return [readable_head(connection, self._versions, head) for head in read_heads(connection)]
+
+    def unreadable(self) -> dict[tuple[str, str], tuple[int, ...]]:
+        """The instants of states that cannot be read, by site and camera. A camera's next turn makes its own anew."""
+        with reading(self._engine) as connection:
+            return unreadable_states(connection)
 
     def held(self, until_us: int) -> list[tuple[str, str]]:
         """Cameras (site, camera) with held bursts that end by `until_us`."""

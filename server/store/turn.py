@@ -18,6 +18,7 @@ from server.domain.checkpoints import to_prune
 from server.domain.errors import Unprocessable
 from server.domain.records import Admitted, Checkpoint, Entry, Folded, Known, Recorded
 from server.store.log import rewrite_log
+from server.store.revival import revive
 from server.store.rows import (
     Versions,
     encoded,
@@ -26,6 +27,8 @@ from server.store.rows import (
     read_checkpoint,
     read_known,
     read_observations,
+    readable_state,
+    stored_text,
 )
 from server.store.schema import (
     bursts,
@@ -131,10 +134,14 @@ class Turn:
         self._move_head(folded)
 
     def _read_head(self) -> Checkpoint:
-        row = self._connection.execute(
-            select(camera_states.c.last_at_us, camera_states.c.state).where(*self._mine(camera_states))
-        ).one_or_none()
-        return Checkpoint(row.last_at_us, row.state.encode()) if row else Checkpoint(None, None)
+        """Where the stored state cannot be read, it is folded anew first."""
+        state = stored_text(self._connection, camera_states.c.state)
+        query = select(camera_states.c.last_at_us, state).where(*self._mine(camera_states))
+        row = self._connection.execute(query).one_or_none()
+        if row is not None and readable_state(row[1], row[0]) is None:
+            revive(self._connection, self._versions, (self._site, self._camera))
+            row = self._connection.execute(query).one()
+        return Checkpoint(None, None) if row is None else Checkpoint(row[0], readable_state(row[1], row[0]))
 
     def _mine(self, table: Table) -> tuple[ColumnElement[bool], ...]:
         return (table.c.site == self._site, table.c.camera == self._camera)
