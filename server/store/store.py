@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from policies.fusion.judgement import Judgement
 from policies.observation import Observation
 from policies.site.site_policy import SitePolicy
 from server.domain.clock import Clock, now_us
-from server.domain.errors import Unknown
+from server.domain.errors import DatabaseDamaged, RetryLater, Unknown
 from server.domain.records import (
     CameraHead,
     Checkpoint,
@@ -23,8 +24,11 @@ from server.domain.records import (
     Recorded,
 )
 from server.store.annotations import Annotations
+from server.store.care.copying import copy_sqlite
+from server.store.care.derived import mending, remake_derived
+from server.store.care.integrity import Integrity, check_integrity
 from server.store.channels import Channels
-from server.store.engine import copy_sqlite, open_engine, reading, shown_url, writing
+from server.store.engine import open_engine, reading, shown_url, writing
 from server.store.event_log import EventLog
 from server.store.heartbeats import Heartbeats
 from server.store.migrate import Revision, revision, upgrade
@@ -85,17 +89,27 @@ class Store(Channels, EventLog, Tokens):
     def upgrade(self) -> Revision:
         """Migrate the tables to this version's schema, and make each camera's state readable. Safe to repeat."""
         after = upgrade(self._engine)
+        mending(self._engine, self._versions, self._revive)
+        return after
+
+    def _revive(self) -> None:
         with writing(self._engine, lock="schema") as connection:
             revive(connection, self._versions)
-        return after
 
     def revision(self) -> Revision:
         """The schema of the database, and the one this version needs."""
         return revision(self._engine)
 
-    def backup(self, file: Path) -> None:
-        """Copy the database at this instant, while others write to it. Raises ConfigurationError or Conflict."""
-        copy_sqlite(self._engine, file)
+    def backup(self, file: Path) -> str:
+        """Copy the database at this instant, while others write to it. Returns what was checked before.
+
+        Raises ConfigurationError, DatabaseDamaged or Conflict.
+        """
+        return copy_sqlite(self._engine, file)
+
+    def integrity(self, within_s: float = math.inf) -> Integrity | None:
+        """Whether the file is whole, by SQLite's own checks; None for PostgreSQL."""
+        return check_integrity(self._engine, within_s)
 
     def close(self) -> None:
         """Close all connections. The store may be used again afterwards."""
@@ -103,9 +117,17 @@ class Store(Channels, EventLog, Tokens):
 
     @contextmanager
     def turn(self, site: str, camera: str) -> Iterator[Turn]:
-        """One camera's turn: no other turn of this camera runs at the same time. Leaving the block commits."""
-        with writing(self._engine, lock=f"{site}/{camera}") as connection:
-            yield Turn(connection, self._versions, site, camera, self._clock())
+        """One camera's turn: no other turn of this camera runs at the same time. Leaving the block commits.
+
+        Raises RetryLater also where damaged derived data had to be made anew: the next turn finds it whole.
+        """
+        try:
+            with writing(self._engine, lock=f"{site}/{camera}") as connection:
+                yield Turn(connection, self._versions, site, camera, self._clock())
+        except DatabaseDamaged as error:
+            if not remake_derived(self._engine, self._versions):
+                raise
+            raise RetryLater("damaged derived data was made anew; nothing else was changed") from error
 
     def known(self, burst_id: str) -> Known | None:
         """A stored burst's digest and status; None for an unknown burst."""
@@ -144,6 +166,9 @@ class Store(Channels, EventLog, Tokens):
 
     def cameras(self) -> list[CameraHead]:
         """All cameras that ever advanced, by site and camera."""
+        return mending(self._engine, self._versions, self._heads)
+
+    def _heads(self) -> list[CameraHead]:
         with reading(self._engine) as connection:
             return [readable_head(connection, self._versions, head) for head in read_heads(connection)]
 
@@ -182,8 +207,12 @@ class Store(Channels, EventLog, Tokens):
 
     def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint:
         """The newest state of a camera before an instant; the empty one if there is none."""
-        with reading(self._engine) as connection:
-            return read_checkpoint(connection, site, camera, before_us)
+
+        def read() -> Checkpoint:
+            with reading(self._engine) as connection:
+                return read_checkpoint(connection, site, camera, before_us)
+
+        return mending(self._engine, self._versions, read)
 
     def policy(self, digest: str) -> SitePolicy:
         """The policy of a digest, as it was when it judged its first burst."""
