@@ -22,7 +22,7 @@ from policies.observation import EnsembleInfo
 from server.catalogue import ModelCard, cache_dir, locate, read_lock, verify
 from server.commands.options import cards_of, store_options, utc
 from server.domain.clock import SECOND_US, now_us
-from server.domain.errors import SectorwatchError
+from server.domain.errors import DatabaseDamaged, SectorwatchError
 from server.domain.precision import check_execution
 from server.domain.remembered import recall
 from server.domain.text_files import shown
@@ -38,6 +38,9 @@ from server.web.auth import Authenticator, is_loopback
 _MIB = 1024 * 1024
 _LEAST_FREE_BYTES = 100 * _MIB
 _ENOUGH_FREE_BYTES = 1024 * _MIB
+_OR_RESTORE = "; if it held something, sectorwatch db restore FILE puts a backup in its place"
+INTEGRITY_S = 60.0
+"""Longest check of the database's file."""
 _AHEAD_US = 300 * SECOND_US
 _BUILT_AT = datetime(2026, 11, 1, tzinfo=UTC)
 """A clock that shows an earlier instant is wrong."""
@@ -77,7 +80,8 @@ def _findings(check: Check, next_step: str, settings: ServerSettings) -> Iterato
     try:
         yield from check(settings)
     except SectorwatchError as error:
-        yield Finding("fail", check.__name__, error.detail, next_step)
+        step = _way_back(settings) if isinstance(error, DatabaseDamaged) else next_step
+        yield Finding("fail", check.__name__, error.detail, step)
     except Exception as error:  # noqa: BLE001
         yield Finding("fail", check.__name__, f"{type(error).__name__}: {error}".splitlines()[0], next_step)
 
@@ -234,13 +238,18 @@ def database(settings: ServerSettings) -> Iterator[Finding]:
     with closing(open_store(settings.database_url)) as store:
         revision = store.revision()
         if revision.present is None:
-            yield Finding("warn", "database", f"{store.name}: no tables yet", "sectorwatch serve makes them")
+            what = f"{store.name}: {'the file is empty' if revision.is_empty_file else 'no tables yet'}"
+            yield Finding(
+                "warn", "database", what, f"sectorwatch serve makes the tables{_OR_RESTORE * revision.is_empty_file}"
+            )
             return
         if not revision.is_current:
             what = f"{store.name}: schema {revision.present}, this version wants {revision.wanted}"
             yield Finding("fail", "database", what, "sectorwatch db upgrade")
             return
         yield Finding("ok", "database", f"{store.name}: schema {revision.present}")
+        if (fault := store.write_fault()) is not None:
+            yield Finding("warn", "database", f"it can only be read: {fault}", "let the server's user own its files")
         newest_us = max((head.changed_at_us for head in store.cameras()), default=0)
         if newest_us > now_us() + _AHEAD_US:
             what = f"it is behind the newest turn in the database ({utc(newest_us)})"
@@ -248,6 +257,38 @@ def database(settings: ServerSettings) -> Iterator[Finding]:
         if not Authenticator(store).is_guarded() and not is_loopback(settings.host):
             what = f"none: the server will listen on loopback only instead of {settings.host}"
             yield Finding("warn", "tokens", what, "sectorwatch tokens add --site SITE --camera CAMERA")
+
+
+def integrity(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks that the file of a SQLite database is whole, and that derived data in it can be read."""
+    with closing(open_store(settings.database_url)) as store:
+        if store.revision().present is None:
+            return
+        found = store.integrity(INTEGRITY_S)
+        if found is None:
+            return
+        if found.faults:
+            more = f", and {len(found.faults) - 1} more" if len(found.faults) > 1 else ""
+            yield Finding("fail", "integrity", f"the database is damaged: {found.faults[0]}{more}", _way_back(settings))
+            return
+        yield Finding("ok", "integrity", f"{found.checked}: ok")
+        if not store.revision().is_current:
+            return
+        for (site, camera), instants in store.unreadable().items():
+            what = f"{site}/{camera}: {len(instants)} saved states cannot be read; the past is not affected"
+            yield Finding(
+                "warn", "integrity", what, "its next burst makes them anew, and so does sectorwatch db upgrade"
+            )
+
+
+def _way_back(settings: ServerSettings) -> str:
+    """How to go on with a damaged SQLite database."""
+    recovered = settings.data_dir / "recovered.sqlite"
+    return (
+        "stop the server, then restore a backup (sectorwatch db restore FILE), or save what can be read: "
+        f"sectorwatch db recover {recovered} && sectorwatch db restore {recovered}. Where the program sqlite3 can "
+        f"(Debian 12's cannot), sqlite3 OLD .recover | sqlite3 {recovered} saves a little more"
+    )
 
 
 def _free_bytes(folder: Path) -> int:
@@ -301,6 +342,7 @@ CHECKS: dict[Check, str] = {
     sites: "mend the site policies",
     policies: "mend the site policies",
     database: "correct database_url, or start the database",
+    integrity: "correct database_url, or start the database",
     disk: "choose another data_dir",
     clock: "set the clock (NTP)",
     ports: "choose another port",

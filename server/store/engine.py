@@ -68,6 +68,13 @@ def open_engine(url: str) -> Engine:
     raise ConfigurationError(f"no database `{parsed.get_backend_name()}` here: use sqlite:///PATH or postgresql://...")
 
 
+def open_to_read(file: Path) -> Engine:
+    """An engine that reads a SQLite file, and writes neither to it nor beside it."""
+    return create_engine(
+        URL.create("sqlite", database=str(file)), creator=lambda: connect_to_read(file, BUSY_TIMEOUT_S)
+    )
+
+
 def shown_url(engine: Engine) -> str:
     """The database's URL without passwords."""
     return engine.url.difference_update_query(["password", "sslpassword"]).render_as_string(hide_password=True)

@@ -16,7 +16,7 @@ from policies.fold import decode_state
 from policies.observation import EnsembleInfo, Observation, Prediction
 from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.clock import Clock
-from server.domain.errors import Unknown
+from server.domain.errors import DatabaseDamaged, Unknown
 from server.domain.records import (
     BurstFacts,
     CameraHead,
@@ -258,10 +258,17 @@ def noticed(row: Row[*tuple[Any, ...]]) -> Notice:
 
 
 def logged(row: Row[*tuple[Any, ...]]) -> LoggedEvent:
-    """The event of a row that holds EVENT_COLUMNS."""
+    """The event of a row that holds EVENT_COLUMNS. Raises DatabaseDamaged."""
+    try:
+        event = _event.decode(row.body)
+    except msgspec.DecodeError as error:
+        raise DatabaseDamaged(
+            f"the database is damaged: the event of announcement {row.seq} cannot be read ({error}): "
+            "`sectorwatch doctor` names the way back"
+        ) from None
     return LoggedEvent(
         seq=row.seq,
-        event=_event.decode(row.body),
+        event=event,
         late=bool(row.late),
         withdrawn_at_us=row.withdrawn_at_us,
         burst_id=row.burst_id,

@@ -41,6 +41,12 @@ def access_fault(file: Path) -> str | None:
     return None
 
 
+def is_cut_off(file: Path) -> bool:
+    """Whether the file is empty beside a log that is not: SQLite would throw the log away."""
+    log = beside(file, "-wal")
+    return file.stat().st_size == 0 and log.exists() and log.stat().st_size > 0
+
+
 def connect_to_read(file: Path, timeout_s: float) -> sqlite3.Connection:
     """A connection that reads a database in which nothing can be written, all that is committed in its log included.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from policies.fusion.judgement import Judgement
 from policies.observation import Observation
 from policies.site.site_policy import SitePolicy
 from server.domain.clock import Clock, now_us
-from server.domain.errors import DatabaseDamaged, RetryLater, Unknown
+from server.domain.errors import ConfigurationError, DatabaseDamaged, RetryLater, Unknown
 from server.domain.records import (
     CameraHead,
     Checkpoint,
@@ -27,8 +27,10 @@ from server.store.annotations import Annotations
 from server.store.care.copying import copy_sqlite
 from server.store.care.derived import mending, remake_derived
 from server.store.care.integrity import Integrity, check_integrity
+from server.store.care.restoring import restore_sqlite
+from server.store.care.salvage import Saved, salvage_sqlite
 from server.store.channels import Channels
-from server.store.engine import open_engine, reading, shown_url, writing
+from server.store.engine import open_engine, open_to_read, reading, shown_url, sqlite_file, writing
 from server.store.event_log import EventLog
 from server.store.heartbeats import Heartbeats
 from server.store.migrate import Revision, revision, upgrade
@@ -55,6 +57,7 @@ from server.store.schema import (
     metadata,
     observations,
 )
+from server.store.sqlite_files import access_fault
 from server.store.tokens import Tokens
 from server.store.turn import Turn
 
@@ -107,9 +110,43 @@ class Store(Channels, EventLog, Tokens):
         """
         return copy_sqlite(self._engine, file)
 
+    def write_fault(self) -> str | None:
+        """Why this process cannot write a SQLite database that is there; None where it can, and for PostgreSQL."""
+        file = sqlite_file(self._engine)
+        return None if file is None else access_fault(file)
+
     def integrity(self, within_s: float = math.inf) -> Integrity | None:
         """Whether the file is whole, by SQLite's own checks; None for PostgreSQL."""
         return check_integrity(self._engine, within_s)
+
+    def restore(self, backup: Path) -> Path | None:
+        """Put a backup in the place of the database. Returns where the database of before is now, if there was one.
+
+        The backup may have an older schema. Raises ConfigurationError for one that cannot be used, DatabaseDamaged, and
+        Conflict while another process has the database open.
+        """
+        file = sqlite_file(self._engine)
+        if file is None:
+            raise ConfigurationError("only SQLite is restored here; for PostgreSQL use pg_restore")
+        if not backup.is_file():
+            raise ConfigurationError(f"there is no file {backup}")
+        if file.exists() and file.samefile(backup):
+            raise ConfigurationError(f"{backup} is the database itself")
+        check_backup(Store(open_to_read(backup), self._clock))
+        self.close()
+        return restore_sqlite(backup, file)
+
+    def salvage(self, target: Path) -> dict[str, Saved]:
+        """Write what can be read of a damaged SQLite database into a new file; what was saved of each table.
+
+        Raises ConfigurationError and Conflict.
+        """
+        file = sqlite_file(self._engine)
+        if file is None:
+            raise ConfigurationError(
+                "only SQLite is recovered here; PostgreSQL has tools of its own (pg_amcheck, pg_dump)"
+            )
+        return salvage_sqlite(file, target)
 
     def close(self) -> None:
         """Close all connections. The store may be used again afterwards."""
@@ -226,6 +263,16 @@ class Store(Channels, EventLog, Tokens):
                 table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
                 for table in metadata.sorted_tables
             }
+
+
+def check_backup(store: Store) -> None:
+    """Raises ConfigurationError for a file that holds no database of this or an older version, and DatabaseDamaged."""
+    with closing(store):
+        if store.revision().present is None:
+            raise ConfigurationError(f"{store.name} holds no tables: it is no backup")
+        integrity = store.integrity()
+        if integrity is not None and integrity.faults:
+            raise DatabaseDamaged(f"{store.name} is damaged ({integrity.faults[0]}); nothing was changed")
 
 
 def _judgements(connection: Connection, burst_id: str) -> list[Judgement]:

@@ -1,8 +1,8 @@
 """Tables of derived data with damaged pages are thrown away and made anew from the bursts.
 
 `server.store.revival` makes single states anew. Here the pages themselves cannot be read, so no row can be replaced.
-The table is taken out of the schema, and a new one takes its place. Its pages stay unused, since a damaged page may point
-anywhere. The next backup has no such pages.
+The table is taken out of the schema, and a new one takes its place. Its pages stay unused, since a damaged page may
+point anywhere. The next backup has no such pages.
 """
 
 from __future__ import annotations

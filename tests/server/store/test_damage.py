@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,7 +12,7 @@ import pytest
 
 from policies.events import Event
 from server.domain.burst import Burst
-from server.domain.errors import RetryLater
+from server.domain.errors import ConfigurationError, DatabaseDamaged, RetryLater
 from server.domain.records import Checkpoint
 from server.domain.refold import steps
 from server.store import Store, open_store
@@ -129,3 +130,128 @@ def test_a_server_starts_on_damaged_derived_data(table: str, yard: Yard, bursts:
     for one in bursts[8:]:
         yard.pipeline.process(one)
     assert told(yard.store) == refolded(yard.store)
+
+
+def lost_page(yard: Yard, table: str, which: int) -> Path:
+    """Damage one page of a table or index; the database's file, to which nothing is connected."""
+    file = file_of(yard.store)
+    yard.store.close()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        query = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY pageno"
+        leaves = [page for (page,) in connection.execute(query, (table,))]
+    overwrite(file, [leaves[which]])
+    return file
+
+
+@pytest.fixture
+def long_yard(yard: Yard) -> Yard:
+    """A yard with some hundred frames, so that its tables have several pages."""
+    for number in range(40):
+        yard.pipeline.process(yard.walk(number, lambda t: there_and_back(t % 30), number * 2.0))
+    return yard
+
+
+@pytest.mark.parametrize("table", ["observations", "decisions", "sqlite_autoindex_observations_1"])
+def test_a_damaged_page_is_found_by_the_check_and_never_copied(table: str, long_yard: Yard, tmp_path: Path) -> None:
+    file = lost_page(long_yard, table, -1)
+    integrity = long_yard.store.integrity()
+    assert integrity is not None
+    assert integrity.faults
+    with pytest.raises(DatabaseDamaged, match=r"no copy was made: .* is damaged .*sectorwatch doctor"):
+        long_yard.store.backup(tmp_path / "copy.sqlite")
+    assert not (tmp_path / "copy.sqlite").exists()
+    assert list(tmp_path.glob(".copy*")) == []
+    assert file.exists()
+
+
+def test_a_check_that_takes_too_long_is_cut_off_and_says_so(long_yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.store.care.integrity._OPERATIONS", 1)
+    integrity = long_yard.store.integrity(0.0)
+    assert integrity is not None
+    assert integrity.faults == ()
+    assert "did not end" in integrity.checked
+
+
+def test_a_whole_database_is_checked_with_its_indexes(long_yard: Yard) -> None:
+    integrity = long_yard.store.integrity(60.0)
+    assert integrity is not None
+    assert (integrity.faults, integrity.checked.partition(" of ")[0]) == ((), "integrity_check")
+
+
+@pytest.mark.parametrize("which", [0, 1, -1])
+@pytest.mark.parametrize("table", ["observations", "decisions"])
+def test_what_can_be_read_of_a_damaged_database_is_saved_and_serves_again(
+    table: str, which: int, long_yard: Yard, tmp_path: Path
+) -> None:
+    before, events = long_yard.store.counts(), told(long_yard.store)
+    file = lost_page(long_yard, table, which)
+    damaged = file.read_bytes()
+    saved = long_yard.store.salvage(tmp_path / "saved.sqlite")
+    assert file.read_bytes() == damaged
+    assert saved["events"].rows == before["events"]
+    assert 0 < before[table] - saved[table].rows < before[table] / 2
+    assert long_yard.store.restore(tmp_path / "saved.sqlite") is not None
+    assert long_yard.store.upgrade().is_current
+    integrity = long_yard.store.integrity()
+    assert integrity is not None
+    assert integrity.faults == ()
+    assert told(long_yard.store) == events
+    long_yard.pipeline.process(long_yard.walk(50, there_and_back, 100.0))
+
+
+def test_nothing_can_be_saved_of_what_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "note.sqlite").write_text("not a database" * 1000)
+    store = open_store(f"sqlite:///{tmp_path}/note.sqlite")
+    with pytest.raises(ConfigurationError, match=r"nothing can be saved of .*: restore a backup"):
+        store.salvage(tmp_path / "saved.sqlite")
+    assert not (tmp_path / "saved.sqlite").exists()
+
+
+def test_a_value_that_is_no_value_is_damage_and_no_unforeseen_error(long_yard: Yard) -> None:
+    for value in ("'{'", "CAST(x'ff00' AS TEXT)"):
+        with long_yard.store._engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE events SET body = {value} WHERE seq = 2")
+        with pytest.raises(DatabaseDamaged, match="sectorwatch doctor"):
+            long_yard.store.events()
+
+
+def test_a_burst_on_damaged_observations_is_an_error_that_says_so(long_yard: Yard) -> None:
+    lost_page(long_yard, "observations", -1)
+    with pytest.raises(DatabaseDamaged):
+        list(long_yard.store.history("yard", "gate"))
+
+
+def test_an_empty_file_beside_a_log_is_not_begun_anew(yard: Yard, bursts: list[Burst], tmp_path: Path) -> None:
+    yard.pipeline.process(bursts[0])
+    file = file_of(yard.store)
+    cut = tmp_path / "cut.sqlite"
+    cut.touch()
+    shutil.copy(file.with_name(f"{file.name}-wal"), tmp_path / "cut.sqlite-wal")
+    log = (tmp_path / "cut.sqlite-wal").read_bytes()
+    store = open_store(f"sqlite:///{cut}")
+    for ask in (store.revision, store.upgrade):
+        with pytest.raises(DatabaseDamaged, match="db restore FILE"):
+            ask()
+    assert log
+    assert (tmp_path / "cut.sqlite-wal").read_bytes() == log
+
+
+def test_an_empty_file_alone_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "new.sqlite").touch()
+    store = open_store(f"sqlite:///{tmp_path}/new.sqlite")
+    assert store.revision().is_empty_file
+    assert store.upgrade().is_current
+    assert not store.revision().is_empty_file
+    store.close()
+
+
+@pytest.mark.parametrize("size", [100, 4096, 20_000])
+def test_a_database_that_was_cut_off_is_damaged(size: int, long_yard: Yard) -> None:
+    file = file_of(long_yard.store)
+    long_yard.store.close()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(ConfigurationError):
+        long_yard.store.events()
