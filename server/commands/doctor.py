@@ -262,9 +262,11 @@ def database(settings: ServerSettings) -> Iterator[Finding]:
 def integrity(settings: ServerSettings) -> Iterator[Finding]:
     """Checks that the file of a SQLite database is whole, and that derived data in it can be read."""
     with closing(open_store(settings.database_url)) as store:
-        if store.revision().present is None:
+        try:
+            revision = store.revision()
+        except SectorwatchError:  # `database` names it
             return
-        found = store.integrity(INTEGRITY_S)
+        found = None if revision.present is None else store.integrity(INTEGRITY_S)
         if found is None:
             return
         if found.faults:
@@ -272,7 +274,7 @@ def integrity(settings: ServerSettings) -> Iterator[Finding]:
             yield Finding("fail", "integrity", f"the database is damaged: {found.faults[0]}{more}", _way_back(settings))
             return
         yield Finding("ok", "integrity", f"{found.checked}: ok")
-        if not store.revision().is_current:
+        if not revision.is_current:
             return
         for (site, camera), instants in store.unreadable().items():
             what = f"{site}/{camera}: {len(instants)} saved states cannot be read; the past is not affected"
@@ -341,7 +343,7 @@ CHECKS: dict[Check, str] = {
     proofs: "change the setting named here",
     sites: "mend the site policies",
     policies: "mend the site policies",
-    database: "correct database_url, or start the database",
+    database: "correct database_url, start the database, or restore a backup: sectorwatch db restore FILE",
     integrity: "correct database_url, or start the database",
     disk: "choose another data_dir",
     clock: "set the clock (NTP)",

@@ -72,7 +72,8 @@ def revision(engine: Engine) -> Revision:
             f"{file} is empty, and its log {file.name}-wal is not: `sectorwatch db restore FILE` keeps both and puts a "
             "backup in their place"
         )
-    is_empty_file = file is not None and file.stat().st_size == 0  # reading writes a first page
+    if file is not None and file.stat().st_size == 0:  # reading would write a first page
+        return Revision(None, wanted, is_empty_file=True)
     with reading(engine) as connection:
         present = MigrationContext.configure(connection).get_current_revision()
         tables = [] if present is not None else inspect(connection).get_table_names()
@@ -87,7 +88,7 @@ def revision(engine: Engine) -> Revision:
             f"the database has schema {present}, and this version knows none after {wanted}: a newer Sectorwatch made "
             "it; run that version, or choose another database"
         )
-    return Revision(present, wanted, is_empty_file)
+    return Revision(present, wanted)
 
 
 def _strange(engine: Engine, tables: Sequence[str]) -> list[str]:

@@ -32,6 +32,14 @@ def pages_of(file: Path, table: str) -> list[int]:
         return [page for (page,) in connection.execute(query, (table,))]
 
 
+def leaves_of(file: Path, table: str) -> list[int]:
+    """The pages of a table or an index that hold its rows or keys."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        query = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY pageno"
+        return [page for (page,) in connection.execute(query, (table,))]
+
+
 def overwrite(file: Path, pages: list[int], filling: bytes = b"\xa5") -> None:
     """Damage these pages: a byte pattern takes the place of all that they hold."""
     with closing(sqlite3.connect(file)) as connection:
@@ -136,11 +144,7 @@ def lost_page(yard: Yard, table: str, which: int) -> Path:
     """Damage one page of a table or index; the database's file, to which nothing is connected."""
     file = file_of(yard.store)
     yard.store.close()
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        query = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY pageno"
-        leaves = [page for (page,) in connection.execute(query, (table,))]
-    overwrite(file, [leaves[which]])
+    overwrite(file, [leaves_of(file, table)[which]])
     return file
 
 
