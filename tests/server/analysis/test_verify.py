@@ -265,7 +265,8 @@ def test_an_altered_checkpoint_is_noticed_and_a_fold_from_the_start_does_not_nee
     before_us = record(yard, logged.event.id).started_at_us
     used = yard.store.checkpoint("yard", "gate", before_us - 2_000_000)
     assert used.at_us is not None
-    alter(yard, "UPDATE checkpoints SET state = '{' WHERE at_us = :at", at=used.at_us)
+    empty = f'{{"last_at_us":{used.at_us}}}'
+    alter(yard, "UPDATE checkpoints SET state = :state WHERE at_us = :at", state=empty, at=used.at_us)
     broken = [
         logged
         for logged in yard.store.events()
