@@ -64,6 +64,10 @@ BREACHES = {
         "server/store/bursts/packing.py",
         "import server.store.bursts.keeping",
     ),
+    "the care of the database is built in layers": (
+        "server/store/care/integrity.py",
+        "import server.store.care.salvage",
+    ),
     "retention is built in layers": ("server/store/retention/gone.py", "import server.store.retention.retention"),
     "the pipeline is built in layers": ("server/pipeline/response.py", "import server.pipeline.pipeline"),
     "the server is built in layers": ("server/domain/records.py", "import server.store.schema"),

@@ -22,7 +22,14 @@ from server.store.bursts.burst_log import (
 )
 from server.store.bursts.conversion import convert, convert_held
 from server.store.bursts.deletion import delete_bursts, delete_held, is_newer_before, last_number
-from server.store.bursts.heads import is_worth_writing, leave_unreadable, newest_us, read_heads
+from server.store.bursts.heads import (
+    fold_start,
+    is_worth_writing,
+    leave_unreadable,
+    newest_burst,
+    newest_us,
+    read_heads,
+)
 from server.store.bursts.keeping import Shared, keep_burst
 from server.store.bursts.old_form import Times
 from server.store.bursts.packing import Loose, seal_of
@@ -39,12 +46,14 @@ __all__ = [
     "delete_bursts",
     "delete_held",
     "find_bursts",
+    "fold_start",
     "is_newer_before",
     "is_worth_writing",
     "keep_burst",
     "last_number",
     "leave_unreadable",
     "longest_us",
+    "newest_burst",
     "newest_us",
     "read_burst_frames",
     "read_camera",
