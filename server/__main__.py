@@ -42,6 +42,8 @@ SUBCOMMANDS = {
 }
 """Module in `server.commands`, and what the overview says of it."""
 
+_IN_UPKEEP = {"tls", "tokens", "erase", "late", "db"}
+
 
 class _Subcommands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -50,7 +52,8 @@ class _Subcommands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in SUBCOMMANDS:
             return None
-        command = importlib.import_module(f"server.commands.{cmd_name}").command
+        room = "server.commands.upkeep" if cmd_name in _IN_UPKEEP else "server.commands"
+        command = importlib.import_module(f"{room}.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
 

@@ -64,6 +64,10 @@ BREACHES = {
         "server/store/bursts/packing.py",
         "import server.store.bursts.keeping",
     ),
+    "the care of the database is built in layers": (
+        "server/store/care/integrity.py",
+        "import server.store.care.salvage",
+    ),
     "retention is built in layers": ("server/store/retention/gone.py", "import server.store.retention.retention"),
     "refolds are built in layers": ("server/store/refolding/marks.py", "import server.store.refolding.refolds"),
     "the pipeline is built in layers": ("server/pipeline/response.py", "import server.pipeline.pipeline"),

@@ -9,6 +9,7 @@ digests are still checked, but a difference that the rules explain is marked as 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -25,6 +26,12 @@ from server.domain.records import BurstFacts, Checkpoint, EventRecord, PolicyRec
 from server.domain.refold import steps
 
 START = Checkpoint(None, None)
+
+_FIRST_NUMBERS = (
+    '0.4,{"hog-people":0.7,"hog-people-small":0.7}',
+    '0.4,{"hog-people":0.9,"hog-people-small":0.9},{"hog-people":0.5,"hog-people-small":0.5}',
+)
+"""The shipped scores and weights that versions before 0.1.0 put into a policy's digest, and not into its JSON."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -106,7 +113,8 @@ def _row(record: EventRecord) -> str:
 def _policy(store: Store, event: Event) -> str:
     kept = _policy_record(store, event.provenance.policy)
     _same("digest in the stored rules", kept.policy.digest, event.provenance.policy)
-    _same("digest of the stored rules", digest_of_stored(kept.body), event.provenance.policy)
+    if event.provenance.policy not in _digests(kept.body, kept.policy.digest):
+        _same("digest of the stored rules", digest_of_stored(kept.body), event.provenance.policy)
     _same("site", kept.site, event.site)
     if kept.policy.version != RULES_VERSION:
         raise _Older(f"the stored rules give this digest; {_version(kept.policy)}, and reads its text differently")
@@ -119,6 +127,14 @@ def _policy(store: Store, event: Event) -> str:
     if _encoded(read) != _encoded(kept.policy):
         raise _Differs("the stored rules are not those of its text")
     return "its text gives this digest, and the rules that are stored"
+
+
+def _digests(body: str, digest: str) -> Iterator[str]:
+    """The digests that a policy's stored JSON gives, by each form that digests ever had."""
+    yield digest_of_stored(body)
+    plain = body.replace(f'"digest":"{digest}"', '"digest":""')
+    for numbers in _FIRST_NUMBERS:
+        yield hashlib.sha256(f"[1,{numbers},{plain}]".encode()).hexdigest()
 
 
 def _facts(store: Store, event: Event, burst_id: str) -> BurstFacts:

@@ -181,6 +181,12 @@ def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:
     """
     store = open_store(settings.database_url)
     try:
+        if store.revision().is_empty_file:
+            click.echo(
+                f"Warning: the file of {store.name} was empty, and begins anew; if it held something, stop this server "
+                "and put a backup in its place: `sectorwatch db restore FILE`",
+                err=True,
+            )
         store.upgrade()
         return store.name, Authenticator(store).is_guarded()
     except RetryLater as error:  # the database may start more slowly; systemd then starts the server again

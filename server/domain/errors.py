@@ -16,6 +16,7 @@
     │   ├── OverQuota            this client has used its quota for now                         (HTTP 429)
     │   └── DatabaseUnavailable  the database does not answer
     └── ConfigurationError       the installation is at fault: an operator has to act           (HTTP 500)
+        ├── DatabaseDamaged      the database's file is damaged, or a value in it is not one
         └── Unapproved           the models no longer answer as they did when they were approved
 
 `server.web.problem_json` alone chooses the HTTP status of a class.
@@ -101,6 +102,10 @@ class DatabaseUnavailable(RetryLater):
 
 class ConfigurationError(SectorwatchError):
     """The installation is at fault: an operator has to act."""
+
+
+class DatabaseDamaged(ConfigurationError):
+    """The database's file is damaged, or a stored value cannot be read."""
 
 
 class Unapproved(ConfigurationError):

@@ -7,17 +7,25 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import msgspec
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, exc, make_url, text
 
-from server.domain.atomic_files import replacing
-from server.domain.errors import ConfigurationError, Conflict, DatabaseUnavailable, RetryLater, Unprocessable
-from server.domain.private_files import PRIVATE_FILE
+from server.domain.errors import (
+    ConfigurationError,
+    DatabaseDamaged,
+    DatabaseUnavailable,
+    RetryLater,
+    SectorwatchError,
+    Unprocessable,
+)
 from server.domain.secrets_in_text import without_secrets
+from server.store.sqlite_files import access_fault, connect_to_read, is_read_only, set_page_layout
 
 BUSY_TIMEOUT_S = 30.0
 """How long a transaction waits for another."""
@@ -34,6 +42,10 @@ _POSTGRESQL_REFUSALS = {"53100", "58030", "25006"}
 
 _refusals: WeakKeyDictionary[Engine, str] = WeakKeyDictionary()
 _took_at_s: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
+
+_DAMAGED = "the database is damaged ({}): `sectorwatch doctor` names the way back"
+_NO_ACCESS = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
+_NO_TEXT = "Could not decode to UTF-8"
 
 _BOUNDS = text(
     "SELECT set_config('lock_timeout', :busy, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
@@ -68,6 +80,13 @@ def open_engine(url: str) -> Engine:
     raise ConfigurationError(f"no database `{parsed.get_backend_name()}` here: use sqlite:///PATH or postgresql://...")
 
 
+def open_to_read(file: Path) -> Engine:
+    """An engine that reads a SQLite file, and writes neither to it nor beside it."""
+    return create_engine(
+        URL.create("sqlite", database=str(file)), creator=lambda: connect_to_read(file, BUSY_TIMEOUT_S)
+    )
+
+
 def shown_url(engine: Engine) -> str:
     """The database's URL without passwords."""
     bare = engine.url.difference_update_query(["password", "sslpassword"])
@@ -79,34 +98,10 @@ def sqlite_file(engine: Engine) -> Path | None:
     return Path(engine.url.database) if engine.dialect.name == "sqlite" and engine.url.database else None
 
 
-def copy_sqlite(engine: Engine, file: Path) -> None:
-    """Copy a SQLite database, at one instant, while servers write to it. The copy appears as `file` once it is
-    complete and on the disk.
-
-    Raises ConfigurationError for a database other than SQLite, a missing one, or a copy that cannot be written, and
-    Conflict for a file that exists.
-    """
-    source = sqlite_file(engine)
-    if source is None:
-        raise ConfigurationError("only SQLite is copied here; for PostgreSQL use pg_dump")
-    if not source.is_file():
-        raise ConfigurationError(f"there is no database {source}")
-    if file.exists():
-        raise Conflict(f"{file} is there already; it is not written over")
-    try:
-        with (
-            replacing(file, PRIVATE_FILE) as aside,
-            closing(sqlite3.connect(source, timeout=BUSY_TIMEOUT_S)) as connection,
-        ):
-            connection.execute("VACUUM INTO ?", (str(aside),))
-    except (sqlite3.Error, OSError) as error:
-        raise ConfigurationError(f"no copy was made: {error}") from error
-
-
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that sees one instant of the database."""
-    with _translated_errors(), engine.connect() as connection:
+    with _translated_errors(engine), engine.connect() as connection:
         if connection.dialect.name == "postgresql":
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
         with connection.begin():
@@ -120,10 +115,10 @@ def writing(engine: Engine, lock: str) -> Iterator[Connection]:
     SQLite has one writer: BEGIN IMMEDIATE locks at the start, so nothing read inside is outdated. PostgreSQL locks the
     name until the commit. A transaction waits at most BUSY_TIMEOUT_S for its lock. Both kinds of transaction raise
     RetryLater when the database does not answer, Unprocessable for a value that it cannot store (a number of more than
-    64 bits; on PostgreSQL a text with a NUL), and ConfigurationError for a file that is no database, damaged or not
-    accessible.
+    64 bits; on PostgreSQL a text with a NUL), DatabaseDamaged, and ConfigurationError for a file that is no database or
+    not accessible.
     """
-    with _translated_errors(), engine.connect() as connection:
+    with _translated_errors(engine), engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
         with _named_refusal(engine), connection.begin():
             if connection.dialect.name == "postgresql":
@@ -154,7 +149,7 @@ def _named_refusal(engine: Engine) -> Iterator[None]:
     try:
         yield
     except exc.DBAPIError as error:
-        if (why := refusal(engine)) is None:
+        if (why := refusal(engine)) is None or _access_fault(engine, error) is not None:
             raise
         raise DatabaseUnavailable(f"the database cannot be written ({why}); nothing was changed") from error
 
@@ -186,20 +181,48 @@ def leave_to_others(wait: Callable[[float], object], begun_s: float) -> None:
 
 
 @contextmanager
-def _translated_errors() -> Iterator[None]:
+def _translated_errors(engine: Engine) -> Iterator[None]:
     try:
         yield
-    except (exc.OperationalError, exc.InterfaceError, exc.InternalError) as error:  # the last: a read-only PostgreSQL
-        raise DatabaseUnavailable(f"the database does not answer ({_line(error.orig)}); nothing was changed") from error
-    except exc.TimeoutError as error:
-        raise RetryLater("all connections to the database are in use; nothing was changed") from error
-    except (exc.DataError, OverflowError) as error:
-        cause = error.orig if isinstance(error, exc.DataError) else error
-        raise Unprocessable(f"the database cannot hold this ({_line(cause)}); nothing was changed") from error
     except exc.IntegrityError:
         raise
-    except exc.DatabaseError as error:
-        raise ConfigurationError(f"the database cannot be used ({_line(error.orig)}); nothing was changed") from error
+    except exc.TimeoutError as error:
+        raise RetryLater("all connections to the database are in use; nothing was changed") from error
+    except OverflowError as error:
+        raise Unprocessable(f"the database cannot hold this ({_line(error)}); nothing was changed") from error
+    except msgspec.DecodeError as error:
+        raise DatabaseDamaged(_DAMAGED.format(f"a stored value cannot be read: {error}")) from error
+    except exc.DBAPIError as error:
+        raise _translated(engine, error) from error
+
+
+def _translated(engine: Engine, error: exc.DBAPIError) -> SectorwatchError:
+    what = _line(error.orig)
+    if is_damage(error.orig):
+        return DatabaseDamaged(_DAMAGED.format(what))
+    if isinstance(error, exc.DataError):
+        return Unprocessable(f"the database cannot hold this ({what}); nothing was changed")
+    if not isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):
+        return ConfigurationError(f"the database cannot be used ({what}); nothing was changed")
+    if (fault := _access_fault(engine, error)) is not None:
+        return ConfigurationError(f"{fault}; nothing was changed")
+    return DatabaseUnavailable(f"the database does not answer ({what}); nothing was changed")  # also a read-only one
+
+
+def _access_fault(engine: Engine, error: exc.DBAPIError) -> str | None:
+    """Why this process may not use the file of a SQLite database, if that is the cause of the error."""
+    file = sqlite_file(engine)
+    return None if file is None or not _sqlite_code(error.orig).startswith(_NO_ACCESS) else access_fault(file)
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether it names damage, in SQLite's codes or PostgreSQL's (XX001 and XX002: data or an index)."""
+    is_of_sqlite = _sqlite_code(error).startswith("SQLITE_CORRUPT") or str(error).startswith(_NO_TEXT)
+    return is_of_sqlite or getattr(error, "sqlstate", None) in ("XX001", "XX002")
+
+
+def _sqlite_code(error: BaseException | None) -> str:
+    return getattr(error, "sqlite_errorname", None) or ""
 
 
 def _line(error: BaseException | None) -> str:
@@ -219,18 +242,22 @@ def _sqlite(url: URL) -> Engine:
         raise ConfigurationError("SQLite in memory keeps nothing: use a file, sqlite:///PATH")
     # Any number of connections: threads that wait to write must not keep others from reading.
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, max_overflow=-1)
-    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "do_connect", partial(_connect_sqlite, Path(url.database)))
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+def _connect_sqlite(file: Path, dialect: Any, _record: Any, args: Any, named: Any) -> sqlite3.Connection:
+    if is_read_only(file):
+        return connect_to_read(file, BUSY_TIMEOUT_S)
+    connection: sqlite3.Connection = dialect.loaded_dbapi.connect(*args, **named)
+    _prepare_sqlite(connection)
+    return connection
+
+
+def _prepare_sqlite(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None  # the driver's own BEGIN is late and never IMMEDIATE
-    # A quiet burst changes a few hundred bytes in each of a few pages: half of SQLite's page halves what is written.
-    # Only a new file takes it.
-    connection.execute("PRAGMA page_size = 2048")
-    if connection.execute("PRAGMA page_count").fetchone() == (0,):  # it would write to a file that is not new
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # server.store.retention gives space back
+    set_page_layout(connection)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA wal_autocheckpoint = 2000")
     # FULL: after a 201 the agent discards its copy, so the commit must be on the disk.

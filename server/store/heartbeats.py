@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from sqlalchemy import Connection, and_, insert, select, update
 
 from server.domain.clock import SECOND_US
 from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
 from server.store.bursts import IS_HELD, find_bursts, last_set_aside_us, read_heads
+from server.store.care.derived import mending
 from server.store.engine import reading, writing
 from server.store.rows import Part, Versions
 from server.store.schema import burst_records, cameras, heartbeats
@@ -46,6 +49,9 @@ class Heartbeats(Part):
 
     def activities(self, site: str | None = None) -> list[CameraActivity]:
         """The activity of every camera (of a site) that ever sent a burst or a heartbeat, by site and camera."""
+        return mending(self._engine, self._versions, partial(self._activities, site))
+
+    def _activities(self, site: str | None) -> list[CameraActivity]:
         with reading(self._engine) as connection:
             newest = {(row.site, row.camera): StoredHeartbeat(*row) for row in connection.execute(select(*_COLUMNS))}
             seen = {(head.site, head.camera): head for head in read_heads(connection, self._versions)}

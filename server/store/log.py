@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-import msgspec
 from sqlalchemy import Connection, Engine, Row, bindparam, insert, select, update
 
 from policies.events import Event, microseconds
+from server.domain.errors import DatabaseDamaged
 from server.domain.keeping import Gone
 from server.domain.matching import fact_of, matched
 from server.domain.records import LateBurst, Settled, What
@@ -66,7 +66,7 @@ def pack_events(engine: Engine, is_stopped: Callable[[], bool], wait: Callable[[
 def _pack(connection: Connection, row: Row[Any]) -> int:
     try:
         event = logged(row).event
-    except msgspec.MsgspecError as error:
+    except DatabaseDamaged as error:
         log.warning("event not converted; it stays as it is", extra={"event": row.id, "cause": str(error)})
         return 0
     columns = Columns(*(getattr(row, name) for name in Columns.__slots__))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select
+from sqlalchemy import ColumnElement, ScalarSelect, func, select
 
 from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
-from server.store.bursts import Times, find_bursts, longest_us, read_facts
+from server.store.bursts import Times, find_bursts, longest_us, newest_burst, read_facts
 from server.store.compact import is_intact
 from server.store.engine import reading
 from server.store.rows import EVENT_COLUMNS, Part, begins_with, logged
@@ -107,18 +106,11 @@ class Past(Part):
         """The admitted burst of a site with the newest frame."""
         with reading(self._engine) as connection:
             mine = select(camera_states.c.camera).where(camera_states.c.site == site).order_by(camera_states.c.camera)
-            of_cameras = [self._newest(connection, site, camera) for camera in connection.execute(mine).scalars()]
+            of_cameras = [
+                newest_burst(connection, self._versions, site, camera) for camera in connection.execute(mine).scalars()
+            ]
         found = [each for each in of_cameras if each is not None]
         return max(found, key=lambda facts: facts.last_at_us, default=None)
-
-    def _newest(self, connection: Connection, site: str, camera: str) -> BurstFacts | None:
-        """As `newest`, of one camera. A burst that began before the newest one may have ended after it."""
-        find = partial(find_bursts, connection, self._versions, site, camera, with_held=False, is_newest_first=True)
-        last = next(iter(find(limit=1)), None)
-        if last is None:
-            return None
-        since_us = last.first_at_us - longest_us(connection, site, camera)
-        return max(find(lambda times: (times.first_at_us >= since_us,)), key=lambda facts: facts.last_at_us)
 
     def last_text(self, site: str) -> str | None:
         """The text of the policy that judged the newest burst of a site, whether this version can read it or not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Sequence
@@ -9,13 +10,15 @@ from contextlib import suppress
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, Table, false, insert, select
+from sqlalchemy import ColumnElement, Connection, Engine, LargeBinary, Row, Select, Table, false, insert, select
+from sqlalchemy import cast as as_type
 from sqlalchemy.exc import IntegrityError
 
+from policies.fold import State, decode_state, encode_state
 from policies.observation import EnsembleInfo
-from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
+from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.clock import Clock
-from server.domain.errors import Unknown
+from server.domain.errors import DatabaseDamaged, Unknown
 from server.domain.records import (
     Checkpoint,
     LateBurst,
@@ -26,6 +29,8 @@ from server.domain.records import (
 from server.store.compact import Columns, decode_origin, unpack_event
 from server.store.engine import reading
 from server.store.schema import checkpoints, events, origins, panels, policies, removals
+
+log = logging.getLogger(__name__)
 
 MODELS_SEPARATOR = ","
 """Between names of models; no model's name contains it."""
@@ -51,22 +56,67 @@ def insert_once(connection: Connection, table: Table, key: str, row: dict[str, o
             connection.execute(insert(table), row)
 
 
-def read_checkpoint(connection: Connection, site: str, camera: str, before_us: int) -> Checkpoint:
-    """A camera's newest checkpoint before an instant; the empty one if there is none.
+def stored_text(connection: Connection, column: ColumnElement[str]) -> ColumnElement[Any]:
+    """A column that may hold damaged texts: as bytes on SQLite, whose driver raises where bytes are no text."""
+    return as_type(column, LargeBinary) if connection.dialect.name == "sqlite" else column
 
-    The state at the end of a stretch that is no longer kept is one, too.
+
+def readable_state(stored: object, at_us: int) -> bytes | None:
+    """A stored state (JSON), as bytes, if this version can read it and it is of this instant; else None."""
+    state = stored.encode() if isinstance(stored, str) else stored
+    try:
+        if isinstance(state, bytes) and decode_state(state).last_at_us == at_us:
+            return state
+    except (msgspec.DecodeError, UnicodeError):
+        pass
+    return None
+
+
+def empty_state(at_us: int) -> bytes:
+    """The state of a camera that begins anew after an instant."""
+    return encode_state(State(last_at_us=at_us))
+
+
+def read_checkpoint(connection: Connection, site: str, camera: str, before_us: int) -> Checkpoint:
+    """A camera's newest checkpoint before an instant; the empty one if there is none. One that cannot be read is passed
+    over: the fold from an older one makes it anew.
+
+    The state at the end of a stretch that is no longer kept is a checkpoint, too; an empty state if it cannot be read,
+    as the frames before it are gone.
     """
-    known = [Checkpoint(None, None)]
-    for table, end_us, beyond in ((checkpoints, checkpoints.c.at_us, 0), (removals, removals.c.until_us, 1)):
-        row = connection.execute(
-            select(end_us, table.c.state)
-            .where(table.c.site == site, table.c.camera == camera, end_us < before_us + beyond)
-            .order_by(end_us.desc())
-            .limit(1)
-        ).one_or_none()
-        if row is not None:
-            known.append(Checkpoint(row[0] - beyond, row.state.encode()))
-    return max(known, key=lambda each: -(2**63) if each.at_us is None else each.at_us)
+    return max(
+        _newest_checkpoint(connection, site, camera, before_us),
+        _newest_removal(connection, site, camera, before_us),
+        key=lambda each: -(2**63) if each.at_us is None else each.at_us,
+    )
+
+
+def _newest_checkpoint(connection: Connection, site: str, camera: str, before_us: int) -> Checkpoint:
+    query = (
+        select(checkpoints.c.at_us, stored_text(connection, checkpoints.c.state))
+        .where(checkpoints.c.site == site, checkpoints.c.camera == camera, checkpoints.c.at_us < before_us)
+        .order_by(checkpoints.c.at_us.desc())
+    )
+    with connection.execute(query.execution_options(yield_per=1)) as rows:
+        for at_us, stored in rows:
+            if (state := readable_state(stored, at_us)) is not None:
+                return Checkpoint(at_us, state)
+    return Checkpoint(None, None)
+
+
+def _newest_removal(connection: Connection, site: str, camera: str, before_us: int) -> Checkpoint:
+    row = connection.execute(
+        select(removals.c.until_us, stored_text(connection, removals.c.state))
+        .where(removals.c.site == site, removals.c.camera == camera, removals.c.until_us <= before_us)
+        .order_by(removals.c.until_us.desc())
+        .limit(1)
+    ).one_or_none()
+    return Checkpoint(None, None) if row is None else Checkpoint(row[0] - 1, state_at_end(row[1], row[0]))
+
+
+def state_at_end(stored: object, until_us: int) -> bytes:
+    """The stored state at the end of a stretch that is no longer kept; an empty one where it cannot be read."""
+    return readable_state(stored, until_us - 1) or empty_state(until_us - 1)
 
 
 class Versions:
@@ -119,13 +169,21 @@ class Part:
 
 
 def _read_policy(digest: str, body: str, text: str) -> SitePolicy:
-    """The stored policy. If it is of another version of the rules, its text is parsed by this version."""
+    """The stored policy. If it is of another version of the rules, or damaged, its text is parsed by this version."""
+    version: int | None = None
     try:
-        return _policy.decode(body)
+        policy = _policy.decode(body)
+        if "*" in policy.rules.min_score:  # the first policies left the shipped numbers out
+            return policy
+        version = policy.version
     except msgspec.ValidationError:
         version = msgspec.json.decode(body).get("version", 1)
+    except msgspec.DecodeError:
+        log.warning("stored policy is damaged; its text is read instead", extra={"policy": digest[:12]})
     try:
-        return parse_site_policy(text).under(digest, version)
+        parsed = parse_site_policy(text)
+        version = version or (RULES_VERSION if parsed.digest == digest else 1)
+        return parsed.under(digest, version)
     except InvalidPolicy as error:
         raise Unknown(f"policy {digest[:12]}, of version {version} of the rules, cannot be read: {error}") from None
 
@@ -161,14 +219,21 @@ def noticed(row: Row[*tuple[Any, ...]]) -> Notice:
 
 
 def logged(row: Row[*tuple[Any, ...]]) -> LoggedEvent:
-    """The event of a row that holds EVENT_COLUMNS."""
-    return LoggedEvent(
-        seq=row.seq,
-        event=unpack_event(
+    """The event of a row that holds EVENT_COLUMNS. Raises DatabaseDamaged."""
+    try:
+        event = unpack_event(
             row.body,
             cast(Columns, row),  # it has these columns, and lists of events are long
             None if row.origin_body is None else decode_origin(row.origin_body),
-        ),
+        )
+    except (msgspec.MsgspecError, ValueError, LookupError, TypeError, OverflowError) as error:
+        raise DatabaseDamaged(
+            f"the database is damaged: the event of announcement {row.seq} cannot be read ({error}): "
+            "`sectorwatch doctor` names the way back"
+        ) from None
+    return LoggedEvent(
+        seq=row.seq,
+        event=event,
         late=bool(row.late),
         withdrawn_at_us=row.withdrawn_at_us,
         burst_id=row.burst_id,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from policies.fusion.judgement import Judgement
 from policies.observation import Observation
 from policies.site.site_policy import SitePolicy
 from server.domain.clock import Clock, now_us
-from server.domain.errors import Conflict, Unknown
+from server.domain.errors import ConfigurationError, Conflict, DatabaseDamaged, RetryLater, Unknown
 from server.domain.records import (
     CameraHead,
     Checkpoint,
@@ -40,21 +42,29 @@ from server.store.bursts import (
     record_end_us,
     seal_of,
 )
+from server.store.care.copying import copy_sqlite
+from server.store.care.derived import mending, remake_derived
+from server.store.care.integrity import Integrity, check_integrity
+from server.store.care.migrate import Revision, revision, upgrade
+from server.store.care.restoring import restore_sqlite
+from server.store.care.revival import revive, unreadable_states
+from server.store.care.salvage import Saved, salvage_sqlite
 from server.store.channels import Channels
-from server.store.engine import copy_sqlite, open_engine, reading, shown_url, takes, writing
+from server.store.engine import open_engine, open_to_read, reading, shown_url, sqlite_file, takes, writing
 from server.store.event_log import EventLog
 from server.store.heartbeats import Heartbeats
 from server.store.log import pack_events
-from server.store.migrate import Revision, revision, upgrade
 from server.store.outbox import Notices
 from server.store.past import Past
 from server.store.refolding import PastChange, Refolds, aside_of, change_past, folded_of
 from server.store.retention import Retention, compact, is_compactable
-from server.store.revival import revive
 from server.store.rows import EVENT_COLUMNS, Versions, logged, read_checkpoint
 from server.store.schema import burst_records, cameras, events, metadata
+from server.store.sqlite_files import access_fault
 from server.store.tokens import Tokens
 from server.store.turn import Turn
+
+log = logging.getLogger(__name__)
 
 
 def open_store(url: str, clock: Clock = now_us) -> Store:
@@ -93,20 +103,67 @@ class Store(Channels, EventLog, Tokens):
         A small SQLite file of before is written anew, so that it shrinks by itself from then on.
         """
         after = upgrade(self._engine)
+        mending(self._engine, self._versions, self._revive)
+        if is_compactable(self._engine):
+            try:
+                compact(self._engine)
+            except DatabaseDamaged as error:
+                log.warning("the database is damaged and not compacted", extra={"cause": error.detail})
+        return after
+
+    def _revive(self) -> None:
         with writing(self._engine, lock="schema") as connection:
             convert_held(connection, self._versions)
             revive(connection, self._versions)
-        if is_compactable(self._engine):
-            compact(self._engine)
-        return after
 
     def revision(self) -> Revision:
         """The schema of the database, and the one this version needs."""
         return revision(self._engine)
 
-    def backup(self, file: Path) -> None:
-        """Copy the database at this instant, while others write to it. Raises ConfigurationError or Conflict."""
-        copy_sqlite(self._engine, file)
+    def backup(self, file: Path) -> str:
+        """Copy the database at this instant, while others write to it. Returns what was checked before.
+
+        Raises ConfigurationError, DatabaseDamaged or Conflict.
+        """
+        return copy_sqlite(self._engine, file)
+
+    def write_fault(self) -> str | None:
+        """Why this process cannot write a SQLite database that is there; None where it can, and for PostgreSQL."""
+        file = sqlite_file(self._engine)
+        return None if file is None else access_fault(file)
+
+    def integrity(self, within_s: float = math.inf) -> Integrity | None:
+        """Whether the file is whole, by SQLite's own checks; None for PostgreSQL."""
+        return check_integrity(self._engine, within_s)
+
+    def restore(self, backup: Path) -> Path | None:
+        """Put a backup in the place of the database. Returns where the database of before is now, if there was one.
+
+        The backup may have an older schema. Raises ConfigurationError for one that cannot be used, DatabaseDamaged, and
+        Conflict while another process has the database open.
+        """
+        file = sqlite_file(self._engine)
+        if file is None:
+            raise ConfigurationError("only SQLite is restored here; for PostgreSQL use pg_restore")
+        if not backup.is_file():
+            raise ConfigurationError(f"there is no file {backup}")
+        if file.exists() and file.samefile(backup):
+            raise ConfigurationError(f"{backup} is the database itself")
+        check_backup(Store(open_to_read(backup), self._clock))
+        self.close()
+        return restore_sqlite(backup, file)
+
+    def salvage(self, target: Path) -> dict[str, Saved]:
+        """Write what can be read of a damaged SQLite database into a new file; what was saved of each table.
+
+        Raises ConfigurationError and Conflict.
+        """
+        file = sqlite_file(self._engine)
+        if file is None:
+            raise ConfigurationError(
+                "only SQLite is recovered here; PostgreSQL has tools of its own (pg_amcheck, pg_dump)"
+            )
+        return salvage_sqlite(file, target)
 
     def check(self) -> None:
         """Raises DatabaseUnavailable where the database does not answer, and while its disk takes nothing."""
@@ -119,11 +176,19 @@ class Store(Channels, EventLog, Tokens):
 
     @contextmanager
     def turn(self, site: str, camera: str) -> Iterator[Turn]:
-        """One camera's turn: no other turn of this camera runs at the same time. Leaving the block commits."""
-        with writing(self._engine, lock=f"{site}/{camera}") as connection:
-            turn = Turn(connection, self._versions, site, camera, self._clock())
-            yield turn
-            turn.close()
+        """One camera's turn: no other turn of this camera runs at the same time. Leaving the block commits.
+
+        Raises RetryLater also where damaged derived data had to be made anew: the next turn finds it whole.
+        """
+        try:
+            with writing(self._engine, lock=f"{site}/{camera}") as connection:
+                turn = Turn(connection, self._versions, site, camera, self._clock())
+                yield turn
+                turn.close()
+        except DatabaseDamaged as error:
+            if not remake_derived(self._engine, self._versions):
+                raise
+            raise RetryLater("damaged derived data was made anew; nothing else was changed") from error
         if turn.has_kept:
             takes(self._engine)
 
@@ -174,8 +239,16 @@ class Store(Channels, EventLog, Tokens):
 
     def cameras(self) -> list[CameraHead]:
         """All cameras that ever advanced, by site and camera."""
+        return mending(self._engine, self._versions, self._heads)
+
+    def _heads(self) -> list[CameraHead]:
         with reading(self._engine) as connection:
             return read_heads(connection, self._versions)
+
+    def unreadable(self) -> dict[tuple[str, str], tuple[int, ...]]:
+        """The instants of states that cannot be read, by site and camera. A camera's next turn makes its own anew."""
+        with reading(self._engine) as connection:
+            return unreadable_states(connection)
 
     def held(self, until_us: int) -> list[tuple[str, str]]:
         """Cameras (site, camera) with bursts that were ahead of the clock and end by `until_us`."""
@@ -202,8 +275,12 @@ class Store(Channels, EventLog, Tokens):
 
     def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint:
         """The newest state of a camera before an instant; the empty one if there is none."""
-        with reading(self._engine) as connection:
-            return read_checkpoint(connection, site, camera, before_us)
+
+        def read() -> Checkpoint:
+            with reading(self._engine) as connection:
+                return read_checkpoint(connection, site, camera, before_us)
+
+        return mending(self._engine, self._versions, read)
 
     def policy(self, digest: str) -> SitePolicy:
         """The policy of a digest, as it was when it judged its first burst."""
@@ -263,3 +340,13 @@ class Store(Channels, EventLog, Tokens):
         count = convert(self._engine, self._versions, is_stopped, wait)
         pack_events(self._engine, is_stopped, wait)
         return count
+
+
+def check_backup(store: Store) -> None:
+    """Raises ConfigurationError for a file that holds no database of this or an older version, and DatabaseDamaged."""
+    with closing(store):
+        if store.revision().present is None:
+            raise ConfigurationError(f"{store.name} holds no tables: it is no backup")
+        integrity = store.integrity()
+        if integrity is not None and integrity.faults:
+            raise DatabaseDamaged(f"{store.name} is damaged ({integrity.faults[0]}); nothing was changed")

@@ -35,10 +35,11 @@ from server.store.bursts import (
     read_known,
     record_end_us,
 )
+from server.store.care.revival import revive
 from server.store.engine import also_lock
 from server.store.log import rewrite_log
 from server.store.retention import read_gone, refuse_gone
-from server.store.rows import Versions, encoded, insert_once, read_checkpoint
+from server.store.rows import Versions, encoded, insert_once, read_checkpoint, readable_state, stored_text
 from server.store.schema import burst_records, camera_states, panels, policies
 
 _AT_ONCE = 50
@@ -181,10 +182,14 @@ class Turn:
             move_head(self._connection, self._site, self._camera, folded, self._now_us)
 
     def _read_head(self) -> Checkpoint:
-        row = self._connection.execute(
-            select(camera_states.c.last_at_us, camera_states.c.state).where(*self._mine(camera_states))
-        ).one_or_none()
-        return Checkpoint(row.last_at_us, row.state.encode()) if row else Checkpoint(None, None)
+        """Where the stored state cannot be read, it is folded anew first."""
+        state = stored_text(self._connection, camera_states.c.state)
+        query = select(camera_states.c.last_at_us, state).where(*self._mine(camera_states))
+        row = self._connection.execute(query).one_or_none()
+        if row is not None and readable_state(row[1], row[0]) is None:
+            revive(self._connection, self._versions, (self._site, self._camera))
+            row = self._connection.execute(query).one()
+        return Checkpoint(None, None) if row is None else Checkpoint(row[0], readable_state(row[1], row[0]))
 
     def _read_passed(self) -> int | None:
         """The instant of the newest folded frame; `_head` may lie before it."""

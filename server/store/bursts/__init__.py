@@ -30,10 +30,12 @@ from server.store.bursts.conversion import convert, convert_held
 from server.store.bursts.deletion import delete_bursts, delete_held, is_newer_before, last_number
 from server.store.bursts.heads import (
     count_rewriting,
+    fold_start,
     is_worth_writing,
     leave_unreadable,
     move_checkpoints,
     move_head,
+    newest_burst,
     newest_us,
     read_heads,
     rewind_head,
@@ -58,6 +60,7 @@ __all__ = [
     "delete_bursts",
     "delete_held",
     "find_bursts",
+    "fold_start",
     "has_old_frames",
     "is_newer_before",
     "is_worth_writing",
@@ -71,6 +74,7 @@ __all__ = [
     "marked",
     "move_checkpoints",
     "move_head",
+    "newest_burst",
     "newest_us",
     "read_burst_frames",
     "read_camera",

@@ -8,7 +8,9 @@ always a record: `server.store.bursts.conversion` sees to that when it opens a d
 from __future__ import annotations
 
 import heapq
+import zlib
 from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, cast
@@ -16,10 +18,12 @@ from typing import Any, cast
 import msgspec
 from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Connection, Row, func, literal_column, select
+from sqlalchemy.exc import NoResultFound
 
 from policies.fusion.judge import judge
 from policies.fusion.judgement import Judgement
 from policies.observation import Observation
+from server.domain.errors import DatabaseDamaged
 from server.domain.records import BurstFacts, Known, LateBurst, Marked, Recorded, Status
 from server.store.bursts.old_form import (
     OLD_LONGEST_US,
@@ -34,7 +38,7 @@ from server.store.bursts.old_form import (
     read_old_frames,
 )
 from server.store.bursts.packing import joined_id, seal_of, split_id, unpack
-from server.store.rows import MODELS_SEPARATOR, Versions, encoded
+from server.store.rows import MODELS_SEPARATOR, Versions, encoded, state_at_end, stored_text
 from server.store.schema import burst_records, cameras, contexts, removals
 
 IS_HELD: ColumnElement[bool] = literal_column("burst_records.is_held = 1")
@@ -50,6 +54,8 @@ AT_ONCE = 500
 
 _PAGE = 200
 _judgements = msgspec.json.Decoder(list[Judgement])
+_DAMAGE = (msgspec.MsgspecError, zlib.error, ValueError, LookupError, TypeError, OverflowError, NoResultFound)
+"""What the values of a damaged record raise, or a reference to a row that is lost."""
 
 
 _RECORD_TIMES = Times(burst_records.c.first_at_us, record_end_us)
@@ -115,6 +121,16 @@ class _Reader:
         return self._contexts[number]
 
     def facts(self, row: Row[Any]) -> BurstFacts:
+        """The facts of a record. Raises DatabaseDamaged."""
+        with _named_damage(row):
+            return self._facts(row)
+
+    def frames(self, row: Row[Any]) -> list[Recorded]:
+        """The frames of a record in order. Raises DatabaseDamaged."""
+        with _named_damage(row):
+            return self._frames(row)
+
+    def _facts(self, row: Row[Any]) -> BurstFacts:
         packed, shared = unpack(row.record), self.context(row.context)
         burst_id, first_at_us = joined_id(row.id_key, packed.id_rest), row.first_at_us
         return BurstFacts(
@@ -137,8 +153,7 @@ class _Reader:
             policy=shared.policy,
         )
 
-    def frames(self, row: Row[Any]) -> list[Recorded]:
-        """The frames of a record in order."""
+    def _frames(self, row: Row[Any]) -> list[Recorded]:
         packed, shared = unpack(row.record), self.context(row.context)
         ensemble_info = self._versions.ensemble_info(self._connection, shared.ensemble)
         burst_id, first_at_us = joined_id(row.id_key, packed.id_rest), row.first_at_us
@@ -172,6 +187,17 @@ class _Reader:
             )
             for index, (offset, answers, sha256, size, light) in enumerate(columns)
         ]
+
+
+@contextmanager
+def _named_damage(row: Row[Any]) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        raise DatabaseDamaged(
+            f"the database is damaged: burst record {row.number} cannot be read ({error}): `sectorwatch doctor` names "
+            "the way back"
+        ) from error
 
 
 def read_known(connection: Connection, versions: Versions, burst_id: str) -> Known | None:
@@ -253,12 +279,16 @@ def _removal_ends(
     connection: Connection, site: str, camera: str, since_us: int | None, until_us: int | None
 ) -> list[tuple[int, str]]:
     """The ends of what is no longer kept, in order, each with the state there; `since_us` has its own state."""
-    query = select(removals.c.until_us, removals.c.state).where(removals.c.site == site, removals.c.camera == camera)
+    state = stored_text(connection, removals.c.state)
+    query = select(removals.c.until_us, state).where(removals.c.site == site, removals.c.camera == camera)
     if since_us is not None:
         query = query.where(removals.c.until_us > since_us)
     if until_us is not None:
         query = query.where(removals.c.until_us < until_us)
-    return [(end_us, state) for end_us, state in connection.execute(query.order_by(removals.c.until_us))]
+    return [
+        (end_us, state_at_end(stored, end_us).decode())
+        for end_us, stored in connection.execute(query.order_by(removals.c.until_us))
+    ]
 
 
 def _resuming(frames: Iterable[Recorded], ends: Sequence[tuple[int, str]]) -> Iterator[Recorded]:

@@ -8,19 +8,28 @@ it folded. A quiet burst so costs the row of its record and no other.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from policies.fold import State, encode_state
+from policies.fold import encode_state
 from server.domain.checkpoints import to_prune
+from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown
-from server.domain.records import CameraHead, Checkpoint, Folded
+from server.domain.records import BurstFacts, CameraHead, Checkpoint, Folded
 from server.domain.refold import WORK_OF_A_THING, Step, steps
-from server.store.bursts.burst_log import Camera, find_bursts, read_camera, read_frames, record_end_us
-from server.store.rows import Versions
+from server.store.bursts.burst_log import Camera, find_bursts, longest_us, read_camera, read_frames, record_end_us
+from server.store.rows import Versions, empty_state, read_checkpoint, readable_state, stored_text
 from server.store.schema import burst_records, camera_states, cameras, checkpoints
+
+WARM_UP_US = 3600 * SECOND_US
+"""The span before its instant that is folded for a state, where no older state can be read. No rules remember an unseen
+thing for longer. Of a thing in view all the time, only the beginning is lost.
+"""
+EXACT_US = 12 * WARM_UP_US
+"""An older state so near is where the fold begins: what it gives is what was lost, bit for bit."""
 
 _WORK = 200
 """Frames of an empty view that may have to be folded again. With a track or a presence a frame takes more."""
@@ -46,10 +55,29 @@ def newest_us(connection: Connection, known: Camera | None, stored_us: int) -> i
     return stored_us if newest is None else int(newest)
 
 
+def newest_burst(connection: Connection, versions: Versions, site: str, camera: str) -> BurstFacts | None:
+    """The folded burst of a camera with the newest frame. One that began before the newest may have ended after it."""
+    find = partial(find_bursts, connection, versions, site, camera, with_held=False, is_newest_first=True)
+    last = next(iter(find(limit=1)), None)
+    if last is None:
+        return None
+    since_us = last.first_at_us - longest_us(connection, site, camera)
+    found = find(lambda times: (times.first_at_us >= since_us,))
+    return max(found, key=lambda facts: (facts.last_at_us, facts.burst_id))
+
+
+def fold_start(connection: Connection, site: str, camera: str, at_us: int) -> Checkpoint:
+    """Where the fold of a lost state at an instant begins: the newest older state that can be read, if it is near."""
+    stored = read_checkpoint(connection, site, camera, at_us + 1)
+    is_near = stored.at_us is not None and stored.at_us >= at_us - EXACT_US
+    return stored if is_near else Checkpoint(at_us - WARM_UP_US, None)
+
+
 def read_heads(connection: Connection, versions: Versions) -> list[CameraHead]:
-    """The heads of all cameras, by site and camera."""
+    """The heads of all cameras, by site and camera. A state that cannot be read is folded here, and not stored."""
     head = camera_states.c
-    query = select(*(head[name] for name in CameraHead.__slots__)).order_by(head.site, head.camera)
+    columns = [stored_text(connection, head.state) if name == "state" else head[name] for name in CameraHead.__slots__]
+    query = select(*columns).order_by(head.site, head.camera)
     return [_head(connection, versions, CameraHead(*row)) for row in connection.execute(query).all()]
 
 
@@ -109,36 +137,41 @@ def count_rewriting(connection: Connection, site: str, camera: str) -> None:
     connection.execute(update(cameras).where(*mine).values(rewritten=cameras.c.rewritten + 1))
 
 
-def leave_unreadable(connection: Connection, versions: Versions) -> None:
-    """Let each camera begin anew after frames that its stored state lies behind, if their policy cannot be read."""
-    for row in connection.execute(
-        select(camera_states.c.site, camera_states.c.camera, camera_states.c.last_at_us)
-    ).all():
+def leave_unreadable(connection: Connection, versions: Versions, only: tuple[str, str] | None = None) -> None:
+    """Let each camera (or one, if given) begin anew after frames that its stored state lies behind, if their policy
+    cannot be read.
+    """
+    query = select(camera_states.c.site, camera_states.c.camera, camera_states.c.last_at_us)
+    if only is not None:
+        query = query.where(camera_states.c.site == only[0], camera_states.c.camera == only[1])
+    for site, camera, at_us in connection.execute(query).all():
         try:
-            _last(connection, versions, CameraHead(row.site, row.camera, row.last_at_us, "{}", "", 0))
+            _last(connection, versions, site, camera, Checkpoint(at_us, empty_state(at_us)))
         except Unknown:
-            last_us = newest_us(connection, read_camera(connection, row.site, row.camera), row.last_at_us)
-            mine = (camera_states.c.site == row.site, camera_states.c.camera == row.camera)
-            state = encode_state(State(last_at_us=last_us)).decode()
+            last_us = newest_us(connection, read_camera(connection, site, camera), at_us)
+            mine = (camera_states.c.site == site, camera_states.c.camera == camera)
+            state = empty_state(last_us).decode()
             connection.execute(update(camera_states).where(*mine).values(last_at_us=last_us, state=state))
 
 
 def _head(connection: Connection, versions: Versions, stored: CameraHead) -> CameraHead:
+    site, camera, at_us = stored.site, stored.camera, stored.last_at_us
+    state = readable_state(stored.state, at_us)
+    start = Checkpoint(at_us, state) if state is not None else fold_start(connection, site, camera, at_us)
     try:
-        last = _last(connection, versions, stored)
+        last = _last(connection, versions, site, camera, start)
     except (
         Unknown
     ):  # a policy or an ensemble of the frames after it is gone: what is stored is the newest that is known
-        return stored
+        last, start = None, Checkpoint(at_us, state)
     if last is None:
-        return stored
-    later = find_bursts(
-        connection, versions, stored.site, stored.camera, lambda times: (times.first_at_us > stored.last_at_us,)
-    )
+        known = start.state if start.at_us == at_us else None
+        return replace(stored, state=(known or empty_state(at_us)).decode())
+    later = find_bursts(connection, versions, site, camera, lambda times: (times.first_at_us > at_us,))
     changed_at_us = max((burst.received_at_us for burst in later if burst.status == "folded"), default=0)
     return CameraHead(
-        site=stored.site,
-        camera=stored.camera,
+        site=site,
+        camera=camera,
         last_at_us=last.recorded.observation.at_us,
         state=encode_state(last.state).decode(),
         policy=last.recorded.policy,
@@ -146,12 +179,12 @@ def _head(connection: Connection, versions: Versions, stored: CameraHead) -> Cam
     )
 
 
-def _last(connection: Connection, versions: Versions, stored: CameraHead) -> Step | None:
-    """The fold of the newest frame after the stored state; None if there is none."""
-    after = read_frames(connection, versions, stored.site, stored.camera, stored.last_at_us + 1)
+def _last(connection: Connection, versions: Versions, site: str, camera: str, start: Checkpoint) -> Step | None:
+    """The fold of the newest frame after a state; None if there is none."""
+    assert start.at_us is not None
+    after = read_frames(connection, versions, site, camera, start.at_us + 1)
     first = next(after, None)
     if first is None:
         return None
-    start = Checkpoint(stored.last_at_us, stored.state.encode())
     (last,) = deque(steps(chain((first,), after), start, partial(versions.policy, connection)), maxlen=1)
     return last

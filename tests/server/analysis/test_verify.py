@@ -281,6 +281,8 @@ def test_replay_excuses_what_follows_from_other_rules_until_nobody_is_in_view(
     older_policy = aged(yard).event.provenance.policy
     yard.pipeline.process(yard.walk(94, lambda t: round(0.1 + (t - 90) * 0.03, 4) if t < 96 else None, 94, frames=40))
     yard.pipeline.process(yard.walk(200, lambda _: 0.2, 200, frames=8))
+    unpack_bodies(yard)
+    move_east = "UPDATE events SET body = CAST(replace(CAST(body AS TEXT), 'west', 'east') AS BLOB) WHERE id = :id"
     followed, later = (
         e.event
         for e in yard.store.events()
@@ -288,9 +290,9 @@ def test_replay_excuses_what_follows_from_other_rules_until_nobody_is_in_view(
         and e.event.sector == "west"
         and e.event.kind in ("left", "entered")
     )
-    alter(yard, "UPDATE events SET body = replace(body, 'west', 'east') WHERE id = :id", id=followed.id)
+    alter(yard, move_east, id=bytes.fromhex(followed.id))
     assert ask("replay", "--check").exit_code == 3
-    alter(yard, "UPDATE events SET body = replace(body, 'west', 'east') WHERE id = :id", id=later.id)
+    alter(yard, move_east, id=bytes.fromhex(later.id))
     assert ask("replay", "--check").exit_code == 1
 
 
@@ -339,7 +341,8 @@ def test_an_altered_checkpoint_is_noticed_and_a_fold_from_the_start_does_not_nee
     before_us = record(yard, logged.event.id).started_at_us
     used = yard.store.checkpoint("yard", "gate", before_us - 2_000_000)
     assert used.at_us is not None
-    alter(yard, "UPDATE checkpoints SET state = '{' WHERE at_us = :at", at=used.at_us)
+    empty = f'{{"last_at_us":{used.at_us}}}'
+    alter(yard, "UPDATE checkpoints SET state = :state WHERE at_us = :at", state=empty, at=used.at_us)
     broken = [
         logged
         for logged in yard.store.events()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from click.testing import CliRunner, Result
 from sqlalchemy import insert
 
 from server.__main__ import command
-from server.commands.doctor import Finding, cpu, disk, memory
+from server.commands.doctor.finding import Finding
+from server.commands.doctor.machine import cpu, disk
+from server.commands.doctor.models import memory
 from server.domain.keeping import DAY_US
 from server.serving.machine import Machine, this_machine
 from server.serving.selection import choose
@@ -23,7 +27,8 @@ from server.store import open_store
 from server.store.retention import erasure
 from server.store.schema import space_samples
 from tests.server.ensemble.others import folder_of, network
-from tests.server.scenes import Yard
+from tests.server.scenes import START_US, Yard, there_and_back
+from tests.server.store.test_damage import leaves_of, overwrite
 from tests.stand_ins import ManualClock
 
 FAR_FUTURE_US = 4_000_000_000_000_000
@@ -56,7 +61,7 @@ def lines(result: Result, level: str) -> list[str]:
 def test_where_everything_is_in_place_nothing_fails(folder: Path):
     result = doctor()
     assert (result.exit_code, lines(result, "fail")) == (0, [])
-    for subject in ("cpu", "threads", "memory", "model", "proofs", "sites", "database", "clock", "ports"):
+    for subject in ("cpu", "threads", "memory", "model", "proofs", "sites", "database", "integrity", "clock", "ports"):
         assert any(line.split()[1] == subject for line in result.stdout.splitlines()), subject
 
 
@@ -164,6 +169,71 @@ def test_a_database_that_does_not_answer_fails_and_the_rest_is_still_checked(
     assert result.exit_code == 1
     assert [line.split()[1] for line in lines(result, "fail")] == ["database"]
     assert "ports" in result.stdout
+
+
+def walked(folder: Path) -> Path:
+    """The folder's database after a walk of a minute."""
+    clock = ManualClock(START_US + 3_600_000_000)
+    store = open_store(f"sqlite:///{folder}/sectorwatch.sqlite", clock)
+    yard = Yard(folder / "others", store, clock)
+    for number in range(30):
+        yard.pipeline.process(yard.walk(number, there_and_back, number * 2.0))
+    store.close()
+    return folder / "sectorwatch.sqlite"
+
+
+def test_a_whole_file_is_ok_and_what_was_checked_is_named(folder: Path):
+    walked(folder)
+    (found,) = [line for line in lines(doctor(), "ok") if " integrity " in line]
+    assert re.fullmatch(r"ok    integrity  integrity_check of 0\.\d MB: ok", found)
+
+
+@pytest.mark.parametrize("table", ["observations", "sqlite_autoindex_events_1", "sqlite_schema"])
+def test_a_damaged_page_fails_with_the_way_back(folder: Path, table: str):
+    file = walked(folder)
+    overwrite(file, [1] if table == "sqlite_schema" else [leaves_of(file, table)[-1]])
+    result = doctor()
+    assert result.exit_code == 1
+    shown = result.stdout.splitlines()
+    fault = next(number for number, line in enumerate(shown) if line.startswith("fail"))
+    assert "db restore FILE" in shown[fault + 1]
+    if table != "sqlite_schema":
+        assert "integrity  the database is damaged: " in shown[fault]
+        assert f"sectorwatch db recover {folder}/recovered.sqlite" in shown[fault + 1]
+        assert ".recover" in shown[fault + 1]
+
+
+def test_a_saved_state_that_cannot_be_read_is_a_warning_until_it_is_made_anew(folder: Path):
+    with closing(sqlite3.connect(walked(folder))) as connection, connection:
+        connection.execute("UPDATE camera_states SET state = '{'")
+    (found,) = [line for line in lines(doctor(), "warn") if " integrity " in line]
+    assert "yard/gate: 1 saved states cannot be read" in found
+    assert CliRunner().invoke(command, ["db", "upgrade"]).exit_code == 0
+    assert not [line for line in lines(doctor(), "warn") if " integrity " in line]
+
+
+def test_the_way_back_that_it_names_leads_back(folder: Path):
+    file = walked(folder)
+    before = CliRunner().invoke(command, ["events", "--json"]).stdout
+    overwrite(file, [leaves_of(file, "burst_records")[-1]])
+    (step,) = [line for line in doctor().stdout.splitlines() if "db recover" in line]
+    recover, restore = re.findall(r"sectorwatch (db (?:recover|restore) /\S+?)(?= &&|\. )", step)
+    saved = CliRunner().invoke(command, recover.split())
+    assert saved.exit_code == 0, saved.output
+    assert re.search(r"burst_records +\d+ of 30\n", saved.output)
+    assert f"Next: sectorwatch {restore}" in saved.output
+    restored = CliRunner().invoke(command, restore.split())
+    assert restored.exit_code == 0, restored.output
+    assert "The database of before is " in restored.output
+    assert [line for line in lines(doctor(), "ok") if " integrity " in line]
+    assert CliRunner().invoke(command, ["events", "--json"]).stdout == before
+
+
+def test_an_empty_file_is_named_with_what_to_do_if_it_held_something(folder: Path):
+    (folder / "sectorwatch.sqlite").write_bytes(b"")
+    result = doctor()
+    assert "the file is empty" in result.stdout
+    assert "db restore FILE" in result.stdout
 
 
 def test_a_clock_behind_the_database_fails(folder: Path):
@@ -323,7 +393,9 @@ def test_an_arithmetic_that_this_machine_does_not_have_fails_with_the_one_it_has
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("SECTORWATCH_EXECUTION", "bf16")
-    monkeypatch.setattr("server.commands.doctor.this_machine", lambda: replace(this_machine(), vectors=frozenset()))
+    monkeypatch.setattr(
+        "server.commands.doctor.models.this_machine", lambda: replace(this_machine(), vectors=frozenset())
+    )
     result = doctor()
     assert any("needs a processor with" in line and 'use "fp32"' in line for line in lines(result, "fail"))
 

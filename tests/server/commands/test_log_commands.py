@@ -14,9 +14,10 @@ from click.testing import CliRunner, Result
 from sqlalchemy import update
 
 from policies.events import ORDER, Event
-from server.commands import db, events, replay
+from server.commands import events, replay
 from server.commands.folding import FoldTask, fold_as_accepted, refold_as_accepted
 from server.commands.options import Window
+from server.commands.upkeep import db
 from server.delivery.channels import text_line
 from server.domain.errors import ConfigurationError, Unknown
 from server.domain.records import LoggedEvent

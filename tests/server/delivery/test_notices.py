@@ -17,7 +17,7 @@ from sqlalchemy import event, text
 from server.delivery.dispatcher import LEASE_S, Dispatcher
 from server.domain.records import Notice, NoticeGiven
 from server.store import Store, open_store
-from server.store.migrate import _config
+from server.store.care.migrate import _config
 from tests.server.scenes import Yard, across
 from tests.stand_ins import ManualClock, RecordingChannel
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from server.__main__ import command
-from server.commands.doctor import secrets
+from server.commands.doctor.access import secrets
 from server.commands.serve import _close_data_folder
 from server.domain.private_files import make_private_folder, readable_by_others
 from server.domain.remembered import remember

@@ -17,7 +17,7 @@ from server.domain.records import Checkpoint
 from server.domain.refold import steps
 from server.store import Store, open_store
 from server.store.schema import camera_states, checkpoints, policies
-from tests.server.scenes import YARD, Yard, there_and_back
+from tests.server.scenes import START_US, YARD, Yard, there_and_back
 from tests.stand_ins import ManualClock
 
 
@@ -142,7 +142,8 @@ def test_a_camera_whose_policy_nothing_can_read_begins_anew(yard: Yard, bursts: 
 def test_a_state_that_can_be_read_stays_as_it_is(yard: Yard, bursts: list[Burst], database_url: str) -> None:
     for one in bursts[:6]:
         yard.pipeline.process(one)
-    strange = '{"last_at_us": 5}'
+    (before,) = yard.store.cameras()
+    strange = f'{{"last_at_us": {before.last_at_us}, "seen_us": 5}}'
     engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
         connection.execute(update(camera_states).values(state=strange))
@@ -152,4 +153,94 @@ def test_a_state_that_can_be_read_stays_as_it_is(yard: Yard, bursts: list[Burst]
     assert activity.seen is not None
     state = activity.seen.state
     assert state == strange
-    assert decode_state(state).last_at_us == 5
+    assert decode_state(state).seen_us == 5
+
+
+DAMAGED = [
+    pytest.param("'{\"last_at_us\": 17'", id="cut off"),
+    pytest.param("''", id="empty"),
+    pytest.param("'[]'", id="of another kind"),
+    pytest.param("'{\"last_at_us\": 5}'", id="of another instant"),
+    pytest.param("'\U0001f4a9\t'", id="letters"),
+]
+BYTES = [pytest.param("CAST(x'7bff00fe' AS TEXT)", id="no text"), pytest.param("x'00ff'", id="bytes")]
+
+
+def damage(url: str, table: str, value: str, where: str = "1 = 1") -> None:
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql(f"UPDATE {table} SET state = {value} WHERE {where}").rowcount > 0
+    engine.dispose()
+
+
+def assert_goes_on_as_if_nothing_was_damaged(yard: Yard, bursts: list[Burst], caplog: pytest.LogCaptureFixture) -> None:
+    (head,) = yard.store.cameras()
+    assert decode_state(head.state).last_at_us == head.last_at_us
+    (activity,) = yard.store.heartbeats.activities("yard")
+    assert activity.seen == head
+    for one in [*bursts[7:], bursts[6]]:
+        yard.pipeline.process(one)
+    assert told(yard.store) == refolded(yard.store)
+    assert sum("made anew" in record.message for record in caplog.records) == 1
+    assert yard.store.unreadable() == {}
+
+
+@pytest.mark.parametrize("value", DAMAGED)
+def test_a_damaged_state_is_made_anew_by_the_next_burst_and_logged_once(
+    value: str, yard: Yard, bursts: list[Burst], database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for one in bursts[:6]:
+        yard.pipeline.process(one)
+    (before,) = yard.store.cameras()
+    damage(database_url, "camera_states", value)
+    assert yard.store.unreadable() == {("yard", "gate"): (before.last_at_us,)}
+    assert yard.store.cameras() == [before]
+    assert_goes_on_as_if_nothing_was_damaged(yard, bursts, caplog)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("value", BYTES)
+def test_a_state_that_is_no_text_is_made_anew(
+    value: str, yard: Yard, bursts: list[Burst], database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for one in bursts[:6]:
+        yard.pipeline.process(one)
+    damage(database_url, "camera_states", value)
+    damage(database_url, "checkpoints", value, f"at_us > {START_US + 5_000_000}")
+    assert_goes_on_as_if_nothing_was_damaged(yard, bursts, caplog)
+
+
+@pytest.mark.parametrize("value", DAMAGED)
+def test_a_late_burst_passes_over_a_damaged_checkpoint(
+    value: str, yard: Yard, bursts: list[Burst], database_url: str
+) -> None:
+    for one in [*bursts[:4], *bursts[5:8]]:
+        yard.pipeline.process(one)
+    damage(database_url, "checkpoints", value, f"at_us > {START_US + 4_000_000}")
+    assert yard.pipeline.process(bursts[4]).burst.late
+    assert told(yard.store) == refolded(yard.store)
+    assert yard.store.unreadable() == {}
+
+
+def test_a_camera_all_of_whose_states_are_damaged_is_folded_from_its_last_hour(
+    yard: Yard, bursts: list[Burst], database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for one in bursts[:6]:
+        yard.pipeline.process(one)
+    damage(database_url, "camera_states", "'{'")
+    damage(database_url, "checkpoints", "'{'")
+    assert_goes_on_as_if_nothing_was_damaged(yard, bursts, caplog)
+
+
+def test_a_damaged_policy_is_read_from_its_text(yard: Yard, bursts: list[Burst], database_url: str) -> None:
+    for one in bursts[:6]:
+        yard.pipeline.process(one)
+    digest = yard.sites.policy("yard").digest
+    before = yard.store.policy(digest)
+    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(update(policies).values(body='{"site": "yard", '))
+    engine.dispose()
+    store = open_store(database_url, yard.clock)
+    assert store.policy(digest) == before
+    store.close()

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
-from server.commands.tokens import command
+from server.commands.upkeep.tokens import command
 from server.domain.errors import Forbidden, Unauthorized
 from server.store import Store, open_store
 from server.web.auth import ANY_SITE, Authenticator, Permissions, is_loopback, new_token

@@ -12,7 +12,7 @@ import requests
 from flask import Flask
 
 from server.app import create_app, runtime_of
-from server.domain.errors import ConfigurationError
+from server.domain.errors import RetryLater
 from server.domain.keeping import Space
 from server.monitoring.metrics import Metrics
 from server.settings import ServerSettings
@@ -89,7 +89,7 @@ def test_a_port_that_is_taken_is_reported_and_nothing_starts(tmp_path: Path):
         runtime_of(app).start(on_failure=failures.append)
         runtime_of(app).stop()
     assert [str(port) in str(failure) for failure in failures] == [True]
-    assert isinstance(failures[0], ConfigurationError)
+    assert isinstance(failures[0], RetryLater)
 
 
 def test_while_the_ensemble_loads_the_server_is_alive_but_not_ready(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,21 +10,27 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Engine, inspect
 
-from server.domain.errors import ConfigurationError
+from server.domain.errors import ConfigurationError, DatabaseDamaged
 from server.domain.private_files import PRIVATE_FOLDER, make_private_database
-from server.store.engine import reading, sqlite_file, writing
+from server.store.engine import reading, shown_url, sqlite_file, writing
+from server.store.schema import metadata
+from server.store.sqlite_files import is_cut_off
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """The schema of a database (None: no tables yet) and the one this version needs."""
+    """The schema of a database (None: no tables yet) and the one this version needs.
+
+    `is_empty_file`: there is a file of SQLite without a byte in it.
+    """
 
     present: str | None
     wanted: str
+    is_empty_file: bool = False
 
     @property
     def is_current(self) -> bool:
@@ -52,8 +59,10 @@ def upgrade(engine: Engine) -> Revision:
 
 
 def revision(engine: Engine) -> Revision:
-    """The schema of the database. It creates no file. Raises ConfigurationError for a schema newer than this
-    version.
+    """The schema of the database. It creates no file.
+
+    Raises ConfigurationError for a schema newer than this version, for tables without the number of their schema, and
+    for an empty file beside a log that is not empty.
     """
     scripts = ScriptDirectory.from_config(_config())
     wanted = scripts.get_current_head()
@@ -61,14 +70,34 @@ def revision(engine: Engine) -> Revision:
     file = sqlite_file(engine)
     if file is not None and not file.exists():
         return Revision(None, wanted)
+    if file is not None and is_cut_off(file):
+        raise DatabaseDamaged(
+            f"{file} is empty, and its log {file.name}-wal is not: `sectorwatch db restore FILE` keeps both and puts a "
+            "backup in their place"
+        )
+    if file is not None and file.stat().st_size == 0:  # reading would write a first page
+        return Revision(None, wanted, is_empty_file=True)
     with reading(engine) as connection:
         present = MigrationContext.configure(connection).get_current_revision()
+        tables = [] if present is not None else inspect(connection).get_table_names()
+    if strange := _strange(engine, tables):
+        raise ConfigurationError(
+            f"the database {shown_url(engine)} holds tables ({', '.join(strange)}), but no number of their schema: "
+            "another program made them, or a version before 0.1.0; choose another database, or restore a backup "
+            "(`sectorwatch db restore FILE`)"
+        )
     if present is not None and present not in {script.revision for script in scripts.walk_revisions()}:
         raise ConfigurationError(
             f"the database has schema {present}, and this version knows none after {wanted}: a newer Sectorwatch made "
             "it; run that version, or choose another database"
         )
     return Revision(present, wanted)
+
+
+def _strange(engine: Engine, tables: Sequence[str]) -> list[str]:
+    """The tables of a database without a schema that are in the way: on PostgreSQL those with names of ours."""
+    found = sorted(set(tables) - {"alembic_version"})
+    return found if engine.dialect.name == "sqlite" else [name for name in found if name in metadata.tables]
 
 
 def _config() -> Config:

@@ -1,0 +1,143 @@
+"""Databases of every schema that ever was: each is upgraded, read, checked and goes on, or is refused with 78.
+
+`tests/fixtures/make_schemas.py` says how they were made.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.script import ScriptDirectory
+from click.testing import CliRunner
+
+from policies.fold import decode_state
+from server.__main__ import command
+from server.store import open_store
+from server.store.care.migrate import _config
+from tests.fixtures.make_schemas import BURSTS
+from tests.server.scenes import START_US, Yard, there_and_back
+from tests.stand_ins import ManualClock
+
+FOLDER = Path(__file__).parents[2] / "fixtures" / "schemas"
+NUMBERED = sorted(file.name.removesuffix(".sql.xz") for file in FOLDER.glob("0*.sql.xz"))
+OLDER = 3
+_NEVER_RELEASED = {"0002", "0004"}
+"""Revisions that came with the next one in one commit."""
+
+
+class Then:
+    """A database as it was then, in a folder of its own."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "sectorwatch.sqlite"
+        with closing(sqlite3.connect(self.file)) as connection:
+            connection.executescript(lzma.decompress((FOLDER / f"{name}.sql.xz").read_bytes()).decode())
+
+    def asked(self, *arguments: str) -> Any:
+        return CliRunner().invoke(command, [*arguments, "--data-dir", str(self.folder)])
+
+    def events(self) -> list[tuple[str, bytes]]:
+        """Id and body of each event: both text before schema 0008, bytes since."""
+        with closing(sqlite3.connect(self.file)) as connection:
+            rows = connection.execute("SELECT id, CAST(body AS BLOB) FROM events ORDER BY seq").fetchall()
+        return [(known.hex() if isinstance(known, bytes) else known, body) for known, body in rows]
+
+
+@pytest.fixture
+def then(request: pytest.FixtureRequest, tmp_path: Path) -> Then:
+    return Then(request.param, tmp_path)
+
+
+def test_there_is_a_database_of_every_schema_before_the_present_one() -> None:
+    scripts = ScriptDirectory.from_config(_config())
+    made = {name[:4] for name in NUMBERED}
+    revisions = {script.revision for script in scripts.walk_revisions()} - _NEVER_RELEASED
+    assert revisions - made <= {scripts.get_current_head()}
+
+
+@pytest.mark.parametrize("then", NUMBERED, indirect=True)
+def test_an_old_database_is_upgraded_with_its_log_as_it_was(then: Then) -> None:
+    before = then.events()
+    assert len(before) > 5
+    upgraded = then.asked("db", "upgrade")
+    assert upgraded.exit_code == 0, upgraded.output
+    assert then.events() == before
+    listed = then.asked("events", "--json")
+    assert {json.loads(line)["id"] for line in listed.output.splitlines()} == {event_id for event_id, _ in before}
+    at = ("--site", "yard", "--camera", "gate", "--at", "2026-11-22T07:00:10Z")
+    for asked in (["db", "info"], ["events"], ["explain", *at], ["db", "check"]):
+        done = then.asked(*asked)
+        assert done.exit_code == 0, (asked, done.output)
+
+
+@pytest.mark.parametrize("then", NUMBERED, indirect=True)
+def test_what_an_old_database_says_is_repeated_or_explained_by_its_rules(then: Then) -> None:
+    then.asked("db", "upgrade")
+    assert then.asked("replay", "--check").exit_code in (0, OLDER)
+    for event_id, _ in then.events():
+        verified = then.asked("verify", event_id)
+        assert verified.exit_code in (0, OLDER), verified.output
+
+
+@pytest.mark.parametrize("then", NUMBERED, indirect=True)
+def test_a_policy_of_an_old_database_that_was_altered_is_found(then: Then) -> None:
+    then.asked("db", "upgrade")
+    with closing(sqlite3.connect(then.file)) as connection, connection:
+        connection.execute("UPDATE policies SET body = replace(body, '\"confirm_s\":1.0', '\"confirm_s\":2.0')")
+    verified = then.asked("verify", then.events()[0][0])
+    assert verified.exit_code == 1
+    assert "FAIL policy" in verified.output
+
+
+@pytest.mark.parametrize("then", NUMBERED, indirect=True)
+def test_an_old_database_goes_on_with_somebody_in_view(then: Then) -> None:
+    before = len(then.events())
+    clock = ManualClock(START_US + 3_600_000_000)
+    store = open_store(f"sqlite:///{then.file}", clock)
+    store.upgrade()
+    (head,) = store.cameras()
+    assert not decode_state(head.state).is_empty
+    yard = Yard(then.folder / "sites", store, clock)
+    for burst in yard.walked(there_and_back, 30)[BURSTS:]:
+        yard.pipeline.process(burst)
+    assert len(then.events()) > before
+    kinds = [logged.event.kind for logged in store.events()]
+    assert kinds.count("presence_started") == kinds.count("presence_ended")
+    store.close()
+
+
+@pytest.mark.parametrize("then", ["unnumbered"], indirect=True)
+def test_tables_without_the_number_of_their_schema_are_refused_and_no_restart_is_asked_for(then: Then) -> None:
+    before = then.file.read_bytes()
+    for asked in (["db", "upgrade"], ["events"], ["db", "info"]):
+        done = then.asked(*asked)
+        assert done.exit_code == 78, done.output
+        assert "no number of their schema" in done.output
+    assert then.file.read_bytes()[100:] == before[100:]  # the header names the write-ahead log
+
+
+def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "sectorwatch.sqlite"
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE albums (title TEXT)")
+    done = CliRunner().invoke(command, ["db", "upgrade", "--data-dir", str(tmp_path)])
+    assert done.exit_code == 78
+    assert "holds tables (albums)" in done.output
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("albums",)]
+
+
+@pytest.mark.parametrize("content", [b"", b"CREATE TABLE", b"SQLite format 3\0" + bytes(5000)])
+def test_a_file_that_is_no_database_ends_no_command_with_a_traceback(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "sectorwatch.sqlite").write_bytes(content)
+    for asked in (["events"], ["db", "info"], ["db", "check"], ["doctor"]):
+        done = CliRunner().invoke(command, [*asked, "--data-dir", str(tmp_path)])
+        assert isinstance(done.exception, SystemExit | None), asked
+        assert done.exit_code in ({0, 1, 78} if asked == ["doctor"] else {0, 78}), (asked, done.output)
