@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, select
 
 from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
 from server.store.bursts import Times, find_bursts, longest_us, read_facts
@@ -128,9 +128,12 @@ class Past(Part):
 
 
 def _neighbours(key: ColumnElement[str]) -> Iterator[ScalarSelect[Any]]:
-    """The nearest ids below and above that of each event in a query of `events`: each one step in an index."""
-    yield select(func.max(key)).where(key < events.c.id).correlate(events).scalar_subquery()
-    yield select(func.min(key)).where(key > events.c.id).correlate(events).scalar_subquery()
+    """The nearest ids below and above that of each event in a query of `events`: each one step in an index.
+
+    PostgreSQL has no max() of bytes.
+    """
+    yield select(key).where(key < events.c.id).order_by(key.desc()).limit(1).correlate(events).scalar_subquery()
+    yield select(key).where(key > events.c.id).order_by(key).limit(1).correlate(events).scalar_subquery()
 
 
 def _shared(a: str, b: str) -> int:

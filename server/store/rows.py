@@ -16,6 +16,7 @@ from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_poli
 from server.domain.clock import Clock
 from server.domain.errors import Unknown
 from server.domain.records import (
+    CameraHead,
     Checkpoint,
     LoggedEvent,
     Notice,
@@ -61,9 +62,13 @@ def read_checkpoint(connection: Connection, site: str, camera: str, before_us: i
 
 
 class Versions:
-    """Ensembles and policies by digest, each read once: what a digest names never changes."""
+    """Ensembles and policies by digest, each read once: what a digest names never changes.
+
+    `heads`: for each site and camera the newest head that was made, and what it was made of.
+    """
 
     def __init__(self) -> None:
+        self.heads: dict[tuple[str, str], tuple[tuple[CameraHead, int, int, int], CameraHead]] = {}
         self._ensemble_infos: dict[str, EnsembleInfo] = {}
         self._policies: dict[str, SitePolicy] = {}
 

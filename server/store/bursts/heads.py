@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 from itertools import chain
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, and_, func, select, update
 
 from policies.fold import State, encode_state
 from server.domain.errors import Unknown
@@ -19,11 +19,38 @@ from server.domain.records import CameraHead, Checkpoint, Folded
 from server.domain.refold import Step, steps
 from server.store.bursts.burst_log import Camera, find_bursts, read_camera, read_frames, record_end_us
 from server.store.rows import Versions
-from server.store.schema import burst_records, camera_states
+from server.store.schema import burst_records, camera_states, cameras
 
 _WORK = 200
 """Frames of an empty view that may have to be folded again. With a track or a presence a frame takes more."""
 _WORK_OF_A_THING = 4
+
+_HEADS = (
+    select(
+        *(camera_states.c[name] for name in CameraHead.__slots__),
+        func.count(burst_records.c.number),
+        func.max(burst_records.c.number),
+        func.max(record_end_us),
+    )
+    .join(
+        cameras,
+        and_(cameras.c.site == camera_states.c.site, cameras.c.camera == camera_states.c.camera),
+        isouter=True,
+    )
+    .join(
+        burst_records,
+        and_(
+            burst_records.c.camera == cameras.c.number,
+            burst_records.c.is_held == 0,
+            burst_records.c.first_at_us > camera_states.c.last_at_us - cameras.c.longest_us,
+            record_end_us > camera_states.c.last_at_us,
+        ),
+        isouter=True,
+    )
+    .group_by(*(camera_states.c[name] for name in CameraHead.__slots__))
+    .order_by(camera_states.c.site, camera_states.c.camera)
+)
+"""Each stored state with the bursts after it: how many, the number of the last that was accepted, and when they end."""
 
 
 def is_worth_writing(folded: Folded) -> bool:
@@ -47,10 +74,19 @@ def newest_us(connection: Connection, known: Camera | None, stored_us: int) -> i
 
 
 def read_heads(connection: Connection, versions: Versions) -> list[CameraHead]:
-    """The heads of all cameras, by site and camera."""
-    head = camera_states.c
-    query = select(*(head[name] for name in CameraHead.__slots__)).order_by(head.site, head.camera)
-    return [_head(connection, versions, CameraHead(*row)) for row in connection.execute(query).all()]
+    """The heads of all cameras, by site and camera. Frames after a stored state are folded again when others follow."""
+    heads: list[CameraHead] = []
+    for *row, bursts, number, last_us in connection.execute(_HEADS).all():
+        stored = CameraHead(*row)
+        if not bursts:
+            heads.append(stored)
+            continue
+        name, follows = (stored.site, stored.camera), (stored, bursts, number, last_us)
+        known = versions.heads.get(name)
+        if known is None or known[0] != follows:
+            known = versions.heads[name] = (follows, _head(connection, versions, stored))
+        heads.append(known[1])
+    return heads
 
 
 def leave_unreadable(connection: Connection, versions: Versions) -> None:
