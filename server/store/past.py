@@ -12,7 +12,7 @@ from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRe
 from server.store.bursts import Times, find_bursts, longest_us, read_facts
 from server.store.compact import is_intact
 from server.store.engine import reading
-from server.store.rows import EVENT_COLUMNS, Part, begins_with, logged
+from server.store.rows import EVENT_COLUMNS, Part, begins_with, logged, settled_by
 from server.store.schema import annotation_rows, camera_states, events, outbox, policies
 
 SHORTEST = 8
@@ -63,9 +63,9 @@ class Past(Part):
                 connection, self._versions, site, camera, lambda times: (times.first_at_us >= at_us,), limit=limit
             )
 
-    def told_by(self, burst_id: str) -> list[LoggedEvent]:
+    def told_by(self, burst: BurstFacts) -> list[LoggedEvent]:
         """All events that a burst's frames ever settled, withdrawn ones included, in order."""
-        query = select(*EVENT_COLUMNS).where(events.c.burst_id == burst_id)
+        query = select(*EVENT_COLUMNS).where(*settled_by(burst))
         return [logged(row) for row in self._rows(query.order_by(events.c.confirmed_at_us, events.c.place))]
 
     def events_like(self, prefix: str, limit: int = 3) -> list[EventRecord]:

@@ -16,6 +16,7 @@ from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_poli
 from server.domain.clock import Clock
 from server.domain.errors import Unknown
 from server.domain.records import (
+    BurstFacts,
     CameraHead,
     Checkpoint,
     LoggedEvent,
@@ -143,6 +144,16 @@ EVENT_COLUMNS = (
     events.c.supersedes,
     _ORIGIN.label("origin_body"),
 )
+
+
+def settled_by(burst: BurstFacts) -> tuple[ColumnElement[bool], ...]:
+    """The conditions for the events that a burst's frames settled: by the index of its camera and time."""
+    return (
+        events.c.site == burst.site,
+        events.c.camera == burst.camera,
+        events.c.confirmed_at_us.between(burst.first_at_us, burst.last_at_us),
+        events.c.burst_id == burst.burst_id,
+    )
 
 
 def noticed(row: Row[*tuple[Any, ...]]) -> Notice:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, insert, select,
 
 from policies.events import microseconds
 from policies.site.site_policy import SitePolicy
-from server.domain.checkpoints import to_prune
+from server.domain.checkpoints import thin_before, to_prune
 from server.domain.errors import Unprocessable
 from server.domain.records import Admitted, Checkpoint, Entry, Folded, Known, Recorded
 from server.store.bursts import (
@@ -195,7 +195,8 @@ class Turn:
                 for at_us, state in folded.checkpoints.items()
             ],
         )
-        instants = self._connection.execute(select(checkpoints.c.at_us).where(*mine)).scalars()
+        thinned = mine if after.at_us is None else (*mine, checkpoints.c.at_us >= thin_before(after.at_us))
+        instants = self._connection.execute(select(checkpoints.c.at_us).where(*thinned)).scalars()
         if dropped := to_prune(instants, folded.last_at_us):
             self._connection.execute(delete(checkpoints).where(*mine, checkpoints.c.at_us.in_(dropped)))
 

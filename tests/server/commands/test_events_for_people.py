@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -166,6 +167,33 @@ def test_visits_are_read_page_by_page_and_wait_for_the_end_of_an_earlier_one_onl
     assert [[e.event.id for e in visit.events] for visit in visits(walked.store, Stretch())] == whole
     assert [visit.end_us for visit in visits(walked.store, Stretch())] == ends
     assert sum(map(len, whole)) == len(walked.store.events())
+
+
+def test_a_camera_that_is_off_does_not_make_others_be_read_from_then_on(
+    walked: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, each in enumerate(walked.walked(across, 16)):  # the last frame of this one has somebody in view
+        walked.pipeline.process(replace(each, camera="door", burst_id=f"door-{number}", digest=f"door {number}"))
+    for number in range(13, 60):
+        walked.pipeline.process(walked.walk(number, lambda t: across(t % 30), number * 2.0))
+    asked: list[tuple[object, ...]] = []
+    begun = walked.store.begun
+
+    def watched(*arguments: Any, **more: Any) -> list[LoggedEvent]:
+        asked.append(arguments)
+        return begun(*arguments, **more)
+
+    since_us = START_US + 100_000_000
+    near = [[e.event.id for e in visit.events] for visit in visits(walked.store, Stretch(since_us))]
+    monkeypatch.setattr(visits_module, "NEAR_US", 10_000_000)
+    monkeypatch.setattr(walked.store, "begun", watched)
+    assert [[e.event.id for e in visit.events] for visit in visits(walked.store, Stretch(since_us))] == near
+    every = [visit for visit in visits(walked.store, Stretch()) if visit.end_us is None or visit.end_us >= since_us]
+    assert [[e.event.id for e in visit.events] for visit in every] == near
+    assert {visit.first.camera for visit in every} == {"gate", "door"}
+    of_all = [arguments[0] for arguments in asked if arguments[2:4] == (None, None)]
+    assert of_all[0] is not None
+    assert of_all[0] >= since_us - 10_000_000, "the log of all cameras is read from shortly before the stretch"
 
 
 def test_memory_is_flat_however_many_lines_wait_for_a_long_visit(walked: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
