@@ -184,7 +184,8 @@ def _repeating(history: Iterable[Recorded]) -> frozenset[tuple[str, int]]:
 
 def _burst(store: Store, facts: BurstFacts, again: Container[tuple[str, int]]) -> BurstRecord:
     policy = store.policy(facts.policy).camera(facts.camera)
-    seen = store.kept(facts.burst_id).observations
+    kept = store.kept(facts.burst_id)
+    seen = kept.observations
     frames = tuple(
         _frame(
             policy.in_force(frame.at_us, frame.brightness),
@@ -192,13 +193,13 @@ def _burst(store: Store, facts: BurstFacts, again: Container[tuple[str, int]]) -
             judgement,
             repeats=(frame.burst_id, frame.index) in again,
         )
-        for frame, judgement in zip(seen, store.decisions(facts.burst_id), strict=True)
+        for frame, judgement in zip(seen, kept.judgements, strict=True)
     )
     return BurstRecord(
         facts=facts,
         frames=frames,
         sectors=tuple(_sectors(policy, seen, [frame for frame in frames if not frame.repeats])),
-        events=tuple(store.past.told_by(facts.burst_id)),
+        events=tuple(store.past.told_by(facts)),
     )
 
 

@@ -103,12 +103,11 @@ def _utc(at_us: int) -> str:
 
 def _heartbeat(store: Store, site: str, camera: str, time_of: Callable[[int], str]) -> Causes:
     """The cause of a gap in the camera's newest heartbeat; older heartbeats are not stored."""
-    activities = store.heartbeats.activities(site)
-    stored = [each.heartbeat for each in activities if each.camera == camera and each.heartbeat is not None]
+    stored = store.heartbeats.newest(site, camera)
 
     def causes(since_us: int, until_us: int) -> list[str]:
         reasons = []
-        for heartbeat in (decode_heartbeat(each.body) for each in stored):
+        for heartbeat in [decode_heartbeat(stored.body)] if stored else []:
             sent_us, state_us = microseconds(heartbeat.agent.sent_at), microseconds(heartbeat.since)
             if state_us < until_us and sent_us >= since_us:
                 why = f" ({heartbeat.cause})" if heartbeat.cause else ""

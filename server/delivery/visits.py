@@ -7,7 +7,7 @@ without a partner stand alone. Lines come in the order in which what they tell b
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush, merge
@@ -19,6 +19,8 @@ from policies.fold import decode_state
 from server.domain.records import BurstFacts, CameraHead, Checkpoint, LoggedEvent
 
 PAGE = 500
+NEAR_US = 7_200_000_000
+"""Before a stretch, the log is read of all cameras at once. Before that, only of cameras that need it, each alone."""
 HELD = 2000
 """Lines that wait at most for the end of an earlier visit. Beyond, its end is looked up, so that memory stays flat."""
 
@@ -36,6 +38,17 @@ class Past(Protocol):
 class Store(Protocol):
     @property
     def past(self) -> Past: ...
+    def events(
+        self,
+        since_us: int | None = ...,
+        until_us: int | None = ...,
+        site: str | None = ...,
+        camera: str | None = ...,
+        kind: str | None = ...,
+        after_seq: int | None = ...,
+        limit: int | None = ...,
+        withdrawn: bool = ...,
+    ) -> list[LoggedEvent]: ...
     def begun(
         self,
         since_us: int | None = ...,
@@ -119,6 +132,16 @@ def _stay(event: Event) -> tuple[str | None, ...]:
 
 def _place(event: Event) -> tuple[str | None, ...]:
     return event.site, event.camera, event.sector, event.label
+
+
+class _Past(NamedTuple):
+    """What precedes a stretch: events that began visits going on in it; the instants (us) from which the log is read,
+    of all cameras (None: from its begin) and, where that is earlier, of each.
+    """
+
+    begun: list[LoggedEvent]
+    near_us: int | None
+    from_us: dict[tuple[str, str], int]
 
 
 class Joiner:
@@ -207,10 +230,11 @@ class Joiner:
 def visits(store: Store, stretch: Stretch, *, withdrawn: bool = False) -> Iterator[Visit]:
     """The visits of which some part lies in a stretch, in the order in which they began. Memory is flat."""
     find_end = partial(end_of, store)
-    before, from_us = _going_on(store, stretch, withdrawn=withdrawn)
-    entries = [logged for logged in before if logged.event.kind == "entered" and not logged.is_withdrawn]
-    ends = [end for end in map(find_end, entries) if end and from_us is not None and _begin_us(end) < from_us]
-    events = _read(store, stretch, (*before, *ends), from_us, withdrawn=withdrawn)
+    past = _going_on(store, stretch, withdrawn=withdrawn)
+    entries = [logged for logged in past.begun if logged.event.kind == "entered" and not logged.is_withdrawn]
+    ends = [end for end in map(find_end, entries) if end]
+    past.begun.extend([end for end in ends if _begin_us(end) < past.from_us[end.event.site, end.event.camera]])
+    events = _read(store, stretch, past, withdrawn=withdrawn)
     for visit in Joiner(find_end).join(events, is_all=stretch.until_us is None):
         end_us = visit.end_us
         if stretch.since_us is None or end_us is None or end_us >= stretch.since_us:
@@ -219,7 +243,7 @@ def visits(store: Store, stretch: Stretch, *, withdrawn: bool = False) -> Iterat
 
 def events_by_time(store: Store, stretch: Stretch, kind: str | None, *, withdrawn: bool) -> Iterator[LoggedEvent]:
     """The events whose instant (`Event.at`) lies in a stretch, in its order. Memory is flat."""
-    before, from_us = _going_on(store, stretch, withdrawn=withdrawn)
+    past = _going_on(store, stretch, withdrawn=withdrawn)
     waiting: list[tuple[int, int, str, LoggedEvent]] = []
 
     def due(until_us: float) -> Iterator[LoggedEvent]:
@@ -228,7 +252,7 @@ def events_by_time(store: Store, stretch: Stretch, kind: str | None, *, withdraw
             if stretch.since_us is None or at_us >= stretch.since_us:
                 yield logged
 
-    for logged in _read(store, stretch, before, from_us, kind, withdrawn=withdrawn):
+    for logged in _read(store, stretch, past, kind, withdrawn=withdrawn):
         yield from due(_begin_us(logged))
         event = logged.event
         heappush(waiting, (microseconds(event.at), ORDER.index(event.kind), event.id, logged))
@@ -270,19 +294,17 @@ def _begin_us(logged: LoggedEvent) -> int:
 
 
 def _read(
-    store: Store,
-    stretch: Stretch,
-    before: Sequence[LoggedEvent],
-    from_us: int | None,
-    kind: str | None = None,
-    *,
-    withdrawn: bool,
+    store: Store, stretch: Stretch, past: _Past, kind: str | None = None, *, withdrawn: bool
 ) -> Iterator[LoggedEvent]:
-    """`before` and the log from `from_us` on, each event once, in the order in which they began."""
+    """The past before a stretch and the log from there on, each event once, in the order in which they began."""
     _, until_us, site, camera = stretch
-    known = {logged.event.id for logged in before}
-    pages = _pages(partial(store.begun, from_us, until_us, site, camera, kind, withdrawn=withdrawn))
-    wanted = sorted((each for each in before if kind in (None, each.event.kind)), key=_begin_us)
+    known = {logged.event.id for logged in past.begun}
+    streams = [_pages(partial(store.begun, past.near_us, until_us, site, camera, kind, withdrawn=withdrawn))]
+    for name, from_us in past.from_us.items():
+        if past.near_us is not None and from_us < past.near_us:
+            streams.append(_pages(partial(store.begun, from_us, past.near_us, *name, kind, withdrawn=withdrawn)))
+    pages = merge(*streams, key=lambda logged: (_begin_us(logged), logged.event.id))
+    wanted = sorted((each for each in past.begun if kind in (None, each.event.kind)), key=_begin_us)
     return merge(wanted, (logged for logged in pages if logged.event.id not in known), key=_begin_us)
 
 
@@ -296,25 +318,31 @@ def _pages(read: Callable[..., list[LoggedEvent]]) -> Iterator[LoggedEvent]:
         beyond = page[-1]
 
 
-def _going_on(store: Store, stretch: Stretch, *, withdrawn: bool) -> tuple[list[LoggedEvent], int | None]:
-    """What went on at a checkpoint of each camera before the stretch, and the instant from which to read the log."""
+def _going_on(store: Store, stretch: Stretch, *, withdrawn: bool) -> _Past:
+    """What went on at a checkpoint of each camera before the stretch, and from where to read the log."""
     since_us = stretch.since_us
     if since_us is None:
-        return [], None
-    from_us, begun = since_us, dict[str, LoggedEvent]()
+        return _Past([], None, {})
+    begun, from_us = dict[str, LoggedEvent](), dict[tuple[str, str], int]()
     for head in store.cameras():
         if stretch.site not in (None, head.site) or stretch.camera not in (None, head.camera):
             continue
-        point = store.checkpoint(head.site, head.camera, since_us)
+        name = head.site, head.camera
+        point = store.checkpoint(*name, since_us)
         if point.at_us is None or point.state is None:  # its first checkpoint comes with its first burst
-            firsts = store.past.after(head.site, head.camera, 0, 1)
-            from_us = min([from_us, *(first.first_at_us for first in firsts)])
+            firsts = store.past.after(*name, 0, 1)
+            from_us[name] = min([since_us, *(first.first_at_us for first in firsts)])
             continue
         state = decode_state(point.state)
         stays = [visit for track in state.tracks for visit in track.visits]
         young_us = [visit.entry_us - 2 * visit.entry_slack_us for visit in stays if not visit.counted]
-        from_us = min(from_us, point.at_us, *young_us)  # the entry of one that does not count yet is not yet certain
+        from_us[name] = min(point.at_us, *young_us, since_us)  # the entry of one that does not count yet may change
+        is_far = from_us[name] < since_us - NEAR_US
+        if is_far and not store.events(point.at_us + 1, None, *name, limit=1, withdrawn=True):
+            from_us[name] = since_us  # nothing came of it since
         for start_us in {visit.entry_us for visit in stays} | {each.since_us for each in state.presences}:
-            for logged in store.begun(start_us, start_us + 1, head.site, head.camera, withdrawn=withdrawn):
+            for logged in store.begun(start_us, start_us + 1, *name, withdrawn=withdrawn):
                 begun[logged.event.id] = logged
-    return [logged for logged in begun.values() if logged.event.kind in (*_PRESENCE, "entered", "lingered")], from_us
+    going_on = [logged for logged in begun.values() if logged.event.kind in (*_PRESENCE, "entered", "lingered")]
+    near_us = min((each for each in from_us.values() if each >= since_us - NEAR_US), default=since_us)
+    return _Past(going_on, near_us, from_us)

@@ -47,6 +47,12 @@ class Heartbeats(Part):
             connection.execute(update(heartbeats).where(mine).values(row))
             return True
 
+    def newest(self, site: str, camera: str) -> StoredHeartbeat | None:
+        """The newest heartbeat of a camera; None before its first."""
+        mine = (heartbeats.c.site == site, heartbeats.c.camera == camera)
+        row = self._row(select(*_COLUMNS).where(*mine))
+        return None if row is None else StoredHeartbeat(*row)
+
     def activities(self, site: str | None = None) -> list[CameraActivity]:
         """The activity of every camera (of a site) that ever sent a burst or a heartbeat, by site and camera."""
         return mending(self._engine, self._versions, partial(self._activities, site))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, func, select
+from sqlalchemy import ColumnElement, ScalarSelect, select
 
 from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
 from server.store.bursts import Times, find_bursts, longest_us, newest_burst, read_facts
 from server.store.compact import is_intact
 from server.store.engine import reading
-from server.store.rows import EVENT_COLUMNS, Part, begins_with, logged
+from server.store.rows import EVENT_COLUMNS, Part, begins_with, logged, settled_by
 from server.store.schema import annotation_rows, camera_states, events, outbox, policies
 
 SHORTEST = 8
@@ -62,9 +62,9 @@ class Past(Part):
                 connection, self._versions, site, camera, lambda times: (times.first_at_us >= at_us,), limit=limit
             )
 
-    def told_by(self, burst_id: str) -> list[LoggedEvent]:
+    def told_by(self, burst: BurstFacts) -> list[LoggedEvent]:
         """All events that a burst's frames ever settled, withdrawn ones included, in order."""
-        query = select(*EVENT_COLUMNS).where(events.c.burst_id == burst_id)
+        query = select(*EVENT_COLUMNS).where(*settled_by(burst))
         return [logged(row) for row in self._rows(query.order_by(events.c.confirmed_at_us, events.c.place))]
 
     def events_like(self, prefix: str, limit: int = 3) -> list[EventRecord]:
@@ -120,9 +120,12 @@ class Past(Part):
 
 
 def _neighbours(key: ColumnElement[str]) -> Iterator[ScalarSelect[Any]]:
-    """The nearest ids below and above that of each event in a query of `events`: each one step in an index."""
-    yield select(func.max(key)).where(key < events.c.id).correlate(events).scalar_subquery()
-    yield select(func.min(key)).where(key > events.c.id).correlate(events).scalar_subquery()
+    """The nearest ids below and above that of each event in a query of `events`: each one step in an index.
+
+    PostgreSQL has no max() of bytes.
+    """
+    yield select(key).where(key < events.c.id).order_by(key.desc()).limit(1).correlate(events).scalar_subquery()
+    yield select(key).where(key > events.c.id).order_by(key).limit(1).correlate(events).scalar_subquery()
 
 
 def _shared(a: str, b: str) -> int:

@@ -20,6 +20,8 @@ from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, 
 from server.domain.clock import Clock
 from server.domain.errors import DatabaseDamaged, Unknown
 from server.domain.records import (
+    BurstFacts,
+    CameraHead,
     Checkpoint,
     LateBurst,
     LoggedEvent,
@@ -120,9 +122,13 @@ def state_at_end(stored: object, until_us: int) -> bytes:
 
 
 class Versions:
-    """Ensembles and policies by digest, each read once: what a digest names never changes."""
+    """Ensembles and policies by digest, each read once: what a digest names never changes.
+
+    `heads`: for each site and camera the newest head that was made, and what it was made of.
+    """
 
     def __init__(self) -> None:
+        self.heads: dict[tuple[str, str], tuple[tuple[CameraHead, int, int, int], CameraHead]] = {}
         self._ensemble_infos: dict[str, EnsembleInfo] = {}
         self._policies: dict[str, SitePolicy] = {}
 
@@ -210,6 +216,16 @@ EVENT_COLUMNS = (
     events.c.superseded_by_us,
     _ORIGIN.label("origin_body"),
 )
+
+
+def settled_by(burst: BurstFacts) -> tuple[ColumnElement[bool], ...]:
+    """The conditions for the events that a burst's frames settled: by the index of its camera and time."""
+    return (
+        events.c.site == burst.site,
+        events.c.camera == burst.camera,
+        events.c.confirmed_at_us.between(burst.first_at_us, burst.last_at_us),
+        events.c.burst_id == burst.burst_id,
+    )
 
 
 def noticed(row: Row[*tuple[Any, ...]]) -> Notice:

@@ -248,7 +248,7 @@ checkpoints = Table(
         comment="The state includes all frames up to here (us).",
     ),
     Column("state", Text, nullable=False, comment="JSON of policies.fold.State at that instant."),
-    comment="States that a late burst rewinds to. Thinned with age to about a hundred a camera.",
+    comment="States that a late burst rewinds to, and from which the past is asked. Thinned with age.",
 )
 
 outbox = Table(
@@ -318,8 +318,7 @@ events = Table(
     Column("superseded_by_us", BigInteger, comment="Instant of that burst's first frame (us)."),
     Index("ix_events_camera", "site", "camera", "confirmed_at_us"),
     Index("ix_events_confirmed", "confirmed_at_us"),
-    Index("ix_events_started", "started_at_us", "id"),
-    Index("ix_events_burst", "burst_id"),
+    Index("ix_events_started", "started_at_us"),
     comment="The event log: each event as it is now. The outbox holds what was announced when.",
 )
 

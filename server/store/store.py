@@ -58,7 +58,7 @@ from server.store.outbox import Notices
 from server.store.past import Past
 from server.store.refolding import PastChange, Refolds, aside_of, change_past, folded_of
 from server.store.retention import Retention, compact, is_compactable
-from server.store.rows import EVENT_COLUMNS, Versions, logged, read_checkpoint
+from server.store.rows import EVENT_COLUMNS, Versions, logged, read_checkpoint, settled_by
 from server.store.schema import burst_records, cameras, events, metadata
 from server.store.sqlite_files import access_fault
 from server.store.tokens import Tokens
@@ -205,7 +205,7 @@ class Store(Channels, EventLog, Tokens):
                 raise Unknown(f"no burst {burst_id}")
             holding = (
                 select(*EVENT_COLUMNS)
-                .where(events.c.burst_id == burst_id, events.c.withdrawn_at_us.is_(None))
+                .where(*settled_by(facts), events.c.withdrawn_at_us.is_(None))
                 .order_by(events.c.confirmed_at_us, events.c.place)
             )
             return KeptBurst(

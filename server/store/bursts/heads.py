@@ -11,11 +11,12 @@ from collections import deque
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, and_, delete, func, insert, select, update
 
 from policies.fold import encode_state
-from server.domain.checkpoints import to_prune
+from server.domain.checkpoints import thin_before, to_prune
 from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown
 from server.domain.records import BurstFacts, CameraHead, Checkpoint, Folded
@@ -73,12 +74,47 @@ def fold_start(connection: Connection, site: str, camera: str, at_us: int) -> Ch
     return stored if is_near else Checkpoint(at_us - WARM_UP_US, None)
 
 
-def read_heads(connection: Connection, versions: Versions) -> list[CameraHead]:
-    """The heads of all cameras, by site and camera. A state that cannot be read is folded here, and not stored."""
+def _heads(connection: Connection) -> Select[Any]:
+    """Each stored state with the bursts after it: how many, the number of the last that was accepted, and when they
+    end.
+    """
     head = camera_states.c
     columns = [stored_text(connection, head.state) if name == "state" else head[name] for name in CameraHead.__slots__]
-    query = select(*columns).order_by(head.site, head.camera)
-    return [_head(connection, versions, CameraHead(*row)) for row in connection.execute(query).all()]
+    return (
+        select(*columns, func.count(burst_records.c.number), func.max(burst_records.c.number), func.max(record_end_us))
+        .join(cameras, and_(cameras.c.site == head.site, cameras.c.camera == head.camera), isouter=True)
+        .join(
+            burst_records,
+            and_(
+                burst_records.c.camera == cameras.c.number,
+                burst_records.c.is_held == 0,
+                burst_records.c.first_at_us > head.last_at_us - cameras.c.longest_us,
+                record_end_us > head.last_at_us,
+            ),
+            isouter=True,
+        )
+        .group_by(*(head[name] for name in CameraHead.__slots__))
+        .order_by(head.site, head.camera)
+    )
+
+
+def read_heads(connection: Connection, versions: Versions) -> list[CameraHead]:
+    """The heads of all cameras, by site and camera. Frames after a stored state are folded again when others follow. A
+    state that cannot be read is folded here, and not stored.
+    """
+    heads: list[CameraHead] = []
+    for *row, bursts, number, last_us in connection.execute(_heads(connection)).all():
+        stored = CameraHead(*row)
+        state = readable_state(stored.state, stored.last_at_us)
+        if state is not None and not bursts:
+            heads.append(replace(stored, state=state.decode()))
+            continue
+        name, follows = (stored.site, stored.camera), (stored, bursts, number, last_us)
+        known = versions.heads.get(name)
+        if known is None or known[0] != follows:
+            known = versions.heads[name] = (follows, _head(connection, versions, stored))
+        heads.append(known[1])
+    return heads
 
 
 def move_head(connection: Connection, site: str, camera: str, folded: Folded, now_us: int) -> None:
@@ -126,7 +162,8 @@ def move_checkpoints(
             for at_us, state in folded.checkpoints.items()
         ],
     )
-    instants = list(connection.execute(select(checkpoints.c.at_us).where(*mine)).scalars())
+    thinned = mine if after_us is None else (*mine, checkpoints.c.at_us >= thin_before(after_us))
+    instants = list(connection.execute(select(checkpoints.c.at_us).where(*thinned)).scalars())
     if dropped := to_prune(instants, max(instants)):
         connection.execute(delete(checkpoints).where(*mine, checkpoints.c.at_us.in_(dropped)))
 

@@ -149,7 +149,8 @@ def test_a_sector_is_unobserved_before_the_first_frame_of_all(yard: Yard) -> Non
 
 def test_a_vote_shows_the_score_of_the_box_it_rests_on(yard: Yard) -> None:
     other = msgspec.structs.replace(EYE, model="eye.2")
-    yard.ensemble.ensemble_info = msgspec.structs.replace(yard.ensemble.ensemble_info, models=(EYE, other))
+    info = yard.ensemble.ensemble_info
+    yard.ensemble.ensemble_info = msgspec.structs.replace(info, ensemble="e" * 64, models=(EYE, other))
     firm = msgspec.structs.replace(person_at(0.2), box=(0.16, 0.6, 0.22, 0.8))
     yard.ensemble.teach(b"two boxes", {"eye": (person_at(0.2),), "eye.2": (firm, person_at(0.2, 0.3))})
     yard.pipeline.process(burst(50, [b"two boxes"], 100))

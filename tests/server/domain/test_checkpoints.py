@@ -5,8 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.domain.checkpoints import CheckpointThinner, octave, to_prune
+from server.domain.checkpoints import CheckpointThinner, octave, thin_before, to_prune
 from server.domain.clock import SECOND_US
+
+HOUR_US = 3600 * SECOND_US
+DAY_US = 24 * HOUR_US
 
 
 def test_ages_fall_into_octaves_of_seconds() -> None:
@@ -26,22 +29,37 @@ def test_after_any_number_of_bursts_the_checkpoint_before_any_age_is_not_far_old
         kept = [at for at in kept if at not in dropped]
     longest = round(max(gaps_s) * SECOND_US)
     first = round(gaps_s[0] * SECOND_US)
-    assert len(kept) <= 2 * (octave(now) + 1)
+    assert len(kept) <= 2 * (octave(HOUR_US) + 1) + now // (HOUR_US // 2) + 1
     for age in (longest << n for n in range(20)):
         if now - age > first:
             nearest = max(at for at in kept if at < now - age)
-            assert now - nearest <= 5 * age + longest
+            assert now - nearest <= min(5 * age, age + HOUR_US) + longest
 
 
-def test_a_trail_keeps_no_more_than_two_states_per_octave_however_long_it_is() -> None:
-    newest = 1_000_000 * SECOND_US
+def test_a_trail_keeps_a_state_of_each_half_hour_for_a_week_and_then_one_of_each_six_hours() -> None:
+    newest = 60 * DAY_US
     thinner = CheckpointThinner[int](newest)
     for at in range(0, newest + 1, 100 * SECOND_US):
         thinner.add(at, at)
     states = thinner.states()
-    assert len(states) <= 2 * 21
     assert states[newest] == newest
     assert all(at == state for at, state in states.items())
+    assert [at for at in states if at <= newest - 7 * DAY_US] == list(range(0, newest - 7 * DAY_US + 1, 6 * HOUR_US))
+    week = [at for at in states if newest - 7 * DAY_US < at < newest - HOUR_US]
+    assert [at // (HOUR_US // 2) for at in week] == list(
+        range((newest - 7 * DAY_US) // (HOUR_US // 2), newest // (HOUR_US // 2) - 2)
+    )
+    assert len([at for at in states if at >= newest - HOUR_US]) <= 2 * 12 + 3
+
+
+def test_what_is_thin_for_good_need_not_be_looked_at_again() -> None:
+    before, now = 20 * DAY_US, 25 * DAY_US
+    kept = set(range(0, before + 1, 100 * SECOND_US))
+    kept -= set(to_prune(kept, before))
+    kept |= set(range(before, now + 1, 100 * SECOND_US))
+    recent = [at for at in kept if at >= thin_before(before)]
+    assert to_prune(recent, now) == to_prune(kept, now)
+    assert len(recent) < len(kept)
 
 
 def test_thinning_what_is_thin_drops_nothing() -> None:

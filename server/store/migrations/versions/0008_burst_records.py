@@ -138,8 +138,7 @@ def _make_events() -> None:
     )
     op.create_index("ix_events_camera", "events", ["site", "camera", "confirmed_at_us"])
     op.create_index("ix_events_confirmed", "events", ["confirmed_at_us"])
-    op.create_index("ix_events_started", "events", ["started_at_us", "id"])
-    op.create_index("ix_events_burst", "events", ["burst_id"])
+    op.create_index("ix_events_started", "events", ["started_at_us"])
 
 
 def _make_annotations() -> None:
