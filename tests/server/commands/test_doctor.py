@@ -214,7 +214,8 @@ def test_a_saved_state_that_cannot_be_read_is_a_warning_until_it_is_made_anew(fo
 
 def test_the_way_back_that_it_names_leads_back(folder: Path):
     file = walked(folder)
-    before = CliRunner().invoke(command, ["events", "--json"]).stdout
+    with closing(open_store(f"sqlite:///{file}")) as store:
+        before = store.events()
     overwrite(file, [leaves_of(file, "burst_records")[-1]])
     (step,) = [line for line in doctor().stdout.splitlines() if "db recover" in line]
     recover, restore = re.findall(r"sectorwatch (db (?:recover|restore) /\S+?)(?= &&|\. )", step)
@@ -226,7 +227,8 @@ def test_the_way_back_that_it_names_leads_back(folder: Path):
     assert restored.exit_code == 0, restored.output
     assert "The database of before is " in restored.output
     assert [line for line in lines(doctor(), "ok") if " integrity " in line]
-    assert CliRunner().invoke(command, ["events", "--json"]).stdout == before
+    with closing(open_store(f"sqlite:///{file}")) as store:
+        assert store.events() == before
 
 
 def test_an_empty_file_is_named_with_what_to_do_if_it_held_something(folder: Path):
