@@ -40,8 +40,8 @@ from server.pipeline.site_policies import Sites
 log = logging.getLogger(__name__)
 
 MAX_SKEW_S = 300.0
-_MOST_WORK = 1000
-"""Of a late burst within its turn, in frames of an empty view: less than a tenth of a second."""
+_MOST_WORK = 5000
+"""Of a late burst within its turn, in frames of an empty view: a tenth to a third of a second on a PC."""
 _UNKNOWN_SIZE = (4, 3)
 _NO_INFORMATION = (
     "they have the very bytes of earlier ones, as from a stuck camera or a short loop, or no model answers: "
