@@ -10,9 +10,10 @@ from click.testing import CliRunner
 
 from server import commands
 from server.__main__ import SUBCOMMANDS, command
+from server.commands import upkeep
 
-_SHARED = {"cameras", "current_policy", "folding", "local_stack", "options"}
-MODULES = {module.name for module in pkgutil.iter_modules(commands.__path__)} - _SHARED
+_SHARED = {"cameras", "current_policy", "folding", "local_stack", "options", "upkeep"}
+MODULES = {module.name for room in (commands, upkeep) for module in pkgutil.iter_modules(room.__path__)} - _SHARED
 
 
 def test_the_overview_names_every_subcommand_there_is_and_no_other() -> None:
