@@ -37,8 +37,8 @@ FIXTURE = Path(__file__).parent / "fixtures" / "0_1_0"
 STATES = "SELECT site, camera, last_at_us, state FROM camera_states ORDER BY site, camera"
 CHECKPOINTS = "SELECT site, camera, at_us, state FROM checkpoints ORDER BY site, camera, at_us"
 OTHER_ENSEMBLE = "f" * 64
-NEW = ("damaged", "mended", "superseded_by")
-"""Counts of heartbeats, and a key of an event on the wire, that version 0.3.0 added."""
+NEW = ("damaged", "mended")
+"""Counts of heartbeats that version 0.3.0 added."""
 GONE = ("provisional",)
 """Keys of an event on the wire that a later version may leave out."""
 OF_RULES = ("id", "direction", "policy", "supersedes")

@@ -115,7 +115,8 @@ def _close_data_folder(settings: ServerSettings) -> None:
     try:
         was_open = make_private_folder(folder)
     except OSError as error:
-        click.echo(f"Warning: the data folder {folder} cannot be made private: {error.strerror}", err=True)
+        if folder.is_dir():  # else the next use of it says what is wrong
+            click.echo(f"Warning: the data folder {folder} cannot be made private: {error.strerror}", err=True)
         return
     if was_open:
         click.echo(f"Other users could open the data folder {folder}: now only its user can (mode 0700).", err=True)

@@ -136,18 +136,19 @@ class LoggedEvent:
         return self.withdrawn_at_us is not None
 
     def as_wire(self) -> dict[str, Any]:
-        """The schema of events on every channel and in every answer; instants as RFC 3339 in UTC."""
-        return {
+        """The schema of events on every channel and in every answer; instants as RFC 3339 in UTC. `superseded_by` is
+        there where a late burst disproved the event.
+        """
+        wire = {
             **msgspec.to_builtins(self.event),
             "late": self.late,
             "withdrawn": self.is_withdrawn,
             "supersedes": list(self.supersedes),
-            "superseded_by": self._superseded_by(),
         }
-
-    def _superseded_by(self) -> dict[str, Any] | None:
         late = self.superseded_by
-        return None if late is None else {"burst_id": late.burst_id, "at": msgspec.to_builtins(instant(late.at_us))}
+        if late is not None:
+            wire["superseded_by"] = {"burst_id": late.burst_id, "at": msgspec.to_builtins(instant(late.at_us))}
+        return wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,13 +52,13 @@ class LoggedEvent(Event, frozen=True, kw_only=True):
     """An event in the log. `late`: the log had passed its instant already. `withdrawn`: the event does not hold.
 
     `supersedes`: ids of earlier events that this one replaces: the same fact at another instant, which is withdrawn, or
-    its own id where its content changed. `superseded_by`: the late burst that disproved it.
+    its own id where its content changed. `superseded_by`: the late burst that disproved it, where there is one.
     """
 
     late: bool
     withdrawn: bool
     supersedes: list[str]
-    superseded_by: LateBurst | None
+    superseded_by: LateBurst | UnsetType = UNSET
 
 
 class JudgedFrame(Struct):

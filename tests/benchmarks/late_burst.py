@@ -41,7 +41,7 @@ from server.settings import ServerSettings
 from server.store import Store, open_store
 from tests.benchmarks import storage
 from tests.benchmarks.processes import Hosted
-from tests.benchmarks.replay import _ENSEMBLE, _START_US, BURST, Answers, answers, site
+from tests.benchmarks.replay import _ENSEMBLE, BURST, START_US, Answers, answers, site
 from tests.server.web_client import BrightnessEnsemble
 
 DAY_S = 86_400
@@ -167,8 +167,8 @@ def measured(folder: Path, days: float, cameras: int, stays: bool, past: Path | 
         began = time.time()
         time.sleep(_QUIET_S)
         yield f"before: {_spread(others.since(began))}"
-        began, next_us = time.time(), _START_US + length_s * SECOND_US
-        late_us = _START_US + 3600 * SECOND_US + 500_000
+        began, next_us = time.time(), START_US + length_s * SECOND_US
+        late_us = START_US + 3600 * SECOND_US + 500_000
         yield f"the late burst is answered in {1000 * send(server.port, 'cam0', late_us, _pictures(chance)):.0f} ms"
         while store.marked():
             send(server.port, "cam0", next_us, _pictures(chance))
