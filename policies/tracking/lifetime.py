@@ -36,9 +36,11 @@ STILL_AFTER_S = 3.0
 OVERLOOKED_FACTOR = 4.0
 """A thing that stood still does not leave unseen while frames follow closely, so the models overlooked it."""
 STOOD_S = 1.5
+"""A thing that was in one place for so long stands there."""
 STOOD_WITHIN = 0.12
-"""Body heights: the feet of a thing that stands in one place are not further apart, whatever its box does."""
+"""Body heights: the feet of a thing in one place are not further apart, whatever its box does."""
 LEAST_STOOD = 0.02
+"""The same in frame heights, at least."""
 WELL_OUTSIDE = 0.1
 """Body heights from a sector's border at which feet are outside at once."""
 LEAST_BORDER = 0.01
@@ -89,12 +91,11 @@ def is_outside(track: Track, visit: Visit, sector: Sector, at_us: int, aspect: f
     is_long = at_us - visit.gone_us >= sector.rules.movement.outside_s * 1e6
     if track.motion is None or track.seen_us != at_us:
         return is_long
-    far = distance(sector.inner_border, track.motion.ground(aspect), aspect)
-    if far >= border_width(sector, track, aspect):
+    edges, width = sector.inner_border, border_width(sector, track, aspect)
+    far = distance(edges, track.motion.ground(aspect), aspect)
+    if far >= width:
         return is_long or far >= WELL_OUTSIDE * track.motion.h
-    return is_long and not _may_stand_on(
-        sector.inner_border, border_width(sector, track, aspect), track, visit.gone_us, aspect
-    )
+    return is_long and not _may_stand_on(edges, width, track, visit.gone_us, aspect)
 
 
 def is_on_border(visit: Visit, sector: Sector, track: Track, at_us: int, aspect: float) -> bool:
@@ -111,7 +112,7 @@ def is_well_inside(sector: Sector, track: Track, first_us: int, aspect: float) -
 
 
 def is_on_line(line: Line, track: Track, rules: Movement, crossed_us: int, aspect: float) -> bool:
-    """Whether a thing that crossed a line at `crossed_us` stands on it."""
+    """Whether a thing that crossed a line at `crossed_us` stands on it, or may do so."""
     return _may_stand_on([(line.a, line.b)], _width(rules, track), track, crossed_us, aspect)
 
 
