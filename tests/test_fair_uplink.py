@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from server.app import create_app, runtime_of
 from server.settings import ServerSettings
 from tests.camera_agent.spool.test_spool import spool_in
 from tests.paced import paced
+from tests.server.launched import PATIENCE_S
 from tests.server.web_client import SITE, jpeg
 
 ANSWER_WITHIN_S = 1.0
@@ -43,8 +45,10 @@ def url(tmp_path: Path) -> Iterator[str]:
     loaded = threading.Event()
     runtime.start(on_failure=lambda _error: loaded.set())
     try:
+        until_s = time.monotonic() + PATIENCE_S
         while app.test_client().get("/readyz").status_code != 200:
             assert not loaded.wait(0.02)
+            assert time.monotonic() < until_s, "the server is not ready"
         yield f"http://127.0.0.1:{http.server_port}"
     finally:
         http.shutdown()

@@ -53,8 +53,9 @@ def full(server: Running, door: Door) -> Iterator[None]:
     server.line("^asked")
     received = door.asking()
     received.request("POST", "/batch", one_image(), MULTIPART | {"Content-Length": str(len(LARGE))})
+    until_s = time.monotonic() + PATIENCE_S
     while "sectorwatch_uploads_received 1.0" not in metrics_of(door):
-        pass
+        assert time.monotonic() < until_s, "the second upload is not being received"
     yield
     received.close()
     server.say("\n")
