@@ -291,6 +291,7 @@ def test_an_event_of_each_kind_camera_policy_and_ensemble_verifies_as_far_as_its
         source = told["provenance"]
         kind = (told["camera"], told["kind"], late, is_withdrawn, source["policy"], source["ensemble"])
         first_of.setdefault(kind, event_id)
+    assert len(first_of) > 5
     for event_id in first_of.values():
         told = continued.asked("verify", event_id)
         assert told.exit_code in (0, OLDER), told.output

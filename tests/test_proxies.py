@@ -16,16 +16,11 @@ import pytest
 from server.hosting.self_signed import Pair
 from tests import proxies
 from tests.documentation import ROOT
-from tests.server.doors import Door, self_signed
+from tests.server.doors import Door, free_port, self_signed
 from tests.server.launched import PATIENCE_S, Running
 from tests.server.web_client import jpeg
 
 MOST_BYTES = 64 << 20
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def once(pattern: str, replacement: str, text: str) -> str:

@@ -28,6 +28,12 @@ def self_signed(folder: Path) -> Pair:
     return pair
 
 
+def free_port() -> int:
+    """A port of loopback that nobody has at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
     """A port on loopback; with a `certificate` it speaks TLS, and that one is expected."""

@@ -6,6 +6,7 @@ import ctypes
 import logging
 import socket
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,7 @@ def test_what_ran_is_ended_with_all_that_it_started_and_leaves_no_folder(tmp_pat
 
 def is_running(process: int, within_s: float = 10.0) -> bool:
     """Whether the process still runs after a while; a zombie does not."""
-    until_s = time.monotonic() + within_s
+    until_s, pause = time.monotonic() + within_s, threading.Event()
     while time.monotonic() < until_s:
         try:
             state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
@@ -186,6 +187,7 @@ def is_running(process: int, within_s: float = 10.0) -> bool:
             return False
         if state == "Z":
             return False
+        pause.wait(0.01)
     return True
 
 

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.server.doors import Door
+from tests.server.doors import Door, free_port
 from tests.server.launched import Running
 from tests.server.web_client import jpeg
 
 WITHIN_S = 1.0
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
 def seconds_until_free(*ports: int) -> float:
     """How long until another server can listen on all of them; 30 s at most."""
-    began = time.monotonic()
+    began, pause = time.monotonic(), threading.Event()
     while time.monotonic() - began < 30:
         try:
             for port in ports:
                 socket.create_server(("127.0.0.1", port)).close()
         except OSError:
+            pause.wait(0.01)
             continue
         break
     return time.monotonic() - began

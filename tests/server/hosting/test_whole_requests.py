@@ -56,8 +56,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 def arrived(client: socket.socket, server: socket.socket, data: bytes, in_all: int) -> None:
     """Send, and wait until the other end has it."""
     client.sendall(data)
-    while len(server.recv(1 << 14, socket.MSG_PEEK)) < in_all:
-        pass
+    assert len(server.recv(in_all, socket.MSG_PEEK | socket.MSG_WAITALL)) == in_all
 
 
 def test_half_a_head_is_waited_for_until_one_deadline_and_its_end_ends_the_waiting(
@@ -176,7 +175,9 @@ def test_slow_uploads_of_one_token_hold_its_own_share_and_no_place_of_others(
             client.sendall(upload(slow, "slow")[:-1000])
             sending.append(client)
         while len(sending) > 1:  # one is received; the others are beyond the share of a client, of three
-            for client in select.select(sending, [], [], 30)[0]:
+            ready = select.select(sending, [], [], 30)[0]
+            assert ready, "no upload beyond the share is refused"
+            for client in ready:
                 assert status_of(client) == 503
                 sending.remove(client)
         good = clients.enter_context(socket.create_connection(("127.0.0.1", port)))

@@ -17,12 +17,8 @@ from server.domain.keeping import Space
 from server.monitoring.metrics import Metrics
 from server.settings import ServerSettings
 from server.web.probes import AdminPort
+from tests.server.doors import free_port
 from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 @pytest.fixture
@@ -111,12 +107,20 @@ def test_a_running_server_deletes_what_is_too_old_and_tells_its_room(tmp_path: P
     for minute in range(3):
         sent = envelope(frames, burst_id=f"0197-burst-{minute}", captured_at=f"2027-01-15T07:0{minute}:00.000Z")
         assert app.test_client().post("/v1/bursts", data=body(sent, frames)).status_code == 201
-    known = threading.Event()
-    runtime.metrics.space_known = lambda _space: known.set()  # type: ignore[method-assign]
-    runtime.start(on_failure=lambda error: pytest.fail(str(error)))
+    tell, known = runtime.metrics.space_known, threading.Event()
+
+    def told(space: Space) -> None:
+        tell(space)
+        known.set()
+
+    runtime.metrics.space_known = told  # type: ignore[method-assign]
+    failures: list[Exception] = []
+    runtime.start(on_failure=failures.append)
     assert known.wait(60)
     runtime.stop()
+    assert failures == []
     assert runtime.store.counts()["bursts"] == 1
+    assert b"sectorwatch_database_bytes NaN" not in runtime.metrics.text()[0]
 
 
 def test_the_metrics_tell_the_room_that_is_left_once_it_is_known() -> None:
