@@ -1,4 +1,4 @@
-"""`sectorwatch`, the server's command line; a subcommand is a module of `server.commands`.
+"""`sectorwatch`, the server's command line; a subcommand is a module of `server.commands` or its `upkeep`.
 
 What a terminal cannot show is escaped. Output that cannot be written is one line and an exit code, never a traceback.
 """
@@ -40,7 +40,7 @@ SUBCOMMANDS = {
     "erase": "Erase a stretch of a camera for good, on request.",
     "db": "Care for the database.",
 }
-"""Module in `server.commands`, and what the overview says of it."""
+"""Name of the module, in `server.commands` or its `upkeep`, and what the overview says of it."""
 
 _IN_UPKEEP = {"tls", "tokens", "erase", "late", "db"}
 

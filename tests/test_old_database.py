@@ -29,7 +29,7 @@ from policies.observation import EnsembleInfo, Prediction
 from policies.site.site_policy import digest_of_stored
 from server.__main__ import command
 from server.app import create_app, runtime_of
-from server.commands.options import OLDER
+from server.commands.options import EXIT_OLDER
 from server.settings import ServerSettings
 from server.store import open_store
 
@@ -275,9 +275,9 @@ def test_replay_names_the_older_rules_where_the_old_log_differs(old: Old) -> Non
     codes = set()
     for site, camera in old.rows("SELECT site, camera FROM camera_states"):
         told = old.asked("replay", "--check", "--site", site, "--camera", camera)
-        assert (told.exit_code == OLDER) == ("made under another version of the rules" in told.output), told.output
+        assert (told.exit_code == EXIT_OLDER) == ("made under another version of the rules" in told.output), told.output
         codes.add(told.exit_code)
-    assert codes == {0, OLDER}
+    assert codes == {0, EXIT_OLDER}
 
 
 @pytest.mark.parametrize("name", ["continued", "converted_late"])
@@ -294,7 +294,7 @@ def test_an_event_of_each_kind_camera_policy_and_ensemble_verifies_as_far_as_its
     assert len(first_of) > 5
     for event_id in first_of.values():
         told = continued.asked("verify", event_id)
-        assert told.exit_code in (0, OLDER), told.output
+        assert told.exit_code in (0, EXIT_OLDER), told.output
         assert "FAIL" not in told.output
 
 

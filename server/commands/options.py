@@ -18,11 +18,11 @@ from server.domain.local_time import FORMS, LocalTime, When, read_when
 from server.settings import ServerSettings, load_settings
 from server.store import Store, open_store
 
-OLDER = 3
+EXIT_OLDER = 3
 """The exit code when another version of the rules explains every difference."""
 
-NOT_KEPT = 4
-"""The exit code when nothing differs, and something can no longer be compared."""
+EXIT_NOT_KEPT = 4
+"""The exit code of `verify` when all other checks hold, and something that one takes is no longer kept."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -20,7 +20,7 @@ from server.commands.folding import (
     run_tasks,
     unlogged,
 )
-from server.commands.options import OLDER, Asked, current_store, echo_lines, store_options, window_options
+from server.commands.options import EXIT_OLDER, Asked, current_store, echo_lines, store_options, window_options
 from server.delivery.channels import json_line, text_line
 from server.delivery.gone_text import NOT_KEPT
 from server.delivery.visits import Joiner
@@ -113,7 +113,7 @@ def _check(store: Store, tasks: Sequence[FoldTask], local: LocalTime, gone: Mapp
         click.echo(f"{differences} differences between the log and the replay of {count} events", err=True)
         if older:
             click.echo(f"{older} of them were made under another version of the rules; `verify` shows more", err=True)
-        raise SystemExit(OLDER if older == differences else 1)
+        raise SystemExit(EXIT_OLDER if older == differences else 1)
     cameras = "1 camera" if len(tasks) == 1 else f"{len(tasks)} cameras"
     click.echo(f"The log equals the replay: {count} events of {cameras}, bit for bit.")
 

@@ -8,7 +8,7 @@ import msgspec
 from server.analysis.annotations import no_event, several
 from server.analysis.verify import Check, verify
 from server.commands.events import dated_lines
-from server.commands.options import NOT_KEPT, OLDER, current_store, store_options
+from server.commands.options import EXIT_NOT_KEPT, EXIT_OLDER, current_store, store_options
 from server.domain.local_time import site_time
 from server.domain.records import EventRecord
 from server.settings import ServerSettings
@@ -47,7 +47,7 @@ def command(event_id: str, from_start: bool, as_json: bool, settings: ServerSett
             click.echo(f"  {_mark(check)} {check.what}: {check.finding}")
         click.echo(_summary(failed, older, gone, len(checks)))
     if failed or older or gone:
-        raise SystemExit(1 if failed else OLDER if older else NOT_KEPT)
+        raise SystemExit(1 if failed else EXIT_OLDER if older else EXIT_NOT_KEPT)
 
 
 def _mark(check: Check) -> str:

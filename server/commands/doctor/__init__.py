@@ -26,7 +26,7 @@ from server.settings import ServerSettings
 @click.command()
 @store_options
 def command(settings: ServerSettings) -> None:
-    """Check machine, models, sites, database, disk and ports. The exit code is 1 if a check fails.
+    """Check machine, models, sites, database, agents, TLS, secrets, times, disk and ports. Exit code 1: a check fails.
 
     Checks the server of the data folder as it was started last, with what options, file and environment change.
     """

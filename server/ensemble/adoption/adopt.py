@@ -1,7 +1,8 @@
 """Writes cards for networks that exist: files as in a folder of FlexServe's `dmodels`, or torchvision's by name.
 
-A card is written only after the network was loaded and asked about some pictures, in a process of its own. The file
-stays where it is. The card holds its digest, and that the user trusts it if it can run code.
+A card is written only after the network was loaded and asked about some pictures: a file in a process of its own,
+torchvision's weights, which are numbers only, in this one. The file stays where it is. The card holds its digest, and
+that the user trusts it if it can run code.
 """
 
 from __future__ import annotations
