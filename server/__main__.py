@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from server.domain.errors import ConfigurationError, SectorwatchError
+from server.domain.secrets_in_text import without_secrets
 
 _EXIT_CONFIG = 78
 _ESCAPED = "sectorwatch.escaped"
@@ -65,6 +66,8 @@ class _Subcommands(click.Group):
         """Runs the subcommand; an error of ours is one line and an exit code, never a traceback."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise click.UsageError(without_secrets(error.format_message()), error.ctx) from None
         except SectorwatchError as error:
             click.echo(f"sectorwatch: {error.detail}", err=True)
             raise SystemExit(_EXIT_CONFIG if isinstance(error, ConfigurationError) else 1) from None

@@ -208,7 +208,7 @@ class Runtime:
             stopping.wait(_SWEEP_S)
 
     def _watch_space(self, space: Space) -> None:
-        """Give the metrics the room that is left, and warn when the disk is fuller than _FILLED."""
+        """Give the metrics the room that is left, and warn when the disk is fuller than FILLED."""
         self.metrics.space_known(space)
         is_filled = (space.filled or 0.0) >= FILLED
         if is_filled and not self._is_filled:

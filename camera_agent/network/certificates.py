@@ -119,6 +119,8 @@ def explain_refusal(error: BaseException, host: str, port: int, trust: Trust, pe
     if presented is None:
         return f"no TLS connection to {host} port {port} ({reason or error}): is it {peer.plain}?"
     pin = f'`fingerprint = "{spelled_fingerprint(presented)}"`'
+    if presented == trust.fingerprint:
+        return f"the TLS connection to {host} port {port} broke off ({error})"
     if trust.fingerprint is not None:
         return (
             f"the {peer.name} presents another certificate than its `fingerprint`: is it the right {peer.name}, was it "

@@ -105,6 +105,7 @@ class HttpClient:
         self._trust = server.trust
         self._wall_clock = wall_clock
         self._session = requests.Session()
+        self._session.auth = _Bearer(None)
         adapter = TrustAdapter(server.trust)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
@@ -301,5 +302,7 @@ def _problem(content: bytes) -> str:
         return ""
     parts = (document.get(key) for key in ("title", "detail"))
     text = ": ".join(part[:_MAX_PROBLEM] for part in parts if isinstance(part, str) and part)
-    frame = document.get("frame")
+    errors = document.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else None
+    frame = first.get("frame") if isinstance(first, dict) else None
     return f"{text} (frame {frame})" if isinstance(frame, int) else text

@@ -33,11 +33,6 @@ class Correction:
         self.position_us = start.at_us
 
     @property
-    def work(self) -> int:
-        """As `Fold.work`."""
-        return self._fold.work
-
-    @property
     def agrees(self) -> bool:
         """Whether the folds are the same from the last frame on. Ask only where the next frame has another instant."""
         return self._before is None and self.position_us is not None and self.position_us > self._change.last_us

@@ -24,11 +24,14 @@
 
 from __future__ import annotations
 
+from server.domain.secrets_in_text import without_secrets
+
 
 class SectorwatchError(Exception):
-    """An error whose message says what happened and what to do, for a user to read."""
+    """An error whose message says what happened and what to do, for a user to read. It hides secrets of addresses."""
 
     def __init__(self, detail: str, *, frame: int | None = None) -> None:
+        detail = without_secrets(detail)  # it may hold an error of a library, with the address that failed
         super().__init__(detail)
         self.detail = detail
         self.frame = frame

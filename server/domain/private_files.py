@@ -11,7 +11,7 @@ from pathlib import Path
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 _BESIDE = ("", "-wal", "-shm", "-journal")
 """What SQLite keeps beside a database. It makes these files as open as the database is."""
-_PASSWORD = re.compile(r"//[^/@\s]*:[^/\s]*@|[?&](?:password|passwd|pwd)=", re.I)
+_PASSWORD = re.compile(r"://[^:@/\s]*:\S*@|[?&]\w*(?:password|passwd|pwd)=", re.I)
 
 
 def make_private_folder(folder: Path) -> bool:

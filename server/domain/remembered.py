@@ -10,10 +10,9 @@ from typing import Any
 import msgspec
 
 from server.domain.atomic_files import replacing
+from server.domain.private_files import holds_password
 
 FILE = "settings.json"
-
-_PASSWORD = re.compile(r"//[^/@]*:[^/]*@|[?&](?:password|passwd|pwd)=", re.I)
 
 _RELATIVE = re.compile(r"sqlite:///([^/:{][^:]*)")
 
@@ -32,7 +31,7 @@ class Remembered(msgspec.Struct, frozen=True):
 def remember(folder: Path, settings: Mapping[str, Any], config: Path | None) -> None:
     """Keep these for the other commands. Only the folder's user can read them. Raises OSError."""
     settings = {name: _wherever(value) for name, value in settings.items() if name != "data_dir"}
-    left_out = tuple(name for name, value in settings.items() if isinstance(value, str) and _PASSWORD.search(value))
+    left_out = tuple(name for name, value in settings.items() if isinstance(value, str) and holds_password(value))
     kept = {name: value for name, value in settings.items() if name not in left_out}
     remembered = Remembered(kept, None if config is None else str(config.resolve()), left_out)
     with replacing(folder / FILE, mode=0o600) as aside:

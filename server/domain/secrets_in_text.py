@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 
 HIDDEN = "***"
+_TOKEN = re.compile(r"\b(sw_[0-9a-f]{10})_[\w-]+")
+_PATH = re.compile(r"(?<=\burl: )/\S+")
+"""An address as urllib3 names it, without its host."""
 _ADDRESS = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _USER = re.compile(r"(?<=://)(?P<user>[^/?#\s:]*)(?::[^\s]*)?@(?=[^@]*$)")
 _VALUE = re.compile(r"([?&;][^=&;#\s]*=)[^&;#\s'\")\]},]*")
@@ -17,9 +20,13 @@ _PAIR = re.compile(
 
 
 def without_secrets(text: str) -> str:
-    """The text without passwords, values of queries and fragments of the addresses in it, and values of `password=`."""
+    """The text without passwords, values of queries and fragments of the addresses in it, values of `password=`,
+    and secrets of tokens.
+    """
     if "://" in text:
         text = _ADDRESS.sub(lambda found: _shown(found[0]), text)
+    text = _PATH.sub(lambda found: _shown(found[0]), text)
+    text = _TOKEN.sub(rf"\g<1>_{HIDDEN}", text)
     return _PAIR.sub(lambda found: found[1] + HIDDEN, text)
 
 

@@ -261,15 +261,20 @@ class MicroBatcher:
 
     def _has_room(self, client: str, images: int, *, evicting: bool) -> bool:
         """Whether so many more images of `client` may wait, if need be in the place of others' (when `evicting`)."""
-        while self._queued() + images > self._max_queued_images:
-            greediest, count = self._inference.greediest()
-            if greediest == client or count <= self._inference.images_of(client) + images:
+        counts = self._inference.counts()
+        missing, own = sum(counts.values()) + images - self._max_queued_images, counts[client] + images
+        giving_way: list[Job] = []
+        while missing > 0:
+            greediest = max(counts, key=counts.__getitem__)
+            newest = self._inference.newest_unbegun_of(greediest, giving_way)
+            if greediest == client or counts[greediest] <= own or newest is None:
                 return False
-            newest = self._inference.newest_unbegun_of(greediest)
-            if newest is None or not evicting:
-                return newest is not None
-            self._inference.remove(newest)
-            newest.fail(RetryLater("other clients need the room", retry_after_s=self._load().retry_after_s))
+            giving_way.append(newest)
+            counts[greediest] -= newest.left
+            missing -= newest.left
+        for job in giving_way if evicting else ():
+            self._inference.remove(job)
+            job.fail(RetryLater("other clients need the room", retry_after_s=self._load().retry_after_s))
         return True
 
     def _load(self) -> Load:

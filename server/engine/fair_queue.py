@@ -9,8 +9,8 @@ with the measured time of an image as its length.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from server.engine.job import Job
@@ -100,12 +100,10 @@ class FairQueue:
         others = (client.images for other, client in self._clients.items() if other != name)
         return own + sum(min(each, own + images) for each in others)
 
-    def greediest(self) -> tuple[str, int]:
-        """The client with the most images that wait, and how many."""
-        counts = {name: client.images for name, client in self._clients.items()}
-        name = max(counts, key=counts.__getitem__, default="")
-        return name, counts.get(name, 0)
+    def counts(self) -> Counter[str]:
+        """How many images of each client wait."""
+        return Counter({name: client.images for name, client in self._clients.items()})
 
-    def newest_unbegun_of(self, name: str) -> Job | None:
-        """The client's newest request of which nothing was begun."""
-        return next((job for job in reversed(self._clients[name].jobs) if not job.taken), None)
+    def newest_unbegun_of(self, name: str, but: Collection[Job] = ()) -> Job | None:
+        """The client's newest request of which nothing was begun, without those of `but`."""
+        return next((job for job in reversed(self._clients[name].jobs) if not job.taken and job not in but), None)

@@ -56,11 +56,12 @@ class ReloadingContext:
 
     def _renew(self) -> None:
         try:
-            self._context = context_of(self._pair)
-        except ConfigurationError as error:
-            log.error("certificate not renewed", extra={"detail": f"{error.detail}; the last good one stays in use"})
+            context, printed = context_of(self._pair), fingerprint(self._pair.certificate)
+        except (ConfigurationError, OSError) as error:
+            log.error("certificate not renewed", extra={"detail": f"{error}; the last good one stays in use"})
         else:
-            log.info("certificate renewed", extra={"fingerprint": fingerprint(self._pair.certificate)})
+            self._context = context
+            log.info("certificate renewed", extra={"fingerprint": printed})
 
 
 def context_of(pair: Pair) -> ssl.SSLContext:

@@ -61,18 +61,23 @@ _TIMEOUTS = {
     "keepalives_count": 3,
 }
 
+_UNCLEAR = (
+    "database_url cannot be taken apart: in user and password write @ as %40, / as %2F, ? as %3F, # as %23, "
+    ": as %3A and % as %25"
+)
+
 
 def open_engine(url: str) -> Engine:
     """An engine for `url` (sqlite:///... or postgresql://...), not yet connected. Raises ConfigurationError."""
     try:
         parsed = make_url(url)
-    except (exc.ArgumentError, ValueError) as error:
+    except exc.ArgumentError as error:
         raise ConfigurationError(f"not a database URL: {error}") from None
-    if "@" in (parsed.host or ""):  # a part of the password would be shown as the host's name
-        raise ConfigurationError(
-            "database_url cannot be taken apart: in user and password write @ as %40, / as %2F, ? as %3F, # as %23, "
-            ": as %3A and % as %25"
-        )
+    except ValueError:  # it names what it took for the port
+        raise ConfigurationError(_UNCLEAR) from None
+    is_server = parsed.get_backend_name() != "sqlite"
+    if is_server and url.partition("://")[2].count("@") > 1:  # a part of the password would be shown as another part
+        raise ConfigurationError(_UNCLEAR)
     if parsed.get_backend_name() in _OPENS:
         engine = _OPENS[parsed.get_backend_name()](parsed)
         event.listen(engine, "handle_error", _note_refusal)

@@ -111,8 +111,9 @@ def correct_log(
     if not fresh and not window:
         return
     gone_events = gone_of()
-    fresh = {i: each for i, each in fresh.items() if not gone_events.is_event_gone(each.event)}
-    window = {i: row for i, row in window.items() if not gone_events.is_event_gone(logged(row).event)}
+    if gone_events.events_from_us is not None or gone_events.erasures:
+        fresh = {i: each for i, each in fresh.items() if not gone_events.is_event_gone(each.event)}
+        window = {i: row for i, row in window.items() if not gone_events.is_event_gone(logged(row).event)}
     stored = window | read_by_id(connection, [i for i in fresh if i not in window])
     changes: list[_Change] = []
     for event_id, each in fresh.items():

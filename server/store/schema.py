@@ -430,7 +430,7 @@ keeping = Table(
     Column("camera", Key, primary_key=True, comment="Camera."),
     Column("newest_us", BigInteger, nullable=False, comment="Instant of its newest frame at the last sweep (us)."),
     Column("idle_us", BigInteger, nullable=False, comment="How long no newer frame has come, as swept (us)."),
-    Column("swept_at_us", BigInteger, nullable=False, comment="When the last sweep ended (us, server's clock)."),
+    Column("swept_at_us", BigInteger, nullable=False, comment="When the last sweep began (us, server's clock)."),
     Column("bursts_from_us", BigInteger, comment="Bursts before are not kept, nor accepted (us); null: all are."),
     Column("events_from_us", BigInteger, comment="Events confirmed before are not kept (us); null: all are."),
     comment="How far retention has come with each camera.",
@@ -462,7 +462,7 @@ space_samples = Table(
     metadata,
     Column("at_us", BigInteger, primary_key=True, autoincrement=False, comment="When (us, server's clock)."),
     Column("used_bytes", BigInteger, nullable=False, comment="Size of the database without its free pages (bytes)."),
-    comment="How the database grows, for the forecast of when the disk is full. The older, the fewer.",
+    comment="How the database grows, for the forecast of when the disk is full. One an hour, for 30 days.",
 )
 
 tokens = Table(

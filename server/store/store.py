@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, func, select
 
 from policies.fusion.judgement import Judgement
 from policies.observation import Observation
@@ -306,25 +306,24 @@ class Store(Channels, EventLog, Tokens):
 
     def fold_in(self, site: str, camera: str, since_us: int | None, until_us: int | None) -> int:
         """Fold in a camera's bursts that are set aside and begin in a stretch; how many."""
-        with reading(self._engine) as connection:
-            numbers = aside_of(connection, site, camera, since_us, until_us)
-        return self._change_past(PastChange(site, camera, added=numbers), len(numbers))
+
+        def change(connection: Connection) -> PastChange:
+            return PastChange(site, camera, added=aside_of(connection, site, camera, since_us, until_us))
+
+        return change_past(self._engine, self._versions, self._clock, change)
 
     def set_aside(self, site: str, camera: str, since_us: int | None, until_us: int | None) -> int:
         """Take a camera's bursts that begin in a stretch out of the fold; how many. They are kept, and marked.
 
         Raises Conflict while some of them are not converted into records yet.
         """
-        with reading(self._engine) as connection:
+
+        def change(connection: Connection) -> PastChange:
             if has_old_frames(connection, site, camera):
                 raise Conflict("bursts of an earlier version are still being converted; try again when that is done")
-            numbers = folded_of(connection, site, camera, since_us, until_us)
-        return self._change_past(PastChange(site, camera, removed=numbers), len(numbers))
+            return PastChange(site, camera, removed=folded_of(connection, site, camera, since_us, until_us))
 
-    def _change_past(self, change: PastChange, count: int) -> int:
-        if count:
-            change_past(self._engine, self._versions, self._clock, change)
-        return count
+        return change_past(self._engine, self._versions, self._clock, change)
 
     def convert(
         self,

@@ -38,9 +38,13 @@ def json_body(subject: str) -> bytes:
     if request.mimetype != JSON:
         raise WrongType(f"expected {JSON}, not {request.mimetype or 'a body without a type'}")
     refuse_compressed_body()
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise TooLarge(f"{subject} holds at most {MAX_BODY_BYTES} bytes")
-    return request.get_data(cache=False)
+    body = bytearray()
+    if (request.content_length or 0) <= MAX_BODY_BYTES:
+        while piece := request.stream.read(MAX_BODY_BYTES + 1 - len(body)):  # a chunked body declares no length
+            body += piece
+        if len(body) <= MAX_BODY_BYTES:
+            return bytes(body)
+    raise TooLarge(f"{subject} holds at most {MAX_BODY_BYTES} bytes")
 
 
 def decoded(body: bytes, kind: type[Content], subject: str) -> Content:

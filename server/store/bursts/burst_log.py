@@ -190,7 +190,7 @@ class _Reader:
 
 
 @contextmanager
-def _named_damage(row: Row[Any]) -> Iterator[None]:
+def _named_damage(row: Row[*tuple[Any, ...]]) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
@@ -308,7 +308,9 @@ def read_decisions(connection: Connection, versions: Versions, burst_id: str) ->
     row = _record(connection, burst_id)
     if row is None:
         return read_old_decisions(connection, burst_id)
-    if (stored := unpack(row.record).decision_record()) is not None:
+    with _named_damage(row):
+        stored = unpack(row.record).decision_record()
+    if stored is not None:
         return stored
     judged = judged_again(connection, versions, _Reader(connection, versions).frames(row))
     return _judgements.decode(encoded(judged))  # votes in the order of a stored record
@@ -318,7 +320,8 @@ def read_seal(connection: Connection, versions: Versions, burst_id: str) -> byte
     """The seal of the decision record that was made when the burst was accepted; None for an unknown burst."""
     row = _record(connection, burst_id)
     if row is not None:
-        return unpack(row.record).judged
+        with _named_damage(row):
+            return unpack(row.record).judged
     stored = read_decisions(connection, versions, burst_id)
     return None if stored is None else seal_of(stored)
 
@@ -336,10 +339,9 @@ def late_bursts(connection: Connection, numbers: Sequence[int]) -> list[LateBurs
     found: list[LateBurst] = []
     for begin in range(0, len(numbers), AT_ONCE):
         mine = burst_records.c.number.in_(numbers[begin : begin + AT_ONCE])
-        found += (
-            LateBurst(joined_id(row.id_key, unpack(row.record).id_rest), row.first_at_us)
-            for row in connection.execute(_RECORDS.where(mine))
-        )
+        for row in connection.execute(_RECORDS.where(mine)):
+            with _named_damage(row):
+                found.append(LateBurst(joined_id(row.id_key, unpack(row.record).id_rest), row.first_at_us))
     return sorted(found, key=attrgetter("at_us", "burst_id"))
 
 

@@ -49,8 +49,7 @@ def upgrade(engine: Engine) -> Revision:
             file.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(f"cannot make the folder {file.parent}: {error.strerror}") from None
-        if file.name != ":memory:":
-            make_private_database(file)
+        make_private_database(file)
     with writing(engine, lock="schema") as connection:
         config = _config()
         config.attributes["connection"] = connection

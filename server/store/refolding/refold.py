@@ -94,6 +94,8 @@ class Refold:
         return is_done
 
     def _begin(self, connection: Connection) -> _Begun:
+        if not self._is_as_it_was(connection):
+            raise Outdated
         numbers = [*self._added, *self._removed]
         late, removed = (late_bursts(connection, sorted(some)) for some in (self._added, self._removed))
         change = Change(
@@ -175,7 +177,7 @@ class Refold:
         """Whether all that comes into the fold is outside of it, and the other way round."""
         held = _chunked(connection, [*self._added, *self._removed], func.sum(burst_records.c.is_held))
         there = _chunked(connection, [*self._added, *self._removed], func.count())
-        return sum(held) == len(self._added) and sum(there) == len(self._added) + len(self._removed)
+        return sum(held) == len(self._added) and sum(there) == len(self._added) + len(self._removed) > 0
 
     def _passed(self, connection: Connection) -> tuple[int | None, int | None]:
         """The instants of the camera's stored state, and of its newest frame in the fold."""

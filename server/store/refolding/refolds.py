@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Set
+from contextlib import suppress
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from server.domain.clock import Clock
 from server.domain.errors import RetryLater, SectorwatchError
@@ -79,14 +80,14 @@ class Refolds:
             log.error("late bursts not folded in", extra={"site": name[0], "camera": name[1], "cause": cause})
 
 
-def change_past(engine: Engine, versions: Versions, clock: Clock, change: PastChange) -> None:
-    """Make one change at once. Begins anew when the server changes the same past meanwhile."""
-    refold = Refold(engine, versions, clock, change)
+def change_past(engine: Engine, versions: Versions, clock: Clock, change_of: Callable[[Connection], PastChange]) -> int:
+    """Make one change at once; of how many bursts. Chooses them anew when somebody changes the same past meanwhile."""
     while True:
-        try:
-            while not refold.advance():
-                pass
-        except Outdated:
+        with reading(engine) as connection:
+            change = change_of(connection)
+        count = len(change.added) + len(change.removed)
+        with suppress(Outdated):
             refold = Refold(engine, versions, clock, change)
-        else:
-            return
+            while count and not refold.advance():
+                pass
+            return count

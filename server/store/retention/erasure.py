@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, insert, update
 
 from server.domain.clock import Clock
 from server.domain.errors import Unprocessable
@@ -144,9 +144,3 @@ def _whole_bursts(
         if (since_us, until_us) == before:
             return before
     raise Unprocessable("bursts overlap without end there: choose a stretch that begins and ends between two bursts")
-
-
-def known_erasures(engine: Engine) -> list[Erasure]:
-    """All erasures, in the order in which they were asked for."""
-    with reading(engine) as connection:
-        return [erasure_of(row) for row in connection.execute(select(*ERASURES.selected_columns).order_by("number"))]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 
 from sqlalchemy import select
 
+from server.domain.errors import RetryLater, SectorwatchError
 from server.domain.keeping import Erasure, Gone, Keep, Space, Swept
 from server.store.engine import leave_to_others, reading, writing
 from server.store.retention import erasure, space
 from server.store.retention.events import annotated, delete_older_events, has_older_events
-from server.store.retention.gone import read_gone
+from server.store.retention.gone import read_erasures, read_gone
 from server.store.retention.limits import NOTHING, Border, Name, border, borders_by_size, clocks
 from server.store.retention.slices import Region, move_border, remove, slices
 from server.store.rows import Part
@@ -23,6 +25,17 @@ log = logging.getLogger(__name__)
 
 KeepOf = Callable[[str], Keep]
 """Gives what a site keeps."""
+
+
+@contextmanager
+def _alone(site: str, camera: str) -> Iterator[None]:
+    """What is damaged of one camera keeps no other from being swept."""
+    try:
+        yield
+    except RetryLater:
+        raise
+    except SectorwatchError as error:
+        log.error("retention failed", extra={"site": site, "camera": camera, "cause": error.detail})
 
 
 class Retention(Part):
@@ -41,7 +54,8 @@ class Retention(Part):
         """
         done, pace = Swept(), _Pace(is_stopped, wait)
         for each in erasure.unfinished(self._engine):
-            self._finish(each, pace)
+            with _alone(each.site, each.camera):
+                self._finish(each, pace)
         with writing(self._engine, lock="keeping") as connection:
             at_us = clocks(connection, self._clock())
         for site, names in groupby(at_us, key=lambda name: name[0]):
@@ -51,7 +65,8 @@ class Retention(Part):
                 with reading(self._engine) as connection:
                     by_size = borders_by_size(connection, site, keep.max_bytes, at_us)
             for name in names:
-                done += self._sweep_camera(name, keep, border(keep, at_us[name], by_size.get(name, NOTHING)), pace)
+                with _alone(*name):
+                    done += self._sweep_camera(name, keep, border(keep, at_us[name], by_size.get(name, NOTHING)), pace)
         space.give_back(self._engine, is_stopped, wait)
         space.sample(self._engine, self._clock())
         if done != Swept():
@@ -108,7 +123,8 @@ class Retention(Part):
 
     def erasures(self) -> list[Erasure]:
         """The notes of all erasures, in the order in which they were asked for."""
-        return erasure.known_erasures(self._engine)
+        with reading(self._engine) as connection:
+            return read_erasures(connection)
 
     def space(self) -> Space:
         """The room that the database takes and has left."""

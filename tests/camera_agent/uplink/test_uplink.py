@@ -94,7 +94,8 @@ def test_bytes_sent_are_counted_as_on_the_wire(bench: Bench, server: StandIn) ->
 def test_a_refused_burst_is_set_aside_with_the_servers_reason_and_the_next_one_is_sent(
     tmp_path: Path, bench: Bench, server: StandIn, status: int
 ) -> None:
-    problem = {"title": "Unusable", "detail": "not a JPEG", "frame": 3, "status": status}
+    errors = [{"frame": 3, "reason": "not a JPEG"}]
+    problem = {"title": "Unusable", "detail": "not a JPEG", "errors": errors, "status": status}
     server.answers.append(Answer(status, json.dumps(problem).encode()))
     for number in (1, 2):
         bench.spool.put(burst(number))
@@ -103,6 +104,15 @@ def test_a_refused_burst_is_set_aside_with_the_servers_reason_and_the_next_one_i
     text = next((tmp_path / "refused").glob("*.txt")).read_text()
     assert text == f"HTTP {status} Unusable: not a JPEG (frame 3)\n"
     assert bench.tally.read().refused == 1
+
+
+def test_a_password_of_a_netrc_is_never_sent(
+    tmp_path: Path, server: StandIn, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login bob password hush\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    client_of(server.url, clock).fetch_version()
+    assert [token for _, token in server.asked] == [None]
 
 
 def test_a_long_problem_text_is_cut(tmp_path: Path, bench: Bench, server: StandIn) -> None:

@@ -91,6 +91,14 @@ def test_in_a_full_queue_the_newest_request_of_the_greediest_client_makes_room()
     assert honest.job.answer.result(0) == honest.expected
 
 
+def test_nobody_gives_way_to_a_request_that_finds_no_room_all_the_same() -> None:
+    line = Line(Setup(workers=1, batch_images=1, max_queued_images=16))
+    waiting = [line.submit(2, 600, client=client) for client in "aabbccdd"]
+    assert line.submit(8, 600, client="e") is None
+    assert not any(failed(each) for each in waiting)
+    assert line.batcher.load().queued_images == 16
+
+
 def test_a_full_queue_has_no_room_for_more_of_the_client_that_filled_it() -> None:
     line = Line(Setup(workers=1, batch_images=1, max_queued_images=12))
     line.submit(8, 600, client="g")

@@ -329,6 +329,21 @@ def test_a_renewal_that_cannot_be_used_leaves_the_last_good_certificate_and_is_l
     assert context() is not first
 
 
+def test_a_renewed_certificate_without_a_fingerprint_leaves_the_last_good_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    pair = Pair(tmp_path / "its.crt", tmp_path / "its.key")
+    make(pair, ["localhost"])
+    context = ReloadingContext(pair, lambda: now[0])
+    first = context()
+    text = pair.certificate.read_text().replace("BEGIN CERTIFICATE", "BEGIN TRUSTED CERTIFICATE")
+    pair.certificate.write_text(text.replace("END CERTIFICATE", "END TRUSTED CERTIFICATE"))
+    now[0] = 2.0
+    assert context() is first
+    assert "certificate not renewed" in caplog.text
+
+
 def test_the_fingerprint_is_that_of_the_first_certificate_of_a_chain(tmp_path: Path, certificate: Pair) -> None:
     other = Pair(tmp_path / "other.crt", tmp_path / "other.key")
     make(other, ["localhost"])

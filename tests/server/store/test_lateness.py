@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from server.domain.records import StoredHeartbeat
 from server.domain.refold import steps
 from server.pipeline.pipeline import Pipeline
 from server.store import Store, open_store
+from server.store import store as store_module
 from tests.server.scenes import START_US, Yard, across
 from tests.stand_ins import ManualClock
 
@@ -108,6 +110,27 @@ def test_what_was_set_aside_can_be_folded_in_and_the_log_is_that_of_a_clean_run(
         other.pipeline.process(one)
     assert told(yard.store) == told(clean)
     clean.close()
+
+
+def test_bursts_that_somebody_else_folds_in_meanwhile_are_left_to_him(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound(yard, "10s")
+    bursts = yard.walked(across, 26)
+    for one in [*bursts[:3], *bursts[5:], bursts[3], bursts[4]]:
+        yard.pipeline.process(one)
+    choose, others = store_module.aside_of, iter([yard.store.fold_in])
+
+    def chosen(*asked: Any) -> list[int]:
+        numbers = choose(*asked)
+        for fold_in in others:
+            fold_in("yard", "gate", None, None)
+        return numbers
+
+    monkeypatch.setattr(store_module, "aside_of", chosen)
+    assert yard.store.fold_in("yard", "gate", None, None) == 0
+    assert yard.store.marked() == []
+    assert told(yard.store) == folded_anew(yard.store)
 
 
 def test_a_camera_whose_clock_is_years_back_is_one_finding_and_no_storm(yard: Yard, clock: ManualClock) -> None:

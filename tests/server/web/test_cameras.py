@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -217,6 +219,20 @@ def test_a_heartbeat_that_cannot_be_is_refused(client: FlaskClient, changes: dic
     answer = post(client, heartbeat(**changes))
     assert (answer.status_code, answer.content_type) == (status, "application/problem+json"), answer.text
     assert cameras(client) == []
+
+
+def test_a_heartbeat_of_undeclared_length_is_refused_above_the_bound(client: FlaskClient):
+    def chunked(size: int) -> int:
+        return client.post(
+            "/v1/heartbeats",
+            input_stream=io.BytesIO(b" " * size + msgspec.json.encode(heartbeat())),
+            content_type="application/json",
+            headers={"Transfer-Encoding": "chunked"},
+            environ_overrides={"wsgi.input_terminated": True},
+        ).status_code
+
+    assert chunked(0) == 204
+    assert chunked(5_000_000) == 413
 
 
 def test_the_agents_doctor_hears_that_a_site_has_no_policy(client: FlaskClient):
