@@ -64,6 +64,10 @@ BREACHES = {
         "server/store/bursts/packing.py",
         "import server.store.bursts.keeping",
     ),
+    "the tables share their metadata and types of columns": (
+        "server/store/schema/columns.py",
+        "import server.store.schema.events",
+    ),
     "the care of the database is built in layers": (
         "server/store/care/integrity.py",
         "import server.store.care.salvage",

@@ -87,12 +87,6 @@ def borders_by_size(
     }
 
 
-def site_bytes(connection: Connection, site: str) -> int:
-    """About how much of the database a site's bursts and events take."""
-    rows = (*_burst_hours(connection, site), *_event_hours(connection, site))
-    return sum(size for _, _, size in rows)
-
-
 def _by_age(days: float, clock_us: int) -> int | None:
     return clock_us - round(days * DAY_US) if days else None
 
