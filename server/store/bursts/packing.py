@@ -117,7 +117,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
             raise ValueError(f"a record has answers of {len(self.columns)} models, not of {len(models)}")
         seen = [(place, kept) for place, kept in enumerate(self.columns) if kept is not None]
         if not seen:
-            return [_shared("", tuple(models), 0)[0]] * self.frames
+            return [_blank(tuple(models))] * self.frames
         [(place, kept), *others] = seen
         if not others and not isinstance(kept, int):  # most bursts: nothing there, and frame-change says so
             return _same_answers(tuple(models), place, *kept)
@@ -347,14 +347,20 @@ def _column(label: str, scores: bytes) -> _Column:
 
 
 @lru_cache(maxsize=4)
-def _shared(label: str, models: tuple[str, ...], place: int) -> dict[int, Answers]:
+def _blank(models: tuple[str, ...]) -> Answers:
+    """The answers of a frame in which no model saw anything."""
+    return dict.fromkeys(models, ())
+
+
+@lru_cache(maxsize=4)
+def _shared(_models: tuple[str, ...], _place: int, _label: str) -> dict[int, Answers]:
     """Answers that are equal but for a score, by its parts. What never changes need not be made for each frame."""
-    return {} if label else {0: dict.fromkeys(models, ())}
+    return {}
 
 
 def _same_answers(models: tuple[str, ...], place: int, label: str, scores: bytes) -> list[Answers]:
     """The answers of frames in which the model at a place alone saw something: one label. Equal ones are one object."""
-    known = _shared(label, models, place)
+    known = _shared(models, place, label)
     found: list[Answers] = []
     for part in _whole_parts(scores):
         answers = known.get(part)

@@ -24,7 +24,7 @@ Name = tuple[str, str]
 HOUR_US = 3600 * SECOND_US
 BURST_BYTES = 95
 """What a burst takes besides its record: the row's other columns and two indices (measured with dbstat)."""
-EVENT_BYTES = 350
+EVENT_BYTES = 325
 """What an event takes besides its body: other columns, its announcement, the indices (measured with dbstat)."""
 
 
