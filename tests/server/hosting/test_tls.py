@@ -217,6 +217,38 @@ def test_the_rest_of_an_answer_waits_a_minute_for_a_client_that_does_not_read(
     front.stop(0)
 
 
+@pytest.mark.parametrize("how", ["by TLS", "by TCP alone"])
+def test_a_client_that_ends_its_half_after_the_request_gets_an_answer_that_takes_minutes(
+    how: str, certificate: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(tls_front, "_CHECK_EVERY_S", 0.05)
+    checked = threading.Semaphore(0)
+    check = TlsFront._check
+    monkeypatch.setattr(TlsFront, "_check", lambda front, at_s: (check(front, at_s), checked.release()))
+    front = TlsFront(lambda: context_of(certificate), lambda: now[0])
+    front.start()
+    ends = Ends(front, certificate)
+    ends.client.sendall(b"a whole request")
+    if how == "by TLS":
+        ends.client.setblocking(False)
+        with pytest.raises(ssl.SSLWantReadError):
+            ends.client.unwrap()
+        ends.client.settimeout(20)
+    else:
+        socket.socket.shutdown(ends.client, socket.SHUT_WR)
+    assert ends.server.recv(100) == b"a whole request"
+    assert ends.server.recv(100) == b""
+    for _ in range(4):
+        now[0] += 50.0
+        assert checked.acquire(timeout=20)
+    ends.server.sendall(b"an answer")
+    ends.server.close()
+    assert ends.client.recv(100) == b"an answer"
+    ends.client.close()
+    front.stop(5)
+
+
 def test_the_context_asks_for_tls_1_2_at_least(certificate: Pair) -> None:
     assert context_of(certificate).minimum_version is ssl.TLSVersion.TLSv1_2
 
