@@ -69,6 +69,11 @@ class DeadlineSocket(socket.socket):
             self._deadline = min(self._deadline + len(data) / LEAST_BYTES_PER_S, self._clock() + BODY_S)
         return data
 
+    def send(self, data: bytes, flags: int = 0) -> int:  # type: ignore[override]
+        """Send all of it, as `sendall`: Gunicorn sends `100 Continue` by this."""
+        self.sendall(data, flags)
+        return len(data)
+
     def sendall(self, data: bytes, flags: int = 0) -> None:  # type: ignore[override]
         """As `socket.sendall`, within SEND_S. Raises OSError, also where other slow readers need the thread."""
         timeout_s = self.gettimeout()
@@ -76,7 +81,7 @@ class DeadlineSocket(socket.socket):
         try:
             self.settimeout(0)
             with suppress(BlockingIOError):
-                rest = rest[self.send(rest, flags) :]
+                rest = rest[super().send(rest, flags) :]
             if rest:
                 self.settimeout(SEND_S if timeout_s is None else timeout_s)
                 with self._slow_readers.waiting(self, self._origin):

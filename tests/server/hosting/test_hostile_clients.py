@@ -127,13 +127,14 @@ def test_of_too_many_slow_readers_the_oldest_of_the_address_with_most_loses_its_
                 ends[other][1].recv(1)
 
 
-def test_an_answer_that_fits_needs_no_slow_reader_s_place() -> None:
+@pytest.mark.parametrize("how", ["send", "sendall"])
+def test_what_fits_is_sent_at_once_and_the_rest_takes_a_slow_reader_s_place(how: str) -> None:
     accepted, client = socket.socketpair()
     with client, DeadlineSocket(accepted, SlowReaders(0)) as server:
-        server.sendall(b"an answer")
+        getattr(server, how)(b"an answer")
         assert client.recv(100) == b"an answer"
         with pytest.raises(OSError, match="Broken pipe"):
-            server.sendall(bytes(64 << 20))
+            getattr(server, how)(bytes(64 << 20))
 
 
 @pytest.mark.parametrize(
