@@ -27,6 +27,8 @@ from server.hosting.deadlines import SEND_S
 log = logging.getLogger(__name__)
 
 _PIECE_BYTES = 1 << 16
+_MOST_PIECES = 16
+"""Of a client that speaks plain HTTP, which may go on sending for ever."""
 _CHECK_EVERY_S = 1.0
 _MOST_LEFT = 256
 """Connections that the server has closed, and whose clients still read."""
@@ -221,8 +223,9 @@ class _Connection:
         last = _HTTPS_ONLY % (len(_USE_HTTPS), _USE_HTTPS) if is_http else self._to_client + self._to_send.read()
         with suppress(OSError):
             if is_http:  # bytes that are not read would reset the connection, and lose the answer
-                while self.raw.recv(_PIECE_BYTES):
-                    pass
+                for _ in range(_MOST_PIECES):
+                    if not self.raw.recv(_PIECE_BYTES):
+                        break
         with suppress(OSError):
             self.raw.send(last)
 

@@ -24,7 +24,6 @@ _MOST_BYTES = HEAD_BYTES + SMALL_BODY_BYTES
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*0*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
 _ASKS_FIRST = re.compile(rb"\r\nexpect:", re.IGNORECASE)
-_BARE_LINE_END = re.compile(rb"(?<!\r)\n")
 
 
 class Arrival:
@@ -77,7 +76,8 @@ def missing_bytes(arrived: bytes | bytearray) -> int:
         return 0 if arrived.strip(b"\r\n") else 1
     end = arrived.find(_HEAD_END)
     if end < 0:
-        return 0 if len(arrived) >= HEAD_BYTES or _BARE_LINE_END.search(arrived) else 1
+        has_bare_line_feeds = arrived.count(b"\n") != arrived.count(b"\r\n")
+        return 0 if len(arrived) >= HEAD_BYTES or has_bare_line_feeds else 1
     head = arrived[: end + len(_HEAD_END)]
     length = _LENGTH.search(head)
     if length is None or _ASKS_FIRST.search(head) or int(length[1]) > SMALL_BODY_BYTES:

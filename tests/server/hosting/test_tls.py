@@ -175,6 +175,31 @@ def test_what_the_server_wrote_before_it_closed_arrives(ends: Ends) -> None:
     assert bytes(received) == answer
 
 
+class Endless(socket.socket):
+    """A connection on which more has always arrived."""
+
+    reads = 0
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        del flags
+        self.reads += 1
+        assert self.reads < 100, "others wait for ever"
+        return b"GET / HTTP/1.1\r\n".ljust(size, b"x")
+
+
+def test_a_client_that_sends_plain_http_without_end_does_not_stop_the_front(certificate: Pair) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), 20)
+        accepted, _ = listener.accept()
+    plain, server = socket.socketpair()
+    with client, server, plain, Endless(fileno=accepted.detach()) as endless:
+        connection = tls_front._Connection(endless, plain, context_of(certificate))
+        with pytest.raises(ssl.SSLError) as refused:
+            connection.advance()
+        connection.explain(refused.value)
+        assert client.recv(12) == b"HTTP/1.1 426"
+
+
 def test_a_handshake_of_which_the_server_has_had_enough_is_ended(front: TlsFront) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname(), 20)
