@@ -36,8 +36,8 @@ _FILES = 4096
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     """Gunicorn's `gthread` around our application.
 
-    Of the connections for which there are no threads, half may be idle after an answer, and half may not have brought
-    a whole request yet. At most a quarter of the threads wait for clients that read slowly: settings demand that more
+    Of the connections for which there are no threads, a third may be without a whole request, and the others idle after
+    an answer. At most a quarter of the threads wait for clients that read slowly: settings demand that more
     threads than that are beside those of uploads, so some are always free.
     """
 
@@ -46,7 +46,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         spare = self.worker_connections - self.cfg.threads
-        self._most_pending = max(1, spare // 2)
+        self._most_pending = max(1, spare // 3)
         self.max_keepalived = spare - self._most_pending
         self._slow_readers = SlowReaders(max(1, self.cfg.threads // 4))
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from server.hosting import deadlines
+from server.hosting.gunicorn_app import gunicorn_options
 from server.hosting.whole_requests import HEAD_BYTES, Arrival, missing_bytes
+from server.settings import ServerSettings
 from server.store import open_store
 from server.web.auth import new_token
 from tests.server.doors import Door
@@ -112,6 +114,7 @@ def test_no_more_than_a_head_and_a_small_body_is_held(pair: Pair) -> None:
 
 THREADS = 4
 LIMIT = 3
+SETTINGS = ServerSettings(threads=THREADS, admission_limit=LIMIT)
 
 
 def hosted(folder: Path, running: list[Running], patience_s: float = 60.0) -> Door:
@@ -150,7 +153,7 @@ def test_any_number_of_connections_that_bring_no_request_keep_nobody_out(
 ) -> None:
     door = hosted(tmp_path, running)
     with ExitStack() as clients:
-        for _ in range(THREADS + 3 * LIMIT + 256 + 20):
+        for _ in range(20 + gunicorn_options(SETTINGS)["worker_connections"]):
             client = clients.enter_context(door.connected())
             client.sendall(begun)
         assert door.status(timeout_s=8) == 200
