@@ -1,9 +1,10 @@
-"""Model cards, weights on disk and lock files, without torch. Begin with `card`, then `weights`.
+"""Model cards, weights on disk and lock files, without torch. Begin with `card`, then `card_files`, `weights`.
 
 How to write a card: `server/ensemble/README.md`.
 """
 
-from server.catalogue.card import InputForm, ModelCard, card_named, cards, parse_card, read_cards
+from server.catalogue.card import InputForm, ModelCard
+from server.catalogue.card_files import card_named, cards, parse_card, read_cards
 from server.catalogue.code_in_files import code_it_runs, own_module, trust_fault
 from server.catalogue.lock import check_lock, read_lock, write_lock
 from server.catalogue.weights import cache_dir, locate, pull, verify

@@ -14,7 +14,8 @@ import platformdirs
 import requests
 
 from server.catalogue import file_contents
-from server.catalogue.card import SHIPPED, FileSource, ModelCard, PackageSource, Source, UrlSource
+from server.catalogue.card import FileSource, ModelCard, PackageSource, Source, UrlSource
+from server.catalogue.card_files import SHIPPED
 from server.catalogue.package_index import opened_member
 from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, SectorwatchError

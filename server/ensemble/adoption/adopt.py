@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import torch
 
-from server.catalogue.card import ModelCard, Output, parse_card
+from server.catalogue import ModelCard, parse_card
+from server.catalogue.card import Output
 from server.domain.errors import ConfigurationError
 from server.ensemble.adoption.apart import examined
 from server.ensemble.adoption.card_text import of_file, place_of, toml, written

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from server.catalogue import code_it_runs
-from server.catalogue.card import Format, InputForm, ModelCard, Output, parse_card
+from server.catalogue import code_it_runs, parse_card
+from server.catalogue.card import Format, InputForm, ModelCard, Output
 from server.domain.errors import ConfigurationError
 from server.ensemble.adoption.card_text import toml
 from server.ensemble.adoption.file_format import format_of, unread_format
