@@ -30,6 +30,9 @@ softmax. `independent_logits`: each class is there or not, and a sigmoid gives i
 the network ends in those sigmoids.
 """
 
+Dtype = Literal["float32", "float16", "bfloat16", "float64", "uint8", "int64"]
+"""The number format of a network's input."""
+
 NOTHING = "nothing"
 """The label of a classifier with independent outputs where no class is there."""
 
@@ -41,28 +44,32 @@ class InputForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The input of a network. Models with equal forms share one transform.
 
     `fit` is the way to `size` (width, height in pixels). `stretch`: resized to exactly that. `letterbox`: as large as
-    fits inside, padded with mid grey on both sides until width and height are multiples of `multiple_of`. `crop`: the
-    shorter side resized to `shorter_side`, then the centre. `shrink`: as large as fits inside, never enlarged, not
-    padded. `resample` is the interpolation. Values 0..255 become `(value - mean) / std`.
+    fits inside, padded with the grey `pad` on both sides until width and height are multiples of `multiple_of` (one
+    number for both, or two; those of `size` give rows of exactly that size). `crop`: the shorter side resized to
+    `shorter_side`, then the centre. `shrink`: as large as fits inside, never enlarged, not padded. `resample` is
+    the interpolation. Values 0..255 become `(value - mean) / std`, in the order of the colours that `colour` names, and
+    then numbers of `dtype`.
 
     `sector_fit` is for `crop`: how a sector, the whole view included, is brought to `size`, so that nothing of it is
     cut off. `letterbox` pads it to exactly `size`. Every other `fit` treats a sector like a frame.
     """
 
-    colour: Literal["rgb", "grey"]
+    colour: Literal["rgb", "bgr", "grey"]
     fit: Literal["stretch", "letterbox", "crop", "shrink"]
     size: tuple[int, int]
-    multiple_of: int = 1
+    multiple_of: int | tuple[int, int] = 1
     shorter_side: int | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     resample: Literal["bilinear", "bicubic"] = "bilinear"
     sector_fit: Literal["stretch", "letterbox"] = "stretch"
+    pad: int = 128
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
-        channels = 3 if self.colour == "rgb" else 1
+        channels = self.channels
         _check(
-            (min(*self.size, self.multiple_of) >= 1, "`size` and `multiple_of` must be positive"),
+            (min(*self.size, *self.multiples) >= 1, "`size` and `multiple_of` must be positive"),
             (
                 all(len(values) in (1, channels) for values in (self.mean, self.std)) and 0 not in self.std,
                 f"`mean` and `std` take 1 or {channels} values, and no zero in `std`",
@@ -75,18 +82,38 @@ class InputForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 self.fit == "crop" or self.sector_fit == "stretch",
                 f'`sector_fit` is for fit = "crop"; `{self.fit}` shows a sector whole, as it does a frame',
             ),
+            (0 <= self.pad <= 255, "`pad` is a grey of 0..255"),
+            (
+                self.dtype not in ("uint8", "int64") or (set(self.mean), set(self.std)) == ({0.0}, {1.0}),
+                f'dtype = "{self.dtype}" takes the values 0..255 as they are, so leave out `mean` and `std`',
+            ),
         )
 
     @property
-    def content(self) -> dict[str, Any]:
-        """The form as cards and locks hold it: in types of JSON, and without a `sector_fit` that is the default.
+    def channels(self) -> int:
+        """How many numbers a pixel has."""
+        return 1 if self.colour == "grey" else 3
 
-        So an ensemble from before that key keeps its name.
+    @property
+    def multiples(self) -> tuple[int, int]:
+        """`multiple_of` for width and height."""
+        both = self.multiple_of
+        return (both, both) if isinstance(both, int) else both
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The form as cards and locks hold it: in types of JSON, without later keys that have their default.
+
+        So an ensemble from before those keys keeps its name.
         """
         content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
-        if self.sector_fit == "stretch":
-            del content["sector_fit"]
+        for key, default in _LATER_KEYS.items():
+            if content[key] == default:
+                del content[key]
         return content
+
+
+_LATER_KEYS = {"sector_fit": "stretch", "pad": 128, "dtype": "float32"}
 
 
 class FileSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="from", tag="file"):
@@ -122,11 +149,14 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """One model. Its weights come from the first of `sources` whose bytes have the digest `sha256`.
 
     `factory` is `package.module:callable`; a user's is looked for in the card's folder first. Its arguments depend on
-    `format`. `parameters` are for the factory. `output` says what a classifier's numbers are. A detector of a foreign
-    format answers as those of torchvision: a dict of `boxes` (pixels), `scores` and `labels` for each row. The
-    parameter `labels` has its numbers of `classes`, in their order (without it: 1, 2, ...). `trusted` says that the
-    user trusts files that can run code; None: a card from before version 0.3, which did not say. `folder` is the folder
-    of the card.
+    `format`. `parameters` are for the factory. `output` says what a classifier's numbers are, `output_key` which part
+    of its answer they are (the key of a dict, the place in a tuple; without it: the first). With `argmax` a class is
+    there or not, as the network says: the best class of `logits` alone, the independent classes of .5 or more; without
+    it, the policy's `min_score` decides on every score. A detector of a foreign format answers as those of torchvision:
+    a dict of `boxes` (pixels), `scores` and `labels` for each row; of another answer the callable `postprocess` makes
+    that (`server.ensemble.building.detector`). The parameter `labels` has its numbers of `classes`, in their order
+    (without it: 1, 2, ...). `trusted` says that the user trusts files that can run code; None: a card from before
+    version 0.3, which did not say. `folder` is the folder of the card.
     """
 
     name: str
@@ -136,6 +166,9 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     format: Format = "factory"
     trusted: bool | None = None
     output: Output = "logits"
+    output_key: str = ""
+    argmax: bool = False
+    postprocess: str = ""
     classes: tuple[str, ...]
     input: InputForm
     licence: str
@@ -173,10 +206,19 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
                 "weights need all of `sources`, `sha256` and `size_bytes`; a model without has none of them",
             ),
             (bool(self.factory) != (self.format in _NETWORKS), f"format `{self.format}` {need} `factory`"),
-            (
-                re.fullmatch(r"([\w.]+:\w+)?", self.factory),
-                f"`factory` is package.module:callable, and not `{self.factory}`",
+            *(
+                (re.fullmatch(r"([\w.]+:\w+)?", named), f"`{key}` is package.module:callable, and not `{named}`")
+                for key, named in self.code.items()
             ),
+            (
+                self.kind == "classifier" or not self.argmax,
+                f"`argmax` is for classifiers, and this is a {self.kind}",
+            ),
+            (
+                self.kind == "detector" or not self.postprocess,
+                f"`postprocess` makes boxes for a detector, and this is a {self.kind}",
+            ),
+            (self.kind != "change" or not self.output_key, "`output_key` is for classifiers and detectors"),
             (
                 self.sha256 is not None or not foreign,
                 f"format `{self.format}` needs weights: `sources`, `sha256` and `size_bytes`",
@@ -192,6 +234,11 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     def independent(self) -> bool:
         """Whether each class of a classifier is there or not, whatever the others are."""
         return self.output in ("independent_logits", "independent_probabilities")
+
+    @property
+    def code(self) -> dict[str, str]:
+        """The callables that the card names, `module:callable`, by their keys; one that it does not name is empty."""
+        return {"factory": self.factory, "postprocess": self.postprocess}
 
     @property
     def model_info(self) -> ModelInfo:

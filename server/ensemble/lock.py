@@ -17,6 +17,8 @@ from server.ensemble.decode import decoder_identity
 from server.ensemble.identity import code_versions, is_ours, source_digest
 from server.ensemble.module import EnsembleModule
 
+_OF_ANSWERS = ("output_key", "postprocess")
+
 
 def lock_of(network: EnsembleModule, execution: Execution = "fp32", device: Device = "cpu") -> Lock:
     """The lock of these models as they are in memory now, before they are tuned for `execution` and `device`."""
@@ -47,6 +49,7 @@ def _locked(card: ModelCard, network: nn.Module, execution: Execution) -> Locked
         parameters=_as_json(card.parameters),
         output=card.output,
         dtype="+".join(sorted(dtypes)) or "none",
+        answer={key: value for key in _OF_ANSWERS if (value := getattr(card, key))},
     )
 
 

@@ -16,7 +16,8 @@ from torch import nn
 
 from server.catalogue import InputForm, ModelCard
 from server.domain.errors import ConfigurationError
-from server.ensemble.building.foreign import DETECTOR_VERSIONS, Detector, fill
+from server.ensemble.building.detector import DETECTOR_VERSIONS, Detector
+from server.ensemble.building.foreign import fill
 
 VERSIONS = {"torchvision": 1, **DETECTOR_VERSIONS}
 """Raise `torchvision` when a card gives another network."""

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from server.catalogue.card import Output
 from server.catalogue.class_list import read_classes
+from server.commands.models.form_options import described, form_of, form_options
 from server.commands.models.verbose import echo_fault
 from server.commands.options import config_option
 from server.domain.errors import SectorwatchError
 from server.serving.machine import this_machine
 from server.settings import load_settings
 
+if TYPE_CHECKING:
+    from server.ensemble.adoption import Activation, Kind
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+_RAW_BOXES = "server.ensemble.building.raw_boxes"
+_SHORT = {
+    "yolo": f"{_RAW_BOXES}:yolo",
+    "yolov5": f"{_RAW_BOXES}:yolov5",
+    "yolo-end-to-end": f"{_RAW_BOXES}:yolo_end_to_end",
+    "detr": f"{_RAW_BOXES}:detr",
+}
+_OTHER_OUTPUTS = ("logits", "independent_logits", "independent_probabilities")
+"""Words that --output took before version 0.3 for what the numbers are."""
 
 
 def _out(command: F) -> F:
@@ -35,42 +48,79 @@ def _out(command: F) -> F:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The class names in the networks' order: a name per line, numbers with names, or JSON.",
 )
-@click.option("--factory", default="", help="For state dicts: package.module:callable that makes the network.")
 @click.option(
-    "--trust", is_flag=True, help="Load files that can run code: TorchScript, .pt2, pickles, factories beside."
+    "--kind",
+    type=click.Choice(("classifier", "detector")),
+    help="What the networks are [default: classifier; with --postprocess, detector].",
+)
+@click.option(
+    "--factory",
+    default="",
+    help="For weights without a network, what makes it: package.module:callable, or file.py:callable of your own.",
+)
+@click.option(
+    "--postprocess",
+    default="",
+    help="What makes boxes of a raw answer: yolo, yolov5, yolo-end-to-end, detr, package.module:callable or "
+    "file.py:callable.",
+)
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="Load files that can run code: TorchScript, .pt2, pickles, code of your own.",
 )
 @click.option(
     "--output",
-    type=click.Choice(get_args(Output)),
-    help="What the networks' numbers are [default: what they show; where they may be two things, it is refused].",
+    metavar="KEY",
+    help="The part of the answer that counts: a key of a dict, a place in a tuple from 0 [default: the first].",
 )
 @click.option(
-    "--probabilities", is_flag=True, help="The networks end in a softmax; the same as --output probabilities."
+    "--activation",
+    type=click.Choice(("softmax", "sigmoid", "none")),
+    help="What makes scores of the networks' numbers; none: they are scores [default: what they show; where they may "
+    "be two things, it is refused].",
 )
+@click.option("--probabilities", is_flag=True, help="The networks end in a softmax; the same as --activation none.")
+@click.option(
+    "--argmax/--scores",
+    default=None,
+    help="The best class alone is there, or the policy decides by every score [default: --argmax for two classes, of "
+    "which one is right].",
+)
+@form_options
 @_out
 def adopt(
     dmodels: Path,
     classes_file: Path,
+    kind: Kind | None,
     factory: str,
-    output: Output | None,
+    postprocess: str,
+    output: str | None,
+    activation: Activation | None,
     models_dir: Path | None,
     config: Path | None,
     *,
     trust: bool,
     probabilities: bool,
+    argmax: bool | None,
+    **form: Any,
 ) -> None:
     """Write a card for each network in a FlexServe folder, or for a single file.
 
-    Reads TorchScript, torch.export (.pt2), safetensors, state dicts and pickled modules, with FlexServe's transform.
-    Asks each about some pictures, in a process that cannot write and has bounds of time and memory, and refuses one
-    that cannot be served well. The files stay where they are. Exit code 1 if a file cannot be adopted.
+    Reads TorchScript, torch.export (.pt2), safetensors, state dicts and pickled modules, with FlexServe's transform
+    unless you say what the networks get to see. Asks each about some pictures, in a process that cannot write and has
+    bounds of time and memory, and refuses one that cannot be served well. The files stay where they are. Exit code 1 if
+    a file cannot be adopted.
     """
-    from server.ensemble.adoption import Limits
+    from server.ensemble.adoption import DETECTOR_FORM, FLEXSERVE_FORM, Limits
     from server.ensemble.adoption import adopt as adopted
 
-    if probabilities and output not in (None, "probabilities"):
-        raise click.UsageError(f"--probabilities and --output {output} contradict each other")
-    stated: Output | None = "probabilities" if probabilities else output
+    if probabilities and (activation not in (None, "none") or output in _OTHER_OUTPUTS):
+        raise click.UsageError(f"--probabilities and {activation or output} contradict each other")
+    if postprocess and kind == "classifier":
+        raise click.UsageError("--postprocess makes boxes, so it is for detectors")
+    kind = kind or ("detector" if postprocess else "classifier")
+    seen_form = form_of(form, DETECTOR_FORM if kind == "detector" else FLEXSERVE_FORM)
     place = _place(models_dir, config)
     try:
         classes = read_classes(classes_file)
@@ -82,13 +132,30 @@ def adopt(
     for file in _files(dmodels):
         try:
             card, path, remarks, code = adopted(
-                file, classes, place, factory=factory, trusted=trust, output=stated, limits=limits
+                file,
+                classes,
+                place,
+                kind=kind,
+                factory=factory,
+                postprocess=_SHORT.get(postprocess, postprocess),
+                trusted=trust,
+                output=output,
+                activation="none" if probabilities else activation,
+                argmax=argmax,
+                form=seen_form,
+                limits=limits,
             )
         except SectorwatchError as error:
             echo_fault(error)
             failed = True
             continue
-        click.echo(f"{card.name}: {card.format}, {_counted(card.classes)}, {card.output}, sha256 {card.sha256}")
+        what = card.output if card.kind == "classifier" else "boxes"
+        click.echo(f"{card.name}: {card.format}, {_counted(card.classes)}, {what}, sha256 {card.sha256}")
+        click.echo(f"{card.name} sees {described(card.input)}")
+        if card.argmax:
+            click.echo(
+                f"{card.name} decides itself which class is there (argmax = true; --scores leaves it to policies)"
+            )
         if code:
             click.echo(f"{card.name} {code}, which can run code; you trust it, and its card says so (trusted = true)")
         for remark in remarks:

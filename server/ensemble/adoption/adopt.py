@@ -14,15 +14,15 @@ from typing import NamedTuple
 
 import torch
 
-from server.catalogue import ModelCard, parse_card
-from server.catalogue.card import Output
+from server.catalogue import InputForm, ModelCard, code_it_runs, parse_card
 from server.domain.errors import ConfigurationError
 from server.ensemble.adoption.apart import examined
 from server.ensemble.adoption.card_text import of_file, place_of, toml, written
 from server.ensemble.adoption.child import Limits
-from server.ensemble.adoption.examination import Question, Seen
+from server.ensemble.adoption.code_file import code_files
+from server.ensemble.adoption.examination import Activation, Kind, Question, Seen, untrusted
 from server.ensemble.building import network_of
-from server.ensemble.building.foreign import Detector
+from server.ensemble.building.detector import Detector
 from server.ensemble.building.look import check_detector, check_load
 
 
@@ -43,32 +43,49 @@ def adopt(
     classes: Sequence[str],
     models_dir: Path,
     *,
+    kind: Kind = "classifier",
     factory: str = "",
+    postprocess: str = "",
     trusted: bool = False,
-    output: Output | None = None,
+    output: str | None = None,
+    activation: Activation | None = None,
+    argmax: bool | None = None,
+    form: InputForm | None = None,
     limits: Limits | None = None,
     examine: Callable[[Question, Limits], Seen] = examined,
 ) -> Adopted:
-    """Write the card of one classifier into a folder of its own below `models_dir`, and give it.
+    """Write the card of one network into a folder of its own below `models_dir`, and give it.
 
-    `factory` (`package.module:callable`) is needed for weights without a network, `trusted` for a file that can run
-    code. `output` says what its numbers are; None: they show it, where they can. Raises ConfigurationError when the
-    format is unknown, when something is missing for it, when the network is not fit to be served, and when it takes
-    more than `limits`.
+    `factory` is needed for weights without a network, `postprocess` for a detector that does not answer as those of
+    torchvision: `package.module:callable`, or `file.py:callable` for a file that is copied into the model's folder.
+    `trusted` is needed for files that can run code. `output` is the part of an answer that counts, `activation` what
+    makes scores of its numbers; None: they show it, where they can. `argmax` and the `form` of the input are as in
+    cards; None: as `Question` says, and FlexServe's. Raises ConfigurationError when the format is unknown, when
+    something is missing for it, when the network is not fit to be served, and when it takes more than `limits`.
     """
     path = place_of(file.stem, models_dir)
-    question = Question(
-        str(file.absolute()),
-        str(path.absolute()),
-        of_file(file, path),
-        tuple(classes),
-        factory=factory,
-        trusted=trusted,
-        output=output,
-    )
-    seen = examine(question, limits or Limits())
-    content = question.card_content(seen.format, seen.output, trusted=bool(seen.code))
-    return Adopted(written(path, content), path, seen.remarks, seen.code)
+    with code_files({"factory": factory, "postprocess": postprocess}, path) as code:
+        if code.files and not trusted:
+            raise ConfigurationError(untrusted(file, code.described))
+        question = Question(
+            str(file.absolute()),
+            str(code.card.absolute()),
+            of_file(file, path),
+            tuple(classes),
+            kind=kind,
+            factory=code.named["factory"],
+            postprocess=code.named["postprocess"],
+            trusted=trusted,
+            output=output or "",
+            activation=activation,
+            argmax=argmax,
+            form=form,
+        )
+        seen = examine(question, limits or Limits())
+        content = question.card_content(seen.format, seen.output, key=seen.output_key, trusted=bool(seen.code))
+        code.copy()
+    card = written(path, content)
+    return Adopted(card, path, seen.remarks, code_it_runs(card, file))
 
 
 def adopt_torchvision(architecture: str, models_dir: Path, file: Path | None = None) -> ModelCard:
