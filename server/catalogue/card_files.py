@@ -51,7 +51,7 @@ def read_cards(folders: Iterable[Path] = ()) -> tuple[dict[str, ModelCard], list
         try:
             card = _read_card(path)
         except ConfigurationError as error:
-            faults.append(Fault(path, path.parent.name, error.detail))
+            faults.append(Fault(path, _name_in(path) or path.parent.name, error.detail))
             continue
         other = by_name.setdefault(card.name, card)
         if other is not card:
@@ -82,6 +82,15 @@ def _read_card(path: Path) -> ModelCard:
         return parse_card(read_text(path), path)
     except UnreadableText as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
+
+
+def _name_in(path: Path) -> str:
+    """The name in a card that cannot be used, if it can be seen."""
+    try:
+        named = re.search(r"""^name\s*=\s*["']([a-z0-9._-]+)["']""", read_text(path), re.MULTILINE)
+    except UnreadableText:
+        return ""
+    return named[1] if named else ""
 
 
 def _misplaced(name: str, folders: Iterable[Path]) -> str:

@@ -43,6 +43,11 @@ def code_versions(card: ModelCard, execution: Execution = "fp32") -> dict[str, i
     return versions | (_network_versions(card) or {})
 
 
+def library_of(card: ModelCard) -> str:
+    """The optional library that makes the network, whose version decides what it answers; empty if there is none."""
+    return getattr(module_of(card), "LIBRARY", "") if is_ours(card) else ""
+
+
 def is_ours(card: ModelCard) -> bool:
     """Whether the network is made by code of this package, which `code_versions` names."""
     return card.format == "factory" and _network_versions(card) is not None

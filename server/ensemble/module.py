@@ -98,6 +98,10 @@ class EnsembleModule(nn.Module):
         alone.chunk_pixels, alone._device, alone._faults = self.chunk_pixels, self._device, self._faults
         return alone.eval()
 
+    def last_fault(self, model: str) -> str:
+        """The error of this model's last call that raised one, in one line; empty if none did."""
+        return self._faults.last(model)
+
     def place(self, device: torch.device) -> None:
         """Move the models of single frames to `device`. Rows go there as bytes, and answers come back."""
         self._device = device

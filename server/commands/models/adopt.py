@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import msgspec
 
+from server.catalogue import InputForm, ModelCard
 from server.catalogue.class_list import read_classes
 from server.commands.models.form_options import described, form_of, form_options
 from server.commands.models.verbose import echo_fault
@@ -186,21 +188,102 @@ def _counted(classes: Sequence[str]) -> str:
     return f"{len(classes)} class{'es' if len(classes) > 1 else ''}"
 
 
+_classes = click.option(
+    "--classes",
+    "classes_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The class names of a network that was trained on, in the order of its outputs.",
+)
+_numbers = click.option(
+    "--activation",
+    type=click.Choice(("softmax", "sigmoid")),
+    help="What makes scores of a classifier's numbers [default: softmax].",
+)
+_OUTPUTS: dict[str | None, dict[str, str]] = {
+    "softmax": {"output": "logits"},
+    "sigmoid": {"output": "independent_logits"},
+}
+
+
 @click.command()
 @click.argument("architecture")
 @click.option(
     "--weights",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The state dict [default: PyTorch's download folder, or the network].",
+    help="The state dict or safetensors [default: PyTorch's download folder, or the network].",
 )
+@_classes
+@_numbers
+@form_options
 @_out
-def torchvision(architecture: str, file: Path | None, models_dir: Path | None, config: Path | None) -> None:
-    """Write a card for a classifier or detector of torchvision's, pinned to its weights as they are now."""
+def torchvision(
+    architecture: str,
+    file: Path | None,
+    classes_file: Path | None,
+    models_dir: Path | None,
+    config: Path | None,
+    **how: Any,
+) -> None:
+    """Write a card for a classifier or detector of torchvision's, pinned to its weights as they are now.
+
+    With --weights and --classes, for one that was trained on: its head may have any size.
+    """
     from server.ensemble.adoption import adopt_torchvision
 
-    card = adopt_torchvision(architecture, _place(models_dir, config), file)
-    click.echo(f"{card.name}: {card.kind}, {len(card.classes)} classes, sha256 {card.sha256}")
+    if classes_file is not None and file is None:
+        raise click.UsageError("--classes is for weights of your own: name them with --weights FILE")
+    classes = _read(classes_file)
+    card = adopt_torchvision(architecture, _place(models_dir, config), file, classes, changed=_changed(how))
+    _echo_named(card)
+
+
+@click.command()
+@click.argument("architecture")
+@click.option(
+    "--weights",
+    "file",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The safetensors or state dict.",
+)
+@_classes
+@_numbers
+@form_options
+@_out
+def timm(
+    architecture: str, file: Path, classes_file: Path | None, models_dir: Path | None, config: Path | None, **how: Any
+) -> None:
+    """Write a card for a classifier of timm's by name, with your weights: of ImageNet, or of the classes in --classes.
+
+    Needs the package timm (the extra `timm`), also where the model is served.
+    """
+    from server.ensemble.adoption import adopt_timm
+
+    classes = _read(classes_file)
+    _echo_named(adopt_timm(architecture, _place(models_dir, config), file, classes, changed=_changed(how)))
+
+
+def _read(classes_file: Path | None) -> Sequence[str]:
+    return read_classes(classes_file) if classes_file is not None else ()
+
+
+def _changed(how: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Puts what the user says of input and numbers into the content of a card."""
+
+    def changed(content: dict[str, Any]) -> dict[str, Any]:
+        form = form_of(how, msgspec.convert(content["input"], InputForm))
+        output = _OUTPUTS.get(how["activation"], {})
+        if output and content["kind"] != "classifier":
+            raise click.UsageError("--activation is for classifiers")
+        return content | output | {"input": form.content}
+
+    return changed
+
+
+def _echo_named(card: ModelCard) -> None:
+    click.echo(f"{card.name}: {card.kind}, {_counted(card.classes)}, sha256 {card.sha256}")
+    click.echo(f"{card.name} sees {described(card.input)}")
 
 
 def _place(models_dir: Path | None, config: Path | None) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,6 +24,9 @@ from server.ensemble.adoption.examination import Activation, Kind, Question, See
 from server.ensemble.building import network_of
 from server.ensemble.building.detector import Detector
 from server.ensemble.building.look import check_detector, check_load
+
+Changed = Callable[[dict[str, Any]], dict[str, Any]]
+"""The content of a card -> the same, as the user wants it."""
 
 
 class Adopted(NamedTuple):
@@ -88,18 +91,57 @@ def adopt(
     return Adopted(card, path, seen.remarks, code_it_runs(card, file))
 
 
-def adopt_torchvision(architecture: str, models_dir: Path, file: Path | None = None) -> ModelCard:
-    """Write the card of a torchvision network, with its usual weights from `file` or from PyTorch's download folder.
+def adopt_torchvision(
+    architecture: str,
+    models_dir: Path,
+    file: Path | None = None,
+    classes: Sequence[str] = (),
+    *,
+    changed: Changed = lambda content: content,
+) -> ModelCard:
+    """Write the card of a torchvision network, with its usual weights from `file` or from PyTorch's download folder, or
+    with weights in `file` that were trained on for `classes`. `changed` gives the content of the card as the user wants
+    it.
 
-    Raises ConfigurationError when there is no such network, and when the weights are not there and cannot be
-    downloaded.
+    Raises ConfigurationError when there is no such network, when the weights are not there and cannot be downloaded,
+    and when their head has another number of classes.
     """
     from server.ensemble import torchvision_models  # importing torchvision takes seconds
 
     content, address = torchvision_models.card_content(architecture)
     weights = file or _downloaded(address)
-    path = place_of(f"torchvision-{architecture}", models_dir)
-    content = of_file(weights, path, [] if file else [{"from": "url", "url": address}]) | content
+    if classes:
+        content = torchvision_models.tuned_content(architecture, weights, classes)
+    name = weights.stem if classes else f"torchvision-{architecture}"
+    return _written_by_name(name, models_dir, weights, [] if file else [address], changed(content))
+
+
+def adopt_timm(
+    architecture: str,
+    models_dir: Path,
+    file: Path,
+    classes: Sequence[str] = (),
+    *,
+    changed: Changed = lambda content: content,
+) -> ModelCard:
+    """Write the card of a network of timm with the weights in `file`. Without `classes` they are ImageNet's.
+
+    Raises ConfigurationError when timm is not installed or has no such network, and when the weights are not its own or
+    their head has another number of classes.
+    """
+    from server.ensemble.building import timm_models
+
+    content = timm_models.card_content(architecture, file, classes)
+    name = file.stem if classes else f"timm-{architecture}"
+    return _written_by_name(name, models_dir, file, [], changed(content))
+
+
+def _written_by_name(
+    name: str, models_dir: Path, weights: Path, addresses: Sequence[str], content: dict[str, Any]
+) -> ModelCard:
+    """Write the card of a network that a factory of ours makes, once it has answered."""
+    path = place_of(name, models_dir)
+    content = of_file(weights, path, [{"from": "url", "url": address} for address in addresses]) | content
     card = parse_card(toml(content), path)
     network = network_of(card, weights)
     if isinstance(network, Detector):

@@ -27,7 +27,7 @@ from server.catalogue import ModelCard, file_contents
 from server.domain.errors import ConfigurationError
 from server.ensemble.building.detector import DETECTOR_VERSIONS, DetectorParameters, Postprocess, detector_of
 from server.ensemble.building.look import check_load, numbers_of
-from server.ensemble.faults import shortened
+from server.ensemble.faults import in_short, shortened
 
 VERSIONS = {"torchscript": 1, "export": 1, "safetensors": 1, "state_dict": 1, "pickle": 1}
 """Of each format. Raise the one whose files give another network, and all when `Logits` changes."""
@@ -137,14 +137,24 @@ def fill(network: nn.Module, weights: Path, form: str, misfit: str) -> None:
 
     Nothing in the file is run. Raises ConfigurationError, with the words `misfit`, when they do not fit.
     """
-    state = _without_prefix(_state_of(weights, form), network)
+    state = without_prefix(_state_of(weights, form), network)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:  # names every tensor of a large network
         raise ConfigurationError(f"{misfit}: {_prefixed(state)}{shortened(str(error), _MOST_CHARACTERS)}") from error
 
 
-def _without_prefix(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+def state_of(weights: Path) -> dict[str, Tensor]:
+    """The weights in a file, by name; of the form that its name says. Raises ConfigurationError if it holds none."""
+    try:
+        return _state_of(weights, "safetensors" if weights.suffix == ".safetensors" else "state_dict")
+    except ConfigurationError:
+        raise
+    except Exception as error:  # a file that is something else fails in many ways
+        raise ConfigurationError(f"{weights} holds no weights that can be read: {in_short(error)}") from error
+
+
+def without_prefix(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """The weights under the names that the network has, if a wrapper put the same word before all of them."""
     own = list(network.state_dict())
     for prefix in _PREFIXES * len(_PREFIXES):
