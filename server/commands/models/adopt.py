@@ -264,6 +264,22 @@ def timm(
     _echo_named(adopt_timm(architecture, _place(models_dir, config), file, classes, changed=_changed(how)))
 
 
+@click.command("huggingface")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_numbers
+@form_options
+@_out
+def hugging_face(folder: Path, models_dir: Path | None, config: Path | None, **how: Any) -> None:
+    """Write a card for an image classifier or object detector in a folder of transformers' `save_pretrained`.
+
+    Reads safetensors only, downloads nothing and runs no code of the folder. Needs the package transformers (the extra
+    `transformers`), also where the model is served.
+    """
+    from server.ensemble.adoption import adopt_hugging_face
+
+    _echo_named(adopt_hugging_face(folder, _place(models_dir, config), changed=_changed(how)))
+
+
 def _read(classes_file: Path | None) -> Sequence[str]:
     return read_classes(classes_file) if classes_file is not None else ()
 

@@ -27,7 +27,7 @@ def command() -> None:
 for _subcommand in (
     *(proofs.lock, proofs.approve, proofs.check),
     *(swap.swap, swap.rollback, swap.history),
-    *(adopt.adopt, adopt.torchvision, adopt.timm),
+    *(adopt.adopt, adopt.torchvision, adopt.timm, adopt.hugging_face),
 ):
     command.add_command(_subcommand)
 

@@ -136,6 +136,17 @@ def adopt_timm(
     return _written_by_name(name, models_dir, file, [], changed(content))
 
 
+def adopt_hugging_face(folder: Path, models_dir: Path, *, changed: Changed = lambda content: content) -> ModelCard:
+    """Write the card of an image classifier or object detector in a folder of `save_pretrained`, which stays there.
+
+    Raises ConfigurationError when transformers is not installed, and for a folder of another network.
+    """
+    from server.ensemble.building import hugging_face
+
+    content = hugging_face.card_content(folder)
+    return _written_by_name(folder.resolve().name, models_dir, folder / hugging_face.WEIGHTS, [], changed(content))
+
+
 def _written_by_name(
     name: str, models_dir: Path, weights: Path, addresses: Sequence[str], content: dict[str, Any]
 ) -> ModelCard:
