@@ -31,11 +31,12 @@ class LockedClasses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
-class LockedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LockedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One model. `weights` is a sha256, None for a model without weights.
 
     `code` is the version of each step of Sectorwatch's own code. `factory` makes a user's network, and `source` is
-    the sha256 of the user's code; both are empty for a network of Sectorwatch.
+    the sha256 of the user's code; both are empty for a network of Sectorwatch. `answer` holds what the card says of the
+    network's answer beside `output`; it is left out where it is empty, so that older locks keep their digest.
     """
 
     name: str
@@ -50,6 +51,7 @@ class LockedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: dict[str, Any]
     output: str
     dtype: str
+    answer: dict[str, str] = {}
 
 
 class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

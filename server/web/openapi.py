@@ -326,19 +326,17 @@ def _infer(name: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _model_paths(under: str, name: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
-    """The three operations on a model, or on a version of it."""
-    errors = _oip_errors(401, 403, 404, 503)
-    metadata = {"200": _answer("The model's tensors.", _ref("ModelMetadata"), tagged=True), **errors}
-    ready = {"200": _answer("The model is ready.", _ref("ModelReady")), **errors}
+    """The operations on a model, or on a version of it."""
+
+    def get(what: str, summary: str, schema: str, *, tagged: bool = False) -> dict[str, Any]:
+        answers = {"200": _answer(summary, _ref(schema), tagged=tagged), **_oip_errors(401, 403, 404, 503)}
+        return {"get": _operation(f"v2{name}{what}", _OIP, summary, answers, parameters=parameters)}
+
     return {
-        under: {
-            "get": _operation(
-                f"v2{name}Metadata", _OIP, "Describe a model's inputs and outputs.", metadata, parameters=parameters
-            )
-        },
-        f"{under}/ready": {
-            "get": _operation(f"v2{name}Ready", _OIP, "Whether a model is ready.", ready, parameters=parameters)
-        },
+        under: get("Metadata", "A model's inputs and outputs.", "ModelMetadata", tagged=True),
+        f"{under}/ready": get("Ready", "Whether a model is ready.", "ModelReady"),
+        f"{under}/config": get("Config", "A model's configuration, as Triton gives it.", "ModelConfig", tagged=True),
+        f"{under}/stats": get("Statistics", "How often a model was asked over this protocol.", "Statistics"),
         f"{under}/infer": {"post": _infer(f"v2{name}Infer", parameters)},
     }
 
@@ -366,6 +364,26 @@ _OIP_PATHS: dict[str, Any] = {
             "503": _answer("Not ready now.", _ref("ServerReady")),
         },
     ),
+    "/v2/repository/index": {
+        "post": _operation(
+            "v2Index",
+            _OIP,
+            "The models that are in service.",
+            {
+                "200": _answer("The models.", {"type": "array", "items": _ref("ListedInRepository")}, tagged=True),
+                **_oip_errors(400, 401, 403, 413, 415, 503),
+            },
+            requestBody={"required": False, "content": {JSON: {"schema": _ref("IndexRequest")}}},
+        )
+    },
+    "/v2/models/stats": {
+        "get": _operation(
+            "v2Statistics",
+            _OIP,
+            "How often each model was asked over this protocol.",
+            {"200": _answer("The statistics.", _ref("Statistics")), **_oip_errors(401, 403, 503)},
+        )
+    },
     **_model_paths("/v2/models/{model}", "Model", [_MODEL]),
     **_model_paths("/v2/models/{model}/versions/{digest}", "Version", [_MODEL, _VERSION]),
 }
