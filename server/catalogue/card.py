@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import msgspec
 
 from policies.observation import ModelInfo
+from policies.site.toml_errors import ready
 from server.domain.errors import ConfigurationError
 from server.domain.text_files import UnreadableText, read_text
 
@@ -218,6 +219,9 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             return msgspec.convert(self.parameters, kind)
         except msgspec.ValidationError as error:
             raise ConfigurationError(f"the [parameters] in the card of {self.name}: {error}") from error
+
+
+ready(ModelCard)
 
 
 class Fault(NamedTuple):

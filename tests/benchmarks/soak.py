@@ -18,7 +18,8 @@ Then a second server without any fault takes the acknowledged bursts in the orde
   ones, if they are there, equal;
 - somebody who followed `GET /v1/events` all day, or the log channel, ends with other events;
 - an acknowledged burst is not stored, though its time is kept, or is outside the fold, or a frame is there twice;
-- a burst is refused, a log line has a traceback, the database is damaged, `replay --check` finds a difference;
+- a burst is refused, the worker crashes, a log line has a traceback, the database is damaged, `replay --check` finds a
+  difference;
 - memory, handles, threads or the bytes of bounded sites grow over the life of the longest process.
 """
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,15 @@ def soak(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _line: No
         _judge(store, outcome, expected, stormed)
     if plan.is_replayed:
         _check_replay(stormy, outcome)
-    outcome.wrong += [*outcome.ledger.wrong, *growths(trends(outcome.samples))]
+    outcome.wrong += [*outcome.ledger.wrong, *_faults_in(outcome.log), *growths(trends(outcome.samples))]
     return outcome
+
+
+def _faults_in(log: Mapping[str, int]) -> Iterator[str]:
+    """Tracebacks, and workers that ended by themselves: of a day with such faults alone, the log has none."""
+    for line, count in log.items():
+        if count and ("traceback" in line or "SIGSEGV" in line or "SIGABRT" in line or "SIGBUS" in line):
+            yield f"{count} times in the server's log: {line}"
 
 
 def _taken_in(store: Store, outcome: Outcome) -> list[Taken]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
 import sqlite3
@@ -22,8 +23,8 @@ from tests.benchmarks.soak_verdict import Sample
 _RESTARTED_AFTER_S = 0.5
 _ENDS_WITHIN_S = 90.0
 _FULL_BYTES = 4096
-_PAGES = 4096
 DATABASE = "sectorwatch.sqlite"
+_NUMBER = re.compile(r"\d+")
 
 
 class Watched:
@@ -179,7 +180,7 @@ class Watched:
             record = json.loads(line)
             self.log["traceback"] += "exception" in record
             if record["level"] in ("warning", "error", "critical"):
-                self.log[f"{record['level']}: {record['event']}"] += 1
+                self.log[f"{record['level']}: {_NUMBER.sub('N', record['event'])}"] += 1
 
 
 def site_bytes(file: Path, sites: tuple[str, ...]) -> int:
