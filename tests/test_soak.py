@@ -106,7 +106,7 @@ def test_who_followed_the_log_must_hold_what_it_ends_with(
 
 
 def sample(at_s: float, life: int = 1, **changes: float) -> Sample:
-    usual: dict[str, Any] = {"pss_mb": 150.0, "rss_mb": 200.0, "handles": 60, "threads": 30, "bounded_bytes": 90_000}
+    usual: dict[str, Any] = {"pss_mb": 150.0, "rss_mb": 200.0, "handles": 60, "threads": 30, "bounded_bytes": 9}
     return Sample(at_s, life, **(usual | changes), file_bytes=0, log_bytes=0)
 
 

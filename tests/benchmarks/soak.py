@@ -20,7 +20,7 @@ Then a second server without any fault takes the acknowledged bursts in the orde
 - an acknowledged burst is not stored, though its time is kept, or is outside the fold, or a frame is there twice;
 - a burst is refused, the worker crashes, a log line has a traceback, the database is damaged, `replay --check` finds a
   difference;
-- memory, handles, threads or the bytes of bounded sites grow over the life of the longest process.
+- a site holds bursts beyond its bound; memory, handles or threads grow over the life of the longest process.
 """
 
 from __future__ import annotations
@@ -94,15 +94,14 @@ def report(plan: Plan, outcome: Outcome) -> Iterator[str]:
             f"  {name}: {each.first:.1f} in the first third, {each.last:.1f} in the last ({each.ratio:.3f}), "
             f"at most {each.most:.1f}"
         )
-    for hour in _quarters([sample.file_bytes for sample in outcome.samples]):
-        yield f"  files: {hour}"
+    for name in ("file_bytes", "log_bytes", "bounded_bytes"):
+        yield f"  {name}: {_quarters([getattr(sample, name) for sample in outcome.samples])}"
     yield from outcome.wrong or ["the log equals the clean run; nothing acknowledged is lost; nothing grows"]
 
 
-def _quarters(sizes: Sequence[int]) -> Iterator[str]:
-    if sizes:
-        ends = [sizes[(len(sizes) - 1) * part // 4] for part in range(5)]
-        yield ", ".join(f"{size / 1e6:.2f}" for size in ends) + " MB at the quarters of the day"
+def _quarters(sizes: Sequence[int]) -> str:
+    ends = [sizes[(len(sizes) - 1) * part // 4] for part in range(5)] if sizes else []
+    return ", ".join(f"{size / 1e6:.2f}" for size in ends) + " MB at the quarters of the day"
 
 
 def _spread(took_s: Sequence[float]) -> str:

@@ -19,10 +19,15 @@ from server.store import Store, open_store
 from tests.benchmarks.soak_cameras import Follower, get, request
 from tests.benchmarks.soak_day import BEGIN_US, DAY_S, Taken
 from tests.benchmarks.soak_server import Pace, write_pace
-from tests.benchmarks.soak_storm import Outcome, Plan, Stormed, free_port, prepare, storm
+from tests.benchmarks.soak_storm import BURST_BYTES, KEPT_S, SITES, Outcome, Plan, Stormed, free_port, prepare, storm
 from tests.benchmarks.soak_verdict import differences, followed_differences, growths, trends
-from tests.benchmarks.soak_watched import DATABASE, Watched
+from tests.benchmarks.soak_watched import DATABASE, Watched, site_bytes
 from tests.benchmarks.traffic import Answer, Traffic
+
+_SLACK_S, _SWEPT_S = 7200, 20
+"""How much older than its bound a burst may be, in seconds of data and of the machine: sweeps leave time to others."""
+_HOUR_BURSTS = 30
+"""The most that a camera takes within an hour, visits of several people included."""
 
 
 def soak(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _line: None) -> Outcome:
@@ -35,6 +40,7 @@ def soak(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _line: No
     with closing(open_store(f"sqlite:///{stormy / DATABASE}")) as store:
         expected = _clean_run(plan, clean, _taken_in(store, outcome), outcome, say)
         _judge(store, outcome, expected, stormed)
+        outcome.wrong += _beyond_bounds(store, stormy, plan)
     if plan.is_replayed:
         _check_replay(stormy, outcome)
     outcome.wrong += [*outcome.ledger.wrong, *_faults_in(outcome.log), *growths(trends(outcome.samples))]
@@ -168,6 +174,19 @@ def _frames_twice(store: Store) -> Iterator[str]:
         frames = [(seen.burst_id, seen.index) for seen in store.observations(head.site, head.camera)]
         if len(frames) != len(set(frames)):
             yield f"{head.site}/{head.camera}: {len(frames) - len(set(frames))} frames are there twice"
+
+
+def _beyond_bounds(store: Store, folder: Path, plan: Plan) -> Iterator[str]:
+    """Which sites hold more than they should. A sweep comes some minutes late, and deletes whole bursts."""
+    for head in store.cameras():
+        if head.site in ("yard-1", "yard-2"):
+            oldest_us = head.last_at_us - round((KEPT_S + _SLACK_S + _SWEPT_S * plan.speed) * 1_000_000)
+            if old := store.past.before(head.site, head.camera, oldest_us, 1):
+                yield f"{head.site}/{head.camera} keeps {old[0].burst_id}, which is too old"
+    held = site_bytes(folder / DATABASE, ("yard-3",))
+    newest_hour = plan.cameras // len(SITES) * _HOUR_BURSTS * BURST_BYTES
+    if held > plan.most_bytes + newest_hour:
+        yield f"yard-3 holds {held} bytes, of {plan.most_bytes} allowed"
 
 
 def _check_replay(folder: Path, outcome: Outcome) -> None:

@@ -116,7 +116,7 @@ def main(folder: Path, port: int) -> None:
     def app(settings: ServerSettings) -> Flask:
         return create_app(settings, clock=clock, loading=loading)
 
-    serve.host = partial(host, make_app=app)  # type: ignore[assignment]
+    vars(serve)["host"] = partial(host, make_app=app)
     sys.argv = ["sectorwatch", "serve", "--config", str(folder / "server.toml"), "--port", str(port)]
     __main__.main()
 

@@ -79,7 +79,8 @@ def _shown(event: Wire) -> str:
 class Sample:
     """The server at an instant of the run (s): how often it has been started, and what it takes.
 
-    `bounded_bytes` are those of the sites that keep a part of the day only, `file_bytes` those of all files.
+    `bounded_bytes`: of the sites that keep a part of the day only. `file_bytes`: of all files. `log_bytes`: of SQLite's
+    write-ahead log.
     """
 
     at_s: float
@@ -126,7 +127,6 @@ _ALLOWED = {
     "rss_mb": (1.05, 4.0),
     "handles": (1.0, 12.0),
     "threads": (1.0, 6.0),
-    "bounded_bytes": (1.25, 0.0),
 }
 """Of a trend: how many times the first third the last may be, and how much more."""
 
