@@ -12,6 +12,7 @@
     ├── Unknown                  no such thing here                                             (HTTP 404)
     ├── Conflict                 it contradicts the state of the server, or an action under way (HTTP 409)
     ├── OtherEnsemble            a condition names another ensemble than the one in service     (HTTP 412)
+    ├── Incomplete               the connection brought a part of the request only              (HTTP 408)
     ├── RetryLater               nothing is wrong with the input: send it again after a while   (HTTP 503)
     │   ├── OverQuota            this client has used its quota for now                         (HTTP 429)
     │   └── DatabaseUnavailable  the database does not answer
@@ -80,6 +81,10 @@ class Conflict(SectorwatchError):
 
 class OtherEnsemble(SectorwatchError):
     """A condition names another ensemble than the one in service."""
+
+
+class Incomplete(SectorwatchError):
+    """The connection brought a part of the request only, or was too slow: send it again."""
 
 
 class RetryLater(SectorwatchError):

@@ -92,7 +92,8 @@ class LingeringMiddleware:
 class _Body:
     """A request's body, and how much of it is unread: without end if its length is unknown.
 
-    Errors in chunked encoding are OSErrors, which werkzeug reports as a client that disconnected.
+    Errors in chunked encoding, and an end before the declared length, are OSErrors: werkzeug reports them as a client
+    that disconnected. Gunicorn would let a part of a body pass for all of it.
     """
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
@@ -105,6 +106,8 @@ class _Body:
         except ParseException as error:
             raise OSError(str(error)) from error
         self.unread_bytes -= len(data)
+        if not data and size and 0 < self.unread_bytes < math.inf:
+            raise OSError("the body ended before its declared length")
         return data
 
 
