@@ -106,13 +106,13 @@ def test_who_followed_the_log_must_hold_what_it_ends_with(
 
 
 def sample(at_s: float, life: int = 1, **changes: float) -> Sample:
-    usual: dict[str, Any] = {"pss_mb": 150.0, "rss_mb": 200.0, "handles": 60, "threads": 30, "bounded_bytes": 9}
+    usual: dict[str, Any] = {"own_mb": 150.0, "rss_mb": 200.0, "handles": 60, "threads": 30, "bounded_bytes": 9}
     return Sample(at_s, life, **(usual | changes), file_bytes=0, log_bytes=0)
 
 
 def test_growth_of_the_longest_life_is_named_and_that_of_its_warm_up_is_not() -> None:
-    short = [sample(at_s, life=1, pss_mb=50.0 + at_s) for at_s in range(30)]
-    flat = [sample(at_s, life=2, pss_mb=min(150.0, at_s)) for at_s in range(100, 400)]
+    short = [sample(at_s, life=1, own_mb=50.0 + at_s) for at_s in range(30)]
+    flat = [sample(at_s, life=2, own_mb=min(150.0, at_s)) for at_s in range(100, 400)]
     growing = [sample(at_s, life=2, handles=at_s) for at_s in range(100, 400)]
     assert {each.life for each in longest_life([*short, *flat])} == {2}
     assert list(growths(trends([*short, *flat]))) == []

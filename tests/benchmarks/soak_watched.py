@@ -121,13 +121,13 @@ class Watched:
             handles, threads = sum(one.num_fds() for one in family), sum(one.num_threads() for one in family)
         except (psutil.Error, OSError):
             return None
-        lines = (line for rollup in rollups for line in rollup.splitlines() if line.startswith("Pss:"))
+        lines = (line for rollup in rollups for line in rollup.splitlines() if line.startswith("Pss_Anon:"))
         files = [path.stat().st_size for path in self._folder.iterdir() if path.is_file() and path.suffix != ".log"]
         log = self._folder / f"{DATABASE}-wal"
         return Sample(
             at_s=at_s,
             life=self.lives,
-            pss_mb=sum(int(line.split()[1]) for line in lines) * 1024 / 1e6,
+            own_mb=sum(int(line.split()[1]) for line in lines) * 1024 / 1e6,
             rss_mb=rss / 1e6,
             handles=handles,
             threads=threads,
