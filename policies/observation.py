@@ -13,7 +13,7 @@ Box = tuple[float, float, float, float]
 """`(x1, y1, x2, y2)` in 0..1 of the frame, x to the right, y down."""
 
 
-class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
+class Prediction(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One label a model gave: of the whole frame, of a sector's crop (`sector`), or of a box (`box`).
 
     A detector's predictions have boxes; a classifier's have none, and name the sector whose crop was judged
@@ -47,7 +47,7 @@ class EnsembleInfo(msgspec.Struct, frozen=True):
     models: tuple[ModelInfo, ...] = msgspec.field(name="seats")
 
 
-class Observation(msgspec.Struct, frozen=True):
+class Observation(msgspec.Struct, frozen=True, gc=False):
     """All labels of one frame.
 
     `at_us` is the frame's instant in microseconds of Unix time (UTC); within a camera it orders observations,

@@ -79,9 +79,7 @@ def candidate(text: str, *options: Option, place: Place = SITE) -> Candidate:
     return Candidate(words, changes, changed, parse_site_policy(changed))
 
 
-def rules_and_scores(
-    text: str, policy: SitePolicy, voters: Sequence[str], place: Place = SITE
-) -> Iterator[tuple[Option, ...]]:
+def rules_and_scores(policy: SitePolicy, voters: Sequence[str], place: Place = SITE) -> Iterator[tuple[Option, ...]]:
     """Every sensitivity rule with every shift of the minimum scores; today's policy first."""
     rules = [Option("", {}), *_rules(len(voters), voters)]
     for shift, rule in product(sorted(_SHIFTS, key=abs), rules):

@@ -218,7 +218,7 @@ def _search(search: _Search, text: str, policy: SitePolicy, voters: Sequence[str
         search.run(candidates)
         return options_of[best_of(list(search.trials.values()), split, miss_cost).candidate.policy.digest]
 
-    options = best_after(rules_and_scores(text, policy, voters, search.place))
+    options = best_after(rules_and_scores(policy, voters, search.place))
     for _ in range(_ROUNDS):
         around = options
         options = best_after((*around, option) for option in refinements(policy, voters, search.place))

@@ -31,12 +31,14 @@ from server.domain.secrets_in_text import without_secrets
 class SectorwatchError(Exception):
     """An error whose message says what happened and what to do, for a user to read. It hides secrets of addresses."""
 
-    def __init__(self, detail: str, *, frame: int | None = None) -> None:
+    def __init__(self, detail: str, *, frame: int | None = None, begun: bool = True) -> None:
         detail = without_secrets(detail)  # it may hold an error of a library, with the address that failed
         super().__init__(detail)
         self.detail = detail
         self.frame = frame
         """Index (from 0) of the frame at fault, if a frame is."""
+        self.begun = begun
+        """Whether work may have been done on the input: then its client's quota stays charged."""
 
 
 class Refused(SectorwatchError):
@@ -91,10 +93,8 @@ class RetryLater(SectorwatchError):
     """Nothing is wrong with the input: send it again after `retry_after_s`."""
 
     def __init__(self, detail: str, *, retry_after_s: int = 5, begun: bool = False) -> None:
-        super().__init__(detail)
+        super().__init__(detail, begun=begun)
         self.retry_after_s = retry_after_s
-        self.begun = begun
-        """Whether work was done on the input: then its client's quota stays charged."""
 
 
 class OverQuota(RetryLater):

@@ -192,6 +192,10 @@ _LIST_EVENTS = _operation(
             "headers": {
                 "Link": {"description": "The next page.", "schema": {"type": "string"}},
                 "X-Next": {"description": "The `after` of the next request.", "schema": {"type": "integer"}},
+                "X-Kept-Since": {
+                    "description": "From then on all events are kept; present where older ones are asked for.",
+                    "schema": {"type": "string", "format": "date-time"},
+                },
             },
             "content": {
                 JSON: {"schema": _ref("EventPage")},

@@ -234,7 +234,7 @@ def test_settings_nearer_to_a_camera_are_named_since_a_change_does_not_reach_the
 
 def test_every_policy_that_is_tried_can_be_read_and_todays_comes_first() -> None:
     today, voters = parse_site_policy(YARD), ("a", "b", "c", "d")
-    tried = [candidate(YARD, *options) for options in rules_and_scores(YARD, today, voters)]
+    tried = [candidate(YARD, *options) for options in rules_and_scores(today, voters)]
     assert (tried[0].policy.digest, tried[0].words, tried[0].text) == (today.digest, TODAY, YARD)
     assert {"any", "all", "majority", "at_least 2", "a alone", "all, scores +0.1"} <= {c.words for c in tried}
     finer = [candidate(YARD, option) for option in refinements(today, voters)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from server.hosting.crowds import SlowReaders
 from server.hosting.deadlines import BODY_S, HEAD_S, LEAST_BYTES_PER_S, DeadlineSocket
 from tests.server.doors import Door
 from tests.server.launched import Running
@@ -29,7 +30,7 @@ class Ends:
     def __init__(self) -> None:
         self.now_s = 0.0
         accepted, self.client = socket.socketpair()
-        self.server = DeadlineSocket(accepted, lambda: self.now_s)
+        self.server = DeadlineSocket(accepted, SlowReaders(1), clock=lambda: self.now_s)
 
 
 @pytest.fixture
