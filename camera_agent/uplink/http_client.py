@@ -55,6 +55,10 @@ class _ServerIs(msgspec.Struct, frozen=True):
     version: str = ""
 
 
+_receipt = msgspec.json.Decoder(Receipt)
+_server_is = msgspec.json.Decoder(_ServerIs)
+
+
 class Accepted(msgspec.Struct, frozen=True):
     """The server has the burst: as a new one, or `known` because it already had it."""
 
@@ -143,7 +147,7 @@ class HttpClient:
         """The server's version, which it says without a token; empty without an answer."""
         try:
             with self._exchange(requests.Request("GET", f"{self._url}/v2")) as answer:
-                return msgspec.json.decode(self._read(answer), type=_ServerIs).version
+                return _server_is.decode(self._read(answer)).version
         except (requests.RequestException, OSError, *_UNREADABLE):
             return ""
 
@@ -239,7 +243,7 @@ class HttpClient:
         status = answer.status_code
         if status in (200, 201):
             try:
-                receipt = msgspec.json.decode(content, type=Receipt)
+                receipt = _receipt.decode(content)
             except _UNREADABLE:
                 receipt = Receipt(burst_id="")
             # A captive portal also answers 200: only a receipt for this burst removes it from the spool.

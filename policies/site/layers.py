@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from policies.sensitivity import RULES, Sensitivity
 from policies.site.rules import Movement, OfTarget, Presence, Rules
-from policies.site.toml_errors import Path, Problem, convert, suggest, tables
+from policies.site.toml_errors import Path, Problem, convert, ready, suggest, tables
 
 RULE_KEYS = frozenset(Rules.__struct_fields__)
 OLD_NAMES = {f.name: f.encode_name for f in msgspec.structs.fields(Movement) if f.name != f.encode_name}
@@ -31,6 +31,9 @@ class Layer(msgspec.Struct, frozen=True):
 
     tables: dict[str, Any]
     rules: Rules
+
+
+ready(Rules, OfTarget)
 
 
 def read_layer(above: Layer | None, raw: Mapping[str, Any], path: Path, targets: Targets) -> Layer:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from policies.observation import ModelInfo
+from policies.site.toml_errors import ready
 from server.domain.errors import ConfigurationError
 
 P = TypeVar("P")
@@ -252,6 +253,9 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             return msgspec.convert(self.parameters, kind)
         except msgspec.ValidationError as error:
             raise ConfigurationError(f"the [parameters] in the card of {self.name}: {error}") from error
+
+
+ready(ModelCard)
 
 
 def _rules_of_classes(classes: tuple[str, ...]) -> list[tuple[object, str]]:

@@ -12,6 +12,7 @@ from typing import Annotated, Protocol
 import msgspec
 from flask import Blueprint, Response, request
 
+from policies.site.toml_errors import ready
 from server.analysis.annotations import Answer, MissedFact, Text, annotation_of, missed_annotation, no_event
 from server.analysis.stored import Annotations as ReadAnnotations
 from server.analysis.stored import Store as ReadStore
@@ -42,12 +43,18 @@ class AnnotationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: Text | None = None
 
 
+_body = msgspec.json.Decoder(AnnotationBody)
+
+
 class AnnotationQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The filters of `GET /v1/annotations`; `after` is the `next` of the page before."""
 
     site: str | None = None
     after: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+
+ready(AnnotationQuery)
 
 
 def routes(store: Store, authenticator: Authenticator, admission: Admission) -> Blueprint:
@@ -68,7 +75,7 @@ def routes(store: Store, authenticator: Authenticator, admission: Admission) -> 
         permissions.to_read()
         with admission.receiving_json(permissions.client, declared_bytes()):
             body = json_body("an annotation")
-        annotation = _annotation(store, permissions, decoded(body, AnnotationBody, "an annotation"))
+        annotation = _annotation(store, permissions, decoded(body, _body, "an annotation"))
         [kept] = store.annotations.add([annotation])
         return json_response(kept.as_wire(), 201)
 

@@ -20,6 +20,7 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from policies.events import Kind, instant, microseconds
+from policies.site.toml_errors import ready
 from server.delivery.gone_text import gone_lines
 from server.domain.errors import Conflict
 from server.domain.keeping import Gone
@@ -66,6 +67,9 @@ class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: Kind | None = None
     after: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+
+ready(EventQuery)
 
 
 def routes(store: Store, authenticator: Authenticator) -> Blueprint:

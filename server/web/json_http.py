@@ -106,18 +106,18 @@ def json_body(subject: str) -> bytes:
     raise TooLarge(f"{subject} holds at most {MAX_BODY_BYTES} bytes")
 
 
-def json_or_nothing(kind: type[Content], subject: str) -> Content | None:
-    """The current request's body as `kind`; None without a body. Raises TooLarge, Malformed, WrongType."""
+def json_or_nothing(decoder: msgspec.json.Decoder[Content], subject: str) -> Content | None:
+    """The current request's body; None without a body. Raises TooLarge, Malformed, WrongType."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise TooLarge(f"{subject} holds at most {MAX_BODY_BYTES} bytes")
     body = whole_body(MAX_BODY_BYTES) if request.content_length else b""
-    return decoded(body, kind, subject) if body.strip() else None
+    return decoded(body, decoder, subject) if body.strip() else None
 
 
-def decoded(body: bytes, kind: type[Content], subject: str) -> Content:
-    """The JSON in `body` as `kind`. Raises Malformed, which calls it `subject` ("a heartbeat")."""
+def decoded(body: bytes, decoder: msgspec.json.Decoder[Content], subject: str) -> Content:
+    """The JSON in `body`. Raises Malformed, which calls it `subject` ("a heartbeat")."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"not {subject}: {error}") from None
 
@@ -125,7 +125,8 @@ def decoded(body: bytes, kind: type[Content], subject: str) -> Content:
 def query_parameters(kind: type[Query], hint: str = "") -> Query:
     """The current request's query parameters as `kind`; an empty value counts as absent.
 
-    Raises Malformed for an unknown or repeated parameter, and for a value that does not fit; `hint` is added then.
+    The module of `kind` makes it `ready`. Raises Malformed for an unknown or repeated parameter, and for a value that
+    does not fit; `hint` is added then.
     """
     types = {field.name: field.type for field in msgspec.structs.fields(kind)}
     values: dict[str, str | int] = {}

@@ -72,6 +72,10 @@ class IndexRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ready: bool = False
 
 
+_request = msgspec.json.Decoder(InferRequest)
+index_request = msgspec.json.Decoder(IndexRequest)
+
+
 @dataclass(frozen=True, slots=True)
 class DecodedRequest:
     """Encoded images in order, and each wanted output -> whether in binary.
@@ -107,7 +111,7 @@ def decode_request(body: bytes, json_bytes: int | None, max_images: int) -> Deco
     head, rest = (body, b"") if json_bytes is None else (body[:json_bytes], body[json_bytes:])
     if head.count(b",") >= _MAX_VALUES:
         raise TooLarge(f"the JSON of an inference request holds at most {_MAX_VALUES} values")
-    content = decoded(head, InferRequest, "an inference request")
+    content = decoded(head, _request, "an inference request")
     if [tensor.name for tensor in content.inputs] != [IMAGE]:
         names = ", ".join(f"`{tensor.name}`" for tensor in content.inputs) or "none"
         raise Malformed(f"exactly one input `{IMAGE}` is expected, not {names}")

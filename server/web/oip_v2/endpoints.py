@@ -35,7 +35,7 @@ from server.web.admission import Admission, PictureLimits
 from server.web.auth import Authenticator
 from server.web.json_http import JSON, compressed, content_coding, json_or_nothing, json_response, whole_body
 from server.web.multipart import Bounds
-from server.web.oip_v2.codec import IMAGE, DecodedRequest, IndexRequest, Tensor, decode_request, encode_answer
+from server.web.oip_v2.codec import IMAGE, DecodedRequest, Tensor, decode_request, encode_answer, index_request
 from server.web.oip_v2.statistics import Statistics
 
 ENSEMBLE = "ensemble"
@@ -150,7 +150,7 @@ def _add_repository(
     @blueprint.post("/repository/index")
     def index() -> Response:
         _client, target = target_of(ENSEMBLE, None)
-        json_or_nothing(IndexRequest, "a request for the repository's index")  # all that is listed is ready
+        json_or_nothing(index_request, "a request for the repository's index")  # all that is listed is ready
         listed = [{"name": name, "version": target.digest, "state": "READY"} for name in target.names]
         return etag.tagged(json_response(listed), target.digest)
 
