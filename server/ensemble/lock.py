@@ -47,6 +47,7 @@ def _locked(card: ModelCard, network: nn.Module, execution: Execution) -> Locked
         parameters=_as_json(card.parameters),
         output=card.output,
         dtype="+".join(sorted(dtypes)) or "none",
+        calibration=card.model_info.calibration,
     )
 
 

@@ -123,7 +123,7 @@ def _play(
                     "first_picture": run.phase,
                     "started_at": STARTED_AT.isoformat().replace("+00:00", "Z"),
                     "at_end": "stop",
-                    "burst": {"frames": max(1, round(4 * run.rate))},
+                    "burst": {"frames": min(64, max(1, round(4 * run.rate)))},
                 },
                 name=f"agent-{run.site}",
             )
