@@ -56,7 +56,7 @@ class Calibration:
     def __init__(self, rows: Sequence[Row]) -> None:
         self._log_odds = tuple(log_odds(right) for _, right in rows)
         self.levels = tuple(score for score, _ in rows[1:])
-        self.even = next(score for (score, _), part in zip(rows, self._log_odds, strict=True) if part > 0)
+        self.even = min([score for (score, _), part in zip(rows, self._log_odds, strict=True) if part > 0], default=1.0)
 
     def part(self, score: float) -> Part:
         """What this score says; 0 is for no sighting."""

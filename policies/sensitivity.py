@@ -116,7 +116,7 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
         Undecided when too few models voted to reach what the rule needs even if all of them had voted for:
         that is not the same as absent.
         """
-        cast = (*votes.items(), *parts.items())
+        cast = (*votes.items(), *parts.items()) if parts else tuple(votes.items())
         ruling = self._rulings.get(cast)
         if ruling is None:
             ruling = self._rulings[cast] = self._fused(votes, parts)

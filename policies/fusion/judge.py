@@ -112,7 +112,7 @@ def _candidate(
         kept=kept,
         score=max([box.score for box in group.values()] or scores, default=0.0),
         box=next((box.box for box in group.values()), None),
-        parts={model: part / 1000 for model, part in sensitivity.weighed(votes, parts).items()},
+        parts={m: part / 1000 for m, part in sensitivity.weighed(votes, parts).items()} if parts else {},
     )
 
 
