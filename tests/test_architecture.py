@@ -57,6 +57,7 @@ BREACHES = {
         "import server.web.models",
     ),
     "admission is built in layers": ("server/web/admission/shares.py", "import server.web.admission.admission"),
+    "settings are read by what declares them": ("server/settings/declaration.py", "import server.settings.sources"),
     "the engine is built in layers": ("server/engine/stages.py", "import server.engine.batcher"),
     "serving is built in layers": ("server/serving/machine.py", "import server.serving.loading"),
     "the store is built in layers": ("server/store/rows.py", "import server.store.turn"),

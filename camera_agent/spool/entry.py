@@ -142,7 +142,10 @@ def keep_refused(entry: SpoolEntry, problem: str, folder: Path, max_kept: int) -
 
 def _pieces(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
     while size_bytes > 0:
-        piece = file.read(min(size_bytes, _PIECE_BYTES))
+        try:
+            piece = file.read(min(size_bytes, _PIECE_BYTES))
+        except OSError as error:  # else it would count as a fault of the network, and be tried again for ever
+            raise Damaged(f"the file cannot be read: {error.strerror}") from error
         if not piece:
             raise Damaged("the file ends before its last frame")
         size_bytes -= len(piece)

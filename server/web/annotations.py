@@ -19,7 +19,7 @@ from server.domain.errors import Forbidden, Malformed
 from server.domain.records import Annotation
 from server.web.admission import Admission
 from server.web.auth import Authenticator, Permissions
-from server.web.json_http import decoded, json_body, json_response, query_parameters
+from server.web.json_http import declared_bytes, decoded, json_body, json_response, query_parameters
 
 
 class Annotations(ReadAnnotations, Protocol):
@@ -66,7 +66,7 @@ def routes(store: Store, authenticator: Authenticator, admission: Admission) -> 
     def add_annotation() -> Response:
         permissions = authenticator.authenticate(request)
         permissions.to_read()
-        with admission.receiving_json(permissions.client, request.content_length):
+        with admission.receiving_json(permissions.client, declared_bytes()):
             body = json_body("an annotation")
         annotation = _annotation(store, permissions, decoded(body, AnnotationBody, "an annotation"))
         [kept] = store.annotations.add([annotation])

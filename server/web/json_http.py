@@ -29,6 +29,11 @@ def refuse_compressed_body() -> None:
         raise WrongType(f"the body is compressed (Content-Encoding {coding}): send it as it is")
 
 
+def declared_bytes() -> int | None:
+    """The length of the current request's body; None where it is unknown, or the client sends it only when asked."""
+    return None if "Expect" in request.headers else request.content_length
+
+
 def json_body(subject: str) -> bytes:
     """The current request's body, which is `subject` ("a heartbeat").
 

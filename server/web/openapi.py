@@ -26,7 +26,7 @@ _BEARER = {
     "description": "Made by `sectorwatch tokens add`: of one camera, to send; or of a reader. Until the first token is "
     "made, programs on the server's own machine need none.",
 }
-_UPLOAD_ERRORS = (400, 401, 403, 412, 413, 415, 422, 429, 500, 503)
+_UPLOAD_ERRORS = (400, 401, 403, 408, 412, 413, 415, 422, 429, 500, 503)
 _TAG_HEADERS = {
     "ETag": {"description": "Digest of the ensemble that answered, in quotes.", "schema": {"type": "string"}},
     "X-Ensemble": {"description": "The same digest without quotes.", "schema": {"type": "string"}},
@@ -164,7 +164,10 @@ _AGENT_PATHS: dict[str, Any] = {
             "sendHeartbeat",
             "camera agents",
             "Report the state of a camera; only the newest heartbeat counts.",
-            {"204": {"description": "The heartbeat was accepted."}, **_problems(400, 401, 403, 413, 415, 500, 503)},
+            {
+                "204": {"description": "The heartbeat was accepted."},
+                **_problems(400, 401, 403, 408, 413, 415, 500, 503),
+            },
             requestBody=_json_body("Heartbeat"),
         )
     },
@@ -189,6 +192,10 @@ _LIST_EVENTS = _operation(
             "headers": {
                 "Link": {"description": "The next page.", "schema": {"type": "string"}},
                 "X-Next": {"description": "The `after` of the next request.", "schema": {"type": "integer"}},
+                "X-Kept-Since": {
+                    "description": "From then on all events are kept; present where older ones are asked for.",
+                    "schema": {"type": "string", "format": "date-time"},
+                },
             },
             "content": {
                 JSON: {"schema": _ref("EventPage")},
@@ -245,7 +252,7 @@ _READER_PATHS: dict[str, Any] = {
             "Mark an event as true or false, or add a fact that no event reported.",
             {
                 "201": _answer("The annotation was kept.", _ref("KeptAnnotation")),
-                **_problems(400, 401, 403, 404, 413, 415, 422, 503),
+                **_problems(400, 401, 403, 404, 408, 413, 415, 422, 503),
             },
             requestBody=_json_body("AnnotationBody"),
         ),
@@ -312,7 +319,7 @@ def _infer(name: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
         name,
         _OIP,
         "Encoded images in; the best label of each model for each image out.",
-        {"200": answer, **_oip_errors(400, 401, 403, 404, 412, 413, 415, 422, 429, 500, 503)},
+        {"200": answer, **_oip_errors(400, 401, 403, 404, 408, 412, 413, 415, 422, 429, 500, 503)},
         parameters=[*parameters, _LENGTH, _IF_MATCH],
         requestBody={"required": True, "content": {JSON: {"schema": _ref("InferRequest")}, _BINARY: binary}},
     )

@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from policies.events import Event
 from policies.observation import Prediction
 from server.camera_status.heartbeat import Heartbeat
-from server.domain.burst import Envelope
+from server.domain.burst import Aware, Envelope
 from server.web.annotations import AnnotationBody
 from server.web.cameras import CameraList
 from server.web.oip_v2_codec import InferRequest
@@ -87,10 +87,16 @@ class Receipt(Struct):
 
 
 class EventPage(Struct):
-    """Events in the order in which they were logged. `next` is the `after` of the next request."""
+    """Events in the order in which they were logged. `next` is the `after` of the next request.
+
+    Where events of the stretch that is asked for are no longer kept, `not_kept` says which, and all are kept from
+    `kept_since` on. Else these two are absent.
+    """
 
     events: list[LoggedEvent]
     next: int
+    kept_since: Aware | UnsetType = UNSET
+    not_kept: list[str] | UnsetType = UNSET
 
 
 class ListedModel(Struct):
