@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from policies.calibration import Row, fault_of
 from policies.observation import ModelInfo
 from policies.site.toml_errors import ready
 from server.domain.errors import ConfigurationError
@@ -146,6 +147,20 @@ class PackageSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 Source = FileSource | UrlSource | PackageSource
 
 
+class CardCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the model's scores are worth, for the sensitivity rule `evidence`.
+
+    `rows` are those of `policies.calibration`. `source` says on which footage they were fitted, and how.
+    """
+
+    source: str
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        fault = fault_of(self.rows)
+        _check((self.source, "`calibration` needs its `source`"), (fault is None, f"`calibration.rows` {fault}"))
+
+
 class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One model. Its weights come from the first of `sources` whose bytes have the digest `sha256`.
 
@@ -157,7 +172,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     a dict of `boxes` (pixels), `scores` and `labels` for each row; of another answer the callable `postprocess` makes
     that (`server.ensemble.building.detector`). The parameter `labels` has its numbers of `classes`, in their order
     (without it: 1, 2, ...). `trusted` says that the user trusts files that can run code; None: a card from before
-    version 0.3, which did not say. `folder` is the folder of the card.
+    version 0.3, which did not say. `calibration` is for the rule `evidence`. `folder` is the folder of the card.
     """
 
     name: str
@@ -178,6 +193,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     size_bytes: int | None = None
     sources: tuple[Source, ...] = ()
     parameters: dict[str, Parameter] = {}
+    calibration: CardCalibration | None = None
     folder: str = ""
 
     def __post_init__(self) -> None:
@@ -229,6 +245,10 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
                 "reading a pickled module runs what it says: only with `trusted = true`",
             ),
             (self.kind != "change" or not foreign, f"a model of kind `change` cannot be of format `{self.format}`"),
+            (
+                self.kind != "change" or self.calibration is None,
+                "a model of kind `change` does not vote: no `calibration`",
+            ),
         )
 
     @property
@@ -245,7 +265,8 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     def model_info(self) -> ModelInfo:
         """The model as policies know it."""
         boxes, votes = self.kind != "classifier", self.kind != "change"
-        return ModelInfo(self.name, frozenset(self.classes), boxes=boxes, votes=votes)
+        rows = () if self.calibration is None else self.calibration.rows
+        return ModelInfo(self.name, frozenset(self.classes), boxes=boxes, votes=votes, calibration=rows)
 
     def parameters_as(self, kind: type[P]) -> P:
         """The `parameters` as a struct. Raises ConfigurationError for one that is missing or of another type."""

@@ -51,6 +51,7 @@ def _locked(card: ModelCard, network: nn.Module, execution: Execution) -> Locked
         output=card.output,
         dtype="+".join(sorted(dtypes)) or "none",
         answer={key: value for key in _OF_ANSWERS if (value := getattr(card, key))},
+        calibration=card.model_info.calibration,
     )
 
 
