@@ -1,7 +1,7 @@
 """A database that version 0.1.0 wrote opens, goes on with people in view, replays, and verifies.
 
 `tests/fixtures/make_0_1_0.py` says what is in it and how it was made. Whatever version 0.1.0 said of it, this version
-says too: the log and the answers on the wire are compared whole, but for what version 6 of the rules makes otherwise:
+says too: the log and the answers on the wire are compared whole, but for what versions 6 and 7 of the rules make otherwise:
 the directions, the digests of policies and, as both are in them, the ids of events. What was written under the older
 rules stays as it is, and `replay --check` and `verify` name these rules.
 """
@@ -42,7 +42,7 @@ NEW = ("damaged", "mended")
 GONE = ("provisional",)
 """Keys of an event on the wire that a later version may leave out."""
 OF_RULES = ("id", "direction", "policy", "supersedes")
-"""Keys of an event that version 6 of the rules makes otherwise, and what follows from its id."""
+"""Keys of an event that versions 6 and 7 of the rules make otherwise, and what follows from its id."""
 
 
 def packed(name: str) -> Any:
