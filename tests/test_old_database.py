@@ -1,7 +1,7 @@
 """A database that version 0.1.0 wrote opens, goes on with people in view, replays, and verifies.
 
 `tests/fixtures/make_0_1_0.py` says what is in it and how it was made. Whatever version 0.1.0 said of it, this version
-says too: the log and the answers on the wire are compared whole, but for what versions 6 and 7 of the rules make otherwise:
+says too: the log and the answers on the wire are compared whole, but for what versions 6 and 7 of the rules change:
 the directions, the digests of policies and, as both are in them, the ids of events. What was written under the older
 rules stays as it is, and `replay --check` and `verify` name these rules.
 """

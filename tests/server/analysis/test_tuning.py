@@ -247,14 +247,14 @@ def test_every_policy_that_is_tried_can_be_read_and_todays_comes_first() -> None
 
 def test_evidence_is_tried_at_several_shares_where_a_model_has_a_calibration_and_never_with_other_scores() -> None:
     today, voters = parse_site_policy(YARD), ("a", "b")
-    tried = [candidate(YARD, *o) for o in rules_and_scores(YARD, today, voters, calibrated=True)]
+    tried = [candidate(YARD, *o) for o in rules_and_scores(today, voters, calibrated=True)]
     assert [c.words for c in tried if "evidence" in c.words] == [
         f"evidence {right}" for right in ("0.6", "0.7", "0.8", "0.9", "0.95", "0.98", "0.99")
     ]
-    assert not any("evidence" in c.words for c in (candidate(YARD, *o) for o in rules_and_scores(YARD, today, voters)))
+    assert not any("evidence" in c.words for c in (candidate(YARD, *o) for o in rules_and_scores(today, voters)))
     text = YARD.replace('site = "yard"', 'site = "yard"\nsensitivity = { rule = "evidence", right = 0.95 }')
     today = parse_site_policy(text)
-    words = {candidate(text, *o).words for o in rules_and_scores(text, today, voters, calibrated=True)}
+    words = {candidate(text, *o).words for o in rules_and_scores(today, voters, calibrated=True)}
     assert "scores +0.1" not in words
     assert {TODAY, "any", "any, scores +0.1"} <= words
     finer = [o.words for o in refinements(today, voters, has_scores=not by_evidence((), today))]
