@@ -27,7 +27,8 @@ def check_execution(
     """Raises ConfigurationError unless an ensemble may be served in this precision; all commands ask here.
 
     `vectors` are the processor's instructions, None where they are unknown. `lowered` says of each model whether it
-    computes in `bf16` when that is asked for. `judged` are the models in the golden set, None where it was not read.
+    computes in `bf16` when that is asked for, and is empty where the models are unknown. `judged` are the models in the
+    golden set, None where it was not read.
     """
     if execution == "fp32":
         return
@@ -37,7 +38,7 @@ def check_execution(
             f'execution = "bf16" needs a processor with one of {", ".join(BF16)}; this one has {has}: use "fp32"'
         )
     computing = [name for name, is_lowered in lowered.items() if is_lowered]
-    if not computing:
+    if lowered and not computing:
         raise ConfigurationError(
             f'execution = "{execution}" changes nothing here: none of {", ".join(lowered)} computes in it; use "fp32"'
         )

@@ -59,7 +59,7 @@ def model(settings: ServerSettings) -> Iterator[Finding]:
 def proofs(settings: ServerSettings) -> Iterator[Finding]:
     """Checks that the processor supports `execution`, and that the lock and the golden set exist."""
     names = chosen_models(settings)
-    check_execution(settings.execution, this_machine().vectors, lowered(cards_of(settings, names)), _judged(settings))
+    check_execution(settings.execution, this_machine().vectors, lowered(known_cards(settings)), _judged(settings))
     lock_step = f"sectorwatch models lock {' '.join(names)}"
     named = {
         "models_dir": (settings.models_dir, "make the folder, or leave models_dir out"),
