@@ -35,6 +35,9 @@ class Header(msgspec.Struct, frozen=True):
     frame_bytes: tuple[int, ...]
 
 
+_header_line = msgspec.json.Decoder(Header)
+
+
 class Damaged(Exception):
     """A file of the spool is not what was written."""
 
@@ -97,7 +100,7 @@ class SpoolEntry(msgspec.Struct, frozen=True):
         with self.path.open("rb") as file:
             line = file.readline(_MAX_HEADER_BYTES)
             try:
-                header = msgspec.json.decode(line, type=Header)
+                header = _header_line.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise Damaged(str(error)) from error
             if len(line) + sum(header.frame_bytes) != self.path.stat().st_size:
@@ -142,7 +145,10 @@ def keep_refused(entry: SpoolEntry, problem: str, folder: Path, max_kept: int) -
 
 def _pieces(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
     while size_bytes > 0:
-        piece = file.read(min(size_bytes, _PIECE_BYTES))
+        try:
+            piece = file.read(min(size_bytes, _PIECE_BYTES))
+        except OSError as error:  # else it would count as a fault of the network, and be tried again for ever
+            raise Damaged(f"the file cannot be read: {error.strerror}") from error
         if not piece:
             raise Damaged("the file ends before its last frame")
         size_bytes -= len(piece)

@@ -78,6 +78,8 @@ class Uplink:
         timed = self._with_time(entry)
         if timed is None:
             return 0.0
+        if isinstance(timed, RetryLater):
+            return self._handle(entry, timed, 0.0)
         began_s = self._clock.monotonic_s()
         outcome = self._send(timed)
         return self._handle(timed, outcome, self._clock.monotonic_s() - began_s)
@@ -102,10 +104,11 @@ class Uplink:
             self._hold(entry.camera, min(wait_s, _RECHECK_S))
         return wait_s <= 0
 
-    def _with_time(self, entry: SpoolEntry) -> SpoolEntry | None:
+    def _with_time(self, entry: SpoolEntry) -> SpoolEntry | RetryLater | None:
         """The burst with its final instants: one whose clock's error was unknown gets new ones if the time is known.
 
-        Returns None for a burst that must wait until the time is known.
+        Returns None for a burst that must wait until the time is known, and RetryLater while no answer of the server
+        can tell the time: a burst that was sent keeps its instants, since the server may have it.
         """
         if entry.is_timed:
             return entry
@@ -115,7 +118,9 @@ class Uplink:
             is_of_this_boot = envelope.clock.boot_id == boot_id()
             timed = self._wall_clock.retimed(envelope)
             if timed is None and is_of_this_boot:
-                self._client.fetch_time()
+                silence = self._client.fetch_time()
+                if silence is not None:
+                    return silence
                 timed = self._wall_clock.retimed(envelope)
             if timed is not None:
                 return self._spool.retime(entry, timed)

@@ -21,12 +21,15 @@ _RUNNING = {
 def code_it_runs(card: ModelCard, weights: Path | None) -> str:
     """How the files of the model can run code, as `is ...` or `comes with ...`; empty if they cannot.
 
-    Weights for a factory of an installed package cannot. Nothing is imported to find out.
+    Weights for a factory, and a `postprocess`, of an installed package cannot. Nothing is imported to find out.
     """
     if card.format in _RUNNING:
         return _RUNNING[card.format]
-    own = own_module(card) or (_module_beside(card, weights) if weights else None)
-    return f"comes with the code of its factory ({own})" if own else ""
+    for key in card.code:
+        own = own_module(card, key) or (_module_beside(card, key, weights) if weights else None)
+        if own:
+            return f"comes with the code of its {key} ({own})"
+    return ""
 
 
 def trust_fault(card: ModelCard, weights: Path | None) -> str:
@@ -44,18 +47,20 @@ def trust_fault(card: ModelCard, weights: Path | None) -> str:
     )
 
 
-def own_module(card: ModelCard) -> Path | None:
-    """The file of the factory's module in the model's own folder; None if it is not there."""
-    module_name = card.factory.partition(":")[0]
-    if not module_name or not card.folder or card.format == "factory":
+def own_module(card: ModelCard, key: str = "factory") -> Path | None:
+    """The file of the module of the callable that the card names under `key`, in the model's own folder; None if it is
+    not there.
+    """
+    module_name = card.code[key].partition(":")[0]
+    if not module_name or not card.folder or (card.format == "factory" and key == "factory"):
         return None
     path = Path(card.folder, *module_name.split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
-def _module_beside(card: ModelCard, weights: Path) -> Path | None:
-    """The factory's module where it lies in the folder of the weights; None if it is anywhere else."""
-    top = card.factory.partition(":")[0].partition(".")[0]
+def _module_beside(card: ModelCard, key: str, weights: Path) -> Path | None:
+    """The module of that callable where it lies in the folder of the weights; None if it is anywhere else."""
+    top = card.code[key].partition(":")[0].partition(".")[0]
     found = None
     with suppress(ImportError, ValueError):
         found = importlib.util.find_spec(top) if top else None

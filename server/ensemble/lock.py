@@ -15,8 +15,10 @@ from server.catalogue import ModelCard
 from server.catalogue.lock import Lock, LockedClasses, LockedModel
 from server.domain.precision import Device, Execution
 from server.ensemble.decode import decoder_identity
-from server.ensemble.identity import code_versions, is_ours, source_digest
+from server.ensemble.identity import code_versions, is_ours, library_of, source_digest
 from server.ensemble.module import EnsembleModule
+
+_OF_ANSWERS = ("output_key", "postprocess")
 
 
 def lock_of(network: EnsembleModule, execution: Execution = "fp32", device: Device = "cpu") -> Lock:
@@ -26,7 +28,8 @@ def lock_of(network: EnsembleModule, execution: Execution = "fp32", device: Devi
             _locked(card, part, execution) for card, part in zip(network.cards, network.networks.values(), strict=True)
         ),
         decoder=decoder_identity(),
-        versions={"torch": str(torch.__version__), "torchvision": version("torchvision")},
+        versions={"torch": str(torch.__version__), "torchvision": version("torchvision")}
+        | {library: version(library) for card in network.cards if (library := library_of(card))},
         execution={**_lowered(network, execution), **({} if device == "cpu" else {"device": device})},
     )
 
@@ -55,6 +58,8 @@ def _locked(card: ModelCard, network: nn.Module, execution: Execution) -> Locked
         parameters=_as_json(card.parameters),
         output=card.output,
         dtype="+".join(sorted(dtypes)) or "none",
+        answer={key: value for key in _OF_ANSWERS if (value := getattr(card, key))},
+        calibration=card.model_info.calibration,
     )
 
 

@@ -119,7 +119,7 @@ def _agree(network: nn.Module, candidate: nn.Module, form: InputForm) -> bool:
 def _probes(form: InputForm) -> list[Tensor]:
     """Batches of noise, always the same."""
     generator = torch.Generator().manual_seed(0)
-    shape = (3 if form.colour == "rgb" else 1, *form.size[::-1])
+    shape = (form.channels, *form.size[::-1])
     batches = (torch.randint(0, 256, (n, *shape), generator=generator, dtype=torch.uint8) for n in _PROBE_ROWS)
     return [normalised(batch, form) for batch in batches]
 

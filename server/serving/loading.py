@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from server.catalogue import card_named, check_lock, lowered
+from server.catalogue import Fault, ModelCard, card_named, check_lock, lowered, read_cards
 from server.domain.ensemble_protocol import Answering
 from server.domain.errors import ConfigurationError
 from server.domain.precision import check_execution
@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 class Ensemble(Stages, Answering, Protocol):
     """An ensemble that answers alone, and whose stages an engine can run."""
 
+    def last_fault(self, model: str) -> str:
+        """The error of this model's last call that raised one, in one line; empty if none did."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -34,6 +38,21 @@ class Loaded:
     models: tuple[str, ...]
     ensemble: Ensemble
     check: Callable[[Answering], None]
+
+
+def usable_cards(settings: ServerSettings, models: Sequence[str]) -> tuple[list[ModelCard], list[Fault]]:
+    """The cards of these models, and the faults of those whose card cannot be used: one broken card disables one model.
+
+    Raises ConfigurationError for a name that no card has, and when no card is left.
+    """
+    folders = own_models(settings)
+    _known, faults = read_cards(folders)
+    broken = [next((fault for fault in faults if fault.name == name), None) for name in models]
+    found = [fault for fault in broken if fault is not None]
+    if models and len(found) == len(models):
+        raise ConfigurationError("; ".join(fault.detail for fault in found))
+    usable = [name for name, fault in zip(models, broken, strict=True) if fault is None]
+    return [card_named(name, folders) for name in usable], found
 
 
 def load(
@@ -66,7 +85,7 @@ def load(
         check_lock(ensemble.lock, settings.lock)
     if uncovered:
         log.warning("golden set says nothing of some models", extra={"models": ",".join(uncovered)})
-        _check_answering(ensemble, golden.pictures, uncovered)
+        check_answering(ensemble, golden.pictures, uncovered)
     give_back()  # tracing leaves cycles behind, and so does an ensemble that was swapped out
     return Loaded(tuple(models), ensemble, partial(golden.check, execution=settings.execution))
 
@@ -87,14 +106,15 @@ def own_models(settings: ServerSettings) -> tuple[Path, ...]:
     return (settings.models_dir,) if settings.models_dir else ()
 
 
-def _check_answering(ensemble: Ensemble, pictures: Sequence[bytes], uncovered: Collection[str]) -> None:
-    """Raises ConfigurationError for a model that the golden set does not cover and that fails on all its pictures."""
+def check_answering(ensemble: Ensemble, pictures: Sequence[bytes], uncovered: Collection[str]) -> None:
+    """Raises ConfigurationError, with the error, for a model that the golden set does not cover and that fails on all
+    its pictures.
+    """
     silent = list(uncovered)
     for start in range(0, len(pictures), ensemble.batch_images):
         answers = ensemble.answer(pictures[start : start + ensemble.batch_images])
         silent = [name for name in silent if all(answer.get(name) is None for answer in answers)]
         if not silent:
             return
-    raise ConfigurationError(
-        f"{', '.join(silent)} answered about none of {len(pictures)} pictures; the log above says why"
-    )
+    whys = (f"{name} answered about none of {len(pictures)} pictures: {ensemble.last_fault(name)}" for name in silent)
+    raise ConfigurationError("; ".join(whys))

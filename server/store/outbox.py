@@ -5,9 +5,9 @@ Events and notices share the numbers, so a channel needs one cursor and sends bo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from server.domain.records import Notice, Noticed, What
 from server.store.engine import writing
@@ -15,17 +15,29 @@ from server.store.rows import MODELS_SEPARATOR, Part, noticed
 from server.store.schema import counters, notices, outbox
 
 
-def announce(connection: Connection, changes: Sequence[tuple[str, What]], now_us: int) -> range:
-    """Write announcements (event id, what) and give their numbers."""
+def announce(
+    connection: Connection, changes: Sequence[tuple[str, What]], now_us: int, newest: Mapping[str, int]
+) -> range:
+    """Write announcements (event id, what) and give their numbers. `newest`: those of events that were announced."""
     numbers = take_numbers(connection, len(changes))
     connection.execute(
         insert(outbox),
         [
-            {"seq": seq, "event_id": event_id, "what": what, "at_us": now_us}
+            {"seq": seq, "event_id": event_id, "what": what, "at_us": now_us, "before_seq": newest.get(event_id)}
             for seq, (event_id, what) in zip(numbers, changes, strict=True)
         ],
     )
     return numbers
+
+
+def delete_announcements(connection: Connection, newest: Sequence[int]) -> None:
+    """Delete the announcements with these numbers, and all before them of the same events."""
+    numbers = list(newest)
+    while numbers:
+        these = outbox.c.seq.in_(numbers)
+        earlier = select(outbox.c.before_seq).where(these, outbox.c.before_seq.is_not(None))
+        numbers = list(connection.execute(earlier).scalars())
+        connection.execute(delete(outbox).where(these))
 
 
 def take_numbers(connection: Connection, count: int) -> range:

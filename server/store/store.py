@@ -32,11 +32,9 @@ from server.store.bursts import (
     count_record_frames,
     has_old_frames,
     marked,
-    read_burst_frames,
-    read_decisions,
-    read_facts,
     read_frames,
     read_heads,
+    read_kept,
     read_known,
     read_seal,
     record_end_us,
@@ -198,11 +196,16 @@ class Store(Channels, EventLog, Tokens):
             return read_known(connection, self._versions, burst_id)
 
     def kept(self, burst_id: str) -> KeptBurst:
-        """A stored burst, with the events that its frames settled and that hold. Raises Unknown."""
+        """A stored burst, with the events that its frames settled and that hold. Raises Unknown.
+
+        The judgements are by the policy in force at its acceptance, made again of the stored answers; `is_judged_alike`
+        tells whether they are what they were.
+        """
         with reading(self._engine) as connection:
-            facts = read_facts(connection, self._versions, burst_id)
-            if facts is None:
+            stored = read_kept(connection, self._versions, burst_id)
+            if stored is None:
                 raise Unknown(f"no burst {burst_id}")
+            facts = stored.facts
             holding = (
                 select(*EVENT_COLUMNS)
                 .where(*settled_by(facts), events.c.withdrawn_at_us.is_(None))
@@ -211,28 +214,15 @@ class Store(Channels, EventLog, Tokens):
             return KeptBurst(
                 **asdict(facts),
                 ensemble_info=self._versions.ensemble_info(connection, facts.ensemble),
-                observations=tuple(
-                    recorded.observation for recorded in read_burst_frames(connection, self._versions, burst_id)
-                ),
-                judgements=tuple(read_decisions(connection, self._versions, burst_id) or ()),
+                observations=tuple(recorded.observation for recorded in stored.frames),
+                judgements=tuple(stored.judgements),
                 events=tuple(logged(event) for event in connection.execute(holding)),
             )
-
-    def decisions(self, burst_id: str) -> list[Judgement]:
-        """The decision record of a burst: the judgement of each frame, by the policy in force at its acceptance.
-
-        It is made again from the stored answers; `is_judged_alike` tells whether it is what it was. Raises Unknown.
-        """
-        with reading(self._engine) as connection:
-            found = read_decisions(connection, self._versions, burst_id)
-        if found is None:
-            raise Unknown(f"no burst {burst_id}")
-        return found
 
     def is_judged_alike(self, burst_id: str, judgements: Sequence[Judgement]) -> bool:
         """Whether these judgements of a burst's frames are those of its acceptance, by their seal. Raises Unknown."""
         with reading(self._engine) as connection:
-            kept = read_seal(connection, self._versions, burst_id)
+            kept = read_seal(connection, burst_id)
         if kept is None:
             raise Unknown(f"no burst {burst_id}")
         return kept == seal_of(judgements)

@@ -12,6 +12,7 @@ import msgspec
 from server.catalogue import check_lock, lowered, write_lock
 from server.commands.options import cards_of, config_option
 from server.domain.precision import check_execution
+from server.serving.loading import check_answering
 from server.serving.machine import this_machine
 from server.settings import ServerSettings, load_settings
 
@@ -89,7 +90,10 @@ def approve(
 @click.command()
 @ensemble_options
 def check(names: tuple[str, ...], folder: Path | None, config: Path | None) -> None:
-    """Load the ensemble and compare it with its lock and its golden set. Exit code 1 unless both hold."""
+    """Load the ensemble and compare it with its lock and its golden set. Exit code 1 unless both hold.
+
+    A model that the set does not judge has to answer about one of its pictures at least.
+    """
     from server.ensemble import read_golden, shipped_golden
 
     settings = load_settings(config, models_dir=folder)
@@ -102,7 +106,11 @@ def check(names: tuple[str, ...], folder: Path | None, config: Path | None) -> N
     wrong = golden.faults(ensemble, execution=settings.execution)
     for each in wrong:
         click.echo(f"golden set: {each}", err=True)
+    for model_info in ensemble.ensemble_info.models if wrong else ():
+        if why := ensemble.last_fault(model_info.model):
+            click.echo(f"{model_info.model} failed: {why}", err=True)
     beyond = golden.uncovered(ensemble)
+    check_answering(ensemble, golden.pictures, beyond)
     if beyond:
         click.echo(
             f"golden set: does not cover {', '.join(beyond)}; `sectorwatch models approve` makes a set that does"

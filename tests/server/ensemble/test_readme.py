@@ -26,6 +26,7 @@ TOML = re.findall(r"```toml\n(.*?)```", TEXT, re.S)
 CARDS = [block for block in TOML if "\nkind = " in block]
 SETTINGS = [block for block in TOML if block.startswith("# server.toml")]
 POLICIES = [block for block in TOML if block.startswith("# sites/SITE.toml")]
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 COMMANDS = [
     line.removeprefix("$ ") for block in re.findall(r"```console\n(.*?)```", TEXT, re.S) for line in block.splitlines()
 ]
@@ -68,7 +69,7 @@ def test_every_settings_example_is_read_as_the_server_reads_it(block: str, tmp_p
 
 
 def test_the_factory_makes_a_network_of_the_parameters_of_its_card() -> None:
-    [source] = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    [source] = [block for block in PYTHON if "def build(" in block]
     [card] = [card_of(block) for block in CARDS if "net:build" in block]
     names: dict[str, object] = {}
     exec(source, names)
@@ -87,7 +88,7 @@ def test_every_command_is_one_that_the_command_line_takes(
     for word in words:
         if word.endswith("/"):
             Path(word).mkdir(exist_ok=True)
-        elif re.search(r"\.(pth|txt|safetensors)$", word):
+        elif re.search(r"\.(pt|pth|txt|safetensors)$", word):
             Path(word).parent.mkdir(exist_ok=True)
             Path(word).touch()
     group: click.Command = command

@@ -175,6 +175,31 @@ def test_what_the_server_wrote_before_it_closed_arrives(ends: Ends) -> None:
     assert bytes(received) == answer
 
 
+class Endless(socket.socket):
+    """A connection on which more has always arrived."""
+
+    reads = 0
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        del flags
+        self.reads += 1
+        assert self.reads < 100, "others wait for ever"
+        return b"GET / HTTP/1.1\r\n".ljust(size, b"x")
+
+
+def test_a_client_that_sends_plain_http_without_end_does_not_stop_the_front(certificate: Pair) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), 20)
+        accepted, _ = listener.accept()
+    plain, server = socket.socketpair()
+    with client, server, plain, Endless(fileno=accepted.detach()) as endless:
+        connection = tls_front._Connection(endless, plain, context_of(certificate))
+        with pytest.raises(ssl.SSLError) as refused:
+            connection.advance()
+        connection.explain(refused.value)
+        assert client.recv(12) == b"HTTP/1.1 426"
+
+
 def test_a_handshake_of_which_the_server_has_had_enough_is_ended(front: TlsFront) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname(), 20)
@@ -215,6 +240,38 @@ def test_the_rest_of_an_answer_waits_a_minute_for_a_client_that_does_not_read(
         received += len(piece)
     assert 0 < received < sent
     front.stop(0)
+
+
+@pytest.mark.parametrize("how", ["by TLS", "by TCP alone"])
+def test_a_client_that_ends_its_half_after_the_request_gets_an_answer_that_takes_minutes(
+    how: str, certificate: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(tls_front, "_CHECK_EVERY_S", 0.05)
+    checked = threading.Semaphore(0)
+    check = TlsFront._check
+    monkeypatch.setattr(TlsFront, "_check", lambda front, at_s: (check(front, at_s), checked.release()))
+    front = TlsFront(lambda: context_of(certificate), lambda: now[0])
+    front.start()
+    ends = Ends(front, certificate)
+    ends.client.sendall(b"a whole request")
+    if how == "by TLS":
+        ends.client.setblocking(False)
+        with pytest.raises(ssl.SSLWantReadError):
+            ends.client.unwrap()
+        ends.client.settimeout(20)
+    else:
+        socket.socket.shutdown(ends.client, socket.SHUT_WR)
+    assert ends.server.recv(100) == b"a whole request"
+    assert ends.server.recv(100) == b""
+    for _ in range(4):
+        now[0] += 50.0
+        assert checked.acquire(timeout=20)
+    ends.server.sendall(b"an answer")
+    ends.server.close()
+    assert ends.client.recv(100) == b"an answer"
+    ends.client.close()
+    front.stop(5)
 
 
 def test_the_context_asks_for_tls_1_2_at_least(certificate: Pair) -> None:
