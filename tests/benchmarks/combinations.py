@@ -60,6 +60,8 @@ class Combination:
 
     @property
     def policy_lines(self) -> str:
+        if self.rule == "evidence":  # it takes every score, by the tables on the cards
+            return 'sensitivity = { rule = "evidence" }\n'
         least = ", ".join(f'"{name}" = {score}' for name, (score, _) in self.models.items())
         weights = ", ".join(f'"{name}" = {weight}' for name, (_, weight) in self.models.items())
         weighed = f", weights = {{ {weights} }}" if self.rule == "weighted" else ""
