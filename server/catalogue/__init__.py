@@ -3,7 +3,7 @@
 How to write a card: `server/ensemble/README.md`.
 """
 
-from server.catalogue.card import InputForm, ModelCard
+from server.catalogue.card import InputForm, ModelCard, lowered
 from server.catalogue.card_files import Fault, card_named, cards, parse_card, read_cards
 from server.catalogue.code_in_files import code_it_runs, own_module, trust_fault
 from server.catalogue.lock import check_lock, read_lock, write_lock
@@ -20,6 +20,7 @@ __all__ = [
     "check_lock",
     "code_it_runs",
     "locate",
+    "lowered",
     "own_module",
     "parse_card",
     "pull",

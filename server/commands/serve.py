@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from server.catalogue import ModelCard, cache_dir, can_pull, locate, read_lock, remedy
+from server.catalogue import ModelCard, cache_dir, can_pull, locate, lowered, read_lock, remedy
 from server.commands.options import config_option
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
@@ -72,13 +72,13 @@ def command(
     _close_data_folder(settings)
     _make_sites_folder(settings)
     models = chosen_models(settings)
-    check_execution(settings.execution, this_machine().vectors)
     if settings.lock is not None:
         read_lock(settings.lock, models)
     cards, broken = usable_cards(settings, models)
     for fault in broken:
         click.echo(f"Warning: {fault.name} is not served: {fault.detail}", err=True)
     models = tuple(card.name for card in cards)
+    check_execution(settings.execution, this_machine().vectors, lowered(cards))  # the worker reads the golden set
     _check_weights(settings, cards)
     if settings.is_https:
         context_of(Pair(*settings.tls_files))

@@ -34,6 +34,8 @@ def code_versions(card: ModelCard, execution: Execution = "fp32") -> dict[str, i
     versions: dict[str, int] = forms.versions(card.input) | {card.kind: module.VERSIONS[card.kind]}
     if card.kind == "classifier":
         versions |= tuning.versions(execution) | module.output_versions(card)
+    elif card.is_lowered:
+        versions |= tuning.lowered_versions(execution)
     if card.postprocess:
         versions |= getattr(module_of(card, "postprocess"), "VERSIONS", {}) if _is_of_ours(card.postprocess) else {}
     if card.format != "factory":

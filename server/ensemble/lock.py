@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -29,9 +30,16 @@ def lock_of(network: EnsembleModule, execution: Execution = "fp32", device: Devi
         decoder=decoder_identity(),
         versions={"torch": str(torch.__version__), "torchvision": version("torchvision")}
         | {library: version(library) for card in network.cards if (library := library_of(card))},
-        execution=({} if execution == "fp32" else {"classifiers": execution})
-        | ({} if device == "cpu" else {"device": device}),
+        execution={**_lowered(network, execution), **({} if device == "cpu" else {"device": device})},
     )
+
+
+def _lowered(network: EnsembleModule, execution: Execution) -> Mapping[str, str]:
+    if execution == "fp32":
+        return {}
+    is_detecting = any(card.is_lowered and card.kind == "detector" for card in network.cards)
+    parts = ("classifiers", "detectors") if is_detecting else ("classifiers",)
+    return dict.fromkeys(parts, execution)
 
 
 def _locked(card: ModelCard, network: nn.Module, execution: Execution) -> LockedModel:

@@ -18,7 +18,7 @@ from server.ensemble.detections import Detections, to_cpu
 from server.ensemble.faults import Faults
 from server.ensemble.forms import WHOLE, Row, normalised, onto_frame, row_of
 from server.ensemble.frame_change import FrameChange
-from server.ensemble.tuning import executed, tuned
+from server.ensemble.tuning import executed, lowered_detector, tuned
 
 Answer = tuple[Prediction, ...] | None
 """One model's predictions for one frame; None when the model failed."""
@@ -111,7 +111,8 @@ class EnsembleModule(nn.Module):
             network.to(device)
 
     def tune(self, execution: Execution = "fp32") -> None:
-        """Make the classifiers faster with the same answers (`tuning`), and compute in `execution`.
+        """Make the classifiers faster with the same answers (`tuning`), and compute in `execution` where the card says
+        that the model can.
 
         Raises ConfigurationError for a classifier that cannot compute so. The lock needs the networks from before.
         """
@@ -119,6 +120,8 @@ class EnsembleModule(nn.Module):
             if card.kind == "classifier":
                 quicker = tuned(self.networks[str(key)], card.input)
                 self.networks[str(key)] = executed(quicker, card.input, execution, card.name)
+            elif card.is_lowered and execution == "bf16":
+                self.networks[str(key)] = lowered_detector(self.networks[str(key)])
 
     def prepare(self, frame: Tensor, crops: Mapping[str, Box]) -> PreparedFrame:
         """A decoded frame, uint8 [3, H, W], in each input form; `crops` of sectors are in 0..1 of the frame.

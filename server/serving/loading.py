@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from server.catalogue import Fault, ModelCard, card_named, check_lock, read_cards
+from server.catalogue import Fault, ModelCard, card_named, check_lock, lowered, read_cards
 from server.domain.ensemble_protocol import Answering
 from server.domain.errors import ConfigurationError
-from server.domain.precision import Execution, check_execution
+from server.domain.precision import check_execution
 from server.engine import SILENCE_S, Engine, Stages
 from server.serving.machine import give_back, this_machine
 from server.settings import ServerSettings
@@ -70,8 +70,8 @@ def load(
 
     folders = own_models(settings)
     cards = [card_named(name, folders) for name in models]
-    check_execution(settings.execution, this_machine().vectors)
     golden = read_golden(settings.golden or shipped_golden())
+    check_execution(settings.execution, this_machine().vectors, lowered(cards), golden.set.models)
     ensemble = load_ensemble(
         models,
         folders=folders,
@@ -81,7 +81,6 @@ def load(
         took=took,
     )
     uncovered = golden.uncovered(ensemble)
-    _check_execution_is_covered(settings.execution, cards, uncovered)
     if settings.lock is not None:
         check_lock(ensemble.lock, settings.lock)
     if uncovered:
@@ -105,23 +104,6 @@ def engine_of(stages: Stages, settings: ServerSettings, *, silence_s: float = SI
 def own_models(settings: ServerSettings) -> tuple[Path, ...]:
     """The folders of the user's own models."""
     return (settings.models_dir,) if settings.models_dir else ()
-
-
-def _check_execution_is_covered(execution: Execution, cards: Sequence[ModelCard], uncovered: Collection[str]) -> None:
-    """Raises ConfigurationError when reduced precision would serve a model that no golden picture covers."""
-    if execution == "fp32":
-        return
-    classifiers = [card.name for card in cards if card.kind == "classifier"]
-    if not classifiers:
-        raise ConfigurationError(
-            f'execution = "{execution}" is for classifiers, and there is none in this ensemble: use "fp32"'
-        )
-    missing = [name for name in classifiers if name in uncovered]
-    if missing:
-        raise ConfigurationError(
-            f'execution = "{execution}" needs a golden set that judges {", ".join(missing)}: '
-            '`sectorwatch models approve`, with "fp32", makes one'
-        )
 
 
 def check_answering(ensemble: Ensemble, pictures: Sequence[bytes], uncovered: Collection[str]) -> None:

@@ -122,12 +122,12 @@ def _as_scored(event: Event, camera: str) -> dict[str, Any]:
 
 
 def kit_in(folder: Path, clip: str) -> Kit:
-    derive, score = _module(folder / "derive_events.py"), _module(folder / "score_events.py")
+    derive, score = imported(folder / "derive_events.py"), imported(folder / "score_events.py")
     sectors = json.loads((folder / clip / "sectors.json").read_text())
     return Kit(derive, score, derive.load_tracks(folder / clip / "gt.txt"), sectors)
 
 
-def _module(path: Path) -> ModuleType:
+def imported(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

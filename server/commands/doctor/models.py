@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from server.catalogue import ModelCard, cache_dir, locate, read_lock, remedy, trust_fault, verify
+from server.catalogue import ModelCard, cache_dir, locate, lowered, read_lock, remedy, trust_fault, verify
 from server.commands.doctor.finding import Finding
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
@@ -67,8 +67,8 @@ def _step(card: ModelCard, wrong: Path | None = None) -> str:
 
 def proofs(settings: ServerSettings) -> Iterator[Finding]:
     """Checks that the processor supports `execution`, and that the lock and the golden set exist."""
-    check_execution(settings.execution, this_machine().vectors)
     names = chosen_models(settings)
+    check_execution(settings.execution, this_machine().vectors, lowered(known_cards(settings)), _judged(settings))
     lock_step = f"sectorwatch models lock {' '.join(names)}"
     named = {
         "models_dir": (settings.models_dir, "make the folder, or leave models_dir out"),
@@ -88,6 +88,15 @@ def proofs(settings: ServerSettings) -> Iterator[Finding]:
         lock = f"the lock {settings.lock}" if settings.lock else "no lock"
         golden = settings.golden or "that of the package"
         yield Finding("ok", "proofs", f"{settings.execution}; {lock}; golden set: {golden}")
+
+
+def _judged(settings: ServerSettings) -> Collection[str] | None:
+    """The models in the golden set; None where nobody needs to know, or the set is missing, which `proofs` reports."""
+    if settings.execution == "fp32" or (settings.golden and not (settings.golden / "golden.json").exists()):
+        return None
+    from server.ensemble import read_golden, shipped_golden  # it imports torch
+
+    return read_golden(settings.golden or shipped_golden()).set.models
 
 
 def known_cards(settings: ServerSettings) -> list[ModelCard]:

@@ -101,8 +101,10 @@ def _pulled(card: ModelCard) -> bool:
     shown_bytes = 0
     with click.progressbar(length=total_bytes, label=card.name, file=sys.stderr, hidden=not is_terminal) as bar:
 
-        def progress(done_bytes: int, _total_bytes: int) -> None:
+        def progress(done_bytes: int, total_bytes: int) -> None:
             nonlocal shown_bytes
+            if total_bytes != bar.length:  # of the archive, and then of the part that is kept
+                bar.length, bar.pos, shown_bytes = total_bytes, 0, 0
             bar.update(done_bytes - shown_bytes)
             shown_bytes = done_bytes
 
