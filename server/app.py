@@ -32,7 +32,7 @@ from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
 from server.runtime import Current, Runtime, engine_load, refuse_if_full
-from server.serving.loading import engine_of, load, own_models, usable_cards
+from server.serving.loading import broken_cards, engine_of, load, own_models
 from server.serving.memory_budget import BODIES
 from server.serving.selection import choose, chosen_models
 from server.serving.service import Load, Service
@@ -248,7 +248,7 @@ def _count_models(settings: ServerSettings, metrics: Metrics, ensemble_info: Ens
 def _first_models(settings: ServerSettings) -> Sequence[str]:
     """The models to start with: those of the last swap, else those of the settings, without those whose card is broken.
 
-    Raises ConfigurationError for a name that no card has, and when no card is left.
+    Raises ConfigurationError for a name that two cards have, and when no card is left.
     """
     chosen = chosen_models(settings)
     if chosen != settings.models:
@@ -256,10 +256,10 @@ def _first_models(settings: ServerSettings) -> Sequence[str]:
             "models were swapped since the settings were written",
             extra={"models": ",".join(chosen), "settings": ",".join(settings.models)},
         )
-    usable, broken = usable_cards(settings, chosen)
+    broken = broken_cards(settings, chosen)
     for fault in broken:
         log.error("model not served: its card cannot be used", extra={"model": fault.name, "detail": fault.detail})
-    return tuple(card.name for card in usable)
+    return tuple(name for name in chosen if name not in {fault.name for fault in broken})
 
 
 def _card(model: str, folders: Sequence[Path]) -> Mapping[str, object]:

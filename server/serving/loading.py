@@ -46,16 +46,24 @@ def usable_cards(settings: ServerSettings, models: Sequence[str]) -> tuple[list[
     Raises ConfigurationError for a name that no card has, for one that two files claim, and when no card is left.
     """
     folders = own_models(settings)
-    known, faults = read_cards(folders)
-    broken = [next((fault for fault in faults if fault.name == name), None) for name in models]
-    found = [fault for fault in broken if fault is not None]
+    broken = broken_cards(settings, models)
+    usable = [name for name in models if name not in {fault.name for fault in broken}]
+    return [card_named(name, folders) for name in usable], broken
+
+
+def broken_cards(settings: ServerSettings, models: Sequence[str]) -> list[Fault]:
+    """The faults of those of these models whose card cannot be used.
+
+    Raises ConfigurationError for a name that two files claim, and when every card is broken.
+    """
+    known, faults = read_cards(own_models(settings))
+    found = [fault for name in models for fault in faults if fault.name == name]
     for fault in found:
         if fault.name in known:
             raise ConfigurationError(f"{fault.detail}; rename one of the two models")
-    if models and len(found) == len(models):
+    if models and {fault.name for fault in found} >= set(models):
         raise ConfigurationError("; ".join(fault.detail for fault in found))
-    usable = [name for name, fault in zip(models, broken, strict=True) if fault is None]
-    return [card_named(name, folders) for name in usable], found
+    return found
 
 
 def load(

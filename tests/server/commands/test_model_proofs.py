@@ -84,7 +84,7 @@ def test_check_fails_with_the_reason_for_a_model_that_never_answers(
     )
     checked = run("check", MODELS="silent,frame-change", MODELS_DIR=tmp_path / "own")
     assert checked.exit_code == 78
-    why = "silent answered about none of 10 pictures: RuntimeError: no anchors for this size"
+    why = "silent answered about none of 11 pictures: RuntimeError: no anchors for this size"
     assert why in checked.stderr
     assert "as approved" not in checked.stdout
 
@@ -176,7 +176,8 @@ def test_adopt_takes_weights_with_what_makes_their_network(dmodels: Path, tmp_pa
     refused = run(*arguments, "--factory", "torchvision.models:squeezenet1_1")
     assert refused.exit_code == 1
     assert "do not fit what its factory makes" in refused.stderr
-    for wrong in ("torchvision.models.squeezenet1_1", "torchvision.models:", "models/net.py:build"):
+    assert "no file models/net.py for --factory" in run(*arguments, "--factory", "models/net.py:build").stderr
+    for wrong in ("torchvision.models.squeezenet1_1", "torchvision.models:"):
         assert f"`factory` is package.module:callable, and not `{wrong}`" in run(*arguments, "--factory", wrong).stderr
     assert not (tmp_path / "models").exists()
 
