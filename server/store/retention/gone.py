@@ -33,7 +33,8 @@ def read_all_gone(connection: Connection, site: str | None = None, camera: str |
     swept = {(row.site, row.camera): row for row in connection.execute(_of(select(keeping), keeping, site, camera))}
     return [
         Gone(
-            *name,
+            name[0],
+            name[1],
             tuple(sorted(stretches.get(name, ()), key=lambda each: each.until_us)),
             swept[name].bursts_from_us if name in swept else None,
             swept[name].events_from_us if name in swept else None,
