@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,16 +15,20 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.soak_day import BEGIN_US, DAY_S, ENDING, KINDS, Fault, bursts_of, faults
-from tests.benchmarks.soak_proof import soak
+from tests.benchmarks.soak_proof import all_events, soak
 from tests.benchmarks.soak_storm import SITES, Plan
 from tests.benchmarks.soak_verdict import (
+    Followed,
     Sample,
     differences,
     followed_differences,
+    gaps,
     growths,
     longest_life,
     trends,
+    unplanned_ends,
 )
+from tests.benchmarks.soak_watched import Watched
 
 MINUTES_20 = 1200.0
 
@@ -121,6 +128,89 @@ def test_growth_of_the_longest_life_is_named_and_that_of_its_warm_up_is_not() ->
     assert trends(short) == {}, "too short a life shows nothing"
 
 
+def test_an_announcement_that_says_the_same_as_the_one_before_it_is_counted() -> None:
+    followed = Followed()
+    for each in (event(1), event(2), event(1), event(1, score=0.8), event(1), event(1)):
+        followed.hear(each)
+    assert followed.again == 2
+    assert followed.events == {"event-1": event(1), "event-2": event(2)}
+
+
+PLANNED = {"kill": 1, "orphan": 1, "stop": 2, "disk": 1}
+
+
+@pytest.mark.parametrize(
+    ("ends", "log", "found"),
+    [
+        ({"-9": 2, "0": 1, "-15": 1, "1": 2}, {"warning: request refused": 9}, None),
+        ({}, {"error: Worker (pid:N) exited with code 4.": 1, "error: Worker (pid:N) exited with code 3.": 1}, None),
+        ({"-9": 3}, {}, "the server ends 3 times with -9, and 2 of them are planned"),
+        ({"0": 3}, {}, "the server ends 3 times with 0 or -15, and 2 of them are planned"),
+        ({"1": 6}, {}, "the server ends 6 times with 1, and 5 of them are planned"),
+        ({"78": 1}, {}, "the server ends 1 times with 78"),
+        ({}, {"error: Worker (pid:N) was sent SIGKILL! Perhaps out of memory?": 1}, "SIGKILL"),
+        ({}, {"error: Worker (pid:N) exited with code 255.": 2}, "2 times in the server's log: error: Worker"),
+    ],
+)
+def test_an_end_that_no_fault_brings_about_is_named(
+    ends: dict[str, int], log: dict[str, int], found: str | None
+) -> None:
+    named = list(unplanned_ends(ends, log, PLANNED))
+    assert len(named) == (found is not None)
+    assert all(found in each for each in named if found)
+
+
+def test_the_code_with_which_a_worker_ends_is_counted_with_the_line_of_the_log(tmp_path: Path) -> None:
+    server = Watched(tmp_path, 1)
+    server._count(b'{"level": "error", "event": "Worker (pid:71) exited with code 255."}')
+    assert server.log == {"traceback": 0, "error: Worker (pid:N) exited with code 255.": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"dropped": 11}, "full spools dropped 11 of 100"),
+        ({"acknowledged": 89}, "only 89 of 100"),
+        ({"events": 9}, "the clean run has 9 events for 10 cameras"),
+        ({"found": {}}, "no process lives for 40 s"),
+    ],
+)
+def test_a_run_that_shows_too_little_is_named(change: dict[str, Any], what: str) -> None:
+    enough: dict[str, Any] = {"found": trends([sample(at_s) for at_s in range(100)]), "bursts": 100}
+    enough |= {"acknowledged": 90, "dropped": 10, "cameras": 10, "events": 10}
+    assert list(gaps(**enough)) == list(gaps(**enough | {"found": None})) == []
+    (found,) = gaps(**enough | change)
+    assert found.startswith(what)
+
+
+class Pages(BaseHTTPRequestHandler):
+    """Two pages of a log, of which the second does not come at first."""
+
+    refusals = 1
+
+    def do_GET(self) -> None:
+        after = int(self.path.partition("after=")[2].partition("&")[0])
+        is_refused = after == 2 and Pages.refusals > 0
+        Pages.refusals -= is_refused
+        listed = LOG[after : after + 2] if after < 4 else []
+        body = b"" if is_refused else json.dumps({"events": listed, "next": after + len(listed)}).encode()
+        self.send_response(503 if is_refused else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_line: object) -> None:
+        pass
+
+
+def test_a_page_of_the_log_that_does_not_come_is_asked_for_again() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        assert all_events(server.server_port, "token") == LOG[:4]
+        server.shutdown()
+    assert Pages.refusals == 0
+
+
 def test_a_day_of_three_cameras_with_a_kill_and_a_full_disk_ends_with_the_log_of_a_clean_run(tmp_path: Path) -> None:
     """It takes some ten seconds: three starts of a server are most of it."""
     planned = [
@@ -130,7 +220,7 @@ def test_a_day_of_three_cameras_with_a_kill_and_a_full_disk_ends_with_the_log_of
         Fault("clock", 3.0, 4.0, step_s=-600),
         Fault("greedy", 3.0, 4.0),
     ]
-    outcome = soak(Plan(6.0, 3, 20, 1, planned, is_replayed=False), tmp_path)
+    outcome = soak(Plan(6.0, 3, 20, 1, planned, is_replayed=False, is_long=False), tmp_path)
     assert outcome.wrong == []
     assert outcome.lives >= 2
     assert outcome.ends["-9"] == 1

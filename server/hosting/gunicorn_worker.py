@@ -37,8 +37,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     """Gunicorn's `gthread` around our application.
 
     Of the connections for which there are no threads, a third may be without a whole request, and the others idle after
-    an answer. At most a quarter of the threads wait for clients that read slowly: settings demand that more
-    threads than that are beside those of uploads, so some are always free.
+    an answer. At most a quarter of the threads wait for clients that read slowly. The settings require more threads
+    than that in addition to those of uploads, so some are always free.
     """
 
     _front: TlsFront | None = None
@@ -73,6 +73,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         super().run()
         if self._front is not None:
             self._front.stop(_FLUSH_S)
+
+    def accept(self, listener: Any) -> None:
+        if self._accepting:  # else the listener was closed by an earlier event of the same batch
+            super().accept(listener)
+
+    def on_pending_socket_readable(self, conn: Any, client: Any) -> None:
+        if conn in self.pending_conns:  # else it was closed by an earlier event of the same batch
+            super().on_pending_socket_readable(conn, client)
 
     def enqueue_req(self, conn: Any) -> None:
         """Pass a connection to the thread pool once its request is whole. Until then, it waits for more."""

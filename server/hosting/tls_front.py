@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 _PIECE_BYTES = 1 << 16
 _MOST_PIECES = 16
 """Of a client that speaks plain HTTP, which may go on sending for ever."""
+_MOST_UNREAD_BYTES = 4 * _PIECE_BYTES
+"""More than a client that reads has to come: a piece of an answer, and the records of TLS itself."""
 _CHECK_EVERY_S = 1.0
 _MOST_LEFT = 256
 """Connections that the server has closed, and whose clients still read."""
@@ -240,8 +242,12 @@ class _Connection:
                 self._received.write_eof()
 
     def _is_reading(self) -> bool:
-        """Whether bytes of the client have room. TLS cannot be shut while some of them are unread in it."""
-        return not (self._client_ended or self._to_server or (self.server_ended and not self._is_shut))
+        """Whether bytes of the client have room. TLS cannot be shut while some of them are unread in it.
+
+        TLS itself answers some records (KeyUpdate): a client that sends these and reads nothing has to wait.
+        """
+        is_full = bool(self._to_server) or len(self._to_client) > _MOST_UNREAD_BYTES
+        return not (self._client_ended or is_full or (self.server_ended and not self._is_shut))
 
     def _shake(self) -> bool:
         if not self._is_shaken:

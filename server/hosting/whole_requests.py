@@ -69,8 +69,8 @@ class Arrival:
 def missing_bytes(arrived: bytes | bytearray) -> int:
     """How many bytes are certainly missing until the request that begins with `arrived` is whole; 0: none.
 
-    What cannot become a request misses nothing, so that a request thread refuses it at once: it begins with no letter
-    (a TLS handshake, say), has lines that end without a carriage return, or a head that is too long.
+    For bytes that cannot become a request it is 0 as well, so that a request thread refuses them at once: they do not
+    begin with a letter (a TLS handshake, say), a line ends without a carriage return, or the head is too long.
     """
     if arrived and not arrived.lstrip(b"\r\n")[:1].isalpha():
         return 0 if arrived.strip(b"\r\n") else 1

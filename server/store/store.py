@@ -52,7 +52,7 @@ from server.store.engine import open_engine, open_to_read, reading, shown_url, s
 from server.store.event_log import EventLog
 from server.store.heartbeats import Heartbeats
 from server.store.log import pack_events
-from server.store.outbox import Notices
+from server.store.outbox import Notices, link_announcements
 from server.store.past import Past
 from server.store.refolding import PastChange, Refolds, aside_of, change_past, folded_of
 from server.store.retention import Retention, compact, is_compactable
@@ -98,6 +98,8 @@ class Store(Channels, EventLog, Tokens):
     def upgrade(self) -> Revision:
         """Migrate the tables to this version's schema, and make each camera's state readable. Safe to repeat.
 
+        It also completes what a server of an earlier version wrote after an earlier upgrade.
+
         A small SQLite file of before is written anew, so that it shrinks by itself from then on.
         """
         after = upgrade(self._engine)
@@ -111,6 +113,7 @@ class Store(Channels, EventLog, Tokens):
 
     def _revive(self) -> None:
         with writing(self._engine, lock="schema") as connection:
+            link_announcements(connection)
             convert_held(connection, self._versions)
             revive(connection, self._versions)
 

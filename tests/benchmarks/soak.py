@@ -18,9 +18,13 @@ Then a second server without any fault takes the acknowledged bursts in the orde
   ones, if they are there, equal;
 - somebody who followed `GET /v1/events` all day, or the log channel, ends with other events;
 - an acknowledged burst is not stored, though its time is kept, or is outside the fold, or a frame is there twice;
-- a burst is refused, the worker crashes, a log line has a traceback, the database is damaged, `replay --check` finds a
-  difference;
-- a site holds bursts beyond its bound; memory, handles or threads grow over the life of the longest process.
+- a burst is refused, the server or its worker ends unless a fault ends it, a log line has a traceback, the database is
+  damaged, `replay --check` finds a difference;
+- a reader of `GET /v1/events`, or the clean server's log channel, gets an event twice in a row. That of the day
+  may send an event again: a fault can come between sending it and noting that it is sent;
+- a site holds bursts beyond its bound; memory, handles or threads grow over the life of the longest process;
+- the run shows too little: full spools drop more than a tenth of the bursts, the clean run has fewer events than there
+  are cameras, or no process lives for 40 s after its warm-up.
 """
 
 from __future__ import annotations
@@ -85,6 +89,7 @@ def report(plan: Plan, outcome: Outcome) -> Iterator[str]:
     yield f"answers: {dict(ledger.statuses.most_common())}; the greedy client's: {outcome.greedy}"
     yield f"answered in: {_spread(ledger.took_s)}"
     yield f"events: {outcome.events} in the log, {outcome.late_events} late; {outcome.clean_events} in the clean run"
+    yield f"announced twice in a row: {outcome.heard_again} to the follower, {outcome.told_again} by the log channel"
     yield f"log: {outcome.log or 'no warnings'}"
     life = longest_life(outcome.samples)
     if life:

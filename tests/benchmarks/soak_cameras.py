@@ -14,12 +14,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from PIL import Image
 
 from policies.events import instant
 from tests.benchmarks.soak_day import BURST_US, FRAME_MS, FRAMES, Taken
+from tests.benchmarks.soak_verdict import Followed
 from tests.benchmarks.traffic import Answer, Traffic
 
 _TICK_S = 0.05
@@ -209,8 +209,7 @@ class Follower:
     def __init__(self, port: int, token: str, wrong: list[str]) -> None:
         self._port, self._token, self._wrong = port, token, wrong
         self.after = 0
-        self.events: dict[str, dict[str, Any]] = {}
-        """The last announcement of each event."""
+        self.followed = Followed()
 
     def begin(self, traffic: Traffic, until: Callable[[], bool]) -> None:
         def again() -> None:
@@ -227,7 +226,8 @@ class Follower:
         """Take in a page. No answer, and a server that is busy or ends, is asked again."""
         if answer.status == 200:
             page = json.loads(answer.body)
-            self.events |= {event["id"]: event for event in page["events"]}
+            for event in page["events"]:
+                self.followed.hear(event)
             self.after = page["next"]
         elif answer.status not in (0, 429, 503):
             self._wrong.append(f"the follower is refused: {answer.status} {answer.body[:300]!r}")

@@ -6,10 +6,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -19,13 +19,33 @@ from server.store import Store, open_store
 from tests.benchmarks.soak_cameras import Follower, get, request
 from tests.benchmarks.soak_day import BEGIN_US, DAY_S, Taken
 from tests.benchmarks.soak_server import Pace, write_pace
-from tests.benchmarks.soak_storm import BURST_BYTES, KEPT_S, SITES, Outcome, Plan, Stormed, free_port, prepare, storm
-from tests.benchmarks.soak_verdict import differences, followed_differences, growths, trends
+from tests.benchmarks.soak_storm import (
+    BURST_BYTES,
+    GREEDY,
+    KEPT_S,
+    SITES,
+    Outcome,
+    Plan,
+    Stormed,
+    free_port,
+    prepare,
+    storm,
+)
+from tests.benchmarks.soak_verdict import (
+    Wire,
+    differences,
+    followed_differences,
+    gaps,
+    growths,
+    trends,
+    unplanned_ends,
+)
 from tests.benchmarks.soak_watched import DATABASE, Watched, site_bytes
 from tests.benchmarks.traffic import Answer, Traffic
 
 _SLACK_S, _SWEPT_S = 7200, 60
 """How much older than its bound a burst may be, in seconds of data and of the machine: sweeps leave time to others."""
+_REFUSALS, _ASKED_AGAIN_S = 10, 0.2
 _HOUR_BURSTS = 30
 """The most that a camera takes within an hour, visits of several people included."""
 
@@ -43,15 +63,30 @@ def soak(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _line: No
         outcome.wrong += _beyond_bounds(store, stormy, plan)
     if plan.is_replayed:
         _check_replay(stormy, outcome)
-    outcome.wrong += [*outcome.ledger.wrong, *_faults_in(outcome.log), *growths(trends(outcome.samples))]
+    outcome.wrong += [*outcome.ledger.wrong, *_faults_in(plan, outcome), *_gaps(plan, outcome)]
     return outcome
 
 
-def _faults_in(log: Mapping[str, int]) -> Iterator[str]:
-    """Tracebacks, and workers that ended by themselves: of a day with such faults alone, the log has none."""
-    for line, count in log.items():
-        if count and ("traceback" in line or "SIGSEGV" in line or "SIGABRT" in line or "SIGBUS" in line):
-            yield f"{count} times in the server's log: {line}"
+def _faults_in(plan: Plan, outcome: Outcome) -> Iterator[str]:
+    """Tracebacks, processes that ended by themselves, what was announced twice, and what grows."""
+    if count := outcome.log.get("traceback"):
+        yield f"{count} tracebacks are in the server's log"
+    yield from unplanned_ends(outcome.ends, outcome.log, Counter(fault.kind for fault in plan.faults))
+    if outcome.heard_again > outcome.late_events:  # a late burst may change an event and another change it back
+        yield f"a follower of the log gets {outcome.heard_again} events twice in a row"
+    yield from growths(trends(outcome.samples))
+
+
+def _gaps(plan: Plan, outcome: Outcome) -> Iterator[str]:
+    """What keeps the run from showing anything; in one that is not long, growth does not count."""
+    return gaps(
+        trends(outcome.samples) if plan.is_long else None,
+        bursts=plan.cameras * plan.bursts_each,
+        acknowledged=sum(taken.camera != GREEDY for taken in outcome.ledger.acknowledged.values()),
+        dropped=outcome.ledger.dropped,
+        cameras=plan.cameras,
+        events=outcome.clean_events,
+    )
 
 
 def _taken_in(store: Store, outcome: Outcome) -> list[Taken]:
@@ -62,7 +97,7 @@ def _taken_in(store: Store, outcome: Outcome) -> list[Taken]:
 
 def _clean_run(
     plan: Plan, folder: Path, bursts: Sequence[Taken], outcome: Outcome, say: Callable[[str], None]
-) -> list[dict[str, Any]]:
+) -> list[Wire]:
     """The events of a server that takes the acknowledged bursts, each camera's in the order of their capture."""
     tokens = prepare(folder, plan, is_bounded=False)
     write_pace(folder, Pace(BEGIN_US + 3 * DAY_S * 1_000_000, time.monotonic(), 0.0))
@@ -72,10 +107,12 @@ def _clean_run(
     try:
         _wait_until_ready(server, port)
         _send_all(port, tokens, bursts, outcome, say)
-        return _all_events(port, tokens["reader"])
+        return all_events(port, tokens["reader"])
     finally:
         if server.end() != 0 or server.lives != 1:
             outcome.wrong.append("the clean server ended by itself, or was not stopped in order")
+        if server.told.again:
+            outcome.wrong.append(f"the clean server's log channel tells {server.told.again} events twice in a row")
 
 
 def _wait_until_ready(server: Watched, port: int) -> None:
@@ -126,32 +163,36 @@ def _send_all(
     say("the clean run is done")
 
 
-def _all_events(port: int, token: str) -> list[dict[str, Any]]:
-    """All events that a reader gets, page by page."""
-    follower, refusals = Follower(port, token, []), 0
+def all_events(port: int, token: str) -> list[Wire]:
+    """All events that a reader gets, page by page. A page that does not come is asked for again, ten times in all."""
+    follower, refusals, wait = Follower(port, token, []), 0, threading.Event().wait
     answers: list[Answer] = []
-    while True:
+    while refusals <= _REFUSALS:
         before, traffic = follower.after, Traffic()
         traffic.ask(port, get(f"/v1/events?after={before}&limit=500", token), answers.append)
         traffic.run()
+        if answers[-1].status != 200:
+            refusals += 1
+            wait(max(_ASKED_AGAIN_S, answers[-1].retry_after_s))
+            continue
         follower.hear(answers[-1])
-        refusals += answers[-1].status != 200
-        if follower.after == before or refusals > 10:
-            break
-    return [event for event in follower.events.values() if not event["withdrawn"]]
+        if follower.after == before:
+            return [event for event in follower.followed.events.values() if not event["withdrawn"]]
+    raise RuntimeError(f"the clean server does not give its log: {answers[-1].status} {answers[-1].error}")
 
 
-def _judge(store: Store, outcome: Outcome, expected: Sequence[dict[str, Any]], stormed: Stormed) -> None:
+def _judge(store: Store, outcome: Outcome, expected: Sequence[Wire], stormed: Stormed) -> None:
     log = [msgspec.json.decode(json_line(logged)) for logged in store.events()]
     outcome.events, outcome.clean_events = len(log), len(expected)
+    outcome.heard_again, outcome.told_again = stormed.follower.followed.again, stormed.server.told.again
     outcome.late_events = sum(event["late"] for event in log)
     gone = {(each.site, each.camera): each for each in store.retention.all_gone()}
     kept_from = {
         name: None if each.events_from_us is None else instant(each.events_from_us) for name, each in gone.items()
     }
     outcome.wrong += differences(log, expected, kept_from)
-    outcome.wrong += followed_differences("a follower of the log", stormed.follower.events, log, kept_from)
-    outcome.wrong += followed_differences("the log channel", stormed.server.told, log, kept_from)
+    outcome.wrong += followed_differences("a follower of the log", stormed.follower.followed.events, log, kept_from)
+    outcome.wrong += followed_differences("the log channel", stormed.server.told.events, log, kept_from)
     outcome.wrong += [f"outside of the fold at the end: {marked}" for marked in store.marked()]
     lost = []
     for burst_id, taken in outcome.ledger.acknowledged.items():

@@ -25,7 +25,7 @@ from tests.camera_agent.chaos import Fault as LinkFault
 
 SITES = ("yard-0", "yard-1", "yard-2", "yard-3")
 BOUNDED = ("yard-2", "yard-3")
-_GREEDY = "greedy"
+GREEDY = "greedy"
 _SPOOL = 150
 _PATIENCE_S = 8.0
 _STEP_S = 0.1
@@ -62,6 +62,8 @@ class Plan:
     faults: Sequence[Fault]
     is_replayed: bool = True
     """Whether `replay --check` is run as well."""
+    is_long: bool = True
+    """Whether a process lives long enough to show whether anything grows."""
 
     @property
     def speed(self) -> float:
@@ -86,6 +88,9 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
     lives: int = 0
     ends: dict[str, int] = field(default_factory=dict)
+    heard_again: int = 0
+    told_again: int = 0
+    """Announcements that a reader, and the log channel, got twice in a row."""
     log: dict[str, int] = field(default_factory=dict)
     events: int = 0
     kept_bursts: int = 0
@@ -109,7 +114,7 @@ def prepare(folder: Path, plan: Plan, *, is_bounded: bool) -> dict[str, str]:
     names = [f"camera-{number:02d}" for number in range(plan.cameras)]
     for site in SITES:
         mine = [name for number, name in enumerate(names) if plan.site_of(number) == site]
-        mine += [_GREEDY] if site == SITES[0] else []
+        mine += [GREEDY] if site == SITES[0] else []
         text = _POLICY.format(site=site) + "".join(_CAMERA.format(camera=name) for name in mine)
         (folder / "sites" / f"{site}.toml").write_text(text, encoding="utf-8")
     retention = (
@@ -125,7 +130,7 @@ def prepare(folder: Path, plan: Plan, *, is_bounded: bool) -> dict[str, str]:
     )
     with closing(open_store(f"sqlite:///{folder / DATABASE}")) as store:
         store.upgrade()
-        places = {name: plan.site_of(number) for number, name in enumerate(names)} | {_GREEDY: SITES[0]}
+        places = {name: plan.site_of(number) for number, name in enumerate(names)} | {GREEDY: SITES[0]}
         return {name: _add_token(store, name, place) for name, place in (places | {"reader": ANY_SITE}).items()}
 
 
@@ -149,7 +154,7 @@ def storm(plan: Plan, folder: Path, tokens: dict[str, str], outcome: Outcome, sa
         pace = Pace(BEGIN_US, time.monotonic(), plan.speed)
         write_pace(folder, pace)
         cameras = list(_cameras(plan, tokens, proxies, outcome.ledger))
-        greedy = Greedy(_GREEDY, SITES[0], tokens[_GREEDY], port, outcome.ledger)
+        greedy = Greedy(GREEDY, SITES[0], tokens[GREEDY], port, outcome.ledger)
         follower = Follower(port, tokens["reader"], outcome.wrong)
         clients = threading.Thread(
             target=run, args=(cameras, greedy, follower, pace.now_us, over.is_set, _PATIENCE_S), daemon=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ _HISTORY = frozenset({"late", "withdrawn", "supersedes", "superseded_by"})
 _SHOWN = 5
 _WARM_UP = 0.2
 _LEAST_S = 40.0
+_MOST_DROPPED = 0.1
+_WORKER_ENDS = re.compile(r"Worker \(pid:N\) (was sent|exited with code (?![34]\.))")
+"""3 and 4: the worker did not start, and the server ends as well."""
 
 
 def facts(event: Wire) -> dict[str, Any]:
@@ -46,6 +50,21 @@ def differences(log: Sequence[Wire], clean: Sequence[Wire], kept_from: Mapping[N
     ):
         if events:
             yield f"{len(events)} events are {what}: {'; '.join(map(_shown, events[:_SHOWN]))}"
+
+
+class Followed:
+    """What somebody holds who follows the log: the last announcement of each event id.
+
+    `again` counts the announcements that say the same as the one before them of that event.
+    """
+
+    def __init__(self) -> None:
+        self.events: dict[str, Wire] = {}
+        self.again = 0
+
+    def hear(self, event: Wire) -> None:
+        self.again += self.events.get(event["id"]) == event
+        self.events[event["id"]] = event
 
 
 def followed_differences(
@@ -138,6 +157,44 @@ def trends(samples: Sequence[Sample]) -> dict[str, Trend]:
     if not life or life[-1].at_s - life[0].at_s < _LEAST_S:
         return {}
     return {name: trend([float(getattr(sample, name)) for sample in life]) for name in _ALLOWED}
+
+
+def unplanned_ends(ends: Mapping[str, int], log: Mapping[str, int], planned: Mapping[str, int]) -> Iterator[str]:
+    """Ends of the server and of its worker that no fault brings about, in sentences.
+
+    `ends`: exit codes of the server, and how often. `planned`: kinds of faults, and how often. A server that starts
+    while the port is taken or the disk is full ends with 1. A fault that ends the server leaves nobody who logs the
+    end of the worker, so each such line of the log is one too many.
+    """
+    kills, stops = planned.get("kill", 0) + planned.get("orphan", 0), planned.get("stop", 0)
+    failed_starts = kills + stops + planned.get("disk", 0)
+    for codes, most in ((("-9",), kills), (("0", "-15"), stops), (("1",), failed_starts)):
+        count = sum(ends.get(code, 0) for code in codes)
+        if count > most:
+            yield f"the server ends {count} times with {' or '.join(codes)}, and {most} of them are planned"
+    for code in sorted(set(ends) - {"-9", "0", "-15", "1"}):
+        yield f"the server ends {ends[code]} times with {code}"
+    for line, count in log.items():
+        if count and _WORKER_ENDS.search(line):
+            yield f"{count} times in the server's log: {line}"
+
+
+def gaps(
+    found: Mapping[str, Trend] | None, *, bursts: int, acknowledged: int, dropped: int, cameras: int, events: int
+) -> Iterator[str]:
+    """What keeps a run from showing anything, in sentences.
+
+    `found`: the trends, None for a run that is too short for them. `bursts`: how many the cameras take. `events`: of
+    the clean run.
+    """
+    if found is not None and not found:
+        yield f"no process lives for {_LEAST_S:g} s after its warm-up: nothing shows whether anything grows"
+    if dropped > bursts * _MOST_DROPPED:
+        yield f"full spools dropped {dropped} of {bursts} bursts"
+    if acknowledged < bursts * (1 - _MOST_DROPPED):
+        yield f"only {acknowledged} of {bursts} bursts are acknowledged"
+    if events < cameras:
+        yield f"the clean run has {events} events for {cameras} cameras"
 
 
 def growths(found: Mapping[str, Trend]) -> Iterator[str]:

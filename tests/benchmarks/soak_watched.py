@@ -14,23 +14,23 @@ import time
 from collections import Counter
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import psutil
 
-from tests.benchmarks.soak_verdict import Sample
+from tests.benchmarks.soak_verdict import Followed, Sample
 
 _RESTARTED_AFTER_S = 0.5
 _ENDS_WITHIN_S = 90.0
 _FULL_BYTES = 4096
 DATABASE = "sectorwatch.sqlite"
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"(?<!with code )\b\d+")
 
 
 class Watched:
     """`sectorwatch serve` in `folder`, as a supervisor such as systemd keeps it. Call `keep_up` often.
 
-    Its output comes through pipes: the events of the log channel into `told` (the last announcement of each), the log
+    Its output comes through pipes: the events of the log channel into `told`, the log
     into `server.log`.
     """
 
@@ -44,7 +44,7 @@ class Watched:
         self.lives = 0
         self.ends: Counter[str] = Counter()
         """Exit codes, and how often."""
-        self.told: dict[str, dict[str, Any]] = {}
+        self.told = Followed()
         self.log: Counter[str] = Counter()
         """Lines of warnings, errors and tracebacks, by their text without fields."""
 
@@ -164,7 +164,7 @@ class Watched:
                 with suppress(ValueError):
                     event = json.loads(line)
                     if "confirmed_at" in event:
-                        self.told[event["id"]] = event
+                        self.told.hear(event)
 
     def _read(self, stream: IO[bytes]) -> None:
         with stream, (self._folder / "server.log").open("ab") as log:

@@ -354,12 +354,15 @@ def _blank(models: tuple[str, ...]) -> Answers:
 
 @lru_cache(maxsize=4)
 def _shared(_models: tuple[str, ...], _place: int, _label: str) -> dict[int, Answers]:
-    """Answers that are equal but for a score, by its parts. What never changes need not be made for each frame."""
+    """Answers that differ in the score alone, by that score in parts. Frames with the same score share one object."""
     return {}
 
 
 def _same_answers(models: tuple[str, ...], place: int, label: str, scores: bytes) -> list[Answers]:
-    """The answers of frames in which the model at a place alone saw something: one label. Equal ones are one object."""
+    """The answers of frames in which only the model at `place` saw something, which is `label`.
+
+    Equal answers are the same object.
+    """
     known = _shared(models, place, label)
     found: list[Answers] = []
     for part in _whole_parts(scores):

@@ -8,18 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
 
-from sqlalchemy import select
-
 from server.domain.errors import RetryLater, SectorwatchError
 from server.domain.keeping import Erasure, Gone, Keep, Space, Swept
 from server.store.engine import leave_to_others, reading, writing
 from server.store.retention import erasure, space
 from server.store.retention.events import annotated, delete_older_events, has_older_events
-from server.store.retention.gone import read_erasures, read_gone
+from server.store.retention.gone import read_all_gone, read_erasures, read_gone
 from server.store.retention.limits import NOTHING, Border, Name, border, borders_by_size, clocks
 from server.store.retention.slices import Region, move_border, remove, slices
 from server.store.rows import Part
-from server.store.schema import camera_states, keeping
+from server.store.schema import keeping
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +76,7 @@ class Retention(Part):
     def all_gone(self, site: str | None = None, camera: str | None = None) -> list[Gone]:
         """What is no longer kept of each camera (of these names), where anything is."""
         with reading(self._engine) as connection:
-            names = connection.execute(
-                select(camera_states.c.site, camera_states.c.camera).order_by(
-                    camera_states.c.site, camera_states.c.camera
-                )
-            ).all()
-            wanted = [name for name in names if site in (None, name.site) and camera in (None, name.camera)]
-            every = [read_gone(connection, name.site, name.camera) for name in wanted]
+            every = read_all_gone(connection, site, camera)
         return [each for each in every if not each.is_nothing]
 
     def erase(

@@ -33,7 +33,15 @@ from server.pipeline.response import top_prediction
 from server.web import etag
 from server.web.admission import Admission, PictureLimits
 from server.web.auth import Authenticator
-from server.web.json_http import JSON, compressed, content_coding, json_or_nothing, json_response, whole_body
+from server.web.json_http import (
+    JSON,
+    compressed,
+    content_coding,
+    declared_bytes,
+    json_or_nothing,
+    json_response,
+    whole_body,
+)
 from server.web.multipart import Bounds
 from server.web.oip_v2.codec import IMAGE, DecodedRequest, Tensor, decode_request, encode_answer, index_request
 from server.web.oip_v2.statistics import Statistics
@@ -84,7 +92,7 @@ def routes(
     _add_health(blueprint, ensemble, check_database, version)
     _add_models(blueprint, target_of)
     statistics = Statistics()
-    _add_repository(blueprint, target_of, statistics)
+    _add_repository(blueprint, target_of, admission, statistics)
 
     @blueprint.post("/models/<model>/infer")
     @blueprint.post("/models/<model>/versions/<digest>/infer")
@@ -145,12 +153,16 @@ def _add_models(blueprint: Blueprint, target_of: Callable[[str, str | None], tup
 
 
 def _add_repository(
-    blueprint: Blueprint, target_of: Callable[[str, str | None], tuple[str, _Target]], statistics: Statistics
+    blueprint: Blueprint,
+    target_of: Callable[[str, str | None], tuple[str, _Target]],
+    admission: Admission,
+    statistics: Statistics,
 ) -> None:
     @blueprint.post("/repository/index")
     def index() -> Response:
-        _client, target = target_of(ENSEMBLE, None)
-        json_or_nothing(index_request, "a request for the repository's index")  # all that is listed is ready
+        client, target = target_of(ENSEMBLE, None)
+        with admission.receiving_json(client, declared_bytes() if request.content_length else 0):
+            json_or_nothing(index_request, "a request for the repository's index")  # all that is listed is ready
         listed = [{"name": name, "version": target.digest, "state": "READY"} for name in target.names]
         return etag.tagged(json_response(listed), target.digest)
 

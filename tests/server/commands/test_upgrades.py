@@ -11,12 +11,16 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from click.testing import CliRunner
+from sqlalchemy import create_engine
 
 from policies.fold import decode_state
 from server.__main__ import command
@@ -130,8 +134,17 @@ def test_an_old_database_goes_on_with_somebody_in_view(then: Then) -> None:
 
 
 @pytest.mark.parametrize("then", ["0010"], indirect=True)
-def test_the_announcements_of_an_old_database_name_those_before_them_and_go_with_their_events(then: Then) -> None:
+@pytest.mark.parametrize("lost", ["none", "all", "the last"])
+def test_the_announcements_of_an_old_database_name_those_before_them_and_go_with_their_events(
+    then: Then, lost: str
+) -> None:
+    """`lost` are links that an old server left out which wrote after the upgrade."""
     then.asked("db", "upgrade")
+    if lost != "none":
+        which = "seq" if lost == "all" else "(SELECT max(seq) FROM outbox WHERE before_seq IS NOT NULL)"
+        with closing(sqlite3.connect(then.file)) as connection, connection:
+            assert connection.execute(f"UPDATE outbox SET before_seq = NULL WHERE seq = {which}").rowcount
+        assert then.asked("db", "upgrade").exit_code == 0
     query = "SELECT event_id, seq, before_seq FROM outbox ORDER BY event_id, seq"
     with closing(sqlite3.connect(then.file)) as connection:
         rows = connection.execute(query).fetchall()
@@ -158,6 +171,32 @@ def test_the_checkpoints_of_an_old_database_are_those_of_before(then: Then) -> N
     store = open_store(f"sqlite:///{then.file}")
     assert [store.checkpoint("yard", "gate", at_us + 1) for at_us, _ in before] == [Checkpoint(*row) for row in before]
     store.close()
+
+
+def test_the_upgrade_writes_each_checkpoint_once(tmp_path: Path) -> None:
+    file = tmp_path / "sectorwatch.sqlite"
+    engine = create_engine(f"sqlite:///{file}")
+    migration = import_module("server.store.migrations.versions.0011_smaller")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        connection.exec_driver_sql("PRAGMA secure_delete = OFF")
+        connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
+        connection.exec_driver_sql(
+            "CREATE TABLE checkpoints (site TEXT, camera TEXT, at_us BIGINT, state TEXT, "
+            "CONSTRAINT pk_checkpoints PRIMARY KEY (site, camera, at_us))"
+        )
+        rows = [("yard", "gate", number, "x" * 4000) for number in range(1000)]
+        connection.exec_driver_sql("INSERT INTO checkpoints VALUES (?, ?, ?, ?)", rows)
+        connection.commit()
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        with Operations.context(MigrationContext.configure(connection)):
+            migration._make_checkpoints()
+        connection.commit()
+        written = (tmp_path / f"{file.name}-wal").stat().st_size
+        kept = connection.exec_driver_sql("SELECT count(*), sum(length(state)) FROM checkpoints").one()
+    engine.dispose()
+    assert tuple(kept) == (1000, 4_000_000)
+    assert written < 1.5 * 4_000_000, written
 
 
 @pytest.mark.parametrize("then", ["unnumbered"], indirect=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _ssl
+import ctypes
 import hashlib
 import http.client
 import json
@@ -15,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -156,6 +159,49 @@ def test_a_client_that_does_not_read_makes_the_server_wait_as_on_a_plain_connect
     ends.server.settimeout(0.2)
     with pytest.raises(TimeoutError):
         ends.server.sendall(bytes(64 << 20))
+
+
+def key_updates(client: socket.socket, library: ctypes.CDLL, context: int) -> Iterator[bool]:
+    """Shake hands, then ask for new keys 500 times at each step, as Python's own `ssl` cannot; whether all went."""
+    tls = library.SSL_new(context)
+    library.SSL_set_fd(tls, client.fileno())
+    try:
+        while library.SSL_connect(tls) != 1:
+            yield True
+        while True:
+            yield all(library.SSL_key_update(tls, 1) == 1 == library.SSL_do_handshake(tls) for _ in range(500))
+    finally:
+        library.SSL_free(tls)
+
+
+def test_a_client_that_asks_for_new_keys_without_end_and_does_not_read_has_to_wait(certificate: Pair) -> None:
+    library = ctypes.CDLL(_ssl.__file__)  # with the OpenSSL that Python uses
+    for function, result in ("TLS_client_method", ctypes.c_void_p), ("SSL_CTX_new", ctypes.c_void_p):
+        getattr(library, function).restype = result
+    library.SSL_CTX_new.argtypes = library.SSL_new.argtypes = [ctypes.c_void_p]
+    library.SSL_new.restype = ctypes.c_void_p
+    for function in ("SSL_connect", "SSL_do_handshake", "SSL_free", "SSL_CTX_free"):
+        getattr(library, function).argtypes = [ctypes.c_void_p]
+    for function in ("SSL_set_fd", "SSL_key_update"):
+        getattr(library, function).argtypes = [ctypes.c_void_p, ctypes.c_int]
+    context = library.SSL_CTX_new(library.TLS_client_method())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), 20)
+        accepted, _ = listener.accept()
+    plain, server = socket.socketpair()
+    client.setblocking(False)
+    with client, accepted, plain, server:
+        for end in (client, accepted):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
+        connection = tls_front._Connection(accepted, plain, context_of(certificate))
+        for went in islice(key_updates(client, library, context), 100):
+            connection.advance()
+            if not went:
+                break
+        assert connection._is_shaken
+        assert not went
+        assert len(connection._to_client) < 6 * tls_front._PIECE_BYTES
+    library.SSL_CTX_free(context)
 
 
 def test_a_server_that_does_not_read_makes_the_client_wait_as_on_a_plain_connection(ends: Ends) -> None:

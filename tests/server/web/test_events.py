@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import event
 
 from policies.events import microseconds
 from server.app import runtime_of
@@ -231,6 +232,26 @@ def test_what_is_no_longer_kept_is_named_in_the_words_of_the_command_and_only_wh
     assert lines.headers["X-Kept-Since"] >= border
     later = eventful.get(f"/v1/events?camera=gate&since={quote(border)}")
     assert (set(later.get_json()), "X-Kept-Since" in later.headers) == ({"events", "next"}, False)
+
+
+def test_a_poll_takes_as_many_queries_with_many_cameras_as_with_few(app: Flask, eventful: FlaskClient) -> None:
+    counts: list[int] = []
+    for cameras in ((), ("shed", "roof", "well")):
+        for camera in cameras:
+            frames = [jpeg(0)]
+            burst = envelope(frames, burst_id=f"0197-burst-{camera}", camera=camera)
+            assert eventful.post("/v1/bursts", data=body(burst, frames)).status_code == 201
+        runtime_of(app).store.retention.sweep(lambda _site: Keep())
+        counts.append(0)
+
+        def count(*_statement: object) -> None:
+            counts[-1] += 1
+
+        engine = runtime_of(app).store._engine
+        event.listen(engine, "before_cursor_execute", count)
+        assert eventful.get("/v1/events").status_code == 200
+        event.remove(engine, "before_cursor_execute", count)
+    assert counts[0] == counts[1]
 
 
 def test_an_erasure_is_named_where_the_stretch_that_is_asked_for_meets_it(app: Flask, eventful: FlaskClient) -> None:

@@ -311,6 +311,22 @@ def test_the_repository_lists_the_ensemble_and_its_models(client: FlaskClient):
     refused(client.post("/v2/repository/index", json={"reday": True}), 400)
 
 
+def test_a_large_body_of_a_request_for_the_repository_takes_its_client_s_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    app = make_app(tmp_path, BrightnessEnsemble(), max_body_bytes=1_000_000)
+    monkeypatch.setattr(runtime_of(app).admission, "_received_within_s", 0.0)
+    ask = app.test_client().post
+    with ExitStack() as held:
+        for client in range(4):
+            held.enter_context(runtime_of(app).admission.receiving(f"other {client}", 1_000_000))
+        refused(ask("/v2/repository/index", data=b"{}".ljust(60_000), content_type="application/json"), 503)
+        refused(ask("/v2/repository/index", json={"ready": True}, headers={"Expect": "100-continue"}), 503)
+        assert ask("/v2/repository/index", json={"ready": True}).status_code == 200
+        assert ask("/v2/repository/index").status_code == 200
+    runtime_of(app).store.close()
+
+
 def test_a_configuration_has_the_tensors_of_the_metadata(client: FlaskClient):
     for model in ("ensemble", "people"):
         config = client.get(f"/v2/models/{model}/config").get_json()

@@ -29,8 +29,7 @@ def upgrade() -> None:
 
 
 def _make_checkpoints() -> None:
-    op.execute("CREATE TABLE checkpoints_before AS SELECT * FROM checkpoints")
-    op.drop_table("checkpoints")
+    op.rename_table("checkpoints", "checkpoints_before")
     op.create_table(
         "checkpoints",
         sa.Column("site", _KEY, nullable=False),
