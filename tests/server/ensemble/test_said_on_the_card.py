@@ -142,12 +142,36 @@ def test_a_postprocess_of_the_models_folder_is_refused_until_it_is_trusted(tmp_p
     with pytest.raises(ConfigurationError, match="hens is a TorchScript network, which can run code"):
         load_ensemble(["hens"], folders=[tmp_path])
     weights = tmp_path / "hens" / "hens.safetensors"
-    card.write_text(
-        card.read_text().replace('format = "torchscript"', 'format = "safetensors"\nfactory = "torch.nn:Identity"')
-    )
+    entries = 'format = "safetensors"\nfactory = "torchvision.models:alexnet"'
+    card.write_text(card.read_text().replace('format = "torchscript"', entries))
     weights.touch()
     with pytest.raises(ConfigurationError, match=r"comes with the code of its postprocess \(.*boxes\.py\)"):
         load_ensemble(["hens"], folders=[tmp_path], verify_weights=False)
+
+
+@pytest.mark.parametrize(
+    ("entries", "parameters"),
+    [
+        ('format = "state_dict"\nfactory = "subprocess:run"', 'args = "touch {}"\nshell = true'),
+        ('format = "safetensors"\nfactory = "torchvision.models._api:load_state_dict_from_url"', 'url = "file://{}"'),
+        ('format = "state_dict"\nfactory = "timm:create_model"', 'model_name = "hf-hub:{}"'),
+        ('format = "state_dict"\nfactory = "timm:create_model"', 'checkpoint_path = "{}"'),
+        ('format = "factory"\nfactory = "os:system"', ""),
+        ('format = "state_dict"\nfactory = "torchvision.models:alexnet"\npostprocess = "subprocess:run"', ""),
+    ],
+)
+def test_any_callable_of_an_installed_package_runs_only_when_the_card_is_trusted(
+    entries: str, parameters: str, tmp_path: Path
+) -> None:
+    (tmp_path / "hens").mkdir()
+    (tmp_path / "hens" / "hens.pt").touch()
+    text = README["hens"].replace('format = "torchscript"', entries).replace("trusted = true", "#")
+    text = re.sub('\npostprocess = "boxes:boxes_of"', "\n", text).replace("score_floor = 0.1", "score_floor = 0.1\n{}")
+    card = tmp_path / "hens" / "card.toml"
+    card.write_text(text.replace("{}", parameters.format(tmp_path / "ran")))
+    with pytest.raises(ConfigurationError, match=r"hens names `.*` as its \w+, which .* write `trusted = true` into"):
+        load_ensemble(["hens"], folders=[tmp_path], verify_weights=False)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_models_with_one_input_form_share_its_rows(tmp_path: Path) -> None:
