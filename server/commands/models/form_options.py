@@ -86,6 +86,7 @@ def _geometry(given: Mapping[str, Any], usual: InputForm) -> dict[str, Any]:
     elif fit == "letterbox":  # padded to exactly the size, unless the usual form says otherwise
         is_usual = usual.fit == "letterbox" and size == usual.size
         geometry["multiple_of"] = usual.multiple_of if is_usual else size[0] if size[0] == size[1] else size
+        geometry["shorter_side"] = usual.shorter_side if is_usual else None
     if fit != "crop":
         geometry["sector_fit"] = "stretch"
     return geometry
@@ -121,7 +122,10 @@ def _values(given: Mapping[str, Any], usual: InputForm) -> dict[str, Any]:
 def described(form: InputForm) -> str:
     """The form in one line."""
     width, height = form.size
-    how = {"crop": f"centre of {form.shorter_side}", "letterbox": f"letterbox, pad {form.pad}"}.get(form.fit, form.fit)
+    shorter = f", shorter side at most {form.shorter_side}" if form.shorter_side else ""
+    how = {"crop": f"centre of {form.shorter_side}", "letterbox": f"letterbox{shorter}, pad {form.pad}"}.get(
+        form.fit, form.fit
+    )
     raw = (form.mean, form.std) == ((0.0,), (1.0,))
     values = "values 0..255" if raw else f"values (v - {_shown(form.mean)}) / {_shown(form.std)}"
     return f"{form.colour} {width}x{height} ({how}), {values}, {form.dtype}"

@@ -336,7 +336,7 @@ def raw_detr(logits: list[list[float]]) -> dict[str, Tensor]:
             0.6,
         ),
         (raw_boxes.detr(raw_detr([[4.0, 0.0, 0.0], [0.0, 3.0, 0.0]]), (100, 100), 2), 0.6),
-        (raw_boxes.detr(raw_detr([[2.0, -5.0], [-5.0, 1.0]]), (100, 100), 2), 0.6),
+        (raw_boxes.detr_sigmoid(raw_detr([[2.0, -5.0], [-5.0, 1.0]]), (100, 100), 2), 0.6),
     ],
     ids=["yolo", "yolo swapped in a tuple", "yolov5", "end to end", "detr", "detr of sigmoids"],
 )
@@ -350,8 +350,10 @@ def test_raw_answers_become_boxes(answer: list[dict[str, Tensor]], least: float)
 def test_a_raw_answer_of_another_shape_is_refused_with_what_is_expected() -> None:
     with pytest.raises(ValueError, match=r"shape \(1, 9, 3\) came, and one with 6 numbers for each box is expected"):
         raw_boxes.yolo(torch.zeros(1, 9, 3), (100, 100), 2)
-    with pytest.raises(ValueError, match=r"\[N, queries, 2 or 3\] and `pred_boxes` are expected"):
-        raw_boxes.detr({"logits": torch.zeros(1, 2, 5), "pred_boxes": torch.zeros(1, 2, 4)}, (100, 100), 2)
+    with pytest.raises(ValueError, match=r"\[N, queries, 3\] .* expected of `detr`.* are \(1, 2, 2\)"):
+        raw_boxes.detr({"logits": torch.zeros(1, 2, 2), "pred_boxes": torch.zeros(1, 2, 4)}, (100, 100), 2)
+    with pytest.raises(ValueError, match=r"queries, 2\] .* expected of `detr-sigmoid`.* are \(1, 2, 3\)"):
+        raw_boxes.detr_sigmoid({"logits": torch.zeros(1, 2, 3), "pred_boxes": torch.zeros(1, 2, 4)}, (100, 100), 2)
 
 
 class Yolo(nn.Module):
