@@ -57,7 +57,7 @@ def _wrapped(card: ModelCard, network: Any, postprocess: Callable[..., Any] | No
     """What a factory of an installed package made, brought to logits or `Detections` where its card asks for that."""
     if not isinstance(network, nn.Module):
         return network
-    if postprocess is not None:
+    if postprocess is not None or (card.kind == "detector" and card.output_key):
         from server.ensemble.building import detector
 
         return detector.detector_of(card, network.eval(), postprocess)

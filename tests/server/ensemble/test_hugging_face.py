@@ -213,7 +213,7 @@ def test_what_would_be_downloaded_is_left_out_of_a_card_and_of_the_network(
             asked.append(config)
             raise ValueError(f"offline {os.environ['HF_HUB_OFFLINE']}")
 
-    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(AutoConfig=AutoConfig))  # type: ignore[misc]
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(AutoConfig=AutoConfig))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     content = card_content(folder_of(tmp_path, FETCHING))
     for config in (content["parameters"]["config"], json.dumps(FETCHING | {"num_labels": 2})):

@@ -380,6 +380,42 @@ def test_a_raw_detector_is_adopted_with_a_postprocess(tmp_path: Path) -> None:
     assert ensemble.lock.models[0].code.items() >= {("raw-boxes", 1), ("detector-dicts", 1), ("nms", 1)}
 
 
+class Boxed(nn.Module):
+    """Answers as the detectors of torchvision, in the second part of a dict."""
+
+    def forward(self, rows: list[Tensor]) -> dict[str, list[dict[str, Tensor]]]:
+        found: list[dict[str, Tensor]] = []
+        for row in rows:
+            box, score = torch.tensor([[15.0, 20.0, 25.0, 40.0]]), row.mean().reshape(1) * 0.9
+            found.append({"boxes": box, "scores": score, "labels": torch.tensor([1])})
+        return {"nothing": found[:0], "found": found}
+
+
+def test_of_a_detectors_answer_the_part_counts_that_the_card_names(tmp_path: Path) -> None:
+    torch.jit.script(Boxed()).save(str(tmp_path / "b.pt"))
+    form = InputForm("rgb", "stretch", (100, 100), std=(255.0,))
+    adopt_here(tmp_path / "b.pt", ["hen"], tmp_path / "models", output="found", kind="detector", form=form)
+    [hen] = load_ensemble(["b"], folders=[tmp_path / "models"]).answer([LIGHT])[0]["b"] or ()
+    assert (hen.label, hen.box) == ("hen", pytest.approx((0.15, 0.2, 0.25, 0.4), abs=1e-4))
+    with pytest.raises(ConfigurationError, match=r"without the part `lost` .*: it has `nothing`, `found`"):
+        adopt_here(tmp_path / "b.pt", ["hen"], tmp_path / "others", output="lost", kind="detector", form=form)
+
+
+def test_a_factory_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.py").write_text(SOURCE)
+    torch.save(network().state_dict(), tmp_path / "oak.pth")
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "net.py":  # root reads every file
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ConfigurationError, match=r"net\.py cannot be read: Permission denied"):
+        adopt_here(tmp_path / "oak.pth", CLASSES, tmp_path / "models", factory=f"{tmp_path}/net.py:build")
+
+
 def test_a_raw_detector_without_postprocess_is_refused_with_what_it_needs(tmp_path: Path) -> None:
     torch.jit.script(Yolo()).save(str(tmp_path / "y.pt"))
     form = InputForm("rgb", "letterbox", (100, 100), multiple_of=100, std=(255.0,))
