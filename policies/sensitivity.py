@@ -124,7 +124,7 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
 
     def keeps(self, ruling: Ruling) -> bool:
         """Whether a ruling by `evidence` is enough to continue a track: such sightings are rather right than wrong."""
-        return ruling.margin is not None and round(1000 * ruling.margin) + log_odds(self.share) >= 0
+        return ruling.margin is not None and round(1000 * ruling.margin) + log_odds(self.share) > 0
 
     def weighed(self, votes: Mapping[str, Vote], parts: Parts) -> dict[str, int]:
         """Each model's part of the sum under `evidence`, in thousandths of log-odds, by the policy's weight. A model

@@ -7,6 +7,7 @@ error was unknown.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ _PIECE_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 1_000_000
 _PRIORITIES = {"heartbeat": 0, "schedule": 1, "gate": 2}
 _PRIORITY_UNKNOWN = 1
+PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
+"""Errors of the process or of a network disk, after which a file can be read another time."""
 MAX_PRIORITY = max(_PRIORITIES.values())
 
 
@@ -148,6 +151,8 @@ def _pieces(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
         try:
             piece = file.read(min(size_bytes, _PIECE_BYTES))
         except OSError as error:  # else it would count as a fault of the network, and be tried again for ever
+            if error.errno in PASSING:
+                raise
             raise Damaged(f"the file cannot be read: {error.strerror}") from error
         if not piece:
             raise Damaged("the file ends before its last frame")

@@ -5,7 +5,6 @@ A burst's body is `multipart/form-data` (RFC 7578), streamed from the spool with
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -21,7 +20,7 @@ from camera_agent.network.certificates import SERVER
 from camera_agent.network.connection_errors import explain_https_error
 from camera_agent.network.proxies import through_proxy
 from camera_agent.network.trust_adapter import TrustAdapter
-from camera_agent.spool.entry import Damaged, Header, SpoolEntry
+from camera_agent.spool.entry import PASSING, Damaged, Header, SpoolEntry
 from camera_agent.uplink.byte_budget import wire_bytes
 from camera_agent.wall_clock import WallClock
 
@@ -32,8 +31,6 @@ _NEVER_AGAIN = frozenset({400, 413, 415, 422})
 _NOT_ALLOWED = frozenset({401, 403})
 _OURS = "urn:sectorwatch:problem:"
 """Only the server's own problems remove a burst for good: a proxy also answers 400 or 413."""
-_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Errors of the process, not of the file that is opened."""
 _NOT_OURS = "not an answer of Sectorwatch's server; does a proxy limit the size of a request?"
 _OF_CAMERA = frozenset({"urn:sectorwatch:problem:later", "urn:sectorwatch:problem:over-quota"})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -83,11 +80,13 @@ class RetryLater(msgspec.Struct, frozen=True):
     """No connection, a busy server, or an answer that is not this server's: send the burst again.
 
     `is_of_camera`: the server itself has no room for this camera now, which says nothing of other cameras.
+    `is_of_burst`: something before the server did not let this burst through, which says nothing of the next one.
     """
 
     cause: str
     retry_after_s: float = 0.0
     is_of_camera: bool = False
+    is_of_burst: bool = False
 
 
 class Gone(msgspec.Struct, frozen=True):
@@ -130,7 +129,7 @@ class HttpClient:
         except FileNotFoundError:
             return Gone()
         except (Damaged, OSError) as error:
-            if isinstance(error, OSError) and error.errno in _PASSING:
+            if isinstance(error, OSError) and error.errno in PASSING:
                 return RetryLater(f"the spool cannot be read now: {error.strerror}")
             return Refused(f"damaged in the spool: {error}")
 
@@ -163,9 +162,10 @@ class HttpClient:
             return b""
 
     def fetch_time(self) -> RetryLater | None:
-        """Ask for nothing, to learn the server's time from its answer. Returns why none came."""
+        """Learn the server's time from the answer to a small question. Returns why none came."""
         try:
-            self._exchange(requests.Request("HEAD", self._url)).close()
+            with self._exchange(requests.Request("GET", f"{self._url}/v2")) as answer:
+                self._read(answer)
         except (requests.RequestException, OSError) as error:
             return RetryLater(self._explain(error))
         return None
@@ -254,7 +254,7 @@ class HttpClient:
         if status in _NEVER_AGAIN and _problem_type(content).startswith(_OURS):
             return Refused(problem)
         if status in _NEVER_AGAIN:
-            return RetryLater(f"{problem}: {_NOT_OURS}", is_of_camera=True)
+            return RetryLater(f"{problem}: {_NOT_OURS}", is_of_camera=True, is_of_burst=True)
         if status in _NOT_ALLOWED:
             return Unauthorised(problem, status == 403)
         return RetryLater(problem, self._retry_after_s(answer), is_of_camera=_problem_type(content) in _OF_CAMERA)

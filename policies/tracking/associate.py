@@ -107,7 +107,7 @@ def _by_boxes(
 def _without_doubles(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
     """The candidates, of those with one box the best one only: a weaker one would continue a track nearby."""
     best: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda c: (not c.present, -c.score)):
+    for candidate in sorted(candidates, key=lambda c: (not c.present, -c.score, _box(c))):
         if all(iou(_box(candidate), _box(other)) < SAME_BOX for other in best):
             best.append(candidate)
     return candidates if len(best) == len(candidates) else [c for c in candidates if any(c is b for b in best)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -152,8 +152,8 @@ class NpmSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     which is downloaded whole. `member` is the path of the file in the package.
     """
 
-    package: str
-    version: str
+    package: Annotated[str, msgspec.Meta(pattern=r"^(@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*$")]
+    version: Annotated[str, msgspec.Meta(pattern=r"^\d+\.\d+\.\d+[0-9A-Za-z.+-]*$")]
     sha256: str
     size_bytes: int
     member: str

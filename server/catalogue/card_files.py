@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,13 +51,19 @@ def read_cards(folders: Iterable[Path] = ()) -> tuple[dict[str, ModelCard], list
         try:
             card = _read_card(path)
         except ConfigurationError as error:
-            faults.append(Fault(path, _name_in(path) or path.parent.name, error.detail))
+            faults.append(Fault(path, _name_in(path), error.detail))
             continue
         other = by_name.setdefault(card.name, card)
         if other is not card:
             detail = f"{path}: there is already a model named {card.name}, in {other.folder}"
             faults.append(Fault(path, card.name, detail))
-    return by_name, faults
+    return by_name, [_of_no_other(fault, by_name) for fault in faults]
+
+
+def _of_no_other(fault: Fault, known: Container[str]) -> Fault:
+    """A card that shows no name is taken for the model that its folder is named after, unless that one has a card."""
+    folder = fault.path.parent.name
+    return fault if fault.name or folder in known else fault._replace(name=folder)
 
 
 def card_named(name: str, folders: Sequence[Path] = ()) -> ModelCard:

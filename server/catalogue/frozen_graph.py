@@ -27,6 +27,7 @@ _SIDE, _LENGTH = 2, 1
 """Of a TensorShapeProto, and of a side in it."""
 _FLOAT32 = 1
 _FLOAT_BYTES = 4
+_LONGEST_SHIFT = 63
 _VARINT, _COUNTED = 0, 2
 _FIXED_BYTES = {1: 8, 5: 4}
 
@@ -100,6 +101,8 @@ def _varint(content: bytes, place: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, place
         shift += 7
+        if shift > _LONGEST_SHIFT:
+            raise ValueError("it has a number of more than 64 bits")
 
 
 def _bytes(content: int | bytes) -> bytes:

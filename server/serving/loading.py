@@ -43,12 +43,15 @@ class Loaded:
 def usable_cards(settings: ServerSettings, models: Sequence[str]) -> tuple[list[ModelCard], list[Fault]]:
     """The cards of these models, and the faults of those whose card cannot be used: one broken card disables one model.
 
-    Raises ConfigurationError for a name that no card has, and when no card is left.
+    Raises ConfigurationError for a name that no card has, for one that two files claim, and when no card is left.
     """
     folders = own_models(settings)
-    _known, faults = read_cards(folders)
+    known, faults = read_cards(folders)
     broken = [next((fault for fault in faults if fault.name == name), None) for name in models]
     found = [fault for fault in broken if fault is not None]
+    for fault in found:
+        if fault.name in known:
+            raise ConfigurationError(f"{fault.detail}; rename one of the two models")
     if models and len(found) == len(models):
         raise ConfigurationError("; ".join(fault.detail for fault in found))
     usable = [name for name, fault in zip(models, broken, strict=True) if fault is None]

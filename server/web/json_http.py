@@ -25,6 +25,9 @@ def json_response(value: object, status: int = 200) -> Response:
 
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 """Content codings -> what zlib calls them."""
+_MOST_MEMBERS = 100
+_PIECE_BYTES = 1 << 16
+"""zlib copies what follows a member, so it is given no more than this at once."""
 
 
 def content_coding() -> str:
@@ -49,20 +52,26 @@ def whole_body(most_bytes: int) -> bytes:
     return _decompressed(request.get_data(cache=False), coding, most_bytes)
 
 
-def _decompressed(rest: bytes, coding: str, most_bytes: int) -> bytes:
-    body = b""
-    while rest:  # gzip may have several members
-        reader = zlib.decompressobj(_WINDOWS[coding])
+def _decompressed(content: bytes, coding: str, most_bytes: int) -> bytes:
+    body, place, members = bytearray(), 0, 0
+    is_whole = True
+    while place < len(content):
+        if is_whole:  # gzip may have several members
+            reader, members = zlib.decompressobj(_WINDOWS[coding]), members + 1
+        if members > _MOST_MEMBERS:
+            raise Malformed(f"the body has more than {_MOST_MEMBERS} members of {coding}")
+        piece = memoryview(content)[place : place + _PIECE_BYTES]
         try:
-            body += reader.decompress(rest, most_bytes + 1 - len(body))
+            body += reader.decompress(piece, most_bytes + 1 - len(body))
         except zlib.error as error:
             raise Malformed(f"the body is not {coding}, as its Content-Encoding says: {error}") from None
         if len(body) > most_bytes:
             raise TooLarge(f"the body holds more than {most_bytes} bytes when it is decompressed")
-        if not reader.eof:
-            raise Malformed(f"the body ends before its {coding} does")
-        rest = reader.unused_data
-    return body
+        place += len(piece) - len(reader.unused_data)
+        is_whole = reader.eof
+    if not is_whole:
+        raise Malformed(f"the body ends before its {coding} does")
+    return bytes(body)
 
 
 def compressed(answer: Response) -> Response:

@@ -149,6 +149,11 @@ def test_under_evidence_nobody_voting_is_undecided_and_not_absent():
     assert not Sensitivity("evidence").keeps(Sensitivity("evidence").fuse({}))
 
 
+def test_under_evidence_what_only_a_model_without_weight_sees_keeps_no_track():
+    rule = Sensitivity("evidence", weights={"*": 0.0, "m1": 1.0})
+    assert not rule.keeps(rule.fuse({"m0": F, "m1": MISSING}, {"m0": SEEN, "m1": UNSEEN}))
+
+
 def test_a_model_without_a_calibration_can_decide_nothing_by_evidence():
     bare = ModelInfo("bare", frozenset({"person"}), boxes=True)
     sure = ModelInfo("sure", frozenset({"person"}), boxes=True, calibration=((0.0, 0.5), (0.4, 0.97)))

@@ -74,7 +74,8 @@ class Statistics:
             }
 
     def _of(self, model: str, version: str) -> _Counts:
-        """The lock is held. Versions that are no longer in service are forgotten."""
-        if not any(known == version for _, known in self._counts):
-            self._counts.clear()
+        """The lock is held. Of former versions the last one is kept: requests of it may still end."""
+        versions = [known for _, known in self._counts]
+        if versions and version not in versions:
+            self._counts = {key: counts for key, counts in self._counts.items() if key[1] == versions[-1]}
         return self._counts.setdefault((model, version), _Counts())

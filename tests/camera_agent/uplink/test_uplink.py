@@ -20,7 +20,7 @@ from camera_agent.burst import ClockReading
 from camera_agent.clock import boot_id
 from camera_agent.config.settings import ServerSettings
 from camera_agent.network.backoff import Backoff
-from camera_agent.spool.spool import Spool
+from camera_agent.spool.spool import SendOrder, Spool
 from camera_agent.status import Status, StatusCounters
 from camera_agent.uplink.http_client import Accepted, Gone, HttpClient, Refused, RetryLater, Unauthorised, retry_after_s
 from camera_agent.uplink.uplink import Uplink
@@ -129,6 +129,38 @@ def test_an_answer_of_a_proxy_sets_no_burst_aside_and_delays_only_its_camera(
     bench.clock.now_s += 1.0
     bench.send()
     assert list(server.bursts) == ["burst-0002", "burst-0001"]
+
+
+@pytest.mark.parametrize("send", ["oldest_first", "newest_first"])
+def test_a_burst_that_a_proxy_does_not_let_through_keeps_no_other_of_its_camera_back(
+    tmp_path: Path, bench: Bench, server: StandIn, send: SendOrder
+) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=10**6, refused_folder=tmp_path / "r", keep_refused=1, send=send)
+    spool.open()
+    bench.uplink._spool = spool
+    server.answers.append(Answer(413, b"<html>413 Request Entity Too Large</html>"))
+    for number in (1, 2, 3):
+        spool.put(burst(number))
+    for _ in range(4):
+        bench.send()
+        bench.clock.now_s += 5.0
+    late = "burst-0001" if send == "oldest_first" else "burst-0003"
+    assert len(server.bursts) == 3
+    assert list(server.bursts)[-1] == late
+
+
+def test_a_burst_that_was_sent_at_an_unknown_time_keeps_its_instants(bench: Bench, server: StandIn) -> None:
+    server.unix_s = lambda: None  # a proxy leaves out `Date`
+    clock = ClockReading(synced=False, boot_id=boot_id(), monotonic_ms=1_000_000)
+    plain = burst(1)
+    bench.spool.put(msgspec.structs.replace(plain, envelope=msgspec.structs.replace(plain.envelope, clock=clock)))
+    server.answers.append(Answer(0, keep=True))
+    bench.send()
+    server.unix_s = bench.clock.unix_s
+    bench.client.fetch_time()
+    bench.send()
+    assert (len(server.arrivals), len(bench.spool), bench.tally.read().refused) == (2, 0, 0)
+    assert server.arrivals[0].identity == server.arrivals[1].identity
 
 
 def test_a_burst_of_an_unknown_time_is_not_sent_before_the_server_can_tell_the_time(

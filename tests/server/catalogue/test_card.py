@@ -183,3 +183,26 @@ def test_the_shipped_detectors_that_vote_on_people_have_calibrations() -> None:
         calibration = card_named(name).calibration
         assert calibration is not None
         assert "evaluation kit" in calibration.source
+
+
+@pytest.mark.parametrize(
+    ("package", "version"),
+    [
+        ("git+https://example.org/x", "1.0.0"),
+        ("--registry=http://example.org", "1.0.0"),
+        ("x", "latest"),
+        ("../x", "1.0.0"),
+    ],
+)
+def test_a_package_of_npm_is_named_and_pinned(package: str, version: str) -> None:
+    source = f'''
+[[sources]]
+from = "npm"
+package = "{package}"
+version = "{version}"
+sha256 = "{"0" * 64}"
+size_bytes = 1
+member = "a"
+'''
+    with pytest.raises(ConfigurationError, match="sources"):
+        parse_card(CARD + source, Path("card.toml"))

@@ -71,3 +71,8 @@ def test_a_constant_without_a_value_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_graph_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ConfigurationError, match="is not a frozen TensorFlow graph"):
         float_constants(graph(tmp_path, content))
+
+
+def test_a_number_without_end_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="a number of more than 64 bits"):
+        float_constants(graph(tmp_path, b"\xff" * 1000))

@@ -77,3 +77,22 @@ def test_doctor_names_the_broken_card_and_judges_the_others(
     assert "bad is not served: " in shown
     assert f"-> mend {settings.models_dir}/bad/card.toml" in shown
     assert "good: " in shown
+
+
+def test_a_card_that_shows_no_name_disables_no_model_of_its_folders_name(settings: ServerSettings) -> None:
+    assert settings.models_dir is not None
+    nameless = settings.models_dir / "hog-people" / "card.toml"
+    nameless.parent.mkdir()
+    nameless.write_text("nothing = 'of a card'\n")
+    cards, faults = usable_cards(settings, ["good", "hog-people"])
+    assert ([card.name for card in cards], faults) == (["good", "hog-people"], [])
+
+
+def test_a_name_that_two_cards_claim_is_refused(settings: ServerSettings) -> None:
+    """Else the server would go on with one model fewer."""
+    assert settings.models_dir is not None
+    twin = settings.models_dir / "twin" / "card.toml"
+    twin.parent.mkdir()
+    twin.write_text((settings.models_dir / "good" / "card.toml").read_text())
+    with pytest.raises(ConfigurationError, match=r"already a model named good, .*; rename one of the two models"):
+        usable_cards(settings, ["good", "bad"])

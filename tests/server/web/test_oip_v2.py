@@ -20,6 +20,7 @@ from werkzeug.test import TestResponse
 
 from server.app import runtime_of
 from server.web.auth import new_token
+from server.web.oip_v2.statistics import Statistics
 from tests.server.web_client import BrightnessEnsemble, jpeg, make_app
 
 LENGTH = "Inference-Header-Content-Length"
@@ -233,10 +234,11 @@ REQUEST = json.dumps(texts(jpeg(9))).encode()
     [
         ("gzip", gzip.compress(REQUEST)),
         ("GZIP", gzip.compress(REQUEST[:50]) + gzip.compress(REQUEST[50:])),
+        ("gzip", gzip.compress(REQUEST + b" " * 90_000, compresslevel=0)),
         ("deflate", zlib.compress(REQUEST)),
         ("identity", REQUEST),
     ],
-    ids=["gzip", "gzip in two members", "deflate", "identity"],
+    ids=["gzip", "gzip in two members", "gzip in two pieces", "deflate", "identity"],
 )
 def test_a_body_may_be_compressed(client: FlaskClient, coding: str, data: bytes):
     assert outputs(post_compressed(client, data, coding))["label"]["data"] == ["dark", "nothing"]
@@ -250,6 +252,7 @@ def test_a_body_may_be_compressed(client: FlaskClient, coding: str, data: bytes)
         ("gzip", REQUEST, 400, "the body is not gzip"),
         ("gzip", gzip.compress(REQUEST)[:-9], 400, "ends before its gzip does"),
         ("gzip", gzip.compress(REQUEST) + b"more", 400, "the body is not gzip"),
+        ("gzip", gzip.compress(REQUEST) + 100 * gzip.compress(b""), 400, "more than 100 members of gzip"),
         ("deflate", gzip.compress(REQUEST), 400, "the body is not deflate"),
     ],
 )
@@ -438,3 +441,13 @@ def test_what_is_refused_is_not_told_back_at_any_length(client: FlaskClient, key
 
 def test_of_many_images_no_more_are_taken_apart_than_are_taken(client: FlaskClient):
     assert "at most 4" in refused(post_binary(client, *[b""] * 5), 413)
+
+
+def test_a_late_request_of_the_version_before_forgets_no_counts() -> None:
+    statistics = Statistics()
+    for version in ("old", "new", "old", "new"):
+        statistics.answered(["people"], version, 1, total_ns=10, infer_ns=5)
+    assert statistics.described("people", "new")["execution_count"] == 2
+    statistics.answered(["people"], "newest", 1, total_ns=10, infer_ns=5)
+    assert statistics.described("people", "old")["execution_count"] == 0
+    assert statistics.described("people", "new")["execution_count"] == 2
