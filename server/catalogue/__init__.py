@@ -5,7 +5,7 @@ How to write a card: `server/ensemble/README.md`.
 
 from server.catalogue.card import InputForm, ModelCard, lowered
 from server.catalogue.card_files import Fault, card_named, cards, parse_card, read_cards
-from server.catalogue.code_in_files import code_it_runs, own_module, trust_fault
+from server.catalogue.code_in_files import code_it_runs, is_refused, own_module, trust_fault
 from server.catalogue.lock import check_lock, read_lock, write_lock
 from server.catalogue.weights import cache_dir, can_pull, locate, pull, remedy, verify
 
@@ -19,6 +19,7 @@ __all__ = [
     "cards",
     "check_lock",
     "code_it_runs",
+    "is_refused",
     "locate",
     "lowered",
     "own_module",

@@ -48,10 +48,10 @@ class InputForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `fit` is the way to `size` (width, height in pixels). `stretch`: resized to exactly that. `letterbox`: as large as
     fits inside, padded with the grey `pad` on both sides until width and height are multiples of `multiple_of` (one
-    number for both, or two; those of `size` give rows of exactly that size). `crop`: the shorter side resized to
-    `shorter_side`, then the centre. `shrink`: as large as fits inside, never enlarged, not padded. `resample` is
-    the interpolation. Values 0..255 become `(value - mean) / std`, in the order of the colours that `colour` names, and
-    then numbers of `dtype`.
+    number for both, or two; those of `size` give rows of exactly that size); with a `shorter_side`, the shorter side
+    gets no larger than that. `crop`: the shorter side resized to `shorter_side`, then the centre. `shrink`: as large as
+    fits inside, never enlarged, not padded. `resample` is the interpolation. Values 0..255 become
+    `(value - mean) / std`, in the order of the colours that `colour` names, and then numbers of `dtype`.
 
     `sector_fit` is for `crop`: how a sector, the whole view included, is brought to `size`, so that nothing of it is
     cut off. `letterbox` pads it to exactly `size`. Every other `fit` treats a sector like a frame.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
@@ -16,12 +17,22 @@ _RUNNING = {
     "pickle": "is a pickled module",
 }
 """Formats whose files run code when they are read or asked."""
+_HARMLESS = re.compile(
+    r"server\.ensemble\.([a-z]\w*\.)*[a-z]\w*:build|server\.ensemble\.building\.raw_boxes:[a-z]\w*"
+    r"|torchvision\.models(\.[a-z]\w*)*:[A-Za-z]\w*|timm(\.models)?:create_model"
+)
+"""Callables that make networks or boxes and do nothing else, whatever a card hands to them. A card may name any other
+callable of an installed package, such as `subprocess:run`, with parameters of its choice.
+"""
+_FETCHING = ("pretrained", "checkpoint_path")
+"""Parameters with which timm's `create_model` reads or downloads other files."""
 
 
 def code_it_runs(card: ModelCard, weights: Path | None) -> str:
     """How the files of the model can run code, as `is ...` or `comes with ...`; empty if they cannot.
 
-    Weights for a factory, and a `postprocess`, of an installed package cannot. Nothing is imported to find out.
+    Weights for a factory, and a `postprocess`, cannot where the callable is of those that only make networks or boxes:
+    of our own, of `torchvision.models`, and `timm:create_model`. Nothing is imported to find out.
     """
     if card.format in _RUNNING:
         return _RUNNING[card.format]
@@ -29,13 +40,15 @@ def code_it_runs(card: ModelCard, weights: Path | None) -> str:
         own = own_module(card, key) or (_module_beside(card, key, weights) if weights else None)
         if own:
             return f"comes with the code of its {key} ({own})"
+        if _is_any_callable(card, key):
+            return f"names `{card.code[key]}` as its {key}"
     return ""
 
 
 def trust_fault(card: ModelCard, weights: Path | None) -> str:
     """What is missing in the card of a model that can run code; empty if nothing is.
 
-    A card that says `trusted = false` is not served. One from before version 0.3 says nothing, and is.
+    `is_refused` says whether the model is served all the same.
     """
     code = "" if card.trusted else code_it_runs(card, weights)
     if not code:
@@ -45,6 +58,26 @@ def trust_fault(card: ModelCard, weights: Path | None) -> str:
         f"{card.name} {code}, which can run code, and its card {said}: if you know where it comes from, write "
         f"`trusted = true` into {Path(card.folder) / 'card.toml'}"
     )
+
+
+def is_refused(card: ModelCard) -> bool:
+    """Whether a model with a `trust_fault` is not served.
+
+    A card that says `trusted = false` is not. One from before version 0.3 says nothing, and is served, unless it names
+    any callable of an installed package: that would run with parameters of the card's choice.
+    """
+    return card.trusted is False or (card.trusted is None and any(_is_any_callable(card, key) for key in card.code))
+
+
+def _is_any_callable(card: ModelCard, key: str) -> bool:
+    """Whether the card names a callable from outside its folder that may do more than make a network or boxes."""
+    named = card.code[key]
+    if not named or own_module(card, key):
+        return False
+    fetches = named.startswith("timm") and (
+        any(name in card.parameters for name in _FETCHING) or ":" in str(card.parameters.get("model_name", ""))
+    )
+    return fetches or not _HARMLESS.fullmatch(named)
 
 
 def own_module(card: ModelCard, key: str = "factory") -> Path | None:

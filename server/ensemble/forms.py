@@ -101,6 +101,8 @@ def _padded(pixels: Tensor, form: InputForm, multiples: tuple[int, int]) -> tupl
     """As large as fits into the form's size, then padded to the next multiples of width and height."""
     height, width = pixels.shape[-2:]
     factor = min(form.size[0] / width, form.size[1] / height)
+    if form.fit == "letterbox" and form.shorter_side:
+        factor = min(factor, form.shorter_side / min(width, height))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     full = tuple(-(-side // multiple) * multiple for side, multiple in zip(size, multiples, strict=True))
     left, top = ((whole - side) // 2 for whole, side in zip(full, size, strict=True))

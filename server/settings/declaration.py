@@ -58,7 +58,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     ] = None
     execution: Annotated[
         Literal["fp32", "bf16"],
-        Meta(description="Precision of classifiers; bf16 serves only what the golden set approves."),
+        Meta(description="Precision of models; bf16 serves only what the golden set approves."),
     ] = "fp32"
     device: Annotated[
         Literal["cpu", "cuda"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from server.catalogue import ModelCard, cache_dir, locate, lowered, read_lock, remedy, trust_fault, verify
+from server.catalogue import ModelCard, cache_dir, is_refused, locate, lowered, read_lock, remedy, trust_fault, verify
 from server.commands.doctor.finding import Finding
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
@@ -56,7 +56,7 @@ def model(settings: ServerSettings) -> Iterator[Finding]:
                 yield Finding("fail", "model", error.detail, _step(card, path))
         fact, _, trust_step = trust_fault(card, path).partition(": ")
         if fact:
-            yield Finding("warn" if card.trusted is None else "fail", "model", fact, trust_step)
+            yield Finding("fail" if is_refused(card) else "warn", "model", fact, trust_step)
 
 
 def _step(card: ModelCard, wrong: Path | None = None) -> str:

@@ -29,6 +29,7 @@ _SHORT = {
     "yolov5": f"{_RAW_BOXES}:yolov5",
     "yolo-end-to-end": f"{_RAW_BOXES}:yolo_end_to_end",
     "detr": f"{_RAW_BOXES}:detr",
+    "detr-sigmoid": f"{_RAW_BOXES}:detr_sigmoid",
 }
 _OTHER_OUTPUTS = ("logits", "independent_logits", "independent_probabilities")
 """Words that --output took before version 0.3 for what the numbers are."""
@@ -63,8 +64,8 @@ def _out(command: F) -> F:
 @click.option(
     "--postprocess",
     default="",
-    help="What makes boxes of a raw answer: yolo, yolov5, yolo-end-to-end, detr, package.module:callable or "
-    "file.py:callable.",
+    help="What makes boxes of a raw answer: yolo, yolov5, yolo-end-to-end, detr, detr-sigmoid, "
+    "package.module:callable or file.py:callable.",
 )
 @click.option(
     "--trust",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_args
@@ -29,9 +30,12 @@ class Numbers(click.ParamType[tuple[float, ...]]):
         if isinstance(value, tuple):
             return value
         try:
-            return tuple(float(part) for part in re.split(r"[\s,x]+", str(value).strip("[]() ")))
+            numbers = tuple(float(part) for part in re.split(r"[\s,x]+", str(value).strip("[]() ")))
         except ValueError:
+            numbers = (math.nan,)
+        if not all(map(math.isfinite, numbers)):
             self.fail(f"{value!r} is no list of numbers, as `123.675,116.28,103.53` or `224x224`", param, ctx)
+        return numbers
 
 
 def form_options(command: F) -> F:
@@ -49,7 +53,11 @@ def form_options(command: F) -> F:
                 type=Numbers(),
                 help="Subtracted from each colour. Values up to 1 are of 0..1, else of 0..255.",
             ),
-            click.option("--std", type=Numbers(), help="What each colour is then divided by; 255 alone gives 0..1."),
+            click.option(
+                "--std",
+                type=Numbers(),
+                help="What each colour is then divided by; 255 alone gives 0..1, 1 alone leaves 0..255.",
+            ),
             click.option("--channels", type=click.Choice(("rgb", "bgr", "grey")), help="The colours, in their order."),
             click.option("--pad", type=click.IntRange(0, 255), help="The grey around a letterbox."),
             click.option("--dtype", type=click.Choice(get_args(Dtype)), help="The number format of the input."),
@@ -86,6 +94,7 @@ def _geometry(given: Mapping[str, Any], usual: InputForm) -> dict[str, Any]:
     elif fit == "letterbox":  # padded to exactly the size, unless the usual form says otherwise
         is_usual = usual.fit == "letterbox" and size == usual.size
         geometry["multiple_of"] = usual.multiple_of if is_usual else size[0] if size[0] == size[1] else size
+        geometry["shorter_side"] = usual.shorter_side if is_usual else None
     if fit != "crop":
         geometry["sector_fit"] = "stretch"
     return geometry
@@ -101,6 +110,11 @@ def _values(given: Mapping[str, Any], usual: InputForm) -> dict[str, Any]:
     """Mean and std, of 0..255. Where none is given, those of the usual form, for the colours in the order asked for."""
     if "mean" in given or "std" in given:
         mean, std = given.get("mean", (0.0,)), given.get("std", (1.0,))
+        if not any(mean) and set(std) == {1.0} and "mean" in given:
+            raise click.UsageError(
+                f"--mean {_shown(mean)} with --std {_shown(std)} may be of 0..1 or of 0..255: "
+                "--std 255 alone gives 0..1, --std 1 alone leaves 0..255"
+            )
         if all(abs(value) <= 1 for value in mean) and all(value <= 1 for value in std) and (any(mean) or min(std) < 1):
             mean, std = (tuple(round(value * 255, 4) for value in values) for values in (mean, std))
         elif min(std) < 1:
@@ -121,7 +135,10 @@ def _values(given: Mapping[str, Any], usual: InputForm) -> dict[str, Any]:
 def described(form: InputForm) -> str:
     """The form in one line."""
     width, height = form.size
-    how = {"crop": f"centre of {form.shorter_side}", "letterbox": f"letterbox, pad {form.pad}"}.get(form.fit, form.fit)
+    shorter = f", shorter side at most {form.shorter_side}" if form.shorter_side else ""
+    how = {"crop": f"centre of {form.shorter_side}", "letterbox": f"letterbox{shorter}, pad {form.pad}"}.get(
+        form.fit, form.fit
+    )
     raw = (form.mean, form.std) == ((0.0,), (1.0,))
     values = "values 0..255" if raw else f"values (v - {_shown(form.mean)}) / {_shown(form.std)}"
     return f"{form.colour} {width}x{height} ({how}), {values}, {form.dtype}"

@@ -65,6 +65,10 @@ def code_files(stated: Mapping[str, str], card: Path) -> Iterator[CodeFiles]:
             raise ConfigurationError(
                 f"--{key} {text}: a file of code is given as file.py:callable, its name of letters, digits and _ only"
             )
+        try:
+            file.read_bytes()
+        except OSError as error:
+            raise ConfigurationError(f"--{key} {text}: {file} cannot be read: {error.strerror}") from error
         named[key], files[key] = f"{file.stem}:{function}", file
     _check_places(named, files, card.parent)
     if not files:

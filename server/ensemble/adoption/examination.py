@@ -131,7 +131,7 @@ def untrusted(file: Path, code: str) -> str:
     """What to say of a file that can run code, as `code` says, and that nobody trusts yet."""
     return (
         f"{file} {code}: this can run code. If you know where it comes from, trust it (--trust); "
-        "its weights as safetensors with an installed --factory need no trust"
+        "its weights as safetensors with a --factory of torchvision.models, or timm:create_model, need no trust"
     )
 
 

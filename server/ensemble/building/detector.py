@@ -49,6 +49,18 @@ class Answering(nn.Module):
         return answers
 
 
+class Part(nn.Module):
+    """A network that answers as the detectors of torchvision in the part of its answer that the card names."""
+
+    def __init__(self, network: nn.Module, card: ModelCard) -> None:
+        super().__init__()
+        self.network = network
+        self.card = card
+
+    def forward(self, rows: list[Tensor]) -> Any:
+        return chosen_part(self.card, self.network(rows))
+
+
 class Detector(nn.Module):
     """A network that answers as the detectors of torchvision: a dict of `boxes` (pixels), `scores`, `labels` per row.
 
@@ -93,5 +105,7 @@ def detector_of(card: ModelCard, network: nn.Module, postprocess: Postprocess | 
 
 
 def answering_of(card: ModelCard, network: nn.Module, postprocess: Postprocess | None) -> nn.Module:
-    """The network, with the card's `postprocess` behind it if it has one."""
-    return Answering(network, card, postprocess).eval() if postprocess is not None else network
+    """The network, of whose answer the card's `output_key` counts, with its `postprocess` behind it if it has one."""
+    if postprocess is not None:
+        return Answering(network, card, postprocess).eval()
+    return Part(network, card).eval() if card.output_key else network

@@ -116,8 +116,8 @@ def load(
     """The network of a card whose `format` is not `factory`, wrapped as its `kind` wants; `raw`: as the file has it.
 
     `factory` makes the network of a format that holds weights only, `postprocess` makes boxes of a detector's answer.
-    Raises ConfigurationError for a file that is not of
-    its format or does not fit and, unless `raw`, for a network that does not answer as its card says.
+    Raises ConfigurationError for a file that is not of its format or does not fit and, unless `raw`, for a network that
+    does not answer as its card says.
     """
     what = file_contents.misfit(weights)
     if what is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from server.catalogue import ModelCard, own_module, trust_fault
+from server.catalogue import ModelCard, is_refused, own_module, trust_fault
 from server.domain.errors import ConfigurationError, SectorwatchError
 from server.ensemble.faults import in_short, shortened
 
@@ -28,7 +28,8 @@ def network_of(card: ModelCard, weights: Path | None, *, raw: bool = False) -> n
     """The network, in evaluation mode and without gradients; `raw`: as its file has it, not asked anything.
 
     Raises ConfigurationError, naming the model, if it cannot be made, and if it can run code that its card does not
-    trust. A card from before version 0.3 says nothing of that: it is taken, with a warning.
+    trust. A card from before version 0.3 says nothing of that: it is taken, with a warning, unless it names a callable
+    of any installed package.
     """
     _check_trust(card, weights)
     try:
@@ -56,7 +57,7 @@ def _wrapped(card: ModelCard, network: Any, postprocess: Callable[..., Any] | No
     """What a factory of an installed package made, brought to logits or `Detections` where its card asks for that."""
     if not isinstance(network, nn.Module):
         return network
-    if postprocess is not None:
+    if postprocess is not None or (card.kind == "detector" and card.output_key):
         from server.ensemble.building import detector
 
         return detector.detector_of(card, network.eval(), postprocess)
@@ -69,7 +70,7 @@ def _wrapped(card: ModelCard, network: Any, postprocess: Callable[..., Any] | No
 
 def _check_trust(card: ModelCard, weights: Path | None) -> None:
     fault = trust_fault(card, weights)
-    if fault and card.trusted is not None:
+    if fault and is_refused(card):
         raise ConfigurationError(fault)
     if fault:
         log.warning("model is not trusted yet", extra={"model": card.name, "detail": fault})

@@ -45,30 +45,32 @@ def yolo_end_to_end(output: Any, size: tuple[int, int], classes: int) -> list[An
 
 
 def detr(output: Any, size: tuple[int, int], classes: int) -> list[Answer]:
-    """Of DETR and its kin: `logits` (or `pred_logits`) [N, queries, classes or classes + 1] and `pred_boxes`, the
-    centre, width and height in 0..1.
-
-    With one class more, the last is "nothing" and a softmax gives the scores; else each class has a sigmoid of its own,
-    as in Deformable DETR and RT-DETR.
+    """Of DETR, YOLOS and Table Transformer: `logits` (or `pred_logits`) [N, queries, classes + 1], the last of them
+    "nothing", and `pred_boxes`, the centre, width and height in 0..1. A softmax gives the scores.
     """
+    logits, edges = _of_queries(output, size, classes + 1, '`detr`, with one for "nothing"')
+    scores, labels = logits.softmax(-1)[..., :-1].max(-1)
+    rows = zip(edges, scores, labels, strict=True)
+    return [{"boxes": box, "scores": score, "labels": label + 1} for box, score, label in rows]
+
+
+def detr_sigmoid(output: Any, size: tuple[int, int], classes: int) -> list[Answer]:
+    """As `detr`, but [N, queries, classes]: each class has a sigmoid of its own, as in Deformable DETR and RT-DETR."""
+    logits, edges = _of_queries(output, size, classes, "`detr-sigmoid`")
+    return [_best_pairs(box, scores) for box, scores in zip(edges, logits.sigmoid(), strict=True)]
+
+
+def _of_queries(output: Any, size: tuple[int, int], width: int, what: str) -> tuple[Tensor, Tensor]:
+    """The logits of an answer and its boxes as corners in pixels, in float32."""
     logits, boxes = part_of(output, "pred_logits"), part_of(output, "pred_boxes")
     logits = part_of(output, "logits") if logits is None else logits
-    if (
-        not isinstance(logits, Tensor)
-        or not isinstance(boxes, Tensor)
-        or logits.shape[-1] not in (classes, classes + 1)
-    ):
+    if not isinstance(logits, Tensor) or not isinstance(boxes, Tensor) or logits.shape[-1] != width:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else "missing"
         raise ValueError(
-            f"`logits` or `pred_logits` [N, queries, {classes} or {classes + 1}] and `pred_boxes` are expected, and "
-            f"the logits are {shape}"
+            f"`logits` or `pred_logits` [N, queries, {width}] and `pred_boxes` are expected of {what}, and the logits "
+            f"are {shape}; there are `detr` (softmax, one more than classes) and `detr-sigmoid` (as many as classes)"
         )
-    edges = _corners(boxes.float()) * boxes.new_tensor(size * 2, dtype=torch.float32)
-    if logits.shape[-1] == classes + 1:
-        scores, labels = logits.float().softmax(-1)[..., :-1].max(-1)
-        rows = zip(edges, scores, labels, strict=True)
-        return [{"boxes": box, "scores": score, "labels": label + 1} for box, score, label in rows]
-    return [_best_pairs(box, scores) for box, scores in zip(edges, logits.float().sigmoid(), strict=True)]
+    return logits.float(), _corners(boxes.float()) * boxes.new_tensor(size * 2, dtype=torch.float32)
 
 
 def _best_pairs(boxes: Tensor, scores: Tensor) -> Answer:

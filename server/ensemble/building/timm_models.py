@@ -14,6 +14,7 @@ from server.catalogue import InputForm, ModelCard
 from server.domain.errors import ConfigurationError
 from server.ensemble.building.foreign import fill, state_of
 from server.ensemble.building.head import check_count, head_size
+from server.ensemble.building.offline import stay_offline
 
 VERSIONS = {"timm": 1}
 """Raise it when a card gives another network."""
@@ -69,6 +70,7 @@ def card_content(architecture: str, weights: Path, classes: Sequence[str]) -> di
 
 
 def _timm() -> Any:
+    stay_offline()
     try:
         import timm
     except ImportError as error:

@@ -36,7 +36,6 @@ def test_without_options_the_form_is_the_usual_one() -> None:
         ("123.675 116.28 103.53", "[58.395, 57.12, 57.375]", IMAGENET),
         ("0.5", "0.5", ((127.5,), (127.5,))),
         ("127.5", "127.5", ((127.5,), (127.5,))),
-        ("0", "1", ((0.0,), (1.0,))),
         ("0", "255", ((0.0,), (255.0,))),
     ],
 )
@@ -87,7 +86,19 @@ def test_the_pad_of_a_detector_may_be_changed() -> None:
     assert form("--pad", "0", usual=DETECTOR_FORM).pad == 0
 
 
-@pytest.mark.parametrize("words", [("--size", "9.5"), ("--size", "big"), ("--mean", "1,2"), ("--size", "1x2x3")])
+@pytest.mark.parametrize(
+    "words", [("--mean", "0,0,0", "--std", "1,1,1"), ("--mean", "0"), ("--mean", "0", "--std", "1")]
+)
+def test_values_that_may_be_of_0_to_1_or_of_0_to_255_are_refused_with_what_to_write(words: tuple[str, ...]) -> None:
+    with pytest.raises(click.UsageError, match=r"--std 255 alone gives 0\.\.1, --std 1 alone leaves 0\.\.255"):
+        form(*words)
+    assert (form("--std", "255").std, form("--std", "1").std) == ((255.0,), (1.0,))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--size", "9.5"), ("--size", "big"), ("--size", "nan"), ("--std", "inf"), ("--mean", "1,2"), ("--size", "1x2x3")],
+)
 def test_options_that_make_no_form_are_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(click.UsageError):
         form(*words)

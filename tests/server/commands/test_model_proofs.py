@@ -80,7 +80,7 @@ def test_check_fails_with_the_reason_for_a_model_that_never_answers(
     folder.mkdir(parents=True)
     (folder / "card.toml").write_text(
         f'name = "silent"\nsummary = "s"\nkind = "{kind}"\nfactory = "silent_{kind}:build"\nclasses = ["a", "b"]\n'
-        'licence = "MIT"\ncitation = "none"\n[input]\ncolour = "rgb"\nfit = "stretch"\nsize = [8, 8]\n'
+        'trusted = true\nlicence = "MIT"\ncitation = "none"\n[input]\ncolour = "rgb"\nfit = "stretch"\nsize = [8, 8]\n'
     )
     checked = run("check", MODELS="silent,frame-change", MODELS_DIR=tmp_path / "own")
     assert checked.exit_code == 78
@@ -166,7 +166,7 @@ def test_adopt_refuses_what_can_run_code_until_it_is_trusted_and_names_the_safe_
     assert result.exit_code == 1
     assert f"{dmodels}/first.pt is a TorchScript network: this can run code." in result.stderr
     assert "Second Net.pth is a pickled module: this can run code." in result.stderr
-    assert "trust it (--trust); its weights as safetensors with an installed --factory need no trust" in result.stderr
+    assert "trust it (--trust); its weights as safetensors with a --factory of torchvision.models," in result.stderr
     assert not (tmp_path / "models").exists()
 
 

@@ -215,7 +215,7 @@ def test_a_factory_of_the_users_may_end_in_a_softmax(tmp_path: Path, monkeypatch
     (tmp_path / "models" / "soft").mkdir(parents=True)
     (tmp_path / "models" / "soft" / "card.toml").write_text(
         'name = "soft"\nsummary = "s"\nkind = "classifier"\nfactory = "ends_soft:build"\nclasses = ["a", "b"]\n'
-        'licence = "MIT"\ncitation = "none"\noutput = "probabilities"\n'
+        'trusted = true\nlicence = "MIT"\ncitation = "none"\noutput = "probabilities"\n'
         '[input]\ncolour = "rgb"\nfit = "stretch"\nsize = [8, 8]\n'
     )
     [answer] = load_ensemble(["soft"], folders=[tmp_path / "models"]).answer(PICTURES[:1])

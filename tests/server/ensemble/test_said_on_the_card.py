@@ -142,12 +142,36 @@ def test_a_postprocess_of_the_models_folder_is_refused_until_it_is_trusted(tmp_p
     with pytest.raises(ConfigurationError, match="hens is a TorchScript network, which can run code"):
         load_ensemble(["hens"], folders=[tmp_path])
     weights = tmp_path / "hens" / "hens.safetensors"
-    card.write_text(
-        card.read_text().replace('format = "torchscript"', 'format = "safetensors"\nfactory = "torch.nn:Identity"')
-    )
+    entries = 'format = "safetensors"\nfactory = "torchvision.models:alexnet"'
+    card.write_text(card.read_text().replace('format = "torchscript"', entries))
     weights.touch()
     with pytest.raises(ConfigurationError, match=r"comes with the code of its postprocess \(.*boxes\.py\)"):
         load_ensemble(["hens"], folders=[tmp_path], verify_weights=False)
+
+
+@pytest.mark.parametrize(
+    ("entries", "parameters"),
+    [
+        ('format = "state_dict"\nfactory = "subprocess:run"', 'args = "touch {}"\nshell = true'),
+        ('format = "safetensors"\nfactory = "torchvision.models._api:load_state_dict_from_url"', 'url = "file://{}"'),
+        ('format = "state_dict"\nfactory = "timm:create_model"', 'model_name = "hf-hub:{}"'),
+        ('format = "state_dict"\nfactory = "timm:create_model"', 'checkpoint_path = "{}"'),
+        ('format = "factory"\nfactory = "os:system"', ""),
+        ('format = "state_dict"\nfactory = "torchvision.models:alexnet"\npostprocess = "subprocess:run"', ""),
+    ],
+)
+def test_any_callable_of_an_installed_package_runs_only_when_the_card_is_trusted(
+    entries: str, parameters: str, tmp_path: Path
+) -> None:
+    (tmp_path / "hens").mkdir()
+    (tmp_path / "hens" / "hens.pt").touch()
+    text = README["hens"].replace('format = "torchscript"', entries).replace("trusted = true", "#")
+    text = re.sub('\npostprocess = "boxes:boxes_of"', "\n", text).replace("score_floor = 0.1", "score_floor = 0.1\n{}")
+    card = tmp_path / "hens" / "card.toml"
+    card.write_text(text.replace("{}", parameters.format(tmp_path / "ran")))
+    with pytest.raises(ConfigurationError, match=r"hens names `.*` as its \w+, which .* write `trusted = true` into"):
+        load_ensemble(["hens"], folders=[tmp_path], verify_weights=False)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_models_with_one_input_form_share_its_rows(tmp_path: Path) -> None:
@@ -312,7 +336,7 @@ def raw_detr(logits: list[list[float]]) -> dict[str, Tensor]:
             0.6,
         ),
         (raw_boxes.detr(raw_detr([[4.0, 0.0, 0.0], [0.0, 3.0, 0.0]]), (100, 100), 2), 0.6),
-        (raw_boxes.detr(raw_detr([[2.0, -5.0], [-5.0, 1.0]]), (100, 100), 2), 0.6),
+        (raw_boxes.detr_sigmoid(raw_detr([[2.0, -5.0], [-5.0, 1.0]]), (100, 100), 2), 0.6),
     ],
     ids=["yolo", "yolo swapped in a tuple", "yolov5", "end to end", "detr", "detr of sigmoids"],
 )
@@ -326,8 +350,10 @@ def test_raw_answers_become_boxes(answer: list[dict[str, Tensor]], least: float)
 def test_a_raw_answer_of_another_shape_is_refused_with_what_is_expected() -> None:
     with pytest.raises(ValueError, match=r"shape \(1, 9, 3\) came, and one with 6 numbers for each box is expected"):
         raw_boxes.yolo(torch.zeros(1, 9, 3), (100, 100), 2)
-    with pytest.raises(ValueError, match=r"\[N, queries, 2 or 3\] and `pred_boxes` are expected"):
-        raw_boxes.detr({"logits": torch.zeros(1, 2, 5), "pred_boxes": torch.zeros(1, 2, 4)}, (100, 100), 2)
+    with pytest.raises(ValueError, match=r"\[N, queries, 3\] .* expected of `detr`.* are \(1, 2, 2\)"):
+        raw_boxes.detr({"logits": torch.zeros(1, 2, 2), "pred_boxes": torch.zeros(1, 2, 4)}, (100, 100), 2)
+    with pytest.raises(ValueError, match=r"queries, 2\] .* expected of `detr-sigmoid`.* are \(1, 2, 3\)"):
+        raw_boxes.detr_sigmoid({"logits": torch.zeros(1, 2, 3), "pred_boxes": torch.zeros(1, 2, 4)}, (100, 100), 2)
 
 
 class Yolo(nn.Module):
@@ -352,6 +378,42 @@ def test_a_raw_detector_is_adopted_with_a_postprocess(tmp_path: Path) -> None:
     [hen] = ensemble.answer([LIGHT])[0]["y"] or ()
     assert (hen.label, hen.box) == ("hen", pytest.approx((0.15, 0.2, 0.25, 0.4), abs=1e-4))
     assert ensemble.lock.models[0].code.items() >= {("raw-boxes", 1), ("detector-dicts", 1), ("nms", 1)}
+
+
+class Boxed(nn.Module):
+    """Answers as the detectors of torchvision, in the second part of a dict."""
+
+    def forward(self, rows: list[Tensor]) -> dict[str, list[dict[str, Tensor]]]:
+        found: list[dict[str, Tensor]] = []
+        for row in rows:
+            box, score = torch.tensor([[15.0, 20.0, 25.0, 40.0]]), row.mean().reshape(1) * 0.9
+            found.append({"boxes": box, "scores": score, "labels": torch.tensor([1])})
+        return {"nothing": found[:0], "found": found}
+
+
+def test_of_a_detectors_answer_the_part_counts_that_the_card_names(tmp_path: Path) -> None:
+    torch.jit.script(Boxed()).save(str(tmp_path / "b.pt"))
+    form = InputForm("rgb", "stretch", (100, 100), std=(255.0,))
+    adopt_here(tmp_path / "b.pt", ["hen"], tmp_path / "models", output="found", kind="detector", form=form)
+    [hen] = load_ensemble(["b"], folders=[tmp_path / "models"]).answer([LIGHT])[0]["b"] or ()
+    assert (hen.label, hen.box) == ("hen", pytest.approx((0.15, 0.2, 0.25, 0.4), abs=1e-4))
+    with pytest.raises(ConfigurationError, match=r"without the part `lost` .*: it has `nothing`, `found`"):
+        adopt_here(tmp_path / "b.pt", ["hen"], tmp_path / "others", output="lost", kind="detector", form=form)
+
+
+def test_a_factory_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.py").write_text(SOURCE)
+    torch.save(network().state_dict(), tmp_path / "oak.pth")
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "net.py":  # root reads every file
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ConfigurationError, match=r"net\.py cannot be read: Permission denied"):
+        adopt_here(tmp_path / "oak.pth", CLASSES, tmp_path / "models", factory=f"{tmp_path}/net.py:build")
 
 
 def test_a_raw_detector_without_postprocess_is_refused_with_what_it_needs(tmp_path: Path) -> None:
