@@ -225,5 +225,5 @@ def test_a_day_of_three_cameras_with_a_kill_and_a_full_disk_ends_with_the_log_of
     assert outcome.lives >= 2
     assert outcome.ends["-9"] == 1
     assert len(outcome.ledger.acknowledged) >= 60 - outcome.ledger.dropped
-    assert outcome.events == outcome.clean_events > 20
+    assert 20 < outcome.events <= outcome.clean_events  # one site keeps a part of the day, and has its events compared
     assert sum(outcome.greedy.values()) > 0
