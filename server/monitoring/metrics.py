@@ -299,9 +299,11 @@ class TimedEnsemble:
         """As the ensemble's own."""
         return TimedEnsemble(self._ensemble.only(model, within_s), self._on_answered, model)
 
-    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> Sequence[Answers]:
+    def answer(
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, enlarged: Sequence[Box] = ()
+    ) -> Sequence[Answers]:
         """As the ensemble's own. A call that raises is not counted."""
         began = time.perf_counter()
-        answers = self._ensemble.answer(images, crops or {})
+        answers = self._ensemble.answer(images, crops or {}, enlarged)
         self._on_answered(self._models, answers, time.perf_counter() - began)
         return answers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from typing import Any
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
+from policies.observation import EnsembleInfo, ModelInfo, Prediction
 from server.app import create_app, runtime_of
 from server.delivery.channels import Channel
-from server.domain.ensemble_protocol import Answering
+from server.domain.ensemble_protocol import Answering, Payload
 from server.domain.errors import SectorwatchError, Unapproved
 from server.engine.stages import Answer
 from server.runtime import Runtime
@@ -47,7 +47,7 @@ class Signing:
     def only(self, model: str) -> Signing:
         raise NotImplementedError(model)
 
-    def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> bytes:
+    def prepare(self, payload: Payload) -> bytes:
         return payload[0]
 
     def infer(self, rows: Sequence[bytes]) -> list[Answer]:

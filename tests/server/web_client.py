@@ -47,7 +47,7 @@ class BrightnessEnsemble:
         return self
 
     def answer(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, enlarged: Sequence[Box] = ()
     ) -> list[dict[str, tuple[Prediction, ...] | None]]:
         return [self._of(_brightness(index, image)) for index, image in enumerate(images)]
 
