@@ -10,6 +10,8 @@ from policies.site.rules import SHIPPED_MIN_SCORE, SHIPPED_WEIGHTS
 from policies.site.site_policy import CameraPolicy, SitePolicy
 from policies.site.toml_errors import suggest
 
+_IDLE = "`enlarge` has no effect: no detector that votes knows what the sector asks for"
+
 
 def misfits(policy: SitePolicy, ensemble_info: EnsembleInfo) -> tuple[str, ...]:
     """What these models cannot do of a site policy, each once, with all its places."""
@@ -19,6 +21,10 @@ def misfits(policy: SitePolicy, ensemble_info: EnsembleInfo) -> tuple[str, ...]:
             places.setdefault(what, []).append(place)
         for target, sector, what in (*_undecided(camera, ensemble_info), *_uncalibrated(camera, ensemble_info)):
             places.setdefault(f"`{target}` {what}", []).append(f"{place}/{sector}")
+    for name, camera in policy.cameras.items():
+        idle = [s.name for s in camera.sectors if s.enlarge and not camera.is_asked(ensemble_info, s.name)]
+        if idle:
+            places.setdefault(_IDLE, []).extend(f"{name}/{sector}" for sector in idle)
     return tuple(f"{', '.join(where)}: {what}" for what, where in places.items())
 
 

@@ -103,11 +103,14 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
         return {s.name: s.bounds for s in self.sectors if s.polygon != WHOLE or is_asked(s.name)}
 
     def enlarged(self, ensemble_info: EnsembleInfo) -> tuple[Box, ...]:
-        """The parts of the frame that detectors see enlarged besides the frame, each once: of the sectors that ask for
-        it, gain by it, and ask for something that a detector knows.
+        """The parts of the frame that detectors see enlarged besides the frame, each once: of the sectors that want it,
+        gain by it, and ask for something that a detector knows.
         """
-        windows = [s.window for s in self.sectors if s.times_larger > 1 and self.is_asked(ensemble_info, s.name)]
-        return tuple(dict.fromkeys(windows))
+        return tuple(dict.fromkeys(s.window for s in self.enlarged_sectors(ensemble_info)))
+
+    def enlarged_sectors(self, ensemble_info: EnsembleInfo) -> tuple[Sector, ...]:
+        """The sectors that detectors see enlarged."""
+        return tuple(s for s in self.sectors if s.times_larger > 1 and self.is_asked(ensemble_info, s.name))
 
     def is_asked(self, ensemble_info: EnsembleInfo, sector: str, *, boxes: bool = True) -> bool:
         """Whether the sector ever asks for a target that a detector (without `boxes`: a classifier) knows."""
