@@ -16,7 +16,7 @@ NMS_VERSIONS = {"nms": 1}
 """Of `suppress`, `unsuppressed` and `overlaps`. Raise it when they keep other boxes."""
 
 
-_SAME_IOU = 0.5
+_SAME_IOU = 0.4
 _INSIDE = 0.8
 """So much of the smaller box lies in the larger one, where both are of one thing."""
 _CUT = 0.02
@@ -56,8 +56,8 @@ def seen_once(whole: Sequence[Prediction], parts: Sequence[tuple[Sequence[Predic
     """What a detector sees in a frame and in enlarged parts of it, each thing once. All boxes are in 0..1 of the frame.
 
     A box that the border of its part cuts off is dropped: the frame shows that thing whole. Boxes of one label from
-    two looks are of one thing if their intersection over union is at least .5, or if one lies in the other. The higher
-    score is kept, with its box; of two boxes one in the other, the outer box. Boxes of one look are never joined.
+    two looks are of one thing if their intersection over union is at least .4, or if four fifths of one lie in the
+    other: the one with the higher score stays. Boxes of one look are never joined.
     """
     seen = list(whole)
     looks = [{0} for _ in seen]
@@ -76,7 +76,7 @@ def seen_once(whole: Sequence[Prediction], parts: Sequence[tuple[Sequence[Predic
                 looks.append({look})
                 continue
             place = max(fits, key=fits.__getitem__)
-            seen[place] = _joined(seen[place], prediction)
+            seen[place] = max(seen[place], prediction, key=lambda each: each.score)  # the frame's of equals
             looks[place].add(look)
     return seen
 
@@ -94,15 +94,6 @@ def _fit(a: Box | None, b: Box) -> float:
         return 0.0
     union = iou(a, b)
     return union if union >= _SAME_IOU or both >= _INSIDE * min(area(a), area(b)) else 0.0
-
-
-def _joined(one: Prediction, other: Prediction) -> Prediction:
-    best = max(one, other, key=lambda each: each.score)  # the first of equals
-    assert one.box is not None
-    assert other.box is not None
-    if iou(one.box, other.box) >= _SAME_IOU:
-        return best
-    return Prediction(best.label, best.score, max(one.box, other.box, key=area))
 
 
 def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, max_overlap: float) -> Detections:

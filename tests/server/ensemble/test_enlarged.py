@@ -118,11 +118,10 @@ def seen(label: str, score: float, *box: float) -> Prediction:
     return Prediction(label, score, (box[0], box[1], box[2], box[3]))
 
 
-def test_of_a_box_in_another_the_outer_one_is_left_with_the_higher_score() -> None:
-    whole = seen("person", 0.4, 0.1, 0.1, 0.2, 0.4)
-    assert seen_once([whole], [([seen("person", 0.9, 0.11, 0.1, 0.19, 0.2)], PART)]) == [
-        seen("person", 0.9, 0.1, 0.1, 0.2, 0.4)
-    ]
+@pytest.mark.parametrize("scores", [(0.4, 0.9), (0.9, 0.4), (0.5, 0.5)])
+def test_of_a_box_in_another_the_one_with_the_higher_score_is_left(scores: tuple[float, float]) -> None:
+    whole, part = seen("person", scores[0], 0.1, 0.1, 0.2, 0.4), seen("person", scores[1], 0.11, 0.1, 0.19, 0.2)
+    assert seen_once([whole], [([part], PART)]) == [part if scores[1] > scores[0] else whole]
 
 
 @pytest.mark.parametrize(
