@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from policies.fusion.model_check import misfits
 from policies.observation import Box, EnsembleInfo, ModelInfo
 from policies.site.site_policy import InvalidPolicy, parse_site_policy
 from tests.policies.stories import CHANGE, CLASSIFIER, DETECTOR
@@ -59,3 +60,13 @@ def test_enlarging_is_part_of_the_digest_and_its_absence_is_not():
 def test_a_misspelt_enlarge_is_told_the_right_word():
     with pytest.raises(InvalidPolicy, match=r"line 4: .*enlarged: unknown key; did you mean `enlarge`\?"):
         parse_site_policy(f'site = "a"\n[cameras.g.sectors.far]\n{FAR}'.replace("enlarge =", "enlarged ="))
+
+
+def test_a_sector_that_asks_for_what_no_detector_knows_is_named():
+    site = parse_site_policy(f'site = "a"\ntargets = ["vehicle"]\n[cameras.g.sectors.far]\n{FAR}')
+    info = EnsembleInfo("e", (ModelInfo("eye", frozenset({"person"}), boxes=True), CLASSIFIER))
+    assert "g/far: `enlarge` has no effect: no detector that votes knows what the sector asks for" in misfits(
+        site, info
+    )
+    knows = EnsembleInfo("e", (ModelInfo("eye", frozenset({"car"}), boxes=True),))
+    assert misfits(site, knows) == ()
