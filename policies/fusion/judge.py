@@ -32,7 +32,7 @@ def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
     if policy.scheduled:
         policy = policy.in_force(seen.at_us, seen.brightness)
     voters = voters_of(policy, seen.ensemble_info)
-    if voters.saw_nothing(seen):
+    if voters.saw_something(seen) is False:
         return voters.nothing
     groups = {target: group_boxes(seen, classes, voters.models[target]) for target, classes in policy.targets.items()}
     return _judged(policy, seen, voters, groups)
@@ -46,18 +46,18 @@ def relevant_judgement(policy: CameraPolicy, seen: Observation) -> Judgement:
     if policy.scheduled:
         policy = policy.in_force(seen.at_us, seen.brightness)
     voters = voters_of(policy, seen.ensemble_info)
-    if voters.saw_nothing(seen):
+    has_boxes = voters.saw_something(seen)
+    if has_boxes is False:
         return voters.nothing
-    if not voters.silence_means_absent(seen):
+    if has_boxes is None or voters.undecided:
         return judge(policy, seen)
     groups: dict[str, list[Group]] = {}
     for target, thresholds in voters.thresholds.items():
         if thresholds.may_be_present(seen.answers):
             grouped = group_boxes(seen, policy.targets[target], voters.models[target])
-            groups[target] = [
-                group for group in grouped if thresholds.may_be_present({model: (box,) for model, box in group.items()})
-            ]
-    return _judged(policy, seen, voters, groups) if any(groups.values()) else NOTHING
+            if relevant := [group for group in grouped if thresholds.may_be_one(group)]:
+                groups[target] = relevant
+    return _judged(policy, seen, voters, groups) if groups else NOTHING
 
 
 def _judged(
@@ -65,7 +65,7 @@ def _judged(
 ) -> Judgement:
     candidates: list[Candidate] = []
     undecided: list[tuple[str, str]] = []
-    is_absent = voters.silence_means_absent(seen)
+    is_silence_absent = not voters.undecided and voters.saw_something(seen) is not None
     for target, models in voters.models.items():
         boxed = [
             _candidate(policy, seen, target, models, sectors_at(policy, target, _foot(group)), group)
@@ -73,7 +73,7 @@ def _judged(
         ]
         boxed = [_unless_suppressed(policy, seen, candidate) for candidate in boxed]
         candidates += boxed
-        for sector in () if is_absent else policy.sectors:
+        for sector in () if is_silence_absent else policy.sectors:
             if target not in sector.rules.targets:
                 continue
             if any(c.present for c in boxed if sector.name in c.sectors):
