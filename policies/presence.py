@@ -47,11 +47,14 @@ def update_presences(
     known = {(p.target, p.sector): p for p in presences}
     going = _by_place([(track.target, visit.sector, (track, visit)) for track in tracks for visit in track.visits])
     gone = _by_place([(target, each.visit.sector, each) for target, each in closed])
+    touched = {*known, *going, *gone}
     after: list[Presence] = []
     facts: list[Fact] = []
     for sector in policy.sectors:
         for target in sector.rules.targets:
             place = (target, sector.name)
+            if place not in touched:
+                continue
             presence, here, over = known.pop(place, None), going.get(place, []), gone.get(place, [])
             if presence is None and here:  # whoever stands on the border keeps one up, and starts none
                 here = [(t, v) for t, v in here if not is_held(v, t.visits, policy.apart)]
@@ -86,6 +89,8 @@ def _updated(
     """One presence after a frame, and the facts of its start and its end."""
     rules = sector.rules.presence
     lasting = [v for t, v in here if t.confirmed and has_lasted(v, v.last_us, rules.confirm_s)]
+    if lasting and presence is not None and presence.end_us is None:  # most frames: it goes on
+        return presence, ()
     over = [c for c in closed if has_lasted(c.visit, c.end_us, rules.confirm_s)]
     facts: list[Fact] = []
     if presence is None:
