@@ -12,6 +12,8 @@ from typing import IO
 
 import psutil
 
+from tests.server import new_sqlite
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
 
@@ -20,6 +22,7 @@ class Running:
     """A server in a process of its own. `line` waits for a line of its output."""
 
     def __init__(self, arguments: list[str]) -> None:
+        new_sqlite.template()  # for the process, which would make one of its own
         self.process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             cwd=ROOT,
