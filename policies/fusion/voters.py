@@ -103,6 +103,11 @@ class VoteThresholds:
     def _levels_of(self, info: ModelInfo) -> list[float]:
         """The scores of a model at which some place counts it in another way, in order."""
         levels = {rules.least(info.model) * KEEP_RATIO for rules in self._places if not rules.sensitivity.by_evidence}
+        levels |= {
+            rules.sensitivity.suffices_from(info.model, rules.least(info.model), is_unopposed=True) * KEEP_RATIO
+            for rules in self._places
+            if rules.sensitivity.by_agreement
+        }
         if info.calibrated is not None and any(rules.sensitivity.by_evidence for rules in self._places):
             levels |= set(info.calibrated.levels)
         return sorted(levels)
@@ -120,6 +125,14 @@ class VoteThresholds:
                 info.model: info.calibrated.part(score or 0.0) for info, score in scores.items() if info.calibrated
             }
             return sensitivity.keeps(sensitivity.fuse(dict.fromkeys(parts, Vote.FOR), parts))
+        if sensitivity.by_agreement:
+            parts = {  # each as if no other model voted against
+                info.model: sensitivity.agreement_part(
+                    info.model, score or 0.0, rules.least(info.model), KEEP_RATIO, is_unopposed=True
+                )
+                for info, score in scores.items()
+            }
+            return sensitivity.fuse(dict.fromkeys(parts, Vote.FOR), parts).verdict is Verdict.PRESENT
         votes = {
             info.model: Vote.AGAINST if score is None or score < rules.least(info.model) * KEEP_RATIO else Vote.FOR
             for info, score in scores.items()
