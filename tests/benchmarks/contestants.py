@@ -79,7 +79,7 @@ class Limit:
         return measured
 
     def _deal(self, bursts: Sequence[list[bytes]]) -> None:
-        items = [(image, place, {}, ()) for burst in bursts for place, image in enumerate(burst)]
+        items: list[Payload] = [(image, place, {}, ()) for burst in bursts for place, image in enumerate(burst)]
         cuts = [len(items) * worker // self._workers for worker in range(self._workers + 1)]
         parts = list(self._pool.map(lambda w: self._asked(items[cuts[w] : cuts[w + 1]]), range(self._workers)))
         asked = [frame for part in parts for frame in part]
