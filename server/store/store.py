@@ -55,7 +55,7 @@ from server.store.log import pack_events
 from server.store.outbox import Notices, link_announcements
 from server.store.past import Past
 from server.store.refolding import PastChange, Refolds, aside_of, change_past, folded_of
-from server.store.retention import Retention, compact, is_compactable
+from server.store.retention import Frames, Place, Retention, compact, is_compactable
 from server.store.rows import EVENT_COLUMNS, Versions, logged, read_checkpoint, settled_by
 from server.store.schema import burst_records, cameras, events, metadata
 from server.store.sqlite_files import access_fault
@@ -65,9 +65,12 @@ from server.store.turn import Turn
 log = logging.getLogger(__name__)
 
 
-def open_store(url: str, clock: Clock = now_us) -> Store:
-    """The store at a database URL. It does not connect or create anything yet: see `Store.upgrade`."""
-    return Store(open_engine(url), clock)
+def open_store(url: str, clock: Clock = now_us, place: Place | None = None) -> Store:
+    """The store at a database URL. It does not connect or create anything yet: see `Store.upgrade`.
+
+    `place` gives the shelf of its pictures; without it, what would delete or show one raises ConfigurationError.
+    """
+    return Store(open_engine(url), clock, place)
 
 
 class Store(Channels, EventLog, Tokens):
@@ -78,16 +81,17 @@ class Store(Channels, EventLog, Tokens):
 
     `past` holds stored bursts, events and policies, for `explain` and `verify`. `heartbeats` shows which cameras are
     watched. `annotations` are people's verdicts, `notices` concern the server. `retention` deletes what is not to be
-    kept, and tells what is no longer kept. `refolds` folds in late bursts that wait.
+    kept, and tells what is no longer kept. `refolds` folds in late bursts that wait. `frames` knows the kept pictures.
     """
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock, place: Place | None = None) -> None:
         super().__init__(engine, clock, Versions())
         self.past = Past(engine, clock, self._versions)
         self.annotations = Annotations(engine, clock, self._versions)
         self.heartbeats = Heartbeats(engine, clock, self._versions)
         self.notices = Notices(engine, clock, self._versions)
-        self.retention = Retention(engine, clock, self._versions)
+        self.frames = Frames(engine, clock, self._versions, place)
+        self.retention = Retention(engine, clock, self._versions, self.frames)
         self.refolds = Refolds(engine, clock=clock, versions=self._versions)
 
     @property

@@ -30,6 +30,7 @@ _CHILDREN = {
     "contexts": {"cameras", "panels", "policies"},
     "burst_records": {"cameras", "contexts"},
     "events": {"origins"},
+    "kept_frames": {"cameras"},
 }
 """Tables whose rows mean nothing without the rows of others that they refer to. Events stay without their burst."""
 _NUMBERED = (("outbox", "seq"), ("events", "seq"), ("notices", "seq"))

@@ -81,7 +81,12 @@ events = Table(
 counters = Table(
     "counters",
     metadata,
-    Column("name", Key, primary_key=True, comment="Counter: outbox (announcements)."),
+    Column(
+        "name",
+        Key,
+        primary_key=True,
+        comment="Counter: outbox (announcements). frames: the name of the folder of pictures.",
+    ),
     Column("value", BigInteger, nullable=False, comment="The last number used."),
     comment="Numbers without gaps. A row lock until the commit makes them visible in order.",
 )

@@ -1,8 +1,8 @@
 """The API as an OpenAPI 3.1 document, served at `/openapi.json`.
 
-The operations are written by hand (`own_paths`, `inference_paths`); the schemas of the bodies come from the types that
-decode them (`schemas`). Tests hold the document against the application: it describes every route and nothing else,
-and answers have the described form.
+The operations are written by hand (`own_paths`, `frame_paths`, `inference_paths`); the schemas of the bodies come from
+the types that decode them (`schemas`). Tests hold the document against the application: it describes every route and
+nothing else, and answers have the described form.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from flask import Blueprint, Response
 
 from server.web.json_http import json_response
+from server.web.openapi.frame_paths import FRAME_PATHS
 from server.web.openapi.inference_paths import INFERENCE_PATHS
 from server.web.openapi.own_paths import OPERATORS_PATHS, OWN_PATHS
 from server.web.openapi.schemas import components
@@ -48,7 +49,7 @@ def document(version: str) -> dict[str, Any]:
             "summary": "Bursts of stills in, presence and movement events out.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "paths": OWN_PATHS | INFERENCE_PATHS | OPERATORS_PATHS,
+        "paths": OWN_PATHS | FRAME_PATHS | INFERENCE_PATHS | OPERATORS_PATHS,
         "components": {
             "schemas": components(),
             "securitySchemes": {"token": _BEARER},
