@@ -61,6 +61,10 @@ BREACHES = {
         "import server.web.oip_v2.endpoints",
     ),
     "admission is built in layers": ("server/web/admission/shares.py", "import server.web.admission.admission"),
+    "the document of the API is built in layers": (
+        "server/web/openapi/operations.py",
+        "import server.web.openapi.own_paths",
+    ),
     "settings are read by what declares them": ("server/settings/declaration.py", "import server.settings.sources"),
     "the engine is built in layers": ("server/engine/stages.py", "import server.engine.batcher"),
     "serving is built in layers": ("server/serving/machine.py", "import server.serving.loading"),

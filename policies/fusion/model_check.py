@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec import UNSET
+
 from policies.fusion.voters import Voters
 from policies.observation import EnsembleInfo
-from policies.site.rules import SHIPPED_MIN_SCORE, SHIPPED_WEIGHTS
+from policies.site.rules import SHIPPED_MIN_SCORE_TO_AGREE, SHIPPED_WEIGHTS
 from policies.site.site_policy import CameraPolicy, SitePolicy
 from policies.site.toml_errors import suggest
 
@@ -54,6 +56,12 @@ def _unknown_models(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterat
     known = {model_info.model: model_info for model_info in ensemble_info.models if model_info.votes}
     places = (camera.rules, *(sector.rules for sector in camera.sectors))
     for rules in [rules for place in places for rules in (place, *map(place.of, place.by_target))]:
-        for name in (*rules.min_score, *rules.sensitivity.weights):
-            if name not in known and name not in ("*", *SHIPPED_MIN_SCORE, *SHIPPED_WEIGHTS):
+        given = rules.sensitivity
+        tables = (
+            rules.min_score,
+            given.weights,
+            *(scores for scores in (given.alone, given.sure) if scores is not UNSET),
+        )
+        for name in (name for table in tables for name in table):
+            if name not in known and name not in ("*", *SHIPPED_MIN_SCORE_TO_AGREE, *SHIPPED_WEIGHTS):
                 yield f"no model that votes is called `{name}`{suggest(name, known)}"

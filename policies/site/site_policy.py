@@ -35,8 +35,11 @@ from policies.site.toml_schema import (
     read_suppressions,
 )
 
-RULES_VERSION = 7
+RULES_VERSION = 8
 """Raised whenever the same policy over the same observations gives other events than before."""
+
+_WITHOUT_AGREEMENT = 7
+"""Until this version, models voted by `weighted` where a policy named no rule."""
 
 _MOST_FAULTS = 20
 
@@ -145,12 +148,17 @@ class SitePolicy(msgspec.Struct, frozen=True):
         return replace(self, digest=digest, cameras=cameras, other=other, version=version)
 
 
-def parse_site_policy(text: str) -> SitePolicy:
-    """The site policy written in TOML `text`. Raises InvalidPolicy naming the line and the setting."""
+def parse_site_policy(text: str, version: int = RULES_VERSION) -> SitePolicy:
+    """The site policy written in TOML `text`, with the shipped numbers of a version of the rules.
+
+    Raises InvalidPolicy naming the line and the setting.
+    """
     try:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a number of 5000 digits and tables in tables in tables, too
         raise InvalidPolicy(f"not valid TOML: {error}") from None
+    if version <= _WITHOUT_AGREEMENT and isinstance(raw.get("sensitivity", {}), dict):
+        raw["sensitivity"] = {"rule": "weighted"} | raw.get("sensitivity", {})
     try:
         policy = _read_site(raw)
     except Problem as problem:

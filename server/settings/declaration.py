@@ -49,7 +49,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     models: Annotated[
         tuple[str, ...],
         Meta(min_length=1, description="The ensemble: names from the catalogue, in the order of the answers."),
-    ] = ("yolov3-tiny", "hog-people", "hog-people-small", "frame-change")
+    ] = ("yolov3-tiny", "nanodet-g", "frame-change")
     models_dir: Annotated[
         Path | None, Meta(description="Folder of your own models: one folder each, with a card.toml.")
     ] = None

@@ -187,9 +187,8 @@ def _read_policy(digest: str, body: str, text: str) -> SitePolicy:
     except msgspec.DecodeError:
         log.warning("stored policy is damaged; its text is read instead", extra={"policy": digest[:12]})
     try:
-        parsed = parse_site_policy(text)
-        version = version or (RULES_VERSION if parsed.digest == digest else 1)
-        return parsed.under(digest, version)
+        version = version or (RULES_VERSION if parse_site_policy(text).digest == digest else 1)
+        return parse_site_policy(text, version).under(digest, version)
     except InvalidPolicy as error:
         raise Unknown(f"policy {digest[:12]}, of version {version} of the rules, cannot be read: {error}") from None
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import torch
 
-from policies.observation import Prediction
+from policies.observation import Box, Prediction
 from server.ensemble import Ensemble
 from server.pipeline.response import top_label
 from server.serving.loading import engine_of
@@ -78,7 +78,9 @@ class Limit:
         return measured
 
     def _deal(self, bursts: Sequence[list[bytes]]) -> None:
-        items = [(image, place, {}) for burst in bursts for place, image in enumerate(burst)]
+        items: list[tuple[bytes, int, dict[str, Box]]] = [
+            (image, place, {}) for burst in bursts for place, image in enumerate(burst)
+        ]
         cuts = [len(items) * worker // self._workers for worker in range(self._workers + 1)]
         parts = list(self._pool.map(lambda w: self._asked(items[cuts[w] : cuts[w + 1]]), range(self._workers)))
         asked = [frame for part in parts for frame in part]

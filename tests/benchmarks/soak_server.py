@@ -83,6 +83,9 @@ class BrightStages:
     def only(self, model: str) -> BrightStages:
         return self
 
+    def last_fault(self, model: str) -> str:
+        return ""
+
     def enter(self) -> None:
         pass
 

@@ -20,6 +20,7 @@ from server.engine.stages import Answer
 from server.runtime import Runtime
 from server.serving.loading import Loaded
 from server.settings import ServerSettings
+from tests.server import new_sqlite
 from tests.server.web_client import NOW_US, SITE, files, jpeg
 
 PATIENCE_S = 30.0
@@ -96,10 +97,10 @@ def serving(
     (folder / "sites").mkdir(exist_ok=True)
     (folder / "sites" / "north-yard.toml").write_text(SITE, encoding="utf-8")
     given: dict[str, Any] = {"models": ("a", "b"), "inference_threads": 2, "golden_every_s": 0.0} | settings
+    new_sqlite.provide(folder / "sectorwatch.sqlite")
     of_folder = ServerSettings(data_dir=folder, **given)
     app = create_app(of_folder, channels=channels, clock=lambda: now_us, loading=shelf.load)
     runtime = runtime_of(app)
-    runtime.store.upgrade()
     failed: list[Exception] = []
     runtime.start(on_failure=failed.append)
     joined(runtime, "sectorwatch-loading")

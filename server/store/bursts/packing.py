@@ -83,8 +83,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
         """The hash of each frame, hex."""
         if isinstance(self.hashes, list):
             return self.hashes
-        text = self.hashes.hex()
-        return [text[i : i + 64] for i in range(0, len(text), 64)]
+        return self.hashes.hex(" ", -32).split(" ")
 
     @property
     def uncertainty_s(self) -> float:

@@ -103,6 +103,7 @@ def test_a_worker_computes_on_one_thread(ensemble: Ensemble) -> None:
     found: list[int] = []
 
     def work() -> None:
+        torch.set_num_threads(2)
         ensemble.enter()
         found.append(torch.get_num_threads())
 
