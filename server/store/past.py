@@ -10,9 +10,10 @@ from sqlalchemy import ColumnElement, ScalarSelect, func, select
 
 from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
 from server.store.bursts import find_bursts, longest_us, meeting, newest_burst, read_facts
-from server.store.compact import is_intact
+from server.store.compact import EventId
 from server.store.engine import reading
-from server.store.rows import EVENT_COLUMNS, Part, begins_with, logged, settled_by
+from server.store.event_rows import EVENT_COLUMNS, is_row_intact, logged, settled_by
+from server.store.rows import Part, begins_with
 from server.store.schema import (
     annotation_rows,
     burst_records,
@@ -99,13 +100,13 @@ class Past(Part):
 
     def told_by(self, burst: BurstFacts) -> list[LoggedEvent]:
         """All events that a burst's frames ever settled, withdrawn ones included, in order."""
-        query = select(*EVENT_COLUMNS).where(*settled_by(burst))
-        return [logged(row) for row in self._rows(query.order_by(events.c.confirmed_at_us, events.c.place))]
+        with reading(self._engine) as connection:
+            return settled_by(connection, burst)
 
     def events_like(self, prefix: str, limit: int = 3) -> list[EventRecord]:
         """Events whose id begins with `prefix`, withdrawn ones included; at most `limit`."""
         query = (
-            select(*EVENT_COLUMNS, outbox.c.event_id.label("announced"))
+            select(*EVENT_COLUMNS, func.coalesce(outbox.c.event_id, events.c.id, type_=EventId).label("announced"))
             .join(outbox, outbox.c.seq == events.c.seq, isouter=True)
             .where(begins_with(events.c.id, prefix))
             .order_by(events.c.id)
@@ -178,4 +179,7 @@ def _shared(a: str, b: str) -> int:
 def _event_record(row: Any) -> EventRecord:
     found = logged(row)
     columns = {name: getattr(row, name) for name in EventRecord.__slots__ if name not in ("logged", "is_intact")}
-    return EventRecord(found, **columns, is_intact=is_intact(row.body, found.event))
+    if row.kind is None:
+        columns |= {"kind": found.event.kind, "label": found.event.label}
+        columns["sector"] = found.event.sector or found.event.to_sector
+    return EventRecord(found, **columns, is_intact=is_row_intact(row, found.event))

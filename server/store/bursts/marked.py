@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import attrgetter
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from server.domain.records import LateBurst, Marked
 from server.store.bursts.packing import joined_id
@@ -32,6 +32,13 @@ def late_bursts(connection: Connection, numbers: Sequence[int]) -> list[LateBurs
         for row in map(Record._make, connection.execute(RECORDS.where(mine))):
             found.append(LateBurst(joined_id(row.id_key, unpacked(row).id_rest), row.first_at_us))
     return sorted(found, key=attrgetter("at_us", "burst_id"))
+
+
+def waiting_cameras(connection: Connection, *which: ColumnElement[bool]) -> list[tuple[str, str]]:
+    """The cameras (site, camera), in order, that have bursts which wait and for which this holds."""
+    waiting = select(burst_records.c.camera).where(IS_HELD, *which)
+    query = select(cameras.c.site, cameras.c.camera).where(cameras.c.number.in_(waiting))
+    return [(row.site, row.camera) for row in connection.execute(query.order_by(cameras.c.site, cameras.c.camera))]
 
 
 def marked(connection: Connection) -> list[Marked]:

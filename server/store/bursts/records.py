@@ -95,6 +95,12 @@ def read_record(connection: Connection, burst_id: str) -> Record | None:
     return next((row for row in rows if unpacked(row).id_rest == rest), None)
 
 
+def names_in(id_key: int, record: bytes) -> tuple[str, list[str]]:
+    """The id of a record's burst, and the hashes of its frames."""
+    packed = unpack(record)
+    return joined_id(id_key, packed.id_rest), packed.frame_sha256
+
+
 def unpacked(row: Record | Row[*tuple[Any, ...]]) -> Packed:
     """What a record holds. Raises DatabaseDamaged."""
     with named_damage(row):

@@ -16,6 +16,7 @@ from server.domain.errors import Unprocessable
 from server.domain.keeping import Erasure
 from server.store.bursts import count_rewriting, delete_held, find_bursts, longest_us, meeting
 from server.store.engine import reading, writing
+from server.store.event_rows import spell_out
 from server.store.retention.events import annotated, delete_annotations, delete_events, erased_events
 from server.store.retention.frames import Frames
 from server.store.retention.gone import ERASURES, erasure_of
@@ -55,7 +56,7 @@ def ask(
             "author": author,
             "note": note,
             "asked_at_us": now_us,
-            "bursts": delete_held(connection, site, camera, since_us, until_us),
+            "bursts": delete_held(connection, site, camera, since_us, until_us, spell_out),
             "events": 0,
             "annotations": 0,
             "frames": 0,
@@ -96,7 +97,8 @@ def finish(engine: Engine, versions: Versions, clock: Clock, frames: Frames, era
         yield
     with _overwriting(engine, lock) as connection:
         about = 0 if erasure.keeps_annotated else delete_annotations(connection, erasure)
-        aside = delete_held(connection, erasure.site, erasure.camera, erasure.since_us, erasure.until_us)
+        stretch = (erasure.since_us, erasure.until_us)
+        aside = delete_held(connection, erasure.site, erasure.camera, *stretch, spell_out)
         _count(connection, erasure, bursts=aside, annotations=about)
         mine = (erasures.c.number == erasure.number, erasures.c.finished_at_us.is_(None))
         connection.execute(update(erasures).where(*mine).values(finished_at_us=clock()))

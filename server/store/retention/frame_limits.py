@@ -19,9 +19,9 @@ from server.domain.clock import SECOND_US
 from server.domain.keeping import DAY_US, FramesKept, Keep, KeepFrames, merged
 from server.store.bursts import read_camera
 from server.store.engine import reading, writing
+from server.store.event_rows import EVENT_COLUMNS, logged, of_camera
 from server.store.retention.events import annotated
 from server.store.retention.frames import AT_ONCE, LOCK, Frames, delete_rows, is_within
-from server.store.rows import EVENT_COLUMNS, logged
 from server.store.schema import cameras, events, keeping, kept_frames
 
 VISIT_US = 600 * SECOND_US
@@ -65,7 +65,7 @@ class Wanted:
 
 def read_wanted(connection: Connection, site: str, camera: str, since_us: int, until_us: int) -> Wanted:
     """What events and annotations want of a camera's frames of a stretch."""
-    mine = (events.c.site == site, events.c.camera == camera, events.c.withdrawn_at_us.is_(None))
+    mine = (of_camera(site, camera), events.c.withdrawn_at_us.is_(None))
     inside = (events.c.confirmed_at_us >= since_us - DAY_US, events.c.started_at_us <= until_us)
     visits: list[tuple[int, int]] = []
     named: set[bytes] = set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +13,7 @@ from sqlalchemy import Engine
 from server.domain.clock import Clock
 from server.domain.errors import RetryLater, SectorwatchError
 from server.domain.keeping import Erasure, Gone, Keep, Space, Swept
-from server.store.engine import leave_to_others, reading, writing
+from server.store.engine import busy_s, leave_to_others, reading, writing
 from server.store.retention import erasure, space
 from server.store.retention.events import annotated, delete_older_events, has_older_events
 from server.store.retention.frame_limits import FrameSweep
@@ -228,10 +227,10 @@ class _Pace:
     def __init__(self, is_stopped: Callable[[], bool], wait: Callable[[float], object]) -> None:
         self.is_stopped = is_stopped
         self._wait = wait
-        self._begun_s = time.monotonic()
+        self._begun_s = busy_s()
 
     def is_over(self) -> bool:
         """Wait; whether to stop then."""
         leave_to_others(self._wait, self._begun_s)
-        self._begun_s = time.monotonic()
+        self._begun_s = busy_s()
         return self.is_stopped()
