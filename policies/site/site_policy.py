@@ -28,6 +28,7 @@ from policies.site.toml_lines import line_of
 from policies.site.toml_schema import (
     SITE_KEYS,
     TargetText,
+    check_enlarged,
     read_line,
     read_place,
     read_schedules,
@@ -307,4 +308,6 @@ def _read_camera(
         Scheduled(entry, when, under(read_layer(layer, rules, ("schedule",), targets)))
         for entry, when, rules in schedules
     )
-    return replace(under(layer), scheduled=tuple(entries))
+    policy = under(layer)
+    check_enlarged(policy.sectors, path)
+    return replace(policy, scheduled=tuple(entries))
