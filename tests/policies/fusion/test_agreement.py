@@ -102,6 +102,10 @@ def test_a_score_of_the_policy_s_own_counts_for_agreeing_and_for_sufficing():
     )
 
 
+def test_a_least_score_of_0_counts_every_box_that_has_a_score():
+    assert is_present({OWN: 0.01, NANO: 0.01}, 'min_score = { "*" = 0 }')
+
+
 def test_a_policy_with_another_rule_has_the_scores_of_that_rule():
     assert not is_present({TINY: 0.3, NANO: 0.3}, 'sensitivity = { rule = "any" }')
     assert is_present({TINY: 0.4, NANO: 0.0}, 'sensitivity = { rule = "any" }')
