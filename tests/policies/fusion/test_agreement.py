@@ -118,6 +118,19 @@ def test_weights_or_a_threshold_without_a_rule_mean_the_rule_that_was_the_defaul
         assert policy(extra=f"[by_target.person]\n{text}").rules.of("person").sensitivity.rule == "weighted"
 
 
+@pytest.mark.parametrize("version", [7, 8])
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [("weighted", ("weighted", 0.6, 1.5)), ("agreement", ("agreement", 1.0, 1.0)), ("any", ("any", 1.0, 1.0))],
+)
+def test_a_place_that_names_a_rule_has_the_weights_above_it_only_if_it_is_their_rule(rule, expected, version):
+    above = "sensitivity = { weights = { mine = 0.6 }, threshold = 1.5 }"
+    for place in ("", "by_target.person."):
+        text = f'site = "yard"\n{place}{above}\n[cameras.gate]\n{place}sensitivity = {{ rule = "{rule}" }}'
+        given = parse_site_policy(text, version).camera("gate").rules.of("person").sensitivity
+        assert (given.rule, given.weight("mine"), given.threshold) == expected
+
+
 def test_scores_of_agreement_are_refused_under_another_rule():
     with pytest.raises(InvalidPolicy, match='sure only means something with rule = "agreement"'):
         policy(extra='sensitivity = { rule = "any", sure = { mine = 0.3 } }')
