@@ -71,7 +71,20 @@ def test_a_model_that_did_not_answer_leaves_the_decision_to_the_other():
     assert is_present({TINY: 0.4, NANO: None})
     assert not is_present({TINY: 0.39, NANO: None})
     assert not is_present({TINY: 0.9, NANO: None}, 'sensitivity = { missing = "fail_closed" }')
-    assert is_present({TINY: 0.2, NANO: None}, 'sensitivity = { missing = "fail_open" }')
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ({TINY: 0.0, NANO: None}, True),
+        ({OWN: None, TINY: 0.0, NANO: 0.0}, True),
+        ({TINY: 0.0, HOG: None}, False),
+        ({TINY: 0.2, HOG: None}, True),
+        ({TINY: 0.0, HOG: None, SMALL_HOG: None}, True),
+    ],
+)
+def test_a_model_that_fails_open_suffices_whatever_the_others_see_and_a_hog_counts_for_one(scores, expected):
+    assert is_present(scores, 'sensitivity = { missing = "fail_open" }') is expected
 
 
 def test_a_model_that_knows_no_people_has_no_say_about_them():
