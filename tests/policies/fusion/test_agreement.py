@@ -6,11 +6,14 @@ from itertools import product
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from policies.fusion.judge import judge, relevant_judgement
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo, ModelInfo, Prediction
 from policies.sensitivity import NEVER, Sensitivity
+from policies.site.rules import SHIPPED_ALONE
 from policies.site.site_policy import InvalidPolicy, SitePolicy, digest_of_stored, parse_site_policy
 from tests.policies.stories import observation, person_at, policy
 
@@ -115,6 +118,43 @@ def test_a_score_of_the_policy_s_own_counts_for_agreeing_and_for_sufficing():
     )
 
 
+@pytest.mark.parametrize("extra", ["", "min_score = { 'yolov3-tiny' = 0.2 }", "min_score = { 'yolov3-tiny' = 0.3 }"])
+def test_a_min_score_of_a_shipped_model_is_not_the_score_from_which_it_suffices(extra):
+    assert not is_present({TINY: 0.39, NANO: 0.0}, extra, target="vehicle")
+    assert not is_present({TINY: 0.39, NANO: None}, extra)
+    assert is_present({TINY: 0.4, NANO: 0.0}, extra, target="vehicle")
+    assert is_present({TINY: 0.4, NANO: None}, extra)
+
+
+def test_the_shipped_scores_written_out_change_nothing():
+    shipped = parse_site_policy('site = "yard"\ntargets = ["person", "vehicle"]')
+    least = ", ".join(f'"{model}" = {score}' for model, score in shipped.rules.min_score.items())
+    for place in ("", "[by_target.person]\n"):
+        text = f'site = "yard"\ntargets = ["person", "vehicle"]\n{place}min_score = {{ {least} }}'
+        assert parse_site_policy(text).digest == shipped.digest
+
+
+LEAST = (None, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.95, 1.0)
+
+
+@settings(max_examples=80)
+@given(
+    st.dictionaries(st.sampled_from([TINY, NANO, OWN, HOG]), st.sampled_from([None, 0.0, 0.15, 0.35, 0.45, 0.9, 1.0])),
+    st.sampled_from(["*", "yolov3-tiny", "nanodet-g", "mine", "hog-people"]),
+    st.sampled_from(["person", "vehicle"]),
+    st.sampled_from(["abstain", "fail_open", "fail_closed"]),
+)
+def test_a_higher_min_score_never_gives_more_presence_nor_does_one_above_the_shipped(scores, name, target, missing):
+    shipped = parse_site_policy('site = "yard"').rules.min_score.get(name, 0.4)
+    least = [s for s in LEAST if s is not None or name != "*"]
+    extra = f"sensitivity = {{ missing = '{missing}' }}\n"
+    there = [
+        is_present(scores, extra + (f"min_score = {{ '{name}' = {least} }}" if least is not None else ""), target)
+        for least in sorted(least, key=lambda score: shipped if score is None else score)
+    ]
+    assert there == sorted(there, reverse=True)
+
+
 def test_a_least_score_of_0_counts_every_box_that_has_a_score():
     assert is_present({OWN: 0.01, NANO: 0.01}, 'min_score = { "*" = 0 }')
 
@@ -165,7 +205,7 @@ def test_the_shipped_numbers_stand_in_the_policy_so_that_it_keeps_its_meaning():
     assert person.min_score == {"*": 0.4, "hog-people": 0.9, "hog-people-small": 0.9} | lower
     assert isinstance(person.sensitivity.sure, dict)
     assert person.sensitivity.sure["yolov3-tiny"] == NEVER
-    assert rules.of("vehicle").sensitivity.sure == {"*": 0.4, "hog-people": NEVER, "hog-people-small": NEVER}
+    assert rules.of("vehicle").sensitivity.sure == SHIPPED_ALONE
 
 
 def test_a_policy_that_was_stored_under_version_7_keeps_its_rule_its_numbers_and_its_digest():
