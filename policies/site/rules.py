@@ -111,16 +111,14 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         speeds = self.movement.max_speed
         if isinstance(speeds, dict) and "*" not in speeds:
             speeds = SHIPPED_MAX_SPEED | speeds
+        # Also of targets that are not of this place: by these rules a camera judges what stands in none of its sectors.
         own = dict.fromkeys(SHIPPED_SURE_OF, OfTarget()) if sensitivity.by_agreement else {}
-        by_target = {
-            name: mine for name, mine in (own | self.by_target).items() if name in {*self.by_target, *self.targets}
-        }
         return replace(
             self,
             min_score=scores,
             sensitivity=sensitivity,
             movement=replace(self.movement, max_speed=speeds),
-            by_target={name: self._of_target(name, mine) for name, mine in by_target.items()},
+            by_target={name: self._of_target(name, mine) for name, mine in (own | self.by_target).items()},
         )
 
     def _of_target(self, name: str, mine: OfTarget) -> OfTarget:

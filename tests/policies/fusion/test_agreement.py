@@ -90,6 +90,16 @@ def test_a_model_that_fails_open_suffices_whatever_the_others_see_and_a_hog_coun
     assert is_present(scores, 'sensitivity = { missing = "fail_open" }') is expected
 
 
+@pytest.mark.parametrize("place", ["site", "camera"])
+def test_outside_all_sectors_a_person_is_judged_as_inside_although_the_place_asks_for_vehicles_alone(place):
+    head = {"site": 'targets = ["vehicle"]', "camera": '[cameras.gate]\ntargets = ["vehicle"]'}[place]
+    west = '[cameras.gate.sectors.west]\ntargets = ["person"]\npolygon = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]'
+    rules = parse_site_policy(f'site = "yard"\n{head}\n{west}').camera("gate")
+    for x in (0.2, 0.8):
+        seen = observation(0, {"yolov3-tiny": [person_at(x)], "nanodet-g": []}, [TINY, NANO])
+        assert [c.present for c in judge(rules, seen).candidates] == [False]
+
+
 def test_a_model_that_knows_no_people_has_no_say_about_them():
     cars = ModelInfo("cars", frozenset({"car"}), boxes=True)
     assert is_present({TINY: 0.4, cars: 0.0})
