@@ -18,14 +18,17 @@ Speed = Annotated[float, msgspec.Meta(gt=0, le=1000)]
 SHIPPED_MIN_SCORE = {"*": 0.4, "hog-people": 0.9, "hog-people-small": 0.9}
 """The HOG detectors' scores are squashed margins, not probabilities."""
 
-SHIPPED_MIN_SCORE_TO_AGREE = SHIPPED_MIN_SCORE | {"yolov3-tiny": 0.2, "nanodet-g": 0.2, "ssdlite-people": 0.5}
+_NETWORKS = ("yolov3-tiny", "yolov3-tiny-608", "nanodet-g")
+
+SHIPPED_MIN_SCORE_TO_AGREE = SHIPPED_MIN_SCORE | dict.fromkeys(_NETWORKS, 0.2) | {"ssdlite-people": 0.5}
 """Under `agreement`, where a second model has to see the thing too. Chosen on the evaluation kit's clip of people."""
 
 _HOGS_NEVER = {"hog-people": NEVER, "hog-people-small": NEVER}
-SHIPPED_ALONE = {"*": 0.4, "yolov3-tiny": 0.4, "nanodet-g": 0.4, "ssdlite-people": 0.5} | _HOGS_NEVER
-SHIPPED_SURE = SHIPPED_ALONE
-SHIPPED_SURE_OF = {"person": {"yolov3-tiny": NEVER, "nanodet-g": NEVER, "ssdlite-people": NEVER}}
-"""The same for one target: these take other things for people, each other things. Vehicles they only miss."""
+SHIPPED_ALONE = {"*": 0.4} | dict.fromkeys(_NETWORKS, 0.4) | {"ssdlite-people": 0.5} | _HOGS_NEVER
+"""Also of `sure`, but for the targets in SHIPPED_SURE_OF."""
+
+SHIPPED_SURE_OF = {"person": dict.fromkeys((*_NETWORKS, "ssdlite-people"), NEVER)}
+"""By target: these take other things for people, each other things. Vehicles they only miss."""
 
 SHIPPED_WEIGHTS = {"*": 1.0, "hog-people": 0.5, "hog-people-small": 0.5}
 """By default one HOG detector alone is not enough; two together are, and so is any other model alone.
@@ -134,7 +137,7 @@ def _with_shipped(
     if given.by_evidence:
         given = replace(given, right=given.share)
     if given.by_agreement:
-        given = _with_shipped_scores(given, scores, SHIPPED_SURE | SHIPPED_SURE_OF.get(target, {}))
+        given = _with_shipped_scores(given, scores, SHIPPED_ALONE | SHIPPED_SURE_OF.get(target, {}))
     if "weights" in RULES[given.rule].keys and "*" not in given.weights:
         given = replace(given, weights=SHIPPED_WEIGHTS | given.weights)
     return given, least

@@ -20,6 +20,7 @@ from tests.policies.stories import observation, person_at, policy
 CLASSES = frozenset({"person", "car"})
 TINY, NANO = ModelInfo("yolov3-tiny", CLASSES, boxes=True), ModelInfo("nanodet-g", CLASSES, boxes=True)
 HOG, SMALL_HOG = (ModelInfo(name, frozenset({"person"}), boxes=True) for name in ("hog-people", "hog-people-small"))
+LARGE = ModelInfo("yolov3-tiny-608", CLASSES, boxes=True)
 OWN = ModelInfo("mine", CLASSES, boxes=True)
 
 Scores = dict[ModelInfo, float | None]
@@ -46,7 +47,9 @@ def _boxes(label: str, score: float) -> list[Prediction]:
     ("scores", "expected"),
     [
         ({TINY: 0.2, NANO: 0.2}, True),
+        ({LARGE: 0.2, NANO: 0.2}, True),
         ({TINY: 0.9, NANO: 0.1}, False),
+        ({LARGE: 0.9, NANO: 0.1}, False),
         ({TINY: 0.0, NANO: 0.9}, False),
         ({TINY: 0.2, HOG: 0.9}, True),
         ({TINY: 0.4, HOG: 0.0, SMALL_HOG: 0.0}, True),
@@ -211,7 +214,7 @@ def test_a_misspelt_model_among_the_scores_is_named_and_a_lone_hog_is_said_to_de
 def test_the_shipped_numbers_stand_in_the_policy_so_that_it_keeps_its_meaning():
     rules = parse_site_policy('site = "yard"').rules
     person = rules.of("person")
-    lower = {"yolov3-tiny": 0.2, "nanodet-g": 0.2, "ssdlite-people": 0.5}
+    lower = {"yolov3-tiny": 0.2, "yolov3-tiny-608": 0.2, "nanodet-g": 0.2, "ssdlite-people": 0.5}
     assert person.min_score == {"*": 0.4, "hog-people": 0.9, "hog-people-small": 0.9} | lower
     assert isinstance(person.sensitivity.sure, dict)
     assert person.sensitivity.sure["yolov3-tiny"] == NEVER
