@@ -15,7 +15,7 @@ from policies.observation import EnsembleInfo, ModelInfo, Prediction
 from policies.sensitivity import NEVER, Sensitivity
 from policies.site.rules import SHIPPED_ALONE
 from policies.site.site_policy import InvalidPolicy, SitePolicy, digest_of_stored, parse_site_policy
-from tests.policies.stories import observation, person_at, policy
+from tests.policies.stories import CLASSIFIER, observation, person_at, policy
 
 CLASSES = frozenset({"person", "car"})
 TINY, NANO = ModelInfo("yolov3-tiny", CLASSES, boxes=True), ModelInfo("nanodet-g", CLASSES, boxes=True)
@@ -106,6 +106,15 @@ def test_outside_all_sectors_a_person_is_judged_as_inside_although_the_place_ask
 def test_a_model_that_knows_no_people_has_no_say_about_them():
     cars = ModelInfo("cars", frozenset({"car"}), boxes=True)
     assert is_present({TINY: 0.4, cars: 0.0})
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("agreement", False), ("weighted", True)])
+def test_a_classifier_that_says_otherwise_and_a_silent_own_detector_stand_against_a_network(rule, expected):
+    extra = f'sensitivity = {{ rule = "{rule}" }}'
+    assert is_present({TINY: 0.9, OWN: 0.0}, extra) is expected
+    answers = {"yolov3-tiny": [person_at(0.2)], "namer": [Prediction("road", 0.9, sector="west")]}
+    judged = judge(policy(extra=extra), observation(0, answers, [TINY, CLASSIFIER]))
+    assert any(c.present for c in judged.candidates) is expected
 
 
 def test_a_higher_score_or_one_more_answer_never_removes_presence():
