@@ -63,6 +63,7 @@ class Frames(Part):
     def __init__(self, engine: Engine, clock: Clock, versions: Versions, place: Place | None) -> None:
         super().__init__(engine, clock, versions)
         self._place = place
+        self._is_away = False
 
     @cached_property
     def shelf(self) -> Shelf:
@@ -238,24 +239,35 @@ class Frames(Part):
         return frames.chosen(is_older=site in self.older_sites())
 
     def _drop_lost(self, is_stopped: Callable[[], bool]) -> int:
-        """Delete the rows whose picture is not there any more: an older database was put in the place of this one."""
+        """Delete the rows whose picture is not there any more: an older database was put in the place of this one.
+
+        Where not one picture is there, their disk is away, and the rows wait for it.
+        """
         if not self.shelf.is_local:
             return 0
-        place = count = 0
+        place, is_any_there, lost = 0, False, list[Row[int, int, bytes]]()
         columns = (kept_frames.c.number, kept_frames.c.camera, kept_frames.c.sha256)
         while not is_stopped():
             query = select(*columns).where(kept_frames.c.number > place).order_by(kept_frames.c.number).limit(AT_ONCE)
             rows = self._rows(query)
             if not rows:
                 break
-            lost = [row for row in rows if not self.shelf.has(row.sha256.hex())]
-            if lost:
-                with writing(self._engine, lock=LOCK) as connection:
-                    delete_rows(connection, self.shelf, lost, self._clock())
-            place, count = rows[-1].number, count + len(lost)
-        if count:
-            log.warning("pictures are lost", extra={"frames": count})
-        return count
+            away = [row for row in rows if not self.shelf.has(row.sha256.hex())]
+            lost += away
+            is_any_there |= len(away) < len(rows)
+            place = rows[-1].number
+        is_away = bool(lost) and not is_any_there
+        if is_away and not self._is_away:
+            what = "no kept picture is in its place: it is not mounted, or frames_url names another"
+            log.error(what, extra={"frames": len(lost), "place": self.shelf.name})
+        self._is_away = is_away
+        if is_away or not lost:
+            return 0
+        for some in _portions(lost):
+            with writing(self._engine, lock=LOCK) as connection:
+                delete_rows(connection, self.shelf, some, self._clock())
+        log.warning("pictures are lost", extra={"frames": len(lost)})
+        return len(lost)
 
     def tidy(self, is_stopped: Callable[[], bool] = lambda: False) -> int:
         """Delete the files that no row names, which a crash or an older database left; how many there were.

@@ -296,6 +296,22 @@ def test_what_nothing_names_is_deleted_once_it_is_old_and_what_is_lost_counts_as
     assert len(kept_s(yard)) == 79
 
 
+def test_while_the_disk_of_the_pictures_is_away_no_frame_is_forgotten_and_the_log_says_so_once(
+    yard: Yard, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures.rename(tmp_path / "away")
+    for _ in range(2):
+        yard.store.frames.tidy()
+    pictures.mkdir()  # the mount point
+    yard.store.frames.tidy()
+    pictures.rmdir()
+    (tmp_path / "away").rename(pictures)
+    age_files(pictures)
+    yard.store.frames.tidy()
+    assert len(on_disk(pictures)) == 80 == len(kept_s(yard))
+    assert [record.levelname for record in caplog.records if "no kept picture" in record.message] == ["ERROR"]
+
+
 def test_what_became_of_a_picture_is_known_to_readers_of_its_site_alone(yard: Yard) -> None:
     known = yard.store.frames
     sha256 = known.find("yard", "gate", None, None, 1)[0].sha256
