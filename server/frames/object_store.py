@@ -17,6 +17,7 @@ from server.domain.secrets_in_text import without_secrets
 log = logging.getLogger(__name__)
 
 _SMALL = ".small"
+_OWNER = "owner"
 _LEFT_AFTER_S = 3600.0
 _WHOLE = frozenset({"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci"})
 """Stores in which an object appears whole. In others it is written beside its place, and moved there."""
@@ -107,6 +108,21 @@ class ObjectStore:
 
     def discard(self, names: Sequence[str]) -> None:
         self._delete(names)
+
+    def owner(self) -> bytes | None:
+        return self._read(f"{self._opened[1]}/{_OWNER}")
+
+    def set_owner(self, mark: bytes) -> None:
+        with _as_os_error():
+            self._write(f"{self._opened[1]}/{_OWNER}", mark)
+
+    def beside(self) -> list[tuple[str, bytes | None]]:
+        files, root = self._opened
+        place = root.rpartition("/")[0]
+        with _as_os_error():
+            found = files.ls(place, detail=True) if files.exists(place) else []
+        others = [each["name"] for each in found if each["type"] == "directory"]
+        return [(each, self._read(f"{each}/{_OWNER}")) for each in others if each.strip("/") != root.strip("/")]
 
     def try_out(self) -> None:
         with _as_os_error():

@@ -40,6 +40,18 @@ def list_(settings: ServerSettings) -> None:
 
 
 @command.command()
+@store_options
+def own(settings: ServerSettings) -> None:
+    """Take over the pictures of a database that is no more, where this one is a copy of it (a restored backup).
+
+    While that other database is served, do not: each of two servers would delete what the other keeps.
+    """
+    store = current_store(settings)
+    store.frames.own()
+    click.echo(f"{store.name} keeps and deletes the pictures in {store.frames.shelf.name} now.")
+
+
+@command.command()
 @click.argument("event_id")
 @click.argument("folder", type=click.Path(path_type=Path))
 @store_options
