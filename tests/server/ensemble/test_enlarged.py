@@ -85,6 +85,13 @@ def test_a_part_at_the_edge_of_the_frame_cuts_nothing_off_there() -> None:
     assert found.box[2:] == (1.0, 1.0)
 
 
+def test_the_boxes_of_a_detector_that_sees_the_centre_are_of_the_frame() -> None:
+    form = InputForm("rgb", "crop", (96, 96), shorter_side=128, std=(255.0,))
+    (found,) = boxes(picture(thing=(0.4, 0.3, 0.6, 0.8)), form=form)
+    assert found.box is not None
+    assert iou(found.box, (0.4, 0.3, 0.6, 0.8)) > 0.9
+
+
 def test_frames_and_their_enlarged_parts_are_rows_of_one_batch() -> None:
     network = FindsRed()
     Ensemble(module_of((card("a", "detector", FORM), network))).answer(
