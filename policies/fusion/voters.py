@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from bisect import bisect_right
 from collections.abc import Mapping
 
@@ -143,7 +142,7 @@ class VoteThresholds:
 
 def _lowest(score: float | None) -> float:
     """A score that reaches the level `score`, which may be 0, as no box has; 0 where it reaches none."""
-    return 0.0 if score is None else max(score, sys.float_info.min)
+    return 0.0 if score is None else max(score, 1e-9)
 
 
 def voters_of(policy: CameraPolicy, ensemble_info: EnsembleInfo) -> Voters:
