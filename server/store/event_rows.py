@@ -293,10 +293,14 @@ def _as_json(event: Event, burst_id: str) -> dict[str, Any]:
 
 
 def spell_out(connection: Connection, doomed: Doomed) -> None:
-    """Write into events what they need of records that are about to be deleted, so that they refer to none of them."""
+    """Write into events what they need of records that are about to be deleted, so that they refer to none of them.
+
+    An event that refers to one of them as the burst before is confirmed by a frame of its own burst, which may begin
+    BEFORE_WITHIN_US later and be as long as any of the camera.
+    """
     if not doomed.numbers:
         return
-    until_us = doomed.until_us + BEFORE_WITHIN_US
+    until_us = doomed.until_us + BEFORE_WITHIN_US + doomed.longest_us
     near = (events.c.camera == doomed.camera, events.c.confirmed_at_us.between(doomed.since_us, until_us))
     refers = events.c.burst.is_not(None)
     numbers = set(doomed.numbers)
