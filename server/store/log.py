@@ -19,7 +19,7 @@ from server.domain.keeping import Gone
 from server.domain.matching import fact_of, matched
 from server.domain.records import LateBurst, Settled, What
 from server.store.engine import also_lock, busy_s, leave_to_others, reading, writing
-from server.store.event_rows import EVENT_COLUMNS, EventWriter, burst_of, logged, of_camera
+from server.store.event_rows import EVENT_COLUMNS, EventWriter, burst_of, logged, of_camera, read_rows
 from server.store.outbox import announce
 from server.store.rows import encoded
 from server.store.schema import cameras, events
@@ -208,8 +208,7 @@ def read_log(
         query = query.where(events.c.confirmed_at_us > after_us)
     if until_us is not None:
         query = query.where(events.c.confirmed_at_us <= until_us)
-    rows = cast(Sequence[Row[Any]], connection.execute(query).all())
-    return {row.id: row for row in ordered_rows(rows)}
+    return {row.id: row for row in ordered_rows(read_rows(connection, query))}
 
 
 def ordered_rows(rows: Iterable[Row[Any]]) -> list[Row[Any]]:
@@ -220,9 +219,9 @@ def ordered_rows(rows: Iterable[Row[Any]]) -> list[Row[Any]]:
 def read_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
     """The events of these ids, those that are stored."""
     return {
-        row.id: cast(Row[Any], row)
+        row.id: row
         for start in range(0, len(ids), _AT_ONCE)
-        for row in connection.execute(_STORED.where(events.c.id.in_(ids[start : start + _AT_ONCE])))
+        for row in read_rows(connection, _STORED.where(events.c.id.in_(ids[start : start + _AT_ONCE])))
     }
 
 
