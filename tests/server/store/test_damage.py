@@ -207,6 +207,23 @@ def test_what_can_be_read_of_a_damaged_database_is_saved_and_serves_again(
     long_yard.pipeline.process(long_yard.walk(50, there_and_back, 100.0))
 
 
+def test_a_lost_row_of_a_camera_is_written_anew_and_nothing_of_it_is_lost(long_yard: Yard, tmp_path: Path) -> None:
+    before, events = long_yard.store.counts(), told(long_yard.store)
+    history = list(long_yard.store.history("yard", "gate"))
+    with closing(sqlite3.connect(file_of(long_yard.store))) as connection:
+        camera = connection.execute("SELECT * FROM cameras").fetchall()
+    lost_page(long_yard, "cameras", 0)
+    saved = long_yard.store.salvage(tmp_path / "saved.sqlite")
+    assert {name: saved[name].rows for name in ("events", "burst_records")} == {
+        name: before[name] for name in ("events", "burst_records")
+    }
+    with closing(sqlite3.connect(tmp_path / "saved.sqlite")) as connection:
+        assert connection.execute("SELECT * FROM cameras").fetchall() == camera
+    long_yard.store.restore(tmp_path / "saved.sqlite")
+    assert told(long_yard.store) == events
+    assert list(long_yard.store.history("yard", "gate")) == history
+
+
 def assert_same_but_for_lost_bursts(found: list[Event], events: list[Event]) -> None:
     """Some events are without the bursts and frames that prove them, and the others are as they were."""
     assert [each.id for each in found] == [each.id for each in events]
