@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -91,6 +91,8 @@ _RECORD_COLUMNS = (
 )
 _RECORD_NAMES = ("burst_key", "burst_record", "before_key", "before_record")
 _NO_RECORD = tuple(null().label(name) for name in _RECORD_NAMES)
+_OWN_RECORD = (*_RECORD_COLUMNS[:2], *_NO_RECORD[2:])
+_RECORD_BEFORE = (*_NO_RECORD[:2], *_RECORD_COLUMNS[2:])
 EVENT_COLUMNS = (*_OWN_COLUMNS, *_RECORD_COLUMNS)
 BARE_COLUMNS = (*_OWN_COLUMNS, *_NO_RECORD)
 """As EVENT_COLUMNS, of events without their bursts and frames: no record is read."""
@@ -112,9 +114,9 @@ def read_rows(connection: Connection, query: Select[Any]) -> Iterator[Row[*tuple
     except DatabaseDamaged as error:
         log.warning("events are read without the damaged bursts that prove them", extra={"cause": error.detail})
     own = [column for column in query.selected_columns if column.key not in _RECORD_NAMES]
-    whole = query.with_only_columns(*own, *_RECORD_COLUMNS)
+    wholes = [query.with_only_columns(*own, *records) for records in (_RECORD_COLUMNS, _OWN_RECORD, _RECORD_BEFORE)]
     for row in connection.execute(query.with_only_columns(*own, *_NO_RECORD)).all()[place:]:
-        yield _with_records(connection, whole, row)
+        yield _with_records(connection, wholes, row)
 
 
 def _pages(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Row[*tuple[Any, ...]]]]:
@@ -129,15 +131,16 @@ def _pages(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Row[
             yield page
 
 
-def _with_records(connection: Connection, whole: Select[Any], bare: Row[*tuple[Any, ...]]) -> Row[*tuple[Any, ...]]:
-    """A row with its records, which are its last columns; without them if they are on a damaged page."""
-    try:
-        with despite_damage(connection):
-            rows = connection.execute(whole.where(events.c.seq == bare.seq)).all()
-    except DatabaseDamaged:
-        return bare
+def _with_records(
+    connection: Connection, wholes: Sequence[Select[Any]], bare: Row[*tuple[Any, ...]]
+) -> Row[*tuple[Any, ...]]:
+    """A row with its records, which are its last columns, as far as they are not on a damaged page."""
     own = len(bare) - len(_NO_RECORD)
-    return next((row for row in rows if row[:own] == bare[:own]), bare)
+    for whole in wholes:
+        with suppress(DatabaseDamaged), despite_damage(connection):
+            rows = connection.execute(whole.where(events.c.seq == bare.seq)).all()
+            return next((row for row in rows if row[:own] == bare[:own]), bare)
+    return bare
 
 
 def of_camera(site: str, camera: str) -> ColumnElement[bool]:
