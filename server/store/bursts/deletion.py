@@ -16,12 +16,16 @@ from server.store.schema import burst_records, bursts, decisions, observations
 
 @dataclass(frozen=True, slots=True)
 class Doomed:
-    """Records of a camera (its number) that are about to be deleted, and the stretch of their frames (us)."""
+    """Records of a camera (its number) that are about to be deleted, and the stretch of their frames (us).
+
+    `longest_us`: the longest span of any burst of the camera.
+    """
 
     camera: int
     numbers: Sequence[int]
     since_us: int
     until_us: int
+    longest_us: int
 
 
 LetGo = Callable[[Connection, Doomed], None]
@@ -66,7 +70,8 @@ def _delete_records(
     if not rows:
         return 0
     numbers = [row[0] for row in rows]
-    let_go(connection, Doomed(known.number, numbers, min(row[1] for row in rows), max(row[2] for row in rows)))
+    first_us, last_us = min(row[1] for row in rows), max(row[2] for row in rows)
+    let_go(connection, Doomed(known.number, numbers, first_us, last_us, known.longest_us))
     for begin in range(0, len(numbers), AT_ONCE):
         these = burst_records.c.number.in_(numbers[begin : begin + AT_ONCE])
         connection.execute(delete(burst_records).where(these))

@@ -78,8 +78,19 @@ def unfinished(engine: Engine) -> list[Erasure]:
 
 
 def finish(engine: Engine, versions: Versions, clock: Clock, frames: Frames, erasure: Erasure) -> Iterator[None]:
-    """Delete what the erasure names, slice by slice; yields after each, and ends when it is finished."""
+    """Delete what the erasure names, slice by slice; yields after each, and ends when it is finished.
+
+    Rows of pictures go first: no damage of the log keeps them. The pictures themselves go last: no failure of their
+    place keeps bursts and events.
+    """
     lock = f"{erasure.site}/{erasure.camera}"
+    with reading(engine) as connection:
+        stay = annotated(connection, erasure.site, erasure.camera) if erasure.keeps_annotated else []
+    region = Region(erasure.site, erasure.camera, erasure.since_us, erasure.until_us, stay)
+    while frames.are_within(region):
+        with overwriting(engine, lock) as connection:
+            _count(connection, erasure, frames=frames.delete_within(connection, region))
+        yield
     while True:
         with reading(engine) as connection:
             ids = erased_events(connection, erasure)
@@ -88,13 +99,6 @@ def finish(engine: Engine, versions: Versions, clock: Clock, frames: Frames, era
         with overwriting(engine, lock) as connection:
             about = 0 if erasure.keeps_annotated else delete_annotations(connection, erasure, ids)
             _count(connection, erasure, events=delete_events(connection, ids), annotations=about)
-        yield
-    with reading(engine) as connection:
-        stay = annotated(connection, erasure.site, erasure.camera) if erasure.keeps_annotated else []
-    region = Region(erasure.site, erasure.camera, erasure.since_us, erasure.until_us, stay)
-    while frames.are_within(region):
-        with overwriting(engine, lock) as connection:
-            _count(connection, erasure, frames=frames.delete_within(connection, region))
         yield
     for planned in slices(engine, versions, region):
         left = frames.left_of(erasure.site, erasure.camera, planned.first_us, planned.last_us + 1)

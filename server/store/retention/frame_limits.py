@@ -19,7 +19,7 @@ from server.domain.clock import SECOND_US
 from server.domain.keeping import DAY_US, FramesKept, Keep, KeepFrames, merged
 from server.store.bursts import read_camera
 from server.store.engine import reading, writing
-from server.store.event_rows import EVENT_COLUMNS, logged, of_camera
+from server.store.event_rows import EVENT_COLUMNS, logged, of_camera, read_rows
 from server.store.retention.events import annotated
 from server.store.retention.frames import Frames, delete_rows, is_within
 from server.store.retention.leaving import AT_ONCE, LOCK
@@ -72,7 +72,7 @@ def read_wanted(connection: Connection, site: str, camera: str, since_us: int, u
     named: set[bytes] = set()
     present: dict[tuple[str | None, str], int] = {}
     query = select(*EVENT_COLUMNS).where(*mine, *inside).order_by(events.c.confirmed_at_us, events.c.place)
-    for row in connection.execute(query.execution_options(yield_per=AT_ONCE)):
+    for row in read_rows(connection, query.execution_options(yield_per=AT_ONCE)):
         event = logged(row).event
         named.update(bytes.fromhex(each) for each in event.provenance.frame_sha256)
         visits += visit_stretches(row.started_at_us, row.confirmed_at_us)

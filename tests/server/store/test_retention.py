@@ -358,7 +358,7 @@ def test_intake_goes_on_between_the_slices_of_an_erasure_and_its_log_is_that_of_
     asked = erasure.ask(
         engine, versions, yard.clock, "yard", "gate", _at(62), _at(91.9), author="Ada", note=None, keeps_annotated=False
     )
-    for _ in erasure.finish(engine, versions, yard.clock, asked):
+    for _ in erasure.finish(engine, versions, yard.clock, yard.store.frames, asked):
         if more:
             next_burst = more.pop(0)
             yard.pipeline.process(next_burst(yard))
