@@ -276,8 +276,6 @@ class Frames(Part):
 
     def left_of(self, site: str, camera: str, since_us: int, until_us: int) -> list[bytes]:
         """The SHA-256 of each frame of a stretch whose picture may be in its place, also without a row."""
-        if self._place is None:
-            return []
         with reading(self._engine) as connection:
             found = self.digests(connection, site, camera, since_us, until_us)
         return [each for each in found if not self.shelf.is_local or self.shelf.has(each.hex())]
@@ -286,6 +284,8 @@ class Frames(Part):
         self, connection: Connection, site: str, camera: str, since_us: int, until_us: int, held: Sequence[int] = ()
     ) -> list[bytes]:
         """The SHA-256 of each frame of a stretch, with those of the held bursts in these records."""
+        if self._place is None:
+            return []
         frames = read_frames(connection, self._versions, site, camera, since_us, until_us, held)
         found: list[bytes] = []
         try:

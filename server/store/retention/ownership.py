@@ -79,5 +79,5 @@ def check_owner(shelf: Marked, mine: Owner, *, claims: bool) -> None:
             "neither keeps nor deletes any there. Set another frames_url; or, if that database is no more, run "
             "sectorwatch frames own"
         )
-    elif found != mine:
+    elif claims and found != mine:
         own(shelf, mine)

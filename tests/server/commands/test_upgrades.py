@@ -189,6 +189,17 @@ def test_the_events_of_an_old_database_become_small_and_are_announced_as_before(
     assert (unlike, once) == (0, 0)
 
 
+@pytest.mark.parametrize("then", ["0011"], indirect=True)
+def test_a_site_of_which_only_a_heartbeat_is_left_is_older_than_kept_pictures(then: Then) -> None:
+    with closing(sqlite3.connect(then.file)) as connection:
+        connection.execute("INSERT INTO heartbeats VALUES ('barn', 'door', 1, 1, 1, '{}')")
+        connection.commit()
+    then.asked("db", "upgrade")
+    store = open_store(f"sqlite:///{then.file}")
+    assert store.frames.older_sites() == {"barn", "yard"}
+    store.close()
+
+
 @pytest.mark.parametrize("then", ["0010"], indirect=True)
 def test_postgresql_is_upgraded_with_the_rows_that_it_has(then: Then, postgresql: str) -> None:
     databases.renew(postgresql)
