@@ -29,6 +29,9 @@ class Owner(msgspec.Struct, frozen=True):
         return self.place == other.place or self.number == other.number
 
 
+_owner = msgspec.json.Decoder(Owner)
+
+
 class Marked(Protocol):
     @property
     def name(self) -> str: ...
@@ -57,7 +60,7 @@ def owner_of(engine: Engine) -> Owner:
 def owner_in(mark: bytes | None) -> Owner | None:
     """The database of a mark; None: there is no mark, or it cannot be read."""
     try:
-        return None if mark is None else msgspec.json.decode(mark, type=Owner)
+        return None if mark is None else _owner.decode(mark)
     except msgspec.DecodeError:
         return None
 
