@@ -21,7 +21,8 @@ from server.store.bursts import read_camera
 from server.store.engine import reading, writing
 from server.store.event_rows import EVENT_COLUMNS, logged, of_camera, read_rows
 from server.store.retention.events import annotated
-from server.store.retention.frames import Frames, delete_rows, is_within
+from server.store.retention.frame_rows import delete_rows, is_within
+from server.store.retention.frames import Frames
 from server.store.retention.leaving import AT_ONCE, LOCK
 from server.store.schema import cameras, events, keeping, kept_frames
 

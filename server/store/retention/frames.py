@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, Row, Select, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, exists, func, insert, select, update
 
 from server.domain.clock import Clock
 from server.domain.errors import ConfigurationError, SectorwatchError
@@ -23,6 +23,7 @@ from server.domain.keeping import DAY_US, KeepFrames
 from server.domain.kept_frames import FrameFate, FrameTotals, Kept, KeptFrame, Picture
 from server.store.bursts import read_camera, read_frames
 from server.store.engine import also_lock, reading, writing
+from server.store.retention.frame_rows import FRAMES, delete_rows, kept_frame, key_of, keys_gone, refused, within
 from server.store.retention.leaving import (
     AT_ONCE,
     LOCK,
@@ -36,7 +37,7 @@ from server.store.retention.leaving import (
 from server.store.retention.ownership import check_owner, own, owner_in, owner_of
 from server.store.retention.slices import Region
 from server.store.rows import Part, Versions
-from server.store.schema import cameras, counters, erasures, frame_sites, gone_frames, keeping, kept_frames
+from server.store.schema import cameras, counters, frame_sites, gone_frames, kept_frames
 
 log = logging.getLogger(__name__)
 
@@ -199,12 +200,12 @@ class Frames(Part):
         inside = kept_frames.c.at_us.between(first_us, last_us)
         query = select(kept_frames.c.at_us, kept_frames.c.sha256).where(kept_frames.c.camera == known.number, inside)
         present = {(row.at_us, row.sha256.hex()) for row in connection.execute(query)}
-        went = _keys_gone(connection, {_key(known.number, each.sha256): each.sha256 for each in pictures})
+        went = keys_gone(connection, {key_of(known.number, each.sha256): each.sha256 for each in pictures})
         went |= {each.hex() for each in noted_of(connection, [bytes.fromhex(each.sha256) for each in pictures])}
-        refused = _refused(connection, name)
+        never = refused(connection, name)
         for each in pictures:
             place = (each.at_us, each.sha256)
-            if place in present or each.sha256 in went or any(a <= each.at_us < b for a, b in refused):
+            if place in present or each.sha256 in went or any(a <= each.at_us < b for a, b in never):
                 continue
             present.add(place)
             yield {
@@ -225,8 +226,8 @@ class Frames(Part):
             kept = select(kept_frames.c.camera).where(kept_frames.c.sha256 == digest)
             if any(number in numbers for number in connection.execute(kept).scalars()):
                 return "kept"
-            keys = {_key(number, sha256): sha256 for number in numbers}
-            return "no_longer_kept" if _keys_gone(connection, keys) else "unknown"
+            keys = {key_of(number, sha256): sha256 for number in numbers}
+            return "no_longer_kept" if keys_gone(connection, keys) else "unknown"
 
     def fates(self, site: str, camera: str, digests: Sequence[str]) -> dict[str, FrameFate]:
         """The same of pictures of one camera."""
@@ -234,7 +235,7 @@ class Frames(Part):
             known = read_camera(connection, site, camera)
             if known is None:
                 return dict.fromkeys(digests, "unknown")
-            went = _keys_gone(connection, {_key(known.number, each): each for each in digests})
+            went = keys_gone(connection, {key_of(known.number, each): each for each in digests})
             kept: set[str] = set()
             for some in portions([bytes.fromhex(each) for each in digests]):
                 query = select(kept_frames.c.sha256).where(kept_frames.c.camera == known.number)
@@ -252,25 +253,25 @@ class Frames(Part):
     ) -> list[KeptFrame]:
         """A camera's kept frames from `since_us` to before `until_us`, oldest first; the last ones if `newest`."""
         order = kept_frames.c.at_us.desc() if newest else kept_frames.c.at_us
-        query = _FRAMES.where(cameras.c.site == site, cameras.c.camera == camera).order_by(order).limit(limit)
+        query = FRAMES.where(cameras.c.site == site, cameras.c.camera == camera).order_by(order).limit(limit)
         if since_us is not None:
             query = query.where(kept_frames.c.at_us >= since_us)
         if until_us is not None:
             query = query.where(kept_frames.c.at_us < until_us)
-        found = [_kept_frame(row) for row in self._rows(query)]
+        found = [kept_frame(row) for row in self._rows(query)]
         return found[::-1] if newest else found
 
     def are_within(self, region: Region) -> bool:
         """Whether frames of a region are kept."""
         with reading(self._engine) as connection:
-            return bool(_within(connection, region, 1))
+            return bool(within(connection, region, 1))
 
     def delete_within(self, connection: Connection, region: Region) -> int:
         """Delete the next frames of a region; how many. The caller holds its camera's lock, and then calls
         `remove_leaving`.
         """
         also_lock(connection, LOCK)
-        rows = _within(connection, region, AT_ONCE)
+        rows = within(connection, region, AT_ONCE)
         delete_rows(connection, rows, self._clock())
         return len(rows)
 
@@ -391,89 +392,8 @@ class Frames(Part):
         return count
 
 
-_FRAMES: Select[Any] = select(
-    cameras.c.site, cameras.c.camera, kept_frames.c.at_us, kept_frames.c.sha256, kept_frames.c.bytes
-).join(cameras, cameras.c.number == kept_frames.c.camera)
-
-
-def _kept_frame(row: Row[Any]) -> KeptFrame:
-    return KeptFrame(row.site, row.camera, row.at_us, row.sha256.hex(), row.bytes)
-
-
-def delete_rows(connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]], now_us: int) -> None:
-    """Delete frames (number, camera, sha256); the pictures that no other frame has are to leave. The caller holds
-    LOCK, and calls `remove_leaving` after the commit.
-    """
-    for some in portions(rows):
-        connection.execute(delete(kept_frames).where(kept_frames.c.number.in_([row.number for row in some])))
-        gone = {_key(row.camera, row.sha256.hex()): row.sha256.hex() for row in some}
-        there = _keys_gone(connection, gone)
-        day = now_us // DAY_US
-        remembered = [{"key": key, "gone_day": day} for key, sha256 in gone.items() if sha256 not in there]
-        if remembered:
-            connection.execute(insert(gone_frames), remembered)
-        let_leave(connection, [bytes(row.sha256) for row in some])
-
-
-def _within(connection: Connection, region: Region, limit: int) -> list[Row[*tuple[Any, ...]]]:
-    """The first frames of a region, at most so many."""
-    query = (
-        select(kept_frames.c.number, kept_frames.c.camera, kept_frames.c.sha256, kept_frames.c.at_us)
-        .join(cameras, cameras.c.number == kept_frames.c.camera)
-        .where(cameras.c.site == region.site, cameras.c.camera == region.camera)
-        .where(kept_frames.c.at_us < region.until_us)
-        .order_by(kept_frames.c.at_us)
-    )
-    if region.since_us is not None:
-        query = query.where(kept_frames.c.at_us >= region.since_us)
-    found: list[Row[*tuple[Any, ...]]] = []
-    with connection.execute(query.execution_options(yield_per=AT_ONCE)) as rows:
-        for row in rows:
-            if not is_within(row.at_us, region.stay):
-                found.append(row)
-            if len(found) == limit:
-                break
-    return found
-
-
-def is_within(at_us: int, stretches: Sequence[tuple[int, int]]) -> bool:
-    """Whether an instant is in one of these stretches (first and last instant), which are in order and apart."""
-    low, high = 0, len(stretches)
-    while low < high:
-        middle = (low + high) // 2
-        if stretches[middle][1] < at_us:
-            low = middle + 1
-        else:
-            high = middle
-    return low < len(stretches) and stretches[low][0] <= at_us
-
-
 def _by_camera(pictures: Sequence[Picture]) -> Mapping[tuple[str, str], list[Picture]]:
     found: dict[tuple[str, str], list[Picture]] = {}
     for each in pictures:
         found.setdefault((each.site, each.camera), []).append(each)
     return found
-
-
-def _refused(connection: Connection, name: tuple[str, str]) -> list[tuple[int, int]]:
-    """The stretches of a camera of which nothing is accepted any more: erased, or before its first burst."""
-    mine = (erasures.c.site == name[0], erasures.c.camera == name[1])
-    query = select(erasures.c.since_us, erasures.c.until_us).where(*mine)
-    found = [(row.since_us, row.until_us) for row in connection.execute(query)]
-    border = select(keeping.c.bursts_from_us).where(keeping.c.site == name[0], keeping.c.camera == name[1])
-    from_us = connection.execute(border).scalar_one_or_none()
-    return found if from_us is None else [*found, (-(2**63), from_us)]
-
-
-def _keys_gone(connection: Connection, keys: Mapping[int, str]) -> set[str]:
-    """The values of those keys whose pictures went."""
-    found: set[str] = set()
-    for some in portions(list(keys)):
-        query = select(gone_frames.c.key).where(gone_frames.c.key.in_(some))
-        found |= {keys[key] for key in connection.execute(query).scalars()}
-    return found
-
-
-def _key(camera: int, sha256: str) -> int:
-    """63 bits that stand for a camera and a picture."""
-    return int.from_bytes(hashlib.sha256(f"{camera}/{sha256}".encode()).digest()[:8], "big") >> 1
