@@ -17,15 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from server.domain.private_files import PRIVATE_FILE, make_private_folder
+from server.frames.names import LEFT_AFTER_S, OWNER, SMALL, digest_of
 
 log = logging.getLogger(__name__)
 
-SMALL = ".small"
-_OWNER = "owner"
 RESERVE_BYTES = 512 * 1024 * 1024
 """Pictures leave so much of a disk to the database, which may need it for bursts."""
-LEFT_AFTER_S = 3600.0
-"""A file that no row names after this time was left by a crash, or by a database that a backup has replaced."""
 
 
 class Folder:
@@ -90,7 +87,7 @@ class Folder:
         old = time.time() - LEFT_AFTER_S
         for shard in sorted(self._root.iterdir()):
             if shard.is_dir():
-                yield [(_digest_of(file.name), f"{shard.name}/{file.name}") for file in _old_files(shard, old)]
+                yield [(digest_of(file.name), f"{shard.name}/{file.name}") for file in _old_files(shard, old)]
 
     def discard(self, names: Sequence[str]) -> None:
         """Delete files that `left` named."""
@@ -99,17 +96,17 @@ class Folder:
 
     def owner(self) -> bytes | None:
         """The mark of the database that keeps the pictures."""
-        return _read(self._root / _OWNER)
+        return _read(self._root / OWNER)
 
     def set_owner(self, mark: bytes) -> None:
         """Write that mark."""
-        self._write(self._root / _OWNER, mark)
+        self._write(self._root / OWNER, mark)
 
     def beside(self) -> list[tuple[str, bytes | None]]:
         """The other folders in the same place, each with its mark."""
         place = self._root.parent
         others = sorted(each for each in place.iterdir() if each.is_dir()) if place.is_dir() else []
-        return [(str(each), _read(each / _OWNER)) for each in others if each != self._root]
+        return [(str(each), _read(each / OWNER)) for each in others if each != self._root]
 
     def free_bytes(self) -> int:
         """What the disk has left."""
@@ -161,9 +158,3 @@ def _old_files(folder: Path, before_s: float) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             if file.stat().st_mtime < before_s:
                 yield file
-
-
-def _digest_of(name: str) -> str:
-    """The SHA-256 in the name of a picture or of its view; empty for a file that a crash left half written."""
-    digest = name.removesuffix(SMALL)
-    return digest if len(digest) == 64 and not name.startswith(".") else ""

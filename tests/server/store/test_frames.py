@@ -21,7 +21,7 @@ from server.domain.burst import Burst
 from server.domain.errors import ConfigurationError, DatabaseUnavailable
 from server.domain.keeping import Keep, KeepFrames
 from server.domain.kept_frames import Picture
-from server.frames import FrameKeeper, folder, open_place
+from server.frames import FrameKeeper, folder, names, open_place
 from server.store import Store, open_store
 from server.store.engine import _writers
 from server.store.retention import frame_limits, frames
@@ -398,7 +398,7 @@ def test_what_nothing_names_is_deleted_once_it_is_old_and_what_is_lost_counts_as
     yard: Yard, pictures: Path
 ) -> None:
     shard = next(each for each in pictures.rglob("*") if each.is_dir() and len(each.name) == 2)
-    for name in ("f" * 64, "e" * 64 + folder.SMALL, ".half-written"):
+    for name in ("f" * 64, "e" * 64 + names.SMALL, ".half-written"):
         (shard / name).write_bytes(b"left")
     assert yard.store.frames.tidy() == 0
     age_files(pictures)
