@@ -70,6 +70,10 @@ BREACHES = {
     "the place of pictures is built in layers": ("server/frames/folder.py", "import server.frames.keeper"),
     "the engine is built in layers": ("server/engine/stages.py", "import server.engine.batcher"),
     "serving is built in layers": ("server/serving/machine.py", "import server.serving.loading"),
+    "what tries changed policies is built in layers": (
+        "server/analysis/tuning/scoring.py",
+        "import server.analysis.tuning.past",
+    ),
     "the store is built in layers": ("server/store/rows.py", "import server.store.turn"),
     "the stored bursts are built in layers, behind one interface": (
         "server/store/bursts/packing.py",
