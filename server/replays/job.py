@@ -37,8 +37,7 @@ class Span(msgspec.Struct, frozen=True):
     """What is done of one camera. `events` has those of each text, in the order of `Job.texts`.
 
     The events are all that are settled from the stretch's begin to before `until_us`, the instant to which the fold has
-    come. `observed_us` is how long the camera was watched. While the fold reads what precedes the stretch, `until_us` is
-    the stretch's begin.
+    come: the stretch's begin while the fold reads what precedes it. `observed_us` is how long the camera was watched.
     """
 
     camera: str
