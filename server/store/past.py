@@ -150,8 +150,8 @@ class Past(Part):
         return max(found, key=lambda facts: facts.last_at_us, default=None)
 
     def edition(self, site: str, camera: str) -> int:
-        """A number that grows with each change of what a camera saw before its newest folded frame: a late burst that is
-        folded in, a burst that is taken out.
+        """A number that grows with each change of what a camera saw before its newest folded frame: a late burst that
+        is folded in, a burst that is taken out.
         """
         row = self._row(select(cameras.c.rewritten).where(cameras.c.site == site, cameras.c.camera == camera))
         return row.rewritten if row else 0
