@@ -19,6 +19,7 @@ from server.frames import FrameKeeper
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
+from server.replays import Replays
 from server.serving.service import Service
 from server.settings import ServerSettings
 from server.store import Store
@@ -99,6 +100,7 @@ class Runtime:
     service: Service
     admission: Admission
     current: Current
+    replays: Replays
     ports: Sequence[Control | AdminPort]
     first_models: Callable[[], Sequence[str]] | None
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
@@ -140,6 +142,7 @@ class Runtime:
         if self.service.engine is not None:
             self.service.engine.stop()
         self._stopping.set()
+        self.replays.close()
         self.dispatcher.wake()
         for thread in self._threads:
             thread.join(_STOP_S)

@@ -24,18 +24,19 @@ from server.analysis.tuning.candidates import (
     refinements,
     rules_and_scores,
 )
+from server.analysis.tuning.figures import rate_of
 from server.analysis.tuning.past import (
     DAY_US,
     HOUR_US,
     WITHIN_S,
     annotated,
-    known_truth,
+    logged_events,
     place_of,
     voters_of,
 )
 from server.analysis.tuning.plots import Point, frontier, write_html
 from server.analysis.tuning.recommendation import Advice, Trial, best_of, cheaper_than, split_at, words
-from server.analysis.tuning.scoring import Split, Truth, outcome_of
+from server.analysis.tuning.scoring import Split, Truth, outcome_of, truth_of
 from server.commands.cameras import find_cameras, gone_within, note_enlarged, with_bursts
 from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.folding import FoldTask, fold_many
@@ -115,7 +116,7 @@ def command(
     gone = gone_within(store, local, Window(*window, site, camera))
     note_enlarged(store, [policy], heads, *window)
     annotations = with_bursts(annotations, gone)
-    truth = known_truth(store, site, place.camera, annotations, gone, *window)
+    truth = truth_of(annotations, logged_events(store, site, place.camera, gone, *window), *window)
     if not any(truth.instants()):
         echo_lines(_without_annotations(store, policy, cameras, annotations, local, since_us, until_us))
         return
@@ -277,7 +278,7 @@ def _write(proposal: Path, text: str) -> None:
 
 def _points(search: _Search, advice: Advice) -> tuple[list[Point], str]:
     """All trials as points: misses against false alarms, per day or, for less than a day, in all; and that unit."""
-    per, unit = (advice.days, "a day") if advice.days >= 1 else (1.0, "in all")
+    per, unit = rate_of(search.observed_us)
     trials = list(search.trials.values())
     tallies = [trial.outcome.tally() for trial in trials]
     places = [(tally.missed, round(tally.alarms / per, 3)) for tally in tallies]

@@ -10,6 +10,7 @@ from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import ConfigurationError, RetryLater
 from server.domain.local_time import LocalTime, site_time, zone_of
 from server.pipeline.site_policies import Sites
+from server.replays import Replays
 from server.settings import ServerSettings
 from server.store import Store
 from server.web.cameras import CameraReport
@@ -27,6 +28,7 @@ class Context:
     sites: Sites
     settings: ServerSettings
     clock: Clock
+    replays: Replays
     reports: Callable[[str | None], Sequence[CameraReport]]
     ensemble: Callable[[], Ensemble]
     card: Callable[[str], Mapping[str, object]]

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from policies.events import Event
@@ -68,9 +69,9 @@ class Hours(NamedTuple):
         return [event for hour in self.folded[policy] for event in hour.events]
 
     def observed_us(self, blind_us: int) -> int:
-        """How long the camera was watched in these hours: of a gap between two hours, what is no longer than `blind_us`."""
+        """How long the camera was watched in these hours, with the gaps between them that are within `blind_us`."""
         hours = [hour for hour in self.folded[0] if hour.frames]
-        gaps = [after.first_us - before.last_us for before, after in zip(hours, hours[1:], strict=False)]
+        gaps = [after.first_us - before.last_us for before, after in pairwise(hours)]
         return sum(hour.observed_us for hour in hours) + sum(gap for gap in gaps if gap <= blind_us)
 
 

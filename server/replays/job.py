@@ -17,8 +17,8 @@ State = Literal["waiting", "working", "done", "cut", "failed"]
 class Job(msgspec.Struct, frozen=True, dict=True):
     """A stretch of the past of some cameras of a site, to be folded under each of some policies (their TOML).
 
-    The same job has the same id, in every process and at every time. `edition` names what was stored of the stretch: when
-    that changes, it is another job.
+    The same job has the same id, in every process and at every time. `edition` names what was stored of the stretch:
+    when that changes, it is another job.
     """
 
     site: str

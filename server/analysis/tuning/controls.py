@@ -15,9 +15,9 @@ from server.analysis.policy_diff import applied
 from server.analysis.tuning.candidates import TODAY, Candidate, Option, Place, rule_option
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings in force at a place. `scores` and `weights` are by model. `k`, `threshold`, `right` and `weights` count
-    under the rules that have them; `min_hits` of `window_frames` frames must show a track.
+class PlaceSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings in force at a place. `scores` and `weights` are by model. `k`, `threshold`, `right` and `weights`
+    count under the rules that have them; `min_hits` of `window_frames` frames must show a track.
     """
 
     rule: RuleName
@@ -64,11 +64,11 @@ _LENGTHS = {
 }
 
 
-def settings_of(policy: SitePolicy, place: Place, models: Sequence[ModelInfo]) -> Settings:
+def settings_of(policy: SitePolicy, place: Place, models: Sequence[ModelInfo]) -> PlaceSettings:
     """What is in force at a place, for the models that vote there."""
     rules, tracks = place.rules(policy), place._replace(sector=None, target=None).rules(policy).movement
     given = rules.sensitivity
-    return Settings(
+    return PlaceSettings(
         rule=given.rule,
         k=given.k,
         threshold=given.threshold,
@@ -91,9 +91,9 @@ def with_rule(text: str, place: Place, rule: RuleName | None) -> SitePolicy:
     return changed(text, place, Change(rule=rule)).policy
 
 
-def moved(now: Settings, wanted: Settings, shown: Settings | None = None) -> Change:
-    """What differs between the settings in force under the wanted rule and the wanted ones. A score or weight that still
-    is what was `shown` was not moved: it follows the rule.
+def moved(now: PlaceSettings, wanted: PlaceSettings, shown: PlaceSettings | None = None) -> Change:
+    """What differs between the settings in force under the wanted rule (`now`) and the wanted ones. A score or weight
+    that still is what was `shown` was not moved: it follows the rule.
     """
     scalars = {
         name: value
@@ -119,8 +119,8 @@ def _moved(now: dict[str, float], wanted: dict[str, float], shown: dict[str, flo
 
 
 def changed(text: str, place: Place, change: Change) -> Candidate:
-    """Today's `text` with a change at a place. What a sector or a target cannot have is changed at the nearest place that
-    can: how tracks are confirmed at the camera, presence and dwelling for all targets.
+    """Today's `text` with a change at a place. What a sector or a target cannot have is changed at the nearest place
+    that can: how tracks are confirmed at the camera, presence and dwelling for all targets.
 
     Raises InvalidPolicy for a policy that cannot be, and for one that sets the same elsewhere in a way that forbids it.
     """

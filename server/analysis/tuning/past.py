@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from policies.events import Event
 from policies.observation import ModelInfo
 from policies.site.sectors import WHOLE
 from policies.site.site_policy import SitePolicy
 from server.analysis.stored import Store
 from server.analysis.tuning.candidates import Place
-from server.analysis.tuning.scoring import Truth, truth_of
 from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown
 from server.domain.keeping import Gone
@@ -68,21 +68,12 @@ def annotated(store: Store, site: str, cameras: Sequence[str]) -> list[Annotatio
     return [each for each in store.annotations.current(site) if each.truth != "unsure" and each.camera in cameras]
 
 
-def known_truth(
-    store: Store,
-    site: str,
-    camera: str | None,
-    annotations: Sequence[Annotation],
-    gone: AllGone,
-    since_us: int,
-    until_us: int,
-) -> Truth:
-    """What `annotations` and the log of a camera (None: of the site) say of a stretch. What no fold can give, since its
-    bursts are no longer kept, is left out.
-    """
-    logged = [
+def logged_events(
+    store: Store, site: str, camera: str | None, gone: AllGone, since_us: int, until_us: int
+) -> list[Event]:
+    """The log of a camera (None: of the site), without what no fold can give, since its bursts are no longer kept."""
+    return [
         each.event
         for each in store.events(since_us, until_us, site, camera)
         if (known := gone.get((site, each.event.camera))) is None or not known.is_proof_gone(each.event)
     ]
-    return truth_of(with_bursts(annotations, gone), logged, since_us, until_us)
