@@ -20,6 +20,9 @@ EVERY_SITE = "*"
 COMMAND_LINE = "command line"
 """The author of what a command did. It is no user's name: it has a space."""
 
+LOCAL = "local"
+"""Who asks on the server's own machine before the first user is added; no user has this name."""
+
 LEAST_PASSWORD, _LONGEST_PASSWORD = 10, 1000
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,62}")
 
@@ -56,16 +59,16 @@ class AuditLine:
 
 def check_name(name: str) -> None:
     """Raises Unprocessable for what no user may be called."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise Unprocessable(
-            f"a user's name is 1 to 63 lower-case letters, digits, . _ @ or -, and begins with a letter or digit; "
-            f"not {name[:80]!r}"
+            "a user's name is 1 to 63 lower-case letters, digits, . _ @ or -, begins with a letter or digit, and is "
+            f"not `{LOCAL}`; it cannot be {name[:80]!r}"
         )
 
 
 def is_name(name: str) -> bool:
     """Whether a user may have this name."""
-    return _NAME.fullmatch(name) is not None
+    return _NAME.fullmatch(name) is not None and name != LOCAL
 
 
 def check_password(name: str, password: str) -> None:

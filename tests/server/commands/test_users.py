@@ -6,20 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
 from click.testing import CliRunner, Result
 
 from server.__main__ import command
 from server.store import Store, open_store
-from server.store.people import passwords
+
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
 
 Run = Callable[..., Result]
 WORD = "correct horse battery\n"
-
-
-@pytest.fixture(autouse=True)
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @pytest.fixture

@@ -16,14 +16,10 @@ from server.store.people import passwords
 from server.store.schema import attempts, sessions, users
 from tests.stand_ins import ManualClock
 
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
+
 HOUR_S = 3600
 RIGHT = "correct horse battery"
-
-
-@pytest.fixture(autouse=True)
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-    monkeypatch.setattr(passwords, "_nobody", [])
 
 
 @pytest.fixture
