@@ -81,6 +81,11 @@ BREACHES = {
         "import server.analysis.tuning.past",
     ),
     "the store is built in layers": ("server/store/rows.py", "import server.store.turn"),
+    "what the store knows of people is built in layers": (
+        "server/store/people/audit.py",
+        "import server.store.people.users",
+    ),
+    "argon2 has one door": ("server/store/people/users.py", "import argon2"),
     "the stored bursts are built in layers, behind one interface": (
         "server/store/bursts/packing.py",
         "import server.store.bursts.keeping",

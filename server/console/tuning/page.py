@@ -11,8 +11,8 @@ from server.analysis.tuning.controls import PlaceSettings
 from server.analysis.tuning.figures import TriedFigures
 
 State = Literal["today", "working", "done", "refused", "stopped", "empty"]
-"""`today`: nothing is changed. `refused`: there can be no such policy, or no such stretch. `stopped`: the replay did not
-go on. `empty`: no frame is stored.
+"""`today`: nothing is changed. `refused`: there can be no such policy, or no such stretch. `stopped`: the replay did
+not go on. `empty`: no frame is stored.
 """
 
 
@@ -75,8 +75,8 @@ class TuneBallot(msgspec.Struct, frozen=True):
 class Strip(msgspec.Struct, frozen=True):
     """A happening that only one of the two policies reports.
 
-    `what` says it in words, `why` what the other policy made of it; `ballots` are the votes there in the frame that came
-    nearest. `events` are the kinds of its events that differ. `pictures` are those of its frames that are kept.
+    `what` says it in words, `why` what the other policy made of it; `ballots` are the votes there in the frame that
+    came nearest. `events` are the kinds of its events that differ. `pictures` are those of its frames that are kept.
     """
 
     reported_by: Literal["today", "changed"]
@@ -119,8 +119,8 @@ class Tune(msgspec.Struct, frozen=True):
     `settings` are in force today, `tried` with the change, which `change` says in words (empty: nothing is changed).
     `figures` are those of the hours that are done. `differing` are the happenings that only one policy reports, nearest
     to the edge first, of `differ` in all. `diff` is the change of the site's file; settings of `overruled` places stay.
-    `annotated_true` and `annotated_false` facts of the camera lie in the stretch; `left_out` annotated ones are no longer
-    kept.
+    `annotated_true` and `annotated_false` facts of the camera lie in the stretch; `left_out` annotated ones are no
+    longer kept.
     """
 
     site: str

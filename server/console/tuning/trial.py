@@ -52,8 +52,8 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What people and the log say of the stretch: `truth`, the events of the log, how many annotated facts are no longer
-    kept.
+    """What people and the log say of the stretch: `truth`, the events of the log, how many annotated facts are no
+    longer kept.
     """
 
     truth: Truth
