@@ -11,7 +11,7 @@ from policies.observation import ModelInfo
 from policies.sensitivity import RULES, RuleName
 from policies.site.layers import OLD_NAMES
 from policies.site.site_policy import SitePolicy, parse_site_policy
-from server.analysis.policy_diff import applied
+from server.analysis.policy_diff import applied, overruled
 from server.analysis.tuning.candidates import TODAY, Candidate, Option, Place, rule_option
 
 
@@ -131,6 +131,16 @@ def changed(text: str, place: Place, change: Change) -> Candidate:
     return Candidate(words, changes, after, parse_site_policy(after))
 
 
+def overruled_by(text: str, place: Place, change: Change) -> list[str]:
+    """The nearer places that set the same settings, so that the change has no effect there."""
+    paths = [
+        path
+        for part in _parts(place, change)
+        for path in overruled(text, {(*part.place.path, *key): None for key in part.option.changes}, part.place.path)
+    ]
+    return list(dict.fromkeys(paths))
+
+
 def _parts(place: Place, change: Change) -> Iterator[_Part]:
     yield from (_Part(place, option) for option in _of_sensitivity(change))
     for model, score in change.scores.items():
@@ -138,8 +148,9 @@ def _parts(place: Place, change: Change) -> Iterator[_Part]:
     tracks = place._replace(sector=None, target=None)
     if change.min_hits is not None or change.window_frames is not None:
         given = {"min_hits": change.min_hits, "window_frames": change.window_frames}
-        words = " of ".join(str(value) if value is not None else "as many" for value in given.values())
-        yield _Part(tracks, Option(f"{words} frames", _of_tracks(given)))
+        hits, window = ("" if value is None else str(value) for value in given.values())
+        words = f"{hits} of {window} frames" if hits and window else f"{hits} frames" if hits else f"of {window} frames"
+        yield _Part(tracks, Option(words, _of_tracks(given)))
     for name, key in _LENGTHS.items():
         if (value := getattr(change, name)) is not None:
             yield _Part(place._replace(target=None), Option(f"{name.removesuffix('_s')} {value:g} s", {key: value}))

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from policies.events import instant
+from policies.sensitivity import RuleName
 from policies.site.site_policy import InvalidPolicy
-from server.analysis.policy_diff import difference, overruled
+from server.analysis.policy_diff import difference
 from server.analysis.tuning.candidates import Candidate
-from server.analysis.tuning.controls import changed, settings_of
+from server.analysis.tuning.controls import changed, overruled_by, settings_of
 from server.analysis.tuning.past import DAY_US, HOUR_US, annotated
 from server.analysis.tuning.scoring import Truth
 from server.console.access import Viewer
@@ -51,9 +52,8 @@ def tuned(
 def _candidate(here: Found, query: TuneQuery) -> tuple[Candidate, str]:
     """The policy to try; today's and why, where there can be no such policy."""
     as_now = Candidate("", {}, here.text, here.policy)
-    rule = here.place.rules(here.policy).sensitivity.rule
     try:
-        candidate = changed(here.text, here.place, change_of(query, rule))
+        candidate = changed(here.text, here.place, change_of(query, _rule(here)))
     except InvalidPolicy as error:
         return as_now, f"There can be no such policy: {error}. Move that control back, or change the file."
     return (as_now, "") if candidate.policy.digest == here.policy.digest else (candidate, "")
@@ -118,7 +118,7 @@ def _page(
         result.differ,
         result.strips,
         tuple(difference(here.text, candidate.text, name, f"{name}, changed")) if candidate.changes else (),
-        tuple(overruled(here.text, candidate.changes, here.place.path)) if candidate.changes else (),
+        _overruled(here, query, candidate),
         len(true),
         len(false),
         known.left_out,
@@ -158,6 +158,16 @@ def _stretches(context: Context, here: Found, query: TuneQuery) -> Iterator[Choi
         there = replace(query, since=since, until=until, version=None)
         is_current = (query.since, query.until) == (since, until)
         yield Choice(name, address(here.site, here.camera, here.sector, there), is_current)
+
+
+def _overruled(here: Found, query: TuneQuery, candidate: Candidate) -> tuple[str, ...]:
+    if not candidate.changes:
+        return ()
+    return tuple(overruled_by(here.text, here.place, change_of(query, _rule(here))))
+
+
+def _rule(here: Found) -> RuleName:
+    return here.place.rules(here.policy).sensitivity.rule
 
 
 def _covered(hours: tuple[Hour, ...], local: LocalTime) -> str:
