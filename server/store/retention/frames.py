@@ -261,6 +261,20 @@ class Frames(Part):
         found = [kept_frame(row) for row in self._rows(query)]
         return found[::-1] if newest else found
 
+    def latest(self, site: str | None = None) -> dict[tuple[str, str], KeptFrame]:
+        """The newest kept frame of each camera (of a site), by site and camera. One query, whatever is kept."""
+        of_camera = kept_frames.alias()
+        newest = (
+            select(func.max(of_camera.c.at_us))
+            .where(of_camera.c.camera == cameras.c.number)
+            .correlate(cameras)
+            .scalar_subquery()
+        )
+        query = FRAMES.where(kept_frames.c.at_us == newest).order_by(kept_frames.c.number)
+        if site is not None:
+            query = query.where(cameras.c.site == site)
+        return {(row.site, row.camera): kept_frame(row) for row in self._rows(query)}
+
     def are_within(self, region: Region) -> bool:
         """Whether frames of a region are kept."""
         with reading(self._engine) as connection:
