@@ -55,6 +55,7 @@ from server.store.heartbeats import Heartbeats
 from server.store.log import pack_events
 from server.store.outbox import Notices, link_announcements
 from server.store.past import Past
+from server.store.policy_versions import PolicyVersions
 from server.store.refolding import PastChange, Refolds, aside_of, change_past, folded_of
 from server.store.retention import Frames, Place, Retention, compact, is_compactable
 from server.store.rows import Versions, read_checkpoint
@@ -93,6 +94,7 @@ class Store(Channels, EventLog, Tokens):
         self.notices = Notices(engine, clock, self._versions)
         self.frames = Frames(engine, clock, self._versions, place)
         self.retention = Retention(engine, clock, self._versions, self.frames)
+        self.policy_versions = PolicyVersions(engine, clock, self._versions)
         self.refolds = Refolds(engine, clock=clock, versions=self._versions)
 
     @property
