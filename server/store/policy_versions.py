@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import Connection, Select, insert, select, update
 
@@ -74,7 +75,7 @@ class Changing:
 
     def of_site(self, site: str, limit: int) -> Sequence[PolicyVersion]:
         """As `PolicyVersions.of_site`."""
-        return [PolicyVersion(*row) for row in self._connection.execute(_of_site(site, limit))]
+        return [PolicyVersion(*row) for row in self._connection.execute(_of_site(site, limit)).all()]
 
     def version(self, number: int) -> PolicyVersion:
         """As `PolicyVersions.version`."""
@@ -109,6 +110,6 @@ def _version(connection: Connection, number: int) -> PolicyVersion:
     return PolicyVersion(*row)
 
 
-def _of_site(site: str, limit: int) -> Select[tuple[object, ...]]:
+def _of_site(site: str, limit: int) -> Select[tuple[Any, ...]]:
     newest = select(*_COLUMNS).where(policy_versions.c.site == site)
     return newest.order_by(policy_versions.c.number.desc()).limit(limit)
