@@ -10,15 +10,13 @@ import click
 from server.analysis.policy_diff import difference
 from server.commands.options import aligned, current_store, echo_lines, store_options
 from server.domain.local_time import LocalTime, site_time
+from server.domain.people import COMMAND_LINE
 from server.domain.policy_versions import PolicyVersion
 from server.domain.text_files import UnreadableText, read_text, shown
 from server.pipeline.site_policies import Sites
 from server.pipeline.site_versions import SiteVersions
 from server.settings import ServerSettings
 from server.store import Store
-
-COMMAND_LINE = "command line"
-"""The author of what a command did. It is no user's name: it has a space."""
 
 
 @click.group()

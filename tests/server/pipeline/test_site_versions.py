@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import event, select
+from sqlalchemy import event
 
 from server.__main__ import command
 from server.analysis.policy_diff import applied
@@ -22,7 +22,6 @@ from server.domain.policy_versions import BY_FILE
 from server.pipeline.site_policies import Sites
 from server.pipeline.site_versions import LONGEST_WHY, SiteVersions
 from server.store import Store, open_store
-from server.store.schema import audit
 from tests.server.commands.test_read_only import asked
 from tests.server.launched import ROOT
 from tests.stand_ins import ManualClock
@@ -57,9 +56,7 @@ class Folder:
         return [(each.number, each.standing(text)) for each in self.versions.versions("yard")]
 
     def audit(self) -> list[tuple[str, str, str | None, str | None]]:
-        with self.store._engine.connect() as connection:
-            query = select(audit.c.author, audit.c.what, audit.c.site, audit.c.subject).order_by(audit.c.number)
-            return [tuple(row) for row in connection.execute(query)]
+        return [(line.author, line.what, line.site, line.subject) for line in reversed(self.store.audit.page())]
 
 
 @pytest.fixture
@@ -255,7 +252,7 @@ def test_two_versions_put_in_force_at_once_are_one_in_force_and_one_refused(yard
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from sqlalchemy import event, select
+from sqlalchemy import event
 from server.pipeline.site_policies import Sites
 from server.pipeline.site_versions import SiteVersions
 from server.store import open_store

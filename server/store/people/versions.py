@@ -13,7 +13,8 @@ from server.domain.errors import Unknown
 from server.domain.policy_versions import PolicyVersion
 from server.store.engine import reading, writing
 from server.store.rows import Part
-from server.store.schema import audit, policy_versions
+from server.store.people.audit import add_line
+from server.store.schema import policy_versions
 
 _COLUMNS = [policy_versions.c[name] for name in PolicyVersion.__slots__]
 _LOCK = "policy versions"
@@ -47,7 +48,7 @@ class PolicyVersions(Part):
         }
         with writing(self._engine, lock=_LOCK) as connection:
             number = connection.execute(insert(policy_versions).returning(policy_versions.c.number), row).scalar_one()
-            _note(connection, now_us, author, "policy_proposed", site, number, why)
+            add_line(connection, now_us, author, "policy_proposed", site=site, subject=str(number), detail=why)
             return _version(connection, number)
 
     def version(self, number: int) -> PolicyVersion:
@@ -93,14 +94,8 @@ class Changing:
         now_us = self._clock()
         found = update(policy_versions).where(policy_versions.c.number == version.number)
         self._connection.execute(found.values({f"{columns}_at_us": now_us, f"{columns}_by": author}))
-        _note(self._connection, now_us, author, what, version.site, version.number, version.digest)
-
-
-def _note(
-    connection: Connection, at_us: int, author: str, what: str, site: str, number: int, detail: str | None
-) -> None:
-    line = {"at_us": at_us, "author": author, "what": what, "site": site, "subject": str(number), "detail": detail}
-    connection.execute(insert(audit), line)
+        subject = str(version.number)
+        add_line(self._connection, now_us, author, what, site=version.site, subject=subject, detail=version.digest)
 
 
 def _version(connection: Connection, number: int) -> PolicyVersion:
