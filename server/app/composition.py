@@ -36,6 +36,7 @@ from server.frames import FrameKeeper, media_type, open_place, view
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
+from server.pipeline.site_versions import SiteVersions
 from server.replays import Replays
 from server.serving.loading import broken_cards, engine_of, load, own_models
 from server.serving.memory_budget import BODIES
@@ -153,6 +154,7 @@ def _runtime(
         metrics=metrics,
         store=store,
         sites=sites,
+        versions=SiteVersions(sites, settings.sites_dir, store.policy_versions),
         dispatcher=dispatcher,
         keeper=keeper,
         service=service,
@@ -227,6 +229,7 @@ def _context(runtime: Runtime, reports: cameras.CameraReports) -> Context:
         reports=reports.all,
         ensemble=runtime.current.ensemble,
         card=partial(_card, folders=own_models(runtime.settings)),
+        versions=runtime.versions,
     )
 
 
