@@ -17,7 +17,7 @@ from server.analysis.tuning.past import DAY_US, HOUR_US, annotated
 from server.analysis.tuning.scoring import Truth
 from server.console.access import Viewer
 from server.console.context import Context
-from server.console.tuning.address import TuneQuery, address, change_of, without_change
+from server.console.tuning.address import TuneQuery, address, change_of, without_change, written
 from server.console.tuning.page import Choice, Progress, State, Tune, TuneModel, TuneVersion
 from server.console.tuning.place import Found, Stretch, in_field, newest_day, stretch_of
 from server.console.tuning.trial import Asked, Known, Result, Trials, known_of
@@ -37,7 +37,7 @@ def tuned(
     now_us = context.clock()
     head_us = now_us if here.head_us is None else here.head_us
     stretch = stretch_of(query, here.local, head_us, now_us)
-    candidate, refusal = _candidate(here, query)
+    candidate, refusal = candidate_of(here, query)
     fault = refusal or stretch.fault
     result, known = _NOTHING, _NOTHING_KNOWN
     if here.head_us is not None and not stretch.fault:
@@ -49,7 +49,7 @@ def tuned(
     return _page(context, query, here, stretch, candidate, (state, fault or result.why), result, known, viewer, version)
 
 
-def _candidate(here: Found, query: TuneQuery) -> tuple[Candidate, str]:
+def candidate_of(here: Found, query: TuneQuery) -> tuple[Candidate, str]:
     """The policy to try; today's and why, where there can be no such policy."""
     as_now = Candidate("", {}, here.text, here.policy)
     try:
@@ -127,6 +127,7 @@ def _page(
         viewer.changes(here.site),
         address(*names, replace(query, version=None)),
         address(*names, without_change(query)),
+        written(replace(query, version=None)),
         hashlib.sha256(here.text.encode()).hexdigest(),
     )
 

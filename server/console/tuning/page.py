@@ -120,7 +120,8 @@ class Tune(msgspec.Struct, frozen=True):
     `figures` are those of the hours that are done. `differing` are the happenings that only one policy reports, nearest
     to the edge first, of `differ` in all. `diff` is the change of the site's file; settings of `overruled` places stay.
     `annotated_true` and `annotated_false` facts of the camera lie in the stretch; `left_out` annotated ones are no
-    longer kept.
+    longer kept. `to_judge` is the newest event without an annotation. `address` is this state, `query` its query,
+    `base_address` the same with nothing changed. `fingerprint` is that of the site's file.
     """
 
     site: str
@@ -154,4 +155,5 @@ class Tune(msgspec.Struct, frozen=True):
     may_change: bool
     address: str
     base_address: str
+    query: str
     fingerprint: str

@@ -12,6 +12,7 @@ from server.console.tuning.address import AS_NOW, TuneQuery, address, from_form
 from server.console.tuning.build import tuned
 from server.console.tuning.page import Tune, TuneCamera, TunePlaces, TuneSector
 from server.console.tuning.place import found
+from server.console.tuning.saving import TuneForm, saved, version_shown
 from server.console.tuning.trial import Trials
 from server.domain.errors import ConfigurationError, RetryLater
 from server.web.openapi import Twin
@@ -44,7 +45,14 @@ def add(pages: Pages, context: Context) -> None:
         here = found(context, site, camera, sector, query.target)
         if query.moved is not None:
             return To(address(site, camera, sector, from_form(query, here.text, here.policy, here.place, here.models)))
-        return tuned(context, trials, viewer, query, here, None)
+        version = None
+        if query.version is not None:
+            version = version_shown(context, site, query.version, here.local)
+        return tuned(context, trials, viewer, query, here, version)
+
+    @pages.action("/tune/<site>/<camera>/<sector>", form=TuneForm)
+    def tune_saved(viewer: Viewer, form: TuneForm, site: str, camera: str, sector: str) -> To:
+        return saved(context, viewer, form, site, camera, sector)
 
 
 def _cameras(context: Context, viewer: Viewer) -> list[TuneCamera]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import time
 from collections.abc import Iterator
@@ -170,6 +171,46 @@ def test_a_number_that_is_none_is_named(tuned: Tuned) -> None:
     answer = tuned.client.get(f"{TWIN}?dwell=long")
     assert answer.status_code == 400
     assert "`dwell` is a number, not `long`" in answer.json["detail"]
+
+
+def post(tuned: Tuned, page: str, do: str, **more: str) -> str:
+    """Send one of the page's forms; where it leads."""
+    form = next(
+        form for form in re.findall(r"<form method=\"post\" action=\"/tune.*?</form>", page, re.S) if do in form
+    )
+    fields = {name: html.unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', form)}
+    answer = tuned.client.post(PAGE, data=fields | more)
+    assert answer.status_code == 303, answer.text
+    return answer.location
+
+
+def test_a_change_is_proposed_then_put_in_force_then_taken_back(tuned: Tuned) -> None:
+    file = tuned.folder / "sites" / "yard.toml"
+    there = post(tuned, tuned.shown(scores="eye:0.6"), "propose", why="a <b>shadow</b>")
+    assert file.read_text() == COMMENTED
+    proposed = tuned.client.get(there).text
+    assert "Version 1: proposed" in proposed
+    assert "a &lt;b&gt;shadow&lt;/b&gt;" in proposed
+    there = post(tuned, proposed, "put_in_force")
+    assert "min_score = {eye = 0.6}" in file.read_text()
+    in_force = tuned.client.get(there).text
+    assert "Version 1: in force" in in_force
+    assert '<td class="number">0.6' not in in_force
+    assert 'name="s1" min="0" step="0.01" value="0.6"' in in_force
+    there = post(tuned, in_force, "take_back")
+    assert file.read_text() == COMMENTED
+    assert "Version 1: taken back" in tuned.client.get(there).text
+    assert "Put version" not in tuned.client.get(there).text
+
+
+def test_a_proposal_from_a_file_that_has_changed_since_is_refused(tuned: Tuned) -> None:
+    page = tuned.shown(scores="eye:0.6").replace('name="seen" value="', 'name="seen" value="0')
+    form = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    assert form is not None
+    fields = {"csrf_token": form[1], "do": "propose", "state": "scores=eye:0.6", "seen": "0" * 64}
+    answer = tuned.client.post(PAGE, data=fields)
+    assert answer.status_code == 409
+    assert "has changed since you began" in answer.text
 
 
 def test_every_place_of_the_site_is_listed_with_its_annotations(tuned: Tuned) -> None:
