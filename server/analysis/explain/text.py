@@ -10,8 +10,8 @@ import msgspec
 from msgspec import UNSET
 
 from policies.events import Event
-from server.analysis.explain import BurstRecord, Explanation, FrameRecord, SectorRecord
-from server.analysis.explain_votes import Ballot, Weighing, nearness
+from server.analysis.explain.explanation import BurstRecord, Explanation, FrameRecord, SectorRecord
+from server.analysis.explain.votes import Ballot, Weighing, nearness
 from server.analysis.gaps import Gap
 from server.delivery.event_text import EventText, withdrawal
 from server.delivery.gone_text import gone_lines
