@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from server.app.runtime import Runtime
 from server.hosting.self_signed import Pair
-from server.runtime import Runtime
 from server.settings import described
 from server.store import Store, open_store
 from tests.server import databases, new_sqlite
