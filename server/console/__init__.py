@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from server.console import now, signing_in
+from server.console import event, judging, now, signing_in
 from server.console.access import Access, NoUsers
 from server.console.context import Context
 from server.console.pages import Pages
@@ -16,7 +16,7 @@ from server.web.auth import Authenticator
 
 __all__ = ["TWINS", "Access", "Context", "NoUsers", "install"]
 
-TWINS = (now.TWIN,)
+TWINS = (now.TWIN, event.TWIN)
 """The JSON of the pages, for the OpenAPI document."""
 
 
@@ -25,5 +25,7 @@ def install(app: Flask, access: Access, authenticator: Authenticator, context: C
     pages = Pages(access, authenticator, access.install(app))
     signing_in.add(pages, access)
     now.add(pages, context)
+    event.add(pages, context)
+    judging.add(pages, context)
     app.register_blueprint(pages.shown)
     app.register_blueprint(pages.told)

@@ -55,7 +55,7 @@ class SceneFrame(msgspec.Struct, frozen=True):
     """One frame. `decides`: the event's votes are those of this frame; `settles`: it made the event.
 
     `arithmetic` is that of the candidate that the event is about, else of the nearest in its place; None: no model saw
-    the target there. `labels` are those of models without boxes, for the event's sectors.
+    the target there.
     """
 
     at_us: int
@@ -63,6 +63,7 @@ class SceneFrame(msgspec.Struct, frozen=True):
     burst_id: str
     index: int
     size: tuple[int, int]
+    brightness: float | None
     picture: Picture
     decides: bool
     settles: bool
@@ -261,6 +262,7 @@ def _frame(event: Event, each: _Seen, fate: FrameFate) -> SceneFrame:
         burst_id=seen.burst_id,
         index=seen.index,
         size=seen.size,
+        brightness=seen.brightness,
         picture=picture_of(fate),
         decides=_decides(event, seen),
         settles=_settles(event, seen),
