@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from server.console import event, judging, now, signing_in
+from server.console import event, judging, now, signing_in, why
 from server.console.access import Access
 from server.console.context import Context
 from server.console.pages import Pages
@@ -16,7 +16,7 @@ from server.web.auth import Authenticator
 
 __all__ = ["TWINS", "Access", "Context", "install"]
 
-TWINS = (now.TWIN, event.TWIN)
+TWINS = (now.TWIN, event.TWIN, why.TWIN)
 """The JSON of the pages, for the OpenAPI document."""
 
 
@@ -27,5 +27,6 @@ def install(app: Flask, access: Access, authenticator: Authenticator, context: C
     now.add(pages, context)
     event.add(pages, context)
     judging.add(pages, context)
+    why.add(pages, context)
     app.register_blueprint(pages.shown)
     app.register_blueprint(pages.told)

@@ -8,12 +8,16 @@ from datetime import datetime
 import msgspec
 
 from policies.events import Event, instant
+from policies.observation import Observation
 from policies.site.site_policy import CameraPolicy
 from server.analysis.explain.arithmetic import score_text
-from server.analysis.explain.scene import Mark, Path, Picture, SceneFrame
+from server.analysis.explain.explanation import FrameRecord
+from server.analysis.explain.scene import Mark, Path, Picture, SceneFrame, marks_of
+from server.analysis.explain.text import weighing_text, worth_showing
 from server.console.drawing import Arrow, Outline, Rectangle, Scale, outlines
 from server.domain.local_time import LocalTime
 
+_REPEATS = "repeats a recent frame, as a stuck camera sends them: ignored"
 _REASONS = {
     "kept": None,
     "no_longer_kept": "This picture is no longer kept.",
@@ -91,6 +95,37 @@ def shown_frame(frame: SceneFrame, local: LocalTime, initials: dict[str, str]) -
     )
 
 
+def minute_frame(
+    policy: CameraPolicy,
+    seen: Observation,
+    record: FrameRecord,
+    picture: Picture,
+    local: LocalTime,
+    initials: dict[str, str],
+) -> FrameShown:
+    """A frame of an explained minute; `policy` is that in force in it."""
+    scale = Scale(seen.size)
+    marks = [mark for target in policy.targets for mark in marks_of(policy, seen, target, None)]
+    shown = [] if record.repeats else [weighing_text(weighing) for weighing in worth_showing(record)]
+    silent = [f"{model} did not answer" for model in record.silent]
+    verdicts = {weighing.verdict for weighing in record.weighings if weighing.sectors}
+    return FrameShown(
+        sha256=seen.frame_sha256,
+        at=instant(seen.at_us),
+        at_local=local.precise(seen.at_us),
+        burst_id=seen.burst_id,
+        index=seen.index,
+        picture=picture,
+        why_not=_REASONS[picture],
+        height=scale.height,
+        decides=False,
+        settles=False,
+        boxes=tuple(_rectangle(scale, mark, initials) for mark in marks),
+        verdict="ignored" if record.repeats else "present" if "present" in verdicts else "",
+        words=_REPEATS if record.repeats else ". ".join([*shown, *silent]) or "no model saw anything",
+    )
+
+
 def overlay_of(policy: CameraPolicy, size: tuple[int, int], event: Event | None, paths: Sequence[Path]) -> Overlay:
     """Sectors (those of an event marked), enlarged parts, known nuisances, lines with arrows, and courses."""
     scale = Scale(size)
@@ -121,7 +156,7 @@ def _rectangle(scale: Scale, mark: Mark, initials: dict[str, str]) -> Rectangle:
 
 def _words(frame: SceneFrame) -> str:
     if frame.is_repeat:
-        return "repeats a recent frame, as a stuck camera sends them: ignored"
+        return _REPEATS
     silent = f"; {', '.join(frame.silent)} did not answer" if frame.silent else ""
     if frame.arithmetic is None:
         return f"no model saw it{silent}"

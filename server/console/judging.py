@@ -119,12 +119,20 @@ def add(pages: Pages, context: Context) -> None:
     """Register the actions."""
     annotations = context.store.annotations
 
+    def keep(made: Annotation) -> Annotation:
+        """Store an annotation, with its line in the audit."""
+        [kept] = annotations.add([made])
+        context.store.audit.note(
+            made.author, "annotation_added", site=made.site, subject=made.subject, detail=f"{made.truth} {made.kind}"
+        )
+        return kept
+
     @pages.action("/events/<event_id>/truth", form=TruthForm)
     def judge_event(viewer: Viewer, form: TruthForm, event_id: str) -> To:
         logged = event_for(context, viewer, event_id)
         viewer.to_change(logged.event.site)
         chosen = chosen_of(form.within)
-        annotations.add([annotation_of_event(logged.event, form.truth, viewer.name, form.note.strip() or None)])
+        keep(annotation_of_event(logged.event, form.truth, viewer.name, form.note.strip() or None))
         unjudged = msgspec.structs.replace(chosen, unjudged="yes")
         following = step(context, viewer, unjudged, logged)
         if following is None:
@@ -142,14 +150,14 @@ def add(pages: Pages, context: Context) -> None:
         address = chosen_of(form.within).address(logged.event.id)
         if not before:
             return To(address, "Nobody has judged this event, so there is nothing to take back.")
-        annotations.add([_taken_back(before, viewer.name)])
+        keep(_taken_back(before, viewer.name))
         return To(address, f"Taken back: {before[-1].truth}. The event is open again.")
 
     @pages.action("/missed", form=MissedForm)
     def missed(viewer: Viewer, form: MissedForm) -> To:
         viewer.to_change(form.site)
         made = missed_annotation(context.store, _fact(context, form), viewer.name, form.note.strip() or None)
-        [kept] = annotations.add([made])
+        kept = keep(made)
         local = context.local_time(form.site)
         return To(
             own_address(form.back), f"Noted: {_in_words(form.target, form.fact)} at {local.dated(kept.at_us)}, missed."
