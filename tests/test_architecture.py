@@ -95,6 +95,7 @@ BREACHES = {
     ),
     "retention is built in layers": ("server/store/retention/gone.py", "import server.store.retention.retention"),
     "refolds are built in layers": ("server/store/refolding/marks.py", "import server.store.refolding.refolds"),
+    "replays are built in layers": ("server/replays/job.py", "import server.replays.service"),
     "the pipeline is built in layers": ("server/pipeline/response.py", "import server.pipeline.pipeline"),
     "the server is built in layers": ("server/domain/records.py", "import server.store.schema"),
 }
