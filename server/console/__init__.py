@@ -14,6 +14,7 @@ from server.console import (
     models,
     now,
     signing_in,
+    tuning,
     why,
 )
 from server.console.access import Access
@@ -28,12 +29,14 @@ _PAGES = (
     event,
     judging,
     why,
+    tuning,
     models,
 )
 TWINS = (
     now.TWIN,
     event.TWIN,
     why.TWIN,
+    *tuning.TWINS,
     models.TWIN,
 )
 """The JSON of the pages, for the OpenAPI document."""
