@@ -23,7 +23,7 @@ from server.app.runtime import Current, Runtime, engine_load, refuse_if_full
 from server.camera_status.duplicate_agents import DuplicateAgents
 from server.camera_status.status import StatusThresholds
 from server.catalogue import read_cards
-from server.console import TWINS, Access, Context, NoUsers
+from server.console import TWINS, Access, Context
 from server.console import install as install_console
 from server.delivery.channels import Channel, LogChannel
 from server.delivery.dispatcher import Dispatcher
@@ -88,7 +88,7 @@ def create_app(
     app.extensions[EXTENSION] = runtime
     problem_json.install(app)
     probes.count_requests(app, runtime.metrics.request_answered)
-    access = Access(NoUsers())
+    access = Access(runtime.store.users)
     authenticator = Authenticator(
         runtime.store, open_classify=runtime.settings.open_classify, session=access.permissions
     )

@@ -9,12 +9,12 @@ from __future__ import annotations
 from flask import Flask
 
 from server.console import now, signing_in
-from server.console.access import Access, NoUsers
+from server.console.access import Access
 from server.console.context import Context
 from server.console.pages import Pages
 from server.web.auth import Authenticator
 
-__all__ = ["TWINS", "Access", "Context", "NoUsers", "install"]
+__all__ = ["TWINS", "Access", "Context", "install"]
 
 TWINS = (now.TWIN,)
 """The JSON of the pages, for the OpenAPI document."""

@@ -8,10 +8,9 @@ the console answers on loopback alone.
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from flask import Flask, Request, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
@@ -20,14 +19,14 @@ from flask_wtf.csrf import CSRFProtect
 from itsdangerous import URLSafeTimedSerializer
 
 from server.domain.errors import Forbidden, SectorwatchError, Unauthorized, Unknown
-from server.web.auth import ANY_SITE, Permissions, is_from_this_machine
+from server.domain.people import LOCAL, Role
+from server.web.auth import ANY_SITE, Permissions, is_from_this_machine, is_inside
 
 log = logging.getLogger(__name__)
 
-Role = Literal["viewer", "operator"]
-
 COOKIE = "sectorwatch"
-_LOCAL = "local"
+_LONGEST_ADDRESS = 45
+_LOCAL = LOCAL
 """Marks the session of a browser on this machine, before the first user."""
 
 
@@ -46,28 +45,6 @@ class Users(Protocol):
     def session(self, secret: str) -> SignedIn | None: ...
     def begin_session(self, name: str, password: str, address: str) -> str: ...
     def end_session(self, secret: str) -> None: ...
-
-
-class NoUsers:
-    """Before there are users: the console answers on loopback alone."""
-
-    def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
-
-    def has_users(self) -> bool:
-        return False
-
-    def signing_key(self) -> bytes:
-        return self._key
-
-    def session(self, secret: str) -> SignedIn | None:
-        return None
-
-    def begin_session(self, name: str, password: str, address: str) -> str:
-        raise Unauthorized("no user exists yet")
-
-    def end_session(self, secret: str) -> None:
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +164,14 @@ class Access:
         session[_LOCAL] = True
         return _local()
 
+    def reader(self, permissions: Permissions) -> Viewer:
+        """Who asks for the JSON of a page. Raises Unauthorized for a program that sends no token, once there are users,
+        and Forbidden for a camera.
+        """
+        if permissions.local and self.has_users():
+            raise Unauthorized("sign in, or send a reader's token (`sectorwatch tokens add` makes one)")
+        return reader_of(permissions)
+
     def permissions(self) -> Permissions | None:
         """What the session of the current request may read; None without one."""
         viewer = self._signed_in()
@@ -197,7 +182,7 @@ class Access:
 
     def sign_in(self, name: str, password: str) -> None:
         """Begin a session. Raises Unauthorized, and OverQuota after too many attempts."""
-        secret = self._users.begin_session(name, password, request.remote_addr or "")
+        secret = self._users.begin_session(name, password, client_address(request))
         account = self._account(secret)
         assert account is not None, "a session that has just begun"
         session.clear()
@@ -221,6 +206,13 @@ class Access:
         return viewer
 
 
+def client_address(of: Request) -> str:
+    """The address of the browser: behind a proxy on this machine or in its network, that which the proxy names."""
+    address = of.remote_addr or ""
+    named = of.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    return named[:_LONGEST_ADDRESS] if named and is_inside(address) else address
+
+
 def reader_of(permissions: Permissions) -> Viewer:
     """Who asks for the JSON of a page, by session or by token. Raises Forbidden for a camera."""
     permissions.to_read_something()
@@ -240,4 +232,4 @@ def _load_key(app: Flask, users: Users) -> None:
 
 
 def _local() -> Viewer:
-    return Viewer("local", {ANY_SITE: "operator"})
+    return Viewer(LOCAL, {ANY_SITE: "operator"})

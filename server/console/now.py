@@ -76,6 +76,16 @@ class CameraNow(msgspec.Struct, frozen=True):
     outlines: tuple[Outline, ...]
     agent: AgentNow | None
 
+    @property
+    def groups(self) -> list[tuple[str, list[SectorNow]]]:
+        """The sectors that are in the same state since the same time for the same reason, for a page that says it once:
+        the targets, and their sectors.
+        """
+        alike: dict[tuple[object, ...], list[SectorNow]] = {}
+        for each in self.sectors:
+            alike.setdefault((each.target, each.state, each.since, each.cause), []).append(each)
+        return [(some[0].target, some) for some in alike.values()]
+
 
 class SiteNow(msgspec.Struct, frozen=True):
     """A site: its zone, its cameras, and the faults of its policy file."""
@@ -147,7 +157,7 @@ def _camera(
             each.target,
             each.state.value,
             each.since,
-            "" if each.since is None else local.dated(microseconds(each.since)),
+            "" if each.since is None else _local(microseconds(each.since), local, now_us),
             each.cause,
         )
         for each in report.sectors
@@ -165,6 +175,12 @@ def _camera(
         () if policy is None else tuple(_coloured(outline, sectors) for outline in outlines(policy)),
         None if report.last_heartbeat is None else _agent(report.last_heartbeat.heartbeat, now_us, report),
     )
+
+
+def _local(at_us: int, local: LocalTime, now_us: int) -> str:
+    """`18:12:04` today, else with the date."""
+    is_today = local.at(at_us).date() == local.at(now_us).date()
+    return local.clock(at_us) if is_today else local.dated(at_us)
 
 
 def _coloured(outline: Outline, sectors: tuple[SectorNow, ...]) -> Outline:

@@ -32,7 +32,7 @@ from werkzeug.exceptions import HTTPException
 
 from policies.site.toml_errors import ready
 from server.console import assets, words
-from server.console.access import Access, reader_of
+from server.console.access import Access
 from server.domain.errors import Malformed, SectorwatchError, Unauthorized
 from server.web.auth import Authenticator
 from server.web.json_http import json_response, query_parameters
@@ -122,7 +122,8 @@ class Pages:
                 return render_template(template, page=page, query=asked, viewer=viewer)
 
             def tell(**parts: str) -> Response:
-                page = build(reader_of(self._authenticator.authenticate(request)), query_parameters(query), **parts)
+                reader = self._access.reader(self._authenticator.authenticate(request))
+                page = build(reader, query_parameters(query), **parts)
                 if isinstance(page, To):
                     raise Malformed(f"ask for the page itself: {page.address}")
                 return json_response(page)

@@ -18,14 +18,15 @@ import ipaddress
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from werkzeug.wrappers import Request
 
 from server.domain.errors import Forbidden, Unauthorized
+from server.domain.people import EVERY_SITE, Role
 from server.domain.records import Token
 
-ANY_SITE = "*"
+ANY_SITE = EVERY_SITE
 """The site of a reader's token that reads every site."""
 
 _NO_HASH = "-" * 64
@@ -72,7 +73,7 @@ class Permissions:
     camera: str | None
     client: str
     local: bool = False
-    roles: Mapping[str, Literal["viewer", "operator"]] | None = None
+    roles: Mapping[str, Role] | None = None
 
     def reads(self, site: str) -> bool:
         """Whether the caller may read this site."""
@@ -200,6 +201,14 @@ def is_loopback(host: str) -> bool:
     except ValueError:
         return False
     return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
+
+
+def is_inside(address: str) -> bool:
+    """Whether an address is of this machine or of a private network: a proxy that is ours has one."""
+    try:
+        return ipaddress.ip_address(address).is_private
+    except ValueError:
+        return False
 
 
 def is_for_this_machine(request: Request) -> bool:
