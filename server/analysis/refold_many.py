@@ -16,6 +16,7 @@ from policies.observation import Observation
 from policies.site.rules import Movement, Presence, Rules
 from policies.site.site_policy import CameraPolicy, SitePolicy
 from policies.tracking.lifetime import OVERLOOKED_FACTOR
+from policies.tracking.track import Track
 from server.domain.clock import SECOND_US
 from server.domain.records import Recorded
 
@@ -93,6 +94,11 @@ class ManyFolds:
             self._states[place], events = advance(policy, self._states[place], seen, self._judges[place])
             if events:
                 self._collected[place].add(seen.at_us, events)
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """The tracks after the last frame, under the first policy."""
+        return self._states[0].tracks
 
     def result(self) -> FoldResult:
         """What the frames so far gave."""

@@ -117,7 +117,7 @@ class HourByHour:
             known = self._look_up(keys)
             missing = [each for each, of_hour in zip(policies, known, strict=True) if of_hour is None]
             if missing and is_asking:
-                job = Job(site, (camera,), tuple(each.text for each in missing), *hour, _LIMIT_S, keys[0][2])
+                job = Job(site, (camera,), tuple(each.text for each in missing), *hour, _LIMIT_S, edition=keys[0][2])
                 replayed = self._replays.ask(job, owner, max(0.0, until_s - time.monotonic()))
                 why = replayed.why if replayed.is_over else ""
                 is_asking = replayed.state == "done"

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from policies.events import Event
+from policies.geometry import Point
 
 State = Literal["waiting", "working", "done", "cut", "failed"]
 """`cut`: its time was over before the stretch was; what is there is exact as far as it goes."""
@@ -17,8 +18,9 @@ State = Literal["waiting", "working", "done", "cut", "failed"]
 class Job(msgspec.Struct, frozen=True, dict=True):
     """A stretch of the past of some cameras of a site, to be folded under each of some policies (their TOML).
 
-    The same job has the same id, in every process and at every time. `edition` names what was stored of the stretch:
-    when that changes, it is another job.
+    With `paths`, so many paths of tracks under the first policy are collected at most. The same job has the same id, in
+    every process and at every time. `edition` names what was stored of the stretch: when that changes, it is another
+    job.
     """
 
     site: str
@@ -27,6 +29,7 @@ class Job(msgspec.Struct, frozen=True, dict=True):
     since_us: int
     until_us: int
     limit_s: float = 20.0
+    paths: int = 0
     edition: str = ""
 
     @cached_property
@@ -49,6 +52,7 @@ class Span(msgspec.Struct, frozen=True):
     observed_us: int = 0
     events: tuple[tuple[Event, ...], ...] = ()
     is_complete: bool = False
+    paths: tuple[tuple[Point, ...], ...] = ()
     first_us: int = 0
     last_us: int = 0
 

@@ -19,6 +19,7 @@ from server.analysis.refold_many import FoldResult, ManyFolds, exact_start
 from server.domain.errors import SectorwatchError
 from server.domain.records import Recorded
 from server.replays.job import Job, Replayed, Span, State
+from server.replays.paths import Paths
 from server.store import Store, open_store
 
 SHOWN_EVERY_S = 0.25
@@ -69,12 +70,14 @@ class _Run:
         self._show = show
         self._begun_s = self._shown_s = time.monotonic()
         self._done: list[Span] = []
+        self._paths = Paths(job.paths)
 
     def replay(self, store: Store, policies: list[SitePolicy]) -> Replayed:
         """All cameras, one after another; what is there when the time is over, and when the job is ended."""
         for camera in self._job.cameras:
             history = partial(store.history, self._job.site, camera)
             folds = ManyFolds(camera, policies, self._job.since_us)
+            self._paths = Paths(self._job.paths)
             try:
                 self._fold(history, folds, camera, policies)
             except _Ended as ended:
@@ -103,6 +106,8 @@ class _Run:
         start_us = exact_start(before, camera, policies, since_us)
         for recorded in self._watched(history(start_us, self._job.until_us), show):
             folds.add(recorded.observation)
+            if self._job.paths and recorded.observation.at_us >= since_us:
+                self._paths.add(folds.tracks)
 
     def _watched(self, frames: Iterable[Recorded], show: Callable[[], None]) -> Iterator[Recorded]:
         """The frames, with a look at the clock and the pipe now and then. Raises _Ended."""
@@ -123,7 +128,7 @@ class _Run:
         until_us = job.until_us if is_complete else max(job.since_us, result.last_us + 1)
         first_us, last_us = (result.first_us, result.last_us) if result.frames else (0, 0)
         counts = (result.frames, result.observed_us, result.events)
-        return Span(camera, until_us, *counts, is_complete, first_us, last_us)
+        return Span(camera, until_us, *counts, is_complete, self._paths.found(), first_us, last_us)
 
     def _replayed(self, state: State, spans: list[Span], why: str = "") -> Replayed:
         return Replayed(self._job, state, tuple(spans), round(time.monotonic() - self._begun_s, 3), why)

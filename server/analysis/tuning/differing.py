@@ -11,7 +11,7 @@ from policies.fusion.judge import judge
 from policies.observation import Observation
 from policies.site.site_policy import CameraPolicy
 from server.analysis.compare import compared
-from server.analysis.explain_votes import Weighing, nearness, weighing_of
+from server.analysis.explain.votes import Weighing, nearness, weighing_of
 from server.analysis.tuning.past import WITHIN_S
 from server.delivery.visits import Joiner, Visit
 from server.domain.clock import SECOND_US

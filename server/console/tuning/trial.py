@@ -11,8 +11,8 @@ from functools import partial
 
 from policies.events import Event, instant
 from policies.site.site_policy import SitePolicy
-from server.analysis.explain_text import shortfall
-from server.analysis.explain_votes import Weighing
+from server.analysis.explain.text import shortfall
+from server.analysis.explain.votes import Weighing
 from server.analysis.tuning.candidates import Candidate, Place
 from server.analysis.tuning.differing import Differing, Edge, differing, edge_of
 from server.analysis.tuning.figures import TriedFigures, figures, until_now

@@ -12,8 +12,8 @@ from server.domain.clock import Clock
 from server.domain.errors import Unknown
 from server.domain.policy_versions import PolicyVersion
 from server.store.engine import reading, writing
-from server.store.rows import Part
 from server.store.people.audit import add_line
+from server.store.rows import Part
 from server.store.schema import policy_versions
 
 _COLUMNS = [policy_versions.c[name] for name in PolicyVersion.__slots__]

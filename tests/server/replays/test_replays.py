@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.domain.errors import RetryLater
 from server.replays import Job, Replayed, Replays
+from server.replays.paths import MOST_POINTS
 from server.replays.service import MOST_WAITING
 from server.replays.worker import _Run
 from server.store import Store, open_store
@@ -120,6 +121,16 @@ def test_a_job_whose_time_is_over_gives_what_is_done_and_says_so(store: Store) -
     replayed = _Run(replace(JOB, limit_s=0), lambda: False, lambda _: None).replay(store, policies(JOB))
     assert (replayed.state, replayed.share) == ("cut", 0.0)
     assert "choose less" in replayed.why
+
+
+def test_the_paths_of_tracks_are_thinned_and_bounded(store: Store) -> None:
+    job = replace(JOB, paths=5)
+    [path] = _Run(job, lambda: False, lambda _: None).replay(store, policies(job)).spans[0].paths
+    assert 10 < len(path) <= MOST_POINTS
+    assert path[0][0] < 0.2 < 0.8 < path[-1][0]
+    assert {y for _, y in path} == {0.8}
+    none = _Run(JOB, lambda: False, lambda _: None).replay(store, policies(JOB))
+    assert none.spans[0].paths == ()
 
 
 def test_a_job_that_is_not_wanted_any_more_ends_at_once(store: Store) -> None:
