@@ -26,9 +26,11 @@ def test_the_log_is_that_of_the_policy_that_judged_every_burst_since_the_view_wa
 
 def test_after_a_change_the_log_is_that_of_the_new_policy_only_from_an_empty_view_on(yard: Yard) -> None:
     today = parse_site_policy(STRICT)
+    for number in range(13, 30):
+        yard.pipeline.process(yard.walk(number, across, number * 2.0))
     yard.write(STRICT)
-    for number in range(13, 18):
-        yard.pipeline.process(yard.walk(number, lambda t: across(t - 26), number * 2.0))
-    empty_us, end_us = START_US + 26 * SECOND_US, START_US + 36 * SECOND_US
-    assert has_events_of(yard.store, "yard", "gate", today, empty_us, end_us)
+    for number in range(30, 35):
+        yard.pipeline.process(yard.walk(number, across, number * 2.0))
+    changed_us, end_us = START_US + 60 * SECOND_US, START_US + 70 * SECOND_US
+    assert has_events_of(yard.store, "yard", "gate", today, changed_us, end_us)
     assert not has_events_of(yard.store, "yard", "gate", today, START_US + 10 * SECOND_US, end_us)
