@@ -26,11 +26,10 @@ def test_the_log_is_that_of_the_policy_that_judged_every_burst_since_the_view_wa
 
 def test_after_a_change_the_log_is_that_of_the_new_policy_only_from_an_empty_view_on(yard: Yard) -> None:
     today = parse_site_policy(STRICT)
-    for number in range(13, 30):
-        yard.pipeline.process(yard.walk(number, across, number * 2.0))
-    yard.write(STRICT)
-    for number in range(30, 35):
-        yard.pipeline.process(yard.walk(number, across, number * 2.0))
-    changed_us, end_us = START_US + 60 * SECOND_US, START_US + 70 * SECOND_US
+    for number in range(9):
+        if number == 4:
+            yard.write(STRICT)
+        yard.pipeline.process(yard.walk(13 + number, across, 26.0 + number * 30, frames=60))
+    changed_us, end_us = START_US + 146 * SECOND_US, START_US + 296 * SECOND_US
     assert has_events_of(yard.store, "yard", "gate", today, changed_us, end_us)
     assert not has_events_of(yard.store, "yard", "gate", today, START_US + 10 * SECOND_US, end_us)
