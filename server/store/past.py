@@ -182,6 +182,13 @@ class Past(Part):
         found = [each for each in of_cameras if each is not None]
         return max(found, key=lambda facts: facts.last_at_us, default=None)
 
+    def edition(self, site: str, camera: str) -> int:
+        """A number that grows with each change of what a camera saw before its newest folded frame: a late burst that
+        is folded in, a burst that is taken out.
+        """
+        row = self._row(select(cameras.c.rewritten).where(cameras.c.site == site, cameras.c.camera == camera))
+        return row.rewritten if row else 0
+
     def last_text(self, site: str) -> str | None:
         """The text of the policy that judged the newest burst of a site, whether this version can read it or not."""
         newest = self.newest(site)
