@@ -26,6 +26,8 @@ SUBCOMMANDS = {
     "serve": "Run the server.",
     "tls": "Make a certificate for HTTPS.",
     "tokens": "Make, list and revoke the tokens of cameras and readers.",
+    "users": "Add and remove users of the console, and say what they may do.",
+    "audit": "Show who changed what, and who signed in.",
     "models": "Fetch, list and verify the models' weights.",
     "events": "Show events, past or as they come.",
     "replay": "Run a site policy over stored observations.",
@@ -44,7 +46,7 @@ SUBCOMMANDS = {
 }
 """Name of the module, in `server.commands` or its `upkeep`, and what the overview says of it."""
 
-_IN_UPKEEP = {"tls", "tokens", "frames", "erase", "late", "db"}
+_IN_UPKEEP = {"tls", "tokens", "users", "audit", "frames", "erase", "late", "db"}
 
 
 class _Subcommands(click.Group):

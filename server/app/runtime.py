@@ -223,6 +223,8 @@ class Runtime:
             try:
                 self.store.retention.sweep(keep_of, stopping.is_set, stopping.wait)
                 self._watch_space(self.store.retention.space())
+                self.store.users.sweep()
+                self.store.audit.sweep(self.settings.keep_events_days)
             except RetryLater as error:
                 log.warning("retention waits", extra={"cause": error.detail})
             except Exception as error:  # noqa: BLE001  the next sweep may find it mended

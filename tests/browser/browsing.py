@@ -1,0 +1,83 @@
+"""Pages of a server in a browser, at the size of a phone and of a desk, watched for faults."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from tests.browser.watch import Watch
+
+Size = Literal["phone", "desktop"]
+SIZES: tuple[Size, ...] = ("phone", "desktop")
+_CONTEXTS: Mapping[Size, Mapping[str, Any]] = MappingProxyType(
+    {
+        "phone": {
+            "viewport": {"width": 390, "height": 844},
+            "device_scale_factor": 2,
+            "has_touch": True,
+            "is_mobile": True,
+        },
+        "desktop": {"viewport": {"width": 1280, "height": 900}},
+    }
+)
+WITHIN_MS = 15_000
+"""How long a test waits for what a page does not show yet: the machine may be busy."""
+VARIABLE = "SECTORWATCH_ARTEFACTS"
+
+
+class Browsing:
+    """Opens pages of the server at `url`; the pages end with `close`. Relative addresses are those of the server."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self.url = url
+        self.watch = Watch(url)
+        self._browser = browser
+        self._contexts: list[BrowserContext] = []
+
+    def page(
+        self,
+        size: Size = "desktop",
+        *,
+        java_script: bool = True,
+        colours: Literal["light", "dark"] = "light",
+        session: Any = None,
+    ) -> Page:
+        """A page of a browser without cookies, or with those of `session` (a context's `storage_state()`)."""
+        context = self._browser.new_context(
+            base_url=self.url,
+            java_script_enabled=java_script,
+            color_scheme=colours,
+            locale="en-GB",
+            reduced_motion="reduce",
+            storage_state=session,
+            **_CONTEXTS[size],
+        )
+        context.set_default_timeout(WITHIN_MS)
+        self.watch.over(context)
+        self._contexts.append(context)
+        return context.new_page()
+
+    def close(self) -> None:
+        """End all pages. What they still have to say is heard before."""
+        for context in self._contexts:
+            context.close()
+        self._contexts.clear()
+
+
+def artefacts() -> Path:
+    """The folder of what the tests leave for a person to look at."""
+    return Path(os.environ.get(VARIABLE) or Path(sys.prefix) / "artefacts")
+
+
+def screenshot(page: Page, name: str) -> Path:
+    """A picture of the whole page as a PNG among the artefacts."""
+    file = artefacts() / f"{name}.png"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=file, full_page=True)
+    return file
