@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from server.console import now, signing_in
+from server.console import day, now, signing_in
 from server.console.access import Access
 from server.console.context import Context
 from server.console.pages import Pages
@@ -16,7 +16,7 @@ from server.web.auth import Authenticator
 
 __all__ = ["TWINS", "Access", "Context", "install"]
 
-TWINS = (now.TWIN,)
+TWINS = (day.TWIN, now.TWIN)
 """The JSON of the pages, for the OpenAPI document."""
 
 
@@ -24,6 +24,7 @@ def install(app: Flask, access: Access, authenticator: Authenticator, context: C
     """Add the console to an application."""
     pages = Pages(access, authenticator, access.install(app))
     signing_in.add(pages, access)
+    day.add(pages, context)
     now.add(pages, context)
     app.register_blueprint(pages.shown)
     app.register_blueprint(pages.told)

@@ -110,6 +110,11 @@ class EventLog(Part):
         rows = self._read(query.order_by(events.c.started_at_us.desc(), events.c.id.desc()).limit(1))
         return next(map(logged, rows), None)
 
+    def whole(self, ids: Collection[str]) -> dict[str, LoggedEvent]:
+        """Events with their bursts and frames, by id. Unknown ones are left out."""
+        rows = self._read(select(*EVENT_COLUMNS).where(events.c.id.in_(list(ids)))) if ids else []
+        return {each.event.id: each for each in map(logged, rows)}
+
     def last_seq(self) -> int:
         """The number of the newest announcement; 0 before the first."""
         with reading(self._engine) as connection:

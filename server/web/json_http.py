@@ -137,7 +137,7 @@ def query_parameters(kind: type[Query], hint: str = "") -> Query:
     The module of `kind` makes it `ready`. Raises Malformed for an unknown or repeated parameter, and for a value that
     does not fit; `hint` is added then.
     """
-    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    types = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     values: dict[str, str | int] = {}
     for name, given in request.args.to_dict(flat=False).items():
         if name not in types:

@@ -148,6 +148,9 @@ class Looks:
             self._scans.move_to_end(key)
             while len(self._scans) > _MOST:
                 self._scans.popitem(last=False)
+        if scan.is_dead and end_us is not None:
+            scan = copy(scan)
+            reader.judge(scan, end_us + 1)
         return _watching(of, digest, scan, end_us, since_us, until_us, least_us)
 
 
@@ -234,9 +237,13 @@ class _Reader:
             if own and not any(is_told for _, is_told, _ in own):
                 scan.frames = own[-1][2]
                 return
-        else:
+        self.judge(scan, end_us)
+
+    def judge(self, scan: _Scan, end_us: int) -> None:
+        """Look at all frames from the last burst that was read to before an instant."""
+        if not scan.is_dead:
             scan.frames = self._frames_before(scan.at_us)
-        from_us, is_told, others = scan.at_us + scan.is_dead, True, scan.is_dead
+        from_us, is_told, others = scan.at_us + scan.is_dead, not scan.is_dead, scan.is_dead
         for at_us, is_told, frames in self._told(scan.frames, from_us, end_us):
             scan.frames = frames
             if not is_told:
