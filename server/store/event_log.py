@@ -110,6 +110,13 @@ class EventLog(Part):
         rows = self._read(query.order_by(events.c.started_at_us.desc(), events.c.id.desc()).limit(1))
         return next(map(logged, rows), None)
 
+    def announced(self, sites: Collection[str] | None, after_seq: int, limit: int) -> list[LoggedEvent]:
+        """The newest announcements after `after_seq` of events of these sites (None: of all), in order of `seq`."""
+        query = select(*BARE_COLUMNS).where(events.c.seq > after_seq)
+        if sites is not None:
+            query = query.where((events.c.camera + 0).in_(select(cameras.c.number).where(cameras.c.site.in_(sites))))
+        return [logged(row) for row in reversed(self._read(query.order_by(events.c.seq.desc()).limit(limit)))]
+
     def whole(self, ids: Collection[str]) -> dict[str, LoggedEvent]:
         """Events with their bursts and frames, by id. Unknown ones are left out."""
         rows = self._read(select(*EVENT_COLUMNS).where(events.c.id.in_(list(ids)))) if ids else []

@@ -13,59 +13,32 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
     Connection,
-    ScalarSelect,
     Select,
-    and_,
-    bindparam,
-    case,
-    cast,
-    func,
-    null,
-    or_,
     select,
 )
 
 from policies.fold import REMEMBERED, remembered
 from policies.fusion.judge import blind_targets, relevant_judgement
 from policies.site.site_policy import CameraPolicy
-from server.domain.clock import SECOND_US
 from server.domain.records import Recorded
 from server.domain.watching import Unseen, Watching
 from server.store.bursts.burst_log import find_bursts, read_frames
+from server.store.bursts.leaps import SAMPLE_US, Leap, leaps_query
 from server.store.bursts.old_form import has_old_frames, meeting
 from server.store.bursts.packing import Packed, unpack
 from server.store.bursts.records import IS_HELD, LATE, SET_ASIDE, named_damage
 from server.store.rows import Versions
 from server.store.schema import burst_records, cameras, contexts
 
-SAMPLE_US = 180 * SECOND_US
-"""Frames that tell nothing for so long are found for certain."""
-
 _MOST = 400
 """Scans that are remembered: days of cameras."""
 _RECENT = 4
 """Bursts read before, of which a burst may repeat frames."""
-
-
-class _Row(NamedTuple):
-    """A burst that is read, or (`at_us` None) the end of what is stored. `left_us`: the first frame of the burst from
-    which the leap came; `before_us`: the last frame before this burst, where the leap was far.
-    """
-
-    at_us: int | None
-    left_us: int | None
-    before_us: int | None
-    context: int | None
-    lasts_us: int | None
-    record: bytes | None
 
 
 class _Before(NamedTuple):
@@ -169,7 +142,7 @@ class _Reader:
         self._least_us = least_us
         self._policies: dict[int, str] = {}
 
-    def rows(self, since_us: int, until_us: int, scan: _Scan) -> tuple[list[_Row], int | None]:
+    def rows(self, since_us: int, until_us: int, scan: _Scan) -> tuple[list[Leap], int | None]:
         """The bursts to be read after a scan, and the last frame where no burst follows."""
         if scan.at_us >= until_us:
             return [], None
@@ -181,12 +154,12 @@ class _Reader:
             "least_us": self._least_us,
             "from_us": None if scan.at_us < 0 else scan.at_us,
         }
-        found = [_Row(*row) for row in self._connection.execute(_leaps(self._of.has_held), parameters)]
+        found = [Leap(*row) for row in self._connection.execute(leaps_query(self._of.has_held), parameters)]
         end = next((row.before_us for row in found if row.at_us is None), None)
         inside = [row for row in found if row.at_us is not None and row.at_us > scan.at_us]
         return sorted(inside, key=lambda row: row.at_us or 0), end
 
-    def advance(self, scan: _Scan, row: _Row) -> None:
+    def advance(self, scan: _Scan, row: Leap) -> None:
         """Look at one more burst."""
         assert row.at_us is not None
         assert row.context is not None
@@ -218,7 +191,7 @@ class _Reader:
             self._policies[context] = self._connection.execute(query).scalar_one()
         return self._policies[context]
 
-    def _is_doubtful(self, packed: Packed, row: _Row, scan: _Scan) -> bool:
+    def _is_doubtful(self, packed: Packed, row: Leap, scan: _Scan) -> bool:
         """Whether frames of a burst may tell nothing, or may be too far apart."""
         if len(set(packed.frame_sha256)) < packed.frames or packed.may_lack_answers:
             return True
@@ -227,7 +200,7 @@ class _Reader:
         is_unread = row.before_us is not None and row.left_us != scan.at_us
         return is_unread or any(b - a > self._least_us for a, b in pairwise(packed.offsets_us))
 
-    def _judge(self, scan: _Scan, row: _Row) -> None:
+    def _judge(self, scan: _Scan, row: Leap) -> None:
         """Look at all frames up to the end of a burst. In between two bursts that tell nothing, none does."""
         assert row.at_us is not None
         assert row.lasts_us is not None
@@ -293,49 +266,6 @@ def _last_policy(number: int, until_us: int) -> Select[Any]:
         .scalar_subquery()
     )
     return select(contexts.c.policy).where(contexts.c.number == newest)
-
-
-@lru_cache(maxsize=2)
-def _leaps(has_held: bool) -> Select[Any]:
-    """The query for `_Row`s. It begins at `from_us`, or (None) at the last burst up to the stretch, or else the first.
-
-    `has_held`: some bursts are not in the fold, and the index alone does not tell which.
-    """
-    since_us, until_us, least_us, from_us, longest_us, number = (
-        bindparam(name, type_=BigInteger)
-        for name in ("since_us", "until_us", "least_us", "from_us", "longest", "number")
-    )
-    first_us = burst_records.c.first_at_us
-    mine = [burst_records.c.camera == number, *([burst_records.c.is_held == 0] if has_held else [])]
-
-    def nearest(way: Any, *where: ColumnElement[bool]) -> ScalarSelect[Any]:
-        return select(way(first_us)).where(*mine, *where).scalar_subquery()
-
-    start = func.coalesce(
-        cast(from_us, BigInteger),
-        nearest(func.max, first_us <= since_us),
-        nearest(func.min, first_us > since_us, first_us < until_us),
-    )
-    leaps = select(cast(null(), BigInteger).label("before_us"), start.label("at_us")).cte("leaps", recursive=True)
-    far_us = leaps.c.at_us + least_us
-    following = func.coalesce(
-        nearest(func.max, first_us > leaps.c.at_us, first_us <= far_us), nearest(func.min, first_us > far_us)
-    )
-    leaps = leaps.union_all(select(leaps.c.at_us, following).where(leaps.c.at_us < until_us))
-    before_us, at_us = leaps.c.before_us, leaps.c.at_us
-    is_far = or_(at_us.is_(None), at_us - before_us > least_us)
-    ends = select(func.max(first_us + burst_records.c.lasts_us)).where(
-        *mine, first_us.between(before_us - longest_us, before_us)
-    )
-    end_us = case((and_(before_us.is_not(None), is_far), ends.scalar_subquery()))
-    is_sample = or_(before_us.is_(None), is_far, at_us // SAMPLE_US != before_us // SAMPLE_US)
-    read = burst_records.alias("read")
-    on = and_(read.c.camera == number, read.c.first_at_us == at_us, read.c.is_held == 0)
-    return (
-        select(at_us, before_us, end_us, read.c.context, read.c.lasts_us, read.c.record)
-        .select_from(leaps.outerjoin(read, on))
-        .where(is_sample, or_(at_us.is_not(None), before_us.is_not(None)))
-    )
 
 
 def _watching(

@@ -1,24 +1,19 @@
-"""`/day/2026-11-28`: what happened on a day of a site, as bars of its sectors and one row for each visit."""
+"""A day's page, put together from the store. Nothing is folded, and what it reads is bounded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from functools import partial
-from typing import Any, get_args
-from urllib.parse import urlencode
+from typing import Any
 
-import msgspec
-
-from policies.events import Kind, instant
+from policies.events import instant
 from server.analysis.day import CameraDay, site_day
 from server.analysis.gaps import follows
-from server.console.access import Viewer
 from server.console.context import Context
-from server.console.day_parts import (
+from server.console.timeline.page import Choices, Day, DayQuery
+from server.console.timeline.parts import (
     CELL_US,
-    LaneShown,
-    Outage,
     VisitShown,
     bounds,
     clipped,
@@ -28,7 +23,6 @@ from server.console.day_parts import (
     quiet_words,
     visit_shown,
 )
-from server.console.pages import Pages, To
 from server.console.words import plain
 from server.delivery.event_text import EventText, Places
 from server.delivery.visits import Stretch, Visit, some_visits
@@ -39,7 +33,6 @@ from server.domain.local_time import LocalTime
 from server.domain.records import CameraHead, Checkpoint, LoggedEvent
 from server.store import Store
 from server.web.cameras import CameraReport
-from server.web.openapi import Twin
 
 ROWS = 50
 """Visits on one page."""
@@ -48,136 +41,6 @@ _OUTAGES = 8
 _EVENING_US = 2 * 3600 * SECOND_US
 _LATER_US = 3600 * SECOND_US
 """For so long after a day, ends of its visits are looked for."""
-
-
-class DayQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What of a day is shown; empty: all. `from`: rows from this time of the day on, `18:00`. `site`: by default one
-    of those that you may read.
-    """
-
-    site: str = ""
-    camera: str = ""
-    sector: str = ""
-    kind: str = ""
-    target: str = ""
-    begins: str = msgspec.field(name="from", default="")
-
-    def address(self, day: str, **changes: str) -> str:
-        """The address of a day with these filters and some others."""
-        given = {"site": self.site, "camera": self.camera, "sector": self.sector, "kind": self.kind}
-        given |= {"target": self.target, "from": self.begins} | changes
-        return f"/day/{day}?{urlencode({name: value for name, value in given.items() if value})}"
-
-
-class Choices(msgspec.Struct, frozen=True):
-    """What can be asked for."""
-
-    sites: tuple[str, ...] = ()
-    cameras: tuple[str, ...] = ()
-    sectors: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = get_args(Kind)
-
-
-class Day(msgspec.Struct, frozen=True):
-    """A day of a site, from `since` to before `until` in its zone.
-
-    `lanes` are its sectors, `outages` the longest stretches in which cameras were not watched, and `other_outages`
-    counts the shorter ones. `quiet` says of the night and of the day that nothing was, where nothing was. `visits` are
-    those that the query asks for; `more_from` is the time from which the next page shows more. `gone` says what is no
-    longer kept.
-    """
-
-    site: str
-    day: str
-    title: str
-    zone: str
-    since: datetime
-    until: datetime
-    previous: str
-    following: str | None
-    is_today: bool
-    well: int
-    not_well: int
-    choices: Choices
-    lanes: tuple[LaneShown, ...]
-    outages: tuple[Outage, ...]
-    other_outages: int
-    quiet: tuple[str, ...]
-    gone: tuple[str, ...]
-    visits: tuple[VisitShown, ...]
-    more_from: str | None
-    hours: tuple[tuple[str, int], ...]
-    cells: int
-
-    @property
-    def by_camera(self) -> list[tuple[str, list[LaneShown]]]:
-        """The lanes of each camera."""
-        found: dict[str, list[LaneShown]] = {}
-        for lane in self.lanes:
-            found.setdefault(lane.camera, []).append(lane)
-        return list(found.items())
-
-
-TWIN = Twin(
-    "/v1/day/<day>",
-    "showDay",
-    "Show a day of a site.",
-    DayQuery,
-    Day,
-    (("day", "The day in the site's zone, `2026-11-28`."),),
-)
-
-
-def add(pages: Pages, context: Context) -> None:
-    """Register the pages."""
-
-    @pages.page("/", twin=None, template="day.html")
-    def newest_day(viewer: Viewer, query: msgspec.Struct) -> Day | To:
-        sites = _sites(context, viewer)
-        if not sites:
-            return _no_site(context)
-        newest = context.store.newest(viewer.sites, context.clock())
-        if newest is None:
-            return To(DayQuery(site=sites[0]).address("today"))
-        site, at = newest.event.site, newest.event.started_at
-        day = at.astimezone(context.local_time(site).zone).date()
-        return To(DayQuery(site=site).address(day.isoformat()))
-
-    @pages.page("/day/<day>", twin=TWIN, template="day.html", query=DayQuery)
-    def day(viewer: Viewer, query: DayQuery, day: str) -> Day | To:
-        sites = _sites(context, viewer)
-        if query.site:
-            viewer.to_read(query.site)
-        elif not sites:
-            return _no_site(context)
-        query = msgspec.structs.replace(query, site=query.site or sites[0])
-        local = context.local_time(query.site)
-        today = local.at(context.clock()).date()
-        if day in ("today", "yesterday"):
-            return To(query.address((today - timedelta(days=day == "yesterday")).isoformat()))
-        return _Builder(context, query, local, _day(day), sites).build()
-
-
-def _day(text: str) -> date:
-    try:
-        chosen = date.fromisoformat(text)
-    except ValueError:
-        raise Malformed(f"`{text[:32]}` is no day: write it as 2026-11-28") from None
-    if not date(1970, 1, 2) <= chosen <= date(9999, 12, 30):
-        raise Malformed(f"`{text}` is no day that cameras can have seen")
-    return chosen
-
-
-def _sites(context: Context, viewer: Viewer) -> list[str]:
-    """The sites that the viewer reads, of those with a policy or with a past."""
-    known = {head.site for head in context.store.cameras()} | set(context.sites.sites())
-    return sorted(site for site in known if viewer.reads(site))
-
-
-def _no_site(context: Context) -> Day:
-    now = instant(context.clock())
-    return Day("", "", "No site yet", "", now, now, "", None, True, 0, 0, Choices(), (), (), 0, (), (), (), None, (), 1)
 
 
 class _Light:
@@ -198,7 +61,7 @@ class _Light:
         return self._store.checkpoint(site, camera, before_us)
 
 
-class _Builder:
+class Builder:
     """Puts one page together."""
 
     def __init__(self, context: Context, query: DayQuery, local: LocalTime, day: date, sites: Sequence[str]) -> None:
