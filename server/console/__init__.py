@@ -14,6 +14,7 @@ from server.console import (
     models,
     now,
     signing_in,
+    timeline,
     tuning,
     why,
 )
@@ -25,6 +26,7 @@ from server.web.auth import Authenticator
 __all__ = ["TWINS", "Access", "Context", "install"]
 
 _PAGES = (
+    timeline,
     now,
     event,
     judging,
@@ -33,6 +35,7 @@ _PAGES = (
     models,
 )
 TWINS = (
+    *timeline.TWINS,
     now.TWIN,
     event.TWIN,
     why.TWIN,
