@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from server.replays.hours import Hour, HourByHour, Hours, Tried, hours_of
 from server.replays.job import Job, Replayed, Span
 from server.replays.service import Replays
 
-__all__ = ["Job", "Replayed", "Replays", "Span"]
+__all__ = ["Hour", "HourByHour", "Hours", "Job", "Replayed", "Replays", "Span", "Tried", "hours_of"]

@@ -19,7 +19,8 @@ class Job(msgspec.Struct, frozen=True, dict=True):
     """A stretch of the past of some cameras of a site, to be folded under each of some policies (their TOML).
 
     With `paths`, so many paths of tracks under the first policy are collected at most. The same job has the same id, in
-    every process and at every time.
+    every process and at every time. `edition` names what was stored of the stretch: when that changes, it is another
+    job.
     """
 
     site: str
@@ -29,6 +30,7 @@ class Job(msgspec.Struct, frozen=True, dict=True):
     until_us: int
     limit_s: float = 20.0
     paths: int = 0
+    edition: str = ""
 
     @cached_property
     def id(self) -> str:
@@ -40,7 +42,8 @@ class Span(msgspec.Struct, frozen=True):
     """What is done of one camera. `events` has those of each text, in the order of `Job.texts`.
 
     The events are all that are settled from the stretch's begin to before `until_us`, the instant to which the fold has
-    come: the stretch's begin while the fold reads what precedes it. `observed_us` is how long the camera was watched.
+    come: the stretch's begin while the fold reads what precedes it. `observed_us` is how long the camera was watched,
+    `first_us` and `last_us` are the instants of its first and last frame there (0: none).
     """
 
     camera: str
@@ -50,6 +53,8 @@ class Span(msgspec.Struct, frozen=True):
     events: tuple[tuple[Event, ...], ...] = ()
     is_complete: bool = False
     paths: tuple[tuple[Point, ...], ...] = ()
+    first_us: int = 0
+    last_us: int = 0
 
 
 class Replayed(msgspec.Struct, frozen=True):

@@ -126,9 +126,9 @@ class _Run:
     def _span(self, camera: str, result: FoldResult, *, is_complete: bool = False) -> Span:
         job = self._job
         until_us = job.until_us if is_complete else max(job.since_us, result.last_us + 1)
-        return Span(
-            camera, until_us, result.frames, result.observed_us, result.events, is_complete, self._paths.found()
-        )
+        first_us, last_us = (result.first_us, result.last_us) if result.frames else (0, 0)
+        counts = (result.frames, result.observed_us, result.events)
+        return Span(camera, until_us, *counts, is_complete, self._paths.found(), first_us, last_us)
 
     def _replayed(self, state: State, spans: list[Span], why: str = "") -> Replayed:
         return Replayed(self._job, state, tuple(spans), round(time.monotonic() - self._begun_s, 3), why)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from tests.browser.filling import OPERATOR, PASSWORD
 from tests.browser.watch import Watch
 
 Size = Literal["phone", "desktop"]
@@ -32,30 +33,39 @@ VARIABLE = "SECTORWATCH_ARTEFACTS"
 
 
 class Browsing:
-    """Opens pages of the server at `url`; the pages end with `close`. Relative addresses are those of the server."""
+    """Opens pages of the server at `url`; the pages end with `close`. Relative addresses are those of the server.
 
-    def __init__(self, browser: Browser, url: str) -> None:
+    `sessions` holds the cookies of users who have signed in, for other instances too.
+    """
+
+    def __init__(self, browser: Browser, url: str, sessions: dict[str, Any] | None = None) -> None:
         self.url = url
         self.watch = Watch(url)
         self._browser = browser
+        self._sessions = {} if sessions is None else sessions
         self._contexts: list[BrowserContext] = []
 
     def page(
         self,
         size: Size = "desktop",
         *,
+        user: str | None = OPERATOR,
         java_script: bool = True,
         colours: Literal["light", "dark"] = "light",
-        session: Any = None,
     ) -> Page:
-        """A page of a browser without cookies, or with those of `session` (a context's `storage_state()`)."""
+        """An empty page in the browser of a user who has signed in; None: of somebody who has not."""
+        if user is not None and user not in self._sessions:
+            page = self.page(user=None)
+            page.goto("/sign-in?next=/now")
+            sign_in(page, user)
+            self._sessions[user] = page.context.storage_state()
         context = self._browser.new_context(
             base_url=self.url,
             java_script_enabled=java_script,
             color_scheme=colours,
             locale="en-GB",
             reduced_motion="reduce",
-            storage_state=session,
+            storage_state=None if user is None else self._sessions[user],
             **_CONTEXTS[size],
         )
         context.set_default_timeout(WITHIN_MS)
@@ -68,6 +78,16 @@ class Browsing:
         for context in self._contexts:
             context.close()
         self._contexts.clear()
+
+
+def sign_in(page: Page, user: str) -> None:
+    """Fill in the form of the page and send it, by keyboard alone; the page that follows is there."""
+    for text in (user, PASSWORD):
+        page.keyboard.type(text)
+        page.keyboard.press("Tab")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    assert "/sign-in" not in page.url, page.locator("main").inner_text()
 
 
 def artefacts() -> Path:

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -60,10 +61,16 @@ def console_server(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         server.end()
 
 
+@pytest.fixture(scope="package")
+def sessions(console_server: str) -> dict[str, Any]:
+    """The cookies of users who have signed in to that server."""
+    return {}
+
+
 @pytest.fixture
-def browsing(chromium: Browser, console_server: str) -> Iterator[Browsing]:
+def browsing(chromium: Browser, console_server: str, sessions: dict[str, Any]) -> Iterator[Browsing]:
     """Opens pages of the console. At its end the test fails on everything that went wrong in them."""
-    browsing = Browsing(chromium, console_server)
+    browsing = Browsing(chromium, console_server, sessions)
     yield browsing
     browsing.close()
     assert browsing.watch.faults == []
@@ -78,5 +85,5 @@ def size(request: pytest.FixtureRequest) -> Size:
 
 @pytest.fixture
 def page(browsing: Browsing, size: Size) -> Page:
-    """An empty page, at each size."""
+    """An empty page of an operator who has signed in, at each size."""
     return browsing.page(size)

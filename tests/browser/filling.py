@@ -7,7 +7,7 @@ sent nothing since the night. The site `pets` has real footage.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from policies.events import instant, microseconds
 from server.analysis.annotations import Answer, annotation_of_event
 from server.domain.burst import Burst, Limits, decode_burst
 from server.domain.keeping import KeepFrames
+from server.domain.people import EVERY_SITE, Role
 from server.domain.records import StoredHeartbeat
 from server.frames import FrameKeeper, open_place
 from server.pipeline.pipeline import Pipeline
@@ -59,6 +60,10 @@ directions = ["inward", "outward"]
 polygon = [[0.36, 0.6], [0.68, 0.6], [0.68, 0.9], [0.36, 0.9]]
 """
 PETS = Path(__file__).parents[2] / "deploy" / "sites" / "pets.toml"
+
+OPERATOR, VIEWER, OF_YARD = "otto", "vera", "yara"
+"""Users: an operator and a viewer of every site, and an operator of the yard alone."""
+PASSWORD = "correct horse battery"
 
 _PER_S = 1
 _QUIET_S = 300.0
@@ -121,6 +126,12 @@ SHED: tuple[tuple[datetime, Visit], ...] = tuple(
     (SATURDAY + timedelta(hours=hour, minutes=minute), DOOR) for hour, minute in ((5, 30), (9, 20), (14, 5), (20, 40))
 )
 
+_ROLES: Mapping[str, Mapping[str, Role]] = {
+    OPERATOR: {EVERY_SITE: "operator"},
+    VIEWER: {EVERY_SITE: "viewer"},
+    OF_YARD: {"yard": "operator"},
+}
+
 
 def fill(folder: Path, footage: Sequence[bytes]) -> None:
     """Put a database, the site policies and the kept pictures into a server's data folder.
@@ -142,6 +153,8 @@ def fill(folder: Path, footage: Sequence[bytes]) -> None:
             if is_shown:
                 keeper.offer(burst, [seen.brightness for seen in kept.observations])
                 keeper.drain()
+        for name, roles in _ROLES.items():
+            store.users.add(name, PASSWORD, roles)
         _annotate(store)
         _send_heartbeats(store, clock)
 

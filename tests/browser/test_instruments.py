@@ -77,14 +77,14 @@ def small(chromium: Browser, small_server: str) -> Iterator[Browsing]:
     ],
 )
 def test_what_goes_wrong_in_a_page_is_noticed(path: str, fault: str, small: Browsing) -> None:
-    page = small.page()
+    page = small.page(user=None)
     with small.watch.expecting(page, fault):
         page.goto(path)
 
 
 def test_a_page_where_all_is_well_has_no_fault_with_and_without_java_script(small: Browsing) -> None:
     for java_script in (True, False):
-        page = small.page("phone", java_script=java_script)
+        page = small.page("phone", user=None, java_script=java_script)
         page.goto("/good")
         assert page.get_by_role("heading", name="A page").is_visible()
     small.close()
@@ -92,7 +92,7 @@ def test_a_page_where_all_is_well_has_no_fault_with_and_without_java_script(smal
 
 
 def test_a_page_that_is_refused_a_script_is_noticed_without_java_script_too(small: Browsing) -> None:
-    page = small.page(java_script=False)
+    page = small.page(user=None, java_script=False)
     with small.watch.expecting(page, "Content Security Policy"):
         page.goto("/styled")
 
@@ -101,14 +101,14 @@ def test_a_page_that_is_refused_a_script_is_noticed_without_java_script_too(smal
 def test_what_bars_people_from_a_page_is_found_while_its_policy_of_content_is_in_force(
     path: str, rule: str, small: Browsing
 ) -> None:
-    page = small.page()
+    page = small.page(user=None)
     page.goto(path)
     with pytest.raises(AssertionError, match=rule):
         check_accessible(page)
 
 
 def test_a_page_that_everybody_can_use_passes(small: Browsing) -> None:
-    page = small.page()
+    page = small.page(user=None)
     page.goto("/good")
     check_accessible(page)
     small.close()
@@ -119,13 +119,12 @@ def test_a_picture_of_a_page_is_left_among_the_artefacts(
     small: Browsing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(module.VARIABLE, str(tmp_path / "new"))
-    page = small.page("phone")
+    page = small.page("phone", user=None)
     page.goto("/good")
     assert screenshot(page, "good") == tmp_path / "new" / "good.png"
     assert (tmp_path / "new" / "good.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_server_answers_with_the_filled_day(page: Page, browsing: Browsing) -> None:
-    events = page.request.get("/v1/events?site=yard&limit=1000").json()["events"]
-    assert len(events) > 150
-    assert {event["camera"] for event in events} == {"gate", "shed"}
+    cards = page.request.get("/v1/now").json()["sites"]
+    assert {camera["camera"] for site in cards for camera in site["cameras"]} == {"gate", "shed", "view1"}

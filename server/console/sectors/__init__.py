@@ -7,7 +7,9 @@ from server.console.pages import Pages
 from server.console.sectors import changing, page, preview
 from server.console.sectors.page import INDEX_TWIN, TWIN
 
-__all__ = ["INDEX_TWIN", "TWIN", "add"]
+__all__ = ["TWINS", "add"]
+
+TWINS = (INDEX_TWIN, TWIN)
 
 
 def add(pages: Pages, context: Context) -> None:
