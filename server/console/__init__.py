@@ -13,6 +13,7 @@ from server.console import (
     judging,
     models,
     now,
+    sectors,
     signing_in,
     tuning,
     why,

@@ -1,4 +1,4 @@
-"""`/sectors/SITE/CAMERA`: sectors, lines and ignored areas drawn on a picture; a change previewed, saved, put in force."""
+"""`/sectors/SITE/CAMERA`: sectors, lines and ignored areas drawn on a picture; a change tried, saved, put in force."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a changed policy would have given on a past day, beside serving: visits of each sector, crossings of each line."""
+"""What a changed policy would have given on a past day: visits of each sector, crossings of each line."""
 
 from __future__ import annotations
 

@@ -72,7 +72,9 @@ def shapes_of(text: str, camera: str) -> Shapes:
     return Shapes(
         () if is_whole else tuple(SectorShape(s.name, tuple(s.polygon), s.enlarge) for s in of_camera.sectors),
         tuple(
-            LineShape(each.name, each.a, each.b, each.directions, tuple(map(in_picture, each.sides)))
+            LineShape(
+                each.name, each.a, each.b, each.directions, (in_picture(each.sides[0]), in_picture(each.sides[1]))
+            )
             for each in of_camera.lines
         ),
         tuple(IgnoredShape(each.name, each.box) for each in of_camera.suppressions),
