@@ -75,6 +75,11 @@ BREACHES = {
     "the place of pictures is built in layers": ("server/frames/folder.py", "import server.frames.keeper"),
     "the engine is built in layers": ("server/engine/stages.py", "import server.engine.batcher"),
     "serving is built in layers": ("server/serving/machine.py", "import server.serving.loading"),
+    "the page Tune is built in layers": ("server/console/tuning/address.py", "import server.console.tuning.routes"),
+    "what tries changed policies is built in layers": (
+        "server/analysis/tuning/scoring.py",
+        "import server.analysis.tuning.past",
+    ),
     "the store is built in layers": ("server/store/rows.py", "import server.store.turn"),
     "what the store knows of people is built in layers": (
         "server/store/people/audit.py",
@@ -95,6 +100,7 @@ BREACHES = {
     ),
     "retention is built in layers": ("server/store/retention/gone.py", "import server.store.retention.retention"),
     "refolds are built in layers": ("server/store/refolding/marks.py", "import server.store.refolding.refolds"),
+    "replays are built in layers": ("server/replays/job.py", "import server.replays.service"),
     "the pipeline is built in layers": ("server/pipeline/response.py", "import server.pipeline.pipeline"),
     "the server is built in layers": ("server/domain/records.py", "import server.store.schema"),
 }

@@ -36,6 +36,8 @@ from server.frames import FrameKeeper, media_type, open_place, view
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
+from server.pipeline.site_versions import SiteVersions
+from server.replays import Replays
 from server.serving.loading import broken_cards, engine_of, load, own_models
 from server.serving.memory_budget import BODIES
 from server.serving.selection import choose, chosen_models
@@ -152,11 +154,13 @@ def _runtime(
         metrics=metrics,
         store=store,
         sites=sites,
+        versions=SiteVersions(sites, settings.sites_dir, store.policy_versions),
         dispatcher=dispatcher,
         keeper=keeper,
         service=service,
         admission=admission,
         current=current,
+        replays=Replays(settings.database_url),
         ports=_ports(settings, service, probes.routes(current.ensemble, store.check, metrics.text, authenticator=None)),
         first_models=partial(_first_models, settings) if ensemble is None else None,
     )
@@ -221,9 +225,11 @@ def _context(runtime: Runtime, reports: cameras.CameraReports) -> Context:
         sites=runtime.sites,
         settings=runtime.settings,
         clock=runtime.clock,
+        replays=runtime.replays,
         reports=reports.all,
         ensemble=runtime.current.ensemble,
         card=partial(_card, folders=own_models(runtime.settings)),
+        versions=runtime.versions,
     )
 
 

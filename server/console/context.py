@@ -10,6 +10,8 @@ from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import ConfigurationError, RetryLater
 from server.domain.local_time import LocalTime, site_time, zone_of
 from server.pipeline.site_policies import Sites
+from server.pipeline.site_versions import SiteVersions
+from server.replays import Replays
 from server.settings import ServerSettings
 from server.store import Store
 from server.web.cameras import CameraReport
@@ -27,9 +29,11 @@ class Context:
     sites: Sites
     settings: ServerSettings
     clock: Clock
+    replays: Replays
     reports: Callable[[str | None], Sequence[CameraReport]]
     ensemble: Callable[[], Ensemble]
     card: Callable[[str], Mapping[str, object]]
+    versions: SiteVersions
 
     def local_time(self, site: str) -> LocalTime:
         """The local time of a site: that of its policy, else the machine's."""

@@ -55,7 +55,7 @@ from server.store.heartbeats import Heartbeats
 from server.store.log import pack_events
 from server.store.outbox import Notices, link_announcements
 from server.store.past import Past
-from server.store.people import Audit, Tokens, Users
+from server.store.people import Audit, PolicyVersions, Tokens, Users
 from server.store.refolding import PastChange, Refolds, aside_of, change_past, folded_of
 from server.store.retention import Frames, Place, Retention, compact, is_compactable
 from server.store.rows import Versions, read_checkpoint
@@ -83,7 +83,8 @@ class Store(Channels, EventLog, Tokens):
     `past` holds stored bursts, events and policies, for `explain` and `verify`. `heartbeats` shows which cameras are
     watched. `annotations` are people's verdicts, `notices` concern the server. `retention` deletes what is not to be
     kept, and tells what is no longer kept. `refolds` folds in late bursts that wait. `frames` knows the kept pictures.
-    `users` are those of the console, with their sessions; `audit` says who changed what.
+    `users` are those of the console, with their sessions; `audit` says who changed what. `policy_versions` are those of
+    site policies.
     """
 
     def __init__(self, engine: Engine, clock: Clock, place: Place | None = None) -> None:
@@ -96,6 +97,7 @@ class Store(Channels, EventLog, Tokens):
         self.retention = Retention(engine, clock, self._versions, self.frames)
         self.users = Users(engine, clock, self._versions)
         self.audit = Audit(engine, clock, self._versions)
+        self.policy_versions = PolicyVersions(engine, clock, self._versions)
         self.refolds = Refolds(engine, clock=clock, versions=self._versions)
 
     @property

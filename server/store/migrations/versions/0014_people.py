@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("digest", _KEY, nullable=False),
         sa.Column("before_digest", _KEY, nullable=True),
+        sa.Column("before_text", sa.Text(), nullable=True),
         sa.Column("author", _KEY, nullable=False),
         sa.Column("why", sa.Text(), nullable=True),
         sa.Column("made_at_us", sa.BigInteger(), nullable=False),
