@@ -30,9 +30,12 @@ class Shown(NamedTuple):
 PAGES: Mapping[str, Shown] = {
     "now": Shown("/now", "shed"),
     "event": Shown("/events/EVENT", "nanodet-g"),
-    "why": Shown("/why?site=yard&camera=gate&at=2026-11-28T18:12", "no event"),
+    "why": Shown("/why?site=yard&camera=gate&at=2026-11-28T18:12", "No event at 18:12"),
+    "places": Shown("/tune", "table"),
+    "tune": Shown("/tune/yard/gate/road", "agreement"),
+    "models": Shown("/ensemble", "nanodet-g"),
 }
-MENU = {"Now": "now", "Why": "why"}
+MENU = {"Now": "now", "Why": "why", "Tune": "places", "Models": "models"}
 """Links on every page, and the page that each leads to."""
 every_page = pytest.mark.parametrize("name", PAGES)
 
