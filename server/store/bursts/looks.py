@@ -98,9 +98,13 @@ class Looks:
         is_converted = connection.execute(select(observations.c.frame).limit(1)).first() is None
         cameras_of_site = [
             _Of(
-                *row,
-                has_held=row.number in holding,
-                has_old=not is_converted and has_old_frames(connection, row.site, row.camera),
+                row.number,
+                row.site,
+                row.camera,
+                row.longest_us,
+                row.rewritten,
+                row.number in holding,
+                not is_converted and has_old_frames(connection, row.site, row.camera),
             )
             for row in found
         ]
