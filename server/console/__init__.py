@@ -13,6 +13,7 @@ from server.console import (
     judging,
     models,
     now,
+    sectors,
     signing_in,
     timeline,
     tuning,
@@ -32,6 +33,7 @@ _PAGES = (
     judging,
     why,
     tuning,
+    sectors,
     models,
 )
 TWINS = (
@@ -40,6 +42,7 @@ TWINS = (
     event.TWIN,
     why.TWIN,
     *tuning.TWINS,
+    *sectors.TWINS,
     models.TWIN,
 )
 """The JSON of the pages, for the OpenAPI document."""
