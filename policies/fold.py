@@ -21,6 +21,7 @@ from policies.site.site_policy import CameraPolicy
 from policies.tracking.associate import associate
 from policies.tracking.crossings import update_crossings
 from policies.tracking.follow import follow
+from policies.tracking.gather import gather
 from policies.tracking.retire import retire
 from policies.tracking.track import Frame, Track
 from policies.tracking.visits import update_visits
@@ -101,6 +102,7 @@ def advance(
     frame = Frame(seen, at_us, state.seen_us, blind, seen.size[0] / seen.size[1])
 
     tracks, retired, retirements = retire(policy, state.tracks)
+    judged = gather(policy, frame, tracks, judged)
     matches = associate(policy, frame, tracks, judged)
     followed = follow(policy, frame, matches)
     followed, crossings = update_crossings(policy, frame, followed)

@@ -19,6 +19,11 @@ def test_a_scene_and_a_seed_give_the_same_picture(name: str) -> None:
     assert not np.array_equal(one, other)
 
 
+def test_another_process_draws_the_same_scene() -> None:
+    drawn = Drawn(SCENES["windy"], 0)
+    assert [round(vehicle.at_s, 3) for vehicle in drawn.vehicles[:3]] == [1.497, 17.894, 26.718]
+
+
 def test_a_true_box_holds_what_moved() -> None:
     drawn = Drawn(SCENES["rain"], 0)
     index = next(i for i in range(drawn.pictures) if len(boxes_at(drawn, i)) == 1 and not boxes_at(drawn, i + 30))

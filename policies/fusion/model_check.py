@@ -8,6 +8,7 @@ from policies.fusion.voters import Voters
 from policies.observation import EnsembleInfo
 from policies.site.rules import SHIPPED_MIN_SCORE, SHIPPED_WEIGHTS
 from policies.site.site_policy import CameraPolicy, SitePolicy
+from policies.site.targets import MOVING
 from policies.site.toml_errors import suggest
 
 
@@ -39,9 +40,10 @@ def _undecided(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator[tu
 
 
 def _unknown_models(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator[str]:
-    known = {model_info.model: model_info for model_info in ensemble_info.models if model_info.votes}
+    known = {info.model: info for info in ensemble_info.models if info.votes or MOVING in camera.targets}
     places = (camera.rules, *(sector.rules for sector in camera.sectors))
     for rules in [rules for place in places for rules in (place, *map(place.of, place.by_target))]:
-        for name in (*rules.min_score, *rules.sensitivity.weights):
-            if name not in known and name not in ("*", *SHIPPED_MIN_SCORE, *SHIPPED_WEIGHTS):
+        for name in (*sorted(rules.min_score), *rules.sensitivity.weights):
+            is_shipped = name in SHIPPED_MIN_SCORE and SHIPPED_MIN_SCORE[name] == rules.min_score.get(name)
+            if name not in known and not is_shipped and name not in ("*", *SHIPPED_WEIGHTS):
                 yield f"no model that votes is called `{name}`{suggest(name, known)}"

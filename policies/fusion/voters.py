@@ -8,6 +8,7 @@ from policies.fusion.judgement import NOTHING, Judgement
 from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.sensitivity import Verdict, Vote
 from policies.site.site_policy import CameraPolicy
+from policies.site.targets import MOVING
 
 KEEP_RATIO = 0.43
 
@@ -20,7 +21,11 @@ class Voters:
     def __init__(self, policy: CameraPolicy, ensemble_info: EnsembleInfo) -> None:
         self.ensemble_info = ensemble_info
         self.models = {
-            target: [info for info in ensemble_info.models if info.votes and not classes.isdisjoint(info.classes)]
+            target: [
+                info
+                for info in ensemble_info.models
+                if info.votes != (target == MOVING) and not classes.isdisjoint(info.classes)
+            ]
             for target, classes in policy.targets.items()
         }
         self.undecided = tuple(

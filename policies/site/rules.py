@@ -14,14 +14,16 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=31_622_400)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Speed = Annotated[float, msgspec.Meta(gt=0, le=1000)]
 
-SHIPPED_MIN_SCORE = {"*": 0.4, "hog-people": 0.9, "hog-people-small": 0.9}
-"""The HOG detectors' scores are squashed margins, not probabilities."""
+SHIPPED_MIN_SCORE = {"*": 0.4, "frame-change": 0.65, "hog-people": 0.9, "hog-people-small": 0.9}
+"""The scores of the HOG detectors are squashed margins, that of `frame-change` a squashed contrast; neither is a
+probability.
+"""
 
 SHIPPED_WEIGHTS = {"*": 1.0, "hog-people": 0.5, "hog-people-small": 0.5}
 """By default one HOG detector alone is not enough; two together are, and so is any other model alone."""
 
 
-SHIPPED_MAX_SPEED = {"*": 3.0, "animal": 8.0, "bicycle": 6.0, "vehicle": 10.0}
+SHIPPED_MAX_SPEED = {"*": 3.0, "animal": 8.0, "bicycle": 6.0, "moving": 10.0, "vehicle": 10.0}
 """In heights of the thing's own box: a car is lower and quicker than a person."""
 
 

@@ -35,7 +35,7 @@ from policies.site.toml_schema import (
     read_suppressions,
 )
 
-RULES_VERSION = 6
+RULES_VERSION = 7
 """Raised whenever the same policy over the same observations gives other events than before."""
 
 _MOST_FAULTS = 20

@@ -11,6 +11,8 @@ from policies.geometry import Point
 from policies.observation import Box
 from policies.site.rules import Movement
 from policies.site.site_policy import CameraPolicy
+from policies.site.targets import MOVING
+from policies.tracking.going import goes_somewhere, longer_course, name_of
 from policies.tracking.lifetime import is_gone
 from policies.tracking.track import Followed, Frame, Match, Sight, Track
 
@@ -22,12 +24,13 @@ def follow(policy: CameraPolicy, frame: Frame, matches: Sequence[Match]) -> Sequ
     """Each track with what the frame shows of it. Visits and crossings are as they were before."""
     rules = policy.rules.movement
     return [
-        _unseen(rules, frame, track) if sight is None else _seen(rules, frame, track, sight) for track, sight in matches
+        _unseen(rules, frame, track) if sight is None else _seen(policy, frame, track, sight)
+        for track, sight in matches
     ]
 
 
-def _seen(rules: Movement, frame: Frame, track: Track | None, sight: Sight) -> Followed:
-    seen, candidate = frame.seen, sight.candidate
+def _seen(policy: CameraPolicy, frame: Frame, track: Track | None, sight: Sight) -> Followed:
+    seen, candidate, rules = frame.seen, sight.candidate, policy.rules.movement
     votes = {model: str(vote) for model, vote in candidate.votes.items()}
     evidence = Evidence(seen.burst_id, seen.frame_sha256, candidate.score, votes, candidate.ruling.margin)
     before_us = None if track is None else track.seen_us
@@ -38,6 +41,10 @@ def _seen(rules: Movement, frame: Frame, track: Track | None, sight: Sight) -> F
     best = track.best
     if (evidence.decides, evidence.score) > (best.decides, best.score):
         best = evidence
+    course, named = track.course, track.named
+    if track.target == MOVING and candidate.box is not None:
+        course = longer_course(course, candidate.box, frame.at_us, frame.aspect)
+        named = named or name_of(policy, frame, candidate.box)
     hits = (track.hit_history << 1 | candidate.present) & _latest(rules)
     track = replace(
         track,
@@ -45,7 +52,10 @@ def _seen(rules: Movement, frame: Frame, track: Track | None, sight: Sight) -> F
         missed_us=None,
         misses=0,
         hit_history=hits,
-        confirmed=track.confirmed or hits.bit_count() >= rules.min_hits,
+        confirmed=track.confirmed
+        or (hits.bit_count() >= rules.min_hits and goes_somewhere(course, candidate.box, frame.aspect)),
+        course=course,
+        named=named,
         best=best,
         motion=sight.motion,
         box=candidate.box,

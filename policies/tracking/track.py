@@ -96,13 +96,27 @@ class Crossed(msgspec.Struct, frozen=True):
     evidence: Evidence
 
 
+class Course(msgspec.Struct, frozen=True, array_like=True):
+    """How far something that moves has gone: since it was seen first at `x, y`, and along a way of `way`, the sum of
+    its steps, the last of which ended at `last_x, last_y` at `last_us`. Distances in frame heights.
+    """
+
+    x: float
+    y: float
+    way: float
+    last_x: float
+    last_y: float
+    last_us: int
+
+
 class Track(msgspec.Struct, frozen=True):
     """One thing through time. `motion` and `box` are None for a track made from labels alone.
 
     `trail` holds its latest feet `(at_us, x, y)`, `past` some of its latest boxes. The bits of `hit_history` say which
     of its latest frames decidedly showed it (the lowest bit is the newest frame); `confirmed` once `min_hits` of them
-    did. `misses` counts the latest frames in a row that did not show it at all, `missed_us` is the instant of the first
-    of them.
+    did and, of the target `moving`, its `course` has led somewhere. `named` is the target of the detector's box that
+    covered something that moves. `misses` counts the latest frames in a row that did not show it at all, `missed_us` is
+    the instant of the first of them.
     """
 
     id: str
@@ -121,6 +135,13 @@ class Track(msgspec.Struct, frozen=True):
     closed: tuple[Closed, ...] = ()
     crossed: tuple[Crossed, ...] = ()
     past: tuple[tuple[int, Box], ...] = ()
+    course: Course | None = None
+    named: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What its events say that it is."""
+        return self.named or self.target
 
 
 class Frame(msgspec.Struct, frozen=True):

@@ -106,7 +106,9 @@ class Drawn:
         self.scene = scene
         self._seed = seed
         self._margin = 120 if scene.turned_s is not None else 16 if "shake" in scene.hazards else 0
-        self._chance = random.Random(f"{scene} {seed}")
+        self._chance = random.Random(
+            f"{sorted(scene.hazards)} {scene.size} {scene.seconds} {seed}"
+        )  # sets have no order
         self._grain = np.random.default_rng(self._chance.randrange(2**32))
         self.vehicles = tuple(self._traffic())
         self.insects = tuple(self._flights()) if "insects" in scene.hazards else ()
