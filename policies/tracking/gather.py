@@ -92,9 +92,8 @@ def _holding(place: Box, seen: Box) -> Box:
 
 
 def _at(policy: CameraPolicy, candidate: Candidate, place: Box) -> Candidate:
+    """The candidate at a place that holds some of what is seen of it."""
     left, top, right, bottom = (round(min(max(edge, 0.0), 1.0), 5) for edge in place)
-    if right <= left or bottom <= top:  # it is expected outside of the frame
-        return candidate
     box = (left, top, right, bottom)
     return replace(candidate, box=box, sectors=tuple(s.name for s in sectors_at(policy, MOVING, foot(box))))
 

@@ -161,6 +161,18 @@ def test_a_little_movement_before_a_large_thing_does_not_make_it_move() -> None:
     assert moving.box == leaf.box
 
 
+SHAPE: Box = (0.2, 0.3, 0.3, 0.8)
+
+
+@pytest.mark.parametrize(
+    "other", [Prediction("chair", 0.9, SHAPE), Prediction("car", 0.1, SHAPE), Prediction("car", 0.9)]
+)
+def test_a_box_of_no_target_or_of_a_weak_score_gives_no_shape(other: Prediction) -> None:
+    mover = region(0.2, 0.35, 0.28, 0.75)
+    [moving] = judge(rules(), observation(0, {"frame-change": [mover], "eye": [other]}, MODELS)).candidates
+    assert moving.box == mover.box
+
+
 def test_a_region_much_larger_than_a_detectors_box_is_not_of_its_thing() -> None:
     wide = region(0.1, 0.2, 0.9, 0.9)
     small = Prediction("person", 0.9, (0.4, 0.4, 0.45, 0.5))
