@@ -37,7 +37,7 @@ _BEYOND = 1e-3
 _CHUNK_PIXELS = 1 << 18
 _ACCELERATOR_CHUNK_PIXELS = 1 << 23
 _MOST_FRAMES = 32
-_REACH = 1
+_REACH = 2
 """An answer of a `change` model depends on so many frames before and after its own."""
 
 

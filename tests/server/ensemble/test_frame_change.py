@@ -81,6 +81,34 @@ def test_noise_is_no_movement(network: FrameChangeNet, view: torch.Tensor, devia
     assert [answer.label for answer in network(noisy)] == [STILL] * 5
 
 
+def test_a_camera_that_shakes_moves_nothing(network: FrameChangeNet, view: torch.Tensor) -> None:
+    shaken = [view[:, 4 + down : 100 + down, 6 + right : 180 + right] for down, right in ((0, 0), (2, 3), (-1, 2))]
+    assert [answer.label for answer in network(shaken)] == [STILL] * 3
+
+
+def test_a_thing_is_boxed_where_it_is_although_the_camera_shakes(network: FrameChangeNet, view: torch.Tensor) -> None:
+    places = [(30, 0, 0), (60, 2, 3), (90, -1, 2)]
+    frames = [with_thing(view, x)[:, 4 + down : 100 + down, 6 + right : 180 + right] for x, down, right in places]
+    [box] = network(frames)[1].regions.boxes.tolist()
+    assert abs((box[0] + box[2]) / 2 * 174 - (60 + 4 - 6 - 3)) <= 4
+
+
+def test_a_streak_of_rain_is_no_thing(network: FrameChangeNet, view: torch.Tensor) -> None:
+    rain = view.clone()
+    for step in range(28):
+        rain[:, 20 + step, 50 + step // 8 : 53 + step // 8] = 235
+    assert [answer.label for answer in network([view, rain, view])] == [STILL] * 3
+
+
+def test_a_thing_that_moves_slower_than_its_length_is_seen_whole(network: FrameChangeNet, view: torch.Tensor) -> None:
+    frames = []
+    for x in (40, 58, 76, 94, 112):
+        frames.append(view.clone())
+        frames[-1][:, 60:76, x : x + 30] = 20
+    [box] = network(frames)[2].regions.boxes.tolist()
+    assert (box[2] - box[0]) * view.shape[-1] >= 26
+
+
 def test_a_thing_is_seen_although_the_light_changes(network: FrameChangeNet, view: torch.Tensor) -> None:
     answers = network([with_thing(view, 30), brighter(with_thing(view, 90), 1.3)])
     assert [answer.label for answer in answers] == [MOVING, MOVING]
