@@ -7,13 +7,17 @@ at its border), and JSON gives Python floats back bit for bit; nothing else need
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import msgspec
+
+from policies.calibration import Calibration, Row
 
 Box = tuple[float, float, float, float]
 """`(x1, y1, x2, y2)` in 0..1 of the frame, x to the right, y down."""
 
 
-class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
+class Prediction(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One label a model gave: of the whole frame, of a sector's crop (`sector`), or of a box (`box`).
 
     A detector's predictions have boxes; a classifier's have none, and name the sector whose crop was judged
@@ -26,18 +30,25 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
     sector: str | None = None
 
 
-class ModelInfo(msgspec.Struct, frozen=True):
+class ModelInfo(msgspec.Struct, frozen=True, dict=True):
     """One model of the ensemble as policies know it.
 
     `classes` is everything it can recognise, so that it abstains on a target it cannot see. `votes` is false for a
     model that gives evidence only (`frame-change`). `boxes` is true for a detector, which says no by
-    silence; a classifier always names its best classes.
+    silence; a classifier always names its best classes. `calibration` says what its scores are worth; without rows,
+    nobody knows.
     """
 
     model: str
     classes: frozenset[str]
     boxes: bool
     votes: bool = True
+    calibration: tuple[Row, ...] = ()
+
+    @cached_property
+    def calibrated(self) -> Calibration | None:
+        """What its scores are worth; None where nobody knows."""
+        return Calibration(self.calibration) if self.calibration else None
 
 
 class EnsembleInfo(msgspec.Struct, frozen=True):
@@ -47,7 +58,7 @@ class EnsembleInfo(msgspec.Struct, frozen=True):
     models: tuple[ModelInfo, ...] = msgspec.field(name="seats")
 
 
-class Observation(msgspec.Struct, frozen=True):
+class Observation(msgspec.Struct, frozen=True, gc=False):
     """All labels of one frame.
 
     `at_us` is the frame's instant in microseconds of Unix time (UTC); within a camera it orders observations,

@@ -1,21 +1,29 @@
 """The sensitivity policy: how the models' votes become one verdict.
 
 `any` detects most, `all` least; `majority` and `at_least` lie between; `weighted`, the default, trusts some models
-more. A model that cannot see the target abstains and is never counted. A model that was asked and did not answer is
-`missing`, and `missing` in the policy decides what that means: it abstains (the others decide), fails open (counts
-for) or fails closed (counts against). Missing never silently means no.
+more. `evidence` counts scores instead of votes: each score is worth the log-odds that the model's calibration gives it,
+and their sum must reach those of `right`. A model that cannot see the target abstains and is never counted. So does a
+model without a calibration under `evidence`. A model that was asked and did not answer is `missing`, and `missing` in
+the policy decides what that means: it abstains (the others decide), fails open (counts for) or fails closed (counts
+against). Missing never silently means no.
 
 To add a rule: its name in `RuleName`, its row in `RULES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
+from msgspec import UNSET, UnsetType
+
+from policies.calibration import MOST_RIGHT, Part, log_odds, share_of
+from policies.observation import ModelInfo
+
+SHIPPED_RIGHT = 0.9
 
 
 class Vote(StrEnum):
@@ -34,86 +42,140 @@ class Verdict(StrEnum):
 class Ruling(msgspec.Struct, frozen=True):
     """A verdict and how far the rule was from deciding otherwise.
 
-    `margin` is support minus what the rule needs, in models (or in weight under `weighted`): 0 is just enough,
-    -1 is one model short. None when nobody voted.
+    `margin` is support minus what the rule needs, in models (in weight under `weighted`, in log-odds under
+    `evidence`): 0 is just enough, -1 is one model short. None when nobody voted.
     """
 
     verdict: Verdict
     margin: float | None
 
 
-RuleName = Literal["any", "all", "majority", "at_least", "weighted"]
+RuleName = Literal["any", "all", "majority", "at_least", "weighted", "evidence"]
+Parts = Mapping[str, Part]
+"""Model to what it says of a candidate. Only `evidence` needs them."""
+
+_NO_PARTS: Parts = {}
 
 
 class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
-    """How votes are fused. `k` belongs to `at_least`, `weights` and `threshold` to `weighted`."""
+    """How votes are fused. `k` belongs to `at_least`, `threshold` to `weighted`, `right` to `evidence`, and `weights`
+    to these two. An unset `right` (then SHIPPED_RIGHT) is not encoded, so that digests of policies stay as they were.
+    """
 
     rule: RuleName = "weighted"
     k: Annotated[int, msgspec.Meta(ge=1)] = 1
     weights: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1e6)]] = {}
     threshold: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
     missing: Literal["abstain", "fail_open", "fail_closed"] = "abstain"
+    right: Annotated[float, msgspec.Meta(gt=0.5, le=MOST_RIGHT)] | UnsetType = UNSET
+
+    @property
+    def by_evidence(self) -> bool:
+        """Whether scores count, by their calibration, instead of votes."""
+        return self.rule == "evidence"
+
+    @property
+    def share(self) -> float:
+        """How many of 1 sightings must be right, under `evidence`."""
+        return SHIPPED_RIGHT if self.right is UNSET else self.right
 
     def weight(self, model: str) -> float:
-        """A model's weight under `weighted`: its own, else that of `*`, else 1."""
+        """A model's weight under `weighted` and `evidence`: its own, else that of `*`, else 1."""
         return self.weights.get(model, self.weights.get("*", 1.0))
 
-    def can_decide(self, models: Iterable[str]) -> bool:
+    def can_decide(self, models: Iterable[ModelInfo]) -> bool:
         """Whether these models, all voting for, would be enough."""
-        voters = list(models)
+        voters = [info for info in models if not self.by_evidence or info.calibrated is not None]
         return bool(voters) and round(self.reach(voters) - self.needed(len(voters)), 9) >= 0
 
-    def reach(self, models: Sequence[str]) -> float:
-        """What these models give together when all vote for: their number or, under `weighted`, their weight."""
-        return sum(map(self.weight, models)) if RULES[self.rule].is_weighted else len(models)
+    def reach(self, models: Iterable[ModelInfo]) -> float:
+        """What these models give together when all vote for: their number, under `weighted` their weight, under
+        `evidence` the log-odds of their best scores.
+        """
+        if self.by_evidence:
+            tables = {info.model: info.calibrated for info in models if info.calibrated is not None}
+            return sum(self._weighed(model, table.part(1).most) for model, table in tables.items()) / 1000
+        return sum((self._size(info.model) for info in models), 0)
+
+    def needed(self, voters: int) -> float:
+        """What the rule asks of so many voters, in the same measure."""
+        return RULES[self.rule].needed(self, voters)
+
+    def in_words(self, amount: float) -> str:
+        """An amount of support for people: under `evidence`, the share of such sightings that are right."""
+        return f"{share_of(1000 * amount) if self.by_evidence else amount:g}"
 
     @property
     def title(self) -> str:
         """The rule with its number, as `at_least 2`."""
         return RULES[self.rule].title.format(self)
 
-    def fuse(self, votes: Mapping[str, Vote]) -> Ruling:
-        """The verdict of these votes.
+    def fuse(self, votes: Mapping[str, Vote], parts: Parts = _NO_PARTS) -> Ruling:
+        """The verdict of these votes; under `evidence`, of the `parts` of the models that have a calibration.
 
         Undecided when too few models voted to reach what the rule needs even if all of them had voted for:
         that is not the same as absent.
         """
-        cast = tuple(votes.items())
+        cast = (*votes.items(), *parts.items()) if parts else tuple(votes.items())
         ruling = self._rulings.get(cast)
         if ruling is None:
-            ruling = self._rulings[cast] = self._fused(votes)
+            ruling = self._rulings[cast] = self._fused(votes, parts)
         return ruling
 
+    def keeps(self, ruling: Ruling) -> bool:
+        """Whether a ruling by `evidence` is enough to continue a track: such sightings are rather right than wrong."""
+        return ruling.margin is not None and round(1000 * ruling.margin) + log_odds(self.share) > 0
+
+    def weighed(self, votes: Mapping[str, Vote], parts: Parts) -> dict[str, int]:
+        """Each model's part of the sum under `evidence`, in thousandths of log-odds, by the policy's weight. A model
+        that did not answer has one only if `missing` says so: as if it had its best score, or had seen nothing.
+        """
+        counted: dict[str, int] = {}
+        for model, part in parts.items():
+            if votes[model] is not Vote.MISSING:
+                counted[model] = self._weighed(model, part.given)
+            elif self.missing != "abstain":
+                counted[model] = self._weighed(model, part.most if self.missing == "fail_open" else part.unseen)
+        return counted
+
     @cached_property
-    def _rulings(self) -> dict[tuple[tuple[str, Vote], ...], Ruling]:
+    def _rulings(self) -> dict[tuple[object, ...], Ruling]:
         """The rulings so far: a handful, because models are few, and every frame of a replay needs some."""
         return {}
 
-    def _fused(self, votes: Mapping[str, Vote]) -> Ruling:
+    def _fused(self, votes: Mapping[str, Vote], parts: Parts) -> Ruling:
+        if self.by_evidence:
+            counted = self.weighed(votes, parts)
+            most = sum(self._weighed(model, parts[model].most) for model in counted)
+            least = log_odds(self.share)
+            return _ruling(len(counted), (sum(counted.values()) - least) / 1000, (most - least) / 1000)
         missing = {"abstain": Vote.ABSTAIN, "fail_open": Vote.FOR, "fail_closed": Vote.AGAINST}[self.missing]
         resolved = {model: missing if vote is Vote.MISSING else vote for model, vote in votes.items()}
-        electorate = {model: vote for model, vote in resolved.items() if vote in (Vote.FOR, Vote.AGAINST)}
-        if not electorate:
-            return Ruling(Verdict.UNDECIDED, None)
-        is_weighted = RULES[self.rule].is_weighted
-        size = {model: self.weight(model) if is_weighted else 1.0 for model in electorate}
-        support = sum((size[model] for model, vote in electorate.items() if vote is Vote.FOR), 0.0)
-        needed = self.needed(len(electorate))
-        margin = round(support - needed, 9)
-        if margin >= 0:
-            return Ruling(Verdict.PRESENT, margin)
-        reachable = round(sum(size.values()) - needed, 9) >= 0
-        return Ruling(Verdict.ABSENT if reachable else Verdict.UNDECIDED, margin)
+        size = {model: self._size(model) for model, vote in resolved.items() if vote in (Vote.FOR, Vote.AGAINST)}
+        support = sum((size[model] for model in size if resolved[model] is Vote.FOR), 0.0)
+        needed = self.needed(len(size))
+        return _ruling(len(size), round(support - needed, 9), round(sum(size.values()) - needed, 9))
 
-    def needed(self, voters: int) -> float:
-        """What the rule asks of so many voters, in the same measure."""
-        return RULES[self.rule].needed(self, voters)
+    def _size(self, model: str) -> float:
+        return self.weight(model) if RULES[self.rule].is_weighted else 1.0
+
+    def _weighed(self, model: str, thousandths: int) -> int:
+        return round(self.weight(model) * thousandths)
+
+
+def _ruling(voters: int, margin: float, at_most: float) -> Ruling:
+    """The ruling of so many voters, given the margin and the one that they would have if all voted for."""
+    if not voters:
+        return Ruling(Verdict.UNDECIDED, None)
+    if margin >= 0:
+        return Ruling(Verdict.PRESENT, margin)
+    return Ruling(Verdict.ABSENT if at_most >= 0 else Verdict.UNDECIDED, margin)
 
 
 class Rule(NamedTuple):
     """One way to fuse votes: what must vote for, given the settings and the number of voters that voted at all.
 
-    `is_weighted` counts weights instead of models. `keys` are the settings that only this rule has, `title` names it in
+    `is_weighted` counts weights instead of models. `keys` are the settings that not every rule has, `title` names it in
     explanations.
     """
 
@@ -131,4 +193,5 @@ RULES: dict[RuleName, Rule] = {
     "weighted": Rule(
         lambda given, voters: given.threshold, "weighted {0.threshold:g}", ("weights", "threshold"), is_weighted=True
     ),
+    "evidence": Rule(lambda given, voters: log_odds(given.share) / 1000, "evidence {0.share:g}", ("weights", "right")),
 }

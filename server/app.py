@@ -21,7 +21,7 @@ from policies.observation import EnsembleInfo
 from server import __version__
 from server.camera_status.duplicate_agents import DuplicateAgents
 from server.camera_status.status import StatusThresholds
-from server.catalogue import cards
+from server.catalogue import read_cards
 from server.delivery.channels import Channel, LogChannel
 from server.delivery.dispatcher import Dispatcher
 from server.domain.burst import Limits
@@ -32,7 +32,7 @@ from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
 from server.runtime import Current, Runtime, engine_load, refuse_if_full
-from server.serving.loading import engine_of, load, own_models
+from server.serving.loading import broken_cards, engine_of, load, own_models
 from server.serving.memory_budget import BODIES
 from server.serving.selection import choose, chosen_models
 from server.serving.service import Load, Service
@@ -246,18 +246,24 @@ def _count_models(settings: ServerSettings, metrics: Metrics, ensemble_info: Ens
 
 
 def _first_models(settings: ServerSettings) -> Sequence[str]:
-    """The models to start with: those of the last swap, else those of the settings."""
+    """The models to start with: those of the last swap, else those of the settings, without those whose card is broken.
+
+    Raises ConfigurationError for a name that two cards have, and when no card is left.
+    """
     chosen = chosen_models(settings)
     if chosen != settings.models:
         log.warning(
             "models were swapped since the settings were written",
             extra={"models": ",".join(chosen), "settings": ",".join(settings.models)},
         )
-    return chosen
+    broken = broken_cards(settings, chosen)
+    for fault in broken:
+        log.error("model not served: its card cannot be used", extra={"model": fault.name, "detail": fault.detail})
+    return tuple(name for name in chosen if name not in {fault.name for fault in broken})
 
 
 def _card(model: str, folders: Sequence[Path]) -> Mapping[str, object]:
     """The public fields of a model's card, in JSON's types; empty for a model without a card."""
-    card = cards(folders).get(model)
+    card = read_cards(folders)[0].get(model)
     shown = () if card is None else ("kind", "summary", "licence", "citation", "sha256", "input")
     return {key: msgspec.to_builtins(getattr(card, key)) for key in shown}

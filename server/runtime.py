@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from server.delivery.dispatcher import Dispatcher
 from server.domain.clock import Clock
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.errors import RetryLater
+from server.domain.errors import RetryLater, SectorwatchError
 from server.domain.keeping import FILLED, Space
 from server.engine import Load
 from server.monitoring.metrics import Metrics
@@ -69,6 +69,14 @@ def refuse_if_full(service: Service, client: str) -> None:
         service.engine.refuse_if_full(client)
 
 
+def _log_failure(what: str, error: Exception) -> None:
+    """An error with a message for its reader needs no traceback."""
+    if isinstance(error, SectorwatchError):
+        log.error(what, extra={"cause": error.detail})
+    else:
+        log.error(what, exc_info=error)
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class Runtime:
     """The parts of one server process and their threads: `start` once, `stop` once, from one thread.
@@ -109,12 +117,12 @@ class Runtime:
             if self.settings.golden_every_s:
                 self._run("golden", self._replay_golden)
         self._run("delivery", lambda: self.dispatcher.run(self._stopping))
-        self._run("release", lambda: self._repeat(self._release_held, "held bursts not released"))
+        self._run("release", lambda: self._repeat(self._release_held, "held bursts not released", _REPEAT_S))
         self._run("refold", lambda: self._repeat(self._refold, "late bursts not folded in", _REFOLD_S))
         self._run("convert", self._convert)
         self._run("retention", self._retain)
-        self._run("disk", lambda: self._repeat(self.store.retention.try_disk, "disk not tried"))
-        self._run("sites", lambda: self._repeat(self.sites.faults, "site policies not checked"))
+        self._run("disk", lambda: self._repeat(self.store.retention.try_disk, "disk not tried", _REPEAT_S))
+        self._run("sites", lambda: self._repeat(self.sites.faults, "site policies not checked", _REPEAT_S))
         self._run("recall", self._recall_cameras)
 
     def stop(self) -> None:
@@ -156,19 +164,24 @@ class Runtime:
 
     def _recall_cameras(self) -> None:
         """Once: give the metrics the cameras whose last burst came to an earlier process."""
-        try:
-            for head in self.store.cameras():
-                self.metrics.camera_seen(head.site, head.camera, head.last_at_us)
-        except Exception:
-            log.exception("cameras not recalled")
+        while not self._stopping.is_set():
+            try:
+                for head in self.store.cameras():
+                    self.metrics.camera_seen(head.site, head.camera, head.last_at_us)
+                return
+            except RetryLater:
+                self._stopping.wait(_REPEAT_S)
+            except Exception as error:  # noqa: BLE001  the server serves without it
+                _log_failure("cameras not recalled", error)
+                return
 
-    def _repeat(self, work: Callable[[], object], failure: str, every_s: float = _REPEAT_S) -> None:
+    def _repeat(self, work: Callable[[], object], failure: str, every_s: float) -> None:
         """At the start and every `every_s`: do `work`. An error is logged as `failure`."""
         while not self._stopping.is_set():
             try:
                 work()
-            except Exception:
-                log.exception(failure)
+            except Exception as error:  # noqa: BLE001  the next time may find it mended
+                _log_failure(failure, error)
             self._stopping.wait(every_s)
 
     def _release_held(self) -> None:
@@ -190,8 +203,8 @@ class Runtime:
                 return
             except RetryLater:
                 self._stopping.wait(_REPEAT_S)
-            except Exception:
-                log.exception("bursts of an earlier version not converted")
+            except Exception as error:  # noqa: BLE001  the server serves both forms
+                _log_failure("bursts of an earlier version not converted", error)
                 return
 
     def _retain(self) -> None:
@@ -203,8 +216,8 @@ class Runtime:
                 self._watch_space(self.store.retention.space())
             except RetryLater as error:
                 log.warning("retention waits", extra={"cause": error.detail})
-            except Exception:
-                log.exception("retention failed")
+            except Exception as error:  # noqa: BLE001  the next sweep may find it mended
+                _log_failure("retention failed", error)
             stopping.wait(_SWEEP_S)
 
     def _watch_space(self, space: Space) -> None:
@@ -222,8 +235,8 @@ class Runtime:
         while not self._stopping.wait(wait_s):
             try:
                 is_done = self.service.recheck()
-            except Exception:
-                log.exception("golden set not replayed")
+            except Exception as error:  # noqa: BLE001  it is replayed again soon
+                _log_failure("golden set not replayed", error)
                 is_done = False
             is_well = is_done and self.service.is_approved
             wait_s = self.settings.golden_every_s if is_well else min(self.settings.golden_every_s, _GOLDEN_RETRY_S)

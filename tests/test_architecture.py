@@ -56,13 +56,22 @@ BREACHES = {
         "server/web/events.py",
         "import server.web.models",
     ),
+    "the Open Inference Protocol is built in layers": (
+        "server/web/oip_v2/codec.py",
+        "import server.web.oip_v2.endpoints",
+    ),
     "admission is built in layers": ("server/web/admission/shares.py", "import server.web.admission.admission"),
+    "settings are read by what declares them": ("server/settings/declaration.py", "import server.settings.sources"),
     "the engine is built in layers": ("server/engine/stages.py", "import server.engine.batcher"),
     "serving is built in layers": ("server/serving/machine.py", "import server.serving.loading"),
     "the store is built in layers": ("server/store/rows.py", "import server.store.turn"),
     "the stored bursts are built in layers, behind one interface": (
         "server/store/bursts/packing.py",
         "import server.store.bursts.keeping",
+    ),
+    "the tables share their metadata and types of columns": (
+        "server/store/schema/columns.py",
+        "import server.store.schema.events",
     ),
     "the care of the database is built in layers": (
         "server/store/care/integrity.py",

@@ -59,8 +59,14 @@ def site(block: str, _folder: Path) -> None:
     parse_site_policy(block if "site" in tomllib.loads(block) else f'site = "north-yard"\n{block}')
 
 
+CARD = (
+    'name = "mine"\nsummary = "s"\nkind = "detector"\nfactory = "net:build"\nclasses = ["a"]\nlicence = "l"\n'
+    'citation = "c"\n[input]\ncolour = "rgb"\nfit = "stretch"\nsize = [8, 8]\n'
+)
+
+
 def card(block: str, folder: Path) -> None:
-    parse_card(block, folder / "card.toml")
+    parse_card(block if "kind" in tomllib.loads(block) else CARD + block, folder / "card.toml")
 
 
 def agent_settings(block: str, folder: Path) -> None:
@@ -93,7 +99,7 @@ def kind_of(block: Block) -> str:
     keys = tomllib.loads(block.text)
     if isinstance(keys.get("cameras"), list) or "server" in keys or "spool" in keys:
         return "agent"
-    if "kind" in keys and "classes" in keys:
+    if ("kind" in keys and "classes" in keys) or "calibration" in keys:
         return "card"
     if keys and keys.keys() <= SERVER_KEYS:
         return "server"

@@ -50,7 +50,7 @@ def http_get(session: CameraSession, url: str, timeout_s: float) -> requests.Res
     """
     given, target = credentials(url), without_credentials(url)
     try:
-        for _ in range(_MAX_REDIRECTS):
+        for _ in range(1 + _MAX_REDIRECTS):
             answer = _get(session, target, given, timeout_s)
             location = session.get_redirect_target(answer)
             if location is None:

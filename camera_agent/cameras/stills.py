@@ -40,6 +40,9 @@ class Still(msgspec.Struct, frozen=True, array_like=True):
     is_played: bool = False
 
 
+msgspec.json.Decoder(Still)  # takes the type apart now: two threads that did so at once would end the process
+
+
 def listed(folder: Path) -> list[Still]:
     """The pictures in `folder`, in order. Raises `OSError`.
 

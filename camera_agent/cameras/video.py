@@ -23,6 +23,8 @@ _ROUNDING_S = 0.001
 _MAX_GAP_S = 86_400.0
 _NEW_CLIP_S = 1.0
 """Stamps that go back further than this begin anew, as where recordings were joined."""
+_content = msgspec.json.Decoder(VideoContent)
+
 _MISSING_S, _MISSING_PART = 1.0, 0.02
 """What a header may promise too much: sound that is longer than the pictures, or pictures cut away by an edit."""
 
@@ -67,7 +69,7 @@ class Video:
     def recognise(self, saved: bytes, played_ms: int) -> Recognised:
         """A file that has grown since is the same recording; path and modification time do not matter."""
         del played_ms
-        return Recognised(is_known(self._path, msgspec.json.decode(saved, type=VideoContent)), self.content())
+        return Recognised(is_known(self._path, _content.decode(saved)), self.content())
 
     def started_ms(self) -> int | None:
         """None: a video does not say when it was taken."""

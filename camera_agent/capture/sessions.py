@@ -46,6 +46,9 @@ class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return not self.session
 
 
+_position = msgspec.json.Decoder(Position)
+
+
 class Session(NamedTuple):
     """Where to continue, which pictures an earlier session played, and what the next saved position says."""
 
@@ -162,7 +165,7 @@ class Sessions:
 
     def _saved(self) -> Position | None:
         try:
-            return msgspec.json.decode(self._position_file.read_bytes(), type=Position)
+            return _position.decode(self._position_file.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:

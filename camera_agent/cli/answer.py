@@ -27,6 +27,9 @@ class _Seen(msgspec.Struct):
     answers: dict[str, tuple[_Prediction, ...] | None] = {}
 
 
+_seen = msgspec.json.Decoder(list[_Seen])
+
+
 def answer_lines(offsets_ms: tuple[int, ...], receipt: Receipt) -> Iterator[str]:
     """One row per frame, one column per model, and the events below. A vote has a star beside its score."""
     seen = _observations(receipt.observations)
@@ -67,7 +70,7 @@ def _cell(receipt: Receipt, model: str, index: int, predictions: Iterable[_Predi
 
 def _observations(content: msgspec.Raw) -> list[_Seen]:
     try:
-        return msgspec.json.decode(content, type=list[_Seen])
+        return _seen.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return []
 

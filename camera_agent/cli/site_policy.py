@@ -51,6 +51,9 @@ class Report(msgspec.Struct, frozen=True):
         yield from (f"  mind: {visible(remark)}" for remark in self.remarks)
 
 
+_report = msgspec.json.Decoder(Report)
+
+
 def fetch_report(settings: Settings, camera: CameraSettings, wall_clock: WallClock) -> Report | None:
     """None where the server does not say: a server before version 0.3.0, or one that does not answer."""
     try:
@@ -60,6 +63,6 @@ def fetch_report(settings: Settings, camera: CameraSettings, wall_clock: WallClo
     with closing(HttpClient(settings.server, wall_clock)) as client:
         content = client.fetch_site_policy(settings.site, camera.name, token)
     try:
-        return msgspec.json.decode(content, type=Report)
+        return _report.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

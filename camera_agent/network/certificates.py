@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ from urllib3.util.ssl_match_hostname import CertificateError, match_hostname
 
 _FINGERPRINT = re.compile(r"(?i)(?:sha-?256(?:[ _]fingerprint)?\s*[=:]\s*)?((?:[0-9a-f]{2}[: ]?){31}[0-9a-f]{2})")
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+
+
+Connection = ssl.SSLSocket | ssl.SSLObject
 
 
 class Trust(NamedTuple):
@@ -76,18 +80,15 @@ def tls_context(trust: Trust) -> ssl.SSLContext:
     context.check_hostname = False  # checked below, unless the file has this very certificate
     listed = _fingerprints(trust.ca_file)
 
-    class CheckedSocket(ssl.SSLSocket):
-        def do_handshake(self, block: bool = False) -> None:
-            super().do_handshake(block)
-            if _fingerprint(self.getpeercert(binary_form=True)) in listed:
-                return
-            try:
-                match_hostname(self.getpeercert(), self.server_hostname or "")  # type: ignore[arg-type]
-            except CertificateError as error:
-                raise ssl.SSLCertVerificationError(str(error)) from error
+    def check(connection: Connection) -> None:
+        if _fingerprint(connection.getpeercert(binary_form=True)) in listed:
+            return
+        try:
+            match_hostname(connection.getpeercert(), connection.server_hostname or "")  # type: ignore[arg-type]
+        except CertificateError as error:
+            raise ssl.SSLCertVerificationError(str(error)) from error
 
-    context.sslsocket_class = CheckedSocket
-    return context
+    return _checked_by(check, context)
 
 
 def presented_fingerprint(host: str, port: int, timeout_s: float) -> str | None:
@@ -142,13 +143,27 @@ def _pinned(fingerprint: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _accept_any(context)
 
-    class PinnedSocket(ssl.SSLSocket):
+    def check(connection: Connection) -> None:
+        if _fingerprint(connection.getpeercert(binary_form=True)) != fingerprint:
+            raise ssl.SSLCertVerificationError("another certificate than the pinned one")
+
+    return _checked_by(check, context)
+
+
+def _checked_by(check: Callable[[Connection], None], context: ssl.SSLContext) -> ssl.SSLContext:
+    """The context, with a check at the end of each handshake: on a socket and, through a proxy with TLS, within TLS."""
+
+    class CheckedSocket(ssl.SSLSocket):
         def do_handshake(self, block: bool = False) -> None:
             super().do_handshake(block)
-            if _fingerprint(self.getpeercert(binary_form=True)) != fingerprint:
-                raise ssl.SSLCertVerificationError("another certificate than the pinned one")
+            check(self)
 
-    context.sslsocket_class = PinnedSocket
+    class CheckedObject(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            check(self)
+
+    context.sslsocket_class, context.sslobject_class = CheckedSocket, CheckedObject
     return context
 
 

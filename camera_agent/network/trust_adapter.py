@@ -6,7 +6,7 @@ from typing import Any
 
 import requests
 
-from camera_agent.network.certificates import Trust, tls_context
+from camera_agent.network.certificates import PUBLIC, Trust, tls_context
 from camera_agent.network.proxies import OwnNetworkAdapter
 
 
@@ -21,6 +21,10 @@ class TrustAdapter(OwnNetworkAdapter):
         super().init_poolmanager(connections, maxsize, block, **options, **self._tls())
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        if proxy in self.proxy_manager:
+            return self.proxy_manager[proxy]
+        if proxy.lower().startswith("https:"):  # its own certificate is public, whatever is trusted behind it
+            options["proxy_ssl_context"] = tls_context(PUBLIC)
         return super().proxy_manager_for(proxy, **options, **self._tls())
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:

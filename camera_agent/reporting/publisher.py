@@ -24,6 +24,7 @@ from camera_agent.uplink.byte_budget import ByteBudget, SavedBudget
 _log = logging.getLogger(__name__)
 _STATUS_FILE = "status.json"
 _BUDGET_FILE = "budget.json"
+_saved_budgets = msgspec.json.Decoder(dict[str, SavedBudget])
 
 
 class Publisher:
@@ -71,7 +72,7 @@ class Publisher:
         if path is None:
             return
         try:
-            saved = msgspec.json.decode(path.read_bytes(), type=dict[str, SavedBudget])
+            saved = _saved_budgets.decode(path.read_bytes())
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.warning("budget_unreadable", extra={"file": path, "cause": error})
             return

@@ -7,6 +7,7 @@ error was unknown.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ _PIECE_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 1_000_000
 _PRIORITIES = {"heartbeat": 0, "schedule": 1, "gate": 2}
 _PRIORITY_UNKNOWN = 1
+PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
+"""Errors of the process or of a network disk, after which a file can be read another time."""
 MAX_PRIORITY = max(_PRIORITIES.values())
 
 
@@ -33,6 +36,9 @@ class Header(msgspec.Struct, frozen=True):
 
     envelope: Envelope
     frame_bytes: tuple[int, ...]
+
+
+_header_line = msgspec.json.Decoder(Header)
 
 
 class Damaged(Exception):
@@ -97,7 +103,7 @@ class SpoolEntry(msgspec.Struct, frozen=True):
         with self.path.open("rb") as file:
             line = file.readline(_MAX_HEADER_BYTES)
             try:
-                header = msgspec.json.decode(line, type=Header)
+                header = _header_line.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise Damaged(str(error)) from error
             if len(line) + sum(header.frame_bytes) != self.path.stat().st_size:
@@ -142,7 +148,12 @@ def keep_refused(entry: SpoolEntry, problem: str, folder: Path, max_kept: int) -
 
 def _pieces(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
     while size_bytes > 0:
-        piece = file.read(min(size_bytes, _PIECE_BYTES))
+        try:
+            piece = file.read(min(size_bytes, _PIECE_BYTES))
+        except OSError as error:  # else it would count as a fault of the network, and be tried again for ever
+            if error.errno in PASSING:
+                raise
+            raise Damaged(f"the file cannot be read: {error.strerror}") from error
         if not piece:
             raise Damaged("the file ends before its last frame")
         size_bytes -= len(piece)

@@ -70,6 +70,8 @@ class Spool:
         self._disk_retry_at_s = float("-inf")
         self._sending: int | None = None
         self._turns = 0
+        self._behind: set[int] = set()
+        """Orders of the bursts that have their turn after all others of their camera."""
         self._last_turns: dict[str, int] = {}
         """Camera -> when it had its last turn, counted in turns."""
         self.dropped = 0
@@ -179,10 +181,16 @@ class Spool:
             entry.remove_file()  # it may have been written late meanwhile
         return timed
 
+    def put_behind(self, entry: SpoolEntry) -> None:
+        """Send the burst after all others of its camera: something between agent and server does not let it through."""
+        with self._changed:
+            self._behind.add(entry.order)
+
     def remove(self, entry: SpoolEntry) -> None:
         """Forget a burst that the server has."""
         with self._changed:
             self._sending = None
+            self._behind.discard(entry.order)
             self._entries.pop(entry.order, None)
             self._changed.notify_all()
         entry.remove_file()
@@ -225,12 +233,16 @@ class Spool:
         orders: dict[str, int] = {}
         for order, entry in self._entries.items():
             if entry.camera not in without:
-                orders[entry.camera] = self._next_order((order, orders.get(entry.camera, order)))
+                orders[entry.camera] = self._next_order((order, orders.get(entry.camera, order)), key=self._rank)
         if not orders:
             return None
         longest_ago = min(self._last_turns.get(camera, 0) for camera in orders)
         due = [order for camera, order in orders.items() if self._last_turns.get(camera, 0) == longest_ago]
         return self._entries[self._next_order(due)]
+
+    def _rank(self, order: int) -> tuple[bool, int]:
+        """What `_next_order` compares within a camera."""
+        return (order in self._behind) == (self._next_order is min), order
 
     def _late_entry(self, *, write_all: bool) -> SpoolEntry | None:
         """The oldest burst in memory, when it may not stay there."""

@@ -5,7 +5,6 @@ A burst's body is `multipart/form-data` (RFC 7578), streamed from the spool with
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -21,7 +20,7 @@ from camera_agent.network.certificates import SERVER
 from camera_agent.network.connection_errors import explain_https_error
 from camera_agent.network.proxies import through_proxy
 from camera_agent.network.trust_adapter import TrustAdapter
-from camera_agent.spool.entry import Damaged, Header, SpoolEntry
+from camera_agent.spool.entry import PASSING, Damaged, Header, SpoolEntry
 from camera_agent.uplink.byte_budget import wire_bytes
 from camera_agent.wall_clock import WallClock
 
@@ -30,6 +29,9 @@ _MAX_RETRY_AFTER_S = 3600.0
 _MAX_PROBLEM = 1000
 _NEVER_AGAIN = frozenset({400, 413, 415, 422})
 _NOT_ALLOWED = frozenset({401, 403})
+_OURS = "urn:sectorwatch:problem:"
+"""Only the server's own problems remove a burst for good: a proxy also answers 400 or 413."""
+_NOT_OURS = "not an answer of Sectorwatch's server; does a proxy limit the size of a request?"
 _OF_CAMERA = frozenset({"urn:sectorwatch:problem:later", "urn:sectorwatch:problem:over-quota"})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -48,6 +50,10 @@ class Receipt(msgspec.Struct, frozen=True):
 
 class _ServerIs(msgspec.Struct, frozen=True):
     version: str = ""
+
+
+_receipt = msgspec.json.Decoder(Receipt)
+_server_is = msgspec.json.Decoder(_ServerIs)
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -74,11 +80,13 @@ class RetryLater(msgspec.Struct, frozen=True):
     """No connection, a busy server, or an answer that is not this server's: send the burst again.
 
     `is_of_camera`: the server itself has no room for this camera now, which says nothing of other cameras.
+    `is_of_burst`: something before the server did not let this burst through, which says nothing of the next one.
     """
 
     cause: str
     retry_after_s: float = 0.0
     is_of_camera: bool = False
+    is_of_burst: bool = False
 
 
 class Gone(msgspec.Struct, frozen=True):
@@ -121,6 +129,8 @@ class HttpClient:
         except FileNotFoundError:
             return Gone()
         except (Damaged, OSError) as error:
+            if isinstance(error, OSError) and error.errno in PASSING:
+                return RetryLater(f"the spool cannot be read now: {error.strerror}")
             return Refused(f"damaged in the spool: {error}")
 
     def send_heartbeat(self, document: bytes, token: str | None) -> HeartbeatAnswer:
@@ -136,7 +146,7 @@ class HttpClient:
         """The server's version, which it says without a token; empty without an answer."""
         try:
             with self._exchange(requests.Request("GET", f"{self._url}/v2")) as answer:
-                return msgspec.json.decode(self._read(answer), type=_ServerIs).version
+                return _server_is.decode(self._read(answer)).version
         except (requests.RequestException, OSError, *_UNREADABLE):
             return ""
 
@@ -151,13 +161,14 @@ class HttpClient:
         except (requests.RequestException, OSError):
             return b""
 
-    def fetch_time(self) -> None:
-        """Ask for nothing, to learn the server's time from its answer."""
-        with (
-            contextlib.suppress(requests.RequestException, OSError),
-            self._exchange(requests.Request("HEAD", self._url)),
-        ):
-            pass
+    def fetch_time(self) -> RetryLater | None:
+        """Learn the server's time from the answer to a small question. Returns why none came."""
+        try:
+            with self._exchange(requests.Request("GET", f"{self._url}/v2")) as answer:
+                self._read(answer)
+        except (requests.RequestException, OSError) as error:
+            return RetryLater(self._explain(error))
+        return None
 
     def take_traffic(self) -> tuple[int, int]:
         """Bytes of requests, and bytes on the wire in both directions, since the last call. Headers are included."""
@@ -232,7 +243,7 @@ class HttpClient:
         status = answer.status_code
         if status in (200, 201):
             try:
-                receipt = msgspec.json.decode(content, type=Receipt)
+                receipt = _receipt.decode(content)
             except _UNREADABLE:
                 receipt = Receipt(burst_id="")
             # A captive portal also answers 200: only a receipt for this burst removes it from the spool.
@@ -240,8 +251,10 @@ class HttpClient:
                 return RetryLater(f"HTTP {status} without a receipt for this burst: is that the right server?")
             return Accepted(receipt, known=status == 200)
         problem = f"HTTP {status} {_problem(content)}{through_proxy(self._url)}"
-        if status in _NEVER_AGAIN:
+        if status in _NEVER_AGAIN and _problem_type(content).startswith(_OURS):
             return Refused(problem)
+        if status in _NEVER_AGAIN:
+            return RetryLater(f"{problem}: {_NOT_OURS}", is_of_camera=True, is_of_burst=True)
         if status in _NOT_ALLOWED:
             return Unauthorised(problem, status == 403)
         return RetryLater(problem, self._retry_after_s(answer), is_of_camera=_problem_type(content) in _OF_CAMERA)

@@ -54,6 +54,8 @@ class Uplink:
         self._token_retry = token_retry
         self._camera_retry = camera_retry
         self._held_until_s: dict[str, float] = {}
+        self._sent_untimed: set[int] = set()
+        """Orders of the bursts that were sent while their time was unknown."""
         self._token_backoffs: dict[str, Backoff] = {}
         self._camera_backoffs: dict[str, Backoff] = {}
 
@@ -78,6 +80,10 @@ class Uplink:
         timed = self._with_time(entry)
         if timed is None:
             return 0.0
+        if isinstance(timed, RetryLater):
+            return self._handle(entry, timed, 0.0)
+        if not timed.is_timed:
+            self._sent_untimed.add(timed.order)
         began_s = self._clock.monotonic_s()
         outcome = self._send(timed)
         return self._handle(timed, outcome, self._clock.monotonic_s() - began_s)
@@ -102,12 +108,13 @@ class Uplink:
             self._hold(entry.camera, min(wait_s, _RECHECK_S))
         return wait_s <= 0
 
-    def _with_time(self, entry: SpoolEntry) -> SpoolEntry | None:
+    def _with_time(self, entry: SpoolEntry) -> SpoolEntry | RetryLater | None:
         """The burst with its final instants: one whose clock's error was unknown gets new ones if the time is known.
 
-        Returns None for a burst that must wait until the time is known.
+        Returns None for a burst that must wait until the time is known, and RetryLater where no answer comes.
+        A burst that was sent keeps its instants, since the server may have it.
         """
-        if entry.is_timed:
+        if entry.is_timed or entry.order in self._sent_untimed:
             return entry
         try:
             with entry.open() as (header, _):
@@ -115,7 +122,9 @@ class Uplink:
             is_of_this_boot = envelope.clock.boot_id == boot_id()
             timed = self._wall_clock.retimed(envelope)
             if timed is None and is_of_this_boot:
-                self._client.fetch_time()
+                silence = self._client.fetch_time()
+                if silence is not None:
+                    return silence
                 timed = self._wall_clock.retimed(envelope)
             if timed is not None:
                 return self._spool.retime(entry, timed)
@@ -150,6 +159,7 @@ class Uplink:
             self._spool.set_aside(entry, outcome.problem)
             self._counters.add(refused=1)
             return 0.0
+        self._sent_untimed.discard(entry.order)
         self._spool.remove(entry)  # also one that is gone: its file may be missing
         if isinstance(outcome, Accepted):
             fields = {"bytes": entry.size_bytes, "known": outcome.known, "events": len(outcome.receipt.events)}
@@ -162,6 +172,8 @@ class Uplink:
 
     def _hold_for_room(self, entry: SpoolEntry, outcome: RetryLater) -> None:
         """Leave this camera's bursts in the spool until the server may have room for it."""
+        if outcome.is_of_burst:
+            self._spool.put_behind(entry)
         backoff = self._camera_backoffs.setdefault(entry.camera, self._camera_retry())
         retry_in_s = backoff.next_s(at_least_s=outcome.retry_after_s)
         self._hold(entry.camera, retry_in_s)

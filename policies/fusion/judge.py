@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
+from policies.calibration import Part
 from policies.fusion.grouping import Group, group_boxes
 from policies.fusion.judgement import NOTHING, Candidate, Judgement
 from policies.fusion.pieces import group_moving
@@ -19,6 +20,7 @@ from policies.fusion.voters import KEEP_RATIO, Voters, voters_of
 from policies.geometry import Point, foot
 from policies.observation import ModelInfo, Observation, Prediction
 from policies.sensitivity import Verdict, Vote
+from policies.site.rules import Rules
 from policies.site.sectors import WHOLE, Sector
 from policies.site.site_policy import CameraPolicy
 from policies.site.targets import MOVING
@@ -106,30 +108,53 @@ def _candidate(
     against it.
     """
     rules = (sectors[0].rules if sectors else policy.rules).of(target)
-    scores: list[float] = []
-    votes: dict[str, Vote] = {}
-    weaker: dict[str, Vote] = {}
-    for info in models:
-        model, least = info.model, rules.least(info.model)
-        if info.boxes:
-            score = group[model].score if model in group else 0.0
-            votes[model] = _vote(seen, model, score, least)
-            weaker[model] = _vote(seen, model, score, least * KEEP_RATIO)
-        else:
-            label_score = _label_score(seen, info, policy.targets[target], sectors)
-            votes[model] = weaker[model] = _vote(seen, model, label_score, least)
-            score = label_score or 0.0
-        if votes[model] is _FOR:
-            scores.append(score)
+    heard = {info.model: _score(policy, seen, target, info, sectors, group) for info in models}
+    votes, weaker, parts = _votes(rules, seen, models, heard)
+    sensitivity = rules.sensitivity
+    ruling = sensitivity.fuse(votes, parts)
+    kept = sensitivity.keeps(ruling) if sensitivity.by_evidence else sensitivity.fuse(weaker).verdict is _PRESENT
+    scores = [heard[model] or 0.0 for model, vote in votes.items() if vote is _FOR]
     return Candidate(
         target=target,
         sectors=tuple([s.name for s in sectors]),
         votes=votes,
-        ruling=rules.sensitivity.fuse(votes),
-        kept=rules.sensitivity.fuse(weaker).verdict is _PRESENT,
+        ruling=ruling,
+        kept=kept,
         score=max([box.score for box in group.values()] or scores, default=0.0),
         box=next((box.box for box in group.values()), None),
+        parts={m: part / 1000 for m, part in sensitivity.weighed(votes, parts).items()} if parts else {},
     )
+
+
+def _score(
+    policy: CameraPolicy, seen: Observation, target: str, info: ModelInfo, sectors: Sequence[Sector], group: Group
+) -> float | None:
+    """A model's score for a candidate: 0 where it saw nothing, None where it was not asked."""
+    if info.boxes:
+        return group[info.model].score if info.model in group else 0.0
+    return _label_score(seen, info, policy.targets[target], sectors)
+
+
+def _votes(
+    rules: Rules, seen: Observation, models: Sequence[ModelInfo], heard: Mapping[str, float | None]
+) -> tuple[dict[str, Vote], dict[str, Vote], dict[str, Part]]:
+    """The models' votes, those by much lower minimum scores and, under `evidence`, what each model says."""
+    votes: dict[str, Vote] = {}
+    weaker: dict[str, Vote] = {}
+    parts: dict[str, Part] = {}
+    for info in models:
+        model, score = info.model, heard[info.model]
+        if not rules.sensitivity.by_evidence:
+            least = rules.least(model)
+            votes[model] = _vote(seen, model, score, least)
+            weaker[model] = _vote(seen, model, score, least * KEEP_RATIO)
+        elif info.calibrated is None:
+            votes[model] = _vote(seen, model, None, 1.0)
+        else:
+            votes[model] = _vote(seen, model, score, info.calibrated.even)
+            if votes[model] is not _ABSTAIN:
+                parts[model] = info.calibrated.part(score or 0.0)
+    return votes, weaker, parts
 
 
 def _unless_suppressed(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> Candidate:

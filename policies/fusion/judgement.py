@@ -14,7 +14,8 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that may be there: a box (several models' boxes on one thing), or a sector without one.
 
     `sectors` are those it stands in. `ruling` decides. `kept`: it would be present if every minimum score were much
-    lower, which is too little to begin a track and enough to continue one. `score` is the best score of its boxes or,
+    lower, which is too little to begin a track and enough to continue one. `parts` are the models' parts of the sum
+    under `evidence`, in log-odds; other rules have none. `score` is the best score of its boxes or,
     without one, of the labels that voted for it. `suppressed` names the known nuisance it is taken for: it is absent
     then, whatever its votes.
     """
@@ -27,6 +28,7 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
     score: float
     box: Box | None = None
     suppressed: str | None = None
+    parts: dict[str, float] = {}
 
     @property
     def present(self) -> bool:

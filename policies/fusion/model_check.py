@@ -18,8 +18,8 @@ def misfits(policy: SitePolicy, ensemble_info: EnsembleInfo) -> tuple[str, ...]:
     for place, camera in _in_all_schedules(policy):
         for what in dict.fromkeys(_unknown_models(camera, ensemble_info)):
             places.setdefault(what, []).append(place)
-        for target, sector, what in _undecided(camera, ensemble_info):
-            places.setdefault(f"`{target}` is never decided: {what}", []).append(f"{place}/{sector}")
+        for target, sector, what in (*_undecided(camera, ensemble_info), *_uncalibrated(camera, ensemble_info)):
+            places.setdefault(f"`{target}` {what}", []).append(f"{place}/{sector}")
     return tuple(f"{', '.join(where)}: {what}" for what, where in places.items())
 
 
@@ -33,10 +33,22 @@ def _undecided(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator[tu
     voters = Voters(camera, ensemble_info)
     rules = {sector.name: sector.rules for sector in camera.sectors}
     for target, sector in voters.undecided:
-        models = [model_info.model for model_info in voters.models[target]]
+        models = voters.models[target]
         given = rules[sector].of(target).sensitivity
-        what = f"rule {given.title}, and {', '.join(models)} can give {given.reach(models):g} at most"
-        yield target, sector, what if models else "no model that votes can see it"
+        names = ", ".join(info.model for info in models)
+        what = f"rule {given.title}, and {names} can give {given.in_words(given.reach(models))} at most"
+        yield target, sector, f"is never decided: {what if models else 'no model that votes can see it'}"
+
+
+def _uncalibrated(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator[tuple[str, str, str]]:
+    """Models that abstain under `evidence`, because nobody knows what their scores are worth."""
+    voters = Voters(camera, ensemble_info)
+    for target, models in voters.models.items():
+        names = [info.model for info in models if info.calibrated is None]
+        what = f"is decided without {', '.join(names)}: rule evidence, and no `calibration` on the card"
+        for sector in camera.sectors if names else ():
+            if target in sector.rules.targets and sector.rules.of(target).sensitivity.by_evidence:
+                yield target, sector.name, what
 
 
 def _unknown_models(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 from policies.fusion.judgement import NOTHING, Judgement
 from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.sensitivity import Verdict, Vote
+from policies.site.rules import Rules
 from policies.site.site_policy import CameraPolicy
 from policies.site.targets import MOVING
 
@@ -33,7 +35,7 @@ class Voters:
             for target in policy.targets
             for sector in policy.sectors
             if target in sector.rules.targets
-            and not sector.rules.of(target).sensitivity.can_decide(info.model for info in self.models[target])
+            and not sector.rules.of(target).sensitivity.can_decide(self.models[target])
         )
         self.nothing = Judgement((), self.undecided) if self.undecided else NOTHING
         self.thresholds = {target: VoteThresholds(policy, target, models) for target, models in self.models.items()}
@@ -58,38 +60,61 @@ class Voters:
 
 
 class VoteThresholds:
-    """The score from which a detector's box of a target can matter, and which detectors are enough together.
+    """The scores from which a detector's box of a target can matter, and which detectors are enough together.
 
     A box whose score is too low even to keep a track is no vote. What the models with such a score do not reach
-    together, none of them reaches alone.
+    together, none of them reaches alone. Under `evidence`, a model has several such scores: those of its calibration.
     """
 
     def __init__(self, policy: CameraPolicy, target: str, models: list[ModelInfo]) -> None:
         self._classes = policy.targets[target]
         places = (policy.rules, *(s.rules for s in policy.sectors if target in s.rules.targets))
         self._places = [rules.of(target) for rules in places]
-        self._least = [
-            (1 << place, info.model, min(rules.least(info.model) for rules in self._places) * KEEP_RATIO)
-            for place, info in enumerate(models)
-        ]
-        self._enough: dict[int, bool] = {}
+        self._models = models
+        self._levels = [(info.model, (*self._levels_of(info), math.inf)) for info in models]
+        self._enough: dict[tuple[int, ...], bool] = {}
 
     def may_be_present(self, answers: Mapping[str, tuple[Prediction, ...] | None]) -> bool:
         """Whether these boxes, if all lay on one thing, may make it present or keep it, wherever it stands.
 
         For an observation for which `silence_means_absent` holds, or some of its boxes.
         """
-        scored, classes = 0, self._classes
-        for bit, model, least in self._least:
+        reached, classes = [], self._classes
+        for model, levels in self._levels:
+            level = 0
             for prediction in answers.get(model) or ():
-                if prediction.score >= least and prediction.label in classes:
-                    scored |= bit
-                    break
-        if scored not in self._enough:
-            votes = {model: Vote.FOR if scored & bit else Vote.AGAINST for bit, model, _ in self._least}
-            rulings = [rules.sensitivity.fuse(votes) for rules in self._places]
-            self._enough[scored] = any(ruling.verdict is Verdict.PRESENT for ruling in rulings)
-        return self._enough[scored]
+                while prediction.score >= levels[level] and prediction.label in classes:
+                    level += 1
+            reached.append(level)
+        key = tuple(reached)
+        if key not in self._enough:
+            self._enough[key] = any(self._is_enough(rules, key) for rules in self._places)
+        return self._enough[key]
+
+    def _levels_of(self, info: ModelInfo) -> list[float]:
+        """The scores of a model at which some place counts it in another way, in order."""
+        levels = {rules.least(info.model) * KEEP_RATIO for rules in self._places if not rules.sensitivity.by_evidence}
+        if info.calibrated is not None and any(rules.sensitivity.by_evidence for rules in self._places):
+            levels |= set(info.calibrated.levels)
+        return sorted(levels)
+
+    def _is_enough(self, rules: Rules, reached: Sequence[int]) -> bool:
+        """Whether scores that reach these levels and not the next may be present or kept by the rules of a place."""
+        sensitivity = rules.sensitivity
+        scores = {
+            info: levels[level - 1] if level else None
+            for info, level, (_, levels) in zip(self._models, reached, self._levels, strict=True)
+        }
+        if sensitivity.by_evidence:
+            parts = {
+                info.model: info.calibrated.part(score or 0.0) for info, score in scores.items() if info.calibrated
+            }
+            return sensitivity.keeps(sensitivity.fuse(dict.fromkeys(parts, Vote.FOR), parts))
+        votes = {
+            info.model: Vote.AGAINST if score is None or score < rules.least(info.model) * KEEP_RATIO else Vote.FOR
+            for info, score in scores.items()
+        }
+        return sensitivity.fuse(votes).verdict is Verdict.PRESENT
 
 
 def voters_of(policy: CameraPolicy, ensemble_info: EnsembleInfo) -> Voters:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from policies.sensitivity import RULES, Sensitivity
 from policies.site.rules import Movement, OfTarget, Presence, Rules
-from policies.site.toml_errors import Path, Problem, convert, suggest, tables
+from policies.site.toml_errors import Path, Problem, convert, ready, suggest, tables
 
 RULE_KEYS = frozenset(Rules.__struct_fields__)
 OLD_NAMES = {f.name: f.encode_name for f in msgspec.structs.fields(Movement) if f.name != f.encode_name}
@@ -21,7 +21,10 @@ OF_TRACKS = frozenset({"min_hits", "window_frames", *NEW_NAMES, "hidden_s", "joi
 
 _TABLES = {"sensitivity": Sensitivity, "presence": Presence, "movement": Movement}
 _DEFAULT_RULE = Sensitivity().rule
-_OF_ONE_RULE = frozenset(key for rule in RULES.values() for key in rule.keys)
+_NOT_OF_ALL = {
+    key: [name for name, rule in RULES.items() if key in rule.keys] for each in RULES.values() for key in each.keys
+}
+"""Keys of `sensitivity` that not every rule has -> the rules that have them."""
 
 Targets = Mapping[str, frozenset[str]]
 
@@ -31,6 +34,9 @@ class Layer(msgspec.Struct, frozen=True):
 
     tables: dict[str, Any]
     rules: Rules
+
+
+ready(Rules, OfTarget)
 
 
 def read_layer(above: Layer | None, raw: Mapping[str, Any], path: Path, targets: Targets) -> Layer:
@@ -61,7 +67,7 @@ def over(above: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
     rules have.
     """
     if "rule" in here and here["rule"] != above.get("rule", _DEFAULT_RULE):
-        above = {key: value for key, value in above.items() if key not in _OF_ONE_RULE}
+        above = {key: value for key, value in above.items() if key not in _NOT_OF_ALL}
     return above | {
         key: over(above[key], value) if isinstance(value, dict) and isinstance(above.get(key), dict) else value
         for key, value in here.items()
@@ -101,8 +107,8 @@ def _check(rules: Rules, path: Path, targets: Targets) -> None:
 
 def _check_sensitivity(given: Sensitivity, path: Path) -> None:
     """Raises Problem for a key that belongs to another rule."""
-    for name, rule in RULES.items():
-        for key in rule.keys:
-            if name != given.rule and getattr(given, key) != getattr(Sensitivity(), key):
-                means = "mean" if key.endswith("s") else "means"
-                raise Problem((*path, "sensitivity", key), f'{key} only {means} something with rule = "{name}"')
+    for key, names in _NOT_OF_ALL.items():
+        if given.rule not in names and getattr(given, key) != getattr(Sensitivity(), key):
+            means = "mean" if key.endswith("s") else "means"
+            rules = " or ".join(f'"{name}"' for name in names)
+            raise Problem((*path, "sensitivity", key), f"{key} only {means} something with rule = {rules}")

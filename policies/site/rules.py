@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
-from policies.sensitivity import Sensitivity
+from policies.sensitivity import RULES, Sensitivity
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=31_622_400)]
 """A year at most, so that an instant plus such a time is an instant, and no stored policy holds infinity."""
@@ -20,7 +20,9 @@ probability.
 """
 
 SHIPPED_WEIGHTS = {"*": 1.0, "hog-people": 0.5, "hog-people-small": 0.5}
-"""By default one HOG detector alone is not enough; two together are, and so is any other model alone."""
+"""By default one HOG detector alone is not enough; two together are, and so is any other model alone.
+Under `evidence` both together count for one, since they err together.
+"""
 
 
 SHIPPED_MAX_SPEED = {"*": 3.0, "animal": 8.0, "bicycle": 6.0, "moving": 10.0, "vehicle": 10.0}
@@ -115,7 +117,9 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _weighed(given: Sensitivity) -> Sensitivity:
-    """With the shipped weights, where the rule is `weighted` and `*` is not given."""
-    if given.rule != "weighted" or "*" in given.weights:
+    """With the shipped weights, where the rule has any and `*` is not given, and with the share of `evidence`."""
+    if given.by_evidence:
+        given = replace(given, right=given.share)
+    if "weights" not in RULES[given.rule].keys or "*" in given.weights:
         return given
     return replace(given, weights=SHIPPED_WEIGHTS | given.weights)

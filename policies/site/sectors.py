@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from functools import cached_property
 
@@ -13,6 +14,8 @@ from policies.observation import Box
 from policies.site.rules import Rules
 
 WHOLE: Polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+_ROUND = ("right", "lower right", "below", "lower left", "left", "upper left", "above", "upper right")
+"""Clockwise round the picture's middle, in eighths of a turn from the right on."""
 MOST_SHARED = 0.1
 """A track can move between sectors that share less than this part of the smaller one."""
 
@@ -48,12 +51,22 @@ class Sector(msgspec.Struct, frozen=True, dict=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A counting line. `directions[0]` is the way from left to right where `a` is at the top and `b` at the bottom."""
+    """A counting line. For whoever stands at `a` and looks to `b`, `directions[0]` is the way from the right hand to
+    the left: from left to right in the picture where `a` is at the top and `b` at the bottom.
+    """
 
     name: str
     a: Point
     b: Point
     directions: tuple[str, str]
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """Where the first of the two ways over the line comes from in the picture, and where the second does."""
+        (ax, ay), (bx, by) = self.a, self.b
+        turns = math.atan2(bx - ax, ay - by) / (2 * math.pi)
+        eighth = round(8 * turns)
+        return _ROUND[eighth % 8], _ROUND[(eighth + 4) % 8]
 
 
 def pairs_apart(polygons: dict[str, Polygon]) -> frozenset[tuple[str, str]]:

@@ -22,7 +22,7 @@ from policies.site.rules import Rules
 from policies.site.schedule import Place, When
 from policies.site.sectors import WHOLE, Line, Sector, line_to_edges, pairs_apart, up_to_edges
 from policies.site.suppression import Suppression
-from policies.site.targets import SHIPPED
+from policies.site.targets import SHIPPED, is_class_of_its_own, named_targets
 from policies.site.toml_errors import NAME, Problem, convert, only, tables
 from policies.site.toml_lines import line_of
 from policies.site.toml_schema import (
@@ -35,7 +35,7 @@ from policies.site.toml_schema import (
     read_suppressions,
 )
 
-RULES_VERSION = 7
+RULES_VERSION = 8
 """Raised whenever the same policy over the same observations gives other events than before."""
 
 _MOST_FAULTS = 20
@@ -246,6 +246,7 @@ def _read_site(raw: dict[str, Any]) -> SitePolicy:
     place = read_place(raw)
     own = {target: convert(TargetText, entry, ("target", target)) for target, entry in tables(raw, "target", ())}
     targets = SHIPPED | {target: frozenset(text.classes) for target, text in own.items()}
+    targets |= {name: frozenset({name}) for name in named_targets(raw) if is_class_of_its_own(name, targets)}
     layer = read_layer(None, raw, (), targets)
     read = partial(_read_camera, name, place, targets, layer, read_schedules(raw, place))
     cameras = {camera: read(camera, entry) for camera, entry in tables(raw, "cameras", ())}

@@ -1,9 +1,18 @@
-"""The shipped targets: named groups of classes, across COCO's and ImageNet's vocabularies."""
+"""The shipped targets: named groups of classes, across COCO's and ImageNet's vocabularies; and classes of a user's own
+models, which are targets by themselves where no group knows them.
+"""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
 MOVING = "moving"
 """The target of whatever moves. Its votes are the regions of models that vote on no other target."""
+
+_TYPO = 0.8
+"""From this likeness on, in 0..1, a name is a target's with a mistake: `persn`, and not `present`, is `person`."""
 
 SHIPPED: dict[str, frozenset[str]] = {
     "person": frozenset({"person", "pedestrian"}),
@@ -23,3 +32,29 @@ SHIPPED: dict[str, frozenset[str]] = {
 
 LABEL_OF = {name: target for target, classes in SHIPPED.items() if target != MOVING for name in classes}
 """A class of a detector -> the shipped target that it belongs to."""
+
+
+def named_targets(raw: Mapping[str, Any]) -> list[str]:
+    """Every name in a list `targets` of a site file, wherever it stands, but for those of `suppress`; sorted."""
+    names: set[str] = set()
+    waiting: list[Any] = [raw]  # and no recursion: a file may nest its lists as deep as it likes
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Mapping):
+            listed = value.get("targets")
+            if isinstance(listed, list):
+                names.update(name for name in listed if isinstance(name, str))
+            waiting += [each for key, each in value.items() if key != "suppress"]
+        elif isinstance(value, list):
+            waiting += value
+    return sorted(names)
+
+
+def is_class_of_its_own(name: str, targets: Mapping[str, frozenset[str]]) -> bool:
+    """Whether a name that is no target can only be a class of a user's own model: no group has such a class, and it is
+    not the name of a target with a mistake.
+    """
+    if name in targets or not name.strip() or not name.isprintable():
+        return False
+    is_known = any(name in classes for classes in targets.values())
+    return not is_known and not difflib.get_close_matches(name, targets, 1, _TYPO)

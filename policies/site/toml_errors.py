@@ -63,6 +63,16 @@ def listed(raw: Mapping[str, Any], key: str, path: Path, hint: str) -> list[dict
     return entries
 
 
+def ready(*kinds: type) -> None:
+    """Have msgspec take these types apart now, as a module that converts to them is imported.
+
+    It does so at the first use otherwise, and two threads that use a type first at once end the process (SIGSEGV,
+    msgspec 0.22).
+    """
+    for kind in kinds:
+        msgspec.json.Decoder(kind)
+
+
 def convert(kind: type[T], raw: object, path: Path, inner: Mapping[str, Any] | None = None) -> T:
     """`raw` as a `kind`. `inner` names the types of tables within, for suggestions. Raises Problem."""
     try:

@@ -14,7 +14,7 @@ from policies.site.rules import Fraction
 from policies.site.schedule import Day, Place, When
 from policies.site.sectors import Line
 from policies.site.suppression import Suppression
-from policies.site.toml_errors import Path, Problem, convert, listed, only
+from policies.site.toml_errors import Path, Problem, convert, listed, only, ready
 
 PLACE_KEYS = frozenset(Place.__struct_fields__)
 SITE_KEYS = RULE_KEYS | PLACE_KEYS | {"site", "target", "cameras", "schedule"}
@@ -52,6 +52,9 @@ class SuppressionText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     targets: tuple[str, ...] = ()
     max_score: Fraction = 1.0
     between: tuple[str, str] | None = None
+
+
+ready(Place, SectorText, LineText, TargetText, ScheduleText, SuppressionText)
 
 
 _WHEN_KEYS = frozenset(ScheduleText.__struct_fields__)

@@ -5,6 +5,11 @@ measured in body heights: the joint negative log-likelihood is the cost, and one
 A thing may always have stayed where it was, so that a still one is found again after any blind time. The height of a
 box counts as well: people who meet in the moment in which one turns differ in little else.
 
+What comes nearer hurries in the picture: a car on a road under the camera makes steps that grow as its box does. So a
+long step may also be as much longer, or shorter, than predicted as the candidate's box is higher or lower. And what was
+fast has hardly stayed: the faster a thing went and the shorter ago, the more it costs to find it where it was last
+seen, or else a car would continue the track of the one before it that was lost there.
+
 A runner is further off in the second frame than anybody of unknown speed is predicted to be. So tracks that only the
 last frame showed are matched a second time, with the candidates that are left, by what is possible at all.
 
@@ -21,11 +26,11 @@ from msgspec.structs import replace
 
 from policies.fusion.judge import sectors_at
 from policies.fusion.judgement import Candidate, Judgement
-from policies.geometry import area, shared
+from policies.geometry import area, iou, shared
 from policies.observation import Box
 from policies.site.site_policy import CameraPolicy
 from policies.tracking.assignment import assign
-from policies.tracking.motion import POSITION_NOISE, Motion, centre_and_height
+from policies.tracking.motion import ACCELERATION, POSITION_NOISE, Motion, centre_and_height
 from policies.tracking.track import Frame, Match, Sight, Track
 
 NEW_THING_COST = 6.0
@@ -37,6 +42,14 @@ TWIN_OVERLAP = 0.33
 NEAR_EDGE = 0.18
 LEAVING_SPEED = 0.15
 LEFT_COST = 8.0
+SAME_BOX = 0.9
+"""IoU from which two boxes are one: a detector may give one thing two names, such as car and truck, with one box."""
+LONG_STEP = 3 * POSITION_NOISE
+"""Body heights. A shorter step is lost in what the places of two boxes err."""
+STOPS_WITHIN_S = 1.0
+"""What moved has this long at most to lose its speed by the accelerations that are expected of it, if it stayed."""
+MOST_GROWTH = 2.0
+"""A box that is more than so many times higher, or lower, from one frame to the next is another's, or half hidden."""
 
 
 def associate(policy: CameraPolicy, frame: Frame, tracks: Sequence[Track], judged: Judgement) -> list[Match]:
@@ -65,6 +78,7 @@ def _by_boxes(
     if not candidates:
         yield from ((track, None) for track in tracks)
         return
+    candidates = _without_doubles(candidates)
     aspect, speed = frame.aspect, policy.rules.movement.fastest(target)
     known = [_known(frame, track, speed) for track in tracks]
     seen = [(*centre_and_height(_box(c), aspect), 0.0 if c.present else WEAK_COST) for c in candidates]
@@ -88,6 +102,15 @@ def _by_boxes(
         if index not in continued and candidate.present and not _is_twin(_box(candidate), taken):
             taken.append(_box(candidate))
             yield None, _sight(policy, frame, candidate, Motion.begun(_box(candidate), aspect, speed))
+
+
+def _without_doubles(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """The candidates, of those with one box the best one only: a weaker one would continue a track nearby."""
+    best: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda c: (not c.present, -c.score, _box(c))):
+        if all(iou(_box(candidate), _box(other)) < SAME_BOX for other in best):
+            best.append(candidate)
+    return candidates if len(best) == len(candidates) else [c for c in candidates if any(c is b for b in best)]
 
 
 def _by_labels(boxed: Sequence[Match], tracks: Sequence[Track], bare: Sequence[Candidate]) -> Iterator[Match]:
@@ -172,16 +195,32 @@ def _predicted_costs(
     expected = thing.expected
     reach = REACH + max_speed * thing.ago_s
     last_x, last_y, _ = centre_and_height(thing.box, aspect)
+    spread, stayed_spread = expected.pp + POSITION_NOISE**2, (2 * POSITION_NOISE) ** 2
+    step_x, step_y = expected.x - thing.motion.x, expected.y - thing.motion.y
+    is_long = math.hypot(step_x, step_y) > LONG_STEP * expected.h
+    stopped = STAYED_COST + _stopping_cost(thing.motion, thing.ago_s, max_speed)
     left = LEFT_COST if _has_left_frame(thing.motion, expected, aspect) else 0.0
     costs: list[float] = []
     for x, y, h, weak in seen:
         if math.hypot(x - last_x, y - last_y) > reach * max(expected.h, h):
             costs.append(1.0)
             continue
-        going = _position_cost(x - expected.x, y - expected.y, expected.h, expected.pp + POSITION_NOISE**2)
-        stayed = _position_cost(x - last_x, y - last_y, expected.h, (2 * POSITION_NOISE) ** 2) + STAYED_COST
-        costs.append(min(going, stayed) + 2 * _size_cost(h, expected.h) + weak + left - NEW_THING_COST)
+        dx, dy = x - expected.x, y - expected.y
+        place = _position_cost(dx, dy, expected.h, spread)
+        if is_long:
+            more = min(max(h / expected.h, 1 / MOST_GROWTH), MOST_GROWTH) - 1
+            place = min(place, _position_cost(dx - more * step_x, dy - more * step_y, expected.h, spread))
+        stayed = _position_cost(x - last_x, y - last_y, expected.h, stayed_spread) + stopped
+        costs.append(min(place, stayed) + 2 * _size_cost(h, expected.h) + weak + left - NEW_THING_COST)
     return costs
+
+
+def _stopping_cost(was: Motion, ago_s: float, max_speed: float) -> float:
+    """Negative log density that a thing lost all its speed since it was seen, less that of a still one. Of a Cauchy
+    distribution, since a box that jumps gives its thing a speed that it never had.
+    """
+    spread = was.vv + (ACCELERATION * max_speed) ** 2 * min(ago_s, STOPS_WITHIN_S)
+    return math.log1p((was.vx**2 + was.vy**2) / (was.h**2 * spread))
 
 
 def _single_sight_cost(thing: _Known, candidate: Candidate, aspect: float, max_speed: float) -> float:

@@ -14,6 +14,7 @@ from server.analysis.policy_diff import Changes, applied
 TODAY = "as now"
 
 _SHIFTS = (-0.2, -0.1, 0.0, 0.1, 0.2)
+_RIGHT = (0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 _QUORUMS = ((2, 3), (2, 4), (3, 4), (3, 6))
 _LENGTHS_S = {
     ("movement", "dwell_s"): (0.0, 0.5, 1.0, 2.0, 4.0),
@@ -80,17 +81,34 @@ def candidate(text: str, *options: Option, place: Place = SITE) -> Candidate:
 
 
 def rules_and_scores(
-    text: str, policy: SitePolicy, voters: Sequence[str], place: Place = SITE
+    policy: SitePolicy, voters: Sequence[str], place: Place = SITE, *, calibrated: bool = False
 ) -> Iterator[tuple[Option, ...]]:
-    """Every sensitivity rule with every shift of the minimum scores; today's policy first."""
+    """Every sensitivity rule with every shift of the minimum scores; today's policy first. `calibrated`: a voter has a
+    calibration, so that `evidence` can be tried. It has no minimum scores.
+    """
     rules = [Option("", {}), *_rules(len(voters), voters)]
-    for shift, rule in product(sorted(_SHIFTS, key=abs), rules):
-        yield (rule, _shifted(place.rules(policy), voters, shift)) if shift else (rule,)
+    evidence = [_rule(f"evidence {right:g}", "evidence", right=right) for right in _RIGHT if calibrated]
+    for shift, rule in product(sorted(_SHIFTS, key=abs), [*rules, *evidence]):
+        if not shift:
+            yield (rule,)
+        elif not by_evidence((rule,), policy, place):
+            yield (rule, _shifted(place.rules(policy), voters, shift))
 
 
-def refinements(policy: SitePolicy, voters: Sequence[str], place: Place = SITE) -> Iterator[Option]:
-    """Options that each change a single setting of confirmation or a single model's minimum score, as a place may."""
-    return (each for each in _refinements(place.rules(policy), voters) if all(map(place.allows, each.changes)))
+def by_evidence(options: Sequence[Option], policy: SitePolicy, place: Place = SITE) -> bool:
+    """Whether today's policy with these options counts scores instead of votes."""
+    rules = [option.changes["sensitivity", "rule"] for option in options if ("sensitivity", "rule") in option.changes]
+    return (rules or [place.rules(policy).sensitivity.rule])[-1] == "evidence"
+
+
+def refinements(
+    policy: SitePolicy, voters: Sequence[str], place: Place = SITE, *, has_scores: bool = True
+) -> Iterator[Option]:
+    """Options that each change a single setting of confirmation or, with `has_scores`, one model's minimum score, as a
+    place may.
+    """
+    options = _refinements(place.rules(policy), voters if has_scores else ())
+    return (each for each in options if all(map(place.allows, each.changes)))
 
 
 def _refinements(rules: Rules, voters: Sequence[str]) -> Iterator[Option]:
@@ -114,7 +132,7 @@ def _rules(count: int, voters: Sequence[str]) -> Iterator[Option]:
 
 
 def _rule(words: str, rule: str, **settings: object) -> Option:
-    given = {name: settings.get(name) for name in ("k", "weights", "threshold")}
+    given = {name: settings.get(name) for name in ("k", "weights", "threshold", "right")}
     return Option(words, {("sensitivity", "rule"): rule} | {("sensitivity", name): v for name, v in given.items()})
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import UNSET
+
 from policies.events import Event, microseconds
 from policies.occupancy import Occupancy
 from policies.site.site_policy import CameraPolicy
@@ -131,13 +133,16 @@ def _seen_weakly(explanation: Explanation, best: _Place, frames: Sequence[FrameR
         for record in burst.sectors
         if (record.target, record.sector) == (best.target, best.sector)
     )
+    ballot = _strongest(best.best)
+    if best.best is not None and best.best.right is not UNSET and ballot is not None:
+        share, needed = best.best.right
+        return f"of such sightings of {where}, {share:g} are right; {needed:g} needed (`sensitivity`: {rule})"
     if best.best is not None and best.outvoted:
         ballots = [ballot for ballot in best.best.ballots if ballot.vote in ("for", "against")]
         seen = sum(ballot.vote == "for" for ballot in ballots)
         need = "" if best.best.needed is None else f", which gives {best.best.seen:g}; {best.best.needed:g} needed"
         models = f"{seen} of {len(ballots)} models saw {where} in {_of(best.outvoted, frames)}"
         return f"{models}{need} (`sensitivity`: {rule})"
-    ballot = _strongest(best.best)
     if ballot is not None:
         return (
             f"the best score for {where} was {ballot.score:.2f}, of {ballot.model}; {ballot.least:g} is needed "

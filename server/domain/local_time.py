@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from policies.events import instant, microseconds
@@ -26,6 +26,7 @@ _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _CLOCK = r"(\d{1,2}):(\d{2})(?::(\d{2}))?"
 _DAY_AND_CLOCK = re.compile(rf"(?:(today|yesterday)\b\s*)?(?:{_CLOCK})?")
+_TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _DAYS_BACK = {"today": 0, "yesterday": 1}
 
 
@@ -153,10 +154,22 @@ def site_time(store: _Store, site: str | None = None, sites_dir: Path | None = N
 def zone_of(policy_text: str) -> ZoneInfo | None:
     """The zone that a site policy's text sets. None where it sets none, which its parsed form shows as UTC."""
     try:
-        name = tomllib.loads(policy_text).get("timezone")
+        name = _first_keys(policy_text).get("timezone")
         return ZoneInfo(name) if isinstance(name, str) else None
     except (ValueError, LookupError, OSError):  # another version wrote it, or this machine does not know the zone
         return None
+
+
+def _first_keys(text: str) -> dict[str, Any]:
+    """At least the keys before the first table, which are a small part of most policies. Raises ValueError.
+
+    A line that begins with a bracket inside a longer value is no table: what is before it cannot be parsed then.
+    """
+    table = _TABLE.search(text)
+    try:
+        return tomllib.loads(text[: table.start()] if table else text)
+    except ValueError:
+        return tomllib.loads(text)
 
 
 def _live_texts(folder: Path) -> dict[str, str]:
@@ -165,5 +178,5 @@ def _live_texts(folder: Path) -> dict[str, str]:
     for file in sorted(folder.glob("[!.]*.toml")):
         with suppress(ValueError, UnreadableText):
             text = read_text(file, SETTINGS_BYTES)
-            texts.setdefault(str(tomllib.loads(text).get("site")), text)
+            texts.setdefault(str(_first_keys(text).get("site")), text)
     return texts

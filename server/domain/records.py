@@ -44,7 +44,7 @@ class Known:
     status: Status
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """A stored observation and the digest of the policy that was in force when its burst was accepted.
 
     `resumes`: the state (JSON) from which a fold by those policies goes on here, because frames before this one are no

@@ -28,6 +28,9 @@ class Remembered(msgspec.Struct, frozen=True):
     left_out: tuple[str, ...] = ()
 
 
+_remembered = msgspec.json.Decoder(Remembered)
+
+
 def remember(folder: Path, settings: Mapping[str, Any], config: Path | None) -> None:
     """Keep these for the other commands. Only the folder's user can read them. Raises OSError."""
     settings = {name: _wherever(value) for name, value in settings.items() if name != "data_dir"}
@@ -41,7 +44,7 @@ def remember(folder: Path, settings: Mapping[str, Any], config: Path | None) -> 
 def recall(folder: Path) -> Remembered:
     """What was kept; nothing where the file is missing or cannot be read."""
     try:
-        return msgspec.json.decode((folder / FILE).read_bytes(), type=Remembered)
+        return _remembered.decode((folder / FILE).read_bytes())
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return Remembered()
 

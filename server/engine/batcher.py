@@ -236,7 +236,7 @@ class MicroBatcher:
         """Too much work if not even the time of its fastest image, for all of them, would have been enough."""
         at_best_s = len(job.inputs) * job.least_s / self._workers if job.batches > self._workers else 0.0
         if at_best_s > job.within_s:
-            return _too_much_work(len(job.inputs), at_best_s, job.within_s)
+            return _too_much_work(len(job.inputs), at_best_s, job.within_s, begun=True)
         return RetryLater(
             "not judged in time: the server is overloaded",
             retry_after_s=self._load().retry_after_s,
@@ -247,11 +247,11 @@ class MicroBatcher:
         if self._closed:
             raise _stopping()
         if images > self._max_queued_images:
-            raise TooLarge(f"{images} frames came; at most {self._max_queued_images} may wait at once")
+            raise TooLarge(f"{images} frames came; at most {self._max_queued_images} may wait at once", begun=False)
         self._drop_finished(now)
         load, at_best_s = self._load(), self._pace.at_best_s(images, now)
         if at_best_s > within_s:
-            raise _too_much_work(images, at_best_s, within_s)
+            raise _too_much_work(images, at_best_s, within_s, begun=False)
         before = self._inference.images_before(client, images) + load.running_images
         wait_s = before / load.images_per_s if load.images_per_s else 0.0
         if wait_s > within_s:
@@ -299,10 +299,11 @@ def _stopping() -> RetryLater:
     return RetryLater("this server is stopping", retry_after_s=STOPPING_RETRY_S)
 
 
-def _too_much_work(images: int, takes_s: float, within_s: float) -> TooMuchWork:
+def _too_much_work(images: int, takes_s: float, within_s: float, *, begun: bool) -> TooMuchWork:
     return TooMuchWork(
         f"{images} frames take {takes_s:.0f} s here, with nothing else to do, and an answer may take {within_s:g} s "
-        "(`answer_within_s`): send fewer frames at once, or serve fewer or faster models"
+        "(`answer_within_s`): send fewer frames at once, or serve fewer or faster models",
+        begun=begun,
     )
 
 

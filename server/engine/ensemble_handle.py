@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from policies.observation import Box, EnsembleInfo
-from server.domain.errors import RetryLater
+from server.domain.errors import RetryLater, TooLarge
 from server.domain.on_behalf import present_client
 from server.engine.batcher import MicroBatcher
 from server.engine.job import Job
@@ -55,7 +55,7 @@ class EnsembleHandle:
         payloads = self._payloads(images, crops)
         try:
             job = self._batcher.submit(payloads, self._within_s, self._stages, client=client)
-        except RetryLater as error:
+        except (RetryLater, TooLarge) as error:
             error.begun = self._stages.on_accelerator  # the images are prepared
             raise
         return self._final(self._result(job))

@@ -22,15 +22,15 @@ _REMEMBERED = 256
 
 @dataclass(eq=False, slots=True)
 class _Client:
-    """`used_s` is the workers' time that this client's images took, `turn` the number of its last turn."""
+    """`used_s` is the workers' time that this client's images took, `turn` the number of its last turn.
+
+    `images` is how many images of its `jobs` wait.
+    """
 
     used_s: float
     turn: int
+    images: int = 0
     jobs: deque[Job] = field(default_factory=deque)
-
-    @property
-    def images(self) -> int:
-        return sum(job.left for job in self.jobs)
 
 
 class FairQueue:
@@ -41,6 +41,7 @@ class FairQueue:
         """Those who wait, and those of whom images are being worked on."""
         self._level_s = 0.0
         self._turns = 0
+        self._images = 0
 
     def __bool__(self) -> bool:
         return any(client.jobs for client in self._clients.values())
@@ -56,9 +57,12 @@ class FairQueue:
         if not client.jobs:
             client.used_s = max(client.used_s, self._level_s)
         client.jobs.append(job)
+        self._count(client, job.left)
 
     def remove(self, job: Job) -> None:
-        self._clients[job.client].jobs.remove(job)
+        client = self._clients[job.client]
+        client.jobs.remove(job)
+        self._count(client, -job.left)
 
     def next(self, stages: Stages | None = None) -> Job | None:
         """The request whose image is next, of the ensemble `stages` where it is given."""
@@ -77,6 +81,7 @@ class FairQueue:
         self._turns += 1
         client.used_s, client.turn = client.used_s + expected_s, self._turns
         job.taken += 1
+        self._count(client, -1)
         if not job.left:
             client.jobs.popleft()
 
@@ -87,7 +92,7 @@ class FairQueue:
 
     def images(self) -> int:
         """How many images wait."""
-        return sum(client.images for client in self._clients.values())
+        return self._images
 
     def images_of(self, name: str) -> int:
         """How many images of this client wait."""
@@ -107,3 +112,7 @@ class FairQueue:
     def newest_unbegun_of(self, name: str, but: Collection[Job] = ()) -> Job | None:
         """The client's newest request of which nothing was begun, without those of `but`."""
         return next((job for job in reversed(self._clients[name].jobs) if not job.taken and job not in but), None)
+
+    def _count(self, client: _Client, images: int) -> None:
+        client.images += images
+        self._images += images

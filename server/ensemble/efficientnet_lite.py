@@ -16,6 +16,7 @@ import msgspec
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from server.catalogue import ModelCard
 from server.domain.errors import ConfigurationError
@@ -63,13 +64,18 @@ class Convolution(nn.Module):
         self.conv = nn.Conv2d(
             before, after, kernel, stride, padding=first if first == last else 0, groups=groups, bias=False
         )
-        self.norm = nn.BatchNorm2d(after, eps=_NORM_EPSILON)
+        self.norm: nn.Module = nn.BatchNorm2d(after, eps=_NORM_EPSILON)
 
     def forward(self, rows: Tensor) -> Tensor:
         if self.padding:
             rows = F.pad(rows, self.padding)
         normed: Tensor = self.norm(self.conv(rows))
         return normed
+
+    def fold(self) -> None:
+        """Put the normalisation, as it is in evaluation mode, into the convolution."""
+        assert isinstance(self.norm, nn.BatchNorm2d)
+        self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
 
 
 class Block(nn.Module):
@@ -84,9 +90,13 @@ class Block(nn.Module):
         self.keeps_shape = stride == 1 and before == after
 
     def forward(self, rows: Tensor) -> Tensor:
+        return self.with_expansion(rows)[0]
+
+    def with_expansion(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The block's output, and what it was expanded to."""
         wide = rows if self.expand is None else F.relu6(self.expand(rows))
         narrow: Tensor = self.project(F.relu6(self.depthwise(wide)))
-        return narrow + rows if self.keeps_shape else narrow
+        return (narrow + rows if self.keeps_shape else narrow), wide
 
 
 class Parameters(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from policies.observation import Box, EnsembleInfo, Prediction
-from server.catalogue import ModelCard, cache_dir, card_named, locate, verify
+from server.catalogue import ModelCard, cache_dir, card_named, locate, remedy, verify
 from server.domain.errors import ConfigurationError
 from server.domain.precision import Device, Execution
 from server.ensemble.building import network_of
@@ -86,6 +86,10 @@ class Ensemble:
             self._alone.setdefault(model, alone)  # always the same object, so that requests for it are merged
         return self._alone[model]
 
+    def last_fault(self, model: str) -> str:
+        """The error of this model's last call that raised one, in one line; empty if none did."""
+        return self._network.last_fault(model)
+
     def enter(self) -> None:
         """Call this first in each thread that computes: it uses one core, since other threads use the others."""
         torch.set_num_threads(1)
@@ -142,7 +146,7 @@ def load_ensemble(
 def _load(card: ModelCard, cache: Path, *, verify_weights: bool) -> nn.Module:
     weights = locate(card, cache)
     if weights is None and card.sha256 is not None:
-        raise ConfigurationError(f"the weights of {card.name} are not here: run `sectorwatch models pull {card.name}`")
+        raise ConfigurationError(f"the weights of {card.name} are not here: {remedy(card)}")
     if weights is not None and verify_weights:
         verify(card, weights)
     return network_of(card, weights)

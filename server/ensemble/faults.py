@@ -47,10 +47,12 @@ class Faults:
         self._clock = clock
         self._lock = threading.Lock()
         self._logged: dict[_Cause, tuple[float, int]] = {}
+        self._last: dict[str, str] = {}
 
     def report(self, model: str, error: BaseException) -> None:
         """Log that `model` raised `error` instead of an answer. Call it in the handler of the error."""
         with self._lock:
+            self._last[model] = in_short(error)
             now_s, cause = self._clock(), _cause(model, error)
             is_new = cause not in self._logged
             logged_s, skipped = self._logged.get(cause, (-math.inf, 0))
@@ -61,6 +63,11 @@ class Faults:
             log.error(
                 "model did not answer", extra={"model": model, "error": what, "times": skipped + 1}, exc_info=is_new
             )
+
+    def last(self, model: str) -> str:
+        """The last error of the model, in one line; empty if there was none."""
+        with self._lock:
+            return self._last.get(model, "")
 
 
 def _cause(model: str, error: BaseException) -> _Cause:

@@ -5,6 +5,7 @@ Each form is applied once per frame, for all models that share it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,6 @@ from server.catalogue.card import InputForm
 VERSIONS = {"stretch": 1, "shrink": 1, "letterbox": 1, "crop": 1}
 """Of each fit. Raise the one whose rows change, and all when resizing, grey or normalisation change."""
 
-_PADDING = 128
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as JPEG has it
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
@@ -50,16 +50,17 @@ def row_of(frame: Tensor, form: InputForm, *, crop: Box = WHOLE, sector: str | N
     would_cut = sector is not None and form.fit == "crop"
     bring = _SECTOR_FITS[form.sector_fit] if would_cut else _FITS[form.fit]
     pixels, content = bring(pixels, form)
-    return Row((_grey(pixels) if form.colour == "grey" else pixels)[0], content, sector)
+    return Row(_COLOURS[form.colour](pixels)[0], content, sector)
 
 
 def normalised(pixels: Tensor, form: InputForm) -> Tensor:
-    """Rows, uint8 [N, C, h, w] -> input of a network, float32, `(value - mean) / std`, channels last."""
+    """Rows, uint8 [N, C, h, w] -> input of a network, `(value - mean) / std` in the form's `dtype`, channels last."""
     mean, std = (
         torch.tensor(values, dtype=torch.float32, device=pixels.device).view(1, -1, 1, 1)
         for values in (form.mean, form.std)
     )
-    return pixels.float().sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+    values = pixels.float().sub_(mean).div_(std).to(getattr(torch, form.dtype))
+    return values.contiguous(memory_format=torch.channels_last)
 
 
 def onto_frame(boxes: Tensor, content: Box) -> Tensor:
@@ -89,7 +90,7 @@ def _shrink(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
 
 
 def _letterbox(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
-    return _padded(pixels, form, (form.multiple_of, form.multiple_of))
+    return _padded(pixels, form, form.multiples)
 
 
 def _letterbox_to_size(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
@@ -100,12 +101,14 @@ def _padded(pixels: Tensor, form: InputForm, multiples: tuple[int, int]) -> tupl
     """As large as fits into the form's size, then padded to the next multiples of width and height."""
     height, width = pixels.shape[-2:]
     factor = min(form.size[0] / width, form.size[1] / height)
+    if form.fit == "letterbox" and form.shorter_side:
+        factor = min(factor, form.shorter_side / min(width, height))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     full = tuple(-(-side // multiple) * multiple for side, multiple in zip(size, multiples, strict=True))
     left, top = ((whole - side) // 2 for whole, side in zip(full, size, strict=True))
     padding = (left, full[0] - size[0] - left, top, full[1] - size[1] - top)
     content = (left / full[0], top / full[1], (left + size[0]) / full[0], (top + size[1]) / full[1])
-    return F.pad(_resized(pixels, size, form.resample), padding, value=_PADDING), content
+    return F.pad(_resized(pixels, size, form.resample), padding, value=form.pad), content
 
 
 def _crop_centre(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
@@ -135,6 +138,11 @@ def _grey(pixels: Tensor) -> Tensor:
     return red.mul_(_LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2]).round_().byte()[:, None]
 
 
+_COLOURS: dict[str, Callable[[Tensor], Tensor]] = {
+    "rgb": lambda pixels: pixels,
+    "bgr": lambda pixels: pixels.flip(1),
+    "grey": _grey,
+}
 _FITS = {"stretch": _stretch, "shrink": _shrink, "letterbox": _letterbox, "crop": _crop_centre}
 _SECTOR_FITS = {"stretch": _stretch, "letterbox": _letterbox_to_size}
 """Of sectors, where the form of a frame is `crop`: every row has the form's size."""

@@ -91,6 +91,9 @@ class GoldenSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return sorted(self.models - {model for model, answer in answers if min(answer.margin, answer.score) >= SURE})
 
 
+_golden_set = msgspec.json.Decoder(GoldenSet)
+
+
 @dataclass(frozen=True, slots=True)
 class Golden:
     """A golden set with its pictures as they were when they were read from `folder`."""
@@ -175,7 +178,7 @@ def approve(ensemble: Answering, pictures: Mapping[str, bytes], folder: Path) ->
 def read_golden(folder: Path) -> Golden:
     """The golden set of a folder. Raises ConfigurationError when it is incomplete or was changed."""
     try:
-        golden = msgspec.json.decode(read_text(folder / FILE, most_bytes=_MOST_BYTES), type=GoldenSet)
+        golden = _golden_set.decode(read_text(folder / FILE, most_bytes=_MOST_BYTES))
         pictures = tuple((folder / picture.file).read_bytes() for picture in golden.pictures)
     except UnreadableText as error:
         raise ConfigurationError(f"no golden set in {folder}: {FILE}: {error}; {_MAKE}") from error

@@ -34,11 +34,20 @@ def code_versions(card: ModelCard, execution: Execution = "fp32") -> dict[str, i
     versions: dict[str, int] = forms.versions(card.input) | {card.kind: module.VERSIONS[card.kind]}
     if card.kind == "classifier":
         versions |= tuning.versions(execution) | module.output_versions(card)
+    elif card.is_lowered:
+        versions |= tuning.lowered_versions(execution)
+    if card.postprocess:
+        versions |= getattr(module_of(card, "postprocess"), "VERSIONS", {}) if _is_of_ours(card.postprocess) else {}
     if card.format != "factory":
         from server.ensemble.building import foreign  # torch.export alone costs a second, and few need it
 
         return versions | foreign.versions(card)
     return versions | (_network_versions(card) or {})
+
+
+def library_of(card: ModelCard) -> str:
+    """The optional library that makes the network, whose version decides what it answers; empty if there is none."""
+    return getattr(module_of(card), "LIBRARY", "") if is_ours(card) else ""
 
 
 def is_ours(card: ModelCard) -> bool:
@@ -49,16 +58,27 @@ def is_ours(card: ModelCard) -> bool:
 def source_digest(card: ModelCard, network: nn.Module) -> str | None:
     """The sha256 of the syntax of a user's code that makes the network; None where there is no such code.
 
-    For a factory in the model's folder every module of the folder counts, for another factory the module that holds
-    it, and for a pickled module the module of its class. Code of torch and torchvision has the library's version.
+    For a factory or a `postprocess` in the model's folder every module of the folder counts, for another factory the
+    module that holds it, and for a pickled module the module of its class. Code of torch and torchvision has the
+    library's version.
     """
-    if own_module(card) is not None:
-        folder = Path(card.folder)
-        files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.py")}
-        return _digest((name, _syntax(path.read_bytes())) for name, path in sorted(files.items()))
-    if is_ours(card):
-        return None
-    defining = _defining_module(card, network)
+    own = {key for key in card.code if own_module(card, key) is not None}
+    digests: list[str | None] = [_digest_of_folder(Path(card.folder))] if own else []
+    if "factory" not in own and not is_ours(card):
+        digests.append(_digest_of_module(_defining_module(card, network)))
+    if card.postprocess and "postprocess" not in own:
+        digests.append(_digest_of_module(module_of(card, "postprocess")))
+    known = [digest for digest in digests if digest is not None]
+    return _digest(("", digest) for digest in known) if len(known) > 1 else next(iter(known), None)
+
+
+def _digest_of_folder(folder: Path) -> str:
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.py")}
+    return _digest((name, _syntax(path.read_bytes())) for name, path in sorted(files.items()))
+
+
+def _digest_of_module(defining: ModuleType | None) -> str | None:
+    """None for a module of ours or of a library whose version is in the lock, and for one without source."""
     if defining is None or defining.__name__.partition(".")[0] in (*_IN_THE_LOCK, _OURS.partition(".")[0]):
         return None
     try:
@@ -77,10 +97,14 @@ def _defining_module(card: ModelCard, network: nn.Module) -> ModuleType | None:
 
 
 def _network_versions(card: ModelCard) -> dict[str, int] | None:
-    if not card.factory.startswith(f"{_OURS}."):
+    if not _is_of_ours(card.factory):
         return None
     versions: dict[str, int] | None = getattr(module_of(card), "VERSIONS", None)
     return versions
+
+
+def _is_of_ours(named: str) -> bool:
+    return named.startswith(f"{_OURS}.")
 
 
 def _unwrapped(network: nn.Module) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -14,8 +15,10 @@ from server.catalogue import ModelCard
 from server.catalogue.lock import Lock, LockedClasses, LockedModel
 from server.domain.precision import Device, Execution
 from server.ensemble.decode import decoder_identity
-from server.ensemble.identity import code_versions, is_ours, source_digest
+from server.ensemble.identity import code_versions, is_ours, library_of, source_digest
 from server.ensemble.module import EnsembleModule
+
+_OF_ANSWERS = ("output_key", "postprocess")
 
 
 def lock_of(network: EnsembleModule, execution: Execution = "fp32", device: Device = "cpu") -> Lock:
@@ -25,10 +28,18 @@ def lock_of(network: EnsembleModule, execution: Execution = "fp32", device: Devi
             _locked(card, part, execution) for card, part in zip(network.cards, network.networks.values(), strict=True)
         ),
         decoder=decoder_identity(),
-        versions={"torch": str(torch.__version__), "torchvision": version("torchvision")},
-        execution=({} if execution == "fp32" else {"classifiers": execution})
-        | ({} if device == "cpu" else {"device": device}),
+        versions={"torch": str(torch.__version__), "torchvision": version("torchvision")}
+        | {library: version(library) for card in network.cards if (library := library_of(card))},
+        execution={**_lowered(network, execution), **({} if device == "cpu" else {"device": device})},
     )
+
+
+def _lowered(network: EnsembleModule, execution: Execution) -> Mapping[str, str]:
+    if execution == "fp32":
+        return {}
+    is_detecting = any(card.is_lowered and card.kind == "detector" for card in network.cards)
+    parts = ("classifiers", "detectors") if is_detecting else ("classifiers",)
+    return dict.fromkeys(parts, execution)
 
 
 def _locked(card: ModelCard, network: nn.Module, execution: Execution) -> LockedModel:
@@ -47,6 +58,8 @@ def _locked(card: ModelCard, network: nn.Module, execution: Execution) -> Locked
         parameters=_as_json(card.parameters),
         output=card.output,
         dtype="+".join(sorted(dtypes)) or "none",
+        answer={key: value for key in _OF_ANSWERS if (value := getattr(card, key))},
+        calibration=card.model_info.calibration,
     )
 
 

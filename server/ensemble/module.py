@@ -18,7 +18,7 @@ from server.ensemble.detections import Detections, to_cpu
 from server.ensemble.faults import Faults
 from server.ensemble.forms import WHOLE, Row, normalised, onto_frame, row_of
 from server.ensemble.frame_change import FrameChange
-from server.ensemble.tuning import executed, tuned
+from server.ensemble.tuning import executed, lowered_detector, tuned
 
 Answer = tuple[Prediction, ...] | None
 """One model's predictions for one frame; None when the model failed."""
@@ -26,12 +26,14 @@ Answer = tuple[Prediction, ...] | None
 VERSIONS = {"classifier": 1, "detector": 1, "change": 1}
 """Of the way from a network's output to predictions, by kind of model; raise one when the predictions change."""
 
-_OUTPUT_VERSIONS = {"independent": 1, "probabilities": 1}
+_OUTPUT_VERSIONS = {"independent": 1, "probabilities": 1, "argmax": 1}
 """Of the way from outputs other than logits, of cards that had no such way before."""
 
 TOP = 5
 _LEAST_INDEPENDENT, _MOST_INDEPENDENT = 0.1, 50
 """Of independent classes, those with such a score are kept beside the best `TOP`, so many in all."""
+_THERE = 0.5
+"""The score from which an independent class is there, where the network decides."""
 _BEYOND = 1e-3
 """How far rounding may take a probability beyond 0 or 1."""
 _CHUNK_PIXELS = 1 << 18
@@ -96,6 +98,10 @@ class EnsembleModule(nn.Module):
         alone.chunk_pixels, alone._device, alone._faults = self.chunk_pixels, self._device, self._faults
         return alone.eval()
 
+    def last_fault(self, model: str) -> str:
+        """The error of this model's last call that raised one, in one line; empty if none did."""
+        return self._faults.last(model)
+
     def place(self, device: torch.device) -> None:
         """Move the models of single frames to `device`. Rows go there as bytes, and answers come back."""
         self._device = device
@@ -105,7 +111,8 @@ class EnsembleModule(nn.Module):
             network.to(device)
 
     def tune(self, execution: Execution = "fp32") -> None:
-        """Make the classifiers faster with the same answers (`tuning`), and compute in `execution`.
+        """Make the classifiers faster with the same answers (`tuning`), and compute in `execution` where the card says
+        that the model can.
 
         Raises ConfigurationError for a classifier that cannot compute so. The lock needs the networks from before.
         """
@@ -113,6 +120,8 @@ class EnsembleModule(nn.Module):
             if card.kind == "classifier":
                 quicker = tuned(self.networks[str(key)], card.input)
                 self.networks[str(key)] = executed(quicker, card.input, execution, card.name)
+            elif card.is_lowered and execution == "bf16":
+                self.networks[str(key)] = lowered_detector(self.networks[str(key)])
 
     def prepare(self, frame: Tensor, crops: Mapping[str, Box]) -> PreparedFrame:
         """A decoded frame, uint8 [3, H, W], in each input form; `crops` of sectors are in 0..1 of the frame.
@@ -248,12 +257,12 @@ class EnsembleModule(nn.Module):
 
 
 def _class_predictions(logits: Tensor, rows: Sequence[Row], card: ModelCard) -> list[list[Prediction]]:
-    """Logits [rows, classes] -> up to `TOP` predictions for each row, with its sector."""
+    """Logits [rows, classes] -> up to `TOP` predictions for each row, with its sector; one if the network decides."""
     if logits.shape != (len(rows), len(card.classes)):
         raise ValueError(f"{tuple(logits.shape)} answers for {len(rows)} rows of {len(card.classes)} classes")
     if card.independent:
         return _independent_predictions(logits.float(), rows, card)
-    scores, labels = logits.float().softmax(1).topk(min(TOP, len(card.classes)))
+    scores, labels = logits.float().softmax(1).topk(1 if card.argmax else min(TOP, len(card.classes)))
     return [
         [
             Prediction(card.classes[label], _score(score), sector=row.sector)
@@ -278,9 +287,9 @@ def _independent_predictions(outputs: Tensor, rows: Sequence[Row], card: ModelCa
         kept = [
             Prediction(card.classes[label], _score(score), sector=row.sector)
             for place, (score, label) in enumerate(zip(row_scores, row_labels, strict=True))
-            if place < TOP or score >= _LEAST_INDEPENDENT
+            if (score >= _THERE if card.argmax else place < TOP or score >= _LEAST_INDEPENDENT)
         ]
-        if NOTHING not in card.classes:
+        if not kept if card.argmax else NOTHING not in card.classes:
             kept.append(Prediction(NOTHING, _score(1 - row_scores[0]), sector=row.sector))
         predictions.append(kept)
     return predictions
@@ -288,11 +297,12 @@ def _independent_predictions(outputs: Tensor, rows: Sequence[Row], card: ModelCa
 
 def output_versions(card: ModelCard) -> dict[str, int]:
     """The version of the way from a classifier's numbers to scores; none for the ways that `VERSIONS` names."""
-    if card.independent:
-        return {"independent": _OUTPUT_VERSIONS["independent"]}
-    if card.output == "probabilities" and card.format == "factory":  # of 0.2, a softmax of the probabilities
-        return {"probabilities": _OUTPUT_VERSIONS["probabilities"]}
-    return {}
+    ways = {
+        "independent": card.independent,
+        "probabilities": card.output == "probabilities" and card.format == "factory",  # of 0.2, a softmax of them
+        "argmax": card.argmax,
+    }
+    return {way: _OUTPUT_VERSIONS[way] for way, is_taken in ways.items() if is_taken}
 
 
 def _box_predictions(detections: Detections, row: Row, card: ModelCard) -> tuple[Prediction, ...]:

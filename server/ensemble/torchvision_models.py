@@ -6,6 +6,7 @@ states about its weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,16 @@ from torch import nn
 
 from server.catalogue import InputForm, ModelCard
 from server.domain.errors import ConfigurationError
-from server.ensemble.building.foreign import DETECTOR_VERSIONS, Detector, fill
+from server.ensemble.building.detector import DETECTOR_VERSIONS, Detector
+from server.ensemble.building.foreign import fill, state_of
+from server.ensemble.building.head import check_count, head_size
 
 VERSIONS = {"torchvision": 1, **DETECTOR_VERSIONS}
 """Raise `torchvision` when a card gives another network."""
 
 _SKIPPED = ("__background__", "N/A")
+_SIGMOIDS = ("retinanet", "fcos")
+"""Detectors without a background: their outputs begin with the first class."""
 _DETECTOR_SIDE = 1333
 """Pixels. torchvision's detectors resize a row themselves, and shrink what is larger than this."""
 
@@ -46,12 +51,7 @@ def build(card: ModelCard, weights: Path | None) -> nn.Module:
     if weights is None:
         raise ConfigurationError(f"the card of {card.name} needs weights")
     _check_known(stated.architecture)
-    options: dict[str, Any] = {"weights_backbone": None} if detects else {}
-    if stated.architecture in ("googlenet", "inception_v3"):
-        options |= {"init_weights": False, "transform_input": True}  # as with its usual weights
-    network: nn.Module = torchvision.models.get_model(
-        stated.architecture, num_classes=stated.outputs or len(card.classes), weights=None, **options
-    )
+    network = _made(stated.architecture, stated.outputs or len(card.classes), detects=detects)
     fill(
         network,
         weights,
@@ -59,6 +59,14 @@ def build(card: ModelCard, weights: Path | None) -> nn.Module:
         f"the weights of {card.name} are not those of torchvision's {stated.architecture}",
     )
     return Detector(network, card, stated.labels) if detects else network
+
+
+def _made(architecture: str, outputs: int, *, detects: bool) -> nn.Module:
+    options: dict[str, Any] = {"weights_backbone": None} if detects else {}
+    if architecture in ("googlenet", "inception_v3"):
+        options |= {"init_weights": False, "transform_input": True}  # as with its usual weights
+    network: nn.Module = torchvision.models.get_model(architecture, num_classes=outputs, weights=None, **options)
+    return network
 
 
 def card_content(architecture: str) -> tuple[dict[str, Any], str]:
@@ -85,6 +93,35 @@ def card_content(architecture: str) -> tuple[dict[str, Any], str]:
     else:
         form = _form(weights.transforms())
     return content | {"input": form.content}, weights.url
+
+
+def tuned_content(architecture: str, weights: Path, classes: Sequence[str]) -> dict[str, Any]:
+    """The content of a card, but for its weights, of a network of torchvision that was trained on for other classes.
+
+    The weights show how many outputs the head has. A detector's first output is the background, unless its classes have
+    sigmoids of their own and there are as many outputs as names. Raises ConfigurationError for weights of another
+    network, and for another number of classes.
+    """
+    content, _address = card_content(architecture)
+    outputs = head_size(
+        lambda count: _made(architecture, count, detects=content["kind"] == "detector"), state_of(weights), architecture
+    )
+    if content["kind"] == "classifier":
+        check_count(outputs, classes, architecture)
+        return content | {"classes": tuple(classes)}
+    first = 0 if len(classes) == outputs and (classes[0] in _SKIPPED or architecture.startswith(_SIGMOIDS)) else 1
+    if len(classes) + first != outputs:
+        raise ConfigurationError(
+            f"the head of this {architecture} has {outputs} outputs, the first for the background, and the list has "
+            f"{len(classes)} class{'es' if len(classes) > 1 else ''}: {outputs - 1} are expected, or {outputs} of "
+            f"which the first is `{_SKIPPED[0]}`"
+        )
+    numbered = [(number, name) for number, name in enumerate(classes, first) if name not in _SKIPPED]
+    labels, names = zip(*numbered, strict=True)
+    return content | {
+        "classes": names,
+        "parameters": content["parameters"] | {"labels": labels, "outputs": outputs},
+    }
 
 
 def _detectors() -> list[str]:

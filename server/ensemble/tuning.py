@@ -40,7 +40,12 @@ _TOLERANCE = 1e-3
 
 def versions(execution: Execution) -> dict[str, int]:
     """The versions of the rewritings that a classifier goes through; raise one when it rewrites otherwise."""
-    return _VERSIONS | (_BF16_VERSIONS if execution == "bf16" else {})
+    return _VERSIONS | lowered_versions(execution)
+
+
+def lowered_versions(execution: Execution) -> dict[str, int]:
+    """The versions of the way to another precision; none for float32."""
+    return _BF16_VERSIONS if execution == "bf16" else {}
 
 
 def tuned(network: nn.Module, form: InputForm) -> nn.Module:
@@ -76,6 +81,17 @@ def executed(network: nn.Module, form: InputForm, execution: Execution, name: st
     return candidate
 
 
+def lowered_detector(network: nn.Module) -> nn.Module:
+    """A copy of a detector of ours with its convolutions in bfloat16; it takes rows in float32, and decodes its boxes
+    in float32.
+    """
+    copied = copy.deepcopy(network)
+    for part in copied.modules():
+        if isinstance(part, nn.Conv2d):
+            part.to(torch.bfloat16)
+    return copied
+
+
 class _InBf16(nn.Module):
     """A copy of a network with weights and activations in bfloat16."""
 
@@ -103,7 +119,7 @@ def _agree(network: nn.Module, candidate: nn.Module, form: InputForm) -> bool:
 def _probes(form: InputForm) -> list[Tensor]:
     """Batches of noise, always the same."""
     generator = torch.Generator().manual_seed(0)
-    shape = (3 if form.colour == "rgb" else 1, *form.size[::-1])
+    shape = (form.channels, *form.size[::-1])
     batches = (torch.randint(0, 256, (n, *shape), generator=generator, dtype=torch.uint8) for n in _PROBE_ROWS)
     return [normalised(batch, form) for batch in batches]
 

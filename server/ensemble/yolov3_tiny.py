@@ -72,7 +72,7 @@ class YoloV3Tiny(nn.Module):
 
     def layers(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The two raw detection layers, coarse and fine: [N, 3 * (5 + classes), H / stride, W / stride]."""
-        at_16 = rows
+        at_16 = rows = rows.to(self.neck.weight.dtype)
         for depth, conv in enumerate(self.trunk):
             rows = _leaky(conv(rows))
             if depth == 4:
@@ -84,7 +84,7 @@ class YoloV3Tiny(nn.Module):
         necked = _leaky(self.neck(rows))
         upsampled = F.interpolate(_leaky(self.fine_neck(necked)), scale_factor=2.0, mode="nearest")
         fine = _leaky(self.fine(torch.cat((upsampled, at_16), 1)))
-        return self.coarse_head(_leaky(self.coarse(necked))), self.fine_head(fine)
+        return self.coarse_head(_leaky(self.coarse(necked))).float(), self.fine_head(fine).float()
 
     def _row(self, layers: list[Tensor], size: tuple[int, int]) -> Detections:
         parts = [

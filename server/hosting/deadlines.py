@@ -2,7 +2,8 @@
 
 A blocking socket waits for ever: forty clients that send half a line would occupy all forty threads. A request's head
 must arrive within HEAD_S. Its body may pause for BODY_S and must average LEAST_BYTES_PER_S. After that, `recv` returns
-the end of the stream, which every reader handles. Sending an answer takes SEND_S at most.
+the end of the stream, which every reader handles. Sending an answer takes SEND_S at most, and few threads wait for
+that at once (`crowds.SlowReaders`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
+
+from server.hosting.crowds import SlowReaders
 
 HEAD_S = 10.0
 BODY_S = 30.0
@@ -18,10 +22,21 @@ LEAST_BYTES_PER_S = 1024
 
 
 class DeadlineSocket(socket.socket):
-    """Takes over an accepted connection. Call `expect_head` before a request is read, `expect_body` after its head."""
+    """Takes over an accepted connection, of a client at `origin`.
 
-    def __init__(self, accepted: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
+    Call `expect_head` before a request is read, `expect_body` after its head.
+    """
+
+    def __init__(
+        self,
+        accepted: socket.socket,
+        slow_readers: SlowReaders,
+        origin: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
+        self._slow_readers = slow_readers
+        self._origin = origin
         self._clock = clock
         self.expect_head()
 
@@ -54,11 +69,22 @@ class DeadlineSocket(socket.socket):
             self._deadline = min(self._deadline + len(data) / LEAST_BYTES_PER_S, self._clock() + BODY_S)
         return data
 
+    def send(self, data: bytes, flags: int = 0) -> int:  # type: ignore[override]
+        """Send all of it, as `sendall`: Gunicorn sends `100 Continue` by this."""
+        self.sendall(data, flags)
+        return len(data)
+
     def sendall(self, data: bytes, flags: int = 0) -> None:  # type: ignore[override]
-        """As `socket.sendall`, within SEND_S. Raises TimeoutError."""
+        """As `socket.sendall`, within SEND_S. Raises OSError, also where other slow readers need the thread."""
         timeout_s = self.gettimeout()
-        self.settimeout(SEND_S if timeout_s is None else timeout_s)
+        rest = memoryview(data)
         try:
-            super().sendall(data, flags)
+            self.settimeout(0)
+            with suppress(BlockingIOError):
+                rest = rest[super().send(rest, flags) :]
+            if rest:
+                self.settimeout(SEND_S if timeout_s is None else timeout_s)
+                with self._slow_readers.waiting(self, self._origin):
+                    super().sendall(rest, flags)
         finally:
             self.settimeout(timeout_s)

@@ -49,7 +49,8 @@ _LATER_ERROR = 4
 _EXIT_CODES = {_BOOT_ERROR: EXIT_CONFIG, _LATER_ERROR: 1}
 
 _TMPFS = Path("/dev/shm")  # noqa: S108  a heartbeat without content, not a temporary file
-_SPARE_CONNECTIONS = 256
+_SPARE_CONNECTIONS = 384
+"""Those of 256 cameras between their bursts, and 128 that have not brought a request (`gunicorn_worker`)."""
 _ANSWERS_WITHIN_S = 2.0
 _GIVES_UP_WITHIN_S = 0.5
 

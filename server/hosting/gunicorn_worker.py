@@ -1,42 +1,54 @@
 """Gunicorn's thread worker with TLS, deadlines for slow clients and a lingering close for refused ones.
 
-The accepting thread must never wait. It reads bytes that have arrived already and discards what refused clients still
-send. Request threads read through a `DeadlineSocket`. With TLS, both see the plain end of a `TlsFront`. All overrides
-here are of methods that Gunicorn does not document, so `pyproject.toml` pins its minor version.
+The accepting thread must never wait. It takes bytes that have arrived already, holds them until a request is whole, and
+discards what refused clients still send. Request threads read through a `DeadlineSocket`. With TLS, both see the plain
+end of a `TlsFront`. All overrides here are of methods that Gunicorn does not document, so `pyproject.toml` pins its
+minor version.
 """
 
 from __future__ import annotations
 
-import math
 import resource
 import selectors
-import socket
 import threading
+import time
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.util import close
 from gunicorn.workers.gthread import ThreadWorker
 
 from server.hosting.certificate import ReloadingContext
+from server.hosting.crowds import SlowReaders, origin_of, to_close
 from server.hosting.deadlines import DeadlineSocket
 from server.hosting.lingering_close import LingeringCloser, LingeringMiddleware, Wsgi
 from server.hosting.self_signed import Pair
 from server.hosting.tls_front import TlsFront
-from server.hosting.whole_requests import Arrival, arrival_of
+from server.hosting.whole_requests import HEAD_BYTES, Arrival
 
 _FLUSH_S = 2.0
 _FILES = 4096
 """Open files of a server with TLS, which needs three for each connection; systemd allows 1024 unless asked."""
-_MOST_PENDING = 128
-"""Connections that have not brought a whole request; half of those for which there are no threads."""
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
-    """Gunicorn's `gthread` around our application."""
+    """Gunicorn's `gthread` around our application.
+
+    Of the connections for which there are no threads, a third may be without a whole request, and the others idle after
+    an answer. At most a quarter of the threads wait for clients that read slowly. The settings require more threads
+    than that in addition to those of uploads, so some are always free.
+    """
 
     _front: TlsFront | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        spare = self.worker_connections - self.cfg.threads
+        self._most_pending = max(1, spare // 3)
+        self.max_keepalived = spare - self._most_pending
+        self._slow_readers = SlowReaders(max(1, self.cfg.threads // 4))
 
     def secure(self, pair: Pair) -> None:
         """Speak HTTPS with this certificate, from the next connection on. Raises ConfigurationError."""
@@ -62,22 +74,34 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         if self._front is not None:
             self._front.stop(_FLUSH_S)
 
+    def accept(self, listener: Any) -> None:
+        if self._accepting:  # else the listener was closed by an earlier event of the same batch
+            super().accept(listener)
+
+    def on_pending_socket_readable(self, conn: Any, client: Any) -> None:
+        if conn in self.pending_conns:  # else it was closed by an earlier event of the same batch
+            super().on_pending_socket_readable(conn, client)
+
     def enqueue_req(self, conn: Any) -> None:
-        """Pass a connection to the thread pool, unless a request thread would wait for the rest of its request."""
+        """Pass a connection to the thread pool once its request is whole. Until then, it waits for more."""
         if not isinstance(conn.sock, DeadlineSocket):
-            conn.sock = DeadlineSocket(conn.sock if self._front is None else self._front.take(conn.sock))
-            conn.sock.setblocking(False)
-        if not conn.initialized and self._is_silent(conn):
+            self._take_over(conn)
+        if conn.initialized:  # read together with the end of the request before
+            conn.arrival.add(conn.parser.unreader.take_buffered())
+        conn.arrival.receive(conn.sock)
+        if conn.arrival.is_complete:
+            super().enqueue_req(conn)
+        else:
             self._wait_for_more(conn)
-            return
-        conn.arrival = self._arrival(conn)
-        if conn.arrival is not None:
-            self._wait_for_more(conn, conn.arrival.deadline)
-            return
-        super().enqueue_req(conn)
 
     def handle(self, conn: Any) -> Any:
+        arrival, conn.arrival = conn.arrival, Arrival()
         conn.sock.expect_head()
+        conn.init()
+        conn.parser.unreader.unread(bytes(arrival.held))
+        if arrival.is_head_too_long:
+            self.handle_error(None, conn.sock, conn.client, LimitRequestHeaders(f"more than {HEAD_BYTES} bytes"))
+            return False
         return super().handle(conn)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
@@ -85,39 +109,44 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         return super().handle_request(req, conn)
 
     def murder_pending(self) -> None:
-        """Gunicorn calls this about once a second."""
-        super().murder_pending()
+        """Close what waits too long, wherever it stands in the queue. Gunicorn calls this about once a second."""
+        now = time.monotonic()
+        for conn in [conn for conn in self.pending_conns if now >= conn.timeout]:
+            self._close_pending(conn)
         self._closer.close_expired()
 
-    def _is_silent(self, conn: Any) -> bool:
-        """Whether a new connection has sent nothing yet."""
-        with suppress(OSError):
-            conn.data_ready = conn.data_ready or bool(conn.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        return not conn.data_ready
+    def _take_over(self, conn: Any) -> None:
+        """Prepare a connection that is new."""
+        plain = conn.sock if self._front is None else self._front.take(conn.sock)
+        conn.origin = origin_of(conn.client)
+        conn.sock = DeadlineSocket(plain, self._slow_readers, conn.origin)
+        conn.sock.setblocking(False)
+        conn.arrival = Arrival()
+        conn.close = partial(self._close, conn)
 
-    def _arrival(self, conn: Any) -> Arrival | None:
-        """What has arrived of a request that is not whole; None for one that a request thread can take."""
-        is_read_ahead = conn.initialized and conn.parser.unreader.buf.getbuffer().nbytes > 0
-        if is_read_ahead:
-            return None
-        with suppress(OSError):  # broken: the request thread finds out
-            return arrival_of(conn.sock, getattr(conn, "arrival", None))
-        return None
+    def _close(self, conn: Any, graceful: bool = False) -> None:
+        """As Gunicorn's own, without waiting for the client."""
+        if graceful:
+            self._closer.drain(conn.sock)
+        else:
+            close(conn.sock)
 
-    def _wait_for_more(self, conn: Any, deadline: float = math.inf) -> None:
+    def _wait_for_more(self, conn: Any) -> None:
         """As Gunicorn does for a connection on which a request thread has waited too long.
 
-        Of too many such connections the oldest is closed: beyond `worker_connections`, Gunicorn accepts no others.
+        Of too many such connections, one of the address with the most is closed: beyond `worker_connections`, Gunicorn
+        accepts no others.
         """
-        if len(self.pending_conns) >= _MOST_PENDING:
-            self._close_pending(self.pending_conns.popleft())
+        if len(self.pending_conns) >= self._most_pending:
+            self._close_pending(to_close(self.pending_conns, lambda each: each.origin))
         conn.sock.setblocking(False)
         conn.set_timeout()
-        conn.timeout = min(conn.timeout, deadline)
+        conn.timeout = min(conn.timeout, conn.arrival.deadline)
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
     def _close_pending(self, conn: Any) -> None:
+        self.pending_conns.remove(conn)
         self.poller.unregister(conn.sock)
         self.nr_conns -= 1
         conn.close()

@@ -6,7 +6,8 @@ the server closes its own half, and discards what the client still sends, within
 The accepting thread does this for all such connections, so they hold no request thread.
 
 Gunicorn's own close (`gunicorn.util.close_graceful`) waits up to 2 s for the client in the accepting thread, which
-keeps all others out. So Gunicorn is left with a socket that is at its end already.
+keeps all others out. So Gunicorn is left with a socket that is at its end already, and the worker ends connections
+that never reach the application, such as those of malformed requests, in the same way.
 """
 
 from __future__ import annotations
@@ -81,18 +82,17 @@ class LingeringMiddleware:
         return ClosingIterator(self._app(environ, start), after_answer)
 
     def _take_over(self, connection: socket.socket) -> socket.socket:
-        """The connection with the server's half closed; `connection` itself becomes a socket at its end."""
+        """The connection; `connection` itself becomes a socket at its end."""
         taken = socket.socket(connection.family, connection.type, fileno=os.dup(connection.fileno()))
         os.dup2(self._ended.fileno(), connection.fileno(), inheritable=False)
-        with suppress(OSError):  # the client has gone
-            taken.shutdown(socket.SHUT_WR)
         return taken
 
 
 class _Body:
     """A request's body, and how much of it is unread: without end if its length is unknown.
 
-    Errors in chunked encoding are OSErrors, which werkzeug reports as a client that disconnected.
+    Errors in chunked encoding, and an end before the declared length, are OSErrors: werkzeug reports them as a client
+    that disconnected. Gunicorn would let a part of a body pass for all of it.
     """
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
@@ -105,6 +105,8 @@ class _Body:
         except ParseException as error:
             raise OSError(str(error)) from error
         self.unread_bytes -= len(data)
+        if not data and size and 0 < self.unread_bytes < math.inf:
+            raise OSError("the body ended before its declared length")
         return data
 
 
@@ -140,7 +142,9 @@ class LingeringCloser:
         return self._selector.fileno()
 
     def drain(self, connection: socket.socket) -> None:
-        """Discard what still arrives, then close. The server's half is closed already. Safe to call from any thread."""
+        """Close the server's half, discard what still arrives, then close. Safe to call from any thread."""
+        with suppress(OSError):  # the client has gone
+            connection.shutdown(socket.SHUT_WR)
         with suppress(OSError):  # no such option on this system: more wake-ups
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _READ_BYTES)
         connection.setblocking(False)

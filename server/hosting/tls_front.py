@@ -3,7 +3,8 @@
 Gunicorn makes the TLS handshake in a request thread and waits for the client there, without a limit: forty clients that
 send half a handshake occupy all forty threads. Here no connection waits for another. The server gets one end of a pair
 of connected sockets at once. On it a handshake that does not finish looks like a client that sends nothing, a slow TLS
-record like a slow client, and a client that does not read like a full buffer, so all deadlines are those of plain HTTP.
+record like a slow client, and a client that does not read like a full buffer. So all deadlines are those of plain HTTP,
+and half a request holds no request thread either (`server.hosting.whole_requests`).
 
 Each connection holds at most a few pieces of _PIECE_BYTES in memory; beyond, its sender waits.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import select
 import selectors
 import socket
 import ssl
@@ -25,6 +27,10 @@ from server.hosting.deadlines import SEND_S
 log = logging.getLogger(__name__)
 
 _PIECE_BYTES = 1 << 16
+_MOST_PIECES = 16
+"""Of a client that speaks plain HTTP, which may go on sending for ever."""
+_MOST_UNREAD_BYTES = 4 * _PIECE_BYTES
+"""More than a client that reads has to come: a piece of an answer, and the records of TLS itself."""
 _CHECK_EVERY_S = 1.0
 _MOST_LEFT = 256
 """Connections that the server has closed, and whose clients still read."""
@@ -200,14 +206,13 @@ class _Connection:
         return not self._to_client and not self._to_send.pending
 
     def is_left(self) -> bool:
-        """Whether the server has closed its end altogether, though something of it may be unread."""
-        try:
-            self.plain.send(b"")
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return False
+        """Whether the server has closed its end altogether, though something of it may be unread.
+
+        A client that has ended its own half is not left: it waits for the answer.
+        """
+        ends = select.poll()
+        ends.register(self.plain, 0)
+        return bool(ends.poll(0))  # POLLHUP: no half of it is open
 
     def left_since(self, now: float) -> float:
         """When that was seen first."""
@@ -220,8 +225,9 @@ class _Connection:
         last = _HTTPS_ONLY % (len(_USE_HTTPS), _USE_HTTPS) if is_http else self._to_client + self._to_send.read()
         with suppress(OSError):
             if is_http:  # bytes that are not read would reset the connection, and lose the answer
-                while self.raw.recv(_PIECE_BYTES):
-                    pass
+                for _ in range(_MOST_PIECES):
+                    if not self.raw.recv(_PIECE_BYTES):
+                        break
         with suppress(OSError):
             self.raw.send(last)
 
@@ -236,8 +242,12 @@ class _Connection:
                 self._received.write_eof()
 
     def _is_reading(self) -> bool:
-        """Whether bytes of the client have room. TLS cannot be shut while some of them are unread in it."""
-        return not (self._client_ended or self._to_server or (self.server_ended and not self._is_shut))
+        """Whether bytes of the client have room. TLS cannot be shut while some of them are unread in it.
+
+        TLS itself answers some records (KeyUpdate): a client that sends these and reads nothing has to wait.
+        """
+        is_full = bool(self._to_server) or len(self._to_client) > _MOST_UNREAD_BYTES
+        return not (self._client_ended or is_full or (self.server_ended and not self._is_shut))
 
     def _shake(self) -> bool:
         if not self._is_shaken:

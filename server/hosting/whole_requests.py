@@ -1,68 +1,85 @@
 """Whether a whole request has arrived, so that no request thread waits for a client that sends half of one.
 
-The accepting thread looks at what the kernel holds and leaves it there. A request is whole when its head is here and,
-where the body is small, the body as well. A larger body is read by a request thread, within its client's share
-(`server.web.admission`). A connection that brings too little is left to the selector until more has come (SO_RCVLOWAT,
-socket(7)); its first bytes must become a request within HEAD_S.
+The accepting thread takes what has arrived and holds it, with TLS and without. A request is whole when its head is here
+and, where the body is small, the body as well. A larger body is read by a request thread, within its client's share
+(`server.web.admission`), and so is one that the client sends only when asked (`Expect`). From its first byte on, a
+request must become whole within HEAD_S. A head of more than HEAD_BYTES is refused.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from server.hosting import deadlines
+from server.web.admission import SMALL_BODY_BYTES
 
-_LOOK_BYTES = 1 << 14
-"""Head and body of a heartbeat take about a fifteenth of it."""
+HEAD_BYTES = 1 << 14
+"""As Node.js and most proxies allow."""
 
+_MOST_BYTES = HEAD_BYTES + SMALL_BODY_BYTES
 _HEAD_END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,5})[ \t]*\r\n", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*0*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
 _ASKS_FIRST = re.compile(rb"\r\nexpect:", re.IGNORECASE)
 
 
-@dataclass(slots=True)
 class Arrival:
-    """What has arrived of the present request of a connection, and until when it must be whole."""
+    """What has arrived of the next request of a connection: at most HEAD_BYTES and a small body.
 
-    seen_bytes: int
-    deadline: float
+    `held` are its bytes, `deadline` is when it must be whole. `has_ended` says that no more bytes can come.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.held = bytearray()
+        self.deadline = math.inf
+        self.has_ended = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a request thread can take over: with a whole request, or one that it refuses."""
+        return self.has_ended or not missing_bytes(self.held)
+
+    @property
+    def is_head_too_long(self) -> bool:
+        return len(self.held) >= HEAD_BYTES and _HEAD_END not in self.held[: HEAD_BYTES + len(_HEAD_END)]
+
+    def add(self, arrived: bytes) -> None:
+        """Hold bytes that were read together with the request before."""
+        self.held += arrived
+        if self.held and self.deadline == math.inf:
+            self.deadline = self._clock() + deadlines.HEAD_S
+
+    def receive(self, connection: socket.socket) -> None:
+        """Take what has arrived on a connection that does not block, until the request is whole."""
+        try:
+            while not self.is_complete:
+                arrived = connection.recv(_MOST_BYTES - len(self.held), socket.MSG_DONTWAIT)
+                self.has_ended = not arrived
+                self.add(arrived)
+        except BlockingIOError:
+            return
+        except OSError:  # broken: the request thread finds out
+            self.has_ended = True
 
 
-def missing_bytes(arrived: bytes) -> int:
+def missing_bytes(arrived: bytes | bytearray) -> int:
     """How many bytes are certainly missing until the request that begins with `arrived` is whole; 0: none.
 
-    What begins with no letter is no request, but a TLS handshake, say: a request thread refuses it at once.
+    For bytes that cannot become a request it is 0 as well, so that a request thread refuses them at once: they do not
+    begin with a letter (a TLS handshake, say), a line ends without a carriage return, or the head is too long.
     """
     if arrived and not arrived.lstrip(b"\r\n")[:1].isalpha():
         return 0 if arrived.strip(b"\r\n") else 1
     end = arrived.find(_HEAD_END)
     if end < 0:
-        return 0 if len(arrived) >= _LOOK_BYTES else 1
+        has_bare_line_feeds = arrived.count(b"\n") != arrived.count(b"\r\n")
+        return 0 if len(arrived) >= HEAD_BYTES or has_bare_line_feeds else 1
     head = arrived[: end + len(_HEAD_END)]
     length = _LENGTH.search(head)
-    if length is None or _ASKS_FIRST.search(head):
+    if length is None or _ASKS_FIRST.search(head) or int(length[1]) > SMALL_BODY_BYTES:
         return 0
-    whole_bytes = len(head) + int(length[1])
-    return max(0, whole_bytes - len(arrived)) if whole_bytes <= _LOOK_BYTES else 0
-
-
-def arrival_of(connection: socket.socket, before: Arrival | None) -> Arrival | None:
-    """What has arrived where more must come; None where a request thread can take over.
-
-    `before` is the last answer for the same request. Raises OSError for a connection that is broken.
-    """
-    if connection.family not in (socket.AF_INET, socket.AF_INET6):
-        return None  # only TCP wakes the selector by SO_RCVLOWAT
-    arrived = connection.recv(_LOOK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    missing = missing_bytes(arrived)
-    has_ended = before is not None and len(arrived) <= before.seen_bytes
-    if not arrived or not missing or has_ended:
-        if before is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        return None
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(arrived) + missing)
-    deadline = time.monotonic() + deadlines.HEAD_S if before is None else before.deadline
-    return Arrival(len(arrived), deadline)
+    return max(0, len(head) + int(length[1]) - len(arrived))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from prometheus_client import (
     Gauge,
     GCCollector,
     Histogram,
+    Metric,
     PlatformCollector,
     ProcessCollector,
 )
@@ -130,7 +131,8 @@ class Metrics:
             encode, content_type = choose_encoder(accept or "")
         except (TypeError, ValueError):  # an invalid version
             encode, content_type = choose_encoder("")
-        return encode(self._registry), content_type
+        is_open = content_type.startswith("application/openmetrics-text")
+        return encode(_WithoutLoneCounts(self._registry) if is_open else self._registry), content_type
 
     def watch(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """Add a gauge `sectorwatch_<name>` that calls `read` at each scrape.
@@ -262,6 +264,21 @@ class Metrics:
             if len(names) < MAX_CAMERAS:
                 names.add(name)
             return name if name in names else other
+
+
+class _WithoutLoneCounts:
+    """The metrics of a registry as OpenMetrics allows them: a histogram with buckets below 0 has no `_sum`, so it may
+    have no `_count` either. Its bucket `+Inf` has the same number.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._registry.collect():
+            if family.type == "histogram" and not any(sample.name.endswith("_sum") for sample in family.samples):
+                family.samples = [sample for sample in family.samples if not sample.name.endswith("_count")]
+            yield family
 
 
 class TimedEnsemble:

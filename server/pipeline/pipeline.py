@@ -112,16 +112,18 @@ class Pipeline:
         Raises Unprocessable for an unknown site, an image that cannot be judged (with the frame's index), or a
         burst_id that another burst has used. Nothing is stored then.
         """
-        if _is_known(burst, self._store.known(burst.burst_id)):
-            return Receipt(True, self._store.kept(burst.burst_id))
+        if _is_known(burst, self._store.known(burst.burst_id), judged=False):
+            return Receipt(known=True, burst=self._store.kept(burst.burst_id), judged=False)
         entry = self._judge(burst)
         with self._store.turn(burst.site, burst.camera) as turn:
-            known = _is_known(burst, turn.known(burst.burst_id))  # another request may have brought it meanwhile
+            known = _is_known(
+                burst, turn.known(burst.burst_id), judged=True
+            )  # another request may have brought it meanwhile
             if not known:
                 turn.keep(entry)
                 self._log_information(burst, self._advance(turn, burst.site))
         self._committed()
-        return Receipt(known, self._store.kept(burst.burst_id))
+        return Receipt(known, self._store.kept(burst.burst_id), judged=True)
 
     def release_held(self) -> int:
         """Admit the held bursts that the clock has caught up with; the number of cameras that advanced."""
@@ -189,11 +191,11 @@ class Pipeline:
         return self._clock() + self._max_skew_us
 
 
-def _is_known(burst: Burst, known: Known | None) -> bool:
+def _is_known(burst: Burst, known: Known | None, *, judged: bool) -> bool:
     if known is None:
         return False
     if known.digest != burst.digest:
-        raise Unprocessable(f"burst_id {burst.burst_id} was already used for another burst")
+        raise Unprocessable(f"burst_id {burst.burst_id} was already used for another burst", begun=judged)
     return True
 
 

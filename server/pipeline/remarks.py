@@ -11,6 +11,10 @@ from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
 from policies.site.site_policy import SitePolicy
 
+_ABOVE, _BELOW = ("above", "upper"), ("below", "lower")
+_SIDES = {"left": ("left",), "right": ("right",), "top": _ABOVE, "above": _ABOVE, "bottom": _BELOW, "below": _BELOW}
+"""How the name of a way may begin -> the words for a side of the picture that it fits (`Line.sides`)."""
+
 
 def remarks(
     name: str, policy: SitePolicy, ensemble_info: EnsembleInfo | None, camera: str | None = None
@@ -19,7 +23,7 @@ def remarks(
 
     Without `ensemble_info`, nothing is said about models.
     """
-    found = [*_alike(policy), *_of_schedules(policy)]
+    found = [*_alike(policy), *_of_lines(policy), *_of_schedules(policy)]
     if ensemble_info is not None:
         judged = policy if camera is None else replace(policy, cameras={camera: policy.camera(camera)})
         found += misfits(judged, ensemble_info)
@@ -52,6 +56,31 @@ def _alike(policy: SitePolicy) -> Iterator[str]:
             before = first.setdefault(name.replace("-", "").replace("_", ""), name)
             if before != name:
                 yield f"[{place}.{before}] and [{place}.{name}] have names that are easily taken for each other"
+
+
+def _of_lines(policy: SitePolicy) -> Iterator[str]:
+    """Ways over lines whose names say another side of the picture than the one they come from."""
+    for camera in policy.cameras.values():
+        for line in camera.lines:
+            wrong = [
+                f"`{name}` comes from {in_picture(side)}"
+                for name, side in zip(line.directions, line.sides, strict=True)
+                if not _fits(name, side)
+            ]
+            if wrong:
+                place = f"cameras.{camera.camera}.lines.{line.name}.directions"
+                yield f"{place}: {' and '.join(wrong)}: swap `a` and `b`, or give the two ways other names"
+
+
+def _fits(name: str, side: str) -> bool:
+    """Whether a name such as `left_to_right` begins with the side that the way comes from; other names always fit."""
+    word, joined, _ = name.partition("_to_")
+    return not joined or word not in _SIDES or any(fitting in side for fitting in _SIDES[word])
+
+
+def in_picture(side: str) -> str:
+    """A side of `Line.sides` in words: `the left of the picture`."""
+    return f"{side} the line" if side in ("above", "below") else f"the {side} of the picture"
 
 
 def _of_schedules(policy: SitePolicy) -> Iterator[str]:

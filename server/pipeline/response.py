@@ -19,10 +19,14 @@ NOTHING = "nothing"
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A stored burst; `known` when it was stored before this request."""
+    """A stored burst; `known` when it was stored before this request, `judged` when models worked for this request.
+
+    Both are true of a burst that came twice at the same time.
+    """
 
     known: bool
     burst: KeptBurst
+    judged: bool
 
     def as_wire(self) -> dict[str, Any]:
         """The body of the answer. `status` is `folded`; `held` for a burst ahead of the server's clock, or a late one

@@ -75,7 +75,7 @@ class Sites:
             return edition
         if faults:
             named = "; ".join(named_fault(file, fault.what) for file, fault in faults.items())
-            raise ConfigurationError(f"no usable policy for site `{site}`, but {named}")
+            raise ConfigurationError(f"no usable policy for site `{site}`, but {named}", begun=False)
         raise RetryLater(
             f'unknown site `{site}`: put a file with site = "{site}" into the server\'s folder of site policies',
             retry_after_s=_LOOK_AGAIN_S,

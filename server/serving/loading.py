@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from server.catalogue import ModelCard, card_named, check_lock
+from server.catalogue import Fault, ModelCard, card_named, check_lock, lowered, read_cards
 from server.domain.ensemble_protocol import Answering
 from server.domain.errors import ConfigurationError
-from server.domain.precision import Execution, check_execution
+from server.domain.precision import check_execution
 from server.engine import SILENCE_S, Engine, Stages
 from server.serving.machine import give_back, this_machine
 from server.settings import ServerSettings
@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 class Ensemble(Stages, Answering, Protocol):
     """An ensemble that answers alone, and whose stages an engine can run."""
 
+    def last_fault(self, model: str) -> str:
+        """The error of this model's last call that raised one, in one line; empty if none did."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -34,6 +38,32 @@ class Loaded:
     models: tuple[str, ...]
     ensemble: Ensemble
     check: Callable[[Answering], None]
+
+
+def usable_cards(settings: ServerSettings, models: Sequence[str]) -> tuple[list[ModelCard], list[Fault]]:
+    """The cards of these models, and the faults of those whose card cannot be used: one broken card disables one model.
+
+    Raises ConfigurationError for a name that no card has, for one that two files claim, and when no card is left.
+    """
+    folders = own_models(settings)
+    broken = broken_cards(settings, models)
+    usable = [name for name in models if name not in {fault.name for fault in broken}]
+    return [card_named(name, folders) for name in usable], broken
+
+
+def broken_cards(settings: ServerSettings, models: Sequence[str]) -> list[Fault]:
+    """The faults of those of these models whose card cannot be used.
+
+    Raises ConfigurationError for a name that two files claim, and when every card is broken.
+    """
+    known, faults = read_cards(own_models(settings))
+    found = [fault for name in models for fault in faults if fault.name == name]
+    for fault in found:
+        if fault.name in known:
+            raise ConfigurationError(f"{fault.detail}; rename one of the two models")
+    if models and {fault.name for fault in found} >= set(models):
+        raise ConfigurationError("; ".join(fault.detail for fault in found))
+    return found
 
 
 def load(
@@ -51,8 +81,8 @@ def load(
 
     folders = own_models(settings)
     cards = [card_named(name, folders) for name in models]
-    check_execution(settings.execution, this_machine().vectors)
     golden = read_golden(settings.golden or shipped_golden())
+    check_execution(settings.execution, this_machine().vectors, lowered(cards), golden.set.models)
     ensemble = load_ensemble(
         models,
         folders=folders,
@@ -62,12 +92,11 @@ def load(
         took=took,
     )
     uncovered = golden.uncovered(ensemble)
-    _check_execution_is_covered(settings.execution, cards, uncovered)
     if settings.lock is not None:
         check_lock(ensemble.lock, settings.lock)
     if uncovered:
         log.warning("golden set says nothing of some models", extra={"models": ",".join(uncovered)})
-        _check_answering(ensemble, golden.pictures, uncovered)
+        check_answering(ensemble, golden.pictures, uncovered)
     give_back()  # tracing leaves cycles behind, and so does an ensemble that was swapped out
     return Loaded(tuple(models), ensemble, partial(golden.check, execution=settings.execution))
 
@@ -88,31 +117,15 @@ def own_models(settings: ServerSettings) -> tuple[Path, ...]:
     return (settings.models_dir,) if settings.models_dir else ()
 
 
-def _check_execution_is_covered(execution: Execution, cards: Sequence[ModelCard], uncovered: Collection[str]) -> None:
-    """Raises ConfigurationError when reduced precision would serve a model that no golden picture covers."""
-    if execution == "fp32":
-        return
-    classifiers = [card.name for card in cards if card.kind == "classifier"]
-    if not classifiers:
-        raise ConfigurationError(
-            f'execution = "{execution}" is for classifiers, and there is none in this ensemble: use "fp32"'
-        )
-    missing = [name for name in classifiers if name in uncovered]
-    if missing:
-        raise ConfigurationError(
-            f'execution = "{execution}" needs a golden set that judges {", ".join(missing)}: '
-            '`sectorwatch models approve`, with "fp32", makes one'
-        )
-
-
-def _check_answering(ensemble: Ensemble, pictures: Sequence[bytes], uncovered: Collection[str]) -> None:
-    """Raises ConfigurationError for a model that the golden set does not cover and that fails on all its pictures."""
+def check_answering(ensemble: Ensemble, pictures: Sequence[bytes], uncovered: Collection[str]) -> None:
+    """Raises ConfigurationError, with the error, for a model that the golden set does not cover and that fails on all
+    its pictures.
+    """
     silent = list(uncovered)
     for start in range(0, len(pictures), ensemble.batch_images):
         answers = ensemble.answer(pictures[start : start + ensemble.batch_images])
         silent = [name for name in silent if all(answer.get(name) is None for answer in answers)]
         if not silent:
             return
-    raise ConfigurationError(
-        f"{', '.join(silent)} answered about none of {len(pictures)} pictures; the log above says why"
-    )
+    whys = (f"{name} answered about none of {len(pictures)} pictures: {ensemble.last_fault(name)}" for name in silent)
+    raise ConfigurationError("; ".join(whys))

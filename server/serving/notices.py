@@ -41,6 +41,9 @@ class NoticeQueue:
             while self._pending:
                 try:
                     self._notices.add(*self._pending[0])
+                except RetryLater as error:
+                    log.warning("notice not kept yet", extra={"cause": error.detail})
+                    return False
                 except Exception:
                     log.exception("notice not kept yet")
                     return False

@@ -26,13 +26,16 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     instead_of: tuple[str, ...]
 
 
+_choice = msgspec.json.Decoder(Choice)
+
+
 def chosen_models(settings: ServerSettings) -> tuple[str, ...]:
     """The models to serve. Raises ConfigurationError when the file exists and cannot be read."""
     path = settings.data_dir / FILE
     if not path.exists():
         return settings.models
     try:
-        choice = msgspec.json.decode(read_text(path), type=Choice)
+        choice = _choice.decode(read_text(path))
     except (UnreadableText, msgspec.MsgspecError) as error:
         raise ConfigurationError(
             f"{path}, the models last swapped in, cannot be read: {error}; delete it, or mend it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from server.domain.secrets_in_text import without_secrets
 from server.store.sqlite_files import access_fault, connect_to_read, is_read_only, set_page_layout
 
 BUSY_TIMEOUT_S = 30.0
-"""How long a transaction waits for another."""
+"""How long a transaction waits for another of its process, and for those of others."""
 
 IDLE_TIMEOUT_S = 60.0
 """How long PostgreSQL allows an idle transaction: a server paused in the middle of one must not block all."""
@@ -42,6 +43,10 @@ _POSTGRESQL_REFUSALS = {"53100", "58030", "25006"}
 
 _refusals: WeakKeyDictionary[Engine, str] = WeakKeyDictionary()
 _took_at_s: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
+_writers: WeakKeyDictionary[Engine, threading.Lock] = WeakKeyDictionary()
+"""Of SQLite: the writers of a process take turns. SQLite's own wait is a poll whose intervals grow: whoever has waited
+for long would have the least chance, and could wait for half a minute beside twenty others.
+"""
 
 _DAMAGED = "the database is damaged ({}): `sectorwatch doctor` names the way back"
 _NO_ACCESS = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
@@ -117,19 +122,35 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def writing(engine: Engine, lock: str) -> Iterator[Connection]:
     """A transaction that excludes others with the same `lock`. It is committed as a whole or not at all.
 
-    SQLite has one writer: BEGIN IMMEDIATE locks at the start, so nothing read inside is outdated. PostgreSQL locks the
-    name until the commit. A transaction waits at most BUSY_TIMEOUT_S for its lock. Both kinds of transaction raise
-    RetryLater when the database does not answer, Unprocessable for a value that it cannot store (a number of more than
-    64 bits; on PostgreSQL a text with a NUL), DatabaseDamaged, and ConfigurationError for a file that is no database or
-    not accessible.
+    SQLite has one writer: BEGIN IMMEDIATE locks at the start, so nothing read inside is outdated; the writers of one
+    process take turns. PostgreSQL locks the name until the commit. A transaction waits at most BUSY_TIMEOUT_S for its
+    lock, on SQLite as long for its turn. Both kinds of transaction raise RetryLater when the database does not answer,
+    Unprocessable for a value that it cannot store (a number of more than 64 bits; on PostgreSQL a text with a NUL),
+    DatabaseDamaged, and ConfigurationError for a file that is no database or not accessible.
     """
-    with _translated_errors(engine), engine.connect() as connection:
+    with _in_turn(engine), _translated_errors(engine), engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
         with _named_refusal(engine), connection.begin():
             if connection.dialect.name == "postgresql":
                 connection.execute(_BOUNDS, {"busy": _ms(BUSY_TIMEOUT_S), "idle": _ms(IDLE_TIMEOUT_S)})
                 also_lock(connection, lock)
             yield connection
+
+
+@contextmanager
+def _in_turn(engine: Engine) -> Iterator[None]:
+    lock = _writers.get(engine)
+    if lock is None:
+        yield
+        return
+    if not lock.acquire(timeout=BUSY_TIMEOUT_S):
+        raise DatabaseUnavailable(
+            "the database does not answer (this process writes to it for long); nothing was changed"
+        )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def refusal(engine: Engine) -> str | None:
@@ -249,6 +270,7 @@ def _sqlite(url: URL) -> Engine:
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, max_overflow=-1)
     event.listen(engine, "do_connect", partial(_connect_sqlite, Path(url.database)))
     event.listen(engine, "begin", _begin_sqlite)
+    _writers[engine] = threading.Lock()
     return engine
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
@@ -134,7 +134,7 @@ def correct_log(
     gone = [row for event_id, row in window.items() if event_id not in fresh and row.withdrawn_at_us is None]
     changes = _superseding(changes, fresh, gone)
     changes += [_Change("withdrawn", row.id, _withdrawal(row, late, now_us)) for row in gone]
-    _write(connection, changes, set(stored), now_us)
+    _write(connection, changes, {event_id: row.seq for event_id, row in stored.items()}, now_us)
     _put_in_place(connection, fresh, window)
 
 
@@ -237,15 +237,13 @@ def _columns(connection: Connection, settled: Settled) -> dict[str, Any]:
 def packed_body(connection: Connection, event: Event, columns: Columns) -> dict[str, Any]:
     """The columns `origin` and `body` of an event."""
     origin = encode_origin(event)
-    insert_once(connection, origins, "body", {"body": origin})
-    number = connection.execute(select(origins.c.number).where(origins.c.body == origin)).scalar_one()
-    return {"origin": number, "body": pack_event(event, columns)}
+    return {"origin": insert_once(connection, origins.c.body, origin), "body": pack_event(event, columns)}
 
 
-def _write(connection: Connection, changes: Sequence[_Change], stored: set[str], now_us: int) -> None:
+def _write(connection: Connection, changes: Sequence[_Change], stored: Mapping[str, int], now_us: int) -> None:
     if not changes:
         return
-    numbers = announce(connection, [(change.event_id, change.what) for change in changes], now_us)
+    numbers = announce(connection, [(change.event_id, change.what) for change in changes], now_us, stored)
     new: list[dict[str, Any]] = []
     changed: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for seq, change in zip(numbers, changes, strict=True):

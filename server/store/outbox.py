@@ -5,9 +5,10 @@ Events and notices share the numbers, so a channel needs one cursor and sends bo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from server.domain.records import Notice, Noticed, What
 from server.store.engine import writing
@@ -15,17 +16,53 @@ from server.store.rows import MODELS_SEPARATOR, Part, noticed
 from server.store.schema import counters, notices, outbox
 
 
-def announce(connection: Connection, changes: Sequence[tuple[str, What]], now_us: int) -> range:
-    """Write announcements (event id, what) and give their numbers."""
+def announce(
+    connection: Connection, changes: Sequence[tuple[str, What]], now_us: int, newest: Mapping[str, int]
+) -> range:
+    """Write announcements (event id, what) and return their numbers.
+
+    `newest` holds, for each event that was announced before, the newest number.
+    """
     numbers = take_numbers(connection, len(changes))
     connection.execute(
         insert(outbox),
         [
-            {"seq": seq, "event_id": event_id, "what": what, "at_us": now_us}
+            {"seq": seq, "event_id": event_id, "what": what, "at_us": now_us, "before_seq": newest.get(event_id)}
             for seq, (event_id, what) in zip(numbers, changes, strict=True)
         ],
     )
     return numbers
+
+
+def delete_announcements(connection: Connection, newest: Sequence[int]) -> None:
+    """Delete the announcements with these numbers, and all before them of the same events."""
+    numbers = list(newest)
+    while numbers:
+        these = outbox.c.seq.in_(numbers)
+        earlier = select(outbox.c.before_seq).where(these, outbox.c.before_seq.is_not(None))
+        numbers = list(connection.execute(earlier).scalars())
+        connection.execute(delete(outbox).where(these))
+
+
+def link_announcements(connection: Connection) -> None:
+    """Fill in each `before_seq` that a server of schema 0010 left out: it may have run on beside the upgrade.
+
+    Of the announcements of one event only the first has none.
+    """
+    several = select(outbox.c.event_id).where(outbox.c.before_seq.is_(None))
+    broken = several.group_by(outbox.c.event_id).having(func.count() > 1)
+    columns = outbox.c.seq, outbox.c.event_id, outbox.c.before_seq
+    rows = connection.execute(
+        select(*columns).where(outbox.c.event_id.in_(broken)).order_by(outbox.c.event_id, outbox.c.seq)
+    ).all()
+    missing = [
+        {"after": later.seq, "before": earlier.seq}
+        for earlier, later in pairwise(rows)
+        if earlier.event_id == later.event_id and later.before_seq is None
+    ]
+    if missing:
+        here = outbox.c.seq == bindparam("after")
+        connection.execute(update(outbox).where(here).values(before_seq=bindparam("before")), missing)
 
 
 def take_numbers(connection: Connection, count: int) -> range:

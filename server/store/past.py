@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, ScalarSelect, select
 
 from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
-from server.store.bursts import Times, find_bursts, longest_us, newest_burst, read_facts
+from server.store.bursts import find_bursts, longest_us, meeting, newest_burst, read_facts
 from server.store.compact import is_intact
 from server.store.engine import reading
 from server.store.rows import EVENT_COLUMNS, Part, begins_with, logged, settled_by
@@ -31,15 +31,8 @@ class Past(Part):
     def bursts(self, site: str, camera: str, since_us: int, until_us: int) -> list[BurstFacts]:
         """A camera's bursts with a frame from `since_us` to before `until_us`, or around both, in order."""
         with reading(self._engine) as connection:
-            span_us = longest_us(connection, site, camera)
-
-            def within(times: Times) -> Iterator[ColumnElement[bool]]:
-                # The first instant is bounded on both sides, or the database reads the camera's whole past.
-                yield times.first_at_us >= since_us - span_us
-                yield times.first_at_us < until_us
-                yield times.last_at_us >= since_us
-
-            return find_bursts(connection, self._versions, site, camera, within)
+            inside = meeting(longest_us(connection, site, camera), since_us, until_us)
+            return find_bursts(connection, self._versions, site, camera, inside)
 
     def before(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]:
         """The last bursts of a camera that ended before an instant, in order."""

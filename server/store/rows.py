@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, LargeBinary, Row, Select, Table, false, insert, select
+from sqlalchemy import Column, ColumnElement, Connection, Engine, LargeBinary, Row, Select, false, insert, select
 from sqlalchemy import cast as as_type
 from sqlalchemy.exc import IntegrityError
 
@@ -28,7 +28,7 @@ from server.domain.records import (
     Notice,
     Noticed,
 )
-from server.store.compact import Columns, decode_origin, unpack_event
+from server.store.compact import Columns, decode_origin, unpack_event, unpack_state
 from server.store.engine import reading
 from server.store.schema import checkpoints, events, origins, panels, policies, removals
 
@@ -50,12 +50,21 @@ def encoded(value: object) -> str:
     return msgspec.json.encode(value, order="deterministic").decode()
 
 
-def insert_once(connection: Connection, table: Table, key: str, row: dict[str, object]) -> None:
-    """Insert a row unless its key is stored. Turns of two cameras may do so at once."""
-    stored = connection.execute(select(table.c[key]).where(table.c[key] == row[key])).first()
+def insert_once(
+    connection: Connection, key: Column[Any], value: object, rest: Callable[[], Mapping[str, object]] = dict
+) -> Any:
+    """The primary key of the row with this value, which is inserted, with the rest of its columns, unless it is stored.
+
+    Turns of two cameras may do so at once.
+    """
+    (primary,) = key.table.primary_key
+    query = select(primary).where(key == value)
+    stored = connection.execute(query).scalar_one_or_none()
     if stored is None:
         with suppress(IntegrityError), connection.begin_nested():  # another camera's turn may insert it first
-            connection.execute(insert(table), row)
+            connection.execute(insert(key.table), {key.name: value, **rest()})
+        stored = connection.execute(query).scalar_one()
+    return stored
 
 
 def stored_text(connection: Connection, column: ColumnElement[str]) -> ColumnElement[Any]:
@@ -64,12 +73,12 @@ def stored_text(connection: Connection, column: ColumnElement[str]) -> ColumnEle
 
 
 def readable_state(stored: object, at_us: int) -> bytes | None:
-    """A stored state (JSON), as bytes, if this version can read it and it is of this instant; else None."""
-    state = stored.encode() if isinstance(stored, str) else stored
+    """A stored state, as JSON in bytes, if this version can read it and it is of this instant; else None."""
+    given = stored.encode() if isinstance(stored, str) else stored
     try:
-        if isinstance(state, bytes) and decode_state(state).last_at_us == at_us:
+        if isinstance(given, bytes) and decode_state(state := unpack_state(given)).last_at_us == at_us:
             return state
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, ValueError):
         pass
     return None
 

@@ -32,11 +32,9 @@ from server.store.bursts import (
     count_record_frames,
     has_old_frames,
     marked,
-    read_burst_frames,
-    read_decisions,
-    read_facts,
     read_frames,
     read_heads,
+    read_kept,
     read_known,
     read_seal,
     record_end_us,
@@ -54,7 +52,7 @@ from server.store.engine import open_engine, open_to_read, reading, shown_url, s
 from server.store.event_log import EventLog
 from server.store.heartbeats import Heartbeats
 from server.store.log import pack_events
-from server.store.outbox import Notices
+from server.store.outbox import Notices, link_announcements
 from server.store.past import Past
 from server.store.refolding import PastChange, Refolds, aside_of, change_past, folded_of
 from server.store.retention import Retention, compact, is_compactable
@@ -100,6 +98,8 @@ class Store(Channels, EventLog, Tokens):
     def upgrade(self) -> Revision:
         """Migrate the tables to this version's schema, and make each camera's state readable. Safe to repeat.
 
+        It also completes what a server of an earlier version wrote after an earlier upgrade.
+
         A small SQLite file of before is written anew, so that it shrinks by itself from then on.
         """
         after = upgrade(self._engine)
@@ -113,6 +113,7 @@ class Store(Channels, EventLog, Tokens):
 
     def _revive(self) -> None:
         with writing(self._engine, lock="schema") as connection:
+            link_announcements(connection)
             convert_held(connection, self._versions)
             revive(connection, self._versions)
 
@@ -198,11 +199,16 @@ class Store(Channels, EventLog, Tokens):
             return read_known(connection, self._versions, burst_id)
 
     def kept(self, burst_id: str) -> KeptBurst:
-        """A stored burst, with the events that its frames settled and that hold. Raises Unknown."""
+        """A stored burst, with the events that its frames settled and that hold. Raises Unknown.
+
+        The judgements are by the policy in force at its acceptance, made again of the stored answers; `is_judged_alike`
+        tells whether they are what they were.
+        """
         with reading(self._engine) as connection:
-            facts = read_facts(connection, self._versions, burst_id)
-            if facts is None:
+            stored = read_kept(connection, self._versions, burst_id)
+            if stored is None:
                 raise Unknown(f"no burst {burst_id}")
+            facts = stored.facts
             holding = (
                 select(*EVENT_COLUMNS)
                 .where(*settled_by(facts), events.c.withdrawn_at_us.is_(None))
@@ -211,28 +217,15 @@ class Store(Channels, EventLog, Tokens):
             return KeptBurst(
                 **asdict(facts),
                 ensemble_info=self._versions.ensemble_info(connection, facts.ensemble),
-                observations=tuple(
-                    recorded.observation for recorded in read_burst_frames(connection, self._versions, burst_id)
-                ),
-                judgements=tuple(read_decisions(connection, self._versions, burst_id) or ()),
+                observations=tuple(recorded.observation for recorded in stored.frames),
+                judgements=tuple(stored.judgements),
                 events=tuple(logged(event) for event in connection.execute(holding)),
             )
-
-    def decisions(self, burst_id: str) -> list[Judgement]:
-        """The decision record of a burst: the judgement of each frame, by the policy in force at its acceptance.
-
-        It is made again from the stored answers; `is_judged_alike` tells whether it is what it was. Raises Unknown.
-        """
-        with reading(self._engine) as connection:
-            found = read_decisions(connection, self._versions, burst_id)
-        if found is None:
-            raise Unknown(f"no burst {burst_id}")
-        return found
 
     def is_judged_alike(self, burst_id: str, judgements: Sequence[Judgement]) -> bool:
         """Whether these judgements of a burst's frames are those of its acceptance, by their seal. Raises Unknown."""
         with reading(self._engine) as connection:
-            kept = read_seal(connection, self._versions, burst_id)
+            kept = read_seal(connection, burst_id)
         if kept is None:
             raise Unknown(f"no burst {burst_id}")
         return kept == seal_of(judgements)

@@ -64,6 +64,7 @@ class Turn:
         self._camera = camera
         self._now_us = now_us
         self._head = self._read_head()
+        self._known_camera = read_camera(connection, site, camera)
         self._passed_us = self._read_passed()
         self._kept: list[_Due] = []
         self._in_order: list[_Due] = []
@@ -108,7 +109,9 @@ class Turn:
             decisions=entry.decisions,
             is_derived=self._is_ensemble_stored(entry),
         )
-        number = keep_burst(self._connection, shared, loose, entry.observations, is_held=False, late=False)
+        number, self._known_camera = keep_burst(
+            self._connection, self._known_camera, shared, loose, entry.observations, is_held=False, late=False
+        )
         self.has_kept = True
         self._kept.append(_Due(number, burst.frames[0].at_us, burst.frames[-1].at_us))
 
@@ -152,7 +155,9 @@ class Turn:
     def observations(self, after: Checkpoint) -> Iterator[Recorded]:
         """This camera's admitted frames after a checkpoint, in order."""
         since_us = None if after.at_us is None else after.at_us + 1
-        return read_frames(self._connection, self._versions, self._site, self._camera, since_us)
+        return read_frames(
+            self._connection, self._versions, self._site, self._camera, since_us, known=self._known_camera
+        )
 
     def policy(self, digest: str) -> SitePolicy:
         """The policy of a digest, as it was when it judged its first burst."""
@@ -195,29 +200,23 @@ class Turn:
         """The instant of the newest folded frame; `_head` may lie before it."""
         if self._head.at_us is None:
             return None
-        known = read_camera(self._connection, self._site, self._camera)
-        return newest_us(self._connection, known, self._head.at_us)
+        return newest_us(self._connection, self._known_camera, self._head.at_us)
 
     def _mine(self, table: Table) -> tuple[ColumnElement[bool], ...]:
         return (table.c.site == self._site, table.c.camera == self._camera)
 
     def _keep_names(self, entry: Entry) -> None:
         """Store the burst's ensemble and policy, once each. Turns of two cameras may do so at once."""
+        ensemble, policy = entry.ensemble_info, entry.policy
+        insert_once(self._connection, panels.c.ensemble, ensemble.ensemble, lambda: {"body": encoded(ensemble)})
         insert_once(
             self._connection,
-            panels,
-            "ensemble",
-            {"ensemble": entry.ensemble_info.ensemble, "body": encoded(entry.ensemble_info)},
-        )
-        insert_once(
-            self._connection,
-            policies,
-            "policy",
-            {
-                "policy": entry.policy.digest,
-                "site": entry.policy.site,
+            policies.c.policy,
+            policy.digest,
+            lambda: {
+                "site": policy.site,
                 "text": entry.policy_text,
-                "body": encoded(entry.policy),
+                "body": encoded(policy),
                 "first_used_us": self._now_us,
             },
         )
@@ -235,7 +234,7 @@ class Turn:
 
         Not all at once, after a server's clock was behind for long: no turn may last for minutes.
         """
-        known = read_camera(self._connection, self._site, self._camera)
+        known = self._known_camera
         if known is None:
             return [], True
         query = (
@@ -262,7 +261,7 @@ class Turn:
 
     def _is_refold_due(self) -> bool:
         """Whether late bursts of this camera wait for their refold."""
-        known = read_camera(self._connection, self._site, self._camera)
+        known = self._known_camera
         mine = (IS_HELD, burst_records.c.late == LATE, burst_records.c.camera == (known and known.number))
         return self._connection.execute(select(burst_records.c.number).where(*mine).limit(1)).first() is not None
 

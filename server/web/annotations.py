@@ -12,6 +12,7 @@ from typing import Annotated, Protocol
 import msgspec
 from flask import Blueprint, Response, request
 
+from policies.site.toml_errors import ready
 from server.analysis.annotations import Answer, MissedFact, Text, annotation_of, missed_annotation, no_event
 from server.analysis.stored import Annotations as ReadAnnotations
 from server.analysis.stored import Store as ReadStore
@@ -19,7 +20,7 @@ from server.domain.errors import Forbidden, Malformed
 from server.domain.records import Annotation
 from server.web.admission import Admission
 from server.web.auth import Authenticator, Permissions
-from server.web.json_http import decoded, json_body, json_response, query_parameters
+from server.web.json_http import declared_bytes, decoded, json_body, json_response, query_parameters
 
 
 class Annotations(ReadAnnotations, Protocol):
@@ -42,12 +43,18 @@ class AnnotationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: Text | None = None
 
 
+_body = msgspec.json.Decoder(AnnotationBody)
+
+
 class AnnotationQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The filters of `GET /v1/annotations`; `after` is the `next` of the page before."""
 
     site: str | None = None
     after: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+
+ready(AnnotationQuery)
 
 
 def routes(store: Store, authenticator: Authenticator, admission: Admission) -> Blueprint:
@@ -66,9 +73,9 @@ def routes(store: Store, authenticator: Authenticator, admission: Admission) -> 
     def add_annotation() -> Response:
         permissions = authenticator.authenticate(request)
         permissions.to_read()
-        with admission.receiving_json(permissions.client, request.content_length):
+        with admission.receiving_json(permissions.client, declared_bytes()):
             body = json_body("an annotation")
-        annotation = _annotation(store, permissions, decoded(body, AnnotationBody, "an annotation"))
+        annotation = _annotation(store, permissions, decoded(body, _body, "an annotation"))
         [kept] = store.annotations.add([annotation])
         return json_response(kept.as_wire(), 201)
 

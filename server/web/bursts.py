@@ -65,6 +65,8 @@ def routes(
             permissions.to_send_for(burst.site, burst.camera)
             upload.begin(pictures.cost(parts.files))
             receipt = current.process(burst)
+            if not receipt.judged:
+                upload.refund()
         on_burst(burst, receipt.burst, receipt.known)
         _log(burst, receipt)
         answer = json_response(receipt.as_wire(), 200 if receipt.known else 201)

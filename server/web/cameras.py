@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from policies.events import instant
 from policies.fold import decode_state
 from policies.site.site_policy import SitePolicy
+from policies.site.toml_errors import ready
 from server.camera_status.duplicate_agents import DuplicateAgents
 from server.camera_status.heartbeat import Heartbeat, decode_heartbeat
 from server.camera_status.status import Condition, SectorState, StatusThresholds, condition_of, sectors_of
@@ -63,6 +64,9 @@ class CameraQuery(msgspec.Struct, frozen=True):
     """The filter of `GET /v1/cameras`."""
 
     site: str | None = None
+
+
+ready(CameraQuery)
 
 
 def routes(

@@ -49,6 +49,10 @@ class State(msgspec.Struct, frozen=True):
     before: InService | None
 
 
+_address = msgspec.json.Decoder(Address)
+_swap = msgspec.json.Decoder(Swap)
+
+
 class Control:
     """The port and its file. Constructing opens nothing."""
 
@@ -84,7 +88,7 @@ def address_in(data_dir: Path) -> Address:
     Raises ConfigurationError when none runs, or it is another user's.
     """
     try:
-        return msgspec.json.decode((data_dir / FILE).read_bytes(), type=Address)
+        return _address.decode((data_dir / FILE).read_bytes())
     except FileNotFoundError:
         raise ConfigurationError(
             f"no server is running on {data_dir}: start `sectorwatch serve`, or name its --config"
@@ -111,7 +115,7 @@ def _app(service: Service, key: str) -> Flask:
 
     @app.post("/swap")
     def swap() -> Response:
-        return json_response(service.swap(decoded(request.get_data(cache=False), Swap, "a swap")))
+        return json_response(service.swap(decoded(request.get_data(cache=False), _swap, "a swap")))
 
     @app.post("/rollback")
     def rollback() -> Response:

@@ -4,20 +4,26 @@ Events come in the order in which they were logged. `next` (also the header `X-N
 other place) is the `after` of the next request. A reader that goes on asking misses nothing: an event that a late burst
 corrects is listed again, and one that it disproves is listed again as `withdrawn`. A cursor ahead of the log is
 refused, because the database was replaced by an older copy, and a reader that waited there would miss events.
+
+Where events of the stretch that is asked for are no longer kept, the answer says so: `not_kept` in the words that
+`sectorwatch events` uses, and `kept_since` (also the header `X-Kept-Since`), from which on all events are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Protocol, get_args
+from typing import Annotated, Any, Protocol, get_args
 from urllib.parse import urlencode
 
 import msgspec
 from flask import Blueprint, Response, request
 
-from policies.events import Kind, microseconds
+from policies.events import Kind, instant, microseconds
+from policies.site.toml_errors import ready
+from server.delivery.gone_text import gone_lines
 from server.domain.errors import Conflict
+from server.domain.keeping import Gone
 from server.domain.records import LoggedEvent
 from server.web.auth import Authenticator
 from server.web.json_http import JSON, json_response, query_parameters
@@ -28,7 +34,14 @@ _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 _HINT = f"; instants are like 2026-11-22T07:00:00Z, kinds are {', '.join(get_args(Kind))}"
 
 
+class Retention(Protocol):
+    def all_gone(self, site: str | None = None, camera: str | None = None) -> Sequence[Gone]: ...
+
+
 class Store(Protocol):
+    @property
+    def retention(self) -> Retention: ...
+
     def last_seq(self) -> int: ...
 
     def events(
@@ -54,6 +67,9 @@ class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: Kind | None = None
     after: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+
+ready(EventQuery)
 
 
 def routes(store: Store, authenticator: Authenticator) -> Blueprint:
@@ -82,23 +98,40 @@ def routes(store: Store, authenticator: Authenticator) -> Blueprint:
                 limit=query.limit + 1,  # the last one shows only that there are more
             )
         )
+        gone = _gone(store.retention.all_gone(site, query.camera), query)
         if len(page) > query.limit:
             page = page[: query.limit]
-            return _page(page, page[-1].seq, has_more=True)
+            return _page(page, page[-1].seq, gone, has_more=True)
         # `next` passes events that the filters leave out, so that nobody reads over them again.
-        return _page(page, max(query.after, last_seq, *(logged.seq for logged in page)), has_more=False)
+        return _page(page, max(query.after, last_seq, *(logged.seq for logged in page)), gone, has_more=False)
 
     return blueprint
 
 
-def _page(page: Sequence[LoggedEvent], after: int, *, has_more: bool) -> Response:
+def _gone(cameras: Sequence[Gone], query: EventQuery) -> dict[str, Any]:
+    """The fields of a page that say which events are no longer kept; empty where all are."""
+    since_us, until_us = (None if at is None else microseconds(at) for at in (query.since, query.until))
+    concerned = [gone.within(since_us, until_us) for gone in cameras]
+    lines = [line for gone in concerned for line in gone_lines(gone, _written, events_only=True)]
+    borders_us = [gone.events_from_us for gone in concerned if gone.events_from_us is not None]
+    borders_us += [erasure.until_us for gone in concerned for erasure in gone.erasures]
+    return {"kept_since": _written(max(borders_us)), "not_kept": lines} if lines else {}
+
+
+def _written(at_us: int) -> str:
+    return str(msgspec.to_builtins(instant(at_us)))
+
+
+def _page(page: Sequence[LoggedEvent], after: int, gone: dict[str, Any], *, has_more: bool) -> Response:
     """A page as one JSON object, or as one JSON object per line where the client prefers that."""
     wire = [logged.as_wire() for logged in page]
     if request.accept_mimetypes.best_match([JSON, NDJSON]) == NDJSON:
         response = Response(msgspec.json.Encoder().encode_lines(wire), content_type=NDJSON)
     else:
-        response = json_response({"events": wire, "next": after})
+        response = json_response({"events": wire, "next": after} | gone)
     response.headers["X-Next"] = str(after)
+    if gone:
+        response.headers["X-Kept-Since"] = gone["kept_since"]
     if has_more:
         following = request.args.to_dict() | {"after": str(after)}
         response.headers["Link"] = f'<{request.path}?{urlencode(following)}>; rel="next"'

@@ -15,7 +15,7 @@ from server.domain.clock import Clock
 from server.domain.records import StoredHeartbeat
 from server.web.admission import Admission
 from server.web.auth import Authenticator
-from server.web.json_http import json_body
+from server.web.json_http import declared_bytes, json_body
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def routes(
     def heartbeats() -> Response:
         permissions = authenticator.authenticate(request)
         permissions.to_send()
-        with admission.receiving_json(permissions.client, request.content_length):
+        with admission.receiving_json(permissions.client, declared_bytes()):
             body = json_body("a heartbeat")
         source = heartbeat_source(body)
         permissions.to_send_for(source.site, source.camera)

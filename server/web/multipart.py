@@ -13,7 +13,7 @@ from io import BufferedReader, BytesIO
 
 from flask import request
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from server.domain.errors import Malformed, TooLarge, Unprocessable, WrongType
@@ -78,9 +78,21 @@ def read_upload(bounds: Bounds) -> Upload:
 
 
 class _Decoder(MultipartDecoder):
-    """Takes the headers of parts also where they are not UTF-8: old Windows clients send file names as they are."""
+    """werkzeug's decoder, with two of its faults mended."""
+
+    def _last_partial_boundary_index(self, data: bytes | bytearray) -> int:
+        """Where a boundary begins that may go on in the next piece: with the line break before it.
+
+        werkzeug's (3.1.9) takes the CR for data where a piece ends between the last two dashes, in one body of 16,384.
+        """
+        at = data.rfind(b"--" + self.boundary)
+        if at < 0 or data[at + 2 + len(self.boundary) :].strip(b"- \t"):
+            return super()._last_partial_boundary_index(data)
+        line = data[:at]
+        return len(line.removesuffix(b"\n").removesuffix(b"\r") if line.endswith(b"\n") else line.removesuffix(b"\r"))
 
     def _parse_headers(self, data: bytes | bytearray) -> Headers:
+        """Also where they are not UTF-8: old Windows clients send file names as they are."""
         try:
             data.decode()
         except UnicodeDecodeError:
@@ -99,8 +111,6 @@ def _parsed(bounds: Bounds) -> list[_Part]:
         raise TooLarge(
             f"more than {bounds.body_bytes} bytes, {bounds.frames} frames or {_MAX_ENVELOPE_BYTES} bytes in a field"
         ) from None
-    except ClientDisconnected:
-        raise Malformed("the body ended before its declared length") from None
     except ValueError as error:
         raise Malformed(f"the body is not multipart/form-data (RFC 7578): {error}") from None
 

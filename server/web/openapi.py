@@ -26,7 +26,7 @@ _BEARER = {
     "description": "Made by `sectorwatch tokens add`: of one camera, to send; or of a reader. Until the first token is "
     "made, programs on the server's own machine need none.",
 }
-_UPLOAD_ERRORS = (400, 401, 403, 412, 413, 415, 422, 429, 500, 503)
+_UPLOAD_ERRORS = (400, 401, 403, 408, 412, 413, 415, 422, 429, 500, 503)
 _TAG_HEADERS = {
     "ETag": {"description": "Digest of the ensemble that answered, in quotes.", "schema": {"type": "string"}},
     "X-Ensemble": {"description": "The same digest without quotes.", "schema": {"type": "string"}},
@@ -164,7 +164,10 @@ _AGENT_PATHS: dict[str, Any] = {
             "sendHeartbeat",
             "camera agents",
             "Report the state of a camera; only the newest heartbeat counts.",
-            {"204": {"description": "The heartbeat was accepted."}, **_problems(400, 401, 403, 413, 415, 500, 503)},
+            {
+                "204": {"description": "The heartbeat was accepted."},
+                **_problems(400, 401, 403, 408, 413, 415, 500, 503),
+            },
             requestBody=_json_body("Heartbeat"),
         )
     },
@@ -189,6 +192,10 @@ _LIST_EVENTS = _operation(
             "headers": {
                 "Link": {"description": "The next page.", "schema": {"type": "string"}},
                 "X-Next": {"description": "The `after` of the next request.", "schema": {"type": "integer"}},
+                "X-Kept-Since": {
+                    "description": "From then on all events are kept; present where older ones are asked for.",
+                    "schema": {"type": "string", "format": "date-time"},
+                },
             },
             "content": {
                 JSON: {"schema": _ref("EventPage")},
@@ -245,7 +252,7 @@ _READER_PATHS: dict[str, Any] = {
             "Mark an event as true or false, or add a fact that no event reported.",
             {
                 "201": _answer("The annotation was kept.", _ref("KeptAnnotation")),
-                **_problems(400, 401, 403, 404, 413, 415, 422, 503),
+                **_problems(400, 401, 403, 404, 408, 413, 415, 422, 503),
             },
             requestBody=_json_body("AnnotationBody"),
         ),
@@ -312,26 +319,24 @@ def _infer(name: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
         name,
         _OIP,
         "Encoded images in; the best label of each model for each image out.",
-        {"200": answer, **_oip_errors(400, 401, 403, 404, 412, 413, 415, 422, 429, 500, 503)},
+        {"200": answer, **_oip_errors(400, 401, 403, 404, 408, 412, 413, 415, 422, 429, 500, 503)},
         parameters=[*parameters, _LENGTH, _IF_MATCH],
         requestBody={"required": True, "content": {JSON: {"schema": _ref("InferRequest")}, _BINARY: binary}},
     )
 
 
 def _model_paths(under: str, name: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
-    """The three operations on a model, or on a version of it."""
-    errors = _oip_errors(401, 403, 404, 503)
-    metadata = {"200": _answer("The model's tensors.", _ref("ModelMetadata"), tagged=True), **errors}
-    ready = {"200": _answer("The model is ready.", _ref("ModelReady")), **errors}
+    """The operations on a model, or on a version of it."""
+
+    def get(what: str, summary: str, schema: str, *, tagged: bool = False) -> dict[str, Any]:
+        answers = {"200": _answer(summary, _ref(schema), tagged=tagged), **_oip_errors(401, 403, 404, 503)}
+        return {"get": _operation(f"v2{name}{what}", _OIP, summary, answers, parameters=parameters)}
+
     return {
-        under: {
-            "get": _operation(
-                f"v2{name}Metadata", _OIP, "Describe a model's inputs and outputs.", metadata, parameters=parameters
-            )
-        },
-        f"{under}/ready": {
-            "get": _operation(f"v2{name}Ready", _OIP, "Whether a model is ready.", ready, parameters=parameters)
-        },
+        under: get("Metadata", "A model's inputs and outputs.", "ModelMetadata", tagged=True),
+        f"{under}/ready": get("Ready", "Whether a model is ready.", "ModelReady"),
+        f"{under}/config": get("Config", "A model's configuration, as Triton gives it.", "ModelConfig", tagged=True),
+        f"{under}/stats": get("Statistics", "How often a model was asked over this protocol.", "Statistics"),
         f"{under}/infer": {"post": _infer(f"v2{name}Infer", parameters)},
     }
 
@@ -359,6 +364,26 @@ _OIP_PATHS: dict[str, Any] = {
             "503": _answer("Not ready now.", _ref("ServerReady")),
         },
     ),
+    "/v2/repository/index": {
+        "post": _operation(
+            "v2Index",
+            _OIP,
+            "The models that are in service.",
+            {
+                "200": _answer("The models.", {"type": "array", "items": _ref("ListedInRepository")}, tagged=True),
+                **_oip_errors(400, 401, 403, 413, 415, 503),
+            },
+            requestBody={"required": False, "content": {JSON: {"schema": _ref("IndexRequest")}}},
+        )
+    },
+    "/v2/models/stats": {
+        "get": _operation(
+            "v2Statistics",
+            _OIP,
+            "How often each model was asked over this protocol.",
+            {"200": _answer("The statistics.", _ref("Statistics")), **_oip_errors(401, 403, 503)},
+        )
+    },
     **_model_paths("/v2/models/{model}", "Model", [_MODEL]),
     **_model_paths("/v2/models/{model}/versions/{digest}", "Version", [_MODEL, _VERSION]),
 }

@@ -16,10 +16,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from policies.events import Event
 from policies.observation import Prediction
 from server.camera_status.heartbeat import Heartbeat
-from server.domain.burst import Envelope
+from server.domain.burst import Aware, Envelope
 from server.web.annotations import AnnotationBody
 from server.web.cameras import CameraList
-from server.web.oip_v2_codec import InferRequest
+from server.web.oip_v2 import IndexRequest, InferRequest
 from server.web.site_policy import SitePolicyReport
 
 REF = "#/components/schemas/"
@@ -87,10 +87,16 @@ class Receipt(Struct):
 
 
 class EventPage(Struct):
-    """Events in the order in which they were logged. `next` is the `after` of the next request."""
+    """Events in the order in which they were logged. `next` is the `after` of the next request.
+
+    Where events of the stretch that is asked for are no longer kept, `not_kept` says which, and all are kept from
+    `kept_since` on. Else these two are absent.
+    """
 
     events: list[LoggedEvent]
     next: int
+    kept_since: Aware | UnsetType = UNSET
+    not_kept: list[str] | UnsetType = UNSET
 
 
 class ListedModel(Struct):
@@ -143,6 +149,42 @@ class TensorMetadata(Struct):
     shape: list[int]
 
 
+class ConfiguredTensor(Struct):
+    """A tensor in a model's configuration; -1 in its dims is the number of images."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+    format: str | UnsetType = UNSET
+
+
+class ListedInRepository(Struct):
+    """A model that the repository lists. `version` is the digest of the ensemble in service."""
+
+    name: str
+    version: str
+    state: str
+
+
+class Duration(Struct):
+    """How often, and how long in all (ns)."""
+
+    count: int
+    ns: int
+
+
+class ModelStatistics(Struct):
+    """How often a model was asked over this protocol. `last_inference` is in ms of Unix time; 0: never."""
+
+    name: str
+    version: str
+    last_inference: int
+    inference_count: int
+    execution_count: int
+    inference_stats: dict[str, Duration]
+    batch_stats: list[dict[str, Any]]
+
+
 class OutputTensor(Struct):
     """One row per image. `data` is absent when the output is binary; `parameters.models` names the columns."""
 
@@ -167,6 +209,17 @@ _PLAIN: dict[str, list[tuple[str, Any] | tuple[str, Any, Any]]] = {
         ("inputs", list[TensorMetadata]),
         ("outputs", list[TensorMetadata]),
     ],
+    "ModelConfig": [
+        ("name", str),
+        ("platform", str),
+        ("backend", str),
+        ("version_policy", dict[str, Any]),
+        ("max_batch_size", int),
+        ("input", list[ConfiguredTensor]),
+        ("output", list[ConfiguredTensor]),
+        ("parameters", dict[str, dict[str, str]]),
+    ],
+    "Statistics": [("model_stats", list[ModelStatistics])],
     "InferAnswer": [
         ("model_name", str),
         ("model_version", str),
@@ -179,8 +232,8 @@ _PLAIN: dict[str, list[tuple[str, Any] | tuple[str, Any, Any]]] = {
 """Answers that their fields describe well enough: name -> fields."""
 
 DOCUMENTED: tuple[Any, ...] = (
-    *(Envelope, Heartbeat, SitePolicyReport, CameraList, AnnotationBody, InferRequest),
-    *(Problem, Receipt, EventPage, KeptAnnotation, AnnotationPage),
+    *(Envelope, Heartbeat, SitePolicyReport, CameraList, AnnotationBody, InferRequest, IndexRequest),
+    *(Problem, Receipt, EventPage, KeptAnnotation, AnnotationPage, ListedInRepository),
     *(msgspec.defstruct(name, fields) for name, fields in _PLAIN.items()),
 )
 

@@ -3,7 +3,8 @@
 On the application's port they wait for a request thread like all requests. The admin port (`admin_port`) has threads of
 its own and no admission control, so it answers under any load: point probes and Prometheus there. It listens on
 loopback unless `admin_host` says otherwise, and asks for no token; on loopback it refuses requests of web pages from
-elsewhere. On the application's port `/metrics` needs a reader's token of all sites, once there are tokens.
+elsewhere. Of more than 32 connections the oldest is ended. On the application's port `/metrics` needs a reader's token
+of all sites, once there are tokens.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from socketserver import TCPServer, ThreadingMixIn
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from flask import Blueprint, Flask, Response, request
@@ -25,6 +29,8 @@ from server.web.json_http import json_response
 log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 10.0
+_MOST_CONNECTIONS = 32
+"""Each has a thread of its own; of more, the oldest is ended."""
 
 
 def routes(
@@ -117,6 +123,22 @@ def _check_address() -> None:
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     block_on_close = False
+
+    def __init__(self, *args: Any) -> None:
+        self._open: deque[socket.socket] = deque()
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.append(request)
+        if len(self._open) > _MOST_CONNECTIONS:
+            with suppress(OSError):  # it has ended just now
+                self._open.popleft().shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with suppress(ValueError):  # it was ended for another
+            self._open.remove(request)
+        super().shutdown_request(request)
 
     def server_bind(self) -> None:
         # As WSGIServer does it, but without asking the name service for this machine's name, which may take long.

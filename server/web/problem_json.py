@@ -17,13 +17,14 @@ from types import MappingProxyType
 import msgspec
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from server.domain.errors import (
     ConfigurationError,
     Conflict,
     DatabaseUnavailable,
     Forbidden,
+    Incomplete,
     Malformed,
     OtherEnsemble,
     OverQuota,
@@ -54,6 +55,7 @@ _STATUS: dict[type[SectorwatchError], tuple[str, HTTPStatus, str]] = {
     TooMuchWork: ("too-much-work", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Judging the request would take too long"),
     WrongType: ("wrong-type", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Another media type is expected"),
     Unprocessable: ("unusable", HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be processed"),
+    Incomplete: ("incomplete", HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive whole"),
     OverQuota: ("over-quota", HTTPStatus.TOO_MANY_REQUESTS, "The client's quota is used up for now"),
     RetryLater: ("later", HTTPStatus.SERVICE_UNAVAILABLE, "Not possible now; try again later"),
     ConfigurationError: ("broken", HTTPStatus.INTERNAL_SERVER_ERROR, "The server needs its operator"),
@@ -66,6 +68,7 @@ _PASSED_HEADERS = frozenset({"allow", "retry-after", "content-range", "www-authe
 def install(app: Flask) -> None:
     """Make every error that leaves a view of `app`, or that Flask itself raises, a problem document."""
     app.register_error_handler(SectorwatchError, _sectorwatch_error)
+    app.register_error_handler(ClientDisconnected, _incomplete)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(Exception, _unforeseen)
 
@@ -80,6 +83,15 @@ def _sectorwatch_error(error: SectorwatchError) -> Response:
     if isinstance(error, Unauthorized):
         response.headers["WWW-Authenticate"] = 'Bearer realm="sectorwatch"'
     return response
+
+
+def _incomplete(error: ClientDisconnected) -> ResponseReturnValue:
+    """A body's declared end did not come: not the sender's fault, so not a 400, after which nothing is sent again."""
+    if request.content_length is None:
+        return _http_exception(error)  # chunks that are none
+    return _sectorwatch_error(
+        Incomplete("the body ended before its declared length, or came too slowly: send it again")
+    )
 
 
 def _http_exception(error: HTTPException) -> ResponseReturnValue:

@@ -11,6 +11,7 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from policies.observation import EnsembleInfo
+from policies.site.toml_errors import ready
 from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import RetryLater
 from server.domain.text_files import shown
@@ -41,6 +42,9 @@ class SitePolicyQuery(msgspec.Struct, frozen=True):
 
     site: str
     camera: str
+
+
+ready(SitePolicyQuery)
 
 
 def routes(

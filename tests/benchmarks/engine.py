@@ -83,7 +83,7 @@ def main(
     """Measure, and print a table."""
     end_on_sigterm()
     torch.set_num_threads(1)
-    check_execution(execution, this_machine().vectors)
+    check_execution(execution, this_machine().vectors, {name: True})
     ensemble = ensemble_named(name, footage, execution)
     theirs = "eager" if name == "torchvision" and not peers_tuned else name
     judge = ensemble if execution == "fp32" else ensemble_named(theirs, footage)

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from policies.events import Event
 from policies.sensitivity import Sensitivity
-from policies.site.rules import Rules
+from policies.site.rules import SHIPPED_WEIGHTS, Rules
 from policies.site.site_policy import CameraPolicy, SitePolicy
 from server.analysis.refold_many import fold_history
 from server.commands.folding import read_policy
@@ -123,7 +123,7 @@ def _play(
                     "first_picture": run.phase,
                     "started_at": STARTED_AT.isoformat().replace("+00:00", "Z"),
                     "at_end": "stop",
-                    "burst": {"frames": max(1, round(4 * run.rate))},
+                    "burst": {"frames": min(64, max(1, round(4 * run.rate)))},
                 },
                 name=f"agent-{run.site}",
             )
@@ -202,6 +202,8 @@ def _variants(store: Store, site: str) -> Iterator[tuple[str, Sensitivity | None
     camera = next(head.camera for head in store.cameras() if head.site == site)
     seen = next(iter(store.observations(site, camera)))
     voters = [model_info.model for model_info in seen.ensemble_info.models if model_info.votes]
+    if any(model_info.calibration for model_info in seen.ensemble_info.models):
+        yield "evidence", Sensitivity("evidence", weights=SHIPPED_WEIGHTS)
     for model in voters if len(voters) > 1 else []:
         yield f"{model} alone", Sensitivity("weighted", weights={model: 1.0, "*": 0.0})
 

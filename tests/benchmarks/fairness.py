@@ -1,6 +1,7 @@
 """What honest cameras notice of one bad client.
 
-    python -m tests.benchmarks.fairness [--cameras 20] [--rounds 3] [--image-ms 35] [--seconds 20]
+    python -m tests.benchmarks.fairness [--cameras 20] [--every-s 5] [--rounds 3] [--image-ms 35] [--seconds 20]
+    python -m tests.benchmarks.fairness --models yolov3-tiny [...]
 
 Honest cameras send a burst of five frames every five seconds, each with its token. In each round they are alone, then
 beside a greedy client, then beside a slow one. The greedy client has one token and 32 connections. On each it sends
@@ -8,8 +9,9 @@ bursts of 64 frames, the next one as soon as the last is answered, and takes no 
 has one token and 32 uploads under way, of 51 kB/s in all, each of which it begins anew when it ends.
 
 The server is real; its ensemble takes `--image-ms` for an image, in which a worker sleeps. So figures show queueing,
-not the neighbours on the machine. Latencies count from the instant a burst was due. Each bad client is a process of its
-own.
+not the neighbours on the machine. With `--models`, these judge the pictures instead, and the neighbours count: choose
+`--every-s` so that the machine keeps pace. Latencies count from the instant a burst was due. Each bad client is a
+process of its own.
 """
 
 from __future__ import annotations
@@ -42,7 +44,6 @@ from tests.benchmarks.processes import Hosted, end_on_sigterm
 from tests.benchmarks.traffic import Answer, Traffic
 
 FRAMES = 5
-EVERY_S = 5.0
 GREEDY_FRAMES = 64
 CONNECTIONS = 32
 SLOW_BYTES_PER_S = 51_000
@@ -100,28 +101,31 @@ class Camera:
 
 @click.command()
 @click.option("--cameras", default=20)
+@click.option("--every-s", default=5.0, help="Between the bursts of an honest camera.")
 @click.option("--rounds", default=3)
 @click.option("--image-ms", default=35.0)
+@click.option("--models", help="Of the catalogue, instead of workers that sleep.")
 @click.option("--seconds", default=20.0, help="Of each kind of company, in each round.")
-def main(cameras: int, rounds: int, image_ms: float, seconds: float) -> None:
+def main(cameras: int, every_s: float, rounds: int, image_ms: float, models: str | None, seconds: float) -> None:
     """Measure, and print."""
     end_on_sigterm()
-    click.echo(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {platform.machine()}; {cameras} cameras, {image_ms:g} ms")
+    works = models or f"{image_ms:g} ms"
+    click.echo(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {platform.machine()}; {cameras} cameras, {works}")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "sites").mkdir()
         (place / f"sites/{SITE}.toml").write_text(f'site = "{SITE}"\n', encoding="utf-8")
-        name = f"paced:{image_ms / 1000}"
+        name = models or f"paced:{image_ms / 1000}"
         with Hosted("tests.benchmarks.served", name, "none", folder, "fp32", log=place / "server.log") as server:
             honest = [_camera(place, f"camera-{number}", FRAMES) for number in range(cameras)]
             greedy, slow = _camera(place, "greedy", GREEDY_FRAMES), _camera(place, "slow", FRAMES)
             company = {"alone": None, "greedy": (_greedy, greedy), "slow": (_slow, slow)}
             told = {kind: Told() for kind in company}
-            _measured(server.port, honest, EVERY_S)
+            _measured(server.port, honest, every_s, every_s)
             for _round in range(rounds):
                 for kind, joins in company.items():
                     with _joined(server.port, joins):
-                        told[kind].add(_measured(server.port, honest, seconds))
+                        told[kind].add(_measured(server.port, honest, every_s, seconds))
     _tell(told)
 
 
@@ -157,14 +161,14 @@ def _joined(port: int, joins: tuple[Callable[[int, Camera], None], Camera] | Non
         process.join()
 
 
-def _measured(port: int, honest: Sequence[Camera], seconds: float) -> Told:
+def _measured(port: int, honest: Sequence[Camera], every_s: float, seconds: float) -> Told:
     traffic, told, chance = Traffic(), Told(), random.Random(3)
     began = time.perf_counter() + 1.0
     for camera in honest:
-        due = began + chance.uniform(0, EVERY_S)
+        due = began + chance.uniform(0, every_s)
         while due < began + seconds:
             traffic.at(due, _sending(traffic, port, camera, due, told))
-            due += EVERY_S
+            due += every_s
     traffic.run()
     return told
 

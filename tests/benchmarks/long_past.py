@@ -29,8 +29,8 @@ from policies.fold import REMEMBERED, State, decode_state, encode_state
 from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.domain.records import Entry
 from server.store import Store, open_store
-from server.store.bursts.burst_log import read_camera
 from server.store.bursts.packing import Loose, Packed, pack, split_id, unpack
+from server.store.bursts.records import read_camera
 from server.store.engine import writing
 from server.store.schema import burst_records, camera_states, contexts
 from tests.benchmarks.replay import BURST, START_US

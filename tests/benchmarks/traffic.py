@@ -19,6 +19,7 @@ _ANSWERED_WITHIN_S = 90.0
 _READ_BYTES = 1 << 16
 _LOOPBACK = "127.0.0.1"
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)", re.IGNORECASE)
+_RETRY = re.compile(rb"\r\nRetry-After: (\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Answer:
     body: bytes
     at: float
     error: str = ""
+    retry_after_s: float = 0.0
 
 
 Heard = Callable[[Answer], None]
@@ -46,9 +48,13 @@ class _Exchange:
 
 
 class Traffic:
-    """What is to be asked, and when; `run` does it. Instants are `time.perf_counter`'s."""
+    """What is to be asked, and when; `run` does it. Instants are `time.perf_counter`'s.
 
-    def __init__(self) -> None:
+    A request that is not answered within `patience_s` fails.
+    """
+
+    def __init__(self, patience_s: float = _ANSWERED_WITHIN_S) -> None:
+        self._patience_s = patience_s
         self._selector = selectors.DefaultSelector()
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
@@ -63,7 +69,7 @@ class Traffic:
         connection = socket.socket()
         connection.setblocking(False)
         connection.connect_ex((_LOOPBACK, port))
-        exchange = _Exchange(connection, memoryview(content), heard, time.perf_counter() + _ANSWERED_WITHIN_S)
+        exchange = _Exchange(connection, memoryview(content), heard, time.perf_counter() + self._patience_s)
         self._open[exchange] = None
         self._selector.register(connection, selectors.EVENT_WRITE, exchange)
         self._go_on(exchange)
@@ -119,4 +125,5 @@ def _told(answer: bytes, error: str) -> Answer:
     length = _LENGTH.search(head)
     if error or length is None or int(length[1]) != len(body):
         return Answer(0, b"", time.perf_counter(), error or "cut short")
-    return Answer(int(head[9:12]), body, time.perf_counter())
+    retry = _RETRY.search(head)
+    return Answer(int(head[9:12]), body, time.perf_counter(), retry_after_s=float(retry[1]) if retry else 0.0)

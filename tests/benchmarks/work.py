@@ -40,9 +40,11 @@ _SHIPPED = {
 
 
 def ensemble_named(name: str, footage: Path, execution: Execution = "fp32") -> Ensemble:
-    """`torchvision`, `eager` (the same, not tuned), `lite` (the shipped classifiers) or `shipped` (the default)."""
-    if name in _SHIPPED:
-        return load_ensemble(_SHIPPED[name], execution=execution)
+    """`torchvision`, `eager` (the same, not tuned), `lite` (the shipped classifiers), `shipped` (the default), or names
+    of the catalogue with commas between.
+    """
+    if name not in ("torchvision", "eager"):
+        return load_ensemble(_SHIPPED.get(name) or name.split(","), execution=execution)
     ensemble = Ensemble(EnsembleModule(torchvision_models(footage)), execution=execution)
     if name == "torchvision":
         ensemble.tune()

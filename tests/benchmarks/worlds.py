@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.worlds --kit DIR [--seeds 2] [--rate 5 --rate 2 --rate 1]
 
-People walk, run, stop and stand on flat ground before cameras of several heights and angles. What a picture would show
+People walk, run, stop and stand on flat ground before cameras of several heights and angles, and vehicles drive on
+roads, one behind the other. What a picture would show
 of each is his true box; the detector misses some in runs, more of the small and the half hidden, is off by a part of
 their height, and sees somebody now and then where nobody is. `DIR` is the evaluation kit's folder (`layouts`), whose
 rules make the truth of the true boxes. `bound` is what the kit's own rules make of true boxes with true
@@ -11,6 +12,7 @@ identities at that rate: what sampling alone costs. No constant of the rules was
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import statistics
@@ -22,6 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from policies.events import microseconds
 from policies.observation import Box, EnsembleInfo, ModelInfo, Observation, Prediction
@@ -34,13 +37,24 @@ PICTURES_PER_S = 10
 SECONDS = 120
 _TURNING = 8
 """Pictures that it takes to turn around."""
-_SIM = EnsembleInfo("simulated", (ModelInfo("simulated", frozenset({"person"}), boxes=True),))
+_SIM = EnsembleInfo("simulated", (ModelInfo("simulated", frozenset({"person", "car"}), boxes=True),))
+_CAR_M = (1.8, 1.5, 4.4)
+"""Width, height and length of a car."""
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """The ways of its lanes, from where to where (m), and how many seconds lie between two vehicles of a lane."""
+
+    lanes: tuple[tuple[Point, Point], ...]
+    apart_s: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
     """A camera's height (m), tilt and field of view (degrees), and the people: how many come in a minute, how fast they
-    are (m/s), how many of them stop on their way, and how large they are at least, in frame heights.
+    are (m/s), how many of them stop on their way, and how large they are at least, in frame heights. On a road there
+    are vehicles instead.
     """
 
     height_m: float
@@ -50,6 +64,7 @@ class Scene:
     speeds: tuple[float, float]
     stops: float
     least: float = 0.08
+    road: Road | None = None
 
     @property
     def focal(self) -> float:
@@ -81,20 +96,33 @@ SCENES = {
     "steep": Scene(7, 50, 80, 10, (0.8, 1.7), 0.15),
 }
 
+_TOWARDS = tuple(((x, 90.0), (x, 2.0)) for x in (-4.0, 0.0, 4.0))
+_AWAY = tuple(((x, 2.0), (x, 90.0)) for x in (-4.0, 0.0, 4.0))
+_ACROSS = (((-30.0, 22.0), (30.0, 22.0)), ((30.0, 26.0), (-30.0, 26.0)))
+ROADS = {
+    "motorway": Scene(7, 12, 45, 0, (22, 33), 0, 0.05, Road(_TOWARDS, (0.9, 3.0))),
+    "receding": Scene(7, 12, 45, 0, (22, 33), 0, 0.05, Road(_AWAY, (0.9, 3.0))),
+    "avenue": Scene(6, 14, 55, 0, (9, 16), 0, 0.05, Road((*_TOWARDS[:1], *_AWAY[2:]), (1.2, 5.0))),
+    "side": Scene(5, 14, 60, 0, (9, 18), 0, 0.05, Road(_ACROSS, (1.2, 5.0))),
+    "queue": Scene(7, 12, 45, 0, (1.5, 4), 0, 0.05, Road(_TOWARDS, (2.5, 6.0))),
+}
+
 
 @click.command()
 @click.option("--kit", "folder", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--seeds", default=2, help="Courses of each scene.")
 @click.option("--rate", "rates", multiple=True, type=float, default=(5.0, 2.0, 1.0))
 @click.option("--ghosts", default=0.01, help="False boxes in a picture.")
-def main(folder: Path, seeds: int, rates: tuple[float, ...], ghosts: float) -> None:
+@click.option("--roads", "are_roads", is_flag=True, help="Vehicles on roads instead of people.")
+def main(folder: Path, seeds: int, rates: tuple[float, ...], ghosts: float, are_roads: bool) -> None:
     """Measure, and print."""
     click.echo(f"event F1 (presence F1) at {', '.join(f'{rate:g}' for rate in rates)} frames a second")
-    tasks = [(folder, name, seed, rates, ghosts) for name in SCENES for seed in range(seeds)]
+    scenes = ROADS if are_roads else SCENES
+    tasks = [(folder, name, seed, rates, ghosts) for name in scenes for seed in range(seeds)]
     with ProcessPoolExecutor() as pool:
         found = list(pool.map(_measured, tasks))
     for row in ("detector", "true boxes", "bound"):
-        cells = {name: [one[row] for task, one in zip(tasks, found, strict=True) if task[1] == name] for name in SCENES}
+        cells = {name: [one[row] for task, one in zip(tasks, found, strict=True) if task[1] == name] for name in scenes}
         for name, several in [*cells.items(), ("all", [one for each in cells.values() for one in each])]:
             means = [
                 [statistics.mean(values) for values in zip(*at_rate, strict=True)]
@@ -111,11 +139,17 @@ def _measured(task: tuple[Path, str, int, Sequence[float], float]) -> Scores:
     folder, name, seed, rates, ghosts = task
     kit = kit_in(folder, "pets_s2l1")
     chance = random.Random(f"{name} {seed}")
-    tracks = _people(SCENES[name], chance)
+    scene = (SCENES | ROADS)[name]
     sectors = other_sectors(kit.sectors, 7000 + seed)
+    if scene.road is None:
+        tracks, label, target = _people(scene, chance), "person", "person"
+    else:
+        tracks, label, target = _vehicles(scene, scene.road, chance), "car", "vehicle"
+        sectors |= {"lines": _lines_across(sectors["lines"][0], chance)}
     scores: Scores = {"bound": [_bound(kit, tracks, sectors, rate) for rate in rates]}
-    for row, frames in (("detector", _detected(tracks, chance, ghosts)), ("true boxes", _detected(tracks))):
-        question = Question(frames, tracks, sectors)
+    frames_of = {"detector": _detected(tracks, chance, ghosts, label), "true boxes": _detected(tracks, label=label)}
+    for row, frames in frames_of.items():
+        question = Question(frames, tracks, sectors, target=target)
         at_rates = [score(kit, question, round(PICTURES_PER_S / rate)) for rate in rates]
         scores[row] = [(one["overall"], one["presence"]) for one in at_rates]
     return scores
@@ -150,6 +184,57 @@ def _people(scene: Scene, chance: random.Random) -> Tracks:
         if boxes:
             tracks[number] = sorted(boxes.items())
     return tracks
+
+
+def _vehicles(scene: Scene, road: Road, chance: random.Random) -> Tracks:
+    """The boxes of vehicles that follow each other in their lanes. Those of a lane are equally fast."""
+    tracks: dict[int, Sequence[tuple[int, tuple[float, float, float, float]]]] = {}
+    for start, end in road.lanes:
+        speed, at_s = chance.uniform(*scene.speeds), -10.0
+        takes_s = math.dist(start, end) / speed
+        while (at_s := at_s + chance.uniform(*road.apart_s)) < SECONDS:
+            boxes = {}
+            for picture in range(max(1, math.ceil(at_s * PICTURES_PER_S) + 1), SECONDS * PICTURES_PER_S + 1):
+                part = ((picture - 1) / PICTURES_PER_S - at_s) / takes_s
+                if part > 1:
+                    break
+                box = _car(scene, start, end, part)
+                if box is not None:
+                    boxes[picture] = box
+            if boxes:
+                tracks[len(tracks)] = sorted(boxes.items())
+    return tracks
+
+
+def _car(scene: Scene, start: Point, end: Point, part: float) -> tuple[float, float, float, float] | None:
+    """What the picture shows of a car that is so far on its way, in pixels; None for less than six tenths of it, or
+    for one that is very small.
+    """
+    wide_m, tall_m, long_m = _CAR_M
+    x_m, ahead_m = (a + (b - a) * part for a, b in zip(start, end, strict=True))
+    along = (end[0] - start[0]) / math.dist(start, end), (end[1] - start[1]) / math.dist(start, end)
+    corners = []
+    for forward, sideward, up in itertools.product((-long_m / 2, long_m / 2), (-wide_m / 2, wide_m / 2), (0, tall_m)):
+        corner = x_m + along[0] * forward - along[1] * sideward, ahead_m + along[1] * forward + along[0] * sideward
+        x, y, far = scene.seen(*corner, up)
+        if far <= 0.5:
+            return None
+        corners.append((x, y))
+    (left, top), (right, bottom) = (tuple(pick(axis) for axis in zip(*corners, strict=True)) for pick in (min, max))
+    whole = (right - left) * (bottom - top)
+    if bottom - top < scene.least:
+        return None
+    left, top, right, bottom = max(left, 0.0), max(top, 0.0), min(right, ASPECT), min(bottom, 1.0)
+    if right <= left or bottom <= top or (right - left) * (bottom - top) < 0.6 * whole:
+        return None
+    return left * HIGH, top * HIGH, (right - left) * HIGH, (bottom - top) * HIGH
+
+
+def _lines_across(line: dict[str, object], chance: random.Random) -> list[dict[str, object]]:
+    """Two lines from the picture's left to its right, and one from its top to its bottom."""
+    across = [((0.0, chance.uniform(0.45, 0.85)), (1.0, chance.uniform(0.45, 0.85))) for _ in range(2)]
+    ends = [*across, ((chance.uniform(0.3, 0.7), 0.0), (chance.uniform(0.3, 0.7), 1.0))]
+    return [line | {"name": f"line{number}", "a": a, "b": b} for number, (a, b) in enumerate(ends)]
 
 
 def _way(scene: Scene, chance: random.Random) -> Iterator[Point]:
@@ -198,7 +283,9 @@ def _body(scene: Scene, x_m: float, ahead_m: float, tall_m: float) -> tuple[floa
     return left * HIGH, top * HIGH, (right - left) * HIGH, (bottom - top) * HIGH
 
 
-def _detected(tracks: Tracks, chance: random.Random | None = None, ghosts: float = 0.0) -> list[Observation]:
+def _detected(
+    tracks: Tracks, chance: random.Random | None = None, ghosts: float = 0.0, label: str = "person"
+) -> list[Observation]:
     """What a detector says of each picture; without `chance` one that never errs."""
     shown: dict[int, list[tuple[int, tuple[float, float, float, float]]]] = {}
     for name, track in tracks.items():
@@ -209,9 +296,9 @@ def _detected(tracks: Tracks, chance: random.Random | None = None, ghosts: float
     for picture in range(1, SECONDS * PICTURES_PER_S + 1):
         there = shown.get(picture, [])
         if chance is None:
-            said = [Prediction("person", 1.0, _edges(*box)) for _name, box in there]
+            said = [Prediction(label, 1.0, _edges(*box)) for _name, box in there]
         else:
-            said = [*_noticed(there, luck, chance), *_ghosts(ghosts, chance)]
+            said = [replace(one, label=label) for one in (*_noticed(there, luck, chance), *_ghosts(ghosts, chance))]
         at_us = microseconds(STARTED_AT) + (picture - 1) * 1_000_000 // PICTURES_PER_S
         answers: dict[str, tuple[Prediction, ...] | None] = {"simulated": tuple(sorted(said, key=_order))}
         frames.append(

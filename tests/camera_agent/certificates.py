@@ -7,12 +7,15 @@ import subprocess
 from pathlib import Path
 
 
-def certificate(folder: Path, name: str, *, subject_names: str = "IP:127.0.0.1") -> tuple[Path, Path]:
-    """A self-signed certificate, and its key."""
+def certificate(
+    folder: Path, name: str, *, subject_names: str = "IP:127.0.0.1", authority: tuple[Path, Path] | None = None
+) -> tuple[Path, Path]:
+    """A certificate that signs itself, or that `authority` signs, and its key."""
     paths = folder / f"{name}.pem", folder / f"{name}.key"
     request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     named = ["-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName={subject_names}"]
-    subprocess.run([*request, *named, "-out", paths[0], "-keyout", paths[1]], check=True, capture_output=True)
+    signed = [] if authority is None else ["-CA", str(authority[0]), "-CAkey", str(authority[1])]
+    subprocess.run([*request, *named, *signed, "-out", paths[0], "-keyout", paths[1]], check=True, capture_output=True)
     return paths
 
 

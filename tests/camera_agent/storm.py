@@ -160,11 +160,10 @@ class _Crew:
                 outcome.wrong.append(f"{name}: lost {sorted(lost)}")
             if stored != sorted(stored):
                 outcome.wrong.append(f"{name}: not in the order in which they were taken")
-            dropped = (
-                _logged(lives, "burst_dropped") | _logged(lives, "burst_not_kept") | _logged(lives, "burst_refused")
-            )
-            if dropped:
-                outcome.wrong.append(f"{name}: dropped or refused {sorted(dropped)}")
+            given_up = ("burst_dropped", "burst_not_kept", "burst_refused")
+            outcome.wrong += [
+                line for life in lives for line in life.lines if any(f" {event} " in line for event in given_up)
+            ]
         outcome.failures = sum("sending_failed" in line for line in self._spared.lines)
         outcome.frames, pictures = _frames(folder)
         if outcome.frames != pictures:

@@ -232,7 +232,10 @@ def test_with_at_end_wait_the_agent_runs_until_it_is_stopped(
 def test_refused_bursts_are_set_aside_and_counted_and_others_are_sent(
     tmp_path: Path, server: StandIn, footage: Path, write_settings: Write, start_agent: Start
 ) -> None:
-    server.answers.extend([Answer(422, b'{"title": "Unusable", "detail": "no such site"}')] * 2)
+    server.answers.extend(
+        [Answer(422, b'{"type": "urn:sectorwatch:problem:unusable", "title": "Unusable", "detail": "no such site"}')]
+        * 2
+    )
     agent = start_agent("run", write_settings(camera(footage)))
     assert agent.wait() == 0
     assert len(server.bursts) == BURSTS - 2

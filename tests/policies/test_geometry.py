@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.geometry import bounds, contains, crossing, foot, iou, overlap, polygon_of, side_of
+from policies.site.sectors import Line
 
 SQUARE = ((0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8))
 
@@ -82,3 +83,17 @@ def test_a_closing_point_may_be_repeated():
 def test_edges_that_only_touch_do_not_cross():
     notched = [[0, 0], [1, 0], [1, 1], [0.5, 0], [0, 1]]
     assert len(polygon_of(notched)) == 5
+
+
+WORDS = {"left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1), "upper": (0, -1), "lower": (0, 1)}
+
+
+@given(points, points)
+def test_the_words_for_the_sides_of_a_line_are_where_its_two_ways_come_from(a, b):
+    if abs(a[0] - b[0]) + abs(a[1] - b[1]) < 0.01:
+        return
+    first, second = Line("road", a, b, ("in", "out")).sides
+    for side, sign in ((first, 1), (second, -1)):
+        steps = [WORDS[word] for word in side.split()]
+        there = ((a[0] + b[0]) / 2 + sum(x for x, _ in steps), (a[1] + b[1]) / 2 + sum(y for _, y in steps))
+        assert side_of(a, b, there) * sign > 0

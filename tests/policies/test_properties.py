@@ -270,13 +270,16 @@ def test_a_renamed_label_renames_the_label_of_its_events_and_changes_nothing_els
 @st.composite
 def sensitivities(draw: st.DrawFn, missing: str | None = None) -> str:
     """A sensitivity as a site policy has it: every rule, over as many models as `crowds` has, and beyond."""
-    rule = draw(st.sampled_from(["any", "majority", "all", "at_least", "weighted"]))
+    rule = draw(st.sampled_from(["any", "majority", "all", "at_least", "weighted", "evidence"]))
     settings = {"rule": f'"{rule}"', "missing": f'"{missing or draw(missings)}"'}
     if rule == "at_least":
         settings["k"] = str(draw(st.integers(1, 4)))
-    if rule == "weighted":
+    if rule in ("weighted", "evidence"):
         weights = [draw(st.sampled_from([0, 0.3, 0.5, 1])) for _ in range(3)]
         settings["weights"] = '{{eye = {}, "eye.2" = {}, namer = {}}}'.format(*weights)
+    if rule == "evidence":
+        settings["right"] = str(draw(st.sampled_from([0.51, 0.8, 0.9, 0.99])))
+    if rule == "weighted":
         settings["threshold"] = str(draw(st.sampled_from([0.4, 1, 1.5])))
     return f"sensitivity = {{{', '.join(f'{name} = {value}' for name, value in settings.items())}}}"
 
@@ -284,10 +287,15 @@ def sensitivities(draw: st.DrawFn, missing: str | None = None) -> str:
 missings = st.sampled_from(["abstain", "fail_open", "fail_closed"])
 
 
+SURE = ((0.0, 0.2), (0.1, 0.6), (0.45, 0.95))
+tables = st.sampled_from([(), SURE, ((0.0, 0.5), (0.2, 0.7), (0.9, 0.999)), ((0.0, 0.01), (0.05, 0.4), (0.4, 0.9))])
+
+
 @st.composite
 def crowds(draw: st.DrawFn) -> list[Observation]:
     """People who stand about, seen by two detectors and perhaps a classifier that may each fail to answer."""
     models = [DETECTOR, SECOND, *draw(st.sampled_from([[], [CLASSIFIER]]))]
+    models = [replace(info, calibration=draw(tables)) for info in models]
     people = draw(st.lists(st.sampled_from([0.12, 0.13, 0.3, 0.6, 0.62, 0.9]), max_size=3, unique=True))
     scores = st.sampled_from([0.0, 0.1, 0.2, 0.45, 0.9])
     frames = []
@@ -317,11 +325,14 @@ def test_the_relevant_judgement_of_a_frame_lacks_nothing_that_is_present_kept_or
 
 
 @bounded
-@given(histories(), st.sampled_from(["any", "all", "majority", "weighted", *(f"at_least {k}" for k in (1, 2, 3))]))
+@given(
+    histories(),
+    st.sampled_from(["any", "all", "majority", "weighted", "evidence", *map("at_least {}".format, (1, 2, 3))]),
+)
 def test_one_more_vote_in_a_frame_never_removes_what_was_present_in_it(frames, rule):
     name, _, k = rule.partition(" ")
     rules = policy(extra=f'sensitivity = {{rule = "{name}"{k and f", k = {k}"}}}')
-    for seen in frames:
+    for seen in map(_calibrated, frames):
         first = seen.answers["eye"] or ()
         votes = [(), tuple(replace(each, score=0.95) for each in first)]
         judgements = [judge(rules, replace(seen, answers={"eye": first, "eye.2": vote})) for vote in votes]
@@ -329,9 +340,30 @@ def test_one_more_vote_in_a_frame_never_removes_what_was_present_in_it(frames, r
         assert before <= after
 
 
+def _calibrated(seen: Observation) -> Observation:
+    models = tuple(replace(info, calibration=SURE) for info in seen.ensemble_info.models)
+    return replace(seen, ensemble_info=replace(seen.ensemble_info, models=models))
+
+
+@bounded
+@given(crowds(), sensitivities("abstain"), st.data())
+def test_a_higher_score_in_a_frame_never_removes_what_was_present_or_kept_in_it(frames, sensitivity, data):
+    rules = policy(extra=sensitivity)
+    for seen in frames:
+        model = data.draw(st.sampled_from([name for name, answer in seen.answers.items() if answer] or ["eye"]))
+        answer = seen.answers[model] or ()
+        raised = tuple(replace(each, score=data.draw(st.floats(each.score, 1))) for each in answer)
+        better = replace(seen, answers=seen.answers | {model: raised if answer else seen.answers[model]})
+        before, after = judge(rules, seen), judge(rules, better)
+        for holds in (lambda c: c.present, lambda c: c.present or c.kept):
+            places = [{(c.box, c.sectors) for c in judged.candidates if holds(c)} for judged in (before, after)]
+            boxed = {sector for c in after.candidates if holds(c) and c.box for sector in c.sectors}
+            assert {(box, where) for box, where in places[0] - places[1] if box or not boxed & {*where}} == set()
+
+
 # Somebody who stands in the middle of one half, in every frame or not, and what three models answer for each.
-NAMERS = [replace(CLASSIFIER, model=name) for name in ("one", "two", "three")]
-EYES = [replace(DETECTOR, model=name) for name in ("one", "two", "three")]
+NAMERS = [replace(CLASSIFIER, model=name, calibration=SURE) for name in ("one", "two", "three")]
+EYES = [replace(DETECTOR, model=name, calibration=SURE) for name in ("one", "two", "three")]
 watched = st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=24)
 quorums = st.tuples(st.integers(1, 4), st.integers(1, 6)).map(lambda two: (min(two), max(two)))
 paces = st.sampled_from([0.25, 0.5, 1.0, 3.0])
@@ -367,7 +399,9 @@ def _ruled(rule: str, quorum: tuple[int, int]) -> CameraPolicy:
 @given(watched, st.sampled_from([NAMERS, EYES]), quorums, paces, st.data())
 def test_one_more_vote_in_one_more_frame_never_removes_presence_at_any_instant(marks, models, quorum, every_s, data):
     rule = data.draw(
-        st.sampled_from(['"any"', '"majority"', '"all"', '"weighted"', *(f'"at_least", k = {k}' for k in (1, 2, 3))])
+        st.sampled_from(
+            ['"any"', '"majority"', '"all"', '"weighted"', '"evidence"', *(f'"at_least", k = {k}' for k in (1, 2, 3))]
+        )
     )
     rules = _ruled(f"rule = {rule}", quorum)
     frame, model = data.draw(st.integers(0, len(marks) - 1)), data.draw(st.integers(0, 2))

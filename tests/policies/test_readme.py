@@ -14,8 +14,10 @@ from policies.sensitivity import RULES, Sensitivity
 from policies.site.layers import NEW_NAMES
 from policies.site.rules import Movement, OfTarget, Presence, Rules
 from policies.site.schedule import Place
+from policies.site.sectors import Line
 from policies.site.site_policy import InvalidPolicy, parse_site_policy
 from policies.site.toml_schema import LineText, ScheduleText, SectorText, SuppressionText, TargetText
+from tests.policies.stories import events_of, observation, person_at, policy
 
 README = Path(__file__).parents[2] / "policies" / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -104,6 +106,32 @@ def test_there_are_examples():
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_example_is_a_site_policy(block):
     assert parse_site_policy(block).site == "north-yard"
+
+
+CORNERS = {"<": (-1, 0), ">": (1, 0), "^": (0, -1), "v": (0, 1)}
+
+
+def drawn_lines() -> list[tuple[Line, tuple[int, int], str]]:
+    """Each line of the drawing, the way that its arrow shows, and the words under it."""
+    rows = re.findall(r"```text\n(.*?)```", section("Sectors and lines"), re.S)[0].splitlines()
+    width, cells = 16, []
+    for start in range(0, 4 * width, width):
+        block = [row[start : start + width].ljust(width) for row in rows]
+        at = {mark: (x / 16, y / 8) for y, row in enumerate(block[:-1]) for x, mark in enumerate(row) if mark != " "}
+        arrow = next(mark for mark in at if mark in CORNERS)
+        cells.append((Line("drawn", at["a"], at["b"], ("first", "second")), CORNERS[arrow], block[-1].strip()))
+    return cells
+
+
+@pytest.mark.parametrize(("line", "way", "words"), drawn_lines())
+def test_the_drawing_of_a_line_shows_the_first_of_its_directions(line: Line, way: tuple[int, int], words: str):
+    middle = tuple((a + b) / 2 for a, b in zip(line.a, line.b, strict=True))
+    before, after = ((middle[0] + way[0] * part, middle[1] + way[1] * part) for part in (-0.05, 0.06))
+    ends = f"a = {list(line.a)}\nb = {list(line.b)}\ndirections = {list(line.directions)}"
+    rules = policy(f'site = "yard"\n[cameras.gate.lines.drawn]\n{ends}\n')
+    frames = [observation(i, {"eye": [person_at(*(before if i < 4 else after))]}) for i in range(12)]
+    assert [e.direction for e in events_of(rules, frames) if e.kind == "crossed"] == ["first"]
+    assert words == f"from {'the ' if line.sides[0] in ('left', 'right') else ''}{line.sides[0]}"
 
 
 def test_every_file_that_it_names_exists():

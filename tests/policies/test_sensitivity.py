@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.calibration import Calibration, Part
+from policies.observation import ModelInfo
 from policies.sensitivity import Sensitivity, Verdict, Vote
+from tests.policies.test_calibration import calibrations
 
 F, A, ABSTAIN, MISSING = Vote.FOR, Vote.AGAINST, Vote.ABSTAIN, Vote.MISSING
 
@@ -101,3 +104,84 @@ def test_any_detects_at_least_what_at_least_k_does_and_that_at_least_what_all_do
         strict_to_loose.insert(1, Sensitivity("at_least", k=k))
     present = [rule.fuse(named).verdict is Verdict.PRESENT for rule in strict_to_loose]
     assert all(loose or not strict for strict, loose in itertools.pairwise(present))
+
+
+TABLE = Calibration(((0.0, 0.25), (0.3, 0.75), (0.6, 0.95)))
+UNSEEN, HALF_SEEN, SEEN = (TABLE.part(score) for score in (0.0, 0.4, 0.7))
+
+
+def by_evidence(rule: Sensitivity, *parts: Part, vote: Vote = F) -> tuple[str, float | None]:
+    named = {f"m{i}": part for i, part in enumerate(parts)}
+    ruling = rule.fuse(dict.fromkeys(named, vote), named)
+    return ruling.verdict, ruling.margin
+
+
+@pytest.mark.parametrize(
+    ("rule", "parts", "expected"),
+    [
+        (Sensitivity("evidence"), (SEEN,), ("present", 0.747)),
+        (Sensitivity("evidence"), (HALF_SEEN,), ("absent", -1.098)),
+        (Sensitivity("evidence"), (HALF_SEEN, HALF_SEEN), ("present", 0.001)),
+        (Sensitivity("evidence"), (SEEN, UNSEEN), ("absent", -0.352)),
+        (Sensitivity("evidence", right=0.8), (SEEN, UNSEEN), ("present", 0.459)),
+        (Sensitivity("evidence", weights={"m1": 0.25}), (SEEN, UNSEEN), ("present", 0.472)),
+        (Sensitivity("evidence", right=0.99), (SEEN,), ("undecided", -1.651)),
+        (Sensitivity("evidence", right=0.99), (HALF_SEEN, UNSEEN), ("absent", -4.595)),
+    ],
+)
+def test_log_odds_of_models_add_up_to_those_of_the_share_that_must_be_right(rule, parts, expected):
+    assert by_evidence(rule, *parts) == expected
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [("abstain", ("present", 0.747)), ("fail_open", ("present", 3.691)), ("fail_closed", ("absent", -0.352))],
+)
+def test_under_evidence_a_model_that_did_not_answer_counts_as_the_policy_says(missing, expected):
+    rule = Sensitivity("evidence", missing=missing)
+    ruling = rule.fuse({"m0": F, "m1": MISSING}, {"m0": SEEN, "m1": UNSEEN})
+    assert (ruling.verdict, ruling.margin) == expected
+
+
+def test_under_evidence_nobody_voting_is_undecided_and_not_absent():
+    assert by_evidence(Sensitivity("evidence")) == ("undecided", None)
+    assert by_evidence(Sensitivity("evidence"), SEEN, vote=MISSING) == ("undecided", None)
+    assert not Sensitivity("evidence").keeps(Sensitivity("evidence").fuse({}))
+
+
+def test_under_evidence_what_only_a_model_without_weight_sees_keeps_no_track():
+    rule = Sensitivity("evidence", weights={"*": 0.0, "m1": 1.0})
+    assert not rule.keeps(rule.fuse({"m0": F, "m1": MISSING}, {"m0": SEEN, "m1": UNSEEN}))
+
+
+def test_a_model_without_a_calibration_can_decide_nothing_by_evidence():
+    bare = ModelInfo("bare", frozenset({"person"}), boxes=True)
+    sure = ModelInfo("sure", frozenset({"person"}), boxes=True, calibration=((0.0, 0.5), (0.4, 0.97)))
+    rule = Sensitivity("evidence")
+    assert [rule.can_decide(models) for models in ([bare], [sure], [bare, sure])] == [False, True, True]
+    assert rule.in_words(rule.reach([bare, sure])) == "0.97"
+
+
+@given(
+    st.lists(st.tuples(calibrations(), st.floats(0, 1), st.sampled_from([F, MISSING])), min_size=1, max_size=5),
+    st.floats(0.51, 0.99),
+    missing,
+    st.dictionaries(st.sampled_from(["m0", "m1", "*"]), st.floats(0, 3)),
+    st.data(),
+)
+def test_under_evidence_order_does_not_count_and_a_higher_score_never_removes_presence(
+    seen, right, missing, weights, data
+):
+    rule = Sensitivity("evidence", right=right, missing=missing, weights=weights)
+    names = [f"m{i}" for i in range(len(seen))]
+    votes = {name: vote for name, (_, _, vote) in zip(names, seen, strict=True)}
+    tables = {name: Calibration(rows) for name, (rows, _, _) in zip(names, seen, strict=True)}
+    parts = {name: tables[name].part(score) for name, (_, score, _) in zip(names, seen, strict=True)}
+    ruling = rule.fuse(votes, parts)
+    turned = data.draw(st.permutations(names))
+    assert rule.fuse({n: votes[n] for n in turned}, {n: parts[n] for n in turned}) == ruling
+    name = data.draw(st.sampled_from(names))
+    score = data.draw(st.floats(seen[names.index(name)][1], 1))
+    more = rule.fuse(votes, parts | {name: tables[name].part(score)})
+    assert ruling.verdict is not Verdict.PRESENT or (more.verdict is Verdict.PRESENT and rule.keeps(more))
+    assert not rule.keeps(ruling) or rule.keeps(more)

@@ -104,7 +104,7 @@ def serving(
     runtime.start(on_failure=failed.append)
     joined(runtime, "sectorwatch-loading")
     try:
-        assert not failed
+        assert not failed, failed
         yield app, runtime
     finally:
         for ensemble in shelf.loaded.values():

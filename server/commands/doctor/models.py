@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
-from server.catalogue import ModelCard, cache_dir, locate, read_lock, trust_fault, verify
+from server.catalogue import ModelCard, cache_dir, is_refused, locate, lowered, read_lock, remedy, trust_fault, verify
 from server.commands.doctor.finding import Finding
-from server.commands.options import cards_of
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
+from server.serving.loading import usable_cards
 from server.serving.machine import Machine, this_machine
 from server.serving.memory_budget import expected_bytes, memory_warning
 from server.serving.selection import chosen_models
@@ -38,28 +39,36 @@ def model(settings: ServerSettings) -> Iterator[Finding]:
     if names != settings.models:
         what = f"swapped in since the settings were written: {', '.join(names)}"
         yield Finding("warn", "model", what, "name them in `models`; another change of `models` overrides the swap")
-    for card in cards_of(settings, names):
-        next_step = f"sectorwatch models pull {card.name}"
+    cards, broken = usable_cards(settings, names)
+    for fault in broken:
+        yield Finding("fail", "model", f"{fault.name} is not served: {fault.detail}", f"mend {fault.path}")
+    for card in cards:
         path = locate(card, cache_dir()) if card.sha256 else None
         if card.sha256 is None:
             yield Finding("ok", "model", f"{card.name}: no weights needed")
         elif path is None:
-            yield Finding("fail", "model", f"{card.name}: no weights yet", next_step)
+            yield Finding("fail", "model", f"{card.name}: no weights yet", _step(card))
         else:
             try:
                 verify(card, path)
                 yield Finding("ok", "model", f"{card.name}: {path} (sha256 {card.sha256[:12]}…, as its card says)")
             except SectorwatchError as error:
-                yield Finding("fail", "model", error.detail, next_step)
+                yield Finding("fail", "model", error.detail, _step(card, path))
         fact, _, trust_step = trust_fault(card, path).partition(": ")
         if fact:
-            yield Finding("warn" if card.trusted is None else "fail", "model", fact, trust_step)
+            yield Finding("fail" if is_refused(card) else "warn", "model", fact, trust_step)
+
+
+def _step(card: ModelCard, wrong: Path | None = None) -> str:
+    """What brings the right weights: a command alone where that is enough."""
+    step = remedy(card, wrong)
+    return step.removeprefix("run `").removesuffix("`") if step.startswith("run `") else step
 
 
 def proofs(settings: ServerSettings) -> Iterator[Finding]:
     """Checks that the processor supports `execution`, and that the lock and the golden set exist."""
-    check_execution(settings.execution, this_machine().vectors)
     names = chosen_models(settings)
+    check_execution(settings.execution, this_machine().vectors, lowered(known_cards(settings)), _judged(settings))
     lock_step = f"sectorwatch models lock {' '.join(names)}"
     named = {
         "models_dir": (settings.models_dir, "make the folder, or leave models_dir out"),
@@ -81,9 +90,18 @@ def proofs(settings: ServerSettings) -> Iterator[Finding]:
         yield Finding("ok", "proofs", f"{settings.execution}; {lock}; golden set: {golden}")
 
 
+def _judged(settings: ServerSettings) -> Collection[str] | None:
+    """The models in the golden set; None where nobody needs to know, or the set is missing, which `proofs` reports."""
+    if settings.execution == "fp32" or (settings.golden and not (settings.golden / "golden.json").exists()):
+        return None
+    from server.ensemble import read_golden, shipped_golden  # it imports torch
+
+    return read_golden(settings.golden or shipped_golden()).set.models
+
+
 def known_cards(settings: ServerSettings) -> list[ModelCard]:
     """The cards of the models; none if a model is unknown, which `model` reports."""
     try:
-        return cards_of(settings, chosen_models(settings))
+        return usable_cards(settings, chosen_models(settings))[0]
     except SectorwatchError:
         return []

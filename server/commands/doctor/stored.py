@@ -14,7 +14,7 @@ from server.commands.doctor.finding import Finding
 from server.commands.doctor.sites import known_sites
 from server.commands.options import utc
 from server.domain.clock import SECOND_US, now_us
-from server.domain.errors import SectorwatchError
+from server.domain.errors import DatabaseDamaged, SectorwatchError
 from server.domain.keeping import FILLED, Space
 from server.domain.lateness import read_lateness
 from server.domain.records import StoredHeartbeat
@@ -48,7 +48,13 @@ def database(settings: ServerSettings) -> Iterator[Finding]:
         yield Finding("ok", "database", f"{store.name}: schema {revision.present}")
         if (fault := store.write_fault()) is not None:
             yield Finding("warn", "database", f"it can only be read: {fault}", "let the server's user own its files")
-        newest_us = max((head.changed_at_us for head in store.cameras()), default=0)
+        try:
+            newest_us = max((head.changed_at_us for head in store.cameras()), default=0)
+        except DatabaseDamaged:
+            found = store.integrity(INTEGRITY_S)
+            if found is None or not found.faults:
+                raise
+            return  # `integrity` names it
         if newest_us > now_us() + _AHEAD_US:
             what = f"it is behind the newest turn in the database ({utc(newest_us)})"
             yield Finding("fail", "clock", what, "set the clock (NTP)")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from server.catalogue import ModelCard, cache_dir, locate, pull, read_cards, verify
+from server.catalogue import ModelCard, cache_dir, can_pull, locate, pull, read_cards, remedy, verify
 from server.commands.models import adopt, proofs, swap
 from server.commands.models.proofs import ensemble_options, folder_options
 from server.commands.models.verbose import ModelsGroup, echo_fault
@@ -27,7 +27,7 @@ def command() -> None:
 for _subcommand in (
     *(proofs.lock, proofs.approve, proofs.check),
     *(swap.swap, swap.rollback, swap.history),
-    *(adopt.adopt, adopt.torchvision),
+    *(adopt.adopt, adopt.torchvision, adopt.timm, adopt.hugging_face),
 ):
     command.add_command(_subcommand)
 
@@ -90,7 +90,9 @@ def _chosen(
 def _presence(card: ModelCard) -> str:
     if card.sha256 is None:
         return "none needed"
-    return "here" if locate(card, cache_dir()) else "not pulled"
+    if locate(card, cache_dir()):
+        return "here"
+    return "not pulled" if can_pull(card) else "missing"
 
 
 def _pulled(card: ModelCard) -> bool:
@@ -99,8 +101,10 @@ def _pulled(card: ModelCard) -> bool:
     shown_bytes = 0
     with click.progressbar(length=total_bytes, label=card.name, file=sys.stderr, hidden=not is_terminal) as bar:
 
-        def progress(done_bytes: int, _total_bytes: int) -> None:
+        def progress(done_bytes: int, total_bytes: int) -> None:
             nonlocal shown_bytes
+            if total_bytes != bar.length:  # of the archive, and then of the part that is kept
+                bar.length, bar.pos, shown_bytes = total_bytes, 0, 0
             bar.update(done_bytes - shown_bytes)
             shown_bytes = done_bytes
 
@@ -119,7 +123,7 @@ def _verified(card: ModelCard) -> bool:
         return True
     path = locate(card, cache_dir())
     if path is None:
-        click.echo(f"{card.name}: not pulled; run `sectorwatch models pull {card.name}`", err=True)
+        click.echo(f"{card.name}: its weights are not here; {remedy(card)}", err=True)
         return False
     try:
         verify(card, path)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
 
-from server.catalogue import check_lock, write_lock
-from server.commands.options import config_option
+from server.catalogue import check_lock, lowered, write_lock
+from server.commands.options import cards_of, config_option
+from server.domain.precision import check_execution
+from server.serving.loading import check_answering
+from server.serving.machine import this_machine
 from server.settings import ServerSettings, load_settings
 
 if TYPE_CHECKING:
@@ -87,20 +90,27 @@ def approve(
 @click.command()
 @ensemble_options
 def check(names: tuple[str, ...], folder: Path | None, config: Path | None) -> None:
-    """Load the ensemble and compare it with its lock and its golden set. Exit code 1 unless both hold."""
+    """Load the ensemble and compare it with its lock and its golden set. Exit code 1 unless both hold.
+
+    A model that the set does not judge has to answer about one of its pictures at least.
+    """
     from server.ensemble import read_golden, shipped_golden
 
     settings = load_settings(config, models_dir=folder)
-    ensemble = _loaded(settings, names)
+    golden = read_golden(settings.golden or shipped_golden())
+    ensemble = _loaded(settings, names, golden.set.models)
     click.echo(f"ensemble {ensemble.ensemble_info.ensemble}")
     if settings.lock is not None:
         check_lock(ensemble.lock, settings.lock)
         click.echo(f"lock {settings.lock}: as locked")
-    golden = read_golden(settings.golden or shipped_golden())
     wrong = golden.faults(ensemble, execution=settings.execution)
     for each in wrong:
         click.echo(f"golden set: {each}", err=True)
+    for model_info in ensemble.ensemble_info.models if wrong else ():
+        if why := ensemble.last_fault(model_info.model):
+            click.echo(f"{model_info.model} failed: {why}", err=True)
     beyond = golden.uncovered(ensemble)
+    check_answering(ensemble, golden.pictures, beyond)
     if beyond:
         click.echo(
             f"golden set: does not cover {', '.join(beyond)}; `sectorwatch models approve` makes a set that does"
@@ -111,9 +121,12 @@ def check(names: tuple[str, ...], folder: Path | None, config: Path | None) -> N
         click.echo("golden set: answers as approved")
 
 
-def _loaded(settings: ServerSettings, names: Sequence[str]) -> Ensemble:
+def _loaded(settings: ServerSettings, names: Sequence[str], judged: Collection[str] | None = None) -> Ensemble:
+    """The named models, or those of the settings. Raises ConfigurationError where the server would refuse them."""
     from server.ensemble import load_ensemble
 
+    cards = cards_of(settings, names or settings.models)
+    check_execution(settings.execution, this_machine().vectors, lowered(cards), judged)
     folders = [settings.models_dir] if settings.models_dir else []
     return load_ensemble(
         names or settings.models, folders=folders, max_pixels=settings.max_pixels, execution=settings.execution

@@ -16,6 +16,8 @@ from server.serving.swap import Comparison, Swap
 from server.settings import ServerSettings, load_settings
 from server.web.control import address_in
 
+_in_service = msgspec.json.Decoder(InService)
+
 _CONNECT_S = 5.0
 
 _data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the server's data.")
@@ -94,7 +96,7 @@ def _request(settings: ServerSettings, what: str, body: object) -> InService:
         ) from None
     if not answer.ok:
         raise Conflict(_detail(answer))
-    return msgspec.json.decode(answer.content, type=InService)
+    return _in_service.decode(answer.content)
 
 
 def _detail(answer: requests.Response) -> str:

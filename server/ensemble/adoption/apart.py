@@ -22,6 +22,8 @@ from server.domain.errors import ConfigurationError
 from server.ensemble.adoption.child import Answer, Limits, Order, Refusal, out_of_memory
 from server.ensemble.adoption.examination import Question, Seen, check_unread
 
+_answer_line = msgspec.json.Decoder(Answer)
+
 _PROGRAM = """
 from server.domain.confinement import confine_writing
 confined = confine_writing(".")
@@ -60,7 +62,7 @@ def examined(question: Question, limits: Limits) -> Seen:
         errors.seek(0)
         said = errors.read(_MOST_BYTES).decode(errors="replace")
     try:
-        answer = msgspec.json.decode(line, type=Answer)
+        answer = _answer_line.decode(line)
     except msgspec.MsgspecError as error:
         raise ConfigurationError(_ended(order, code, is_late=is_late)) from InChild(said.strip() or str(error))
     result = answer.result

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from server.catalogue.card import ModelCard, parse_card
+from server.catalogue import ModelCard, parse_card
 from server.domain.errors import ConfigurationError
 
 

@@ -36,6 +36,9 @@ class Order(msgspec.Struct, frozen=True):
     limits: Limits
 
 
+_order = msgspec.json.Decoder(Order)
+
+
 class Refusal(msgspec.Struct, frozen=True, tag=True):
     """Why there is no card: in one line, and what the library says."""
 
@@ -55,7 +58,7 @@ def main(confined: Confined) -> None:
     """Answer the order on standard input, and end the process."""
     answer_to = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a network prints is no answer
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    order = _order.decode(sys.stdin.buffer.read())
     tempfile.tempdir = str(Path.cwd())  # found out otherwise by writing a file, which the limits forbid
     limit_use(order.limits.memory_bytes, round(order.limits.within_s) + 1)
     result = _result(order)

@@ -5,7 +5,7 @@ evaluates what it states, and a scripted network by operators that read and writ
 the digest in the card proves that the file is the trusted one. Weights are read as numbers only. Programs with pickled
 parts and scripted networks with operators for files are refused all the same: no network needs them.
 
-A classifier is wrapped so that it gives logits [rows, classes], a detector so that it gives `Detections`.
+A classifier is wrapped so that it gives logits [rows, classes], a detector so that it gives `Detections` (`detector`).
 """
 
 from __future__ import annotations
@@ -20,20 +20,17 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
 from server.catalogue import ModelCard, file_contents
 from server.domain.errors import ConfigurationError
-from server.ensemble.building.look import check_detector, check_load, first_tensor
-from server.ensemble.detections import Detections
-from server.ensemble.faults import shortened
+from server.ensemble.building.detector import DETECTOR_VERSIONS, DetectorParameters, Postprocess, detector_of
+from server.ensemble.building.look import check_load, numbers_of
+from server.ensemble.faults import in_short, shortened
 
 VERSIONS = {"torchscript": 1, "export": 1, "safetensors": 1, "state_dict": 1, "pickle": 1}
 """Of each format. Raise the one whose files give another network, and all when `Logits` changes."""
-DETECTOR_VERSIONS = {"detector-dicts": 1}
-"""Of `Detector`. Raise it when it gives other detections."""
 
 _PLAIN = ("weight_", "tensor_")
 """The names of tensors in an exported program; parts with other names are objects."""
@@ -46,64 +43,23 @@ _PREFIXES = ("module.", "_orig_mod.", "model.")
 """Of names of weights: of a data-parallel, a compiled and a Lightning module around the network."""
 
 
-class DetectorParameters(msgspec.Struct, frozen=True):
-    """The parameters of a detector's card that its factory does not get; see `Detector`."""
-
-    labels: tuple[int, ...] = ()
-    score_floor: float = 0.0
-
-
 class Logits(nn.Module):
-    """A classifier with several outputs, of which the first counts, or one that ends in a softmax.
+    """A classifier with several outputs, of which the card names one (else the first), or one that ends in a softmax.
 
     The logarithms of probabilities are logits.
     """
 
-    def __init__(self, network: nn.Module, *, has_more: bool, is_softmax: bool) -> None:
+    def __init__(self, network: nn.Module, card: ModelCard, *, has_more: bool) -> None:
         super().__init__()
         self.network = network
+        self.card = card
         self.has_more = has_more
-        self.is_softmax = is_softmax
 
     def forward(self, rows: Tensor) -> Tensor:
         output = self.network(rows)
-        first = first_tensor(output) if self.has_more else output
-        assert first is not None, "asked when it was loaded"
-        return first.clamp_min(_LEAST_PROBABILITY).log() if self.is_softmax else first
-
-
-class Detector(nn.Module):
-    """A network that answers as the detectors of torchvision: a dict of `boxes` (pixels), `scores`, `labels` per row.
-
-    `labels` are the network's numbers of the card's classes, in their order. Boxes of other numbers, and those with a
-    score below `score_floor`, are dropped. Raises ConfigurationError unless there are as many labels as classes.
-    """
-
-    def __init__(self, network: nn.Module, card: ModelCard, labels: Sequence[int], *, score_floor: float = 0.0) -> None:
-        super().__init__()
-        if len(labels) != len(card.classes):
-            raise ConfigurationError(
-                f"the card of {card.name} needs as many `labels` in its [parameters] as it has classes"
-            )
-        self.network = network
-        self.labels = tuple(labels)
-        self.score_floor = score_floor
-
-    def forward(self, rows: Tensor) -> list[Detections]:
-        output = self.network([row.contiguous() for row in rows])
-        if isinstance(output, tuple):  # a scripted detector of torchvision: losses, detections
-            output = output[-1]
-        height, width = rows.shape[-2:]
-        return [self._detections(row, (width, height)) for row in output]
-
-    def _detections(self, row: Mapping[str, Tensor], size: tuple[int, int]) -> Detections:
-        boxes, scores, numbers = row["boxes"].float(), row["scores"].float(), row["labels"]
-        classes = torch.full_like(numbers, -1)
-        for index, number in enumerate(self.labels):
-            classes[numbers == number] = index
-        kept = torch.nonzero((classes >= 0) & (scores >= self.score_floor)).flatten()
-        kept = kept[torch.argsort(scores[kept], descending=True, stable=True)]
-        return Detections(boxes[kept] / boxes.new_tensor(size * 2), scores[kept], classes[kept])
+        numbers = numbers_of(self.card, output) if self.has_more else output
+        assert numbers is not None, "asked when it was loaded"
+        return numbers.float().clamp_min(_LEAST_PROBABILITY).log() if self.card.output == "probabilities" else numbers
 
 
 class Exported(nn.Module):
@@ -128,10 +84,20 @@ class Exported(nn.Module):
         for part in torch.split(rows, self.rows):
             missing = self.rows - len(part)
             filled = torch.cat((part, part[-1:].expand(missing, *part.shape[1:]))) if missing else part
-            answer = first_tensor(self.network(filled))
-            assert answer is not None, "an exported classifier gives tensors"
-            parts.append(answer[: len(part)])
-        return torch.cat(parts)
+            parts.append((self.network(filled), len(part)))
+        return _joined([answer for answer, _ in parts], [count for _, count in parts])
+
+
+def _joined(answers: Sequence[Any], counts: Sequence[int]) -> Any:
+    """Answers of one structure as one; of the tensors in each, the first so many rows count."""
+    first = answers[0]
+    if isinstance(first, Tensor):
+        return torch.cat([answer[:count] for answer, count in zip(answers, counts, strict=True)])
+    if isinstance(first, Mapping):
+        return {key: _joined([answer[key] for answer in answers], counts) for key in first}
+    if isinstance(first, tuple | list):
+        return tuple(_joined(each, counts) for each in zip(*answers, strict=True))
+    return first
 
 
 def versions(card: ModelCard) -> dict[str, int]:
@@ -139,11 +105,19 @@ def versions(card: ModelCard) -> dict[str, int]:
     return {card.format: VERSIONS[card.format]} | (DETECTOR_VERSIONS if card.kind == "detector" else {})
 
 
-def load(card: ModelCard, weights: Path, factory: Callable[..., Any] | None, *, raw: bool = False) -> nn.Module:
+def load(
+    card: ModelCard,
+    weights: Path,
+    factory: Callable[..., Any] | None,
+    postprocess: Postprocess | None = None,
+    *,
+    raw: bool = False,
+) -> nn.Module:
     """The network of a card whose `format` is not `factory`, wrapped as its `kind` wants; `raw`: as the file has it.
 
-    `factory` makes the network of a format that holds weights only. Raises ConfigurationError for a file that is not of
-    its format or does not fit and, unless `raw`, for a network that does not answer as its card says.
+    `factory` makes the network of a format that holds weights only, `postprocess` makes boxes of a detector's answer.
+    Raises ConfigurationError for a file that is not of its format or does not fit and, unless `raw`, for a network that
+    does not answer as its card says.
     """
     what = file_contents.misfit(weights)
     if what is not None:
@@ -152,13 +126,10 @@ def load(card: ModelCard, weights: Path, factory: Callable[..., Any] | None, *, 
     if raw:
         return network
     if card.kind == "detector":
-        check_detector(card, network.eval())
-        stated = card.parameters_as(DetectorParameters)
-        labels = stated.labels if "labels" in card.parameters else range(1, len(card.classes) + 1)
-        return Detector(network, card, labels, score_floor=stated.score_floor)
-    has_more, is_softmax = check_load(card, network.eval()), card.output == "probabilities"
+        return detector_of(card, network.eval(), postprocess)
+    has_more = check_load(card, network.eval())
     # A wrapper hides the network from `tuning`, so a plain classifier has none.
-    return Logits(network, has_more=has_more, is_softmax=is_softmax) if has_more or is_softmax else network
+    return Logits(network, card, has_more=has_more) if has_more or card.output == "probabilities" else network
 
 
 def fill(network: nn.Module, weights: Path, form: str, misfit: str) -> None:
@@ -166,14 +137,24 @@ def fill(network: nn.Module, weights: Path, form: str, misfit: str) -> None:
 
     Nothing in the file is run. Raises ConfigurationError, with the words `misfit`, when they do not fit.
     """
-    state = _without_prefix(_state_of(weights, form), network)
+    state = without_prefix(_state_of(weights, form), network)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:  # names every tensor of a large network
         raise ConfigurationError(f"{misfit}: {_prefixed(state)}{shortened(str(error), _MOST_CHARACTERS)}") from error
 
 
-def _without_prefix(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+def state_of(weights: Path) -> dict[str, Tensor]:
+    """The weights in a file, by name; of the form that its name says. Raises ConfigurationError if it holds none."""
+    try:
+        return _state_of(weights, "safetensors" if weights.suffix == ".safetensors" else "state_dict")
+    except ConfigurationError:
+        raise
+    except Exception as error:  # a file that is something else fails in many ways
+        raise ConfigurationError(f"{weights} holds no weights that can be read: {in_short(error)}") from error
+
+
+def without_prefix(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """The weights under the names that the network has, if a wrapper put the same word before all of them."""
     own = list(network.state_dict())
     for prefix in _PREFIXES * len(_PREFIXES):

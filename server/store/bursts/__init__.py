@@ -6,25 +6,12 @@ These names are all that the rest of the store uses.
 from __future__ import annotations
 
 from server.store.bursts.burst_log import (
-    AT_ONCE,
-    IS_HELD,
-    LATE,
-    SET_ASIDE,
-    Camera,
-    count_record_frames,
     find_bursts,
-    last_set_aside_us,
-    late_bursts,
     longest_us,
-    marked,
-    read_burst_frames,
-    read_camera,
-    read_decisions,
     read_facts,
     read_frames,
+    read_kept,
     read_known,
-    read_seal,
-    record_end_us,
 )
 from server.store.bursts.conversion import convert, convert_held
 from server.store.bursts.deletion import delete_bursts, delete_held, is_newer_before, last_number
@@ -40,9 +27,21 @@ from server.store.bursts.heads import (
     read_heads,
     rewind_head,
 )
+from server.store.bursts.judged import read_seal
 from server.store.bursts.keeping import Shared, keep_burst, mark
-from server.store.bursts.old_form import Times, has_old_frames
+from server.store.bursts.marked import last_set_aside_us, late_bursts, marked
+from server.store.bursts.old_form import has_old_frames, meeting
 from server.store.bursts.packing import Loose, seal_of
+from server.store.bursts.records import (
+    AT_ONCE,
+    IS_HELD,
+    LATE,
+    SET_ASIDE,
+    Camera,
+    count_record_frames,
+    read_camera,
+    record_end_us,
+)
 
 __all__ = [
     "AT_ONCE",
@@ -52,7 +51,6 @@ __all__ = [
     "Camera",
     "Loose",
     "Shared",
-    "Times",
     "convert",
     "convert_held",
     "count_record_frames",
@@ -72,16 +70,16 @@ __all__ = [
     "longest_us",
     "mark",
     "marked",
+    "meeting",
     "move_checkpoints",
     "move_head",
     "newest_burst",
     "newest_us",
-    "read_burst_frames",
     "read_camera",
-    "read_decisions",
     "read_facts",
     "read_frames",
     "read_heads",
+    "read_kept",
     "read_known",
     "read_seal",
     "record_end_us",

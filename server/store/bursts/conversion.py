@@ -19,9 +19,11 @@ from sqlalchemy import Connection, Engine, Row, delete, select, tuple_
 from policies.fusion.judgement import Judgement
 from policies.observation import Observation
 from server.domain.errors import SectorwatchError
-from server.store.bursts.burst_log import judged_again, read_burst_frames, read_facts
+from server.store.bursts.burst_log import read_burst_frames, read_facts
+from server.store.bursts.judged import judged_again
 from server.store.bursts.keeping import Shared, keep_burst
 from server.store.bursts.packing import Loose
+from server.store.bursts.records import read_camera
 from server.store.engine import leave_to_others, reading, writing
 from server.store.rows import Versions
 from server.store.schema import bursts, decisions, observations
@@ -134,7 +136,8 @@ def _replace(connection: Connection, versions: Versions, converted: _Converted) 
     if gone != 1:
         return 0
     shared = Shared(**{name: getattr(row, name) for name in Shared.__slots__})
-    keep_burst(connection, shared, loose, seen, is_held=row.status == "held", late=bool(row.late))
+    known = read_camera(connection, row.site, row.camera)
+    keep_burst(connection, known, shared, loose, seen, is_held=row.status == "held", late=bool(row.late))
     after = [each.observation for each in read_burst_frames(connection, versions, row.burst_id)]
     if read_facts(connection, versions, row.burst_id) != before or after != list(seen):
         raise ValueError(f"the record of {row.burst_id} does not give back what was stored")

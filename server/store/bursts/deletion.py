@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, func, select
 
-from server.store.bursts.burst_log import read_camera, record_end_us
+from server.store.bursts.records import read_camera, record_end_us
 from server.store.schema import burst_records, bursts, decisions, observations
 
 

@@ -21,7 +21,9 @@ from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown
 from server.domain.records import BurstFacts, CameraHead, Checkpoint, Folded
 from server.domain.refold import WORK_OF_A_THING, Step, steps
-from server.store.bursts.burst_log import Camera, find_bursts, longest_us, read_camera, read_frames, record_end_us
+from server.store.bursts.burst_log import find_bursts, longest_us, read_frames
+from server.store.bursts.records import Camera, read_camera, record_end_us
+from server.store.compact import pack_state
 from server.store.rows import Versions, empty_state, read_checkpoint, readable_state, stored_text
 from server.store.schema import burst_records, camera_states, cameras, checkpoints
 
@@ -158,7 +160,7 @@ def move_checkpoints(
     connection.execute(
         insert(checkpoints),
         [
-            {"site": site, "camera": camera, "at_us": at_us, "state": state.decode()}
+            {"site": site, "camera": camera, "at_us": at_us, "state": pack_state(state)}
             for at_us, state in folded.checkpoints.items()
         ],
     )

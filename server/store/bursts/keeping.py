@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, update
 
 from policies.observation import Observation
-from server.store.bursts.burst_log import AT_ONCE, Camera, read_camera
 from server.store.bursts.packing import Loose, models_of, pack, split_id
+from server.store.bursts.records import AT_ONCE, Camera
 from server.store.rows import MODELS_SEPARATOR, insert_once
 from server.store.schema import burst_records, cameras, contexts
 
@@ -31,16 +31,19 @@ class Shared:
 
 def keep_burst(
     connection: Connection,
+    known: Camera | None,
     shared: Shared,
     loose: Loose,
     seen: Sequence[Observation],
     *,
     is_held: bool,
     late: bool,
-) -> int:
-    """Store a burst. Its ensemble and policy are stored already. Returns the record's number."""
+) -> tuple[int, Camera]:
+    """Store a burst. Its ensemble and policy are stored already. Returns the record's number, and the camera as it is
+    now; `known`: as `read_camera` gave it.
+    """
     first, last = seen[0], seen[-1]
-    camera = _camera(connection, first.site, first.camera, last.at_us - first.at_us)
+    camera = _camera(connection, known, first.site, first.camera, last.at_us - first.at_us)
     stored = connection.execute(
         insert(burst_records),
         {
@@ -56,7 +59,7 @@ def keep_burst(
     )
     key = stored.inserted_primary_key
     assert key is not None, "one row was inserted"
-    return int(key[0])
+    return int(key[0]), camera
 
 
 def mark(connection: Connection, numbers: Sequence[int], **marks: int) -> None:
@@ -66,20 +69,19 @@ def mark(connection: Connection, numbers: Sequence[int], **marks: int) -> None:
         connection.execute(update(burst_records).where(mine).values(marks))
 
 
-def _camera(connection: Connection, site: str, camera: str, lasts_us: int) -> Camera:
-    known = read_camera(connection, site, camera)
+def _camera(connection: Connection, known: Camera | None, site: str, camera: str, lasts_us: int) -> Camera:
     if known is None:
-        connection.execute(insert(cameras), {"site": site, "camera": camera, "longest_us": lasts_us})
-        known = read_camera(connection, site, camera)
-        assert known is not None
-    elif lasts_us > known.longest_us:
-        connection.execute(update(cameras).where(cameras.c.number == known.number).values(longest_us=lasts_us))
-    return known
+        row = {"site": site, "camera": camera, "longest_us": lasts_us}
+        key = connection.execute(insert(cameras), row).inserted_primary_key
+        assert key is not None, "one row was inserted"
+        return Camera(int(key[0]), lasts_us)
+    if lasts_us <= known.longest_us:
+        return known
+    connection.execute(update(cameras).where(cameras.c.number == known.number).values(longest_us=lasts_us))
+    return Camera(known.number, lasts_us)
 
 
 def _context(connection: Connection, camera: Camera, shared: Shared, models: Sequence[str]) -> int:
     columns = {name: getattr(shared, name) for name in Shared.__slots__} | {"models": MODELS_SEPARATOR.join(models)}
     digest = hashlib.sha256(msgspec.json.encode([camera.number, *columns.values()])).hexdigest()
-    insert_once(connection, contexts, "digest", {"digest": digest, "camera": camera.number} | columns)
-    number: int = connection.execute(select(contexts.c.number).where(contexts.c.digest == digest)).scalar_one()
-    return number
+    return int(insert_once(connection, contexts.c.digest, digest, lambda: {"camera": camera.number} | columns))

@@ -42,6 +42,21 @@ Where = Callable[[Times], Iterable[ColumnElement[bool]]]
 _TIMES = Times(bursts.c.first_at_us, bursts.c.last_at_us)
 
 
+def meeting(longest_us: int, since_us: int | None, until_us: int | None) -> Where:
+    """The condition for bursts that may have a frame from `since_us` to before `until_us` (None: without a limit), of
+    a camera whose bursts last `longest_us` at most.
+    """
+
+    def where(times: Times) -> Iterator[ColumnElement[bool]]:
+        if since_us is not None:  # the first instant is bounded too, or the database reads the camera's whole past
+            yield times.first_at_us >= since_us - longest_us
+            yield times.last_at_us >= since_us
+        if until_us is not None:
+            yield times.first_at_us < until_us
+
+    return where
+
+
 def ordered(query: Select[Any], times: Times, is_newest_first: bool) -> Select[Any]:
     """The query's bursts by their first instants."""
     return query.order_by(times.first_at_us.desc() if is_newest_first else times.first_at_us)

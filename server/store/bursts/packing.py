@@ -14,6 +14,7 @@ import zlib
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -114,21 +115,19 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
             return _answers_by_frame.decode(_inflated(self.rest))
         if len(models) != len(self.columns):
             raise ValueError(f"a record has answers of {len(self.columns)} models, not of {len(models)}")
-        rest = _answers_by_model.decode(_inflated(self.rest)) if self.rest else {}
-        blank: Answers = dict.fromkeys(models, ())
-        seen = [
-            (model, rest[model] if isinstance(kept, int) else _column(*kept))
-            for model, kept in zip(models, self.columns, strict=True)
-            if kept is not None
-        ]
+        seen = [(place, kept) for place, kept in enumerate(self.columns) if kept is not None]
         if not seen:
-            return [blank] * self.frames
-        if len(seen) == 1:  # most bursts: nothing there, and frame-change says so
-            [(model, column)] = seen
-            return [{**blank, model: answer} for answer in column]
-        names = [model for model, _ in seen]
-        columns = zip(*(column for _, column in seen), strict=True)
-        return [{**blank, **dict(zip(names, answer))} for answer in columns]  # noqa: B905 - as long as each other
+            return [_blank(tuple(models))] * self.frames
+        [(place, kept), *others] = seen
+        if not others and not isinstance(kept, int):  # most bursts: nothing there, and frame-change says so
+            return _same_answers(tuple(models), place, *kept)
+        rest = _answers_by_model.decode(_inflated(self.rest)) if self.rest else {}
+        nothing: _Column = [()] * self.frames
+        columns = [
+            nothing if kept is None else rest[model] if isinstance(kept, int) else _column(*kept)
+            for model, kept in zip(models, self.columns, strict=True)
+        ]
+        return [dict(zip(models, frame)) for frame in zip(*columns, strict=True)]  # noqa: B905 - as long as each other
 
     def decision_record(self) -> list[Judgement] | None:
         """The decision record, if it is stored."""
@@ -303,13 +302,15 @@ def _parts(values: Sequence[float | None]) -> bytes | None:
 
 
 def _floats(parts: bytes) -> list[float]:
-    return [part / _PARTS for part in memoryview(parts).cast("H")] if _IS_LITTLE else _swapped(parts)
+    return [part / _PARTS for part in _whole_parts(parts)]
 
 
-def _swapped(parts: bytes) -> list[float]:
+def _whole_parts(parts: bytes) -> Sequence[int]:
+    if _IS_LITTLE:
+        return memoryview(parts).cast("H")
     whole = array("H", parts)
     whole.byteswap()
-    return [part / _PARTS for part in whole]
+    return whole
 
 
 _IS_LITTLE = array("H", b"\x01\x00")[0] == 1
@@ -343,6 +344,34 @@ def _kept(column: _Column) -> _Only | int | None:
 
 def _column(label: str, scores: bytes) -> _Column:
     return [(Prediction(label, score),) for score in _floats(scores)]
+
+
+@lru_cache(maxsize=4)
+def _blank(models: tuple[str, ...]) -> Answers:
+    """The answers of a frame in which no model saw anything."""
+    return dict.fromkeys(models, ())
+
+
+@lru_cache(maxsize=4)
+def _shared(_models: tuple[str, ...], _place: int, _label: str) -> dict[int, Answers]:
+    """Answers that differ in the score alone, by that score in parts. Frames with the same score share one object."""
+    return {}
+
+
+def _same_answers(models: tuple[str, ...], place: int, label: str, scores: bytes) -> list[Answers]:
+    """The answers of frames in which only the model at `place` saw something, which is `label`.
+
+    Equal answers are the same object.
+    """
+    known = _shared(models, place, label)
+    found: list[Answers] = []
+    for part in _whole_parts(scores):
+        answers = known.get(part)
+        if answers is None:
+            answers = known[part] = dict.fromkeys(models, ())
+            answers[models[place]] = (Prediction(label, part / _PARTS),)
+        found.append(answers)
+    return found
 
 
 def _deflated(text: bytes) -> bytes:

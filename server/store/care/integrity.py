@@ -53,7 +53,7 @@ def check_integrity(engine: Engine, within_s: float = math.inf) -> Integrity | N
                 return Integrity((), _named("quick_check", file))
             return Integrity(thorough, _named("integrity_check", file))
     except DatabaseDamaged as error:
-        return Integrity((error.detail,), "the schema")
+        return Integrity((str(getattr(error.__cause__, "orig", error.detail)),), "the schema")
 
 
 def _named(check: str, file: Path) -> str:

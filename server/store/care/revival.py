@@ -18,6 +18,7 @@ from server.domain.errors import Unknown
 from server.domain.records import Checkpoint
 from server.domain.refold import steps
 from server.store.bursts import fold_start, leave_unreadable, read_frames
+from server.store.compact import pack_state
 from server.store.rows import Versions, empty_state, readable_state, stored_text
 from server.store.schema import camera_states, checkpoints, removals
 
@@ -48,7 +49,8 @@ def revive(connection: Connection, versions: Versions, only: tuple[str, str] | N
         for at_us, state in _folded(connection, versions, site, camera, instants):
             for table, instant in _PLACES:
                 mine = (table.c.site == site, table.c.camera == camera, instant == at_us)
-                connection.execute(update(table).where(*mine).values(state=state))
+                stored = pack_state(state) if table is checkpoints else state.decode()
+                connection.execute(update(table).where(*mine).values(state=stored))
         log.warning(
             "states of a camera could not be read and are made anew",
             extra={"site": site, "camera": camera, "states": len(instants)},
@@ -72,7 +74,7 @@ def _begin_anew(connection: Connection, only: tuple[str, str] | None) -> None:
 
 def _folded(
     connection: Connection, versions: Versions, site: str, camera: str, instants: Sequence[int]
-) -> Iterator[tuple[int, str]]:
+) -> Iterator[tuple[int, bytes]]:
     """The state at each of the rising instants, folded from the newest older state that can be read, if it is near.
 
     A policy that cannot be read is parsed from its text. If that fails, the camera begins with an empty state.
@@ -84,7 +86,7 @@ def _folded(
             start = before
         state = _fold(connection, versions, site, camera, start, at_us)
         before = Checkpoint(at_us, state)
-        yield at_us, state.decode()
+        yield at_us, state
 
 
 def _fold(connection: Connection, versions: Versions, site: str, camera: str, start: Checkpoint, at_us: int) -> bytes:

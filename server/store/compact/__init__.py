@@ -1,4 +1,4 @@
-"""Small forms of what the event log repeats: types of columns, and the body of an event."""
+"""Small forms of what the event log repeats: types of columns, the body of an event. And a state."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from server.store.compact.event_body import (
     pack_event,
     unpack_event,
 )
+from server.store.compact.state import pack_state, unpack_state
 
 __all__ = [
     "BurstId",
@@ -20,5 +21,7 @@ __all__ = [
     "encode_origin",
     "is_intact",
     "pack_event",
+    "pack_state",
     "unpack_event",
+    "unpack_state",
 ]

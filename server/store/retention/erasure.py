@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, insert, update
 from server.domain.clock import Clock
 from server.domain.errors import Unprocessable
 from server.domain.keeping import Erasure
-from server.store.bursts import Times, count_rewriting, delete_held, find_bursts, longest_us
+from server.store.bursts import count_rewriting, delete_held, find_bursts, longest_us, meeting
 from server.store.engine import reading, writing
 from server.store.retention.events import annotated, delete_annotations, delete_events, erased_events
 from server.store.retention.gone import ERASURES, erasure_of
@@ -133,13 +133,8 @@ def _whole_bursts(
     for _ in range(_ROUNDS):
         before = since_us, until_us
         for border_us in before:
-
-            def across(times: Times, border_us: int = border_us) -> Iterator[object]:
-                yield times.first_at_us >= border_us - span_us
-                yield times.first_at_us < border_us
-                yield times.last_at_us >= border_us
-
-            for burst in find_bursts(connection, versions, site, camera, across, with_held=False):  # type: ignore[arg-type]
+            across = meeting(span_us, border_us, border_us)
+            for burst in find_bursts(connection, versions, site, camera, across, with_held=False):
                 since_us, until_us = min(since_us, burst.first_at_us), max(until_us, burst.last_at_us + 1)
         if (since_us, until_us) == before:
             return before

@@ -9,8 +9,9 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, 
 from server.domain.clock import SECOND_US
 from server.domain.keeping import Erasure, merged
 from server.store.engine import reading, writing
+from server.store.outbox import delete_announcements
 from server.store.rows import EVENT_COLUMNS, logged
-from server.store.schema import annotation_rows, events, outbox
+from server.store.schema import annotation_rows, events
 
 AT_ONCE = 100
 _AROUND_US = 60 * SECOND_US
@@ -76,9 +77,11 @@ def delete_events(connection: Connection, ids: Sequence[str]) -> int:
     """Delete events with their announcements; how many there were. The caller holds the camera's lock."""
     if not ids:
         return 0
-    count = connection.execute(delete(events).where(events.c.id.in_(ids))).rowcount
-    connection.execute(delete(outbox).where(outbox.c.event_id.in_(ids)))
-    return count
+    these = events.c.id.in_(ids)
+    newest = connection.execute(select(events.c.seq).where(these)).scalars().all()
+    connection.execute(delete(events).where(these))
+    delete_announcements(connection, newest)
+    return len(newest)
 
 
 def delete_annotations(connection: Connection, erasure: Erasure, ids: Sequence[str] = ()) -> int:

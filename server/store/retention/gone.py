@@ -4,46 +4,56 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Select, Table, select
 
 from policies.events import instant
 from server.domain.errors import Unprocessable
 from server.domain.keeping import Erasure, Gone, Stretch
 from server.store.schema import erasures, keeping, removals
 
+_STRETCHES = (removals.c.site, removals.c.camera, removals.c.from_us, removals.c.until_us)
 ERASURES = select(*(erasures.c[name] for name in Erasure.__slots__))
 
 
 def read_gone(connection: Connection, site: str, camera: str) -> Gone:
     """All that is no longer kept of a camera. An erasure that is under way counts as done."""
-    mine = (removals.c.site == site, removals.c.camera == camera)
-    stretches = [
-        Stretch(row.from_us, row.until_us)
-        for row in connection.execute(select(removals.c.from_us, removals.c.until_us).where(*mine))
-    ]
-    erased = read_erasures(connection, site, camera)
-    stretches += [Stretch(each.since_us, each.until_us) for each in erased if not each.keeps_annotated]
-    swept = connection.execute(
-        select(keeping.c.bursts_from_us, keeping.c.events_from_us).where(
-            keeping.c.site == site, keeping.c.camera == camera
+    return next(iter(read_all_gone(connection, site, camera)), Gone(site, camera))
+
+
+def read_all_gone(connection: Connection, site: str | None = None, camera: str | None = None) -> list[Gone]:
+    """As `read_gone`, of each camera (of these names) of which anything is noted, by site and camera."""
+    stretches: dict[tuple[str, str], list[Stretch]] = {}
+    for row in connection.execute(_of(select(*_STRETCHES), removals, site, camera)):
+        stretches.setdefault((row.site, row.camera), []).append(Stretch(row.from_us, row.until_us))
+    erased: dict[tuple[str, str], list[Erasure]] = {}
+    for each in read_erasures(connection, site, camera):
+        erased.setdefault((each.site, each.camera), []).append(each)
+        if not each.keeps_annotated:
+            stretches.setdefault((each.site, each.camera), []).append(Stretch(each.since_us, each.until_us))
+    swept = {(row.site, row.camera): row for row in connection.execute(_of(select(keeping), keeping, site, camera))}
+    return [
+        Gone(
+            name[0],
+            name[1],
+            tuple(sorted(stretches.get(name, ()), key=lambda each: each.until_us)),
+            swept[name].bursts_from_us if name in swept else None,
+            swept[name].events_from_us if name in swept else None,
+            tuple(erased.get(name, ())),
         )
-    ).one_or_none()
-    return Gone(
-        site,
-        camera,
-        tuple(sorted(stretches, key=lambda each: each.until_us)),
-        None if swept is None else swept.bursts_from_us,
-        None if swept is None else swept.events_from_us,
-        tuple(erased),
-    )
+        for name in sorted(stretches.keys() | erased.keys() | swept.keys())
+    ]
 
 
 def read_erasures(connection: Connection, site: str | None = None, camera: str | None = None) -> list[Erasure]:
     """The erasures (of a site, of a camera) in the order in which they were asked for."""
-    query = ERASURES.order_by(erasures.c.number)
-    query = query if site is None else query.where(erasures.c.site == site)
-    query = query if camera is None else query.where(erasures.c.camera == camera)
+    query = _of(ERASURES.order_by(erasures.c.number), erasures, site, camera)
     return [erasure_of(row) for row in connection.execute(query)]
+
+
+def _of(query: Select[Any], table: Table, site: str | None, camera: str | None) -> Select[Any]:
+    """The rows of a site, of a camera; None: of all."""
+    query = query if site is None else query.where(table.c.site == site)
+    return query if camera is None else query.where(table.c.camera == camera)
 
 
 def erasure_of(row: Row[Any]) -> Erasure:

@@ -24,7 +24,7 @@ Name = tuple[str, str]
 HOUR_US = 3600 * SECOND_US
 BURST_BYTES = 95
 """What a burst takes besides its record: the row's other columns and two indices (measured with dbstat)."""
-EVENT_BYTES = 350
+EVENT_BYTES = 325
 """What an event takes besides its body: other columns, its announcement, the indices (measured with dbstat)."""
 
 
@@ -85,12 +85,6 @@ def borders_by_size(
         for name, at_us in clock_us.items()
         if name[0] == site
     }
-
-
-def site_bytes(connection: Connection, site: str) -> int:
-    """About how much of the database a site's bursts and events take."""
-    rows = (*_burst_hours(connection, site), *_event_hours(connection, site))
-    return sum(size for _, _, size in rows)
 
 
 def _by_age(days: float, clock_us: int) -> int | None:

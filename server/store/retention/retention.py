@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
-
-from sqlalchemy import select
 
 from server.domain.errors import RetryLater, SectorwatchError
 from server.domain.keeping import Erasure, Gone, Keep, Space, Swept
 from server.store.engine import leave_to_others, reading, writing
 from server.store.retention import erasure, space
 from server.store.retention.events import annotated, delete_older_events, has_older_events
-from server.store.retention.gone import read_erasures, read_gone
+from server.store.retention.gone import read_all_gone, read_erasures, read_gone
 from server.store.retention.limits import NOTHING, Border, Name, border, borders_by_size, clocks
 from server.store.retention.slices import Region, move_border, remove, slices
 from server.store.rows import Part
-from server.store.schema import camera_states, keeping
+from server.store.schema import keeping
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +26,8 @@ KeepOf = Callable[[str], Keep]
 
 
 @contextmanager
-def _alone(site: str, camera: str) -> Iterator[None]:
-    """What is damaged of one camera keeps no other from being swept."""
+def _alone(site: str, camera: str | None = None) -> Iterator[None]:
+    """What is damaged of one camera, or of one site, keeps no other from being swept."""
     try:
         yield
     except RetryLater:
@@ -59,14 +57,11 @@ class Retention(Part):
         with writing(self._engine, lock="keeping") as connection:
             at_us = clocks(connection, self._clock())
         for site, names in groupby(at_us, key=lambda name: name[0]):
-            keep = keep_of(site)
-            by_size: dict[Name, Border] = {}
-            if keep.max_bytes:
-                with reading(self._engine) as connection:
-                    by_size = borders_by_size(connection, site, keep.max_bytes, at_us)
-            for name in names:
-                with _alone(*name):
-                    done += self._sweep_camera(name, keep, border(keep, at_us[name], by_size.get(name, NOTHING)), pace)
+            with _alone(site):
+                keep = keep_of(site)
+                for name, until in self._borders(site, keep, {name: at_us[name] for name in names}):
+                    with _alone(*name):
+                        done += self._sweep_camera(name, keep, until, pace)
         space.give_back(self._engine, is_stopped, wait)
         space.sample(self._engine, self._clock())
         if done != Swept():
@@ -81,13 +76,7 @@ class Retention(Part):
     def all_gone(self, site: str | None = None, camera: str | None = None) -> list[Gone]:
         """What is no longer kept of each camera (of these names), where anything is."""
         with reading(self._engine) as connection:
-            names = connection.execute(
-                select(camera_states.c.site, camera_states.c.camera).order_by(
-                    camera_states.c.site, camera_states.c.camera
-                )
-            ).all()
-            wanted = [name for name in names if site in (None, name.site) and camera in (None, name.camera)]
-            every = [read_gone(connection, name.site, name.camera) for name in wanted]
+            every = read_all_gone(connection, site, camera)
         return [each for each in every if not each.is_nothing]
 
     def erase(
@@ -148,6 +137,14 @@ class Retention(Part):
                 return
         space.forget_log(self._engine)
         log.info("erased", extra={"erasure": asked.number, "site": asked.site, "camera": asked.camera})
+
+    def _borders(self, site: str, keep: Keep, at_us: Mapping[Name, int]) -> list[tuple[Name, Border]]:
+        """From where on each camera of a site is kept."""
+        by_size: dict[Name, Border] = {}
+        if keep.max_bytes:
+            with reading(self._engine) as connection:
+                by_size = borders_by_size(connection, site, keep.max_bytes, at_us)
+        return [(name, border(keep, at_us[name], by_size.get(name, NOTHING))) for name in at_us]
 
     def _sweep_camera(self, name: Name, keep: Keep, until: Border, pace: _Pace) -> Swept:
         site, camera = name

@@ -7,7 +7,8 @@ Clients whose uploads wait for a place get them in turn.
 
 What has no room waits a moment, its body unread, and is then refused with 503 and `Retry-After`: so a client that asks
 again at once takes less of the server's time. A client that is beyond its quota is refused at once. Work is charged
-when a place is taken, before any picture is decoded. It stays charged, unless the engine had no room and began nothing.
+when a place is taken, before any picture is decoded. It stays charged, unless no picture was decoded after all: the
+burst was known, or it was refused before that.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from server.domain.errors import RetryLater
+from server.domain.errors import RetryLater, SectorwatchError
 from server.domain.on_behalf import on_behalf_of
 from server.web.admission.quota import Quota
 from server.web.admission.shares import Shares
@@ -28,8 +29,11 @@ RECEIVED_WITHIN_S = 2.0
 PATIENT = 2
 """For each upload that is received, so many more may wait, each in a request thread; others are refused at once."""
 
-_ARRIVED_BYTES = 8192
-"""A request thread is given a request with a body up to this size when all of it is here (`whole_requests`)."""
+SMALL_BODY_BYTES = 8192
+"""A request thread is given a request whose body has a known length up to this when all of it is here.
+
+See `server.hosting.whole_requests`. A heartbeat takes about an eighth of it.
+"""
 
 
 class Upload:
@@ -48,6 +52,10 @@ class Upload:
         Raises OverQuota, and RetryLater when no place became free in time.
         """
         self._admission.take_place(self, cost)
+
+    def refund(self) -> None:
+        """Give back what was charged, because no picture was decoded."""
+        self._admission.refund(self)
 
 
 class Admission:
@@ -112,9 +120,9 @@ class Admission:
         with self.receiving(client, declared_bytes) as upload, on_behalf_of(client):
             try:
                 yield upload
-            except RetryLater as error:
+            except SectorwatchError as error:
                 if not error.begun:
-                    self._quota.charge(client, -upload.charged)
+                    upload.refund()
                 raise
 
     @contextmanager
@@ -130,8 +138,8 @@ class Admission:
                 self._give_places()
 
     def receiving_json(self, client: str, declared_bytes: int | None) -> AbstractContextManager[object]:
-        """As `receiving`, for the body of a small request, which as a rule has arrived and takes no share."""
-        is_here = declared_bytes is not None and declared_bytes <= _ARRIVED_BYTES
+        """As `receiving`, for the body of a small request, which has arrived and takes no share."""
+        is_here = declared_bytes is not None and declared_bytes <= SMALL_BODY_BYTES
         return nullcontext() if is_here else self.receiving(client, declared_bytes)
 
     def take_place(self, upload: Upload, cost: float) -> None:
@@ -148,6 +156,11 @@ class Admission:
                 )
         upload.charged += cost
         self._quota.charge(upload.client, cost)
+
+    def refund(self, upload: Upload) -> None:
+        """See `Upload.refund`."""
+        self._quota.charge(upload.client, -upload.charged)
+        upload.charged = 0.0
 
     def close(self) -> None:
         """Refuse everything from now on; admitted uploads finish. Takes no lock: a signal handler may call it."""

@@ -8,7 +8,7 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -125,6 +125,19 @@ def sending_on(address: str) -> Callable[[BaseHTTPRequestHandler], None]:
 def test_a_redirect_to_an_invalid_address_is_a_camera_failure(address: str) -> None:
     with serving(sending_on(address)) as url, pytest.raises(CameraFailure, match="no answer"):
         snapshot_of(url).frame(FrameFormat())
+
+
+@pytest.mark.parametrize("redirects", [5, 6])
+def test_five_redirects_are_followed_and_no_more(redirects: int) -> None:
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        left = int(handler.path.rpartition("/")[2].removesuffix(".jpg").replace("snap", str(redirects)))
+        (sending_on(f"/{left - 1}") if left else answering(jpeg(7)))(handler)
+
+    with (
+        serving(respond) as url,
+        nullcontext() if redirects == 5 else pytest.raises(CameraFailure, match="than 5 times"),
+    ):
+        assert snapshot_of(url).frame(FrameFormat()).jpeg == jpeg(7)
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PPM", "EPS"])

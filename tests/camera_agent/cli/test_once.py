@@ -172,7 +172,7 @@ def test_once_takes_a_live_burst_now(
     ("answer", "message"),
     [
         (
-            Answer(422, b'{"title": "Unusable", "detail": "unknown site"}'),
+            Answer(422, b'{"type": "urn:sectorwatch:problem:unusable", "title": "Unusable", "detail": "unknown site"}'),
             "refused it: HTTP 422 Unusable: unknown site",
         ),
         (Answer(401, b'{"title": "Unauthorized"}'), "does not accept this camera's token: HTTP 401 Unauthorized"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -12,13 +14,16 @@ from camera_agent.cameras.snapshot import Snapshot
 from camera_agent.cameras.stream import Stream
 from camera_agent.config.settings import ServerSettings
 from camera_agent.imaging.frame import CameraFailure, FrameFormat
+from camera_agent.network.certificates import Trust, read_fingerprint
 from camera_agent.network.proxies import exempt_from_proxies, is_own_network, proxy_for, through_proxy
 from camera_agent.uplink.http_client import HttpClient
 from camera_agent.wall_clock import WallClock
 from tests.camera_agent.cameras.test_cameras import answering, serving
-from tests.camera_agent.cameras.test_certificates import streaming
+from tests.camera_agent.cameras.test_certificates import single, streaming
+from tests.camera_agent.certificates import certificate, context_of, fingerprint_line
 from tests.camera_agent.conftest import HandClock, jpeg
 from tests.camera_agent.stand_in import StandIn
+from tests.camera_agent.tls_proxy import TlsProxy, tls_proxy
 
 _NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 PROXY = "http://worker:zQ7x@127.0.0.1:{}"
@@ -147,3 +152,68 @@ def test_a_status_that_came_through_a_proxy_names_it(clock: HandClock, monkeypat
 
 def test_without_a_proxy_an_error_names_none() -> None:
     assert through_proxy("http://camera.example.org/") == ""
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    """`proxy` is publicly trusted, `other` by nobody. `ca` signs `gate` and `door`, each for its own name."""
+    folder = tmp_path_factory.mktemp("behind-a-proxy")
+    made = {name: certificate(folder, name) for name in ("proxy", "other", "ca")}
+    for name in ("gate", "door"):
+        made[name] = certificate(folder, name, subject_names=f"DNS:{name}.example.org", authority=made["ca"])
+    return made
+
+
+def taken_behind_a_tls_proxy(
+    pairs: dict[str, tuple[Path, Path]],
+    presented: str,
+    trusts: Trust,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy_presents: str = "proxy",
+) -> tuple[TlsProxy, list[str]]:
+    """A picture of https://gate.example.org through a proxy with TLS; what the proxy and the camera were asked."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pairs["proxy"][0]))
+    seen: list[str] = []
+    with (
+        serving(single(seen), context_of(*pairs[presented])) as url,
+        tls_proxy(pairs[proxy_presents], urlsplit(url).port or 0) as proxy,
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        camera = Snapshot("https://gate.example.org/snap.jpg", timeout_s=8.0, trust=trusts)
+        try:
+            camera.frame(FrameFormat())
+        except CameraFailure as error:
+            seen.append(f"failed: {error}")
+        finally:
+            camera.close()
+    return proxy, seen
+
+
+@pytest.mark.parametrize("by", ["ca_file", "fingerprint"])
+def test_behind_a_proxy_with_tls_a_trusted_camera_is_reached(
+    by: str, pairs: dict[str, tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin = read_fingerprint(fingerprint_line(pairs["gate"][0]))
+    trusts = Trust(str(pairs["ca"][0])) if by == "ca_file" else Trust(fingerprint=pin)
+    proxy, seen = taken_behind_a_tls_proxy(pairs, "gate", trusts, monkeypatch)
+    assert seen == ["/snap.jpg gate.example.org"]
+    assert proxy.asked == ["gate.example.org:443"]
+
+
+@pytest.mark.parametrize("by", ["ca_file", "fingerprint"])
+def test_behind_a_proxy_with_tls_a_camera_with_another_name_or_fingerprint_is_asked_nothing(
+    by: str, pairs: dict[str, tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin = read_fingerprint(fingerprint_line(pairs["gate"][0]))
+    trusts = Trust(str(pairs["ca"][0])) if by == "ca_file" else Trust(fingerprint=pin)
+    _proxy, [failed] = taken_behind_a_tls_proxy(pairs, "door", trusts, monkeypatch)
+    assert failed.startswith("failed: no answer")
+
+
+def test_a_proxy_whose_certificate_is_not_trusted_is_asked_nothing_also_for_a_pinned_camera(
+    pairs: dict[str, tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusts = Trust(fingerprint=read_fingerprint(fingerprint_line(pairs["gate"][0])))
+    proxy, [failed] = taken_behind_a_tls_proxy(pairs, "gate", trusts, monkeypatch, proxy_presents="other")
+    assert failed.startswith("failed: no answer")
+    assert proxy.heads == []

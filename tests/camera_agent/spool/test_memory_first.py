@@ -197,6 +197,7 @@ def test_a_killed_live_agent_loses_only_what_waited_in_memory(
         taken = [line.split("burst=")[1].split()[0] for line in agent.lines if "burst_taken" in line]
         server.always = None
         again = start_agent("run", settings)
+        again.wait_for_line("burst_sent")  # the killed one may have sent what was taken
         server.wait_for(lambda: set(taken) <= set(server.bursts))
         again.stop()
         assert again.wait(15.0) == 0, "\n".join(again.lines)

@@ -5,17 +5,22 @@ turned by hand.
 from __future__ import annotations
 
 import email.utils
+import errno
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from camera_agent.burst import ClockReading
+from camera_agent.clock import boot_id
 from camera_agent.config.settings import ServerSettings
 from camera_agent.network.backoff import Backoff
-from camera_agent.spool.spool import Spool
+from camera_agent.spool.spool import SendOrder, Spool
 from camera_agent.status import Status, StatusCounters
 from camera_agent.uplink.http_client import Accepted, Gone, HttpClient, Refused, RetryLater, Unauthorised, retry_after_s
 from camera_agent.uplink.uplink import Uplink
@@ -23,6 +28,8 @@ from camera_agent.wall_clock import WallClock
 from tests.camera_agent.conftest import HandClock
 from tests.camera_agent.spool.test_spool import burst, spool_in
 from tests.camera_agent.stand_in import Answer, StandIn
+
+UNUSABLE = "urn:sectorwatch:problem:unusable"
 
 
 def client_of(url: str, clock: HandClock) -> HttpClient:
@@ -95,7 +102,7 @@ def test_a_refused_burst_is_set_aside_with_the_servers_reason_and_the_next_one_i
     tmp_path: Path, bench: Bench, server: StandIn, status: int
 ) -> None:
     errors = [{"frame": 3, "reason": "not a JPEG"}]
-    problem = {"title": "Unusable", "detail": "not a JPEG", "errors": errors, "status": status}
+    problem = {"type": UNUSABLE, "title": "Unusable", "detail": "not a JPEG", "errors": errors, "status": status}
     server.answers.append(Answer(status, json.dumps(problem).encode()))
     for number in (1, 2):
         bench.spool.put(burst(number))
@@ -104,6 +111,90 @@ def test_a_refused_burst_is_set_aside_with_the_servers_reason_and_the_next_one_i
     text = next((tmp_path / "refused").glob("*.txt")).read_text()
     assert text == f"HTTP {status} Unusable: not a JPEG (frame 3)\n"
     assert bench.tally.read().refused == 1
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>413 Request Entity Too Large</html>", b'{"type": "about:blank"}', b"[1]", b""]
+)
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+def test_an_answer_of_a_proxy_sets_no_burst_aside_and_delays_only_its_camera(
+    bench: Bench, server: StandIn, status: int, body: bytes
+) -> None:
+    server.answers.append(Answer(status, body))
+    bench.spool.put(burst(1, camera="gate"))
+    bench.spool.put(burst(2, camera="door"))
+    assert [bench.send(), bench.send()] == [0.0, 0.0]
+    assert list(server.bursts) == ["burst-0002"]
+    assert [entry.burst_id for entry in bench.spool.entries_of("gate")] == ["burst-0001"]
+    bench.clock.now_s += 1.0
+    bench.send()
+    assert list(server.bursts) == ["burst-0002", "burst-0001"]
+
+
+@pytest.mark.parametrize("send", ["oldest_first", "newest_first"])
+def test_a_burst_that_a_proxy_does_not_let_through_keeps_no_other_of_its_camera_back(
+    tmp_path: Path, bench: Bench, server: StandIn, send: SendOrder
+) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=10**6, refused_folder=tmp_path / "r", keep_refused=1, send=send)
+    spool.open()
+    bench.uplink._spool = spool
+    server.answers.append(Answer(413, b"<html>413 Request Entity Too Large</html>"))
+    for number in (1, 2, 3):
+        spool.put(burst(number))
+    for _ in range(4):
+        bench.send()
+        bench.clock.now_s += 5.0
+    late = "burst-0001" if send == "oldest_first" else "burst-0003"
+    assert len(server.bursts) == 3
+    assert list(server.bursts)[-1] == late
+
+
+def test_a_burst_that_was_sent_at_an_unknown_time_keeps_its_instants(bench: Bench, server: StandIn) -> None:
+    server.unix_s = lambda: None  # a proxy leaves out `Date`
+    clock = ClockReading(synced=False, boot_id=boot_id(), monotonic_ms=1_000_000)
+    plain = burst(1)
+    bench.spool.put(msgspec.structs.replace(plain, envelope=msgspec.structs.replace(plain.envelope, clock=clock)))
+    server.answers.append(Answer(0, keep=True))
+    bench.send()
+    server.unix_s = bench.clock.unix_s
+    bench.client.fetch_time()
+    bench.send()
+    assert (len(server.arrivals), len(bench.spool), bench.tally.read().refused) == (2, 0, 0)
+    assert server.arrivals[0].identity == server.arrivals[1].identity
+
+
+def test_a_burst_of_an_unknown_time_is_not_sent_before_the_server_can_tell_the_time(
+    bench: Bench, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be sent again with other instants, under an id that the server knows already."""
+    clock = ClockReading(synced=False, boot_id=boot_id(), monotonic_ms=1_000_000)
+    plain = burst(1)
+    bench.spool.put(msgspec.structs.replace(plain, envelope=msgspec.structs.replace(plain.envelope, clock=clock)))
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.client, "_url", "http://127.0.0.1:1")
+        assert bench.send() == 1.0
+    assert server.arrivals == []
+    server.answers.append(Answer(0, keep=True))
+    sent = [bench.send(), bench.send()]
+    assert (sent, len(bench.spool), bench.tally.read().refused) == ([2.0, 0.0], 0, 0)
+    assert server.arrivals[0].identity == server.arrivals[1].identity
+
+
+def test_a_spool_that_cannot_be_opened_for_lack_of_handles_loses_nothing(
+    tmp_path: Path, server: StandIn, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = spool_in(tmp_path)
+    spool.put(burst(1), to_disk=True)
+    waiting = spool.next()
+    assert waiting is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", _too_many_open_files)
+        assert isinstance(client_of(server.url, clock).send_burst(waiting, None), RetryLater)
+    assert isinstance(client_of(server.url, clock).send_burst(waiting, None), Accepted)
+
+
+def _too_many_open_files(*_: object, **__: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def test_a_password_of_a_netrc_is_never_sent(
@@ -116,7 +207,9 @@ def test_a_password_of_a_netrc_is_never_sent(
 
 
 def test_a_long_problem_text_is_cut(tmp_path: Path, bench: Bench, server: StandIn) -> None:
-    server.answers.append(Answer(400, json.dumps({"title": "No", "detail": "x" * 1_000_000}).encode()))
+    server.answers.append(
+        Answer(400, json.dumps({"type": UNUSABLE, "title": "No", "detail": "x" * 1_000_000}).encode())
+    )
     bench.spool.put(burst(1))
     bench.send()
     assert next((tmp_path / "refused").glob("*.txt")).read_text() == f"HTTP 400 No: {'x' * 1000}\n"
@@ -264,7 +357,9 @@ def test_each_answer_is_an_outcome(tmp_path: Path, server: StandIn, clock: HandC
     waiting = spool.next()
     assert waiting is not None
     client = client_of(server.url, clock)
-    server.answers.extend([Answer(422, b'{"title": "No"}'), Answer(401), Answer(503)])
+    server.answers.extend(
+        [Answer(422, b'{"type": "urn:sectorwatch:problem:unusable", "title": "No"}'), Answer(401), Answer(503)]
+    )
     outcomes = [client.send_burst(waiting, None) for _ in range(5)]
     assert [type(outcome) for outcome in outcomes] == [Refused, Unauthorised, RetryLater, Accepted, Accepted]
     assert [outcome.known for outcome in outcomes if isinstance(outcome, Accepted)] == [False, True]

@@ -205,3 +205,65 @@ def test_a_frame_is_judged_by_the_rules_that_are_in_force_then(judged):
     seen = observation(0, {"eye": [person_at(0.2)]})
     dark, light = replace(seen, brightness=0.1), replace(seen, brightness=0.9)
     assert [[c.present for c in judged(scheduled, seen).candidates] for seen in (dark, light)] == [[False], [True]]
+
+
+ROWS = ((0.0, 0.25), (0.2, 0.6), (0.5, 0.95))
+BY_EVIDENCE = 'sensitivity = {rule = "evidence"}'
+KNOWN, SECOND_KNOWN, CLASSIFIER_KNOWN = (replace(info, calibration=ROWS) for info in (DETECTOR, SECOND, CLASSIFIER))
+
+
+def test_under_evidence_a_candidate_has_each_models_part_and_a_vote_by_its_sign():
+    seen = observation(0, {"eye": [person_at(0.2)], "namer": [Prediction("road", 0.9)]}, [KNOWN, CLASSIFIER_KNOWN])
+    (candidate,) = judge(policy(extra=BY_EVIDENCE), seen).candidates
+    assert candidate.parts == {"eye": 2.944, "namer": -1.099}
+    assert candidate.votes == {"eye": Vote.FOR, "namer": Vote.AGAINST}
+    assert candidate.ruling.margin == -0.352
+    assert not candidate.present
+
+
+def test_under_other_rules_a_candidate_has_no_parts():
+    assert judge(policy(), observation(0, {"eye": [person_at(0.2)]}, [KNOWN])).candidates[0].parts == {}
+
+
+@pytest.mark.parametrize(("score", "fate"), [(0.9, (True, True)), (0.3, (False, True)), (0.1, (False, False))])
+def test_under_evidence_what_is_rather_right_than_wrong_may_keep_a_track(score, fate):
+    seen = observation(0, {"eye": [person_at(0.2, score=score)]}, [KNOWN])
+    assert [(c.present, c.kept) for c in judge(policy(extra=BY_EVIDENCE), seen).candidates] == [fate]
+
+
+def test_under_evidence_minimum_scores_mean_nothing():
+    rules = policy(extra=f'{BY_EVIDENCE}\nmin_score = {{"*" = 0.95}}')
+    assert [c.present for c in judge(rules, observation(0, {"eye": [person_at(0.2)]}, [KNOWN])).candidates] == [True]
+
+
+def test_under_evidence_a_model_without_a_calibration_abstains_and_alone_leaves_everything_undecided():
+    seen = observation(0, {"eye": [person_at(0.2)], "eye.2": [person_at(0.2)]}, [KNOWN, SECOND])
+    (candidate,) = judge(policy(extra=BY_EVIDENCE), seen).candidates
+    assert candidate.votes == {"eye": Vote.FOR, "eye.2": Vote.ABSTAIN}
+    assert candidate.present
+    alone = judge(policy(extra=BY_EVIDENCE), observation(0, {"eye": []}))
+    assert alone.undecided == (("person", "west"), ("person", "east"))
+
+
+@pytest.mark.parametrize(("missing", "present"), [("abstain", True), ("fail_open", True), ("fail_closed", False)])
+def test_under_evidence_a_silent_model_counts_as_the_policy_says(missing, present):
+    rules = policy(extra=f'sensitivity = {{rule = "evidence", missing = "{missing}"}}')
+    seen = observation(0, {"eye": [person_at(0.2)], "eye.2": None}, [KNOWN, SECOND_KNOWN])
+    assert [c.present for c in judge(rules, seen).candidates if c.box] == [present]
+
+
+def test_under_evidence_a_classifier_that_was_not_asked_about_a_place_abstains():
+    seen = observation(
+        0, {"eye": [person_at(0.2)], "namer": [Prediction("road", 0.9, sector="east")]}, [KNOWN, CLASSIFIER_KNOWN]
+    )
+    (candidate,) = judge(policy(extra=BY_EVIDENCE), seen).candidates
+    assert (candidate.votes["namer"], candidate.parts) == (Vote.ABSTAIN, {"eye": 2.944})
+
+
+def test_sectors_of_one_camera_may_go_by_evidence_and_by_votes():
+    rules = policy(TWO_HALVES.replace("[0, 1]]\n", f"[0, 1]]\n{BY_EVIDENCE}\n", 1), 'sensitivity = {rule = "all"}')
+    seen = observation(
+        0, {"eye": [person_at(0.2), person_at(0.7)], "eye.2": []}, [KNOWN, replace(SECOND_KNOWN, calibration=())]
+    )
+    for judged in (judge(rules, seen), relevant_judgement(rules, seen)):
+        assert [c.sectors for c in judged.candidates if c.present] == [("west",)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
 from policies.site.site_policy import parse_site_policy
@@ -59,3 +61,17 @@ def test_a_name_that_is_no_voting_models_is_told_with_the_one_that_was_meant():
         "gate: no model that votes is called `frame-change`; known here: eye, namer",
         "gate: no model that votes is called `namr`; did you mean `namer`?",
     ]
+
+
+def test_what_has_no_calibration_or_cannot_reach_the_share_is_told_under_evidence():
+    text = TWO_HALVES.replace('"yard"', '"yard"\nsensitivity = { rule = "evidence", right = 0.99 }')
+    known = replace(DETECTOR, calibration=((0.0, 0.5), (0.4, 0.97)))
+    assert reported(text) == [
+        "gate/west, gate/east: `person` is never decided: rule evidence 0.99, and eye, namer can give 0.5 at most",
+        "gate/west, gate/east: `person` is decided without eye, namer: rule evidence, and no `calibration` on the card",
+    ]
+    assert reported(text, EnsembleInfo("known", (known, CLASSIFIER))) == [
+        "gate/west, gate/east: `person` is never decided: rule evidence 0.99, and eye, namer can give 0.97 at most",
+        "gate/west, gate/east: `person` is decided without namer: rule evidence, and no `calibration` on the card",
+    ]
+    assert reported(text.replace("0.99", "0.9"), EnsembleInfo("known", (known,))) == []

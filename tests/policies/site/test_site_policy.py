@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from policies.observation import EnsembleInfo
-from policies.sensitivity import Sensitivity
+from policies.sensitivity import RULES, Sensitivity
 from policies.site.site_policy import InvalidPolicy, digest_of_stored, parse_site_policy
 from tests.policies.stories import CHANGE, CLASSIFIER, DETECTOR, policy
 
@@ -40,7 +41,7 @@ SITES = Path(__file__).parents[3] / "deploy" / "sites"
         ),
         (
             'site = "a"\n[sensitivity]\nrule = "any"\nweights = {a = 1}',
-            'line 4: sensitivity.weights: weights only mean something with rule = "weighted"',
+            'line 4: sensitivity.weights: weights only mean something with rule = "weighted" or "evidence"',
         ),
         (
             'site = "a"\n[by_target.vehicel]\nmin_score = { "*" = 0.9 }',
@@ -52,7 +53,7 @@ SITES = Path(__file__).parents[3] / "deploy" / "sites"
         ),
         (
             'site = "a"\n[by_target.vehicle]\nsensitivity.missing = "abstain"\n[sensitivity]\nrule = "some"',
-            "line 5: sensitivity.rule: unknown word `some`; known here: any, all, majority, at_least, weighted",
+            f"line 5: sensitivity.rule: unknown word `some`; known here: {', '.join(RULES)}",
         ),
         (
             'site = "a"\n[by_target.vehicle]\nsensitivty = { rule = "any" }',
@@ -99,7 +100,7 @@ SITES = Path(__file__).parents[3] / "deploy" / "sites"
         ),
         (
             'site = "a"\n[sensitivity]\nrule = "most"',
-            "line 3: sensitivity.rule: unknown word `most`; known here: any, all, majority, at_least, weighted",
+            f"line 3: sensitivity.rule: unknown word `most`; known here: {', '.join(RULES)}",
         ),
         (
             'site = "a"\n[[schedule]]\nname = "n"\ndays = ["sunday"]',
@@ -378,3 +379,24 @@ def test_the_json_of_a_stored_policy_gives_its_digest_and_that_of_another_does_n
     assert digest_of_stored(stored) == policy.digest
     assert digest_of_stored(stored.replace("0.4", "0.3")) != policy.digest
     assert digest_of_stored(stored.replace('"version":', '"version":1')) != policy.digest
+
+
+def test_evidence_has_its_share_and_weights_written_in_and_other_rules_have_no_share():
+    given = policy(extra='sensitivity = {rule = "evidence"}').rules.sensitivity
+    assert (given.right, given.weight("hog-people"), given.weight("eye")) == (0.9, 0.5, 1.0)
+    assert b"right" in msgspec.json.encode(given)
+    assert b"right" not in msgspec.json.encode(policy().rules)
+
+
+@pytest.mark.parametrize(
+    ("sensitivity", "message"),
+    [
+        ('rule = "any"\nright = 0.9', 'line 4: sensitivity.right: right only means something with rule = "evidence"'),
+        ('rule = "evidence"\nright = 0.5', "line 4: sensitivity.right: expected `float` > 0.5"),
+        ('rule = "evidence"\nright = 1.0', "line 4: sensitivity.right: expected `float` <= 0.999"),
+        ('rule = "evidence"\nthreshold = 2', 'threshold only means something with rule = "weighted"'),
+    ],
+)
+def test_a_share_that_cannot_be_is_refused_with_its_line(sensitivity, message):
+    with pytest.raises(InvalidPolicy, match=re.escape(message)):
+        parse_site_policy(f'site = "a"\n[sensitivity]\n{sensitivity}')

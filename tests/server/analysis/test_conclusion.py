@@ -72,6 +72,17 @@ def test_a_vote_that_others_overrule_is_counted_against_the_rule(yard: Yard, rul
     )
 
 
+def test_under_evidence_what_is_right_too_seldom_is_measured_against_the_share(yard: Yard) -> None:
+    yard.write(in_oslo('sensitivity = { rule = "evidence" }\n'))
+    known = replace(EYE, calibration=((0.0, 0.3), (0.3, 0.75), (0.6, 0.95)))
+    yard.ensemble.ensemble_info = replace(yard.ensemble.ensemble_info, models=(known,))
+    shown(yard, *({"eye": (person_at(0.2, 0.31),)} for _ in range(10)))
+    assert sentence(yard.store) == (
+        "No event at 08:00: of such sightings of a person in west, 0.75 are right; 0.9 needed "
+        "(`sensitivity`: evidence 0.9)."
+    )
+
+
 def test_a_known_nuisance_is_named(yard: Yard) -> None:
     known = '[[cameras.gate.suppress]]\nname = "web on the lamp"\nbox = [0.17, 0.6, 0.23, 0.8]\n'
     yard.write(in_oslo() + known)

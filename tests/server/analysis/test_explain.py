@@ -72,6 +72,40 @@ def test_a_classifiers_score_is_the_one_that_it_gave_the_sector_and_not_the_fram
     assert [(b.model, b.vote, b.score) for b in weighing.ballots] == [("eye", "for", 0.9), ("namer", "against", 0.2)]
 
 
+def test_under_evidence_each_models_part_of_the_sum_is_shown(doubtful: Yard) -> None:
+    doubtful.write(YARD.replace('site = "yard"', 'site = "yard"\nsensitivity = {rule = "evidence"}'))
+    rows = ((0.0, 0.25), (0.3, 0.75), (0.6, 0.95))
+    bare = msgspec.structs.replace(EYE, model="bare")
+    models = tuple(msgspec.structs.replace(info, calibration=rows) for info in (EYE, NAMER))
+    doubtful.ensemble.ensemble_info = msgspec.structs.replace(
+        doubtful.ensemble.ensemble_info, models=(*models, bare), ensemble="with tables"
+    )
+    labels = (Prediction("person", 0.4, sector="west"),)
+    image = doubtful.ensemble.teach(b"both", {"eye": (person_at(0.2),), "namer": labels, "bare": ()})
+    doubtful.pipeline.process(burst(1, [image], 0))
+    [weighing] = minute(doubtful).bursts[0].frames[0].weighings
+    assert (weighing.seen, weighing.needed, weighing.right) == (4.043, 2.197, (0.983, 0.9))
+    assert [(b.vote, b.score, b.least, b.part) for b in weighing.ballots[1:]] == [
+        ("for", 0.9, 0.3, 2.944),
+        ("for", 0.4, 0.3, 1.099),
+    ]
+    lines = list(as_lines(minute(doubtful)))
+    shown = "0.9 needed, 0.983 of such sightings are right: bare abstains; eye for 0.90 (+2.94); namer for 0.40 (+1.10)"
+    assert any(line.endswith(f"person west: present, {shown}") for line in lines), lines
+
+
+def test_under_evidence_a_model_that_did_not_answer_leaves_what_the_others_can_give(doubtful: Yard) -> None:
+    doubtful.write(YARD.replace('site = "yard"', 'site = "yard"\nsensitivity = {rule = "evidence"}'))
+    weak = msgspec.structs.replace(EYE, calibration=((0.0, 0.25), (0.3, 0.75)))
+    sure = msgspec.structs.replace(NAMER, calibration=((0.0, 0.25), (0.3, 0.95)))
+    doubtful.ensemble.ensemble_info = msgspec.structs.replace(
+        doubtful.ensemble.ensemble_info, models=(weak, sure), ensemble="with tables"
+    )
+    image = doubtful.ensemble.teach(b"one", {"eye": (), "namer": None})  # type: ignore[dict-item]
+    doubtful.pipeline.process(burst(1, [image], 0))
+    assert {s.shortage for s in minute(doubtful).bursts[0].sectors} == {"0.9 needed, and eye can give 0.75"}
+
+
 def test_a_model_that_did_not_answer_is_named(doubtful: Yard) -> None:
     image = b"seen by one"
     doubtful.ensemble.teach(image, {"eye": (), "namer": None})  # type: ignore[dict-item]

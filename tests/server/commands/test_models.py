@@ -51,7 +51,7 @@ def test_pull_that_fails_says_why_and_goes_on_with_the_others(models: Path, tmp_
     (models / "mine" / "net.pt").write_bytes(b"other")
     result = run("pull", "mine", "hog-people", "--models-dir", models, cache=tmp_path)
     assert result.exit_code == 1
-    todo = "the file is a text: download the file itself; run `sectorwatch models pull mine`"
+    todo = "the file is a text: download the file itself; put the right file there"
     meant = f"or if that is meant put it into {models}/mine/card.toml"
     assert f"its card {DIGEST}: {todo}, {meant}" in result.stderr
     assert "hog-people:" in result.stdout
@@ -75,6 +75,28 @@ def test_verify_of_weights_that_were_never_pulled_says_what_to_do(tmp_path: Path
     result = run("verify", "yolov3-tiny", cache=tmp_path)
     assert result.exit_code == 1
     assert "run `sectorwatch models pull yolov3-tiny`" in result.stderr
+
+
+URL = '\n[[sources]]\nfrom = "url"\nurl = "https://models.example/net.pt"\n'
+
+
+def test_pull_is_advised_only_where_it_can_help(models: Path, tmp_path: Path) -> None:
+    def verified() -> str:
+        result = run("verify", "mine", "--models-dir", models, cache=tmp_path)
+        assert result.exit_code == 1
+        return result.stderr
+
+    card, net = models / "mine" / "card.toml", models / "mine" / "net.pt"
+    net.write_bytes(b"other")
+    assert "models pull" not in verified()
+    assert "put the right file there" in verified()
+    net.unlink()
+    assert f"put the file at {net}: its card names no place from where it can be fetched" in verified()
+    assert "missing" in run("list", "--models-dir", models, cache=tmp_path).stdout
+    card.write_text(card.read_text() + URL)
+    assert "run `sectorwatch models pull mine`" in verified()
+    net.write_bytes(b"other")  # it comes before what is pulled
+    assert "remove it and run `sectorwatch models pull mine`" in verified()
 
 
 @pytest.mark.parametrize("verb", ["pull", "verify"])

@@ -8,18 +8,26 @@ from __future__ import annotations
 import json
 import lzma
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from click.testing import CliRunner
+from sqlalchemy import create_engine
 
 from policies.fold import decode_state
 from server.__main__ import command
+from server.domain.keeping import Keep
+from server.domain.records import Checkpoint
 from server.store import open_store
-from server.store.care.migrate import _config
+from server.store.care.migrate import _config, _known
 from tests.fixtures.make_schemas import BURSTS
 from tests.server.scenes import START_US, Yard, there_and_back
 from tests.stand_ins import ManualClock
@@ -60,6 +68,18 @@ def test_there_is_a_database_of_every_schema_before_the_present_one() -> None:
     made = {name[:4] for name in NUMBERED}
     revisions = {script.revision for script in scripts.walk_revisions()} - _NEVER_RELEASED
     assert revisions - made <= {scripts.get_current_head()}
+
+
+def test_the_files_of_the_migrations_begin_with_the_numbers_of_their_schemas() -> None:
+    scripts = list(ScriptDirectory.from_config(_config()).walk_revisions())
+    assert _known() == [script.revision for script in reversed(scripts)]
+
+
+def test_a_command_that_reads_imports_neither_migrations_nor_requests() -> None:
+    heavy = "{'alembic', 'requests', 'torch'}"
+    code = f"import sys, server.commands.events, server.commands.explain; print(sorted({heavy} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("then", NUMBERED, indirect=True)
@@ -111,6 +131,72 @@ def test_an_old_database_goes_on_with_somebody_in_view(then: Then) -> None:
     kinds = [logged.event.kind for logged in store.events()]
     assert kinds.count("presence_started") == kinds.count("presence_ended")
     store.close()
+
+
+@pytest.mark.parametrize("then", ["0010"], indirect=True)
+@pytest.mark.parametrize("lost", ["none", "all", "the last"])
+def test_the_announcements_of_an_old_database_name_those_before_them_and_go_with_their_events(
+    then: Then, lost: str
+) -> None:
+    """`lost` are links that an old server left out which wrote after the upgrade."""
+    then.asked("db", "upgrade")
+    if lost != "none":
+        which = "seq" if lost == "all" else "(SELECT max(seq) FROM outbox WHERE before_seq IS NOT NULL)"
+        with closing(sqlite3.connect(then.file)) as connection, connection:
+            assert connection.execute(f"UPDATE outbox SET before_seq = NULL WHERE seq = {which}").rowcount
+        assert then.asked("db", "upgrade").exit_code == 0
+    query = "SELECT event_id, seq, before_seq FROM outbox ORDER BY event_id, seq"
+    with closing(sqlite3.connect(then.file)) as connection:
+        rows = connection.execute(query).fetchall()
+    last: dict[bytes, int] = {}
+    for event_id, seq, before_seq in rows:
+        assert before_seq == last.get(event_id)
+        last[event_id] = seq
+    assert len(last) < len(rows), "an event was announced twice"
+    store = open_store(f"sqlite:///{then.file}", ManualClock(START_US + 3_600_000_000))
+    store.retention.sweep(lambda _site: Keep(events_days=1e-9))
+    store.close()
+    with closing(sqlite3.connect(then.file)) as connection:
+        left = {event_id for (event_id,) in connection.execute("SELECT id FROM events")}
+        assert {event_id for event_id, _, _ in connection.execute(query)} == left
+    assert len(left) < len(last)
+
+
+@pytest.mark.parametrize("then", ["0010"], indirect=True)
+def test_the_checkpoints_of_an_old_database_are_those_of_before(then: Then) -> None:
+    query = "SELECT at_us, CAST(state AS BLOB) FROM checkpoints ORDER BY at_us"
+    with closing(sqlite3.connect(then.file)) as connection:
+        before = connection.execute(query).fetchall()
+    then.asked("db", "upgrade")
+    store = open_store(f"sqlite:///{then.file}")
+    assert [store.checkpoint("yard", "gate", at_us + 1) for at_us, _ in before] == [Checkpoint(*row) for row in before]
+    store.close()
+
+
+def test_the_upgrade_writes_each_checkpoint_once(tmp_path: Path) -> None:
+    file = tmp_path / "sectorwatch.sqlite"
+    engine = create_engine(f"sqlite:///{file}")
+    migration = import_module("server.store.migrations.versions.0011_smaller")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        connection.exec_driver_sql("PRAGMA secure_delete = OFF")
+        connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
+        connection.exec_driver_sql(
+            "CREATE TABLE checkpoints (site TEXT, camera TEXT, at_us BIGINT, state TEXT, "
+            "CONSTRAINT pk_checkpoints PRIMARY KEY (site, camera, at_us))"
+        )
+        rows = [("yard", "gate", number, "x" * 4000) for number in range(1000)]
+        connection.exec_driver_sql("INSERT INTO checkpoints VALUES (?, ?, ?, ?)", rows)
+        connection.commit()
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        with Operations.context(MigrationContext.configure(connection)):
+            migration._make_checkpoints()
+        connection.commit()
+        written = (tmp_path / f"{file.name}-wal").stat().st_size
+        kept = connection.exec_driver_sql("SELECT count(*), sum(length(state)) FROM checkpoints").one()
+    engine.dispose()
+    assert tuple(kept) == (1000, 4_000_000)
+    assert written < 1.5 * 4_000_000, written
 
 
 @pytest.mark.parametrize("then", ["unnumbered"], indirect=True)

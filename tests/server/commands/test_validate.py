@@ -48,6 +48,38 @@ def test_a_site_policy_that_is_usable_and_probably_not_meant_gets_a_warning(
     assert "is valid: the policy of site `yard`; every camera is judged on its whole view" in result.stdout
 
 
+LINE = 'site = "yard"\n[cameras.gate.lines.road]\na = {a}\nb = {b}\n'
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "words"),
+    [
+        ([0.5, 0.1], [0.5, 0.9], "the left of the picture"),
+        ([0.5, 0.9], [0.5, 0.1], "the right of the picture"),
+        ([0.1, 0.5], [0.9, 0.5], "below the line"),
+        ([0.9, 0.5], [0.1, 0.5], "above the line"),
+        ([0.1, 0.1], [0.9, 0.9], "the lower left of the picture"),
+        ([0.9, 0.1], [0.1, 0.9], "the upper left of the picture"),
+    ],
+)
+def test_the_side_of_the_picture_from_which_the_first_way_over_a_line_comes_is_said(
+    tmp_path: Path, a: list[float], b: list[float], words: str
+) -> None:
+    text = LINE.format(a=a, b=b) + 'directions = ["in", "out"]\n'
+    result = validate(tmp_path, text)
+    assert f"`road` (`in` comes from {words})" in result.stdout
+    assert "directions" not in result.stderr
+    named = validate(tmp_path, LINE.format(a=a, b=b))
+    assert ("swap `a` and `b`" in named.stderr) == ("left" not in words)
+
+
+def test_ways_whose_names_say_the_other_side_get_a_warning_that_says_which_is_which(tmp_path: Path) -> None:
+    text = LINE.format(a=[0.1, 0.5], b=[0.9, 0.5]) + 'directions = ["top_to_bottom", "out"]\n'
+    assert "cameras.gate.lines.road.directions: `top_to_bottom` comes from below the line: swap" in (
+        validate(tmp_path, text).stderr
+    )
+
+
 def test_a_server_s_settings_and_a_card_are_told_apart_though_a_key_is_misspelt(tmp_path: Path) -> None:
     settings = validate(tmp_path, 'hots = "0.0.0.0"\nprot = 80\n', "server.toml")
     assert settings.exit_code == 78

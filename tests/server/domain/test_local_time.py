@@ -137,3 +137,20 @@ def test_the_file_of_a_site_says_more_than_the_policy_that_judged_it(tmp_path: P
     assert site_time(store, "yard", tmp_path / "none").zone is None
     (tmp_path / "yard.toml").write_text('site = "yard"\r\ntimezone = "Asia/Tokyo"\r\n', encoding="utf-16")
     assert site_time(store, "yard", tmp_path).zone == ZoneInfo("Asia/Tokyo")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'targets = [\n  "person",\n]\ntimezone = "Europe/Oslo"\n[cameras.gate]\n',
+        'note = """\n[cameras.gate]\n"""\ntimezone = "Europe/Oslo"\n  [cameras.gate]\n',
+        'lists = [\n[1],\n[2]]\ntimezone = "Europe/Oslo"\n',
+        '"time\\u007aone" = "Europe/Oslo"\n[cameras.gate]\ntimezone = "UTC"\n',
+    ],
+)
+def test_a_policys_zone_is_found_before_its_first_table_whatever_looks_like_one(text: str) -> None:
+    assert zone_of(text) == ZoneInfo("Europe/Oslo")
+
+
+def test_the_tables_of_a_policy_are_not_parsed_for_its_zone() -> None:
+    assert zone_of('timezone = "Europe/Oslo"\n[cameras.gate]\n= this is no TOML\n') == ZoneInfo("Europe/Oslo")

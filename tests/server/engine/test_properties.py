@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -70,6 +71,19 @@ def test_spare_work_is_begun_only_where_nothing_waits_one_image_at_a_time_and_en
         assert not begun.batch.spare or (len(begun.batch.items) == 1 and not begun.waiting)
     for request in history.spare:
         assert request.job.answer.result(0) == request.expected
+
+
+@of_any_line
+def test_the_images_that_are_counted_as_waiting_are_those_that_wait(setup: Setup, script: Script) -> None:
+    line = Line(setup)
+    queue = line.batcher._inference
+    for move in script:
+        line.move(*move)
+        waiting = Counter[str]()
+        for job in queue:
+            waiting[job.client] += job.left
+        assert +queue.counts() == waiting
+        assert queue.images() == waiting.total()
 
 
 @of_any_line

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 
 from PIL import Image, ImageDraw
@@ -42,6 +43,7 @@ def pictures() -> dict[str, bytes]:
         "08-pumpkin": (lambda pen: _pumpkin(pen, 192, 160, 92),),
         "09-football": (lambda pen: _football(pen, 192, 144, 120),),
         "10-parachute": (lambda pen: _parachute(pen, 192, 130, 120),),
+        "11-far-walkers": tuple(partial(_far_walker, x=x) for x in (80, 190, 300)),
     }
     return {f"{name}.jpg": _jpeg(parts) for name, parts in scenes.items()}
 
@@ -87,6 +89,10 @@ def _walker(pen: Pen, x: float, feet: float, height: float) -> None:
     _disc(pen, x, feet - 7.3 * unit, 0.62 * unit, _SKIN)
     _line(pen, [(x, shoulders - 0.4 * unit), (x, shoulders)], 0.6 * unit, _SKIN)
     _disc(pen, x, feet - 7.55 * unit, 0.5 * unit, (46, 34, 28))
+
+
+def _far_walker(pen: Pen, x: float) -> None:
+    _walker(pen, x, 240, 70)
 
 
 def _stop_sign(pen: Pen, x: float, y: float, radius: float) -> None:

@@ -99,11 +99,12 @@ def hog_decision_values(name: str, grey: np.ndarray) -> np.ndarray:
 
 
 def recorded(name: str) -> Any:
-    """What OpenCV said when it was last recorded."""
+    """What another implementation said when it was last recorded."""
     return json.loads((RECORDED / f"{name}.json").read_text("utf-8"))
 
 
-def _record(name: str, said: Any) -> None:
+def record(name: str, said: Any) -> None:
+    """Write it for `recorded`."""
     (RECORDED / f"{name}.json").write_text(json.dumps(said, separators=(",", ":")) + "\n", "utf-8")
 
 
@@ -115,17 +116,18 @@ def rounded(found: Iterable[Found]) -> list[Found]:
 def main() -> None:
     from server.catalogue import cache_dir, card_named, locate
     from tests.conftest import sampled_jpegs
+    from tests.server.ensemble.second_opinion import blob_of
     from tests.server.ensemble.test_hog import probe, sparse
-    from tests.server.ensemble.test_yolov3_tiny import blob_of
 
     jpegs = sampled_jpegs(cache_dir() / "footage" / "vtest.avi")
-    weights = locate(card_named("yolov3-tiny"), cache_dir())
+    card = card_named("yolov3-tiny")
+    weights = locate(card, cache_dir())
     assert weights is not None
-    blobs = [blob_of(jpeg) for jpeg in jpegs]
+    blobs = [blob_of(jpeg, card) for jpeg in jpegs]
     yolo = OpenCvYolo(weights, blobs[0].shape[3], blobs[0].shape[2])
-    _record("yolov3-tiny", [rounded(yolo.detect(blob.numpy())) for blob in blobs])
+    record("yolov3-tiny", [rounded(yolo.detect(blob.numpy())) for blob in blobs])
     for name in HOG_WINDOWS:
-        _record(name, np.round(sparse(hog_decision_values(name, probe())), 4).tolist())
+        record(name, np.round(sparse(hog_decision_values(name, probe())), 4).tolist())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
@@ -51,16 +52,16 @@ def ensemble(network: nn.Module, made: ModelCard, execution: Execution) -> Ensem
 @pytest.mark.parametrize("vectors", [{"avx2", "avx512f"}, set(), None])
 def test_bf16_is_refused_by_name_on_a_processor_without_it(vectors: set[str] | None) -> None:
     with pytest.raises(ConfigurationError, match="needs a processor with one of amx_bf16, avx512_bf16, bf16"):
-        check_execution("bf16", vectors)
+        check_execution("bf16", vectors, {"namer": True})
 
 
 @pytest.mark.parametrize("vector", ["amx_bf16", "avx512_bf16", "bf16"])
 def test_bf16_is_taken_where_the_processor_has_it(vector: str) -> None:
-    check_execution("bf16", {"avx2", vector})
+    check_execution("bf16", {"avx2", vector}, {"namer": True, "eye": False}, {"namer"})
 
 
 def test_float32_is_taken_everywhere() -> None:
-    check_execution("fp32", None)
+    check_execution("fp32", None, {"eye": False}, ())
 
 
 @pytest.fixture
@@ -158,12 +159,29 @@ def test_a_network_that_cannot_compute_so_is_refused_by_name() -> None:
         ensemble(InDoubles(1), card("stubborn", "classifier"), "bf16")
 
 
-def test_what_is_no_classifier_is_not_served_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = replace(this_machine(), vectors=frozenset({"avx512_bf16"}))
-    monkeypatch.setattr("server.serving.loading.this_machine", lambda: machine)
-    settings = ServerSettings(data_dir=tmp_path, execution="bf16")
-    with pytest.raises(ConfigurationError, match="is for classifiers, and there is none"):
-        load(settings, ["frame-change"])
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", ["yolov3-tiny", "nanodet-g", "ssdlite-people"])
+def test_in_bf16_a_detector_answers_the_golden_set_as_approved(name: str, cache_dir: Path) -> None:
+    plain, lowered = (load_ensemble([name], cache=cache_dir, execution=execution) for execution in ("fp32", "bf16"))
+    convolutions = [part for part in lowered._network.modules() if isinstance(part, nn.Conv2d)]
+    assert {part.weight.dtype for part in convolutions} == {torch.bfloat16}
+    assert read_golden(shipped_golden()).faults(lowered, execution="bf16") == []
+    assert differences(plain.lock, lowered.lock) == [
+        f"code of {name}: `bf16` is 1, locked was None",
+        "execution: `classifiers` is bf16, locked was None",
+        "execution: `detectors` is bf16, locked was None",
+    ]
+
+
+def test_a_detector_that_the_golden_set_does_not_approve_stays_in_float32(cache_dir: Path) -> None:
+    lowered = load_ensemble(["yolov3-tiny-608"], cache=cache_dir, execution="bf16")
+    assert {value.dtype for value in lowered._network.parameters()} == {torch.float32}
+    assert "detectors" not in lowered.lock.execution
+
+
+def test_a_card_of_another_kind_cannot_ask_for_bf16() -> None:
+    with pytest.raises(ValueError, match="`bf16` is for detectors of Sectorwatch"):
+        msgspec.structs.replace(card("tiny", "classifier"), bf16=True)
 
 
 def test_a_card_that_is_not_there_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +197,9 @@ def test_the_device_is_part_of_the_ensemble_s_name_and_gets_one_thread() -> None
     assert (here.on_accelerator, there.on_accelerator) == (False, True)
 
 
-@pytest.mark.parametrize("name", ["yolov3-tiny", "hog-people", "hog-people-small", "efficientnet-lite0"])
+@pytest.mark.parametrize(
+    "name", ["yolov3-tiny", "hog-people", "hog-people-small", "nanodet-g", "ssdlite-people", "efficientnet-lite0"]
+)
 def test_no_network_keeps_a_tensor_that_would_not_move_to_a_card(name: str) -> None:
     network = network_of(card_named(name), locate(card_named(name), cache_dir()))
     left = [key for part in network.modules() for key, value in vars(part).items() if isinstance(value, Tensor)]

@@ -20,7 +20,7 @@ from server.domain.errors import ConfigurationError
 from server.ensemble import Ensemble, load_ensemble
 from server.ensemble.adoption import adopt, adopt_torchvision
 from server.ensemble.building import network_of
-from server.ensemble.building.foreign import Detector
+from server.ensemble.building.detector import Detector
 from server.ensemble.decode import decode
 from server.ensemble.forms import normalised, row_of
 from tests.server.ensemble.others import CLASSES, FORMATS, SOURCE, adopt_here, folder_of, network, write_card

@@ -76,6 +76,9 @@ def test_the_shipped_set_covers_the_whole_catalogue_and_each_kind_of_answer(defa
     labels = {model: [picture.expected[model].label for picture in golden.pictures] for model in golden.models}
     assert set(labels["frame-change"]) == {"still", "moving"}
     assert set(labels["hog-people"]) == {"nothing", "person"}
+    assert set(labels["ssdlite-people"]) == {"nothing", "person"}
+    assert {"person", "stop sign", "clock", "umbrella"} <= set(labels["nanodet-g"])
+    assert golden.unsure == []
     assert set(labels["yolov3-tiny"]) == {"nothing", "person", "stop sign", "clock", "orange"}
     things = {"street sign", "analog clock", "balloon", "jack-o'-lantern", "soccer ball", "parachute"}
     assert things <= set(labels["efficientnet-lite0"])
@@ -172,7 +175,7 @@ def test_a_model_that_nobody_approved_and_that_never_answers_is_not_served(tmp_p
     folder_of(tmp_path / "models", "state_dict", mute, "mute")
     folder_of(tmp_path / "models", "state_dict", network(1), "mine")
     settings = ServerSettings(data_dir=tmp_path, models_dir=tmp_path / "models")
-    with pytest.raises(ConfigurationError, match=r"^mute answered about none of 10 pictures"):
+    with pytest.raises(ConfigurationError, match=r"^mute answered about none of 11 pictures"):
         load(settings, ["mine", "mute"])
     assert load(settings, ["mine"]).models == ("mine",)
 

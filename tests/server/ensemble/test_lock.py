@@ -95,6 +95,19 @@ def test_how_sectors_are_fitted_is_in_the_lock_only_where_it_is_not_the_default(
     assert forms.versions(padded) == {"crop": 1, "letterbox": 1}
 
 
+def test_another_calibration_is_another_ensemble_and_none_leaves_the_name_as_it_was(settings: ServerSettings) -> None:
+    lock = load_ensemble(NAMES).lock
+    small, change = lock.models
+    assert small.calibration[0][0] == 0
+    bare = msgspec.structs.replace(small, calibration=())
+    assert msgspec.structs.replace(lock, models=(bare, change)).digest != lock.digest
+    assert "calibration" not in msgspec.to_builtins(bare)
+    rows = '[calibration]\nsource = "a yard"\nrows = [[0, 0.3], [0.5, 0.75]]\n'
+    card = (settings.models_dir or Path()) / "scripted" / "card.toml"
+    card.write_text(f"{card.read_text()}\n{rows}")
+    assert "calibration of scripted" in refused(settings)
+
+
 def test_what_is_as_it_was_locked_is_served(settings: ServerSettings) -> None:
     assert load(settings, settings.models).ensemble.ensemble_info.ensemble == read_lock(settings.lock or Path()).digest
 

@@ -140,8 +140,8 @@ def test_one_logit_becomes_a_class_that_is_there_or_nothing(tmp_path: Path) -> N
 def test_one_number_in_0_to_1_is_refused_until_somebody_says_what_it_is(tmp_path: Path) -> None:
     file = traced(Then(Mean((2.0,)), "sigmoid"), tmp_path)
     detail = refused(file, tmp_path, ("person",))
-    assert "--output independent_probabilities if the network ends in a sigmoid" in detail
-    assert "--output independent_logits if it does not" in detail
+    assert "--activation none if the network ends in a sigmoid" in detail
+    assert "--activation sigmoid if it does not" in detail
     adopted = adopt(file, ["person"], tmp_path / "models", output="independent_probabilities")
     assert adopted.remarks == ()
     [answer] = load_ensemble(["net"], folders=[tmp_path / "models"]).answer(PICTURES[:1])
@@ -169,7 +169,7 @@ def test_independent_classes_keep_their_scores_also_when_several_are_there(tmp_p
 
     classes = ["a", "b", "c", "d", "e", "f", "g"]
     file = traced(Sure(), tmp_path)
-    assert "--output independent_probabilities" in refused(file, tmp_path, tuple(classes))
+    assert "--activation none if the network ends in a sigmoid" in refused(file, tmp_path, tuple(classes))
     adopt(file, classes, tmp_path / "models", output="independent_probabilities")
     [answer] = load_ensemble(["net"], folders=[tmp_path / "models"]).answer(PICTURES[:1])
     scores = {each.label: each.score for each in answer["net"] or ()}
@@ -215,7 +215,7 @@ def test_a_factory_of_the_users_may_end_in_a_softmax(tmp_path: Path, monkeypatch
     (tmp_path / "models" / "soft").mkdir(parents=True)
     (tmp_path / "models" / "soft" / "card.toml").write_text(
         'name = "soft"\nsummary = "s"\nkind = "classifier"\nfactory = "ends_soft:build"\nclasses = ["a", "b"]\n'
-        'licence = "MIT"\ncitation = "none"\noutput = "probabilities"\n'
+        'trusted = true\nlicence = "MIT"\ncitation = "none"\noutput = "probabilities"\n'
         '[input]\ncolour = "rgb"\nfit = "stretch"\nsize = [8, 8]\n'
     )
     [answer] = load_ensemble(["soft"], folders=[tmp_path / "models"]).answer(PICTURES[:1])
@@ -269,7 +269,11 @@ class Single(nn.Module):
 @pytest.mark.parametrize(
     ("made", "shape", "message"),
     [
-        (Grey(), (1, 1, 224, 224), 'it takes one with colour = "grey": write a card by hand'),
+        (
+            Grey(),
+            (1, 1, 224, 224),
+            'it takes one with colour = "grey": give --channels grey (colour = "grey" under [input])',
+        ),
         (Sized(96), (1, 3, 96, 96), "it takes one with size = [96, 96]"),
         (Sized(28, 1), (1, 1, 28, 28), 'it takes one with size = [28, 28] and colour = "grey"'),
         (ColoursLast(), (1, 224, 224, 3), "it wants the colours last (H, W, C)"),

@@ -14,6 +14,7 @@ import pytest
 from torch import nn
 
 import server.ensemble
+from policies.site.site_policy import parse_site_policy
 from server.__main__ import command
 from server.catalogue import ModelCard, cards, parse_card
 from server.catalogue.card import Format
@@ -24,6 +25,8 @@ TEXT = (FOLDER / "README.md").read_text()
 TOML = re.findall(r"```toml\n(.*?)```", TEXT, re.S)
 CARDS = [block for block in TOML if "\nkind = " in block]
 SETTINGS = [block for block in TOML if block.startswith("# server.toml")]
+POLICIES = [block for block in TOML if block.startswith("# sites/SITE.toml")]
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 COMMANDS = [
     line.removeprefix("$ ") for block in re.findall(r"```console\n(.*?)```", TEXT, re.S) for line in block.splitlines()
 ]
@@ -33,10 +36,17 @@ def card_of(block: str) -> ModelCard:
     return parse_card(block, Path("models") / tomllib.loads(block)["name"] / "card.toml")
 
 
-def test_every_toml_block_is_a_card_or_settings() -> None:
+def test_every_toml_block_is_a_card_or_settings_or_a_site_policy() -> None:
     assert len(CARDS) >= 4
     assert len(SETTINGS) >= 3
-    assert len(TOML) == len(CARDS) + len(SETTINGS)
+    assert len(POLICIES) >= 2
+    assert len(TOML) == len(CARDS) + len(SETTINGS) + len(POLICIES)
+
+
+@pytest.mark.parametrize("block", POLICIES)
+def test_every_site_policy_names_models_of_the_catalogue(block: str) -> None:
+    rules = parse_site_policy(block).camera("gate").rules
+    assert rules.min_score.keys() - {"*"} <= cards().keys()
 
 
 @pytest.mark.parametrize("block", CARDS)
@@ -59,7 +69,7 @@ def test_every_settings_example_is_read_as_the_server_reads_it(block: str, tmp_p
 
 
 def test_the_factory_makes_a_network_of_the_parameters_of_its_card() -> None:
-    [source] = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    [source] = [block for block in PYTHON if "def build(" in block]
     [card] = [card_of(block) for block in CARDS if "net:build" in block]
     names: dict[str, object] = {}
     exec(source, names)
@@ -78,7 +88,7 @@ def test_every_command_is_one_that_the_command_line_takes(
     for word in words:
         if word.endswith("/"):
             Path(word).mkdir(exist_ok=True)
-        elif re.search(r"\.(pth|txt|safetensors)$", word):
+        elif re.search(r"\.(pt|pth|txt|safetensors)$", word):
             Path(word).parent.mkdir(exist_ok=True)
             Path(word).touch()
     group: click.Command = command

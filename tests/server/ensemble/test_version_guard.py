@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 import torch
+from msgspec.structs import replace
 from PIL import Image
 from torch import Tensor
 
@@ -57,6 +58,13 @@ def not_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forms, "_resized", resized)
 
 
+def padded_white(monkeypatch: pytest.MonkeyPatch) -> None:
+    padded = forms._padded
+    monkeypatch.setattr(
+        forms, "_padded", lambda pixels, form, multiples: padded(pixels, replace(form, pad=255), multiples)
+    )
+
+
 def a_mean_off_by_a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.ensemble.module.normalised", lambda rows, form: forms.normalised(rows, form) + 0.1)
 
@@ -99,7 +107,7 @@ CASES: dict[str, tuple[str, Patch]] = {
     "the spread of noise": ("frame-change", constant(frame_change, "_WHITE", 100.0)),
     "non-maximum suppression of YOLO": ("yolov3-tiny-608", nothing_suppressed),
     "non-maximum suppression of HOG": ("hog-people", nothing_suppressed),
-    "the padding of a letterbox": ("yolov3-tiny", constant(forms, "_PADDING", 255)),
+    "the padding of a letterbox": ("yolov3-tiny", padded_white),
     "the weights of grey": ("hog-people", constant(forms, "_LUMA", (0.0, 0.0, 1.0))),
     "the resizing of every transform": ("efficientnet-lite0", not_averaged),
     "the normalisation of every transform": ("efficientnet-lite0", a_mean_off_by_a_tenth),

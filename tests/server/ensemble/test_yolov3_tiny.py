@@ -10,20 +10,12 @@ import torch
 
 from server.catalogue import card_named
 from server.domain.errors import ConfigurationError
-from server.ensemble.decode import decode
-from server.ensemble.forms import normalised, row_of
 from server.ensemble.yolov3_tiny import YoloV3Tiny, build
-from tests.server.ensemble.opencv import IS_OPENCV_4, Found, OpenCvYolo, recorded
+from tests.server.ensemble.opencv import IS_OPENCV_4, OpenCvYolo, recorded
+from tests.server.ensemble.second_opinion import blob_of, found_by, judged, unmatched
 
 CARD = card_named("yolov3-tiny")
 REFERENCES = ["recorded", "live"] if IS_OPENCV_4 else ["recorded"]
-JUDGED_ABOVE = 0.3
-SLACK = 0.02
-
-
-def blob_of(jpeg: bytes) -> torch.Tensor:
-    """A frame as the network is fed it."""
-    return normalised(row_of(decode(jpeg), CARD.input).pixels[None], CARD.input)
 
 
 @pytest.fixture(scope="module")
@@ -31,46 +23,22 @@ def network(weights: Path) -> YoloV3Tiny:
     return build(CARD, weights)
 
 
-def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    """Intersection over union."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    both = max(width, 0) * max(height, 0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return both / (sum(areas) - both)
-
-
-def unmatched(wanted: list[Found], given: list[Found]) -> list[Found]:
-    """Those of `wanted` above the judged score without a twin: same class, IoU >= 0.9, score within 0.02."""
-    return [
-        (label, score, box)
-        for label, score, box in wanted
-        if score > JUDGED_ABOVE
-        and not any(
-            label == twin and abs(score - twin_score) <= SLACK and overlap(box, twin_box) >= 0.9
-            for twin, twin_score, twin_box in given
-        )
-    ]
-
-
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_boxes_are_those_of_opencv_on_twenty_frames(
     network: YoloV3Tiny, weights: Path, footage_frames: list[bytes], reference: str
 ) -> None:
-    judged = 0
+    count = 0
     for index, jpeg in enumerate(footage_frames):
-        blob = blob_of(jpeg)
-        with torch.inference_mode():
-            boxes, scores, labels = network(blob)[0]
-        ours = list(zip(labels.tolist(), scores.tolist(), map(tuple, boxes.tolist()), strict=True))
+        blob = blob_of(jpeg, CARD)
+        ours = found_by(network, blob)
         if reference == "live":
             theirs = OpenCvYolo(weights, blob.shape[3], blob.shape[2]).detect(blob.numpy())
         else:
             theirs = [tuple(found) for found in recorded("yolov3-tiny")[index]]
-        assert unmatched(theirs, ours) == [], f"frame {index}: OpenCV's, not ours"
-        assert unmatched(ours, theirs) == [], f"frame {index}: ours, not OpenCV's"
-        judged += sum(score > JUDGED_ABOVE for _, score, _ in theirs)
-    assert judged > 100
+        assert unmatched(theirs, ours, slack=0.02, overlap=0.9) == [], f"frame {index}: OpenCV's, not ours"
+        assert unmatched(ours, theirs, slack=0.02, overlap=0.9) == [], f"frame {index}: ours, not OpenCV's"
+        count += judged(theirs)
+    assert count > 100
 
 
 @pytest.mark.parametrize("size", [(32, 32), (320, 224), (608, 608)])
@@ -87,7 +55,7 @@ def test_refuses_other_sizes(network: YoloV3Tiny) -> None:
 
 
 def test_what_a_row_gives_does_not_depend_on_its_batch(network: YoloV3Tiny, footage_frames: list[bytes]) -> None:
-    rows = torch.cat([blob_of(jpeg) for jpeg in footage_frames[:3]])
+    rows = torch.cat([blob_of(jpeg, CARD) for jpeg in footage_frames[:3]])
     with torch.inference_mode():
         together = network(rows)
         for index, found in enumerate(together):

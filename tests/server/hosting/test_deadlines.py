@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from server.hosting.crowds import SlowReaders
 from server.hosting.deadlines import BODY_S, HEAD_S, LEAST_BYTES_PER_S, DeadlineSocket
 from tests.server.doors import Door
 from tests.server.launched import Running
@@ -29,7 +30,7 @@ class Ends:
     def __init__(self) -> None:
         self.now_s = 0.0
         accepted, self.client = socket.socketpair()
-        self.server = DeadlineSocket(accepted, lambda: self.now_s)
+        self.server = DeadlineSocket(accepted, SlowReaders(1), clock=lambda: self.now_s)
 
 
 @pytest.fixture
@@ -123,3 +124,26 @@ def test_a_malformed_chunked_body_is_the_client_s_fault(
         client.shutdown(socket.SHUT_WR)
         assert client.recv(12) == b"HTTP/1.1 400"
     assert "Traceback" not in "".join(server.output)
+
+
+@pytest.mark.parametrize("path", [b"/v1/annotations", b"/batch"])
+def test_a_body_that_ends_before_its_length_may_be_sent_again(
+    path: bytes, tmp_path: Path, running: list[Running]
+) -> None:
+    """An agent never sends a burst again after a 400."""
+    server = Running(["tests.server.hosted", str(tmp_path), "{}"])
+    running.append(server)
+    port = int(server.line(r"^port (\d+)")[1])
+    kind = b"multipart/form-data; boundary=x" if path == b"/batch" else b"application/json"
+    head = b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\nContent-Length: 30000\r\n\r\n" % (path, kind)
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.sendall(head + b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n')
+        client.shutdown(socket.SHUT_WR)
+        assert b"urn:sectorwatch:problem:incomplete" in _all_of(client)
+
+
+def _all_of(client: socket.socket) -> bytes:
+    answer = b""
+    while piece := client.recv(4096):
+        answer += piece
+    return answer

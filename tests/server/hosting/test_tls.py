@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _ssl
+import ctypes
 import hashlib
 import http.client
 import json
@@ -15,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -158,6 +161,49 @@ def test_a_client_that_does_not_read_makes_the_server_wait_as_on_a_plain_connect
         ends.server.sendall(bytes(64 << 20))
 
 
+def key_updates(client: socket.socket, library: ctypes.CDLL, context: int) -> Iterator[bool]:
+    """Shake hands, then ask for new keys 500 times at each step, as Python's own `ssl` cannot; whether all went."""
+    tls = library.SSL_new(context)
+    library.SSL_set_fd(tls, client.fileno())
+    try:
+        while library.SSL_connect(tls) != 1:
+            yield True
+        while True:
+            yield all(library.SSL_key_update(tls, 1) == 1 == library.SSL_do_handshake(tls) for _ in range(500))
+    finally:
+        library.SSL_free(tls)
+
+
+def test_a_client_that_asks_for_new_keys_without_end_and_does_not_read_has_to_wait(certificate: Pair) -> None:
+    library = ctypes.CDLL(_ssl.__file__)  # with the OpenSSL that Python uses
+    for function, result in ("TLS_client_method", ctypes.c_void_p), ("SSL_CTX_new", ctypes.c_void_p):
+        getattr(library, function).restype = result
+    library.SSL_CTX_new.argtypes = library.SSL_new.argtypes = [ctypes.c_void_p]
+    library.SSL_new.restype = ctypes.c_void_p
+    for function in ("SSL_connect", "SSL_do_handshake", "SSL_free", "SSL_CTX_free"):
+        getattr(library, function).argtypes = [ctypes.c_void_p]
+    for function in ("SSL_set_fd", "SSL_key_update"):
+        getattr(library, function).argtypes = [ctypes.c_void_p, ctypes.c_int]
+    context = library.SSL_CTX_new(library.TLS_client_method())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), 20)
+        accepted, _ = listener.accept()
+    plain, server = socket.socketpair()
+    client.setblocking(False)
+    with client, accepted, plain, server:
+        for end in (client, accepted):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
+        connection = tls_front._Connection(accepted, plain, context_of(certificate))
+        for went in islice(key_updates(client, library, context), 100):
+            connection.advance()
+            if not went:
+                break
+        assert connection._is_shaken
+        assert not went
+        assert len(connection._to_client) < 6 * tls_front._PIECE_BYTES
+    library.SSL_CTX_free(context)
+
+
 def test_a_server_that_does_not_read_makes_the_client_wait_as_on_a_plain_connection(ends: Ends) -> None:
     ends.client.settimeout(0.2)
     with pytest.raises(TimeoutError):
@@ -173,6 +219,31 @@ def test_what_the_server_wrote_before_it_closed_arrives(ends: Ends) -> None:
         received += piece
     sender.join()
     assert bytes(received) == answer
+
+
+class Endless(socket.socket):
+    """A connection on which more has always arrived."""
+
+    reads = 0
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        del flags
+        self.reads += 1
+        assert self.reads < 100, "others wait for ever"
+        return b"GET / HTTP/1.1\r\n".ljust(size, b"x")
+
+
+def test_a_client_that_sends_plain_http_without_end_does_not_stop_the_front(certificate: Pair) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), 20)
+        accepted, _ = listener.accept()
+    plain, server = socket.socketpair()
+    with client, server, plain, Endless(fileno=accepted.detach()) as endless:
+        connection = tls_front._Connection(endless, plain, context_of(certificate))
+        with pytest.raises(ssl.SSLError) as refused:
+            connection.advance()
+        connection.explain(refused.value)
+        assert client.recv(12) == b"HTTP/1.1 426"
 
 
 def test_a_handshake_of_which_the_server_has_had_enough_is_ended(front: TlsFront) -> None:
@@ -215,6 +286,38 @@ def test_the_rest_of_an_answer_waits_a_minute_for_a_client_that_does_not_read(
         received += len(piece)
     assert 0 < received < sent
     front.stop(0)
+
+
+@pytest.mark.parametrize("how", ["by TLS", "by TCP alone"])
+def test_a_client_that_ends_its_half_after_the_request_gets_an_answer_that_takes_minutes(
+    how: str, certificate: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(tls_front, "_CHECK_EVERY_S", 0.05)
+    checked = threading.Semaphore(0)
+    check = TlsFront._check
+    monkeypatch.setattr(TlsFront, "_check", lambda front, at_s: (check(front, at_s), checked.release()))
+    front = TlsFront(lambda: context_of(certificate), lambda: now[0])
+    front.start()
+    ends = Ends(front, certificate)
+    ends.client.sendall(b"a whole request")
+    if how == "by TLS":
+        ends.client.setblocking(False)
+        with pytest.raises(ssl.SSLWantReadError):
+            ends.client.unwrap()
+        ends.client.settimeout(20)
+    else:
+        socket.socket.shutdown(ends.client, socket.SHUT_WR)
+    assert ends.server.recv(100) == b"a whole request"
+    assert ends.server.recv(100) == b""
+    for _ in range(4):
+        now[0] += 50.0
+        assert checked.acquire(timeout=20)
+    ends.server.sendall(b"an answer")
+    ends.server.close()
+    assert ends.client.recv(100) == b"an answer"
+    ends.client.close()
+    front.stop(5)
 
 
 def test_the_context_asks_for_tls_1_2_at_least(certificate: Pair) -> None:

@@ -11,6 +11,8 @@ import msgspec
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from prometheus_client import Histogram
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from policies.events import instant
@@ -267,6 +269,22 @@ def test_prometheus_gets_the_form_it_prefers(client: FlaskClient):
     assert plain.content_type.startswith("text/plain; version=")
     accept = {"Accept": "application/openmetrics-text; version=1.0.0,text/plain;q=0.5"}
     assert client.get("/metrics", headers=accept).content_type.startswith("application/openmetrics-text; version=1.0.0")
+
+
+def test_openmetrics_of_every_metric_is_taken_by_the_official_parser():
+    counted = metrics()
+    families = [*counted._counters.values(), *counted._gauges.values(), *counted._histograms.values()]
+    for family in families:
+        for text in ('a"\\\n{} \u00e9', "b"):
+            child = family.labels(*(text for _ in family._labelnames)) if family._labelnames else family
+            (child.observe if isinstance(family, Histogram) else child.inc)(0.5)
+    counted.watch("queued_images", "Images in the line.", lambda: 1)
+    body, content_type = counted.text("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    parsed = {family.name: family for family in openmetrics.text_string_to_metric_families(body.decode())}
+    assert parsed.keys() >= {family._name for family in families}
+    margins = [sample for sample in parsed["sectorwatch_policy_margin"].samples if sample.labels.get("le") == "+Inf"]
+    assert [sample.value for sample in margins] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("accept", ["application/openmetrics-text; version=new", "text/plain; version=", ";;,=", "*/*"])

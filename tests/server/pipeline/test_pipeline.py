@@ -391,7 +391,7 @@ def test_any_permutation_and_duplication_of_any_history_gives_the_same_log(
 
 def test_the_decision_record_tells_the_votes_of_every_frame(yard: Yard) -> None:
     yard.pipeline.process(burst(1, [yard.picture(0.2), yard.picture()], 0))
-    seen, nothing = yard.store.decisions("burst-00001")
+    seen, nothing = yard.store.kept("burst-00001").judgements
     assert [(c.target, c.sectors, c.votes, c.present) for c in seen.candidates] == [
         ("person", ("west",), {EYE.model: "for"}, True)
     ]

@@ -85,6 +85,22 @@ def test_what_was_noticed_while_the_database_was_away_is_kept_and_told_once_it_i
     assert [one.what for one in heard.notices] == ["serves", "unapproved"]
 
 
+def test_a_notice_that_the_database_does_not_take_yet_is_one_line_without_a_traceback(
+    tmp_path: Path, shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(tmp_path, shelf) as (_app, runtime):
+        shelf.drifted = {"a+b#0"}
+        with sqlite3.connect(tmp_path / "sectorwatch.sqlite") as database:
+            database.execute("ALTER TABLE notices RENAME TO away")
+        assert not runtime.service.recheck()
+        with sqlite3.connect(tmp_path / "sectorwatch.sqlite") as database:
+            database.execute("ALTER TABLE away RENAME TO notices")
+    records = [record for record in caplog.records if record.getMessage() == "notice not kept yet"]
+    assert records
+    assert not any(record.exc_info for record in records)
+    assert all("nothing was changed" in record.__dict__["cause"] for record in records)
+
+
 def test_models_that_failed_their_golden_set_can_be_swapped_for_others(
     served: tuple[Flask, Runtime], shelf: Shelf
 ) -> None:

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from server.domain.keeping import Keep
 from server.domain.records import Checkpoint
 from server.domain.refold import steps
 from server.store import Store, open_store
-from tests.server.scenes import START_US, Yard, there_and_back
+from tests.server.scenes import START_US, YARD, Yard, burst, there_and_back
 from tests.stand_ins import ManualClock
 
 
@@ -314,3 +315,57 @@ def test_a_database_that_was_cut_off_is_damaged(size: int, long_yard: Yard) -> N
     file.write_bytes(file.read_bytes()[:size])
     with pytest.raises(ConfigurationError):
         long_yard.store.events()
+
+
+@pytest.mark.parametrize("damage", ["record = x'00'", "record = 'no bytes'", "context = 99"])
+@pytest.mark.parametrize("keep", [Keep(observations_days=10 / 86_400), Keep(observations_days=0, max_bytes=1)])
+def test_a_damaged_record_of_one_camera_is_logged_and_the_other_cameras_are_swept(
+    keep: Keep, damage: str, long_yard: Yard, caplog: pytest.LogCaptureFixture
+) -> None:
+    long_yard.clock.advance(8000)
+    for n in range(10):
+        images = [long_yard.picture(at_s=n + i / 10) for i in range(2)]
+        long_yard.pipeline.process(burst(500 + n, images, 800.0 * n, camera="door"))
+    with closing(sqlite3.connect(file_of(long_yard.store))) as connection:
+        connection.execute(f"UPDATE burst_records SET {damage} WHERE number = 2")
+        connection.commit()
+    swept = long_yard.store.retention.sweep(lambda _site: keep)
+    assert swept.bursts > 0
+    door = list(long_yard.store.history("yard", "door"))
+    assert 0 < len(door) < 20
+    assert [record.camera for record in caplog.records if record.message == "retention failed"] == ["gate"]
+    with pytest.raises(DatabaseDamaged, match="burst record 2 "):
+        list(long_yard.store.history("yard", "gate"))
+
+
+def test_a_site_whose_settings_cannot_be_read_keeps_no_other_site_from_being_swept(
+    long_yard: Yard, caplog: pytest.LogCaptureFixture
+) -> None:
+    long_yard.write(YARD.replace('site = "yard"', 'site = "annex"'), "annex.toml")
+    told = long_yard.walk(0, there_and_back, 0.0)
+    long_yard.pipeline.process(replace(told, burst_id="of-the-annex", site="annex"))
+
+    def keep_of(site: str) -> Keep:
+        if site == "annex":
+            raise ConfigurationError("annex.toml cannot be read")
+        return Keep(observations_days=10 / 86_400)
+
+    assert long_yard.store.retention.sweep(keep_of).bursts > 0
+    assert [record.site for record in caplog.records if record.message == "retention failed"] == ["annex"]
+
+
+@pytest.mark.parametrize("record", ["x'00'", "x'9f'", "'no bytes'"])
+def test_a_damaged_record_is_named_wherever_it_is_read(record: str, long_yard: Yard) -> None:
+    with long_yard.store._engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE burst_records SET record = {record} WHERE number = 5")
+    store = long_yard.store
+    for ask in (
+        store.counts,
+        lambda: store.known("burst-00004"),
+        lambda: store.kept("burst-00004"),
+        lambda: store.is_judged_alike("burst-00004", []),
+        lambda: store.past.burst("burst-00004"),
+        lambda: store.past.after("yard", "gate", START_US, 9),
+    ):
+        with pytest.raises(DatabaseDamaged, match=r"burst record 5 .*sectorwatch doctor"):
+            ask()

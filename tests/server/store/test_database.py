@@ -6,18 +6,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, func, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from server.domain.errors import ConfigurationError, Conflict, RetryLater, Unknown, Unprocessable
 from server.store import Store, data_dictionary, open_store
 from server.store.engine import open_engine, reading, writing
-from server.store.schema import metadata
+from server.store.schema import metadata, panels
 from tests.server.scenes import Yard, across
 from tests.server.store.test_store import snapshot
 from tests.stand_ins import ManualClock
@@ -116,6 +117,27 @@ def test_on_sqlite_readers_do_not_wait_for_those_who_wait_to_write(new_sqlite: C
             many.enter_context(reading(store._engine))
         assert store.last_seq() == 0
     store.close()
+
+
+def test_on_sqlite_the_writers_of_a_process_take_turns_and_none_polls_for_the_lock(
+    new_sqlite: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as opening:
+        opening.setattr("server.store.engine.BUSY_TIMEOUT_S", 0.0)  # SQLite refuses whoever finds it locked
+        engine = open_engine(new_sqlite())
+    together = Barrier(8)
+
+    def write(number: int) -> None:
+        together.wait(10.0)
+        for count in range(10):
+            with writing(engine, lock="x") as connection:
+                connection.execute(insert(panels), {"ensemble": f"{number}-{count}", "body": "{}"})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    with reading(engine) as connection:
+        assert connection.execute(select(func.count()).select_from(panels)).scalar_one() == 80
+    engine.dispose()
 
 
 def test_a_database_whose_machine_is_gone_is_given_up_soon_or_when_its_url_says() -> None:

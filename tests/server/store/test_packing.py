@@ -134,3 +134,17 @@ def test_a_decision_record_that_is_not_derived_is_stored() -> None:
 def test_ten_quiet_frames_take_under_480_bytes_hashes_included() -> None:
     seen = frames([NOBODY] * 10, jitter_us=7000)
     assert len(pack(loose(seen), seen)) < 480
+
+
+@pytest.mark.parametrize("label", ["still", ""])
+def test_quiet_frames_of_any_burst_share_their_answers_where_these_are_equal(label: str) -> None:
+    scores = (0.9, 0.8, 0.9, 0.0)
+    quiet: list[Answers] = [
+        {"yolov3-tiny": (), "frame-change": (Prediction(label, score),), "hog-people": ()} for score in scores
+    ]
+    seen = frames(quiet)
+    first, second = (unpack(pack(loose(seen), seen)).answers(models_of(seen)) for _ in range(2))
+    assert first == second == quiet
+    assert first[0] is first[2] is second[0]
+    nothing: list[Answers] = [dict.fromkeys(MODELS, ())] * 3
+    assert unpack(pack(loose(frames(nothing)), frames(nothing))).answers(models_of(frames(nothing))) == nothing

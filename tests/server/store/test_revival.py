@@ -16,6 +16,7 @@ from server.domain.errors import Unknown
 from server.domain.records import Checkpoint
 from server.domain.refold import steps
 from server.store import Store, open_store
+from server.store.compact import pack_state, unpack_state
 from server.store.schema import camera_states, checkpoints, policies
 from tests.server.scenes import START_US, YARD, Yard, there_and_back
 from tests.stand_ins import ManualClock
@@ -36,10 +37,12 @@ def aged(url: str) -> int:
     engine, count = create_engine(url.replace("postgresql:", "postgresql+psycopg:")), 0
     with engine.begin() as connection:
         for table in (camera_states, checkpoints):
-            for (text,) in connection.execute(select(table.c.state).distinct()).all():
-                count += '"first_us"' in text
-                older = json.dumps(dict(_without(json.loads(text))))
-                connection.execute(update(table).where(table.c.state == text).values(state=older))
+            for (stored,) in connection.execute(select(table.c.state).distinct()).all():
+                state = unpack_state(stored if isinstance(stored, bytes) else stored.encode())
+                count += b'"first_us"' in state
+                older: object = json.dumps(dict(_without(json.loads(state))))
+                older = pack_state(str(older).encode()) if isinstance(stored, bytes) else older
+                connection.execute(update(table).where(table.c.state == stored).values(state=older))
     engine.dispose()
     return count
 

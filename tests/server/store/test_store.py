@@ -192,7 +192,7 @@ def test_an_unknown_burst_is_unknown(store: Store) -> None:
     with pytest.raises(Unknown):
         store.kept("burst-00001")
     with pytest.raises(Unknown):
-        store.decisions("burst-00001")
+        store.is_judged_alike("burst-00001", [])
 
 
 def test_tokens_are_found_listed_and_revoked_for_good(store: Store, clock: ManualClock) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import event
 
+from policies.events import microseconds
 from server.app import runtime_of
+from server.domain.keeping import Keep
 from server.web.auth import ANY_SITE, new_token
-from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
+from tests.server.web_client import NOW_US, BrightnessEnsemble, body, envelope, jpeg, make_app
 
 
 @pytest.fixture
@@ -203,3 +208,57 @@ def test_frames_are_identified_by_the_bytes_that_came(eventful: FlaskClient) -> 
     provenance = eventful.get("/v1/events?camera=gate").get_json()["events"][0]["provenance"]
     sent = {hashlib.sha256(jpeg(grey)).hexdigest() for grey in range(200, 212)}
     assert sent.issuperset(provenance["frame_sha256"])
+
+
+def test_what_is_no_longer_kept_is_named_in_the_words_of_the_command_and_only_where_it_is_asked_for(
+    app: Flask, eventful: FlaskClient
+) -> None:
+    store = runtime_of(app).store
+    events = eventful.get("/v1/events?camera=gate").get_json()["events"]
+    kinds_of_all = [event["kind"] for event in events]
+    last_at = datetime.fromisoformat(events[-1]["confirmed_at"])
+    [gate] = [each for each in eventful.get("/v1/cameras").get_json()["cameras"] if each["camera"] == "gate"]
+    kept = datetime.fromisoformat(gate["last_burst"]["last_at"]) - last_at
+    store.retention.sweep(lambda _site: Keep(events_days=kept / timedelta(days=1)))
+    page = eventful.get("/v1/events?camera=gate")
+    border = page.get_json()["kept_since"]
+    line = f"north-yard/gate, events before {border}: no longer kept (keep_events_days, max_bytes)"
+    assert page.get_json()["not_kept"] == [line]
+    assert page.headers["X-Kept-Since"] == border
+    assert datetime.fromisoformat(border) == last_at
+    kept_kinds = [event["kind"] for event in events if event["confirmed_at"] == events[-1]["confirmed_at"]]
+    assert kinds(page) == kept_kinds != kinds_of_all
+    lines = eventful.get("/v1/events", headers={"Accept": "application/x-ndjson"})
+    assert lines.headers["X-Kept-Since"] >= border
+    later = eventful.get(f"/v1/events?camera=gate&since={quote(border)}")
+    assert (set(later.get_json()), "X-Kept-Since" in later.headers) == ({"events", "next"}, False)
+
+
+def test_a_poll_takes_as_many_queries_with_many_cameras_as_with_few(app: Flask, eventful: FlaskClient) -> None:
+    counts: list[int] = []
+    for cameras in ((), ("shed", "roof", "well")):
+        for camera in cameras:
+            frames = [jpeg(0)]
+            burst = envelope(frames, burst_id=f"0197-burst-{camera}", camera=camera)
+            assert eventful.post("/v1/bursts", data=body(burst, frames)).status_code == 201
+        runtime_of(app).store.retention.sweep(lambda _site: Keep())
+        counts.append(0)
+
+        def count(*_statement: object) -> None:
+            counts[-1] += 1
+
+        engine = runtime_of(app).store._engine
+        event.listen(engine, "before_cursor_execute", count)
+        assert eventful.get("/v1/events").status_code == 200
+        event.remove(engine, "before_cursor_execute", count)
+    assert counts[0] == counts[1]
+
+
+def test_an_erasure_is_named_where_the_stretch_that_is_asked_for_meets_it(app: Flask, eventful: FlaskClient) -> None:
+    runtime_of(app).store.retention.erase("north-yard", "gate", NOW_US - 1_000_000, NOW_US, author="me")
+    page = eventful.get("/v1/events").get_json()
+    assert [line.partition(",")[0] for line in page["not_kept"]] == ["north-yard/gate"]
+    assert "erased on request (erasure 1)" in page["not_kept"][0]
+    assert microseconds(datetime.fromisoformat(page["kept_since"])) == NOW_US
+    assert "not_kept" not in eventful.get("/v1/events?until=2027-01-01T00:00:00Z").get_json()
+    assert "not_kept" not in eventful.get("/v1/events?camera=door").get_json()

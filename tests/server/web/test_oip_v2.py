@@ -6,7 +6,10 @@ import base64
 import gzip
 import json
 import struct
-from collections.abc import Iterator
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from werkzeug.test import TestResponse
 
 from server.app import runtime_of
 from server.web.auth import new_token
+from server.web.oip_v2.statistics import Statistics
 from tests.server.web_client import BrightnessEnsemble, jpeg, make_app
 
 LENGTH = "Inference-Header-Content-Length"
@@ -86,7 +90,8 @@ def refused(answer: TestResponse, status: int) -> str:
 def test_the_server_lives_is_ready_and_says_what_it_can(client: FlaskClient):
     assert client.get("/v2/health/live").get_json() == {"live": True}
     assert client.get("/v2/health/ready").get_json() == {"ready": True}
-    assert client.get("/v2").get_json()["extensions"] == ["binary_tensor_data"]
+    extensions = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
+    assert client.get("/v2").get_json()["extensions"] == extensions
 
 
 def test_while_the_ensemble_loads_the_server_lives_and_is_not_ready(tmp_path: Path):
@@ -216,14 +221,164 @@ def test_json_that_cannot_be_read_is_refused(client: FlaskClient, data: bytes):
     refused(client.post("/v2/models/ensemble/infer", data=data, headers=headers), 400)
 
 
-def test_a_compressed_body_is_refused_as_such_and_one_that_is_sent_as_it_is_may_say_so(client: FlaskClient):
-    request = json.dumps(texts(jpeg(9))).encode()
-    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    answer = client.post("/v2/models/ensemble/infer", data=gzip.compress(request), headers=headers)
-    refused(answer, 415)
-    assert "Content-Encoding gzip" in answer.get_json()["error"]
-    headers["Content-Encoding"] = "identity"
-    assert client.post("/v2/models/ensemble/infer", data=request, headers=headers).status_code == 200
+def post_compressed(client: FlaskClient, data: bytes, coding: str, **headers: str) -> TestResponse:
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding, **headers}
+    return client.post("/v2/models/ensemble/infer", data=data, headers=headers)
+
+
+REQUEST = json.dumps(texts(jpeg(9))).encode()
+
+
+@pytest.mark.parametrize(
+    ("coding", "data"),
+    [
+        ("gzip", gzip.compress(REQUEST)),
+        ("GZIP", gzip.compress(REQUEST[:50]) + gzip.compress(REQUEST[50:])),
+        ("gzip", gzip.compress(REQUEST + b" " * 90_000, compresslevel=0)),
+        ("deflate", zlib.compress(REQUEST)),
+        ("identity", REQUEST),
+    ],
+    ids=["gzip", "gzip in two members", "gzip in two pieces", "deflate", "identity"],
+)
+def test_a_body_may_be_compressed(client: FlaskClient, coding: str, data: bytes):
+    assert outputs(post_compressed(client, data, coding))["label"]["data"] == ["dark", "nothing"]
+
+
+@pytest.mark.parametrize(
+    ("coding", "data", "status", "why"),
+    [
+        ("br", REQUEST, 415, "Content-Encoding br"),
+        ("gzip, gzip", gzip.compress(gzip.compress(REQUEST)), 415, "Content-Encoding gzip, gzip"),
+        ("gzip", REQUEST, 400, "the body is not gzip"),
+        ("gzip", gzip.compress(REQUEST)[:-9], 400, "ends before its gzip does"),
+        ("gzip", gzip.compress(REQUEST) + b"more", 400, "the body is not gzip"),
+        ("gzip", gzip.compress(REQUEST) + 100 * gzip.compress(b""), 400, "more than 100 members of gzip"),
+        ("deflate", gzip.compress(REQUEST), 400, "the body is not deflate"),
+    ],
+)
+def test_a_body_that_is_not_compressed_as_it_says_is_refused(
+    client: FlaskClient, coding: str, data: bytes, status: int, why: str
+):
+    assert why in refused(post_compressed(client, data, coding), status)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
+def test_a_body_that_grows_beyond_the_limit_is_refused_and_not_decompressed(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+):
+    app = make_app(tmp_path, BrightnessEnsemble(), max_body_bytes=1_000_000)
+    bomb = compress(b" " * 100_000_000)
+    tracemalloc.start()
+    coding = "gzip" if compress is gzip.compress else "deflate"
+    why = refused(post_compressed(app.test_client(), bomb, coding), 413)
+    assert "holds more than 1000000 bytes when it is decompressed" in why
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+    runtime_of(app).store.close()
+
+
+def test_a_compressed_body_counts_as_the_largest_that_it_may_become(tmp_path: Path):
+    app = make_app(tmp_path, BrightnessEnsemble(), max_body_bytes=1_000_000)
+    with ExitStack() as held:
+        for client in range(4):
+            held.enter_context(runtime_of(app).admission.receiving(f"other {client}", 900_000))
+        assert app.test_client().post("/v2/models/ensemble/infer", data=REQUEST).status_code == 200
+        refused(post_compressed(app.test_client(), gzip.compress(REQUEST), "gzip"), 503)
+    runtime_of(app).store.close()
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [("gzip", "gzip"), ("deflate", "deflate"), ("gzip;q=0", None), ("br", None), ("gzip, deflate", "gzip")],
+)
+def test_an_answer_is_compressed_where_the_client_accepts_that(client: FlaskClient, accepted: str, coding: str | None):
+    plain = post_compressed(client, REQUEST, "identity")
+    answer = post_compressed(client, REQUEST, "identity", **{"Accept-Encoding": accepted})
+    assert (answer.headers.get("Content-Encoding"), answer.vary.as_set()) == (coding, {"accept-encoding"})
+    decompressed = {"gzip": gzip.decompress, "deflate": zlib.decompress, None: bytes}[coding](answer.data)
+    assert (decompressed, plain.headers.get("Content-Encoding")) == (plain.data, None)
+
+
+def test_the_repository_lists_the_ensemble_and_its_models(client: FlaskClient):
+    listed = client.post("/v2/repository/index").get_json()
+    assert [(each["name"], each["state"]) for each in listed] == [
+        ("ensemble", "READY"),
+        ("light.v1", "READY"),
+        ("people", "READY"),
+    ]
+    assert {each["version"] for each in listed} == {IN_SERVICE}
+    assert client.post("/v2/repository/index", json={"ready": True}).get_json() == listed
+    refused(client.post("/v2/repository/index", json={"reday": True}), 400)
+
+
+def test_a_large_body_of_a_request_for_the_repository_takes_its_client_s_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    app = make_app(tmp_path, BrightnessEnsemble(), max_body_bytes=1_000_000)
+    monkeypatch.setattr(runtime_of(app).admission, "_received_within_s", 0.0)
+    ask = app.test_client().post
+    with ExitStack() as held:
+        for client in range(4):
+            held.enter_context(runtime_of(app).admission.receiving(f"other {client}", 1_000_000))
+        refused(ask("/v2/repository/index", data=b"{}".ljust(60_000), content_type="application/json"), 503)
+        refused(ask("/v2/repository/index", json={"ready": True}, headers={"Expect": "100-continue"}), 503)
+        assert ask("/v2/repository/index", json={"ready": True}).status_code == 200
+        assert ask("/v2/repository/index").status_code == 200
+    runtime_of(app).store.close()
+
+
+def test_a_configuration_has_the_tensors_of_the_metadata(client: FlaskClient):
+    for model in ("ensemble", "people"):
+        config = client.get(f"/v2/models/{model}/config").get_json()
+        metadata = client.get(f"/v2/models/{model}/versions/{IN_SERVICE}").get_json()
+        assert (config["name"], config["max_batch_size"]) == (model, 0)
+        assert [(each["name"], each["dims"]) for each in config["input"] + config["output"]] == [
+            (each["name"], each["shape"]) for each in metadata["inputs"] + metadata["outputs"]
+        ]
+    refused(client.get("/v2/models/no-such/config"), 404)
+
+
+def test_the_statistics_count_images_requests_and_failures_by_model(client: FlaskClient):
+    def counts(model: str) -> tuple[int, int, int, int]:
+        [stats] = client.get(f"/v2/models/{model}/stats").get_json()["model_stats"]
+        inference = stats["inference_stats"]
+        assert (inference["success"]["ns"] > 0) == (inference["success"]["count"] > 0)
+        assert (stats["last_inference"] > 0) == (inference["success"]["count"] > 0)
+        return (
+            stats["inference_count"],
+            stats["execution_count"],
+            *(inference[outcome]["count"] for outcome in ("success", "fail")),
+        )
+
+    assert counts("people") == (0, 0, 0, 0)
+    post_binary(client, jpeg(1), jpeg(2), jpeg(3), model="people")
+    post_binary(client, jpeg(1))
+    refused(client.post("/v2/models/light.v1/infer", json=texts(b"no picture")), 422)
+    assert counts("people") == (4, 2, 2, 0)
+    assert counts("light.v1") == (1, 1, 1, 1)
+    assert counts("ensemble") == (1, 1, 1, 0)
+    listed = client.get("/v2/models/stats").get_json()["model_stats"]
+    assert [stats["name"] for stats in listed] == ["ensemble", "light.v1", "people"]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ({"parameters": {"priority": 1}}, "the request has the parameter `priority`"),
+        ({"parameters": {"sequence_id": 7, "sequence_start": True}}, "`sequence_id`"),
+        ({"parameters": {"timeuot": 5}}, "did you mean `timeout`?"),
+        ({"parameters": {"binary_data_output": "yes"}}, "`binary_data_output` of the request is true or false"),
+        ({"inputs": [IMAGE | {"parameters": {"shared_memory_region": "r"}}]}, "the input `image` has the parameter"),
+        ({"outputs": [{"name": "label", "parameters": {"classification": 3}}]}, "the output `label` has the parameter"),
+        ({"outputs": [{"name": "label", "parameters": {"binary_data": 1}}]}, "`binary_data` of the output `label`"),
+        ({"ouputs": []}, "unknown field `ouputs`"),
+        ({"inputs": [IMAGE | {"dtype": "BYTES"}]}, "unknown field `dtype`"),
+    ],
+)
+def test_what_a_request_says_and_this_server_does_not_heed_is_refused(
+    client: FlaskClient, content: dict[str, Any], why: str
+):
+    assert why in refused(client.post("/v2/models/ensemble/infer", json={"inputs": [IMAGE]} | content), 400)
 
 
 def test_another_media_type_is_refused(client: FlaskClient):
@@ -302,3 +457,13 @@ def test_what_is_refused_is_not_told_back_at_any_length(client: FlaskClient, key
 
 def test_of_many_images_no_more_are_taken_apart_than_are_taken(client: FlaskClient):
     assert "at most 4" in refused(post_binary(client, *[b""] * 5), 413)
+
+
+def test_a_late_request_of_the_version_before_forgets_no_counts() -> None:
+    statistics = Statistics()
+    for version in ("old", "new", "old", "new"):
+        statistics.answered(["people"], version, 1, total_ns=10, infer_ns=5)
+    assert statistics.described("people", "new")["execution_count"] == 2
+    statistics.answered(["people"], "newest", 1, total_ns=10, infer_ns=5)
+    assert statistics.described("people", "old")["execution_count"] == 0
+    assert statistics.described("people", "new")["execution_count"] == 2

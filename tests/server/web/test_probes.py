@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,20 @@ def test_the_admin_port_answers_under_full_load_and_beside_a_silent_client(
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))), runtime.admission.admitted("me"):
         assert requests.get(f"{url}/readyz", timeout=5).status_code == 200
+
+
+def test_of_many_connections_to_the_admin_port_that_ask_nothing_the_oldest_end_and_probes_are_answered(
+    served: tuple[Flask, str],
+):
+    _, url = served
+    host, port = url.removeprefix("http://").split(":")
+    with ExitStack() as clients:
+        idle = [clients.enter_context(socket.create_connection((host, int(port)), 20)) for _ in range(50)]
+        assert requests.get(f"{url}/livez", timeout=20).status_code == 200
+        assert idle[0].recv(1) == b""
+        idle[-1].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            idle[-1].recv(1)
 
 
 def test_the_admin_port_asks_for_no_token(served: tuple[Flask, str]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,16 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
+from policies.observation import Box, Prediction
 from server.app import runtime_of
-from server.domain.errors import DatabaseUnavailable, OverQuota, RetryLater
+from server.domain.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    OverQuota,
+    RetryLater,
+    SectorwatchError,
+    TooMuchWork,
+)
 from server.web.admission import Admission, Quota
 from server.web.auth import ANY_SITE, new_token
 from tests.server.web_client import BrightnessEnsemble, body, encoded, envelope, files, jpeg, lossless_webp, make_app
@@ -115,7 +123,7 @@ def test_the_clients_that_are_remembered_are_bounded(quota: Quota, clock: Clock)
     quota.check("another stranger")
 
 
-def without_room(admission: Admission, error: RetryLater | None = None) -> None:
+def without_room(admission: Admission, error: SectorwatchError | None = None) -> None:
     with admission.admitted("gate", 1) as upload:
         upload.begin(60)
         raise error or RetryLater("no room")
@@ -214,6 +222,58 @@ def test_a_picture_that_cannot_be_judged_stays_charged(app: Flask) -> None:
     broken = body(envelope(frames, burst_id="0197-quota-1"), frames)
     assert client.post("/v1/bursts", data=broken, headers=gate).status_code == 422
     assert sent(client, gate, "gate", "0197-quota-2").status_code == 429
+
+
+def test_a_burst_that_is_known_costs_nothing_and_neither_does_another_with_its_name(app: Flask) -> None:
+    client = app.test_client()
+    gate = token_for(app, "north-yard", "gate")
+    frame = [jpeg(0)]
+    once = envelope(frame, burst_id="0197-quota-1")
+    other = envelope([jpeg(9)], burst_id="0197-quota-1")
+    statuses = []
+    for sent_envelope, frames in ((once, frame), *3 * [(once, frame)], (other, [jpeg(9)])):
+        answer = client.post("/v1/bursts", data=body(sent_envelope, frames), headers=gate)
+        statuses.append(answer.status_code)
+    assert statuses == [201, 200, 200, 200, 422]
+    assert sent(client, gate, "gate", "0197-quota-2").status_code == 201
+
+
+class TwiceAtOnce(BrightnessEnsemble):
+    """While the first request is judged, the same burst is sent again and judged first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: Callable[[], object] | None = None
+
+    def answer(
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None
+    ) -> list[dict[str, tuple[Prediction, ...] | None]]:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return super().answer(images, crops)
+
+
+def test_a_burst_that_is_judged_twice_at_once_is_charged_twice(tmp_path: Path) -> None:
+    ensemble = TwiceAtOnce()
+    app = make_app(tmp_path, ensemble, client_images_per_minute=4)
+    gate = token_for(app, "north-yard", "gate")
+    answers = []
+    ensemble.meanwhile = lambda: answers.append(sent(app.test_client(), gate, "gate", "0197-quota-1").status_code)
+    answers.append(sent(app.test_client(), gate, "gate", "0197-quota-1").status_code)
+    assert answers == [201, 200]
+    assert sent(app.test_client(), gate, "gate", "0197-quota-2").status_code == 429
+    runtime_of(app).store.close()
+
+
+@pytest.mark.parametrize("error", [TooMuchWork("60 frames", begun=False), ConfigurationError("no", begun=False)])
+def test_a_request_that_is_refused_for_ever_before_any_work_costs_nothing(
+    quota: Quota, error: SectorwatchError
+) -> None:
+    admission = Admission(1, body_bytes=10, total_bytes=10, quota=quota)
+    for _ in range(3):
+        with pytest.raises(type(error)):
+            without_room(admission, error)
 
 
 def test_large_pictures_and_other_formats_count_as_several(app: Flask) -> None:

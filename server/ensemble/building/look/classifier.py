@@ -8,14 +8,15 @@ alone and together with others.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from server.catalogue.card import InputForm, ModelCard, Output
+from server.catalogue.card import ModelCard, Output
 from server.domain.errors import ConfigurationError
-from server.ensemble.building.look.asking import ROUNDING, ask, first_tensor, in_unit, pictures, span
+from server.ensemble.building.look.asking import ROUNDING, ask, in_unit, numbers_of, pictures, span
 from server.ensemble.decode import decode
 from server.ensemble.faults import in_short
 from server.ensemble.forms import normalised, row_of
@@ -25,9 +26,22 @@ _SUM = 5e-3
 _ALIKE, _ALIKE_LOGITS, _APART = 0.02, 0.25, 0.2
 """A network whose scores and logits differ less between pictures does not tell them apart; with scores, it does."""
 _LEAST = 1e-6
+_COARSE = {"float16": 8e-3, "bfloat16": 6e-2}
+"""Rounding of networks that take numbers of fewer bits."""
 _MODE = "call `model.eval()` before `torch.jit.trace`, `torch.jit.script` or `torch.export`, and save it again"
 _TRAINING = (("dropout", 2), ("dropout_", 2), ("feature_dropout", 2), ("alpha_dropout", 2), ("batch_norm", 5))
 """Operators of TorchScript, and where each takes whether it trains."""
+
+
+ACTIVATIONS: dict[Output, str] = {
+    "logits": "softmax",
+    "probabilities": "none",
+    "independent_logits": "sigmoid",
+    "independent_probabilities": "none",
+}
+"""What makes scores of the numbers of a network, by what they are."""
+Stated = Output | Literal["none"]
+"""What the user says of the numbers; `none`: they are scores."""
 
 
 class Look(NamedTuple):
@@ -37,12 +51,12 @@ class Look(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-def look(card: ModelCard, network: nn.Module, stated: Output | None) -> Look:
+def look(card: ModelCard, network: nn.Module, stated: Stated | None) -> Look:
     """Ask a classifier about the pictures of the shipped golden set. `network` gives its own numbers.
 
-    `stated` is what the user says of them; None: the numbers show it, where they can. Raises ConfigurationError, with
-    what to do, for a network that does not answer, not with a number for each class, or not always the same, and for
-    numbers that are not as stated or may be two things.
+    `stated` is what the user says of them (`none`: scores already); None: the numbers show it, where they can. Raises
+    ConfigurationError, with what to do, for a network that does not answer, not with a number for each class, or not
+    always the same, and for numbers that are not as stated or may be two things.
     """
     pixels = [row_of(decode(picture), card.input).pixels for picture in pictures()[::2]]
     rows = [normalised(each[None], card.input) for each in pixels]
@@ -63,7 +77,7 @@ def check_load(card: ModelCard, network: nn.Module) -> bool:
     """
     generator = torch.Generator().manual_seed(0)
     width, height = card.input.size
-    shape = (2, 3 if card.input.colour == "rgb" else 1, height, width)
+    shape = (2, card.input.channels, height, width)
     rows = normalised(torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8), card.input)
     has_more = not isinstance(ask(card.name, network, rows[:1]), Tensor)
     answers = torch.cat([_repeated(card, network, row[None]) for row in rows])
@@ -71,10 +85,10 @@ def check_load(card: ModelCard, network: nn.Module) -> bool:
         return has_more  # the ensemble gives no answer then, and a model without one is not served
     try:
         with torch.inference_mode():
-            together = first_tensor(network(rows))
+            together = numbers_of(card, network(rows))
     except Exception:  # noqa: BLE001  traced for one row: the ensemble then asks about one row at a time
         together = None
-    if together is not None and together.shape == answers.shape and not _is_same(together.float(), answers):
+    if together is not None and together.shape == answers.shape and not _is_same(card, together.float(), answers):
         raise ConfigurationError(_depends(card.name))
     misfit = _misfit(answers, card.output)
     if misfit:
@@ -87,7 +101,7 @@ def _repeated(card: ModelCard, network: nn.Module, row: Tensor) -> Tensor:
     for a network that trains.
     """
     first, second = (_numbers(card, ask(card.name, network, row)) for _ in range(2))
-    trains, is_same = _trains(network), _is_same(first, second)
+    trains, is_same = _trains(network), _is_same(card, first, second)
     if trains:
         seen = "" if is_same else f", so the same picture gets {_shown(first)}, then {_shown(second)}"
         raise ConfigurationError(f"{card.name} was saved in training mode (its `{trains}` trains){seen}: {_MODE}")
@@ -103,9 +117,9 @@ def _numbers(card: ModelCard, output: Any) -> Tensor:
     """The numbers for one row. Raises ConfigurationError if they are not one number for each class."""
     if _has_boxes(output):
         raise ConfigurationError(
-            f'{card.name} answers with boxes: it is a detector, and its card needs kind = "detector"'
+            f'{card.name} answers with boxes: it is a detector, and its card needs kind = "detector" (--kind detector)'
         )
-    first, classes = first_tensor(output), len(card.classes)
+    first, classes = numbers_of(card, output), len(card.classes)
     if first is None:
         raise ConfigurationError(f"{card.name} answers with a {type(output).__name__} without a tensor in it")
     if first.shape != (1, classes):
@@ -154,7 +168,7 @@ def _check_together(card: ModelCard, network: nn.Module, rows: Sequence[Tensor],
     fixed += "dynamic first dimension)"
     try:
         with torch.inference_mode():
-            together = first_tensor(network(batch))
+            together = numbers_of(card, network(batch))
     except Exception as error:
         raise ConfigurationError(
             f"{card.name} does not take {len(batch)} pictures at once, and one it does ({in_short(error)}): {fixed}"
@@ -162,7 +176,7 @@ def _check_together(card: ModelCard, network: nn.Module, rows: Sequence[Tensor],
     if together is None or together.shape != (len(batch), len(card.classes)):
         shape = "no tensor" if together is None else "x".join(map(str, together.shape))
         raise ConfigurationError(f"{card.name} answers {len(batch)} pictures with the shape {shape}: {fixed}")
-    if not _is_same(together.float(), answers[alike]):
+    if not _is_same(card, together.float(), answers[alike]):
         raise ConfigurationError(_depends(card.name))
 
 
@@ -173,8 +187,10 @@ def _depends(name: str) -> str:
     )
 
 
-def _output_of(name: str, answers: Tensor, stated: Output | None) -> Output:
+def _output_of(name: str, answers: Tensor, stated: Stated | None) -> Output:
     """What the numbers are. Raises ConfigurationError when they are not as stated, or may be two things."""
+    if stated == "none":
+        stated = "probabilities" if _sums_to_1(answers) else "independent_probabilities"
     if stated is not None:
         misfit = _misfit(answers, stated)
         if misfit:
@@ -188,8 +204,8 @@ def _output_of(name: str, answers: Tensor, stated: Output | None) -> Output:
         return plain
     what = "gives one number" if single else "gives numbers that do not sum to 1"
     raise ConfigurationError(
-        f"{name} {what}, {span(answers)}: say what they are. Use --output independent_probabilities if the network "
-        f"ends in a sigmoid, --output {plain} if it does not (the card's entry `output`)"
+        f"{name} {what}, {span(answers)}: say what they are. Use --activation none if the network ends in a sigmoid, "
+        f"--activation {ACTIVATIONS[plain]} if it does not (the card's entry `output`)"
     )
 
 
@@ -211,7 +227,7 @@ def _misfit(answers: Tensor, output: Output) -> str:
 
 
 def _entry(output: Output) -> str:
-    return f'the card needs output = "{output}" (`models adopt --output {output}`)'
+    return f'the card needs output = "{output}" (`models adopt --activation {ACTIVATIONS[output]}`)'
 
 
 def _remarks_of_range(answers: Tensor, output: Output) -> Iterator[str]:
@@ -227,13 +243,14 @@ def _remarks_of_input(
 ) -> Iterator[str]:
     """Whether the network tells pictures apart, and if not, whether it does so for values in 0..255 or 0..1."""
     spread = _spread(answers, output)
-    if spread >= _ALIKE or _logit_spread(answers, output) >= _ALIKE_LOGITS:
+    is_told_apart = spread >= _ALIKE or _logit_spread(answers, output) >= _ALIKE_LOGITS
+    if is_told_apart or card.input.dtype in ("uint8", "int64"):
         return
     for mean, std, values in (((0.0,), (1.0,), "0..255"), ((0.0,), (255.0,), "0..1"), ((127.5,), (127.5,), "-1..1")):
-        form = InputForm(card.input.colour, "stretch", card.input.size, mean=mean, std=std)
+        form = msgspec.structs.replace(card.input, mean=mean, std=std)
         try:
             with torch.inference_mode():
-                others = [first_tensor(network(normalised(each[None], form))) for each in pixels]
+                others = [numbers_of(card, network(normalised(each[None], form))) for each in pixels]
         except Exception:  # noqa: BLE001, S112  it takes no such values
             continue
         if _spread(torch.cat([other.float() for other in others if other is not None]), output) >= _APART:
@@ -269,8 +286,8 @@ def _sums_to_1(answers: Tensor) -> bool:
     return answers.shape[1] > 1 and in_unit(answers) and bool(((answers.sum(1) - 1).abs() <= _SUM).all())
 
 
-def _is_same(first: Tensor, second: Tensor) -> bool:
-    bound = ROUNDING * max(1.0, float(first.abs().max()))
+def _is_same(card: ModelCard, first: Tensor, second: Tensor) -> bool:
+    bound = _COARSE.get(card.input.dtype, ROUNDING) * max(1.0, float(first.abs().max()))
     first, second = first.nan_to_num(), second.nan_to_num()
     return first.shape == second.shape and float((first - second).abs().max()) <= bound
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from server.catalogue.card import ModelCard
 from server.domain.errors import ConfigurationError
-from server.ensemble.building.look.asking import ask, in_unit, pictures, span
+from server.ensemble.building.look.asking import ask, first_tensor, in_unit, pictures, span
 from server.ensemble.decode import decode
 from server.ensemble.forms import normalised, row_of
 
+_RAW = (
+    "such an answer needs something that makes boxes of it, --postprocess yolo, yolov5, yolo-end-to-end, detr or "
+    "file.py:callable (the card's entry `postprocess`)"
+)
 _FRACTIONS, _SMALL, _SOME, _FAR = 2.0, 32, 0.25, 1.1
 """Boxes up to the first are no pixels of a picture with longer sides than the second. Some of a network's boxes may be
 wrong, and reach beyond the picture by so much."""
@@ -26,7 +31,7 @@ def check_detector(card: ModelCard, network: nn.Module) -> None:
     """
     for picture in pictures()[2:5:2]:
         row = normalised(row_of(decode(picture), card.input).pixels[None], card.input)
-        output = ask(card.name, lambda rows: network([row.contiguous() for row in rows]), row)
+        output = _asked(card, network, row)
         if isinstance(output, tuple):  # a scripted detector of torchvision: losses, detections
             output = output[-1]
         fault = _shape_fault(output) or _boxes_fault(card, output[0], row.shape[-1], row.shape[-2])
@@ -34,15 +39,39 @@ def check_detector(card: ModelCard, network: nn.Module) -> None:
             raise ConfigurationError(f"{card.name} {fault}")
 
 
+def _asked(card: ModelCard, network: nn.Module, row: Tensor) -> Any:
+    try:
+        return ask(card.name, lambda rows: network([row.contiguous() for row in rows]), row)
+    except ConfigurationError as error:
+        if card.postprocess:
+            raise
+        try:
+            with torch.inference_mode():
+                output = network(row)
+        except Exception:  # noqa: BLE001  it takes neither
+            raise error from None
+        raise ConfigurationError(
+            f"{card.name} takes pictures as one batch and answers with {_described(output)}: {_RAW}"
+        ) from error
+
+
+def _described(output: Any) -> str:
+    first = first_tensor(output)
+    shape = "" if first is None else f" of {'x'.join(map(str, first.shape))}"
+    return (
+        f"a tensor{shape}" if isinstance(output, Tensor) else f"a {type(output).__name__}{shape and f', first{shape}'}"
+    )
+
+
 def _shape_fault(output: Any) -> str:
     """Why this is no answer of a detector about one row; empty if it is."""
     wanted = "a detector answers with a list, for each picture a dict of `boxes`, `scores` and `labels`"
     first = output[0] if isinstance(output, list | tuple) and output else output
     if isinstance(output, Mapping):
-        return f"answers with one dict for the whole batch: {wanted}"
+        return f"answers with one dict for the whole batch: {wanted}; {_RAW}"
     if not isinstance(first, Mapping):
         shape = f"a tensor of {'x'.join(map(str, first.shape))}" if isinstance(first, Tensor) else type(first).__name__
-        return f"answers with {shape}: {wanted}"
+        return f"answers with {shape}: {wanted}; {_RAW}"
     missing = [key for key in ("boxes", "scores", "labels") if not isinstance(first.get(key), Tensor)]
     if missing:
         return f"answers without {' and '.join(missing)} (it has {', '.join(map(str, first))}): {wanted}"

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from policies.site.toml_errors import suggest
 from server.domain.clock import SECOND_US
 from server.domain.errors import Malformed, TooLarge
 from server.web.json_http import decoded
@@ -33,9 +34,13 @@ _MAX_VALUES = 10_000
 _MAX_TENSORS = 16
 _Word = Annotated[str, msgspec.Meta(max_length=128)]
 _LENGTH = struct.Struct("<I")
+_OF_REQUESTS: dict[str, type] = {"timeout": int, "binary_data_output": bool}
+_OF_INPUTS: dict[str, type] = {"binary_data_size": int}
+_OF_OUTPUTS: dict[str, type] = {"binary_data": bool}
+"""The parameters that are heeded, and what they are."""
 
 
-class Input(msgspec.Struct, frozen=True):
+class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tensor of a request. `data`: its elements in JSON, nested or flat; absent when they are binary."""
 
     name: _Word
@@ -45,20 +50,30 @@ class Input(msgspec.Struct, frozen=True):
     data: list[Any] | msgspec.UnsetType = msgspec.UNSET
 
 
-class Output(msgspec.Struct, frozen=True):
+class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tensor that the client wants."""
 
     name: _Word
     parameters: dict[str, Any] = {}
 
 
-class InferRequest(msgspec.Struct, frozen=True):
+class InferRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The JSON of an inference request."""
 
     inputs: Annotated[list[Input], msgspec.Meta(max_length=_MAX_TENSORS)]
     id: _Word | None = None
     outputs: Annotated[list[Output], msgspec.Meta(max_length=_MAX_TENSORS)] | None = None
     parameters: dict[str, Any] = {}
+
+
+class IndexRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The JSON of a request for the repository's index. `ready`: only models that are ready, which all here are."""
+
+    ready: bool = False
+
+
+_request = msgspec.json.Decoder(InferRequest)
+index_request = msgspec.json.Decoder(IndexRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +111,11 @@ def decode_request(body: bytes, json_bytes: int | None, max_images: int) -> Deco
     head, rest = (body, b"") if json_bytes is None else (body[:json_bytes], body[json_bytes:])
     if head.count(b",") >= _MAX_VALUES:
         raise TooLarge(f"the JSON of an inference request holds at most {_MAX_VALUES} values")
-    content = decoded(head, InferRequest, "an inference request")
+    content = decoded(head, _request, "an inference request")
     if [tensor.name for tensor in content.inputs] != [IMAGE]:
         names = ", ".join(f"`{tensor.name}`" for tensor in content.inputs) or "none"
         raise Malformed(f"exactly one input `{IMAGE}` is expected, not {names}")
+    _check_parameters(content)
     images = _images(content.inputs[0], rest, max_images)
     return DecodedRequest(content.id, images, _wanted(content), _within_s(content))
 
@@ -121,6 +137,22 @@ def encode_answer(
     head = {"model_name": model, "model_version": version} | ({"id": request.id} if request.id is not None else {})
     body = msgspec.json.encode(head | {"outputs": outputs})
     return (b"".join([body, *tail]), len(body)) if tail else (body, None)
+
+
+def _check_parameters(content: InferRequest) -> None:
+    """Raises Malformed for a parameter that this server does not heed, of the request or of a tensor."""
+    places = [("the request", content.parameters, _OF_REQUESTS)]
+    places += [(f"the input `{given.name}`", given.parameters, _OF_INPUTS) for given in content.inputs]
+    places += [(f"the output `{wanted.name}`", wanted.parameters, _OF_OUTPUTS) for wanted in content.outputs or ()]
+    for place, parameters, known in places:
+        for name, value in parameters.items():
+            if name not in known:
+                raise Malformed(
+                    f"{place} has the parameter `{name[:80]}`, which this server does not know"
+                    f"{suggest(name[:80], known)}"
+                )
+            if known[name] is bool and not isinstance(value, bool):
+                raise Malformed(f"the parameter `{name}` of {place} is true or false, not {str(value)[:80]!r}")
 
 
 def _images(tensor: Input, binary: bytes, max_images: int) -> tuple[bytes, ...]:

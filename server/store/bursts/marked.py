@@ -1,0 +1,61 @@
+"""Bursts that are late, or outside of the fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any, cast
+
+from sqlalchemy import Connection, Row, func, select
+
+from server.domain.records import LateBurst, Marked
+from server.store.bursts.packing import joined_id
+from server.store.bursts.records import (
+    AT_ONCE,
+    IS_HELD,
+    RECORDS,
+    SET_ASIDE,
+    RecordReader,
+    read_camera,
+    record_end_us,
+    unpacked,
+)
+from server.store.rows import Versions
+from server.store.schema import burst_records, cameras
+
+
+def late_bursts(connection: Connection, numbers: Sequence[int]) -> list[LateBurst]:
+    """The bursts of these records, in order of time."""
+    found: list[LateBurst] = []
+    for begin in range(0, len(numbers), AT_ONCE):
+        mine = burst_records.c.number.in_(numbers[begin : begin + AT_ONCE])
+        for row in connection.execute(RECORDS.where(mine)):
+            found.append(LateBurst(joined_id(row.id_key, unpacked(row).id_rest), row.first_at_us))
+    return sorted(found, key=attrgetter("at_us", "burst_id"))
+
+
+def marked(connection: Connection) -> list[Marked]:
+    """What is outside of the fold, of each camera, by site, camera and mark."""
+    query = (
+        select(
+            cameras.c.site,
+            cameras.c.camera,
+            burst_records.c.late,
+            func.count(),
+            func.min(burst_records.c.first_at_us),
+            func.max(record_end_us),
+        )
+        .join(cameras, cameras.c.number == burst_records.c.camera)
+        .where(IS_HELD)
+        .group_by(cameras.c.site, cameras.c.camera, burst_records.c.late)
+        .order_by(cameras.c.site, cameras.c.camera, burst_records.c.late)
+    )
+    return [Marked(*row) for row in connection.execute(query)]
+
+
+def last_set_aside_us(connection: Connection, versions: Versions, site: str, camera: str) -> int | None:
+    """When a camera's last burst that was set aside was received (us); None: none ever was."""
+    mine = read_camera(connection, site, camera)
+    query = RECORDS.where(IS_HELD, burst_records.c.late == SET_ASIDE, burst_records.c.camera == (mine and mine.number))
+    row = connection.execute(query.order_by(burst_records.c.number.desc()).limit(1)).one_or_none()
+    return None if row is None else RecordReader(connection, versions).facts(cast(Row[Any], row)).received_at_us

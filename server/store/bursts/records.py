@@ -1,0 +1,212 @@
+"""Rows of `burst_records` to values: their marks, their facts, their frames.
+
+`server.store.bursts.burst_log` reads them beside the bursts of earlier versions.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Row, literal_column, select
+from sqlalchemy.exc import NoResultFound
+
+from policies.observation import EnsembleInfo, Observation
+from server.domain.errors import DatabaseDamaged
+from server.domain.records import BurstFacts, Recorded, Status
+from server.store.bursts.packing import Packed, joined_id, split_id, unpack
+from server.store.rows import MODELS_SEPARATOR, Versions
+from server.store.schema import burst_records, cameras, contexts
+
+IS_HELD: ColumnElement[bool] = literal_column("burst_records.is_held = 1")
+"""In these words, so that the databases use the index of the bursts that wait."""
+
+LATE, SET_ASIDE = 1, 2
+"""The marks in `burst_records.late`. A late burst that is held waits for its refold."""
+
+record_end_us = burst_records.c.first_at_us + burst_records.c.lasts_us
+
+AT_ONCE = 500
+"""Numbers in one statement."""
+PAGE = 200
+"""Records that are read at once."""
+
+RECORDS = select(
+    burst_records.c.number,
+    burst_records.c.id_key,
+    burst_records.c.context,
+    burst_records.c.first_at_us,
+    burst_records.c.lasts_us,
+    burst_records.c.is_held,
+    burst_records.c.late,
+    burst_records.c.record,
+)
+_CONTEXTS = select(
+    contexts.c.number,
+    cameras.c.site,
+    cameras.c.camera,
+    contexts.c.ensemble,
+    contexts.c.policy,
+    contexts.c.models,
+    contexts.c.mask_digest,
+    contexts.c.boot_id,
+    contexts.c.reason,
+).join(cameras, cameras.c.number == contexts.c.camera)
+
+_DAMAGE = (msgspec.MsgspecError, zlib.error, ValueError, LookupError, TypeError, OverflowError, NoResultFound)
+"""What the values of a damaged record raise, or a reference to a row that is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A camera's number, and the longest span of its bursts (us)."""
+
+    number: int
+    longest_us: int
+
+
+def read_camera(connection: Connection, site: str, camera: str) -> Camera | None:
+    """None for a camera without a record."""
+    row = connection.execute(
+        select(cameras.c.number, cameras.c.longest_us).where(cameras.c.site == site, cameras.c.camera == camera)
+    ).one_or_none()
+    return None if row is None else Camera(row.number, row.longest_us)
+
+
+def standing_of(row: Row[Any]) -> Status:
+    """What a record's marks say of its burst."""
+    if not row.is_held:
+        return "folded"
+    return "set_aside" if row.late == SET_ASIDE else "held"
+
+
+def read_record(connection: Connection, burst_id: str) -> Row[Any] | None:
+    """The record of a burst; None for a burst without one. Raises DatabaseDamaged."""
+    id_key, rest = split_id(burst_id)
+    rows = connection.execute(RECORDS.where(burst_records.c.id_key == id_key))
+    return next((cast(Row[Any], row) for row in rows if unpacked(row).id_rest == rest), None)
+
+
+def unpacked(row: Row[*tuple[Any, ...]]) -> Packed:
+    """What a record holds. Raises DatabaseDamaged."""
+    with named_damage(row):
+        return unpack(row.record)
+
+
+def count_record_frames(connection: Connection) -> int:
+    """Frames of all records. Raises DatabaseDamaged."""
+    query = select(burst_records.c.number, burst_records.c.record).execution_options(yield_per=PAGE)
+    return sum(unpacked(row).frames for row in connection.execute(query))
+
+
+@contextmanager
+def named_damage(row: Row[*tuple[Any, ...]]) -> Iterator[None]:
+    """Raises DatabaseDamaged, with the number of the record, for what its values raise."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise DatabaseDamaged(
+            f"the database is damaged: burst record {row.number} cannot be read ({error}): `sectorwatch doctor` names "
+            "the way back"
+        ) from error
+
+
+class RecordReader:
+    """Records to values within one transaction: what bursts share is read once."""
+
+    def __init__(self, connection: Connection, versions: Versions) -> None:
+        self._connection = connection
+        self._versions = versions
+        self._contexts: dict[int, Row[Any]] = {}
+        self._ensembles: dict[int, EnsembleInfo] = {}
+        self._models: dict[int, tuple[str, ...]] = {}
+
+    def facts(self, row: Row[Any]) -> BurstFacts:
+        """The facts of a record. Raises DatabaseDamaged."""
+        with named_damage(row):
+            return self._facts(row, unpack(row.record))
+
+    def frames(self, row: Row[Any]) -> list[Recorded]:
+        """The frames of a record in order. Raises DatabaseDamaged."""
+        with named_damage(row):
+            return self._frames(row, unpack(row.record))
+
+    def burst(self, row: Row[Any]) -> tuple[BurstFacts, list[Recorded]]:
+        """Both at once."""
+        with named_damage(row):
+            packed = unpack(row.record)
+            return self._facts(row, packed), self._frames(row, packed)
+
+    def _context(self, number: int) -> Row[Any]:
+        shared = self._contexts.get(number)
+        if shared is None:
+            query = _CONTEXTS.where(contexts.c.number == number)
+            shared = self._contexts[number] = cast(Row[Any], self._connection.execute(query).one())
+            self._models[number] = tuple(shared.models.split(MODELS_SEPARATOR))
+        return shared
+
+    def _facts(self, row: Row[Any], packed: Packed) -> BurstFacts:
+        shared = self._context(row.context)
+        burst_id, first_at_us = joined_id(row.id_key, packed.id_rest), row.first_at_us
+        return BurstFacts(
+            burst_id=burst_id,
+            site=shared.site,
+            camera=shared.camera,
+            digest=packed.digest_of(burst_id, shared.site, shared.camera, first_at_us, shared.mask_digest),
+            status=standing_of(row),
+            cause=("future", "refold", "late_within")[row.late] if row.is_held else None,
+            late=bool(row.late),
+            reason=shared.reason,
+            captured_at_us=first_at_us - packed.lead_us,
+            first_at_us=first_at_us,
+            last_at_us=first_at_us + row.lasts_us,
+            frames=packed.frames,
+            boot_id=shared.boot_id,
+            mask_digest=shared.mask_digest,
+            received_at_us=first_at_us + row.lasts_us + packed.received_us,
+            ensemble=shared.ensemble,
+            policy=shared.policy,
+        )
+
+    def _frames(self, row: Row[Any], packed: Packed) -> list[Recorded]:
+        number, first_at_us = row.context, row.first_at_us
+        shared = self._context(number)
+        ensemble_info = self._ensembles.get(number)
+        if ensemble_info is None:
+            ensemble_info = self._versions.ensemble_info(self._connection, shared.ensemble)
+            self._ensembles[number] = ensemble_info
+        burst_id = joined_id(row.id_key, packed.id_rest)
+        site, camera, policy, mask = shared.site, shared.camera, shared.policy, shared.mask_digest
+        error_s = packed.uncertainty_s
+        columns = zip(  # the hot loop of every replay: positions instead of names
+            packed.offsets_us,
+            packed.answers(self._models[number]),
+            packed.frame_sha256,
+            packed.frame_sizes,
+            packed.brightnesses,
+            strict=True,
+        )
+        return [
+            Recorded(
+                policy,
+                Observation(
+                    site,
+                    camera,
+                    burst_id,
+                    index,
+                    first_at_us + offset,
+                    ensemble_info,
+                    answers,
+                    sha256,
+                    mask,
+                    error_s,
+                    size,
+                    light,
+                ),
+            )
+            for index, (offset, answers, sha256, size, light) in enumerate(columns)
+        ]
