@@ -8,6 +8,7 @@ after it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import pairwise
 
@@ -19,6 +20,9 @@ from policies.observation import Observation
 from policies.site.sectors import Sector
 from policies.site.site_policy import CameraPolicy
 
+TURNED = "the camera was turned or moved"
+"""How the cause begins where the view is not the one that the sectors were drawn in."""
+
 
 class Occupancy(StrEnum):
     OCCUPIED = "occupied"
@@ -29,8 +33,9 @@ class Occupancy(StrEnum):
 class SectorOccupancy(msgspec.Struct, frozen=True):
     """A sector's occupancy by one target since `since_us` (None: since before the memory of the state).
 
-    `cause` says why a sector is unobserved, as far as frames show it: none ever came, none came since, or those that
-    came carried no information. A heartbeat of the agent may give a better cause.
+    `cause` says why a sector is unobserved, as far as frames show it: none ever came, none came since, those that
+    came carried no information, or the camera was turned or moved. A heartbeat of the agent may give a better cause
+    than the first three.
     """
 
     target: str
@@ -66,6 +71,10 @@ def current_occupancy(policy: CameraPolicy, state: State, at_us: int) -> tuple[S
 
 def _current(target: str, sector: Sector, state: State, since_us: int | None, at_us: int) -> SectorOccupancy:
     limit_us = _blind_us(sector)
+    turned_us = None if state.scene is None else state.scene.turned_us
+    if turned_us is not None:
+        cause = f"{TURNED} at {_text(turned_us)}"
+        return SectorOccupancy(target, sector.name, Occupancy.UNOBSERVED, turned_us, cause)
     if state.seen_us is None:
         cause = "no frame yet" if state.last_at_us is None else "no frame told anything yet"
     elif at_us - state.seen_us > limit_us:
@@ -75,6 +84,10 @@ def _current(target: str, sector: Sector, state: State, since_us: int | None, at
         occupancy = Occupancy.CLEAR if since_us is None else Occupancy.OCCUPIED
         return SectorOccupancy(target, sector.name, occupancy, since_us)
     return SectorOccupancy(target, sector.name, Occupancy.UNOBSERVED, state.seen_us, cause)
+
+
+def _text(at_us: int) -> str:
+    return f"{datetime.fromtimestamp(at_us // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def timeline(

@@ -48,7 +48,8 @@ class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     graze, not an entry. outside_s: a shorter step outside is still one visit. hidden_s: how long a track that is
     not seen is remembered (one that stood still: four times as long). join_s: longest time between two sectors that
     still makes `moved`. linger_s: a visit this long gives `lingered` (0: never). border: feet that are nearer than
-    so many body heights to a border are on it, and the track stays where it was. max_speed: body heights per second
+    so many body heights to a border are on it, and the track stays where it was. stopped_s: how long something that
+    moved and stopped in view stays present, of the target `moving`. max_speed: body heights per second
     beyond which two sights cannot be one thing, for every target or by target (`*`: all others).
     """
 
@@ -59,6 +60,7 @@ class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hidden_s: Seconds = 3.0
     join_s: Seconds = 3.0
     linger_s: Seconds = 0.0
+    stopped_s: Seconds = 60.0
     border: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.1
     max_speed: Speed | dict[str, Speed] = {}
 

@@ -12,8 +12,8 @@ from policies.observation import Box
 from policies.site.rules import Movement
 from policies.site.site_policy import CameraPolicy
 from policies.site.targets import MOVING
-from policies.tracking.going import goes_somewhere, longer_course, name_of
-from policies.tracking.lifetime import is_gone
+from policies.tracking.going import goes_somewhere, gone_on, has_gone_on, longer_course, name_of
+from policies.tracking.lifetime import has_stopped, is_gone
 from policies.tracking.track import Followed, Frame, Match, Sight, Track
 
 TRAIL_S = 2.5
@@ -23,10 +23,25 @@ PAST_GAP_S = 0.25
 def follow(policy: CameraPolicy, frame: Frame, matches: Sequence[Match]) -> Sequence[Followed]:
     """Each track with what the frame shows of it. Visits and crossings are as they were before."""
     rules = policy.rules.movement
-    return [
+    followed = [
         _unseen(rules, frame, track) if sight is None else _seen(policy, frame, track, sight)
         for track, sight in matches
     ]
+    if MOVING not in policy.targets:
+        return followed
+    return [_stopped(rules, each, followed, frame) if has_stopped(each.track) else each for each in followed]
+
+
+def _stopped(rules: Movement, stopped: Followed, every: Sequence[Followed], frame: Frame) -> Followed:
+    """A track that stopped in view: it stays where it is until it is given up, or another one began there."""
+    track, at_us = stopped.track, frame.at_us
+    assert track.missed_us is not None
+    goes_on = has_gone_on(frame, track, every)
+    if at_us - track.missed_us < rules.hidden_s * 1e6:
+        return replace(stopped, track=gone_on(track)) if goes_on else stopped
+    is_gone = stopped.is_gone or goes_on
+    visits = tuple([visit if visit.out_us is not None else replace(visit, last_us=at_us) for visit in track.visits])
+    return Followed(replace(track, visits=visits, missed_us=at_us if is_gone else track.missed_us), is_gone=is_gone)
 
 
 def _seen(policy: CameraPolicy, frame: Frame, track: Track | None, sight: Sight) -> Followed:
@@ -53,7 +68,7 @@ def _seen(policy: CameraPolicy, frame: Frame, track: Track | None, sight: Sight)
         misses=0,
         hit_history=hits,
         confirmed=track.confirmed
-        or (hits.bit_count() >= rules.min_hits and goes_somewhere(course, candidate.box, frame.aspect)),
+        or (hits.bit_count() >= rules.min_hits and goes_somewhere(frame, course, candidate.box)),
         course=course,
         named=named,
         best=best,

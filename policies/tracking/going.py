@@ -7,12 +7,17 @@ away from where it began, by more than its own size, on a way that is not much l
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+from msgspec.structs import replace
 
 from policies.fusion.pieces import covers, shapes_of
+from policies.geometry import Point
 from policies.observation import Box
+from policies.scene.nuisances import times_as_far
 from policies.site.site_policy import CameraPolicy
-from policies.tracking.motion import centre_and_height
-from policies.tracking.track import Course, Frame
+from policies.tracking.motion import centre_and_height, frame_side
+from policies.tracking.track import Course, Followed, Frame, Track
 
 LEAST_GONE = 1.5
 """Of its size, the geometric mean of its box's sides."""
@@ -20,6 +25,8 @@ LEAST_GONE_OF_FRAME = 0.05
 """In frame heights."""
 STRAIGHT = 0.8
 """How far it has gone, of the way that it took."""
+AHEAD, AHEAD_S = 1.5, 1.5
+"""A thing that was lost while it moved is found again as another one by so many of its sizes ahead, so long before."""
 STEP_S = 0.35
 """Steps shorter than this are not summed, since a box jitters."""
 
@@ -35,13 +42,54 @@ def longer_course(course: Course | None, box: Box, at_us: int, aspect: float) ->
     return Course(course.x, course.y, way, x, y, at_us)
 
 
-def goes_somewhere(course: Course | None, box: Box | None, aspect: float) -> bool:
+def goes_somewhere(frame: Frame, course: Course | None, box: Box | None) -> bool:
     """Whether a course has led somewhere; of a thing without one, of another target than `moving`, always."""
     if course is None or box is None:
         return True
-    size = math.sqrt((box[2] - box[0]) * aspect * (box[3] - box[1]))
+    size = math.sqrt((box[2] - box[0]) * frame.aspect * (box[3] - box[1]))
     gone = math.hypot(course.last_x - course.x, course.last_y - course.y)
-    return gone >= max(LEAST_GONE * size, LEAST_GONE_OF_FRAME) and gone >= STRAIGHT * course.way
+    least = max(LEAST_GONE * size, LEAST_GONE_OF_FRAME)
+    if gone < least or gone < STRAIGHT * course.way:
+        return False
+    return gone >= least * times_as_far(frame.places, frame.at_us, course.x / frame.aspect, course.y)
+
+
+def has_gone_on(frame: Frame, stopped: Track, followed: Sequence[Followed]) -> bool:
+    """Whether another track began at or near the place where this one stopped, at that time or later: its thing goes on
+    under that name.
+    """
+    if stopped.box is None:
+        return False
+    left, top, right, bottom = stopped.box
+    wide, high = (right - left) * AHEAD, (bottom - top) * AHEAD
+    since_us = stopped.seen_us - int(AHEAD_S * 1e6)
+    return any(
+        other.born_us >= since_us
+        and other.hit_history.bit_count() > 1
+        and left - wide <= course.x / frame.aspect <= right + wide
+        and top - high <= course.y <= bottom + high
+        for other, course in ((each.track, each.track.course) for each in followed)
+        if course is not None and other.id != stopped.id
+    )
+
+
+def gone_on(track: Track) -> Track:
+    """The track of a thing that goes on as another one."""
+    assert track.course is not None
+    return replace(track, course=replace(track.course, goes_on=True))
+
+
+def went_nowhere(frame: Frame, followed: Sequence[Followed]) -> list[Point]:
+    """Where something that moved is given up near the place where it began, since nothing is seen there any more."""
+    points = []
+    for each in followed:
+        track, course = each.track, each.track.course
+        if not each.is_gone or track.confirmed or course is None or track.box is None:
+            continue
+        gone = math.hypot(course.last_x - course.x, course.last_y - course.y)
+        if gone <= LEAST_GONE_OF_FRAME * 2 and frame_side(track.box) == "unknown":
+            points.append((course.x / frame.aspect, course.y))
+    return points
 
 
 def name_of(policy: CameraPolicy, frame: Frame, box: Box) -> str | None:

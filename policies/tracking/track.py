@@ -15,6 +15,7 @@ from policies.events import Evidence
 from policies.fusion.judgement import Candidate
 from policies.geometry import Point
 from policies.observation import Box, Observation
+from policies.scene.nuisances import Places
 from policies.tracking.motion import Motion, edge_us, frame_side
 
 
@@ -99,6 +100,7 @@ class Crossed(msgspec.Struct, frozen=True):
 class Course(msgspec.Struct, frozen=True, array_like=True):
     """How far something that moves has gone: since it was seen first at `x, y`, and along a way of `way`, the sum of
     its steps, the last of which ended at `last_x, last_y` at `last_us`. Distances in frame heights.
+    `goes_on`: its thing seems to go on as another track.
     """
 
     x: float
@@ -107,6 +109,7 @@ class Course(msgspec.Struct, frozen=True, array_like=True):
     last_x: float
     last_y: float
     last_us: int
+    goes_on: bool = False
 
 
 class Track(msgspec.Struct, frozen=True):
@@ -148,7 +151,8 @@ class Frame(msgspec.Struct, frozen=True):
     """The frame at hand, as all stages need it.
 
     `previous_us` is the instant of the last frame that could be judged. `blind` holds the targets that no sector could
-    decide in this one: their tracks and presences wait. `aspect` is the frame's width over its height.
+    decide in this one: their tracks and presences wait. `aspect` is the frame's width over its height. `places` are
+    those where things that go nowhere move.
     """
 
     seen: Observation
@@ -156,6 +160,7 @@ class Frame(msgspec.Struct, frozen=True):
     previous_us: int | None
     blind: frozenset[str]
     aspect: float
+    places: Places = ()
 
 
 class Sight(msgspec.Struct, frozen=True):

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from server.catalogue import ModelCard
 from server.ensemble.detections import Detections, no_detections
+from server.ensemble.scene_evidence import scene_evidence
 
-VERSIONS = {"frame-change": 2}
+VERSIONS = {"frame-change": 3}
 """Raise it when any frames give another answer."""
 
 MOVING, STILL = 0, 1
@@ -61,11 +62,15 @@ class Parameters(msgspec.Struct, frozen=True):
 
 
 class FrameChange(NamedTuple):
-    """One frame's answer: `label` (MOVING or STILL) of the whole view, its score in 0..1, and the changed regions."""
+    """One frame's answer: `label` (MOVING or STILL) of the whole view, its score in 0..1, and the changed regions.
+
+    `evidence` is that of the scene, with the first frame alone.
+    """
 
     label: int
     score: float
     regions: Detections
+    evidence: str | None = None
 
 
 class FrameChangeNet(nn.Module):
@@ -87,6 +92,9 @@ class FrameChangeNet(nn.Module):
             if end == len(rows) or rows[end].shape != rows[start].shape:
                 answers += self._run(torch.stack(tuple(rows[start:end])).float())
                 start = end
+        if answers:
+            alike = [row for row in rows if row.shape == rows[0].shape]
+            answers[0] = answers[0]._replace(evidence=scene_evidence(torch.stack(alike).float()))
         return answers
 
     def _run(self, frames: Tensor) -> list[FrameChange]:
