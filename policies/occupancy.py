@@ -71,7 +71,7 @@ def current_occupancy(policy: CameraPolicy, state: State, at_us: int) -> tuple[S
 
 def _current(target: str, sector: Sector, state: State, since_us: int | None, at_us: int) -> SectorOccupancy:
     limit_us = _blind_us(sector)
-    turned_us = None if state.scene is None else state.scene.turned_us
+    turned_us = turned_since(state)
     if turned_us is not None:
         cause = f"{TURNED} at {_text(turned_us)}"
         return SectorOccupancy(target, sector.name, Occupancy.UNOBSERVED, turned_us, cause)
@@ -84,6 +84,11 @@ def _current(target: str, sector: Sector, state: State, since_us: int | None, at
         occupancy = Occupancy.CLEAR if since_us is None else Occupancy.OCCUPIED
         return SectorOccupancy(target, sector.name, occupancy, since_us)
     return SectorOccupancy(target, sector.name, Occupancy.UNOBSERVED, state.seen_us, cause)
+
+
+def turned_since(state: State) -> int | None:
+    """Since when (us) the camera shows another view than it should; None: it does not."""
+    return None if state.scene is None else state.scene.turned_us
 
 
 def _text(at_us: int) -> str:
