@@ -58,8 +58,7 @@ def has_gone_on(frame: Frame, stopped: Track, followed: Sequence[Followed]) -> b
     """Whether another track began at or near the place where this one stopped, at that time or later: its thing goes on
     under that name.
     """
-    if stopped.box is None:
-        return False
+    assert stopped.box is not None
     left, top, right, bottom = stopped.box
     wide, high = (right - left) * AHEAD, (bottom - top) * AHEAD
     since_us = stopped.seen_us - int(AHEAD_S * 1e6)

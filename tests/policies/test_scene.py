@@ -11,7 +11,7 @@ import pytest
 from policies.fold import State, decode_state, encode_state, initial_state
 from policies.observation import Observation, Prediction
 from policies.occupancy import Occupancy, current_occupancy, timeline
-from policies.scene.memory import GONE_US, Scene
+from policies.scene.memory import GONE_US, Doubt, Scene, remembered_scene
 from policies.scene.nuisances import MOST_PLACES, remembered_places, times_as_far, with_places
 from policies.scene.signature import BYTES, PROFILES, agreement, move_of, profiles_of
 from policies.site.site_policy import CameraPolicy, InvalidPolicy, parse_site_policy
@@ -122,6 +122,15 @@ def test_a_camera_that_is_turned_back_is_observed_again() -> None:
 def test_a_camera_that_is_turned_back_for_a_moment_is_not() -> None:
     frames = BEFORE + AFTER + bursts(home, 2, first=16) + bursts(turned, 2, first=18)
     assert turned_us(state_after(frames)) == AFTER[0].at_us
+
+
+def test_a_view_of_which_it_is_not_known_where_it_lies_is_a_turn_after_five_minutes() -> None:
+    scene = state_after(BEFORE).scene
+    assert scene is not None
+    doubt = Doubt(AFTER[0].at_us, 1, turned(8), across=9)
+    after = remembered_scene(Scene(scene.shown, doubt), AFTER[3], None)
+    assert after is not None
+    assert after.doubt == Doubt(AFTER[0].at_us, 2, turned(8))
 
 
 def test_once_its_owner_has_looked_a_turned_camera_is_observed_again() -> None:
