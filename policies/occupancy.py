@@ -7,12 +7,13 @@ after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import pairwise
 
 import msgspec
+from msgspec.structs import replace
 
 from policies.events import microseconds
 from policies.fold import State, advance
@@ -46,13 +47,17 @@ class SectorOccupancy(msgspec.Struct, frozen=True):
 
 
 class Span(msgspec.Struct, frozen=True):
-    """A stretch of time, from `from_us` to before `until_us`, in which a sector's occupancy by a target is the same."""
+    """A stretch of time, from `from_us` to before `until_us`, in which a sector's occupancy by a target is the same.
+
+    `cause` says why it is unobserved, where the camera was turned or moved.
+    """
 
     target: str
     sector: str
     occupancy: Occupancy = msgspec.field(name="standing")
     from_us: int
     until_us: int
+    cause: str | None = None
 
 
 Interval = tuple[int, int]
@@ -73,7 +78,7 @@ def _current(target: str, sector: Sector, state: State, since_us: int | None, at
     limit_us = _blind_us(sector)
     turned_us = turned_since(state)
     if turned_us is not None:
-        cause = f"{TURNED} at {_text(turned_us)}"
+        cause = _turned_at(turned_us)
         return SectorOccupancy(target, sector.name, Occupancy.UNOBSERVED, turned_us, cause)
     if state.seen_us is None:
         cause = "no frame yet" if state.last_at_us is None else "no frame told anything yet"
@@ -91,8 +96,8 @@ def turned_since(state: State) -> int | None:
     return None if state.scene is None else state.scene.turned_us
 
 
-def _text(at_us: int) -> str:
-    return f"{datetime.fromtimestamp(at_us // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+def _turned_at(at_us: int) -> str:
+    return f"{TURNED} at {datetime.fromtimestamp(at_us // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def timeline(
@@ -108,9 +113,12 @@ def timeline(
     from_us: int | None = None
     looks: dict[str, list[int]] = {sector.name: [] for sector in policy.sectors}
     held: dict[tuple[str, str | None], list[Interval]] = {}
+    turned: dict[int, int] = {}
     for rules, seen in frames:
         from_us = seen.at_us if from_us is None else from_us
         state, events = advance(rules, state, seen)
+        if (turned_us := turned_since(state)) is not None:
+            turned[turned_us] = seen.at_us
         for sector in rules.sectors if state.seen_us == seen.at_us else ():
             looks.setdefault(sector.name, []).append(seen.at_us)
         for event in events:
@@ -125,7 +133,16 @@ def timeline(
         looks_us = (from_us if known_us is None else known_us, *looks[sector.name], until_us)
         gaps = [(a, b) for a, b in pairwise(looks_us) if b - a > _blind_us(sector)]
         for target in sector.rules.targets:
-            yield from _spans(target, sector.name, held.get((target, sector.name), []), gaps, (from_us, until_us))
+            spans = _spans(target, sector.name, held.get((target, sector.name), []), gaps, (from_us, until_us))
+            yield from (_with_cause(span, turned) for span in spans)
+
+
+def _with_cause(span: Span, turned: Mapping[int, int]) -> Span:
+    """The span, unobserved because the camera was turned, where it was: since when -> the last frame that came then."""
+    if span.occupancy is not Occupancy.UNOBSERVED:
+        return span
+    since_us = next((at for at, last in turned.items() if at < span.until_us and span.from_us <= last), None)
+    return span if since_us is None else replace(span, cause=_turned_at(since_us))
 
 
 def _blind_us(sector: Sector) -> int:

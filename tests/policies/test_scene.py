@@ -172,6 +172,10 @@ def test_while_a_camera_is_turned_no_event_is_settled_and_the_time_is_unobserved
     assert events == ()
     spans = list(timeline(under, initial_state(), [(under, seen) for seen in frames], frames[-1].at_us + 1))
     assert [s.occupancy for s in spans if s.target == "vehicle"] == [Occupancy.CLEAR, Occupancy.UNOBSERVED]
+    assert [s.cause for s in spans if s.target == "vehicle"] == [
+        None,
+        "the camera was turned or moved at 2026-09-21T14:14:00Z",
+    ]
     assert state.scene is not None
 
 
