@@ -93,7 +93,9 @@ class FrameChangeNet(nn.Module):
                 answers += self._run(torch.stack(tuple(rows[start:end])).float())
                 start = end
         if answers:
-            alike = [row for row in rows if row.shape == rows[0].shape]
+            alike = [
+                row for row in rows[: REACH + 1] if row.shape == rows[0].shape
+            ]  # of any part of a request, as many
             answers[0] = answers[0]._replace(evidence=scene_evidence(torch.stack(alike).float()))
         return answers
 

@@ -11,7 +11,7 @@ from policies.scene.signature import agreement
 from server.catalogue import card_named
 from server.ensemble.decode import decode
 from server.ensemble.forms import row_of
-from server.ensemble.frame_change import build
+from server.ensemble.frame_change import REACH, build
 from server.ensemble.module import _change_predictions
 from server.ensemble.scene_evidence import scene_evidence
 
@@ -30,6 +30,12 @@ def test_the_first_frame_of_a_burst_has_the_evidence(view: torch.Tensor) -> None
     [first, second, _] = [_change_predictions(answer, CARD) for answer in answers]
     assert [each.evidence for each in (*first, *second)] == [answers[0].evidence, None]
     assert len(base64.urlsafe_b64decode(f"{first[0].evidence}==")) == 10
+
+
+def test_the_evidence_is_the_same_however_a_request_is_shared_out(view: torch.Tensor) -> None:
+    frames = [view, view.roll(3, dims=-1), view, view.roll(40, dims=-1), view.flip(-1)]
+    network = build(CARD, None)
+    assert network(frames)[0].evidence == network(frames[: 1 + REACH])[0].evidence
 
 
 def test_light_changes_few_of_its_bits_and_another_place_many(view: torch.Tensor) -> None:
