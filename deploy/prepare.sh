@@ -16,6 +16,23 @@ step() {
   printf '   (%s: %d s)\n' "$1" $((SECONDS - began))
 }
 
+# beside NAME COMMAND...: runs the command in the background, one at a time. `joined` waits for it and prints what it wrote.
+beside() {
+  beside_name=$1 beside_began=$SECONDS beside_log=$venv/beside.log
+  "${@:2}" >"$beside_log" 2>&1 &
+  beside=$!
+}
+
+joined() {
+  local status=0
+  say "$beside_name"
+  wait "$beside" || status=$?
+  beside=
+  cat "$beside_log"
+  printf '   (%s: %d s)\n' "$beside_name" $((SECONDS - beside_began))
+  return "$status"
+}
+
 is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 # The path of a Python that is new enough. PYTHON, where it is set, is the only candidate.

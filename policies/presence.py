@@ -7,6 +7,7 @@ It starts with the first visit that lasted `confirm_s`. It ends when every visit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -16,6 +17,8 @@ from policies.site.sectors import Sector
 from policies.site.site_policy import CameraPolicy
 from policies.tracking.lifetime import has_lasted, is_held
 from policies.tracking.track import Closed, Frame, Track, Visit
+
+T = TypeVar("T")
 
 
 class Presence(msgspec.Struct, frozen=True):
@@ -42,29 +45,37 @@ def update_presences(
     A presence that the policy no longer asks for ends.
     """
     known = {(p.target, p.sector): p for p in presences}
+    going = _by_place([(track.target, visit.sector, (track, visit)) for track in tracks for visit in track.visits])
+    gone = _by_place([(target, each.visit.sector, each) for target, each in closed])
+    touched = {*known, *going, *gone}
     after: list[Presence] = []
     facts: list[Fact] = []
     for sector in policy.sectors:
         for target in sector.rules.targets:
-            presence = known.pop((target, sector.name), None)
-            here = [(t, v) for t in tracks if t.target == target for v in t.visits if v.sector == sector.name]
-            if presence is None:  # whoever stands on the border keeps one up, and starts none
+            place = (target, sector.name)
+            if place not in touched:
+                continue
+            presence, here, over = known.pop(place, None), going.get(place, []), gone.get(place, [])
+            if presence is None and here:  # whoever stands on the border keeps one up, and starts none
                 here = [(t, v) for t, v in here if not is_held(v, t.visits, policy.apart)]
-            over = _at(closed, target, sector.name)
             if target not in frame.blind and (presence is not None or here or over):
                 presence, settled = _updated(presence, target, sector, here, over, frame.at_us)
                 facts += settled
             if presence is not None:
                 after.append(presence)
-    for (target, name), presence in known.items():  # the policy no longer asks for them
+    for place, presence in known.items():  # the policy no longer asks for them
         if presence.end_us is None:
-            presence = _ending(presence, (), _at(closed, target, name))
+            presence = _ending(presence, (), gone.get(place, []))
         facts.append(_ended(presence, frame.at_us))
     return tuple(after), facts
 
 
-def _at(closed: Sequence[tuple[str, Closed]], target: str, sector: str) -> list[Closed]:
-    return [visit for owner, visit in closed if owner == target and visit.visit.sector == sector] if closed else []
+def _by_place(entries: Sequence[tuple[str, str, T]]) -> dict[tuple[str, str], list[T]]:
+    """What comes with each target and sector, in order."""
+    found: dict[tuple[str, str], list[T]] = {}
+    for target, sector, entry in entries:
+        found.setdefault((target, sector), []).append(entry)
+    return found
 
 
 def _updated(
@@ -78,6 +89,8 @@ def _updated(
     """One presence after a frame, and the facts of its start and its end."""
     rules = sector.rules.presence
     lasting = [v for t, v in here if t.confirmed and has_lasted(v, v.last_us, rules.confirm_s)]
+    if lasting and presence is not None and presence.end_us is None:  # most frames: it goes on
+        return presence, ()
     over = [c for c in closed if has_lasted(c.visit, c.end_us, rules.confirm_s)]
     facts: list[Fact] = []
     if presence is None:

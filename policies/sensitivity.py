@@ -1,11 +1,12 @@
 """The sensitivity policy: how the models' votes become one verdict.
 
-`any` detects most, `all` least; `majority` and `at_least` lie between; `weighted`, the default, trusts some models
-more. `evidence` counts scores instead of votes: each score is worth the log-odds that the model's calibration gives it,
-and their sum must reach those of `right`. A model that cannot see the target abstains and is never counted. So does a
-model without a calibration under `evidence`. A model that was asked and did not answer is `missing`, and `missing` in
-the policy decides what that means: it abstains (the others decide), fails open (counts for) or fails closed (counts
-against). Missing never silently means no.
+`agreement`, the default, asks for two models that see the target, or for one that suffices by its score. `any` detects
+most, `all` least; `majority` and `at_least` lie between; `weighted` trusts some models more. `evidence` counts scores
+instead of votes: each score is worth the log-odds that the model's calibration gives it, and their sum must reach those
+of `right`. A model that cannot see the target abstains and is never counted. So does a model without a calibration
+under `evidence`. A model that was asked and did not answer is `missing`, and `missing` in the policy decides what that
+means: it abstains (the others decide), fails open (counts for) or fails closed (counts against). Missing never silently
+means no.
 
 To add a rule: its name in `RuleName`, its row in `RULES`.
 """
@@ -24,6 +25,9 @@ from policies.calibration import MOST_RIGHT, Part, log_odds, share_of
 from policies.observation import ModelInfo
 
 SHIPPED_RIGHT = 0.9
+NEVER = 1.0
+"""As a score in `alone` or `sure`: the model never suffices by itself."""
+_AGREE = 2
 
 
 class Vote(StrEnum):
@@ -43,36 +47,66 @@ class Ruling(msgspec.Struct, frozen=True):
     """A verdict and how far the rule was from deciding otherwise.
 
     `margin` is support minus what the rule needs, in models (in weight under `weighted`, in log-odds under
-    `evidence`): 0 is just enough, -1 is one model short. None when nobody voted.
+    `evidence`; a sure model counts as two under `agreement`): 0 is just enough, -1 is one model short. None when nobody
+    voted.
     """
 
     verdict: Verdict
     margin: float | None
 
 
-RuleName = Literal["any", "all", "majority", "at_least", "weighted", "evidence"]
+RuleName = Literal["any", "all", "majority", "at_least", "weighted", "evidence", "agreement"]
+ByModel = dict[str, Annotated[float, msgspec.Meta(ge=0, le=1)]]
 Parts = Mapping[str, Part]
-"""Model to what it says of a candidate. Only `evidence` needs them."""
+"""Model to what it says of a candidate. Only the rules that count scores need them, `evidence` and `agreement`."""
 
 _NO_PARTS: Parts = {}
 
 
 class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
-    """How votes are fused. `k` belongs to `at_least`, `threshold` to `weighted`, `right` to `evidence`, and `weights`
+    """How votes are fused. `k` belongs to `at_least`, `threshold` to `weighted`, `right` to `evidence`, `weights`
     to these two. An unset `right` (then SHIPPED_RIGHT) is not encoded, so that digests of policies stay as they were.
+
+    `alone` and `sure` belong to `agreement`, each a score by model: from `alone` on a model suffices where no other one
+    votes against, as where none can see the target or none answered; from `sure` on whatever the others see.
     """
 
-    rule: RuleName = "weighted"
+    rule: RuleName = "agreement"
     k: Annotated[int, msgspec.Meta(ge=1)] = 1
     weights: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1e6)]] = {}
     threshold: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
     missing: Literal["abstain", "fail_open", "fail_closed"] = "abstain"
     right: Annotated[float, msgspec.Meta(gt=0.5, le=MOST_RIGHT)] | UnsetType = UNSET
+    alone: ByModel | UnsetType = UNSET
+    sure: ByModel | UnsetType = UNSET
 
     @property
     def by_evidence(self) -> bool:
         """Whether scores count, by their calibration, instead of votes."""
         return self.rule == "evidence"
+
+    @property
+    def by_agreement(self) -> bool:
+        """Whether two models must agree, or one be sure."""
+        return self.rule == "agreement"
+
+    def opposes(self, model: str) -> bool:
+        """Whether the silence of this model counts under `agreement`: not that of one that never suffices alone."""
+        return _of(self.alone, model, NEVER) < NEVER
+
+    def suffices_from(self, model: str, least: float, *, is_unopposed: bool) -> float:
+        """The score from which this model suffices under `agreement`, `least` or more; NEVER: none does."""
+        sure = _of(self.sure, model, NEVER)
+        return max(least, min(sure, _of(self.alone, model, NEVER)) if is_unopposed else sure)
+
+    def agreement_part(self, model: str, score: float, least: float, ratio: float = 1.0, *, is_unopposed: bool) -> Part:
+        """What a score counts under `agreement`, in thousandths of a model: two models where it suffices, one from the
+        score `least` on. `ratio` lowers both scores.
+        """
+        enough = self.suffices_from(model, least, is_unopposed=is_unopposed)
+        suffices = enough < NEVER and score >= enough * ratio
+        counts = 0 if score <= 0 or score < least * ratio else _AGREE if suffices else 1
+        return Part(1000 * counts, 0, 1000 * (_AGREE if enough < NEVER else 1))
 
     @property
     def share(self) -> float:
@@ -89,9 +123,12 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
         return bool(voters) and round(self.reach(voters) - self.needed(len(voters)), 9) >= 0
 
     def reach(self, models: Iterable[ModelInfo]) -> float:
-        """What these models give together when all vote for: their number, under `weighted` their weight, under
-        `evidence` the log-odds of their best scores.
+        """What these models give together when all vote for: their number (under `agreement`, two for one that can
+        suffice), under `weighted` their weight, under `evidence` the log-odds of their best scores.
         """
+        if self.by_agreement:
+            parts = [self.agreement_part(info.model, 1.0, 0.0, is_unopposed=True) for info in models]
+            return sum(part.most for part in parts) / 1000
         if self.by_evidence:
             tables = {info.model: info.calibrated for info in models if info.calibrated is not None}
             return sum(self._weighed(model, table.part(1).most) for model, table in tables.items()) / 1000
@@ -111,7 +148,8 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
         return RULES[self.rule].title.format(self)
 
     def fuse(self, votes: Mapping[str, Vote], parts: Parts = _NO_PARTS) -> Ruling:
-        """The verdict of these votes; under `evidence`, of the `parts` of the models that have a calibration.
+        """The verdict of these votes; of the `parts` under `evidence`, of the models that have a calibration, and under
+        `agreement`.
 
         Undecided when too few models voted to reach what the rule needs even if all of them had voted for:
         that is not the same as absent.
@@ -127,8 +165,9 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
         return ruling.margin is not None and round(1000 * ruling.margin) + log_odds(self.share) > 0
 
     def weighed(self, votes: Mapping[str, Vote], parts: Parts) -> dict[str, int]:
-        """Each model's part of the sum under `evidence`, in thousandths of log-odds, by the policy's weight. A model
-        that did not answer has one only if `missing` says so: as if it had its best score, or had seen nothing.
+        """Each model's part of the sum under a rule over scores, in thousandths of log-odds by the policy's weight, or
+        of a model. A model that did not answer has one only if `missing` says so: as if it had its best score, or had
+        seen nothing.
         """
         counted: dict[str, int] = {}
         for model, part in parts.items():
@@ -144,10 +183,10 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
         return {}
 
     def _fused(self, votes: Mapping[str, Vote], parts: Parts) -> Ruling:
-        if self.by_evidence:
+        if self.by_evidence or self.by_agreement:
             counted = self.weighed(votes, parts)
             most = sum(self._weighed(model, parts[model].most) for model in counted)
-            least = log_odds(self.share)
+            least = round(1000 * self.needed(len(counted)))
             return _ruling(len(counted), (sum(counted.values()) - least) / 1000, (most - least) / 1000)
         missing = {"abstain": Vote.ABSTAIN, "fail_open": Vote.FOR, "fail_closed": Vote.AGAINST}[self.missing]
         resolved = {model: missing if vote is Vote.MISSING else vote for model, vote in votes.items()}
@@ -161,6 +200,11 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
 
     def _weighed(self, model: str, thousandths: int) -> int:
         return round(self.weight(model) * thousandths)
+
+
+def _of(given: ByModel | UnsetType, model: str, otherwise: float) -> float:
+    """The number of a model: its own, else that of `*`."""
+    return otherwise if given is UNSET else given.get(model, given.get("*", otherwise))
 
 
 def _ruling(voters: int, margin: float, at_most: float) -> Ruling:
@@ -194,4 +238,5 @@ RULES: dict[RuleName, Rule] = {
         lambda given, voters: given.threshold, "weighted {0.threshold:g}", ("weights", "threshold"), is_weighted=True
     ),
     "evidence": Rule(lambda given, voters: log_odds(given.share) / 1000, "evidence {0.share:g}", ("weights", "right")),
+    "agreement": Rule(lambda given, voters: _AGREE, "agreement", ("alone", "sure")),
 }

@@ -38,12 +38,13 @@ SUBCOMMANDS = {
     "validate": "Check files before they are used, with the line of each fault.",
     "late": "Show bursts that came too late, fold them in, or take others out.",
     "doctor": "Check that everything a server needs is here.",
+    "frames": "Show which pictures are kept, and export those of an event.",
     "erase": "Erase a stretch of a camera for good, on request.",
     "db": "Care for the database.",
 }
 """Name of the module, in `server.commands` or its `upkeep`, and what the overview says of it."""
 
-_IN_UPKEEP = {"tls", "tokens", "erase", "late", "db"}
+_IN_UPKEEP = {"tls", "tokens", "frames", "erase", "late", "db"}
 
 
 class _Subcommands(click.Group):

@@ -24,10 +24,12 @@ from server.camera_status.status import StatusThresholds
 from server.catalogue import read_cards
 from server.delivery.channels import Channel, LogChannel
 from server.delivery.dispatcher import Dispatcher
-from server.domain.burst import Limits
+from server.domain.burst import Burst, Limits
 from server.domain.clock import Clock, now_us
 from server.domain.ensemble_protocol import Ensemble
 from server.domain.lateness import read_lateness
+from server.domain.records import KeptBurst
+from server.frames import FrameKeeper, media_type, open_place, view
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
@@ -37,13 +39,14 @@ from server.serving.memory_budget import BODIES
 from server.serving.selection import choose, chosen_models
 from server.serving.service import Load, Service
 from server.settings import ServerSettings, load_settings
-from server.store import Store, open_store
+from server.store import Store, open_store, visit_stretches
 from server.web import annotations as annotation_routes
 from server.web import (
     bursts,
     cameras,
     events,
     flexserve,
+    frames,
     heartbeats,
     models,
     multipart,
@@ -102,7 +105,7 @@ def _runtime(
     loading: Load | None,
 ) -> Runtime:
     metrics = Metrics(clock, __version__)
-    store = open_store(settings.database_url, clock)
+    store = open_store(settings.database_url, clock, open_place(settings.frames_url))
     sites = Sites(settings.sites_dir, store.past.last_text)
     lateness = read_lateness(settings.late_within)
     dispatcher = Dispatcher(store, [LogChannel(settings.log_style, sys.stdout)] if channels is None else channels)
@@ -127,6 +130,13 @@ def _runtime(
         _count_models(settings, metrics, ensemble.ensemble_info)
     current = Current(service, admission, fixed)
     metrics.watch("site_policies_refused", "Site policy files that cannot be used.", lambda: len(sites.faults()))
+    keeper = FrameKeeper(
+        store.frames,
+        lambda site, is_older: settings.keep(site).frames.chosen(is_older=is_older),
+        settings.max_body_bytes,
+        on_kept=metrics.frames_kept,
+        on_not_kept=metrics.frames_not_kept,
+    )
     return Runtime(
         settings=settings,
         clock=clock,
@@ -134,6 +144,7 @@ def _runtime(
         store=store,
         sites=sites,
         dispatcher=dispatcher,
+        keeper=keeper,
         service=service,
         admission=admission,
         current=current,
@@ -202,7 +213,7 @@ def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprin
         bounds,
         Limits(max_frames=settings.max_frames),
         PictureLimits(settings.max_pixels, settings.burst_formats, "burst_formats"),
-        metrics.burst_received,
+        partial(_accepted, runtime),
     )
     yield heartbeats.routes(
         store.heartbeats.keep,
@@ -223,6 +234,7 @@ def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprin
         StatusThresholds(settings.late_after_s, settings.silent_after_s),
         duplicate_agents,
     )
+    yield frames.routes(store, authenticator, partial(_shown, store), visit_stretches)
     yield annotation_routes.routes(store, authenticator, admission)
     yield models.routes(ensemble, partial(_card, folders=own_models(settings)), authenticator)
     yield flexserve.routes(ensemble, authenticator, admission, bounds, PictureLimits(settings.max_pixels))
@@ -231,6 +243,18 @@ def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprin
     )
     yield probes.routes(ensemble, store.check, metrics.text, authenticator)
     yield openapi.routes(__version__)
+
+
+def _accepted(runtime: Runtime, burst: Burst, kept: KeptBurst, known: bool) -> None:
+    """Count a burst, and have its pictures kept."""
+    runtime.metrics.burst_received(burst, kept, known)
+    runtime.keeper.offer(burst, [seen.brightness for seen in kept.observations])
+
+
+def _shown(store: Store, sha256: str, image: bytes, size: frames.Size) -> tuple[bytes, str]:
+    """A picture in a size, with its media type."""
+    content = view(store.frames.shelf, sha256, image, size)
+    return content, media_type(content)
 
 
 def _announce(settings: ServerSettings, sites: Sites, metrics: Metrics, ensemble_info: EnsembleInfo) -> None:

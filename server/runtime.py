@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import RetryLater, SectorwatchError
 from server.domain.keeping import FILLED, Space
 from server.engine import Load
+from server.frames import FrameKeeper
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
@@ -31,6 +33,9 @@ _REPEAT_S = 10.0
 _REFOLD_S = 1.0
 _GOLDEN_RETRY_S = 60.0
 _SWEEP_S = 600.0
+_FRAMES_S = 60.0
+_TIDY_FIRST_S, _TIDY_S = 3600.0, 86_400.0
+"""Not at once: who put the wrong backup in place can still put the right one."""
 
 
 class Current:
@@ -90,6 +95,7 @@ class Runtime:
     store: Store
     sites: Sites
     dispatcher: Dispatcher
+    keeper: FrameKeeper
     service: Service
     admission: Admission
     current: Current
@@ -98,6 +104,7 @@ class Runtime:
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
     _threads: list[threading.Thread] = field(default_factory=list, init=False)
     _is_filled: bool = field(default=False, init=False)
+    _tidy_at_s: float = field(default_factory=lambda: time.monotonic() + _TIDY_FIRST_S, init=False)
 
     def start(self, on_failure: Callable[[Exception], None], on_stuck: Callable[[], None] = lambda: None) -> None:
         """Load the ensemble and start delivery, in threads of their own, so that probes are answered meanwhile.
@@ -121,6 +128,8 @@ class Runtime:
         self._run("refold", lambda: self._repeat(self._refold, "late bursts not folded in", _REFOLD_S))
         self._run("convert", self._convert)
         self._run("retention", self._retain)
+        self._run("frames", self._keep_frames)
+        self._run("frame-limits", lambda: self._repeat(self._sweep_frames, "pictures not swept", _FRAMES_S))
         self._run("disk", lambda: self._repeat(self.store.retention.try_disk, "disk not tried", _REPEAT_S))
         self._run("sites", lambda: self._repeat(self.sites.faults, "site policies not checked", _REPEAT_S))
         self._run("recall", self._recall_cameras)
@@ -220,13 +229,33 @@ class Runtime:
                 _log_failure("retention failed", error)
             stopping.wait(_SWEEP_S)
 
+    def _keep_frames(self) -> None:
+        """Keep pictures of accepted bursts. It says once of each site that is older than pictures that it has none."""
+        with suppress(RetryLater):
+            sites = [site for site in self.store.frames.older_sites() if self.settings.keep(site).frames.which is None]
+            for site in self.store.frames.tell_once(sites):
+                todo = f'[retention.{site}] keep_frames = "events" in the settings keeps them, "none" is as now'
+                log.warning("pictures of an older site are not kept", extra={"site": site, "todo": todo})
+        self.keeper.run(self._stopping)
+
+    def _sweep_frames(self) -> None:
+        """Delete the pictures that are not to be kept; now and then, those that nothing names."""
+        stopping = self._stopping
+        with suppress(RetryLater):
+            self.store.retention.sweep_frames(self.settings.keep, stopping.is_set, stopping.wait)
+            self.metrics.frames_counted(self.store.frames.totals())
+            if time.monotonic() >= self._tidy_at_s:
+                self._tidy_at_s = time.monotonic() + _TIDY_S
+                self.store.frames.tidy(stopping.is_set)
+
     def _watch_space(self, space: Space) -> None:
         """Give the metrics the room that is left, and warn when the disk is fuller than FILLED."""
         self.metrics.space_known(space)
         is_filled = (space.filled or 0.0) >= FILLED
         if is_filled and not self._is_filled:
             left = {"free_bytes": space.free_bytes, "database_bytes": space.used_bytes}
-            log.warning("the disk is nearly full: lower keep_observations_days or set max_bytes", extra=left)
+            what = "the disk is nearly full: lower keep_observations_days or keep_frames_bytes, or set max_bytes"
+            log.warning(what, extra=left | {"pictures_bytes": space.frames_bytes})
         self._is_filled = is_filled
 
     def _replay_golden(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
+from policies.observation import EnsembleInfo, ModelInfo, Prediction
+from server.domain.ensemble_protocol import Payload
 from server.engine.stages import Answer
 from server.serving.loading import Loaded
 
@@ -27,7 +28,7 @@ class PacedStages:
     def enter(self) -> None:
         pass
 
-    def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> bytes:
+    def prepare(self, payload: Payload) -> bytes:
         return payload[0]
 
     def infer(self, rows: Sequence[bytes]) -> list[Answer]:

@@ -24,6 +24,7 @@ class ScriptedEnsemble:
         self.ensemble_info = EnsembleInfo(ensemble, tuple(models))
         self.asked: list[tuple[bytes, ...]] = []
         self.crops: list[dict[str, Box]] = []
+        self.enlarged: list[tuple[Box, ...]] = []
         self.gate: threading.Barrier | None = None
         self._table: dict[str, Answers] = {}
         self._broken: set[str] = set()
@@ -41,9 +42,12 @@ class ScriptedEnsemble:
     def only(self, model: str | None, within_s: float | None = None) -> ScriptedEnsemble:
         return self
 
-    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> list[Answers]:
+    def answer(
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, enlarged: Sequence[Box] = ()
+    ) -> list[Answers]:
         self.asked.append(tuple(images))
         self.crops.append(dict(crops or {}))
+        self.enlarged.append(tuple(enlarged))
         said: list[Answers] = []
         for index, image in enumerate(images):
             if _sha256(image) in self._broken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -104,6 +105,26 @@ def test_what_keeps_pip_from_installing_ends_with_the_line_that_mends_it(
     assert done.returncode == 1
     assert done.stderr.splitlines()[0] == said
     assert done.stderr.splitlines()[1].startswith(advice)
+
+
+@pytest.mark.parametrize(("command", "code"), [("echo found 3 faults; exit 3", 3), ("echo no fault", 0)])
+def test_what_runs_beside_other_steps_is_shown_when_it_is_joined_and_its_failure_ends_the_gate(
+    command: str, code: int, tmp_path: Path
+) -> None:
+    steps = f"set -eu; . {ROOT}/deploy/prepare.sh; beside Types bash -c '{command}'; "
+    steps += "step Stories echo told; joined; echo on"
+    environment = os.environ | {"SECTORWATCH_VENV": str(tmp_path)}
+    done = subprocess.run(["bash", "-c", steps], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    said = [line for line in done.stdout.splitlines() if line and not line.startswith("   (")]
+    assert said == ["== Stories", "told", "== Types", command.split(";")[0].removeprefix("echo "), *["on"][code:]]
+
+
+def test_the_tests_that_the_stories_leave_out_run_with_all_others() -> None:
+    gate = (ROOT / "deploy" / "test").read_text(encoding="utf-8")
+    left_out = re.findall(r"pytest tests/policies --ignore tests/policies/(\S+)", gate)
+    assert left_out == re.findall(r"find tests/policies .* ! -name ([^\s)]+)", gate)
+    assert all((ROOT / "tests" / "policies" / name).is_file() for name in left_out)
 
 
 HARDENED = (

@@ -17,15 +17,18 @@ Group = dict[str, Prediction]
 def group_boxes(seen: Observation, classes: frozenset[str], models: Sequence[ModelInfo]) -> list[Group]:
     """The boxes of these classes by the thing they lie on, at most one of each model; the first model's boxes lead."""
     groups: list[Group] = []
-    for model in [info.model for info in models if info.boxes]:
-        for prediction in seen.answers.get(model) or ():
-            if prediction.label not in classes or prediction.box is None:
+    for info in models:
+        model = info.model
+        for prediction in (info.boxes and seen.answers.get(model)) or ():
+            box = prediction.box
+            if box is None or prediction.label not in classes:
                 continue
             best, fit = None, SAME_THING_IOU
             for group in groups:
-                overlap = 0.0 if model in group else max([_fit(prediction.box, other.box) for other in group.values()])
-                if overlap >= fit:
-                    best, fit = group, overlap
+                for other in () if model in group else group.values():
+                    overlap = _fit(box, other.box)
+                    if overlap >= fit:
+                        best, fit = group, overlap
             if best is None:
                 groups.append({model: prediction})
             else:

@@ -19,7 +19,7 @@ from policies.fusion.pieces import group_moving
 from policies.fusion.voters import KEEP_RATIO, Voters, voters_of
 from policies.geometry import Point, foot
 from policies.observation import ModelInfo, Observation, Prediction
-from policies.sensitivity import Verdict, Vote
+from policies.sensitivity import Sensitivity, Verdict, Vote
 from policies.site.rules import Rules
 from policies.site.sectors import WHOLE, Sector
 from policies.site.site_policy import CameraPolicy
@@ -34,7 +34,7 @@ def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
     if policy.scheduled:
         policy = policy.in_force(seen.at_us, seen.brightness)
     voters = voters_of(policy, seen.ensemble_info)
-    if voters.saw_nothing(seen):
+    if voters.saw_something(seen) is False:
         return voters.nothing
     groups = {target: _groups(policy, seen, target, voters) for target in policy.targets}
     return _judged(policy, seen, voters, groups)
@@ -48,18 +48,18 @@ def relevant_judgement(policy: CameraPolicy, seen: Observation) -> Judgement:
     if policy.scheduled:
         policy = policy.in_force(seen.at_us, seen.brightness)
     voters = voters_of(policy, seen.ensemble_info)
-    if voters.saw_nothing(seen):
+    has_boxes = voters.saw_something(seen)
+    if has_boxes is False:
         return voters.nothing
-    if not voters.silence_means_absent(seen):
+    if has_boxes is None or voters.undecided:
         return judge(policy, seen)
     groups: dict[str, list[Group]] = {}
     for target, thresholds in voters.thresholds.items():
         if thresholds.may_be_present(seen.answers):
             grouped = _groups(policy, seen, target, voters)
-            groups[target] = [
-                group for group in grouped if thresholds.may_be_present({model: (box,) for model, box in group.items()})
-            ]
-    return _judged(policy, seen, voters, groups) if any(groups.values()) else NOTHING
+            if relevant := [group for group in grouped if thresholds.may_be_one(group)]:
+                groups[target] = relevant
+    return _judged(policy, seen, voters, groups) if groups else NOTHING
 
 
 def _groups(policy: CameraPolicy, seen: Observation, target: str, voters: Voters) -> list[Group]:
@@ -75,7 +75,7 @@ def _judged(
 ) -> Judgement:
     candidates: list[Candidate] = []
     undecided: list[tuple[str, str]] = []
-    is_absent = voters.silence_means_absent(seen)
+    is_silence_absent = not voters.undecided and voters.saw_something(seen) is not None
     for target, models in voters.models.items():
         boxed = [
             _candidate(policy, seen, target, models, sectors_at(policy, target, _foot(group)), group)
@@ -83,7 +83,7 @@ def _judged(
         ]
         boxed = [_unless_suppressed(policy, seen, candidate) for candidate in boxed]
         candidates += boxed
-        for sector in () if is_absent else policy.sectors:
+        for sector in () if is_silence_absent else policy.sectors:
             if target not in sector.rules.targets:
                 continue
             if any(c.present for c in boxed if sector.name in c.sectors):
@@ -109,10 +109,15 @@ def _candidate(
     """
     rules = (sectors[0].rules if sectors else policy.rules).of(target)
     heard = {info.model: _score(policy, seen, target, info, sectors, group) for info in models}
-    votes, weaker, parts = _votes(rules, seen, models, heard)
     sensitivity = rules.sensitivity
-    ruling = sensitivity.fuse(votes, parts)
-    kept = sensitivity.keeps(ruling) if sensitivity.by_evidence else sensitivity.fuse(weaker).verdict is _PRESENT
+    if sensitivity.by_evidence:
+        votes, parts = _calibrated_votes(seen, models, heard)
+        ruling = sensitivity.fuse(votes, parts)
+        kept = sensitivity.keeps(ruling)
+    else:
+        votes, parts = _votes(rules, seen, heard, 1.0)
+        ruling = sensitivity.fuse(votes, parts)
+        kept = sensitivity.fuse(*_votes(rules, seen, heard, KEEP_RATIO)).verdict is _PRESENT
     scores = [heard[model] or 0.0 for model, vote in votes.items() if vote is _FOR]
     return Candidate(
         target=target,
@@ -122,8 +127,12 @@ def _candidate(
         kept=kept,
         score=max([box.score for box in group.values()] or scores, default=0.0),
         box=next((box.box for box in group.values()), None),
-        parts={m: part / 1000 for m, part in sensitivity.weighed(votes, parts).items()} if parts else {},
+        parts=_in_log_odds(sensitivity, votes, parts) if sensitivity.by_evidence else {},
     )
+
+
+def _in_log_odds(given: Sensitivity, votes: Mapping[str, Vote], parts: Mapping[str, Part]) -> dict[str, float]:
+    return {model: part / 1000 for model, part in given.weighed(votes, parts).items()}
 
 
 def _score(
@@ -136,25 +145,39 @@ def _score(
 
 
 def _votes(
-    rules: Rules, seen: Observation, models: Sequence[ModelInfo], heard: Mapping[str, float | None]
-) -> tuple[dict[str, Vote], dict[str, Vote], dict[str, Part]]:
-    """The models' votes, those by much lower minimum scores and, under `evidence`, what each model says."""
+    rules: Rules, seen: Observation, heard: Mapping[str, float | None], ratio: float
+) -> tuple[dict[str, Vote], dict[str, Part]]:
+    """The models' votes by `ratio` of the minimum scores and, under `agreement`, what each model's score counts."""
+    given = rules.sensitivity
+    votes = {model: _vote(seen, model, score, rules.least(model) * ratio) for model, score in heard.items()}
+    if not given.by_agreement:
+        return votes, {}
+    no = {_AGAINST, _MISSING} if given.missing == "fail_closed" else {_AGAINST}
+    against = {model for model, vote in votes.items() if vote in no and given.opposes(model)}
+    return votes, {
+        model: given.agreement_part(
+            model, heard[model] or 0.0, rules.least(model), ratio, is_unopposed=not against - {model}
+        )
+        for model, vote in votes.items()
+        if vote is not _ABSTAIN
+    }
+
+
+def _calibrated_votes(
+    seen: Observation, models: Sequence[ModelInfo], heard: Mapping[str, float | None]
+) -> tuple[dict[str, Vote], dict[str, Part]]:
+    """Under `evidence`: what each model's score is worth, and whether it is rather right than wrong."""
     votes: dict[str, Vote] = {}
-    weaker: dict[str, Vote] = {}
     parts: dict[str, Part] = {}
     for info in models:
         model, score = info.model, heard[info.model]
-        if not rules.sensitivity.by_evidence:
-            least = rules.least(model)
-            votes[model] = _vote(seen, model, score, least)
-            weaker[model] = _vote(seen, model, score, least * KEEP_RATIO)
-        elif info.calibrated is None:
+        if info.calibrated is None:
             votes[model] = _vote(seen, model, None, 1.0)
         else:
             votes[model] = _vote(seen, model, score, info.calibrated.even)
             if votes[model] is not _ABSTAIN:
                 parts[model] = info.calibrated.part(score or 0.0)
-    return votes, weaker, parts
+    return votes, parts
 
 
 def _unless_suppressed(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> Candidate:

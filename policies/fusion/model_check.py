@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec import UNSET
+
 from policies.fusion.voters import Voters
 from policies.observation import EnsembleInfo
-from policies.site.rules import SHIPPED_MIN_SCORE, SHIPPED_WEIGHTS
+from policies.site.rules import SHIPPED_MIN_SCORE_TO_AGREE, SHIPPED_WEIGHTS, Rules
 from policies.site.site_policy import CameraPolicy, SitePolicy
 from policies.site.targets import MOVING
 from policies.site.toml_errors import suggest
+
+_CHANGE = "frame-change"
+_IDLE = "`enlarge` has no effect: no detector that votes knows what the sector asks for"
 
 
 def misfits(policy: SitePolicy, ensemble_info: EnsembleInfo) -> tuple[str, ...]:
@@ -20,6 +25,10 @@ def misfits(policy: SitePolicy, ensemble_info: EnsembleInfo) -> tuple[str, ...]:
             places.setdefault(what, []).append(place)
         for target, sector, what in (*_undecided(camera, ensemble_info), *_uncalibrated(camera, ensemble_info)):
             places.setdefault(f"`{target}` {what}", []).append(f"{place}/{sector}")
+    for name, camera in policy.cameras.items():
+        idle = [s.name for s in camera.sectors if s.enlarge and not camera.is_asked(ensemble_info, s.name)]
+        if idle:
+            places.setdefault(_IDLE, []).extend(f"{name}/{sector}" for sector in idle)
     return tuple(f"{', '.join(where)}: {what}" for what, where in places.items())
 
 
@@ -55,7 +64,21 @@ def _unknown_models(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterat
     known = {info.model: info for info in ensemble_info.models if info.votes or MOVING in camera.targets}
     places = (camera.rules, *(sector.rules for sector in camera.sectors))
     for rules in [rules for place in places for rules in (place, *map(place.of, place.by_target))]:
-        for name in (*sorted(rules.min_score), *rules.sensitivity.weights):
-            is_shipped = name in SHIPPED_MIN_SCORE and SHIPPED_MIN_SCORE[name] == rules.min_score.get(name)
-            if name not in known and not is_shipped and name not in ("*", *SHIPPED_WEIGHTS):
+        given = rules.sensitivity
+        tables = (
+            sorted(rules.min_score),
+            given.weights,
+            *(scores for scores in (given.alone, given.sure) if scores is not UNSET),
+        )
+        for name in (name for table in tables for name in table):
+            if name not in known and name not in _shipped_names(rules):
                 yield f"no model that votes is called `{name}`{suggest(name, known)}"
+
+
+def _shipped_names(rules: Rules) -> set[str]:
+    """The names in tables that no owner of a site wrote. `frame-change` votes on one target only, so it is one of them
+    just while it has its shipped score.
+    """
+    names = {"*", *SHIPPED_MIN_SCORE_TO_AGREE, *SHIPPED_WEIGHTS}
+    shipped = SHIPPED_MIN_SCORE_TO_AGREE[_CHANGE]
+    return names if rules.min_score.get(_CHANGE) == shipped else names - {_CHANGE}

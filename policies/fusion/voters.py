@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Mapping
 
+from policies.fusion.grouping import Group
 from policies.fusion.judgement import NOTHING, Judgement
 from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.sensitivity import Verdict, Vote
@@ -42,21 +43,18 @@ class Voters:
         voters = {info.model: info for models in self.models.values() for info in models}
         self._detectors = tuple(voters) if all(info.boxes for info in voters.values()) else None
 
-    def saw_nothing(self, seen: Observation) -> bool:
-        """Whether all voters are detectors, all answered, and none has a box."""
+    def saw_something(self, seen: Observation) -> bool | None:
+        """Whether a voter has a box; None unless all voters are detectors and all answered."""
         if self._detectors is None:
-            return False
-        answers = seen.answers
-        for model in self._detectors:  # noqa: SIM110 - a plain loop: it runs for every frame of every replay
-            if answers.get(model) != ():
-                return False
-        return True
-
-    def silence_means_absent(self, seen: Observation) -> bool:
-        """Whether all voters are detectors, all answered, and can decide: where they have no box, nothing is."""
-        if self._detectors is None or self.undecided:
-            return False
-        return None not in map(seen.answers.get, self._detectors)
+            return None
+        answers, has_boxes = seen.answers, False
+        for model in self._detectors:  # a plain loop: it runs for every frame of every replay
+            answer = answers.get(model)
+            if answer is None:
+                return None
+            if answer:
+                has_boxes = True
+        return has_boxes
 
 
 class VoteThresholds:
@@ -71,45 +69,75 @@ class VoteThresholds:
         places = (policy.rules, *(s.rules for s in policy.sectors if target in s.rules.targets))
         self._places = [rules.of(target) for rules in places]
         self._models = models
-        self._levels = [(info.model, (*self._levels_of(info), math.inf)) for info in models]
-        self._enough: dict[tuple[int, ...], bool] = {}
+        self._levels: dict[str, tuple[int, list[float]]] = {}
+        unit = 1  # of a number whose digits say how many levels each model reaches
+        for info in models:
+            levels = self._levels_of(info)
+            self._levels[info.model] = (unit, levels)
+            unit *= len(levels) + 1
+        self._enough: dict[int, bool] = {}
 
     def may_be_present(self, answers: Mapping[str, tuple[Prediction, ...] | None]) -> bool:
         """Whether these boxes, if all lay on one thing, may make it present or keep it, wherever it stands.
 
-        For an observation for which `silence_means_absent` holds, or some of its boxes.
+        For an observation of which `saw_something` is True, where no pair is undecided.
         """
-        reached, classes = [], self._classes
-        for model, levels in self._levels:
-            level = 0
+        reached, classes = 0, self._classes
+        for model, (unit, levels) in self._levels.items():
+            best = -1.0
             for prediction in answers.get(model) or ():
-                while prediction.score >= levels[level] and prediction.label in classes:
-                    level += 1
-            reached.append(level)
-        key = tuple(reached)
-        if key not in self._enough:
-            self._enough[key] = any(self._is_enough(rules, key) for rules in self._places)
-        return self._enough[key]
+                if prediction.score > best and prediction.label in classes:
+                    best = prediction.score
+            reached += unit * bisect_right(levels, best)
+        return self._is_known_enough(reached)
+
+    def may_be_one(self, group: Group) -> bool:
+        """The same of boxes that do lie on one thing."""
+        reached = 0
+        for model, prediction in group.items():
+            unit, levels = self._levels[model]
+            reached += unit * bisect_right(levels, prediction.score)
+        return self._is_known_enough(reached)
+
+    def _is_known_enough(self, reached: int) -> bool:
+        enough = self._enough.get(reached)
+        if enough is None:
+            enough = self._enough[reached] = any(self._is_enough(rules, reached) for rules in self._places)
+        return enough
 
     def _levels_of(self, info: ModelInfo) -> list[float]:
         """The scores of a model at which some place counts it in another way, in order."""
         levels = {rules.least(info.model) * KEEP_RATIO for rules in self._places if not rules.sensitivity.by_evidence}
+        levels |= {
+            rules.sensitivity.suffices_from(info.model, rules.least(info.model), is_unopposed=True) * KEEP_RATIO
+            for rules in self._places
+            if rules.sensitivity.by_agreement
+        }
         if info.calibrated is not None and any(rules.sensitivity.by_evidence for rules in self._places):
             levels |= set(info.calibrated.levels)
         return sorted(levels)
 
-    def _is_enough(self, rules: Rules, reached: Sequence[int]) -> bool:
+    def _is_enough(self, rules: Rules, reached: int) -> bool:
         """Whether scores that reach these levels and not the next may be present or kept by the rules of a place."""
         sensitivity = rules.sensitivity
-        scores = {
-            info: levels[level - 1] if level else None
-            for info, level, (_, levels) in zip(self._models, reached, self._levels, strict=True)
-        }
+        scores: dict[ModelInfo, float | None] = {}
+        for info in self._models:
+            unit, levels = self._levels[info.model]
+            level = reached // unit % (len(levels) + 1)
+            scores[info] = levels[level - 1] if level else None
         if sensitivity.by_evidence:
             parts = {
                 info.model: info.calibrated.part(score or 0.0) for info, score in scores.items() if info.calibrated
             }
             return sensitivity.keeps(sensitivity.fuse(dict.fromkeys(parts, Vote.FOR), parts))
+        if sensitivity.by_agreement:
+            parts = {  # each as if no other model voted against
+                info.model: sensitivity.agreement_part(
+                    info.model, score or 0.0, rules.least(info.model), KEEP_RATIO, is_unopposed=True
+                )
+                for info, score in scores.items()
+            }
+            return sensitivity.fuse(dict.fromkeys(parts, Vote.FOR), parts).verdict is Verdict.PRESENT
         votes = {
             info.model: Vote.AGAINST if score is None or score < rules.least(info.model) * KEEP_RATIO else Vote.FOR
             for info, score in scores.items()

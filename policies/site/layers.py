@@ -26,6 +26,8 @@ _NOT_OF_ALL = {
 }
 """Keys of `sensitivity` that not every rule has -> the rules that have them."""
 
+_OF_WEIGHTED = frozenset(RULES["weighted"].keys)
+
 Targets = Mapping[str, frozenset[str]]
 
 
@@ -45,6 +47,8 @@ def read_layer(above: Layer | None, raw: Mapping[str, Any], path: Path, targets:
     if isinstance(here.get("movement"), dict):
         here["movement"] = _with_old_names(here["movement"], (*path, "movement"))
     merged = over({} if above is None else above.tables, here)
+    if isinstance(merged.get("sensitivity"), dict):
+        merged["sensitivity"] = _with_rule(merged["sensitivity"])
     rules = convert(Rules, {key: value for key, value in merged.items() if key != "by_target"}, path, _TABLES)
     by_target = {
         target: _read_target(merged, target, entry, (*path, "by_target", target), targets)
@@ -74,6 +78,12 @@ def over(above: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _with_rule(sensitivity: dict[str, Any]) -> dict[str, Any]:
+    """The table with the rule that was the default until version 7 of the rules, where it has keys of that rule."""
+    is_weighted = "rule" not in sensitivity and not _OF_WEIGHTED.isdisjoint(sensitivity)
+    return {"rule": "weighted"} | sensitivity if is_weighted else sensitivity
+
+
 def _with_old_names(movement: dict[str, Any], path: Path) -> dict[str, Any]:
     """The table under the names that stored policies have, which are part of their digests."""
     for new, old in OLD_NAMES.items():
@@ -87,7 +97,7 @@ def _read_target(merged: dict[str, Any], target: str, entry: dict[str, Any], pat
     check_targets([target], path, targets)
     own = entry.get("sensitivity")
     if isinstance(own, dict) and own:
-        entry = entry | {"sensitivity": over(merged.get("sensitivity", {}), own)}
+        entry = entry | {"sensitivity": _with_rule(over(merged.get("sensitivity", {}), own))}
     return convert(OfTarget, entry, path, _TABLES)
 
 

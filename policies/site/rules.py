@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from policies.sensitivity import RULES, Sensitivity
+from policies.sensitivity import NEVER, RULES, Sensitivity
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=31_622_400)]
 """A year at most, so that an instant plus such a time is an instant, and no stored policy holds infinity."""
@@ -18,6 +19,15 @@ SHIPPED_MIN_SCORE = {"*": 0.4, "frame-change": 0.65, "hog-people": 0.9, "hog-peo
 """The scores of the HOG detectors are squashed margins, that of `frame-change` a squashed contrast; neither is a
 probability.
 """
+
+SHIPPED_MIN_SCORE_TO_AGREE = SHIPPED_MIN_SCORE | {"yolov3-tiny": 0.2, "nanodet-g": 0.2, "ssdlite-people": 0.5}
+"""Under `agreement`, where a second model has to see the thing too. Chosen on the evaluation kit's clip of people."""
+
+_HOGS_NEVER = {"hog-people": NEVER, "hog-people-small": NEVER}
+SHIPPED_ALONE = {"*": 0.4} | _HOGS_NEVER
+SHIPPED_SURE = {"*": 0.4} | _HOGS_NEVER
+SHIPPED_SURE_OF = {"person": {"yolov3-tiny": NEVER, "nanodet-g": NEVER, "ssdlite-people": NEVER}}
+"""The same for one target: these take other things for people, each other things. Vehicles they only miss."""
 
 SHIPPED_WEIGHTS = {"*": 1.0, "hog-people": 0.5, "hog-people-small": 0.5}
 """By default one HOG detector alone is not enough; two together are, and so is any other model alone.
@@ -101,27 +111,59 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def complete(self) -> Rules:
         """These rules with the shipped numbers written in, so that a stored policy keeps its meaning for good."""
-        scores = self.min_score if "*" in self.min_score else SHIPPED_MIN_SCORE | self.min_score
-        sensitivity = _weighed(self.sensitivity)
+        sensitivity, scores = _with_shipped(self.sensitivity, self.min_score)
         speeds = self.movement.max_speed
         if isinstance(speeds, dict) and "*" not in speeds:
             speeds = SHIPPED_MAX_SPEED | speeds
+        own = dict.fromkeys(SHIPPED_SURE_OF, OfTarget()) if sensitivity.by_agreement else {}
+        by_target = {
+            name: mine for name, mine in (own | self.by_target).items() if name in {*self.by_target, *self.targets}
+        }
         return replace(
             self,
             min_score=scores,
             sensitivity=sensitivity,
             movement=replace(self.movement, max_speed=speeds),
-            by_target={
-                name: OfTarget(_weighed(mine.sensitivity or sensitivity), scores | mine.min_score)
-                for name, mine in self.by_target.items()
-            },
+            by_target={name: self._of_target(name, mine) for name, mine in by_target.items()},
         )
 
+    def _of_target(self, name: str, mine: OfTarget) -> OfTarget:
+        return OfTarget(*_with_shipped(mine.sensitivity or self.sensitivity, self.min_score | mine.min_score, name))
 
-def _weighed(given: Sensitivity) -> Sensitivity:
-    """With the shipped weights, where the rule has any and `*` is not given, and with the share of `evidence`."""
+
+def _with_shipped(
+    given: Sensitivity, scores: dict[str, float], target: str = "*"
+) -> tuple[Sensitivity, dict[str, float]]:
+    """A sensitivity and its minimum scores with the shipped numbers; `*` in what is given leaves none of them."""
+    shipped = SHIPPED_MIN_SCORE_TO_AGREE if given.by_agreement else SHIPPED_MIN_SCORE
+    least = scores if "*" in scores else shipped | scores
     if given.by_evidence:
         given = replace(given, right=given.share)
-    if "weights" not in RULES[given.rule].keys or "*" in given.weights:
-        return given
-    return replace(given, weights=SHIPPED_WEIGHTS | given.weights)
+    if given.by_agreement:
+        given = _with_shipped_scores(given, scores, SHIPPED_SURE | SHIPPED_SURE_OF.get(target, {}))
+    if "weights" in RULES[given.rule].keys and "*" not in given.weights:
+        given = replace(given, weights=SHIPPED_WEIGHTS | given.weights)
+    return given, least
+
+
+def _with_shipped_scores(given: Sensitivity, scores: dict[str, float], sure: dict[str, float]) -> Sensitivity:
+    """A sensitivity by agreement with the shipped numbers. A `min_score` that the policy gives is also the score from
+    which a model suffices, where it can.
+    """
+    return replace(
+        given,
+        alone=_over(_raised(SHIPPED_ALONE, scores), given.alone),
+        sure=_over(_raised(sure, scores), given.sure),
+    )
+
+
+def _raised(shipped: dict[str, float], scores: dict[str, float]) -> dict[str, float]:
+    """The shipped scores under those that the policy gives, but for models that never suffice."""
+    never = {model: score for model, score in shipped.items() if score == NEVER}
+    return (never if "*" in scores else shipped) | scores | never
+
+
+def _over(shipped: dict[str, float], own: dict[str, float] | UnsetType) -> dict[str, float]:
+    if own is UNSET:
+        return shipped
+    return own if "*" in own else shipped | own

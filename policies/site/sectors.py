@@ -16,21 +16,54 @@ from policies.site.rules import Rules
 WHOLE: Polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 _ROUND = ("right", "lower right", "below", "lower left", "left", "upper left", "above", "upper right")
 """Clockwise round the picture's middle, in eighths of a turn from the right on."""
+_MARGIN = 0.1
+_LEAST_MARGIN = 0.02
+_LEAST_WINDOW = 0.25
+_MOST_WINDOW = 0.75
 MOST_SHARED = 0.1
 """A track can move between sectors that share less than this part of the smaller one."""
 
 
-class Sector(msgspec.Struct, frozen=True, dict=True):
-    """A named polygon of a camera's view and the rules in force there."""
+class Sector(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
+    """A named polygon of a camera's view and the rules in force there.
+
+    `enlarge`: detectors are to see it larger, besides the frame. Without it a sector is stored as before there was such
+    a key, so that policies keep their digests.
+    """
 
     name: str
     polygon: Polygon
     rules: Rules
+    enlarge: bool = False
 
     @cached_property
     def bounds(self) -> Box:
         """The smallest rectangle around it."""
         return bounds(self.polygon)
+
+    @cached_property
+    def window(self) -> Box:
+        """The part of the frame that shows it enlarged.
+
+        It has the shape of the frame, so that nothing is distorted, and is at least a quarter as wide and high. It has
+        a margin of a tenth of the sector's longer side on every side, twice that above: what stands in the sector rises
+        over it. At the frame's edge it is moved inwards.
+        """
+        left, top, right, bottom = self.bounds
+        width, height = right - left, bottom - top
+        margin = max(_MARGIN * max(width, height), _LEAST_MARGIN)
+        side = min(max(width + 2 * margin, height + 3 * margin, _LEAST_WINDOW), 1.0)
+        x = round(min(max((left + right - side) / 2, 0.0), 1 - side), 5)
+        y = round(min(max(top - (side - height) * 2 / 3, 0.0), 1 - side), 5)
+        return x, y, min(round(x + side, 5), 1.0), min(round(y + side, 5), 1.0)
+
+    @property
+    def times_larger(self) -> float:
+        """How many times as large detectors also see it; 1 where it does not ask for that, and where its window is
+        nearly the whole frame, which shows no more.
+        """
+        side = self.window[2] - self.window[0]
+        return 1 / side if self.enlarge and side <= _MOST_WINDOW else 1.0
 
     @cached_property
     def inner_border(self) -> tuple[Edge, ...]:

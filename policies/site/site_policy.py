@@ -31,13 +31,16 @@ from policies.site.toml_schema import (
     read_line,
     read_look,
     read_place,
-    read_polygon,
     read_schedules,
+    read_sector,
     read_suppressions,
 )
 
 RULES_VERSION = 8
 """Raised whenever the same policy over the same observations gives other events than before."""
+
+_WITHOUT_AGREEMENT = 7
+"""Until this version, models voted by `weighted` where a policy named no rule."""
 
 _MOST_FAULTS = 20
 
@@ -107,11 +110,22 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
         A sector that is the whole view is among them where a classifier knows what it asks for: of the frame itself,
         a classifier may see no more than the centre.
         """
-        return {s.name: s.bounds for s in self.sectors if s.polygon != WHOLE or self._asks(s.name, ensemble_info)}
+        is_asked = partial(self.is_asked, ensemble_info, boxes=False)
+        return {s.name: s.bounds for s in self.sectors if s.polygon != WHOLE or is_asked(s.name)}
 
-    def _asks(self, sector: str, ensemble_info: EnsembleInfo) -> bool:
-        """Whether the sector ever asks for a target that a classifier of the ensemble knows."""
-        named = [info.classes for info in ensemble_info.models if info.votes and not info.boxes]
+    def enlarged(self, ensemble_info: EnsembleInfo) -> tuple[Box, ...]:
+        """The parts of the frame that detectors see enlarged besides the frame, each once: of the sectors that want it,
+        gain by it, and ask for something that a detector knows.
+        """
+        return tuple(dict.fromkeys(s.window for s in self.enlarged_sectors(ensemble_info)))
+
+    def enlarged_sectors(self, ensemble_info: EnsembleInfo) -> tuple[Sector, ...]:
+        """The sectors that detectors see enlarged."""
+        return tuple(s for s in self.sectors if s.times_larger > 1 and self.is_asked(ensemble_info, s.name))
+
+    def is_asked(self, ensemble_info: EnsembleInfo, sector: str, *, boxes: bool = True) -> bool:
+        """Whether the sector ever asks for a target that a detector (without `boxes`: a classifier) knows."""
+        named = [info.classes for info in ensemble_info.models if info.votes and info.boxes == boxes]
         return any(
             not policy.targets[target].isdisjoint(classes)
             for policy in (self, *(entry.policy for entry in self.scheduled))
@@ -153,12 +167,17 @@ class SitePolicy(msgspec.Struct, frozen=True):
         return replace(self, digest=digest, cameras=cameras, other=other, version=version)
 
 
-def parse_site_policy(text: str) -> SitePolicy:
-    """The site policy written in TOML `text`. Raises InvalidPolicy naming the line and the setting."""
+def parse_site_policy(text: str, version: int = RULES_VERSION) -> SitePolicy:
+    """The site policy written in TOML `text`, with the shipped numbers of a version of the rules.
+
+    Raises InvalidPolicy naming the line and the setting.
+    """
     try:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a number of 5000 digits and tables in tables in tables, too
         raise InvalidPolicy(f"not valid TOML: {error}") from None
+    if version <= _WITHOUT_AGREEMENT and isinstance(raw.get("sensitivity", {}), dict):
+        raw["sensitivity"] = {"rule": "weighted"} | raw.get("sensitivity", {})
     try:
         policy = _read_site(raw)
     except Problem as problem:
@@ -275,15 +294,18 @@ def _read_camera(
     only(raw, RULE_KEYS | {"sectors", "lines", "suppress", "looked_at"}, path)
     layer = read_layer(above, raw, path, targets)
     sectors = tables(raw, "sectors", path)
-    polygons = {sector: read_polygon(entry, (*path, "sectors", sector)) for sector, entry in sectors}
+    shapes = {sector: read_sector(entry, (*path, "sectors", sector)) for sector, entry in sectors}
     lines = tuple(read_line(line, entry, (*path, "lines", line)) for line, entry in tables(raw, "lines", path))
-    known, apart = read_suppressions(raw, path, targets), pairs_apart(polygons)
+    known, apart = (
+        read_suppressions(raw, path, targets),
+        pairs_apart({sector: polygon for sector, (polygon, _) in shapes.items()}),
+    )
 
     def under(layer: Layer) -> CameraPolicy:
         """The camera's policy while this layer is in force."""
         inside = tuple(
-            Sector(sector, polygons[sector], read_layer(layer, entry, (*path, "sectors", sector), targets).rules)
-            for sector, entry in sectors
+            Sector(sector, polygon, read_layer(layer, entry, (*path, "sectors", sector), targets).rules, enlarge)
+            for (sector, entry), (polygon, enlarge) in zip(sectors, shapes.values(), strict=True)
         ) or (Sector("view", WHOLE, layer.rules),)
         used = sorted({target for rules in (layer.rules, *(s.rules for s in inside)) for target in rules.targets})
         classes = {target: targets[target] for target in used}

@@ -25,6 +25,7 @@ SITE_KEYS = RULE_KEYS | PLACE_KEYS | {"site", "target", "cameras", "schedule"}
 class SectorText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     polygon: list[list[float]] | None = None
     coordinates: str | None = None
+    enlarge: bool = False
 
 
 class LineText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,9 +112,9 @@ def read_suppressions(raw: dict[str, Any], path: Path, targets: Targets) -> tupl
     return tuple(suppressions.values())
 
 
-def read_polygon(raw: dict[str, Any], path: Path) -> Polygon:
-    """A sector's polygon, and a check that the sector sets no rule that belongs to a track."""
-    only(raw, RULE_KEYS | {"polygon", "coordinates"}, path)
+def read_sector(raw: dict[str, Any], path: Path) -> tuple[Polygon, bool]:
+    """A sector's polygon, whether it is to be enlarged, and a check that it sets no rule that belongs to a track."""
+    only(raw, RULE_KEYS | frozenset(SectorText.__struct_fields__), path)
     movement = raw.get("movement")
     for key in movement if isinstance(movement, dict) else ():
         if key in OF_TRACKS:
@@ -125,7 +126,7 @@ def read_polygon(raw: dict[str, Any], path: Path) -> Polygon:
         points = shape.polygon if shape.polygon is not None else points_of(shape.coordinates or "")
         if any(len(point) != 2 for point in points):
             raise ValueError("every point is a pair [x, y]")
-        return polygon_of(points)
+        return polygon_of(points), shape.enlarge
     except ValueError as error:
         raise Problem((*path, "polygon" if shape.coordinates is None else "coordinates"), str(error)) from None
 

@@ -67,7 +67,8 @@ def associate(policy: CameraPolicy, frame: Frame, tracks: Sequence[Track], judge
         boxed = [c for c in candidates if c.box is not None and (c.present or c.kept)]
         of_target = list(_by_boxes(policy, frame, target, [t for t in mine if t.motion is not None], boxed))
         bare = [c for c in candidates if c.box is None and c.present]
-        of_target += _by_labels(of_target, [t for t in mine if t.motion is None], bare)
+        if bare or len(of_target) < len(mine):
+            of_target += _by_labels(of_target, [t for t in mine if t.motion is None], bare)
         matches += of_target
     return matches
 
@@ -106,6 +107,8 @@ def _by_boxes(
 
 def _without_doubles(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
     """The candidates, of those with one box the best one only: a weaker one would continue a track nearby."""
+    if len(candidates) == 1:
+        return candidates
     best: list[Candidate] = []
     for candidate in sorted(candidates, key=lambda c: (not c.present, -c.score, _box(c))):
         if all(iou(_box(candidate), _box(other)) < SAME_BOX for other in best):

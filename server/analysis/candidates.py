@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
+from policies.sensitivity import Sensitivity
 from policies.site.layers import NEW_NAMES, OF_TRACKS
 from policies.site.rules import Rules
 from policies.site.site_policy import SitePolicy, parse_site_policy
@@ -92,13 +95,17 @@ def rules_and_scores(
         if not shift:
             yield (rule,)
         elif not by_evidence((rule,), policy, place):
-            yield (rule, _shifted(place.rules(policy), voters, shift))
+            yield (rule, _shifted(place.rules(policy), voters, shift, _rule_of((rule,), policy, place)))
 
 
 def by_evidence(options: Sequence[Option], policy: SitePolicy, place: Place = SITE) -> bool:
     """Whether today's policy with these options counts scores instead of votes."""
+    return _rule_of(options, policy, place) == "evidence"
+
+
+def _rule_of(options: Sequence[Option], policy: SitePolicy, place: Place) -> object:
     rules = [option.changes["sensitivity", "rule"] for option in options if ("sensitivity", "rule") in option.changes]
-    return (rules or [place.rules(policy).sensitivity.rule])[-1] == "evidence"
+    return (rules or [place.rules(policy).sensitivity.rule])[-1]
 
 
 def refinements(
@@ -125,18 +132,21 @@ def _refinements(rules: Rules, voters: Sequence[str]) -> Iterator[Option]:
 def _rules(count: int, voters: Sequence[str]) -> Iterator[Option]:
     yield _rule("any", "any")
     if count > 1:
-        yield from (_rule(rule, rule) for rule in ("weighted", "majority", "all"))
+        yield from (_rule(rule, rule) for rule in ("agreement", "weighted", "majority", "all"))
         yield from (_rule(f"at_least {k}", "at_least", k=k) for k in range(2, count) if k != count // 2 + 1)
         for model in voters:
             yield _rule(f"{model} alone", "weighted", weights={model: 1.0, "*": 0.0}, threshold=1.0)
 
 
 def _rule(words: str, rule: str, **settings: object) -> Option:
-    given = {name: settings.get(name) for name in ("k", "weights", "threshold", "right")}
+    given = {name: settings.get(name) for name in ("k", "weights", "threshold", "right", "alone", "sure")}
     return Option(words, {("sensitivity", "rule"): rule} | {("sensitivity", name): v for name, v in given.items()})
 
 
-def _shifted(rules: Rules, voters: Sequence[str], shift: float) -> Option:
+def _shifted(rules: Rules, voters: Sequence[str], shift: float, rule: object) -> Option:
+    """Minimum scores that differ by `shift` from today's or, where another rule goes by other scores, from its own."""
+    if (rule == "agreement") != rules.sensitivity.by_agreement:
+        rules = replace(Rules(), sensitivity=Sensitivity("agreement" if rule == "agreement" else "any")).complete()
     changes: dict[tuple[str, ...], object] = {("min_score", m): _score(rules, m, shift) for m in voters}
     return Option(f"scores {shift:+g}", changes)
 

@@ -61,12 +61,13 @@ class SectorRecord:
 
 @dataclass(frozen=True, slots=True)
 class BurstRecord:
-    """The decision record of one burst."""
+    """The decision record of one burst. `enlarged`: how many times as large detectors also saw which sectors."""
 
     facts: BurstFacts
     frames: tuple[FrameRecord, ...]
     sectors: tuple[SectorRecord, ...]
     events: tuple[LoggedEvent, ...]
+    enlarged: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +201,7 @@ def _burst(store: Store, facts: BurstFacts, again: Container[tuple[str, int]]) -
         frames=frames,
         sectors=tuple(_sectors(policy, seen, [frame for frame in frames if not frame.repeats])),
         events=tuple(store.past.told_by(facts)),
+        enlarged={s.name: round(s.times_larger, 2) for s in policy.enlarged_sectors(kept.ensemble_info)},
     )
 
 

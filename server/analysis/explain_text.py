@@ -97,6 +97,9 @@ def _burst(burst: BurstRecord, every: bool, local: LocalTime, line: Callable[[Ev
     )
     mask = f", mask {facts.mask_digest[:12]}" if facts.mask_digest else ", no mask"
     yield f"  policy {facts.policy[:12]}, ensemble {facts.ensemble[:12]}{mask}"
+    if burst.enlarged:
+        sizes = ", ".join(f"`{name}` {times:.1f} times as large" for name, times in burst.enlarged.items())
+        yield f"  detectors also saw {sizes}"
     fresh = sum(not frame.repeats for frame in burst.frames)
     if fresh < len(burst.frames):
         repeats = f"{len(burst.frames) - fresh} of {len(burst.frames)} frames"

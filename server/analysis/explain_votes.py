@@ -39,8 +39,9 @@ class Weighing:
     """A candidate in a frame: every vote, the verdict, and what was missing.
 
     `seen` is the support it had and `needed` what the rule requires, in models (in weight under `weighted`, in log-odds
-    under `evidence`); None where no model voted. `right`, under `evidence`: how many of 1 such sightings are right, and
-    how many must be. `suppressed` names the nuisance that it matched.
+    under `evidence`; one that suffices counts as two under `agreement`); None where no model voted. `right`, under
+    `evidence`: how many of 1 such sightings are right, and how many must be. `suppressed` names the nuisance that it
+    matched.
     """
 
     target: str
@@ -108,6 +109,8 @@ def _support(rules: Rules, candidate: Candidate) -> float:
     given = rules.sensitivity
     if given.by_evidence:
         return round(sum(candidate.parts.values()), 3)
+    if given.by_agreement:
+        return (candidate.ruling.margin or 0.0) + given.needed(len(candidate.votes))
     counted = {Vote.FOR, Vote.MISSING} if given.missing == "fail_open" else {Vote.FOR}
     weight = given.weight if given.rule == "weighted" else (lambda _: 1.0)
     return round(sum(weight(model) for model, vote in candidate.votes.items() if vote in counted), 6)

@@ -106,7 +106,10 @@ def _shared_judges(rules: Sequence[CameraPolicy]) -> tuple[list[Judge], dict[int
             judged[first] = relevant_judgement(policy, seen)
         return judged[first]
 
-    return [partial(judge, judging.index(each)) for each in judging], judged
+    judges: list[Judge] = [
+        partial(judge, judging.index(each)) if judging.count(each) > 1 else relevant_judgement for each in judging
+    ]
+    return judges, judged
 
 
 def _judging(policy: CameraPolicy) -> CameraPolicy:

@@ -8,6 +8,7 @@ from typing import Protocol
 from policies.fusion.judgement import Judgement
 from policies.site.site_policy import SitePolicy
 from server.domain.keeping import Gone
+from server.domain.kept_frames import FrameFate
 from server.domain.records import (
     Annotation,
     BurstFacts,
@@ -42,7 +43,14 @@ class Retention(Protocol):
     def all_gone(self) -> list[Gone]: ...
 
 
+class Frames(Protocol):
+    def fates(self, site: str, camera: str, digests: Sequence[str]) -> dict[str, FrameFate]: ...
+    def image(self, sha256: str) -> bytes | None: ...
+
+
 class Store(Protocol):
+    @property
+    def frames(self) -> Frames: ...
     @property
     def past(self) -> Past: ...
     @property

@@ -10,7 +10,7 @@ digests are still checked, but a difference that the rules explain is marked as 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import msgspec
@@ -80,6 +80,7 @@ def verify(store: Store, record: EventRecord, *, from_start: bool = False) -> It
         ]
     checks += [
         ("frames", partial(_frames, store, event)),
+        *_picture_checks(store, event),
         ("recomputed from its votes", partial(_recomputed, store, record, from_start)),
     ]
     yield from (_result(what, check) for what, check in checks)
@@ -201,6 +202,22 @@ def _frames(store: Store, event: Event) -> str:
     if missing:
         raise _Differs(f"no stored frame of its bursts has SHA-256 {missing[0][:12]}")
     return f"{len(event.provenance.frame_sha256)} hashes are those of stored frames"
+
+
+def _picture_checks(store: Store, event: Event) -> Iterator[tuple[str, Callable[[], str]]]:
+    """A check of the pictures that are kept of the event's frames; none where none is."""
+    fates = store.frames.fates(event.site, event.camera, event.provenance.frame_sha256)
+    kept = [sha256 for sha256, fate in fates.items() if fate == "kept"]
+    if kept:
+        yield "pictures", partial(_pictures, store, kept, len(fates))
+
+
+def _pictures(store: Store, kept: Sequence[str], count: int) -> str:
+    for sha256 in kept:
+        image = store.frames.image(sha256)
+        if image is None or hashlib.sha256(image).hexdigest() != sha256:
+            raise _Differs(f"the picture {sha256[:12]} is lost, or its bytes have another SHA-256")
+    return f"the bytes of {len(kept)} of {count} frames are kept and have these hashes"
 
 
 def _recomputed(store: Store, record: EventRecord, from_start: bool) -> str:

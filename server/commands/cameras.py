@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import click
 
+from policies.site.sectors import Sector
+from policies.site.site_policy import SitePolicy
 from server.commands.options import Window
 from server.delivery.gone_text import NOT_KEPT, gone_lines
 from server.domain.errors import Unknown
@@ -14,6 +17,8 @@ from server.domain.keeping import Gone
 from server.domain.local_time import LocalTime
 from server.domain.records import Annotation, CameraHead
 from server.store import Store
+
+_USED = "a replay uses what was seen then"
 
 
 def find_cameras(store: Store, site: str | None, camera: str | None) -> list[CameraHead]:
@@ -45,6 +50,41 @@ def gone_within(
         for line in gone_lines(gone, local.dated, events_only=events_only):
             click.echo(f"Note: {line}.", err=True)
     return {(gone.site, gone.camera): gone for gone in every}
+
+
+def note_enlarged(
+    store: Store,
+    policies: Sequence[SitePolicy],
+    cameras: Sequence[CameraHead],
+    since_us: int | None,
+    until_us: int | None,
+) -> None:
+    """Say on standard error of how many bursts detectors saw other enlarged sectors than the policies ask for: a fold
+    uses what was seen.
+    """
+    for head in cameras:
+        past = {
+            digest: {s.window: s.name for s in _enlarging(store.policy(digest), head.camera)}
+            for digest in store.past.policies_of(head.site, head.camera)
+        }
+        for policy in policies:
+            wanted = {s.window: s.name for s in _enlarging(policy, head.camera)}
+            if not wanted and not any(past.values()):
+                continue
+            counted = store.past.bursts_by_policy(head.site, head.camera, since_us, until_us)
+            less, more = Counter[str](), Counter[str]()
+            for digest, bursts in ((each, counted[each]) for each in past):
+                less.update({name: bursts for window, name in wanted.items() if window not in past[digest]})
+                more.update({name: bursts for window, name in past[digest].items() if window not in wanted})
+            of = f"of {counted.total()} bursts of {head.site}/{head.camera}"
+            for name, bursts in sorted(less.items()):
+                click.echo(f"Note: in {bursts} {of} detectors did not see `{name}` enlarged; {_USED}.", err=True)
+            for name, bursts in sorted(more.items()):
+                click.echo(f"Note: in {bursts} {of} detectors also saw `{name}` enlarged; {_USED}.", err=True)
+
+
+def _enlarging(policy: SitePolicy, camera: str) -> list[Sector]:
+    return [sector for sector in policy.camera(camera).sectors if sector.times_larger > 1]
 
 
 def with_bursts(annotations: Sequence[Annotation], gone: Mapping[tuple[str, str], Gone]) -> list[Annotation]:

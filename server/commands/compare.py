@@ -11,7 +11,7 @@ import msgspec
 from policies.events import Event
 from policies.site.site_policy import SitePolicy
 from server.analysis.compare import Comparison, Pair, compared
-from server.commands.cameras import find_cameras, gone_within
+from server.commands.cameras import find_cameras, gone_within, note_enlarged
 from server.commands.events import dated_lines
 from server.commands.folding import FoldTask, fold_policies, read_policy, run_tasks
 from server.commands.options import Asked, Window, current_store, echo_lines, store_options, window_options
@@ -49,6 +49,8 @@ def command(a: str, b: str, more_s: float, as_json: bool, asked: Asked, settings
     window = asked.window(local)
     cameras = find_cameras(store, site, window.camera)
     gone = gone_within(store, local, window)
+    tried = [policy for policy in policies if policy]
+    note_enlarged(store, tried, cameras, window.since_us, window.until_us)
 
     def is_comparable(event: Event) -> bool:
         known = gone.get((event.site, event.camera))

@@ -56,7 +56,8 @@ def fold_as_accepted(task: FoldTask) -> list[Event]:
         start = Checkpoint(None, None) if task.since_us is None else _empty_checkpoint(store, task, task.since_us)
         collected = EventsSince(task.since_us)
         for step in _accepted(store, task, start):
-            collected.add(step.recorded.observation.at_us, step.events)
+            if step.events:
+                collected.add(step.recorded.observation.at_us, step.events)
         return collected.events()
 
 

@@ -14,6 +14,7 @@ from policies.events import instant, microseconds
 from server.domain.clock import now_us
 from server.domain.errors import ConfigurationError
 from server.domain.local_time import FORMS, LocalTime, When, read_when
+from server.frames import open_place
 from server.settings import ServerSettings, load_settings
 from server.store import Store, open_store
 
@@ -127,9 +128,14 @@ def window_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_window
 
 
+def store_of(settings: ServerSettings) -> Store:
+    """The store of the settings, with the place of its pictures."""
+    return open_store(settings.database_url, place=open_place(settings.frames_url))
+
+
 def current_store(settings: ServerSettings) -> Store:
-    """The store of the settings. Raises ConfigurationError when its schema is not this version's."""
-    store = open_store(settings.database_url)
+    """As `store_of`. Raises ConfigurationError when its schema is not this version's."""
+    store = store_of(settings)
     revision = store.revision()
     if not revision.is_current:
         state = "has no tables" if revision.present is None else f"has schema {revision.present}, not {revision.wanted}"

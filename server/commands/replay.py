@@ -9,7 +9,7 @@ import click
 
 from policies.events import Event, microseconds
 from policies.site.site_policy import RULES_VERSION
-from server.commands.cameras import find_cameras, gone_within
+from server.commands.cameras import find_cameras, gone_within, note_enlarged
 from server.commands.events import VisitPrinter, dated_lines
 from server.commands.folding import (
     FoldTask,
@@ -68,6 +68,7 @@ def command(
         for head in cameras
     ]
     gone = gone_within(store, local, window)
+    note_enlarged(store, policies, cameras, window.since_us, window.until_us)
     if check:
         _check(store, tasks, local, gone)
         return

@@ -27,7 +27,7 @@ from server.analysis.plots import Point, frontier, write_html
 from server.analysis.policy_diff import difference, overruled
 from server.analysis.recommendation import Advice, Trial, best_of, cheaper_than, split_at, words
 from server.analysis.scoring import Split, Truth, outcome_of, truth_of
-from server.commands.cameras import find_cameras, gone_within, with_bursts
+from server.commands.cameras import find_cameras, gone_within, note_enlarged, with_bursts
 from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.folding import FoldTask, fold_many
 from server.commands.options import Instant, Window, aligned, current_store, echo_lines, store_options, stretch
@@ -94,7 +94,8 @@ def command(
     store = current_store(settings)
     local = site_time(store, site, settings.sites_dir)
     since_us, until_us = stretch(local, since, until)
-    cameras = [head.camera for head in find_cameras(store, site, camera)]
+    heads = find_cameras(store, site, camera)
+    cameras = [head.camera for head in heads]
     text, live = current_policy(store, settings, site, file)
     policy = parse_site_policy(text)
     place = _place(policy, cameras, camera, sector, target)
@@ -102,6 +103,7 @@ def command(
     annotations = [each for each in annotations if each.camera in cameras]
     window = _window(annotations, since_us, until_us)
     gone = gone_within(store, local, Window(*window, site, camera))
+    note_enlarged(store, [policy], heads, *window)
     annotations = with_bursts(annotations, gone)
     logged = [
         each.event

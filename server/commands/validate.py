@@ -24,7 +24,7 @@ from server.commands.options import cards_of, store_options
 from server.domain.errors import SectorwatchError
 from server.domain.private_files import holds_password, readable_by_others
 from server.domain.text_files import UnreadableText, read_text, shown
-from server.pipeline.remarks import in_picture, remarks
+from server.pipeline.remarks import enlarged_in_words, in_picture, remarks
 from server.pipeline.site_files import of_nobody
 from server.pipeline.site_policies import named_fault
 from server.serving.selection import chosen_models
@@ -106,13 +106,15 @@ def _site(file: Path, text: str, settings: ServerSettings) -> Checked:
     policy = parse_site_policy(text)
     why = of_nobody(file.name)
     by_name = (f"{shown(file)}: a server passes over a file of this name: {why}",) if why else ()
-    found = remarks(shown(file), policy, _ensemble_info(settings))
-    return Checked((), (*by_name, *found), f"the policy of site `{policy.site}`; {_described(policy)}")
+    info = _ensemble_info(settings)
+    found = remarks(shown(file), policy, info)
+    return Checked((), (*by_name, *found), f"the policy of site `{policy.site}`; {_described(policy, info)}")
 
 
-def _described(policy: SitePolicy) -> str:
+def _described(policy: SitePolicy, info: EnsembleInfo | None) -> str:
     cameras = (
         f"camera {name} with {', '.join(f'`{sector.name}`' for sector in camera.sectors)}{_ways(camera)}"
+        f"{_enlarged(camera, info)}"
         for name, camera in policy.cameras.items()
     )
     return "; ".join(cameras) or "every camera is judged on its whole view"
@@ -123,6 +125,11 @@ def _ways(camera: CameraPolicy) -> str:
     return "".join(
         f", `{line.name}` (`{line.directions[0]}` comes from {in_picture(line.sides[0])})" for line in camera.lines
     )
+
+
+def _enlarged(camera: CameraPolicy, info: EnsembleInfo | None) -> str:
+    words = "" if info is None else enlarged_in_words(camera, info)
+    return f"; {words}" if words else ""
 
 
 def _ensemble_info(settings: ServerSettings) -> EnsembleInfo | None:

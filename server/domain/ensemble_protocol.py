@@ -7,6 +7,9 @@ from typing import Protocol
 
 from policies.observation import Box, EnsembleInfo, Prediction
 
+Payload = tuple[bytes, int, Mapping[str, Box], Sequence[Box]]
+"""What is asked about one image: its bytes, its index in the request, crops of sectors, and enlarged parts."""
+
 Answers = Mapping[str, tuple[Prediction, ...] | None]
 """Model -> what it sees in one image; None: the model did not answer."""
 
@@ -23,11 +26,14 @@ class Answering(Protocol):
 class Ensemble(Answering, Protocol):
     """An ensemble in an engine.
 
-    `crops` are bounding rectangles of sectors, which classifiers judge as well. `only` is one model (None: all),
+    `crops` are bounding rectangles of sectors, which classifiers judge as well. `enlarged` are parts of the frame that
+    detectors see as well, larger: each costs about as much as another image. `only` is one model (None: all),
     with a time limit of its own in seconds. `answer` raises Unprocessable or TooLarge, with the index of the frame, for
     an image that cannot be judged, and RetryLater when there is no room or no answer in time.
     """
 
     def only(self, model: str | None, within_s: float | None = ...) -> Ensemble: ...
 
-    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] = ...) -> Sequence[Answers]: ...
+    def answer(
+        self, images: Sequence[bytes], crops: Mapping[str, Box] = ..., enlarged: Sequence[Box] = ...
+    ) -> Sequence[Answers]: ...

@@ -77,6 +77,10 @@ class Unknown(SectorwatchError):
     """No such thing here."""
 
 
+class NoLongerKept(SectorwatchError):
+    """It was here, and its time is over, or a person had it erased."""
+
+
 class Conflict(SectorwatchError):
     """It contradicts the state of the server, or an action under way."""
 

@@ -88,6 +88,26 @@ def brightness_of(image: bytes) -> float | None:
         return None
 
 
+def smaller(image: bytes, width_px: int) -> bytes | None:
+    """The picture as it is shown, of this width, a JPEG without metadata; None where it is no larger, or none."""
+    from PIL import Image, ImageOps  # the launcher has no pictures
+
+    try:
+        with Image.open(io.BytesIO(_readable(image)), formats=FORMATS) as opened:
+            if opened.width <= width_px and opened.height <= width_px:
+                return None
+            opened.draft("RGB", (2 * width_px, 2 * width_px))
+            upright = ImageOps.exif_transpose(opened).convert("RGB")
+            size = (width_px, max(1, round(upright.height * width_px / upright.width)))
+            small, out = upright.resize(size, Image.Resampling.BILINEAR), io.BytesIO()
+            small.save(out, "JPEG", quality=80)
+            return out.getvalue()
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  as in `ensemble.decode`: readers raise anything on bytes that are not what they claim
+        return None
+
+
 def _readable(image: bytes) -> bytes:
     """The picture as Pillow reads it to its end; of a JPEG with faulty edges that was decoded already."""
     found = find_jpeg(image)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Annotated, NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -21,17 +21,38 @@ FILLED = 0.8
 """The part of a disk from which the server warns."""
 
 
+FramesKept = Literal["none", "events", "all"]
+"""Which frames of a site are kept as pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepFrames:
+    """Which frames of a site are kept, for how many days by its cameras' own frames, and in how many bytes.
+
+    0: no limit. `which` None: nobody chose. Then it is `events`, or `none` for a site that is older than kept frames.
+    """
+
+    which: FramesKept | None = None
+    days: float = 14.0
+    max_bytes: int = 2_000_000_000
+
+    def chosen(self, *, is_older: bool) -> KeepFrames:
+        """The same, with the default for the age of the site where nobody chose."""
+        return self if self.which is not None else replace(self, which="none" if is_older else "events")
+
+
 @dataclass(frozen=True, slots=True)
 class Keep:
     """How long a site's bursts and events are kept, by its cameras' own frames, and in how many bytes; 0: no limit.
 
-    `annotated`: annotated events, and the bursts that prove them, stay beyond that.
+    `annotated`: annotated events, and the bursts that prove them, stay beyond that; of frames, annotated ones go last.
     """
 
     observations_days: float = 0.0
     events_days: float = 0.0
     max_bytes: int = 0
     annotated: bool = True
+    frames: KeepFrames = KeepFrames()
 
 
 class SiteKeeping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -41,6 +62,9 @@ class SiteKeeping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     keep_events_days: Annotated[float, Meta(ge=0)] | None = None
     max_bytes: Annotated[int, Meta(ge=0)] | None = None
     keep_annotated: bool | None = None
+    keep_frames: FramesKept | None = None
+    keep_frames_days: Annotated[float, Meta(ge=0)] | None = None
+    keep_frames_bytes: Annotated[int, Meta(ge=0)] | None = None
 
     def over(self, usual: Keep) -> Keep:
         """What the site keeps, where others keep what is `usual`."""
@@ -53,6 +77,11 @@ class SiteKeeping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             either(self.keep_events_days, usual.events_days),
             either(self.max_bytes, usual.max_bytes),
             either(self.keep_annotated, usual.annotated),
+            KeepFrames(
+                either(self.keep_frames, usual.frames.which),
+                either(self.keep_frames_days, usual.frames.days),
+                either(self.keep_frames_bytes, usual.frames.max_bytes),
+            ),
         )
 
 
@@ -98,6 +127,7 @@ class Erasure:
     bursts: int
     events: int
     annotations: int
+    frames: int = 0
 
     def covers(self, event: Event) -> bool:
         """Whether the event began, ended or was confirmed in the stretch."""
@@ -181,9 +211,10 @@ class Swept:
 
     bursts: int = 0
     events: int = 0
+    frames: int = 0
 
     def __add__(self, other: Swept) -> Swept:
-        return Swept(self.bursts + other.bursts, self.events + other.events)
+        return Swept(self.bursts + other.bursts, self.events + other.events, self.frames + other.frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +224,7 @@ class Space:
     `used_bytes`: without free pages. `free_bytes`: of its disk, with free pages; None where the disk is that of another
     machine. `disk_bytes`: size of that disk. `grows_bytes_a_day`: None until the growth of an hour is known.
     `reusable_bytes`: free pages inside the file. `gives_back`: whether the file shrinks when rows are deleted.
+    `frames_bytes`: what kept frames take beside the database; the growth counts them.
     """
 
     used_bytes: int
@@ -201,6 +233,7 @@ class Space:
     disk_bytes: int | None
     grows_bytes_a_day: float | None
     gives_back: bool
+    frames_bytes: int = 0
 
     @property
     def full_in_s(self) -> float | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from policies.events import Event
 from policies.fold import State, advance, decode_state, encode_state, initial_state
@@ -23,7 +24,7 @@ _NEAR = 200
 """Frames of an empty view."""
 
 
-class Step(NamedTuple):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """One stored frame, the state after it, and the events it settled."""
 
     recorded: Recorded

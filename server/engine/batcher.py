@@ -75,19 +75,27 @@ class MicroBatcher:
         self._closed = False
 
     def submit(
-        self, payloads: Sequence[Any], within_s: float, stages: Stages, *, client: str = "", spare: bool = False
+        self,
+        payloads: Sequence[Any],
+        within_s: float,
+        stages: Stages,
+        *,
+        client: str = "",
+        spare: bool = False,
+        images_each: int = 1,
     ) -> Job:
         """Queue a request of `client`; its `answer` becomes a result, an error, or cancelled, once.
 
-        Raises TooLarge for more images than may ever wait, and TooMuchWork for more than can ever be answered within
-        `within_s`. Raises RetryLater, with a measured time to come back, when
-        the queue is full, when the answer would take longer than `within_s`, or after `close`. Idle workers alone do
-        `spare` work: `load` does not count it, and it is refused after `close` only.
+        Each of `payloads` counts as `images_each` images. Raises TooLarge for more payloads than may ever wait, and
+        TooMuchWork for more than can ever be answered within `within_s`. Raises RetryLater, with a measured time to
+        come back, when the queue is full, when the answer would take longer than `within_s`, or after `close`. Idle
+        workers alone do `spare` work: `load` does not count it, and it is refused after `close` only.
         """
         with self._changed:
             now = self._clock()
-            self._refuse(client, 0 if spare else len(payloads), math.inf if spare else within_s, now)
-            job = Job(tuple(payloads), stages, now + within_s, within_s, client, spare)
+            images = 0 if spare else len(payloads) * images_each
+            self._refuse(client, images, math.inf if spare else within_s, now, images_each=images_each)
+            job = Job(tuple(payloads), stages, now + within_s, within_s, client, spare, images_each)
             if job.inputs:
                 self._queue_of(job).append(job)
                 self._changed.notify_all()
@@ -125,7 +133,7 @@ class MicroBatcher:
             self._running.remove(batch)
             seconds = self._clock() - batch.started_at
             if not batch.spare:
-                self._pace.note(0 if batch.postprocessing else len(batch.items), seconds, self._clock())
+                self._pace.note(0 if batch.postprocessing else batch.images, seconds, self._clock())
             if not (batch.spare or batch.postprocessing):
                 self._account(batch, seconds)
             for (job, index), outcome in zip(batch.items, outcomes, strict=True):
@@ -172,15 +180,16 @@ class MicroBatcher:
         """Images of one ensemble, of each client that waits in turn."""
         images, expected_s = self._share(stages), self._pace.image_s
         items: list[Item] = []
-        while len(items) < images and (job := self._inference.next(stages)) is not None:
+        while images > 0 and (job := self._inference.next(stages)) is not None:
             items.append(Item(job, job.taken))
-            self._inference.take(job, expected_s)
+            self._inference.take(job, expected_s * job.images_each)
+            images -= job.images_each
         return Batch(tuple(items), postprocessing=False, started_at=now, expected_s=expected_s)
 
     def _account(self, batch: Batch, seconds: float) -> None:
         """Charge each client the time that its images took."""
         for (job, _index), took_s in zip(batch.items, batch.took_s(seconds), strict=True):
-            self._inference.correct(job, took_s - batch.expected_s)
+            self._inference.correct(job, took_s - batch.expected_s * job.images_each)
             job.least_s = min(job.least_s, took_s)
         for job in {item.job for item in batch.items}:
             job.batches += 1
@@ -236,27 +245,31 @@ class MicroBatcher:
         """Too much work if not even the time of its fastest image, for all of them, would have been enough."""
         at_best_s = len(job.inputs) * job.least_s / self._workers if job.batches > self._workers else 0.0
         if at_best_s > job.within_s:
-            return _too_much_work(len(job.inputs), at_best_s, job.within_s, begun=True)
+            return _too_much_work(len(job.inputs), job.images_each, at_best_s, job.within_s, begun=True)
         return RetryLater(
             "not judged in time: the server is overloaded",
             retry_after_s=self._load().retry_after_s,
             begun=job.taken > 0 or job.postprocessing,
         )
 
-    def _refuse(self, client: str, images: int, within_s: float, now: float, *, evicting: bool = True) -> None:
+    def _refuse(
+        self, client: str, images: int, within_s: float, now: float, *, evicting: bool = True, images_each: int = 1
+    ) -> None:
         if self._closed:
             raise _stopping()
-        if images > self._max_queued_images:
-            raise TooLarge(f"{images} frames came; at most {self._max_queued_images} may wait at once", begun=False)
+        frames = images // images_each
+        if frames > self._max_queued_images:
+            raise TooLarge(f"{frames} frames came; at most {self._max_queued_images} may wait at once", begun=False)
         self._drop_finished(now)
         load, at_best_s = self._load(), self._pace.at_best_s(images, now)
         if at_best_s > within_s:
-            raise _too_much_work(images, at_best_s, within_s, begun=False)
+            raise _too_much_work(frames, images_each, at_best_s, within_s, begun=False)
         before = self._inference.images_before(client, images) + load.running_images
         wait_s = before / load.images_per_s if load.images_per_s else 0.0
         if wait_s > within_s:
             raise RetryLater(f"an answer would take {wait_s:.0f} s", retry_after_s=max(1, math.ceil(wait_s)))
-        if not self._has_room(client, images, evicting=evicting):
+        # Enlarged sectors take time, not room: a request whose frames may wait finds room in an empty queue.
+        if not self._has_room(client, min(images, self._max_queued_images), evicting=evicting):
             raise RetryLater(f"{load.queued_images} frames are waiting already", retry_after_s=load.retry_after_s)
 
     def _has_room(self, client: str, images: int, *, evicting: bool) -> bool:
@@ -270,8 +283,8 @@ class MicroBatcher:
             if greediest == client or counts[greediest] <= own or newest is None:
                 return False
             giving_way.append(newest)
-            counts[greediest] -= newest.left
-            missing -= newest.left
+            counts[greediest] -= newest.images_left
+            missing -= newest.images_left
         for job in giving_way if evicting else ():
             self._inference.remove(job)
             job.fail(RetryLater("other clients need the room", retry_after_s=self._load().retry_after_s))
@@ -280,7 +293,7 @@ class MicroBatcher:
     def _load(self) -> Load:
         now = self._clock()
         busy_s = now - min((batch.started_at for batch in self._running), default=now)
-        running = sum(len(batch.items) for batch in self._inferring())
+        running = sum(batch.images for batch in self._inferring())
         return Load(self._queued(), running, self._pace.images_per_s, busy_s)
 
     def _queued(self) -> int:
@@ -289,7 +302,7 @@ class MicroBatcher:
     def _running_rest(self) -> float:
         """The images of running batches that are not done, estimated by the recent speed; all before it is known."""
         now, each_per_s = self._clock(), (self._pace.images_per_s or 0.0) / self._workers
-        return sum(max(0.0, len(batch.items) - each_per_s * (now - batch.started_at)) for batch in self._inferring())
+        return sum(max(0.0, batch.images - each_per_s * (now - batch.started_at)) for batch in self._inferring())
 
     def _inferring(self) -> Iterator[Batch]:
         return (batch for batch in self._running if not (batch.postprocessing or batch.spare))
@@ -299,12 +312,19 @@ def _stopping() -> RetryLater:
     return RetryLater("this server is stopping", retry_after_s=STOPPING_RETRY_S)
 
 
-def _too_much_work(images: int, takes_s: float, within_s: float, *, begun: bool) -> TooMuchWork:
+def _too_much_work(frames: int, images_each: int, takes_s: float, within_s: float, *, begun: bool) -> TooMuchWork:
+    fewer = ", enlarge fewer sectors" if images_each > 1 else ""
     return TooMuchWork(
-        f"{images} frames take {takes_s:.0f} s here, with nothing else to do, and an answer may take {within_s:g} s "
-        "(`answer_within_s`): send fewer frames at once, or serve fewer or faster models",
+        f"{_frames(frames, images_each)} take {takes_s:.0f} s here, with nothing else to do, and an answer may take "
+        f"{within_s:g} s (`answer_within_s`): send fewer frames at once{fewer}, or serve fewer or faster models",
         begun=begun,
     )
+
+
+def _frames(frames: int, images_each: int) -> str:
+    if images_each == 1:
+        return f"{frames} frames"
+    return f"{frames} frames, which count as {images_each} images each with the sectors that are enlarged,"
 
 
 def _cut(queue: deque[Job], images: int, now: float) -> Batch:

@@ -41,10 +41,13 @@ class EnsembleHandle:
             view._within_s = min(within_s, self._within_s)
         return view
 
-    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> list[Answer]:
+    def answer(
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, enlarged: Sequence[Box] = ()
+    ) -> list[Answer]:
         """Each model's predictions for each image, in order. The images of one call are in order of time.
 
-        `crops` are bounding rectangles of sectors, which classifiers judge as well. A model that failed has None.
+        `crops` are bounding rectangles of sectors, which classifiers judge as well. `enlarged` are parts that detectors
+        see as well: an image counts as one more with each. A model that failed has None.
         Raises Unprocessable or TooLarge, with the index of the frame, for an image that cannot be judged. Raises
         RetryLater when the queue is full or the answer is not there in time, and TooMuchWork for more images than can
         ever be judged in time.
@@ -52,23 +55,30 @@ class EnsembleHandle:
         client = present_client()
         if self._stages.on_accelerator:
             self._batcher.refuse_if_full(client, self._within_s)
-        payloads = self._payloads(images, crops)
+        payloads = self._payloads(images, crops, enlarged)
+        each = 1 + len(enlarged)
         try:
-            job = self._batcher.submit(payloads, self._within_s, self._stages, client=client)
+            job = self._batcher.submit(payloads, self._within_s, self._stages, client=client, images_each=each)
         except (RetryLater, TooLarge) as error:
             error.begun = self._stages.on_accelerator  # the images are prepared
             raise
         return self._final(self._result(job))
 
     def answer_spare(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, *, within_s: float
+        self,
+        images: Sequence[bytes],
+        crops: Mapping[str, Box] | None = None,
+        enlarged: Sequence[Box] = (),
+        *,
+        within_s: float,
     ) -> list[Answer]:
         """As `answer`, on idle workers only. Raises RetryLater when they are too busy to answer in `within_s`."""
-        job = self._batcher.submit(self._payloads(images, crops), within_s, self._stages, spare=True)
+        payloads = self._payloads(images, crops, enlarged)
+        job = self._batcher.submit(payloads, within_s, self._stages, spare=True, images_each=1 + len(enlarged))
         return self._final(self._result(job))
 
-    def _payloads(self, images: Sequence[bytes], crops: Mapping[str, Box] | None) -> list[Any]:
-        payloads = [(image, index, crops or {}) for index, image in enumerate(images)]
+    def _payloads(self, images: Sequence[bytes], crops: Mapping[str, Box] | None, enlarged: Sequence[Box]) -> list[Any]:
+        payloads = [(image, index, crops or {}, enlarged) for index, image in enumerate(images)]
         if not self._stages.on_accelerator:
             return payloads
         with self._at_once:

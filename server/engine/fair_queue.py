@@ -57,12 +57,12 @@ class FairQueue:
         if not client.jobs:
             client.used_s = max(client.used_s, self._level_s)
         client.jobs.append(job)
-        self._count(client, job.left)
+        self._count(client, job.images_left)
 
     def remove(self, job: Job) -> None:
         client = self._clients[job.client]
         client.jobs.remove(job)
-        self._count(client, -job.left)
+        self._count(client, -job.images_left)
 
     def next(self, stages: Stages | None = None) -> Job | None:
         """The request whose image is next, of the ensemble `stages` where it is given."""
@@ -75,18 +75,18 @@ class FairQueue:
         return None if chosen is None else chosen.jobs[0]
 
     def take(self, job: Job, expected_s: float) -> None:
-        """Count one image of `job`, the head of its client's requests, as taken; it is to take `expected_s`."""
+        """Count one input of `job`, the head of its client's requests, as taken; it is to take `expected_s`."""
         client = self._clients[job.client]
         self._level_s = max(self._level_s, client.used_s)
         self._turns += 1
         client.used_s, client.turn = client.used_s + expected_s, self._turns
         job.taken += 1
-        self._count(client, -1)
+        self._count(client, -job.images_each)
         if not job.left:
             client.jobs.popleft()
 
     def correct(self, job: Job, by_s: float) -> None:
-        """An image of `job` took longer than expected by so much."""
+        """An input of `job` took longer than expected by so much."""
         if job.client in self._clients:
             self._clients[job.client].used_s += by_s
 

@@ -21,6 +21,7 @@ class Job:
     `client` is for whom it works; clients share the workers.
     `least_s` is the shortest time that one of its images took, in `batches` batches.
     Where the ensemble needs postprocessing, the outputs of inference are the inputs of a second round.
+    An input counts as `images_each` images, because detectors see so many: the frame, and enlarged parts of it.
     `taken` counts the inputs given to workers, `settled` the outputs that are back.
     Only the batcher changes a job. The exception is `answer`, which the client may cancel at any time.
     """
@@ -31,6 +32,7 @@ class Job:
     within_s: float
     client: str = ""
     spare: bool = False
+    images_each: int = 1
     postprocessing: bool = False
     taken: int = 0
     settled: int = 0
@@ -46,6 +48,11 @@ class Job:
     def left(self) -> int:
         """Inputs of this round that no worker has taken."""
         return len(self.inputs) - self.taken
+
+    @property
+    def images_left(self) -> int:
+        """The same in images."""
+        return self.left * self.images_each
 
     def settle(self, index: int, output: Any) -> bool:
         """Keep one output; True for the last one of this round."""
@@ -94,10 +101,15 @@ class Batch:
     def spare(self) -> bool:
         return self.items[0].job.spare
 
+    @property
+    def images(self) -> int:
+        return sum(item.job.images_each for item in self.items)
+
     def took_s(self, seconds: float) -> list[float]:
-        """The time of each item, of `seconds` in all: its own preparation, and an equal part of the rest."""
-        each_s = max(0.0, seconds - sum(self.prepare_s)) / len(self.items)
-        return [each_s + own_s for own_s in self.prepare_s or [0.0] * len(self.items)]
+        """The time of each item, of `seconds` in all: its own preparation, and of the rest its share of the images."""
+        image_s = max(0.0, seconds - sum(self.prepare_s)) / self.images
+        prepared_s = self.prepare_s or [0.0] * len(self.items)
+        return [image_s * item.job.images_each + own_s for item, own_s in zip(self.items, prepared_s, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

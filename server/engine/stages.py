@@ -9,10 +9,11 @@ The engine never looks into rows and outcomes. `server.ensemble` implements the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-from policies.observation import Box, EnsembleInfo, Prediction
+from policies.observation import EnsembleInfo, Prediction
+from server.domain.ensemble_protocol import Payload
 
 Answer = dict[str, tuple[Prediction, ...] | None]
 """Model -> its predictions for one image; None for a model that failed."""
@@ -42,8 +43,8 @@ class Stages(Protocol):
     def enter(self) -> None:
         """Called once in each worker thread, before any other stage."""
 
-    def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> Any:
-        """From the image's bytes, its index in the request, and the sectors' crops."""
+    def prepare(self, payload: Payload) -> Any:
+        """From the image's bytes, its index in the request, the sectors' crops, and the enlarged parts."""
 
     def infer(self, rows: Sequence[Any]) -> Sequence[Any]:
         """One outcome per row, in order; it must not depend on the other rows of the call."""

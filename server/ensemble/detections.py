@@ -9,8 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from policies.geometry import area, iou, shared
+from policies.observation import Box, Prediction
+
 NMS_VERSIONS = {"nms": 1}
 """Of `suppress`, `unsuppressed` and `overlaps`. Raise it when they keep other boxes."""
+
+
+_SAME_IOU = 0.4
+_INSIDE = 0.8
+"""So much of the smaller box lies in the larger one, where both are of one thing."""
+_CUT = 0.02
+"""A box that ends within this of the border of an enlarged part, in sides of the part, is cut off by it."""
 
 
 class Detections(NamedTuple):
@@ -40,6 +50,50 @@ def to_cpu(detections: Sequence[Detections]) -> list[Detections]:
     ]
     rows = torch.split(torch.cat(columns).cpu(), [len(column) for column in columns])
     return [Detections(row[:, :4], row[:, 4], row[:, 5].long()) for row in rows]
+
+
+def seen_once(whole: Sequence[Prediction], parts: Sequence[tuple[Sequence[Prediction], Box]]) -> list[Prediction]:
+    """What a detector sees in a frame and in enlarged parts of it, each thing once. All boxes are in 0..1 of the frame.
+
+    A box that the border of its part cuts off is dropped: the frame shows that thing whole. Boxes of one label from
+    two looks are of one thing if their intersection over union is at least .4, or if four fifths of one lie in the
+    other: the one with the higher score stays. Boxes of one look are never joined.
+    """
+    seen = list(whole)
+    looks = [{0} for _ in seen]
+    for look, (part, edges) in enumerate(parts, 1):
+        for prediction in part:
+            if prediction.box is None or _is_cut(prediction.box, edges):
+                continue
+            fits = {
+                place: fit
+                for place, known in enumerate(seen)
+                if known.label == prediction.label and look not in looks[place]
+                if (fit := _fit(known.box, prediction.box))
+            }
+            if not fits:
+                seen.append(prediction)
+                looks.append({look})
+                continue
+            place = max(fits, key=fits.__getitem__)
+            seen[place] = max(seen[place], prediction, key=lambda each: each.score)  # the frame's of equals
+            looks[place].add(look)
+    return seen
+
+
+def _is_cut(box: Box, edges: Box) -> bool:
+    """Whether a box ends at the border of the part of the frame that was seen, and the frame goes on there."""
+    near = (_CUT * (edges[2] - edges[0]), _CUT * (edges[3] - edges[1]))
+    return any(abs(box[side] - edges[side]) <= near[side % 2] and edges[side] not in (0.0, 1.0) for side in range(4))
+
+
+def _fit(a: Box | None, b: Box) -> float:
+    """How well two boxes cover one thing; 0 where they are of two things."""
+    both = shared(a, b) if a is not None else 0.0
+    if a is None or not both:
+        return 0.0
+    union = iou(a, b)
+    return union if union >= _SAME_IOU or both >= _INSIDE * min(area(a), area(b)) else 0.0
 
 
 def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, max_overlap: float) -> Detections:

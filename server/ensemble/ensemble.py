@@ -11,6 +11,7 @@ from torch import nn
 
 from policies.observation import Box, EnsembleInfo, Prediction
 from server.catalogue import ModelCard, cache_dir, card_named, locate, remedy, verify
+from server.domain.ensemble_protocol import Payload
 from server.domain.errors import ConfigurationError
 from server.domain.precision import Device, Execution
 from server.ensemble.building import network_of
@@ -64,18 +65,19 @@ class Ensemble:
         return self._network.needs_postprocessing
 
     def answer(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, enlarged: Sequence[Box] = ()
     ) -> list[dict[str, tuple[Prediction, ...] | None]]:
         """Each model's predictions for each image. The images of one call are in the order of time.
 
         `crops` are bounding rectangles of sectors, in 0..1 of the image; classifiers judge them as well. The whole view
-        as a sector has no predictions of its own from a model that sees whole images anyway. A model that fails for an
-        image has None there. Predictions are sorted by falling score, a detector's then by label and box,
-        a classifier's as the network ranks them. Scores have 4 decimals, edges of boxes 5. Raises Unprocessable or
+        as a sector has no predictions of its own from a model that sees whole images anyway. `enlarged` are parts that
+        detectors see as well, larger; a thing seen in the image and in such parts is one prediction. A model that fails
+        for an image has None there. Predictions are sorted by falling score, a detector's then by label and box, a
+        classifier's as the network ranks them. Scores have 4 decimals, edges of boxes 5. Raises Unprocessable or
         TooLarge, with the index of the image, before any model is called.
         """
         # One by one: rows are small, decoded images may not be.
-        rows = [self.prepare((image, index, crops or {})) for index, image in enumerate(images)]
+        rows = [self.prepare((image, index, crops or {}, enlarged)) for index, image in enumerate(images)]
         return self.postprocess(self.infer(rows), 0, len(rows))
 
     def only(self, model: str) -> Ensemble:
@@ -94,11 +96,11 @@ class Ensemble:
         """Call this first in each thread that computes: it uses one core, since other threads use the others."""
         torch.set_num_threads(1)
 
-    def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> PreparedFrame:
-        """An image, its index and the crops of sectors -> its rows. Raises Unprocessable or TooLarge with the index."""
-        image, index, crops = payload
+    def prepare(self, payload: Payload) -> PreparedFrame:
+        """What is asked about an image -> its rows. Raises Unprocessable or TooLarge with the index of the image."""
+        image, index, crops, enlarged = payload
         with torch.inference_mode():
-            return self._network.prepare(decode(image, max_pixels=self._max_pixels, frame=index), crops)
+            return self._network.prepare(decode(image, max_pixels=self._max_pixels, frame=index), crops, enlarged)
 
     def infer(self, rows: Sequence[PreparedFrame]) -> list[InferredFrame]:
         """See `EnsembleModule.infer`."""

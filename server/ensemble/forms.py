@@ -32,12 +32,18 @@ class Row(NamedTuple):
     """One row of a batch before normalisation.
 
     `pixels` is uint8 [C, h, w]. `content` is the box of the image in it, without padding, in 0..1 of the row. `sector`
-    is the sector whose crop this is, None for the whole view.
+    is the sector whose crop this is, None for the whole view. `crop` is the part of the frame that the row shows.
     """
 
     pixels: Tensor
     content: Box
     sector: str | None
+    crop: Box = WHOLE
+
+    @property
+    def pixels_across(self) -> float:
+        """How many of its pixels the frame's whole width would have."""
+        return self.pixels.shape[-1] * (self.content[2] - self.content[0]) / (self.crop[2] - self.crop[0])
 
 
 def row_of(frame: Tensor, form: InputForm, *, crop: Box = WHOLE, sector: str | None = None) -> Row:
@@ -46,11 +52,11 @@ def row_of(frame: Tensor, form: InputForm, *, crop: Box = WHOLE, sector: str | N
     Where the form would cut off the sides of a sector, the form's `sector_fit` applies, so that a thing at the edge
     of a long sector counts.
     """
-    pixels = frame[None] if crop == WHOLE else _cropped(frame, crop)[None]
+    pixels, shown = (frame, WHOLE) if crop == WHOLE else _cropped(frame, crop)
     would_cut = sector is not None and form.fit == "crop"
     bring = _SECTOR_FITS[form.sector_fit] if would_cut else _FITS[form.fit]
-    pixels, content = bring(pixels, form)
-    return Row(_COLOURS[form.colour](pixels)[0], content, sector)
+    brought, content = bring(pixels[None], form)
+    return Row(_COLOURS[form.colour](brought)[0], content, sector, shown)
 
 
 def normalised(pixels: Tensor, form: InputForm) -> Tensor:
@@ -63,20 +69,28 @@ def normalised(pixels: Tensor, form: InputForm) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last)
 
 
-def onto_frame(boxes: Tensor, content: Box) -> Tensor:
-    """Boxes [K, 4] in 0..1 of a padded row -> in 0..1 of its content, clipped to it."""
-    left, top, right, bottom = content
-    origin = boxes.new_tensor((left, top, left, top))
-    extent = boxes.new_tensor((right - left, bottom - top, right - left, bottom - top))
-    return ((boxes - origin) / extent).clamp_(0, 1)
+def onto_frame(boxes: Tensor, content: Box, crop: Box = WHOLE) -> Tensor:
+    """Boxes [K, 4] in 0..1 of a padded row -> in 0..1 of the frame, clipped to what the row shows of it, `crop`."""
+    origin, extent = _origin_and_extent(boxes, content)
+    shown = ((boxes - origin) / extent).clamp_(0, 1)
+    if crop == WHOLE:
+        return shown
+    origin, extent = _origin_and_extent(boxes, crop)
+    return shown * extent + origin
 
 
-def _cropped(frame: Tensor, crop: Box) -> Tensor:
-    """The pixels that `crop` touches, at least one."""
+def _origin_and_extent(like: Tensor, box: Box) -> tuple[Tensor, Tensor]:
+    left, top, right, bottom = box
+    sides = (right - left, bottom - top)
+    return like.new_tensor((left, top, left, top)), like.new_tensor((*sides, *sides))
+
+
+def _cropped(frame: Tensor, crop: Box) -> tuple[Tensor, Box]:
+    """The pixels that `crop` touches, at least one, and where they lie in 0..1 of the frame."""
     height, width = frame.shape[-2:]
     left, top = min(int(crop[0] * width), width - 1), min(int(crop[1] * height), height - 1)
     right, bottom = max(left + 1, -int(-crop[2] * width // 1)), max(top + 1, -int(-crop[3] * height // 1))
-    return frame[:, top:bottom, left:right]
+    return frame[:, top:bottom, left:right], (left / width, top / height, right / width, bottom / height)
 
 
 def _stretch(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:

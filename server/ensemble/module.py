@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from policies.observation import Box, Prediction
 from server.catalogue.card import NOTHING, InputForm, ModelCard
 from server.domain.precision import Execution
-from server.ensemble.detections import Detections, to_cpu
+from server.ensemble.detections import Detections, seen_once, to_cpu
 from server.ensemble.faults import Faults
 from server.ensemble.forms import WHOLE, Row, normalised, onto_frame, row_of
 from server.ensemble.frame_change import FrameChange
@@ -40,15 +40,20 @@ _BEYOND = 1e-3
 _CHUNK_PIXELS = 1 << 18
 _ACCELERATOR_CHUNK_PIXELS = 1 << 23
 _MOST_FRAMES = 32
+_LARGER = 1.1
 _REACH = 2
 """An answer of a `change` model depends on so many frames before and after its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedFrame:
-    """A frame in every input form of the ensemble: the whole view first, then, for classifiers, crops of sectors."""
+    """A frame in every input form of the ensemble: the whole view first, then, for classifiers, crops of sectors.
+
+    `enlarged` has the enlarged parts of it, for detectors.
+    """
 
     rows: Mapping[InputForm, tuple[Row, ...]]
+    enlarged: Mapping[InputForm, tuple[Row, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,7 @@ class EnsembleModule(nn.Module):
         self._faults = Faults()
         self._device = torch.device("cpu")
         self._cropped_forms = {card.input for card in self.cards if card.kind == "classifier"}
+        self._enlarged_forms = {card.input for card in self.cards if card.kind == "detector"}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -124,10 +130,11 @@ class EnsembleModule(nn.Module):
             elif card.is_lowered and execution == "bf16":
                 self.networks[str(key)] = lowered_detector(self.networks[str(key)])
 
-    def prepare(self, frame: Tensor, crops: Mapping[str, Box]) -> PreparedFrame:
+    def prepare(self, frame: Tensor, crops: Mapping[str, Box], enlarged: Sequence[Box] = ()) -> PreparedFrame:
         """A decoded frame, uint8 [3, H, W], in each input form; `crops` of sectors are in 0..1 of the frame.
 
-        A sector that is the whole view has a row of its own only where the form takes the centre of the frame.
+        A sector that is the whole view has a row of its own only where the form takes the centre of the frame. An
+        `enlarged` part has one for detectors, where the form shows it larger than the frame's row does.
         """
         rows: dict[InputForm, tuple[Row, ...]] = {}
         for form in dict.fromkeys(card.input for card in self.cards):
@@ -138,7 +145,14 @@ class EnsembleModule(nn.Module):
                 if box != WHOLE or form.fit == "crop"
             )
             rows[form] = (row_of(frame, form), *cropped)
-        return PreparedFrame(rows)
+        return PreparedFrame(
+            rows,
+            {
+                form: tuple(row for box in enlarged if _is_larger(row := row_of(frame, form, crop=box), rows[form][0]))
+                for form in self._enlarged_forms
+                if enlarged and form.fit != "crop"
+            },
+        )
 
     @property
     def needs_postprocessing(self) -> bool:
@@ -231,18 +245,31 @@ class EnsembleModule(nn.Module):
     def _infer(
         self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]
     ) -> list[tuple[Prediction, ...]]:
-        whole = [frame.rows[card.input][0] for frame in frames]
         if card.kind == "detector":
-            detections: list[Detections] = []
-            for batch in self._batches(whole, card.input):
-                detections += network(batch)
-            return [_box_predictions(each, row, card) for each, row in zip(to_cpu(detections), whole, strict=True)]
+            return self._detect(card, network, frames)
         rows = [row for frame in frames for row in frame.rows[card.input]]
         logits = [network(batch) for batch in self._batches(rows, card.input)]
         predictions = iter(_class_predictions(torch.cat(logits).cpu(), rows, card) if rows else ())
         return [
             _ranked([prediction for _ in frame.rows[card.input] for prediction in next(predictions)])
             for frame in frames
+        ]
+
+    def _detect(
+        self, card: ModelCard, network: nn.Module, frames: Sequence[PreparedFrame]
+    ) -> list[tuple[Prediction, ...]]:
+        """The boxes of each frame: of all its rows, enlarged parts included, in the same batches."""
+        whole = [frame.rows[card.input][0] for frame in frames]
+        enlarged = [frame.enlarged.get(card.input, ()) for frame in frames]
+        rows = [*whole, *(row for parts in enlarged for row in parts)]
+        detections: list[Detections] = []
+        for batch in self._batches(rows, card.input):
+            detections += network(batch)
+        seen = [_box_predictions(each, row, card) for each, row in zip(to_cpu(detections), rows, strict=True)]
+        parts_seen = iter(seen[len(whole) :])
+        return [
+            _ordered(seen_once(of_whole, [(next(parts_seen), row.crop) for row in parts])) if parts else of_whole
+            for of_whole, parts in zip(seen, enlarged, strict=False)
         ]
 
     def _batches(self, rows: Sequence[Row], form: InputForm) -> Iterator[Tensor]:
@@ -255,6 +282,11 @@ class EnsembleModule(nn.Module):
             else:
                 batches.append([row.pixels])
         return (normalised(torch.stack(batch).to(self._device), form) for batch in batches)
+
+
+def _is_larger(part: Row, whole: Row) -> bool:
+    """Whether a part of a frame is shown notably larger than in the row of the whole frame."""
+    return part.pixels_across > _LARGER * whole.pixels_across
 
 
 def _class_predictions(logits: Tensor, rows: Sequence[Row], card: ModelCard) -> list[list[Prediction]]:
@@ -307,7 +339,7 @@ def output_versions(card: ModelCard) -> dict[str, int]:
 
 
 def _box_predictions(detections: Detections, row: Row, card: ModelCard) -> tuple[Prediction, ...]:
-    boxes = onto_frame(detections.boxes, row.content).tolist()
+    boxes = onto_frame(detections.boxes, row.content, row.crop).tolist()
     predictions = []
     for label, score, edges in zip(detections.classes.tolist(), detections.scores.tolist(), boxes, strict=True):
         left, top, right, bottom = (round(edge, 5) for edge in edges)

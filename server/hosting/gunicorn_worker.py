@@ -8,6 +8,8 @@ minor version.
 
 from __future__ import annotations
 
+import errno
+import logging
 import resource
 import selectors
 import threading
@@ -28,9 +30,15 @@ from server.hosting.self_signed import Pair
 from server.hosting.tls_front import TlsFront
 from server.hosting.whole_requests import HEAD_BYTES, Arrival
 
+log = logging.getLogger(__name__)
+
 _FLUSH_S = 2.0
 _FILES = 4096
-"""Open files of a server with TLS, which needs three for each connection; systemd allows 1024 unless asked."""
+"""Open files of a server, which needs one for each connection, three with TLS; systemd allows 1024 unless asked."""
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What the system says where it has no file handle, or no memory, for one more connection. It passes."""
+_PAUSE_S = 1.0
+_TOLD_EVERY_S = 60.0
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
@@ -42,6 +50,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     """
 
     _front: TlsFront | None = None
+    _accepts_from_s = 0.0
+    _told_at_s = float("-inf")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -52,7 +62,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     def secure(self, pair: Pair) -> None:
         """Speak HTTPS with this certificate, from the next connection on. Raises ConfigurationError."""
-        _allow_files(_FILES)
         self._front = TlsFront(ReloadingContext(pair))
 
     def stop_listening(self, done: threading.Event) -> None:
@@ -64,6 +73,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         done.set()
 
     def run(self) -> None:
+        _allow_files(_FILES)
         self._closer = LingeringCloser(self.wsgi.config["MAX_CONTENT_LENGTH"])
         self.wsgi.wsgi_app = LingeringMiddleware(self.wsgi.wsgi_app, self._closer)
         self.poller.register(self._closer, selectors.EVENT_READ, lambda closer: closer.discard_ready())
@@ -75,8 +85,40 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             self._front.stop(_FLUSH_S)
 
     def accept(self, listener: Any) -> None:
-        if self._accepting:  # else the listener was closed by an earlier event of the same batch
+        """Accept a connection. Without a file handle for it, it waits in the system's queue, and idle ones go."""
+        if not self._accepting:  # the listener was closed by an earlier event of the same batch
+            return
+        before: int = self.nr_conns
+        try:
             super().accept(listener)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self.nr_conns = before  # it may have been accepted, and closed again
+            self._pause(error)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """As Gunicorn's own, which calls it at least once a second, but not while accepting pauses."""
+        if not enabled or time.monotonic() >= self._accepts_from_s:
+            super().set_accept_enabled(enabled)
+
+    def _pause(self, error: OSError) -> None:
+        """Accept nothing for a while: the waiting connection would wake this thread again and again."""
+        self.murder_keepalived(force=True)
+        now_s = time.monotonic()
+        self._accepts_from_s = now_s + _PAUSE_S
+        self.set_accept_enabled(False)
+        if now_s - self._told_at_s >= _TOLD_EVERY_S:
+            self._told_at_s = now_s
+            most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            log.warning(
+                "no room for another connection; clients wait: raise LimitNOFILE of the unit, or `ulimit -n`",
+                extra={"cause": error.strerror, "open_files_at_most": most, "connections": self.nr_conns},
+            )
+
+    def on_client_socket_readable(self, conn: Any, client: Any) -> None:
+        if conn in self.keepalived_conns:  # else it was closed by an earlier event of the same batch
+            super().on_client_socket_readable(conn, client)
 
     def on_pending_socket_readable(self, conn: Any, client: Any) -> None:
         if conn in self.pending_conns:  # else it was closed by an earlier event of the same batch

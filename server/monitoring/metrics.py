@@ -38,6 +38,7 @@ from server.domain.burst import Burst
 from server.domain.clock import SECOND_US, Clock
 from server.domain.ensemble_protocol import Answers, Ensemble
 from server.domain.keeping import Space
+from server.domain.kept_frames import FrameTotals
 from server.domain.records import KeptBurst
 
 PREFIX = "sectorwatch"
@@ -64,6 +65,9 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "model_answers_missing": ("Images that a model did not answer.", ("model",)),
     "model_votes": ("Votes on candidates, one per frame.", ("model", "vote")),
     "undecided": ("Targets in sectors that stayed undecided, one per frame.", ()),
+    "frames_kept": ("Frames of which the picture was kept.", ()),
+    "frames_kept_bytes": ("Bytes of these pictures.", ()),
+    "frames_not_kept": ("Frames of which the picture was not kept, though the site keeps pictures.", ("cause",)),
     "golden_checks": ("Replays of the golden set.", ("outcome",)),
     "ensemble_swaps": ("Swaps and rollbacks requested.", ("outcome",)),
     "quota_refusals": ("Uploads refused because their client used up its quota.", ("client",)),
@@ -82,6 +86,8 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "database_bytes": ("Size of the database, without free pages.", ()),
     "disk_free_bytes": ("Room for the database on its disk; NaN: the disk of another machine.", ()),
     "disk_full_in_seconds": ("When the disk is full at the rate of the last week; NaN: not known yet.", ()),
+    "kept_frames": ("Frames whose picture is kept now.", _CAMERA),
+    "kept_frames_bytes": ("Bytes of the pictures that are kept now.", _CAMERA),
     "build_info": ("1, for this version of the server.", ("version",)),
 }
 _HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
@@ -236,6 +242,27 @@ class Metrics:
         for name, value in zip(_SPACE, (space.used_bytes, space.free_bytes, space.full_in_s), strict=True):
             self._gauges[name].set(float("nan") if value is None else value)
 
+    def frames_kept(self, frames: int, size_bytes: int) -> None:
+        """Pictures of so many frames were kept."""
+        self._counters["frames_kept"].inc(frames)
+        self._counters["frames_kept_bytes"].inc(size_bytes)
+
+    def frames_not_kept(self, frames: int, cause: str) -> None:
+        """Pictures of so many frames were not kept."""
+        self._counters["frames_not_kept"].labels(cause).inc(frames)
+
+    def frames_counted(self, totals: Sequence[FrameTotals]) -> None:
+        """These frames are kept now."""
+        counts: dict[tuple[str, str], tuple[int, int]] = {}
+        for each in totals:
+            names = self._camera_labels(each.site, each.camera)
+            frames, size = counts.get(names, (0, 0))
+            counts[names] = frames + each.frames, size + each.bytes
+        for index, name in enumerate(("kept_frames", "kept_frames_bytes")):
+            self._gauges[name].clear()
+            for names, count in counts.items():
+                self._gauges[name].labels(*names).set(count[index])
+
     def quota_refused(self, client: str) -> None:
         """A client was refused by its quota (`server.web.admission.Quota`)."""
         self._counters["quota_refusals"].labels(self._bounded(self._clients, client, _OTHER)).inc()
@@ -299,9 +326,11 @@ class TimedEnsemble:
         """As the ensemble's own."""
         return TimedEnsemble(self._ensemble.only(model, within_s), self._on_answered, model)
 
-    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> Sequence[Answers]:
+    def answer(
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, enlarged: Sequence[Box] = ()
+    ) -> Sequence[Answers]:
         """As the ensemble's own. A call that raises is not counted."""
         began = time.perf_counter()
-        answers = self._ensemble.answer(images, crops or {})
+        answers = self._ensemble.answer(images, crops or {}, enlarged)
         self._on_answered(self._models, answers, time.perf_counter() - began)
         return answers

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 import msgspec
@@ -29,7 +29,7 @@ from policies.site.site_policy import SitePolicy
 from server.domain.burst import Burst
 from server.domain.clock import SECOND_US, Clock
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.errors import Unprocessable
+from server.domain.errors import SectorwatchError, Unprocessable
 from server.domain.image_info import brightness_of, size_of
 from server.domain.lateness import DEFAULT_LATENESS
 from server.domain.records import Admitted, Checkpoint, Entry, Folded, KeptBurst, Known, Recorded
@@ -106,6 +106,13 @@ class Pipeline:
         """The digest of the ensemble in service."""
         return self._ensemble.ensemble_info.ensemble
 
+    def enlarged_images(self, burst: Burst) -> int:
+        """How many images detectors see of a burst besides its frames: the sectors that its site's policy enlarges."""
+        with suppress(SectorwatchError):  # no usable policy: `process` says so, unless it knows the burst
+            policy = self._sites.policy(burst.site).camera(burst.camera)
+            return len(burst.frames) * len(policy.enlarged(self._ensemble.ensemble_info))
+        return 0
+
     def process(self, burst: Burst) -> Receipt:
         """Judge a burst, and keep it with its result. A known burst gets its stored answer again.
 
@@ -141,7 +148,8 @@ class Pipeline:
         edition = self._sites.edition(burst.site)
         policy = edition.policy.camera(burst.camera)
         info = self._ensemble.ensemble_info
-        answers = self._ensemble.answer([frame.image for frame in burst.frames], policy.crops(info))
+        images = [frame.image for frame in burst.frames]
+        answers = self._ensemble.answer(images, policy.crops(info), policy.enlarged(info))
         observations = tuple(_observation(burst, index, info, dict(answer)) for index, answer in enumerate(answers))
         judgements = [judge(policy, seen) for seen in observations]
         self._judged(burst, judgements)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
-from policies.site.site_policy import SitePolicy
+from policies.site.site_policy import CameraPolicy, SitePolicy
 
 _ABOVE, _BELOW = ("above", "upper"), ("below", "lower")
 _SIDES = {"left": ("left",), "right": ("right",), "top": _ABOVE, "above": _ABOVE, "bottom": _BELOW, "below": _BELOW}
@@ -23,7 +23,7 @@ def remarks(
 
     Without `ensemble_info`, nothing is said about models.
     """
-    found = [*_alike(policy), *_of_lines(policy), *_of_schedules(policy)]
+    found = [*_alike(policy), *_of_lines(policy), *_of_enlarged(policy), *_of_schedules(policy)]
     if ensemble_info is not None:
         judged = policy if camera is None else replace(policy, cameras={camera: policy.camera(camera)})
         found += misfits(judged, ensemble_info)
@@ -70,6 +70,24 @@ def _of_lines(policy: SitePolicy) -> Iterator[str]:
             if wrong:
                 place = f"cameras.{camera.camera}.lines.{line.name}.directions"
                 yield f"{place}: {' and '.join(wrong)}: swap `a` and `b`, or give the two ways other names"
+
+
+def _of_enlarged(policy: SitePolicy) -> Iterator[str]:
+    """Sectors that ask to be enlarged and are seen no larger."""
+    for camera in policy.cameras.values():
+        for sector in camera.sectors:
+            if sector.enlarge and sector.times_larger == 1:
+                place = f"cameras.{camera.camera}.sectors.{sector.name}.enlarge"
+                yield f"{place} has no effect: the sector and its margin are nearly the whole frame; draw a smaller one"
+
+
+def enlarged_in_words(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> str:
+    """What detectors see of a camera besides the frame, and how many images that makes; empty if nothing."""
+    sectors = camera.enlarged_sectors(ensemble_info)
+    if not sectors:
+        return ""
+    names = ", ".join(f"`{sector.name}` {sector.times_larger:.1f} times as large" for sector in sectors)
+    return f"detectors see {1 + len(camera.enlarged(ensemble_info))} images of each frame, with {names}"
 
 
 def _fits(name: str, side: str) -> bool:

@@ -31,6 +31,10 @@ _BODY_TIMES = 3
 """An inference request with base64 images exists as text, as decoded text and as images."""
 
 
+_PICTURES = 1
+"""Pictures that wait to be kept take as much as the largest body."""
+
+
 def expected_bytes(settings: ServerSettings, cards: Sequence[ModelCard], machine: Machine) -> int:
     """The most that a server of these settings is expected to need with these models."""
     models = _LIBRARIES_BYTES + _WEIGHTS_TIMES * sum(card.size_bytes or 0 for card in cards)
@@ -38,7 +42,7 @@ def expected_bytes(settings: ServerSettings, cards: Sequence[ModelCard], machine
     return (
         models
         + workers * (_NETWORK_BYTES + settings.max_pixels * _PIXEL_BYTES)
-        + BODIES * settings.max_body_bytes * _BODY_TIMES
+        + (BODIES * _BODY_TIMES + _PICTURES) * settings.max_body_bytes
     )
 
 

@@ -49,6 +49,7 @@ class Comparison(msgspec.Struct, frozen=True):
 class _Sample(NamedTuple):
     images: Sequence[bytes]
     crops: Mapping[str, Box] | None
+    enlarged: Sequence[Box]
     answers: Sequence[Answers]
 
 
@@ -63,17 +64,25 @@ class Shadow:
         self._compared = Counter[str]()
         self._changed = Counter[tuple[str, str, str]]()
 
-    def offer(self, images: Sequence[bytes], crops: Mapping[str, Box], answers: Sequence[Answers]) -> None:
+    def offer(
+        self,
+        images: Sequence[bytes],
+        crops: Mapping[str, Box],
+        answers: Sequence[Answers],
+        enlarged: Sequence[Box] = (),
+    ) -> None:
         """Offer an answered live request for comparison. Returns at once."""
         with suppress(queue.Full):
-            self._next.put_nowait(_Sample(images, crops, answers))
+            self._next.put_nowait(_Sample(images, crops, enlarged, answers))
 
     def run(self) -> Comparison:
         """Compare until time or frames are used up. Raises what the candidate raises, except RetryLater."""
         while not self._frames or self._compared["frames"] < self._frames:
             try:
                 sample = self._next.get(timeout=max(0.0, self._left_s()))
-                answers = self._candidate.answer_spare(sample.images, sample.crops, within_s=max(0.001, self._left_s()))
+                answers = self._candidate.answer_spare(
+                    sample.images, sample.crops, sample.enlarged, within_s=max(0.001, self._left_s())
+                )
             except (queue.Empty, RetryLater):
                 if self._left_s() <= 0:
                     break
@@ -111,11 +120,13 @@ class Watched:
         """As the ensemble's own, without the shadow."""
         return self._ensemble.only(model, within_s)
 
-    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> Sequence[Answers]:
+    def answer(
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, enlarged: Sequence[Box] = ()
+    ) -> Sequence[Answers]:
         """As the ensemble's own."""
-        answers = self._ensemble.answer(images, crops or {})
+        answers = self._ensemble.answer(images, crops or {}, enlarged)
         if (shadow := self.shadow) is not None:  # the swap's thread may take it away at any time
-            shadow.offer(images, crops or {}, answers)
+            shadow.offer(images, crops or {}, answers, enlarged)
         return answers
 
 

@@ -10,7 +10,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
-from server.domain.keeping import Keep, SiteKeeping
+from server.domain.keeping import FramesKept, Keep, KeepFrames, SiteKeeping
 from server.domain.lateness import DEFAULT as DEFAULT_LATENESS
 from server.domain.picture_header import Format
 
@@ -49,7 +49,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     models: Annotated[
         tuple[str, ...],
         Meta(min_length=1, description="The ensemble: names from the catalogue, in the order of the answers."),
-    ] = ("yolov3-tiny", "hog-people", "hog-people-small", "frame-change")
+    ] = ("yolov3-tiny", "nanodet-g", "frame-change")
     models_dir: Annotated[
         Path | None, Meta(description="Folder of your own models: one folder each, with a card.toml.")
     ] = None
@@ -145,9 +145,36 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     keep_annotated: Annotated[
         bool, Meta(description="Annotated events stay beyond these limits, with the bursts that prove them.")
     ] = True
+    keep_frames: Annotated[
+        FramesKept | None,
+        Meta(
+            description="Which frames are kept as pictures: none, events (of visits and annotations, of the last 24 "
+            "hours, one a day) or all. Unset: events; none for a site that an earlier version has served.",
+        ),
+    ] = None
+    keep_frames_days: Annotated[
+        float,
+        Meta(ge=0, description="How many days pictures are kept, by the newest frame of their camera; 0: for ever."),
+    ] = 14.0
+    keep_frames_bytes: Annotated[
+        int,
+        Meta(
+            ge=0, description="Most bytes of a site's pictures; the oldest go first, annotated ones last; 0: no limit."
+        ),
+    ] = 2_000_000_000
+    frames_url: Annotated[
+        str,
+        Meta(
+            description="Where pictures are: a folder, or an object store by the URL of an fsspec file system "
+            "(`s3://bucket/folder`)."
+        ),
+    ] = "{data_dir}/frames"
     retention: Annotated[
         dict[str, SiteKeeping],
-        Meta(description="The four settings before this one for single sites, as tables `[retention.SITE]`."),
+        Meta(
+            description="The settings `keep_...` and `max_bytes` before this one for single sites, as tables "
+            "`[retention.SITE]`."
+        ),
     ] = {}
     late_within: Annotated[
         str,
@@ -185,7 +212,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     def keep(self, site: str) -> Keep:
         """What a site keeps."""
-        usual = Keep(self.keep_observations_days, self.keep_events_days, self.max_bytes, self.keep_annotated)
+        frames = KeepFrames(self.keep_frames, self.keep_frames_days, self.keep_frames_bytes)
+        usual = Keep(self.keep_observations_days, self.keep_events_days, self.max_bytes, self.keep_annotated, frames)
         return self.retention.get(site, SiteKeeping()).over(usual)
 
 

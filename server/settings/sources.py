@@ -182,6 +182,8 @@ def _converted(name: str, value: object, place: str, *, strict: bool, folder: Pa
         raise InvalidSettings(f"{place}: `{name}`: {str(error).lower()} ({help_of(FIELDS[name])})") from None
     if name == "late_within":
         _check_lateness(str(converted), place)
+    if name == "frames_url" and "://" not in str(converted) and not str(converted).startswith("{"):
+        return str(folder / Path(str(converted)).expanduser())
     is_complete = not str(converted).startswith("{")  # `{data_dir}` is filled in later
     return folder / converted if isinstance(converted, Path) and is_complete else converted
 

@@ -3,6 +3,7 @@
 The values that go in and come out are in `server.domain.records`.
 """
 
+from server.store.retention import visit_stretches
 from server.store.schema import data_dictionary
 from server.store.store import Store, open_store
 from server.store.turn import Turn
@@ -12,4 +13,5 @@ __all__ = [
     "Turn",
     "data_dictionary",
     "open_store",
+    "visit_stretches",
 ]

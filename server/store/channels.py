@@ -5,13 +5,14 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any, cast
 
-from sqlalchemy import Connection, Select, insert, or_, select, update
+from sqlalchemy import Connection, Select, exists, insert, literal, or_, select, update
 
 from server.domain.clock import SECOND_US
 from server.domain.records import Announcement, Notice, NoticeGiven, Outgoing, What
 from server.store.engine import reading, writing
+from server.store.event_rows import EVENT_COLUMNS, logged
 from server.store.outbox import last_seq
-from server.store.rows import EVENT_COLUMNS, Part, logged, noticed
+from server.store.rows import Part, noticed
 from server.store.schema import channels, events, notices, outbox
 
 LONGEST_CLAIM_US = 3600 * SECOND_US
@@ -40,7 +41,7 @@ class Channels(Part):
 
         Empty when there is nothing to send, or another claimant holds the lease. The claimant may claim again.
         """
-        pending = (_pending_events(channel), _pending_notices(channel))
+        pending = (_pending_new(channel), _pending_again(channel), _pending_notices(channel))
         with reading(self._engine) as connection:
             if all(connection.execute(query.limit(1)).first() is None for query in pending):
                 return []
@@ -80,9 +81,14 @@ def _claim(
     # Numbers are committed in order, so both queries see all up to this one. Without the limit, a notice committed
     # between them would pass an event that came before it.
     upto = last_seq(connection)
+    announced = (
+        _pending_new(channel).where(events.c.seq <= upto),
+        _pending_again(channel).where(outbox.c.seq <= upto),
+    )
     pending: list[Outgoing] = [
         Announcement(row.announced, cast(What, row.what), logged(row))
-        for row in connection.execute(_pending_events(channel).where(outbox.c.seq <= upto).limit(limit))
+        for query in announced
+        for row in connection.execute(query.limit(limit))
     ]
     pending += [
         NoticeGiven(row.seq, noticed(row))
@@ -108,7 +114,19 @@ def _pending_notices(channel: str) -> Select[Any]:
     )
 
 
-def _pending_events(channel: str) -> Select[Any]:
+def _pending_new(channel: str) -> Select[Any]:
+    """Events that were announced once, as new."""
+    is_again = exists().where(outbox.c.seq == events.c.seq)
+    return (
+        select(events.c.seq.label("announced"), literal("event").label("what"), *EVENT_COLUMNS)
+        .join(channels, events.c.seq > channels.c.delivered_seq)
+        .where(channels.c.name == channel, ~is_again)
+        .order_by(events.c.seq)
+    )
+
+
+def _pending_again(channel: str) -> Select[Any]:
+    """Announcements of events that were announced more than once, or first as a correction."""
     return (
         select(outbox.c.seq.label("announced"), outbox.c.what, *EVENT_COLUMNS)
         .join(events, events.c.id == outbox.c.event_id)

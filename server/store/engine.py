@@ -34,7 +34,6 @@ BUSY_TIMEOUT_S = 30.0
 IDLE_TIMEOUT_S = 60.0
 """How long PostgreSQL allows an idle transaction: a server paused in the middle of one must not block all."""
 
-_SHARE = 0.2
 _WRITES = "sectorwatch_writes"
 
 _SQLITE_REFUSALS = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
@@ -47,6 +46,9 @@ _writers: WeakKeyDictionary[Engine, threading.Lock] = WeakKeyDictionary()
 """Of SQLite: the writers of a process take turns. SQLite's own wait is a poll whose intervals grow: whoever has waited
 for long would have the least chance, and could wait for half a minute beside twenty others.
 """
+
+_waits = threading.local()
+"""Of each thread, `waited_s`: how long it has waited for locks of `writing`."""
 
 _DAMAGED = "the database is damaged ({}): `sectorwatch doctor` names the way back"
 _NO_ACCESS = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
@@ -128,12 +130,14 @@ def writing(engine: Engine, lock: str) -> Iterator[Connection]:
     Unprocessable for a value that it cannot store (a number of more than 64 bits; on PostgreSQL a text with a NUL),
     DatabaseDamaged, and ConfigurationError for a file that is no database or not accessible.
     """
+    asked_s = time.monotonic()
     with _in_turn(engine), _translated_errors(engine), engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
         with _named_refusal(engine), connection.begin():
             if connection.dialect.name == "postgresql":
                 connection.execute(_BOUNDS, {"busy": _ms(BUSY_TIMEOUT_S), "idle": _ms(IDLE_TIMEOUT_S)})
                 also_lock(connection, lock)
+            _waits.waited_s = _waited_s() + time.monotonic() - asked_s
             yield connection
 
 
@@ -201,9 +205,21 @@ def also_lock(connection: Connection, name: str) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(name)})
 
 
-def leave_to_others(wait: Callable[[float], object], begun_s: float) -> None:
-    """Wait so long that what was done since `begun_s` (of time.monotonic) took a fifth of the time."""
-    wait((time.monotonic() - begun_s) * (1 / _SHARE - 1))
+def busy_s() -> float:
+    """A clock of this thread (s), which stands still while the thread waits for a lock of `writing`."""
+    return time.monotonic() - _waited_s()
+
+
+def _waited_s() -> float:
+    return float(getattr(_waits, "waited_s", 0.0))
+
+
+def leave_to_others(wait: Callable[[float], object], begun_s: float, share: float = 0.2) -> None:
+    """Wait so long that what this thread did since `begun_s` (of `busy_s`) took this share of the time.
+
+    Its own waiting for locks is no work: others were at work then.
+    """
+    wait((busy_s() - begun_s) * (1 / share - 1))
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from sqlalchemy import ColumnElement, func, select, tuple_
 from policies.events import microseconds
 from server.domain.records import LoggedEvent
 from server.store.engine import reading
+from server.store.event_rows import EVENT_COLUMNS, IN_ORDER, in_order, logged, of_camera, of_names, read_rows
 from server.store.outbox import last_seq
-from server.store.rows import EVENT_COLUMNS, Part, logged
+from server.store.rows import Part
 from server.store.schema import events
 
 
@@ -37,12 +38,9 @@ class EventLog(Part):
         query = select(*EVENT_COLUMNS).where(*filters).limit(limit)
         if after_seq is not None:
             query = query.where(*_following(after_seq, since_us)).order_by(events.c.seq)
-        else:
-            query = query.order_by(
-                events.c.confirmed_at_us, events.c.site, events.c.camera, events.c.burst_id, events.c.place
-            )
-            query = query if withdrawn else query.where(events.c.withdrawn_at_us.is_(None))
-        return [logged(row) for row in self._rows(query)]
+            return [logged(row) for row in read_rows(self._engine, query)]
+        query = query if withdrawn else query.where(events.c.withdrawn_at_us.is_(None))
+        return in_order(read_rows(self._engine, query.order_by(*IN_ORDER)))
 
     def begun(
         self,
@@ -63,14 +61,14 @@ class EventLog(Part):
         newest first.
         """
         started, key = events.c.started_at_us, (events.c.started_at_us, events.c.id)
-        query = select(*EVENT_COLUMNS).where(*_within(started, since_us, until_us), *_of(site, camera, kind))
+        query = select(*EVENT_COLUMNS).where(*_within(started, since_us, until_us), *of_names(site, camera, kind))
         if beyond is not None:
             last = (microseconds(beyond.event.started_at), beyond.event.id)
             query = query.where(tuple_(*key) < last if backwards else tuple_(*key) > last)
         if not withdrawn:
             query = query.where(events.c.withdrawn_at_us.is_(None))
         order = [column.desc() for column in key] if backwards else key
-        return [logged(row) for row in self._rows(query.order_by(*order).limit(limit))]
+        return [logged(row) for row in read_rows(self._engine, query.order_by(*order).limit(limit))]
 
     def last_seq(self) -> int:
         """The number of the newest announcement; 0 before the first."""
@@ -92,13 +90,6 @@ def _within(at_us: ColumnElement[int], since_us: int | None, until_us: int | Non
         yield at_us < until_us
 
 
-def _of(site: str | None, camera: str | None, kind: str | None) -> Iterator[ColumnElement[bool]]:
-    """The conditions on place and kind, without an index: the database goes by time, and sorts nothing."""
-    for column, wanted in ((events.c.site, site), (events.c.camera, camera), (events.c.kind, kind)):
-        if wanted is not None:
-            yield column.concat("") == wanted
-
-
 def _filters(
     since_us: int | None,
     until_us: int | None,
@@ -114,7 +105,8 @@ def _filters(
     no sort.
     """
     yield from _within(events.c.confirmed_at_us + 0 if only_filter else events.c.confirmed_at_us, since_us, until_us)
-    for column, wanted in ((events.c.site, site), (events.c.camera, camera), (events.c.kind, kind)):
-        if wanted is not None:
-            is_filter = only_filter or (column is events.c.site and camera is None)
-            yield (column.concat("") if is_filter else column) == wanted
+    if site is None or camera is None or only_filter:
+        yield from of_names(site, camera, kind)
+        return
+    yield of_camera(site, camera)
+    yield from of_names(None, None, kind)

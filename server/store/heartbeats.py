@@ -8,11 +8,11 @@ from sqlalchemy import Connection, and_, insert, select, update
 
 from server.domain.clock import SECOND_US
 from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
-from server.store.bursts import IS_HELD, find_bursts, last_set_aside_us, read_heads
+from server.store.bursts import find_bursts, last_set_aside_us, read_heads, waiting_cameras
 from server.store.care.derived import mending
 from server.store.engine import reading, writing
 from server.store.rows import Part, Versions
-from server.store.schema import burst_records, cameras, heartbeats
+from server.store.schema import burst_records, heartbeats
 
 _RECENT = 8
 _AHEAD_US = 300 * SECOND_US
@@ -61,7 +61,7 @@ class Heartbeats(Part):
         with reading(self._engine) as connection:
             newest = {(row.site, row.camera): StoredHeartbeat(*row) for row in connection.execute(select(*_COLUMNS))}
             seen = {(head.site, head.camera): head for head in read_heads(connection, self._versions)}
-            ahead = _ahead(connection)
+            ahead = set(waiting_cameras(connection, burst_records.c.late == 0))
             until_us = self._clock() + _AHEAD_US
             names = sorted(name for name in {*newest, *seen, *ahead} if site in (None, name[0]))
             return [
@@ -75,14 +75,6 @@ class Heartbeats(Part):
                 )
                 for name in names
             ]
-
-
-def _ahead(connection: Connection) -> set[_Name]:
-    """The cameras with bursts ahead of the clock."""
-    held = select(cameras.c.site, cameras.c.camera).where(
-        cameras.c.number.in_(select(burst_records.c.camera).where(IS_HELD, burst_records.c.late == 0))
-    )
-    return {(row.site, row.camera) for row in connection.execute(held)}
 
 
 def _recent(connection: Connection, versions: Versions, name: _Name, until_us: int) -> tuple[BurstSpan, ...]:

@@ -8,29 +8,27 @@ for the same fact as a withdrawn one, at another instant, supersedes it and is a
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, Row, bindparam, insert, select, update
 
-from policies.events import Event, microseconds
 from server.domain.errors import DatabaseDamaged
 from server.domain.keeping import Gone
 from server.domain.matching import fact_of, matched
 from server.domain.records import LateBurst, Settled, What
-from server.store.compact import Columns, encode_origin, pack_event
-from server.store.engine import leave_to_others, reading, writing
+from server.store.engine import busy_s, leave_to_others, reading, writing
+from server.store.event_rows import EVENT_COLUMNS, EventWriter, burst_of, logged, of_camera
 from server.store.outbox import announce
-from server.store.rows import EVENT_COLUMNS, encoded, insert_once, logged
-from server.store.schema import events, origins
+from server.store.rows import encoded
+from server.store.schema import events
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
 _PACKED_AT_ONCE = 50
-_STORED = select(*EVENT_COLUMNS, events.c.place)
+_STORED = select(*EVENT_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +41,21 @@ class _Change:
 
 
 def pack_events(engine: Engine, is_stopped: Callable[[], bool], wait: Callable[[float], object]) -> int:
-    """Give events that an earlier version stored the body of this one, a few at a time; how many.
+    """Give events that an earlier version stored the form of this one, a few at a time; how many.
 
     An event that cannot be packed stays as it is.
     """
     count, last = 0, 0
     while not is_stopped():
-        begun_s = time.monotonic()
-        older = select(events.c.seq).where(events.c.origin.is_(None), events.c.seq > last)
+        begun_s = busy_s()
+        older = select(events.c.seq).where(events.c.kind.is_not(None), events.c.seq > last)
         with reading(engine) as connection:
             seqs = connection.execute(older.order_by(events.c.seq).limit(_PACKED_AT_ONCE)).scalars().all()
         if not seqs:
             break
         last = seqs[-1]
         with writing(engine, lock="events") as connection:
-            rows = connection.execute(_STORED.where(events.c.origin.is_(None), events.c.seq.in_(seqs))).all()
+            rows = connection.execute(_STORED.where(events.c.kind.is_not(None), events.c.seq.in_(seqs))).all()
             count += sum(_pack(connection, cast(Row[Any], row)) for row in rows)
         leave_to_others(wait, begun_s)
     return count
@@ -65,13 +63,12 @@ def pack_events(engine: Engine, is_stopped: Callable[[], bool], wait: Callable[[
 
 def _pack(connection: Connection, row: Row[Any]) -> int:
     try:
-        event = logged(row).event
+        found = logged(row)
     except DatabaseDamaged as error:
         log.warning("event not converted; it stays as it is", extra={"event": row.id, "cause": str(error)})
         return 0
-    columns = Columns(*(getattr(row, name) for name in Columns.__slots__))
-    values = packed_body(connection, event, columns)
-    if values["body"].startswith(b"{"):
+    values = EventWriter(connection).columns(found.event, found.burst_id)
+    if values["kind"] is not None:
         return 0
     mine = (events.c.seq == row.seq, events.c.body == row.body)  # a turn may have corrected it since
     return connection.execute(update(events).where(*mine).values(values)).rowcount
@@ -116,12 +113,13 @@ def correct_log(
         window = {i: row for i, row in window.items() if not gone_events.is_event_gone(logged(row).event)}
     stored = window | read_by_id(connection, [i for i in fresh if i not in window])
     changes: list[_Change] = []
+    writer = EventWriter(connection)
     for event_id, each in fresh.items():
         row = stored.get(event_id)
         what = _change_of(row, each, is_older=event_id not in window)
         if what is None:
             continue
-        columns = _columns(connection, each)
+        columns = writer.columns(each.event, each.burst_id) | {"place": each.place}
         is_late = row is not None or (passed_us is not None and columns["confirmed_at_us"] <= passed_us)
         more = {
             "late": int(is_late),
@@ -151,8 +149,8 @@ def is_logged(row: Row[Any], settled: Settled) -> bool:
     return (
         row.withdrawn_at_us is None
         and row.place == settled.place
-        and row.burst_id == settled.burst_id
-        and encoded(logged(row).event) == encoded(settled.event)
+        and (found := logged(row)).burst_id == settled.burst_id
+        and encoded(found.event) == encoded(settled.event)
     )
 
 
@@ -198,15 +196,18 @@ def read_log(
     connection: Connection, site: str, camera: str, after_us: int | None, until_us: int | None = None
 ) -> dict[str, Row[Any]]:
     """A camera's events confirmed after `after_us`, at `until_us` at the latest (None: no limit), by id, in order."""
-    query = _STORED.where(events.c.site == site, events.c.camera == camera)
+    query = _STORED.where(of_camera(site, camera))
     if after_us is not None:
         query = query.where(events.c.confirmed_at_us > after_us)
     if until_us is not None:
         query = query.where(events.c.confirmed_at_us <= until_us)
-    return {
-        row.id: cast(Row[Any], row)
-        for row in connection.execute(query.order_by(events.c.confirmed_at_us, events.c.burst_id, events.c.place))
-    }
+    rows = cast(Sequence[Row[Any]], connection.execute(query).all())
+    return {row.id: row for row in ordered_rows(rows)}
+
+
+def ordered_rows(rows: Iterable[Row[Any]]) -> list[Row[Any]]:
+    """Rows of a camera in order: by instant, burst and place in the frame."""
+    return sorted(rows, key=lambda row: (row.confirmed_at_us, burst_of(row), row.place))
 
 
 def read_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
@@ -216,28 +217,6 @@ def read_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]
         for start in range(0, len(ids), _AT_ONCE)
         for row in connection.execute(_STORED.where(events.c.id.in_(ids[start : start + _AT_ONCE])))
     }
-
-
-def _columns(connection: Connection, settled: Settled) -> dict[str, Any]:
-    event = settled.event
-    columns = Columns(
-        id=event.id,
-        site=event.site,
-        camera=event.camera,
-        kind=event.kind,
-        sector=event.sector or event.to_sector,
-        label=event.label,
-        started_at_us=microseconds(event.started_at),
-        confirmed_at_us=microseconds(event.confirmed_at),
-        burst_id=settled.burst_id,
-    )
-    return asdict(columns) | {"place": settled.place} | packed_body(connection, event, columns)
-
-
-def packed_body(connection: Connection, event: Event, columns: Columns) -> dict[str, Any]:
-    """The columns `origin` and `body` of an event."""
-    origin = encode_origin(event)
-    return {"origin": insert_once(connection, origins.c.body, origin), "body": pack_event(event, columns)}
 
 
 def _write(connection: Connection, changes: Sequence[_Change], stored: Mapping[str, int], now_us: int) -> None:

@@ -15,23 +15,42 @@ from server.store.engine import writing
 from server.store.rows import MODELS_SEPARATOR, Part, noticed
 from server.store.schema import counters, notices, outbox
 
+_AT_ONCE = 500
+
 
 def announce(
     connection: Connection, changes: Sequence[tuple[str, What]], now_us: int, newest: Mapping[str, int]
 ) -> range:
-    """Write announcements (event id, what) and return their numbers.
+    """Number announcements (event id, what), and write those that the events' rows do not say; the numbers.
 
-    `newest` holds, for each event that was announced before, the newest number.
+    `newest` holds, for each event that was announced before, the newest number. A new event is its own announcement,
+    until it is announced again.
     """
     numbers = take_numbers(connection, len(changes))
-    connection.execute(
-        insert(outbox),
-        [
-            {"seq": seq, "event_id": event_id, "what": what, "at_us": now_us, "before_seq": newest.get(event_id)}
-            for seq, (event_id, what) in zip(numbers, changes, strict=True)
-        ],
-    )
+    again = {event_id: newest[event_id] for event_id, _ in changes if event_id in newest}
+    written = _written(connection, [*again.values()])
+    rows: list[tuple[int, str, What, int | None]]
+    rows = [(seq, event_id, "event", None) for event_id, seq in again.items() if seq not in written]
+    rows += [
+        (seq, event_id, what, newest.get(event_id))
+        for seq, (event_id, what) in zip(numbers, changes, strict=True)
+        if event_id in newest or what != "event"
+    ]
+    if rows:
+        names = ("seq", "event_id", "what", "before_seq")
+        connection.execute(insert(outbox), [dict(zip(names, row, strict=True)) | {"at_us": now_us} for row in rows])
     return numbers
+
+
+def _written(connection: Connection, numbers: Sequence[int]) -> set[int]:
+    """Those of these numbers that have a row."""
+    return {
+        seq
+        for start in range(0, len(numbers), _AT_ONCE)
+        for seq in connection.execute(
+            select(outbox.c.seq).where(outbox.c.seq.in_(numbers[start : start + _AT_ONCE]))
+        ).scalars()
+    }
 
 
 def delete_announcements(connection: Connection, newest: Sequence[int]) -> None:

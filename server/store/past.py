@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, select
+from sqlalchemy import ColumnElement, ScalarSelect, func, select
 
 from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
 from server.store.bursts import find_bursts, longest_us, meeting, newest_burst, read_facts
-from server.store.compact import is_intact
+from server.store.compact import EventId
 from server.store.engine import reading
-from server.store.rows import EVENT_COLUMNS, Part, begins_with, logged, settled_by
-from server.store.schema import annotation_rows, camera_states, events, outbox, policies
+from server.store.event_rows import EVENT_COLUMNS, is_row_intact, logged, settled_by
+from server.store.rows import Part, begins_with
+from server.store.schema import (
+    annotation_rows,
+    burst_records,
+    bursts,
+    camera_states,
+    cameras,
+    contexts,
+    events,
+    outbox,
+    policies,
+)
 
 SHORTEST = 8
 """Letters of a short id at least."""
@@ -55,15 +67,46 @@ class Past(Part):
                 connection, self._versions, site, camera, lambda times: (times.first_at_us >= at_us,), limit=limit
             )
 
+    def policies_of(self, site: str, camera: str) -> list[str]:
+        """The digests of the policies by which a camera's bursts were judged."""
+        of_records = (
+            select(contexts.c.policy).join(cameras).where(cameras.c.site == site, cameras.c.camera == camera).distinct()
+        )
+        before = select(bursts.c.policy).where(bursts.c.site == site, bursts.c.camera == camera).distinct()
+        return sorted({row.policy for query in (of_records, before) for row in self._rows(query)})
+
+    def bursts_by_policy(
+        self, site: str, camera: str, since_us: int | None = None, until_us: int | None = None
+    ) -> Counter[str]:
+        """How many of a camera's bursts that began in a stretch were judged by each policy, by its digest."""
+        counted: Counter[str] = Counter()
+        of_records = (
+            select(contexts.c.policy, func.count().label("bursts"))
+            .join_from(burst_records, contexts, burst_records.c.context == contexts.c.number)
+            .join(cameras, burst_records.c.camera == cameras.c.number)
+            .where(cameras.c.site == site, cameras.c.camera == camera)
+            .where(*_within(burst_records.c.first_at_us, since_us, until_us))
+            .group_by(contexts.c.policy)
+        )
+        before = (
+            select(bursts.c.policy, func.count().label("bursts"))
+            .where(bursts.c.site == site, bursts.c.camera == camera)
+            .where(*_within(bursts.c.first_at_us, since_us, until_us))
+            .group_by(bursts.c.policy)
+        )
+        for query in (of_records, before):
+            counted.update({row.policy: row.bursts for row in self._rows(query)})
+        return counted
+
     def told_by(self, burst: BurstFacts) -> list[LoggedEvent]:
         """All events that a burst's frames ever settled, withdrawn ones included, in order."""
-        query = select(*EVENT_COLUMNS).where(*settled_by(burst))
-        return [logged(row) for row in self._rows(query.order_by(events.c.confirmed_at_us, events.c.place))]
+        with reading(self._engine) as connection:
+            return settled_by(connection, burst)
 
     def events_like(self, prefix: str, limit: int = 3) -> list[EventRecord]:
         """Events whose id begins with `prefix`, withdrawn ones included; at most `limit`."""
         query = (
-            select(*EVENT_COLUMNS, outbox.c.event_id.label("announced"))
+            select(*EVENT_COLUMNS, func.coalesce(outbox.c.event_id, events.c.id, type_=EventId).label("announced"))
             .join(outbox, outbox.c.seq == events.c.seq, isouter=True)
             .where(begins_with(events.c.id, prefix))
             .order_by(events.c.id)
@@ -112,6 +155,13 @@ class Past(Part):
         return row.text if row else None
 
 
+def _within(at_us: ColumnElement[int], since_us: int | None, until_us: int | None) -> Iterator[ColumnElement[bool]]:
+    if since_us is not None:
+        yield at_us >= since_us
+    if until_us is not None:
+        yield at_us < until_us
+
+
 def _neighbours(key: ColumnElement[str]) -> Iterator[ScalarSelect[Any]]:
     """The nearest ids below and above that of each event in a query of `events`: each one step in an index.
 
@@ -129,4 +179,7 @@ def _shared(a: str, b: str) -> int:
 def _event_record(row: Any) -> EventRecord:
     found = logged(row)
     columns = {name: getattr(row, name) for name in EventRecord.__slots__ if name not in ("logged", "is_intact")}
-    return EventRecord(found, **columns, is_intact=is_intact(row.body, found.event))
+    if row.kind is None:
+        columns |= {"kind": found.event.kind, "label": found.event.label}
+        columns["sector"] = found.event.sector or found.event.to_sector
+    return EventRecord(found, **columns, is_intact=is_row_intact(row, found.event))

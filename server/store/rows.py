@@ -18,19 +18,11 @@ from policies.fold import State, decode_state, encode_state
 from policies.observation import EnsembleInfo
 from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.clock import Clock
-from server.domain.errors import DatabaseDamaged, Unknown
-from server.domain.records import (
-    BurstFacts,
-    CameraHead,
-    Checkpoint,
-    LateBurst,
-    LoggedEvent,
-    Notice,
-    Noticed,
-)
-from server.store.compact import Columns, decode_origin, unpack_event, unpack_state
+from server.domain.errors import Unknown
+from server.domain.records import CameraHead, Checkpoint, Notice, Noticed
+from server.store.compact import unpack_state
 from server.store.engine import reading
-from server.store.schema import checkpoints, events, origins, panels, policies, removals
+from server.store.schema import checkpoints, panels, policies, removals
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +34,6 @@ _HEX = re.compile(r"[0-9a-f]{0,32}")
 
 _ensemble_info = msgspec.json.Decoder(EnsembleInfo)
 _policy = msgspec.json.Decoder(SitePolicy)
-_ids = msgspec.json.Decoder(tuple[str, ...])
 
 
 def encoded(value: object) -> str:
@@ -196,9 +187,8 @@ def _read_policy(digest: str, body: str, text: str) -> SitePolicy:
     except msgspec.DecodeError:
         log.warning("stored policy is damaged; its text is read instead", extra={"policy": digest[:12]})
     try:
-        parsed = parse_site_policy(text)
-        version = version or (RULES_VERSION if parsed.digest == digest else 1)
-        return parsed.under(digest, version)
+        version = version or (RULES_VERSION if parse_site_policy(text).digest == digest else 1)
+        return parse_site_policy(text, version).under(digest, version)
     except InvalidPolicy as error:
         raise Unknown(f"policy {digest[:12]}, of version {version} of the rules, cannot be read: {error}") from None
 
@@ -213,55 +203,7 @@ def begins_with(key: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
     return key.between(prefix, prefix + chr(sys.maxunicode)) if prefix.isprintable() else false()
 
 
-_ORIGIN = select(origins.c.body).where(origins.c.number == events.c.origin).correlate(events).scalar_subquery()
-EVENT_COLUMNS = (
-    events.c.seq,
-    *(events.c[name] for name in Columns.__slots__),
-    events.c.body,
-    events.c.late,
-    events.c.withdrawn_at_us,
-    events.c.supersedes,
-    events.c.superseded_by,
-    events.c.superseded_by_us,
-    _ORIGIN.label("origin_body"),
-)
-
-
-def settled_by(burst: BurstFacts) -> tuple[ColumnElement[bool], ...]:
-    """The conditions for the events that a burst's frames settled: by the index of its camera and time."""
-    return (
-        events.c.site == burst.site,
-        events.c.camera == burst.camera,
-        events.c.confirmed_at_us.between(burst.first_at_us, burst.last_at_us),
-        events.c.burst_id == burst.burst_id,
-    )
-
-
 def noticed(row: Row[*tuple[Any, ...]]) -> Notice:
     """The notice of a row."""
     models = tuple(row.models.split(MODELS_SEPARATOR))
     return Notice(row.number, row.seq, row.at_us, cast(Noticed, row.what), row.ensemble, models, row.detail)
-
-
-def logged(row: Row[*tuple[Any, ...]]) -> LoggedEvent:
-    """The event of a row that holds EVENT_COLUMNS. Raises DatabaseDamaged."""
-    try:
-        event = unpack_event(
-            row.body,
-            cast(Columns, row),  # it has these columns, and lists of events are long
-            None if row.origin_body is None else decode_origin(row.origin_body),
-        )
-    except (msgspec.MsgspecError, ValueError, LookupError, TypeError, OverflowError) as error:
-        raise DatabaseDamaged(
-            f"the database is damaged: the event of announcement {row.seq} cannot be read ({error}): "
-            "`sectorwatch doctor` names the way back"
-        ) from None
-    return LoggedEvent(
-        seq=row.seq,
-        event=event,
-        late=bool(row.late),
-        withdrawn_at_us=row.withdrawn_at_us,
-        burst_id=row.burst_id,
-        supersedes=() if row.supersedes is None else _ids.decode(row.supersedes),
-        superseded_by=None if row.superseded_by is None else LateBurst(row.superseded_by, row.superseded_by_us),
-    )

@@ -26,7 +26,6 @@ from server.domain.records import (
 )
 from server.store.annotations import Annotations
 from server.store.bursts import (
-    IS_HELD,
     convert,
     convert_held,
     count_record_frames,
@@ -39,6 +38,7 @@ from server.store.bursts import (
     read_seal,
     record_end_us,
     seal_of,
+    waiting_cameras,
 )
 from server.store.care.copying import copy_sqlite
 from server.store.care.derived import mending, remake_derived
@@ -50,14 +50,15 @@ from server.store.care.salvage import Saved, salvage_sqlite
 from server.store.channels import Channels
 from server.store.engine import open_engine, open_to_read, reading, shown_url, sqlite_file, takes, writing
 from server.store.event_log import EventLog
+from server.store.event_rows import settled_by
 from server.store.heartbeats import Heartbeats
 from server.store.log import pack_events
 from server.store.outbox import Notices, link_announcements
 from server.store.past import Past
 from server.store.refolding import PastChange, Refolds, aside_of, change_past, folded_of
-from server.store.retention import Retention, compact, is_compactable
-from server.store.rows import EVENT_COLUMNS, Versions, logged, read_checkpoint, settled_by
-from server.store.schema import burst_records, cameras, events, metadata
+from server.store.retention import Frames, Place, Retention, compact, is_compactable
+from server.store.rows import Versions, read_checkpoint
+from server.store.schema import burst_records, metadata
 from server.store.sqlite_files import access_fault
 from server.store.tokens import Tokens
 from server.store.turn import Turn
@@ -65,9 +66,12 @@ from server.store.turn import Turn
 log = logging.getLogger(__name__)
 
 
-def open_store(url: str, clock: Clock = now_us) -> Store:
-    """The store at a database URL. It does not connect or create anything yet: see `Store.upgrade`."""
-    return Store(open_engine(url), clock)
+def open_store(url: str, clock: Clock = now_us, place: Place | None = None) -> Store:
+    """The store at a database URL. It does not connect or create anything yet: see `Store.upgrade`.
+
+    `place` gives the shelf of its pictures; without it, what would delete or show one raises ConfigurationError.
+    """
+    return Store(open_engine(url), clock, place)
 
 
 class Store(Channels, EventLog, Tokens):
@@ -78,16 +82,17 @@ class Store(Channels, EventLog, Tokens):
 
     `past` holds stored bursts, events and policies, for `explain` and `verify`. `heartbeats` shows which cameras are
     watched. `annotations` are people's verdicts, `notices` concern the server. `retention` deletes what is not to be
-    kept, and tells what is no longer kept. `refolds` folds in late bursts that wait.
+    kept, and tells what is no longer kept. `refolds` folds in late bursts that wait. `frames` knows the kept pictures.
     """
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock, place: Place | None = None) -> None:
         super().__init__(engine, clock, Versions())
         self.past = Past(engine, clock, self._versions)
         self.annotations = Annotations(engine, clock, self._versions)
         self.heartbeats = Heartbeats(engine, clock, self._versions)
         self.notices = Notices(engine, clock, self._versions)
-        self.retention = Retention(engine, clock, self._versions)
+        self.frames = Frames(engine, clock, self._versions, place)
+        self.retention = Retention(engine, clock, self._versions, self.frames)
         self.refolds = Refolds(engine, clock=clock, versions=self._versions)
 
     @property
@@ -209,17 +214,12 @@ class Store(Channels, EventLog, Tokens):
             if stored is None:
                 raise Unknown(f"no burst {burst_id}")
             facts = stored.facts
-            holding = (
-                select(*EVENT_COLUMNS)
-                .where(*settled_by(facts), events.c.withdrawn_at_us.is_(None))
-                .order_by(events.c.confirmed_at_us, events.c.place)
-            )
             return KeptBurst(
                 **asdict(facts),
                 ensemble_info=self._versions.ensemble_info(connection, facts.ensemble),
                 observations=tuple(recorded.observation for recorded in stored.frames),
                 judgements=tuple(stored.judgements),
-                events=tuple(logged(event) for event in connection.execute(holding)),
+                events=tuple(each for each in settled_by(connection, facts) if not each.is_withdrawn),
             )
 
     def is_judged_alike(self, burst_id: str, judgements: Sequence[Judgement]) -> bool:
@@ -245,13 +245,8 @@ class Store(Channels, EventLog, Tokens):
 
     def held(self, until_us: int) -> list[tuple[str, str]]:
         """Cameras (site, camera) with bursts that were ahead of the clock and end by `until_us`."""
-        waiting = select(burst_records.c.camera).where(IS_HELD, burst_records.c.late == 0, record_end_us <= until_us)
-        query = (
-            select(cameras.c.site, cameras.c.camera)
-            .where(cameras.c.number.in_(waiting))
-            .order_by(cameras.c.site, cameras.c.camera)
-        )
-        return [(row.site, row.camera) for row in self._rows(query)]
+        with reading(self._engine) as connection:
+            return waiting_cameras(connection, burst_records.c.late == 0, record_end_us <= until_us)
 
     def history(
         self, site: str, camera: str, since_us: int | None = None, until_us: int | None = None

@@ -30,6 +30,10 @@ class Pipeline(Protocol):
     @property
     def ensemble(self) -> str: ...
 
+    def enlarged_images(self, burst: Burst) -> int:
+        """How many images detectors see of `burst` besides its frames."""
+        ...
+
     def process(self, burst: Burst) -> Receipt:
         """Judge `burst` and keep the result, once however often it is sent."""
         ...
@@ -63,7 +67,7 @@ def routes(
                 raise Malformed("the part `burst` (application/json) is missing")
             burst = decode_burst(parts.envelope, parts.files, limits)
             permissions.to_send_for(burst.site, burst.camera)
-            upload.begin(pictures.cost(parts.files))
+            upload.begin(pictures.cost(parts.files) + current.enlarged_images(burst))
             receipt = current.process(burst)
             if not receipt.judged:
                 upload.refund()

@@ -99,12 +99,12 @@ def broken(how: str, camera: RtspCamera, server: StandIn) -> tuple[float, float]
     """Break the camera and mend it; seconds until the cause was told, and until a burst came again."""
     begun_s = time.monotonic()
     camera.break_it(how)
-    server.wait_for(lambda: server.web.cameras[-1]["cause"] == CAUSES[how], 60.0)
+    server.wait_for(lambda: server.heartbeats[-1]["cause"] == CAUSES[how], 60.0)
     noticed_s = time.monotonic() - begun_s
     threading.Event().wait(AWAY_S[how])
     begun_s, bursts = time.monotonic(), len(server.bursts)
     camera.mend(how)
-    server.wait_for(lambda: len(server.bursts) > bursts and server.web.cameras[-1]["state"] == "watching", 90.0)
+    server.wait_for(lambda: len(server.bursts) > bursts and server.heartbeats[-1]["state"] == "watching", 90.0)
     return noticed_s, time.monotonic() - begun_s
 
 
@@ -128,7 +128,7 @@ def main() -> int:
         with RtspCamera(folder) as camera, StandIn() as server:
             lines = f'rtsp = "{camera.url}"\ntimeout_s = {TIMEOUT_S}\n[cameras.gate]\n'
             agent = Measured(Path(scratch), server, lines)
-            server.wait_for(lambda: bool(server.bursts) and bool(server.web.cameras))
+            server.wait_for(lambda: bool(server.bursts) and bool(server.heartbeats))
             told("start to first burst", time.monotonic() - agent.begun_s, MAX_START_S, "s")
             begun_s, cpu_s = time.monotonic(), agent.cpu_s()
             threading.Event().wait(options.seconds)

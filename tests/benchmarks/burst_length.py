@@ -112,7 +112,9 @@ class Recorded:
     def only(self, model: str | None, within_s: float | None = None) -> Recorded:
         return self
 
-    def answer(self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None) -> list[Answers]:
+    def answer(
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, enlarged: Sequence[Box] = ()
+    ) -> list[Answers]:
         return [self._answers[int(image.split()[1])] for image in images]
 
 

@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 
 from policies.observation import Prediction
+from server.domain.ensemble_protocol import Payload
 from server.ensemble import Ensemble
 from server.pipeline.response import top_label
 from server.serving.loading import engine_of
@@ -78,7 +79,7 @@ class Limit:
         return measured
 
     def _deal(self, bursts: Sequence[list[bytes]]) -> None:
-        items = [(image, place, {}) for burst in bursts for place, image in enumerate(burst)]
+        items: list[Payload] = [(image, place, {}, ()) for burst in bursts for place, image in enumerate(burst)]
         cuts = [len(items) * worker // self._workers for worker in range(self._workers + 1)]
         parts = list(self._pool.map(lambda w: self._asked(items[cuts[w] : cuts[w + 1]]), range(self._workers)))
         asked = [frame for part in parts for frame in part]
@@ -91,11 +92,11 @@ class Limit:
         ]
         list(self._pool.map(lambda span: self._ensemble.postprocess(*span), spans))
 
-    def _asked(self, items: Sequence[tuple[bytes, int, dict[str, object]]]) -> list[object]:
+    def _asked(self, items: Sequence[Payload]) -> list[object]:
         step = self._ensemble.batch_images
         asked: list[object] = []
         for start in range(0, len(items), step):
-            rows = [self._ensemble.prepare(item) for item in items[start : start + step]]  # type: ignore[arg-type]
+            rows = [self._ensemble.prepare(item) for item in items[start : start + step]]
             asked += self._ensemble.infer(rows)
         return asked
 

@@ -29,6 +29,8 @@ def bursts_of(frames: Sequence[bytes], length: int) -> list[list[bytes]]:
 
 def _resized(jpeg: bytes, size: tuple[int, int]) -> bytes:
     picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ValueError("a picture of the footage cannot be read")
     if (picture.shape[1], picture.shape[0]) == size:
         return jpeg
     larger = cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)

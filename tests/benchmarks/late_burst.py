@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
@@ -39,9 +39,9 @@ from server.domain.refold import refold
 from server.hosting.gunicorn_app import host
 from server.settings import ServerSettings
 from server.store import Store, open_store
-from tests.benchmarks import storage
 from tests.benchmarks.processes import Hosted
-from tests.benchmarks.replay import _ENSEMBLE, BURST, START_US, Answers, answers, site
+from tests.benchmarks.replay import BURST, START_US, Answers, answers, site
+from tests.benchmarks.storage import SCENES, Scene, entry_of
 from tests.server.web_client import BrightnessEnsemble
 
 DAY_S = 86_400
@@ -54,7 +54,10 @@ def _walks(second: int, chance: random.Random) -> Answers:
     return answers(second, "empty", chance)
 
 
-def fill(store: Store, length_s: int, scene: Callable[[int, random.Random], Answers], cameras: int) -> None:
+_WALKS = Scene(_walks)
+
+
+def fill(store: Store, length_s: int, scene: Scene, cameras: int) -> None:
     """Make the past of the first camera."""
     text, chance = site(cameras), random.Random(7)
     policy = parse_site_policy(text)
@@ -62,7 +65,7 @@ def fill(store: Store, length_s: int, scene: Callable[[int, random.Random], Answ
     for begin in range(0, len(firsts), _TURN):
         with store.turn("pets", "cam0") as turn:
             for first_s in firsts[begin : begin + _TURN]:
-                turn.keep(storage._entry(policy, text, "cam0", first_s, scene, _ENSEMBLE, chance))
+                turn.keep(entry_of(policy, text, "cam0", first_s // BURST, scene, chance))
             admitted = turn.admit(1 << 62)
             assert admitted is not None
             start = turn.rewind(admitted.oldest_us)
@@ -157,7 +160,7 @@ def measured(folder: Path, days: float, cameras: int, stays: bool, past: Path | 
     (folder / "sites" / "pets.toml").write_text(site(cameras + 1), encoding="utf-8")
     began, length_s = time.monotonic(), round(days * DAY_S)
     if not is_made:
-        fill(store, length_s, storage._one if stays else _walks, cameras + 1)
+        fill(store, length_s, SCENES["stays"] if stays else _WALKS, cameras + 1)
         yield f"{days:g} days of one camera made in {time.monotonic() - began:.0f} s"
         if past is not None:
             store.backup(past)

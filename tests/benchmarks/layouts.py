@@ -80,15 +80,15 @@ def main(observed: Path, folder: Path, clip: str, layouts: int, seed: int) -> No
     for boxes, frames in (("the models' boxes", seen), ("the annotators' boxes", _annotated(seen, kit.tracks))):
         first_us, last_us = frames[0].at_us, frames[-1].at_us
         back = [replace(frame, at_us=first_us + last_us - frame.at_us) for frame in reversed(frames)]
-        turned = _turned(kit.tracks, len(frames))
+        other_way = turned(kit.tracks, len(frames))
         pace = _FILE_RATE / _TRUE_RATE
         slow = [replace(frame, at_us=first_us + round((frame.at_us - first_us) * pace)) for frame in frames]
         other = [other_sectors(kit.sectors, number) for number in seeds]
         _tell(f"{boxes}, as drawn", kit, [Question(frames, kit.tracks, kit.sectors)])
-        _tell(f"{boxes}, backwards", kit, [Question(back, turned, kit.sectors)])
+        _tell(f"{boxes}, backwards", kit, [Question(back, other_way, kit.sectors)])
         _tell(f"{boxes}, at the true pace", kit, [Question(slow, kit.tracks, kit.sectors, _TRUE_RATE)])
         _tell(f"{boxes}, {layouts} other layouts", kit, [Question(frames, kit.tracks, one) for one in other])
-        _tell(f"{boxes}, those backwards", kit, [Question(back, turned, one) for one in other])
+        _tell(f"{boxes}, those backwards", kit, [Question(back, other_way, one) for one in other])
 
 
 def _tell(name: str, kit: Kit, questions: Sequence[Question]) -> None:
@@ -161,7 +161,7 @@ def _annotated(frames: Sequence[Observation], tracks: Tracks) -> list[Observatio
     ]
 
 
-def _turned(tracks: Tracks, pictures: int) -> Tracks:
+def turned(tracks: Tracks, pictures: int) -> Tracks:
     return {name: sorted((pictures + 1 - picture, box) for picture, box in track) for name, track in tracks.items()}
 
 

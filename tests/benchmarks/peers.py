@@ -25,7 +25,7 @@ class Asked:
         self._labels_of = labels_of
 
     def __call__(self, bursts: Sequence[Sequence[bytes]]) -> list[Labels]:
-        rows = [self._ensemble.prepare((image, place, {})) for burst in bursts for place, image in enumerate(burst)]
+        rows = [self._ensemble.prepare((image, place, {}, ())) for burst in bursts for place, image in enumerate(burst)]
         asked, told = self._ensemble.infer(rows), []
         for burst in bursts:
             own, asked = asked[: len(burst)], asked[len(burst) :]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +20,11 @@ import msgspec
 from flask import Flask
 from PIL import Image
 
-from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
+from policies.observation import EnsembleInfo, ModelInfo, Prediction
 from server import __main__, runtime
 from server.app import create_app
 from server.commands import serve
+from server.domain.ensemble_protocol import Payload
 from server.engine.stages import Answer
 from server.hosting.gunicorn_app import host
 from server.serving.loading import Loaded
@@ -83,10 +84,13 @@ class BrightStages:
     def only(self, model: str) -> BrightStages:
         return self
 
+    def last_fault(self, model: str) -> str:
+        return ""
+
     def enter(self) -> None:
         pass
 
-    def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> tuple[Prediction, ...]:
+    def prepare(self, payload: Payload) -> tuple[Prediction, ...]:
         with Image.open(io.BytesIO(payload[0])) as picture:
             width, height = picture.size
             found = picture.convert("L").point(lambda level: 255 * (level >= _BRIGHT)).getbbox()
@@ -102,7 +106,7 @@ class BrightStages:
         return list(inferred[start:stop])
 
     def answer(self, images: Sequence[bytes]) -> list[Answer]:
-        return self.infer([self.prepare((image, index, {})) for index, image in enumerate(images)])
+        return self.infer([self.prepare((image, index, {}, ())) for index, image in enumerate(images)])
 
 
 def main(folder: Path, port: int) -> None:

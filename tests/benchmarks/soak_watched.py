@@ -188,6 +188,7 @@ def site_bytes(file: Path, sites: tuple[str, ...]) -> int:
     marks = ",".join("?" * len(sites))
     records = f"""SELECT coalesce(sum(length(record)), 0) FROM burst_records JOIN cameras
         ON cameras.number = burst_records.camera         WHERE site IN ({marks})"""
-    bodies = f"SELECT coalesce(sum(length(body)), 0) FROM events WHERE site IN ({marks})"
+    bodies = f"""SELECT coalesce(sum(length(body)), 0) FROM events JOIN cameras
+        ON cameras.number = events.camera WHERE site IN ({marks})"""
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=10)) as connection:
         return sum(int(connection.execute(query, sites).fetchone()[0]) for query in (records, bodies))

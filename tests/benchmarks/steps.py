@@ -91,7 +91,7 @@ def _batching(footage: Path) -> None:
 def _forward(footage: Path) -> None:
     rows = [row_of(decode(frame), FORM).pixels for frame in frames_of(footage, "768x576")[: max(_BATCHES)]]
     eager = [network for _card, network in torchvision_models(footage)]
-    models = [(card, network.to(memory_format=torch.channels_last)) for card, network in torchvision_models(footage)]  # type: ignore[call-overload]
+    models = [(card, network.to(memory_format=torch.channels_last)) for card, network in torchvision_models(footage)]
     networks = {
         "as they are": eager,
         "channels last": [network for _card, network in models],

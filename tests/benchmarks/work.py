@@ -70,7 +70,7 @@ def _network(name: str, seed: int, rows: torch.Tensor) -> nn.Module:
         network(rows)
         network.eval()
         last = [part for part in network.modules() if isinstance(part, nn.Linear)][-1]
-        last.bias -= network(rows).mean(0)
+        last.bias.sub_(network(rows).mean(0))
     return network.requires_grad_(False)
 
 

@@ -98,7 +98,7 @@ class AgentProcess:
     def pid(self) -> int:
         return self.process.pid
 
-    def wait_for_line(self, part: str, timeout_s: float = 30.0) -> str:
+    def wait_for_line(self, part: str, timeout_s: float = 120.0) -> str:
         """Wait for the first log line that contains `part`, and return it."""
         with self._changed:
             matching = self._changed.wait_for(
@@ -107,7 +107,7 @@ class AgentProcess:
             assert matching is not None, f"no {part!r} in:\n" + "\n".join(self.lines)
             return matching
 
-    def wait(self, timeout_s: float = 60.0) -> int:
+    def wait(self, timeout_s: float = 180.0) -> int:
         code = self.process.wait(timeout_s)
         self._reader.join(5.0)
         return code

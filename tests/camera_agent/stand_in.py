@@ -118,7 +118,7 @@ class StandIn:
         self._server.shutdown()
         self._server.server_close()
 
-    def wait_for(self, is_so: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    def wait_for(self, is_so: Callable[[], bool], timeout_s: float = 120.0) -> None:
         """Wait until `is_so`, which is checked after each arrival."""
         with self._changed:
             assert self._changed.wait_for(is_so, timeout_s), f"{len(self.bursts)} bursts came in {timeout_s} s"

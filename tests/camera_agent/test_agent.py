@@ -177,10 +177,10 @@ def test_after_a_signal_the_agent_finishes_the_upload_and_leaves_the_rest_in_the
     def stop(count: int) -> None:
         if count == 3:
             agent.process.send_signal(number)
-            agent.wait_for_line("stopping", 10.0)
+            agent.wait_for_line("stopping")
 
     server.on_arrival = stop
-    assert agent.wait(15.0) == 0
+    assert agent.wait() == 0
     assert len(server.bursts) == 3
     assert "state=stopped" in agent.wait_for_line("summary")
     wrote = status(tmp_path)
@@ -213,7 +213,7 @@ def test_a_signal_ends_an_agent_whose_server_does_not_answer_within_seconds(
     assert asked.wait(30.0)
     agent.wait_for_line("footage_over")
     agent.stop()
-    assert agent.wait(15.0) == 0
+    assert agent.wait() == 0
     over.set()
     assert len(list((tmp_path / "state/spool").glob("*.burst"))) == BURSTS
 
@@ -226,7 +226,7 @@ def test_with_at_end_wait_the_agent_runs_until_it_is_stopped(
     server.wait_for(lambda: len(server.bursts) == BURSTS)
     assert agent.process.poll() is None
     agent.stop()
-    assert agent.wait(15.0) == 0
+    assert agent.wait() == 0
 
 
 def test_refused_bursts_are_set_aside_and_counted_and_others_are_sent(
@@ -280,7 +280,7 @@ def test_live_bursts_are_taken_on_the_schedule_until_stopped(
         agent = start_agent("run", write_settings(f'snapshot = "{url}"\nburst = {{ frames = 3, spacing_s = 0.1 }}'))
         server.wait_for(lambda: len(server.bursts) >= 5)
         agent.stop()
-        assert agent.wait(15.0) == 0
+        assert agent.wait() == 0
     seen = list(server.bursts.values())
     ids = [arrival.envelope["burst_id"] for arrival in seen]
     assert ids == sorted(ids)
@@ -304,7 +304,7 @@ def test_an_unreachable_live_camera_is_logged_and_retried(
     server.wait_for(lambda: len(server.bursts) == BURSTS)
     assert agent.process.poll() is None
     agent.stop()
-    assert agent.wait(10.0) == 0
+    assert agent.wait(60.0) == 0
 
 
 def test_a_second_agent_cannot_use_the_state_folder(

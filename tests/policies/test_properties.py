@@ -325,6 +325,17 @@ def test_the_relevant_judgement_of_a_frame_lacks_nothing_that_is_present_kept_or
 
 
 @bounded
+@given(st.one_of(histories(), crowds()), sensitivities())
+def test_a_fold_by_what_is_relevant_has_the_states_and_events_of_one_by_all_that_is_judged(frames, sensitivity):
+    rules = policy(extra=sensitivity)
+    short, whole = initial_state(), initial_state()
+    for seen in frames:
+        short, told = advance(rules, short, seen)
+        whole, told_by_all = advance(rules, whole, seen, judge)
+        assert (encode_state(short), told) == (encode_state(whole), told_by_all)
+
+
+@bounded
 @given(
     histories(),
     st.sampled_from(["any", "all", "majority", "weighted", "evidence", *map("at_least {}".format, (1, 2, 3))]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from server.hosting.self_signed import Pair
 from server.runtime import Runtime
 from server.settings import described
 from server.store import Store, open_store
-from tests.server import databases
+from tests.server import databases, new_sqlite
 from tests.server.doors import SCHEMES, certified, self_signed
 from tests.server.launched import ROOT, Running
 from tests.server.scenes import START_US
@@ -30,23 +29,13 @@ def clock() -> ManualClock:
     return ManualClock(START_US + 3_600_000_000)
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite database; copying it is quicker than migrating."""
-    path = tmp_path_factory.mktemp("template") / "empty.sqlite"
-    store = open_store(f"sqlite:///{path}")
-    store.upgrade()
-    store.close()
-    return path
-
-
-@pytest.fixture
-def new_sqlite(sqlite_template: Path, tmp_path: Path) -> Callable[[], str]:
+@pytest.fixture(name="new_sqlite")
+def _new_sqlite(tmp_path: Path) -> Callable[[], str]:
     """Makes fresh, migrated SQLite databases and gives their URLs."""
 
     def make() -> str:
         path = tmp_path / f"{next(_numbers)}.sqlite"
-        shutil.copy(sqlite_template, path)
+        new_sqlite.provide(path)
         return f"sqlite:///{path}"
 
     return make
@@ -61,11 +50,16 @@ def postgresql() -> Iterator[str]:
 
 @pytest.fixture(params=databases.NAMES)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database, on each of the engines: what holds on one must hold on the other."""
+    """An empty database, on each of the engines: what holds on one must hold on the other. Under a `store` it is
+    migrated."""
+    is_migrated = "store" in request.fixturenames
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/sectorwatch.sqlite"
+        file = tmp_path / "sectorwatch.sqlite"
+        if is_migrated:
+            new_sqlite.provide(file)
+        return f"sqlite:///{file}"
     url: str = request.getfixturevalue("postgresql")
-    databases.empty(url)
+    databases.renew(url, is_migrated=is_migrated)
     return url
 
 
@@ -73,7 +67,6 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def store(database_url: str, clock: ManualClock) -> Iterator[Store]:
     """A migrated, empty store on each engine."""
     store = open_store(database_url, clock)
-    store.upgrade()
     yield store
     store.close()
 

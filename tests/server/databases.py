@@ -14,15 +14,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 
+from server.store import open_store
+
 VARIABLE = "SECTORWATCH_TEST_POSTGRES"
 NAMES = ("sqlite", "postgresql")
+_MIGRATED = "_migrated"
 _PROGRAMS = ("initdb", "pg_ctl", "postgres")
 _DEBIAN = Path("/usr/lib/postgresql")
 
@@ -56,16 +59,26 @@ def postgresql_database() -> Iterator[str]:
         pytest.fail(missing)
     name = f"sectorwatch_test_{os.getpid()}"
     with _server() as server:
+        _execute(server, f"CREATE DATABASE {name}{_MIGRATED}")
+        with closing(open_store(_shown(server.set(database=name + _MIGRATED)))) as store:
+            store.upgrade()
         _execute(server, f"CREATE DATABASE {name}")
         try:
-            yield server.set(database=name).render_as_string(hide_password=False)
+            yield _shown(server.set(database=name))
         finally:
-            _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+            _execute(server, f"DROP DATABASE {name} WITH (FORCE)", f"DROP DATABASE {name}{_MIGRATED}")
 
 
-def empty(url: str) -> None:
-    """Drop everything in a database that `postgresql_database` made."""
-    _execute(make_url(url), "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+def renew(url: str, *, is_migrated: bool = False) -> None:
+    """Make the database that `postgresql_database` made anew: without a table, or as migrations leave it."""
+    name = make_url(url).database
+    template = f"{name}{_MIGRATED}" if is_migrated else "template0"
+    another = make_url(url).set(database="postgres")
+    _execute(another, f"DROP DATABASE {name} WITH (FORCE)", f"CREATE DATABASE {name} TEMPLATE {template}")
+
+
+def _shown(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
 
 
 def _execute(url: URL, *statements: str) -> None:

@@ -27,11 +27,11 @@ from tests.server.web_client import NOW_US, BrightnessEnsemble, make_app
 
 class WaitingEnsemble(BrightnessEnsemble):
     def answer(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, enlarged: Sequence[Box] = ()
     ) -> list[dict[str, tuple[Prediction, ...] | None]]:
         _print_line("asked")
         sys.stdin.readline()
-        return super().answer(images, crops)
+        return super().answer(images, crops, enlarged)
 
 
 def _print_line(line: str) -> None:

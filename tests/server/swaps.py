@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,16 @@ from typing import Any
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
+from policies.observation import EnsembleInfo, ModelInfo, Prediction
 from server.app import create_app, runtime_of
 from server.delivery.channels import Channel
-from server.domain.ensemble_protocol import Answering
+from server.domain.ensemble_protocol import Answering, Payload
 from server.domain.errors import SectorwatchError, Unapproved
 from server.engine.stages import Answer
 from server.runtime import Runtime
 from server.serving.loading import Loaded
 from server.settings import ServerSettings
+from tests.server import new_sqlite
 from tests.server.web_client import NOW_US, SITE, files, jpeg
 
 PATIENCE_S = 30.0
@@ -47,7 +48,7 @@ class Signing:
     def only(self, model: str) -> Signing:
         raise NotImplementedError(model)
 
-    def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> bytes:
+    def prepare(self, payload: Payload) -> bytes:
         return payload[0]
 
     def infer(self, rows: Sequence[bytes]) -> list[Answer]:
@@ -96,10 +97,10 @@ def serving(
     (folder / "sites").mkdir(exist_ok=True)
     (folder / "sites" / "north-yard.toml").write_text(SITE, encoding="utf-8")
     given: dict[str, Any] = {"models": ("a", "b"), "inference_threads": 2, "golden_every_s": 0.0} | settings
+    new_sqlite.provide(folder / "sectorwatch.sqlite")
     of_folder = ServerSettings(data_dir=folder, **given)
     app = create_app(of_folder, channels=channels, clock=lambda: now_us, loading=shelf.load)
     runtime = runtime_of(app)
-    runtime.store.upgrade()
     failed: list[Exception] = []
     runtime.start(on_failure=failed.append)
     joined(runtime, "sectorwatch-loading")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.domain.keeping import Keep
+from server.domain.keeping import Keep, KeepFrames
 from server.domain.remembered import remember
 from server.settings import InvalidSettings, described, given_settings, load_settings
 
@@ -273,3 +273,20 @@ def test_a_mistake_in_what_a_site_keeps_is_refused_with_its_line(tmp_path: Path,
     file.write_text(f"[retention.yard]\n{wrong}\n", encoding="utf-8")
     with pytest.raises(InvalidSettings, match=re.escape(f"server.toml, line 2: {named}")):
         load_settings(file)
+
+
+def test_a_site_may_keep_other_pictures_than_the_rest(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(
+        'keep_frames_days = 3\nframes_url = "pictures"\n[retention.yard]\nkeep_frames = "all"\nkeep_frames_bytes = 5\n',
+        encoding="utf-8",
+    )
+    settings = load_settings(file)
+    assert settings.keep("yard").frames == KeepFrames("all", 3.0, 5)
+    assert settings.keep("barn").frames == KeepFrames(None, 3.0, 2_000_000_000)
+    assert settings.frames_url == str(tmp_path / "pictures"), "it counts from the file's folder"
+    file.write_text('[retention.yard]\nkeep_frames = "some"\n', encoding="utf-8")
+    with pytest.raises(InvalidSettings, match=r"line 2.*keep_frames"):
+        load_settings(file)
+    assert load_settings(data_dir=tmp_path).frames_url == f"{tmp_path}/frames"
+    assert load_settings(frames_url="s3://bucket/yard").frames_url == "s3://bucket/yard"

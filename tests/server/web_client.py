@@ -17,9 +17,10 @@ from flask import Flask
 from PIL import Image, UnidentifiedImageError
 
 from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
-from server.app import create_app, runtime_of
+from server.app import create_app
 from server.domain.errors import TooLarge, Unprocessable
 from server.settings import ServerSettings
+from tests.server import new_sqlite
 
 NOW_US = 1_800_000_000_000_000
 """The server's clock in these tests: 2027-01-15T08:00:00Z."""
@@ -47,7 +48,7 @@ class BrightnessEnsemble:
         return self
 
     def answer(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, enlarged: Sequence[Box] = ()
     ) -> list[dict[str, tuple[Prediction, ...] | None]]:
         return [self._of(_brightness(index, image)) for index, image in enumerate(images)]
 
@@ -76,9 +77,8 @@ def make_app(folder: Path, ensemble: BrightnessEnsemble | None = None, **setting
     sites = folder / "sites"
     sites.mkdir(exist_ok=True)
     (sites / "north-yard.toml").write_text(SITE, encoding="utf-8")
-    app = create_app(ServerSettings(data_dir=folder, **settings), ensemble=ensemble, channels=[], clock=lambda: NOW_US)
-    runtime_of(app).store.upgrade()
-    return app
+    new_sqlite.provide(folder / "sectorwatch.sqlite")
+    return create_app(ServerSettings(data_dir=folder, **settings), ensemble=ensemble, channels=[], clock=lambda: NOW_US)
 
 
 def jpeg(grey: int, size: tuple[int, int] = (64, 48)) -> bytes:

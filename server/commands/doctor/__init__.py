@@ -16,7 +16,7 @@ from server.commands.doctor.finding import Check, Finding
 from server.commands.doctor.machine import clock, cpu, disk, threads
 from server.commands.doctor.models import memory, model, proofs
 from server.commands.doctor.sites import policies, sites
-from server.commands.doctor.stored import agents, database, integrity, space, times, views, way_back
+from server.commands.doctor.stored import agents, database, integrity, pictures, space, times, views, way_back
 from server.commands.options import store_options
 from server.domain.errors import DatabaseDamaged, SectorwatchError
 from server.domain.remembered import recall
@@ -71,6 +71,7 @@ CHECKS: dict[Check, str] = {
     times: "correct `late_within`, or start the database",
     disk: "choose another data_dir",
     space: "correct database_url, or start the database",
+    pictures: "correct frames_url",
     clock: "set the clock (NTP)",
     ports: "choose another port",
 }

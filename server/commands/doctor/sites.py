@@ -11,6 +11,7 @@ from server.commands.doctor.finding import Finding
 from server.commands.doctor.models import known_cards
 from server.domain.errors import SectorwatchError
 from server.domain.text_files import shown
+from server.pipeline.remarks import enlarged_in_words
 from server.pipeline.site_policies import Sites
 from server.settings import ServerSettings
 from server.store import open_store
@@ -45,6 +46,9 @@ def policies(settings: ServerSettings) -> Iterator[Finding]:
         for site in known.sites() if ensemble_info.models else ():
             for what in misfits(known.policy(site), ensemble_info):
                 yield Finding("warn", "policies", f"{site}: {what}", "change the policy, or `models`")
+            for name, camera in known.policy(site).cameras.items():
+                if words := enlarged_in_words(camera, ensemble_info):
+                    yield Finding("ok", "policies", f"{site}/{name}: {words}")
 
 
 class _KnownSites(Sites):

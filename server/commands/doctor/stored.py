@@ -14,12 +14,13 @@ from server.camera_status.heartbeat import decode_heartbeat
 from server.camera_status.time_faults import time_faults
 from server.commands.doctor.finding import Finding
 from server.commands.doctor.sites import known_sites
-from server.commands.options import utc
+from server.commands.options import store_of, utc
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import DatabaseDamaged, SectorwatchError
 from server.domain.keeping import FILLED, Space
 from server.domain.lateness import read_lateness
 from server.domain.records import StoredHeartbeat
+from server.frames import place_fault
 from server.settings import ServerSettings
 from server.store import Store, open_store
 from server.web.auth import Authenticator, is_loopback
@@ -131,7 +132,7 @@ def _heartbeats(settings: ServerSettings) -> list[StoredHeartbeat]:
 
 def space(settings: ServerSettings) -> Iterator[Finding]:
     """Checks how full the disk of the database is, when it will be full, and what is kept."""
-    with suppress(SectorwatchError), closing(open_store(settings.database_url)) as store:  # `database` reports it
+    with suppress(SectorwatchError), closing(store_of(settings)) as store:  # `database` reports it
         if store.revision().is_current:
             yield from _space(settings, store)
 
@@ -139,7 +140,7 @@ def space(settings: ServerSettings) -> Iterator[Finding]:
 def _space(settings: ServerSettings, store: Store) -> Iterator[Finding]:
     room, sites = store.retention.space(), {head.site for head in store.cameras()}
     waiting = [each for each in store.retention.erasures() if each.finished_at_us is None]
-    next_step = "lower keep_observations_days, or set max_bytes"
+    next_step = "lower keep_observations_days or keep_frames_bytes, or set max_bytes"
     level = "warn" if (room.filled or 0.0) >= FILLED or (room.full_in_s or math.inf) < _SOON_S else "ok"
     yield Finding(level, "space", _forecast(room), next_step if level == "warn" else "")
     if not room.gives_back and room.reusable_bytes > room.used_bytes:
@@ -157,6 +158,7 @@ def _space(settings: ServerSettings, store: Store) -> Iterator[Finding]:
 def _forecast(room: Space) -> str:
     """How much the database takes, and when the disk is full."""
     what = f"the database takes {room.used_bytes / _MIB:.0f} MiB"
+    what += f", pictures {room.frames_bytes / _MIB:.0f} MiB" if room.frames_bytes else ""
     if room.grows_bytes_a_day is not None:
         what += f" and grows by {room.grows_bytes_a_day / _MIB:.1f} MiB a day"
     if room.filled is None:
@@ -167,6 +169,30 @@ def _forecast(room: Space) -> str:
     if math.isinf(room.full_in_s):
         return f"{what}; it does not fill up"
     return f"{what}, and will be full in about {room.full_in_s / 86_400:.0f} days at this rate"
+
+
+def pictures(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks how much pictures take, that their place takes more, and names the sites that keep none for their age."""
+    with suppress(SectorwatchError), closing(store_of(settings)) as store:  # `database` reports it
+        if store.revision().is_current:
+            yield from _pictures(settings, store)
+
+
+def _pictures(settings: ServerSettings, store: Store) -> Iterator[Finding]:
+    totals, shelf = store.frames.totals(), store.frames.shelf
+    size = sum(each.bytes for each in totals)
+    what = f"{sum(each.frames for each in totals)} pictures are kept, {size / _MIB:.0f} MiB in {shelf.name}"
+    fault = place_fault(shelf) if settings.data_dir.is_dir() else None
+    if fault is None:
+        yield Finding("ok", "pictures", what)
+    else:
+        yield Finding(
+            "warn", "pictures", f"{what}; none is kept now: {fault}", "make room there, or correct frames_url"
+        )
+    for site in sorted(store.frames.older_sites()):
+        if settings.keep(site).frames.which is None:
+            todo = f'set keep_frames = "events" in [retention.{site}], or "none" to leave it so'
+            yield Finding("warn", "pictures", f"site {site} is older than kept pictures: none of its is kept", todo)
 
 
 def times(settings: ServerSettings) -> Iterator[Finding]:

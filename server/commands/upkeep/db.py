@@ -8,6 +8,7 @@ import click
 
 from server.commands.options import current_store, echo_lines, store_options, utc
 from server.domain.errors import ConfigurationError
+from server.domain.secrets_in_text import without_secrets
 from server.settings import ServerSettings
 from server.store import data_dictionary, open_store
 
@@ -84,11 +85,13 @@ def backup(file: Path, settings: ServerSettings) -> None:
     """Copy the whole SQLite database to FILE while the server runs (a plain `cp` misses what is only in its log).
 
     The database is checked first; a damaged one is not copied. `sectorwatch db restore` puts a copy in its place. For
-    PostgreSQL use pg_dump.
+    PostgreSQL use pg_dump. Pictures are not in it: copy their place (`frames_url`) as well, if you need them.
     """
     store = open_store(settings.database_url)
     checked = store.backup(file)
     click.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB of {store.name} ({checked}: ok)")
+    if store.revision().is_current and store.frames.totals():
+        click.echo(f"The pictures in {without_secrets(settings.frames_url)} are not in it.")
 
 
 @command.command()
@@ -98,7 +101,8 @@ def restore(file: Path, settings: ServerSettings) -> None:
     """Put the backup FILE in the place of the SQLite database. Stop the server first.
 
     FILE is checked before anything changes; it may be of an older version. The database of before is kept beside the
-    new one, with its -wal and -shm. Agents send again what they still hold: nothing is counted twice.
+    new one, with its -wal and -shm. Agents send again what they still hold: nothing is counted twice. Pictures stay in
+    their place; the server deletes those that FILE does not know, from an hour after its start on.
     """
     store = open_store(settings.database_url)
     kept = store.restore(file)

@@ -36,13 +36,15 @@ def command(
     lists: bool,
     settings: ServerSettings,
 ) -> None:
-    """Erase the bursts, labels, events and annotations of a stretch, while the server runs; nothing brings them back.
+    """Erase bursts, labels, pictures, events and annotations of a stretch, while the server runs; nothing brings them
+    back.
 
     Whole bursts go: those with a frame in the stretch, and with them each event that began, ended or was confirmed in
     it. Bursts of that time that an agent still holds are refused. What was followed or present at the end of the
     stretch stays known to the camera's state, so that later events stay exact: end it after the person left.
 
-    The server keeps no pictures. Copies elsewhere are not reached: backups of the database, and what channels sent.
+    Pictures of that time are deleted from their place too. Copies elsewhere are not reached: backups of the database
+    and of the pictures, and what channels sent.
 
     A note stays of who erased what and when: see --list.
     """
@@ -82,6 +84,7 @@ def _listed(store: Store, site: str | None, camera: str | None, settings: Server
 def _lines(erasure: Erasure, local: LocalTime) -> Iterator[str]:
     stretch_of = f"{local.dated(erasure.since_us)} to {local.dated(erasure.until_us)}"
     counts = f"{erasure.bursts} bursts, {erasure.events} events, {erasure.annotations} annotations"
+    counts += f", {erasure.frames} pictures" if erasure.frames else ""
     state = "erased" if erasure.finished_at_us is not None else "not finished; the server goes on"
     stayed = ", annotated events stay" if erasure.keeps_annotated else ""
     why = f": {erasure.note}" if erasure.note else ""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import json
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ VERSIONS = {"torchscript": 1, "export": 1, "safetensors": 1, "state_dict": 1, "p
 _PLAIN = ("weight_", "tensor_")
 """The names of tensors in an exported program; parts with other names are objects."""
 _FILE_OPERATORS = frozenset({"aten::from_file", "aten::save", "image::read_file", "image::write_file"})
+_OTHERS_OPERATOR = re.compile(rb"\bops\.(?!aten\b|prim\b)")
 _LEAST_PROBABILITY = 1e-12
 _MOST_CHARACTERS = 400
 _NESTED = ("state_dict", "model_state_dict", "model")
@@ -192,13 +194,24 @@ def _read(card: ModelCard, weights: Path, factory: Callable[..., Any] | None) ->
     if card.format == "pickle":
         assert card.trusted, "a card of a pickled module is refused without"
         return _checked(torch.load(weights, map_location="cpu", weights_only=False), f"{weights} holds")
-    importlib.import_module("torchvision")  # registers its operators, which a program may call by name
+    if card.format == "export" or _calls_others_operators(weights):
+        importlib.import_module("torchvision")  # registers its operators; importing it takes a second
     if card.format == "torchscript":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated, and people have files of it
             return _without_files(torch.jit.load(str(weights), map_location="cpu"), weights)  # type: ignore[no-untyped-call]
     _check_unpickled(weights)
     return Exported(torch.export.load(weights))
+
+
+def _calls_others_operators(scripted: Path) -> bool:
+    """Whether the code of a scripted network calls operators that PyTorch itself lacks, or is not to be found."""
+    try:
+        with zipfile.ZipFile(scripted) as archive:
+            code = [archive.read(name) for name in archive.namelist() if name.endswith(".py")]
+    except (OSError, zipfile.BadZipFile):
+        return True
+    return not code or any(_OTHERS_OPERATOR.search(each) for each in code)
 
 
 def _without_files(network: nn.Module, weights: Path) -> nn.Module:

@@ -14,7 +14,7 @@ from server.store.bursts.burst_log import (
     read_known,
 )
 from server.store.bursts.conversion import convert, convert_held
-from server.store.bursts.deletion import delete_bursts, delete_held, is_newer_before, last_number
+from server.store.bursts.deletion import Doomed, delete_bursts, delete_held, is_newer_before, last_number
 from server.store.bursts.heads import (
     count_rewriting,
     fold_start,
@@ -29,7 +29,7 @@ from server.store.bursts.heads import (
 )
 from server.store.bursts.judged import read_seal
 from server.store.bursts.keeping import Shared, keep_burst, mark
-from server.store.bursts.marked import last_set_aside_us, late_bursts, marked
+from server.store.bursts.marked import last_set_aside_us, late_bursts, marked, waiting_cameras
 from server.store.bursts.old_form import has_old_frames, meeting
 from server.store.bursts.packing import Loose, seal_of
 from server.store.bursts.records import (
@@ -39,7 +39,9 @@ from server.store.bursts.records import (
     SET_ASIDE,
     Camera,
     count_record_frames,
+    names_in,
     read_camera,
+    read_record,
     record_end_us,
 )
 
@@ -49,6 +51,7 @@ __all__ = [
     "LATE",
     "SET_ASIDE",
     "Camera",
+    "Doomed",
     "Loose",
     "Shared",
     "convert",
@@ -73,6 +76,7 @@ __all__ = [
     "meeting",
     "move_checkpoints",
     "move_head",
+    "names_in",
     "newest_burst",
     "newest_us",
     "read_camera",
@@ -81,8 +85,10 @@ __all__ = [
     "read_heads",
     "read_kept",
     "read_known",
+    "read_record",
     "read_seal",
     "record_end_us",
     "rewind_head",
     "seal_of",
+    "waiting_cameras",
 ]

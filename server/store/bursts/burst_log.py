@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -30,7 +31,16 @@ from server.store.bursts.old_form import (
     read_old_facts,
     read_old_frames,
 )
-from server.store.bursts.records import PAGE, RECORDS, Camera, RecordReader, read_camera, read_record, record_end_us
+from server.store.bursts.records import (
+    PAGE,
+    RECORDS,
+    Camera,
+    Record,
+    RecordReader,
+    read_camera,
+    read_record,
+    record_end_us,
+)
 from server.store.rows import Versions, state_at_end, stored_text
 from server.store.schema import burst_records, removals
 
@@ -97,7 +107,8 @@ def find_bursts(
         query = RECORDS.where(burst_records.c.camera == mine.number, *where(_RECORD_TIMES))
         query = query if with_held else query.where(burst_records.c.is_held == 0)
         reader = RecordReader(connection, versions)
-        found += map(reader.facts, connection.execute(ordered(query, _RECORD_TIMES, is_newest_first).limit(limit)))
+        rows = connection.execute(ordered(query, _RECORD_TIMES, is_newest_first).limit(limit))
+        found += map(reader.facts, map(Record._make, rows))
     found += find_old_bursts(connection, site, camera, where, is_newest_first=is_newest_first, limit=limit)
     found.sort(key=lambda facts: (facts.first_at_us, facts.burst_id), reverse=is_newest_first)
     return found[:limit]
@@ -126,7 +137,8 @@ def read_frames(
     goes on. `known`: what `read_camera` gives, where the caller has asked already.
     """
     known = known or read_camera(connection, site, camera)
-    frames = iter(()) if known is None else _record_frames(connection, versions, known, since_us, until_us, also)
+    parts = () if known is None else _record_frames(connection, versions, known, since_us, until_us, also)
+    frames: Iterator[Recorded] = chain.from_iterable(parts)
     if has_old_frames(connection, site, camera):
         old = read_old_frames(connection, versions, site, camera, since_us, until_us)
         frames = heapq.merge(old, frames, key=_place)
@@ -171,13 +183,13 @@ def _record_frames(
     since_us: int | None,
     until_us: int | None,
     also: Container[int],
-) -> Iterator[Recorded]:
-    """The frames of records, merged where bursts overlap."""
+) -> Iterator[list[Recorded]]:
+    """The frames of records, burst by burst, merged where bursts overlap."""
     reader, waiting = RecordReader(connection, versions), list[Recorded]()
     query = ordered(RECORDS.where(burst_records.c.camera == camera.number), _RECORD_TIMES, False)
     query = query.where(*meeting(camera.longest_us, since_us, until_us)(_RECORD_TIMES))
     query = query if also else query.where(burst_records.c.is_held == 0)
-    for row in connection.execute(query.execution_options(yield_per=PAGE)):
+    for row in map(Record._make, connection.execute(query.execution_options(yield_per=PAGE))):
         if row.is_held and row.number not in also:
             continue
         frames = reader.frames(row)
@@ -185,17 +197,15 @@ def _record_frames(
             until_us is not None and row.first_at_us + row.lasts_us >= until_us
         ):
             frames = [each for each in frames if _is_within(each.observation.at_us, since_us, until_us)]
-        if waiting and waiting[-1].observation.at_us < row.first_at_us:
-            yield from waiting
-            waiting = frames
-        elif waiting:
+        if waiting and waiting[-1].observation.at_us >= row.first_at_us:
             waiting = sorted(waiting + frames, key=_place)
             is_before = [each for each in waiting if each.observation.at_us < row.first_at_us]
-            yield from is_before
+            yield is_before
             waiting = waiting[len(is_before) :]
         else:
+            yield waiting
             waiting = frames
-    yield from waiting
+    yield waiting
 
 
 def _is_within(at_us: int, since_us: int | None, until_us: int | None) -> bool:

@@ -9,7 +9,6 @@ does not grow until they are full. A backup (`VACUUM INTO`) has no free pages.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from server.store.bursts.judged import judged_again
 from server.store.bursts.keeping import Shared, keep_burst
 from server.store.bursts.packing import Loose
 from server.store.bursts.records import read_camera
-from server.store.engine import leave_to_others, reading, writing
+from server.store.engine import busy_s, leave_to_others, reading, writing
 from server.store.rows import Versions
 from server.store.schema import bursts, decisions, observations
 
@@ -51,7 +50,7 @@ def convert(
     """Convert all bursts, camera by camera, the oldest first, until `is_stopped`; how many were converted."""
     count, place = 0, ("", "", -(2**62), "")
     while not is_stopped():
-        begun_s = time.monotonic()
+        begun_s = busy_s()
         rows = _next(engine, place)
         if not rows:
             break

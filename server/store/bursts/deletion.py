@@ -1,22 +1,36 @@
-"""Deleting bursts, in whichever form they are. The caller holds the camera's lock, and keeps the state at their end."""
+"""Deleting bursts, in whichever form they are. The caller holds the camera's lock, and keeps the state at their end.
+
+`let_go` is called with the records that are about to be deleted: events refer to them.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, func, select
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from server.store.bursts.records import read_camera, record_end_us
+from sqlalchemy import ColumnElement, Connection, delete, func, select
+
+from server.store.bursts.records import AT_ONCE, read_camera, record_end_us
 from server.store.schema import burst_records, bursts, decisions, observations
 
 
-def delete_bursts(connection: Connection, site: str, camera: str, first_us: int, last_us: int) -> int:
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """Records of a camera (its number) that are about to be deleted, and the stretch of their frames (us)."""
+
+    camera: int
+    numbers: Sequence[int]
+    since_us: int
+    until_us: int
+
+
+LetGo = Callable[[Connection, Doomed], None]
+
+
+def delete_bursts(connection: Connection, site: str, camera: str, first_us: int, last_us: int, let_go: LetGo) -> int:
     """Delete a camera's folded bursts whose first frames lie from `first_us` to `last_us`; how many there were."""
-    count = 0
-    known = read_camera(connection, site, camera)
-    if known is not None:
-        mine = (burst_records.c.camera == known.number, burst_records.c.is_held == 0)
-        count += connection.execute(
-            delete(burst_records).where(*mine, burst_records.c.first_at_us.between(first_us, last_us))
-        ).rowcount
+    inside = (burst_records.c.is_held == 0, burst_records.c.first_at_us.between(first_us, last_us))
+    count = _delete_records(connection, site, camera, inside, let_go)
     old = select(bursts.c.burst_id).where(
         bursts.c.site == site, bursts.c.camera == camera, bursts.c.first_at_us.between(first_us, last_us)
     )
@@ -25,14 +39,28 @@ def delete_bursts(connection: Connection, site: str, camera: str, first_us: int,
     return count + connection.execute(delete(bursts).where(bursts.c.burst_id.in_(old))).rowcount
 
 
-def delete_held(connection: Connection, site: str, camera: str, since_us: int, until_us: int) -> int:
+def delete_held(connection: Connection, site: str, camera: str, since_us: int, until_us: int, let_go: LetGo) -> int:
     """Delete a camera's waiting bursts that have a frame from `since_us` to before `until_us`; how many there were."""
+    inside = (burst_records.c.is_held == 1, burst_records.c.first_at_us < until_us, record_end_us >= since_us)
+    return _delete_records(connection, site, camera, inside, let_go)
+
+
+def _delete_records(
+    connection: Connection, site: str, camera: str, which: Sequence[ColumnElement[bool]], let_go: LetGo
+) -> int:
     known = read_camera(connection, site, camera)
     if known is None:
         return 0
-    mine = (burst_records.c.camera == known.number, burst_records.c.is_held == 1)
-    inside = (burst_records.c.first_at_us < until_us, record_end_us >= since_us)
-    return connection.execute(delete(burst_records).where(*mine, *inside)).rowcount
+    query = select(burst_records.c.number, burst_records.c.first_at_us, record_end_us)
+    rows = connection.execute(query.where(burst_records.c.camera == known.number, *which)).all()
+    if not rows:
+        return 0
+    numbers = [row[0] for row in rows]
+    let_go(connection, Doomed(known.number, numbers, min(row[1] for row in rows), max(row[2] for row in rows)))
+    for begin in range(0, len(numbers), AT_ONCE):
+        these = burst_records.c.number.in_(numbers[begin : begin + AT_ONCE])
+        connection.execute(delete(burst_records).where(these))
+    return len(numbers)
 
 
 def last_number(connection: Connection) -> int:

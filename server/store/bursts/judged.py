@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from policies.fusion.judge import judge
 from policies.fusion.judgement import Judgement
 from server.domain.records import Recorded
 from server.store.bursts.old_form import read_old_decisions
 from server.store.bursts.packing import seal_of
-from server.store.bursts.records import named_damage, read_record, unpacked
+from server.store.bursts.records import Record, named_damage, read_record, unpacked
 from server.store.rows import Versions, encoded
 
 _judgements = msgspec.json.Decoder(list[Judgement])
 
 
 def judgements_of(
-    connection: Connection, versions: Versions, row: Row[Any], frames: Iterable[Recorded]
+    connection: Connection, versions: Versions, row: Record, frames: Iterable[Recorded]
 ) -> list[Judgement]:
     """The decision record of a burst, the judgement of each of its frames, by the policy in force at its acceptance.
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any, cast
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from server.domain.records import LateBurst, Marked
 from server.store.bursts.packing import joined_id
@@ -15,6 +14,7 @@ from server.store.bursts.records import (
     IS_HELD,
     RECORDS,
     SET_ASIDE,
+    Record,
     RecordReader,
     read_camera,
     record_end_us,
@@ -29,9 +29,16 @@ def late_bursts(connection: Connection, numbers: Sequence[int]) -> list[LateBurs
     found: list[LateBurst] = []
     for begin in range(0, len(numbers), AT_ONCE):
         mine = burst_records.c.number.in_(numbers[begin : begin + AT_ONCE])
-        for row in connection.execute(RECORDS.where(mine)):
+        for row in map(Record._make, connection.execute(RECORDS.where(mine))):
             found.append(LateBurst(joined_id(row.id_key, unpacked(row).id_rest), row.first_at_us))
     return sorted(found, key=attrgetter("at_us", "burst_id"))
+
+
+def waiting_cameras(connection: Connection, *which: ColumnElement[bool]) -> list[tuple[str, str]]:
+    """The cameras (site, camera), in order, that have bursts which wait and for which this holds."""
+    waiting = select(burst_records.c.camera).where(IS_HELD, *which)
+    query = select(cameras.c.site, cameras.c.camera).where(cameras.c.number.in_(waiting))
+    return [(row.site, row.camera) for row in connection.execute(query.order_by(cameras.c.site, cameras.c.camera))]
 
 
 def marked(connection: Connection) -> list[Marked]:
@@ -58,4 +65,4 @@ def last_set_aside_us(connection: Connection, versions: Versions, site: str, cam
     mine = read_camera(connection, site, camera)
     query = RECORDS.where(IS_HELD, burst_records.c.late == SET_ASIDE, burst_records.c.camera == (mine and mine.number))
     row = connection.execute(query.order_by(burst_records.c.number.desc()).limit(1)).one_or_none()
-    return None if row is None else RecordReader(connection, versions).facts(cast(Row[Any], row)).received_at_us
+    return None if row is None else RecordReader(connection, versions).facts(Record._make(row)).received_at_us

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import uuid
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
@@ -24,6 +23,7 @@ import msgspec
 from policies.fusion.judgement import Judgement
 from policies.observation import Observation, Prediction
 from server.domain.burst import burst_digest
+from server.store.compact.column_types import uuid_of, uuid_to_bytes
 
 Answers = dict[str, tuple[Prediction, ...] | None]
 _Column = list[tuple[Prediction, ...] | None]
@@ -86,8 +86,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
         """The hash of each frame, hex."""
         if isinstance(self.hashes, list):
             return self.hashes
-        text = self.hashes.hex()
-        return [text[i : i + 64] for i in range(0, len(text), 64)]
+        return self.hashes.hex(" ", -32).split(" ")
 
     @property
     def uncertainty_s(self) -> float:
@@ -223,8 +222,8 @@ def split_id(burst_id: str) -> tuple[int, bytes]:
     Of a UUID the key is the first half, which rises with time in those that agents make, so that new bursts are near
     each other in the index. The key of another text is 64 bits of its SHA-256.
     """
-    raw = _uuid_bytes(burst_id)
-    if raw is None:
+    raw = uuid_to_bytes(burst_id)
+    if len(raw) != 2 * _HALF:
         key = hashlib.sha256(burst_id.encode()).digest()[:_HALF]
         return int.from_bytes(key, "big", signed=True), _unlike(burst_id, _HALF)
     return int.from_bytes(raw[:_HALF], "big", signed=True), raw[_HALF:]
@@ -234,8 +233,7 @@ def joined_id(id_key: int, rest: bytes) -> str:
     """The id that `split_id` split."""
     if len(rest) != _HALF:
         return _text(rest)
-    digits = (id_key.to_bytes(_HALF, "big", signed=True) + rest).hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return uuid_of(id_key.to_bytes(_HALF, "big", signed=True) + rest)
 
 
 def _unlike(text: str, length: int) -> bytes:
@@ -246,16 +244,6 @@ def _unlike(text: str, length: int) -> bytes:
 
 def _text(raw: bytes) -> str:
     return raw.lstrip(b"\0").decode()
-
-
-def _uuid_bytes(burst_id: str) -> bytes | None:
-    if len(burst_id) != 36:
-        return None
-    try:
-        read = uuid.UUID(burst_id)
-    except ValueError:
-        return None
-    return read.bytes if str(read) == burst_id else None
 
 
 def _digest(burst_id: str, site: str, camera: str, first_at_us: int, packed: Packed, mask_digest: str | None) -> str:

@@ -29,7 +29,8 @@ _CHILDREN = {
     "decisions": {"bursts"},
     "contexts": {"cameras", "panels", "policies"},
     "burst_records": {"cameras", "contexts"},
-    "events": {"origins"},
+    "events": {"origins", "cameras"},
+    "kept_frames": {"cameras"},
 }
 """Tables whose rows mean nothing without the rows of others that they refer to. Events stay without their burst."""
 _NUMBERED = (("outbox", "seq"), ("events", "seq"), ("notices", "seq"))
@@ -66,6 +67,7 @@ def salvage_sqlite(source: Path, target: Path) -> dict[str, Saved]:
                 new.execute(sql)
             for name in (name for name in _CHILDREN if name in saved):
                 saved[name] = replace(saved[name], rows=saved[name].rows - _drop_orphans(new, name))
+            _forget_lost_bursts(new)
             _count_on(new)
             new.execute("COMMIT")
     except (sqlite3.Error, OSError) as error:
@@ -136,6 +138,17 @@ def _drop_orphans(new: sqlite3.Connection, name: str) -> int:
     orphans = {(row[1],) for row in new.execute(f"PRAGMA foreign_key_check('{name}')") if row[2] in _CHILDREN[name]}
     new.executemany(f'DELETE FROM "{name}" WHERE rowid = ?', sorted(orphans))  # noqa: S608
     return len(orphans)
+
+
+def _forget_lost_bursts(new: sqlite3.Connection) -> None:
+    """Events stay without their bursts: `verify` says that they are not whole."""
+    tables = {name for (name,) in new.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    columns = {row[1] for row in new.execute("PRAGMA table_info('events')")}
+    if "burst_records" in tables and "burst" in columns:
+        for column in ("burst", "before"):  # no record has the number 0
+            new.execute(
+                f'UPDATE events SET "{column}" = 0 WHERE "{column}" NOT IN (SELECT number FROM burst_records)'  # noqa: S608
+            )
 
 
 def _count_on(new: sqlite3.Connection) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from server.domain.records import LateBurst, Settled
-from server.store.log import correct_log, is_logged, read_by_id, read_log
+from server.store.log import correct_log, is_logged, ordered_rows, read_by_id, read_log
 from server.store.retention import read_gone
 
 
@@ -43,6 +43,6 @@ class Difference:
     def write(self, connection: Connection, passed_us: int | None, now_us: int, late: Sequence[LateBurst]) -> None:
         """Correct the log. Its events are read again, since turns may have announced some anew."""
         window: dict[str, Row[Any]] = read_by_id(connection, sorted(self._gone))
-        in_order = sorted(window.values(), key=lambda row: (row.confirmed_at_us, row.burst_id, row.place))
+        in_order = ordered_rows(window.values())
         gone_of = partial(read_gone, connection, self._site, self._camera)
         correct_log(connection, self._fresh, {row.id: row for row in in_order}, passed_us, now_us, gone_of, late)

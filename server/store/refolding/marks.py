@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import ColumnElement, Connection, select
 
-from server.store.bursts import IS_HELD, LATE, SET_ASIDE, read_camera
-from server.store.schema import burst_records, cameras
+from server.store.bursts import IS_HELD, LATE, SET_ASIDE, read_camera, waiting_cameras
+from server.store.schema import burst_records
 
 MOST = 2000
 """Late bursts in one refold; those that are left come with the next."""
@@ -17,9 +17,7 @@ Name = tuple[str, str]
 
 def cameras_to_refold(connection: Connection) -> list[Name]:
     """The cameras with late bursts that wait for their refold."""
-    waiting = select(burst_records.c.camera).where(IS_HELD, burst_records.c.late == LATE)
-    query = select(cameras.c.site, cameras.c.camera).where(cameras.c.number.in_(waiting))
-    return [(row.site, row.camera) for row in connection.execute(query.order_by(cameras.c.number))]
+    return waiting_cameras(connection, burst_records.c.late == LATE)
 
 
 def waiting_of(connection: Connection, site: str, camera: str) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Set
 from contextlib import suppress
 
@@ -11,7 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from server.domain.clock import Clock
 from server.domain.errors import RetryLater, SectorwatchError
-from server.store.engine import reading
+from server.store.engine import busy_s, leave_to_others, reading
 from server.store.refolding.marks import Name, cameras_to_refold, waiting_of
 from server.store.refolding.refold import Outdated, PastChange, Refold
 from server.store.rows import Versions
@@ -43,7 +42,7 @@ class Refolds:
         count = 0
         while not is_stopped() and self._begin(begun, failed):
             for name, refold in list(begun.items()):
-                began_s = time.monotonic()
+                began_s = busy_s()
                 try:
                     if refold.advance():
                         del begun[name]
@@ -57,7 +56,7 @@ class Refolds:
                     del begun[name]
                     failed.add(name)
                     self._fails(name, error)
-                wait((time.monotonic() - began_s) * (1 / _SHARE - 1))
+                leave_to_others(wait, began_s, _SHARE)
         return count
 
     def _begin(self, begun: dict[Name, Refold], failed: Set[Name]) -> bool:

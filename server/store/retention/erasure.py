@@ -16,7 +16,9 @@ from server.domain.errors import Unprocessable
 from server.domain.keeping import Erasure
 from server.store.bursts import count_rewriting, delete_held, find_bursts, longest_us, meeting
 from server.store.engine import reading, writing
+from server.store.event_rows import spell_out
 from server.store.retention.events import annotated, delete_annotations, delete_events, erased_events
+from server.store.retention.frames import Frames
 from server.store.retention.gone import ERASURES, erasure_of
 from server.store.retention.slices import Region, remove_within, slices
 from server.store.rows import Versions
@@ -54,9 +56,10 @@ def ask(
             "author": author,
             "note": note,
             "asked_at_us": now_us,
-            "bursts": delete_held(connection, site, camera, since_us, until_us),
+            "bursts": delete_held(connection, site, camera, since_us, until_us, spell_out),
             "events": 0,
             "annotations": 0,
+            "frames": 0,
         }
         key = connection.execute(insert(erasures), row).inserted_primary_key
         assert key is not None, "one row was inserted"
@@ -69,7 +72,7 @@ def unfinished(engine: Engine) -> list[Erasure]:
         return [erasure_of(row) for row in connection.execute(ERASURES.where(erasures.c.finished_at_us.is_(None)))]
 
 
-def finish(engine: Engine, versions: Versions, clock: Clock, erasure: Erasure) -> Iterator[None]:
+def finish(engine: Engine, versions: Versions, clock: Clock, frames: Frames, erasure: Erasure) -> Iterator[None]:
     """Delete what the erasure names, slice by slice; yields after each, and ends when it is finished."""
     lock = f"{erasure.site}/{erasure.camera}"
     while True:
@@ -84,13 +87,18 @@ def finish(engine: Engine, versions: Versions, clock: Clock, erasure: Erasure) -
     with reading(engine) as connection:
         stay = annotated(connection, erasure.site, erasure.camera) if erasure.keeps_annotated else []
     region = Region(erasure.site, erasure.camera, erasure.since_us, erasure.until_us, stay)
+    while frames.are_within(region):
+        with _overwriting(engine, lock) as connection:
+            _count(connection, erasure, frames=frames.delete_within(connection, region))
+        yield
     for planned in slices(engine, versions, region):
         with _overwriting(engine, lock) as connection:
             _count(connection, erasure, bursts=remove_within(connection, versions, region, planned))
         yield
     with _overwriting(engine, lock) as connection:
         about = 0 if erasure.keeps_annotated else delete_annotations(connection, erasure)
-        aside = delete_held(connection, erasure.site, erasure.camera, erasure.since_us, erasure.until_us)
+        stretch = (erasure.since_us, erasure.until_us)
+        aside = delete_held(connection, erasure.site, erasure.camera, *stretch, spell_out)
         _count(connection, erasure, bursts=aside, annotations=about)
         mine = (erasures.c.number == erasure.number, erasures.c.finished_at_us.is_(None))
         connection.execute(update(erasures).where(*mine).values(finished_at_us=clock()))

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, 
 from server.domain.clock import SECOND_US
 from server.domain.keeping import Erasure, merged
 from server.store.engine import reading, writing
+from server.store.event_rows import EVENT_COLUMNS, logged, of_camera
 from server.store.outbox import delete_announcements
-from server.store.rows import EVENT_COLUMNS, logged
 from server.store.schema import annotation_rows, events
 
 AT_ONCE = 100
@@ -42,8 +42,7 @@ def delete_older_events(
 ) -> Iterator[int]:
     """Delete a camera's events confirmed before an instant, slice by slice; yields how many went."""
     old: list[ColumnElement[bool]] = [
-        events.c.site == site,
-        events.c.camera == camera,
+        of_camera(site, camera),
         events.c.confirmed_at_us < before_us,
     ]
     if keeps_annotated:
@@ -60,7 +59,7 @@ def delete_older_events(
 def erased_events(connection: Connection, erasure: Erasure) -> list[str]:
     """The next events that an erasure deletes, at most AT_ONCE."""
     found: list[str] = []
-    here = and_(events.c.site == erasure.site, events.c.camera == erasure.camera)
+    here = of_camera(erasure.site, erasure.camera)
     inside = (events.c.confirmed_at_us >= erasure.since_us, events.c.started_at_us < erasure.until_us)
     query = select(*EVENT_COLUMNS).where(here, *inside).order_by(events.c.confirmed_at_us)
     if erasure.keeps_annotated:
@@ -98,9 +97,7 @@ def delete_annotations(connection: Connection, erasure: Erasure, ids: Sequence[s
 
 def has_older_events(engine: Engine, site: str, camera: str, before_us: int, *, keeps_annotated: bool) -> bool:
     """Whether `delete_older_events` has something to delete."""
-    query = select(events.c.id).where(
-        events.c.site == site, events.c.camera == camera, events.c.confirmed_at_us < before_us
-    )
+    query = select(events.c.id).where(of_camera(site, camera), events.c.confirmed_at_us < before_us)
     if keeps_annotated:
         query = query.where(~_IS_ANNOTATED)
     with reading(engine) as connection:

@@ -24,8 +24,8 @@ Name = tuple[str, str]
 HOUR_US = 3600 * SECOND_US
 BURST_BYTES = 95
 """What a burst takes besides its record: the row's other columns and two indices (measured with dbstat)."""
-EVENT_BYTES = 325
-"""What an event takes besides its body: other columns, its announcement, the indices (measured with dbstat)."""
+EVENT_BYTES = 145
+"""What an event takes besides its body: other columns and the indices (measured with dbstat)."""
 
 
 class Border(NamedTuple):
@@ -110,9 +110,10 @@ def _burst_hours(connection: Connection, site: str) -> Sequence[tuple[str, int, 
 def _event_hours(connection: Connection, site: str) -> Sequence[tuple[str, int, int]]:
     hour = events.c.confirmed_at_us // HOUR_US
     query = (
-        select(events.c.camera, hour, func.sum(func.length(events.c.body) + EVENT_BYTES))
-        .where(events.c.site == site)
-        .group_by(events.c.camera, hour)
+        select(cameras.c.camera, hour, func.sum(func.length(events.c.body) + EVENT_BYTES))
+        .join(cameras, cameras.c.number == events.c.camera)
+        .where(cameras.c.site == site)
+        .group_by(cameras.c.camera, hour)
     )
     return [(camera, int(at), int(size)) for camera, at, size in connection.execute(query)]
 

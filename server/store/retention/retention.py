@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
 
+from sqlalchemy import Engine
+
+from server.domain.clock import Clock
 from server.domain.errors import RetryLater, SectorwatchError
 from server.domain.keeping import Erasure, Gone, Keep, Space, Swept
-from server.store.engine import leave_to_others, reading, writing
+from server.store.engine import busy_s, leave_to_others, reading, writing
 from server.store.retention import erasure, space
 from server.store.retention.events import annotated, delete_older_events, has_older_events
+from server.store.retention.frame_limits import FrameSweep
+from server.store.retention.frames import Frames
 from server.store.retention.gone import read_all_gone, read_erasures, read_gone
 from server.store.retention.limits import NOTHING, Border, Name, border, borders_by_size, clocks
 from server.store.retention.slices import Region, move_border, remove, slices
-from server.store.rows import Part
+from server.store.rows import Part, Versions
 from server.store.schema import keeping
 
 log = logging.getLogger(__name__)
@@ -38,6 +43,11 @@ def _alone(site: str, camera: str | None = None) -> Iterator[None]:
 
 class Retention(Part):
     """Deletes what is not to be kept, a slice at a time beside turns, in whole slices whenever it is stopped."""
+
+    def __init__(self, engine: Engine, clock: Clock, versions: Versions, frames: Frames) -> None:
+        super().__init__(engine, clock, versions)
+        self._frames = frames
+        self._frame_sweep = FrameSweep(engine, clock, frames)
 
     def sweep(
         self,
@@ -62,11 +72,47 @@ class Retention(Part):
                 for name, until in self._borders(site, keep, {name: at_us[name] for name in names}):
                     with _alone(*name):
                         done += self._sweep_camera(name, keep, until, pace)
+        done += self._sweep_frames(keep_of, at_us, pace)
         space.give_back(self._engine, is_stopped, wait)
-        space.sample(self._engine, self._clock())
+        space.sample(self._engine, self._clock(), self._frames.local_bytes())
         if done != Swept():
-            log.info("no longer kept", extra={"bursts": done.bursts, "events": done.events})
+            extra = {"bursts": done.bursts, "events": done.events, "frames": done.frames}
+            log.info("no longer kept", extra=extra)
         return done
+
+    def sweep_frames(
+        self,
+        keep_of: KeepOf,
+        is_stopped: Callable[[], bool] = lambda: False,
+        wait: Callable[[float], object] = lambda _seconds: None,
+    ) -> int:
+        """The part of a sweep that concerns kept frames; how many went."""
+        if not self._frames.totals():
+            return 0
+        with writing(self._engine, lock="keeping") as connection:
+            at_us = clocks(connection, self._clock())
+        return self._sweep_frames(keep_of, at_us, _Pace(is_stopped, wait)).frames
+
+    def _sweep_frames(self, keep_of: KeepOf, at_us: Mapping[Name, int], pace: _Pace) -> Swept:
+        """Kept frames go after bursts and events: what these leave decides of them."""
+        kept = {(each.site, each.camera) for each in self._frames.totals()}
+        older, count = self._frames.older_sites() if kept else frozenset(), 0
+        for site, names in groupby(sorted(kept), key=lambda name: name[0]):
+            keep = keep_of(site)
+            chosen = keep.frames.chosen(is_older=site in older)
+            of_site = {name: at_us.get(name, self._clock()) for name in names}
+            for name, camera_us in of_site.items():
+                with _alone(*name):
+                    for some in self._frame_sweep.sweep_camera(name, keep, chosen, camera_us):
+                        count += some
+                        if pace.is_over():
+                            return Swept(frames=count)
+            with _alone(site):
+                for some in self._frame_sweep.sweep_size(site, keep, chosen, of_site):
+                    count += some
+                    if pace.is_over():
+                        return Swept(frames=count)
+        return Swept(frames=count)
 
     def gone(self, site: str, camera: str) -> Gone:
         """What is no longer kept of a camera."""
@@ -90,7 +136,7 @@ class Retention(Part):
         note: str | None = None,
         keeps_annotated: bool = False,
     ) -> Erasure:
-        """Delete a camera's bursts with a frame in the stretch, its events and annotations, for good; leaves a note.
+        """Delete a camera's bursts with a frame in the stretch, its events, annotations and pictures; leaves a note.
 
         Whole bursts go. With `keeps_annotated`, annotated events stay, with what proves them. Raises Unprocessable for
         a stretch that is not over. If it is interrupted, the next sweep goes on.
@@ -117,7 +163,7 @@ class Retention(Part):
 
     def space(self) -> Space:
         """The room that the database takes and has left."""
-        return space.read_space(self._engine)
+        return replace(space.read_space(self._engine), frames_bytes=self._frames.local_bytes())
 
     def compact(self) -> None:
         """Write a SQLite file anew without free pages. Raises ConfigurationError or DatabaseUnavailable."""
@@ -132,7 +178,7 @@ class Retention(Part):
         space.try_disk(self._engine)
 
     def _finish(self, asked: Erasure, pace: _Pace) -> None:
-        for _ in erasure.finish(self._engine, self._versions, self._clock, asked):
+        for _ in erasure.finish(self._engine, self._versions, self._clock, self._frames, asked):
             if pace.is_over():
                 return
         space.forget_log(self._engine)
@@ -181,10 +227,10 @@ class _Pace:
     def __init__(self, is_stopped: Callable[[], bool], wait: Callable[[float], object]) -> None:
         self.is_stopped = is_stopped
         self._wait = wait
-        self._begun_s = time.monotonic()
+        self._begun_s = busy_s()
 
     def is_over(self) -> bool:
         """Wait; whether to stop then."""
         leave_to_others(self._wait, self._begun_s)
-        self._begun_s = time.monotonic()
+        self._begun_s = busy_s()
         return self.is_stopped()

@@ -31,6 +31,7 @@ from server.store.bursts import (
     read_frames,
 )
 from server.store.engine import reading, writing
+from server.store.event_rows import spell_out
 from server.store.rows import Versions, read_checkpoint
 from server.store.schema import camera_states, checkpoints, keeping, removals
 
@@ -173,7 +174,7 @@ def remove_within(connection: Connection, versions: Versions, region: Region, pl
     if not _is_as_planned(connection, versions, region, planned):
         return 0
     count_rewriting(connection, site, camera)
-    count = delete_bursts(connection, site, camera, planned.first_us, planned.bursts[-1].first_at_us)
+    count = delete_bursts(connection, site, camera, planned.first_us, planned.bursts[-1].first_at_us, spell_out)
     mine = (checkpoints.c.site == site, checkpoints.c.camera == camera)
     inside = checkpoints.c.at_us.between(planned.first_us, planned.last_us)
     connection.execute(delete(checkpoints).where(*mine, inside))
@@ -181,7 +182,7 @@ def remove_within(connection: Connection, versions: Versions, region: Region, pl
     _note(connection, versions, region, planned)
     if region.is_border:
         move_border(connection, (site, camera), keeping.c.bursts_from_us, planned.last_us + 1)
-        count += delete_held(connection, site, camera, _OLDEST_US, planned.last_us + 1)
+        count += delete_held(connection, site, camera, _OLDEST_US, planned.last_us + 1, spell_out)
     return count
 
 

@@ -45,8 +45,10 @@ def read_space(engine: Engine) -> Space:
     return Space(used, reusable, disk.free + reusable, disk.total, rate, gives_back)
 
 
-def sample(engine: Engine, now_us: int) -> None:
-    """Note the size once an hour, for the growth; samples of last month are dropped."""
+def sample(engine: Engine, now_us: int, more_bytes: int = 0) -> None:
+    """Note the size once an hour, with `more_bytes` beside the database, for the growth; samples of last month are
+    dropped.
+    """
     with reading(engine) as connection:
         newest = connection.execute(select(func.max(space_samples.c.at_us))).scalar_one()
         used, _, _ = _sizes(connection)
@@ -55,7 +57,7 @@ def sample(engine: Engine, now_us: int) -> None:
     with writing(engine, lock="space") as connection:
         outdated = (space_samples.c.at_us < now_us - _SAMPLES_US) | (space_samples.c.at_us >= now_us)
         connection.execute(delete(space_samples).where(outdated))  # also those of a clock that was set back since
-        connection.execute(insert(space_samples), {"at_us": now_us, "used_bytes": used})
+        connection.execute(insert(space_samples), {"at_us": now_us, "used_bytes": used + more_bytes})
 
 
 def give_back(engine: Engine, is_stopped: Callable[[], bool], wait: Callable[[float], object]) -> int:

@@ -13,7 +13,17 @@ from server.store.schema.bursts import burst_records, camera_states, cameras, ch
 from server.store.schema.columns import metadata
 from server.store.schema.events import annotation_rows, channels, counters, events, notices, origins, outbox
 from server.store.schema.old_bursts import bursts, decisions, observations
-from server.store.schema.upkeep import erasures, heartbeats, keeping, removals, space_samples, tokens
+from server.store.schema.upkeep import (
+    erasures,
+    frame_sites,
+    gone_frames,
+    heartbeats,
+    keeping,
+    kept_frames,
+    removals,
+    space_samples,
+    tokens,
+)
 
 __all__ = [
     "annotation_rows",
@@ -29,8 +39,11 @@ __all__ = [
     "decisions",
     "erasures",
     "events",
+    "frame_sites",
+    "gone_frames",
     "heartbeats",
     "keeping",
+    "kept_frames",
     "metadata",
     "notices",
     "observations",

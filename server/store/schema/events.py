@@ -21,8 +21,9 @@ outbox = Table(
     Column("at_us", BigInteger, nullable=False, comment="When the turn that wrote it ended (us, server's clock)."),
     Column("before_seq", BigInteger, comment="The announcement of the same event before it; null: it is the first."),
     CheckConstraint("what IN ('event', 'corrected', 'withdrawn')", name="what"),
-    comment="Announcements in order of commit. Each channel reads them at its own pace. Rows never change; "
-    "they go with their events.",
+    comment="Announcements of events that were announced more than once, or first as a correction. An event that was "
+    "announced as new and never again is its own announcement. Each channel reads both in order of commit, at its own "
+    "pace. Rows never change; they go with their events.",
 )
 
 origins = Table(
@@ -34,31 +35,27 @@ origins = Table(
         Key,
         nullable=False,
         unique=True,
-        comment="JSON: digests of ensemble, policy and mask, and the names of the models that vote.",
+        comment="JSON: digests of ensemble, policy and mask, the names of the models that vote; kind, label, sectors, "
+        "line and direction.",
     ),
+    Column("kind", Key, comment="One of policies.events.Kind, as in body; null: the rows in events have it."),
     comment="What many events have in common, once. Rows never change.",
 )
 
 events = Table(
     "events",
     metadata,
-    Column(
-        "seq",
-        Number,
-        ForeignKey("outbox.seq"),
-        primary_key=True,
-        autoincrement=False,
-        comment="Its newest announcement.",
-    ),
+    Column("seq", Number, primary_key=True, autoincrement=False, comment="The number of its newest announcement."),
     Column("id", EventId, nullable=False, unique=True, comment="Id, derived from the fact (16 bytes)."),
-    Column("site", Key, nullable=False, comment="Site."),
-    Column("camera", Key, nullable=False, comment="Camera."),
-    Column("kind", Key, nullable=False, comment="One of policies.events.Kind."),
+    Column("camera", Number, ForeignKey("cameras.number"), nullable=False, comment="Camera."),
+    Column("kind", Key, comment="One of policies.events.Kind; null: the row in origins has kind, sector and label."),
     Column("sector", Key, comment="Sector, or the destination of `moved`; null for a kind without a sector."),
-    Column("label", Key, nullable=False, comment="Target."),
+    Column("label", Key, comment="Target."),
     Column("started_at_us", BigInteger, nullable=False, comment="When it happened (us)."),
     Column("confirmed_at_us", BigInteger, nullable=False, comment="Instant of the frame that settled it (us)."),
-    Column("burst_id", BurstId, nullable=False, comment="Burst of that frame (16 bytes if its id is a UUID)."),
+    Column("burst", Number, comment="The burst of that frame in burst_records; null: burst_id names it."),
+    Column("before", Number, comment="An earlier burst that proves it in burst_records; null: none, or body names it."),
+    Column("burst_id", BurstId, comment="Burst of that frame (16 bytes if its id is a UUID), if `burst` is null."),
     Column("place", Integer, nullable=False, comment="Index among the events of that frame, from 0."),
     Column("origin", Number, ForeignKey("origins.number"), comment="What it shares with others; null: body is JSON."),
     Column(
@@ -72,7 +69,7 @@ events = Table(
     Column("supersedes", Text, comment="JSON: ids of the announced events that it replaces; null: none."),
     Column("superseded_by", Key, comment="The late burst that disproved it, once it is withdrawn; null: none did."),
     Column("superseded_by_us", BigInteger, comment="Instant of that burst's first frame (us)."),
-    Index("ix_events_camera", "site", "camera", "confirmed_at_us"),
+    Index("ix_events_camera", "camera", "confirmed_at_us"),
     Index("ix_events_confirmed", "confirmed_at_us"),
     Index("ix_events_started", "started_at_us"),
     comment="The event log: each event as it is now. The outbox holds what was announced when.",
@@ -81,7 +78,12 @@ events = Table(
 counters = Table(
     "counters",
     metadata,
-    Column("name", Key, primary_key=True, comment="Counter: outbox (announcements)."),
+    Column(
+        "name",
+        Key,
+        primary_key=True,
+        comment="Counter: outbox (announcements). frames: the name of the folder of pictures.",
+    ),
     Column("value", BigInteger, nullable=False, comment="The last number used."),
     comment="Numbers without gaps. A row lock until the commit makes them visible in order.",
 )

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 from server.store.schema.columns import Key, Number, metadata
 
@@ -65,6 +77,13 @@ erasures = Table(
     Column("bursts", BigInteger, nullable=False, comment="Bursts erased so far."),
     Column("events", BigInteger, nullable=False, comment="Events erased so far."),
     Column("annotations", BigInteger, nullable=False, comment="Annotations erased so far."),
+    Column(
+        "frames",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="Frames erased of which pictures were kept.",
+    ),
     CheckConstraint("since_us < until_us", name="order"),
     Index("ix_erasures_camera", "site", "camera", "until_us"),
     comment="What people had erased. The rows stay; bursts and events of these stretches are not accepted again.",
@@ -74,8 +93,50 @@ space_samples = Table(
     "space_samples",
     metadata,
     Column("at_us", BigInteger, primary_key=True, autoincrement=False, comment="When (us, server's clock)."),
-    Column("used_bytes", BigInteger, nullable=False, comment="Size of the database without its free pages (bytes)."),
+    Column(
+        "used_bytes",
+        BigInteger,
+        nullable=False,
+        comment="Size of the database without its free pages, and of kept pictures (bytes).",
+    ),
     comment="How the database grows, for the forecast of when the disk is full. One an hour, for 30 days.",
+)
+
+kept_frames = Table(
+    "kept_frames",
+    metadata,
+    Column("number", Number, primary_key=True, comment="1, 2, 3, ... in the order in which they were kept."),
+    Column("camera", Number, ForeignKey("cameras.number"), nullable=False, comment="Camera."),
+    Column("at_us", BigInteger, nullable=False, comment="Instant of the frame (us)."),
+    Column("sha256", LargeBinary, nullable=False, comment="SHA-256 of the picture (32 bytes), by which it is stored."),
+    Column("bytes", Integer, nullable=False, comment="Size of the picture (bytes)."),
+    Column("brightness", Integer, comment="Mean brightness of the frame, in hundredths; null: unknown."),
+    Column("kept_at_us", BigInteger, nullable=False, comment="When it was kept (us, server's clock)."),
+    Index("ix_kept_frames_camera", "camera", "at_us"),
+    Index("ix_kept_frames_sha256", "sha256"),
+    comment="Frames whose picture is kept. A picture is stored once, and goes with the last row that names it.",
+)
+
+gone_frames = Table(
+    "gone_frames",
+    metadata,
+    Column(
+        "key",
+        BigInteger().with_variant(Integer(), "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+        comment="63 bits that stand for its camera and its SHA-256.",
+    ),
+    Column("gone_day", Integer, nullable=False, comment="Day of Unix time when it went (days, server's clock)."),
+    comment="Frames whose picture was kept and is no longer, for some weeks: who asks for one learns that it was.",
+)
+
+frame_sites = Table(
+    "frame_sites",
+    metadata,
+    Column("site", Key, primary_key=True, comment="Site."),
+    Column("told_at_us", BigInteger, comment="When the log said that no picture of it is kept (us); null: not yet."),
+    comment="Sites that are older than kept frames: none of theirs is kept until the settings say so.",
 )
 
 tokens = Table(

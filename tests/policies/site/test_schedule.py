@@ -144,7 +144,7 @@ def test_a_camera_that_is_not_described_keeps_the_sites_schedule():
 
 @pytest.mark.parametrize(
     ("brightness", "rule"),
-    [(0.0, "any"), (0.199, "any"), (0.2, "weighted"), (0.8, "weighted"), (0.801, "all"), (None, "weighted")],
+    [(0.0, "any"), (0.199, "any"), (0.2, "agreement"), (0.8, "agreement"), (0.801, "all"), (None, "agreement")],
 )
 def test_a_schedule_may_hold_by_how_bright_the_frame_is_and_never_where_that_is_not_known(brightness, rule):
     text = """site = "yard"

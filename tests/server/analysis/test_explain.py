@@ -39,7 +39,7 @@ def test_every_burst_of_the_minute_has_its_decision_record(yard: Yard) -> None:
 def test_a_record_tells_votes_scores_margin_and_events(yard: Yard) -> None:
     record = minute(yard).bursts[1]
     [weighing] = record.frames[0].weighings
-    assert (weighing.verdict, weighing.sectors, weighing.seen, weighing.needed) == ("present", ("west",), 1, 1)
+    assert (weighing.verdict, weighing.sectors, weighing.seen, weighing.needed) == ("present", ("west",), 2, 2)
     assert [(b.model, b.vote, b.score, b.least) for b in weighing.ballots] == [("eye", "for", 0.9, 0.4)]
     assert {e.event.kind for b in minute(yard).bursts for e in b.events} >= {"entered", "moved", "left", "crossed"}
 
@@ -206,7 +206,7 @@ def test_frames_that_a_stuck_camera_sends_in_turn_are_told_and_count_for_nothing
     assert [s.present for s in explanation.bursts[0].sectors if s.sector == "west"] == [2]
     lines = list(as_lines(explanation))
     assert "  2 of 4 frames repeat the bytes of a recent frame, as a stuck camera sends them, and are ignored" in lines
-    assert "  west: person present in 2 of 2 frames (rule weighted 1)" in lines
+    assert "  west: person present in 2 of 2 frames (rule agreement)" in lines
     assert sum("repeats a recent frame: ignored" in line for line in lines) == 6
 
 
@@ -338,4 +338,4 @@ def test_a_record_names_the_rule_of_the_brightness_of_its_frames(doubtful: Yard)
         picture = io.BytesIO()
         Image.new("L", (64, 48), grey).save(picture, "PNG")
         doubtful.pipeline.process(burst(number, [picture.getvalue()], (number - 1) * 120))
-    assert [minute(doubtful, number).bursts[0].sectors[0].rule for number in (0, 2)] == ["any", "weighted 1"]
+    assert [minute(doubtful, number).bursts[0].sectors[0].rule for number in (0, 2)] == ["any", "agreement"]

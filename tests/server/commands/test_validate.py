@@ -135,3 +135,20 @@ def test_the_examples_are_told_apart(file: str, kind: str) -> None:
 @pytest.mark.parametrize("card", sorted((ROOT / "server/catalogue/cards").glob("*.toml")), ids=lambda card: card.stem)
 def test_the_shipped_cards_are_cards(card: Path) -> None:
     assert kind_of(card.read_text(encoding="utf-8")) == "card"
+
+
+def test_what_is_enlarged_is_said_with_its_cost_and_what_is_not_gets_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_MODELS", "ssdlite-people")
+    far = "coordinates = '0.4,0.25,0.65,0.25,0.65,0.35,0.4,0.35'\nenlarge = true\n"
+    text = f'site = "yard"\n[cameras.gate.sectors.far]\n{far}[cameras.gate.sectors.road]\n{far}targets = ["vehicle"]\n'
+    wide = "[cameras.gate.sectors.wide]\ncoordinates = '0,0.3,1,0.3,1,0.4,0,0.4'\nenlarge = true\n"
+    result = validate(tmp_path, text + wide)
+    assert "; detectors see 2 images of each frame, with `far` 3.3 times as large" in result.stdout
+    assert [line.partition("yard.toml: ")[2] for line in result.stderr.splitlines()] == [
+        "cameras.gate.sectors.wide.enlarge has no effect: the sector and its margin are nearly the whole frame; "
+        "draw a smaller one",
+        "gate/road: `vehicle` is never decided: no model that votes can see it",
+        "gate/road: `enlarge` has no effect: no detector that votes knows what the sector asks for",
+    ]

@@ -82,7 +82,7 @@ def test_an_event_that_is_committed_while_a_notice_is_claimed_is_not_passed_over
         other.notices.add("unapproved", "e" * 64, ["a"], "says `cat`")
 
     def on_statement(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
-        if "FROM outbox" in statement:
+        if "FROM outbox JOIN" in statement:
             looked.append(statement)
             # The second one is the claim's; with SQLite nobody else writes while it lasts.
             if len(looked) == 2 and store._engine.dialect.name == "postgresql":

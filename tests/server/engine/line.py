@@ -146,13 +146,18 @@ class Line:
         self.history.ensembles.reverse()
 
     def submit(
-        self, count: int, within_s: float, faults: Sequence[tuple[int, str]] = (), client: str = ""
+        self,
+        count: int,
+        within_s: float,
+        faults: Sequence[tuple[int, str]] = (),
+        client: str = "",
+        images_each: int = 1,
     ) -> Request | None:
         number = len(self.history.requests)
         images = tuple(Image(number, place, dict(faults).get(place, "")) for place in range(count))
         load = self.batcher.load()
         try:
-            job = self.batcher.submit(images, within_s, self.in_service, client=client)
+            job = self.batcher.submit(images, within_s, self.in_service, client=client, images_each=images_each)
         except RetryLater:
             self.history.refused.append((count, load))
             return None

@@ -10,15 +10,15 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from flask import Flask
 
 import server.app
-from policies.observation import Box
 from server.app import create_app
+from server.domain.ensemble_protocol import Payload
 from server.hosting.gunicorn_app import host
 from server.serving.loading import Loaded, engine_of
 from server.settings import ServerSettings
@@ -35,7 +35,7 @@ class StuckOnce(ReadingStages):
         super().__init__()
         self._been_here = been_here
 
-    def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> str:
+    def prepare(self, payload: Payload) -> str:
         if not self._been_here.exists():
             self._been_here.touch()
             threading.Event().wait()

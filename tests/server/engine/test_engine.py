@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
+from policies.observation import EnsembleInfo, ModelInfo, Prediction
+from server.domain.ensemble_protocol import Payload
 from server.domain.errors import RetryLater, Unprocessable
 from server.engine import Engine
 from server.engine.stages import Answer
@@ -40,9 +41,9 @@ class ReadingStages:
     def enter(self) -> None:
         self.entered.append(threading.current_thread().name)
 
-    def prepare(self, payload: tuple[bytes, int, Mapping[str, Box]]) -> str:
+    def prepare(self, payload: Payload) -> str:
         self.prepared_by.add(threading.current_thread().name)
-        image, index, _crops = payload
+        image, index, *_ = payload
         if image == b"broken":
             raise Unprocessable("not a picture", frame=index)
         return image.decode()
@@ -55,7 +56,7 @@ class ReadingStages:
 
     def answer(self, images: Sequence[bytes]) -> list[Answer]:
         """All of it at once, as an ensemble alone has it."""
-        inferred = self.infer([self.prepare((image, place, {})) for place, image in enumerate(images)])
+        inferred = self.infer([self.prepare((image, place, {}, ())) for place, image in enumerate(images)])
         return self.postprocess(inferred, 0, len(inferred))
 
     def postprocess(self, inferred: Sequence[str], start: int, stop: int) -> list[Answer]:

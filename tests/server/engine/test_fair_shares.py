@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.domain.errors import RetryLater, TooMuchWork
-from server.engine.job import Batch
+from server.engine.job import Batch, Item, Job
 from tests.server.engine.line import EchoStages, Line, Request, Setup
 
 
@@ -74,10 +74,47 @@ def test_a_client_whose_pictures_take_four_times_as_long_gets_a_quarter_as_many(
 
 
 def test_what_a_picture_takes_to_decode_is_charged_to_its_own_client() -> None:
-    batch = Batch((), postprocessing=False, started_at=0.0)
-    batch.prepare_s.extend([3.0, 0.5])
-    two = Batch((None, None), False, 0.0, 0.0, batch.prepare_s)  # type: ignore[arg-type]
+    one, other = (Job((None,), EchoStages(), 0.0, 0.0) for _ in range(2))
+    two = Batch((Item(one, 0), Item(other, 0)), False, 0.0, 0.0, [3.0, 0.5])
     assert two.took_s(4.5) == [3.5, 1.0]
+
+
+def test_a_frame_with_enlarged_sectors_is_charged_as_the_images_that_it_counts_as() -> None:
+    plain, enlarged = Job((None,), EchoStages(), 0.0, 0.0), Job((None,), EchoStages(), 0.0, 0.0, images_each=3)
+    assert Batch((Item(plain, 0), Item(enlarged, 0)), False, 0.0).took_s(4.0) == [1.0, 3.0]
+
+
+def test_a_client_whose_frames_count_as_three_images_gets_a_third_as_many() -> None:
+    line = Line(Setup(workers=1, batch_images=1, max_queued_images=64))
+    line.submit(8, 600, client="g", images_each=3)
+    line.submit(12, 600, client="a")
+    order = worked_off(line, {"g": 3.0})
+    assert order[:12].count("g") == 3
+
+
+def test_a_batch_is_full_by_the_images_that_its_frames_count_as() -> None:
+    line = Line(Setup(workers=1, batch_images=6, max_queued_images=64))
+    line.submit(5, 600, client="g", images_each=3)
+    assert line.batcher.load().queued_images == 15
+    assert clients_of(line.take()) == "gg"
+    assert (line.batcher.load().queued_images, line.batcher.load().running_images) == (9, 6)
+
+
+def test_frames_that_may_wait_find_room_however_many_sectors_are_enlarged() -> None:
+    line = Line(Setup(workers=1, batch_images=1, max_queued_images=16))
+    assert line.submit(16, 600, client="g", images_each=4) is not None
+    assert line.submit(1, 600, client="g") is None
+    worked_off(line)
+    assert line.submit(1, 600, client="g") is not None
+
+
+def test_a_burst_whose_enlarged_sectors_take_too_long_is_refused_for_good_and_told_so() -> None:
+    line = Line(Setup(workers=1, batch_images=1, max_queued_images=64))
+    line.submit(3, 600)
+    worked_off(line)
+    assert line.submit(4, 5) is not None
+    with pytest.raises(TooMuchWork, match=r"4 frames, which count as 2 images each .* enlarge fewer sectors"):
+        line.batcher.submit((None,) * 4, 5, line.in_service, images_each=2)
 
 
 def test_in_a_full_queue_the_newest_request_of_the_greediest_client_makes_room() -> None:

@@ -78,7 +78,7 @@ def test_labels_of_every_format_are_those_of_the_model_alone(form: str, tmp_path
     assert len({label for label, _score in alone}) > 1
 
 
-def test_a_scripted_network_may_use_torchvisions_operators(tmp_path: Path) -> None:
+def test_a_scripted_network_may_use_torchvisions_operators_and_another_does_without_its_import(tmp_path: Path) -> None:
     class Suppressing(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -88,11 +88,17 @@ def test_a_scripted_network_may_use_torchvisions_operators(tmp_path: Path) -> No
             kept = torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
             return self.inner(rows) + kept[0]
 
-    name = folder_of(tmp_path, "torchscript", Suppressing()).name
-    code = "import sys; from pathlib import Path; from server.ensemble import load_ensemble; "
-    code += "print(load_ensemble([sys.argv[1]], folders=[Path(sys.argv[2])]).ensemble_info.models[0].model)"
-    command = [sys.executable, "-c", code, name, str(tmp_path)]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{name}\n"
+    folder_of(tmp_path, "torchscript", Suppressing(), "suppressing")
+    folder_of(tmp_path, "torchscript", network(), "plain")
+    code = """
+import sys; from pathlib import Path; from server.ensemble import load_ensemble
+for name in ("plain", "suppressing"):
+    model_info = load_ensemble([name], folders=[Path(sys.argv[1])]).ensemble_info.models[0]
+    print(model_info.model, "torchvision" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["plain False", "suppressing True"]
 
 
 def test_two_models_with_modules_of_one_name_do_not_meet(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from server.catalogue import ModelCard, card_named, locate
 from server.ensemble import Ensemble, read_golden, shipped_golden
 from server.ensemble.building import network_of
-from server.ensemble.golden import SURE
+from server.ensemble.golden import SURE, Golden
 from server.ensemble.module import EnsembleModule
 
 CLASSIFIERS = ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
@@ -32,6 +32,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def one_by_one(golden: Golden) -> Iterator[Golden]:
+    """The set in sets of one picture each: a fault that one shows need not be looked for in the others."""
+    for picture, image in zip(golden.set.pictures, golden.pictures, strict=True):
+        of_one = msgspec.structs.replace(golden.set, pictures=(picture,))
+        yield Golden(golden.folder, of_one, (image,))
 
 
 class BlueFirst(nn.Module):
@@ -108,7 +115,8 @@ CASES += [("yolov3-tiny", fault) for fault in OF_DETECTORS]  # the same network 
 def test_a_fault_that_no_digest_shows_is_noticed(name: str, fault: str, cache_dir: Path) -> None:
     card = card_named(name)
     faulty = (OF_CLASSIFIERS | OF_DETECTORS)[fault](card, network_of(card, locate(card, cache_dir)))
-    assert read_golden(shipped_golden()).faults(Ensemble(EnsembleModule([faulty])))
+    ensemble = Ensemble(EnsembleModule([faulty]))
+    assert any(picture.faults(ensemble) for picture in one_by_one(read_golden(shipped_golden())))
 
 
 @pytest.mark.parametrize(("name", "least"), [*((name, 0.4) for name in CLASSIFIERS), *((n, 0.2) for n in DETECTORS)])

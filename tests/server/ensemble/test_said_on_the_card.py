@@ -181,7 +181,7 @@ def test_models_with_one_input_form_share_its_rows(tmp_path: Path) -> None:
         form = InputForm("bgr", "stretch", (64, 64), dtype="float32", pad=114)
         adopt_here(tmp_path / f"{name}.pt", CLASSES[:3], tmp_path / "models", form=form)
     ensemble = load_ensemble(["one", "two"], folders=[tmp_path / "models"])
-    assert len(ensemble.prepare((RED, 0, {})).rows) == 1
+    assert len(ensemble.prepare((RED, 0, {}, ())).rows) == 1
 
 
 @pytest.mark.parametrize(

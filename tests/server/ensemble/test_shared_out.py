@@ -72,7 +72,7 @@ def test_what_changed_between_frames_is_the_same_in_spans_as_in_one_piece(
 ) -> None:
     burst = [*footage_frames[:3], encoded(scene(90, 70)), *footage_frames[3:5]]
     alone = load_ensemble(["frame-change"])
-    asked = alone.infer([alone.prepare((image, place, {})) for place, image in enumerate(burst)])
+    asked = alone.infer([alone.prepare((image, place, {}, ())) for place, image in enumerate(burst)])
     spans = [alone.postprocess(asked, start, stop) for start, stop in pairwise(cuts)]
     assert [answer for span in spans for answer in span] == alone.answer(burst)
 
@@ -103,6 +103,7 @@ def test_a_worker_computes_on_one_thread(ensemble: Ensemble) -> None:
     found: list[int] = []
 
     def work() -> None:
+        torch.set_num_threads(2)
         ensemble.enter()
         found.append(torch.get_num_threads())
 

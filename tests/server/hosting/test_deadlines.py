@@ -12,7 +12,8 @@ import pytest
 
 from server.hosting.crowds import SlowReaders
 from server.hosting.deadlines import BODY_S, HEAD_S, LEAST_BYTES_PER_S, DeadlineSocket
-from tests.server.doors import Door
+from server.hosting.self_signed import Pair
+from tests.server.doors import SCHEMES, Door, certified
 from tests.server.launched import Running
 
 THREADS = 3
@@ -82,23 +83,50 @@ def test_a_read_waits_for_a_silent_client_no_longer_than_its_deadline(ends: Ends
     assert ends.server.gettimeout() is None
 
 
-@pytest.mark.parametrize("begun", [SILENCE, HALF_A_HEAD, HALF_A_BODY, HALF_A_CHUNK])
-def test_more_slow_clients_than_threads_do_not_keep_others_out(
-    begun: bytes,
-    scheme: str,
-    tmp_path: Path,
-    running: list[Running],
-) -> None:
+@pytest.fixture(scope="module")
+def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server with the usual deadlines, for tests that leave it as they found it."""
+    server = Running(["tests.server.hosted", str(tmp_path_factory.mktemp("hosted")), "{}"])
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="module")
+def port(hosted: Running) -> int:
+    return int(hosted.line(r"^port (\d+)")[1])
+
+
+@pytest.fixture(scope="module", params=SCHEMES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificate: Pair) -> Path:
+    folder = tmp_path_factory.mktemp("few-threads")
+    if request.param == "https":
+        certified(folder, certificate)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def door(request: pytest.FixtureRequest, folder: Path) -> Iterator[Door]:
+    """A server with few threads, which waits so many seconds for a client."""
     settings = {"threads": THREADS, "admission_limit": THREADS - 1}
-    patience_s = "60" if begun is SILENCE else "0.2"  # who has said nothing yet holds no thread for any time
-    server = Running(["tests.server.hosted", str(tmp_path), json.dumps(settings), patience_s])
-    running.append(server)
-    door = Door(int(server.line(r"^port (\d+)")[1]), tmp_path / "tls.crt" if scheme == "https" else None)
+    server = Running(["tests.server.hosted", str(folder), json.dumps(settings), request.param])
+    certificate = folder / "tls.crt"
+    yield Door(int(server.line(r"^port (\d+)")[1]), certificate if certificate.exists() else None)
+    server.end()
+
+
+# Who has said nothing yet holds no thread for any time.
+@pytest.mark.parametrize(
+    ("door", "begun"),
+    [("60", SILENCE), ("0.2", HALF_A_HEAD), ("0.2", HALF_A_BODY), ("0.2", HALF_A_CHUNK)],
+    indirect=["door"],
+    ids=["silence", "half a head", "half a body", "half a chunk"],
+)
+def test_more_slow_clients_than_threads_do_not_keep_others_out(begun: bytes, door: Door) -> None:
     with ExitStack() as clients:
         for _ in range(2 * THREADS):
             client = clients.enter_context(door.connected())
             client.sendall(begun)
-        assert door.status(timeout_s=4) == 200
+        assert door.status(timeout_s=30) == 200
 
 
 @pytest.mark.parametrize(
@@ -108,12 +136,9 @@ def test_more_slow_clients_than_threads_do_not_keep_others_out(
 def test_a_malformed_chunked_body_is_the_client_s_fault(
     path: bytes,
     rest: bytes,
-    tmp_path: Path,
-    running: list[Running],
+    hosted: Running,
+    port: int,
 ) -> None:
-    server = Running(["tests.server.hosted", str(tmp_path), "{}"])
-    running.append(server)
-    port = int(server.line(r"^port (\d+)")[1])
     kind = b"multipart/form-data; boundary=x" if path == b"/batch" else b"application/json"
     head = b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % (
         path,
@@ -123,17 +148,12 @@ def test_a_malformed_chunked_body_is_the_client_s_fault(
         client.sendall(head + rest)
         client.shutdown(socket.SHUT_WR)
         assert client.recv(12) == b"HTTP/1.1 400"
-    assert "Traceback" not in "".join(server.output)
+    assert "Traceback" not in "".join(hosted.output)
 
 
 @pytest.mark.parametrize("path", [b"/v1/annotations", b"/batch"])
-def test_a_body_that_ends_before_its_length_may_be_sent_again(
-    path: bytes, tmp_path: Path, running: list[Running]
-) -> None:
+def test_a_body_that_ends_before_its_length_may_be_sent_again(path: bytes, port: int) -> None:
     """An agent never sends a burst again after a 400."""
-    server = Running(["tests.server.hosted", str(tmp_path), "{}"])
-    running.append(server)
-    port = int(server.line(r"^port (\d+)")[1])
     kind = b"multipart/form-data; boundary=x" if path == b"/batch" else b"application/json"
     head = b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\nContent-Length: 30000\r\n\r\n" % (path, kind)
     with socket.create_connection(("127.0.0.1", port), 10) as client:

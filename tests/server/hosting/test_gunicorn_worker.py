@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import selectors
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
+import psutil
 import pytest
+import requests
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn
 
 from server.hosting.gunicorn_worker import Worker
+from server.hosting.self_signed import Pair
+from tests.server.launched import PATIENCE_S, Running
 
 
 @pytest.fixture
@@ -61,3 +68,60 @@ def test_a_connection_that_comes_while_the_port_is_given_up_does_not_end_the_wor
         worker.accept(listener)  # what the selector calls for an event of the batch before
         assert done.is_set()
         assert worker.nr_conns == 0
+
+
+@contextmanager
+def handles_left(count: int) -> Iterator[None]:
+    """Let this process open so many files, and no more."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = [os.dup(0) for _ in range(count + 1)]
+    for each in free:
+        os.close(each)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free), allowed[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+def test_without_a_file_handle_for_it_a_connection_waits_and_the_worker_neither_ends_nor_spins(
+    worker: Worker, with_tls: bool, certificate: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    (listener,) = worker.sockets
+    if with_tls:
+        worker.secure(certificate)
+    worker.set_accept_enabled(True)
+    with ExitStack() as stack:
+        stack.enter_context(socket.create_connection(listener.getsockname()))
+        with handles_left(1 if with_tls else 0):
+            worker.wait_for_and_dispatch_events(5)
+            assert worker.nr_conns == 0
+            worker.set_accept_enabled(True)
+            assert (worker._accepting, worker.poller.select(0)) == (False, []), "nothing wakes it while it pauses"
+        assert [record.message for record in caplog.records] == [
+            "no room for another connection; clients wait: raise LimitNOFILE of the unit, or `ulimit -n`"
+        ]
+        worker._accepts_from_s = 0.0
+        worker.set_accept_enabled(True)
+        stack.enter_context(socket.create_connection(listener.getsockname()))
+        worker.wait_for_and_dispatch_events(5)
+        assert worker.nr_conns == 1
+
+
+def test_a_server_that_is_out_of_file_handles_goes_on_once_it_has_some(tmp_path: Path) -> None:
+    server = Running(["tests.server.hosted", str(tmp_path)])
+    try:
+        port = int(server.line(r"^port (\d+)")[1])
+        url = f"http://127.0.0.1:{port}/livez"
+        assert requests.get(url, timeout=PATIENCE_S).status_code == 200
+        (worker,) = psutil.Process(server.process.pid).children()
+        worker.rlimit(psutil.RLIMIT_NOFILE, (worker.num_fds() + 1, worker.rlimit(psutil.RLIMIT_NOFILE)[1]))
+        with ExitStack() as stack:
+            for _ in range(6):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            server.line("no room for another connection")
+        assert requests.get(url, timeout=PATIENCE_S).status_code == 200
+        assert [each.pid for each in psutil.Process(server.process.pid).children()] == [worker.pid]
+    finally:
+        server.end()

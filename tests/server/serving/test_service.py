@@ -18,6 +18,7 @@ from server.serving.loading import Loaded
 from server.serving.service import InService
 from server.serving.swap import Swap
 from server.settings import ServerSettings
+from tests.server import new_sqlite
 from tests.server.swaps import PATIENCE_S, Doing, Shelf, Signing, batch, joined, noticed, serving, signatures
 from tests.server.web_client import body, envelope, jpeg
 
@@ -35,8 +36,8 @@ def loading(tmp_path: Path) -> Iterator[tuple[Runtime, threading.Event]]:
         return Loaded(tuple(models), Signing(models), check)
 
     settings = ServerSettings(data_dir=tmp_path, models=("a",), inference_threads=1, golden_every_s=0.0)
+    new_sqlite.provide(tmp_path / "sectorwatch.sqlite")
     runtime = runtime_of(create_app(settings, channels=[], loading=load))
-    runtime.store.upgrade()
     runtime.start(on_failure=lambda _error: None)
     assert asked.wait(PATIENCE_S)
     yield runtime, go

@@ -24,11 +24,13 @@ class Scripted:
 
     def __init__(self, *answers: Answers | Exception) -> None:
         self.ensemble_info = EnsembleInfo("next", (EYE, NEW))
-        self.asked: list[tuple[Sequence[bytes], Mapping[str, Box] | None]] = []
+        self.asked: list[tuple[Sequence[bytes], Mapping[str, Box] | None, Sequence[Box]]] = []
         self._answers = list(answers)
 
-    def answer_spare(self, images: Sequence[bytes], crops: Mapping[str, Box] | None, *, within_s: float) -> Answers:
-        self.asked.append((images, crops))
+    def answer_spare(
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None, enlarged: Sequence[Box], *, within_s: float
+    ) -> Answers:
+        self.asked.append((images, crops, enlarged))
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -53,9 +55,9 @@ def test_labels_that_differ_are_counted_by_model_and_pair() -> None:
 def test_the_candidate_is_asked_about_the_same_frames_and_sectors() -> None:
     candidate = Scripted(said("person"))
     shadow = Shadow(candidate, seconds=PATIENCE_S, frames=1)
-    shadow.offer([b"1"], {"yard": (0, 0, 1, 1)}, said("person"))
+    shadow.offer([b"1"], {"yard": (0, 0, 1, 1)}, said("person"), [(0, 0, 0.5, 0.5)])
     assert shadow.run().changed == ()
-    assert candidate.asked == [([b"1"], {"yard": (0, 0, 1, 1)})]
+    assert candidate.asked == [([b"1"], {"yard": (0, 0, 1, 1)}, [(0, 0, 0.5, 0.5)])]
 
 
 def test_while_one_request_waits_to_be_compared_others_pass_by() -> None:
@@ -64,7 +66,7 @@ def test_while_one_request_waits_to_be_compared_others_pass_by() -> None:
     for number in range(3):
         shadow.offer([bytes([number])], None, said("person"))
     shadow.run()
-    assert [images for images, _crops in candidate.asked] == [[b"\0"]]
+    assert [images for images, *_ in candidate.asked] == [[b"\0"]]
 
 
 def test_a_request_for_which_there_was_nothing_to_spare_is_not_compared() -> None:

@@ -16,13 +16,15 @@ from server.store import Store, open_store
 from server.store.bursts.burst_log import read_facts
 from server.store.bursts.packing import unpack
 from server.store.schema import burst_records, bursts, contexts, decisions, observations
+from tests.server.old_events import unpack_bodies
 from tests.server.scenes import START_US, Yard, across, there_and_back
 from tests.server.store.test_store import Interrupted, Interruption
 from tests.stand_ins import ManualClock
 
 
 def age(store: Store, every: int = 1) -> list[str]:
-    """Put every n-th burst into the form of before; their ids."""
+    """Put every n-th burst into the form of before, and all events; the ids of the bursts."""
+    unpack_bodies(store)
     with store._engine.begin() as connection:
         rows = connection.execute(select(burst_records).order_by(burst_records.c.number)).all()[::every]
         kept = [store.kept(_facts_of(store, row).burst_id) for row in rows]

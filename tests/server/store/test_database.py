@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from server.domain.errors import ConfigurationError, Conflict, RetryLater, Unknown, Unprocessable
 from server.store import Store, data_dictionary, open_store
-from server.store.engine import open_engine, reading, writing
+from server.store.engine import busy_s, leave_to_others, open_engine, reading, writing
 from server.store.schema import metadata, panels
 from tests.server.scenes import Yard, across
 from tests.server.store.test_store import snapshot
@@ -43,7 +43,7 @@ def test_upgrading_twice_or_by_two_at_once_is_safe(database_url: str, clock: Man
         revisions = list(both.map(Store.upgrade, stores))
     assert all(revision.is_current for revision in revisions)
     assert stores[0].upgrade().is_current
-    assert stores[0].counts()["counters"] == 1
+    assert stores[0].counts()["counters"] == 2
     for store in stores:
         store.close()
 
@@ -256,3 +256,22 @@ def test_a_password_with_an_at_is_refused_with_how_to_write_it() -> None:
     with pytest.raises(ConfigurationError, match=r"write @ as %40") as caught:
         open_store("postgresql://u:zQ7x@zQ7x@h/db")
     assert "zQ7x" not in str(caught.value)
+
+
+def test_waiting_for_the_lock_counts_as_no_work_and_leaves_nothing_more_to_others(
+    new_sqlite: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, now_s = open_engine(new_sqlite()), [100.0]
+    monkeypatch.setattr("server.store.engine.time.monotonic", lambda: now_s[0])
+
+    def held_by_another(_connection: object) -> None:
+        now_s[0] += 30.0
+
+    event.listen(engine, "begin", held_by_another)
+    waits_s: list[float] = []
+    begun_s = busy_s()
+    with writing(engine, lock="one"):
+        now_s[0] += 1.0
+    leave_to_others(waits_s.append, begun_s)
+    assert waits_s == pytest.approx([4.0])
+    engine.dispose()

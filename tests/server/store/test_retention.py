@@ -18,11 +18,12 @@ from server.commands.folding import FoldTask, fold_as_accepted
 from server.domain.burst import Burst
 from server.domain.errors import DatabaseUnavailable, Unprocessable
 from server.domain.keeping import Erasure, Keep, Swept
+from server.domain.records import Announcement
 from server.store import Store, open_store
 from server.store.retention import erasure, slices, space
 from server.store.retention import events as kept_events
 from server.store.retention.limits import BURST_BYTES, EVENT_BYTES
-from server.store.schema import checkpoints, outbox, panels, removals
+from server.store.schema import burst_records, checkpoints, events, panels, removals
 from tests.server.scenes import START_US, Yard, across, burst, there_and_back
 from tests.server.store.test_conversion import age
 from tests.server.store.test_store import Interrupted, Interruption, snapshot
@@ -216,15 +217,39 @@ def test_the_oldest_bursts_of_a_site_go_when_it_takes_more_than_its_bytes(yard: 
     assert len(log(yard.store)) > 0, "events go only when all bursts are gone"
 
 
+@pytest.mark.parametrize("seconds", [5, 15, 60, 75])
+def test_events_stay_as_they_are_when_the_bursts_that_prove_them_go(yard: Yard, seconds: float) -> None:
+    before = yard.store.events(withdrawn=True)
+    yard.store.retention.sweep(kept_for(seconds))
+    assert yard.store.events(withdrawn=True) == before
+    with yard.store._engine.begin() as connection:
+        numbers = set(connection.execute(select(burst_records.c.number)).scalars())
+        referred = set(connection.execute(select(events.c.burst).where(events.c.burst.is_not(None))).scalars())
+        referred |= set(connection.execute(select(events.c.before).where(events.c.before.is_not(None))).scalars())
+    assert referred <= numbers
+    assert len(numbers) < 29
+
+
+def test_events_stay_as_they_are_when_bursts_that_were_set_aside_are_erased(yard: Yard) -> None:
+    first_us, last_us = START_US + 4 * SECOND, START_US + 8 * SECOND
+    assert yard.store.set_aside("yard", "gate", first_us, last_us) == 2
+    before = yard.store.events(withdrawn=True)
+    assert any(each.is_withdrawn for each in before)
+    done = yard.store.retention.erase("yard", "gate", first_us, last_us, author="Ada", keeps_annotated=True)
+    left = yard.store.events(withdrawn=True)
+    assert done.bursts == 2
+    assert [each for each in before if each in left] == left
+
+
 def test_old_events_go_with_their_announcements_and_annotated_ones_stay(yard: Yard) -> None:
     before = log(yard.store)
     kept = before[1]
     yard.store.annotations.add([annotation_of(yard.store, kept.id, "true", "Ada")])
     yard.store.retention.sweep(lambda _site: Keep(events_days=20 / DAY_S))
     assert log(yard.store) == [kept, *confirmed_after(before, 71.5)]
-    with yard.store._engine.begin() as connection:
-        announced = set(connection.execute(select(outbox.c.event_id)).scalars())
-    assert announced == {event.id for event in log(yard.store)}
+    yard.store.add_channel("new")
+    announced = yard.store.claim("new", "a test", 1, 1000)
+    assert [each.logged.event for each in announced if isinstance(each, Announcement)] == log(yard.store)
     yard.store.retention.sweep(lambda _site: Keep(events_days=20 / DAY_S, annotated=False))
     assert log(yard.store) == confirmed_after(before, 71.5)
 

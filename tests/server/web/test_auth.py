@@ -13,13 +13,13 @@ from server.commands.upkeep.tokens import command
 from server.domain.errors import Forbidden, Unauthorized
 from server.store import Store, open_store
 from server.web.auth import ANY_SITE, Authenticator, Permissions, is_loopback, new_token
+from tests.server import new_sqlite
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    store = open_store(f"sqlite:///{tmp_path}/sectorwatch.sqlite")
-    store.upgrade()
-    return store
+    new_sqlite.provide(tmp_path / "sectorwatch.sqlite")
+    return open_store(f"sqlite:///{tmp_path}/sectorwatch.sqlite")
 
 
 def asking(token: str | None = None, *, address: str = "127.0.0.1", host: str = "localhost", **headers: str) -> Request:

@@ -283,7 +283,9 @@ def test_a_compressed_heartbeat_is_refused_as_such(client: FlaskClient) -> None:
 class AskedEnsemble(BrightnessEnsemble):
     """Fails the test when it is asked at all."""
 
-    def answer(self, images: object, crops: object = None) -> list[dict[str, tuple[Prediction, ...] | None]]:
+    def answer(
+        self, images: object, crops: object = None, enlarged: object = None
+    ) -> list[dict[str, tuple[Prediction, ...] | None]]:
         raise AssertionError("a picture was decoded")
 
 

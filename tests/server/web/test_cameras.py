@@ -20,6 +20,7 @@ from server.domain.records import StoredHeartbeat
 from server.settings import ServerSettings
 from server.store import Store
 from server.web.auth import new_token
+from tests.server import new_sqlite
 from tests.server.scenes import Yard
 from tests.server.web_client import NOW_US, SITE, BrightnessEnsemble, body, envelope, jpeg
 from tests.stand_ins import ManualClock
@@ -36,8 +37,8 @@ def clock() -> ManualClock:
 def app(tmp_path: Path, clock: ManualClock) -> Iterator[Flask]:
     (tmp_path / "sites").mkdir()
     (tmp_path / "sites" / "north-yard.toml").write_text(SITE, encoding="utf-8")
+    new_sqlite.provide(tmp_path / "sectorwatch.sqlite")
     app = create_app(ServerSettings(data_dir=tmp_path), ensemble=BrightnessEnsemble(), channels=[], clock=clock)
-    runtime_of(app).store.upgrade()
     yield app
     runtime_of(app).store.close()
 

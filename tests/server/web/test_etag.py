@@ -22,9 +22,9 @@ class CountingEnsemble(BrightnessEnsemble):
         super().__init__()
         self.asked = 0
 
-    def answer(self, images, crops=None):  # type: ignore[no-untyped-def]
+    def answer(self, images, crops=None, enlarged=()):  # type: ignore[no-untyped-def]
         self.asked += 1
-        return super().answer(images, crops)
+        return super().answer(images, crops, enlarged)
 
 
 @pytest.fixture

@@ -30,8 +30,8 @@ IN_SERVICE = "e" * 64
 class HalfBlindEnsemble(BrightnessEnsemble):
     """Its model `people` never answers."""
 
-    def answer(self, images, crops=None):  # type: ignore[no-untyped-def]
-        return [answer | {"people": None} for answer in super().answer(images, crops)]
+    def answer(self, images, crops=None, enlarged=()):  # type: ignore[no-untyped-def]
+        return [answer | {"people": None} for answer in super().answer(images, crops, enlarged)]
 
 
 class WishingEnsemble(BrightnessEnsemble):

@@ -246,12 +246,12 @@ class TwiceAtOnce(BrightnessEnsemble):
         self.meanwhile: Callable[[], object] | None = None
 
     def answer(
-        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None
+        self, images: Sequence[bytes], crops: Mapping[str, Box] | None = None, enlarged: Sequence[Box] = ()
     ) -> list[dict[str, tuple[Prediction, ...] | None]]:
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile is not None:
             meanwhile()
-        return super().answer(images, crops)
+        return super().answer(images, crops, enlarged)
 
 
 def test_a_burst_that_is_judged_twice_at_once_is_charged_twice(tmp_path: Path) -> None:
@@ -274,6 +274,18 @@ def test_a_request_that_is_refused_for_ever_before_any_work_costs_nothing(
     for _ in range(3):
         with pytest.raises(type(error)):
             without_room(admission, error)
+
+
+def test_each_enlarged_sector_counts_as_one_more_image_of_every_frame(tmp_path: Path) -> None:
+    app = make_app(tmp_path, BrightnessEnsemble(), client_images_per_minute=4)
+    far = "[cameras.gate.sectors.far]\ncoordinates = '0.4,0.2,0.6,0.2,0.6,0.3'\nenlarge = true\n"
+    (tmp_path / "sites" / "north-yard.toml").write_text(f'site = "north-yard"\n{far}')
+    client = app.test_client()
+    gate, door = (token_for(app, "north-yard", camera) for camera in ("gate", "door"))
+    assert sent(client, gate, "gate", "0197-gate-1").status_code == 201
+    assert sent(client, gate, "gate", "0197-gate-2").status_code == 429
+    assert [sent(client, door, "door", f"0197-door-{n}").status_code for n in range(3)] == [201, 201, 429]
+    runtime_of(app).store.close()
 
 
 def test_large_pictures_and_other_formats_count_as_several(app: Flask) -> None:

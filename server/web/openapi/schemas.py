@@ -99,6 +99,39 @@ class EventPage(Struct):
     not_kept: list[str] | UnsetType = UNSET
 
 
+class ListedFrame(Struct):
+    """A kept frame: its instant, and the SHA-256 and size of its picture."""
+
+    sha256: str
+    at: datetime
+    bytes: int
+
+
+class FrameList(Struct):
+    """Kept frames of a camera, the oldest first."""
+
+    frames: list[ListedFrame]
+
+
+class EventFrame(Struct):
+    """A frame of an event, and what became of its picture. `names_event`: the event's provenance has it."""
+
+    sha256: str
+    at: datetime
+    burst_id: str
+    index: int
+    picture: Annotated[str, Meta(pattern="^(kept|no_longer_kept|never_kept)$")]
+    names_event: bool
+
+
+class EventFrames(Struct):
+    """Frames of an event in order. `next` is the `after` of the next page; null: this is the last one."""
+
+    event: str
+    frames: list[EventFrame]
+    next: int | None
+
+
 class ListedModel(Struct):
     """A model in service. The fields of its card are present for models that have one."""
 
@@ -233,7 +266,7 @@ _PLAIN: dict[str, list[tuple[str, Any] | tuple[str, Any, Any]]] = {
 
 DOCUMENTED: tuple[Any, ...] = (
     *(Envelope, Heartbeat, SitePolicyReport, CameraList, AnnotationBody, InferRequest, IndexRequest),
-    *(Problem, Receipt, EventPage, KeptAnnotation, AnnotationPage, ListedInRepository),
+    *(Problem, Receipt, EventPage, FrameList, EventFrames, KeptAnnotation, AnnotationPage, ListedInRepository),
     *(msgspec.defstruct(name, fields) for name, fields in _PLAIN.items()),
 )
 

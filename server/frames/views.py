@@ -1,0 +1,40 @@
+"""A kept picture as somebody sees it: its media type, and its small view, which is made once."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from server.domain.image_info import smaller
+from server.domain.jpeg_edges import SOI
+
+SMALL_PX = 320
+"""The width of a small view; a picture that is no wider is its own."""
+_TYPES = {SOI: "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp", b"BM": "image/bmp"}
+
+Size = Literal["full", "small"]
+
+
+class Shelf(Protocol):
+    def get_small(self, sha256: str) -> bytes | None: ...
+    def put_small(self, sha256: str, image: bytes) -> None: ...
+
+
+def media_type(image: bytes) -> str:
+    """The media type of a picture, by its first bytes."""
+    return next((type_ for start, type_ in _TYPES.items() if image.startswith(start)), "application/octet-stream")
+
+
+def view(shelf: Shelf, sha256: str, image: bytes, size: Size) -> bytes:
+    """The picture, or its small view (JPEG); the picture itself where it cannot be made smaller."""
+    if size == "full":
+        return image
+    small = shelf.get_small(sha256)
+    if small is None:
+        small = smaller(image, SMALL_PX)
+        if small is None:
+            return image
+        try:
+            shelf.put_small(sha256, small)
+        except OSError:  # a full disk: it is made again the next time
+            return small
+    return small

@@ -1,0 +1,64 @@
+"""The API as an OpenAPI 3.1 document, served at `/openapi.json`.
+
+The operations are written by hand (`own_paths`, `frame_paths`, `inference_paths`); the schemas of the bodies come from
+the types that decode them (`schemas`). Tests hold the document against the application: it describes every route and
+nothing else, and answers have the described form.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from flask import Blueprint, Response
+
+from server.web.json_http import json_response
+from server.web.openapi.frame_paths import FRAME_PATHS
+from server.web.openapi.inference_paths import INFERENCE_PATHS
+from server.web.openapi.own_paths import OPERATORS_PATHS, OWN_PATHS
+from server.web.openapi.schemas import components
+
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "Made by `sectorwatch tokens add`: of one camera, to send; or of a reader. Until the first token is "
+    "made, programs on the server's own machine need none.",
+}
+
+
+def routes(version: str) -> Blueprint:
+    """`GET /openapi.json`, for anyone who can reach the server: it reveals nothing about this installation."""
+    blueprint = Blueprint("openapi", __name__)
+
+    @blueprint.get("/openapi.json")
+    def openapi() -> Response:
+        return json_response(document(version))
+
+    return blueprint
+
+
+@cache
+def document(version: str) -> dict[str, Any]:
+    """The document, for this version of the server."""
+    return {
+        "openapi": "3.1.0",
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "info": {
+            "title": "Sectorwatch",
+            "version": version,
+            "summary": "Bursts of stills in, presence and movement events out.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "paths": OWN_PATHS | FRAME_PATHS | INFERENCE_PATHS | OPERATORS_PATHS,
+        "components": {
+            "schemas": components(),
+            "securitySchemes": {"token": _BEARER},
+        },
+        "tags": [
+            {"name": "camera agents"},
+            {"name": "readers"},
+            {"name": "FlexServe", "description": "FlexServe's three endpoints, in their published forms."},
+            {"name": "Open Inference Protocol", "description": "Version 2, as Triton and KServe speak it."},
+            {"name": "operation"},
+        ],
+    }
