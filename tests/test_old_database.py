@@ -37,8 +37,8 @@ FIXTURE = Path(__file__).parent / "fixtures" / "0_1_0"
 STATES = "SELECT site, camera, last_at_us, state FROM camera_states ORDER BY site, camera"
 CHECKPOINTS = "SELECT site, camera, at_us, CAST(state AS BLOB) FROM checkpoints ORDER BY site, camera, at_us"
 OTHER_ENSEMBLE = "f" * 64
-NEW = ("damaged", "mended")
-"""Counts of heartbeats that version 0.3.0 added."""
+NEW = ("damaged", "mended", "enlarged")
+"""What version 0.3.0 added: counts of heartbeats, and the parts of the frame that were seen enlarged."""
 GONE = ("provisional",)
 """Keys of an event on the wire that a later version may leave out."""
 OF_RULES = ("id", "direction", "policy", "supersedes")
@@ -148,10 +148,9 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(FIXTURE / "sites", folder / "sites", ignore=shutil.ignore_patterns("first"))
     with closing(sqlite3.connect(folder / "sectorwatch.sqlite")) as connection:
         connection.executescript(lzma.decompress((FIXTURE / "database.sql.xz").read_bytes()).decode())
-    for file in (folder / "sites").glob("*.toml"):  # border: version 0.1.0 had none
-        file.write_text(
-            file.read_text(encoding="utf-8").replace("[movement]\n", "[movement]\nborder = 0.0\n"), encoding="utf-8"
-        )
+    for file in (folder / "sites").glob("*.toml"):  # version 0.1.0 had no border, and another rule by default
+        text = file.read_text(encoding="utf-8").replace("[movement]\n", "[movement]\nborder = 0.0\n")
+        file.write_text('sensitivity.rule = "weighted"\n' * ("[sensitivity" not in text) + text, encoding="utf-8")
     return folder
 
 

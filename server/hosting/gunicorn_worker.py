@@ -49,6 +49,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     than that in addition to those of uploads, so some are always free.
     """
 
+    nr_conns: int
     _front: TlsFront | None = None
     _accepts_from_s = 0.0
     _told_at_s = float("-inf")
@@ -88,7 +89,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         """Accept a connection. Without a file handle for it, it waits in the system's queue, and idle ones go."""
         if not self._accepting:  # the listener was closed by an earlier event of the same batch
             return
-        before: int = self.nr_conns
+        before = self.nr_conns
         try:
             super().accept(listener)
         except OSError as error:
