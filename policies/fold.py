@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from policies.event_builder import build_events
@@ -42,7 +43,7 @@ class State(msgspec.Struct, frozen=True):
     `last_at_us` is the instant of the newest frame; `seen_us` that of the newest one that could be judged, which a
     repeated frame or one that no model answered for cannot. `frames` holds the SHA-256 of the latest REMEMBERED
     different frames, in the order of their latest arrival. Any part of the past with so many different frames gives
-    the same ones. `scene` is what is remembered of the view, of a camera whose policy asks for `moving`.
+    the same ones. `scene` is what is remembered of the view where the policy asks for `moving`; else there is none.
     """
 
     last_at_us: int | None = None
@@ -51,7 +52,7 @@ class State(msgspec.Struct, frozen=True):
     seen_us: int | None = None
     tracks: tuple[Track, ...] = ()
     presences: tuple[Presence, ...] = ()
-    scene: Scene | None = None
+    scene: Scene | UnsetType = UNSET
 
     @property
     def is_empty(self) -> bool:
@@ -94,9 +95,10 @@ def advance(
         policy = policy.in_force(at_us, seen.brightness)
     frames, is_known = remembered(state.frames, seen.frame_sha256)
     if is_known:
-        return replace(state, last_at_us=at_us, last_key=key, frames=frames), ()
-    scene = remembered_scene(state.scene, seen, looked_us) if is_moving else None
-    if scene is not None and scene.turned_us is not None:
+        scene = state.scene if is_moving else UNSET
+        return replace(state, last_at_us=at_us, last_key=key, frames=frames, scene=scene), ()
+    scene = remembered_scene(state.scene or None, seen, looked_us) or UNSET if is_moving else UNSET
+    if scene and scene.turned_us is not None:
         return replace(state, last_at_us=at_us, last_key=key, frames=frames, scene=scene), ()
     judged = judge(policy, seen)
     if judged is NOTHING and not (state.tracks or state.presences):  # most frames
@@ -106,7 +108,7 @@ def advance(
         return replace(state, last_at_us=at_us, last_key=key, frames=frames, scene=scene), ()
     if state.is_empty and not any(c.present or c.kept for c in judged.candidates):
         return State(at_us, key, frames, at_us, scene=scene), ()
-    places = () if scene is None else scene.places
+    places = scene.places if scene else ()
     frame = Frame(seen, at_us, state.seen_us, blind, seen.size[0] / seen.size[1], places)
 
     tracks, retired, retirements = retire(policy, state.tracks)
@@ -114,7 +116,7 @@ def advance(
     matches = associate(policy, frame, tracks, judged)
     followed = follow(policy, frame, matches)
     if is_moving:
-        scene = learned(scene, at_us, went_nowhere(frame, followed))
+        scene = learned(scene or None, at_us, went_nowhere(frame, followed)) or UNSET
     followed, crossings = update_crossings(policy, frame, followed)
     tracks, closed, visits = update_visits(policy, frame, followed)
     presences, changes = update_presences(policy, frame, state.presences, tracks, (*retired, *closed))

@@ -67,6 +67,13 @@ Interval = tuple[int, int]
 def current_occupancy(policy: CameraPolicy, state: State, at_us: int) -> tuple[SectorOccupancy, ...]:
     """The occupancy of every sector of the policy at `at_us`, an instant not before the state's own."""
     occupied = {(p.target, p.sector): p.since_us for p in state.presences}
+    turned_us = turned_since(state) if policy.asks_for_moving else None  # an older policy may have asked for it
+    if turned_us is not None:
+        return tuple(
+            SectorOccupancy(target, sector.name, Occupancy.UNOBSERVED, turned_us, _turned_at(turned_us))
+            for sector in policy.sectors
+            for target in sector.rules.targets
+        )
     return tuple(
         _current(target, sector, state, occupied.get((target, sector.name)), at_us)
         for sector in policy.sectors
@@ -76,10 +83,6 @@ def current_occupancy(policy: CameraPolicy, state: State, at_us: int) -> tuple[S
 
 def _current(target: str, sector: Sector, state: State, since_us: int | None, at_us: int) -> SectorOccupancy:
     limit_us = _blind_us(sector)
-    turned_us = turned_since(state)
-    if turned_us is not None:
-        cause = _turned_at(turned_us)
-        return SectorOccupancy(target, sector.name, Occupancy.UNOBSERVED, turned_us, cause)
     if state.seen_us is None:
         cause = "no frame yet" if state.last_at_us is None else "no frame told anything yet"
     elif at_us - state.seen_us > limit_us:
@@ -93,7 +96,7 @@ def _current(target: str, sector: Sector, state: State, since_us: int | None, at
 
 def turned_since(state: State) -> int | None:
     """Since when (us) the camera shows another view than it should; None: it does not."""
-    return None if state.scene is None else state.scene.turned_us
+    return state.scene.turned_us if state.scene else None
 
 
 def _turned_at(at_us: int) -> str:

@@ -25,12 +25,12 @@ comes late changes few of them.
 """
 UNLIKE = 0.54
 """Nothing but another view agrees less with what was shown: light, infrared and a lorry before it do not."""
-LIKE = 0.8
-"""A view that agrees so much with what was shown is that view."""
 SURE = 0.9
 """A view that agrees so much lies nowhere else."""
 SAME = 0.7
-"""Two signatures, each with its noise, that agree so much are of one view."""
+"""Signatures that agree so much, each with its noise, are of one view. So is the view of a camera that was turned back,
+or before which something stood, although the light is another one by now.
+"""
 FEWEST_DOUBTS = 3
 MOVED_US = 15_000_000
 """A view that lies elsewhere for so long was moved."""
@@ -88,7 +88,7 @@ def remembered_scene(scene: Scene | None, seen: Observation, looked_us: int | No
         return _shown(scene, seen.at_us, evidence, FIRST_SLOT_US)
     across, down = (0, 0) if alike >= SURE else move_of(shown, evidence)
     if scene.turned_us is not None:
-        return _turned(scene, seen.at_us, evidence, is_back=alike >= LIKE and (across, down) == (0, 0))
+        return _turned(scene, seen.at_us, evidence, is_back=alike >= SAME and (across, down) == (0, 0))
     if (across, down) == (0, 0) and alike >= UNLIKE:
         return _shown(replace(scene, doubt=None) if scene.doubt else scene, seen.at_us, evidence, SLOT_US)
     doubt = _doubted(scene.doubt, seen.at_us, evidence, across, down)
@@ -119,10 +119,10 @@ def _shown(scene: Scene, at_us: int, evidence: str, slot_us: int) -> Scene:
 
 
 def _turned(scene: Scene, at_us: int, evidence: str, *, is_back: bool) -> Scene:
-    """The scene of a camera that was turned. One that was turned back looks where its owner wants it to."""
+    """The scene of a camera that was turned. One that was turned back, or only covered, looks where it should."""
     if not is_back:
         return replace(scene, doubt=None) if scene.doubt else scene
-    doubt = _doubted(scene.doubt, at_us, evidence, 0, 0)
+    doubt = Doubt(at_us, 1, evidence) if scene.doubt is None else replace(scene.doubt, count=scene.doubt.count + 1)
     if doubt.count >= FEWEST_DOUBTS and at_us - doubt.since_us >= MOVED_US:
         return replace(scene, doubt=None, turned_us=None)
     return replace(scene, doubt=doubt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from policies.events import Evidence, event_id
@@ -59,7 +60,7 @@ def _seen(policy: CameraPolicy, frame: Frame, track: Track | None, sight: Sight)
     course, named = track.course, track.named
     if track.target == MOVING and candidate.box is not None:
         course = longer_course(course, candidate.box, frame.at_us, frame.aspect)
-        named = named or name_of(policy, frame, candidate.box)
+        named = named or name_of(policy, frame, candidate.box) or UNSET
     hits = (track.hit_history << 1 | candidate.present) & _latest(rules)
     track = replace(
         track,

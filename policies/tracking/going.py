@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from msgspec import UnsetType
 from msgspec.structs import replace
 
 from policies.fusion.pieces import covers, shapes_of
@@ -31,10 +32,10 @@ STEP_S = 0.35
 """Steps shorter than this are not summed, since a box jitters."""
 
 
-def longer_course(course: Course | None, box: Box, at_us: int, aspect: float) -> Course:
+def longer_course(course: Course | UnsetType, box: Box, at_us: int, aspect: float) -> Course:
     """The course of a thing once its box at an instant is known."""
     x, y, _ = centre_and_height(box, aspect)
-    if course is None:
+    if not course:
         return Course(x, y, 0.0, x, y, at_us)
     if at_us - course.last_us < STEP_S * 1e6:
         return course
@@ -42,9 +43,9 @@ def longer_course(course: Course | None, box: Box, at_us: int, aspect: float) ->
     return Course(course.x, course.y, way, x, y, at_us)
 
 
-def goes_somewhere(frame: Frame, course: Course | None, box: Box | None) -> bool:
+def goes_somewhere(frame: Frame, course: Course | UnsetType, box: Box | None) -> bool:
     """Whether a course has led somewhere; of a thing without one, of another target than `moving`, always."""
-    if course is None or box is None:
+    if not course or box is None:
         return True
     size = math.sqrt((box[2] - box[0]) * frame.aspect * (box[3] - box[1]))
     gone = math.hypot(course.last_x - course.x, course.last_y - course.y)
@@ -68,13 +69,13 @@ def has_gone_on(frame: Frame, stopped: Track, followed: Sequence[Followed]) -> b
         and left - wide <= course.x / frame.aspect <= right + wide
         and top - high <= course.y <= bottom + high
         for other, course in ((each.track, each.track.course) for each in followed)
-        if course is not None and other.id != stopped.id
+        if course and other.id != stopped.id
     )
 
 
 def gone_on(track: Track) -> Track:
     """The track of a thing that goes on as another one."""
-    assert track.course is not None
+    assert track.course
     return replace(track, course=replace(track.course, goes_on=True))
 
 
@@ -83,7 +84,7 @@ def went_nowhere(frame: Frame, followed: Sequence[Followed]) -> list[Point]:
     points = []
     for each in followed:
         track, course = each.track, each.track.course
-        if not each.is_gone or track.confirmed or course is None or track.box is None:
+        if not each.is_gone or track.confirmed or not course or track.box is None:
             continue
         gone = math.hypot(course.last_x - course.x, course.last_y - course.y)
         if gone <= LEAST_GONE_OF_FRAME * 2 and frame_side(track.box) == "unknown":

@@ -9,6 +9,7 @@ had. Otherwise something hid it, and the moment lies halfway.
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from policies.events import Evidence
@@ -118,8 +119,8 @@ class Track(msgspec.Struct, frozen=True):
     `trail` holds its latest feet `(at_us, x, y)`, `past` some of its latest boxes. The bits of `hit_history` say which
     of its latest frames decidedly showed it (the lowest bit is the newest frame); `confirmed` once `min_hits` of them
     did and, of the target `moving`, its `course` has led somewhere. `named` is the target of the detector's box that
-    covered something that moves. `misses` counts the latest frames in a row that did not show it at all, `missed_us` is
-    the instant of the first of them.
+    covered something that moves; tracks of other targets have neither. `misses` counts the latest frames in a row that
+    did not show it at all, `missed_us` is the instant of the first of them.
     """
 
     id: str
@@ -138,8 +139,8 @@ class Track(msgspec.Struct, frozen=True):
     closed: tuple[Closed, ...] = ()
     crossed: tuple[Crossed, ...] = ()
     past: tuple[tuple[int, Box], ...] = ()
-    course: Course | None = None
-    named: str | None = None
+    course: Course | UnsetType = UNSET
+    named: str | UnsetType = UNSET
 
     @property
     def label(self) -> str:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from functools import reduce
+from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,8 +104,8 @@ class FrameChangeNet(nn.Module):
         """Frames of one size, [T, 1, h, w]."""
         if len(frames) == 1:
             return [FrameChange(STILL, 1.0, no_detections(frames.device))]
-        smooth = F.avg_pool2d(frames, 3, stride=1, padding=1, count_include_pad=False)[:, 0]
-        white = (F.max_pool2d(frames, 3, stride=1, padding=1) >= _WHITE)[:, 0]
+        smooth = _means_near(frames[:, 0])
+        white = _largest_near(frames[:, 0]) >= _WHITE
         fades = [torch.hann_window(size, periodic=False) for size in smooth.shape[1:]]  # the edges are no edges
         spectra = torch.fft.rfft2((smooth - smooth.mean((1, 2), keepdim=True)) * torch.outer(*fades))
         of_pair: dict[tuple[int, int], Tensor] = {}
@@ -140,17 +141,16 @@ class FrameChangeNet(nn.Module):
     def _regions(self, strength: Tensor) -> Detections:
         """Connected regions of cells with enough changed pixels; boxes in 0..1, best score first."""
         height, width = strength.shape
-        thin = -F.max_pool2d(-strength[None, None], _THIN, stride=1)
-        changed = F.max_pool2d(F.pad(thin, (_THIN - 1,) * 4), _THIN, stride=1)[0, 0] > 1
+        changed = _without_thin(strength > 1)
         cells = _in_cells(changed.float()) >= _CELL_SHARE
         if not bool(cells.any()):
             return no_detections(strength.device)
-        label_of = _components(cells)
+        places, labels = torch.nonzero(cells), _components(cells)[cells]
         boxes, scores = [], []
-        for label in torch.unique(label_of[cells]).tolist():
-            y, x = torch.nonzero(label_of == label, as_tuple=True)
-            if len(y) < self.settings.least_cells:
+        for label, size in zip(*torch.unique(labels, return_counts=True), strict=True):
+            if size < self.settings.least_cells:
                 continue
+            y, x = places[labels == label].T
             left, top = int(x.min()) * _CELL, int(y.min()) * _CELL
             right, bottom = min((int(x.max()) + 1) * _CELL, width), min((int(y.max()) + 1) * _CELL, height)
             if _is_streak(changed[top:bottom, left:right]):
@@ -193,13 +193,43 @@ def _outside(frame: Tensor, other: Tensor) -> Tensor:
     return torch.maximum(frame - _largest_near(other), -_largest_near(-other) - frame).clamp_(min=0.0)
 
 
-def _largest_near(frame: Tensor) -> Tensor:
-    """The largest value around each pixel, _NEAR pixels to any side."""
+def _means_near(frames: Tensor) -> Tensor:
+    """The mean around each pixel [..., h, w], one pixel to any side; quicker than `avg_pool2d`, to the last bit."""
+    height, width = frames.shape[-2:]
+    wide, inside = (F.pad(each, (1,) * 4) for each in (frames, torch.ones_like(frames[0])))
+    sums, counts = (
+        reduce(torch.add, (each[..., y : y + height, x : x + width] for y, x in product(range(3), repeat=2)))
+        for each in (wide, inside)
+    )
+    return sums / counts
+
+
+def _largest_near(frames: Tensor) -> Tensor:
+    """The largest value around each pixel [..., h, w], _NEAR pixels to any side; much quicker than `max_pool2d`."""
+    for axis in (-2, -1):
+        size = frames.shape[axis] - 1
+        larger = frames.clone()
+        for step in range(1, min(_NEAR, size) + 1):
+            here, there = larger.narrow(axis, 0, size + 1 - step), frames.narrow(axis, step, size + 1 - step)
+            torch.maximum(here, there, out=here)
+            here, there = larger.narrow(axis, step, size + 1 - step), frames.narrow(axis, 0, size + 1 - step)
+            torch.maximum(here, there, out=here)
+        frames = larger
+    return frames
+
+
+def _without_thin(changed: Tensor) -> Tensor:
+    """The changed pixels without what is thinner than _THIN pixels: those that squares of such pixels cover."""
     for axis in (0, 1):
-        size = frame.shape[axis]
-        wide = torch.cat([frame.narrow(axis, 0, 1)] * _NEAR + [frame] + [frame.narrow(axis, size - 1, 1)] * _NEAR, axis)
-        frame = torch.stack([wide.narrow(axis, step, size) for step in range(2 * _NEAR + 1)]).amax(0)
-    return frame
+        for _ in range(_THIN - 1):
+            size = changed.shape[axis] - 1
+            changed = changed.narrow(axis, 0, size) & changed.narrow(axis, 1, size)
+    changed = F.pad(changed, (_THIN - 1,) * 4)
+    for axis in (0, 1):
+        for _ in range(_THIN - 1):
+            size = changed.shape[axis] - 1
+            changed = changed.narrow(axis, 0, size) | changed.narrow(axis, 1, size)
+    return changed
 
 
 def _shift(one: Tensor, other: Tensor, spectrum: Tensor, spectrum_of_other: Tensor) -> tuple[int, int]:
@@ -239,15 +269,15 @@ def _shown(strength: Tensor, shift: tuple[int, int]) -> Tensor:
 def _exposed_like(frame: Tensor, other: Tensor) -> Tensor:
     """`frame` with the gain and offset that make it equal to `other`, except where something moved."""
     x, y = (each[::_FIT_STEP, ::_FIT_STEP].flatten() for each in (frame, other))
-    fits = torch.ones_like(x, dtype=torch.bool)
+    places = torch.arange(len(x))
     gain, offset = x.new_tensor(1.0), x.new_tensor(0.0)
     for _ in range(_FIT_ROUNDS):
-        inside, target = x[fits], y[fits]
+        inside, target = (each.index_select(0, places) for each in (x, y))
         centred = inside - inside.mean()
         gain = ((centred * target).sum() / centred.square().sum().clamp_(min=1.0)).clamp_(*_GAINS)
         offset = target.mean() - gain * inside.mean()
         misfit = (y - gain * x - offset).abs_()
-        fits = misfit <= 2 * misfit.median()
+        places = torch.nonzero(misfit <= 2 * misfit.median()).flatten()
     return (gain * frame + offset).clamp_(0, 255)
 
 
@@ -268,7 +298,7 @@ def _components(cells: Tensor) -> Tensor:
     """Labels of 8-connected regions, 0 outside: each cell takes the largest label around it until nothing changes."""
     label_of = torch.arange(1, cells.numel() + 1, dtype=torch.float32).view(cells.shape) * cells
     while True:
-        spread = F.max_pool2d(label_of[None, None], 3, stride=1, padding=1)[0, 0] * cells
+        spread = _largest_near(label_of) * cells
         if torch.equal(spread, label_of):
             return label_of
         label_of = spread

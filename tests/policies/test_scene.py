@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import random
+import re
 from collections.abc import Callable, Sequence
 
 import pytest
+from msgspec import UNSET
+from msgspec.structs import replace
 
-from policies.fold import State, decode_state, encode_state, initial_state
+from policies.events import Event
+from policies.fold import State, advance, decode_state, encode_state, initial_state
 from policies.observation import Observation, Prediction
 from policies.occupancy import Occupancy, current_occupancy, timeline
 from policies.scene.memory import GONE_US, Doubt, Scene, remembered_scene
@@ -72,7 +76,7 @@ def state_after(frames: Sequence[Observation], under: CameraPolicy | None = None
 
 
 def turned_us(state: State) -> int | None:
-    return None if state.scene is None else state.scene.turned_us
+    return state.scene.turned_us if state.scene else None
 
 
 BEFORE = bursts(home, 8)
@@ -126,7 +130,7 @@ def test_a_camera_that_is_turned_back_for_a_moment_is_not() -> None:
 
 def test_a_view_of_which_it_is_not_known_where_it_lies_is_a_turn_after_five_minutes() -> None:
     scene = state_after(BEFORE).scene
-    assert scene is not None
+    assert scene
     doubt = Doubt(AFTER[0].at_us, 1, turned(8), across=9)
     after = remembered_scene(Scene(scene.shown, doubt), AFTER[3], None)
     assert after is not None
@@ -176,15 +180,15 @@ def test_while_a_camera_is_turned_no_event_is_settled_and_the_time_is_unobserved
         None,
         "the camera was turned or moved at 2026-09-21T14:14:00Z",
     ]
-    assert state.scene is not None
+    assert state.scene
 
 
 def test_a_policy_that_does_not_ask_for_moving_remembers_nothing_of_a_scene() -> None:
-    assert state_after(BEFORE + AFTER, policy()).scene is None
+    assert state_after(BEFORE + AFTER, policy()).scene is UNSET
 
 
 def test_frames_without_evidence_leave_a_scene_unknown() -> None:
-    assert state_after(bursts(lambda _: None, 20)).scene is None
+    assert state_after(bursts(lambda _: None, 20)).scene is UNSET
 
 
 @pytest.mark.parametrize("given", ["", "AAAA", "é", "!", "A"])
@@ -192,7 +196,7 @@ def test_evidence_of_another_form_is_none(given: str) -> None:
     assert profiles_of(given) is None
     assert agreement((home(0),), given) is None
     assert move_of((home(0),), given) == (0, 0)
-    assert state_after(bursts(lambda _: given, 20)).scene is None
+    assert state_after(bursts(lambda _: given, 20)).scene is UNSET
 
 
 def test_scenes_that_have_nothing_in_common_are_not_compared() -> None:
@@ -205,7 +209,7 @@ def test_what_is_remembered_takes_less_than_a_kilobyte() -> None:
     frames = bursts(home, 3000)[::3]
     frames += bursts(turned, 1, first=3000)
     state = state_after(frames)
-    assert state.scene is not None
+    assert state.scene
     assert state.scene.doubt is not None
     places = with_places((), START_US, [(x / 16, y / 9) for x in range(16) for y in range(9)])
     assert len(places) == MOST_PLACES
@@ -214,8 +218,59 @@ def test_what_is_remembered_takes_less_than_a_kilobyte() -> None:
     assert decode_state(encode_state(full)) == full
 
 
-def test_a_state_of_before_scenes_is_read() -> None:
-    assert decode_state(encode_state(State()).replace(b',"scene":null', b"")) == State()
+def person(at_s: float) -> list[Prediction]:
+    """Somebody who goes through the view from second 20 on, and comes back at 130."""
+    into_s = at_s - (20 if at_s < 100 else 130)
+    if not 0 <= into_s < 30:
+        return []
+    left = 0.02 + into_s * 0.03
+    return [Prediction("person", 0.9, (round(left, 5), 0.4, round(left + 0.05, 5), 0.7))]
+
+
+@pytest.mark.parametrize("shows", [home, turned, lambda n: evidence(a_scene(n))])
+def test_evidence_changes_nothing_for_a_policy_that_does_not_ask_for_moving(shows: Callable[[int], str]) -> None:
+    def told(shown: Callable[[int], str | None]) -> list[tuple[bytes, Sequence[Event]]]:
+        state, steps = initial_state(), []
+        for number in range(200):
+            still = Prediction("still", 0.9, evidence=shown(number))
+            answers = {"frame-change": [still], "eye": person(float(number))}
+            state, events = fold(policy(), state, [observation(float(number), answers, MODELS)])
+            steps.append((encode_state(state), events))
+        return steps
+
+    with_it = told(lambda n: home(n) if n < 10 else shows(n))
+    assert with_it == told(lambda _: None)
+    assert sum(len(events) for _, events in with_it) > 6
+    for state, _ in with_it:
+        assert set(re.findall(rb'"(scene|course|named)"', state)) == set()
+
+
+def test_a_camera_is_not_turned_any_more_once_its_policy_does_not_ask_for_moving() -> None:
+    state = state_after(BEFORE + AFTER)
+    assert turned_us(state) == AFTER[0].at_us
+    [west, _] = current_occupancy(policy(), state, AFTER[-1].at_us)
+    assert west.cause != "the camera was turned or moved at 2026-09-21T14:14:00Z"
+    again = replace(AFTER[-1], at_us=AFTER[-1].at_us + 1)  # as a camera sends it that is stuck
+    assert advance(policy(), state, again)[0].scene is UNSET
+    assert advance(rules(), state, again)[0].scene == state.scene
+
+
+@pytest.mark.parametrize("covered_s", [300, 310, 3600, 8 * 3600])
+@pytest.mark.parametrize("flips", [0.05, 0.2])
+def test_a_camera_that_was_covered_for_a_while_is_observed_again(covered_s: int, flips: float) -> None:
+    cover = a_scene(3)
+    until = 8 + round(covered_s / BURST_S)
+    frames = BEFORE + bursts(lambda n: evidence(cover, seed=n), until - 8, first=8)
+    frames += bursts(lambda n: evidence(HOME, flips=flips, seed=n), 8, first=until)  # in another light, perhaps
+    state = state_after(frames)
+    assert turned_us(state) is None
+    assert state.seen_us == frames[-1].at_us
+
+
+def test_a_cover_that_shows_nothing_is_no_turn() -> None:
+    frames = BEFORE + bursts(lambda _: None, 200, first=8) + bursts(home, 8, first=208)
+    for count in range(len(BEFORE), len(frames), 30):
+        assert turned_us(state_after(frames[:count])) is None
 
 
 def test_a_burst_that_comes_late_changes_what_is_remembered_for_two_hours_at_most() -> None:

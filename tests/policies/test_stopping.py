@@ -62,6 +62,26 @@ def test_what_went_at_full_speed_when_it_was_lost_has_not_stopped() -> None:
     assert presences(story(lost, until_s=30))[-1][1] < 12
 
 
+def briefly(at_s: float) -> Sequence[Prediction]:
+    """Comes, stands for a second, and is not seen any more."""
+    return [region(0.25 + 0.3 * min((at_s - 5) / 0.8, 1))] if 5 <= at_s <= 6.8 else []
+
+
+def at_long_intervals(at_s: float) -> Sequence[Prediction]:
+    places = {5.0: 0.2, 7.5: 0.35, 10.0: 0.47, 12.5: 0.5, 15.0: 0.5}
+    return [region(places[at_s])] if at_s in places else []
+
+
+@pytest.mark.parametrize(("shown", "every_s"), [(briefly, 0.2), (at_long_intervals, 2.5)])
+def test_what_moved_too_briefly_or_was_seen_too_rarely_to_have_a_speed_has_not_stopped(
+    shown: Callable[[float], Sequence[Prediction]], every_s: float
+) -> None:
+    [started, ended] = presences(story(shown, until_s=120, every_s=every_s), "movement = { hidden_s = 5 }")
+    assert started[0] == "presence_started"
+    assert ended[0] == "presence_ended"
+    assert ended[1] <= 20
+
+
 def test_what_goes_on_as_another_track_has_not_stopped() -> None:
     def ahead(at_s: float) -> Sequence[Prediction]:
         return [region(0.62 + 0.02 * (at_s - 4.6), 0.58)] if 4.6 <= at_s < 5.6 else []
@@ -120,9 +140,9 @@ def test_a_thing_that_goes_through_such_a_place_counts() -> None:
 
 def test_such_a_place_is_forgotten_half_an_hour_later() -> None:
     state = state_of(story(swaying, until_s=60))
-    assert state.scene is not None
+    assert state.scene
     assert state.scene.places
     still = {"frame-change": [Prediction("still", 0.9)]}
     later, _ = fold(policy(WHOLE, 'targets = ["moving"]'), state, [observation(2400, still, [CHANGE])])
-    assert later.scene is not None
+    assert later.scene
     assert later.scene.places == ()

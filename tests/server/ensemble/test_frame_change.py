@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 
 from server.catalogue import card_named
 from server.ensemble.decode import decode
 from server.ensemble.forms import row_of
-from server.ensemble.frame_change import MOVING, STILL, FrameChangeNet, build
+from server.ensemble.frame_change import (
+    MOVING,
+    STILL,
+    FrameChangeNet,
+    _largest_near,
+    _means_near,
+    _without_thin,
+    build,
+)
 
 CARD = card_named("frame-change")
 
@@ -126,3 +135,16 @@ def test_walking_people_of_the_footage_are_movement(network: FrameChangeNet, foo
         assert answer.label == MOVING
         assert 0.5 < answer.score < 1
         assert len(answer.regions.boxes) >= 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 2), (36, 48), (144, 192)])
+def test_means_and_extremes_of_neighbourhoods_are_those_of_torchs_pools_to_the_last_bit(size: tuple[int, int]) -> None:
+    frames = torch.rand(3, 1, *size, generator=torch.Generator().manual_seed(1)) * 255
+    means = F.avg_pool2d(frames, 3, stride=1, padding=1, count_include_pad=False)
+    assert torch.equal(_means_near(frames[:, 0]), means[:, 0])
+    assert torch.equal(_largest_near(frames[:, 0]), F.max_pool2d(frames, 3, stride=1, padding=1)[:, 0])
+    if min(size) > 1:
+        changed = frames[0, 0] > 60
+        squares = -F.max_pool2d(-changed[None, None].float(), 2, stride=1)
+        opened = F.max_pool2d(F.pad(squares, (1, 1, 1, 1)), 2, stride=1)[0, 0] > 0
+        assert torch.equal(_without_thin(changed), opened)

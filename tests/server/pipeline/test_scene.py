@@ -59,7 +59,7 @@ def test_any_permutation_of_bursts_gives_the_log_and_the_state_of_a_run_in_order
         assert head.state is not None
         assert decode_state(head.state) == every[-1].state
         scene = every[-1].state.scene
-        assert scene is not None
+        assert scene
         assert scene.turned_us is not None
         assert scene.places
         assert {step.recorded.observation.index for step in every} == {0, 1, 2, 3, 4}
