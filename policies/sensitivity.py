@@ -127,8 +127,7 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
         suffice), under `weighted` their weight, under `evidence` the log-odds of their best scores.
         """
         if self.by_agreement:
-            parts = [self.agreement_part(info.model, 1.0, 0.0, is_unopposed=True) for info in models]
-            return sum(part.most for part in parts) / 1000
+            return sum(self._most_to_agree(info.model) for info in models) / 1000
         if self.by_evidence:
             tables = {info.model: info.calibrated for info in models if info.calibrated is not None}
             return sum(self._weighed(model, table.part(1).most) for model, table in tables.items()) / 1000
@@ -166,16 +165,21 @@ class Sensitivity(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=
 
     def weighed(self, votes: Mapping[str, Vote], parts: Parts) -> dict[str, int]:
         """Each model's part of the sum under a rule over scores, in thousandths of log-odds by the policy's weight, or
-        of a model. A model that did not answer has one only if `missing` says so: as if it had its best score, or had
-        seen nothing.
+        of a model. A model that did not answer has one only if `missing` says so: as if it had its best score and no
+        other model voted against, or had seen nothing.
         """
         counted: dict[str, int] = {}
         for model, part in parts.items():
             if votes[model] is not Vote.MISSING:
                 counted[model] = self._weighed(model, part.given)
             elif self.missing != "abstain":
-                counted[model] = self._weighed(model, part.most if self.missing == "fail_open" else part.unseen)
+                most = self._most_to_agree(model) if self.by_agreement else part.most
+                counted[model] = self._weighed(model, most if self.missing == "fail_open" else part.unseen)
         return counted
+
+    def _most_to_agree(self, model: str) -> int:
+        """What a model counts at best where no other one votes against: two models if it can suffice at all."""
+        return self.agreement_part(model, 1.0, 0.0, is_unopposed=True).most
 
     @cached_property
     def _rulings(self) -> dict[tuple[object, ...], Ruling]:

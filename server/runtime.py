@@ -231,11 +231,15 @@ class Runtime:
 
     def _keep_frames(self) -> None:
         """Keep pictures of accepted bursts. It says once of each site that is older than pictures that it has none."""
-        with suppress(RetryLater):
+        try:
             sites = [site for site in self.store.frames.older_sites() if self.settings.keep(site).frames.which is None]
             for site in self.store.frames.tell_once(sites):
                 todo = f'[retention.{site}] keep_frames = "events" in the settings keeps them, "none" is as now'
                 log.warning("pictures of an older site are not kept", extra={"site": site, "todo": todo})
+        except RetryLater:
+            pass
+        except Exception as error:  # noqa: BLE001  pictures are kept without it
+            _log_failure("older sites not named", error)
         self.keeper.run(self._stopping)
 
     def _sweep_frames(self) -> None:

@@ -133,7 +133,7 @@ class VoteThresholds:
         if sensitivity.by_agreement:
             parts = {  # each as if no other model voted against
                 info.model: sensitivity.agreement_part(
-                    info.model, score or 0.0, rules.least(info.model), KEEP_RATIO, is_unopposed=True
+                    info.model, _lowest(score), rules.least(info.model), KEEP_RATIO, is_unopposed=True
                 )
                 for info, score in scores.items()
             }
@@ -143,6 +143,11 @@ class VoteThresholds:
             for info, score in scores.items()
         }
         return sensitivity.fuse(votes).verdict is Verdict.PRESENT
+
+
+def _lowest(score: float | None) -> float:
+    """A score that reaches the level `score`, which may be 0, as no box has; 0 where it reaches none."""
+    return 0.0 if score is None else max(score, 1e-9)
 
 
 def voters_of(policy: CameraPolicy, ensemble_info: EnsembleInfo) -> Voters:

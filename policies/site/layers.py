@@ -68,9 +68,9 @@ def check_targets(names: Iterable[str], path: Path, targets: Targets) -> None:
 
 def over(above: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
     """A table over the one above it, and so the tables within. A new rule of sensitivity inherits no key that only some
-    rules have.
+    rules have. Weights or a threshold above without a rule are of `weighted`.
     """
-    if "rule" in here and here["rule"] != above.get("rule", _DEFAULT_RULE):
+    if "rule" in here and here["rule"] != _with_rule(above).get("rule", _DEFAULT_RULE):
         above = {key: value for key, value in above.items() if key not in _NOT_OF_ALL}
     return above | {
         key: over(above[key], value) if isinstance(value, dict) and isinstance(above.get(key), dict) else value

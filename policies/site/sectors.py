@@ -20,6 +20,8 @@ _MARGIN = 0.1
 _LEAST_MARGIN = 0.02
 _LEAST_WINDOW = 0.25
 _MOST_WINDOW = 0.75
+MOST_ENLARGED = 16
+"""So many enlarged parts may one camera have."""
 MOST_SHARED = 0.1
 """A track can move between sectors that share less than this part of the smaller one."""
 

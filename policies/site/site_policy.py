@@ -28,6 +28,7 @@ from policies.site.toml_lines import line_of
 from policies.site.toml_schema import (
     SITE_KEYS,
     TargetText,
+    check_enlarged,
     read_line,
     read_look,
     read_place,
@@ -36,7 +37,7 @@ from policies.site.toml_schema import (
     read_suppressions,
 )
 
-RULES_VERSION = 8
+RULES_VERSION = 9
 """Raised whenever the same policy over the same observations gives other events than before."""
 
 _WITHOUT_AGREEMENT = 7
@@ -315,4 +316,6 @@ def _read_camera(
         Scheduled(entry, when, under(read_layer(layer, rules, ("schedule",), targets)))
         for entry, when, rules in schedules
     )
-    return replace(under(layer), scheduled=tuple(entries), looked_us=read_look(raw, path))
+    policy = under(layer)
+    check_enlarged(policy.sectors, path)
+    return replace(policy, scheduled=tuple(entries), looked_us=read_look(raw, path))

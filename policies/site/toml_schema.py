@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -9,10 +10,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from policies.geometry import Polygon, in_pixels, points_of, polygon_of
+from policies.observation import Box
 from policies.site.layers import OF_TRACKS, RULE_KEYS, Targets, check_targets
 from policies.site.rules import Fraction
 from policies.site.schedule import Day, Place, When
-from policies.site.sectors import Line
+from policies.site.sectors import MOST_ENLARGED, Line, Sector
 from policies.site.suppression import Suppression
 from policies.site.toml_errors import Path, Problem, convert, listed, only, ready
 
@@ -129,6 +131,20 @@ def read_sector(raw: dict[str, Any], path: Path) -> tuple[Polygon, bool]:
         return polygon_of(points), shape.enlarge
     except ValueError as error:
         raise Problem((*path, "polygon" if shape.coordinates is None else "coordinates"), str(error)) from None
+
+
+def check_enlarged(sectors: Sequence[Sector], path: Path) -> None:
+    """Raises Problem at the first sector with which a camera has more enlarged parts than the server has time for."""
+    windows: set[Box] = set()
+    for sector in sectors:
+        if sector.times_larger > 1:
+            windows.add(sector.window)
+        if len(windows) > MOST_ENLARGED:
+            raise Problem(
+                (*path, "sectors", sector.name, "enlarge"),
+                f"a camera has at most {MOST_ENLARGED} enlarged parts, and each costs one more image of every frame: "
+                "enlarge fewer sectors, or draw one around those that lie together",
+            )
 
 
 def read_line(name: str, raw: dict[str, Any], path: Path) -> Line:

@@ -67,7 +67,7 @@ def associate(policy: CameraPolicy, frame: Frame, tracks: Sequence[Track], judge
         boxed = [c for c in candidates if c.box is not None and (c.present or c.kept)]
         of_target = list(_by_boxes(policy, frame, target, [t for t in mine if t.motion is not None], boxed))
         bare = [c for c in candidates if c.box is None and c.present]
-        if bare or len(of_target) < len(mine):
+        if bare or any(t.motion is None for t in mine):
             of_target += _by_labels(of_target, [t for t in mine if t.motion is None], bare)
         matches += of_target
     return matches

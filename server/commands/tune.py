@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from policies.events import Event
 from policies.fusion.judge import judge
 from policies.observation import ModelInfo
 from policies.site.sectors import WHOLE
-from policies.site.site_policy import SitePolicy, parse_site_policy
+from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.analysis.agreement import HEADING, pair_agreements
 from server.analysis.candidates import (
     Candidate,
@@ -118,6 +119,8 @@ def command(
     _make_folder(out)
     search = _Search(settings.database_url, site, place, cameras, truth, *window, within_s, most, processes)
     advice = _search(search, text, policy, _voters(store, policy, place), miss_cost)
+    for cause, count in search.passed_over.items():
+        click.echo(f"{count} policies were not tried, since with them {cause}", err=True)
     _report(search, advice, text, live, out)
 
 
@@ -193,6 +196,8 @@ class _Search:
     most: int
     processes: int | None
     trials: dict[str, Trial] = field(default_factory=dict)
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Policies that cannot be: a nearer place has settings of a rule that the policy replaces. By what is wrong."""
     observed_us: int = 0
 
     def run(self, candidates: Iterable[Candidate]) -> None:
@@ -226,7 +231,11 @@ def _search(search: _Search, text: str, policy: SitePolicy, models: Sequence[Mod
     def best_after(sets: Iterable[tuple[Option, ...]]) -> tuple[Option, ...]:
         candidates = []
         for options in sets:
-            candidates.append(candidate(text, *options, place=place))
+            try:
+                candidates.append(candidate(text, *options, place=place))
+            except InvalidPolicy as error:
+                search.passed_over[str(error)] += 1
+                continue
             options_of.setdefault(candidates[-1].policy.digest, options)
         search.run(candidates)
         return options_of[best_of(list(search.trials.values()), split, miss_cost).candidate.policy.digest]

@@ -93,8 +93,8 @@ class MicroBatcher:
         """
         with self._changed:
             now = self._clock()
-            images = 0 if spare else len(payloads) * images_each
-            self._refuse(client, images, math.inf if spare else within_s, now, images_each=images_each)
+            frames = 0 if spare else len(payloads)
+            self._refuse(client, frames, math.inf if spare else within_s, now, images_each=images_each)
             job = Job(tuple(payloads), stages, now + within_s, within_s, client, spare, images_each)
             if job.inputs:
                 self._queue_of(job).append(job)
@@ -253,11 +253,11 @@ class MicroBatcher:
         )
 
     def _refuse(
-        self, client: str, images: int, within_s: float, now: float, *, evicting: bool = True, images_each: int = 1
+        self, client: str, frames: int, within_s: float, now: float, *, evicting: bool = True, images_each: int = 1
     ) -> None:
         if self._closed:
             raise _stopping()
-        frames = images // images_each
+        images = frames * images_each
         if frames > self._max_queued_images:
             raise TooLarge(f"{frames} frames came; at most {self._max_queued_images} may wait at once", begun=False)
         self._drop_finished(now)
@@ -268,14 +268,17 @@ class MicroBatcher:
         wait_s = before / load.images_per_s if load.images_per_s else 0.0
         if wait_s > within_s:
             raise RetryLater(f"an answer would take {wait_s:.0f} s", retry_after_s=max(1, math.ceil(wait_s)))
-        # Enlarged sectors take time, not room: a request whose frames may wait finds room in an empty queue.
-        if not self._has_room(client, min(images, self._max_queued_images), evicting=evicting):
-            raise RetryLater(f"{load.queued_images} frames are waiting already", retry_after_s=load.retry_after_s)
+        if not self._has_room(client, frames, evicting=evicting):
+            waiting = self._inference.frames().total()
+            raise RetryLater(f"{waiting} frames are waiting already", retry_after_s=load.retry_after_s)
 
-    def _has_room(self, client: str, images: int, *, evicting: bool) -> bool:
-        """Whether so many more images of `client` may wait, if need be in the place of others' (when `evicting`)."""
-        counts = self._inference.counts()
-        missing, own = sum(counts.values()) + images - self._max_queued_images, counts[client] + images
+    def _has_room(self, client: str, frames: int, *, evicting: bool) -> bool:
+        """Whether so many more frames of `client` may wait, if need be in the place of others' (when `evicting`).
+
+        Enlarged sectors take time, not room: what waits is frames.
+        """
+        counts = self._inference.frames()
+        missing, own = counts.total() + frames - self._max_queued_images, counts[client] + frames
         giving_way: list[Job] = []
         while missing > 0:
             greediest = max(counts, key=counts.__getitem__)
@@ -283,8 +286,8 @@ class MicroBatcher:
             if greediest == client or counts[greediest] <= own or newest is None:
                 return False
             giving_way.append(newest)
-            counts[greediest] -= newest.images_left
-            missing -= newest.images_left
+            counts[greediest] -= newest.left
+            missing -= newest.left
         for job in giving_way if evicting else ():
             self._inference.remove(job)
             job.fail(RetryLater("other clients need the room", retry_after_s=self._load().retry_after_s))

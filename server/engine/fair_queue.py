@@ -105,9 +105,9 @@ class FairQueue:
         others = (client.images for other, client in self._clients.items() if other != name)
         return own + sum(min(each, own + images) for each in others)
 
-    def counts(self) -> Counter[str]:
-        """How many images of each client wait."""
-        return Counter({name: client.images for name, client in self._clients.items()})
+    def frames(self) -> Counter[str]:
+        """How many frames of each client wait; a frame with enlarged sectors is one."""
+        return Counter({name: sum(job.left for job in client.jobs) for name, client in self._clients.items()})
 
     def newest_unbegun_of(self, name: str, but: Collection[Job] = ()) -> Job | None:
         """The client's newest request of which nothing was begun, without those of `but`."""

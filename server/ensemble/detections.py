@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from policies.geometry import area, iou, shared
 from policies.observation import Box, Prediction
 
 NMS_VERSIONS = {"nms": 1}
@@ -19,6 +19,9 @@ NMS_VERSIONS = {"nms": 1}
 _SAME_IOU = 0.4
 _INSIDE = 0.8
 """So much of the smaller box lies in the larger one, where both are of one thing."""
+_LIKE = 0.25
+"""The smaller of two such boxes has at least this part of the area of the larger one."""
+_NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
 _CUT = 0.02
 """A box that ends within this of the border of an enlarged part, in sides of the part, is cut off by it."""
 
@@ -57,27 +60,20 @@ def seen_once(whole: Sequence[Prediction], parts: Sequence[tuple[Sequence[Predic
 
     A box that the border of its part cuts off is dropped: the frame shows that thing whole. Boxes of one label from
     two looks are of one thing if their intersection over union is at least .4, or if four fifths of one lie in the
-    other: the one with the higher score stays. Boxes of one look are never joined.
+    other, which is at most four times as large: somebody far away can stand behind a near one. The one with the higher
+    score stays. Boxes of one look are never joined.
     """
     seen = list(whole)
-    looks = [{0} for _ in seen]
-    for look, (part, edges) in enumerate(parts, 1):
-        for prediction in part:
-            if prediction.box is None or _is_cut(prediction.box, edges):
-                continue
-            fits = {
-                place: fit
-                for place, known in enumerate(seen)
-                if known.label == prediction.label and look not in looks[place]
-                if (fit := _fit(known.box, prediction.box))
-            }
-            if not fits:
+    for part, edges in parts:
+        uncut = [each for each in part if each.box is not None and not _is_cut(each.box, edges)]
+        fits = _fits(uncut, seen)
+        for prediction, fit in zip(uncut, fits, strict=True):
+            if not fit.any():
                 seen.append(prediction)
-                looks.append({look})
                 continue
-            place = max(fits, key=fits.__getitem__)
+            place = int(fit.argmax())
             seen[place] = max(seen[place], prediction, key=lambda each: each.score)  # the frame's of equals
-            looks[place].add(look)
+            fits[:, place] = 0  # no other box of this look is of that thing
     return seen
 
 
@@ -87,13 +83,23 @@ def _is_cut(box: Box, edges: Box) -> bool:
     return any(abs(box[side] - edges[side]) <= near[side % 2] and edges[side] not in (0.0, 1.0) for side in range(4))
 
 
-def _fit(a: Box | None, b: Box) -> float:
-    """How well two boxes cover one thing; 0 where they are of two things."""
-    both = shared(a, b) if a is not None else 0.0
-    if a is None or not both:
-        return 0.0
-    union = iou(a, b)
-    return union if union >= _SAME_IOU or both >= _INSIDE * min(area(a), area(b)) else 0.0
+def _fits(some: Sequence[Prediction], others: Sequence[Prediction]) -> NDArray[np.float64]:
+    """How well the boxes of each of `some` and each of `others` cover one thing; 0 where they are of two things.
+
+    All at once: of many parts with many boxes each, pair by pair takes a second.
+    """
+    boxes, known = (
+        torch.tensor([each.box or _NO_BOX for each in looks], dtype=torch.float64).view(-1, 4)
+        for looks in (some, others)
+    )
+    both, areas, known_areas = _shared(boxes, known), _areas(boxes)[:, None], _areas(known)
+    smaller, larger = torch.minimum(areas, known_areas), torch.maximum(areas, known_areas)
+    union = both / (areas + known_areas - both)
+    inside = (both >= _INSIDE * smaller) & (smaller >= _LIKE * larger)
+    fits = torch.where((both > 0) & ((union >= _SAME_IOU) | inside), union, 0.0).numpy()
+    codes = {each.label: code for code, each in enumerate((*some, *others))}
+    labels, known_labels = ([codes[each.label] for each in looks] for looks in (some, others))
+    return np.where(np.equal.outer(labels, known_labels), fits, 0.0)
 
 
 def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, max_overlap: float) -> Detections:
@@ -132,9 +138,13 @@ def unsuppressed(boxes: Tensor, scores: Tensor, max_overlap: float) -> Tensor:
 
 def overlaps(boxes: Tensor, others: Tensor) -> Tensor:
     """Intersection over union of each of `boxes` [K, 4] with each of `others` [L, 4]: [K, L]."""
-    sides = torch.minimum(boxes[:, None, 2:], others[:, 2:]) - torch.maximum(boxes[:, None, :2], others[:, :2])
-    shared = sides.clamp(min=0).prod(2)
+    shared = _shared(boxes, others)
     return shared / (_areas(boxes)[:, None] + _areas(others) - shared)
+
+
+def _shared(boxes: Tensor, others: Tensor) -> Tensor:
+    sides = torch.minimum(boxes[:, None, 2:], others[:, 2:]) - torch.maximum(boxes[:, None, :2], others[:, :2])
+    return sides.clamp(min=0).prod(2)
 
 
 def _areas(boxes: Tensor) -> Tensor:

@@ -18,6 +18,9 @@ from server.catalogue.card import InputForm
 VERSIONS = {"stretch": 1, "shrink": 1, "letterbox": 1, "crop": 1}
 """Of each fit. Raise the one whose rows change, and all when resizing, grey or normalisation change."""
 
+CENTRE_VERSIONS = {"boxes of the centre": 1}
+"""Of the way from the centre of a frame, which `crop` shows, back to the frame; detectors alone take it."""
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as JPEG has it
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
@@ -31,8 +34,9 @@ def versions(form: InputForm) -> dict[str, int]:
 class Row(NamedTuple):
     """One row of a batch before normalisation.
 
-    `pixels` is uint8 [C, h, w]. `content` is the box of the image in it, without padding, in 0..1 of the row. `sector`
-    is the sector whose crop this is, None for the whole view. `crop` is the part of the frame that the row shows.
+    `pixels` is uint8 [C, h, w]. `content` is the box of the image in it, without padding, in 0..1 of the row; it
+    reaches beyond the row where that shows the centre only. `sector` is the sector whose crop this is, None for the
+    whole view. `crop` is the part of the frame that was brought to the row.
     """
 
     pixels: Tensor
@@ -135,7 +139,13 @@ def _crop_centre(pixels: Tensor, form: InputForm) -> tuple[Tensor, Box]:
     size = (form.shorter_side, longer) if width == shorter else (longer, form.shorter_side)
     resized = _resized(pixels, size, form.resample)
     left, top = round((size[0] - form.size[0]) / 2), round((size[1] - form.size[1]) / 2)
-    return resized[..., top : top + form.size[1], left : left + form.size[0]], WHOLE
+    content = (
+        -left / form.size[0],
+        -top / form.size[1],
+        (size[0] - left) / form.size[0],
+        (size[1] - top) / form.size[1],
+    )
+    return resized[..., top : top + form.size[1], left : left + form.size[0]], content
 
 
 def _resized(pixels: Tensor, size: tuple[int, int], resample: str) -> Tensor:

@@ -32,6 +32,8 @@ _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionD
 def code_versions(card: ModelCard, execution: Execution = "fp32") -> dict[str, int]:
     """The version of each step of ours between a decoded frame and the model's predictions, by the step's name."""
     versions: dict[str, int] = forms.versions(card.input) | {card.kind: module.VERSIONS[card.kind]}
+    if card.kind == "detector" and card.input.fit == "crop":
+        versions |= forms.CENTRE_VERSIONS
     if card.kind == "classifier":
         versions |= tuning.versions(execution) | module.output_versions(card)
     elif card.is_lowered:

@@ -10,20 +10,19 @@ import logging
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from server.domain.private_files import PRIVATE_FILE, make_private_folder
+from server.frames.names import LEFT_AFTER_S, OWNER, SMALL, digest_of
 
 log = logging.getLogger(__name__)
 
-SMALL = ".small"
 RESERVE_BYTES = 512 * 1024 * 1024
 """Pictures leave so much of a disk to the database, which may need it for bursts."""
-LEFT_AFTER_S = 3600.0
-"""A file that no row names after this time was left by a crash, or by a database that a backup has replaced."""
 
 
 class Folder:
@@ -61,6 +60,8 @@ class Folder:
 
     def remove(self, digests: Sequence[str]) -> None:
         """Delete pictures with their small views. Raises OSError for the first that cannot be deleted."""
+        if not self._root.is_dir():  # its disk is away: the pictures are not gone
+            raise FileNotFoundError(f"there is no folder {self._root}; is its disk mounted?")
         for sha256 in digests:
             path = self._path(sha256)
             path.unlink(missing_ok=True)
@@ -86,12 +87,26 @@ class Folder:
         old = time.time() - LEFT_AFTER_S
         for shard in sorted(self._root.iterdir()):
             if shard.is_dir():
-                yield [(_digest_of(file.name), f"{shard.name}/{file.name}") for file in _old_files(shard, old)]
+                yield [(digest_of(file.name), f"{shard.name}/{file.name}") for file in _old_files(shard, old)]
 
     def discard(self, names: Sequence[str]) -> None:
         """Delete files that `left` named."""
         for name in names:
             (self._root / name).unlink(missing_ok=True)
+
+    def owner(self) -> bytes | None:
+        """The mark of the database that keeps the pictures."""
+        return _read(self._root / OWNER)
+
+    def set_owner(self, mark: bytes) -> None:
+        """Write that mark."""
+        self._write(self._root / OWNER, mark)
+
+    def beside(self) -> list[tuple[str, bytes | None]]:
+        """The other folders in the same place, each with its mark."""
+        place = self._root.parent
+        others = sorted(each for each in place.iterdir() if each.is_dir()) if place.is_dir() else []
+        return [(str(each), _read(each / OWNER)) for each in others if each != self._root]
 
     def free_bytes(self) -> int:
         """What the disk has left."""
@@ -101,9 +116,9 @@ class Folder:
         """Raises OSError where no picture can be stored."""
         if self.free_bytes() < RESERVE_BYTES:
             raise OSError(f"the disk of {self._root} has less than {RESERVE_BYTES >> 20} MiB left")
-        probe = self._path("0" * 64)
-        self._write(probe, b"probe")
-        probe.unlink()
+        there = next(each for each in (self._root, *self._root.parents) if each.exists())
+        with tempfile.TemporaryFile(dir=there) as probe:  # no folder is made: who tries may be another user
+            probe.write(b"probe")
 
     def _path(self, sha256: str) -> Path:
         return self._root / sha256[:2] / sha256
@@ -143,9 +158,3 @@ def _old_files(folder: Path, before_s: float) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             if file.stat().st_mtime < before_s:
                 yield file
-
-
-def _digest_of(name: str) -> str:
-    """The SHA-256 in the name of a picture or of its view; empty for a file that a crash left half written."""
-    digest = name.removesuffix(SMALL)
-    return digest if len(digest) == 64 and not name.startswith(".") else ""

@@ -66,7 +66,7 @@ class FrameKeeper:
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes of pictures that wait."""
+        """Bytes of pictures that wait or are being kept."""
         return self._waiting_bytes
 
     def offer(self, burst: Burst, brightness: Iterable[float | None]) -> None:
@@ -79,7 +79,7 @@ class FrameKeeper:
         ]
         size = sum(len(each.image) for each in pictures)
         with self._changed:
-            is_taken = not self._queue or self._waiting_bytes + size <= self._most_bytes
+            is_taken = not self._waiting_bytes or self._waiting_bytes + size <= self._most_bytes
             if is_taken:
                 self._queue.append(pictures)
                 self._waiting_bytes += size
@@ -104,15 +104,21 @@ class FrameKeeper:
     def drain(self, wait: Callable[[float], object] = lambda _seconds: True) -> None:
         """Keep all that waits now. `wait` is called between tries while the database is busy; True ends the tries."""
         while pictures := self._next():
-            self._keep([each for each in pictures if self._is_wanted(each.site, wait)], wait)
+            try:
+                self._keep([each for each in pictures if self._is_wanted(each.site, wait)], wait)
+            except Exception as error:
+                if not isinstance(error, SectorwatchError):
+                    log.exception("pictures cannot be kept")
+                self._lose(len(pictures), "database", str(error))
+            finally:
+                with self._changed:
+                    self._waiting_bytes -= sum(len(each.image) for each in pictures)
 
     def _next(self) -> list[Picture]:
         with self._changed:
             pictures: list[Picture] = []
             while self._queue and len(pictures) < _AT_ONCE:
-                some = self._queue.popleft()
-                self._waiting_bytes -= sum(len(each.image) for each in some)
-                pictures += some
+                pictures += self._queue.popleft()
         return pictures
 
     def _is_wanted(self, site: str, wait: Callable[[float], object]) -> bool:

@@ -13,11 +13,10 @@ from typing import Any
 
 from server.domain.errors import ConfigurationError
 from server.domain.secrets_in_text import without_secrets
+from server.frames.names import LEFT_AFTER_S, OWNER, SMALL, digest_of
 
 log = logging.getLogger(__name__)
 
-_SMALL = ".small"
-_LEFT_AFTER_S = 3600.0
 _WHOLE = frozenset({"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci"})
 """Stores in which an object appears whole. In others it is written beside its place, and moved there."""
 
@@ -79,18 +78,18 @@ class ObjectStore:
     def remove(self, digests: Sequence[str]) -> None:
         paths = [self._path(sha256) for sha256 in digests]
         self._delete(paths)
-        self._delete([path + _SMALL for path in paths])  # after the pictures: see put_small
+        self._delete([path + SMALL for path in paths])  # after the pictures: see put_small
 
     def get_small(self, sha256: str) -> bytes | None:
-        return self._read(self._path(sha256) + _SMALL) or None
+        return self._read(self._path(sha256) + SMALL) or None
 
     def put_small(self, sha256: str, image: bytes) -> None:
         with _as_os_error():
             if not self.has(sha256):
                 return
-            self._write(self._path(sha256) + _SMALL, image)
+            self._write(self._path(sha256) + SMALL, image)
             if not self.has(sha256):
-                self._delete([self._path(sha256) + _SMALL])
+                self._delete([self._path(sha256) + SMALL])
 
     def left(self) -> Iterator[list[tuple[str, str]]]:
         files, root = self._opened
@@ -100,13 +99,28 @@ class ObjectStore:
             if folder["type"] == "directory":
                 with _as_os_error():
                     yield [
-                        (name.removesuffix(_SMALL) if len(name.removesuffix(_SMALL)) == 64 else "", found["name"])
+                        (digest_of(name), found["name"])
                         for found in files.ls(folder["name"], detail=True)
-                        if _age_s(found) > _LEFT_AFTER_S and (name := found["name"].rpartition("/")[2])
+                        if _age_s(found) > LEFT_AFTER_S and (name := found["name"].rpartition("/")[2])
                     ]
 
     def discard(self, names: Sequence[str]) -> None:
         self._delete(names)
+
+    def owner(self) -> bytes | None:
+        return self._read(f"{self._opened[1]}/{OWNER}")
+
+    def set_owner(self, mark: bytes) -> None:
+        with _as_os_error():
+            self._write(f"{self._opened[1]}/{OWNER}", mark)
+
+    def beside(self) -> list[tuple[str, bytes | None]]:
+        files, root = self._opened
+        place = root.rpartition("/")[0]
+        with _as_os_error():
+            found = files.ls(place, detail=True) if files.exists(place) else []
+        others = [each["name"] for each in found if each["type"] == "directory"]
+        return [(each, self._read(f"{each}/{OWNER}")) for each in others if each.strip("/") != root.strip("/")]
 
     def try_out(self) -> None:
         with _as_os_error():

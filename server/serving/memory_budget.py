@@ -1,12 +1,14 @@
 """An estimate of the memory a server may need, for a warning of `doctor` and at start.
 
-The estimate is a sum: libraries, models, per worker one frame of `max_pixels` and the networks' buffers, and uploads.
+The estimate is a sum: libraries, models, per worker one frame of `max_pixels`, the enlarged parts of one and the
+networks' buffers, and uploads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from policies.site.sectors import MOST_ENLARGED
 from server.catalogue import ModelCard
 from server.serving.machine import Machine
 from server.settings import ServerSettings
@@ -41,9 +43,15 @@ def expected_bytes(settings: ServerSettings, cards: Sequence[ModelCard], machine
     workers = settings.inference_threads or machine.processors
     return (
         models
-        + workers * (_NETWORK_BYTES + settings.max_pixels * _PIXEL_BYTES)
+        + workers * (_NETWORK_BYTES + settings.max_pixels * _PIXEL_BYTES + MOST_ENLARGED * _row_bytes(cards))
         + (BODIES * _BODY_TIMES + _PICTURES) * settings.max_body_bytes
     )
+
+
+def _row_bytes(cards: Sequence[ModelCard]) -> int:
+    """Of one picture in every input form of the detectors, three bytes a pixel."""
+    forms = {card.input for card in cards if card.kind == "detector"}
+    return sum(3 * form.size[0] * form.size[1] for form in forms)
 
 
 def memory_warning(settings: ServerSettings, cards: Sequence[ModelCard], machine: Machine) -> str | None:

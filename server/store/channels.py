@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, exists, insert, literal, or_, select,
 from server.domain.clock import SECOND_US
 from server.domain.records import Announcement, Notice, NoticeGiven, Outgoing, What
 from server.store.engine import reading, writing
-from server.store.event_rows import EVENT_COLUMNS, logged
+from server.store.event_rows import EVENT_COLUMNS, logged, read_rows
 from server.store.outbox import last_seq
 from server.store.rows import Part, noticed
 from server.store.schema import channels, events, notices, outbox
@@ -43,11 +43,21 @@ class Channels(Part):
         """
         pending = (_pending_new(channel), _pending_again(channel), _pending_notices(channel))
         with reading(self._engine) as connection:
-            if all(connection.execute(query.limit(1)).first() is None for query in pending):
+            if not any(_is_any(connection, query) for query in pending):
                 return []
         now = self._clock()
         with writing(self._engine, lock="channels") as connection:
-            return _claim(connection, channel, claimant, limit, now, now + lease_us)
+            if not _take(connection, channel, claimant, now, now + lease_us):
+                return []
+        found: list[Outgoing] = []
+        try:
+            with reading(self._engine) as connection:  # SQLite commits nothing after it has read a damaged page
+                found = _read_pending(connection, channel, limit)
+        finally:
+            if not found:  # another process has just sent them
+                with writing(self._engine, lock="channels") as connection:
+                    _release(connection, channel, claimant, claimed_until_us=0)
+        return found
 
     def delivered(self, channel: str, claimant: str, seq: int) -> None:
         """Everything up to `seq` is sent on this channel. The lease ends."""
@@ -67,36 +77,34 @@ class Channels(Part):
         return row.attempts if row else 0
 
 
-def _claim(
-    connection: Connection, channel: str, claimant: str, limit: int, now_us: int, until_us: int
-) -> list[Outgoing]:
-    """Takes the lease if it is free or the claimant's own, and keeps it only if there is something to send."""
+def _take(connection: Connection, channel: str, claimant: str, now_us: int, until_us: int) -> bool:
+    """Take the lease if it is free or the claimant's own."""
     until = channels.c.claimed_until_us
     free = or_(until <= now_us, until > now_us + LONGEST_CLAIM_US, channels.c.claimed_by == claimant)
-    took = connection.execute(
-        update(channels).where(channels.c.name == channel, free).values(claimed_by=claimant, claimed_until_us=until_us)
-    )
-    if took.rowcount != 1:
-        return []
-    # Numbers are committed in order, so both queries see all up to this one. Without the limit, a notice committed
-    # between them would pass an event that came before it.
-    upto = last_seq(connection)
-    announced = (
-        _pending_new(channel).where(events.c.seq <= upto),
-        _pending_again(channel).where(outbox.c.seq <= upto),
-    )
+    mine = update(channels).where(channels.c.name == channel, free)
+    return connection.execute(mine.values(claimed_by=claimant, claimed_until_us=until_us)).rowcount == 1
+
+
+def _read_pending(connection: Connection, channel: str, limit: int) -> list[Outgoing]:
+    """The next announcements for a channel in order. The connection sees one instant: numbers are committed in order,
+    and a notice that was committed between two queries would pass an event that came before it.
+    """
     pending: list[Outgoing] = [
         Announcement(row.announced, cast(What, row.what), logged(row))
-        for query in announced
-        for row in connection.execute(query.limit(limit))
+        for query in (_pending_new(channel), _pending_again(channel))
+        for row in read_rows(connection, query.limit(limit))
     ]
     pending += [
-        NoticeGiven(row.seq, noticed(row))
-        for row in connection.execute(_pending_notices(channel).where(notices.c.seq <= upto).limit(limit))
+        NoticeGiven(row.seq, noticed(row)) for row in connection.execute(_pending_notices(channel).limit(limit))
     ]
-    if not pending:  # another process has just sent them
-        _release(connection, channel, claimant, claimed_until_us=0)
     return sorted(pending, key=attrgetter("seq"))[:limit]
+
+
+def _is_any(connection: Connection, query: Select[Any]) -> bool:
+    """Whether a query has a row; no record is read for it."""
+    number = next(iter(query.selected_columns))
+    found = query.with_only_columns(number, maintain_column_froms=True).limit(1)
+    return connection.execute(found).first() is not None
 
 
 def _release(connection: Connection, channel: str, claimant: str, **values: Any) -> None:

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -112,12 +112,15 @@ def sqlite_file(engine: Engine) -> Path | None:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that sees one instant of the database."""
+    """A transaction that sees one instant of the database. It ends without a commit, which SQLite refuses once a
+    damaged page was met.
+    """
     with _translated_errors(engine), engine.connect() as connection:
         if connection.dialect.name == "postgresql":
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
-        with connection.begin():
+        with connection.begin() as transaction:
             yield connection
+            transaction.rollback()
 
 
 @contextmanager
@@ -203,6 +206,18 @@ def also_lock(connection: Connection, name: str) -> None:
     """Within `writing`: exclude others with this name too, until the commit. On SQLite nobody else writes anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(name)})
+
+
+@contextmanager
+def despite_damage(connection: Connection) -> Iterator[None]:
+    """A part of a transaction of `reading` that raises DatabaseDamaged for a damaged page; then it may go on."""
+    with connection.begin_nested() if connection.dialect.name == "postgresql" else nullcontext():
+        try:
+            yield
+        except exc.DBAPIError as error:
+            if is_damage(error.orig):
+                raise DatabaseDamaged(_DAMAGED.format(_line(error.orig))) from error
+            raise
 
 
 def busy_s() -> float:

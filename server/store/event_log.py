@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
 
 from policies.events import microseconds
 from server.domain.records import LoggedEvent
@@ -38,9 +39,9 @@ class EventLog(Part):
         query = select(*EVENT_COLUMNS).where(*filters).limit(limit)
         if after_seq is not None:
             query = query.where(*_following(after_seq, since_us)).order_by(events.c.seq)
-            return [logged(row) for row in read_rows(self._engine, query)]
+            return [logged(row) for row in self._read(query)]
         query = query if withdrawn else query.where(events.c.withdrawn_at_us.is_(None))
-        return in_order(read_rows(self._engine, query.order_by(*IN_ORDER)))
+        return in_order(self._read(query.order_by(*IN_ORDER)))
 
     def begun(
         self,
@@ -68,7 +69,11 @@ class EventLog(Part):
         if not withdrawn:
             query = query.where(events.c.withdrawn_at_us.is_(None))
         order = [column.desc() for column in key] if backwards else key
-        return [logged(row) for row in read_rows(self._engine, query.order_by(*order).limit(limit))]
+        return [logged(row) for row in self._read(query.order_by(*order).limit(limit))]
+
+    def _read(self, query: Select[Any]) -> list[Row[*tuple[Any, ...]]]:
+        with reading(self._engine) as connection:
+            return list(read_rows(connection, query))
 
     def last_seq(self) -> int:
         """The number of the newest announcement; 0 before the first."""

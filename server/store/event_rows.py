@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, null, or_, select, update
 
 from policies.events import Event, microseconds
 from server.domain.clock import SECOND_US
@@ -30,11 +31,12 @@ from server.store.compact import (
     is_intact,
     old_seal,
     pack_event,
+    seal_in,
     seal_of,
     unpack_event,
     unpack_old_event,
 )
-from server.store.engine import reading
+from server.store.engine import despite_damage
 from server.store.rows import encoded, insert_once
 from server.store.schema import burst_records, cameras, events, origins
 
@@ -42,6 +44,12 @@ log = logging.getLogger(__name__)
 
 BEFORE_WITHIN_US = 600 * SECOND_US
 """An event refers to the record of an earlier burst that began at most so long before the one that settled it."""
+
+_NO_NUMBER = 0
+"""No record has it: it stands for one that is lost."""
+
+_PAGE = 500
+"""Rows that are fetched at once."""
 
 _ids = msgspec.json.Decoder(tuple[str, ...])
 
@@ -81,33 +89,58 @@ _RECORD_COLUMNS = (
     _of(burst_records.c.id_key, burst_records.c.number, events.c.before, "before_key"),
     _of(burst_records.c.record, burst_records.c.number, events.c.before, "before_record"),
 )
-_NO_RECORD = tuple(null().label(name) for name in ("burst_key", "burst_record", "before_key", "before_record"))
+_RECORD_NAMES = ("burst_key", "burst_record", "before_key", "before_record")
+_NO_RECORD = tuple(null().label(name) for name in _RECORD_NAMES)
+_OWN_RECORD = (*_RECORD_COLUMNS[:2], *_NO_RECORD[2:])
+_RECORD_BEFORE = (*_NO_RECORD[:2], *_RECORD_COLUMNS[2:])
 EVENT_COLUMNS = (*_OWN_COLUMNS, *_RECORD_COLUMNS)
+BARE_COLUMNS = (*_OWN_COLUMNS, *_NO_RECORD)
+"""As EVENT_COLUMNS, of events without their bursts and frames: no record is read."""
 IN_ORDER = (events.c.confirmed_at_us, _SITE, _CAMERA, events.c.burst, events.c.place)
 """By instant. `in_order` does the rest: the order of bursts with one instant is that of their ids."""
 
 
-def read_rows(engine: Engine, query: Select[Any]) -> Sequence[Row[*tuple[Any, ...]]]:
-    """The rows of a query of EVENT_COLUMNS. Where a record is on a damaged page, its events come without their bursts
-    and frames: one bad page does not hide the log. Raises DatabaseDamaged for a damaged page of the log itself.
+def read_rows(connection: Connection, query: Select[Any]) -> Iterator[Row[*tuple[Any, ...]]]:
+    """The rows of a query of EVENT_COLUMNS, as many at a time as its `yield_per`. Where a record is on a damaged page,
+    its events come without their bursts and frames: one bad page does not hide the log. `logged` does the same for a
+    record that cannot be read.
     """
+    place = 0
     try:
-        with reading(engine) as connection:
-            return connection.execute(query).all()
+        for page in _pages(connection, query):
+            yield from page
+            place += len(page)
+        return
     except DatabaseDamaged as error:
-        with reading(engine) as connection:
-            seqs = connection.execute(query.with_only_columns(events.c.seq)).scalars().all()
         log.warning("events are read without the damaged bursts that prove them", extra={"cause": error.detail})
-        return [_read_row(engine, seq) for seq in seqs]
+    own = [column for column in query.selected_columns if column.key not in _RECORD_NAMES]
+    wholes = [query.with_only_columns(*own, *records) for records in (_RECORD_COLUMNS, _OWN_RECORD, _RECORD_BEFORE)]
+    for row in connection.execute(query.with_only_columns(*own, *_NO_RECORD)).all()[place:]:
+        yield _with_records(connection, wholes, row)
 
 
-def _read_row(engine: Engine, seq: int) -> Row[*tuple[Any, ...]]:
-    try:
-        with reading(engine) as connection:
-            return connection.execute(select(*EVENT_COLUMNS).where(events.c.seq == seq)).one()
-    except DatabaseDamaged:
-        with reading(engine) as connection:
-            return connection.execute(select(*_OWN_COLUMNS, *_NO_RECORD).where(events.c.seq == seq)).one()
+def _pages(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Row[*tuple[Any, ...]]]]:
+    with despite_damage(connection):
+        found = connection.execute(query)
+    with closing(found):
+        while True:
+            with despite_damage(connection):
+                page = found.fetchmany(_PAGE)
+            if not page:
+                return
+            yield page
+
+
+def _with_records(
+    connection: Connection, wholes: Sequence[Select[Any]], bare: Row[*tuple[Any, ...]]
+) -> Row[*tuple[Any, ...]]:
+    """A row with its records, which are its last columns, as far as they are not on a damaged page."""
+    own = len(bare) - len(_NO_RECORD)
+    for whole in wholes:
+        with suppress(DatabaseDamaged), despite_damage(connection):
+            rows = connection.execute(whole.where(events.c.seq == bare.seq)).all()
+            return next((row for row in rows if row[:own] == bare[:own]), bare)
+    return bare
 
 
 def of_camera(site: str, camera: str) -> ColumnElement[bool]:
@@ -169,7 +202,7 @@ def settled_by(connection: Connection, burst: BurstFacts) -> list[LoggedEvent]:
     """The events that a burst's frames settled, withdrawn ones included, in order."""
     inside = events.c.confirmed_at_us.between(burst.first_at_us, burst.last_at_us)
     query = select(*EVENT_COLUMNS).where(of_camera(burst.site, burst.camera), inside)
-    return [each for each in in_order(connection.execute(query)) if each.burst_id == burst.burst_id]
+    return [each for each in in_order(read_rows(connection, query)) if each.burst_id == burst.burst_id]
 
 
 def is_row_intact(row: Row[*tuple[Any, ...]], event: Event) -> bool:
@@ -193,13 +226,19 @@ def _event(row: Row[*tuple[Any, ...]]) -> tuple[Event, str]:
 def _source(number: int | None, key: int | None, record: bytes | None) -> Source | None:
     if number is None:
         return None
-    return LOST if key is None or record is None else _known_source(key, record)
+    if key is None or record is None:
+        return LOST
+    try:
+        return _known_source(number, key, record)
+    except DatabaseDamaged as error:
+        log.warning("an event is read without the damaged burst that proves it", extra={"cause": error.detail})
+        return LOST
 
 
 @lru_cache(maxsize=64)
-def _known_source(key: int, record: bytes) -> Source:
+def _known_source(number: int, key: int, record: bytes) -> Source:
     """Events of one burst follow each other."""
-    return Source(*names_in(key, record))
+    return Source(*names_in(number, key, record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,19 +258,20 @@ class EventWriter:
         self._records: dict[str, _Record | None] = {}
         self._cameras: dict[tuple[str, str], int] = {}
 
-    def columns(self, event: Event, burst_id: str, *, spelled_out: bool = False) -> dict[str, Any]:
-        """The columns of an event's row that the event gives; `burst_id`: the burst that settled it. `spelled_out`: it
-        refers to no record.
+    def columns(self, event: Event, burst_id: str, *, seal: int | None = None) -> dict[str, Any]:
+        """The columns of an event's row that the event gives; `burst_id`: the burst that settled it. With `seal`, that
+        of the event when it was stored first, the row refers to no record.
         """
         known = Columns(
             event.id, event.site, event.camera, microseconds(event.started_at), microseconds(event.confirmed_at)
         )
-        own, before = (None, None) if spelled_out else self._sources(event, burst_id)
+        own, before = self._sources(event, burst_id) if seal is None else (None, None)
         body = pack_event(
             event,
             known,
             Source(burst_id) if own is None else own.source,
             None if before is None else before.source,
+            seal,
         )
         place = {
             "id": event.id,
@@ -265,10 +305,17 @@ class EventWriter:
 
     def _record(self, burst_id: str) -> _Record | None:
         if burst_id not in self._records:
-            row = read_record(self._connection, burst_id)
-            known = row and _Record(row.number, row.first_at_us, _known_source(row.id_key, row.record))
-            self._records[burst_id] = known
+            self._records[burst_id] = self._readable(burst_id)
         return self._records[burst_id]
+
+    def _readable(self, burst_id: str) -> _Record | None:
+        """None for a burst without a record, and for one whose record is damaged: the event needs it not."""
+        try:
+            row = read_record(self._connection, burst_id)
+        except DatabaseDamaged as error:
+            log.warning("an event is stored without referring to a damaged burst", extra={"cause": error.detail})
+            return None
+        return row and _Record(row.number, row.first_at_us, _known_source(row.number, row.id_key, row.record))
 
     def _camera(self, site: str, camera: str) -> int:
         if (site, camera) not in self._cameras:
@@ -293,16 +340,26 @@ def _as_json(event: Event, burst_id: str) -> dict[str, Any]:
 
 
 def spell_out(connection: Connection, doomed: Doomed) -> None:
-    """Write into events what they need of records that are about to be deleted, so that they refer to none of them."""
+    """Write into events what they need of records that are about to be deleted, so that they refer to none of them.
+
+    An event that refers to one of them as the burst before is confirmed by a frame of its own burst, which may begin
+    BEFORE_WITHIN_US later and be as long as any of the camera.
+    """
     if not doomed.numbers:
         return
-    until_us = doomed.until_us + BEFORE_WITHIN_US
+    until_us = doomed.until_us + BEFORE_WITHIN_US + doomed.longest_us
     near = (events.c.camera == doomed.camera, events.c.confirmed_at_us.between(doomed.since_us, until_us))
     refers = events.c.burst.is_not(None)
     numbers = set(doomed.numbers)
     writer = EventWriter(connection)
-    for row in connection.execute(select(*EVENT_COLUMNS).where(*near, refers)).all():
+    for row in list(read_rows(connection, select(*EVENT_COLUMNS).where(*near, refers))):
         if row.burst in numbers or row.before in numbers:
-            found = logged(row)
-            values = writer.columns(found.event, found.burst_id, spelled_out=True)
-            connection.execute(update(events).where(events.c.seq == row.seq).values(values))
+            connection.execute(update(events).where(events.c.seq == row.seq).values(_spelled_out(writer, row)))
+
+
+def _spelled_out(writer: EventWriter, row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
+    """The columns that change. The seal stays: `verify` finds an event of which something is lost."""
+    found = logged(row)
+    if set(found.event.provenance.burst_ids) == {LOST.burst_id}:
+        return {"burst": _NO_NUMBER, "before": None if row.before is None else _NO_NUMBER}
+    return writer.columns(found.event, found.burst_id, seal=seal_in(row.body))

@@ -18,11 +18,11 @@ from server.domain.errors import DatabaseDamaged
 from server.domain.keeping import Gone
 from server.domain.matching import fact_of, matched
 from server.domain.records import LateBurst, Settled, What
-from server.store.engine import busy_s, leave_to_others, reading, writing
-from server.store.event_rows import EVENT_COLUMNS, EventWriter, burst_of, logged, of_camera
+from server.store.engine import also_lock, busy_s, leave_to_others, reading, writing
+from server.store.event_rows import EVENT_COLUMNS, EventWriter, burst_of, logged, of_camera, read_rows
 from server.store.outbox import announce
 from server.store.rows import encoded
-from server.store.schema import events
+from server.store.schema import cameras, events
 
 log = logging.getLogger(__name__)
 
@@ -43,18 +43,25 @@ class _Change:
 def pack_events(engine: Engine, is_stopped: Callable[[], bool], wait: Callable[[float], object]) -> int:
     """Give events that an earlier version stored the form of this one, a few at a time; how many.
 
-    An event that cannot be packed stays as it is.
+    An event that cannot be packed stays as it is. The locks of the cameras keep the records that events come to refer
+    to from being deleted meanwhile.
     """
     count, last = 0, 0
     while not is_stopped():
         begun_s = busy_s()
-        older = select(events.c.seq).where(events.c.kind.is_not(None), events.c.seq > last)
+        older = (
+            select(events.c.seq, cameras.c.site, cameras.c.camera)
+            .join(cameras, cameras.c.number == events.c.camera)
+            .where(events.c.kind.is_not(None), events.c.seq > last)
+        )
         with reading(engine) as connection:
-            seqs = connection.execute(older.order_by(events.c.seq).limit(_PACKED_AT_ONCE)).scalars().all()
-        if not seqs:
+            found = connection.execute(older.order_by(events.c.seq).limit(_PACKED_AT_ONCE)).all()
+        if not found:
             break
-        last = seqs[-1]
+        seqs, last = [row.seq for row in found], found[-1].seq
         with writing(engine, lock="events") as connection:
+            for site, camera in sorted({(row.site, row.camera) for row in found}):
+                also_lock(connection, f"{site}/{camera}")
             rows = connection.execute(_STORED.where(events.c.kind.is_not(None), events.c.seq.in_(seqs))).all()
             count += sum(_pack(connection, cast(Row[Any], row)) for row in rows)
         leave_to_others(wait, begun_s)
@@ -201,8 +208,7 @@ def read_log(
         query = query.where(events.c.confirmed_at_us > after_us)
     if until_us is not None:
         query = query.where(events.c.confirmed_at_us <= until_us)
-    rows = cast(Sequence[Row[Any]], connection.execute(query).all())
-    return {row.id: row for row in ordered_rows(rows)}
+    return {row.id: row for row in ordered_rows(read_rows(connection, query))}
 
 
 def ordered_rows(rows: Iterable[Row[Any]]) -> list[Row[Any]]:
@@ -213,9 +219,9 @@ def ordered_rows(rows: Iterable[Row[Any]]) -> list[Row[Any]]:
 def read_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
     """The events of these ids, those that are stored."""
     return {
-        row.id: cast(Row[Any], row)
+        row.id: row
         for start in range(0, len(ids), _AT_ONCE)
-        for row in connection.execute(_STORED.where(events.c.id.in_(ids[start : start + _AT_ONCE])))
+        for row in read_rows(connection, _STORED.where(events.c.id.in_(ids[start : start + _AT_ONCE])))
     }
 
 

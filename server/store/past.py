@@ -12,7 +12,7 @@ from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRe
 from server.store.bursts import find_bursts, longest_us, meeting, newest_burst, read_facts
 from server.store.compact import EventId
 from server.store.engine import reading
-from server.store.event_rows import EVENT_COLUMNS, is_row_intact, logged, settled_by
+from server.store.event_rows import EVENT_COLUMNS, is_row_intact, logged, read_rows, settled_by
 from server.store.rows import Part, begins_with
 from server.store.schema import (
     annotation_rows,
@@ -112,7 +112,8 @@ class Past(Part):
             .order_by(events.c.id)
             .limit(limit)
         )
-        return [_event_record(row) for row in self._rows(query)]
+        with reading(self._engine) as connection:
+            return [_event_record(row) for row in read_rows(connection, query)]
 
     def short_ids(self, ids: Sequence[str]) -> dict[str, str]:
         """The shortest beginning of each id that names no other event and no other annotated fact; SHORTEST or more."""

@@ -26,7 +26,6 @@ from server.web.json_http import json_response, query_parameters
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EVENT = re.compile(r"[0-9a-f]{32}")
-_KEEP_S = 7 * 86_400
 MOST = 500
 """Frames of an event in one answer."""
 
@@ -151,17 +150,15 @@ def _picture(store: Store, sha256: str, size: Size, show: Callable[[str, bytes, 
     tag = sha256 if size == "full" else f"{sha256}-{size}"
     try:
         image = store.frames.image(sha256)
+        if image is None:
+            raise _gone(sha256)
+        is_known = request.if_none_match.contains(tag)
+        content, media_type = (b"", None) if is_known else show(sha256, image, size)
     except OSError as error:
         raise RetryLater(f"the place of the pictures does not answer: {error.strerror or error}") from None
-    if image is None:
-        raise _gone(sha256)
-    if request.if_none_match.contains(tag):
-        response = Response(status=304)
-    else:
-        content, media_type = show(sha256, image, size)
-        response = Response(content, content_type=media_type)
+    response = Response(status=304) if is_known else Response(content, content_type=media_type)
     response.set_etag(tag)
-    response.headers["Cache-Control"] = f"private, max-age={_KEEP_S}, immutable"
+    response.headers["Cache-Control"] = "private, no-cache"  # erased ones are not shown
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return response
@@ -188,14 +185,17 @@ def _of_event(
 ) -> dict[str, Any]:
     """The frames of an event in order, each with what became of its picture; `next` where there are more."""
     frames: list[dict[str, Any]] = []
-    shown: list[Observation] = []
+    page: list[Observation] = []
+    has_more = False
     for first_us, last_us in stretches(microseconds(event.started_at), microseconds(event.confirmed_at)):
         since_us = max(first_us, after + 1)
         for seen in store.observations(event.site, event.camera, since_us, last_us + 1):
-            shown.append(seen)
-            if len(shown) > MOST:
+            has_more = len(page) >= MOST and seen.at_us > page[-1].at_us  # the frames of one instant stay together
+            if has_more:
                 break
-    page = shown[:MOST]
+            page.append(seen)
+        if has_more:
+            break
     fates = store.frames.fates(event.site, event.camera, [seen.frame_sha256 for seen in page])
     for seen in page:
         frames.append(
@@ -208,4 +208,4 @@ def _of_event(
                 "names_event": seen.frame_sha256 in event.provenance.frame_sha256,
             }
         )
-    return {"event": event.id, "frames": frames, "next": page[-1].at_us if len(shown) > MOST else None}
+    return {"event": event.id, "frames": frames, "next": page[-1].at_us if has_more else None}

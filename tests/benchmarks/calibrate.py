@@ -30,7 +30,7 @@ import click
 
 from policies.calibration import Calibration, Row, fault_of, share_of
 from policies.fusion.grouping import Group, group_boxes
-from policies.geometry import contains, foot, iou
+from policies.geometry import Polygon, contains, foot, iou
 from policies.observation import Box, Observation
 from policies.site.rules import SHIPPED_WEIGHTS
 from policies.site.targets import SHIPPED
@@ -103,9 +103,9 @@ class _Boxes:
 
     def __init__(self, kit: Path, clip: str) -> None:
         loaded = kit_in(kit, clip)
-        self._view = [
-            tuple(point) for sector in loaded.sectors["sectors"] if sector.get("whole") for point in sector["polygon"]
-        ]
+        self._view: Polygon = tuple(
+            (x, y) for sector in loaded.sectors["sectors"] if sector.get("whole") for x, y in sector["polygon"]
+        )
         self._boxes: dict[int, list[tuple[float, float, float, float]]] = {}
         for track in loaded.tracks.values():
             for picture, (left, top, width, height) in track:

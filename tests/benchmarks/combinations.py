@@ -42,7 +42,7 @@ class Line(msgspec.Struct, frozen=True):
 
     frame: int
     t: float
-    seen: list[list[str | float]] | None
+    seen: list[list[Any]] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,8 +109,8 @@ def score(kit: Kit, question: Question, step: int) -> dict[str, float]:
     policy = _policy(question.sectors, question.target)
     pairs = []
     for phase in range(step):
-        told = events_of(policy, question.frames[phase::step])
-        told = [replace(event, label="person") for event in told]  # the kit's word for whatever is asked for
+        judged = events_of(policy, question.frames[phase::step])
+        told = [replace(event, label="person") for event in judged]  # the kit's word for whatever is asked for
         pairs.append((truth, [(_as_scored(event, truth["camera"]), "ours") for event in told]))
     groups = kit.score.score(pairs, period=step / fps)[0]["groups"]
     return {name: group["f1"] for name, group in groups.items()}

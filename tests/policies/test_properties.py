@@ -270,7 +270,7 @@ def test_a_renamed_label_renames_the_label_of_its_events_and_changes_nothing_els
 @st.composite
 def sensitivities(draw: st.DrawFn, missing: str | None = None) -> str:
     """A sensitivity as a site policy has it: every rule, over as many models as `crowds` has, and beyond."""
-    rule = draw(st.sampled_from(["any", "majority", "all", "at_least", "weighted", "evidence"]))
+    rule = draw(st.sampled_from(["any", "majority", "all", "at_least", "weighted", "evidence", "agreement"]))
     settings = {"rule": f'"{rule}"', "missing": f'"{missing or draw(missings)}"'}
     if rule == "at_least":
         settings["k"] = str(draw(st.integers(1, 4)))
@@ -281,7 +281,19 @@ def sensitivities(draw: st.DrawFn, missing: str | None = None) -> str:
         settings["right"] = str(draw(st.sampled_from([0.51, 0.8, 0.9, 0.99])))
     if rule == "weighted":
         settings["threshold"] = str(draw(st.sampled_from([0.4, 1, 1.5])))
-    return f"sensitivity = {{{', '.join(f'{name} = {value}' for name, value in settings.items())}}}"
+    if rule == "agreement":
+        settings |= {name: _by_model(draw(enough)) for name in ("alone", "sure") if draw(st.booleans())}
+    own = draw(st.sampled_from(["", "*", "eye", "eye.2", "namer"]))
+    score = f'min_score = {{"{own}" = {draw(st.sampled_from([0, 0.1, 0.45, 1]))}}}' if own else ""
+    return f"{score}\nsensitivity = {{{', '.join(f'{name} = {value}' for name, value in settings.items())}}}"
+
+
+enough = st.dictionaries(st.sampled_from(["*", "eye", "eye.2", "namer"]), st.sampled_from([0, 0.1, 0.3, 0.5, 1]))
+
+
+def _by_model(scores: dict[str, float]) -> str:
+    inside = (f'"{model}" = {score}' for model, score in scores.items())
+    return f"{{{', '.join(inside)}}}"
 
 
 missings = st.sampled_from(["abstain", "fail_open", "fail_closed"])
@@ -338,7 +350,9 @@ def test_a_fold_by_what_is_relevant_has_the_states_and_events_of_one_by_all_that
 @bounded
 @given(
     histories(),
-    st.sampled_from(["any", "all", "majority", "weighted", "evidence", *map("at_least {}".format, (1, 2, 3))]),
+    st.sampled_from(
+        ["any", "all", "majority", "weighted", "evidence", "agreement", *map("at_least {}".format, (1, 2, 3))]
+    ),
 )
 def test_one_more_vote_in_a_frame_never_removes_what_was_present_in_it(frames, rule):
     name, _, k = rule.partition(" ")
@@ -411,7 +425,10 @@ def _ruled(rule: str, quorum: tuple[int, int]) -> CameraPolicy:
 def test_one_more_vote_in_one_more_frame_never_removes_presence_at_any_instant(marks, models, quorum, every_s, data):
     rule = data.draw(
         st.sampled_from(
-            ['"any"', '"majority"', '"all"', '"weighted"', '"evidence"', *(f'"at_least", k = {k}' for k in (1, 2, 3))]
+            [
+                *(f'"{name}"' for name in ("any", "majority", "all", "weighted", "evidence", "agreement")),
+                *(f'"at_least", k = {k}' for k in (1, 2, 3)),
+            ]
         )
     )
     rules = _ruled(f"rule = {rule}", quorum)

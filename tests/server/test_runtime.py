@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from server.app import runtime_of
-from server.domain.errors import DatabaseUnavailable
+from server.domain.errors import DatabaseDamaged, DatabaseUnavailable
 from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
 
 _PATIENCE_S = 30.0
@@ -55,6 +55,22 @@ def test_cameras_are_recalled_for_the_metrics_once_the_database_answers(
     finally:
         runtime.stop()
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+def test_pictures_are_kept_although_older_sites_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime, ran = runtime_of(make_app(tmp_path, BrightnessEnsemble())), threading.Event()
+
+    def damaged() -> None:
+        raise DatabaseDamaged("page 7")
+
+    monkeypatch.setattr(runtime.store.frames, "older_sites", damaged)
+    monkeypatch.setattr(runtime.keeper, "run", lambda _stopping: ran.set())
+    runtime._keep_frames()
+    assert ran.is_set()
+    assert [record.__dict__["cause"] for record in caplog.records if record.levelname == "ERROR"] == ["page 7"]
+    runtime.store.close()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from server.commands.doctor.finding import Finding
 from server.commands.doctor.sites import known_sites
 from server.commands.options import store_of, utc
 from server.domain.clock import SECOND_US, now_us
-from server.domain.errors import DatabaseDamaged, SectorwatchError
+from server.domain.errors import ConfigurationError, DatabaseDamaged, SectorwatchError
 from server.domain.keeping import FILLED, Space
 from server.domain.lateness import read_lateness
 from server.domain.records import StoredHeartbeat
@@ -189,10 +189,24 @@ def _pictures(settings: ServerSettings, store: Store) -> Iterator[Finding]:
         yield Finding(
             "warn", "pictures", f"{what}; none is kept now: {fault}", "make room there, or correct frames_url"
         )
+    yield from _owners(store)
     for site in sorted(store.frames.older_sites()):
         if settings.keep(site).frames.which is None:
             todo = f'set keep_frames = "events" in [retention.{site}], or "none" to leave it so'
             yield Finding("warn", "pictures", f"site {site} is older than kept pictures: none of its is kept", todo)
+
+
+def _owners(store: Store) -> Iterator[Finding]:
+    """Checks whose pictures are in the place of pictures."""
+    try:
+        store.frames.check_owner()
+        for folder in store.frames.abandoned():
+            what = f"{folder} holds pictures of this database under a number that it has lost; nothing deletes them"
+            yield Finding("warn", "pictures", what, "remove that folder")
+    except ConfigurationError as error:
+        yield Finding("warn", "pictures", error.detail, "set another frames_url, or run sectorwatch frames own")
+    except OSError:  # `place_fault` names it
+        return
 
 
 def times(settings: ServerSettings) -> Iterator[Finding]:

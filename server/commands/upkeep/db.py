@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
 from pathlib import Path
 
 import click
 
-from server.commands.options import current_store, echo_lines, store_options, utc
-from server.domain.errors import ConfigurationError
+from server.commands.options import current_store, echo_lines, store_of, store_options, utc
+from server.domain.errors import ConfigurationError, SectorwatchError
 from server.domain.secrets_in_text import without_secrets
 from server.settings import ServerSettings
-from server.store import data_dictionary, open_store
+from server.store import Store, data_dictionary, open_store
 
 
 @click.group()
@@ -102,13 +103,25 @@ def restore(file: Path, settings: ServerSettings) -> None:
 
     FILE is checked before anything changes; it may be of an older version. The database of before is kept beside the
     new one, with its -wal and -shm. Agents send again what they still hold: nothing is counted twice. Pictures stay in
-    their place; the server deletes those that FILE does not know, from an hour after its start on.
+    their place; the server deletes those that FILE does not know, from an hour after its start on. Where
+    another database keeps them, they are only read.
     """
     store = open_store(settings.database_url)
     kept = store.restore(file)
     click.echo(f"{store.name} is now what {file} holds. `sectorwatch serve` upgrades it where needed.")
     if kept is not None:
         click.echo(f"The database of before is {kept}. Remove it when nothing of it is needed.")
+    with closing(store_of(settings)) as restored, suppress(OSError):
+        if restored.revision().is_current:
+            _warn_of_pictures(restored)
+
+
+def _warn_of_pictures(store: Store) -> None:
+    """Say whose the pictures are, where this database is a copy of another that keeps them."""
+    try:
+        store.frames.check_owner()
+    except SectorwatchError as error:
+        click.echo(f"Note: {error.detail}")
 
 
 @command.command()

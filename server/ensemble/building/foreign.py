@@ -16,6 +16,7 @@ import pickle
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -36,7 +37,11 @@ VERSIONS = {"torchscript": 1, "export": 1, "safetensors": 1, "state_dict": 1, "p
 _PLAIN = ("weight_", "tensor_")
 """The names of tensors in an exported program; parts with other names are objects."""
 _FILE_OPERATORS = frozenset({"aten::from_file", "aten::save", "image::read_file", "image::write_file"})
-_OTHERS_OPERATOR = re.compile(rb"\bops\.(?!aten\b|prim\b)")
+_OTHERS_OPERATOR = re.compile(rb"\bops\s*\.\s*(?!aten\b|prim\b|\s)")
+_MOST_CODE = 16 * 1024 * 1024
+"""Bytes of the code of a scripted network, unpacked, that are searched for operators."""
+_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged or encrypted archive raises."""
 _LEAST_PROBABILITY = 1e-12
 _MOST_CHARACTERS = 400
 _NESTED = ("state_dict", "model_state_dict", "model")
@@ -205,13 +210,20 @@ def _read(card: ModelCard, weights: Path, factory: Callable[..., Any] | None) ->
 
 
 def _calls_others_operators(scripted: Path) -> bool:
-    """Whether the code of a scripted network calls operators that PyTorch itself lacks, or is not to be found."""
+    """Whether the code of a scripted network calls operators that PyTorch itself lacks, or cannot be searched."""
+    left, found = _MOST_CODE, False
     try:
         with zipfile.ZipFile(scripted) as archive:
-            code = [archive.read(name) for name in archive.namelist() if name.endswith(".py")]
-    except (OSError, zipfile.BadZipFile):
+            for name in (each for each in archive.namelist() if each.endswith(".py")):
+                with archive.open(name) as member:
+                    code = member.read(left + 1)
+                left -= len(code)
+                if left < 0 or _OTHERS_OPERATOR.search(code):
+                    return True
+                found = True
+    except _UNREADABLE:
         return True
-    return not code or any(_OTHERS_OPERATOR.search(each) for each in code)
+    return not found
 
 
 def _without_files(network: nn.Module, weights: Path) -> nn.Module:
@@ -239,10 +251,13 @@ def _checked(network: Any, source: str) -> nn.Module:
 
 def _check_unpickled(program: Path) -> None:
     """Raises ConfigurationError for a program with parts that `torch.export.load` would unpickle without care."""
-    with zipfile.ZipFile(program) as archive:
-        for name in archive.namelist():
-            if not _is_plain(name, archive):
-                raise ConfigurationError(f"{program} has pickled parts ({name})")
+    try:
+        with zipfile.ZipFile(program) as archive:
+            pickled = next((name for name in archive.namelist() if not _is_plain(name, archive)), None)
+    except _UNREADABLE as error:
+        raise ConfigurationError(f"{program} cannot be unpacked, get it again: {in_short(error)}") from error
+    if pickled is not None:
+        raise ConfigurationError(f"{program} has pickled parts ({pickled})")
 
 
 def _is_plain(name: str, archive: zipfile.ZipFile) -> bool:

@@ -14,7 +14,7 @@ from server.store.bursts.burst_log import (
     read_known,
 )
 from server.store.bursts.conversion import convert, convert_held
-from server.store.bursts.deletion import Doomed, delete_bursts, delete_held, is_newer_before, last_number
+from server.store.bursts.deletion import Doomed, delete_bursts, delete_held, held_numbers, is_newer_before, last_number
 from server.store.bursts.heads import (
     count_rewriting,
     fold_start,
@@ -63,6 +63,7 @@ __all__ = [
     "find_bursts",
     "fold_start",
     "has_old_frames",
+    "held_numbers",
     "is_newer_before",
     "is_worth_writing",
     "keep_burst",

@@ -16,12 +16,16 @@ from server.store.schema import burst_records, bursts, decisions, observations
 
 @dataclass(frozen=True, slots=True)
 class Doomed:
-    """Records of a camera (its number) that are about to be deleted, and the stretch of their frames (us)."""
+    """Records of a camera (its number) that are about to be deleted, and the stretch of their frames (us).
+
+    `longest_us`: the longest span of any burst of the camera.
+    """
 
     camera: int
     numbers: Sequence[int]
     since_us: int
     until_us: int
+    longest_us: int
 
 
 LetGo = Callable[[Connection, Doomed], None]
@@ -39,10 +43,20 @@ def delete_bursts(connection: Connection, site: str, camera: str, first_us: int,
     return count + connection.execute(delete(bursts).where(bursts.c.burst_id.in_(old))).rowcount
 
 
+def held_numbers(connection: Connection, site: str, camera: str, since_us: int, until_us: int) -> list[int]:
+    """The numbers of the records that `delete_held` deletes."""
+    known = read_camera(connection, site, camera)
+    mine = (burst_records.c.camera == (known and known.number), *_held_within(since_us, until_us))
+    return list(connection.execute(select(burst_records.c.number).where(*mine)).scalars())
+
+
+def _held_within(since_us: int, until_us: int) -> tuple[ColumnElement[bool], ...]:
+    return burst_records.c.is_held == 1, burst_records.c.first_at_us < until_us, record_end_us >= since_us
+
+
 def delete_held(connection: Connection, site: str, camera: str, since_us: int, until_us: int, let_go: LetGo) -> int:
     """Delete a camera's waiting bursts that have a frame from `since_us` to before `until_us`; how many there were."""
-    inside = (burst_records.c.is_held == 1, burst_records.c.first_at_us < until_us, record_end_us >= since_us)
-    return _delete_records(connection, site, camera, inside, let_go)
+    return _delete_records(connection, site, camera, _held_within(since_us, until_us), let_go)
 
 
 def _delete_records(
@@ -56,7 +70,8 @@ def _delete_records(
     if not rows:
         return 0
     numbers = [row[0] for row in rows]
-    let_go(connection, Doomed(known.number, numbers, min(row[1] for row in rows), max(row[2] for row in rows)))
+    first_us, last_us = min(row[1] for row in rows), max(row[2] for row in rows)
+    let_go(connection, Doomed(known.number, numbers, first_us, last_us, known.longest_us))
     for begin in range(0, len(numbers), AT_ONCE):
         these = burst_records.c.number.in_(numbers[begin : begin + AT_ONCE])
         connection.execute(delete(burst_records).where(these))

@@ -25,7 +25,7 @@ def judgements_of(
 
     A record holds only the seal of it, where the stored answers give it again.
     """
-    with named_damage(row):
+    with named_damage(row.number):
         stored = unpacked(row).decision_record()
     if stored is not None:
         return stored

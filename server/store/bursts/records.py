@@ -95,15 +95,16 @@ def read_record(connection: Connection, burst_id: str) -> Record | None:
     return next((row for row in rows if unpacked(row).id_rest == rest), None)
 
 
-def names_in(id_key: int, record: bytes) -> tuple[str, list[str]]:
-    """The id of a record's burst, and the hashes of its frames."""
-    packed = unpack(record)
-    return joined_id(id_key, packed.id_rest), packed.frame_sha256
+def names_in(number: int, id_key: int, record: bytes) -> tuple[str, list[str]]:
+    """The id of a record's burst, and the hashes of its frames. Raises DatabaseDamaged."""
+    with named_damage(number):
+        packed = unpack(record)
+        return joined_id(id_key, packed.id_rest), packed.frame_sha256
 
 
 def unpacked(row: Record | Row[*tuple[Any, ...]]) -> Packed:
     """What a record holds. Raises DatabaseDamaged."""
-    with named_damage(row):
+    with named_damage(row.number):
         return unpack(row.record)
 
 
@@ -114,13 +115,13 @@ def count_record_frames(connection: Connection) -> int:
 
 
 @contextmanager
-def named_damage(row: Record | Row[*tuple[Any, ...]]) -> Iterator[None]:
+def named_damage(number: int) -> Iterator[None]:
     """Raises DatabaseDamaged, with the number of the record, for what its values raise."""
     try:
         yield
     except _DAMAGE as error:
         raise DatabaseDamaged(
-            f"the database is damaged: burst record {row.number} cannot be read ({error}): `sectorwatch doctor` names "
+            f"the database is damaged: burst record {number} cannot be read ({error}): `sectorwatch doctor` names "
             "the way back"
         ) from error
 
@@ -156,17 +157,17 @@ class RecordReader:
 
     def facts(self, row: Record) -> BurstFacts:
         """The facts of a record. Raises DatabaseDamaged."""
-        with named_damage(row):
+        with named_damage(row.number):
             return self._facts(row, unpack(row.record))
 
     def frames(self, row: Record) -> list[Recorded]:
         """The frames of a record in order. Raises DatabaseDamaged."""
-        with named_damage(row):
+        with named_damage(row.number):
             return self._frames(row, unpack(row.record))
 
     def burst(self, row: Record) -> tuple[BurstFacts, list[Recorded]]:
         """Both at once."""
-        with named_damage(row):
+        with named_damage(row.number):
             packed = unpack(row.record)
             return self._facts(row, packed), self._frames(row, packed)
 

@@ -65,6 +65,7 @@ def salvage_sqlite(source: Path, target: Path) -> dict[str, Saved]:
             saved = {name: _save_table(old, new, name, sql) for kind, name, sql in found if kind == "table"}
             for sql in (sql for kind, _, sql in found if kind == "index"):
                 new.execute(sql)
+            _name_cameras(old, new, saved)
             for name in (name for name in _CHILDREN if name in saved):
                 saved[name] = replace(saved[name], rows=saved[name].rows - _drop_orphans(new, name))
             _forget_lost_bursts(new)
@@ -131,6 +132,20 @@ def _read(old: sqlite3.Connection, name: str, low: int, high: int, order: str) -
         yield from old.execute(query, (low, high))
     except sqlite3.DatabaseError:
         yield None
+
+
+def _name_cameras(old: sqlite3.Connection, new: sqlite3.Connection, saved: dict[str, Saved]) -> None:
+    """Write cameras whose row is lost anew: an index has their names, and their bursts say how long these last."""
+    if "cameras" not in saved or "burst_records" not in saved:
+        return
+    try:
+        names = old.execute("SELECT number, site, camera FROM cameras INDEXED BY sqlite_autoindex_cameras_1").fetchall()
+    except sqlite3.DatabaseError:
+        return
+    longest = "SELECT coalesce(max(lasts_us), 0) FROM burst_records WHERE camera = ?"
+    anew = f"INSERT OR IGNORE INTO cameras (number, site, camera, longest_us) VALUES (?, ?, ?, ({longest}))"  # noqa: S608
+    count = new.executemany(anew, [(*name, name[0]) for name in names]).rowcount
+    saved["cameras"] = replace(saved["cameras"], rows=saved["cameras"].rows + count)
 
 
 def _drop_orphans(new: sqlite3.Connection, name: str) -> int:

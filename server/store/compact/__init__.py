@@ -12,6 +12,7 @@ from server.store.compact.event_body import (
     encode_origin,
     is_intact,
     pack_event,
+    seal_in,
     seal_of,
     unpack_event,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "old_seal",
     "pack_event",
     "pack_state",
+    "seal_in",
     "seal_of",
     "unpack_event",
     "unpack_old_event",

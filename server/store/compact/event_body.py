@@ -109,13 +109,16 @@ def seal_of(event: Event) -> int:
     return zlib.crc32(_json.encode(event))
 
 
-def pack_event(event: Event, columns: Columns, own: Source, before: Source | None) -> bytes | None:
+def pack_event(
+    event: Event, columns: Columns, own: Source, before: Source | None, seal: int | None = None
+) -> bytes | None:
     """The body of an event; None if it and the rest would not give the event back to the last bit.
 
-    `own` is the burst that settled it. `before`: the burst before it, if a record of that holds it.
+    `own` is the burst that settled it. `before`: the burst before it, if a record of that holds it. `seal`: that
+    of the event as it was packed first, of which something may be lost since.
     """
     try:
-        body = _packed(event, columns, own, before)
+        body = _packed(event, columns, own, before, seal_of(event) if seal is None else seal)
         if _json.encode(unpack_event(body, columns, decode_origin(encode_origin(event)), own, before)) == _json.encode(
             event
         ):
@@ -166,14 +169,19 @@ def event_of(packed: Body, columns: Columns, origin: Origin, own: Source, before
 
 def is_intact(body: bytes, event: Event) -> bool:
     """Whether an event that `unpack_event` gave is the one that was packed."""
-    return _body.decode(body).seal == seal_of(event)
+    return seal_in(body) == seal_of(event)
 
 
-def _packed(event: Event, columns: Columns, own: Source, before: Source | None) -> bytes:
+def seal_in(body: bytes) -> int:
+    """The seal of the event that was packed."""
+    return _body.decode(body).seal
+
+
+def _packed(event: Event, columns: Columns, own: Source, before: Source | None, seal: int) -> bytes:
     source = event.provenance
     others = [burst_id for burst_id in source.burst_ids if burst_id != own.burst_id]
     body = Body(
-        seal=seal_of(event),
+        seal=seal,
         uncertainty=_whole(event.time_uncertainty_s, _MICRO),
         score=None if event.score is None else _whole(event.score, _PARTS),
         votes=packed_votes(event.votes[voter] for voter in sorted(event.votes)),

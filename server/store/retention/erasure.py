@@ -1,25 +1,26 @@
 """Erasing a stretch of a camera on a person's request, and the note that it was done.
 
 The note comes first: from then on readers take the stretch as gone, and no burst of that time is accepted. The rows go
-slice by slice. Whoever finds an erasure that is not finished goes on with it.
+slice by slice, and the pictures after them: a place that does not delete them keeps no row. Whoever finds an erasure
+that is not finished goes on with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, insert, update
 
 from server.domain.clock import Clock
 from server.domain.errors import Unprocessable
 from server.domain.keeping import Erasure
-from server.store.bursts import count_rewriting, delete_held, find_bursts, longest_us, meeting
+from server.store.bursts import count_rewriting, delete_held, find_bursts, held_numbers, longest_us, meeting
 from server.store.engine import reading, writing
 from server.store.event_rows import spell_out
 from server.store.retention.events import annotated, delete_annotations, delete_events, erased_events
 from server.store.retention.frames import Frames
 from server.store.retention.gone import ERASURES, erasure_of
+from server.store.retention.leaving import overwriting
 from server.store.retention.slices import Region, remove_within, slices
 from server.store.rows import Versions
 from server.store.schema import erasures
@@ -31,6 +32,7 @@ def ask(
     engine: Engine,
     versions: Versions,
     clock: Clock,
+    frames: Frames,
     site: str,
     camera: str,
     since_us: int,
@@ -47,6 +49,9 @@ def ask(
     with writing(engine, lock=f"{site}/{camera}") as connection:
         since_us, until_us = _whole_bursts(connection, versions, site, camera, since_us, until_us)
         count_rewriting(connection, site, camera)
+        held = held_numbers(connection, site, camera, since_us, until_us)
+        if held:
+            frames.let_leave(connection, frames.digests(connection, site, camera, since_us, until_us, held))
         row = {
             "site": site,
             "camera": camera,
@@ -73,33 +78,43 @@ def unfinished(engine: Engine) -> list[Erasure]:
 
 
 def finish(engine: Engine, versions: Versions, clock: Clock, frames: Frames, erasure: Erasure) -> Iterator[None]:
-    """Delete what the erasure names, slice by slice; yields after each, and ends when it is finished."""
+    """Delete what the erasure names, slice by slice; yields after each, and ends when it is finished.
+
+    Rows of pictures go first: no damage of the log keeps them. The pictures themselves go last: no failure of their
+    place keeps bursts and events.
+    """
     lock = f"{erasure.site}/{erasure.camera}"
+    with reading(engine) as connection:
+        stay = annotated(connection, erasure.site, erasure.camera) if erasure.keeps_annotated else []
+    region = Region(erasure.site, erasure.camera, erasure.since_us, erasure.until_us, stay)
+    while frames.are_within(region):
+        with overwriting(engine, lock) as connection:
+            _count(connection, erasure, frames=frames.delete_within(connection, region))
+        yield
     while True:
         with reading(engine) as connection:
             ids = erased_events(connection, erasure)
         if not ids:
             break
-        with _overwriting(engine, lock) as connection:
+        with overwriting(engine, lock) as connection:
             about = 0 if erasure.keeps_annotated else delete_annotations(connection, erasure, ids)
             _count(connection, erasure, events=delete_events(connection, ids), annotations=about)
         yield
-    with reading(engine) as connection:
-        stay = annotated(connection, erasure.site, erasure.camera) if erasure.keeps_annotated else []
-    region = Region(erasure.site, erasure.camera, erasure.since_us, erasure.until_us, stay)
-    while frames.are_within(region):
-        with _overwriting(engine, lock) as connection:
-            _count(connection, erasure, frames=frames.delete_within(connection, region))
-        yield
     for planned in slices(engine, versions, region):
-        with _overwriting(engine, lock) as connection:
-            _count(connection, erasure, bursts=remove_within(connection, versions, region, planned))
+        left = frames.left_of(erasure.site, erasure.camera, planned.first_us, planned.last_us + 1)
+        with overwriting(engine, lock) as connection:
+            count = remove_within(connection, versions, region, planned)
+            if count:
+                frames.let_leave(connection, left)
+            _count(connection, erasure, bursts=count)
         yield
-    with _overwriting(engine, lock) as connection:
+    with overwriting(engine, lock) as connection:
         about = 0 if erasure.keeps_annotated else delete_annotations(connection, erasure)
         stretch = (erasure.since_us, erasure.until_us)
         aside = delete_held(connection, erasure.site, erasure.camera, *stretch, spell_out)
         _count(connection, erasure, bursts=aside, annotations=about)
+    frames.remove_leaving()
+    with writing(engine, lock=lock) as connection:
         mine = (erasures.c.number == erasure.number, erasures.c.finished_at_us.is_(None))
         connection.execute(update(erasures).where(*mine).values(finished_at_us=clock()))
 
@@ -117,20 +132,6 @@ def _read(connection: Connection, number: int) -> Erasure:
 def _count(connection: Connection, erasure: Erasure, **more: int) -> None:
     values = {name: erasures.c[name] + count for name, count in more.items()}
     connection.execute(update(erasures).where(erasures.c.number == erasure.number).values(values))
-
-
-@contextmanager
-def _overwriting(engine: Engine, lock: str) -> Iterator[Connection]:
-    """As `writing`; SQLite overwrites what is deleted, so that the file does not hold it any more."""
-    with writing(engine, lock=lock) as connection:
-        is_sqlite = engine.dialect.name == "sqlite"
-        if is_sqlite:
-            connection.exec_driver_sql("PRAGMA secure_delete = ON")
-        try:
-            yield connection
-        finally:
-            if is_sqlite:
-                connection.exec_driver_sql("PRAGMA secure_delete = OFF")
 
 
 def _whole_bursts(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, exists, select
 
 from server.domain.clock import SECOND_US
+from server.domain.errors import DatabaseDamaged
 from server.domain.keeping import Erasure, merged
 from server.store.engine import reading, writing
-from server.store.event_rows import EVENT_COLUMNS, logged, of_camera
+from server.store.event_rows import BARE_COLUMNS, logged, of_camera
 from server.store.outbox import delete_announcements
 from server.store.schema import annotation_rows, events
 
@@ -61,15 +63,24 @@ def erased_events(connection: Connection, erasure: Erasure) -> list[str]:
     found: list[str] = []
     here = of_camera(erasure.site, erasure.camera)
     inside = (events.c.confirmed_at_us >= erasure.since_us, events.c.started_at_us < erasure.until_us)
-    query = select(*EVENT_COLUMNS).where(here, *inside).order_by(events.c.confirmed_at_us)
+    query = select(*BARE_COLUMNS).where(here, *inside).order_by(events.c.confirmed_at_us)
     if erasure.keeps_annotated:
         query = query.where(~_IS_ANNOTATED)
     for row in connection.execute(query.execution_options(yield_per=AT_ONCE)):
-        if erasure.covers(logged(row).event):
+        if _is_erased(erasure, row):
             found.append(row.id)
         if len(found) == AT_ONCE:
             break
     return found
+
+
+def _is_erased(erasure: Erasure, row: Row[*tuple[Any, ...]]) -> bool:
+    """Of an event that cannot be read, its columns say when it began and was confirmed."""
+    try:
+        return erasure.covers(logged(row).event)
+    except DatabaseDamaged:
+        instants = (row.started_at_us, row.confirmed_at_us)
+        return any(erasure.since_us <= at_us < erasure.until_us for at_us in instants)
 
 
 def delete_events(connection: Connection, ids: Sequence[str]) -> int:

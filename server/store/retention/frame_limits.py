@@ -19,9 +19,11 @@ from server.domain.clock import SECOND_US
 from server.domain.keeping import DAY_US, FramesKept, Keep, KeepFrames, merged
 from server.store.bursts import read_camera
 from server.store.engine import reading, writing
-from server.store.event_rows import EVENT_COLUMNS, logged, of_camera
+from server.store.event_rows import EVENT_COLUMNS, logged, of_camera, read_rows
 from server.store.retention.events import annotated
-from server.store.retention.frames import AT_ONCE, LOCK, Frames, delete_rows, is_within
+from server.store.retention.frame_rows import delete_rows, is_within
+from server.store.retention.frames import Frames
+from server.store.retention.leaving import AT_ONCE, LOCK
 from server.store.schema import cameras, events, keeping, kept_frames
 
 VISIT_US = 600 * SECOND_US
@@ -71,7 +73,7 @@ def read_wanted(connection: Connection, site: str, camera: str, since_us: int, u
     named: set[bytes] = set()
     present: dict[tuple[str | None, str], int] = {}
     query = select(*EVENT_COLUMNS).where(*mine, *inside).order_by(events.c.confirmed_at_us, events.c.place)
-    for row in connection.execute(query.execution_options(yield_per=AT_ONCE)):
+    for row in read_rows(connection, query.execution_options(yield_per=AT_ONCE)):
         event = logged(row).event
         named.update(bytes.fromhex(each) for each in event.provenance.frame_sha256)
         visits += visit_stretches(row.started_at_us, row.confirmed_at_us)
@@ -86,7 +88,7 @@ def read_wanted(connection: Connection, site: str, camera: str, since_us: int, u
 def visit_stretches(started_us: int, ended_us: int) -> list[tuple[int, int]]:
     """The parts of a visit whose frames are kept."""
     first_us, last_us = started_us - _SLACK_US, ended_us + _SLACK_US
-    if ended_us - started_us <= VISIT_US:
+    if ended_us - started_us <= VISIT_US + _END_US:
         return [(first_us, last_us)]
     return [(first_us, started_us + VISIT_US), (ended_us - _END_US, last_us)]
 
@@ -172,14 +174,15 @@ class FrameSweep:
         brightest: dict[int, int | None] = {}
 
         def is_unwanted(row: Row[Any]) -> bool:
-            if times.is_undecided(row):
+            if times.is_undecided(row) or wanted.rank(row):
                 return False
             day = row.at_us // DAY_US
             if day not in brightest:
                 brightest[day] = self._brightest(row.camera, day)
-            return wanted.rank(row) == 0 and brightest[day] != row.number
+            return bool(brightest[day] != row.number)
 
-        yield from self._delete_pages(name, since_us, None, is_unwanted)
+        until_us = None if is_whole else times.camera_us - _UNDECIDED_US
+        yield from self._delete_pages(name, since_us, until_us, is_unwanted)
         self._decided[name] = (times.camera_us - _UNDECIDED_US, times.now_us if is_whole else looked_us)
 
     def _first(self, connection: Connection, name: Name, since_us: int | None) -> int | None:
@@ -209,7 +212,8 @@ class FrameSweep:
 
     def _delete_rows(self, rows: Sequence[Row[Any]]) -> int:
         with writing(self._engine, lock=LOCK) as connection:
-            delete_rows(connection, self._frames.shelf, rows, self._clock())
+            delete_rows(connection, rows, self._clock())
+        self._frames.remove_leaving()
         return len(rows)
 
     def _pages(self, name: Name, since_us: int | None, until_us: int | None = None) -> Iterator[Sequence[Row[Any]]]:

@@ -1,8 +1,9 @@
 """Which frames' pictures are kept: rows of the database, which come after a picture and go with it.
 
-A picture is written first and its row second; a picture is deleted inside the transaction that deletes the last row
-that names it. A crash leaves a picture without a row, which `tidy` deletes, or a row without a picture, which counts as
-no longer kept. The pictures themselves are on a shelf (`server.frames`), each stored once by its SHA-256.
+A picture is written first and its row second. The transaction that deletes the last row that names a picture notes
+that the picture is to leave (`leaving`); it is deleted after the commit. A crash while pictures are kept leaves one
+without a row, which `tidy` deletes. A row without a picture counts as no longer kept. The pictures themselves are on a
+shelf (`server.frames`), each stored once by its SHA-256.
 """
 
 from __future__ import annotations
@@ -10,27 +11,36 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, Row, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, exists, func, insert, select, update
 
 from server.domain.clock import Clock
-from server.domain.errors import ConfigurationError
+from server.domain.errors import ConfigurationError, SectorwatchError
 from server.domain.keeping import DAY_US, KeepFrames
 from server.domain.kept_frames import FrameFate, FrameTotals, Kept, KeptFrame, Picture
-from server.store.bursts import read_camera
+from server.store.bursts import read_camera, read_frames
 from server.store.engine import also_lock, reading, writing
+from server.store.retention.frame_rows import FRAMES, delete_rows, kept_frame, key_of, keys_gone, refused, within
+from server.store.retention.leaving import (
+    AT_ONCE,
+    LOCK,
+    is_any_noted,
+    let_leave,
+    noted_of,
+    portions,
+    remove_noted,
+    unnamed,
+)
+from server.store.retention.ownership import check_owner, own, owner_in, owner_of
 from server.store.retention.slices import Region
 from server.store.rows import Part, Versions
-from server.store.schema import cameras, counters, erasures, frame_sites, gone_frames, keeping, kept_frames
+from server.store.schema import cameras, counters, frame_sites, gone_frames, kept_frames
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-AT_ONCE = 200
-LOCK = "frames"
 REMEMBERED_DAYS = 60
 """How long it is known that a picture was kept, once it is gone."""
 
@@ -50,6 +60,9 @@ class Shelf(Protocol):
     def put_small(self, sha256: str, image: bytes) -> None: ...
     def left(self) -> Iterator[list[tuple[str, str]]]: ...
     def discard(self, names: Sequence[str]) -> None: ...
+    def owner(self) -> bytes | None: ...
+    def set_owner(self, mark: bytes) -> None: ...
+    def beside(self) -> list[tuple[str, bytes | None]]: ...
     def try_out(self) -> None: ...
 
 
@@ -63,6 +76,8 @@ class Frames(Part):
     def __init__(self, engine: Engine, clock: Clock, versions: Versions, place: Place | None) -> None:
         super().__init__(engine, clock, versions)
         self._place = place
+        self._is_away = False
+        self._is_owner = False
 
     @cached_property
     def shelf(self) -> Shelf:
@@ -70,6 +85,25 @@ class Frames(Part):
         if self._place is None:
             raise ConfigurationError("frames are kept as pictures, and their place (`frames_url`) was not given")
         return self._place(f"{self._identity():016x}")
+
+    def check_owner(self, *, claims: bool = False) -> None:
+        """Raises ConfigurationError where another database keeps the pictures there, of which this one is a copy."""
+        if not self._is_owner:
+            try:
+                check_owner(self.shelf, owner_of(self._engine), claims=claims)
+            except OSError as error:
+                raise ConfigurationError(f"{self.shelf.name} does not answer: {error}") from error
+            self._is_owner = claims
+
+    def own(self) -> None:
+        """Take over the pictures of a database that is no more, of which this one is a copy."""
+        own(self.shelf, owner_of(self._engine))
+
+    def abandoned(self) -> list[str]:
+        """Folders of this database's pictures under another number, which a damaged database has lost."""
+        mine = owner_of(self._engine)
+        owners = ((name, owner_in(mark)) for name, mark in self.shelf.beside())
+        return [name for name, owner in owners if owner is not None and owner.is_same(mine)]
 
     def _identity(self) -> int:
         query = select(counters.c.value).where(counters.c.name == LOCK)
@@ -107,24 +141,54 @@ class Frames(Part):
         fault: str | None = None
         for picture in pictures:
             try:
+                self.check_owner(claims=True)
                 self.shelf.put(picture.sha256, picture.image)
             except OSError as error:
                 fault = str(error)
                 break
             stored.append(picture)
-        return Kept(self._note(stored) if stored else 0, len(pictures) - len(stored), fault)
+        return Kept(self._noted(stored) if stored else 0, len(pictures) - len(stored), fault)
 
-    def _note(self, stored: Sequence[Picture]) -> int:
+    def _noted(self, stored: Sequence[Picture]) -> int:
+        """Write the rows of stored pictures; how many are new. A picture that gets no row does not stay."""
+        digests = [bytes.fromhex(picture.sha256) for picture in stored]
+        try:
+            count = self._note(stored, digests)
+        except SectorwatchError:
+            self._take_back(digests)
+            raise
+        again = [picture for picture in stored if not self.shelf.has(picture.sha256)]
+        for picture in again:  # deleted meanwhile, with another row that named it
+            self.shelf.put(picture.sha256, picture.image)
+        if again:
+            with writing(self._engine, lock=LOCK) as connection:
+                let_leave(connection, [bytes.fromhex(picture.sha256) for picture in again])
+        with suppress(SectorwatchError):  # a sweep says why, and tries again
+            self.remove_leaving()
+        return count
+
+    def _note(self, stored: Sequence[Picture], digests: Sequence[bytes]) -> int:
         with writing(self._engine, lock=LOCK) as connection:
             rows = [row for name, some in _by_camera(stored).items() for row in self._new_rows(connection, name, some)]
             if rows:
                 connection.execute(insert(kept_frames), rows)
-            for picture in stored:
-                if not self.shelf.has(picture.sha256):  # deleted meanwhile, with another row that named it
-                    self.shelf.put(picture.sha256, picture.image)
-            digests = [bytes.fromhex(picture.sha256) for picture in stored]
-            remove_pictures(self.shelf, [each.hex() for each in unnamed(connection, digests)])
+            let_leave(connection, digests)
         return len(rows)
+
+    def _take_back(self, digests: Sequence[bytes]) -> None:
+        """Delete pictures whose rows could not be written, as far as that goes; `tidy` finds what is left."""
+        try:
+            with reading(self._engine) as connection:
+                lone = unnamed(connection, digests)
+            self.shelf.remove([each.hex() for each in lone])
+        except (SectorwatchError, OSError) as error:
+            log.warning("pictures without rows stay until they are tidied up", extra={"cause": str(error)})
+
+    def remove_leaving(self) -> None:
+        """Delete the pictures that no row names any more. Raises ConfigurationError where their place refuses."""
+        if is_any_noted(self._engine):
+            self.check_owner()
+            remove_noted(self._engine, self.shelf)
 
     def _new_rows(
         self, connection: Connection, name: tuple[str, str], pictures: Sequence[Picture]
@@ -136,11 +200,12 @@ class Frames(Part):
         inside = kept_frames.c.at_us.between(first_us, last_us)
         query = select(kept_frames.c.at_us, kept_frames.c.sha256).where(kept_frames.c.camera == known.number, inside)
         present = {(row.at_us, row.sha256.hex()) for row in connection.execute(query)}
-        went = _keys_gone(connection, {_key(known.number, each.sha256): each.sha256 for each in pictures})
-        refused = _refused(connection, name)
+        went = keys_gone(connection, {key_of(known.number, each.sha256): each.sha256 for each in pictures})
+        went |= {each.hex() for each in noted_of(connection, [bytes.fromhex(each.sha256) for each in pictures])}
+        never = refused(connection, name)
         for each in pictures:
             place = (each.at_us, each.sha256)
-            if place in present or each.sha256 in went or any(a <= each.at_us < b for a, b in refused):
+            if place in present or each.sha256 in went or any(a <= each.at_us < b for a, b in never):
                 continue
             present.add(place)
             yield {
@@ -161,8 +226,8 @@ class Frames(Part):
             kept = select(kept_frames.c.camera).where(kept_frames.c.sha256 == digest)
             if any(number in numbers for number in connection.execute(kept).scalars()):
                 return "kept"
-            keys = {_key(number, sha256): sha256 for number in numbers}
-            return "no_longer_kept" if _keys_gone(connection, keys) else "unknown"
+            keys = {key_of(number, sha256): sha256 for number in numbers}
+            return "no_longer_kept" if keys_gone(connection, keys) else "unknown"
 
     def fates(self, site: str, camera: str, digests: Sequence[str]) -> dict[str, FrameFate]:
         """The same of pictures of one camera."""
@@ -170,9 +235,9 @@ class Frames(Part):
             known = read_camera(connection, site, camera)
             if known is None:
                 return dict.fromkeys(digests, "unknown")
-            went = _keys_gone(connection, {_key(known.number, each): each for each in digests})
+            went = keys_gone(connection, {key_of(known.number, each): each for each in digests})
             kept: set[str] = set()
-            for some in _portions([bytes.fromhex(each) for each in digests]):
+            for some in portions([bytes.fromhex(each) for each in digests]):
                 query = select(kept_frames.c.sha256).where(kept_frames.c.camera == known.number)
                 kept |= {
                     each.hex() for each in connection.execute(query.where(kept_frames.c.sha256.in_(some))).scalars()
@@ -188,25 +253,58 @@ class Frames(Part):
     ) -> list[KeptFrame]:
         """A camera's kept frames from `since_us` to before `until_us`, oldest first; the last ones if `newest`."""
         order = kept_frames.c.at_us.desc() if newest else kept_frames.c.at_us
-        query = _FRAMES.where(cameras.c.site == site, cameras.c.camera == camera).order_by(order).limit(limit)
+        query = FRAMES.where(cameras.c.site == site, cameras.c.camera == camera).order_by(order).limit(limit)
         if since_us is not None:
             query = query.where(kept_frames.c.at_us >= since_us)
         if until_us is not None:
             query = query.where(kept_frames.c.at_us < until_us)
-        found = [_kept_frame(row) for row in self._rows(query)]
+        found = [kept_frame(row) for row in self._rows(query)]
         return found[::-1] if newest else found
 
     def are_within(self, region: Region) -> bool:
         """Whether frames of a region are kept."""
         with reading(self._engine) as connection:
-            return bool(_within(connection, region, 1))
+            return bool(within(connection, region, 1))
 
     def delete_within(self, connection: Connection, region: Region) -> int:
-        """Delete the next frames of a region; how many. The caller holds its camera's lock."""
+        """Delete the next frames of a region; how many. The caller holds its camera's lock, and then calls
+        `remove_leaving`.
+        """
         also_lock(connection, LOCK)
-        rows = _within(connection, region, AT_ONCE)
-        delete_rows(connection, self.shelf, rows, self._clock())
+        rows = within(connection, region, AT_ONCE)
+        delete_rows(connection, rows, self._clock())
         return len(rows)
+
+    def left_of(self, site: str, camera: str, since_us: int, until_us: int) -> list[bytes]:
+        """The SHA-256 of each frame of a stretch whose picture may be in its place, also without a row."""
+        with reading(self._engine) as connection:
+            found = self.digests(connection, site, camera, since_us, until_us)
+        return [each for each in found if not self.shelf.is_local or self.shelf.has(each.hex())]
+
+    def digests(
+        self, connection: Connection, site: str, camera: str, since_us: int, until_us: int, held: Sequence[int] = ()
+    ) -> list[bytes]:
+        """The SHA-256 of each frame of a stretch, with those of the held bursts in these records."""
+        if self._place is None:
+            return []
+        frames = read_frames(connection, self._versions, site, camera, since_us, until_us, held)
+        found: list[bytes] = []
+        try:
+            found.extend(bytes.fromhex(each.observation.frame_sha256) for each in frames)
+        except SectorwatchError as error:
+            log.warning("pictures of damaged bursts wait until they are tidied up", extra={"cause": error.detail})
+        return found
+
+    def let_leave(self, connection: Connection, digests: Sequence[bytes]) -> None:
+        """Note that these pictures are to be deleted, but for those that a row names."""
+        also_lock(connection, LOCK)
+        let_leave(connection, digests)
+
+    def cameras(self) -> list[tuple[str, str]]:
+        """The cameras of which frames are kept, in order."""
+        is_kept = exists().where(kept_frames.c.camera == cameras.c.number)
+        query = select(cameras.c.site, cameras.c.camera).where(is_kept).order_by(cameras.c.site, cameras.c.camera)
+        return [(row.site, row.camera) for row in self._rows(query)]
 
     def totals(self) -> list[FrameTotals]:
         """How many frames of each camera are kept, and their bytes."""
@@ -238,24 +336,35 @@ class Frames(Part):
         return frames.chosen(is_older=site in self.older_sites())
 
     def _drop_lost(self, is_stopped: Callable[[], bool]) -> int:
-        """Delete the rows whose picture is not there any more: an older database was put in the place of this one."""
+        """Delete the rows whose picture is not there any more: an older database was put in the place of this one.
+
+        Where not one picture is there, their disk is away, and the rows wait for it.
+        """
         if not self.shelf.is_local:
             return 0
-        place = count = 0
+        place, is_any_there, lost = 0, False, list[Row[int, int, bytes]]()
         columns = (kept_frames.c.number, kept_frames.c.camera, kept_frames.c.sha256)
         while not is_stopped():
             query = select(*columns).where(kept_frames.c.number > place).order_by(kept_frames.c.number).limit(AT_ONCE)
             rows = self._rows(query)
             if not rows:
                 break
-            lost = [row for row in rows if not self.shelf.has(row.sha256.hex())]
-            if lost:
-                with writing(self._engine, lock=LOCK) as connection:
-                    delete_rows(connection, self.shelf, lost, self._clock())
-            place, count = rows[-1].number, count + len(lost)
-        if count:
-            log.warning("pictures are lost", extra={"frames": count})
-        return count
+            away = [row for row in rows if not self.shelf.has(row.sha256.hex())]
+            lost += away
+            is_any_there |= len(away) < len(rows)
+            place = rows[-1].number
+        is_away = bool(lost) and not is_any_there
+        if is_away and not self._is_away:
+            what = "no kept picture is in its place: it is not mounted, or frames_url names another"
+            log.error(what, extra={"frames": len(lost), "place": self.shelf.name})
+        self._is_away = is_away
+        if is_away or not lost:
+            return 0
+        for some in portions(lost):
+            with writing(self._engine, lock=LOCK) as connection:
+                delete_rows(connection, some, self._clock())
+        log.warning("pictures are lost", extra={"frames": len(lost)})
+        return len(lost)
 
     def tidy(self, is_stopped: Callable[[], bool] = lambda: False) -> int:
         """Delete the files that no row names, which a crash or an older database left; how many there were.
@@ -263,15 +372,18 @@ class Frames(Part):
         It also deletes rows whose picture is lost, and forgets that pictures were kept that went long ago.
         """
         count = 0
+        self.check_owner()
         self._drop_lost(is_stopped)
         for portion in self.shelf.left():
             if is_stopped():
                 return count
             with writing(self._engine, lock=LOCK) as connection:
-                lone = {each.hex() for each in unnamed(connection, [bytes.fromhex(d) for d, _ in portion if d])}
-                names = [name for digest, name in portion if not digest or digest in lone]
-                self.shelf.discard(names)
+                lone = unnamed(connection, [bytes.fromhex(digest) for digest, _ in portion if digest])
+                let_leave(connection, list(lone))
+            names = [name for digest, name in portion if not digest or bytes.fromhex(digest) in lone]
+            self.shelf.discard(names)
             count += len(names)
+        self.remove_leaving()
         with writing(self._engine, lock=LOCK) as connection:
             long_ago = self._clock() // DAY_US - REMEMBERED_DAYS
             connection.execute(delete(gone_frames).where(gone_frames.c.gone_day < long_ago))
@@ -280,108 +392,8 @@ class Frames(Part):
         return count
 
 
-_FRAMES: Select[Any] = select(
-    cameras.c.site, cameras.c.camera, kept_frames.c.at_us, kept_frames.c.sha256, kept_frames.c.bytes
-).join(cameras, cameras.c.number == kept_frames.c.camera)
-
-
-def _kept_frame(row: Row[Any]) -> KeptFrame:
-    return KeptFrame(row.site, row.camera, row.at_us, row.sha256.hex(), row.bytes)
-
-
-def delete_rows(connection: Connection, shelf: Shelf, rows: Sequence[Row[*tuple[Any, ...]]], now_us: int) -> None:
-    """Delete frames (number, camera, sha256), with the pictures that no other frame has. The caller holds LOCK."""
-    for some in _portions(rows):
-        connection.execute(delete(kept_frames).where(kept_frames.c.number.in_([row.number for row in some])))
-        gone = {_key(row.camera, row.sha256.hex()): row.sha256.hex() for row in some}
-        there = _keys_gone(connection, gone)
-        day = now_us // DAY_US
-        remembered = [{"key": key, "gone_day": day} for key, sha256 in gone.items() if sha256 not in there]
-        if remembered:
-            connection.execute(insert(gone_frames), remembered)
-        remove_pictures(shelf, [each.hex() for each in unnamed(connection, [row.sha256 for row in some])])
-
-
-def remove_pictures(shelf: Shelf, digests: Sequence[str]) -> None:
-    """Delete pictures. Raises ConfigurationError where their place refuses: their rows stay then."""
-    try:
-        shelf.remove(digests)
-    except OSError as error:
-        raise ConfigurationError(f"pictures cannot be deleted from {shelf.name}: {error}") from error
-
-
-def _within(connection: Connection, region: Region, limit: int) -> list[Row[*tuple[Any, ...]]]:
-    """The first frames of a region, at most so many."""
-    query = (
-        select(kept_frames.c.number, kept_frames.c.camera, kept_frames.c.sha256, kept_frames.c.at_us)
-        .join(cameras, cameras.c.number == kept_frames.c.camera)
-        .where(cameras.c.site == region.site, cameras.c.camera == region.camera)
-        .where(kept_frames.c.at_us < region.until_us)
-        .order_by(kept_frames.c.at_us)
-    )
-    if region.since_us is not None:
-        query = query.where(kept_frames.c.at_us >= region.since_us)
-    found: list[Row[*tuple[Any, ...]]] = []
-    with connection.execute(query.execution_options(yield_per=AT_ONCE)) as rows:
-        for row in rows:
-            if not is_within(row.at_us, region.stay):
-                found.append(row)
-            if len(found) == limit:
-                break
-    return found
-
-
-def is_within(at_us: int, stretches: Sequence[tuple[int, int]]) -> bool:
-    """Whether an instant is in one of these stretches (first and last instant), which are in order and apart."""
-    low, high = 0, len(stretches)
-    while low < high:
-        middle = (low + high) // 2
-        if stretches[middle][1] < at_us:
-            low = middle + 1
-        else:
-            high = middle
-    return low < len(stretches) and stretches[low][0] <= at_us
-
-
 def _by_camera(pictures: Sequence[Picture]) -> Mapping[tuple[str, str], list[Picture]]:
     found: dict[tuple[str, str], list[Picture]] = {}
     for each in pictures:
         found.setdefault((each.site, each.camera), []).append(each)
     return found
-
-
-def _refused(connection: Connection, name: tuple[str, str]) -> list[tuple[int, int]]:
-    """The stretches of a camera of which nothing is accepted any more: erased, or before its first burst."""
-    mine = (erasures.c.site == name[0], erasures.c.camera == name[1])
-    query = select(erasures.c.since_us, erasures.c.until_us).where(*mine)
-    found = [(row.since_us, row.until_us) for row in connection.execute(query)]
-    border = select(keeping.c.bursts_from_us).where(keeping.c.site == name[0], keeping.c.camera == name[1])
-    from_us = connection.execute(border).scalar_one_or_none()
-    return found if from_us is None else [*found, (-(2**63), from_us)]
-
-
-def unnamed(connection: Connection, digests: Sequence[bytes]) -> set[bytes]:
-    """Those of these pictures that no row names."""
-    named: set[bytes] = set()
-    for some in _portions(digests):
-        query = select(kept_frames.c.sha256).where(kept_frames.c.sha256.in_(some))
-        named |= {bytes(each) for each in connection.execute(query).scalars()}
-    return {*digests} - named
-
-
-def _keys_gone(connection: Connection, keys: Mapping[int, str]) -> set[str]:
-    """The values of those keys whose pictures went."""
-    found: set[str] = set()
-    for some in _portions(list(keys)):
-        query = select(gone_frames.c.key).where(gone_frames.c.key.in_(some))
-        found |= {keys[key] for key in connection.execute(query).scalars()}
-    return found
-
-
-def _key(camera: int, sha256: str) -> int:
-    """63 bits that stand for a camera and a picture."""
-    return int.from_bytes(hashlib.sha256(f"{camera}/{sha256}".encode()).digest()[:8], "big") >> 1
-
-
-def _portions(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[begin : begin + AT_ONCE] for begin in range(0, len(items), AT_ONCE))

@@ -86,8 +86,9 @@ class Retention(Part):
         is_stopped: Callable[[], bool] = lambda: False,
         wait: Callable[[float], object] = lambda _seconds: None,
     ) -> int:
-        """The part of a sweep that concerns kept frames; how many went."""
-        if not self._frames.totals():
+        """The part of a sweep that concerns kept frames; how many went. It finishes what a crash left."""
+        self._frames.remove_leaving()
+        if not self._frames.cameras():
             return 0
         with writing(self._engine, lock="keeping") as connection:
             at_us = clocks(connection, self._clock())
@@ -95,9 +96,14 @@ class Retention(Part):
 
     def _sweep_frames(self, keep_of: KeepOf, at_us: Mapping[Name, int], pace: _Pace) -> Swept:
         """Kept frames go after bursts and events: what these leave decides of them."""
-        kept = {(each.site, each.camera) for each in self._frames.totals()}
+        try:
+            self._frames.remove_leaving()
+        except SectorwatchError as error:
+            log.error("pictures not deleted", extra={"cause": error.detail})
+            return Swept()
+        kept = self._frames.cameras()
         older, count = self._frames.older_sites() if kept else frozenset(), 0
-        for site, names in groupby(sorted(kept), key=lambda name: name[0]):
+        for site, names in groupby(kept, key=lambda name: name[0]):
             keep = keep_of(site)
             chosen = keep.frames.chosen(is_older=site in older)
             of_site = {name: at_us.get(name, self._clock()) for name in names}
@@ -145,6 +151,7 @@ class Retention(Part):
             self._engine,
             self._versions,
             self._clock,
+            self._frames,
             site,
             camera,
             since_us,

@@ -131,6 +131,13 @@ gone_frames = Table(
     comment="Frames whose picture was kept and is no longer, for some weeks: who asks for one learns that it was.",
 )
 
+leaving_frames = Table(
+    "leaving_frames",
+    metadata,
+    Column("sha256", LargeBinary, primary_key=True, comment="SHA-256 of the picture (32 bytes)."),
+    comment="Pictures that no row names any more, until they are deleted from their place.",
+)
+
 frame_sites = Table(
     "frame_sites",
     metadata,

@@ -11,7 +11,7 @@ _INSTANT = {"type": "string", "format": "date-time"}
 _DIGEST = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _CACHED = {
     "ETag": {"description": "The picture's SHA-256, and its size where it is not full.", "schema": {"type": "string"}},
-    "Cache-Control": {"description": "private, immutable.", "schema": {"type": "string"}},
+    "Cache-Control": {"description": "private, no-cache: ask again with the ETag.", "schema": {"type": "string"}},
 }
 
 FRAME_PATHS: dict[str, Any] = {

@@ -36,6 +36,20 @@ def test_a_part_that_is_nearly_the_whole_frame_is_not_looked_at_again(polygon):
     assert enlarged(f"[cameras.g.sectors.s]\ncoordinates = '{polygon}'\nenlarge = true") == ()
 
 
+def row_of_sectors(count: int) -> str:
+    places = [(0.05 + number / 40, 0.35 + number / 40) for number in range(count)]
+    return "".join(
+        f"[cameras.g.sectors.s{number}]\npolygon = [[{a}, 0.2], [{b}, 0.2], [{b}, 0.5]]\nenlarge = true\n"
+        for number, (a, b) in enumerate(places)
+    )
+
+
+def test_a_camera_has_at_most_sixteen_enlarged_parts_and_the_first_beyond_is_named_with_its_line():
+    assert len(enlarged(row_of_sectors(16))) == 16
+    with pytest.raises(InvalidPolicy, match=r"line 52: .*cameras\.g\.sectors\.s16\.enlarge: a camera has at most 16"):
+        parse_site_policy(f'site = "a"\n{row_of_sectors(17)}')
+
+
 def test_two_sectors_with_the_same_window_are_one_part():
     assert len(enlarged(f"[cameras.g.sectors.far]\n{FAR}\n[cameras.g.sectors.same]\n{FAR}")) == 1
 

@@ -202,6 +202,17 @@ def test_tune_of_a_sector_searches_its_own_settings_and_writes_them_into_its_tab
     assert [line for line in proposed.splitlines() if line in COMMENTED.splitlines()] == COMMENTED.splitlines()
 
 
+def test_a_rule_that_a_nearer_place_forbids_is_not_tried_and_named(haunted: Yard, url: str, tmp_path: Path) -> None:
+    true, _ = annotate(haunted)
+    live = tmp_path / "weighed.toml"
+    live.write_text(f'{COMMENTED}[cameras.gate.sectors.west.sensitivity]\nweights = {{ "eye" = 1.0 }}\n')
+    result = tune(url, tmp_path / "out", "--policy", str(live))
+    assert result.exit_code == 0, result.output
+    assert "policies were not tried, since with them" in result.stderr
+    assert "sectors.west.sensitivity.weights: weights only mean something with" in result.stderr
+    assert f"It keeps all {true} true events" in result.stdout
+
+
 def test_a_sector_that_is_noisy_gets_another_policy_than_one_where_the_same_score_is_true(
     tmp_path: Path, url: str, clock: ManualClock
 ) -> None:

@@ -54,6 +54,20 @@ def test_every_policy_that_is_tried_can_be_read_and_todays_comes_first() -> None
     )
 
 
+def test_a_policy_of_higher_scores_that_is_tried_never_lets_one_model_suffice_from_a_lower_score() -> None:
+    text, voters = 'site = "yard"\ntargets = ["vehicle"]\n', ("yolov3-tiny", "nanodet-g", "mine")
+    tried = [candidate(text, *options) for options in rules_and_scores(parse_site_policy(text), voters)]
+    raised = {c.words: c for c in tried if "scores +" in c.words or c.words in (TODAY, "agreement")}
+    judged = {words: c.policy.rules.of("vehicle") for words, c in raised.items()}
+    enough = {
+        words: [rules.sensitivity.suffices_from(m, rules.least(m), is_unopposed=False) for m in voters]
+        for words, rules in judged.items()
+        if rules.sensitivity.by_agreement
+    }
+    assert enough[TODAY] == enough["agreement"] == [0.4, 0.4, 0.4]
+    assert enough["scores +0.1"] == enough["agreement, scores +0.1"] == [0.4, 0.4, 0.5]
+
+
 def test_evidence_is_tried_at_several_shares_where_a_model_has_a_calibration_and_never_with_other_scores() -> None:
     today, voters = parse_site_policy(YARD), ("a", "b")
     tried = [candidate(YARD, *o) for o in rules_and_scores(today, voters, calibrated=True)]

@@ -363,6 +363,7 @@ def test_it_names_an_erasure_that_is_not_finished(folder: Path, clock: ManualClo
         store._engine,
         store._versions,
         clock,
+        store.frames,
         "yard",
         "gate",
         begin_us,

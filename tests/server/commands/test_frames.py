@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from server.__main__ import command
 from server.app import runtime_of
 from tests.server.web.test_openapi import eventful
-from tests.server.web_client import BrightnessEnsemble, make_app
+from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
 
 
 @pytest.fixture
@@ -55,11 +55,27 @@ def test_what_is_kept_is_listed_and_checked_by_doctor(event: str, tmp_path: Path
     assert "pictures in" in asked(tmp_path, "db", "backup", str(tmp_path / "backup.sqlite")).output
 
 
-def test_an_erasure_says_how_many_pictures_went(event: str, tmp_path: Path) -> None:
-    stretch = ("--since", "2027-01-15T07:00:00Z", "--until", "2027-01-15T08:00:00Z")
+def test_an_erasure_says_how_many_pictures_went(tmp_path: Path) -> None:
+    frames = [jpeg(grey) for grey in (1, 2, *range(200, 212))]
+    app = make_app(tmp_path, BrightnessEnsemble())
+    sent = envelope(frames, captured_at="2026-01-15T07:59:00.000Z")
+    assert app.test_client().post("/v1/bursts", data=body(sent, frames)).status_code == 201
+    runtime_of(app).keeper.drain()
+    runtime_of(app).store.close()
+    stretch = ("--since", "2026-01-15T07:00:00Z", "--until", "2026-01-15T08:00:00Z")
     answer = asked(tmp_path, "erase", "--site", "north-yard", *stretch)
-    if answer.exit_code:
-        assert "ends in the past" in answer.output, answer.output
-        return
+    assert answer.exit_code == 0, answer.output
     assert "14 pictures erased" in answer.output
-    assert not [file for file in (tmp_path / "frames").rglob("*") if file.is_file()]
+    assert [file.name for file in (tmp_path / "frames").rglob("*") if file.is_file()] == ["owner"]
+
+
+def test_a_copy_of_a_database_is_named_by_doctor_until_it_owns_the_pictures(
+    event: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, backup = tmp_path / "copy", str(tmp_path / "backup.sqlite")
+    assert asked(tmp_path, "db", "backup", backup).exit_code == 0
+    monkeypatch.setenv("SECTORWATCH_FRAMES_URL", str(tmp_path / "frames"))
+    assert "kept by the database" in asked(copy, "db", "restore", backup).output
+    assert "kept by the database" in " ".join(asked(copy, "doctor").output.split())
+    assert asked(copy, "frames", "own").exit_code == 0
+    assert "kept by the database" not in " ".join(asked(copy, "doctor").output.split())

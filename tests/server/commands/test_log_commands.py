@@ -235,7 +235,7 @@ def test_check_proves_that_the_log_is_what_replay_gives(run: Callable[..., Resul
 def test_check_finds_a_log_that_was_tampered_with(run: Callable[..., Result], yard: Yard) -> None:
     first, second, third, *_ = (logged.event.id for logged in yard.store.events())
     alter(yard.store, first, withdrawn_at_us=1)
-    alter(yard.store, second, label="ghost")
+    alter(yard.store, second, started_at_us=1)
     alter(yard.store, third, id="0" * 32)
     result = run(replay, "--check")
     assert result.exit_code == 1

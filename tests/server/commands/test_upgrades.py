@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.command import upgrade as alembic_upgrade
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from click.testing import CliRunner
-from sqlalchemy import create_engine
+from sqlalchemy import MetaData, create_engine
 
 from policies.fold import decode_state
 from server.__main__ import command
@@ -29,13 +30,14 @@ from server.domain.records import Checkpoint, LoggedEvent, Outgoing
 from server.store import Store, open_store
 from server.store.care.migrate import _config, _known
 from tests.fixtures.make_schemas import BURSTS
+from tests.server import databases
 from tests.server.scenes import START_US, Yard, there_and_back
 from tests.stand_ins import ManualClock
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "schemas"
 NUMBERED = sorted(file.name.removesuffix(".sql.xz") for file in FOLDER.glob("0*.sql.xz"))
 OLDER = 3
-_NEVER_RELEASED = {"0002", "0004"}
+_NEVER_RELEASED = {"0002", "0004", "0012"}
 """Revisions that came with the next one in one commit."""
 
 
@@ -185,6 +187,45 @@ def test_the_events_of_an_old_database_become_small_and_are_announced_as_before(
             "SELECT count(*) FROM (SELECT 1 FROM outbox GROUP BY event_id HAVING count(*) = 1 AND max(what) = 'event')"
         ).fetchone()
     assert (unlike, once) == (0, 0)
+
+
+@pytest.mark.parametrize("then", ["0011"], indirect=True)
+def test_a_site_of_which_only_a_heartbeat_is_left_is_older_than_kept_pictures(then: Then) -> None:
+    with closing(sqlite3.connect(then.file)) as connection:
+        connection.execute("INSERT INTO heartbeats VALUES ('barn', 'door', 1, 1, 1, '{}')")
+        connection.commit()
+    then.asked("db", "upgrade")
+    store = open_store(f"sqlite:///{then.file}")
+    assert store.frames.older_sites() == {"barn", "yard"}
+    store.close()
+
+
+@pytest.mark.parametrize("then", ["0010"], indirect=True)
+def test_postgresql_is_upgraded_with_the_rows_that_it_has(then: Then, postgresql: str) -> None:
+    databases.renew(postgresql)
+    store = open_store(postgresql, ManualClock(START_US + 3_600_000_000))
+    with store._engine.begin() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        alembic_upgrade(config, "0010")
+    tables = MetaData()
+    tables.reflect(store._engine)
+    with store._engine.begin() as connection, closing(sqlite3.connect(then.file)) as old:
+        for table in tables.sorted_tables:
+            names = [column.name for column in table.columns]
+            rows = old.execute(f"SELECT {', '.join(names)} FROM {table.name}").fetchall()
+            connection.execute(table.delete())
+            if rows:
+                connection.execute(table.insert(), [dict(zip(names, row, strict=True)) for row in rows])
+    store.upgrade()
+    then.asked("db", "upgrade")
+    other = open_store(f"sqlite:///{then.file}", ManualClock(START_US + 3_600_000_000))
+    for each in (store, other):
+        each.add_channel("all")
+    assert store.events(withdrawn=True) == other.events(withdrawn=True) != []
+    assert store.claim("all", "a test", 1, 1000) == other.claim("all", "a test", 1, 1000)
+    store.close()
+    other.close()
 
 
 @pytest.mark.parametrize("then", ["0010"], indirect=True)

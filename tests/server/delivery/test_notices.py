@@ -143,7 +143,7 @@ def teller(folder: Path, run: int, *more: str) -> int:
 def test_killed_at_any_write_or_send_the_server_still_tells_every_failed_golden_set_on_its_channel(
     tmp_path: Path,
 ) -> None:
-    deaths = [("write", n) for n in (1, 2, 3, 5, 6, 7, 9, 11)] + [("send", n) for n in (1, 2)]
+    deaths = [("write", n) for n in (1, 2, 3, 5, 6, 7, 9, 10)] + [("send", n) for n in (1, 2)]
     for run, (at, number) in enumerate(deaths):
         assert teller(tmp_path, run, at, str(number)) == -signal.SIGKILL, f"it died at {at} {number}"
     assert teller(tmp_path, 100) == 0

@@ -108,6 +108,23 @@ def test_frames_that_may_wait_find_room_however_many_sectors_are_enlarged() -> N
     assert line.submit(1, 600, client="g") is not None
 
 
+def test_a_burst_with_many_enlarged_sectors_leaves_other_clients_their_room() -> None:
+    line = Line(Setup(workers=1, batch_images=4, max_queued_images=16))
+    line.submit(6, 600, client="g", images_each=17)
+    line.take()
+    assert line.submit(8, 600, client="a") is not None
+    with pytest.raises(RetryLater, match=r"^13 frames are waiting already"):
+        line.batcher.submit((None,) * 4, 600, line.in_service, client="g", images_each=17)
+
+
+def test_the_room_that_a_greedy_client_gives_is_counted_in_frames() -> None:
+    line = Line(Setup(workers=1, batch_images=1, max_queued_images=8))
+    plain = line.submit(6, 600, client="a")
+    enlarged = line.submit(2, 600, client="g", images_each=17)
+    assert line.submit(1, 600, client="b") is not None
+    assert (failed(plain), failed(enlarged)) == (True, False)
+
+
 def test_a_burst_whose_enlarged_sectors_take_too_long_is_refused_for_good_and_told_so() -> None:
     line = Line(Setup(workers=1, batch_images=1, max_queued_images=64))
     line.submit(3, 600)

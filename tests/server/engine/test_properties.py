@@ -82,7 +82,7 @@ def test_the_images_that_are_counted_as_waiting_are_those_that_wait(setup: Setup
         waiting = Counter[str]()
         for job in queue:
             waiting[job.client] += job.left
-        assert +queue.counts() == waiting
+        assert {name: queue.images_of(name) for name in waiting} == waiting
         assert queue.images() == waiting.total()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from PIL import Image
@@ -83,6 +85,13 @@ def test_a_part_at_the_edge_of_the_frame_cuts_nothing_off_there() -> None:
     assert found.box[2:] == (1.0, 1.0)
 
 
+def test_the_boxes_of_a_detector_that_sees_the_centre_are_of_the_frame() -> None:
+    form = InputForm("rgb", "crop", (96, 96), shorter_side=128, std=(255.0,))
+    (found,) = boxes(picture(thing=(0.4, 0.3, 0.6, 0.8)), form=form)
+    assert found.box is not None
+    assert iou(found.box, (0.4, 0.3, 0.6, 0.8)) > 0.9
+
+
 def test_frames_and_their_enlarged_parts_are_rows_of_one_batch() -> None:
     network = FindsRed()
     Ensemble(module_of((card("a", "detector", FORM), network))).answer(
@@ -116,6 +125,23 @@ PART = (0.0, 0.0, 0.5, 0.5)
 
 def seen(label: str, score: float, *box: float) -> Prediction:
     return Prediction(label, score, (box[0], box[1], box[2], box[3]))
+
+
+def test_a_far_person_in_the_box_of_a_near_one_is_another_thing() -> None:
+    near, far = seen("person", 0.9, 0.3, 0.1, 0.6, 0.95), seen("person", 0.6, 0.35, 0.5, 0.42, 0.8)
+    assert seen_once([near], [([far], (0.25, 0.3, 0.8, 0.9))]) == [near, far]
+
+
+def test_the_boxes_of_sixteen_parts_with_a_hundred_boxes_each_are_compared_in_little_time() -> None:
+    def look(part: int) -> list[Prediction]:
+        left, top = part % 5 / 50, part // 5 / 50
+        corners = [(left + x / 10, top + y / 10) for x in range(10) for y in range(10)]
+        return [seen("person", 0.5, x, y, x + 0.015, y + 0.015) for x, y in corners]
+
+    looks = [look(part) for part in range(17)]
+    began = time.thread_time()
+    assert len(seen_once(looks[0], [(each, (0.0, 0.0, 1.0, 1.0)) for each in looks[1:]])) == 1700
+    assert time.thread_time() - began < 0.5
 
 
 @pytest.mark.parametrize("scores", [(0.4, 0.9), (0.9, 0.4), (0.5, 0.5)])

@@ -19,7 +19,7 @@ from server.catalogue import InputForm, ModelCard, card_named, locate, parse_car
 from server.domain.errors import ConfigurationError
 from server.ensemble import Ensemble, load_ensemble
 from server.ensemble.adoption import adopt, adopt_torchvision
-from server.ensemble.building import network_of
+from server.ensemble.building import foreign, network_of
 from server.ensemble.building.detector import Detector
 from server.ensemble.decode import decode
 from server.ensemble.forms import normalised, row_of
@@ -162,6 +162,46 @@ def test_what_a_file_says_is_not_run_in_any_other_format(form: str, tmp_path: Pa
     with pytest.raises(ConfigurationError, match=folder.name):
         load_ensemble([folder.name], folders=[tmp_path])
     assert not mark.exists()
+
+
+def packed(path: Path, name: str, content: bytes, fault: str = "") -> Path:
+    """A zip archive with one member, which is damaged or encrypted as `fault` says."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    made = bytearray(path.read_bytes())
+    if fault == "damaged":
+        made[30 + len(name)] = 0xFF  # the first byte of the deflated content
+    if fault == "encrypted":
+        made[6] |= 1
+        made[made.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(made)
+    return path
+
+
+@pytest.mark.parametrize("fault", ["damaged", "encrypted"])
+def test_an_archive_that_cannot_be_unpacked_is_named_with_what_to_do(fault: str, tmp_path: Path) -> None:
+    path = packed(tmp_path / "net.pt2", "net/data/constants/model_constants_config.json", b'{"config": {}}', fault)
+    with pytest.raises(ConfigurationError, match=r"net\.pt2 cannot be unpacked, get it again"):
+        foreign._check_unpickled(path)
+    assert foreign._calls_others_operators(
+        packed(tmp_path / "net.pt", "net/code/net.py", b"return ops.aten.add(1)", fault)
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "calls"),
+    [
+        (b"return ops.torchvision.nms(x)", True),
+        (b"return ops . torchvision.nms(x)", True),
+        (b"return ops .\n  aten.add(x)", False),
+        (b"return torch.add(x)", False),
+        (b" " * (foreign._MOST_CODE + 1), True),
+    ],
+)
+def test_the_code_of_a_scripted_network_is_searched_for_operators_of_others_up_to_a_bound(
+    code: bytes, calls: bool, tmp_path: Path
+) -> None:
+    assert foreign._calls_others_operators(packed(tmp_path / "net.pt", "net/code/net.py", code)) is calls
 
 
 @pytest.mark.parametrize("where", ["net/data/sample_inputs/model.pt", "net/data/constants/model_constants_config.json"])

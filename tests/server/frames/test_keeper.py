@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from server.domain.burst import Burst
-from server.domain.errors import DatabaseUnavailable
+from server.domain.errors import DatabaseDamaged, DatabaseUnavailable
 from server.domain.keeping import KeepFrames
 from server.domain.kept_frames import Kept, Picture
 from server.frames import FrameKeeper
@@ -124,6 +124,46 @@ def test_a_site_that_is_older_than_pictures_offers_in_vain() -> None:
         keeps.offer(one(number), [None] * 2)
         keeps.drain()
     assert (shelves.kept, counted.lost) == ([], [])
+
+
+@pytest.mark.parametrize("error", [DatabaseDamaged("page 7"), KeyError("unforeseen")], ids=["damage", "a bug"])
+def test_an_error_that_nobody_awaits_costs_the_pictures_of_its_turn_and_no_more(error: Exception) -> None:
+    shelves, counted = Damaged(error), Counted()
+    keeps = keeper(shelves, counted)
+    for number in range(2):
+        keeps.offer(one(number), [None] * 2)
+        keeps.drain()
+    assert (counted.lost, len(shelves.kept), keeps.waiting_bytes) == ([(2, "database")], 2, 0)
+
+
+class Damaged(Shelves):
+    """The database cannot be read the first time."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.errors = [error]
+
+    def older_sites(self) -> frozenset[str]:
+        if self.errors:
+            raise self.errors.pop()
+        return super().older_sites()
+
+
+def test_pictures_that_are_being_kept_count_as_waiting() -> None:
+    counted = Counted()
+
+    class Full(Shelves):
+        def keep(self, pictures: Sequence[Picture]) -> Kept:
+            for number in range(5, 9):
+                keeps.offer(one(number), [None] * 2)
+            return super().keep(pictures)
+
+    shelves = Full()
+    keeps = keeper(shelves, counted, most_bytes=50)
+    keeps.offer(one(1), [None] * 2)
+    keeps._keep(keeps._next(), lambda _seconds: True)
+    assert keeps.waiting_bytes == 40 <= 50
+    assert counted.lost == [(2, "busy")] * 3
 
 
 def test_a_keeper_that_stops_keeps_what_waits() -> None:

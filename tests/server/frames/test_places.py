@@ -61,6 +61,34 @@ def test_a_place_that_works_has_no_fault_and_is_left_as_it_was(shelf: Shelf) -> 
     assert not shelf.has("0" * 64)
 
 
+def test_who_tries_a_folder_out_leaves_nothing_there(tmp_path: Path) -> None:
+    assert place_fault(open_place(f"{tmp_path}/frames")("db")) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_of_a_folder_that_is_away_do_not_count_as_deleted(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="mounted"):
+        open_place(f"{tmp_path}/frames")("db").remove([digest(b"one")])
+
+
+def test_a_place_holds_the_mark_of_its_database_and_names_those_beside_it(shelf: Shelf) -> None:
+    assert shelf.owner() is None
+    assert shelf.beside() == []
+    shelf.set_owner(b"me")
+    assert shelf.owner() == b"me"
+    assert [found for found in shelf.left() if found] == []
+
+
+def test_the_folders_beside_a_place_are_named_with_their_marks(tmp_path: Path) -> None:
+    place = open_place(f"local://{tmp_path}/frames")
+    for url in (f"{tmp_path}/frames", f"local://{tmp_path}/frames"):
+        place = open_place(url)
+        place("one").set_owner(b"me")
+        place("two").put(digest(b"two"), b"two")
+        assert place("two").beside() == [(f"{tmp_path}/frames/one", b"me")]
+        assert place("one").beside() == [(f"{tmp_path}/frames/two", None)]
+
+
 def test_old_files_are_listed_with_what_they_are_of_and_can_be_discarded(tmp_path: Path) -> None:
     shelf = Folder(tmp_path / "db")
     shelf.put(digest(b"one"), b"one")

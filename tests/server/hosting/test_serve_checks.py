@@ -144,7 +144,8 @@ def test_an_unknown_model_is_one_line_and_exit_code_78(monkeypatch: pytest.Monke
 
 
 def test_missing_weights_are_one_line_with_the_command_that_gets_them() -> None:
-    assert_one_line(serve(), 78, "no weights yet for yolov3-tiny: run `sectorwatch models pull yolov3-tiny`")
+    mended_by = "run `sectorwatch models pull yolov3-tiny nanodet-g`"
+    assert_one_line(serve(), 78, f"no weights yet for yolov3-tiny, nanodet-g: {mended_by}")
 
 
 def test_a_choice_of_models_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ def expected(**changed: int) -> int:
 
 def test_the_estimate_grows_with_weights_pixels_workers_and_bodies() -> None:
     base = expected()
-    assert base - expected_bytes(SETTINGS, CARDS[1:], MACHINE) == 3 * (CARDS[0].size_bytes or 0) > 0
+    width, height = CARDS[0].input.size
+    parts = 2 * 16 * 3 * width * height
+    assert base - expected_bytes(SETTINGS, CARDS[1:], MACHINE) == 3 * (CARDS[0].size_bytes or 0) + parts
     assert expected(max_pixels=SETTINGS.max_pixels + 1000) - base == 2 * 1000 * 12
     assert expected(max_body_bytes=SETTINGS.max_body_bytes + 1000) - base == (BODIES * 3 + 1) * 1000
     assert expected(inference_threads=3) - base == expected(inference_threads=0) - expected(inference_threads=3)

@@ -77,7 +77,7 @@ def test_events_under_an_older_name_of_the_ensemble_are_verified_beside_those_un
     for number, one in enumerate(bursts):
         (yard.old if number < 5 else yard.new).process(one)
     names = set()
-    for record in yard.store.past.events_like(""):
+    for record in yard.store.past.events_like("", 100):
         checks = list(verify(yard.store, record, from_start=True))
         assert [check for check in checks if not check.holds] == []
         names.add(record.logged.event.provenance.ensemble)

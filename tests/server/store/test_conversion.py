@@ -9,8 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 from sqlalchemy import delete, insert, select, update
+from sqlalchemy.event import listen
 
 from policies.observation import Observation
+from server.domain.errors import RetryLater
+from server.domain.keeping import Keep
 from server.domain.records import BurstFacts, KeptBurst
 from server.store import Store, open_store
 from server.store.bursts.burst_log import read_facts
@@ -132,6 +135,31 @@ def test_turns_go_on_while_half_is_converted(yard: Yard, tmp_path: Path, new_sql
     assert [e.event for e in yard.store.events()] == [e.event for e in clean.store.events()]
     yard.store.convert()
     assert list(yard.store.observations("yard", "gate")) == list(clean.store.observations("yard", "gate"))
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_bursts_that_events_come_to_refer_to_are_not_deleted_meanwhile(
+    yard: Yard, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.store.engine.BUSY_TIMEOUT_S", 0.1)
+    before = yard.store.events()
+    unpack_bodies(yard.store)
+    other = open_store(database_url, yard.clock)
+    keep = Keep(observations_days=3 / 86_400)
+    refused: list[str] = []
+
+    def sweep(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        if statement.startswith("UPDATE events") and not refused:
+            with pytest.raises(RetryLater) as refusal:
+                other.retention.sweep(lambda _site: keep)
+            refused.append(str(refusal.value))
+
+    listen(yard.store._engine, "after_cursor_execute", sweep)
+    yard.store.convert()
+    assert len(refused) == 1
+    assert other.retention.sweep(lambda _site: keep).bursts > 5
+    assert other.events() == before
+    other.close()
 
 
 def test_a_burst_whose_frames_are_damaged_stays_as_it_is(yard: Yard) -> None:

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import Engine, delete, insert, select
 
 from policies.events import instant
 from server.analysis.annotations import MissedFact, annotation_of, missed_annotation
 from server.analysis.verify import verify
 from server.domain.burst import Burst
-from server.domain.errors import ConfigurationError
+from server.domain.errors import ConfigurationError, DatabaseUnavailable
 from server.domain.keeping import Keep, KeepFrames
-from server.frames import FrameKeeper, folder, open_place
+from server.domain.kept_frames import Picture
+from server.frames import FrameKeeper, folder, names, open_place
 from server.store import Store, open_store
+from server.store.engine import _writers
 from server.store.retention import frame_limits, frames
-from server.store.schema import frame_sites
+from server.store.schema import counters, frame_sites, leaving_frames
+from tests.server import new_sqlite
 from tests.server.scenes import START_US, Yard, across, burst
 from tests.server.store.test_store import Interrupted, Interruption
 from tests.stand_ins import ManualClock
@@ -62,8 +69,8 @@ def offer(store: Store, one: Burst, brightness: float | None = None) -> None:
 
 
 def on_disk(pictures: Path) -> set[str]:
-    """The names of all files in the place of pictures."""
-    return {file.name for file in pictures.rglob("*") if file.is_file()}
+    """The names of all pictures in their place."""
+    return {file.name for file in pictures.rglob("*") if file.is_file() and file.name != "owner"}
 
 
 def kept_s(yard: Yard, camera: str = "gate") -> list[float]:
@@ -142,6 +149,21 @@ def test_of_a_long_visit_its_beginning_and_its_end_stay(yard: Yard) -> None:
     [first, last] = frame_limits.visit_stretches(0, 3600 * SECOND)
     assert (first[1], last[0]) == (600 * SECOND, 3540 * SECOND)
     assert len(frame_limits.visit_stretches(0, 600 * SECOND)) == 1
+
+
+@pytest.mark.parametrize("seconds", [599, 601, 630, 660, 661])
+def test_the_stretches_of_a_visit_never_overlap(seconds: int) -> None:
+    borders = [at for stretch in frame_limits.visit_stretches(0, seconds * SECOND) for at in stretch]
+    assert borders == sorted(borders)
+
+
+def test_a_sweep_with_nothing_to_decide_does_not_look_for_the_brightest_frame(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later(yard, 1.0001)
+    assert sweep(yard, EVENTS) > 0
+    monkeypatch.setattr(frame_limits.FrameSweep, "_brightest", lambda *_: pytest.fail("it looks"))
+    assert sweep(yard, EVENTS) == 0
 
 
 @pytest.mark.parametrize("which", ["events", "all"])
@@ -251,9 +273,101 @@ def test_a_sweep_that_is_interrupted_at_any_statement_loses_no_picture_and_goes_
             is_done = True
         except Interrupted:
             named = {each.sha256 for each in yard.store.frames.find("yard", "gate", None, None, 1000)}
-            assert on_disk(pictures) <= named, "no picture outlives its frame"
+            assert on_disk(pictures) <= named | noted(yard), "no picture outlives its frame unnoticed"
     assert statement > 30
     assert {each.sha256 for each in yard.store.frames.find("yard", "gate", None, None, 1000)} == on_disk(pictures)
+
+
+def noted(yard: Yard) -> set[str]:
+    """The pictures that are to be deleted."""
+    with yard.store._engine.begin() as connection:
+        return {each.hex() for each in connection.execute(select(leaving_frames.c.sha256)).scalars()}
+
+
+def test_pictures_whose_rows_the_database_does_not_take_do_not_stay(
+    yard: Yard, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = yard.walk(500, lambda _t: None, 50)
+    yard.pipeline.process(one)
+    with without_writes(monkeypatch):
+        offer(yard.store, one)
+    assert len(on_disk(pictures)) == 80 == len(kept_s(yard))
+    offer(yard.store, one)
+    assert len(on_disk(pictures)) == 84 == len(kept_s(yard))
+
+
+@contextmanager
+def without_writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Another process writes to the database for long."""
+
+    def busy(_engine: object, lock: str) -> NoReturn:
+        raise DatabaseUnavailable(f"{lock}: the database does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(frames, "writing", busy)
+        yield
+
+
+def test_an_erasure_deletes_pictures_that_a_crash_left_without_rows(yard: Yard, pictures: Path) -> None:
+    one = yard.walk(500, lambda _t: None, 50)
+    yard.pipeline.process(one)
+    for frame in one.frames:
+        yard.store.frames.shelf.put(frame.sha256, frame.image)
+    done = yard.store.retention.erase("yard", "gate", START_US + 45 * SECOND, START_US + 60 * SECOND, author="me")
+    assert (done.bursts, done.frames, len(on_disk(pictures))) == (1, 0, 80)
+
+
+class Refusing(folder.Folder):
+    """A place that deletes nothing while `refuses`."""
+
+    refuses = True
+
+    def remove(self, digests: Sequence[str]) -> None:
+        if self.refuses:
+            raise OSError("read-only")
+        super().remove(digests)
+
+
+def test_where_the_place_of_the_pictures_deletes_nothing_bursts_are_erased_and_the_pictures_go_later(
+    yard: Yard, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Refusing(pictures / next(pictures.iterdir()).name)
+    monkeypatch.setitem(yard.store.frames.__dict__, "shelf", place)
+    with pytest.raises(ConfigurationError, match="80 pictures cannot be deleted"):
+        yard.store.retention.erase("yard", "gate", START_US - SECOND, START_US + 60 * SECOND, author="me")
+    assert next(yard.store.observations("yard", "gate"), None) is None
+    [note] = yard.store.retention.erasures()
+    assert (note.finished_at_us, note.frames, len(on_disk(pictures))) == (None, 80, 80)
+    place.refuses = False
+    sweep(yard, ALL)
+    assert yard.store.retention.erasures()[0].finished_at_us is not None
+    assert (on_disk(pictures), noted(yard)) == (set(), set())
+
+
+class Watching(folder.Folder):
+    """A place that is asked outside of transactions only."""
+
+    engine: Engine
+
+    def _path(self, sha256: str) -> Path:
+        assert not (self.engine in _writers and _writers[self.engine].locked())
+        return super()._path(sha256)
+
+
+def test_no_transaction_waits_for_the_place_of_the_pictures(
+    yard: Yard, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Watching(pictures / next(pictures.iterdir()).name)
+    place.engine = yard.store._engine
+    monkeypatch.setitem(yard.store.frames.__dict__, "shelf", place)
+    one = yard.walk(500, lambda _t: None, 50)
+    take(yard, one)
+    yard.store.retention.erase("yard", "gate", START_US + 45 * SECOND, START_US + 60 * SECOND, author="me")
+    sweep(yard, Keep(frames=KeepFrames("events", max_bytes=1200)))
+    age_files(pictures)
+    yard.store.frames.tidy()
+    assert sweep(yard, Keep(frames=KeepFrames("none"))) > 0
+    assert on_disk(pictures) == set()
 
 
 def test_a_crash_while_pictures_are_kept_leaves_whole_ones_which_go_or_are_kept_again(
@@ -261,12 +375,13 @@ def test_a_crash_while_pictures_are_kept_leaves_whole_ones_which_go_or_are_kept_
 ) -> None:
     one = yard.walk(500, lambda _t: None, 50)
     yard.pipeline.process(one)
+    some = [Picture("yard", "gate", each.at_us, each.sha256, each.image, None) for each in one.frames]
     for statement in range(1, 8):
         with pytest.raises(Interrupted), Interruption(yard.store, statement):
-            offer(yard.store, one)
+            yard.store.frames.keep(some)
         assert max(kept_s(yard)) < 40
         for file in pictures.rglob("*"):
-            assert not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() == file.name
+            assert not file.is_file() or file.name in (hashlib.sha256(file.read_bytes()).hexdigest(), "owner")
     age_files(pictures)
     assert yard.store.frames.tidy() == 4
     assert len(on_disk(pictures)) == 80
@@ -283,17 +398,33 @@ def test_what_nothing_names_is_deleted_once_it_is_old_and_what_is_lost_counts_as
     yard: Yard, pictures: Path
 ) -> None:
     shard = next(each for each in pictures.rglob("*") if each.is_dir() and len(each.name) == 2)
-    for name in ("f" * 64, "e" * 64 + folder.SMALL, ".half-written"):
+    for name in ("f" * 64, "e" * 64 + names.SMALL, ".half-written"):
         (shard / name).write_bytes(b"left")
     assert yard.store.frames.tidy() == 0
     age_files(pictures)
     assert yard.store.frames.tidy() == 3
     assert len(on_disk(pictures)) == 80
-    lost = next(file for file in pictures.rglob("*") if file.is_file())
+    lost = next(file for file in pictures.rglob("*") if len(file.name) == 64)
     lost.unlink()
     yard.store.frames.tidy()
     assert yard.store.frames.fate(lost.name, "yard") == "no_longer_kept"
     assert len(kept_s(yard)) == 79
+
+
+def test_while_the_disk_of_the_pictures_is_away_no_frame_is_forgotten_and_the_log_says_so_once(
+    yard: Yard, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures.rename(tmp_path / "away")
+    for _ in range(2):
+        yard.store.frames.tidy()
+    pictures.mkdir()  # the mount point
+    yard.store.frames.tidy()
+    pictures.rmdir()
+    (tmp_path / "away").rename(pictures)
+    age_files(pictures)
+    yard.store.frames.tidy()
+    assert len(on_disk(pictures)) == 80 == len(kept_s(yard))
+    assert [record.levelname for record in caplog.records if "no kept picture" in record.message] == ["ERROR"]
 
 
 def test_what_became_of_a_picture_is_known_to_readers_of_its_site_alone(yard: Yard) -> None:
@@ -329,6 +460,57 @@ def test_two_databases_never_delete_each_others_pictures(
     assert other.frames.tidy() == 0
     assert len(on_disk(pictures)) == 80
     other.close()
+
+
+def test_a_copy_of_a_database_neither_keeps_nor_deletes_the_pictures_of_the_original(
+    tmp_path: Path, pictures: Path, clock: ManualClock
+) -> None:
+    original, elsewhere = tmp_path / "original.sqlite", tmp_path / "copy.sqlite"
+    first = sqlite_yard(original, clock, pictures)
+    for one in first.walked(across, 4):
+        take(first, one)
+    first.store.close()
+    shutil.copy(original, elsewhere)
+    copy = sqlite_yard(elsewhere, clock, pictures)
+    assert copy.store.frames.image(next(iter(on_disk(pictures)))) is not None
+    take(copy, copy.walk(500, lambda _t: None, 50))
+    with pytest.raises(ConfigurationError, match=r"original\.sqlite.*frames own"):
+        copy.store.frames.tidy()
+    with pytest.raises(ConfigurationError, match="copy"):
+        copy.store.retention.erase("yard", "gate", START_US, START_US + SECOND, author="me")
+    sweep(copy, Keep(frames=KeepFrames("none")))
+    assert len(on_disk(pictures)) == 8
+    copy.store.frames.own()
+    sweep(copy, Keep(frames=KeepFrames("none")))
+    assert on_disk(pictures) == set()
+    copy.store.close()
+
+
+def sqlite_yard(file: Path, clock: ManualClock, pictures: Path) -> Yard:
+    new_sqlite.provide(file)
+    return Yard(file.with_suffix(".sites"), open_store(f"sqlite:///{file}", clock, open_place(str(pictures))), clock)
+
+
+def test_a_backup_in_the_place_of_its_database_keeps_its_pictures_and_a_lost_number_is_noticed(
+    tmp_path: Path, pictures: Path, clock: ManualClock
+) -> None:
+    yard = sqlite_yard(tmp_path / "one.sqlite", clock, pictures)
+    for one in yard.walked(across, 4):
+        take(yard, one)
+    yard.store.backup(tmp_path / "backup.sqlite")
+    yard.store.restore(tmp_path / "backup.sqlite")
+    yard.store.close()
+    again = sqlite_yard(tmp_path / "one.sqlite", clock, pictures)
+    again.store.frames.check_owner()
+    assert again.store.frames.abandoned() == []
+    assert sweep(again, Keep(frames=KeepFrames("none"))) == 8
+    [number] = pictures.iterdir()
+    with again.store._engine.begin() as connection:
+        connection.execute(delete(counters).where(counters.c.name == "frames"))
+    again.store.close()
+    recovered = sqlite_yard(tmp_path / "one.sqlite", clock, pictures)
+    assert recovered.store.frames.abandoned() == [str(number)]
+    recovered.store.close()
 
 
 def test_a_site_that_is_older_than_pictures_keeps_none_until_it_says_so(yard: Yard) -> None:

@@ -356,9 +356,19 @@ def test_intake_goes_on_between_the_slices_of_an_erasure_and_its_log_is_that_of_
     more = [lambda each, n=n: each.walk(200 + n, lambda t: there_and_back(t - 92), 92 + 2 * n) for n in range(14)]
     engine, versions = yard.store._engine, yard.store._versions
     asked = erasure.ask(
-        engine, versions, yard.clock, "yard", "gate", _at(62), _at(91.9), author="Ada", note=None, keeps_annotated=False
+        engine,
+        versions,
+        yard.clock,
+        yard.store.frames,
+        "yard",
+        "gate",
+        _at(62),
+        _at(91.9),
+        author="Ada",
+        note=None,
+        keeps_annotated=False,
     )
-    for _ in erasure.finish(engine, versions, yard.clock, asked):
+    for _ in erasure.finish(engine, versions, yard.clock, yard.store.frames, asked):
         if more:
             next_burst = more.pop(0)
             yard.pipeline.process(next_burst(yard))

@@ -6,7 +6,8 @@ import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from flask import Flask
@@ -14,10 +15,13 @@ from flask.testing import FlaskClient
 from PIL import Image
 from sqlalchemy import insert
 
+from policies.events import instant
 from server.app import runtime_of
 from server.domain.keeping import Keep, KeepFrames
+from server.store import visit_stretches
 from server.store.schema import frame_sites
 from server.web.auth import ANY_SITE, new_token
+from server.web.frames import _of_event
 from server.web.openapi import document
 from tests.server.web.test_openapi import eventful, schema
 from tests.server.web_client import BrightnessEnsemble, body, encoded, envelope, jpeg, make_app
@@ -50,7 +54,8 @@ def test_a_reader_gets_the_bytes_that_the_agent_sent(app: Flask, client: FlaskCl
     answer = client.get(f"/v1/frames/{SHA256}", headers=bearer(app))
     assert (answer.status_code, answer.data, answer.content_type) == (200, jpeg(200), "image/jpeg")
     assert answer.headers["ETag"] == f'"{SHA256}"'
-    assert {"private", "immutable"} <= {part.strip() for part in answer.headers["Cache-Control"].split(",")}
+    cached = {part.strip() for part in answer.headers["Cache-Control"].split(",")}
+    assert cached == {"private", "no-cache"}, "a browser asks again: it shows no picture that was erased"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     schema["/v1/frames/{sha256}"]["GET"].validate_response(answer)
 
@@ -76,7 +81,7 @@ def test_a_small_view_is_320_pixels_wide_and_goes_with_its_picture(
     assert len(answer.data) < len(image) / 4
     assert len([file for file in (tmp_path / "frames").rglob("*.small") if file.is_file()]) == 1
     runtime_of(app).store.retention.sweep(lambda _site: Keep(frames=KeepFrames("none")))
-    assert [file for file in (tmp_path / "frames").rglob("*") if file.is_file()] == []
+    assert [file.name for file in (tmp_path / "frames").rglob("*") if file.is_file()] == ["owner"]
 
 
 PATHS = (f"/v1/frames/{SHA256}", "/v1/frames?site=north-yard&camera=gate", "/v1/events/{event}/frames")
@@ -133,7 +138,7 @@ def test_no_longer_kept_differs_from_never_kept(app: Flask, client: FlaskClient,
     assert client.get(f"/v1/frames/{SHA256}", headers=bearer(app, "south-yard")).status_code == 404
     frames = client.get(f"/v1/events/{event}/frames", headers=headers).get_json()["frames"]
     assert {frame["picture"] for frame in frames} == {"no_longer_kept"}
-    assert [file for file in (tmp_path / "frames").rglob("*") if file.is_file()] == []
+    assert [file.name for file in (tmp_path / "frames").rglob("*") if file.is_file()] == ["owner"]
 
 
 def test_a_picture_whose_file_is_lost_is_no_longer_kept(app: Flask, client: FlaskClient, tmp_path: Path) -> None:
@@ -165,6 +170,59 @@ def test_the_frames_of_a_long_event_come_a_page_at_a_time(
     monkeypatch.setattr("server.web.frames.MOST", 500)
     assert pages == client.get(path, headers=headers).get_json()["frames"]
     assert len(pages) > 2
+
+
+class Seen:
+    """A store of frames at these instants (s), two of which may be equal."""
+
+    def __init__(self, *at_s: float) -> None:
+        self.at_s = at_s
+        self.frames = self
+
+    def observations(self, _site: str, _camera: str, since_us: int, until_us: int) -> Iterator[Any]:
+        for number, at_s in enumerate(self.at_s):
+            if since_us <= at_s * 1_000_000 < until_us:
+                yield SimpleNamespace(
+                    at_us=round(at_s * 1_000_000), frame_sha256=f"{number:064x}", burst_id="b", index=number
+                )
+
+    def fates(self, _site: str, _camera: str, digests: list[str]) -> dict[str, str]:
+        return dict.fromkeys(digests, "kept")
+
+
+def listed(seen: Seen, ends_s: float) -> list[int]:
+    """The numbers of the frames of an event that began at 0, page by page."""
+    times = {"started_at": instant(0), "confirmed_at": instant(round(ends_s * 1_000_000))}
+    event: Any = SimpleNamespace(site="s", camera="c", id="e", provenance=SimpleNamespace(frame_sha256=()), **times)
+    numbers: list[int] = []
+    after: int | None = 0
+    while after is not None:
+        page = _of_event(cast(Any, seen), event, after, visit_stretches)
+        numbers += [frame["index"] for frame in page["frames"]]
+        after = page["next"]
+    return numbers
+
+
+@pytest.mark.parametrize("ends_s", [599.0, 630.0, 662.0, 900.0])
+def test_no_frame_of_a_long_event_is_listed_twice(ends_s: float) -> None:
+    numbers = listed(Seen(*range(1, int(ends_s), 5)), ends_s)
+    assert numbers == sorted({*numbers})
+
+
+def test_frames_of_one_instant_are_on_one_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.web.frames.MOST", 2)
+    assert listed(Seen(1, 2, 2, 2, 3, 4, 5), 10) == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_small_view_that_its_place_does_not_give_is_asked_for_again_later(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_sha256: str) -> None:
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(runtime_of(app).store.frames.shelf, "get_small", fails)
+    answer = client.get(f"/v1/frames/{SHA256}?size=small", headers=bearer(app))
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
 
 
 def test_an_event_whose_site_kept_no_picture_says_so(tmp_path: Path) -> None:

@@ -36,13 +36,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", name=op.f("pk_gone_frames")),
     )
     op.create_table(
+        "leaving_frames",
+        sa.Column("sha256", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_leaving_frames")),
+    )
+    op.create_table(
         "frame_sites",
         sa.Column("site", _KEY, nullable=False),
         sa.Column("told_at_us", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("site", name=op.f("pk_frame_sites")),
     )
     op.add_column("erasures", sa.Column("frames", sa.BigInteger(), nullable=False, server_default=sa.text("0")))
-    op.execute("INSERT INTO frame_sites (site) SELECT site FROM cameras UNION SELECT site FROM bursts")
+    sites = ("cameras", "bursts", "events", "camera_states", "heartbeats")
+    op.execute("INSERT INTO frame_sites (site) " + " UNION ".join(f"SELECT site FROM {each}" for each in sites))  # noqa: S608
     # The name of the folder of this database's pictures: two databases may share one place.
     counters = sa.table("counters", sa.column("name", sa.Text()), sa.column("value", sa.BigInteger()))
     op.bulk_insert(counters, [{"name": "frames", "value": secrets.randbits(62)}])
