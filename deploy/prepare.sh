@@ -1,6 +1,6 @@
 # Sourced by deploy/demo and deploy/test. Provides the virtual environment, the footage and (for the tests)
-# PostgreSQL, nginx and Caddy, each only if it is missing. Needs Python 3.11 or newer with pip, and apt-get and dpkg-deb for the footage.
-# Everything is kept in the environment and in the user's cache, except PostgreSQL, which is a system package.
+# PostgreSQL, Chromium, nginx and Caddy, each only if it is missing. Needs Python 3.11 or newer with pip, and apt-get and dpkg-deb for the footage.
+# Everything is kept in the environment and in the user's cache, except PostgreSQL and Chromium, which are system packages.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${SECTORWATCH_VENV:-$root/.venv}
@@ -105,6 +105,18 @@ provide_postgresql() {
   sed -i 's/^#create_main_cluster = .*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
   apt-get install -qy postgresql >/dev/null || fail "apt-get could not install PostgreSQL, see above."
   python -m tests.server.databases || exit 1
+}
+
+# provide_chromium: the browser of the tests of the pages. They take one on PATH, or the one that SECTORWATCH_TEST_CHROMIUM names.
+provide_chromium() {
+  local missing
+  missing=$(python -m tests.browser.chromium 2>&1) && return
+  [ -z "${SECTORWATCH_TEST_CHROMIUM:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || fail "$missing"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get install -qy --no-install-recommends chromium fonts-dejavu-core >/dev/null || {
+    apt-get -q update >/dev/null && apt-get install -qy --no-install-recommends chromium fonts-dejavu-core >/dev/null
+  } || fail "apt-get could not install Chromium, see above."
+  python -m tests.browser.chromium || exit 1
 }
 
 cache_dir() {

@@ -26,6 +26,8 @@ SUBCOMMANDS = {
     "serve": "Run the server.",
     "tls": "Make a certificate for HTTPS.",
     "tokens": "Make, list and revoke the tokens of cameras and readers.",
+    "users": "Add and remove users of the console, and say what they may do.",
+    "audit": "Show who changed what, and who signed in.",
     "models": "Fetch, list and verify the models' weights.",
     "events": "Show events, past or as they come.",
     "replay": "Run a site policy over stored observations.",
@@ -36,6 +38,7 @@ SUBCOMMANDS = {
     "tune": "Find the policy that keeps the true events and drops the rest.",
     "nuisances": "Find what is seen weakly again and again, and propose to suppress it.",
     "validate": "Check files before they are used, with the line of each fault.",
+    "policy": "Propose a changed site policy, put it in force, take it back.",
     "late": "Show bursts that came too late, fold them in, or take others out.",
     "doctor": "Check that everything a server needs is here.",
     "frames": "Show which pictures are kept, and export those of an event.",
@@ -44,7 +47,7 @@ SUBCOMMANDS = {
 }
 """Name of the module, in `server.commands` or its `upkeep`, and what the overview says of it."""
 
-_IN_UPKEEP = {"tls", "tokens", "frames", "erase", "late", "db"}
+_IN_UPKEEP = {"tls", "tokens", "users", "audit", "frames", "erase", "late", "db"}
 
 
 class _Subcommands(click.Group):

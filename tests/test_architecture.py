@@ -27,7 +27,7 @@ BREACHES = {
     "pictures have one door on each side": ("server/domain/burst.py", "import numpy"),
     "picamera2 has one door": ("camera_agent/capture/live.py", "import picamera2"),
     "SQL has one door": ("server/pipeline/site_policies.py", "import sqlalchemy"),
-    "the web has one door": ("server/runtime.py", "import flask"),
+    "the web has one door": ("server/pipeline/pipeline.py", "import flask"),
     "gunicorn has one door": ("server/commands/serve.py", "import gunicorn"),
     "prometheus has one door": ("server/web/bursts.py", "import prometheus_client"),
     "only the composition root and the commands join the parts": ("server/web/bursts.py", "import server.store"),
@@ -52,6 +52,11 @@ BREACHES = {
         "policies/tracking/follow.py",
         "import policies.tracking.visits",
     ),
+    "the application is built in layers": ("server/app/runtime.py", "import server.app.composition"),
+    "pages are built in layers and know nothing of each other": (
+        "server/console/words.py",
+        "import server.console.pages",
+    ),
     "endpoints are built in layers and know nothing of each other": (
         "server/web/events.py",
         "import server.web.models",
@@ -70,7 +75,17 @@ BREACHES = {
     "the place of pictures is built in layers": ("server/frames/folder.py", "import server.frames.keeper"),
     "the engine is built in layers": ("server/engine/stages.py", "import server.engine.batcher"),
     "serving is built in layers": ("server/serving/machine.py", "import server.serving.loading"),
+    "the page Tune is built in layers": ("server/console/tuning/address.py", "import server.console.tuning.routes"),
+    "what tries changed policies is built in layers": (
+        "server/analysis/tuning/scoring.py",
+        "import server.analysis.tuning.past",
+    ),
     "the store is built in layers": ("server/store/rows.py", "import server.store.turn"),
+    "what the store knows of people is built in layers": (
+        "server/store/people/audit.py",
+        "import server.store.people.users",
+    ),
+    "argon2 has one door": ("server/store/people/users.py", "import argon2"),
     "the stored bursts are built in layers, behind one interface": (
         "server/store/bursts/packing.py",
         "import server.store.bursts.keeping",
@@ -85,6 +100,7 @@ BREACHES = {
     ),
     "retention is built in layers": ("server/store/retention/gone.py", "import server.store.retention.retention"),
     "refolds are built in layers": ("server/store/refolding/marks.py", "import server.store.refolding.refolds"),
+    "replays are built in layers": ("server/replays/job.py", "import server.replays.service"),
     "the pipeline is built in layers": ("server/pipeline/response.py", "import server.pipeline.pipeline"),
     "the server is built in layers": ("server/domain/records.py", "import server.store.schema"),
 }

@@ -120,6 +120,42 @@ def test_what_runs_beside_other_steps_is_shown_when_it_is_joined_and_its_failure
     assert said == ["== Stories", "told", "== Types", command.split(";")[0].removeprefix("echo "), *["on"][code:]]
 
 
+@pytest.mark.parametrize(
+    ("user", "named", "said"),
+    [
+        (1000, "", "apt-get install chromium"),
+        (1000, "/nowhere/chromium", "/nowhere/chromium, which SECTORWATCH_TEST_CHROMIUM names"),
+        (0, "/nowhere/chromium", "/nowhere/chromium, which SECTORWATCH_TEST_CHROMIUM names"),
+    ],
+    ids=["none", "a wrong one", "a wrong one as root"],
+)
+def test_without_a_browser_the_gate_ends_with_one_line_that_says_how_to_get_it(
+    user: int, named: str, said: str, tmp_path: Path
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, script in (("id", f"echo {user}"), ("apt-get", "exit 1")):
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    (programs / "python").symlink_to(sys.executable)
+    environment = {"PATH": f"{programs}:/nowhere", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    environment |= {"SECTORWATCH_TEST_CHROMIUM": named} if named else {}
+    bash, dirname = shutil.which("bash"), shutil.which("dirname")
+    assert bash
+    assert dirname
+    (programs / "dirname").symlink_to(dirname)
+    typed = [bash, "-c", f"set -eu; . {ROOT}/deploy/prepare.sh; provide_chromium; echo on"]
+    done = subprocess.run(typed, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert said in done.stderr
+
+
+def test_the_gate_takes_the_browser_that_is_there() -> None:
+    steps = f"set -eu; . {ROOT}/deploy/prepare.sh; provide_chromium; echo on"
+    done = subprocess.run(["bash", "-c", steps], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "on\n"), done.stderr
+
+
 def test_the_tests_that_the_stories_leave_out_run_with_all_others() -> None:
     gate = (ROOT / "deploy" / "test").read_text(encoding="utf-8")
     left_out = re.findall(r"pytest tests/policies --ignore tests/policies/(\S+)", gate)

@@ -16,6 +16,7 @@ from policies.observation import Observation
 from policies.site.rules import Movement, Presence, Rules
 from policies.site.site_policy import CameraPolicy, SitePolicy
 from policies.tracking.lifetime import OVERLOOKED_FACTOR
+from policies.tracking.track import Track
 from server.domain.clock import SECOND_US
 from server.domain.records import Recorded
 
@@ -64,33 +65,55 @@ class EventsSince:
         return list(self._events.values())
 
 
-def fold_history(
-    history: Iterable[Recorded], camera: str, policies: Sequence[SitePolicy], since_us: int | None = None
-) -> FoldResult:
-    """The events of each policy over a camera's history; only those settled from `since_us` on are kept.
+class ManyFolds:
+    """One camera's history under several policies, frame by frame; only events settled from `since_us` on are kept.
 
     The history must begin with the camera's first frame, or at the instant that `exact_start` gives. Memory holds the
     events and one state per policy, whatever the length of the history.
     """
-    rules = [policy.camera(camera) for policy in policies]
-    judges, judged = _shared_judges(rules)
-    states = [initial_state() for _ in policies]
-    collected = [EventsSince(since_us) for _ in policies]
-    frames = first_us = last_us = observed_us = 0
-    blind_us = int(rules[0].rules.presence.blind_s * SECOND_US) if rules else 0
-    for recorded in history:
-        seen = recorded.observation
-        is_inside = since_us is None or seen.at_us >= since_us
-        if first_us and seen.at_us - last_us <= blind_us:
-            observed_us += seen.at_us - last_us
-        first_us = first_us or (seen.at_us if is_inside else 0)
-        last_us, frames = seen.at_us, frames + is_inside
-        judged.clear()
-        for place, policy in enumerate(rules):
-            states[place], events = advance(policy, states[place], seen, judges[place])
+
+    def __init__(self, camera: str, policies: Sequence[SitePolicy], since_us: int | None = None) -> None:
+        self._rules = [policy.camera(camera) for policy in policies]
+        self._judges, self._judged = _shared_judges(self._rules)
+        self._states = [initial_state() for _ in policies]
+        self._collected = [EventsSince(since_us) for _ in policies]
+        self._since_us = since_us
+        self._blind_us = int(self._rules[0].rules.presence.blind_s * SECOND_US) if self._rules else 0
+        self._frames = self._first_us = self._last_us = self._observed_us = 0
+
+    def add(self, seen: Observation) -> None:
+        """Advance every policy over the next frame."""
+        is_inside = self._since_us is None or seen.at_us >= self._since_us
+        if self._first_us and seen.at_us - self._last_us <= self._blind_us:
+            self._observed_us += seen.at_us - self._last_us
+        self._first_us = self._first_us or (seen.at_us if is_inside else 0)
+        self._last_us = seen.at_us
+        self._frames += is_inside
+        self._judged.clear()
+        for place, policy in enumerate(self._rules):
+            self._states[place], events = advance(policy, self._states[place], seen, self._judges[place])
             if events:
-                collected[place].add(seen.at_us, events)
-    return FoldResult(frames, first_us, last_us, tuple(tuple(each.events()) for each in collected), observed_us)
+                self._collected[place].add(seen.at_us, events)
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """The tracks after the last frame, under the first policy."""
+        return self._states[0].tracks
+
+    def result(self) -> FoldResult:
+        """What the frames so far gave."""
+        events = tuple(tuple(each.events()) for each in self._collected)
+        return FoldResult(self._frames, self._first_us, self._last_us, events, self._observed_us)
+
+
+def fold_history(
+    history: Iterable[Recorded], camera: str, policies: Sequence[SitePolicy], since_us: int | None = None
+) -> FoldResult:
+    """The events of each policy over a camera's history, as `ManyFolds` gives them."""
+    folds = ManyFolds(camera, policies, since_us)
+    for recorded in history:
+        folds.add(recorded.observation)
+    return folds.result()
 
 
 def _shared_judges(rules: Sequence[CameraPolicy]) -> tuple[list[Judge], dict[int, Judgement]]:

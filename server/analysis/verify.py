@@ -48,6 +48,20 @@ class Check(msgspec.Struct, frozen=True):
     is_gone: bool = False
 
 
+def summary_of(checks: Sequence[Check]) -> str:
+    """The result of all checks in a sentence."""
+    count = len(checks)
+    older, gone = sum(check.is_older for check in checks), sum(check.is_gone for check in checks)
+    failed = sum(not check.holds for check in checks) - older - gone
+    if failed:
+        return f"{failed} of {count} checks failed"
+    if gone and not older:
+        return f"{count - gone} of {count} checks hold; what the others take is no longer kept"
+    if older:
+        return f"{count - older} of {count} checks hold; the others can be repeated only by the older rules"
+    return f"all {count} checks hold"
+
+
 class _Differs(Exception):
     """A check fails."""
 

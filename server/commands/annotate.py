@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast, get_args
 
@@ -25,6 +26,7 @@ from server.delivery.visits import Stretch, events_by_time, visit_of
 from server.domain.clock import now_us
 from server.domain.errors import Unknown
 from server.domain.local_time import FORMS, read_when, site_time
+from server.domain.people import COMMAND_LINE
 from server.domain.records import Annotation
 from server.monitoring.logs import quoted
 from server.settings import ServerSettings
@@ -124,7 +126,11 @@ def of(
             made = [each for prefix in events for each in _of_id(store, prefix, meant, author, note, is_visit)]
     made = list({annotation.subject: annotation for annotation in made}.values())
     before = {each.subject: each for site in {m.site for m in made} for each in store.annotations.current(site)}
-    echo_lines(_lines(store, settings, store.annotations.add(made), before))
+    added = store.annotations.add(made)
+    for site, count in Counter(each.site for each in added).items():
+        what = f"{count} annotations, by {author}; the first of {added[0].subject}"
+        store.audit.note(COMMAND_LINE, "annotated", site=site, subject=added[0].camera, detail=what)
+    echo_lines(_lines(store, settings, added, before))
 
 
 _OF_A_RANGE = {"kind", "sector", "label", "camera", "site"}

@@ -10,6 +10,7 @@ import click
 
 from policies.site.sectors import Sector
 from policies.site.site_policy import SitePolicy
+from server.analysis.tuning import past
 from server.commands.options import Window
 from server.delivery.gone_text import NOT_KEPT, gone_lines
 from server.domain.errors import Unknown
@@ -89,11 +90,7 @@ def _enlarging(policy: SitePolicy, camera: str) -> list[Sector]:
 
 def with_bursts(annotations: Sequence[Annotation], gone: Mapping[tuple[str, str], Gone]) -> list[Annotation]:
     """The annotations of facts whose bursts are kept: every policy would miss the others. Says how many those are."""
-    kept = [
-        each
-        for each in annotations
-        if (known := gone.get((each.site, each.camera))) is None or not known.burst_at(each.at_us)
-    ]
+    kept = past.with_bursts(annotations, gone)
     if len(kept) < len(annotations):
         left_out = f"{len(annotations) - len(kept)} annotated facts are left out"
         click.echo(f"Note: {left_out}: their bursts are {NOT_KEPT}.", err=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -18,10 +21,12 @@ from server.commands.folding import read_policy
 from server.commands.local_stack import LocalStack
 from server.domain.errors import ConfigurationError
 from server.domain.local_time import LocalTime, zone_of
-from server.domain.records import LoggedEvent
 from server.store import Store, open_store
 
 _LOOK_EVERY_S = 0.3
+_AT_ONCE = 500
+_OTHER_ENDS = (signal.SIGTERM, signal.SIGHUP)
+"""Beside Ctrl-C."""
 _PLAIN = 'site = "demo"\n'
 
 
@@ -36,10 +41,20 @@ _PLAIN = 'site = "demo"\n'
 @click.option(
     "--keep", type=click.Path(path_type=Path), help="Folder that keeps the data (default: the data is deleted)."
 )
+@click.option("--stay", is_flag=True, help="When the footage is over, leave the console running until Ctrl-C.")
 def command(
-    footage: Path | None, source: str | None, site_file: Path | None, rate: float, speed: float, keep: Path | None
+    footage: Path | None,
+    source: str | None,
+    site_file: Path | None,
+    rate: float,
+    speed: float,
+    keep: Path | None,
+    stay: bool,
 ) -> None:
-    """Show the whole way of a burst from the agent through the server to the events in the log."""
+    """Show the whole way of a burst from the agent through the server to the events in the log and the console.
+
+    It prints the console's address first, for a browser on this machine. Ctrl-C ends it.
+    """
     if (footage is None) == (source is None):
         raise click.UsageError("give either --footage FILE or --camera SOURCE")
     if footage is not None and not footage.is_file():
@@ -53,11 +68,14 @@ def command(
         camera |= _source(str(source))
         camera["burst"]["spacing_s"] = round(1 / rate, 3)
     with (
-        tempfile.TemporaryDirectory(prefix="sectorwatch-demo-", ignore_cleanup_errors=True)
-        if keep is None
-        else nullcontext(keep)
-    ) as folder:
-        _run(Path(folder), policy.site, text, camera)
+        (
+            tempfile.TemporaryDirectory(prefix="sectorwatch-demo-", ignore_cleanup_errors=True)
+            if keep is None
+            else nullcontext(keep)
+        ) as folder,
+        _ending_cleanly(),
+    ):
+        _run(Path(folder), policy.site, text, camera, stay=stay)
 
 
 def _source(source: str) -> dict[str, Any]:
@@ -65,29 +83,56 @@ def _source(source: str) -> dict[str, Any]:
     return {"device": int(source)} if source.isdigit() else {kind: source}
 
 
-def _run(folder: Path, site: str, text: str, camera: Mapping[str, Any]) -> None:
+@contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """Other signals end the demonstration as Ctrl-C does: without a server that is left behind."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in _OTHER_ENDS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(folder: Path, site: str, text: str, camera: Mapping[str, Any], *, stay: bool) -> None:
     click.echo("Starting the server; the ensemble loads ...")
-    with LocalStack(folder, {site: text}) as stack:
-        click.echo(f"The server is ready at {stack.url}. The agent starts; events are shown as they are confirmed:\n")
+    with LocalStack(folder, {site: text}) as stack, closing(open_store(stack.database_url)) as store:
+        click.echo(f"Open the console in a browser on this machine: {stack.url}/")
+        click.echo("The agent starts; events are shown as they are confirmed:\n")
         began = time.monotonic()
         agent = stack.agent(site, camera)
-        store = open_store(stack.database_url)
-        shown: list[LoggedEvent] = []
-        printer = VisitPrinter(store, LocalTime(zone_of(text)), site, camera["name"])
+        events = _Events(store, VisitPrinter(store, LocalTime(zone_of(text)), site, camera["name"]))
+        is_over = False
         with suppress(KeyboardInterrupt):
-            while not agent.wait(_LOOK_EVERY_S):
-                _show_new(store, shown, printer)
-            _show_new(store, shown, printer)
-        status = agent.stop()
-        elapsed_s = time.monotonic() - began
-    _summary(Counter(logged.event.kind for logged in shown), status, elapsed_s)
+            while not (is_over := agent.wait(_LOOK_EVERY_S)):
+                events.show_new()
+            events.show_new()
+        _summary(events.kinds, agent.stop(), time.monotonic() - began)
+        if stay and is_over:
+            click.echo(f"\nThe console stays at {stack.url}/ until Ctrl-C.")
+            with suppress(KeyboardInterrupt):
+                stack.wait_for_server()
 
 
-def _show_new(store: Store, shown: list[LoggedEvent], printer: VisitPrinter) -> None:
-    """Print the events after those in `shown`, and add them to it."""
-    while new := store.events(after_seq=shown[-1].seq if shown else 0):
-        shown += new
-        printer.announced(*new)
+class _Events:
+    """Prints the events of a store as they come, and counts their `kinds`."""
+
+    def __init__(self, store: Store, printer: VisitPrinter) -> None:
+        self.kinds: Counter[str] = Counter()
+        self._store = store
+        self._printer = printer
+        self._last = 0
+
+    def show_new(self) -> None:
+        """Print those since the last time."""
+        while new := self._store.events(after_seq=self._last, limit=_AT_ONCE):
+            self._last = new[-1].seq
+            self.kinds.update(logged.event.kind for logged in new)
+            self._printer.announced(*new)
 
 
 def _summary(kinds: Counter[str], status: Mapping[str, Any], elapsed_s: float) -> None:

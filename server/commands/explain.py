@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import click
 import msgspec
 
-from policies.events import Event, microseconds
-from policies.site.site_policy import CameraPolicy
-from server.analysis.conclusion import conclude, goes_on, of_minute
-from server.analysis.explain import Explanation, explain
-from server.analysis.explain_text import as_lines, as_wire
-from server.analysis.gaps import Causes
-from server.camera_status.heartbeat import decode_heartbeat
+from server.analysis.explain.minute import concluded, explain_minute
+from server.analysis.explain.text import as_lines, as_wire
 from server.commands.cameras import find_camera
 from server.commands.events import dated_lines
 from server.commands.options import Instant, current_store, echo_lines, store_options, utc
-from server.domain.clock import SECOND_US, now_us
+from server.domain.clock import now_us
 from server.domain.local_time import FORMS, When, site_time
 from server.settings import ServerSettings
-from server.store import Store
-
-MINUTE_US = 60 * SECOND_US
-_LOOK_BACK = 100
 
 
 @click.command()
@@ -52,67 +41,18 @@ def command(
     store = current_store(settings)
     head = find_camera(store, site, camera)
     local = site_time(store, head.site, settings.sites_dir)
-    at_us = at.us(local, now_us())
-    since_us = at_us - at_us % MINUTE_US
-    causes = _heartbeat(store, head.site, head.camera, _utc if as_json else local.dated)
-    explanation = explain(store, head.site, head.camera, since_us, since_us + MINUTE_US, causes, now_us())
+    now = now_us()
+    explanation = explain_minute(
+        store, head.site, head.camera, at.us(local, now), now, _utc if as_json else local.dated
+    )
     if as_json:
         click.echo(msgspec.json.encode(as_wire(explanation)).decode())
-    else:
-        of_bursts = [logged for burst in explanation.bursts for logged in burst.events]
-        begun = store.begun(since_us, since_us + MINUTE_US, head.site, head.camera)
-        of_stretch = [logged.event for logged in (*begun, *of_bursts) if not logged.is_withdrawn]
-        inside = of_minute(of_stretch, since_us, since_us + MINUTE_US)
-        presence = _begun_before(store, explanation)
-        shown = [*of_stretch, *(logged.event for logged in of_bursts), *([presence] if presence else [])]
-        short = store.past.short_ids([event.id for event in shown])
-        event_line = dated_lines(store, local, shown)
-        click.echo(conclude(explanation, _policy(store, explanation), inside, presence, local, short))
-        echo_lines(as_lines(explanation, every=every, local=local, event_line=event_line))
-
-
-def _policy(store: Store, explanation: Explanation) -> CameraPolicy | None:
-    """The policy that was in force in the last burst."""
-    if not explanation.bursts:
-        return None
-    last = explanation.bursts[-1]
-    brightness = store.kept(last.facts.burst_id).observations[0].brightness
-    return store.policy(last.facts.policy).camera(last.facts.camera).in_force(last.facts.first_at_us, brightness)
-
-
-def _begun_before(store: Store, explanation: Explanation) -> Event | None:
-    """The begin of a presence that goes on through the minute."""
-    wanted = set(goes_on(explanation))
-    if not wanted:
-        return None
-    began = store.begun(
-        None,
-        explanation.since_us,
-        explanation.site,
-        explanation.camera,
-        "presence_started",
-        backwards=True,
-        limit=_LOOK_BACK,
-    )
-    return next((each.event for each in began if (each.event.label, each.event.sector) in wanted), None)
+        return
+    conclusion = concluded(store, explanation, local)
+    click.echo(conclusion.sentence)
+    event_line = dated_lines(store, local, conclusion.shown)
+    echo_lines(as_lines(explanation, every=every, local=local, event_line=event_line))
 
 
 def _utc(at_us: int) -> str:
     return utc(at_us, "seconds")
-
-
-def _heartbeat(store: Store, site: str, camera: str, time_of: Callable[[int], str]) -> Causes:
-    """The cause of a gap in the camera's newest heartbeat; older heartbeats are not stored."""
-    stored = store.heartbeats.newest(site, camera)
-
-    def causes(since_us: int, until_us: int) -> list[str]:
-        reasons = []
-        for heartbeat in [decode_heartbeat(stored.body)] if stored else []:
-            sent_us, state_us = microseconds(heartbeat.agent.sent_at), microseconds(heartbeat.since)
-            if state_us < until_us and sent_us >= since_us:
-                why = f" ({heartbeat.cause})" if heartbeat.cause else ""
-                sent_at = time_of(sent_us)
-                reasons.append(f"the heartbeat of {sent_at} says: {heartbeat.state}{why}")
-        return reasons
-
-    return causes

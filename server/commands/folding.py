@@ -16,7 +16,7 @@ from policies.events import Event
 from policies.fold import decode_state
 from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, parse_site_policy
 from server.analysis.refold_many import EventsSince, FoldResult, exact_start, fold_history
-from server.domain.records import Checkpoint, LoggedEvent
+from server.domain.records import Checkpoint
 from server.domain.refold import Step, steps
 from server.domain.text_files import UnreadableText, read_text
 from server.settings import processors
@@ -129,11 +129,6 @@ def run_tasks(work: Callable[[FoldTask], T], tasks: Sequence[FoldTask], processe
     # Spawned, not forked: a fork would share this process's database connections.
     with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool:
         yield from pool.map(work, tasks)
-
-
-def unlogged(event: Event) -> LoggedEvent:
-    """An event of a fold in the form in which the log's events are printed."""
-    return LoggedEvent(0, event, late=False, withdrawn_at_us=None, burst_id="")
 
 
 def read_policy(file: Path) -> tuple[SitePolicy, str]:

@@ -77,6 +77,11 @@ class LocalStack:
         what = "ended at once" if self.server.poll() is not None else f"was not ready within {READY_WITHIN_S} s"
         raise ConfigurationError(f"the server {what}:\n{_tail(self.folder / 'server.log')}")
 
+    def wait_for_server(self) -> None:
+        """Wait for as long as the server runs. Raises ConfigurationError with the end of its log once it ends."""
+        code = self.server.wait()
+        raise ConfigurationError(f"the server ended with {code}:\n{_tail(self.folder / 'server.log')}")
+
     def agent(self, site: str, camera: Mapping[str, Any], *, name: str = "agent") -> Agent:
         """Start an agent with a camera (the keys of a `[[cameras]]` table)."""
         state, config = self.folder / name, self.folder / f"{name}.toml"

@@ -15,7 +15,7 @@ from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.analysis.compare import compared
 from server.analysis.nuisances import Nuisance, detections, nuisances
 from server.analysis.policy_diff import difference
-from server.analysis.scoring import outcome_of, truth_of
+from server.analysis.tuning.scoring import outcome_of, truth_of
 from server.commands.cameras import find_cameras, gone_within, with_bursts
 from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.events import dated_lines

@@ -18,12 +18,11 @@ from server.commands.folding import (
     read_policy,
     refold_as_accepted,
     run_tasks,
-    unlogged,
 )
 from server.commands.options import EXIT_OLDER, Asked, current_store, echo_lines, store_options, window_options
 from server.delivery.channels import json_line, text_line
 from server.delivery.gone_text import NOT_KEPT
-from server.delivery.visits import Joiner
+from server.delivery.visits import Joiner, unlogged
 from server.domain.keeping import Gone
 from server.domain.local_time import LocalTime, site_time
 from server.settings import ServerSettings

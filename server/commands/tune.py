@@ -12,10 +12,10 @@ import click
 from policies.events import Event
 from policies.fusion.judge import judge
 from policies.observation import ModelInfo
-from policies.site.sectors import WHOLE
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.analysis.agreement import HEADING, pair_agreements
-from server.analysis.candidates import (
+from server.analysis.policy_diff import difference, overruled
+from server.analysis.tuning.candidates import (
     Candidate,
     Option,
     Place,
@@ -24,23 +24,29 @@ from server.analysis.candidates import (
     refinements,
     rules_and_scores,
 )
-from server.analysis.plots import Point, frontier, write_html
-from server.analysis.policy_diff import difference, overruled
-from server.analysis.recommendation import Advice, Trial, best_of, cheaper_than, split_at, words
-from server.analysis.scoring import Split, Truth, outcome_of, truth_of
+from server.analysis.tuning.figures import rate_of
+from server.analysis.tuning.past import (
+    DAY_US,
+    HOUR_US,
+    WITHIN_S,
+    annotated,
+    logged_events,
+    place_of,
+    voters_of,
+)
+from server.analysis.tuning.plots import Point, frontier, write_html
+from server.analysis.tuning.recommendation import Advice, Trial, best_of, cheaper_than, split_at, words
+from server.analysis.tuning.scoring import Split, Truth, outcome_of, truth_of
 from server.commands.cameras import find_cameras, gone_within, note_enlarged, with_bursts
 from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.folding import FoldTask, fold_many
 from server.commands.options import Instant, Window, aligned, current_store, echo_lines, store_options, stretch
-from server.domain.clock import SECOND_US
-from server.domain.errors import ConfigurationError
+from server.domain.errors import ConfigurationError, Unknown
 from server.domain.local_time import FORMS, LocalTime, When, site_time
 from server.domain.records import Annotation
 from server.settings import ServerSettings
 from server.store import Store
 
-HOUR_US = 3600 * SECOND_US
-DAY_US = 24 * HOUR_US
 _ROUNDS = 2
 _LEAST_0 = click.FloatRange(min=0)
 
@@ -56,7 +62,12 @@ _LEAST_0 = click.FloatRange(min=0)
     "--policy", "file", type=click.Path(path_type=Path), help="Start from this file instead of the live file."
 )
 @click.option(
-    "--within", "within_s", default=1.0, show_default=True, type=_LEAST_0, help="Seconds by which an event may shift."
+    "--within",
+    "within_s",
+    default=WITHIN_S,
+    show_default=True,
+    type=_LEAST_0,
+    help="Seconds by which an event may shift.",
 )
 @click.option(
     "--miss-cost",
@@ -100,18 +111,12 @@ def command(
     text, live = current_policy(store, settings, site, file)
     policy = parse_site_policy(text)
     place = _place(policy, cameras, camera, sector, target)
-    annotations = [each for each in store.annotations.current(site) if each.truth != "unsure"]
-    annotations = [each for each in annotations if each.camera in cameras]
+    annotations = annotated(store, site, cameras)
     window = _window(annotations, since_us, until_us)
     gone = gone_within(store, local, Window(*window, site, camera))
     note_enlarged(store, [policy], heads, *window)
     annotations = with_bursts(annotations, gone)
-    logged = [
-        each.event
-        for each in store.events(*window, site, place.camera)
-        if (known := gone.get((site, each.event.camera))) is None or not known.is_proof_gone(each.event)
-    ]
-    truth = truth_of(annotations, logged, *window)
+    truth = truth_of(annotations, logged_events(store, site, place.camera, gone, *window), *window)
     if not any(truth.instants()):
         echo_lines(_without_annotations(store, policy, cameras, annotations, local, since_us, until_us))
         return
@@ -132,21 +137,10 @@ def _place(
         if len(cameras) > 1:
             raise click.UsageError(f"--sector needs --camera, one of {', '.join(cameras)}")
         camera = cameras[0]
-    if sector is not None and camera is not None:
-        sectors = list(policy.camera(camera).by_name)
-        if sector not in sectors:
-            raise click.UsageError(f"camera `{camera}` has no sector `{sector}`; it has {', '.join(sectors)}")
-        if policy.camera(camera).by_name[sector].polygon == WHOLE and camera not in _with_sectors(policy):
-            sector = None  # the whole view of a camera without sectors has the camera's settings
-    targets = Place(camera, sector).rules(policy).targets
-    if target is not None and target not in targets:
-        raise click.UsageError(f"the policy looks for no `{target}` there; it looks for {', '.join(targets)}")
-    return Place(camera, sector, target)
-
-
-def _with_sectors(policy: SitePolicy) -> list[str]:
-    """The cameras that have sectors of their own."""
-    return [name for name, camera in policy.cameras.items() if list(camera.by_name) != ["view"]]
+    try:
+        return place_of(policy, camera, sector, target)
+    except Unknown as error:
+        raise click.UsageError(error.detail) from None
 
 
 def _window(annotations: Sequence[Annotation], since_us: int | None, until_us: int | None) -> tuple[int, int]:
@@ -170,15 +164,9 @@ def _make_folder(out: Path) -> None:
 
 def _voters(store: Store, policy: SitePolicy, place: Place) -> list[ModelInfo]:
     """The models of the newest burst that can vote on some target of the place."""
-    targets = place.rules(policy).targets if place.target is None else (place.target,)
-    wanted = frozenset[str]().union(*(policy.targets[target] for target in targets))
     newest = store.past.newest(policy.site)
     assert newest is not None, "a camera of the site has advanced"
-    return [
-        model_info
-        for model_info in store.kept(newest.burst_id).ensemble_info.models
-        if model_info.votes and not wanted.isdisjoint(model_info.classes)
-    ]
+    return voters_of(store.kept(newest.burst_id).ensemble_info.models, policy, place)
 
 
 @dataclass(slots=True)
@@ -290,7 +278,7 @@ def _write(proposal: Path, text: str) -> None:
 
 def _points(search: _Search, advice: Advice) -> tuple[list[Point], str]:
     """All trials as points: misses against false alarms, per day or, for less than a day, in all; and that unit."""
-    per, unit = (advice.days, "a day") if advice.days >= 1 else (1.0, "in all")
+    per, unit = rate_of(search.observed_us)
     trials = list(search.trials.values())
     tallies = [trial.outcome.tally() for trial in trials]
     places = [(tally.missed, round(tally.alarms / per, 3)) for tally in tallies]

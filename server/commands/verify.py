@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from server.analysis.annotations import no_event, several
-from server.analysis.verify import Check, verify
+from server.analysis.verify import Check, summary_of, verify
 from server.commands.events import dated_lines
 from server.commands.options import EXIT_NOT_KEPT, EXIT_OLDER, current_store, store_options
 from server.domain.local_time import site_time
@@ -45,7 +45,7 @@ def command(event_id: str, from_start: bool, as_json: bool, settings: ServerSett
         click.echo(f"{line(event)}{', withdrawn' if record.logged.is_withdrawn else ''}")
         for check in checks:
             click.echo(f"  {_mark(check)} {check.what}: {check.finding}")
-        click.echo(_summary(failed, older, gone, len(checks)))
+        click.echo(summary_of(checks))
     if failed or older or gone:
         raise SystemExit(1 if failed else EXIT_OLDER if older else EXIT_NOT_KEPT)
 
@@ -54,16 +54,6 @@ def _mark(check: Check) -> str:
     if check.holds:
         return "ok  "
     return "gone" if check.is_gone else "old " if check.is_older else "FAIL"
-
-
-def _summary(failed: int, older: int, gone: int, count: int) -> str:
-    if failed:
-        return f"{failed} of {count} checks failed"
-    if gone and not older:
-        return f"{count - gone} of {count} checks hold; what the others take is no longer kept"
-    if older:
-        return f"{count - older} of {count} checks hold; the others can be repeated only by the older rules"
-    return f"all {count} checks hold"
 
 
 def event_record(store: Store, prefix: str) -> EventRecord:

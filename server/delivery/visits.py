@@ -289,6 +289,11 @@ def visit_of(store: Store, logged: LoggedEvent) -> list[LoggedEvent]:
     return list({each.event.id: each for each in (logged, *same, *ends)}.values())
 
 
+def unlogged(event: Event) -> LoggedEvent:
+    """An event of a fold in the form in which the log's events are printed."""
+    return LoggedEvent(0, event, late=False, withdrawn_at_us=None, burst_id="")
+
+
 def _begin_us(logged: LoggedEvent) -> int:
     return microseconds(logged.event.started_at)
 

@@ -13,6 +13,7 @@ from server.store.engine import writing
 from server.store.rows import Part, begins_with
 from server.store.schema import annotation_rows
 
+_AT_ONCE = 500
 _COLUMNS = [annotation_rows.c[name] for name in Annotation.__slots__]
 
 
@@ -47,6 +48,20 @@ class Annotations(Part):
     def about(self, prefix: str) -> list[Annotation]:
         """The newest annotation of each subject whose id begins with `prefix`."""
         return self._newest(begins_with(annotation_rows.c.subject, prefix))
+
+    def of(self, subjects: Sequence[str]) -> dict[str, Annotation]:
+        """The newest annotation of each of these subjects that has one."""
+        found: dict[str, Annotation] = {}
+        for start in range(0, len(subjects), _AT_ONCE):
+            some = subjects[start : start + _AT_ONCE]
+            found |= {each.subject: each for each in self._newest(annotation_rows.c.subject.in_(some))}
+        return found
+
+    def history(self, subject: str, limit: int) -> list[Annotation]:
+        """The newest annotations of one subject, in the order they were made; at most `limit`."""
+        mine = select(*_COLUMNS).where(annotation_rows.c.subject == subject)
+        rows = self._rows(mine.order_by(annotation_rows.c.number.desc()).limit(limit))
+        return [_annotation(row) for row in rows][::-1]
 
     def _newest(self, *where: ColumnElement[bool]) -> list[Annotation]:
         """The newest of each subject among the annotations that match. A subject has one site."""

@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, ScalarSelect, func, select
 
-from server.domain.records import BurstFacts, EventRecord, LoggedEvent, PolicyRecord
+from policies.events import Event
+from server.domain.records import Annotation, BurstFacts, EventRecord, LoggedEvent, PolicyRecord
 from server.store.bursts import find_bursts, longest_us, meeting, newest_burst, read_facts
 from server.store.compact import EventId
 from server.store.engine import reading
-from server.store.event_rows import EVENT_COLUMNS, is_row_intact, logged, read_rows, settled_by
+from server.store.event_rows import BARE_COLUMNS, EVENT_COLUMNS, is_row_intact, logged, read_rows, settled_by
 from server.store.rows import Part, begins_with
 from server.store.schema import (
     annotation_rows,
@@ -115,6 +116,38 @@ class Past(Part):
         with reading(self._engine) as connection:
             return [_event_record(row) for row in read_rows(connection, query)]
 
+    def sample(
+        self, since_us: int, until_us: int, sites: frozenset[str] | None, most: int
+    ) -> tuple[list[LoggedEvent], int]:
+        """Events that hold, confirmed in a stretch, of these sites (None: of all), without their bursts: every n-th one
+        of the stretch, so that about `most` of all sites are read; and n.
+        """
+        inside = (events.c.confirmed_at_us >= since_us, events.c.confirmed_at_us < until_us)
+        with reading(self._engine) as connection:
+            count = connection.execute(select(func.count()).select_from(events).where(*inside)).scalar_one()
+            step = max(1, count // most)
+            chosen = (*inside, events.c.seq % step == 0, events.c.withdrawn_at_us.is_(None), *_of_sites(sites))
+            rows = connection.execute(select(*BARE_COLUMNS).where(*chosen)).all()
+        return [logged(row) for row in rows], step
+
+    def judged(self, sites: frozenset[str] | None, limit: int) -> list[tuple[Annotation, Event]]:
+        """The newest annotations of events of these sites (None: of all), at most `limit`, with what they judge.
+
+        An event that was annotated again comes once, with its newest annotation.
+        """
+        query = (
+            select(*(annotation_rows.c[name].label(f"own_{name}") for name in Annotation.__slots__), *BARE_COLUMNS)
+            .join(events, events.c.id == annotation_rows.c.subject)
+            .where(annotation_rows.c.is_told == 1, *_of_sites(sites))
+            .order_by(annotation_rows.c.number.desc())
+            .limit(limit)
+        )
+        found: dict[str, tuple[Annotation, Event]] = {}
+        for row in self._rows(query):
+            annotation = Annotation(**{name: getattr(row, f"own_{name}") for name in Annotation.__slots__})
+            found.setdefault(annotation.subject, (annotation, logged(row).event))
+        return list(found.values())
+
     def short_ids(self, ids: Sequence[str]) -> dict[str, str]:
         """The shortest beginning of each id that names no other event and no other annotated fact; SHORTEST or more."""
         short: dict[str, str] = {}
@@ -149,6 +182,13 @@ class Past(Part):
         found = [each for each in of_cameras if each is not None]
         return max(found, key=lambda facts: facts.last_at_us, default=None)
 
+    def edition(self, site: str, camera: str) -> int:
+        """A number that grows with each change of what a camera saw before its newest folded frame: a late burst that
+        is folded in, a burst that is taken out.
+        """
+        row = self._row(select(cameras.c.rewritten).where(cameras.c.site == site, cameras.c.camera == camera))
+        return row.rewritten if row else 0
+
     def last_text(self, site: str) -> str | None:
         """The text of the policy that judged the newest burst of a site, whether this version can read it or not."""
         newest = self.newest(site)
@@ -161,6 +201,11 @@ def _within(at_us: ColumnElement[int], since_us: int | None, until_us: int | Non
         yield at_us >= since_us
     if until_us is not None:
         yield at_us < until_us
+
+
+def _of_sites(sites: frozenset[str] | None) -> Iterator[ColumnElement[bool]]:
+    if sites is not None:
+        yield events.c.camera.in_(select(cameras.c.number).where(cameras.c.site.in_(sorted(sites))))
 
 
 def _neighbours(key: ColumnElement[str]) -> Iterator[ScalarSelect[Any]]:

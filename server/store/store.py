@@ -55,12 +55,12 @@ from server.store.heartbeats import Heartbeats
 from server.store.log import pack_events
 from server.store.outbox import Notices, link_announcements
 from server.store.past import Past
+from server.store.people import Audit, PolicyVersions, Tokens, Users
 from server.store.refolding import PastChange, Refolds, aside_of, change_past, folded_of
 from server.store.retention import Frames, Place, Retention, compact, is_compactable
 from server.store.rows import Versions, read_checkpoint
 from server.store.schema import burst_records, metadata
 from server.store.sqlite_files import access_fault
-from server.store.tokens import Tokens
 from server.store.turn import Turn
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,8 @@ class Store(Channels, EventLog, Tokens):
     `past` holds stored bursts, events and policies, for `explain` and `verify`. `heartbeats` shows which cameras are
     watched. `annotations` are people's verdicts, `notices` concern the server. `retention` deletes what is not to be
     kept, and tells what is no longer kept. `refolds` folds in late bursts that wait. `frames` knows the kept pictures.
+    `users` are those of the console, with their sessions; `audit` says who changed what. `policy_versions` are those of
+    site policies.
     """
 
     def __init__(self, engine: Engine, clock: Clock, place: Place | None = None) -> None:
@@ -93,6 +95,9 @@ class Store(Channels, EventLog, Tokens):
         self.notices = Notices(engine, clock, self._versions)
         self.frames = Frames(engine, clock, self._versions, place)
         self.retention = Retention(engine, clock, self._versions, self.frames)
+        self.users = Users(engine, clock, self._versions)
+        self.audit = Audit(engine, clock, self._versions)
+        self.policy_versions = PolicyVersions(engine, clock, self._versions)
         self.refolds = Refolds(engine, clock=clock, versions=self._versions)
 
     @property

@@ -16,19 +16,24 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from werkzeug.wrappers import Request
 
 from server.domain.errors import Forbidden, Unauthorized
+from server.domain.people import EVERY_SITE, Role
 from server.domain.records import Token
 
-ANY_SITE = "*"
+ANY_SITE = EVERY_SITE
 """The site of a reader's token that reads every site."""
 
 _NO_HASH = "-" * 64
 """Compared where no valid token came, so that a refusal takes as long; no secret has this hash."""
+
+_READING = ("GET", "HEAD")
+"""What a browser sends by itself with a session's cookie changes nothing."""
 
 _HINT = "`sectorwatch tokens add` makes one"
 
@@ -61,15 +66,32 @@ class Permissions:
     """What one caller may do. `site` None: any site; `camera` None: reads; both None and `local`: everything.
 
     `client` is the name under which the caller's quota is counted: the token's id, or the address without a token.
+    `roles` has the role by site (`*`: every site) of a user who signed in to the console; a user only reads here.
     """
 
     site: str | None
     camera: str | None
     client: str
     local: bool = False
+    roles: Mapping[str, Role] | None = None
+
+    def reads(self, site: str) -> bool:
+        """Whether the caller may read this site."""
+        if self.roles is not None:
+            return ANY_SITE in self.roles or site in self.roles
+        return self.camera is None and self.site in (None, site)
+
+    @property
+    def sites(self) -> tuple[str | None, ...]:
+        """The sites that the caller may read, for questions that name none; (None,): any."""
+        if self.roles is not None:
+            return (None,) if ANY_SITE in self.roles else tuple(sorted(self.roles))
+        return (self.site,)
 
     def to_send(self) -> None:
         """Raises Forbidden unless the caller may send bursts of some camera."""
+        if self.roles is not None:
+            raise Forbidden("a session of the console sends no bursts: they need the token of their camera")
         if self.camera is None and not self.local:
             raise Forbidden("this is a reader's token: bursts need the token of their camera")
 
@@ -88,21 +110,50 @@ class Permissions:
         else:
             self.to_send_for(site, camera)
 
-    def to_read(self, site: str | None = None) -> str | None:
-        """The one site that the caller may read when it asks for `site`; None: all. Raises Forbidden."""
+    def to_read_something(self) -> None:
+        """Raises Forbidden for a camera's token, which reads nothing of any site."""
         if self.camera is not None:
             raise Forbidden(f"this token sends bursts only; a reader's token has no camera ({_HINT})")
+
+    def to_read(self, site: str | None = None) -> str | None:
+        """The one site that the caller may read when it asks for `site`; None: all. Raises Forbidden."""
+        if self.roles is not None:
+            return self._of_session(site)
+        self.to_read_something()
         if self.site is not None and site not in (None, self.site):
             raise Forbidden(f"this token reads site `{self.site}`, not `{site}`")
         return self.site or site
 
+    def _of_session(self, site: str | None) -> str | None:
+        assert self.roles is not None
+        if ANY_SITE in self.roles:
+            return site
+        if site is None and len(self.roles) == 1:
+            return next(iter(self.roles))
+        if site is None:
+            raise Forbidden(f"say which site with `site=`: you read {', '.join(sorted(self.roles))}")
+        if site not in self.roles:
+            raise Forbidden(f"you do not read site `{site}`")
+        return site
+
 
 class Authenticator:
-    """Decides what a request may do, by its token or, without tokens, by where it comes from."""
+    """Decides what a request may do: by its token, by the session of the console that it belongs to or, without tokens,
+    by where it comes from.
 
-    def __init__(self, store: TokenStore, *, open_classify: bool = False) -> None:
+    `session` gives what the current request's session may read; a session is for reading alone.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        *,
+        open_classify: bool = False,
+        session: Callable[[], Permissions | None] = lambda: None,
+    ) -> None:
         self._store = store
         self._open_classify = open_classify
+        self._session = session
         self._guarded = False
 
     def authenticate(self, request: Request) -> Permissions:
@@ -110,9 +161,11 @@ class Authenticator:
         sent = request.authorization
         if sent is not None and sent.type == "bearer":
             return self._permissions_of(sent.token or "")
+        if request.method in _READING and (of_session := self._session()) is not None:
+            return of_session
         if self.is_guarded():
             raise Unauthorized(f"send `Authorization: Bearer <token>` ({_HINT})")
-        if not _is_local(request):
+        if not is_from_this_machine(request):
             raise Unauthorized(f"no token exists yet, so only programs on this machine may ask ({_HINT})")
         return Permissions(None, None, request.remote_addr or "", local=True)
 
@@ -150,6 +203,14 @@ def is_loopback(host: str) -> bool:
     return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
 
 
+def is_inside(address: str) -> bool:
+    """Whether an address is of this machine or of a private network: a proxy that is ours has one."""
+    try:
+        return ipaddress.ip_address(address).is_private
+    except ValueError:
+        return False
+
+
 def is_for_this_machine(request: Request) -> bool:
     """Whether the request is addressed to a loopback name and was not sent by another site's web page.
 
@@ -161,8 +222,8 @@ def is_for_this_machine(request: Request) -> bool:
     return is_own_page and is_loopback(_name(request.host))
 
 
-def _is_local(request: Request) -> bool:
-    """From a program on this machine: neither forwarded by a proxy nor sent by another site's web page."""
+def is_from_this_machine(request: Request) -> bool:
+    """Whether a program on this machine asks: neither forwarded by a proxy nor sent by another site's web page."""
     is_forwarded = any(map(request.headers.get, ("Forwarded", "X-Forwarded-For")))
     return not is_forwarded and is_loopback(request.remote_addr or "") and is_for_this_machine(request)
 

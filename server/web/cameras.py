@@ -69,36 +69,40 @@ class CameraQuery(msgspec.Struct, frozen=True):
 ready(CameraQuery)
 
 
-def routes(
-    activities: Callable[[str | None], Sequence[CameraActivity]],
-    policy: Callable[[str], SitePolicy],
-    authenticator: Authenticator,
-    clock: Clock,
-    thresholds: StatusThresholds,
-    duplicate_agents: DuplicateAgents,
-) -> Blueprint:
-    """The endpoint, for readers, each of its own site.
+class CameraReports:
+    """The condition of cameras and of their sectors.
 
     `activities` gives what is stored of the cameras of a site (None: all); `policy` a site policy by its digest.
     """
-    blueprint = Blueprint("cameras", __name__, url_prefix="/v1")
 
-    @blueprint.get("/cameras")
-    def cameras() -> Response:
-        permissions = authenticator.authenticate(request)
-        site = permissions.to_read(query_parameters(CameraQuery).site)
-        now_us = clock()
-        return json_response(CameraList(instant(now_us), [_report(activity, now_us) for activity in activities(site)]))
+    def __init__(
+        self,
+        activities: Callable[[str | None], Sequence[CameraActivity]],
+        policy: Callable[[str], SitePolicy],
+        clock: Clock,
+        thresholds: StatusThresholds,
+        duplicate_agents: DuplicateAgents,
+    ) -> None:
+        self._activities = activities
+        self._policy = policy
+        self._clock = clock
+        self._thresholds = thresholds
+        self._duplicate_agents = duplicate_agents
 
-    def _report(activity: CameraActivity, now_us: int) -> CameraReport:
+    def all(self, site: str | None) -> list[CameraReport]:
+        """Every camera (of a site) that ever sent a burst or a heartbeat, by site and name."""
+        now_us = self._clock()
+        return [self._report(activity, now_us) for activity in self._activities(site)]
+
+    def _report(self, activity: CameraActivity, now_us: int) -> CameraReport:
         last_heartbeat = _last_heartbeat(activity.heartbeat)
         heartbeat = None if last_heartbeat is None else last_heartbeat.heartbeat
-        condition = condition_of(activity, heartbeat, now_us, thresholds)
-        duplicate_since_us = duplicate_agents.since_us(activity.site, activity.camera, now_us)
+        condition = condition_of(activity, heartbeat, now_us, self._thresholds)
+        duplicate_since_us = self._duplicate_agents.since_us(activity.site, activity.camera, now_us)
         if condition.state == "ok" and duplicate_since_us is not None:
             condition = replace(condition, cause="two_agents", since=instant(duplicate_since_us))
         seen = activity.seen
-        camera_policy = None if seen is None else policy(seen.policy).camera(activity.camera)
+        camera_policy = None if seen is None else self._policy(seen.policy).camera(activity.camera)
         state = None if seen is None else decode_state(seen.state)
         return CameraReport(
             site=activity.site,
@@ -108,6 +112,17 @@ def routes(
             last_heartbeat=last_heartbeat,
             sectors=sectors_of(camera_policy, state, condition, now_us),
         )
+
+
+def routes(reports: CameraReports, authenticator: Authenticator, clock: Clock) -> Blueprint:
+    """The endpoint, for readers, each of its own site."""
+    blueprint = Blueprint("cameras", __name__, url_prefix="/v1")
+
+    @blueprint.get("/cameras")
+    def cameras() -> Response:
+        permissions = authenticator.authenticate(request)
+        site = permissions.to_read(query_parameters(CameraQuery).site)
+        return json_response(CameraList(instant(clock()), reports.all(site)))
 
     return blueprint
 

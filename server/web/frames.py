@@ -1,8 +1,9 @@
-"""`GET /v1/frames`: the pictures that are kept, for readers of their site, each with a token.
+"""`GET /v1/frames`: the pictures that are kept, for readers of their site, each with a token or a
+session of the console.
 
 A picture is named by its SHA-256, and its bytes have that SHA-256. Whoever may not read its site gets the answer for a
-picture that does not exist. One that was kept and is no longer is 410 instead of 404. Without a token nobody gets a
-picture, also on the server's own machine.
+picture that does not exist. One that was kept and is no longer is 410 instead of 404. Without a token or a session
+nobody gets a picture, also on the server's own machine.
 """
 
 from __future__ import annotations
@@ -96,15 +97,13 @@ def routes(
 
     @blueprint.get("/frames/<sha256>")
     def frame(sha256: str) -> Response:
-        site = _reader(authenticator).to_read()
+        permissions = _reader(authenticator)
         query = query_parameters(PictureQuery)
         if not _SHA256.fullmatch(sha256):
             raise _unknown(sha256)
-        fate = store.frames.fate(sha256, site)
-        if fate == "unknown":
-            raise _unknown(sha256)
-        if fate == "no_longer_kept":
-            raise _gone(sha256)
+        fates = {store.frames.fate(sha256, site) for site in permissions.sites}
+        if "kept" not in fates:
+            raise _gone(sha256) if "no_longer_kept" in fates else _unknown(sha256)
         return _picture(store, sha256, query.size, show)
 
     @blueprint.get("/frames")
@@ -121,25 +120,25 @@ def routes(
     def frames_of_event(event_id: str) -> Response:
         permissions = _reader(authenticator)
         query = query_parameters(EventFramesQuery)
-        event = _event(store, event_id, permissions.to_read())
+        event = _event(store, event_id, permissions)
         return json_response(_of_event(store, event, query.after, stretches))
 
     return blueprint
 
 
 def _reader(authenticator: Authenticator) -> Permissions:
-    """A caller with a token. Raises Unauthorized without one."""
+    """A caller with a session or a token. Raises Unauthorized without one."""
     permissions = authenticator.authenticate(request)
     if permissions.local:
         raise Unauthorized(
-            "pictures are shown to a reader's token only (`sectorwatch tokens add --site SITE` makes one)"
+            "pictures are shown in the console and to a reader's token (`sectorwatch tokens add --site SITE` makes one)"
         )
-    permissions.to_read()
+    permissions.to_read_something()
     return permissions
 
 
 def _unknown(sha256: str) -> Unknown:
-    return Unknown(f"no picture {sha256[:64]} was kept of a site that this token reads")
+    return Unknown(f"no picture {sha256[:64]} was kept of a site that you read")
 
 
 def _gone(sha256: str) -> NoLongerKept:
@@ -172,10 +171,10 @@ def _written(at_us: int) -> str:
     return str(msgspec.to_builtins(instant(at_us)))
 
 
-def _event(store: Store, event_id: str, site: str | None) -> Event:
+def _event(store: Store, event_id: str, permissions: Permissions) -> Event:
     """An event of a site that the caller reads. Raises Unknown, also for one of another site."""
     found = store.past.events_like(event_id, 1) if _EVENT.fullmatch(event_id) else []
-    if not found or site not in (None, found[0].logged.event.site):
+    if not found or not permissions.reads(found[0].logged.event.site):
         raise Unknown(f"no event {event_id[:64]}")
     return found[0].logged.event
 

@@ -20,7 +20,7 @@ def routes(
 
     @blueprint.get("/models")
     def models() -> Response:
-        authenticator.authenticate(request).to_read()
+        authenticator.authenticate(request).to_read_something()
         ensemble_info = ensemble().ensemble_info
         listed = [
             {

@@ -75,8 +75,18 @@ def install(app: Flask) -> None:
     app.register_error_handler(Exception, _unforeseen)
 
 
+def status_of(error: SectorwatchError) -> tuple[str, HTTPStatus]:
+    """The title and the status of an error, for a page that shows it."""
+    _, status, title = _problem_of(error)
+    return title, status
+
+
+def _problem_of(error: SectorwatchError) -> tuple[str, HTTPStatus, str]:
+    return next(_STATUS[kind] for kind in (*type(error).__mro__, ConfigurationError) if kind in _STATUS)
+
+
 def _sectorwatch_error(error: SectorwatchError) -> Response:
-    name, status, title = next(_STATUS[kind] for kind in (*type(error).__mro__, ConfigurationError) if kind in _STATUS)
+    name, status, title = _problem_of(error)
     errors = {} if error.frame is None else {"errors": [{"frame": error.frame, "reason": error.detail}]}
     level = logging.WARNING if isinstance(error, DatabaseUnavailable) else logging.INFO
     response = _answer(TYPE_PREFIX + name, title, status, error.detail, errors, level)

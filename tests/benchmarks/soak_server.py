@@ -21,8 +21,8 @@ from flask import Flask
 from PIL import Image
 
 from policies.observation import EnsembleInfo, ModelInfo, Prediction
-from server import __main__, runtime
-from server.app import create_app
+from server import __main__
+from server.app import create_app, runtime
 from server.commands import serve
 from server.domain.ensemble_protocol import Payload
 from server.engine.stages import Answer

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from flask import Flask
 
+from server.app.runtime import Runtime
 from server.hosting.self_signed import Pair
-from server.runtime import Runtime
 from server.settings import described
 from server.store import Store, open_store
+from server.store.people import passwords
 from tests.server import databases, new_sqlite
 from tests.server.doors import SCHEMES, certified, self_signed
 from tests.server.launched import ROOT, Running
@@ -69,6 +71,13 @@ def store(database_url: str, clock: ManualClock) -> Iterator[Store]:
     store = open_store(database_url, clock)
     yield store
     store.close()
+
+
+@pytest.fixture
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes of passwords that take no time."""
+    monkeypatch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    monkeypatch.setattr(passwords, "_nobody", [])
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from werkzeug.test import TestResponse
 
 from policies.observation import EnsembleInfo, ModelInfo, Prediction
 from server.app import create_app, runtime_of
+from server.app.runtime import Runtime
 from server.delivery.channels import Channel
 from server.domain.ensemble_protocol import Answering, Payload
 from server.domain.errors import SectorwatchError, Unapproved
 from server.engine.stages import Answer
-from server.runtime import Runtime
 from server.serving.loading import Loaded
 from server.settings import ServerSettings
 from tests.server import new_sqlite

@@ -20,6 +20,7 @@ from werkzeug.serving import make_server
 
 from server import __version__
 from server.app import runtime_of
+from server.console import TWINS
 from server.monitoring.logs import JsonFormatter, TextFormatter
 from server.web.openapi import document
 from tests.server.launched import PATIENCE_S, ROOT
@@ -33,7 +34,7 @@ LISTED = {
 }
 DESCRIBED = {
     (method.upper(), path): operation
-    for path, operations in document(__version__)["paths"].items()
+    for path, operations in document(__version__, TWINS)["paths"].items()
     for method, operation in operations.items()
 }
 

@@ -29,7 +29,7 @@ def without_table(folder: Path, name: str) -> Iterator[None]:
 def test_cameras_are_recalled_for_the_metrics_once_the_database_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("server.runtime._REPEAT_S", 0.01)
+    monkeypatch.setattr("server.app.runtime._REPEAT_S", 0.01)
     frames = [jpeg(grey) for grey in (9, 250)]
     app = make_app(tmp_path, BrightnessEnsemble())
     sent = app.test_client().post("/v1/bursts", data=body(envelope(frames), frames))

@@ -11,6 +11,7 @@ from server.commands.cameras import find_cameras
 from server.commands.options import Instant, current_store, echo_lines, store_options, stretch
 from server.domain.keeping import Erasure
 from server.domain.local_time import FORMS, LocalTime, When, site_time
+from server.domain.people import COMMAND_LINE
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -69,6 +70,8 @@ def command(
             note=note,
             keeps_annotated=keep_annotated,
         )
+        detail = f"erasure {done.number}, by {done.author}"
+        store.audit.note(COMMAND_LINE, "erased", site=head.site, subject=head.camera, detail=detail)
         echo_lines(_lines(done, local))
 
 

@@ -10,6 +10,7 @@ from server.commands.cameras import find_camera
 from server.commands.options import Instant, aligned, current_store, echo_lines, store_options, stretch
 from server.domain.errors import Unknown
 from server.domain.local_time import FORMS, When, site_time
+from server.domain.people import COMMAND_LINE
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -96,6 +97,7 @@ def _change(
     span = stretch(site_time(store, site, settings.sites_dir), since, until)
     before = store.last_seq()
     count = change(store, site, camera, *span)
+    store.audit.note(COMMAND_LINE, done.replace(" ", "_"), site=site, subject=camera, detail=f"{count} bursts")
     bursts = "1 burst" if count == 1 else f"{count} bursts"
     click.echo(f"{bursts} of {site}/{camera} {done}; {store.last_seq() - before} corrections in the event log")
 

@@ -31,6 +31,8 @@ _CHILDREN = {
     "burst_records": {"cameras", "contexts"},
     "events": {"origins", "cameras"},
     "kept_frames": {"cameras"},
+    "grants": {"users"},
+    "sessions": {"users"},
 }
 """Tables whose rows mean nothing without the rows of others that they refer to. Events stay without their burst."""
 _NUMBERED = (("outbox", "seq"), ("events", "seq"), ("notices", "seq"))

@@ -15,15 +15,16 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, Row, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 
 from server.domain.clock import Clock
 from server.domain.errors import ConfigurationError, SectorwatchError
 from server.domain.keeping import DAY_US, KeepFrames
-from server.domain.kept_frames import FrameFate, FrameTotals, Kept, KeptFrame, Picture
+from server.domain.kept_frames import Kept, Picture
 from server.store.bursts import read_camera, read_frames
 from server.store.engine import also_lock, reading, writing
-from server.store.retention.frame_rows import FRAMES, delete_rows, kept_frame, key_of, keys_gone, refused, within
+from server.store.retention.frame_list import FrameList
+from server.store.retention.frame_rows import delete_rows, key_of, keys_gone, refused, within
 from server.store.retention.leaving import (
     AT_ONCE,
     LOCK,
@@ -36,8 +37,8 @@ from server.store.retention.leaving import (
 )
 from server.store.retention.ownership import check_owner, own, owner_in, owner_of
 from server.store.retention.slices import Region
-from server.store.rows import Part, Versions
-from server.store.schema import cameras, counters, frame_sites, gone_frames, kept_frames
+from server.store.rows import Versions
+from server.store.schema import counters, frame_sites, gone_frames, kept_frames
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ Place = Callable[[str], Shelf]
 """Gives the shelf of a database, by the database's name for it."""
 
 
-class Frames(Part):
+class Frames(FrameList):
     """The kept frames of one database. `place` None: they can be counted, and neither read, kept nor deleted."""
 
     def __init__(self, engine: Engine, clock: Clock, versions: Versions, place: Place | None) -> None:
@@ -217,49 +218,9 @@ class Frames(Part):
                 "kept_at_us": self._clock(),
             }
 
-    def fate(self, sha256: str, site: str | None) -> FrameFate:
-        """Whether a picture of this site (None: of any) is kept, was kept, or is not known."""
-        digest = bytes.fromhex(sha256)
-        with reading(self._engine) as connection:
-            query = select(cameras.c.number).where(*(() if site is None else (cameras.c.site == site,)))
-            numbers = connection.execute(query).scalars().all()
-            kept = select(kept_frames.c.camera).where(kept_frames.c.sha256 == digest)
-            if any(number in numbers for number in connection.execute(kept).scalars()):
-                return "kept"
-            keys = {key_of(number, sha256): sha256 for number in numbers}
-            return "no_longer_kept" if keys_gone(connection, keys) else "unknown"
-
-    def fates(self, site: str, camera: str, digests: Sequence[str]) -> dict[str, FrameFate]:
-        """The same of pictures of one camera."""
-        with reading(self._engine) as connection:
-            known = read_camera(connection, site, camera)
-            if known is None:
-                return dict.fromkeys(digests, "unknown")
-            went = keys_gone(connection, {key_of(known.number, each): each for each in digests})
-            kept: set[str] = set()
-            for some in portions([bytes.fromhex(each) for each in digests]):
-                query = select(kept_frames.c.sha256).where(kept_frames.c.camera == known.number)
-                kept |= {
-                    each.hex() for each in connection.execute(query.where(kept_frames.c.sha256.in_(some))).scalars()
-                }
-        return {each: "kept" if each in kept else "no_longer_kept" if each in went else "unknown" for each in digests}
-
     def image(self, sha256: str) -> bytes | None:
         """The bytes of a picture, which have this SHA-256; None where they are lost. Raises OSError."""
         return self.shelf.get(sha256)
-
-    def find(
-        self, site: str, camera: str, since_us: int | None, until_us: int | None, limit: int, *, newest: bool = False
-    ) -> list[KeptFrame]:
-        """A camera's kept frames from `since_us` to before `until_us`, oldest first; the last ones if `newest`."""
-        order = kept_frames.c.at_us.desc() if newest else kept_frames.c.at_us
-        query = FRAMES.where(cameras.c.site == site, cameras.c.camera == camera).order_by(order).limit(limit)
-        if since_us is not None:
-            query = query.where(kept_frames.c.at_us >= since_us)
-        if until_us is not None:
-            query = query.where(kept_frames.c.at_us < until_us)
-        found = [kept_frame(row) for row in self._rows(query)]
-        return found[::-1] if newest else found
 
     def are_within(self, region: Region) -> bool:
         """Whether frames of a region are kept."""
@@ -299,29 +260,6 @@ class Frames(Part):
         """Note that these pictures are to be deleted, but for those that a row names."""
         also_lock(connection, LOCK)
         let_leave(connection, digests)
-
-    def cameras(self) -> list[tuple[str, str]]:
-        """The cameras of which frames are kept, in order."""
-        is_kept = exists().where(kept_frames.c.camera == cameras.c.number)
-        query = select(cameras.c.site, cameras.c.camera).where(is_kept).order_by(cameras.c.site, cameras.c.camera)
-        return [(row.site, row.camera) for row in self._rows(query)]
-
-    def totals(self) -> list[FrameTotals]:
-        """How many frames of each camera are kept, and their bytes."""
-        query = (
-            select(
-                cameras.c.site,
-                cameras.c.camera,
-                func.count(),
-                func.sum(kept_frames.c.bytes),
-                func.min(kept_frames.c.at_us),
-                func.max(kept_frames.c.at_us),
-            )
-            .join(cameras, cameras.c.number == kept_frames.c.camera)
-            .group_by(cameras.c.site, cameras.c.camera)
-            .order_by(cameras.c.site, cameras.c.camera)
-        )
-        return [FrameTotals(row[0], row[1], int(row[2]), int(row[3]), row[4], row[5]) for row in self._rows(query)]
 
     def local_bytes(self) -> int:
         """What kept pictures take on a disk of this machine."""

@@ -13,6 +13,7 @@ from server.store.schema.bursts import burst_records, camera_states, cameras, ch
 from server.store.schema.columns import metadata
 from server.store.schema.events import annotation_rows, channels, counters, events, notices, origins, outbox
 from server.store.schema.old_bursts import bursts, decisions, observations
+from server.store.schema.people import attempts, audit, grants, policy_versions, sessions, signing_keys, users
 from server.store.schema.upkeep import (
     erasures,
     frame_sites,
@@ -28,6 +29,8 @@ from server.store.schema.upkeep import (
 
 __all__ = [
     "annotation_rows",
+    "attempts",
+    "audit",
     "burst_records",
     "bursts",
     "camera_states",
@@ -42,6 +45,7 @@ __all__ = [
     "events",
     "frame_sites",
     "gone_frames",
+    "grants",
     "heartbeats",
     "keeping",
     "kept_frames",
@@ -53,9 +57,13 @@ __all__ = [
     "outbox",
     "panels",
     "policies",
+    "policy_versions",
     "removals",
+    "sessions",
+    "signing_keys",
     "space_samples",
     "tokens",
+    "users",
 ]
 
 

@@ -7,6 +7,7 @@ describe answers that the server builds from several parts.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -271,9 +272,9 @@ DOCUMENTED: tuple[Any, ...] = (
 )
 
 
-def components() -> dict[str, Any]:
-    """JSON Schemas of all documented types and of their parts, by name."""
-    _, schemas = msgspec.json.schema_components(DOCUMENTED, ref_template=REF + "{name}")
+def components(more: Sequence[type[Struct]]) -> dict[str, Any]:
+    """JSON Schemas of all documented types, of `more` and of their parts, by name."""
+    _, schemas = msgspec.json.schema_components((*DOCUMENTED, *more), ref_template=REF + "{name}")
     for schema in schemas.values():
         if "description" in schema:
             schema["description"] = inspect.cleandoc(schema["description"])

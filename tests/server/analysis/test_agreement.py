@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from policies.fusion.judge import judge
 from policies.observation import Observation, Prediction
-from server.analysis.agreement import HEADING, PairAgreement, pair_agreements
+from server.analysis.agreement import HEADING, PairAgreement, pair_agreements, records_of
 from server.commands.options import aligned
 from tests.policies.stories import CLASSIFIER, DETECTOR, SECOND, observation, person_at, policy
 
@@ -57,3 +57,19 @@ def test_the_table_has_a_heading_and_a_line_for_each_pair() -> None:
     ]
     assert line.split() == ["person", "eye", "eye.2", "10", "80%", "6", "1", "1"]
     assert len(heading) == len(line)
+
+
+def test_people_contradict_votes_against_true_events_and_for_false_ones() -> None:
+    judged = [
+        (True, {"a": "for", "b": "against", "c": "abstain"}),
+        (False, {"a": "for", "b": "against", "c": "missing"}),
+        (False, {"a": "for", "b": "for", "c": "against"}),
+    ]
+    assert [(each.model, each.voted, each.disagreed, each.silent) for each in records_of(judged)] == [
+        ("a", 3, 2, 0),
+        ("b", 3, 2, 0),
+        ("c", 1, 0, 2),
+    ]
+    first = records_of(judged)[0]
+    assert (first.true_for, first.true_against, first.false_for, first.false_against) == (1, 0, 2, 0)
+    assert records_of([]) == []

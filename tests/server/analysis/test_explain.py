@@ -14,7 +14,7 @@ from PIL import Image
 from policies.observation import Prediction
 from server.__main__ import command
 from server.analysis.explain import Explanation, explain
-from server.analysis.explain_text import as_lines
+from server.analysis.explain.text import as_lines
 from server.domain.records import StoredHeartbeat
 from server.store import open_store
 from tests.server.scenes import EYE, NAMER, START_US, YARD, Yard, across, burst, person_at

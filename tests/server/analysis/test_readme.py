@@ -42,5 +42,5 @@ def test_every_analysis_has_an_example() -> None:
 
 
 def test_every_module_is_named() -> None:
-    modules = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
+    modules = {path.stem for path in FOLDER.rglob("*.py")} - {"__init__"}
     assert [name for name in sorted(modules) if f"`{name}`" not in TEXT] == []

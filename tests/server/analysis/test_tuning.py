@@ -17,7 +17,7 @@ from policies.observation import Prediction
 from policies.site.site_policy import parse_site_policy
 from server.__main__ import command
 from server.analysis.annotations import MissedFact, annotation_of, missed_annotation
-from server.analysis.plots import Point, _svg, write_html
+from server.analysis.tuning.plots import Point, _svg, write_html
 from server.store import open_store
 from tests.server.analysis.test_tuning_proposals import COMMENTED
 from tests.server.scenes import EYE, START_US, Yard, across, burst, person_at

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.site.site_policy import parse_site_policy
-from server.analysis.plots import frontier
-from server.analysis.recommendation import Advice, best_of, cheaper_than, split_at, wilson, words
-from server.analysis.scoring import Outcome, Split, Truth, outcome_of
+from server.analysis.tuning.plots import frontier
+from server.analysis.tuning.recommendation import Advice, best_of, cheaper_than, split_at, wilson, words
+from server.analysis.tuning.scoring import Outcome, Split, Truth, outcome_of
 from server.domain.matching import Fact
 from tests.policies.stories import events_of, policy, walk
 from tests.server.scenes import across
@@ -73,8 +73,8 @@ def test_a_tally_may_be_of_a_part_of_the_time() -> None:
 
 
 def trial(missed_at: list[int], false_at: list[int], changes: int):  # type: ignore[no-untyped-def]
-    from server.analysis.candidates import Candidate
-    from server.analysis.recommendation import Trial
+    from server.analysis.tuning.candidates import Candidate
+    from server.analysis.tuning.recommendation import Trial
 
     given_changes = {("x", str(i)): i for i in range(changes)}
     outcome = Outcome(tuple({1, 2, 3, 4} - set(missed_at)), tuple(missed_at), tuple(false_at), ())

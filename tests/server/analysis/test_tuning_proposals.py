@@ -7,8 +7,16 @@ import tomllib
 import pytest
 
 from policies.site.site_policy import parse_site_policy
-from server.analysis.candidates import TODAY, Option, Place, by_evidence, candidate, refinements, rules_and_scores
 from server.analysis.policy_diff import applied, difference, overruled
+from server.analysis.tuning.candidates import (
+    TODAY,
+    Option,
+    Place,
+    by_evidence,
+    candidate,
+    refinements,
+    rules_and_scores,
+)
 from tests.server.scenes import YARD
 
 COMMENTED = f"# our yard\n{YARD.strip()} # the end\n"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from flask import Flask
 
-import server.app
+import server.app.composition
 from server.app import create_app
 from server.domain.ensemble_protocol import Payload
 from server.hosting.gunicorn_app import host
@@ -58,7 +58,7 @@ def main(folder: Path) -> None:
     def app(settings: ServerSettings) -> Flask:
         return create_app(settings, channels=[], clock=lambda: NOW_US, loading=loading)
 
-    server.app.engine_of = partial(engine_of, silence_s=SILENCE_S)
+    server.app.composition.engine_of = partial(engine_of, silence_s=SILENCE_S)
     host(ServerSettings(data_dir=folder, inference_threads=1), listener, app)
 
 

@@ -352,7 +352,7 @@ def test_a_server_tells_a_file_that_cannot_be_used_when_it_starts(
 def test_a_server_tells_a_file_that_turns_bad_though_no_burst_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.runtime._REPEAT_S", 0.01)
+    monkeypatch.setattr("server.app.runtime._REPEAT_S", 0.01)
     refused = Hearing("site policy refused")
     app = make_app(tmp_path, BrightnessEnsemble())
     runtime_of(app).start(on_failure=pytest.fail)

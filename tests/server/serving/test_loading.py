@@ -62,7 +62,7 @@ def test_the_server_starts_with_the_others_and_the_log_names_the_broken_one(
 
 
 def test_the_cards_that_are_shown_do_not_fail_for_a_broken_one_beside_them(settings: ServerSettings) -> None:
-    from server.app import _card
+    from server.app.composition import _card
 
     assert settings.models_dir is not None
     assert _card("good", [settings.models_dir])["summary"] == "for tests"

@@ -12,8 +12,8 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from server.app import create_app, runtime_of
+from server.app.runtime import Runtime
 from server.domain.errors import ConfigurationError, Conflict
-from server.runtime import Runtime
 from server.serving.loading import Loaded
 from server.serving.service import InService
 from server.serving.swap import Swap

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from server.app.runtime import Runtime
 from server.delivery.channels import LogChannel
 from server.domain.errors import Conflict
-from server.runtime import Runtime
 from server.serving.swap import Swap
 from tests.server.swaps import PATIENCE_S, Doing, Shelf, batch, noticed, serving
 from tests.stand_ins import RecordingChannel

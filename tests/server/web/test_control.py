@@ -12,8 +12,8 @@ import requests
 from click.testing import CliRunner, Result
 
 from server.__main__ import command
+from server.app.runtime import Runtime
 from server.domain.errors import ConfigurationError
-from server.runtime import Runtime
 from server.web.control import FILE, Address, address_in
 from tests.server.swaps import Shelf, serving
 

@@ -17,6 +17,7 @@ from sqlalchemy import insert
 
 from policies.events import instant
 from server.app import runtime_of
+from server.console import TWINS
 from server.domain.keeping import Keep, KeepFrames
 from server.store import visit_stretches
 from server.store.schema import frame_sites
@@ -265,7 +266,7 @@ def test_a_burst_that_is_sent_again_brings_pictures_that_were_not_kept(app: Flas
 
 
 def test_the_document_asks_for_a_token_for_every_picture() -> None:
-    paths = {path: ways for path, ways in document("0").get("paths", {}).items() if "frames" in path}
+    paths = {path: ways for path, ways in document("0", TWINS).get("paths", {}).items() if "frames" in path}
     assert [ways["get"]["security"] for ways in paths.values()] == [[{"token": []}]] * 3
 
 

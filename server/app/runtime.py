@@ -19,6 +19,8 @@ from server.frames import FrameKeeper
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
+from server.pipeline.site_versions import SiteVersions
+from server.replays import Replays
 from server.serving.service import Service
 from server.settings import ServerSettings
 from server.store import Store
@@ -94,16 +96,19 @@ class Runtime:
     metrics: Metrics
     store: Store
     sites: Sites
+    versions: SiteVersions
     dispatcher: Dispatcher
     keeper: FrameKeeper
     service: Service
     admission: Admission
     current: Current
+    replays: Replays
     ports: Sequence[Control | AdminPort]
     first_models: Callable[[], Sequence[str]] | None
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
     _threads: list[threading.Thread] = field(default_factory=list, init=False)
     _is_filled: bool = field(default=False, init=False)
+    _is_settled: bool = field(default=False, init=False)
     _tidy_at_s: float = field(default_factory=lambda: time.monotonic() + _TIDY_FIRST_S, init=False)
 
     def start(self, on_failure: Callable[[Exception], None], on_stuck: Callable[[], None] = lambda: None) -> None:
@@ -131,7 +136,7 @@ class Runtime:
         self._run("frames", self._keep_frames)
         self._run("frame-limits", lambda: self._repeat(self._sweep_frames, "pictures not swept", _FRAMES_S))
         self._run("disk", lambda: self._repeat(self.store.retention.try_disk, "disk not tried", _REPEAT_S))
-        self._run("sites", lambda: self._repeat(self.sites.faults, "site policies not checked", _REPEAT_S))
+        self._run("sites", lambda: self._repeat(self._look_at_sites, "site policies not checked", _REPEAT_S))
         self._run("recall", self._recall_cameras)
 
     def stop(self) -> None:
@@ -140,6 +145,7 @@ class Runtime:
         if self.service.engine is not None:
             self.service.engine.stop()
         self._stopping.set()
+        self.replays.close()
         self.dispatcher.wake()
         for thread in self._threads:
             thread.join(_STOP_S)
@@ -193,6 +199,14 @@ class Runtime:
                 _log_failure(failure, error)
             self._stopping.wait(every_s)
 
+    def _look_at_sites(self) -> None:
+        """Read what has changed in the folder of site policies; the first time, have the database follow the files."""
+        self.sites.faults()
+        if not self._is_settled:
+            for site in self.sites.sites():
+                self.versions.settle(site)
+            self._is_settled = True
+
     def _release_held(self) -> None:
         """Process held bursts, which were ahead of the clock, once it has caught up."""
         with suppress(RetryLater):
@@ -223,6 +237,8 @@ class Runtime:
             try:
                 self.store.retention.sweep(keep_of, stopping.is_set, stopping.wait)
                 self._watch_space(self.store.retention.space())
+                self.store.users.sweep()
+                self.store.audit.sweep(self.settings.keep_events_days)
             except RetryLater as error:
                 log.warning("retention waits", extra={"cause": error.detail})
             except Exception as error:  # noqa: BLE001  the next sweep may find it mended

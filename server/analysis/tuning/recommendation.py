@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from server.analysis.candidates import Candidate
-from server.analysis.scoring import Outcome, Split, Tally
+from server.analysis.tuning.candidates import Candidate
+from server.analysis.tuning.scoring import Outcome, Split, Tally
 
 HELD_OUT = (0.2, 0.3, 0.5)
 """Share of the annotated facts, the latest, that the search does not see: least, best, most."""

@@ -16,7 +16,7 @@ from policies.observation import Observation
 from policies.occupancy import Span
 from policies.sensitivity import Verdict
 from policies.site.site_policy import CameraPolicy
-from server.analysis.explain_votes import Weighing, nearness, weighing_of
+from server.analysis.explain.votes import Weighing, nearness, weighing_of
 from server.analysis.gaps import LOOK, Causes, Gap, gaps, no_causes, period_us
 from server.analysis.occupancy import occupancy
 from server.analysis.stored import Store

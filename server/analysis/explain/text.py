@@ -10,8 +10,8 @@ import msgspec
 from msgspec import UNSET
 
 from policies.events import Event
-from server.analysis.explain import BurstRecord, Explanation, FrameRecord, SectorRecord
-from server.analysis.explain_votes import Ballot, Weighing, nearness
+from server.analysis.explain.explanation import BurstRecord, Explanation, FrameRecord, SectorRecord
+from server.analysis.explain.votes import Ballot, Weighing, nearness
 from server.analysis.gaps import Gap
 from server.delivery.event_text import EventText, withdrawal
 from server.delivery.gone_text import gone_lines
@@ -44,7 +44,7 @@ def as_lines(
         yield f"this time is not over: as of {local.dated(explanation.known_until_us)}"
     yield from gone_lines(explanation.gone, local.dated)
     for gap in explanation.gaps:
-        yield from _gap(gap, local)
+        yield from gap_lines(gap, local)
     for (sector, target), spans in groupby(explanation.occupancy, key=lambda span: (span.sector, span.target)):
         yield f"{sector}: {', '.join(f'{s.occupancy.value} to {local.precise(s.until_us)}' for s in spans)} ({target})"
     is_over = explanation.known_until_us > explanation.since_us
@@ -75,7 +75,8 @@ def shortfall(weighing: Weighing) -> str:
     return f"{weighing.needed:g} needed, {weighing.seen:g} seen"
 
 
-def _gap(gap: Gap, local: LocalTime) -> Iterator[str]:
+def gap_lines(gap: Gap, local: LocalTime) -> Iterator[str]:
+    """A gap, the bursts around it, and its causes."""
     missing = "1 burst is missing" if gap.missing == 1 else f"{gap.missing} bursts are missing"
     what = "no burst was due yet" if gap.before is None else missing
     yield f"UNOBSERVED {local.dated(gap.since_us)} to {local.dated(gap.until_us)}: {what}"
@@ -89,7 +90,7 @@ def _gap(gap: Gap, local: LocalTime) -> Iterator[str]:
 def _burst(burst: BurstRecord, every: bool, local: LocalTime, line: Callable[[Event], str]) -> Iterator[str]:
     facts = burst.facts
     late = ", late" if facts.late else ""
-    held = _held(facts)
+    held = held_text(facts)
     yield (
         f"burst {facts.burst_id} {local.dated(facts.first_at_us)} to {local.clock(facts.last_at_us)}, "
         f"{facts.frames} frames "
@@ -104,20 +105,21 @@ def _burst(burst: BurstRecord, every: bool, local: LocalTime, line: Callable[[Ev
     if fresh < len(burst.frames):
         repeats = f"{len(burst.frames) - fresh} of {len(burst.frames)} frames"
         yield f"  {repeats} repeat the bytes of a recent frame, as a stuck camera sends them, and are ignored"
-    yield from (f"  {_sector(sector, fresh)}" for sector in burst.sectors if fresh)
+    yield from (f"  {sector_text(sector, fresh)}" for sector in burst.sectors if fresh)
     for frame in burst.frames:
-        yield from _frame(frame, frame.weighings if every else _worth_showing(frame), local)
+        yield from _frame(frame, frame.weighings if every else worth_showing(frame), local)
     yield from (f"  event: {text}" for text in [*(_event(logged, line, local) for logged in burst.events)] or ["none"])
 
 
-def _held(facts: BurstFacts) -> str:
+def held_text(facts: BurstFacts) -> str:
     """Why the fold does not include a burst; empty where it does."""
     if facts.status == "set_aside":
         return ", set aside (older than `late_within`, or by a person): it changes no event"
     return f", held back ({facts.cause}): not in the log yet" if facts.status == "held" else ""
 
 
-def _sector(record: SectorRecord, frames: int) -> str:
+def sector_text(record: SectorRecord, frames: int) -> str:
+    """The verdicts of a burst on a target in a sector, of so many frames that do not repeat."""
     head = f"{record.sector}: {record.target}"
     undecided = f", undecided in {record.undecided}" if record.undecided else ""
     rule = f"(rule {record.rule}{f', schedule {record.schedule}' if record.schedule else ''})"
@@ -130,7 +132,7 @@ def _sector(record: SectorRecord, frames: int) -> str:
     return f"{head} absent in all frames {rule}: no model saw any"
 
 
-def _worth_showing(frame: FrameRecord) -> list[Weighing]:
+def worth_showing(frame: FrameRecord) -> list[Weighing]:
     """The candidates that are present or suppressed, and the nearest candidate of each other sector."""
     shown = [w for w in frame.weighings if w.verdict == "present" or w.suppressed]
     settled = {(w.target, sector) for w in shown for sector in w.sectors}
@@ -148,11 +150,15 @@ def _frame(frame: FrameRecord, shown: Sequence[Weighing], local: LocalTime) -> I
         yield f"{head} repeats a recent frame: ignored"
         return
     yield from (f"{head} {model} did not answer" for model in frame.silent)
-    for weighing in shown:
-        where = ",".join(weighing.sectors) or "in no sector"
-        votes = "; ".join(map(_ballot, weighing.ballots))
-        known = f" (suppressed: {weighing.suppressed})" if weighing.suppressed else ""
-        yield f"{head} {weighing.target} {where}: {weighing.verdict}{known}, {shortfall(weighing)}: {votes}"
+    yield from (f"{head} {weighing_text(weighing)}" for weighing in shown)
+
+
+def weighing_text(weighing: Weighing) -> str:
+    """A candidate with every vote: `person road: absent, 2 needed, 1 seen: eye for 0.90; ...`."""
+    where = ",".join(weighing.sectors) or "in no sector"
+    votes = "; ".join(map(_ballot, weighing.ballots))
+    known = f" (suppressed: {weighing.suppressed})" if weighing.suppressed else ""
+    return f"{weighing.target} {where}: {weighing.verdict}{known}, {shortfall(weighing)}: {votes}"
 
 
 def _event(logged: LoggedEvent, line: Callable[[Event], str], local: LocalTime) -> str:

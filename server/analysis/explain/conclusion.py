@@ -12,8 +12,8 @@ from policies.events import Event, microseconds
 from policies.occupancy import Occupancy
 from policies.site.site_policy import CameraPolicy
 from server.analysis.annotations import place_of
-from server.analysis.explain import Explanation, FrameRecord
-from server.analysis.explain_votes import Ballot, Weighing, nearness
+from server.analysis.explain.explanation import Explanation, FrameRecord
+from server.analysis.explain.votes import Ballot, Weighing, nearness
 from server.delivery.event_text import VERBS, duration
 from server.delivery.gone_text import NOT_KEPT, gone_at
 from server.domain.local_time import LocalTime

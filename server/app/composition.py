@@ -19,9 +19,12 @@ from flask import Blueprint, Flask
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
 from server import __version__
+from server.app.runtime import Current, Runtime, engine_load, refuse_if_full
 from server.camera_status.duplicate_agents import DuplicateAgents
 from server.camera_status.status import StatusThresholds
 from server.catalogue import read_cards
+from server.console import TWINS, Access, Context
+from server.console import install as install_console
 from server.delivery.channels import Channel, LogChannel
 from server.delivery.dispatcher import Dispatcher
 from server.domain.burst import Burst, Limits
@@ -33,7 +36,8 @@ from server.frames import FrameKeeper, media_type, open_place, view
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
-from server.runtime import Current, Runtime, engine_load, refuse_if_full
+from server.pipeline.site_versions import SiteVersions
+from server.replays import Replays
 from server.serving.loading import broken_cards, engine_of, load, own_models
 from server.serving.memory_budget import BODIES
 from server.serving.selection import choose, chosen_models
@@ -86,8 +90,15 @@ def create_app(
     app.extensions[EXTENSION] = runtime
     problem_json.install(app)
     probes.count_requests(app, runtime.metrics.request_answered)
-    for blueprint in _blueprints(runtime, bounds):
+    access = Access(runtime.store.users)
+    authenticator = Authenticator(
+        runtime.store, open_classify=runtime.settings.open_classify, session=access.permissions
+    )
+    duplicate_agents = DuplicateAgents()
+    reports = _reports(runtime, duplicate_agents)
+    for blueprint in _blueprints(runtime, bounds, authenticator, duplicate_agents, reports):
         app.register_blueprint(blueprint)
+    install_console(app, access, authenticator, _context(runtime, reports))
     return app
 
 
@@ -143,11 +154,13 @@ def _runtime(
         metrics=metrics,
         store=store,
         sites=sites,
+        versions=SiteVersions(sites, settings.sites_dir, store.policy_versions),
         dispatcher=dispatcher,
         keeper=keeper,
         service=service,
         admission=admission,
         current=current,
+        replays=Replays(settings.database_url),
         ports=_ports(settings, service, probes.routes(current.ensemble, store.check, metrics.text, authenticator=None)),
         first_models=partial(_first_models, settings) if ensemble is None else None,
     )
@@ -200,12 +213,36 @@ def _ports(settings: ServerSettings, service: Service, probe_routes: Blueprint) 
     return ports
 
 
-def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprint]:
-    """All endpoints."""
+def _reports(runtime: Runtime, duplicate_agents: DuplicateAgents) -> cameras.CameraReports:
+    store, settings = runtime.store, runtime.settings
+    thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
+    return cameras.CameraReports(store.heartbeats.activities, store.policy, runtime.clock, thresholds, duplicate_agents)
+
+
+def _context(runtime: Runtime, reports: cameras.CameraReports) -> Context:
+    return Context(
+        store=runtime.store,
+        sites=runtime.sites,
+        settings=runtime.settings,
+        clock=runtime.clock,
+        replays=runtime.replays,
+        reports=reports.all,
+        ensemble=runtime.current.ensemble,
+        card=partial(_card, folders=own_models(runtime.settings)),
+        versions=runtime.versions,
+    )
+
+
+def _blueprints(
+    runtime: Runtime,
+    bounds: multipart.Bounds,
+    authenticator: Authenticator,
+    duplicate_agents: DuplicateAgents,
+    reports: cameras.CameraReports,
+) -> Iterator[Blueprint]:
+    """All endpoints but the console's."""
     settings, store, metrics, clock = runtime.settings, runtime.store, runtime.metrics, runtime.clock
     admission, ensemble = runtime.admission, runtime.current.ensemble
-    authenticator = Authenticator(store, open_classify=settings.open_classify)
-    duplicate_agents = DuplicateAgents()
     yield bursts.routes(
         runtime.current.pipeline,
         authenticator,
@@ -226,14 +263,7 @@ def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprin
     )
     yield site_policy.routes(runtime.sites.standing, runtime.sites.sites, ensemble, authenticator)
     yield events.routes(store, authenticator)
-    yield cameras.routes(
-        store.heartbeats.activities,
-        store.policy,
-        authenticator,
-        clock,
-        StatusThresholds(settings.late_after_s, settings.silent_after_s),
-        duplicate_agents,
-    )
+    yield cameras.routes(reports, authenticator, clock)
     yield frames.routes(store, authenticator, partial(_shown, store), visit_stretches)
     yield annotation_routes.routes(store, authenticator, admission)
     yield models.routes(ensemble, partial(_card, folders=own_models(settings)), authenticator)
@@ -242,7 +272,7 @@ def _blueprints(runtime: Runtime, bounds: multipart.Bounds) -> Iterator[Blueprin
         ensemble, store.check, authenticator, admission, bounds, PictureLimits(settings.max_pixels), __version__
     )
     yield probes.routes(ensemble, store.check, metrics.text, authenticator)
-    yield openapi.routes(__version__)
+    yield openapi.routes(__version__, TWINS)
 
 
 def _accepted(runtime: Runtime, burst: Burst, kept: KeptBurst, known: bool) -> None:

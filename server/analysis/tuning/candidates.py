@@ -90,7 +90,7 @@ def rules_and_scores(
     calibration, so that `evidence` can be tried. It has no minimum scores.
     """
     rules = [Option("", {}), *_rules(len(voters), voters)]
-    evidence = [_rule(f"evidence {right:g}", "evidence", right=right) for right in _RIGHT if calibrated]
+    evidence = [rule_option(f"evidence {right:g}", "evidence", right=right) for right in _RIGHT if calibrated]
     for shift, rule in product(sorted(_SHIFTS, key=abs), [*rules, *evidence]):
         if not shift:
             yield (rule,)
@@ -130,15 +130,16 @@ def _refinements(rules: Rules, voters: Sequence[str]) -> Iterator[Option]:
 
 
 def _rules(count: int, voters: Sequence[str]) -> Iterator[Option]:
-    yield _rule("any", "any")
+    yield rule_option("any", "any")
     if count > 1:
-        yield from (_rule(rule, rule) for rule in ("agreement", "weighted", "majority", "all"))
-        yield from (_rule(f"at_least {k}", "at_least", k=k) for k in range(2, count) if k != count // 2 + 1)
+        yield from (rule_option(rule, rule) for rule in ("agreement", "weighted", "majority", "all"))
+        yield from (rule_option(f"at_least {k}", "at_least", k=k) for k in range(2, count) if k != count // 2 + 1)
         for model in voters:
-            yield _rule(f"{model} alone", "weighted", weights={model: 1.0, "*": 0.0}, threshold=1.0)
+            yield rule_option(f"{model} alone", "weighted", weights={model: 1.0, "*": 0.0}, threshold=1.0)
 
 
-def _rule(words: str, rule: str, **settings: object) -> Option:
+def rule_option(words: str, rule: str, **settings: object) -> Option:
+    """Another rule with its own settings; those of other rules go."""
     given = {name: settings.get(name) for name in ("k", "weights", "threshold", "right", "alone", "sure")}
     return Option(words, {("sensitivity", "rule"): rule} | {("sensitivity", name): v for name, v in given.items()})
 

@@ -1,0 +1,79 @@
+"""The past on which policies are tried: the place whose settings change, the models that vote there, what is true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from policies.events import Event
+from policies.observation import ModelInfo
+from policies.site.sectors import WHOLE
+from policies.site.site_policy import SitePolicy
+from server.analysis.stored import Store
+from server.analysis.tuning.candidates import Place
+from server.domain.clock import SECOND_US
+from server.domain.errors import Unknown
+from server.domain.keeping import Gone
+from server.domain.records import Annotation
+
+HOUR_US = 3600 * SECOND_US
+DAY_US = 24 * HOUR_US
+
+WITHIN_S = 1.0
+"""Seconds by which an event may shift and still be the same fact."""
+
+AllGone = Mapping[tuple[str, str], Gone]
+"""What is no longer kept, by site and camera."""
+
+
+def place_of(policy: SitePolicy, camera: str | None, sector: str | None, target: str | None) -> Place:
+    """The place whose settings are changed; the whole view of a camera without sectors has the camera's.
+
+    Raises Unknown for one that the policy does not have.
+    """
+    if sector is not None and camera is not None:
+        sectors = list(policy.camera(camera).by_name)
+        if sector not in sectors:
+            raise Unknown(f"camera `{camera}` has no sector `{sector}`; it has {', '.join(sectors)}")
+        if policy.camera(camera).by_name[sector].polygon == WHOLE and camera not in _with_sectors(policy):
+            sector = None
+    targets = Place(camera, sector).rules(policy).targets
+    if target is not None and target not in targets:
+        raise Unknown(f"the policy looks for no `{target}` there; it looks for {', '.join(targets)}")
+    return Place(camera, sector, target)
+
+
+def _with_sectors(policy: SitePolicy) -> list[str]:
+    """The cameras that have sectors of their own."""
+    return [name for name, camera in policy.cameras.items() if list(camera.by_name) != ["view"]]
+
+
+def voters_of(models: Iterable[ModelInfo], policy: SitePolicy, place: Place) -> list[ModelInfo]:
+    """Those of an ensemble's models that can vote on some target of the place."""
+    targets = place.rules(policy).targets if place.target is None else (place.target,)
+    wanted = frozenset[str]().union(*(policy.targets[target] for target in targets))
+    return [info for info in models if info.votes and not wanted.isdisjoint(info.classes)]
+
+
+def with_bursts(annotations: Iterable[Annotation], gone: AllGone) -> list[Annotation]:
+    """The annotations of facts whose bursts are kept: every policy would miss the others."""
+    return [
+        each
+        for each in annotations
+        if (known := gone.get((each.site, each.camera))) is None or not known.burst_at(each.at_us)
+    ]
+
+
+def annotated(store: Store, site: str, cameras: Sequence[str]) -> list[Annotation]:
+    """What people said of these cameras and were sure of, kept or not."""
+    return [each for each in store.annotations.current(site) if each.truth != "unsure" and each.camera in cameras]
+
+
+def logged_events(
+    store: Store, site: str, camera: str | None, gone: AllGone, since_us: int, until_us: int
+) -> list[Event]:
+    """The log of a camera (None: of the site), without what no fold can give, since its bursts are no longer kept."""
+    return [
+        each.event
+        for each in store.events(since_us, until_us, site, camera)
+        if (known := gone.get((site, each.event.camera))) is None or not known.is_proof_gone(each.event)
+    ]

@@ -1,0 +1,47 @@
+"""Words for people: ages, amounts and digests, as every page writes them."""
+
+from __future__ import annotations
+
+_UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))
+_BYTES = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB"))
+
+
+def age(seconds: float) -> str:
+    """`just now`, `40 seconds ago`, `3 minutes ago`, `2 days ago`; `in 3 minutes` for what is still to come."""
+    whole = round(abs(seconds))
+    if whole < 5:
+        return "just now"
+    length = lasting(whole)
+    return f"{length} ago" if seconds > 0 else f"in {length}"
+
+
+def lasting(seconds: float) -> str:
+    """`40 seconds`, `3 minutes`, `2 hours`, in the largest unit that fits."""
+    whole = round(seconds)
+    for size, name in _UNITS:
+        if whole >= size:
+            return counted(whole // size, name)
+    return counted(whole, "second")
+
+
+def counted(count: int, singular: str, plural: str = "") -> str:
+    """`1 visit`, `12 visits`."""
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"
+
+
+def amount(count: int) -> str:
+    """`12.3 MB`; decimal units, as disks and providers count."""
+    for size, unit in _BYTES:
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return counted(count, "byte")
+
+
+def short(digest: str) -> str:
+    """The first 8 digits of a digest."""
+    return digest[:8]
+
+
+def plain(word: str) -> str:
+    """A word of the wire in plain spelling: `link_down` -> `link down`."""
+    return word.replace("_", " ")

@@ -1,0 +1,280 @@
+"""Versions of a site's policy: proposed, put in force by writing the site's file, taken back by writing that of before.
+
+The site's file is the truth about what is in force: the server judges by it, and whoever edits it by hand wins. The
+database keeps the text of each version, and what became of it. Where a process ends between the two, or somebody copies
+a version's text into the file, the database follows the file (`settle`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from policies.site.site_policy import SitePolicy, all_faults, parse_site_policy
+from server.domain.atomic_files import replacing
+from server.domain.errors import ConfigurationError, Conflict, SectorwatchError, Unprocessable
+from server.domain.policy_versions import BY_FILE, PolicyVersion
+from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text, shown
+from server.pipeline.site_files import SUFFIX
+from server.pipeline.site_policies import Sites
+
+LONGEST_WHY = 500
+MOST_SHOWN = 100
+_FILE_MODE = 0o644
+
+
+class Changing(Protocol):
+    """Changes that are committed together, or not at all; nobody else changes a version meanwhile."""
+
+    def of_site(self, site: str, limit: int) -> Sequence[PolicyVersion]: ...
+    def version(self, number: int) -> PolicyVersion: ...
+    def put_in_force(self, version: PolicyVersion, author: str) -> None: ...
+    def take_back(self, version: PolicyVersion, author: str) -> None: ...
+
+
+class Kept(Protocol):
+    """Where the versions are kept: `store.policy_versions`."""
+
+    def add(
+        self,
+        site: str,
+        text: str,
+        digest: str,
+        *,
+        before_digest: str | None,
+        before_text: str | None,
+        author: str,
+        why: str | None,
+    ) -> PolicyVersion: ...
+    def version(self, number: int) -> PolicyVersion: ...
+    def of_site(self, site: str, limit: int) -> Sequence[PolicyVersion]: ...
+    def changing(self) -> AbstractContextManager[Changing]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFile:
+    """A site's file as it is now. `text` is None where there is none yet: `path` is then where it would be."""
+
+    path: Path
+    text: str | None
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes with every change of the file, comments included; empty where there is none."""
+        return "" if self.text is None else hashlib.sha256(self.text.encode()).hexdigest()
+
+
+class SiteVersions:
+    """The versions of the policies in a folder. Constructing reads nothing. Safe to use from several processes."""
+
+    def __init__(self, sites: Sites, folder: Path, kept: Kept) -> None:
+        self._sites = sites
+        self._folder = folder
+        self._kept = kept
+
+    def file(self, site: str) -> SiteFile:
+        """The site's file. Raises ConfigurationError where it cannot be read, and Conflict where its place is taken."""
+        known = self._sites.file(site)
+        path = known or self._folder / f"{site}{SUFFIX}"
+        if known is None and not path.exists():
+            return SiteFile(path, None)
+        try:
+            text = read_text(path, SETTINGS_BYTES)
+        except UnreadableText as error:
+            raise ConfigurationError(f"{shown(path)}: {error}; mend the file") from None
+        if known is None and f'"{site}"' not in text and f"'{site}'" not in text:
+            raise Conflict(f"{shown(path)} is no policy for `{site}`: give it another name")
+        return SiteFile(path, text)
+
+    def propose(self, site: str, text: str, author: str, why: str = "", seen: str | None = None) -> PolicyVersion:
+        """Keep a changed text of the site's file; nothing is in force by that.
+
+        `seen` is the fingerprint of the file from which the text was made: Conflict is raised where the file is another
+        one by now. Raises Unprocessable, with every fault and its line, for a text that is no policy of the site.
+        """
+        text = text.replace("\r\n", "\n")
+        policy = _checked(site, text)
+        file = self.file(site)
+        if seen is not None and seen != file.fingerprint:
+            raise Conflict(_changed(file, "you began", "load the page again and make your change there"))
+        if text == file.text:
+            raise Unprocessable(f"the text is that of {shown(file.path.name)}: nothing is changed")
+        why = " ".join(why.split())
+        if len(why) > LONGEST_WHY:
+            raise Unprocessable(f"the reason has {len(why)} characters; at most {LONGEST_WHY} are kept")
+        return self._kept.add(
+            site,
+            text,
+            policy.digest,
+            before_digest=self._digest(site),
+            before_text=file.text,
+            author=author,
+            why=why or None,
+        )
+
+    def version(self, number: int) -> PolicyVersion:
+        """The version of a number. Raises Unknown."""
+        return self._kept.version(number)
+
+    def versions(self, site: str) -> Sequence[PolicyVersion]:
+        """The versions of a site, newest first, at most MOST_SHOWN, as the site's file shows them."""
+        self.settle(site)
+        return self._kept.of_site(site, MOST_SHOWN)
+
+    def put_in_force(self, number: int, author: str) -> PolicyVersion:
+        """Write the version's text into the site's file. It judges the next burst.
+
+        Raises Conflict where the file has changed since the proposal was made, or the version was in force already;
+        ConfigurationError where the file cannot be written. Then nothing is changed.
+        """
+
+        def allowed(version: PolicyVersion, file: SiteFile) -> str:
+            if version.in_force_at_us is not None:
+                raise Conflict(_over(version, file))
+            if file.text != version.before_text:
+                again = f"propose the change again from the file as it is (`sectorwatch policy propose {version.site}`)"
+                raise Conflict(_changed(file, f"version {number} was proposed", again))
+            return version.text
+
+        return self._rewritten(number, allowed, lambda changing, version: changing.put_in_force(version, author))
+
+    def take_back(self, number: int, author: str) -> PolicyVersion:
+        """Write the text from which the version was made into the site's file again. It judges the next burst.
+
+        Raises Conflict where the version is not in force, or the file has changed since; ConfigurationError where the
+        file cannot be written. Then nothing is changed.
+        """
+
+        def allowed(version: PolicyVersion, file: SiteFile) -> str:
+            if version.standing(file.text) != "in force":
+                raise Conflict(_not_in_force(version, file))
+            if version.before_text is None:
+                raise Conflict(
+                    f"`{version.site}` had no file before version {number}, so there is nothing to go back to: "
+                    f"propose another version, or remove {shown(file.path)}"
+                )
+            return version.before_text
+
+        return self._rewritten(number, allowed, lambda changing, version: changing.take_back(version, author))
+
+    def _rewritten(
+        self,
+        number: int,
+        allowed: Callable[[PolicyVersion, SiteFile], str],
+        mark: Callable[[Changing, PolicyVersion], None],
+    ) -> PolicyVersion:
+        """Write the file and mark the version, both or neither: the file last, just before the commit."""
+        written: SiteFile | None = None
+        try:
+            with self._kept.changing() as changing:
+                version = changing.version(number)
+                file = self.file(version.site)
+                text = allowed(version, file)
+                mark(changing, version)
+                after = changing.version(number)
+                _write(file.path, text, number)
+                written = file
+            return after
+        except SectorwatchError:  # of the commit, where the file is written
+            if written is not None:
+                _put_back(written, number)
+            raise
+
+    def settle(self, site: str) -> PolicyVersion | None:
+        """Have the database say what the site's file says; the version of which it said something else, if any."""
+        try:
+            text = self.file(site).text
+        except SectorwatchError:  # a file that cannot be read says nothing
+            return None
+        if _found(self._kept.of_site(site, MOST_SHOWN), text) is None:
+            return None
+        with self._kept.changing() as changing:
+            found = _found(changing.of_site(site, MOST_SHOWN), text)
+            if found is None or self.file(site).text != text:
+                return None
+            if found.text == text:
+                changing.put_in_force(found, BY_FILE)
+            else:
+                changing.take_back(found, BY_FILE)
+            return changing.version(found.number)
+
+    def _digest(self, site: str) -> str | None:
+        """The digest of the policy in force; None where the site has none."""
+        with suppress(SectorwatchError):
+            return self._sites.policy(site).digest
+        return None
+
+
+def _checked(site: str, text: str) -> SitePolicy:
+    if len(text.encode()) > SETTINGS_BYTES:
+        raise Unprocessable(f"the text is larger than {SETTINGS_BYTES >> 20} MiB, so it is not a file of settings")
+    if faults := all_faults(text):
+        raise Unprocessable("; ".join(faults))
+    policy = parse_site_policy(text)
+    if policy.site != site:
+        raise Unprocessable(f'the text is a policy for site `{policy.site}`, not `{site}`: leave site = "{site}" in it')
+    return policy
+
+
+def _found(versions: Sequence[PolicyVersion], text: str | None) -> PolicyVersion | None:
+    """The version of which the database says something else than the file's text does; newest first."""
+    in_force = [each for each in versions if each.in_force_at_us is not None and each.taken_back_at_us is None]
+    marked = max(in_force, key=lambda each: (each.in_force_at_us, each.number), default=None)
+    if marked is not None and marked.text == text:
+        return None
+    written = next((each for each in versions if each.in_force_at_us is None and each.text == text), None)
+    if written is not None:
+        return written
+    is_back = marked is not None and marked.before_text is not None and marked.before_text == text
+    return marked if is_back else None
+
+
+def _write(place: Path, text: str, number: int) -> None:
+    """Write a file, through a link to where it is. Raises ConfigurationError."""
+    path = place.resolve()
+    try:
+        mode = path.stat().st_mode & 0o777 if path.exists() else _FILE_MODE
+        with replacing(path, mode) as aside:
+            aside.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"{shown(place)} cannot be written ({error.strerror}), so nothing is changed. Put the text there yourself: "
+            f"`sectorwatch policy show {number}` prints version {number}, and the server reads the file again"
+        ) from None
+
+
+def _put_back(file: SiteFile, number: int) -> None:
+    if file.text is None:
+        file.path.unlink(missing_ok=True)
+    else:
+        _write(file.path, file.text, number)
+
+
+def _changed(file: SiteFile, since: str, todo: str) -> str:
+    return f"{shown(file.path.name)} {'is gone' if file.text is None else 'has changed'} since {since}: {todo}"
+
+
+def _over(version: PolicyVersion, file: SiteFile) -> str:
+    standing = version.standing(file.text)
+    if standing == "in force":
+        return f"version {version.number} is in force already"
+    return (
+        f"version {version.number} was in force and is {standing}: propose its text again to have it back "
+        f"(`sectorwatch policy show {version.number}` prints it)"
+    )
+
+
+def _not_in_force(version: PolicyVersion, file: SiteFile) -> str:
+    standing = version.standing(file.text)
+    if standing == "proposed":
+        return f"version {version.number} is only proposed: there is nothing to take back"
+    if standing == "taken back":
+        return f"version {version.number} is taken back already"
+    return (
+        f"{shown(file.path.name)} has changed since version {version.number} was put in force, so taking it back would "
+        "undo that change too: edit the file, or propose another version"
+    )

@@ -1,0 +1,83 @@
+"""The audit: who changed what, and who signed in or failed to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, delete, insert, select
+
+from server.domain.clock import SECOND_US
+from server.domain.people import AuditLine
+from server.store.engine import writing
+from server.store.rows import Part
+from server.store.schema import audit
+
+_LONGEST = 1000
+"""Characters of a subject and of a detail that are kept."""
+_AT_ONCE = 1000
+
+
+class Audit(Part):
+    """The audit's lines in one database. No line is ever changed; old ones are deleted."""
+
+    def note(
+        self, author: str, what: str, *, site: str | None = None, subject: str | None = None, detail: str | None = None
+    ) -> None:
+        """Add a line. `author` is a user's name, COMMAND_LINE, or `token` and its id."""
+        with writing(self._engine, lock="audit") as connection:
+            add_line(connection, self._clock(), author, what, site=site, subject=subject, detail=detail)
+
+    def page(
+        self,
+        *,
+        sites: frozenset[str] | None = None,
+        since_us: int | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> Sequence[AuditLine]:
+        """The newest lines, newest first; `before` a number: those before it. `sites` None: all lines.
+
+        With `sites`, lines that concern no single site are left out.
+        """
+        wanted: list[ColumnElement[bool]] = []
+        if sites is not None:
+            wanted.append(audit.c.site.in_(sorted(sites)))
+        if since_us is not None:
+            wanted.append(audit.c.at_us >= since_us)
+        if before is not None:
+            wanted.append(audit.c.number < before)
+        query = select(audit).where(*wanted).order_by(audit.c.number.desc()).limit(limit)
+        return [AuditLine(*row) for row in self._rows(query)]
+
+    def sweep(self, keep_days: float) -> int:
+        """Delete lines that are older than so many days (0: none), some at once; how many went."""
+        if not keep_days:
+            return 0
+        before_us = self._clock() - round(keep_days * 86_400 * SECOND_US)
+        with writing(self._engine, lock="audit") as connection:
+            old = select(audit.c.number).where(audit.c.at_us < before_us).order_by(audit.c.number).limit(_AT_ONCE)
+            numbers = connection.execute(old).scalars().all()
+            connection.execute(delete(audit).where(audit.c.number.in_(numbers)))
+        return len(numbers)
+
+
+def add_line(
+    connection: Connection,
+    at_us: int,
+    author: str,
+    what: str,
+    *,
+    site: str | None = None,
+    subject: str | None = None,
+    detail: str | None = None,
+) -> None:
+    """Add a line in the transaction of what it tells of."""
+    row = {
+        "at_us": at_us,
+        "author": author,
+        "what": what,
+        "site": site,
+        "subject": subject and subject[:_LONGEST],
+        "detail": detail and detail[:_LONGEST],
+    }
+    connection.execute(insert(audit), row)

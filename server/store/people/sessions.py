@@ -1,0 +1,153 @@
+"""Sessions of the console's users: how they begin, by a password, and how they end."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, delete, exists, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from server.domain.clock import SECOND_US, Clock
+from server.domain.errors import SectorwatchError, Unauthorized
+from server.domain.people import SignedIn, is_name
+from server.store.engine import writing
+from server.store.people.accounts import LOCK
+from server.store.people.attempts import Addresses, begin_attempt, forget_attempts, forget_old_attempts
+from server.store.people.audit import add_line
+from server.store.people.passwords import hash_of, is_outdated, is_right
+from server.store.rows import Part, Versions
+from server.store.schema import grants, sessions, signing_keys, users
+
+IDLE_US = 12 * 3600 * SECOND_US
+"""A session ends when it was not used for so long."""
+LONGEST_US = 7 * 86_400 * SECOND_US
+"""It ends so long after its begin, however often it is used."""
+
+_TOUCH_US = 60 * SECOND_US
+_SECRET_BYTES = 32
+
+
+class Sessions(Part):
+    """The sessions in one database. A session's secret is 256 random bits, of which the database has the SHA-256."""
+
+    def __init__(self, engine: Engine, clock: Clock, versions: Versions) -> None:
+        super().__init__(engine, clock, versions)
+        self._addresses = Addresses(lambda: clock() / SECOND_US)
+
+    def begin_session(self, name: str, password: str, address: str = "") -> str:
+        """Begin a session; its secret, for the cookie.
+
+        Whether there is a user of this name shows neither in the answer nor in its time. Raises Unauthorized for a
+        wrong name or password, and OverQuota while the name or the address has to wait.
+        """
+        self._addresses.begin(address)
+        row = self._begin_attempt(name) if is_name(name) else None
+        if not is_right(None if row is None else row.hash, password) or row is None:
+            raise self._refused(None if row is None else name, address)
+        again = hash_of(password) if is_outdated(row.hash) else None
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        with writing(self._engine, lock=LOCK) as connection:
+            has_begun = self._begin(connection, row, secret, address)
+            if has_begun and again is not None:
+                connection.execute(update(users).where(users.c.name == name).values(hash=again))
+        if not has_begun:
+            raise self._refused(name, address)
+        return secret
+
+    def session(self, secret: str) -> SignedIn | None:
+        """A session that is not over; None otherwise. It counts as used, to the minute."""
+        now_us, this = self._clock(), sessions.c.id == _hash(secret)
+        query = (
+            select(users.c.name, grants.c.site, grants.c.role, sessions.c.seen_at_us)
+            .join(sessions, (sessions.c.name == users.c.name) & (sessions.c.epoch == users.c.epoch))
+            .join(grants, grants.c.name == users.c.name, isouter=True)
+            .where(this, users.c.removed_at_us.is_(None), ~_is_over(now_us))
+        )
+        rows = self._rows(query)
+        if not rows:
+            return None
+        if rows[0].seen_at_us <= now_us - _TOUCH_US:
+            with suppress(SectorwatchError), writing(self._engine, lock=LOCK) as connection:  # a full disk ends none
+                connection.execute(update(sessions).where(this).values(seen_at_us=now_us))
+        roles = {row.site: row.role for row in rows if row.site is not None}
+        return SignedIn(rows[0].name, roles)
+
+    def end_session(self, secret: str) -> None:
+        """End a session, if it is one that is not over."""
+        now_us = self._clock()
+        this = (sessions.c.id == _hash(secret), ~_is_over(now_us))
+        with writing(self._engine, lock=LOCK) as connection:
+            name = connection.execute(select(sessions.c.name).where(*this)).scalar_one_or_none()
+            if name is not None:
+                connection.execute(update(sessions).where(*this).values(ended_at_us=now_us))
+                add_line(connection, now_us, name, "signed_out", subject=name)
+
+    def signing_key(self, purpose: str = "cookies") -> bytes:
+        """A random key, made at the first call: the same for all servers of this database."""
+        query = select(signing_keys.c.key).where(signing_keys.c.purpose == purpose)
+        row = self._row(query)
+        if row is None:
+            made = {"purpose": purpose, "key": secrets.token_bytes(_SECRET_BYTES), "made_at_us": self._clock()}
+            with suppress(IntegrityError), writing(self._engine, lock=LOCK) as connection:
+                connection.execute(insert(signing_keys), made)
+            row = self._row(query)
+            assert row is not None
+        return bytes(row.key)
+
+    def sweep(self) -> None:
+        """Delete sessions that are over, and failed attempts that no longer count."""
+        with writing(self._engine, lock=LOCK) as connection:
+            _drop_over(connection, self._clock())
+            forget_old_attempts(connection, self._clock())
+
+    def _begin_attempt(self, name: str) -> Row[*tuple[Any, ...]] | None:
+        """The row of the user of this name, if there is one."""
+        with writing(self._engine, lock=LOCK) as connection:
+            begin_attempt(connection, name, self._clock())
+            mine = select(users).where(users.c.name == name, users.c.removed_at_us.is_(None))
+            return connection.execute(mine).one_or_none()
+
+    def _begin(self, connection: Connection, checked: Row[*tuple[Any, ...]], secret: str, address: str) -> bool:
+        """Begin the session, unless the user was changed since the password was checked."""
+        present = connection.execute(select(users).where(users.c.name == checked.name)).one_or_none()
+        if present != checked:
+            return False
+        now_us, name = self._clock(), checked.name
+        forget_attempts(connection, name)
+        _drop_over(connection, now_us)
+        session = {"id": _hash(secret), "name": name, "epoch": checked.epoch, "created_at_us": now_us}
+        times = {"seen_at_us": now_us, "expires_at_us": now_us + LONGEST_US}
+        connection.execute(insert(sessions), session | times)
+        add_line(connection, now_us, name, "signed_in", subject=name, detail=_from(address))
+        return True
+
+    def _refused(self, name: str | None, address: str) -> Unauthorized:
+        """The audit has the failures of users alone: what is no user's name may be a password in the wrong field."""
+        if name is not None:
+            with writing(self._engine, lock=LOCK) as connection:
+                add_line(connection, self._clock(), name, "sign_in_failed", subject=name, detail=_from(address))
+        return Unauthorized("the name or the password is wrong")
+
+
+def _is_over(now_us: int) -> Any:
+    return or_(
+        sessions.c.ended_at_us.is_not(None),
+        sessions.c.expires_at_us <= now_us,
+        sessions.c.seen_at_us <= now_us - IDLE_US,
+    )
+
+
+def _drop_over(connection: Connection, now_us: int) -> None:
+    of_user = exists().where(users.c.name == sessions.c.name, users.c.epoch == sessions.c.epoch)
+    connection.execute(delete(sessions).where(or_(_is_over(now_us), ~of_user)))
+
+
+def _from(address: str) -> str | None:
+    return f"from {address}" if address else None
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode(errors="replace")).digest()

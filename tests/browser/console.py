@@ -1,0 +1,43 @@
+"""The console's server in a process of its own: the real application under the real Gunicorn worker.
+
+    python -m tests.browser.console FOLDER
+
+FOLDER is a data folder that `tests.browser.filling` has filled. Prints `port N` once it listens. Its clock starts at
+NOW_US of the filled day and goes on; its ensemble sees who stands in painted pictures.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from pathlib import Path
+
+from flask import Flask
+
+from server.app import create_app
+from server.hosting.gunicorn_app import host
+from server.settings import ServerSettings
+from tests.browser.filling import NOW_US
+from tests.browser.painting import PaintedEnsemble
+
+_BEGAN_NS = time.monotonic_ns()
+
+
+def _now_us() -> int:
+    return NOW_US + (time.monotonic_ns() - _BEGAN_NS) // 1000
+
+
+def _app(settings: ServerSettings) -> Flask:
+    return create_app(settings, ensemble=PaintedEnsemble(), channels=[], clock=_now_us)
+
+
+def main(folder: Path) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    sys.stdout.write(f"port {listener.getsockname()[1]}\n")
+    sys.stdout.flush()
+    host(ServerSettings(data_dir=folder, graceful_timeout_s=5), listener, _app)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

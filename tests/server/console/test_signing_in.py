@@ -1,0 +1,132 @@
+"""Signing in and out, as a browser sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from server.app import runtime_of
+from tests.server.console.signed_in import PASSWORD, add_user, browser, csrf_token, sign_in
+from tests.server.web_client import BrightnessEnsemble, make_app
+
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Flask:
+    """An application with the user anna."""
+    app = make_app(tmp_path, BrightnessEnsemble())
+    add_user(app)
+    return app
+
+
+def test_who_is_not_signed_in_is_asked_to_and_then_comes_where_he_wanted(app: Flask) -> None:
+    client = app.test_client()
+    asked = client.get("/now?site=north-yard")
+    assert (asked.status_code, asked.location) == (303, "/sign-in?next=%2Fnow%3Fsite%3Dnorth-yard")
+    assert 'value="/now?site=north-yard"' in client.get(asked.location).text
+    done = sign_in(client, "anna", then="/now?site=north-yard")
+    assert (done.status_code, done.location) == (303, "/now?site=north-yard")
+    assert client.get("/now").status_code == 200
+    assert "anna" in client.get("/now").text
+
+
+@pytest.mark.parametrize(("name", "password"), [("anna", "wrong password"), ("nobody", PASSWORD)])
+def test_a_wrong_name_or_password_is_refused_with_the_same_words(app: Flask, name: str, password: str) -> None:
+    client = app.test_client()
+    refused = sign_in(client, name, password)
+    assert refused.status_code == 401
+    assert "the name or the password is wrong" in refused.text
+    assert password not in refused.text
+    assert client.get("/now").status_code == 303
+
+
+def test_after_five_wrong_passwords_even_the_right_one_has_to_wait(app: Flask) -> None:
+    client = app.test_client()
+    for _ in range(5):
+        sign_in(client, "anna", "wrong password")
+    refused = sign_in(client, "anna")
+    assert refused.status_code == 429
+    assert "wait 10 s" in refused.text
+
+
+@pytest.mark.parametrize(
+    ("proxy", "others"), [("127.0.0.1", 401), ("172.18.0.2", 401), ("9.9.9.9", 429)], ids=["here", "inside", "none"]
+)
+def test_browsers_behind_a_proxy_of_ours_have_rates_of_their_own(app: Flask, proxy: str, others: int) -> None:
+    client = app.test_client()
+    token = csrf_token(client, "/sign-in")
+
+    def attempt(name: str, forwarded: str) -> int:
+        form = {"name": name, "password": "wrong password", "csrf_token": token}
+        more = {"REMOTE_ADDR": proxy, "HTTP_X_FORWARDED_FOR": forwarded}
+        return client.post("/sign-in", data=form, environ_overrides=more).status_code
+
+    statuses = [attempt(f"name{number}", f"8.8.8.{number}, 8.8.4.4") for number in range(21)]
+    assert statuses == [401] * 20 + [429]
+    assert attempt("name", "8.8.4.4, 1.1.1.1") == others
+
+
+@pytest.mark.parametrize(
+    "then", ["https://evil.test/", "//evil.test/", "/\\evil.test", "\\\\evil.test", "javascript:alert(1)", "evil", ""]
+)
+def test_after_signing_in_nobody_is_led_away(app: Flask, then: str) -> None:
+    client = app.test_client()
+    assert "evil" not in client.get("/sign-in", query_string={"next": then}).text
+    done = sign_in(client, "anna", then=then)
+    assert (done.status_code, done.location) == (303, "/")
+
+
+@pytest.mark.parametrize("how", ["signs out", "is removed", "gets another password", "is signed out"])
+def test_a_session_ends_with_the_next_request(app: Flask, how: str) -> None:
+    client, users = browser(app), runtime_of(app).store.users
+    if how == "signs out":
+        assert client.post("/sign-out", data={"csrf_token": csrf_token(client)}).status_code == 303
+    elif how == "is removed":
+        users.remove("anna")
+    elif how == "gets another password":
+        users.set_password("anna", "another password")
+    else:
+        users.sign_out("anna")
+    assert client.get("/now").status_code == 303
+    assert client.get("/v1/now").status_code == 401
+
+
+def test_a_cookie_that_was_copied_is_worth_nothing_after_signing_out(app: Flask) -> None:
+    client = browser(app)
+    kept = client.get_cookie("sectorwatch")
+    assert kept is not None
+    client.post("/sign-out", data={"csrf_token": csrf_token(client)})
+    thief = app.test_client()
+    thief.set_cookie("sectorwatch", kept.value)
+    assert thief.get("/now").status_code == 303
+
+
+def test_a_sign_in_changes_the_token_of_forms(app: Flask) -> None:
+    client = app.test_client()
+    before = csrf_token(client, "/sign-in")
+    sign_in(client, "anna")
+    assert client.post("/sign-out", data={"csrf_token": before}).status_code == 400
+
+
+@pytest.mark.parametrize(("headers", "is_secure"), [({}, False), ({"X-Forwarded-Proto": "https"}, True)])
+def test_the_cookie_is_for_our_own_pages_alone_and_for_https_where_there_is_any(
+    app: Flask, headers: dict[str, str], is_secure: bool
+) -> None:
+    client = app.test_client()
+    token = csrf_token(client, "/sign-in")
+    form = {"name": "anna", "password": PASSWORD, "csrf_token": token}
+    (cookie,) = client.post("/sign-in", data=form, headers=headers).headers.getlist("Set-Cookie")
+    words = [word.strip() for word in cookie.split(";")]
+    assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(words)
+    assert ("Secure" in words) == is_secure
+
+
+def test_two_servers_of_one_database_take_each_others_cookies(app: Flask, tmp_path: Path) -> None:
+    cookie = browser(app).get_cookie("sectorwatch")
+    assert cookie is not None
+    other = make_app(tmp_path, BrightnessEnsemble()).test_client()
+    other.set_cookie("sectorwatch", cookie.value)
+    assert other.get("/now").status_code == 200
