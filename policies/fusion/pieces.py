@@ -98,12 +98,20 @@ def _is_part(region: Prediction, shape: Prediction) -> bool:
     return covers(_box(shape), _box(region))
 
 
-def _is_near(one: Box, other: Box, aspect: float) -> bool:
+def gap(one: Box, other: Box, aspect: float) -> float:
+    """How far two boxes are apart, in frame heights; below 0 where they overlap."""
     across = max(one[0], other[0]) - min(one[2], other[2])
     along = max(one[1], other[1]) - min(one[3], other[3])
-    longest = max((box[2] - box[0]) * aspect for box in (one, other))
-    longest = max(longest, *(box[3] - box[1] for box in (one, other)))
-    return max(across * aspect, along) < NEAR * longest
+    return max(across * aspect, along)
+
+
+def longest(one: Box, other: Box, aspect: float) -> float:
+    """The longest side of two boxes, in frame heights."""
+    return max(max((box[2] - box[0]) * aspect, box[3] - box[1]) for box in (one, other))
+
+
+def _is_near(one: Box, other: Box, aspect: float) -> bool:
+    return gap(one, other, aspect) < NEAR * longest(one, other, aspect)
 
 
 def _box(prediction: Prediction) -> Box:

@@ -13,7 +13,7 @@ from policies.observation import Box
 from policies.site.rules import Movement
 from policies.site.site_policy import CameraPolicy
 from policies.site.targets import MOVING
-from policies.tracking.going import goes_somewhere, gone_on, has_gone_on, longer_course, name_of
+from policies.tracking.going import goes_somewhere, gone_on, has_gone_on, is_piece, longer_course, name_of
 from policies.tracking.lifetime import has_stopped, is_gone
 from policies.tracking.track import Followed, Frame, Match, Sight, Track
 
@@ -30,7 +30,16 @@ def follow(policy: CameraPolicy, frame: Frame, matches: Sequence[Match]) -> Sequ
     ]
     if MOVING not in policy.targets:
         return followed
+    followed = [_whole(frame, before, each, followed) for (before, _), each in zip(matches, followed, strict=True)]
     return [_stopped(rules, each, followed, frame) if has_stopped(each.track) else each for each in followed]
+
+
+def _whole(frame: Frame, before: Track | None, each: Followed, every: Sequence[Followed]) -> Followed:
+    """A track that would count from this frame on, but does not while it is a piece of another one."""
+    is_new = each.track.target == MOVING and each.track.confirmed and not (before is not None and before.confirmed)
+    if not is_new or not is_piece(frame, each.track, every):
+        return each
+    return replace(each, track=replace(each.track, confirmed=False))
 
 
 def _stopped(rules: Movement, stopped: Followed, every: Sequence[Followed], frame: Frame) -> Followed:

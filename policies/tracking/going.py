@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from msgspec import UnsetType
 from msgspec.structs import replace
 
-from policies.fusion.pieces import covers, shapes_of
+from policies.fusion.pieces import covers, gap, longest, shapes_of
 from policies.geometry import Point
 from policies.observation import Box
 from policies.scene.nuisances import times_as_far
 from policies.site.site_policy import CameraPolicy
+from policies.site.targets import MOVING
 from policies.tracking.motion import centre_and_height, frame_side
 from policies.tracking.track import Course, Followed, Frame, Track
 
@@ -24,10 +25,18 @@ LEAST_GONE = 1.5
 """Of its size, the geometric mean of its box's sides."""
 LEAST_GONE_OF_FRAME = 0.05
 """In frame heights."""
-STRAIGHT = 0.8
-"""How far it has gone, of the way that it took."""
+STRAIGHT = 0.9
+"""How far it has gone, of the way that it took. What crawls over the lens turns sooner."""
+FAR, STRAIGHT_FAR = 1.5, 0.8
+"""So many times as far as LEAST_GONE, the way may have been less straight."""
 AHEAD, AHEAD_S = 1.5, 1.5
 """A thing that was lost while it moved is found again as another one by so many of its sizes ahead, so long before."""
+BESIDE, ALIKE = 1.3, 0.3
+"""Pieces of one thing are less than so many times the longest side of their boxes apart, and their speeds differ by no
+more than this part.
+"""
+SEEN_WITHIN = 2
+"""A piece is not seen in so many frames at most, since the other one shows that its thing is there."""
 STEP_S = 0.35
 """Steps shorter than this are not summed, since a box jitters."""
 
@@ -50,9 +59,32 @@ def goes_somewhere(frame: Frame, course: Course | UnsetType, box: Box | None) ->
     size = math.sqrt((box[2] - box[0]) * frame.aspect * (box[3] - box[1]))
     gone = math.hypot(course.last_x - course.x, course.last_y - course.y)
     least = max(LEAST_GONE * size, LEAST_GONE_OF_FRAME)
-    if gone < least or gone < STRAIGHT * course.way:
+    straight = STRAIGHT if gone < FAR * least else STRAIGHT_FAR
+    if gone < least or gone < straight * course.way:
         return False
     return gone >= least * times_as_far(frame.places, frame.at_us, course.x / frame.aspect, course.y)
+
+
+def is_piece(frame: Frame, one: Track, followed: Sequence[Followed]) -> bool:
+    """Whether a thing goes along with an older one beside it: both are pieces of one, as the wheels of a car are."""
+    return any(
+        other.target == MOVING
+        and (other.born_us, other.id) < (one.born_us, one.id)
+        and other.misses <= SEEN_WITHIN
+        and _goes_along(one, other, frame.aspect)
+        for other in (each.track for each in followed)
+    )
+
+
+def _goes_along(one: Track, other: Track, aspect: float) -> bool:
+    mine, its = one.motion, other.motion
+    assert mine is not None
+    assert its is not None
+    assert one.box is not None
+    assert other.box is not None
+    if math.hypot(mine.vx - its.vx, mine.vy - its.vy) > ALIKE * math.hypot(its.vx, its.vy):
+        return False
+    return gap(one.box, other.box, aspect) < BESIDE * longest(one.box, other.box, aspect)
 
 
 def has_gone_on(frame: Frame, stopped: Track, followed: Sequence[Followed]) -> bool:

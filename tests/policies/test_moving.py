@@ -116,6 +116,35 @@ def test_an_insect_that_turns_again_and_again_is_no_thing() -> None:
     assert kinds(story(crawling, 30)) == []
 
 
+@pytest.mark.parametrize(("legs", "expected"), [(3, False), (8, True)])
+def test_what_turns_before_it_has_gone_far_is_no_thing_yet(legs: int, expected: bool) -> None:
+    def crawling(at_s: float) -> list[Prediction]:
+        leg, part = divmod(round(at_s * 5), 3)
+        if leg >= legs:
+            return []
+        x, y = 0.2 + (leg + part / 3) * 0.025, 0.4 + 0.02 * (part / 3 if leg % 2 == 0 else 1 - part / 3)
+        return [region(x, y, x + 0.03, y + 0.05)]
+
+    assert bool(kinds(story(crawling, 12))) == expected
+
+
+def wheels(at_s: float) -> list[Prediction]:
+    """Of a vehicle, its wheels alone."""
+    [*whole] = going(at_s)
+    return [p for one in whole if one.box for p in (_part(one.box, 0.0, 0.25), _part(one.box, 0.9, 1.15))]
+
+
+def test_a_thing_that_goes_along_with_another_one_beside_it_is_a_piece_of_it() -> None:
+    told = events_of(rules(), story(wheels, 12))
+    assert [event.kind for event in told].count("moved") == 1
+    assert len({event.track for event in told if event.track}) == 1
+
+
+def test_what_went_along_with_another_thing_counts_once_that_one_has_gone() -> None:
+    told = events_of(rules(), story(lambda at_s: wheels(at_s) if at_s < 3.6 else wheels(at_s)[:1], 12))
+    assert len({event.track for event in told if event.track}) == 2
+
+
 def test_what_is_weak_is_noise() -> None:
     assert kinds(story(lambda at_s: [replace(p, score=0.5) for p in going(at_s)])) == []
 
