@@ -131,6 +131,13 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
         ]
         return [dict(zip(models, frame)) for frame in zip(*columns, strict=True)]  # noqa: B905 - as long as each other
 
+    @property
+    def may_lack_answers(self) -> bool:
+        """Whether a model may not have answered for some frame; False: all answered."""
+        if self.columns is None:
+            return True
+        return any(isinstance(kept, int) for kept in self.columns) and b"null" in _inflated(self.rest)
+
     def decision_record(self) -> list[Judgement] | None:
         """The decision record, if it is stored."""
         return None if self.decisions is None else _judgements.decode(_inflated(self.decisions))
