@@ -24,6 +24,7 @@ class Shown(NamedTuple):
 
 PAGES: Mapping[str, Shown] = {
     "now": Shown("/now", "shed"),
+    "models": Shown("/ensemble", "Against what people said"),
 }
 every_page = pytest.mark.parametrize("name", PAGES)
 
