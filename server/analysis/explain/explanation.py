@@ -141,7 +141,7 @@ def explain(
         bursts=tuple(_burst(store, facts, told, again) for facts in inside),
         gaps=tuple(part for gap in missed for part in _kept_gaps(gap, ever_gone, period or 1)),
         occupancy=tuple(
-            Span(span.target, span.sector, span.occupancy, first, end)
+            Span(span.target, span.sector, span.occupancy, first, end, span.cause)
             for span in spans
             for first, end in _kept_parts(span.from_us, span.until_us, gone)
         ),
