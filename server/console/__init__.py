@@ -15,6 +15,7 @@ from server.console import (
     now,
     sectors,
     signing_in,
+    timeline,
     tuning,
     why,
 )
@@ -26,6 +27,7 @@ from server.web.auth import Authenticator
 __all__ = ["TWINS", "Access", "Context", "install"]
 
 _PAGES = (
+    timeline,
     now,
     event,
     judging,
@@ -35,6 +37,7 @@ _PAGES = (
     models,
 )
 TWINS = (
+    *timeline.TWINS,
     now.TWIN,
     event.TWIN,
     why.TWIN,

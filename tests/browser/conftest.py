@@ -10,12 +10,16 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from policies.events import Event
+from server.settings import ServerSettings
+from server.store import open_store
 from tests.browser import chromium as debian
 from tests.browser.browsing import SIZES, Browsing, Size
 from tests.browser.filling import fill
@@ -59,6 +63,13 @@ def console_server(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         yield f"http://127.0.0.1:{port}"
     finally:
         server.end()
+
+
+@pytest.fixture(scope="session")
+def events(filled: Path) -> list[Event]:
+    """The events of the yard as the filled folder has them, in order of time."""
+    with closing(open_store(ServerSettings(data_dir=filled).database_url)) as store:
+        return [logged.event for logged in store.events(site="yard")]
 
 
 @pytest.fixture(scope="package")

@@ -103,8 +103,10 @@ def moved(now: PlaceSettings, wanted: PlaceSettings, shown: PlaceSettings | None
     }
     return Change(
         **scalars,
-        scores={} if wanted.rule == "evidence" else _moved(now.scores, wanted.scores, shown and shown.scores),
-        weights=_moved(now.weights, wanted.weights, shown and shown.weights)
+        scores={}
+        if wanted.rule == "evidence"
+        else _moved(now.scores, wanted.scores, None if shown is None else shown.scores),
+        weights=_moved(now.weights, wanted.weights, None if shown is None else shown.weights)
         if "weights" in RULES[wanted.rule].keys
         else {},
     )

@@ -99,7 +99,7 @@ def without_change(query: TuneQuery) -> TuneQuery:
 
 def change_of(query: TuneQuery, rule: RuleName) -> Change:
     """What is changed, where `rule` is in force today. Raises Malformed."""
-    numbers = {name: _number(key, getattr(query, key)) for key, name in _NUMBERS.items()}
+    numbers: dict[str, Any] = {name: _number(key, getattr(query, key)) for key, name in _NUMBERS.items()}
     return Change(
         rule=None if query.rule == rule else query.rule,
         scores=_by_model("scores", query.scores),

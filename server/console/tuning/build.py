@@ -146,7 +146,7 @@ def _stretches(context: Context, here: Found, query: TuneQuery) -> Iterator[Choi
     if here.head_us is None:
         return
     day = newest_day(here.head_us)
-    spans = [("the newest day", None, None)]
+    spans: list[tuple[str, str | None, str | None]] = [("the newest day", None, None)]
     spans.append(
         ("the newest week", in_field(here.local, day.until_us - 7 * DAY_US), in_field(here.local, day.until_us))
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -21,8 +22,9 @@ from server.store import open_store
 from tests.server import new_sqlite
 from tests.server.analysis.test_tuning import _shown, annotate
 from tests.server.analysis.test_tuning_proposals import COMMENTED
+from tests.server.console.signed_in import add_user, browser, csrf_token
 from tests.server.scenes import START_US, Yard, across
-from tests.server.web_client import BrightnessEnsemble
+from tests.server.web_client import SITE, BrightnessEnsemble, body, envelope, jpeg, make_app
 from tests.stand_ins import ManualClock
 
 PAGE = "/tune/yard/gate/west"
@@ -57,7 +59,7 @@ class Tuned:
         while True:
             answer = self.client.get(f"{path}?{urlencode(STRETCH | query)}")
             assert answer.status_code == 200, answer.text
-            told: dict[str, Any] = answer.json
+            told: dict[str, Any] = json.loads(answer.text)
             if told["state"] != "working":
                 return told
             assert time.monotonic() < until_s, told["progress"]
@@ -147,7 +149,7 @@ def test_a_policy_that_cannot_be_names_the_control_and_changes_no_figures(tuned:
 def test_a_place_that_is_not_there_is_answered_with_what_there_is(tuned: Tuned, path: str, says: str) -> None:
     answer = tuned.client.get(path)
     assert answer.status_code == 404
-    assert says in answer.json["detail"]
+    assert says in json.loads(answer.text)["detail"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_a_stretch_that_cannot_be_tried_says_what_to_choose(tuned: Tuned, query:
 def test_a_number_that_is_none_is_named(tuned: Tuned) -> None:
     answer = tuned.client.get(f"{TWIN}?dwell=long")
     assert answer.status_code == 400
-    assert "`dwell` is a number, not `long`" in answer.json["detail"]
+    assert "`dwell` is a number, not `long`" in json.loads(answer.text)["detail"]
 
 
 def post(tuned: Tuned, page: str, do: str, **more: str) -> str:
@@ -214,7 +216,37 @@ def test_a_proposal_from_a_file_that_has_changed_since_is_refused(tuned: Tuned) 
 
 
 def test_every_place_of_the_site_is_listed_with_its_annotations(tuned: Tuned) -> None:
-    [camera] = tuned.client.get("/v1/tune").json["cameras"]
+    [camera] = json.loads(tuned.client.get("/v1/tune").text)["cameras"]
     assert (camera["camera"], [each["sector"] for each in camera["sectors"]]) == ("gate", ["west", "east"])
     assert camera["annotated"] > 40
     assert f'href="{PAGE}"' in tuned.client.get("/tune").text
+
+
+def test_who_only_reads_looks_and_tries_and_cannot_save(tmp_path: Path) -> None:
+    app = make_app(tmp_path, BrightnessEnsemble())
+    add_user(app, "vera", {"north-yard": "viewer"})
+    add_user(app, "otto", {"south-yard": "operator"})
+    page = "/tune/north-yard/gate/view"
+    frame = jpeg(240)
+    assert app.test_client().post("/v1/bursts", data=body(envelope([frame]), [frame])).status_code == 201
+    vera = browser(app, "vera")
+    shown = vera.get(f"{page}?rule=all").text
+    assert "You may look and try" in shown
+    assert "Save as a proposed change" not in shown
+    fields = {"csrf_token": csrf_token(vera), "do": "propose", "state": "rule=all"}
+    refused = vera.post(page, data=fields)
+    assert refused.status_code == 403
+    otto = browser(app, "otto")
+    assert otto.get(page).status_code == 404
+    assert otto.get("/v1/tune").get_data(as_text=True) == '{"cameras":[]}'
+    assert app.test_client().get(page).status_code == 303
+    runtime_of(app).replays.close()
+
+
+def test_a_camera_of_which_nothing_is_stored_says_how_to_begin(tmp_path: Path) -> None:
+    app = make_app(tmp_path, BrightnessEnsemble())
+    (tmp_path / "sites" / "north-yard.toml").write_text(f"{SITE}\n[cameras.gate]\n", encoding="utf-8")
+    shown = app.test_client().get("/tune/north-yard/gate/view")
+    assert shown.status_code == 200
+    assert "camera-agent doctor" in shown.text
+    assert app.test_client().get("/v1/tune/north-yard/gate/view").get_json()["state"] == "empty"

@@ -1,0 +1,74 @@
+"""The main task of Tune: move a control, see the figures change, save the change, put it in force, take it back."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.accessibility import check_accessible
+from tests.browser.browsing import WITHIN_MS, Browsing
+
+ADDRESS = "/tune/yard/gate/table"
+MOST_TABS = 60
+
+
+def opened(page: Page) -> Page:
+    """The page once today's policy is replayed."""
+    page.goto(ADDRESS)
+    expect(page.locator("#result:not([aria-busy])")).to_be_visible(timeout=WITHIN_MS)
+    return page
+
+
+def events(page: Page) -> list[str]:
+    """Of the sector: its events under each policy."""
+    return page.locator("#result tbody").first.locator("tr", has_text="events").locator(".number").all_inner_texts()
+
+
+def tab_to(page: Page, selector: str) -> None:
+    """Press Tab until the element is focused."""
+    for _ in range(MOST_TABS):
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{selector} cannot be reached by Tab")
+
+
+def test_a_control_is_moved_and_the_change_is_saved_put_in_force_and_taken_back(page: Page) -> None:
+    opened(page)
+    [today] = events(page)
+    assert int(today) > 0
+    page.get_by_label("all models").check()
+    page.get_by_role("spinbutton", name="yolov3-tiny").fill("0.9")
+    expect(page.get_by_role("heading", name="Today beside: all, yolov3-tiny from 0.9")).to_be_visible()
+    expect(page.locator("#result:not([aria-busy])")).to_be_visible()
+    assert events(page) == [today, "0"]
+    assert "rule=all" in page.url
+    assert "scores=yolov3-tiny:0.9" in page.url
+    expect(page.locator(".strips img").first).to_be_visible()
+    check_accessible(page)
+    page.get_by_role("button", name="Save as a proposed change").click()
+    page.get_by_role("button", name="in force").click()
+    expect(page.get_by_text("it judges the next burst")).to_be_visible()
+    page.get_by_role("button", name="back").click()
+    expect(page.get_by_role("heading", name="taken back")).to_be_visible()
+
+
+def test_the_keyboard_alone_moves_a_control_and_saves_the_change(browsing: Browsing) -> None:
+    page = opened(browsing.page())
+    tab_to(page, "[name=rule]:checked")
+    page.keyboard.press("ArrowUp")
+    expect(page.get_by_role("heading", name="Today beside: any")).to_be_visible()
+    expect(page.locator("#result:not([aria-busy])")).to_be_visible()
+    tab_to(page, "#result button")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="proposed")).to_be_visible()
+
+
+def test_without_java_script_the_form_shows_what_a_change_would_do(browsing: Browsing) -> None:
+    page = browsing.page("phone", java_script=False)
+    page.goto(ADDRESS)
+    page.get_by_label("all models").check()
+    page.get_by_role("button", name="Try it").click()
+    while page.get_by_role("link", name="look again").count():
+        page.get_by_role("link", name="look again").click()
+    expect(page.get_by_role("heading", name="Today beside: all")).to_be_visible()
+    assert len(events(page)) == 2
