@@ -76,6 +76,7 @@ def test_a_sector_drawn_by_mouse_is_tried_saved_put_in_force_and_taken_back(brow
     expect(page.locator("pre").first).to_contain_text("+[cameras.gate.sectors.bench]")
     assert file(page) == YARD
     expect(page.locator("#preview .figures")).to_be_visible(timeout=60_000)
+    expect(page.locator("#preview progress")).to_have_count(0, timeout=60_000)
     check_accessible(page)
 
     page.get_by_role("button", name="Put in force").click()
