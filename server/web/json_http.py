@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from flask import Response, request

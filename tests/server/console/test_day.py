@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,9 +83,9 @@ def test_bars_show_occupied_clear_and_unobserved_and_say_it_in_words(client: Fla
     assert lane["spans"][0]["since"] == "2027-01-14T00:00:00Z"
     assert lane["spans"][-1]["until"] == "2027-01-15T00:00:00Z"
     assert lane["visits"] == 1
-    assert [run["state"] for run in lane["runs"]] == ["unobserved", "occupied", "unobserved"]
+    assert [bar["state"] for bar in lane["bars"]] == ["unobserved", "occupied"]
     page = client.get("/day/2027-01-14").text
-    assert re.search(r'<rect class="unobserved" x="0" width="728"', page)
+    assert '<path class="unobserved" d="M0 4h728v12h-728z' in page
     assert '<td class="totals">1 visit, 10 s, not watched' in page
     assert "18:12 to 24:00" in page
 
