@@ -13,6 +13,7 @@ from policies.events import Event
 from tests.browser.accessibility import check_accessible
 from tests.browser.browsing import Browsing, Size, screenshot, sign_in
 from tests.browser.filling import OF_YARD, SATURDAY, VIEWER
+from tests.browser.pictures import at_the_table
 
 _MOST_TABS = 40
 
@@ -43,18 +44,12 @@ every_page = pytest.mark.parametrize("name", PAGES)
 
 
 @pytest.fixture
-def at_the_table(events: list[Event]) -> Event:
-    """Somebody came to the table shortly after six in the evening."""
-    began = SATURDAY + timedelta(hours=18)
-    return next(each for each in events if each.at > began and (each.kind, each.sector) == ("entered", "table"))
-
-
-@pytest.fixture
-def open_page(at_the_table: Event) -> Callable[[Page, str], Page]:
+def open_page(events: list[Event]) -> Callable[[Page, str], Page]:
     """Opens the page of this name, and waits until its content stands there."""
 
     def opened(page: Page, name: str) -> Page:
-        answer = page.goto(PAGES[name].address.replace("EVENT", at_the_table.id))
+        event = at_the_table(events, SATURDAY + timedelta(hours=18))
+        answer = page.goto(PAGES[name].address.replace("EVENT", event.id))
         assert answer is not None
         assert answer.ok, page.locator("main").inner_text()
         expect(page.get_by_role("heading", level=1)).to_be_visible()
