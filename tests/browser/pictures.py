@@ -26,6 +26,8 @@ from tests.documentation import ROOT
 FOLDER = ROOT / "deploy" / "pictures"
 MOST_BYTES = 100_000
 _WIDTH = 960
+_WITHIN_MS = 120_000
+"""A day is replayed beside serving before the ways of its tracks are there."""
 
 _PAGES: Mapping[str, tuple[str, str]] = {
     "now": ("/now?site=yard", ".card img"),
@@ -54,7 +56,7 @@ def take(browsing: Browsing, events: list[Event], folder: Path) -> None:
     page = browsing.page()
     for name, (address, last) in _PAGES.items():
         page.goto(address.replace("EVENT", event.id))
-        page.wait_for_selector(last, state="attached")
+        page.wait_for_selector(last, state="attached", timeout=_WITHIN_MS)
         page.wait_for_function("[...document.images].every((image) => image.complete || image.loading === 'lazy')")
         page.wait_for_load_state("load")
         with Image.open(io.BytesIO(page.screenshot())) as shot:
