@@ -78,7 +78,7 @@ def gaps(
         to_us = min(until_us, end_us)
         missing = _missing(before, after, from_us, to_us, period)
         if missing > 0 or before is None:
-            yield Gap(from_us, to_us, missing, before, after, (*causes(from_us, to_us), *_follows(before, after)))
+            yield Gap(from_us, to_us, missing, before, after, (*causes(from_us, to_us), *follows(before, after)))
 
 
 def _missing(before: BurstFacts | None, after: BurstFacts | None, from_us: int, to_us: int, period: int) -> int:
@@ -90,7 +90,7 @@ def _missing(before: BurstFacts | None, after: BurstFacts | None, from_us: int, 
     return max(0, (last_us - before.first_at_us) // period - first + 1)
 
 
-def _follows(before: BurstFacts | None, after: BurstFacts | None) -> Iterator[str]:
+def follows(before: BurstFacts | None, after: BurstFacts | None) -> Iterator[str]:
     """Causes that follow from the bursts around a gap."""
     if before is None:
         yield "nothing older of this camera is stored: it may not have been set up yet"

@@ -13,7 +13,9 @@ from server.console import (
     judging,
     models,
     now,
+    sectors,
     signing_in,
+    timeline,
     tuning,
     why,
 )
@@ -25,18 +27,22 @@ from server.web.auth import Authenticator
 __all__ = ["TWINS", "Access", "Context", "install"]
 
 _PAGES = (
+    timeline,
     now,
     event,
     judging,
     why,
     tuning,
+    sectors,
     models,
 )
 TWINS = (
+    *timeline.TWINS,
     now.TWIN,
     event.TWIN,
     why.TWIN,
     *tuning.TWINS,
+    *sectors.TWINS,
     models.TWIN,
 )
 """The JSON of the pages, for the OpenAPI document."""

@@ -83,6 +83,33 @@ class Part:
     page: msgspec.Struct
 
 
+RETRY_MS = 3000
+"""After so long a browser asks a feed again."""
+
+
+class News(msgspec.Struct, frozen=True):
+    """An event was announced: new, corrected or withdrawn. `day`: on which it began, in its site's zone."""
+
+    seq: int
+    id: str
+    site: str
+    camera: str
+    kind: str
+    day: str
+
+
+class Feed(msgspec.Struct, frozen=True):
+    """What is new. `last` is the number of the newest announcement: the next question has it as `after`."""
+
+    last: int
+    events: tuple[News, ...]
+
+    def as_stream(self) -> bytes:
+        """As server-sent events. The last one has no data, so that it only moves the number."""
+        told = [f"event: event\nid: {each.seq}\ndata: {msgspec.json.encode(each).decode()}\n\n" for each in self.events]
+        return "".join([f"retry: {RETRY_MS}\n\n", *told, f"id: {self.last}\n\n"]).encode()
+
+
 class Pages:
     """Registers pages, their twins and actions."""
 
@@ -131,6 +158,36 @@ class Pages:
             self.shown.get(rule, endpoint=build.__name__)(show)
             if twin is not None:
                 self.told.get(twin.path, endpoint=build.__name__)(tell)
+            return build
+
+        return register
+
+    def feed(
+        self, rule: str, *, twin: Twin, query: type[msgspec.Struct]
+    ) -> Callable[[Callable[..., Feed]], Callable[..., Feed]]:
+        """Register `build(viewer, query)`, which gives what is new since `query.after`, as server-sent events.
+
+        The answer ends at once: a browser asks again by itself after RETRY_MS, with the last number that it got. So no
+        page holds a thread, and every proxy passes it.
+        """
+        ready(query)
+
+        def register(build: Callable[..., Feed]) -> Callable[..., Feed]:
+            def show() -> Response:
+                asked = query_parameters(query)
+                last = request.headers.get("Last-Event-ID", "")
+                if last.isascii() and last.isdigit() and len(last) < 19:
+                    asked = msgspec.structs.replace(asked, after=int(last))
+                response = Response(build(self._access.viewer(), asked).as_stream(), content_type="text/event-stream")
+                response.headers["Cache-Control"] = "no-store"
+                return response
+
+            def tell() -> Response:
+                reader = self._access.reader(self._authenticator.authenticate(request))
+                return json_response(build(reader, query_parameters(query)))
+
+            self.shown.get(rule, endpoint=build.__name__)(show)
+            self.told.get(twin.path, endpoint=build.__name__)(tell)
             return build
 
         return register

@@ -43,7 +43,7 @@ class WhyQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     part: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
 
 
-class Choice(msgspec.Struct, frozen=True):
+class CameraChoice(msgspec.Struct, frozen=True):
     """A camera that can be asked about."""
 
     site: str
@@ -113,7 +113,7 @@ class Why(msgspec.Struct, frozen=True):
     at: str
     target: str
     hint: str
-    choices: tuple[Choice, ...]
+    choices: tuple[CameraChoice, ...]
     minute: Minute | None
     missed: tuple[Option, ...] = ()
     may_judge: bool = False
@@ -139,7 +139,7 @@ def add(pages: Pages, context: Context) -> None:
         if query.site is not None:
             viewer.to_read(query.site)
         heads = [head for head in context.store.cameras() if viewer.reads(head.site)]
-        choices = tuple(Choice(head.site, head.camera) for head in heads)
+        choices = tuple(CameraChoice(head.site, head.camera) for head in heads)
         fitting = [c for c in choices if query.site in (None, c.site) and query.camera in (None, c.camera)]
         if choices and not fitting:
             raise Unknown(
@@ -159,7 +159,9 @@ def add(pages: Pages, context: Context) -> None:
         return _why(context, viewer, query, one, choices)
 
 
-def _why(context: Context, viewer: Viewer, query: WhyQuery, one: Choice, choices: tuple[Choice, ...]) -> Why:
+def _why(
+    context: Context, viewer: Viewer, query: WhyQuery, one: CameraChoice, choices: tuple[CameraChoice, ...]
+) -> Why:
     local, now_us = context.local_time(one.site), context.clock()
     try:
         at_us = read_when(query.at or "").us(local, now_us)
@@ -181,7 +183,7 @@ def _why(context: Context, viewer: Viewer, query: WhyQuery, one: Choice, choices
     )
 
 
-def _policy(context: Context, explanation: Explanation, one: Choice) -> CameraPolicy | None:
+def _policy(context: Context, explanation: Explanation, one: CameraChoice) -> CameraPolicy | None:
     """The policy of the minute's last burst, else that of the camera's newest frames."""
     digests = [burst.facts.policy for burst in explanation.bursts[-1:]]
     digests += [h.policy for h in context.store.cameras() if (h.site, h.camera) == (one.site, one.camera)]
@@ -244,10 +246,11 @@ def _frames(
 ) -> Iterator[FrameShown]:
     fates = context.store.frames.fates(explanation.site, explanation.camera, [each.frame_sha256 for each in seen])
     initials = initials_of(model for each in seen for model in each.answers)
+    digests = {burst.facts.policy for burst in explanation.bursts}
+    policies = {digest: context.store.policy(digest).camera(explanation.camera) for digest in digests}
     for each in seen:
         burst, record = records[each.burst_id, each.index]
-        policy = context.store.policy(burst.facts.policy).camera(explanation.camera)
-        in_force = policy.in_force(each.at_us, each.brightness)
+        in_force = policies[burst.facts.policy].in_force(each.at_us, each.brightness)
         yield minute_frame(in_force, each, record, picture_of(fates[each.frame_sha256]), local, initials)
 
 

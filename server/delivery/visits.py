@@ -24,6 +24,9 @@ NEAR_US = 7_200_000_000
 HELD = 2000
 """Lines that wait at most for the end of an earlier visit. Beyond, its end is looked up, so that memory stays flat."""
 
+_READ, _MOST_READ = 500, 10_000
+"""Events that are read at most for the ends of some visits, and for these visits."""
+
 _PRESENCE = ("presence_started", "presence_ended")
 _JOINED_US = 1_000_000
 
@@ -145,10 +148,14 @@ class _Past(NamedTuple):
 
 
 class Joiner:
-    """Joins events to visits. `find_end` looks up the end of a visit that keeps too many others waiting."""
+    """Joins events to visits. `find_end` looks up the end of a visit that keeps more than `held` others waiting.
 
-    def __init__(self, find_end: FindEnd = lambda _: None) -> None:
+    Where it finds none, the visit comes as it is; its end is added to it when it is read.
+    """
+
+    def __init__(self, find_end: FindEnd = lambda _: None, held: int = HELD) -> None:
         self._find_end = find_end
+        self._held = held
         self._waiting: deque[Visit] = deque()
         self._open: dict[tuple[str | None, ...], Visit] = {}
         self._recent: dict[tuple[str | None, ...], list[Visit]] = {}
@@ -212,7 +219,7 @@ class Joiner:
         while self._waiting and now_us > self._waiting[0].start_us + self._waiting[0].slack_us:
             head = self._waiting[0]
             if not head.is_over:
-                if len(self._waiting) <= HELD:
+                if len(self._waiting) <= self._held:
                     return
                 self._look_up(head)
             yield self._waiting.popleft()
@@ -225,6 +232,37 @@ class Joiner:
             self._looked_up.add(end.event.id)
             visit.events.append(end)
             visit.is_over = True
+
+
+def some_visits(
+    store: Store, stretch: Stretch, is_wanted: Callable[[Visit], bool], most: int, *, later_us: int, going_on: bool
+) -> list[Visit]:
+    """The first `most` wanted visits that began in a stretch, as `visits` joins them, for who cannot wait.
+
+    Visits that go on when it begins come first, if `going_on`. An end is known if it comes by `later_us` and is among
+    the events that are read: some thousands at most.
+    """
+    past = _going_on(store, stretch, withdrawn=False) if going_on else _Past([], stretch.since_us, {})
+    read = 0
+
+    def counted(events: Iterator[LoggedEvent]) -> Iterator[LoggedEvent]:
+        nonlocal read
+        for read, logged in enumerate(events, 1):  # noqa: B007 - the count is read below
+            yield logged
+
+    events = counted(_read(store, stretch._replace(until_us=later_us), past, withdrawn=False))
+    found: list[Visit] = []
+    for visit in Joiner(held=0).join(events):
+        is_full = len(found) >= most
+        if (is_full and (read > _READ or all(each.is_over for each in found))) or read > _MOST_READ:
+            break
+        is_inside = stretch.until_us is None or visit.start_us < stretch.until_us
+        ended_us = visit.end_us
+        if stretch.since_us is not None and visit.start_us < stretch.since_us:
+            is_inside = going_on and (ended_us is None or ended_us >= stretch.since_us)
+        if is_inside and not is_full and is_wanted(visit):
+            found.append(visit)
+    return found
 
 
 def visits(store: Store, stretch: Stretch, *, withdrawn: bool = False) -> Iterator[Visit]:

@@ -23,7 +23,7 @@ from server.pipeline.site_files import SUFFIX
 from server.pipeline.site_policies import Sites
 
 LONGEST_WHY = 500
-MOST_SHOWN = 100
+MOST_SHOWN = 50
 _FILE_MODE = 0o644
 
 
@@ -122,8 +122,8 @@ class SiteVersions:
 
     def versions(self, site: str) -> Sequence[PolicyVersion]:
         """The versions of a site, newest first, at most MOST_SHOWN, as the site's file shows them."""
-        self.settle(site)
-        return self._kept.of_site(site, MOST_SHOWN)
+        found = self._kept.of_site(site, MOST_SHOWN)
+        return found if self._settled(site, found) is None else self._kept.of_site(site, MOST_SHOWN)
 
     def put_in_force(self, number: int, author: str) -> PolicyVersion:
         """Write the version's text into the site's file. It judges the next burst.
@@ -186,11 +186,14 @@ class SiteVersions:
 
     def settle(self, site: str) -> PolicyVersion | None:
         """Have the database say what the site's file says; the version of which it said something else, if any."""
+        return self._settled(site, self._kept.of_site(site, MOST_SHOWN))
+
+    def _settled(self, site: str, versions: Sequence[PolicyVersion]) -> PolicyVersion | None:
         try:
             text = self.file(site).text
         except SectorwatchError:  # a file that cannot be read says nothing
             return None
-        if _found(self._kept.of_site(site, MOST_SHOWN), text) is None:
+        if _found(versions, text) is None:
             return None
         with self._kept.changing() as changing:
             found = _found(changing.of_site(site, MOST_SHOWN), text)

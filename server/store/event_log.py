@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
 
 from policies.events import microseconds
-from server.domain.records import LoggedEvent
+from server.domain.records import Checkpoint, LoggedEvent
+from server.domain.watching import Stay, Tally
 from server.store.engine import reading
-from server.store.event_rows import EVENT_COLUMNS, IN_ORDER, in_order, logged, of_camera, of_names, read_rows
+from server.store.event_rows import (
+    BARE_COLUMNS,
+    EVENT_COLUMNS,
+    IN_ORDER,
+    in_order,
+    logged,
+    of_camera,
+    of_names,
+    read_rows,
+)
+from server.store.event_tally import read_stays, read_tally
 from server.store.outbox import last_seq
-from server.store.rows import Part
-from server.store.schema import events
+from server.store.rows import Part, read_checkpoints
+from server.store.schema import cameras, events
 
 
 class EventLog(Part):
@@ -55,14 +66,17 @@ class EventLog(Part):
         limit: int | None = None,
         withdrawn: bool = False,
         backwards: bool = False,
+        bare: bool = False,
     ) -> list[LoggedEvent]:
         """Events that began from `since_us` to before `until_us` and hold, by instant and id.
 
         With `withdrawn`, withdrawn ones as well. `beyond` is the last event of the page before. `backwards`: the
-        newest first.
+        newest first. `bare`: without their bursts and frames, which is much faster.
         """
         started, key = events.c.started_at_us, (events.c.started_at_us, events.c.id)
-        query = select(*EVENT_COLUMNS).where(*_within(started, since_us, until_us), *of_names(site, camera, kind))
+        query = select(*(BARE_COLUMNS if bare else EVENT_COLUMNS)).where(
+            *_within(started, since_us, until_us), *of_names(site, camera, kind)
+        )
         if beyond is not None:
             last = (microseconds(beyond.event.started_at), beyond.event.id)
             query = query.where(tuple_(*key) < last if backwards else tuple_(*key) > last)
@@ -74,6 +88,45 @@ class EventLog(Part):
     def _read(self, query: Select[Any]) -> list[Row[*tuple[Any, ...]]]:
         with reading(self._engine) as connection:
             return list(read_rows(connection, query))
+
+    def stays(self, site: str, since_us: int, until_us: int) -> list[Stay]:
+        """The presences at a site of which some part lies from `since_us` to before `until_us`, and that hold."""
+        with reading(self._engine) as connection:
+            names = select(cameras.c.number, cameras.c.camera).where(cameras.c.site == site)
+            named = {row.number: row.camera for row in connection.execute(names)}
+            states = read_checkpoints(connection, site, since_us)
+            points = {number: states[camera] for number, camera in named.items()}
+            return list(read_stays(connection, named, points, since_us, until_us))
+
+    def checkpoints(self, site: str, before_us: int) -> dict[str, Checkpoint]:
+        """As `Store.checkpoint`, of every camera of a site."""
+        with reading(self._engine) as connection:
+            return read_checkpoints(connection, site, before_us)
+
+    def tally(self, site: str, since_us: int, until_us: int) -> list[Tally]:
+        """How many events of each kind began at a site from `since_us` to before `until_us`, and hold."""
+        with reading(self._engine) as connection:
+            return list(read_tally(connection, site, since_us, until_us))
+
+    def newest(self, sites: Collection[str] | None, before_us: int) -> LoggedEvent | None:
+        """The event of these sites (None: of any) that began last before an instant, and holds."""
+        query = select(*BARE_COLUMNS).where(events.c.started_at_us < before_us, events.c.withdrawn_at_us.is_(None))
+        if sites is not None:
+            query = query.where((events.c.camera + 0).in_(select(cameras.c.number).where(cameras.c.site.in_(sites))))
+        rows = self._read(query.order_by(events.c.started_at_us.desc(), events.c.id.desc()).limit(1))
+        return next(map(logged, rows), None)
+
+    def announced(self, sites: Collection[str] | None, after_seq: int, limit: int) -> list[LoggedEvent]:
+        """The newest announcements after `after_seq` of events of these sites (None: of all), in order of `seq`."""
+        query = select(*BARE_COLUMNS).where(events.c.seq > after_seq)
+        if sites is not None:
+            query = query.where((events.c.camera + 0).in_(select(cameras.c.number).where(cameras.c.site.in_(sites))))
+        return [logged(row) for row in reversed(self._read(query.order_by(events.c.seq.desc()).limit(limit)))]
+
+    def whole(self, ids: Collection[str]) -> dict[str, LoggedEvent]:
+        """Events with their bursts and frames, by id. Unknown ones are left out."""
+        rows = self._read(select(*EVENT_COLUMNS).where(events.c.id.in_(list(ids)))) if ids else []
+        return {each.event.id: each for each in map(logged, rows)}
 
     def last_seq(self) -> int:
         """The number of the newest announcement; 0 before the first."""

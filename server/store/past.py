@@ -6,15 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, func, select
+from sqlalchemy import ColumnElement, Engine, ScalarSelect, func, select
 
 from policies.events import Event
+from server.domain.clock import Clock
 from server.domain.records import Annotation, BurstFacts, EventRecord, LoggedEvent, PolicyRecord
-from server.store.bursts import find_bursts, longest_us, meeting, newest_burst, read_facts
+from server.domain.watching import Watching
+from server.store.bursts import Looks, find_bursts, longest_us, meeting, newest_burst, read_facts
 from server.store.compact import EventId
 from server.store.engine import reading
-from server.store.event_rows import BARE_COLUMNS, EVENT_COLUMNS, is_row_intact, logged, read_rows, settled_by
-from server.store.rows import Part, begins_with
+from server.store.event_rows import BARE_COLUMNS, EVENT_COLUMNS, is_row_intact, logged, read_rows
+from server.store.rows import Part, Versions, begins_with
 from server.store.schema import (
     annotation_rows,
     burst_records,
@@ -36,6 +38,18 @@ _other_events = events.alias("other_events")
 
 class Past(Part):
     """Reads only."""
+
+    def __init__(self, engine: Engine, clock: Clock, versions: Versions) -> None:
+        super().__init__(engine, clock, versions)
+        self._looks = Looks()
+
+    def watching(self, site: str, since_us: int, until_us: int) -> list[Watching]:
+        """How each camera of a site that ever sent a burst was watched from `since_us` to before `until_us`, by name.
+
+        Silence is exact. Frames that tell nothing are found where they last for SAMPLE_US of `server.store.bursts`.
+        """
+        with reading(self._engine) as connection:
+            return self._looks.read(connection, self._versions, site, since_us, until_us)
 
     def burst(self, burst_id: str) -> BurstFacts | None:
         with reading(self._engine) as connection:
@@ -98,11 +112,6 @@ class Past(Part):
         for query in (of_records, before):
             counted.update({row.policy: row.bursts for row in self._rows(query)})
         return counted
-
-    def told_by(self, burst: BurstFacts) -> list[LoggedEvent]:
-        """All events that a burst's frames ever settled, withdrawn ones included, in order."""
-        with reading(self._engine) as connection:
-            return settled_by(connection, burst)
 
     def events_like(self, prefix: str, limit: int = 3) -> list[EventRecord]:
         """Events whose id begins with `prefix`, withdrawn ones included; at most `limit`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from flask import Response, request
@@ -137,7 +137,7 @@ def query_parameters(kind: type[Query], hint: str = "") -> Query:
     The module of `kind` makes it `ready`. Raises Malformed for an unknown or repeated parameter, and for a value that
     does not fit; `hint` is added then.
     """
-    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    types = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     values: dict[str, str | int] = {}
     for name, given in request.args.to_dict(flat=False).items():
         if name not in types:
@@ -145,11 +145,16 @@ def query_parameters(kind: type[Query], hint: str = "") -> Query:
         if len(given) > 1:
             raise Malformed(f"parameter `{name}` is given {len(given)} times")
         if given[0]:
-            values[name] = _number(given[0]) if int in get_args(types[name]) else given[0]
+            values[name] = _number(given[0]) if _takes_int(types[name]) else given[0]
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise Malformed(f"{error}{hint}") from None
+
+
+def _takes_int(kind: Any) -> bool:
+    """Whether a type is `int`, or has it in a union or an annotation."""
+    return kind is int or any(map(_takes_int, get_args(kind)))
 
 
 def _number(value: str) -> str | int:

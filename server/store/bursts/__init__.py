@@ -29,6 +29,8 @@ from server.store.bursts.heads import (
 )
 from server.store.bursts.judged import read_seal
 from server.store.bursts.keeping import Shared, keep_burst, mark
+from server.store.bursts.leaps import SAMPLE_US
+from server.store.bursts.looks import Looks
 from server.store.bursts.marked import last_set_aside_us, late_bursts, marked, waiting_cameras
 from server.store.bursts.old_form import has_old_frames, meeting
 from server.store.bursts.packing import Loose, seal_of
@@ -49,9 +51,11 @@ __all__ = [
     "AT_ONCE",
     "IS_HELD",
     "LATE",
+    "SAMPLE_US",
     "SET_ASIDE",
     "Camera",
     "Doomed",
+    "Looks",
     "Loose",
     "Shared",
     "convert",

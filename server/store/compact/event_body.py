@@ -177,6 +177,12 @@ def seal_in(body: bytes) -> int:
     return _body.decode(body).seal
 
 
+def ended_us(body: bytes, started_us: int) -> int | None:
+    """When the event that was packed ended; None for one without an end."""
+    ended = _body.decode(body).ended
+    return None if ended is None else started_us + ended
+
+
 def _packed(event: Event, columns: Columns, own: Source, before: Source | None, seal: int) -> bytes:
     source = event.provenance
     others = [burst_id for burst_id in source.burst_ids if burst_id != own.burst_id]

@@ -1,0 +1,167 @@
+"""A stretch of a site's time as spans for each sector and target: occupied, clear, unobserved, or no longer kept.
+
+It is put together from presences of the event log and from when the cameras were watched, without folding a frame. It
+agrees with `server.analysis.occupancy`, which folds them, except where `Past.watching` looks at bursts three minutes
+apart: at frames that tell nothing for less than that, and at where a policy began to name a sector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby, pairwise
+from typing import Literal, NamedTuple, Protocol
+
+from policies.occupancy import Interval
+from policies.site.sectors import Sector
+from policies.site.site_policy import SitePolicy
+from server.analysis.occupancy import AROUND_US
+from server.domain.keeping import Gone
+from server.domain.watching import Stay, Unseen, Watching
+
+SpanState = Literal["occupied", "clear", "unobserved", "not_kept"]
+
+_OUTWEIGHS: tuple[SpanState, ...] = ("clear", "occupied", "unobserved", "not_kept")
+"""Each outweighs those before it."""
+
+
+class DaySpan(NamedTuple):
+    """A stretch, from `from_us` to before `until_us`, in which the state is the same."""
+
+    state: SpanState
+    from_us: int
+    until_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One target in one sector of a camera, with its spans in order. They leave no part of the stretch out."""
+
+    camera: str
+    sector: str
+    target: str
+    spans: tuple[DaySpan, ...]
+
+    def lasts_us(self, state: SpanState) -> int:
+        """How long it has a state in all (us)."""
+        return sum(span.until_us - span.from_us for span in self.spans if span.state == state)
+
+
+@dataclass(frozen=True, slots=True)
+class CameraDay:
+    """A camera with its lanes. `unseen` are the stretches in which none of its sectors was watched, with their ends.
+
+    `first_us`: its first frame at all, if that is inside.
+    """
+
+    camera: str
+    lanes: tuple[Lane, ...]
+    unseen: tuple[Unseen, ...]
+    gone: tuple[Interval, ...]
+    first_us: int | None
+
+
+class _Past(Protocol):
+    def watching(self, site: str, since_us: int, until_us: int) -> list[Watching]: ...
+
+
+class _Retention(Protocol):
+    def all_gone(self, site: str | None = ...) -> list[Gone]: ...
+
+
+class Store(Protocol):
+    @property
+    def past(self) -> _Past: ...
+    @property
+    def retention(self) -> _Retention: ...
+    def stays(self, site: str, since_us: int, until_us: int) -> list[Stay]: ...
+    def policy(self, digest: str) -> SitePolicy: ...
+
+
+def site_day(store: Store, site: str, since_us: int, until_us: int, now_us: int) -> list[CameraDay]:
+    """Each camera of a site from `since_us` to before `until_us`, as far as that is past."""
+    end_us = min(until_us, now_us)
+    if end_us <= since_us:
+        return []
+    stays: dict[str, list[Stay]] = {}
+    for stay in store.stays(site, since_us, end_us):
+        stays.setdefault(stay.camera, []).append(stay)
+    gone = {each.camera: each for each in store.retention.all_gone(site)}
+    watched = store.past.watching(site, since_us, min(end_us + AROUND_US, now_us))
+    policy_of = cache(store.policy)
+    return [
+        camera_day(each, stays.get(each.camera, ()), gone.get(each.camera), (since_us, end_us), policy_of)
+        for each in watched
+    ]
+
+
+def camera_day(
+    watching: Watching,
+    stays: Iterable[Stay],
+    gone: Gone | None,
+    stretch: Interval,
+    policy_of: Callable[[str], SitePolicy],
+) -> CameraDay:
+    """One camera in a stretch, by its presences and by when it was watched."""
+    if watching.policy is None:
+        return CameraDay(watching.camera, (), (), (), None)
+    lost = [] if gone is None else [each for each in gone.bursts if each.meets(*stretch)]
+    not_kept = [(stretch[0] if each.since_us is None else each.since_us, each.until_us) for each in lost]
+    before = [] if watching.since_us is None else [(stretch[0], watching.since_us)]
+    held: dict[tuple[str, str], list[Interval]] = {}
+    for stay in stays:
+        end_us = stretch[1] if stay.until_us is None else stay.until_us
+        held.setdefault((stay.sector, stay.target), []).append((stay.from_us, end_us))
+    lanes: list[Lane] = []
+    for sector in policy_of(watching.policy).camera(watching.camera).sectors:
+        unseen = [*before, *_blind(sector, watching), *_unnamed(sector.name, watching, stretch, policy_of)]
+        for target in sector.rules.targets:
+            layers: dict[SpanState, Sequence[Interval]] = {
+                "occupied": held.get((sector.name, target), ()),
+                "unobserved": unseen,
+                "not_kept": not_kept,
+            }
+            spans = tuple(_spans(layers, stretch))
+            lanes.append(Lane(watching.camera, sector.name, target, spans))
+    return CameraDay(watching.camera, tuple(lanes), watching.unseen, tuple(not_kept), watching.since_us)
+
+
+def _blind(sector: Sector, watching: Watching) -> list[Interval]:
+    """The stretches without a frame that are too long for a sector."""
+    blind_us = int(sector.rules.presence.blind_s * 1e6)
+    return [(each.from_us, each.until_us) for each in watching.unseen if each.until_us - each.from_us > blind_us]
+
+
+def _unnamed(
+    sector: str, watching: Watching, stretch: Interval, policy_of: Callable[[str], SitePolicy]
+) -> Iterator[Interval]:
+    """The stretches in which the policy did not name a sector."""
+    starts = [*watching.rules, (stretch[1], "")]
+    for (from_us, digest), (until_us, _) in pairwise(starts):
+        if sector not in {each.name for each in policy_of(digest).camera(watching.camera).sectors}:
+            yield from_us, until_us
+
+
+def _spans(layers: Mapping[SpanState, Sequence[Interval]], stretch: Interval) -> Iterator[DaySpan]:
+    """The stretch, cut where the heaviest layer that covers it changes."""
+    since_us, until_us = stretch
+    edges: list[tuple[int, int, int]] = []
+    for state, intervals in layers.items():
+        weight = _OUTWEIGHS.index(state)
+        for from_us, end_us in intervals:
+            if from_us < until_us and end_us > since_us and from_us < end_us:
+                edges += [(max(from_us, since_us), weight, 1), (min(end_us, until_us), weight, -1)]
+    depth = [1, 0, 0, 0]
+    begin_us, state = since_us, _OUTWEIGHS[0]
+    for at_us, group in groupby(sorted(edges), key=lambda edge: edge[0]):
+        for _, weight, step in group:
+            depth[weight] += step
+        heaviest = _OUTWEIGHS[max(weight for weight in range(len(depth)) if depth[weight])]
+        if heaviest == state:
+            continue
+        if at_us > begin_us:
+            yield DaySpan(state, begin_us, at_us)
+        begin_us, state = at_us, heaviest
+    if begin_us < until_us:
+        yield DaySpan(state, begin_us, until_us)

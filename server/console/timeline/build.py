@@ -1,0 +1,218 @@
+"""A day's page, put together from the store. Nothing is folded, and what it reads is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, time, timedelta
+from functools import partial
+from typing import Any
+
+from policies.events import instant
+from server.analysis.day import CameraDay, site_day
+from server.analysis.gaps import follows
+from server.console.context import Context
+from server.console.timeline.page import Choices, Day, DayQuery
+from server.console.timeline.parts import (
+    CELL_US,
+    VisitShown,
+    bounds,
+    clipped,
+    lane_shown,
+    night_words,
+    outages,
+    quiet_words,
+    visit_shown,
+)
+from server.console.words import plain
+from server.delivery.event_text import EventText, Places
+from server.delivery.visits import Stretch, Visit, some_visits
+from server.domain.clock import SECOND_US
+from server.domain.errors import Malformed
+from server.domain.keeping import Gone
+from server.domain.local_time import LocalTime
+from server.domain.records import CameraHead, Checkpoint, LoggedEvent
+from server.store import Store
+from server.web.cameras import CameraReport
+
+ROWS = 50
+"""Visits on one page."""
+
+_OUTAGES = 8
+_EVENING_US = 2 * 3600 * SECOND_US
+_LATER_US = 3600 * SECOND_US
+"""For so long after a day, ends of its visits are looked for."""
+
+
+class _Light:
+    """The store, which reads events without their bursts and frames."""
+
+    def __init__(self, store: Store, site: str, since_us: int) -> None:
+        self.past = store.past
+        self._points = store.checkpoints(site, since_us)
+        self._store = store
+        self.events = store.events
+
+    def begun(self, *asked: Any, **options: Any) -> list[LoggedEvent]:
+        return self._store.begun(*asked, bare=True, **options)
+
+    def cameras(self) -> list[CameraHead]:
+        return self._store.cameras()
+
+    def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint:
+        return self._points.get(camera) or self._store.checkpoint(site, camera, before_us)
+
+
+class Builder:
+    """Puts one page together."""
+
+    def __init__(self, context: Context, query: DayQuery, local: LocalTime, day: date, sites: Sequence[str]) -> None:
+        self._store = context.store
+        self._query = query
+        self._local = local
+        self._day = day
+        self._sites = sites
+        self._now_us = context.clock()
+        self._since_us, self._until_us = bounds(local, day)
+        self._reports = {each.camera: each for each in context.reports(query.site)}
+
+    def build(self) -> Day:
+        query, local = self._query, self._local
+        begin_us = self._since_us - _EVENING_US
+        days = site_day(self._store, query.site, begin_us, self._until_us, self._now_us)
+        shown = [each for each in days if query.camera in ("", each.camera)]
+        every = [lane for each in shown for lane in each.lanes]
+        lanes = [lane for lane in every if query.sector in ("", lane.sector) and query.target in ("", lane.target)]
+        visits, more_from = self._visits()
+        longest, others = outages(shown, self._cause, self._since_us, self._until_us, _OUTAGES, local)
+        gone = [each for each in self._store.retention.all_gone(query.site) if query.camera in ("", each.camera)]
+        after = self._day + timedelta(days=1)
+        is_today = self._since_us <= self._now_us < self._until_us
+        well = sum(report.condition.state == "ok" for report in self._reports.values())
+        quiet = (
+            night_words(lanes, local, self._day, self._now_us),
+            quiet_words(
+                [clipped(lane, self._since_us, self._until_us) for lane in lanes],
+                self._since_us,
+                self._until_us,
+                local,
+                self._now_us,
+            ),
+        )
+        counts = self._counts()
+        return Day(
+            site=query.site,
+            day=self._day.isoformat(),
+            title=f"{self._day:%a} {self._day.day} {self._day:%b %Y}",
+            zone=local.name,
+            since=instant(self._since_us),
+            until=instant(self._until_us),
+            previous=(self._day - timedelta(days=1)).isoformat(),
+            following=after.isoformat() if self._until_us <= self._now_us else None,
+            is_today=is_today,
+            well=well,
+            not_well=len(self._reports) - well,
+            choices=self._choices(days),
+            lanes=tuple(
+                lane_shown(
+                    clipped(lane, self._since_us, self._until_us),
+                    counts.get((lane.camera, lane.sector, lane.target), 0),
+                    self._since_us,
+                )
+                for lane in lanes
+            ),
+            outages=tuple(longest),
+            other_outages=others,
+            quiet=tuple(words for words in quiet if words),
+            gone=tuple(line for each in gone for line in self._gone_words(each)),
+            visits=visits,
+            more_from=more_from,
+            hours=tuple(self._hours()),
+            cells=-(-(self._until_us - self._since_us) // CELL_US),
+        )
+
+    def _counts(self) -> dict[tuple[str, str, str], int]:
+        """The visits that began on the day, by camera, sector and target."""
+        tallies = self._store.tally(self._query.site, self._since_us, self._until_us)
+        return {(each.camera, each.place, each.target): each.events for each in tallies if each.kind == "entered"}
+
+    def _choices(self, days: Sequence[CameraDay]) -> Choices:
+        lanes = [lane for each in days for lane in each.lanes if self._query.camera in ("", each.camera)]
+        return Choices(
+            tuple(self._sites),
+            tuple(each.camera for each in days),
+            tuple(sorted({lane.sector for lane in lanes})),
+            tuple(sorted({lane.target for lane in lanes})),
+        )
+
+    def _visits(self) -> tuple[tuple[VisitShown, ...], str | None]:
+        """The rows of this page, and the time at which the next page begins."""
+        query = self._query
+        from_us = max(self._since_us, self._begin_us())
+        stretch = Stretch(from_us, self._until_us, query.site, query.camera or None)
+        found = some_visits(
+            _Light(self._store, query.site, from_us),
+            stretch,
+            self._is_wanted,
+            ROWS + 1,
+            later_us=self._until_us + _LATER_US,
+            going_on=from_us == self._since_us,
+        )
+        more_from = self._local.clock(found[ROWS].start_us) if len(found) > ROWS else None
+        rows = found[:ROWS]
+        places: Places = "sector" if query.camera or len(self._reports) < 2 else "camera"
+        whole = self._store.whole({visit.begin.id for visit in rows} | {visit.first.id for visit in rows})
+        kept: dict[str, str] = {}
+        for camera in {visit.begin.camera for visit in rows}:
+            mine = [each.event for each in whole.values() if each.event.camera == camera]
+            hashes = sorted({sha256 for event in mine for sha256 in event.provenance.frame_sha256})
+            kept |= self._store.frames.fates(query.site, camera, hashes)
+        text = EventText(self._local, places)
+        return tuple(visit_shown(visit, text, whole, kept) for visit in rows), more_from
+
+    def _begin_us(self) -> int:
+        """The instant of the query's `from`. Raises Malformed."""
+        if not self._query.begins:
+            return self._since_us
+        try:
+            clock = time.fromisoformat(self._query.begins).replace(tzinfo=None)
+        except ValueError:
+            raise Malformed(f"`from` is `{self._query.begins[:16]}`: write a time as 18:00") from None
+        return self._local.us(datetime.combine(self._day, clock))
+
+    def _is_wanted(self, visit: Visit) -> bool:
+        query, event = self._query, visit.begin
+        places = {event.sector, event.from_sector, event.to_sector}
+        return (
+            (not query.sector or query.sector in places)
+            and query.target in ("", event.label)
+            and (not query.kind or visit.of(query.kind) is not None)
+        )
+
+    def _cause(self, camera: str, from_us: int, until_us: int, is_silent: bool, is_over: bool) -> str:
+        """Why a camera was not watched."""
+        report: CameraReport | None = self._reports.get(camera)
+        if not is_silent:
+            return "frames came that repeat others, or that no model answered for"
+        if not is_over and report is not None and report.condition.cause:
+            return plain(report.condition.cause)
+        around = partial(self._neighbour, camera)
+        causes = tuple(follows(around(self._store.past.before, from_us + 1), around(self._store.past.after, until_us)))
+        return causes[0] if causes else "no frame came"
+
+    def _neighbour(self, camera: str, read: Callable[..., Any], at_us: int) -> Any:
+        return next(iter(read(self._query.site, camera, at_us, 1)), None)
+
+    def _gone_words(self, gone: Gone) -> list[str]:
+        """What of the day is no longer kept."""
+        if gone.within(self._since_us, self._until_us).is_nothing:
+            return []
+        until_us = min(self._until_us, max((each.until_us for each in gone.bursts), default=self._until_us))
+        return [f"{gone.camera}: frames and events until {self._local.minute(until_us)} are in part no longer kept"]
+
+    def _hours(self) -> list[tuple[str, int]]:
+        """The names of every second hour of the day, and the cell at which each begins."""
+        found = []
+        for hour in range(0, 24, 2):
+            at_us = self._local.us(datetime.combine(self._day, time(hour)))
+            found.append((f"{hour:02}", (at_us - self._since_us) // CELL_US))
+        return found

@@ -1,0 +1,57 @@
+"""When a camera was watched, and by which policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Unseen(NamedTuple):
+    """From the last frame before that could be judged to before the next one (us).
+
+    `is_silent`: no frame came in between. Else frames came that repeat others, or that no model answered for.
+    `is_over`: a frame ends it; else it is cut where the question ends.
+    """
+
+    from_us: int
+    until_us: int
+    is_silent: bool
+    is_over: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """How a camera was watched in a stretch of time.
+
+    `policy` is the digest of the policy that judged its last burst before the end (None: it had none yet). `unseen` are
+    the stretches without a frame that could be judged, longer than the shortest `blind_s` of the sectors of that
+    policy, in order; the first may begin before the question, and the last may end after it. `since_us` is the first
+    frame at all, where that is inside; None: there is an earlier one, or none. `rules`: from when which policy judged.
+    """
+
+    site: str
+    camera: str
+    policy: str | None
+    unseen: tuple[Unseen, ...] = ()
+    since_us: int | None = None
+    rules: tuple[tuple[int, str], ...] = ()
+
+
+class Stay(NamedTuple):
+    """A target's presence in a sector, from the event that began it to the one that ended it (us; None: it goes on)."""
+
+    camera: str
+    sector: str
+    target: str
+    from_us: int
+    until_us: int | None
+
+
+class Tally(NamedTuple):
+    """How many events of one kind a place has. `place`: a sector, a line, or `FROM > TO`."""
+
+    camera: str
+    kind: str
+    place: str
+    target: str
+    events: int

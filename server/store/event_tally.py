@@ -1,0 +1,95 @@
+"""What a day of a site amounts to, from the rows of its events, without making events of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
+
+from policies.events import microseconds
+from policies.fold import decode_state
+from server.domain.records import Checkpoint
+from server.domain.watching import Stay, Tally
+from server.store.compact import Origin, decode_origin, ended_us
+from server.store.event_rows import BARE_COLUMNS, logged, of_names, read_rows
+from server.store.schema import burst_records, cameras, events, origins
+
+_STARTED, _ENDED = "presence_started", "presence_ended"
+_KINDS = (_STARTED, _ENDED)
+_FIRST_US = burst_records.c.first_at_us
+_HOLDS = events.c.withdrawn_at_us.is_(None)
+
+
+def read_stays(
+    connection: Connection, named: Mapping[int, str], points: Mapping[int, Checkpoint], since_us: int, until_us: int
+) -> Iterator[Stay]:
+    """The presences of cameras (number to name) in a stretch; `points` are their states before it.
+
+    The end of a presence is an event that began when the presence did: one look at the index gives both.
+    """
+    states = [decode_state(point.state) for point in points.values() if point.state is not None]
+    new = [number for number, point in points.items() if point.state is None]  # no checkpoint since its first burst
+    first_us = connection.execute(select(func.min(_FIRST_US)).where(burst_records.c.camera.in_(new))).scalar_one()
+    visits = [visit for state in states for track in state.tracks for visit in track.visits]
+    young_us = [visit.entry_us - 2 * visit.entry_slack_us for visit in visits if not visit.counted]
+    points_us = [point.at_us for point in points.values() if point.at_us is not None]
+    from_us = min([since_us, *young_us, *points_us, *([] if first_us is None else [first_us])])
+    begins_us = {visit.entry_us for visit in visits} | {each.since_us for state in states for each in state.presences}
+    going_on = sorted(at_us for at_us in begins_us if at_us < from_us)
+    shared = {row.number: decode_origin(row.body) for row in connection.execute(_origins())}
+    began: dict[tuple[str, str, str, int], int | None] = {}
+    started = events.c.started_at_us
+    for where in (and_(started >= from_us, started < until_us), started.in_(going_on)):
+        for *place, kind, at_us, end_us in _presences(connection, named, shared, where):
+            key = (place[0], place[1], place[2], at_us)
+            began[key] = end_us if kind == _ENDED else began.get(key)
+    for (camera, sector, target, at_us), end_us in sorted(began.items(), key=lambda each: each[0][3]):
+        if end_us is None or end_us > since_us:
+            yield Stay(camera, sector, target, at_us, end_us)
+
+
+def read_tally(connection: Connection, site: str, since_us: int, until_us: int) -> Iterator[Tally]:
+    """The events of a site that began in a stretch, counted."""
+    shared = {
+        row.number: decode_origin(row.body) for row in connection.execute(select(origins.c.number, origins.c.body))
+    }
+    columns = (events.c.camera, events.c.origin, events.c.kind, events.c.sector, events.c.label)
+    named = {row.number: row.camera for row in connection.execute(select(cameras.c.number, cameras.c.camera))}
+    within = (events.c.started_at_us >= since_us, events.c.started_at_us < until_us, _HOLDS)
+    query = select(*columns, func.count()).where(*within, *of_names(site, None, None)).group_by(*columns)
+    found: dict[tuple[str, str, str, str], int] = {}
+    for number, origin, kind, sector, label, count in connection.execute(query):
+        key = (named[number], kind, sector or "", label) if kind is not None else (named[number], *_of(shared[origin]))
+        found[key] = found.get(key, 0) + count
+    for key, count in sorted(found.items()):
+        yield Tally(*key, count)
+
+
+def _of(origin: Origin) -> tuple[str, str, str]:
+    place = origin.sector or origin.line or f"{origin.from_sector} > {origin.to_sector}"
+    return origin.kind or "", place, origin.label or ""
+
+
+def _origins() -> Select[Any]:
+    return select(origins.c.number, origins.c.body).where(origins.c.kind.in_(_KINDS))
+
+
+def _presences(
+    connection: Connection, named: Mapping[int, str], shared: Mapping[int, Origin], where: ColumnElement[bool]
+) -> Iterator[tuple[str, str, str, str, int, int | None]]:
+    """Camera, sector, target, kind, begin and end of events of presence. Events of earlier versions are decoded."""
+    own = (events.c.camera, events.c.origin, events.c.started_at_us, events.c.body)
+    mine = (where, (events.c.camera + 0).in_(list(named)), _HOLDS)
+    of_kind = (events.c.origin + 0).in_(list(shared))
+    for number, origin, started_us, body in connection.execute(
+        select(*own).where(*mine, events.c.kind.is_(None), of_kind)
+    ):
+        known = shared[origin]
+        end_us = ended_us(body, started_us) if known.kind == _ENDED else None
+        yield named[number], known.sector or "", known.label or "", known.kind or "", started_us, end_us
+    old = select(*BARE_COLUMNS).where(*mine, or_(*(events.c.kind == kind for kind in _KINDS)))
+    for row in read_rows(connection, old):
+        event = logged(row).event
+        end_us = None if event.kind == _STARTED else microseconds(event.at)
+        yield event.camera, event.sector or "", event.label, event.kind, microseconds(event.started_at), end_us

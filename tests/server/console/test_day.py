@@ -1,0 +1,146 @@
+"""`/day/...`: what happened, as a page and as JSON."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from server.app import runtime_of
+from server.domain.kept_frames import Picture
+from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
+
+EVENING = "2027-01-14T"
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Flask:
+    """The clock is at 8:00 on 2027-01-15."""
+    return make_app(tmp_path, BrightnessEnsemble())
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def send(client: FlaskClient, clock: str, greys: Sequence[int], step_ms: int = 1000, **changes: Any) -> dict[str, Any]:
+    """A burst with frames of these shades; a bright one shows a person."""
+    number = next(_numbers)
+    frames = [jpeg(grey, (64 + 2 * number, 48 + 2 * index)) for index, grey in enumerate(greys)]
+    burst = envelope(
+        frames,
+        burst_id=f"0197-burst-{number:04}",
+        captured_at=f"{clock}Z",
+        offsets_ms=[step_ms * index for index in range(len(frames))],
+        **changes,
+    )
+    assert client.post("/v1/bursts", data=body(burst, frames)).status_code == 201
+    return burst | {"frames": frames}
+
+
+def visit(client: FlaskClient, hour: str, **changes: Any) -> dict[str, Any]:
+    """A person for ten seconds, and some seconds of nobody around."""
+    return send(client, f"{EVENING}{hour}:00", [20] * 4 + [240] * 10 + [20] * 16, **changes)
+
+
+def told(client: FlaskClient, filters: str = "") -> Any:
+    return client.get(f"/v1/day/2027-01-14?{filters}").json
+
+
+def test_the_first_page_goes_to_the_newest_day_with_something_in_it(client: FlaskClient) -> None:
+    visit(client, "18:12")
+    send(client, "2027-01-15T07:00:00", [20] * 4)
+    assert client.get("/").headers["Location"] == "/day/2027-01-14?site=north-yard"
+    assert client.get("/day/today").headers["Location"] == "/day/2027-01-15?site=north-yard"
+    assert client.get("/day/yesterday?camera=gate").headers["Location"] == "/day/2027-01-14?site=north-yard&camera=gate"
+
+
+def test_a_visit_is_one_row_with_its_picture_and_its_events_behind_it(app: Flask, client: FlaskClient) -> None:
+    burst = visit(client, "18:12")
+    kept = [
+        Picture("north-yard", "gate", 1_799_950_320_000_000 + i * 1_000_000, sha256, burst["frames"][i], 0.9)
+        for i, sha256 in enumerate(burst["frame_sha256"])
+    ]
+    runtime_of(app).store.frames.keep(kept)
+    page = client.get("/day/2027-01-14").text
+    [row] = told(client, "site=north-yard")["visits"]
+    assert page.count('<a class="visit"') == 1
+    assert (row["target"], row["place"], row["picture"] in burst["frame_sha256"]) == ("person", "view", True)
+    assert f"/v1/frames/{row['picture']}?size=small" in page
+    assert {"entered", "left", "presence_started", "presence_ended"} <= {each["kind"] for each in row["events"]}
+    assert f'href="/events/{row["id"]}"' in page
+
+
+def test_bars_show_occupied_clear_and_unobserved_and_say_it_in_words(client: FlaskClient) -> None:
+    visit(client, "18:12")
+    day = told(client)
+    [lane] = day["lanes"]
+    assert [span["state"] for span in lane["spans"]] == ["unobserved", "clear", "occupied", "clear", "unobserved"]
+    assert lane["spans"][0]["since"] == "2027-01-14T00:00:00Z"
+    assert lane["spans"][-1]["until"] == "2027-01-15T00:00:00Z"
+    assert lane["visits"] == 1
+    assert [bar["state"] for bar in lane["bars"]] == ["unobserved", "occupied"]
+    page = client.get("/day/2027-01-14").text
+    assert '<path class="unobserved" d="M0 4h728v12h-728z' in page
+    assert '<td class="totals">1 visit, 10 s, not watched' in page
+    assert "18:12 to 24:00" in page
+
+
+def test_a_night_with_nobody_says_so(client: FlaskClient) -> None:
+    at_s = 22 * 3600
+    while at_s < 30 * 3600 + 30:
+        day, rest = divmod(at_s, 86_400)
+        clock = f"2027-01-{14 + day}T{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}"
+        send(client, clock, [20, 20, 20, 20], step_ms=25_000)
+        at_s += 100
+    page = client.get("/day/2027-01-15").text
+    assert "Nobody, 22:00 to 06:00, watched all the time" in page
+
+
+def test_filters_leave_rows_and_bars_out(client: FlaskClient) -> None:
+    visit(client, "18:12")
+    visit(client, "18:12", camera="shed")
+    visit(client, "19:12")
+
+    def asked(filters: str) -> tuple[int, int]:
+        day = told(client, filters)
+        return len(day["lanes"]), len(day["visits"])
+
+    assert asked("") == (2, 3)
+    assert asked("camera=shed") == (1, 1)
+    assert asked("camera=shed&from=19:00") == (1, 0)
+    assert asked("from=18:30") == (2, 1)
+    assert asked("kind=crossed") == (2, 0)
+    assert asked("kind=left") == (2, 3)
+    assert asked("sector=pond") == (0, 0)
+    assert asked("target=person&sector=view") == (2, 3)
+    assert "Nothing of this day fits the filters" in client.get("/day/2027-01-14?target=cat").text
+
+
+def test_what_cannot_be_asked_for_is_answered_with_what_can(client: FlaskClient) -> None:
+    visit(client, "18:12")
+    for wrong in ("/day/2027-13-40", "/day/2027-01-14?from=noon", "/day/2027-01-14?colour=red", "/day/0001-01-01"):
+        assert client.get(wrong).status_code == 400
+    assert client.get("/day/2027-01-14?site=elsewhere").status_code in (200, 404)
+
+
+def test_a_server_without_a_site_says_what_to_do(tmp_path: Path) -> None:
+    app = make_app(tmp_path, BrightnessEnsemble())
+    (tmp_path / "sites" / "north-yard.toml").unlink()
+    shown = app.test_client().get("/")
+    assert (shown.status_code, "No site yet" in shown.text) == (200, True)
+
+
+def test_no_filter_is_html(client: FlaskClient) -> None:
+    visit(client, "18:12")
+    for name in ("site", "camera", "sector", "target", "kind", "from"):
+        assert "<b>gate" not in client.get(f"/day/2027-01-14?{name}=<b>gate</b>").text
+    assert "<b>gate" not in client.get("/day/<b>gate").text
