@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby, pairwise
 from typing import Literal, NamedTuple, Protocol
 
@@ -88,8 +89,9 @@ def site_day(store: Store, site: str, since_us: int, until_us: int, now_us: int)
         stays.setdefault(stay.camera, []).append(stay)
     gone = {each.camera: each for each in store.retention.all_gone(site)}
     watched = store.past.watching(site, since_us, min(end_us + AROUND_US, now_us))
+    policy_of = cache(store.policy)
     return [
-        camera_day(each, stays.get(each.camera, ()), gone.get(each.camera), (since_us, end_us), store.policy)
+        camera_day(each, stays.get(each.camera, ()), gone.get(each.camera), (since_us, end_us), policy_of)
         for each in watched
     ]
 

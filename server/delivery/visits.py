@@ -24,7 +24,7 @@ NEAR_US = 7_200_000_000
 HELD = 2000
 """Lines that wait at most for the end of an earlier visit. Beyond, its end is looked up, so that memory stays flat."""
 
-_READ, _MOST_READ = 1000, 10_000
+_READ, _MOST_READ = 500, 10_000
 """Events that are read at most for the ends of some visits, and for these visits."""
 
 _PRESENCE = ("presence_started", "presence_ended")

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
 
 from policies.events import microseconds
-from server.domain.records import LoggedEvent
+from server.domain.records import Checkpoint, LoggedEvent
 from server.domain.watching import Stay, Tally
 from server.store.engine import reading
 from server.store.event_rows import (
@@ -23,7 +23,7 @@ from server.store.event_rows import (
 )
 from server.store.event_tally import read_stays, read_tally
 from server.store.outbox import last_seq
-from server.store.rows import Part, read_checkpoint
+from server.store.rows import Part, read_checkpoints
 from server.store.schema import cameras, events
 
 
@@ -94,8 +94,14 @@ class EventLog(Part):
         with reading(self._engine) as connection:
             names = select(cameras.c.number, cameras.c.camera).where(cameras.c.site == site)
             named = {row.number: row.camera for row in connection.execute(names)}
-            points = {number: read_checkpoint(connection, site, camera, since_us) for number, camera in named.items()}
+            states = read_checkpoints(connection, site, since_us)
+            points = {number: states[camera] for number, camera in named.items()}
             return list(read_stays(connection, named, points, since_us, until_us))
+
+    def checkpoints(self, site: str, before_us: int) -> dict[str, Checkpoint]:
+        """As `Store.checkpoint`, of every camera of a site."""
+        with reading(self._engine) as connection:
+            return read_checkpoints(connection, site, before_us)
 
     def tally(self, site: str, since_us: int, until_us: int) -> list[Tally]:
         """How many events of each kind began at a site from `since_us` to before `until_us`, and hold."""

@@ -10,7 +10,20 @@ from contextlib import suppress
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Connection, Engine, LargeBinary, Row, Select, false, insert, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    LargeBinary,
+    Row,
+    Select,
+    and_,
+    false,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy import cast as as_type
 from sqlalchemy.exc import IntegrityError
 
@@ -22,7 +35,7 @@ from server.domain.errors import Unknown
 from server.domain.records import CameraHead, Checkpoint, Notice, Noticed
 from server.store.compact import unpack_state
 from server.store.engine import reading
-from server.store.schema import checkpoints, panels, policies, removals
+from server.store.schema import cameras, checkpoints, panels, policies, removals
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +104,25 @@ def read_checkpoint(connection: Connection, site: str, camera: str, before_us: i
         _newest_removal(connection, site, camera, before_us),
         key=lambda each: -(2**63) if each.at_us is None else each.at_us,
     )
+
+
+def read_checkpoints(connection: Connection, site: str, before_us: int) -> dict[str, Checkpoint]:
+    """As `read_checkpoint`, of every camera of a site, by name."""
+    mine = and_(checkpoints.c.site == cameras.c.site, checkpoints.c.camera == cameras.c.camera)
+    newest = select(func.max(checkpoints.c.at_us)).where(mine, checkpoints.c.at_us < before_us).correlate(cameras)
+    found = (
+        select(cameras.c.camera, checkpoints.c.at_us, stored_text(connection, checkpoints.c.state))
+        .join(checkpoints, and_(mine, checkpoints.c.at_us == newest.scalar_subquery()), isouter=True)
+        .where(cameras.c.site == site)
+    )
+    ends = select(removals.c.camera).where(removals.c.site == site, removals.c.until_us <= before_us).distinct()
+    removed = set(connection.execute(ends).scalars())
+    points: dict[str, Checkpoint] = {}
+    for camera, at_us, stored in connection.execute(found).all():
+        state = None if at_us is None else readable_state(stored, at_us)
+        is_known = camera not in removed and (at_us is None or state is not None)
+        points[camera] = Checkpoint(at_us, state) if is_known else read_checkpoint(connection, site, camera, before_us)
+    return points
 
 
 def _newest_checkpoint(connection: Connection, site: str, camera: str, before_us: int) -> Checkpoint:

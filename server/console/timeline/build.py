@@ -46,8 +46,9 @@ _LATER_US = 3600 * SECOND_US
 class _Light:
     """The store, which reads events without their bursts and frames."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, site: str, since_us: int) -> None:
         self.past = store.past
+        self._points = store.checkpoints(site, since_us)
         self._store = store
         self.events = store.events
 
@@ -58,7 +59,7 @@ class _Light:
         return self._store.cameras()
 
     def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint:
-        return self._store.checkpoint(site, camera, before_us)
+        return self._points.get(camera) or self._store.checkpoint(site, camera, before_us)
 
 
 class Builder:
@@ -116,7 +117,6 @@ class Builder:
                     clipped(lane, self._since_us, self._until_us),
                     counts.get((lane.camera, lane.sector, lane.target), 0),
                     self._since_us,
-                    local,
                 )
                 for lane in lanes
             ),
@@ -150,7 +150,7 @@ class Builder:
         from_us = max(self._since_us, self._begin_us())
         stretch = Stretch(from_us, self._until_us, query.site, query.camera or None)
         found = some_visits(
-            _Light(self._store),
+            _Light(self._store, query.site, from_us),
             stretch,
             self._is_wanted,
             ROWS + 1,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
-from itertools import groupby
 from typing import Literal
 
 import msgspec
@@ -21,8 +21,17 @@ from server.domain.watching import Unseen
 CELL_US = 90 * SECOND_US
 """What a bar shows at least: 960 cells make a day. Spans of a page are exact; its bars are not."""
 
-_STRENGTH: dict[str, int] = {"clear": 0, "not_kept": 1, "unobserved": 2, "occupied": 3}
+_STRENGTH: tuple[SpanState, ...] = ("clear", "not_kept", "unobserved", "occupied")
 """What a cell shows is the strongest state in it: a short visit is seen, and what is not watched never looks clear."""
+
+_RUN = re.compile(rb"(.)\1*", re.DOTALL)
+_HEIGHTS: dict[str, tuple[int, int]] = {
+    "clear": (13, 1),
+    "not_kept": (4, 12),
+    "unobserved": (4, 12),
+    "occupied": (2, 16),
+}
+"""Of a bar that is 20 high: where a state begins, and how high it is."""
 
 NIGHT = (22, 6)
 """The hours between which a page speaks of a night."""
@@ -36,13 +45,11 @@ class SpanShown(msgspec.Struct, frozen=True):
     until: datetime
 
 
-class Run(msgspec.Struct, frozen=True):
-    """Neighbouring cells of a bar, of 90 s each, in one state."""
+class Bar(msgspec.Struct, frozen=True):
+    """What a bar shows in one state: an SVG path on cells of 90 s."""
 
-    state: str
-    x: int
-    width: int
-    since_local: str
+    state: Literal["occupied", "clear", "unobserved", "not_kept"]
+    path: str
 
 
 class LaneShown(msgspec.Struct, frozen=True):
@@ -56,7 +63,7 @@ class LaneShown(msgspec.Struct, frozen=True):
     unobserved_s: float
     not_kept_s: float
     spans: tuple[SpanShown, ...]
-    runs: tuple[Run, ...]
+    bars: tuple[Bar, ...]
 
     @property
     def totals(self) -> str:
@@ -121,7 +128,7 @@ def clipped(lane: Lane, since_us: int, until_us: int) -> Lane:
     return Lane(lane.camera, lane.sector, lane.target, tuple(span for span in spans if span.from_us < span.until_us))
 
 
-def lane_shown(lane: Lane, visits: int, since_us: int, local: LocalTime) -> LaneShown:
+def lane_shown(lane: Lane, visits: int, since_us: int) -> LaneShown:
     """A lane of a day that begins at `since_us`."""
 
     def lasts_s(state: SpanState) -> float:
@@ -136,21 +143,25 @@ def lane_shown(lane: Lane, visits: int, since_us: int, local: LocalTime) -> Lane
         lasts_s("unobserved"),
         lasts_s("not_kept"),
         tuple(SpanShown(span.state, instant(span.from_us), instant(span.until_us)) for span in lane.spans),
-        tuple(_runs(lane.spans, since_us, local)),
+        tuple(_bars(lane.spans, since_us)),
     )
 
 
-def _runs(spans: Sequence[DaySpan], since_us: int, local: LocalTime) -> Iterator[Run]:
+def _bars(spans: Sequence[DaySpan], since_us: int) -> Iterator[Bar]:
     """The spans on the cells of a bar; each cell shows the strongest state in it."""
-    cells: dict[int, str] = {}
-    for span in spans:
-        for cell in range((span.from_us - since_us) // CELL_US, -(-(span.until_us - since_us) // CELL_US)):
-            if _STRENGTH[span.state] >= _STRENGTH[cells.get(cell, "clear")]:
-                cells[cell] = span.state
-    for _, run in groupby(enumerate(sorted(cells)), key=lambda each: (cells[each[1]], each[1] - each[0])):
-        inside = [cell for _, cell in run]
-        clock = local.minute(since_us + inside[0] * CELL_US)
-        yield Run(cells[inside[0]], inside[0], len(inside), clock)
+    cells = bytearray()
+    for span in sorted(spans, key=lambda span: _STRENGTH.index(span.state)):
+        first, end = (span.from_us - since_us) // CELL_US, -(-(span.until_us - since_us) // CELL_US)
+        cells.extend(bytes([len(_STRENGTH)]) * (end - len(cells)))
+        cells[first:end] = bytes([_STRENGTH.index(span.state)]) * (end - first)
+    paths: dict[int, list[str]] = {}
+    for run in _RUN.finditer(cells):
+        if (which := run[0][0]) < len(_STRENGTH):
+            top, height = _HEIGHTS[_STRENGTH[which]]
+            width = run.end() - run.start()
+            paths.setdefault(which, []).append(f"M{run.start()} {top}h{width}v{height}h-{width}z")
+    for which, path in sorted(paths.items()):
+        yield Bar(_STRENGTH[which], "".join(path))
 
 
 def outages(

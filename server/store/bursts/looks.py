@@ -13,14 +13,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    Connection,
-    Select,
-    select,
-)
+from sqlalchemy import BigInteger, Connection, Select, bindparam, select
 
 from policies.fold import REMEMBERED, remembered
 from policies.fusion.judge import blind_targets, relevant_judgement
@@ -33,7 +30,7 @@ from server.store.bursts.old_form import has_old_frames, meeting
 from server.store.bursts.packing import Packed, unpack
 from server.store.bursts.records import IS_HELD, LATE, SET_ASIDE, named_damage
 from server.store.rows import Versions
-from server.store.schema import burst_records, cameras, contexts
+from server.store.schema import burst_records, cameras, contexts, observations
 
 _MOST = 400
 """Scans that are remembered: days of cameras."""
@@ -70,7 +67,9 @@ _NEW = _Scan()
 
 
 class _Of(NamedTuple):
-    """The camera that is asked for. `rewritten` changes with its past. `has_held`: some bursts are not in the fold."""
+    """The camera that is asked for. `rewritten` changes with its past. `has_held`: some bursts are not in the fold.
+    `has_old`: some are not converted yet.
+    """
 
     number: int
     site: str
@@ -78,6 +77,7 @@ class _Of(NamedTuple):
     longest_us: int
     rewritten: int
     has_held: bool
+    has_old: bool
 
 
 class Looks:
@@ -91,19 +91,29 @@ class Looks:
         self, connection: Connection, versions: Versions, site: str, since_us: int, until_us: int
     ) -> list[Watching]:
         """How each camera of a site was watched from `since_us` to before `until_us`, by name."""
-        columns = [cameras.c[name] for name in _Of._fields[:-1]]
+        columns = [cameras.c[name] for name in _Of._fields[:-2]]
         found = connection.execute(select(*columns).where(cameras.c.site == site).order_by(cameras.c.camera)).all()
         held = select(burst_records.c.camera).where(IS_HELD, burst_records.c.late.in_((0, LATE, SET_ASIDE))).distinct()
         holding = set(connection.execute(held).scalars())
+        is_converted = connection.execute(select(observations.c.frame).limit(1)).first() is None
         cameras_of_site = [
-            _Of(row.number, row.site, row.camera, row.longest_us, row.rewritten, row.number in holding) for row in found
+            _Of(
+                row.number,
+                row.site,
+                row.camera,
+                row.longest_us,
+                row.rewritten,
+                row.number in holding,
+                not is_converted and has_old_frames(connection, row.site, row.camera),
+            )
+            for row in found
         ]
         return [self._watching(connection, versions, of, since_us, until_us) for of in cameras_of_site]
 
     def _watching(self, connection: Connection, versions: Versions, of: _Of, since_us: int, until_us: int) -> Watching:
-        if has_old_frames(connection, of.site, of.camera):
+        if of.has_old:
             return _by_facts(connection, versions, of, since_us, until_us)
-        digest = connection.execute(_last_policy(of.number, until_us)).scalar_one_or_none()
+        digest = connection.execute(_last_policy(), {"number": of.number, "until_us": until_us}).scalar_one_or_none()
         if digest is None:
             return Watching(of.site, of.camera, None)
         least_us = least_blind_us(versions.policy(connection, digest).camera(of.camera))
@@ -257,7 +267,10 @@ class _Reader:
         return len(blind_targets(policy, relevant_judgement(policy, seen))) < max(1, len(policy.targets))
 
 
-def _last_policy(number: int, until_us: int) -> Select[Any]:
+@cache
+def _last_policy() -> Select[Any]:
+    """The policy that judged the last burst of a camera before an instant."""
+    number, until_us = bindparam("number", type_=BigInteger), bindparam("until_us", type_=BigInteger)
     newest = (
         select(burst_records.c.context)
         .where(burst_records.c.camera == number, burst_records.c.first_at_us < until_us)
