@@ -105,6 +105,8 @@ function ways(shape) {
 const units = (point) => point.map((each) => each * 1000).join(" ");
 
 function draw() {
+  const box = svg.getBoundingClientRect();
+  if (!box.width || !box.height) return; // the picture is still to come; its size draws again
   const focused = document.activeElement;
   const at = focused && focused.dataset ? focused.dataset.corner : null;
   svg.replaceChildren();
