@@ -79,6 +79,10 @@ BREACHES = {
     "the place of pictures is built in layers": ("server/frames/folder.py", "import server.frames.keeper"),
     "the engine is built in layers": ("server/engine/stages.py", "import server.engine.batcher"),
     "serving is built in layers": ("server/serving/machine.py", "import server.serving.loading"),
+    "the page of a day is built in layers": (
+        "server/console/timeline/parts.py",
+        "import server.console.timeline.build",
+    ),
     "the page Tune is built in layers": ("server/console/tuning/address.py", "import server.console.tuning.routes"),
     "what tries changed policies is built in layers": (
         "server/analysis/tuning/scoring.py",

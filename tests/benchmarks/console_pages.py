@@ -31,7 +31,7 @@ from server.settings import ServerSettings
 from server.store import Store, open_store
 from server.store.engine import writing
 from server.store.schema import counters, events
-from tests.benchmarks.long_past import fill
+from tests.benchmarks.long_past import HOUR_BURSTS, fill
 from tests.benchmarks.processes import Hosted, end_on_sigterm
 from tests.benchmarks.replay import BURST, site
 from tests.benchmarks.storage import QUIET, WALK, entry_of, run_turn
@@ -72,7 +72,7 @@ def made(folder: Path, cameras: int, frames: int, wanted: int) -> None:
     store = open_store(f"sqlite:///{file}")
     store.upgrade()
     if not is_made:
-        fill(store, text, frames)
+        fill(store, text, frames, 7 * HOUR_BURSTS)
         add_events(store, wanted, random.Random(1))
     store.close()
 

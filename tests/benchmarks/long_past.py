@@ -41,14 +41,15 @@ WALK_BURSTS = 2
 QUIET_BURSTS = 7
 
 
-def fill(store: Store, text: str, frames: int) -> None:
+def fill(store: Store, text: str, frames: int, every: int = HOUR_BURSTS) -> None:
+    """Bursts of each camera; after so many of them (`every`) somebody crosses the view."""
     policy = parse_site_policy(text)
     each = frames // BURST // len(policy.cameras)
     for camera in policy.cameras:
         chance = random.Random(camera)
-        for first in range(0, each, HOUR_BURSTS):
+        for first in range(0, each, every):
             _walk(store, policy, text, camera, first, chance)
-            numbers = range(first + WALK_BURSTS + QUIET_BURSTS, min(first + HOUR_BURSTS, each))
+            numbers = range(first + WALK_BURSTS + QUIET_BURSTS, min(first + every, each))
             if numbers:
                 _rest(store, policy, text, camera, numbers, chance)
 

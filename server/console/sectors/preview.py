@@ -16,7 +16,7 @@ from server.console.access import Viewer
 from server.console.context import Context
 from server.console.drawing import svg_points
 from server.console.pages import NoQuery, Pages, Part
-from server.console.sectors.shapes import Fault, faults_of
+from server.console.sectors.shapes import MOST_BYTES, Fault, faults_of
 from server.console.sectors.stretch import day_to_try
 from server.delivery.visits import Joiner, unlogged
 from server.domain.errors import SectorwatchError, Unknown
@@ -121,6 +121,8 @@ def paths_of(context: Context, viewer: Viewer, site: str, camera: str, wait_s: f
 def new_text(context: Context, form: DrawForm, site: str, camera: str) -> str:
     """The text that a form makes of the site's file. Raises ValueError for what cannot be one."""
     text = form.text.replace("\r\n", "\n") or context.versions.file(site).text or f'site = "{site}"\n'
+    if len(text) > MOST_BYTES:
+        raise ValueError(faults_of(text, camera)[0].words)
     return drawn_into(text, camera, read_drawn(form.shapes)) if form.shapes else text
 
 

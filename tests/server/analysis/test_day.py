@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from policies.site.site_policy import SitePolicy
 from server.analysis.day import CameraDay, DaySpan, camera_day, site_day
 from server.analysis.occupancy import occupancy
 from server.domain.keeping import Gone, Stretch
@@ -32,7 +33,7 @@ def folded(yard: Yard, since_us: int, until_us: int, now_us: int) -> dict[tuple[
     lanes: dict[tuple[str, str], list[DaySpan]] = {}
     for span in occupancy(yard.store, "yard", "gate", since_us, until_us, now_us):
         lanes.setdefault((span.sector, span.target), []).append(
-            DaySpan(span.occupancy.value, span.from_us, span.until_us)  # type: ignore[arg-type]
+            DaySpan(span.occupancy.value, span.from_us, span.until_us)
         )
     return lanes
 
@@ -58,6 +59,10 @@ def send(yard: Yard, path: Callable[[float], float | None], until_s: float, from
     for number in range(round((until_s - from_s) / 5)):
         at_s = from_s + 5 * number
         yard.pipeline.process(yard.walk(round(at_s * 10), lambda t: path(t - from_s), at_s, 10))
+
+
+def stands(x: float | None) -> Callable[[float], float | None]:
+    return lambda _t: x
 
 
 def nobody(_t: float) -> None:
@@ -144,7 +149,7 @@ def test_any_mixture_of_walks_and_silences_agrees(yard: Yard, seed: int) -> None
     for number in range(40):
         x = chance.choice([None, 0.2, 0.4, 0.6, 0.8])
         length = chance.choice([4, 10, 20])
-        yard.pipeline.process(yard.walk(number, lambda t, x=x: x, at_s, length))
+        yard.pipeline.process(yard.walk(number, stands(x), at_s, length))
         at_s += length / 2 + chance.choice([0, 0, 0, 10, 29.75, 31, 100])
     for _ in range(6):
         from_s = chance.uniform(-50, at_s)
@@ -193,5 +198,5 @@ def test_late_bursts_of_a_walk_leave_what_one_in_order_leaves(yard: Yard) -> Non
     list(agrees(yard, 0, 26, now_s=26))
 
 
-def _no_policy(digest: str) -> None:
+def _no_policy(digest: str) -> SitePolicy:
     raise AssertionError(digest)

@@ -45,6 +45,16 @@ GETS: dict[str, Ask] = {
     "console_twins.tune_places": Ask(is_of_site=False),
     "console.tune": Ask(),
     "console_twins.tune": Ask(),
+    "console.newest_day": Ask(is_of_site=False),
+    "console.day": Ask(SITE),
+    "console_twins.day": Ask(SITE),
+    "console.live": Ask(SITE),
+    "console_twins.live": Ask(SITE),
+    "console.sectors_index": Ask(is_of_site=False),
+    "console_twins.sectors_index": Ask(is_of_site=False),
+    "console.sectors": Ask(),
+    "console_twins.sectors": Ask(),
+    "console.sectors_paths": Ask(),
     "console.models": Ask(SITE),
     "console_twins.models": Ask(SITE),
     "events.events": Ask(SITE),
@@ -63,6 +73,10 @@ POSTS: dict[str, Ask] = {
     "console.judge_event": Ask({"truth": "true", "note": "note <i>sw</i>"}),
     "console.undo": Ask(),
     "console.missed": Ask({"site": "{site}", "camera": "{camera}", "fact": "presence_started|{sector}", "at": "{at}"}),
+    "console.sectors_previewed": Ask({"text": "{text}"}),
+    "console.sectors_proposed": Ask({"text": "{text}", "why": "why <i>sw</i>"}),
+    "console.sectors_put_in_force": Ask({"version": "{version}"}),
+    "console.sectors_taken_back": Ask({"version": "{version}"}),
     "console.tune_saved": Ask({"do": "propose", "state": "confirm=3", "why": "why <i>sw</i>"}),
 }
 """Endpoint of an action -> the fields of its form."""
@@ -79,6 +93,8 @@ class Yard:
     sector: str = "view"
     day: str = "2027-01-15"
     at: str = "2027-01-15T07:59:04Z"
+    version: int = 0
+    text: str = '# another\nsite = "north-yard"\n'
 
     def filled(self, rule: str) -> str:
         """The address of a rule."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from server.domain.kept_frames import Picture
 from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
 
 EVENING = "2027-01-14T"
+
+_numbers = itertools.count(1)
 
 
 @pytest.fixture
@@ -30,11 +33,11 @@ def client(app: Flask) -> FlaskClient:
 
 def send(client: FlaskClient, clock: str, greys: Sequence[int], step_ms: int = 1000, **changes: Any) -> dict[str, Any]:
     """A burst with frames of these shades; a bright one shows a person."""
-    send.sent += 1  # type: ignore[attr-defined]
-    frames = [jpeg(grey, (64 + 2 * send.sent, 48 + 2 * index)) for index, grey in enumerate(greys)]  # type: ignore[attr-defined]
+    number = next(_numbers)
+    frames = [jpeg(grey, (64 + 2 * number, 48 + 2 * index)) for index, grey in enumerate(greys)]
     burst = envelope(
         frames,
-        burst_id=f"0197-burst-{send.sent:04}",  # type: ignore[attr-defined]
+        burst_id=f"0197-burst-{number:04}",
         captured_at=f"{clock}Z",
         offsets_ms=[step_ms * index for index in range(len(frames))],
         **changes,
@@ -43,12 +46,13 @@ def send(client: FlaskClient, clock: str, greys: Sequence[int], step_ms: int = 1
     return burst | {"frames": frames}
 
 
-send.sent = 0  # type: ignore[attr-defined]
-
-
 def visit(client: FlaskClient, hour: str, **changes: Any) -> dict[str, Any]:
     """A person for ten seconds, and some seconds of nobody around."""
     return send(client, f"{EVENING}{hour}:00", [20] * 4 + [240] * 10 + [20] * 16, **changes)
+
+
+def told(client: FlaskClient, filters: str = "") -> Any:
+    return client.get(f"/v1/day/2027-01-14?{filters}").json
 
 
 def test_the_first_page_goes_to_the_newest_day_with_something_in_it(client: FlaskClient) -> None:
@@ -67,7 +71,7 @@ def test_a_visit_is_one_row_with_its_picture_and_its_events_behind_it(app: Flask
     ]
     runtime_of(app).store.frames.keep(kept)
     page = client.get("/day/2027-01-14").text
-    [row] = client.get("/v1/day/2027-01-14?site=north-yard").json["visits"]
+    [row] = told(client, "site=north-yard")["visits"]
     assert page.count('<a class="visit"') == 1
     assert (row["target"], row["place"], row["picture"] in burst["frame_sha256"]) == ("person", "view", True)
     assert f"/v1/frames/{row['picture']}?size=small" in page
@@ -77,7 +81,7 @@ def test_a_visit_is_one_row_with_its_picture_and_its_events_behind_it(app: Flask
 
 def test_bars_show_occupied_clear_and_unobserved_and_say_it_in_words(client: FlaskClient) -> None:
     visit(client, "18:12")
-    day = client.get("/v1/day/2027-01-14").json
+    day = told(client)
     [lane] = day["lanes"]
     assert [span["state"] for span in lane["spans"]] == ["unobserved", "clear", "occupied", "clear", "unobserved"]
     assert lane["spans"][0]["since"] == "2027-01-14T00:00:00Z"
@@ -107,7 +111,7 @@ def test_filters_leave_rows_and_bars_out(client: FlaskClient) -> None:
     visit(client, "19:12")
 
     def asked(filters: str) -> tuple[int, int]:
-        day = client.get(f"/v1/day/2027-01-14?{filters}").json
+        day = told(client, filters)
         return len(day["lanes"]), len(day["visits"])
 
     assert asked("") == (2, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -42,7 +43,7 @@ def test_a_feed_ends_at_once_and_the_browser_asks_again_from_where_it_ended(clie
 
 def test_its_json_is_the_same(client: FlaskClient) -> None:
     visit(client, "18:12")
-    feed = client.get("/v1/live?after=0").json
+    feed: Any = client.get("/v1/live?after=0").json
     assert feed["events"] == told(client.get("/live?after=0"))
     assert feed["last"] == max(each["seq"] for each in feed["events"])
 

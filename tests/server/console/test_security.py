@@ -32,6 +32,7 @@ from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, ma
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 
 MARK = "<i>sw</i>"
+VERSION = f'# a remark {MARK}\nsite = "north-yard"\n'
 SHOWN_MARK = "&lt;i&gt;sw&lt;/i&gt;"
 
 
@@ -67,7 +68,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Flask, Ya
     add_user(app, "anna", {"north-yard": "operator", "shed": "viewer"})
     add_user(app, "bert", {"barn": "operator"})
     add_user(app, "carl", {"north-yard": "viewer"})
-    yield app, Yard(event.id, sha256)
+    version = runtime_of(app).versions.propose("north-yard", VERSION, "anna", f"why {MARK}", None)
+    yield app, Yard(event.id, sha256, version=version.number)
     store.close()
 
 
