@@ -21,7 +21,7 @@ from server.console import judging
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.frames import FrameShown, Overlay, initials_of, overlay_of, shown_frame
-from server.console.judging import Chosen, Judgement, Option, Step
+from server.console.judging import Chosen, Judgement, Neighbour, Option
 from server.console.pages import Pages, To
 from server.delivery.event_text import VERBS, EventText, plain, withdrawal
 from server.delivery.gone_text import gone_at
@@ -118,8 +118,8 @@ class EventShown(msgspec.Struct, frozen=True):
     visit: tuple[PartOfVisit, ...]
     judgements: tuple[Judgement, ...]
     verified: Verified | None
-    earlier: Step | None
-    later: Step | None
+    earlier: Neighbour | None
+    later: Neighbour | None
     missed: tuple[Option, ...]
     may_judge: bool
 

@@ -103,7 +103,7 @@ class Judgement(msgspec.Struct, frozen=True):
     made_at: str
 
 
-class Step(msgspec.Struct, frozen=True):
+class Neighbour(msgspec.Struct, frozen=True):
     """A neighbour in the list. `matches` is false where the search gave up here, after many events that are not in the
     list.
     """
@@ -184,7 +184,7 @@ def chosen_of(within: str) -> Chosen:
 
 def step(
     context: Context, viewer: Viewer, chosen: Chosen, logged: LoggedEvent, *, backwards: bool = False
-) -> Step | None:
+) -> Neighbour | None:
     """The next event of the list, or the one before; None at its end."""
     beyond = logged
     for limit in _PAGES:
@@ -196,13 +196,13 @@ def step(
             known = context.store.annotations.of([event.id for event in fitting])
             fitting = [event for event in fitting if is_unjudged(known.get(event.id))]
         if fitting:
-            return Step(fitting[0].id, chosen.address(fitting[0].id), matches=True)
+            return Neighbour(fitting[0].id, chosen.address(fitting[0].id), matches=True)
         if len(page) < limit:
             return None
         beyond = page[-1]
     if not viewer.reads(beyond.event.site):
         return None
-    return Step(beyond.event.id, chosen.address(beyond.event.id), matches=False)
+    return Neighbour(beyond.event.id, chosen.address(beyond.event.id), matches=False)
 
 
 def is_unjudged(annotation: Annotation | None) -> bool:
