@@ -201,3 +201,13 @@ def test_a_clock_alone_is_the_last_time_that_it_was_that(yard: Yard, monkeypatch
         assert sentence(yard.store, "08:00").startswith("No event at 08:00: no model saw a person")
     monkeypatch.setattr("server.commands.explain.now_us", lambda: START_US - 3_600_000_000)
     assert "no burst came" in sentence(yard.store, "08:00")
+
+
+def test_a_minute_within_a_longer_gap_was_not_watched_also_where_no_burst_was_due_in_it(yard: Yard) -> None:
+    yard.clock.advance(36_000)
+    for number in range(5):
+        yard.pipeline.process(yard.walk(number, lambda _t: None, number * 600.0))
+    assert sentence(yard.store, "2026-11-22T08:35") == "No event at 08:35: no burst was due then."
+    assert sentence(yard.store, "2026-11-22T09:35").startswith("No event at 09:35: the camera was not watched: nothing")
+    yard.pipeline.process(yard.walk(20, lambda _t: None, 12_000.0))
+    assert sentence(yard.store, "2026-11-22T10:03").startswith("No event at 10:03: the camera was not watched")
