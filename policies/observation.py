@@ -21,13 +21,15 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One label a model gave: of the whole frame, of a sector's crop (`sector`), or of a box (`box`).
 
     A detector's predictions have boxes; a classifier's have none, and name the sector whose crop was judged
-    (none: the whole view). Score in 0..1.
+    (none: the whole view). Score in 0..1. `evidence` describes the scene of a burst, as `policies.scene` reads it: the
+    first prediction of `frame-change` for the burst's first frame has it.
     """
 
     label: str
     score: float
     box: Box | None = None
     sector: str | None = None
+    evidence: str | None = None
 
 
 class ModelInfo(msgspec.Struct, frozen=True, dict=True):

@@ -7,17 +7,22 @@ after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import pairwise
 
 import msgspec
+from msgspec.structs import replace
 
 from policies.events import microseconds
 from policies.fold import State, advance
 from policies.observation import Observation
 from policies.site.sectors import Sector
 from policies.site.site_policy import CameraPolicy
+
+TURNED = "the camera was turned or moved"
+"""How the cause begins where the view is not the one that the sectors were drawn in."""
 
 
 class Occupancy(StrEnum):
@@ -29,8 +34,9 @@ class Occupancy(StrEnum):
 class SectorOccupancy(msgspec.Struct, frozen=True):
     """A sector's occupancy by one target since `since_us` (None: since before the memory of the state).
 
-    `cause` says why a sector is unobserved, as far as frames show it: none ever came, none came since, or those that
-    came carried no information. A heartbeat of the agent may give a better cause.
+    `cause` says why a sector is unobserved, as far as frames show it: none ever came, none came since, those that
+    came carried no information, or the camera was turned or moved. A heartbeat of the agent may give a better cause
+    than the first three.
     """
 
     target: str
@@ -41,13 +47,17 @@ class SectorOccupancy(msgspec.Struct, frozen=True):
 
 
 class Span(msgspec.Struct, frozen=True):
-    """A stretch of time, from `from_us` to before `until_us`, in which a sector's occupancy by a target is the same."""
+    """A stretch of time, from `from_us` to before `until_us`, in which a sector's occupancy by a target is the same.
+
+    `cause` says why it is unobserved, where the camera was turned or moved.
+    """
 
     target: str
     sector: str
     occupancy: Occupancy = msgspec.field(name="standing")
     from_us: int
     until_us: int
+    cause: str | None = None
 
 
 Interval = tuple[int, int]
@@ -57,6 +67,13 @@ Interval = tuple[int, int]
 def current_occupancy(policy: CameraPolicy, state: State, at_us: int) -> tuple[SectorOccupancy, ...]:
     """The occupancy of every sector of the policy at `at_us`, an instant not before the state's own."""
     occupied = {(p.target, p.sector): p.since_us for p in state.presences}
+    turned_us = turned_since(state) if policy.asks_for_moving else None  # an older policy may have asked for it
+    if turned_us is not None:
+        return tuple(
+            SectorOccupancy(target, sector.name, Occupancy.UNOBSERVED, turned_us, _turned_at(turned_us))
+            for sector in policy.sectors
+            for target in sector.rules.targets
+        )
     return tuple(
         _current(target, sector, state, occupied.get((target, sector.name)), at_us)
         for sector in policy.sectors
@@ -77,6 +94,15 @@ def _current(target: str, sector: Sector, state: State, since_us: int | None, at
     return SectorOccupancy(target, sector.name, Occupancy.UNOBSERVED, state.seen_us, cause)
 
 
+def turned_since(state: State) -> int | None:
+    """Since when (us) the camera shows another view than it should; None: it does not."""
+    return state.scene.turned_us if state.scene else None
+
+
+def _turned_at(at_us: int) -> str:
+    return f"{TURNED} at {datetime.fromtimestamp(at_us // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def timeline(
     policy: CameraPolicy, state: State, frames: Iterable[tuple[CameraPolicy, Observation]], until_us: int
 ) -> Iterator[Span]:
@@ -90,9 +116,12 @@ def timeline(
     from_us: int | None = None
     looks: dict[str, list[int]] = {sector.name: [] for sector in policy.sectors}
     held: dict[tuple[str, str | None], list[Interval]] = {}
+    turned: dict[int, int] = {}
     for rules, seen in frames:
         from_us = seen.at_us if from_us is None else from_us
         state, events = advance(rules, state, seen)
+        if (turned_us := turned_since(state)) is not None:
+            turned[turned_us] = seen.at_us
         for sector in rules.sectors if state.seen_us == seen.at_us else ():
             looks.setdefault(sector.name, []).append(seen.at_us)
         for event in events:
@@ -107,7 +136,16 @@ def timeline(
         looks_us = (from_us if known_us is None else known_us, *looks[sector.name], until_us)
         gaps = [(a, b) for a, b in pairwise(looks_us) if b - a > _blind_us(sector)]
         for target in sector.rules.targets:
-            yield from _spans(target, sector.name, held.get((target, sector.name), []), gaps, (from_us, until_us))
+            spans = _spans(target, sector.name, held.get((target, sector.name), []), gaps, (from_us, until_us))
+            yield from (_with_cause(span, turned) for span in spans)
+
+
+def _with_cause(span: Span, turned: Mapping[int, int]) -> Span:
+    """The span, unobserved because the camera was turned, where it was: since when -> the last frame that came then."""
+    if span.occupancy is not Occupancy.UNOBSERVED:
+        return span
+    since_us = next((at for at, last in turned.items() if at < span.until_us and span.from_us <= last), None)
+    return span if since_us is None else replace(span, cause=_turned_at(since_us))
 
 
 def _blind_us(sector: Sector) -> int:

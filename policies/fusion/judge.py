@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from policies.calibration import Part
 from policies.fusion.grouping import Group, group_boxes
 from policies.fusion.judgement import NOTHING, Candidate, Judgement
+from policies.fusion.pieces import group_moving
 from policies.fusion.voters import KEEP_RATIO, Voters, voters_of
 from policies.geometry import Point, foot
 from policies.observation import ModelInfo, Observation, Prediction
@@ -22,6 +23,7 @@ from policies.sensitivity import Sensitivity, Verdict, Vote
 from policies.site.rules import Rules
 from policies.site.sectors import WHOLE, Sector
 from policies.site.site_policy import CameraPolicy
+from policies.site.targets import MOVING
 
 _FOR, _AGAINST, _ABSTAIN, _MISSING = Vote
 _PRESENT = Verdict.PRESENT
@@ -34,7 +36,7 @@ def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
     voters = voters_of(policy, seen.ensemble_info)
     if voters.saw_something(seen) is False:
         return voters.nothing
-    groups = {target: group_boxes(seen, classes, voters.models[target]) for target, classes in policy.targets.items()}
+    groups = {target: _groups(policy, seen, target, voters) for target in policy.targets}
     return _judged(policy, seen, voters, groups)
 
 
@@ -54,10 +56,18 @@ def relevant_judgement(policy: CameraPolicy, seen: Observation) -> Judgement:
     groups: dict[str, list[Group]] = {}
     for target, thresholds in voters.thresholds.items():
         if thresholds.may_be_present(seen.answers):
-            grouped = group_boxes(seen, policy.targets[target], voters.models[target])
+            grouped = _groups(policy, seen, target, voters)
             if relevant := [group for group in grouped if thresholds.may_be_one(group)]:
                 groups[target] = relevant
     return _judged(policy, seen, voters, groups) if groups else NOTHING
+
+
+def _groups(policy: CameraPolicy, seen: Observation, target: str, voters: Voters) -> list[Group]:
+    """The boxes of a target by the thing that they lie on."""
+    classes, models = policy.targets[target], voters.models[target]
+    if target == MOVING:
+        return group_moving(seen, classes, models, policy.rules)
+    return group_boxes(seen, classes, models)
 
 
 def _judged(

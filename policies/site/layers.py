@@ -16,7 +16,7 @@ RULE_KEYS = frozenset(Rules.__struct_fields__)
 OLD_NAMES = {f.name: f.encode_name for f in msgspec.structs.fields(Movement) if f.name != f.encode_name}
 """Keys of `movement` -> the names under which older files and stored policies have them."""
 NEW_NAMES = {old: new for new, old in OLD_NAMES.items()}
-OF_TRACKS = frozenset({"min_hits", "window_frames", *NEW_NAMES, "hidden_s", "join_s", "max_speed"})
+OF_TRACKS = frozenset({"min_hits", "window_frames", *NEW_NAMES, "hidden_s", "join_s", "stopped_s", "max_speed"})
 """Keys of `movement` that a track has wherever it goes, so that no sector can have its own."""
 
 _TABLES = {"sensitivity": Sensitivity, "presence": Presence, "movement": Movement}

@@ -15,8 +15,10 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=31_622_400)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Speed = Annotated[float, msgspec.Meta(gt=0, le=1000)]
 
-SHIPPED_MIN_SCORE = {"*": 0.4, "hog-people": 0.9, "hog-people-small": 0.9}
-"""The HOG detectors' scores are squashed margins, not probabilities."""
+SHIPPED_MIN_SCORE = {"*": 0.4, "frame-change": 0.65, "hog-people": 0.9, "hog-people-small": 0.9}
+"""The scores of the HOG detectors are squashed margins, that of `frame-change` a squashed contrast; neither is a
+probability.
+"""
 
 _NETWORKS = ("yolov3-tiny", "yolov3-tiny-608", "nanodet-g")
 
@@ -36,7 +38,7 @@ Under `evidence` both together count for one, since they err together.
 """
 
 
-SHIPPED_MAX_SPEED = {"*": 3.0, "animal": 8.0, "bicycle": 6.0, "vehicle": 10.0}
+SHIPPED_MAX_SPEED = {"*": 3.0, "animal": 8.0, "bicycle": 6.0, "moving": 10.0, "vehicle": 10.0}
 """In heights of the thing's own box: a car is lower and quicker than a person."""
 
 
@@ -59,7 +61,8 @@ class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     graze, not an entry. outside_s: a shorter step outside is still one visit. hidden_s: how long a track that is
     not seen is remembered (one that stood still: four times as long). join_s: longest time between two sectors that
     still makes `moved`. linger_s: a visit this long gives `lingered` (0: never). border: feet that are nearer than
-    so many body heights to a border are on it, and the track stays where it was. max_speed: body heights per second
+    so many body heights to a border are on it, and the track stays where it was. stopped_s: how long something that
+    moved and stopped in view stays present, of the target `moving`. max_speed: body heights per second
     beyond which two sights cannot be one thing, for every target or by target (`*`: all others).
     """
 
@@ -70,6 +73,7 @@ class Movement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hidden_s: Seconds = 3.0
     join_s: Seconds = 3.0
     linger_s: Seconds = 0.0
+    stopped_s: Seconds = 60.0
     border: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.1
     max_speed: Speed | dict[str, Speed] = {}
 
@@ -157,7 +161,7 @@ def _lowered(shipped: dict[str, float], scores: dict[str, float]) -> dict[str, f
     their own. A higher `min_score` needs no place here, since no lower score suffices.
     """
     own = {model: score for model, score in scores.items() if model == "*" or model not in shipped}
-    return shipped | {model: min(score, shipped["*"]) for model, score in own.items()}
+    return shipped | {model: score for model, score in own.items() if score < shipped["*"]}
 
 
 def _over(shipped: dict[str, float], own: dict[str, float] | UnsetType) -> dict[str, float]:

@@ -22,7 +22,7 @@ from policies.site.rules import Rules
 from policies.site.schedule import Place, When
 from policies.site.sectors import WHOLE, Line, Sector, line_to_edges, pairs_apart, up_to_edges
 from policies.site.suppression import Suppression
-from policies.site.targets import SHIPPED, is_class_of_its_own, named_targets
+from policies.site.targets import MOVING, SHIPPED, is_class_of_its_own, named_targets
 from policies.site.toml_errors import NAME, Problem, convert, only, tables
 from policies.site.toml_lines import line_of
 from policies.site.toml_schema import (
@@ -30,13 +30,14 @@ from policies.site.toml_schema import (
     TargetText,
     check_enlarged,
     read_line,
+    read_look,
     read_place,
     read_schedules,
     read_sector,
     read_suppressions,
 )
 
-RULES_VERSION = 8
+RULES_VERSION = 9
 """Raised whenever the same policy over the same observations gives other events than before."""
 
 _WITHOUT_AGREEMENT = 7
@@ -54,6 +55,7 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
 
     `targets` maps a target to its classes; `apart` holds the ordered pairs of sectors between which a track
     can move (sectors that overlap are seen together, not one after the other). `suppressions` are known nuisances.
+    At `looked_us` somebody looked whether the camera shows what it should.
     """
 
     site: str
@@ -67,6 +69,12 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
     place: Place = Place()
     suppressions: tuple[Suppression, ...] = ()
     scheduled: tuple[Scheduled, ...] = ()
+    looked_us: int | None = None
+
+    @cached_property
+    def asks_for_moving(self) -> bool:
+        """Whether any sector asks for `moving` at any time."""
+        return any(MOVING in policy.targets for policy in (self, *(entry.policy for entry in self.scheduled)))
 
     def in_force(self, at_us: int, brightness: float | None = None) -> CameraPolicy:
         """The policy for a frame of that instant and brightness: that of the first schedule that holds, else this."""
@@ -284,7 +292,7 @@ def _read_camera(
 ) -> CameraPolicy:
     """One camera's policy, from its table and what all cameras of the site have in common."""
     path = ("cameras", name)
-    only(raw, RULE_KEYS | {"sectors", "lines", "suppress"}, path)
+    only(raw, RULE_KEYS | {"sectors", "lines", "suppress", "looked_at"}, path)
     layer = read_layer(above, raw, path, targets)
     sectors = tables(raw, "sectors", path)
     shapes = {sector: read_sector(entry, (*path, "sectors", sector)) for sector, entry in sectors}
@@ -310,4 +318,4 @@ def _read_camera(
     )
     policy = under(layer)
     check_enlarged(policy.sectors, path)
-    return replace(policy, scheduled=tuple(entries))
+    return replace(policy, scheduled=tuple(entries), looked_us=read_look(raw, path))

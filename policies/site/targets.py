@@ -8,6 +8,9 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+MOVING = "moving"
+"""The target of whatever moves. Its votes are the regions of models that vote on no other target."""
+
 _TYPO = 0.8
 """From this likeness on, in 0..1, a name is a target's with a mistake: `persn`, and not `present`, is `person`."""
 
@@ -24,7 +27,11 @@ SHIPPED: dict[str, frozenset[str]] = {
     ),
     "bicycle": frozenset({"bicycle", "mountain bike", "bicycle-built-for-two"}),
     "animal": frozenset({"bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"}),
+    MOVING: frozenset({"moving"}),
 }
+
+LABEL_OF = {name: target for target, classes in SHIPPED.items() if target != MOVING for name in classes}
+"""A class of a detector -> the shipped target that it belongs to."""
 
 
 def named_targets(raw: Mapping[str, Any]) -> list[str]:

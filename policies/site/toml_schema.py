@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import time
+from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -18,6 +18,7 @@ from policies.site.sectors import MOST_ENLARGED, Line, Sector
 from policies.site.suppression import Suppression
 from policies.site.toml_errors import Path, Problem, convert, listed, only, ready
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PLACE_KEYS = frozenset(Place.__struct_fields__)
 SITE_KEYS = RULE_KEYS | PLACE_KEYS | {"site", "target", "cameras", "schedule"}
 """What may stand at the top of a site policy."""
@@ -155,6 +156,18 @@ def read_line(name: str, raw: dict[str, Any], path: Path) -> Line:
     if not all(text.directions) or text.directions[0] == text.directions[1]:
         raise Problem((*path, "directions"), "give the two ways over the line a name each")
     return Line(name, text.a, text.b, text.directions)
+
+
+def read_look(raw: dict[str, Any], path: Path) -> int | None:
+    """When somebody last looked what the camera shows, in microseconds of Unix time; None: never."""
+    given = raw.get("looked_at")
+    try:
+        looked = datetime.fromisoformat(given) if isinstance(given, str) else given
+    except ValueError:
+        looked = None
+    if given is not None and (not isinstance(looked, datetime) or looked.tzinfo is None):
+        raise Problem((*path, "looked_at"), 'write an instant with its offset, as "2026-11-29T17:30:00Z"')
+    return None if looked is None else (looked - _EPOCH) // timedelta(microseconds=1)
 
 
 def _check_fractions(raw: dict[str, Any], keys: tuple[str, ...], path: Path) -> None:

@@ -15,7 +15,7 @@ def entered(policy: CameraPolicy, track: Track, visit: Visit, before: Closed | N
         way_in = OPPOSITE.get(way_between(policy, before.visit, visit, aspect), "unknown")
     return Fact(
         "entered",
-        track.target,
+        track.label,
         visit.entry_us,
         visit.entry_slack_us,
         visit.evidence,
@@ -28,7 +28,7 @@ def entered(policy: CameraPolicy, track: Track, visit: Visit, before: Closed | N
 def left(track: Track, closed: Closed, way_out: str) -> Fact:
     return Fact(
         "left",
-        track.target,
+        track.label,
         closed.end_us,
         closed.slack_us,
         track.best,
@@ -45,7 +45,7 @@ def moved(policy: CameraPolicy, track: Track, before: Closed, visit: Visit, aspe
         direction = visit.heading or heading(track, visit.entry_us, aspect)
     return Fact(
         "moved",
-        track.target,
+        track.label,
         visit.entry_us,
         max(visit.entry_slack_us, before.slack_us),
         visit.evidence,
@@ -69,7 +69,7 @@ def _between(policy: CameraPolicy, before: Visit, after: Visit, aspect: float) -
 def crossed(track: Track, crossing: Crossed) -> Fact:
     return Fact(
         "crossed",
-        track.target,
+        track.label,
         crossing.at_us,
         crossing.slack_us,
         crossing.evidence,
@@ -82,7 +82,7 @@ def crossed(track: Track, crossing: Crossed) -> Fact:
 def lingered(track: Track, visit: Visit) -> Fact:
     return Fact(
         "lingered",
-        track.target,
+        track.label,
         visit.entry_us,
         visit.entry_slack_us,
         track.best,

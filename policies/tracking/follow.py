@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from policies.events import Evidence, event_id
@@ -11,7 +12,9 @@ from policies.geometry import Point
 from policies.observation import Box
 from policies.site.rules import Movement
 from policies.site.site_policy import CameraPolicy
-from policies.tracking.lifetime import is_gone
+from policies.site.targets import MOVING
+from policies.tracking.going import goes_somewhere, gone_on, has_gone_on, is_piece, longer_course, name_of
+from policies.tracking.lifetime import has_stopped, is_gone
 from policies.tracking.track import Followed, Frame, Match, Sight, Track
 
 TRAIL_S = 2.5
@@ -21,13 +24,38 @@ PAST_GAP_S = 0.25
 def follow(policy: CameraPolicy, frame: Frame, matches: Sequence[Match]) -> Sequence[Followed]:
     """Each track with what the frame shows of it. Visits and crossings are as they were before."""
     rules = policy.rules.movement
-    return [
-        _unseen(rules, frame, track) if sight is None else _seen(rules, frame, track, sight) for track, sight in matches
+    followed = [
+        _unseen(rules, frame, track) if sight is None else _seen(policy, frame, track, sight)
+        for track, sight in matches
     ]
+    if MOVING not in policy.targets:
+        return followed
+    followed = [_whole(frame, before, each, followed) for (before, _), each in zip(matches, followed, strict=True)]
+    return [_stopped(rules, each, followed, frame) if has_stopped(each.track) else each for each in followed]
 
 
-def _seen(rules: Movement, frame: Frame, track: Track | None, sight: Sight) -> Followed:
-    seen, candidate = frame.seen, sight.candidate
+def _whole(frame: Frame, before: Track | None, each: Followed, every: Sequence[Followed]) -> Followed:
+    """A track that would count from this frame on, but does not while it is a piece of another one."""
+    is_new = each.track.confirmed and not (before is not None and before.confirmed)
+    if not is_new or not each.track.course or not is_piece(frame, each.track, every):
+        return each
+    return replace(each, track=replace(each.track, confirmed=False))
+
+
+def _stopped(rules: Movement, stopped: Followed, every: Sequence[Followed], frame: Frame) -> Followed:
+    """A track that stopped in view: it stays where it is until it is given up, or another one began there."""
+    track, at_us = stopped.track, frame.at_us
+    assert track.missed_us is not None
+    goes_on = has_gone_on(frame, track, every)
+    if at_us - track.missed_us < rules.hidden_s * 1e6:
+        return replace(stopped, track=gone_on(track)) if goes_on else stopped
+    is_gone = stopped.is_gone or goes_on
+    visits = tuple([visit if visit.out_us is not None else replace(visit, last_us=at_us) for visit in track.visits])
+    return Followed(replace(track, visits=visits, missed_us=at_us if is_gone else track.missed_us), is_gone=is_gone)
+
+
+def _seen(policy: CameraPolicy, frame: Frame, track: Track | None, sight: Sight) -> Followed:
+    seen, candidate, rules = frame.seen, sight.candidate, policy.rules.movement
     votes = {model: str(vote) for model, vote in candidate.votes.items()}
     evidence = Evidence(seen.burst_id, seen.frame_sha256, candidate.score, votes, candidate.ruling.margin)
     before_us = None if track is None else track.seen_us
@@ -38,6 +66,10 @@ def _seen(rules: Movement, frame: Frame, track: Track | None, sight: Sight) -> F
     best = track.best
     if (evidence.decides, evidence.score) > (best.decides, best.score):
         best = evidence
+    course, named = track.course, track.named
+    if track.target == MOVING and candidate.box is not None:
+        course = longer_course(course, candidate.box, frame.at_us, frame.aspect)
+        named = named or name_of(policy, frame, candidate.box) or UNSET
     hits = (track.hit_history << 1 | candidate.present) & _latest(rules)
     track = replace(
         track,
@@ -45,7 +77,10 @@ def _seen(rules: Movement, frame: Frame, track: Track | None, sight: Sight) -> F
         missed_us=None,
         misses=0,
         hit_history=hits,
-        confirmed=track.confirmed or hits.bit_count() >= rules.min_hits,
+        confirmed=track.confirmed
+        or (hits.bit_count() >= rules.min_hits and goes_somewhere(frame, course, candidate.box)),
+        course=course,
+        named=named,
         best=best,
         motion=sight.motion,
         box=candidate.box,

@@ -4,6 +4,7 @@
 |---|---|---|
 | doubted | a track is not confirmed and DOUBTED_FRAMES frames in a row do not show it | the track is gone |
 | at the edge | its last box touches the frame's edge; unseen for the shorter of `outside_s` and `hidden_s` | the track is gone |
+| stopped | something that moves had slowed down to a part of its speed, in view, before it was not seen; for the longer of `stopped_s` and `hidden_s`, or until something that counts begins there | the track is gone, its visits lasted till then |
 | overlooked | it stood still for STILL_AFTER_S, and the gap before the first frame without it is at most `hidden_s`; unseen for OVERLOOKED_FACTOR times `hidden_s` | the track is gone |
 | hidden | any other track; unseen for `hidden_s` | the track is gone |
 | outside | seen outside for `outside_s` and not on the border, or WELL_OUTSIDE body heights from it, or the track is gone | the visit is over |
@@ -14,7 +15,7 @@
 | join | the visit began at most `join_s` after the last one ended | `moved` |
 | crossing | `outside_s` passed without a step back over the line, and the thing does not stand on it | `crossed` |
 
-A track unseen for the limit of the first of "at the edge", "overlooked" and "hidden" that fits it is gone.
+A track unseen for the limit of the first of "at the edge", "stopped", "overlooked" and "hidden" that fits it is gone.
 """  # noqa: E501 - a table row is one line
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ STOOD_WITHIN = 0.12
 """Body heights: the feet of a thing in one place are not further apart, whatever its box does."""
 LEAST_STOOD = 0.02
 """The same in frame heights, at least."""
+WENT_S = 2.0
+"""What moved for so long, at least, may have stopped: a shorter course gives no speed to compare with."""
+SLOWED = 0.5
+"""What moved and was not seen any more, at less than this part of its mean speed, has stopped."""
 WELL_OUTSIDE = 0.1
 """Body heights from a sector's border at which feet are outside at once."""
 LEAST_BORDER = 0.01
@@ -67,8 +72,21 @@ def _is_overlooked(track: Track, rules: Movement) -> bool:
     return stood_us >= STILL_AFTER_S * 1e6 and gap_us <= rules.hidden_s * 1e6
 
 
+def has_stopped(track: Track) -> bool:
+    """Whether something that moved has stopped in view, and is not seen since."""
+    course, motion = track.course, track.motion
+    if not course or course.goes_on or motion is None or not track.confirmed or track.missed_us is None:
+        return False
+    took_s = (course.last_us - track.born_us) / 1e6
+    if took_s < WENT_S or track.trail[-1][0] - track.trail[-2][0] > WENT_S * 1e6:
+        return False
+    speed = math.hypot(motion.vx, motion.vy)
+    return speed <= SLOWED * course.way / took_s and frame_side(track.box) == "unknown"
+
+
 UNSEEN_CASES = (
     UnseenCase("at the edge", _is_at_edge, lambda rules: min(rules.outside_s, rules.hidden_s)),
+    UnseenCase("stopped", lambda track, rules: has_stopped(track), lambda rules: max(rules.stopped_s, rules.hidden_s)),
     UnseenCase("overlooked", _is_overlooked, lambda rules: rules.hidden_s * OVERLOOKED_FACTOR),
     UnseenCase("hidden", lambda track, rules: True, lambda rules: rules.hidden_s),
 )

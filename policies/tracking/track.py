@@ -9,12 +9,14 @@ had. Otherwise something hid it, and the moment lies halfway.
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from policies.events import Evidence
 from policies.fusion.judgement import Candidate
 from policies.geometry import Point
 from policies.observation import Box, Observation
+from policies.scene.nuisances import Places
 from policies.tracking.motion import Motion, edge_us, frame_side
 
 
@@ -96,13 +98,29 @@ class Crossed(msgspec.Struct, frozen=True):
     evidence: Evidence
 
 
+class Course(msgspec.Struct, frozen=True, array_like=True):
+    """How far something that moves has gone: since it was seen first at `x, y`, and along a way of `way`, the sum of
+    its steps, the last of which ended at `last_x, last_y` at `last_us`. Distances in frame heights.
+    `goes_on`: its thing seems to go on as another track.
+    """
+
+    x: float
+    y: float
+    way: float
+    last_x: float
+    last_y: float
+    last_us: int
+    goes_on: bool = False
+
+
 class Track(msgspec.Struct, frozen=True):
     """One thing through time. `motion` and `box` are None for a track made from labels alone.
 
     `trail` holds its latest feet `(at_us, x, y)`, `past` some of its latest boxes. The bits of `hit_history` say which
     of its latest frames decidedly showed it (the lowest bit is the newest frame); `confirmed` once `min_hits` of them
-    did. `misses` counts the latest frames in a row that did not show it at all, `missed_us` is the instant of the first
-    of them.
+    did and, of the target `moving`, its `course` has led somewhere. `named` is the target of the detector's box that
+    covered something that moves; tracks of other targets have neither. `misses` counts the latest frames in a row that
+    did not show it at all, `missed_us` is the instant of the first of them.
     """
 
     id: str
@@ -121,13 +139,21 @@ class Track(msgspec.Struct, frozen=True):
     closed: tuple[Closed, ...] = ()
     crossed: tuple[Crossed, ...] = ()
     past: tuple[tuple[int, Box], ...] = ()
+    course: Course | UnsetType = UNSET
+    named: str | UnsetType = UNSET
+
+    @property
+    def label(self) -> str:
+        """What its events say that it is."""
+        return self.named or self.target
 
 
 class Frame(msgspec.Struct, frozen=True):
     """The frame at hand, as all stages need it.
 
     `previous_us` is the instant of the last frame that could be judged. `blind` holds the targets that no sector could
-    decide in this one: their tracks and presences wait. `aspect` is the frame's width over its height.
+    decide in this one: their tracks and presences wait. `aspect` is the frame's width over its height. `places` are
+    those where things that go nowhere move.
     """
 
     seen: Observation
@@ -135,6 +161,7 @@ class Frame(msgspec.Struct, frozen=True):
     previous_us: int | None
     blind: frozenset[str]
     aspect: float
+    places: Places = ()
 
 
 class Sight(msgspec.Struct, frozen=True):

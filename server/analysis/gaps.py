@@ -31,7 +31,8 @@ def no_causes(_since_us: int, _until_us: int) -> Sequence[str]:
 class Gap:
     """A stretch in which bursts were due and did not come. Instants in us.
 
-    `missing` is the number of bursts due by the camera's period; 0 before the camera's first burst. `before` and
+    `missing` is the number of bursts due by the camera's period in the stretch: 0 before the camera's first burst, and
+    in a short part of a longer gap. `before` and
     `after` are the bursts around the gap, None at the end of what is stored. `causes` are known, or follow from the
     bursts around it.
     """
@@ -77,7 +78,7 @@ def gaps(
         from_us = max(since_us, start_us if before is None else before.last_at_us)
         to_us = min(until_us, end_us)
         missing = _missing(before, after, from_us, to_us, period)
-        if missing > 0 or before is None:
+        if missing > 0 or before is None or from_us >= before.first_at_us + period:
             yield Gap(from_us, to_us, missing, before, after, (*causes(from_us, to_us), *follows(before, after)))
 
 

@@ -56,4 +56,4 @@ def _within(spans: Iterator[Span], since_us: int, until_us: int) -> Iterator[Spa
     for span in spans:
         from_us, to_us = max(span.from_us, since_us), min(span.until_us, until_us)
         if from_us < to_us:
-            yield Span(span.target, span.sector, span.occupancy, from_us, to_us)
+            yield Span(span.target, span.sector, span.occupancy, from_us, to_us, span.cause)

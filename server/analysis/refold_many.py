@@ -155,8 +155,11 @@ def exact_start(history: HistoryFrom, camera: str, policies: Sequence[SitePolicy
 
     Once every policy has decided "nothing here" for longer than any of them remembers a track or presence, every state
     is empty, whatever it was before. A fold that begins with such a stretch has the state of a fold over all frames.
+    What is remembered of a scene goes back further, so a policy that asks for `moving` needs all frames.
     """
     rules = [policy.camera(camera) for policy in policies]
+    if any(policy.asks_for_moving for policy in rules):
+        return None
     memory_us = max(map(_memory_us, rules))
     starts_us = (_last_quiet_start(history(since_us - back_us), rules, memory_us) for back_us in _LOOK_BACK_US)
     return next((start_us for start_us in starts_us if start_us is not None), None)

@@ -20,7 +20,7 @@ import msgspec
 
 from policies.events import instant, microseconds
 from policies.fold import State
-from policies.occupancy import Occupancy, SectorOccupancy, current_occupancy
+from policies.occupancy import Occupancy, SectorOccupancy, current_occupancy, turned_since
 from policies.site.site_policy import CameraPolicy
 from server.camera_status.heartbeat import Heartbeat
 from server.domain.clock import SECOND_US
@@ -133,7 +133,7 @@ def _sector(sector: SectorOccupancy, condition: Condition, state: State) -> Sect
     if condition.state == "silent" and occupancy is not Occupancy.UNOBSERVED:
         occupancy, since_us = Occupancy.UNOBSERVED, state.seen_us
     if occupancy is Occupancy.UNOBSERVED:
-        cause = condition.cause or cause
+        cause = cause if turned_since(state) is not None else condition.cause or cause
     return SectorState(sector.sector, sector.target, occupancy, None if since_us is None else instant(since_us), cause)
 
 

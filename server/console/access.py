@@ -42,7 +42,7 @@ class SignedIn(Protocol):
 class Users(Protocol):
     def has_users(self) -> bool: ...
     def signing_key(self) -> bytes: ...
-    def session(self, secret: str) -> SignedIn | None: ...
+    def session(self, secret: str, *, is_use: bool = True) -> SignedIn | None: ...
     def begin_session(self, name: str, password: str, address: str) -> str: ...
     def end_session(self, secret: str) -> None: ...
 
@@ -196,7 +196,7 @@ class Access:
         session.clear()
 
     def _account(self, secret: str) -> _Account | None:
-        found = self._users.session(secret)
+        found = self._users.session(secret, is_use=_is_by_a_person(request))
         return None if found is None else _Account(secret, Viewer(found.user, found.roles))
 
     def _signed_in(self) -> Viewer | None:
@@ -224,6 +224,12 @@ def reader_of(permissions: Permissions) -> Viewer:
 def is_encrypted(of: Request) -> bool:
     """Whether the browser speaks HTTPS, to this server or to the proxy before it."""
     return of.is_secure or of.headers.get("X-Forwarded-Proto", "").split(",")[0].strip() == "https"
+
+
+def _is_by_a_person(of: Request) -> bool:
+    """Whether a person asks, and not a page that was left open: its live parts and pictures are no use of a session."""
+    is_page = "text/html" in of.headers.get("Accept", "") and "HX-Request" not in of.headers
+    return is_page or of.method == "POST"
 
 
 def _load_key(app: Flask, users: Users) -> None:

@@ -15,6 +15,7 @@ UNITS = 1000
 """The side of the view box."""
 _HEAD = 28
 _ACROSS = 60
+_NEAR = 80
 
 
 class Outline(msgspec.Struct, frozen=True):
@@ -41,7 +42,7 @@ def outlines(policy: CameraPolicy) -> tuple[Outline, ...]:
 
 
 class Rectangle(msgspec.Struct, frozen=True):
-    """A box over a picture: its upper left corner and its size in units, and what is written beside it."""
+    """A box over a picture: its upper left corner and size in units, and what is written beside it, in which line."""
 
     x: int
     y: int
@@ -49,6 +50,7 @@ class Rectangle(msgspec.Struct, frozen=True):
     height: int
     text: str
     state: str = ""
+    rank: int = 0
 
 
 class Arrow(msgspec.Struct, frozen=True):
@@ -93,6 +95,15 @@ class Scale(msgspec.Struct, frozen=True):
         middle, way = ((ax + bx) / 2, (ay + by) / 2), ((by - ay) / length, (ax - bx) / length)
         first, last = ((middle[0] + part * way[0], middle[1] + part * way[1]) for part in (-_ACROSS, _ACROSS))
         return Arrow(f"{first[0]:.0f},{first[1]:.0f} {last[0]:.0f},{last[1]:.0f}", _head(first, last), text)
+
+
+def ranked(rectangles: Iterable[Rectangle]) -> tuple[Rectangle, ...]:
+    """The boxes, with a line of its own for the text of each that begins near another."""
+    placed: list[Rectangle] = []
+    for each in rectangles:
+        near = sum(abs(each.x - one.x) < _NEAR and abs(each.y - one.y) < _NEAR for one in placed)
+        placed.append(msgspec.structs.replace(each, rank=near))
+    return tuple(placed)
 
 
 def _head(before: tuple[float, float], tip: tuple[float, float]) -> str:

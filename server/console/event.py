@@ -250,7 +250,7 @@ def _since(context: Context, site: str, digest: str) -> str:
 def _visit(event: Event, scene: Scene, local: LocalTime) -> Iterator[PartOfVisit]:
     for each in scene.visit:
         if each.id != event.id:
-            yield PartOfVisit(each.id, VERBS[each.kind], local.clock(microseconds(each.at)))
+            yield PartOfVisit(each.id, VERBS[each.kind].split()[0], local.clock(microseconds(each.at)))
 
 
 def _verified(context: Context, event: Event) -> Verified:

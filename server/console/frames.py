@@ -14,7 +14,7 @@ from server.analysis.explain.arithmetic import score_text
 from server.analysis.explain.explanation import FrameRecord
 from server.analysis.explain.scene import Mark, Path, Picture, SceneFrame, marks_of
 from server.analysis.explain.text import weighing_text, worth_showing
-from server.console.drawing import Arrow, Outline, Rectangle, Scale, outlines
+from server.console.drawing import Arrow, Outline, Rectangle, Scale, outlines, ranked
 from server.domain.local_time import LocalTime
 
 _REPEATS = "repeats a recent frame, as a stuck camera sends them: ignored"
@@ -89,7 +89,7 @@ def shown_frame(frame: SceneFrame, local: LocalTime, initials: dict[str, str]) -
         height=scale.height,
         decides=frame.decides,
         settles=frame.settles,
-        boxes=tuple(_rectangle(scale, mark, initials) for mark in frame.marks),
+        boxes=ranked(_rectangle(scale, mark, initials) for mark in frame.marks),
         verdict="" if frame.arithmetic is None else frame.arithmetic.verdict,
         words=_words(frame),
     )
@@ -120,7 +120,7 @@ def minute_frame(
         height=scale.height,
         decides=False,
         settles=False,
-        boxes=tuple(_rectangle(scale, mark, initials) for mark in marks),
+        boxes=ranked(_rectangle(scale, mark, initials) for mark in marks),
         verdict="ignored" if record.repeats else "present" if "present" in verdicts else "",
         words=_REPEATS if record.repeats else ". ".join([*shown, *silent]) or "no model saw anything",
     )

@@ -28,7 +28,8 @@ TAKEN_BACK = "taken back"
 """The note of an undo. An event that is unsure by it is unjudged again."""
 
 KINDS_IN_SECTORS: tuple[Kind, ...] = ("entered", "left", "presence_started", "presence_ended", "lingered")
-_PAGE, _PAGES = 200, 10
+_PAGES = (10, 100, *(300,) * 6)
+"""How many events are read at once while the next one of a list is looked for."""
 _MOST_PAIRS = 20
 _HISTORY = 20
 
@@ -186,9 +187,9 @@ def step(
 ) -> Step | None:
     """The next event of the list, or the one before; None at its end."""
     beyond = logged
-    for _ in range(_PAGES):
+    for limit in _PAGES:
         page = context.store.begun(
-            site=chosen.site, camera=chosen.camera, kind=chosen.kind, beyond=beyond, limit=_PAGE, backwards=backwards
+            site=chosen.site, camera=chosen.camera, kind=chosen.kind, beyond=beyond, limit=limit, backwards=backwards
         )
         fitting = [each.event for each in page if viewer.reads(each.event.site) and chosen.has(each.event)]
         if chosen.unjudged:
@@ -196,7 +197,7 @@ def step(
             fitting = [event for event in fitting if is_unjudged(known.get(event.id))]
         if fitting:
             return Step(fitting[0].id, chosen.address(fitting[0].id), matches=True)
-        if len(page) < _PAGE:
+        if len(page) < limit:
             return None
         beyond = page[-1]
     if not viewer.reads(beyond.event.site):

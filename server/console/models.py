@@ -33,9 +33,9 @@ _NOTICES = 20
 
 
 class ModelsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whose events: of one site, or of all."""
+    """Whose events: of one site; empty: of all."""
 
-    site: str | None = None
+    site: str = ""
 
 
 class ModelCard(msgspec.Struct, frozen=True):
@@ -152,9 +152,10 @@ def add(pages: Pages, context: Context) -> None:
 
     @pages.page("/ensemble", twin=TWIN, template="models.html", query=ModelsQuery)
     def models(viewer: Viewer, query: ModelsQuery) -> ModelsShown:
-        sites = viewer.sites if query.site is None else frozenset({viewer.to_read(query.site)})
+        site = query.site or None
+        sites = viewer.sites if site is None else frozenset({viewer.to_read(site)})
         info, unavailable = _in_service(context)
-        local = site_time(context.store) if query.site is None else context.local_time(query.site)
+        local = site_time(context.store) if site is None else context.local_time(site)
         notices = context.store.notices.all(limit=_NOTICES)
         weeks, every_nth = _weeks(context, sites, local)
         return ModelsShown(
@@ -164,8 +165,8 @@ def add(pages: Pages, context: Context) -> None:
             lock=_lock(context.settings.lock, info),
             golden=_golden(context, info, notices, unavailable),
             notices=tuple(_notice(each, local) for each in reversed(notices)),
-            site=query.site,
-            sites=tuple(site for site in context.sites.sites() if viewer.reads(site)),
+            site=site,
+            sites=tuple(each for each in context.sites.sites() if viewer.reads(each)),
             every_nth=every_nth,
             weeks=weeks,
             annotated=_annotated(context, sites),
@@ -184,7 +185,6 @@ def _card(info: ModelInfo, card: Mapping[str, object]) -> ModelCard:
         value = card.get(name)
         return None if value in (None, "") else str(value)
 
-    form = card.get("input")
     return ModelCard(
         info.model,
         "detector" if info.boxes else "classifier",
@@ -194,8 +194,17 @@ def _card(info: ModelInfo, card: Mapping[str, object]) -> ModelCard:
         text("licence"),
         text("citation"),
         text("sha256"),
-        ", ".join(f"{name} {value}" for name, value in form.items()) if isinstance(form, dict) else None,
+        _input(card.get("input")),
     )
+
+
+def _input(form: object) -> str | None:
+    """The input form in words, as `416 x 416 pixels, letterbox, rgb`."""
+    if not isinstance(form, dict):
+        return None
+    size = form.get("size")
+    pixels = f"{' x '.join(map(str, size))} pixels" if isinstance(size, list | tuple) else ""
+    return ", ".join(filter(None, [pixels, *(str(form[name]) for name in ("fit", "colour", "dtype") if name in form)]))
 
 
 def _lock(file: Path | None, info: EnsembleInfo | None) -> LockState:
@@ -242,7 +251,7 @@ def _weeks(context: Context, sites: frozenset[str] | None, local: LocalTime) -> 
 
 def _week(since_us: int, events: Sequence[LoggedEvent], local: LocalTime) -> Week:
     pairs = tuple(map(_pair, event_agreements(each.event for each in events)))
-    return Week(instant(since_us), local.dated(since_us), len(events), pairs)
+    return Week(instant(since_us), local.at(since_us).date().isoformat(), len(events), pairs)
 
 
 def _pair(found: PairAgreement) -> Pair:

@@ -246,10 +246,11 @@ def _frames(
 ) -> Iterator[FrameShown]:
     fates = context.store.frames.fates(explanation.site, explanation.camera, [each.frame_sha256 for each in seen])
     initials = initials_of(model for each in seen for model in each.answers)
+    digests = {burst.facts.policy for burst in explanation.bursts}
+    policies = {digest: context.store.policy(digest).camera(explanation.camera) for digest in digests}
     for each in seen:
         burst, record = records[each.burst_id, each.index]
-        policy = context.store.policy(burst.facts.policy).camera(explanation.camera)
-        in_force = policy.in_force(each.at_us, each.brightness)
+        in_force = policies[burst.facts.policy].in_force(each.at_us, each.brightness)
         yield minute_frame(in_force, each, record, picture_of(fates[each.frame_sha256]), local, initials)
 
 

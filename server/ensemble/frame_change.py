@@ -11,8 +11,10 @@ side gets boxes only where it differs from both (R. Jain, H. Nagel, TPAMI 1979).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+import math
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +25,9 @@ from torch import Tensor, nn
 
 from server.catalogue import ModelCard
 from server.ensemble.detections import Detections, no_detections
+from server.ensemble.scene_evidence import scene_evidence
 
-VERSIONS = {"frame-change": 1}
+VERSIONS = {"frame-change": 2}
 """Raise it when any frames give another answer."""
 
 MOVING, STILL = 0, 1
@@ -34,10 +37,20 @@ _CELL = 4
 _CELL_SHARE = 0.25
 _DARK = 12.0  # grey levels added before anything is relative, against the noise of dark pixels
 _WHITE = 250.0
+_THIN = 2  # pixels: what is thinner is noise
+_STREAK = 4.0  # times as long as it is wide
 _GAINS = (0.2, 5.0)
 _FIT_ROUNDS = 4
-_NEIGHBOURS = 7  # a side of the neighbourhood, in samples
-_NEIGHBOUR_CELLS = 2  # between samples
+_FIT_STEP = 3
+"""The fit looks at every third pixel of every third row."""
+_LIGHT_CELL = 8
+_NEIGHBOURS = 3  # a side of the neighbourhood, in cells of 8 x 8 pixels
+_NEAR = 1
+"""Pixels by which leaves and a camera tremble: what is so near in the other frame is no difference."""
+_SHAKEN = 0.05
+"""A camera that shakes moves the picture by less, in parts of its longer side."""
+REACH = 2
+"""How many frames before and after a frame is compared with."""
 _SPREAD = 1.4826  # from the median of absolute values to a standard deviation
 
 
@@ -50,11 +63,15 @@ class Parameters(msgspec.Struct, frozen=True):
 
 
 class FrameChange(NamedTuple):
-    """One frame's answer: `label` (MOVING or STILL) of the whole view, its score in 0..1, and the changed regions."""
+    """One frame's answer: `label` (MOVING or STILL) of the whole view, its score in 0..1, and the changed regions.
+
+    `evidence` is that of the scene, with the first frame alone.
+    """
 
     label: int
     score: float
     regions: Detections
+    evidence: str | None = None
 
 
 class FrameChangeNet(nn.Module):
@@ -76,51 +93,68 @@ class FrameChangeNet(nn.Module):
             if end == len(rows) or rows[end].shape != rows[start].shape:
                 answers += self._run(torch.stack(tuple(rows[start:end])).float())
                 start = end
+        if answers:
+            alike = [
+                row for row in rows[: REACH + 1] if row.shape == rows[0].shape
+            ]  # of any part of a request, as many
+            answers[0] = answers[0]._replace(evidence=scene_evidence(torch.stack(alike).float()))
         return answers
 
     def _run(self, frames: Tensor) -> list[FrameChange]:
         """Frames of one size, [T, 1, h, w]."""
         if len(frames) == 1:
             return [FrameChange(STILL, 1.0, no_detections(frames.device))]
-        strengths = self._strengths(frames)
-        before, after = torch.cat((strengths[:1], strengths)), torch.cat((strengths, strengths[-1:]))
-        return list(map(self._answer, before, torch.minimum(before, after)))
+        smooth = _means_near(frames[:, 0])
+        white = _largest_near(frames[:, 0]) >= _WHITE
+        fades = [torch.hann_window(size, periodic=False) for size in smooth.shape[1:]]  # the edges are no edges
+        spectra = torch.fft.rfft2((smooth - smooth.mean((1, 2), keepdim=True)) * torch.outer(*fades))
+        of_pair: dict[tuple[int, int], Tensor] = {}
+        for one, other in combinations(range(len(frames)), 2):
+            if other - one <= REACH:
+                shift = _shift(smooth[one], smooth[other], spectra[one], spectra[other])
+                first, second = self._strengths(smooth[one], _shifted(smooth[other], shift))
+                back = (-shift[0], -shift[1])
+                of_pair[one, other] = _shown(first.masked_fill_(white[one], 0.0), shift)
+                of_pair[other, one] = _shown(_shifted(second, back).masked_fill(white[other], 0.0), back)
+        return [self._answer(*_evidence(place, of_pair)) for place in range(len(frames))]
 
-    def _strengths(self, frames: Tensor) -> Tensor:
-        """How many times its threshold each pixel changed between neighbours, [T - 1, h, w]."""
-        smooth = F.avg_pool2d(frames, 3, stride=1, padding=1, count_include_pad=False)
-        strengths = torch.stack([self._strength(before, after) for before, after in pairwise(smooth[:, 0])])
-        white = (F.max_pool2d(frames, 3, stride=1, padding=1) >= _WHITE)[:, 0]
-        return strengths.masked_fill_(white[1:] | white[:-1], 0.0)
-
-    def _strength(self, before: Tensor, after: Tensor) -> Tensor:
-        explained = _exposed_like(before, after) + _DARK
-        brightness = after + _DARK
-        change = torch.log(brightness / explained)
-        left_over = (change - _slow_light(change)).mul_(brightness).abs_()
-        noise = left_over.median() * (_SPREAD * self.settings.noise_factor)
-        return left_over / torch.maximum(noise, brightness * self.settings.least_change)
+    def _strengths(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        """How many times its threshold each pixel of a frame is outside of what is around it in the other one, and each
+        pixel of the other one likewise.
+        """
+        other = _exposed_like(other, one) + _DARK
+        one = one + _DARK
+        light = _slow_light(torch.log(one / other))
+        other = other * torch.exp(light)
+        noise = (one - other).abs_().median() * (_SPREAD * self.settings.noise_factor)
+        least = torch.maximum(noise, torch.minimum(one, other) * self.settings.least_change)
+        return _outside(one, other).div_(least), _outside(other, one).div_(least)
 
     def _answer(self, evidence: Tensor, here: Tensor) -> FrameChange:
-        """`evidence` is the change since the frame before, `here` what differs from the frames on both sides."""
-        regions = self._regions(evidence)
+        """`evidence` is the change since the frame before, `here` what only this frame shows."""
+        places = self._regions(here)
+        regions = places if places.scores.numel() else self._regions(evidence)
         if regions.scores.numel() == 0:
             return FrameChange(STILL, 1 / (1 + float(_in_cells(evidence).max())), regions)
-        places = self._regions(here)
-        return FrameChange(MOVING, float(regions.scores.max()), places if places.scores.numel() else regions)
+        return FrameChange(MOVING, float(regions.scores.max()), regions)
 
     def _regions(self, strength: Tensor) -> Detections:
         """Connected regions of cells with enough changed pixels; boxes in 0..1, best score first."""
         height, width = strength.shape
-        cells = _in_cells((strength > 1).float()) >= _CELL_SHARE
-        label_of = _components(cells)
+        changed = _without_thin(strength > 1)
+        cells = _in_cells(changed.float()) >= _CELL_SHARE
+        if not bool(cells.any()):
+            return no_detections(strength.device)
+        places, labels = torch.nonzero(cells), _components(cells)[cells]
         boxes, scores = [], []
-        for label in torch.unique(label_of[cells]).tolist():
-            y, x = torch.nonzero(label_of == label, as_tuple=True)
-            if len(y) < self.settings.least_cells:
+        for label, size in zip(*torch.unique(labels, return_counts=True), strict=True):
+            if size < self.settings.least_cells:
                 continue
+            y, x = places[labels == label].T
             left, top = int(x.min()) * _CELL, int(y.min()) * _CELL
             right, bottom = min((int(x.max()) + 1) * _CELL, width), min((int(y.max()) + 1) * _CELL, height)
+            if _is_streak(changed[top:bottom, left:right]):
+                continue
             inside = strength[top:bottom, left:right]
             mean = float(inside[inside > 1].mean())
             boxes.append((left / width, top / height, right / width, bottom / height))
@@ -131,26 +165,126 @@ class FrameChangeNet(nn.Module):
         return Detections(torch.tensor(boxes)[order], torch.tensor(scores)[order], torch.full((len(boxes),), MOVING))
 
 
+def _is_streak(changed: Tensor) -> bool:
+    """Whether the pixels of a region lie along a line, as those of a drop of rain do, by the axes of their ellipse."""
+    y, x = torch.nonzero(changed, as_tuple=True)
+    points = torch.stack((y, x)).float()
+    a, _, b, c = torch.cov(points, correction=0).flatten().tolist()
+    middle, spread = (a + c) / 2, math.hypot((a - c) / 2, b)
+    return bool(middle + spread > _STREAK**2 * (middle - spread + 1 / 12))
+
+
+def _evidence(place: int, of_pair: Mapping[tuple[int, int], Tensor]) -> tuple[Tensor, Tensor]:
+    """What a frame shows that the one before does not (the first: the second), and what it shows alone: it differs
+    from frames before and after or, at the end of a burst, from the nearest ones.
+    """
+    before, after = (
+        [of_pair[place, other] for other in span if (place, other) in of_pair]
+        for span in (range(place - 1, place - 1 - REACH, -1), range(place + 1, place + 1 + REACH))
+    )
+    evidence = (before or after)[0]
+    if before and after:
+        return evidence, torch.minimum(torch.stack(before).amax(0), torch.stack(after).amax(0))
+    return evidence, torch.stack(before or after).amin(0)
+
+
+def _outside(frame: Tensor, other: Tensor) -> Tensor:
+    """By how much each pixel is brighter or darker than all that are near in the other frame."""
+    return torch.maximum(frame - _largest_near(other), -_largest_near(-other) - frame).clamp_(min=0.0)
+
+
+def _means_near(frames: Tensor) -> Tensor:
+    """The mean around each pixel [..., h, w], one pixel to any side; quicker than `avg_pool2d`, to the last bit."""
+    height, width = frames.shape[-2:]
+    wide, inside = (F.pad(each, (1,) * 4) for each in (frames, torch.ones_like(frames[0])))
+    sums, counts = (
+        reduce(torch.add, (each[..., y : y + height, x : x + width] for y, x in product(range(3), repeat=2)))
+        for each in (wide, inside)
+    )
+    return sums / counts
+
+
+def _largest_near(frames: Tensor) -> Tensor:
+    """The largest value around each pixel [..., h, w], _NEAR pixels to any side; much quicker than `max_pool2d`."""
+    for axis in (-2, -1):
+        size = frames.shape[axis] - 1
+        larger = frames.clone()
+        for step in range(1, min(_NEAR, size) + 1):
+            here, there = larger.narrow(axis, 0, size + 1 - step), frames.narrow(axis, step, size + 1 - step)
+            torch.maximum(here, there, out=here)
+            here, there = larger.narrow(axis, step, size + 1 - step), frames.narrow(axis, 0, size + 1 - step)
+            torch.maximum(here, there, out=here)
+        frames = larger
+    return frames
+
+
+def _without_thin(changed: Tensor) -> Tensor:
+    """The changed pixels without what is thinner than _THIN pixels: those that squares of such pixels cover."""
+    for axis in (0, 1):
+        for _ in range(_THIN - 1):
+            size = changed.shape[axis] - 1
+            changed = changed.narrow(axis, 0, size) & changed.narrow(axis, 1, size)
+    changed = F.pad(changed, (_THIN - 1,) * 4)
+    for axis in (0, 1):
+        for _ in range(_THIN - 1):
+            size = changed.shape[axis] - 1
+            changed = changed.narrow(axis, 0, size) | changed.narrow(axis, 1, size)
+    return changed
+
+
+def _shift(one: Tensor, other: Tensor, spectrum: Tensor, spectrum_of_other: Tensor) -> tuple[int, int]:
+    """By how many pixels down and to the right `other` lies on `one`, where the camera shook (phase correlation; C.
+    Kuglin, D. Hines, 1975); none where that explains nothing.
+    """
+    cross = spectrum * spectrum_of_other.conj()
+    place = int(torch.fft.irfft2(cross / cross.abs().clamp_(min=1e-6), s=one.shape).argmax())
+    height, width = one.shape
+    down, right = place // width, place % width
+    down, right = down - height * (2 * down > height), right - width * (2 * right > width)
+    if (down, right) == (0, 0) or max(abs(down), abs(right)) > max(height, width) * _SHAKEN:
+        return 0, 0
+    is_better = (_shifted(other, (down, right)) - one).abs().median() < (other - one).abs().median()
+    return (down, right) if is_better else (0, 0)
+
+
+def _shifted(frame: Tensor, shift: tuple[int, int]) -> Tensor:
+    """The frame, moved down and to the right, its edges repeated."""
+    if shift == (0, 0):
+        return frame
+    rows, columns = (
+        (torch.arange(size) - step).clamp_(0, size - 1) for size, step in zip(frame.shape, shift, strict=True)
+    )
+    return frame[rows][:, columns]
+
+
+def _shown(strength: Tensor, shift: tuple[int, int]) -> Tensor:
+    """The strength, zero in the strips that the other frame, shifted so, does not show."""
+    for axis, step in enumerate(shift):
+        if step:
+            reach = min(abs(step) + _NEAR, strength.shape[axis])
+            strength.narrow(axis, 0 if step > 0 else strength.shape[axis] - reach, reach).zero_()
+    return strength
+
+
 def _exposed_like(frame: Tensor, other: Tensor) -> Tensor:
     """`frame` with the gain and offset that make it equal to `other`, except where something moved."""
-    x, y = frame.flatten(), other.flatten()
-    fits = torch.ones_like(x, dtype=torch.bool)
+    x, y = (each[::_FIT_STEP, ::_FIT_STEP].flatten() for each in (frame, other))
+    places = torch.arange(len(x))
     gain, offset = x.new_tensor(1.0), x.new_tensor(0.0)
     for _ in range(_FIT_ROUNDS):
-        inside, target = x[fits], y[fits]
+        inside, target = (each.index_select(0, places) for each in (x, y))
         centred = inside - inside.mean()
         gain = ((centred * target).sum() / centred.square().sum().clamp_(min=1.0)).clamp_(*_GAINS)
         offset = target.mean() - gain * inside.mean()
         misfit = (y - gain * x - offset).abs_()
-        fits = misfit <= 2 * misfit.median()
+        places = torch.nonzero(misfit <= 2 * misfit.median()).flatten()
     return (gain * frame + offset).clamp_(0, 255)
 
 
 def _slow_light(change: Tensor) -> Tensor:
     """The part of a change that varies slowly: medians over about a quarter of the view, interpolated."""
-    cells = _in_cells(change)[None, None]
-    reach = _NEIGHBOURS // 2 * _NEIGHBOUR_CELLS
-    around = F.unfold(F.pad(cells, (reach,) * 4, mode="replicate"), _NEIGHBOURS, dilation=_NEIGHBOUR_CELLS)
+    cells = F.avg_pool2d(change[None, None], _LIGHT_CELL, ceil_mode=True, count_include_pad=False)
+    around = F.unfold(F.pad(cells, (_NEIGHBOURS // 2,) * 4, mode="replicate"), _NEIGHBOURS)
     slow = around.median(1).values.view_as(cells)
     return F.interpolate(slow, change.shape, mode="bilinear", align_corners=False)[0, 0]
 
@@ -164,7 +298,7 @@ def _components(cells: Tensor) -> Tensor:
     """Labels of 8-connected regions, 0 outside: each cell takes the largest label around it until nothing changes."""
     label_of = torch.arange(1, cells.numel() + 1, dtype=torch.float32).view(cells.shape) * cells
     while True:
-        spread = F.max_pool2d(label_of[None, None], 3, stride=1, padding=1)[0, 0] * cells
+        spread = _largest_near(label_of) * cells
         if torch.equal(spread, label_of):
             return label_of
         label_of = spread

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 from policies.observation import Box, Prediction
@@ -40,7 +41,7 @@ _CHUNK_PIXELS = 1 << 18
 _ACCELERATOR_CHUNK_PIXELS = 1 << 23
 _MOST_FRAMES = 32
 _LARGER = 1.1
-_REACH = 1
+_REACH = 2
 """An answer of a `change` model depends on so many frames before and after its own."""
 
 
@@ -348,9 +349,11 @@ def _box_predictions(detections: Detections, row: Row, card: ModelCard) -> tuple
 
 
 def _change_predictions(change: FrameChange, card: ModelCard) -> tuple[Prediction, ...]:
-    """The label of the whole view, without a box, and the changed regions."""
+    """The label of the whole view, without a box, and the changed regions; the first has the evidence of the scene."""
     whole = Prediction(card.classes[change.label], _score(change.score))
-    return _ordered([whole, *_box_predictions(change.regions, Row(change.regions.boxes, (0, 0, 1, 1), None), card)])
+    boxes = _box_predictions(change.regions, Row(change.regions.boxes, (0, 0, 1, 1), None), card)
+    first, *others = _ordered([whole, *boxes])
+    return (first if change.evidence is None else replace(first, evidence=change.evidence), *others)
 
 
 def _score(value: float) -> float:

@@ -15,7 +15,7 @@ from server.domain.watching import Watching
 from server.store.bursts import Looks, find_bursts, longest_us, meeting, newest_burst, read_facts
 from server.store.compact import EventId
 from server.store.engine import reading
-from server.store.event_rows import BARE_COLUMNS, EVENT_COLUMNS, is_row_intact, logged, read_rows, settled_by
+from server.store.event_rows import BARE_COLUMNS, EVENT_COLUMNS, is_row_intact, logged, read_rows
 from server.store.rows import Part, Versions, begins_with
 from server.store.schema import (
     annotation_rows,
@@ -112,11 +112,6 @@ class Past(Part):
         for query in (of_records, before):
             counted.update({row.policy: row.bursts for row in self._rows(query)})
         return counted
-
-    def told_by(self, burst: BurstFacts) -> list[LoggedEvent]:
-        """All events that a burst's frames ever settled, withdrawn ones included, in order."""
-        with reading(self._engine) as connection:
-            return settled_by(connection, burst)
 
     def events_like(self, prefix: str, limit: int = 3) -> list[EventRecord]:
         """Events whose id begins with `prefix`, withdrawn ones included; at most `limit`."""

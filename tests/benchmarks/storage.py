@@ -4,7 +4,7 @@ Bursts of ten frames of twenty cameras go through the store's own turns, one bur
 Each scene has a new database and a process of its own, and one of two sites: `whole view`, a policy without sectors, or
 `six sectors`, the demonstration's.
 
-- `quiet`: the detectors say nothing, `frame-change` says `still`.
+- `quiet`: the detectors say nothing, `frame-change` says `still`, with the evidence of the scene once a burst.
 - `stays`: somebody is there all the time.
 - `moving`, `moving at 5/s`: somebody crosses the view within one burst, and the next one is quiet.
 - `crowd`: the frames of `--crowd`, a database of the demonstration's footage, again and again.
@@ -17,6 +17,7 @@ counts nothing.
 
 from __future__ import annotations
 
+import base64
 import multiprocessing
 import random
 import sqlite3
@@ -29,6 +30,7 @@ from typing import NamedTuple
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from policies.fusion.judge import judge
 from policies.observation import EnsembleInfo, Observation
@@ -44,6 +46,7 @@ DAY_BURSTS = CAMERAS * 24 * 360
 """Of twenty cameras, a burst each every ten seconds."""
 
 BURST_S = 10
+EVIDENCE_BYTES = 10
 _WHOLE_VIEW = 'site = "pets"\ntargets = ["person"]\n' + "".join(f"[cameras.cam{n}]\n" for n in range(CAMERAS))
 SITES = {"whole view": _WHOLE_VIEW, "six sectors": site(CAMERAS)}
 
@@ -56,8 +59,12 @@ class Scene(NamedTuple):
     frame_ms: int = 1000
 
 
-def _quiet(_frame: int, chance: random.Random) -> Answers:
-    return answers(WALK_S, "empty", chance)
+def _quiet(frame: int, chance: random.Random) -> Answers:
+    seen = answers(WALK_S, "empty", chance)
+    if frame % BURST:
+        return seen
+    evidence = base64.urlsafe_b64encode(chance.randbytes(EVIDENCE_BYTES)).rstrip(b"=").decode()
+    return seen | {"frame-change": tuple(replace(one, evidence=evidence) for one in seen["frame-change"] or ())}
 
 
 def _stays(frame: int, chance: random.Random) -> Answers:

@@ -3,11 +3,13 @@
 The page of a camera whose day `replay` makes (one frame a second, somebody in 5 % of them, six sectors), with forty
 annotated events, is asked as a browser asks it: again as soon as it has answered, until nothing is left to replay.
 First figures: the first answer that has some. Complete: the last answer. `nothing changed` is the first question to a
-server that has just started, so it waits for the process that replays.
+server that has just started, so it waits for the process that replays. CPU: of that process, which everything else on
+the machine goes before, and of the server. On a machine with nothing else to do, the two are the time that passes.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -70,6 +72,12 @@ def asked(client: FlaskClient, query: dict[str, str]) -> tuple[float, float, flo
             return first_s, time.monotonic() - begun_s, longest_s, count
 
 
+def child_s(pid: int) -> float:
+    """The CPU time of a process (s)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @click.command()
 @click.option("--frames", default=86_400, show_default=True, help="Frames of the camera; one a second.")
 @click.option("--kind", type=click.Choice(["empty", "noise"]), default="noise", show_default=True)
@@ -85,9 +93,15 @@ def main(frames: int, kind: str, keep: Path | None) -> None:
         app = create_app(settings, ensemble=BrightnessEnsemble(), channels=[], clock=lambda: later_us)
         try:
             for name, query in STATES:
+                child = runtime_of(app).replays._child
+                before_s, mine_s = (child_s(child.process.pid or 0) if child else 0.0), time.process_time()
                 first_s, complete_s, longest_s, count = asked(app.test_client(), query)
+                child = runtime_of(app).replays._child
+                assert child is not None
+                took_s, mine_s = child_s(child.process.pid or 0) - before_s, time.process_time() - mine_s
                 line = f"first figures after {first_s:.2f} s, complete after {complete_s:.2f} s"
-                sys.stdout.write(f"{name}: {line}, {count} answers, the longest {longest_s:.2f} s\n")
+                cpu = f"CPU {took_s:.2f} s of the replay and {mine_s:.2f} s of the server"
+                sys.stdout.write(f"{name}: {line}; {cpu}; {count} answers, the longest {longest_s:.2f} s\n")
                 sys.stdout.flush()
         finally:
             runtime_of(app).replays.close()

@@ -11,6 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 VARIABLE = "SECTORWATCH_TEST_CHROMIUM"
 _NAMES = ("chromium", "chromium-browser")
@@ -39,7 +45,18 @@ def missing() -> str | None:
     )
 
 
-def arguments() -> list[str]:
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """A Chromium without a window."""
+    from playwright.sync_api import sync_playwright  # `missing` says so where there is none
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program(), args=_arguments())
+        yield browser
+        browser.close()
+
+
+def _arguments() -> list[str]:
     """What Chromium is started with beside Playwright's own arguments."""
     never_out = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
     # Chromium's sandbox refuses to run as root, as which the gate runs in a container. The pages are our own.

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
+from policies.events import Event
 from tests.browser import chromium as debian
 from tests.browser.browsing import SIZES, Browsing, Size
+from tests.browser.console import served
 from tests.browser.filling import fill
-from tests.server.launched import Running
+from tests.browser.pictures import events_of
 
 
 @pytest.fixture(scope="package")
@@ -27,10 +29,8 @@ def chromium() -> Iterator[Browser]:
     """One Chromium without a window."""
     if missing := debian.missing():
         pytest.fail(missing)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=debian.program(), args=debian.arguments())
+    with debian.launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -53,12 +53,14 @@ def console_server(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     """The address of a running server with a copy of the filled folder, which the tests of one process share."""
     folder = tmp_path_factory.mktemp("console") / "data"
     shutil.copytree(filled, folder)
-    server = Running(["tests.browser.console", str(folder)])
-    try:
-        port = server.line(r"port (\d+)")[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.end()
+    with served(folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def events(filled: Path) -> list[Event]:
+    """The events of the yard as the filled folder has them, in order of time."""
+    return events_of(filled)
 
 
 @pytest.fixture(scope="package")

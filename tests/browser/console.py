@@ -11,6 +11,8 @@ from __future__ import annotations
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flask import Flask
@@ -20,6 +22,7 @@ from server.hosting.gunicorn_app import host
 from server.settings import ServerSettings
 from tests.browser.filling import NOW_US
 from tests.browser.painting import PaintedEnsemble
+from tests.server.launched import Running
 
 _BEGAN_NS = time.monotonic_ns()
 
@@ -30,6 +33,17 @@ def _now_us() -> int:
 
 def _app(settings: ServerSettings) -> Flask:
     return create_app(settings, ensemble=PaintedEnsemble(), channels=[], clock=_now_us)
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of such a server, which ends with the block."""
+    server = Running(["tests.browser.console", str(folder)])
+    try:
+        port = server.line(r"port (\d+)")[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.end()
 
 
 def main(folder: Path) -> None:

@@ -136,12 +136,13 @@ _ROLES: Mapping[str, Mapping[str, Role]] = {
 def fill(folder: Path, footage: Sequence[bytes]) -> None:
     """Put a database, the site policies and the kept pictures into a server's data folder.
 
-    `footage` are the frames of the second site, as JPEGs.
+    `footage` are the frames of the second site, as JPEGs; without any there is no second site.
     """
     settings = ServerSettings(data_dir=folder)
     settings.sites_dir.mkdir(parents=True)
     (settings.sites_dir / "yard.toml").write_text(YARD, encoding="utf-8")
-    (settings.sites_dir / "pets.toml").write_text(PETS.read_text(encoding="utf-8"), encoding="utf-8")
+    if footage:
+        (settings.sites_dir / "pets.toml").write_text(PETS.read_text(encoding="utf-8"), encoding="utf-8")
     new_sqlite.provide(folder / "sectorwatch.sqlite")
     clock = ManualClock(microseconds(SATURDAY))
     with closing(open_store(settings.database_url, clock, open_place(settings.frames_url))) as store:
@@ -166,7 +167,8 @@ def _bursts(footage: Sequence[bytes]) -> Iterator[tuple[Burst, bool]]:
     yield from _watched("shed", SATURDAY + 4 * hour, SATURDAY + hour * 6.17, SHED[:1])
     yield from _watched("shed", SATURDAY + hour * 9.03, midnight + hour * 4.2, SHED[1:])
     noon = microseconds(SATURDAY + 12 * hour)
-    yield _burst("pets", "view1", [(noon + index * 1_000_000, image) for index, image in enumerate(footage)]), True
+    if footage:
+        yield _burst("pets", "view1", [(noon + index * 1_000_000, image) for index, image in enumerate(footage)]), True
 
 
 def _watched(
@@ -197,7 +199,7 @@ def _cut(frames: Sequence[tuple[int, Person | None, bool]]) -> Iterator[Sequence
 
 
 def _is_night(at_us: int) -> bool:
-    return not 8 <= instant(at_us).astimezone(ZONE).hour < 16
+    return not 7 <= instant(at_us).astimezone(ZONE).hour < 17
 
 
 def _burst(site: str, camera: str, images: Sequence[tuple[int, bytes]]) -> Burst:

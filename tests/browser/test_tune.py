@@ -5,17 +5,23 @@ from __future__ import annotations
 from playwright.sync_api import Page, expect
 
 from tests.browser.accessibility import check_accessible
-from tests.browser.browsing import WITHIN_MS, Browsing
+from tests.browser.browsing import Browsing
 
-ADDRESS = "/tune/yard/gate/table"
+ADDRESS = "/tune/yard/gate/road"
 MOST_TABS = 60
+REPLAYED_MS = 90_000
+"""The replay is the last on the machine to get a processor, and the tests may run beside others."""
 
 
 def opened(page: Page) -> Page:
     """The page once today's policy is replayed."""
     page.goto(ADDRESS)
-    expect(page.locator("#result:not([aria-busy])")).to_be_visible(timeout=WITHIN_MS)
+    replayed(page)
     return page
+
+
+def replayed(page: Page) -> None:
+    expect(page.locator("#result:not([aria-busy])")).to_be_visible(timeout=REPLAYED_MS)
 
 
 def events(page: Page) -> list[str]:
@@ -39,8 +45,10 @@ def test_a_control_is_moved_and_the_change_is_saved_put_in_force_and_taken_back(
     page.get_by_label("all models").check()
     page.get_by_role("spinbutton", name="yolov3-tiny").fill("0.9")
     expect(page.get_by_role("heading", name="Today beside: all, yolov3-tiny from 0.9")).to_be_visible()
-    expect(page.locator("#result:not([aria-busy])")).to_be_visible()
-    assert events(page) == [today, "0"]
+    replayed(page)
+    before, after = events(page)
+    assert before == today
+    assert int(after) < int(today)
     assert "rule=all" in page.url
     assert "scores=yolov3-tiny:0.9" in page.url
     expect(page.locator(".strips img").first).to_be_visible()
@@ -57,7 +65,7 @@ def test_the_keyboard_alone_moves_a_control_and_saves_the_change(browsing: Brows
     tab_to(page, "[name=rule]:checked")
     page.keyboard.press("ArrowUp")
     expect(page.get_by_role("heading", name="Today beside: any")).to_be_visible()
-    expect(page.locator("#result:not([aria-busy])")).to_be_visible()
+    replayed(page)
     tab_to(page, "#result button")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="proposed")).to_be_visible()

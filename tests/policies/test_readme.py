@@ -31,6 +31,7 @@ TABLES = {
     "schedule.": (ScheduleText,),
     "cameras.NAME.sectors.NAME.": (SectorText,),
     "cameras.NAME.lines.NAME.": (LineText,),
+    "cameras.NAME.": ("looked_at",),
     "cameras.NAME.suppress.": (SuppressionText,),
 }
 KEYS = {

@@ -211,6 +211,8 @@ def _margin(given: Sensitivity, margin: float | None) -> str:
     what = "of weight" if given.rule == "weighted" else "model" if abs(margin) == 1 else "models"
     if abs(margin) < _NOISE:
         return "just enough: with one vote less it would not count"
+    if given.by_agreement and margin > 0:
+        return f"{_number(margin)} more than needed, where a model that suffices alone counts as two"
     return f"{_number(abs(margin))} {what} {'short' if margin < 0 else 'more than needed'}"
 
 

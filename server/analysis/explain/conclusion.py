@@ -96,7 +96,7 @@ def _unwatched(explanation: Explanation) -> str | None:
         return f"its bursts are held back ({held[0].cause}) and not in the log yet"
     if not any(not frame.repeats for burst in explanation.bursts for frame in burst.frames):
         return "all frames repeat earlier ones, as a stuck camera sends them, and are ignored"
-    return None
+    return next((f"{span.cause}, so its sectors are unobserved" for span in explanation.occupancy if span.cause), None)
 
 
 def _why_none(explanation: Explanation, policy: CameraPolicy | None) -> str:

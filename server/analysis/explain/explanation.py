@@ -129,6 +129,7 @@ def explain(
     gone = ever_gone.within(since_us, until_us)
     missed = gaps(around, since_us, known_us, period, causes, is_running=known_us < until_us)
     spans = occupancy(store, site, camera, since_us, until_us, now_us)
+    told = _told(store, inside)
     again = _repeating(store.history(site, camera, first_us, last_us + 1)) if inside else frozenset()
     return Explanation(
         site=site,
@@ -137,15 +138,23 @@ def explain(
         until_us=until_us,
         known_until_us=known_us,
         period_s=None if period is None else period / 1e6,
-        bursts=tuple(_burst(store, facts, again) for facts in inside),
+        bursts=tuple(_burst(store, facts, told, again) for facts in inside),
         gaps=tuple(part for gap in missed for part in _kept_gaps(gap, ever_gone, period or 1)),
         occupancy=tuple(
-            Span(span.target, span.sector, span.occupancy, first, end)
+            Span(span.target, span.sector, span.occupancy, first, end, span.cause)
             for span in spans
             for first, end in _kept_parts(span.from_us, span.until_us, gone)
         ),
         gone=gone,
     )
+
+
+def _told(store: Store, inside: Sequence[BurstFacts]) -> list[LoggedEvent]:
+    """All events that frames of these bursts of a camera ever settled, withdrawn ones too, in order."""
+    if not inside:
+        return []
+    first_us, last_us = min(each.first_at_us for each in inside), max(each.last_at_us for each in inside)
+    return store.events(first_us, last_us + 1, inside[0].site, inside[0].camera, withdrawn=True)
 
 
 def _kept_gaps(gap: Gap, gone: Gone, period: int) -> Iterator[Gap]:
@@ -183,7 +192,9 @@ def _repeating(history: Iterable[Recorded]) -> frozenset[tuple[str, int]]:
     return frozenset(again)
 
 
-def _burst(store: Store, facts: BurstFacts, again: Container[tuple[str, int]]) -> BurstRecord:
+def _burst(
+    store: Store, facts: BurstFacts, told: Iterable[LoggedEvent], again: Container[tuple[str, int]]
+) -> BurstRecord:
     policy = store.policy(facts.policy).camera(facts.camera)
     kept = store.kept(facts.burst_id)
     seen = kept.observations
@@ -200,7 +211,7 @@ def _burst(store: Store, facts: BurstFacts, again: Container[tuple[str, int]]) -
         facts=facts,
         frames=frames,
         sectors=tuple(_sectors(policy, seen, [frame for frame in frames if not frame.repeats])),
-        events=tuple(store.past.told_by(facts)),
+        events=tuple(logged for logged in told if logged.burst_id == facts.burst_id),
         enlarged={s.name: round(s.times_larger, 2) for s in policy.enlarged_sectors(kept.ensemble_info)},
     )
 

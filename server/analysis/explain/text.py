@@ -78,6 +78,7 @@ def shortfall(weighing: Weighing) -> str:
 def gap_lines(gap: Gap, local: LocalTime) -> Iterator[str]:
     """A gap, the bursts around it, and its causes."""
     missing = "1 burst is missing" if gap.missing == 1 else f"{gap.missing} bursts are missing"
+    missing = missing if gap.missing else "what was due before did not come"
     what = "no burst was due yet" if gap.before is None else missing
     yield f"UNOBSERVED {local.dated(gap.since_us)} to {local.dated(gap.until_us)}: {what}"
     if gap.before is not None:

@@ -9,7 +9,7 @@ import msgspec
 
 from policies.observation import ModelInfo
 from policies.sensitivity import RULES, RuleName
-from policies.site.layers import OLD_NAMES
+from policies.site.layers import OF_TRACKS, OLD_NAMES
 from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.analysis.policy_diff import applied, overruled
 from server.analysis.tuning.candidates import TODAY, Candidate, Option, Place, rule_option
@@ -139,8 +139,14 @@ def overruled_by(text: str, place: Place, change: Change) -> list[str]:
         path
         for part in _parts(place, change)
         for path in overruled(text, {(*part.place.path, *key): None for key in part.option.changes}, part.place.path)
+        if not (_is_of_tracks(part.option) and ".sectors." in path)
     ]
     return list(dict.fromkeys(paths))
+
+
+def _is_of_tracks(option: Option) -> bool:
+    """Whether no sector can have these settings."""
+    return all(path[0] == "movement" and path[1] in OF_TRACKS for path in option.changes)
 
 
 def _parts(place: Place, change: Change) -> Iterator[_Part]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from policies.events import Event
+from policies.events import Event, microseconds
+from policies.fold import decode_state
 from policies.observation import ModelInfo
 from policies.site.sectors import WHOLE
 from policies.site.site_policy import SitePolicy
@@ -20,6 +21,9 @@ DAY_US = 24 * HOUR_US
 
 WITHIN_S = 1.0
 """Seconds by which an event may shift and still be the same fact."""
+
+_LOOKS = 20
+"""So many checkpoints are looked at, then all of the past."""
 
 AllGone = Mapping[tuple[str, str], Gone]
 """What is no longer kept, by site and camera."""
@@ -77,3 +81,28 @@ def logged_events(
         for each in store.events(since_us, until_us, site, camera)
         if (known := gone.get((site, each.event.camera))) is None or not known.is_proof_gone(each.event)
     ]
+
+
+def confirmed_in(events: Iterable[Event], hours: Sequence[tuple[int, int]]) -> list[Event]:
+    """The events that were settled in some stretches (us, from and to before)."""
+    return [each for each in events if any(since <= microseconds(each.confirmed_at) < until for since, until in hours)]
+
+
+def has_events_of(store: Store, site: str, camera: str, policy: SitePolicy, since_us: int, until_us: int) -> bool:
+    """Whether the log of a camera's stretch is what a fold under `policy` gives: that judged every burst of it, and all
+    since the view was last empty before. Then no fold is needed.
+    """
+    if not store.retention.gone(site, camera).within(since_us, until_us).is_nothing:
+        return False
+    start_us = _empty_at(store, site, camera, since_us)
+    return set(store.past.bursts_by_policy(site, camera, start_us, until_us)) == {policy.digest}
+
+
+def _empty_at(store: Store, site: str, camera: str, before_us: int) -> int | None:
+    """The newest stored instant before another at which nothing was followed or present; None where there is none."""
+    point = store.checkpoint(site, camera, before_us)
+    for _ in range(_LOOKS):
+        if point.at_us is None or point.state is None or decode_state(point.state).is_empty:
+            return point.at_us
+        point = store.checkpoint(site, camera, point.at_us)
+    return None

@@ -16,7 +16,7 @@ from server.commands.doctor.finding import Check, Finding
 from server.commands.doctor.machine import clock, cpu, disk, threads
 from server.commands.doctor.models import memory, model, proofs
 from server.commands.doctor.sites import policies, sites
-from server.commands.doctor.stored import agents, database, integrity, pictures, space, times, way_back
+from server.commands.doctor.stored import agents, database, integrity, pictures, space, times, views, way_back
 from server.commands.options import store_options
 from server.domain.errors import DatabaseDamaged, SectorwatchError
 from server.domain.remembered import recall
@@ -26,7 +26,7 @@ from server.settings import ServerSettings
 @click.command()
 @store_options
 def command(settings: ServerSettings) -> None:
-    """Check machine, models, sites, database, agents, TLS, secrets, times, disk and ports. Exit code 1: a check fails.
+    """Check machine, models, sites, database, agents, views, TLS, secrets, times, disk, ports. Exit code 1: one fails.
 
     Checks the server of the data folder as it was started last, with what options, file and environment change.
     """
@@ -65,6 +65,7 @@ CHECKS: dict[Check, str] = {
     database: "correct database_url, start the database, or restore a backup: sectorwatch db restore FILE",
     integrity: "correct database_url, or start the database",
     agents: "report this as a bug",
+    views: "report this as a bug",
     tls: "correct tls_cert and tls_key, or make them with `sectorwatch tls init`",
     secrets: "report this as a bug",
     times: "correct `late_within`, or start the database",

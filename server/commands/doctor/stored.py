@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from contextlib import closing, suppress
 
+from policies.fold import decode_state
+from policies.occupancy import TURNED, turned_since
 from policies.site.toml_errors import suggest
 from server.camera_status.agent_version import OLDEST, is_too_old
 from server.camera_status.heartbeat import decode_heartbeat
@@ -107,6 +109,17 @@ def agents(settings: ServerSettings) -> Iterator[Finding]:
             oldest = ".".join(map(str, OLDEST))
             what = f"camera {beat.camera} of {beat.site}: version {version}, and this server needs {oldest}"
             yield Finding("warn", "agents", what, "upgrade it: sudo deploy/install-agent, in a new checkout there")
+
+
+def views(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks that no camera was turned or moved since its owner looked; `database` reports one that cannot be read."""
+    with suppress(SectorwatchError), closing(open_store(settings.database_url)) as store:
+        for head in store.cameras() if store.revision().is_current else ():
+            turned_us = None if head.state is None else turned_since(decode_state(head.state))
+            if turned_us is not None:
+                what = f"camera {head.camera} of {head.site}: {TURNED} at {utc(turned_us)}, its sectors are unobserved"
+                step = f"look what it shows, then give the instant as looked_at under [cameras.{head.camera}]"
+                yield Finding("warn", "views", what, step)
 
 
 def _heartbeats(settings: ServerSettings) -> list[StoredHeartbeat]:

@@ -8,6 +8,7 @@ from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import Pages, To
 from server.console.sectors.preview import DrawForm, new_text, version_of
+from server.console.sectors.shapes import faults_of
 from server.domain.errors import Unprocessable
 
 
@@ -27,6 +28,8 @@ def add(pages: Pages, context: Context) -> None:
             text = new_text(context, form, site, camera)
         except ValueError as error:
             raise Unprocessable(str(error)) from None
+        if faults := faults_of(text, camera):
+            raise Unprocessable("; ".join(fault.words for fault in faults))
         version = context.versions.propose(site, text, viewer.name, form.why, form.seen or None)
         return To(_address(site, camera, version.number), f"Version {version.number} is saved. It is not in force yet.")
 

@@ -16,7 +16,7 @@ from server.console.access import Viewer
 from server.console.context import Context
 from server.console.drawing import svg_points
 from server.console.pages import NoQuery, Pages, Part
-from server.console.sectors.shapes import Fault, faults_of
+from server.console.sectors.shapes import MOST_BYTES, Fault, faults_of
 from server.console.sectors.stretch import day_to_try
 from server.delivery.visits import Joiner, unlogged
 from server.domain.errors import SectorwatchError, Unknown
@@ -111,7 +111,7 @@ def paths_of(context: Context, viewer: Viewer, site: str, camera: str, wait_s: f
         if day is None or text is None or faults_of(text, camera):
             return Paths(site, camera, "", (), is_over=True)
         job = Job(site, (camera,), (text,), day.since_us, day.until_us, LIMIT_S, MOST_PATHS)
-        replayed = context.replays.ask(job, f"{viewer.name} paths", wait_s)
+        replayed = context.replays.ask(job, f"{viewer.name} paths {site}/{camera}", wait_s)
     except SectorwatchError:  # the page is whole without them
         return Paths(site, camera, "", (), is_over=True)
     paths = tuple(path for span in replayed.spans for path in span.paths)
@@ -121,6 +121,8 @@ def paths_of(context: Context, viewer: Viewer, site: str, camera: str, wait_s: f
 def new_text(context: Context, form: DrawForm, site: str, camera: str) -> str:
     """The text that a form makes of the site's file. Raises ValueError for what cannot be one."""
     text = form.text.replace("\r\n", "\n") or context.versions.file(site).text or f'site = "{site}"\n'
+    if len(text) > MOST_BYTES:
+        raise ValueError(faults_of(text, camera)[0].words)
     return drawn_into(text, camera, read_drawn(form.shapes)) if form.shapes else text
 
 
@@ -165,7 +167,7 @@ def _counted(context: Context, viewer: Viewer, site: str, camera: str, before: s
         before = 'site = "' + site + '"\n'
     job = Job(site, (camera,), (before, after), day.since_us, day.until_us, LIMIT_S)
     try:
-        replayed = context.replays.ask(job, f"{viewer.name} preview", _WAIT_S)
+        replayed = context.replays.ask(job, f"{viewer.name} preview {site}/{camera}", _WAIT_S)
     except SectorwatchError as error:
         return Preview(site, camera, day.name, why=f"{error.detail[:1].upper()}{error.detail[1:]}.")
     return preview_of(replayed, day.name, camera, local)

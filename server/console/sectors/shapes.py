@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from typing import Any
 
 import msgspec
 
@@ -11,6 +13,11 @@ from policies.observation import Box
 from policies.site.site_policy import InvalidPolicy, all_faults, parse_site_policy
 from server.console.drawing import svg_points
 from server.pipeline.remarks import in_picture
+
+MOST_BYTES = 64_000
+MOST_SECTORS = 50
+MOST_CORNERS = 100
+"""What a page reads while somebody waits: beside it, the server judges. A larger file is edited by hand."""
 
 _PLACE = re.compile(r"^(?:line \d+: )?cameras\.([\w-]+)\.(sectors|lines|suppress)(?:\.([\w-]+))?")
 
@@ -62,7 +69,7 @@ class Fault(msgspec.Struct, frozen=True):
 def shapes_of(text: str, camera: str) -> Shapes:
     """The shapes in a policy's text; none where it cannot be used, and where the camera has none."""
     try:
-        policy = parse_site_policy(text)
+        policy = parse_site_policy("" if _too_much(text) else text)
     except InvalidPolicy:
         return Shapes()
     if camera not in policy.cameras:
@@ -83,7 +90,38 @@ def shapes_of(text: str, camera: str) -> Shapes:
 
 def faults_of(text: str, camera: str) -> tuple[Fault, ...]:
     """What keeps the text from being a policy, each at its shape where it is of one of this camera."""
-    return tuple(Fault(_at(words, camera), words) for words in all_faults(text))
+    too_much = _too_much(text)
+    return tuple(Fault(_at(words, camera), words) for words in (too_much or all_faults(text)))
+
+
+def _too_much(text: str) -> tuple[str, ...]:
+    """Why a text is more than a page takes; empty where it is not, and where it is no TOML."""
+    by_hand = "propose a larger one with `sectorwatch policy propose`"
+    if len(text.encode()) > MOST_BYTES:
+        return (f"the file is larger than {MOST_BYTES // 1000} kB; {by_hand}",)
+    try:
+        cameras = tomllib.loads(text).get("cameras")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return ()
+    found = []
+    for camera, of_camera in _tables(cameras):
+        sectors = _tables(of_camera.get("sectors"))
+        if len(sectors) > MOST_SECTORS:
+            found.append(f"cameras.{camera}.sectors: it has {len(sectors)}, and a page draws {MOST_SECTORS}; {by_hand}")
+        for name, sector in sectors:
+            polygon = sector.get("polygon")
+            drawn = len(polygon) if isinstance(polygon, list) else 0
+            corners = max(drawn, str(sector.get("coordinates", "")).count(",") // 2)
+            if corners > MOST_CORNERS:
+                what = f"it has {corners} corners, and a page draws {MOST_CORNERS}; {by_hand}"
+                found.append(f"cameras.{camera}.sectors.{name}: {what}")
+    return tuple(found)
+
+
+def _tables(value: object) -> list[tuple[str, dict[str, Any]]]:
+    if not isinstance(value, dict):
+        return []
+    return [(name, each) for name, each in value.items() if isinstance(each, dict)]
 
 
 def _at(words: str, camera: str) -> str:

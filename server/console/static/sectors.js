@@ -4,6 +4,7 @@
 const STEP = 1 / 200;
 const LEAST = { sector: 3, mask: 3, line: 2, ignored: 2 };
 const MOST = { sector: 100, mask: 100, line: 2, ignored: 2 };
+const RADIUS = matchMedia("(pointer: coarse)").matches ? 16 : 7; // pixels
 const WORDS = { sector: "Sector", mask: "Mask", line: "Line", ignored: "Ignored area" };
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -104,6 +105,8 @@ function ways(shape) {
 const units = (point) => point.map((each) => each * 1000).join(" ");
 
 function draw() {
+  const box = svg.getBoundingClientRect();
+  if (!box.width || !box.height) return; // the picture is still to come; its size draws again
   const focused = document.activeElement;
   const at = focused && focused.dataset ? focused.dataset.corner : null;
   svg.replaceChildren();
@@ -120,7 +123,8 @@ function drawShape(shape, index) {
     ? `M${units(points[0])}H${points[1][0] * 1000}V${points[1][1] * 1000}H${points[0][0] * 1000}Z`
     : points.map((point, number) => `${number ? "L" : "M"}${units(point)}`).join("") + (kind === "line" || points.length < 3 ? "" : "Z");
   if (points.length) element("path", { class: look, d: path, "data-shape": `${kind === "line" ? "lines" : kind === "ignored" ? "suppress" : "sectors"}.${shape.name}` }, svg);
-  if (kind === "line" && points.length === 2) {
+  const box = svg.getBoundingClientRect(); // without height until the picture is there
+  if (kind === "line" && points.length === 2 && box.height) {
     ways(shape).forEach((way, side) => {
       element("path", { class: "way", d: `M${units(way.from)}L${units(way.tip)}M${units(way.wings[0])}L${units(way.tip)}L${units(way.wings[1])}` }, svg);
       label(shape.directions[side], way.label);
@@ -141,8 +145,9 @@ function label(words, [x, y]) {
 }
 
 function drawCorner(shape, index, [x, y], corner) {
-  const made = element("path", {
-    class: "corner", d: `M${x * 1000} ${y * 1000}h.01`, tabindex: 0, role: "button", "data-corner": `${index}.${corner}`,
+  const box = svg.getBoundingClientRect();
+  const made = element("ellipse", {
+    class: "corner", cx: x * 1000, cy: y * 1000, rx: (RADIUS * 1000) / (box.width || 1), ry: (RADIUS * 1000) / (box.height || 1), tabindex: 0, role: "button", "data-corner": `${index}.${corner}`,
     "aria-label": `Corner ${corner + 1} of ${shape.name}, ${Math.round(x * 100)} % across, ${Math.round(y * 100)} % down`,
   }, svg);
   made.addEventListener("pointerdown", (event) => {
@@ -242,7 +247,7 @@ function choose(index) {
 function begin(kind, isByKey) {
   remember();
   const taken = shapes.filter((shape) => shape.kind === kind).map((shape) => shape.name);
-  let number = taken.length + 1;
+  let number = 1;
   while (taken.includes(`${kind}-${number}`)) number += 1;
   const middle = kind === "line" ? [[0.5, 0.35], [0.5, 0.65]]
     : kind === "ignored" ? [[0.4, 0.4], [0.6, 0.6]] : [[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]];

@@ -20,7 +20,7 @@ from server.console.context import Context
 from server.console.tuning.address import TuneQuery, address, change_of, without_change, written
 from server.console.tuning.page import Choice, Progress, State, Tune, TuneModel, TuneVersion
 from server.console.tuning.place import Found, Stretch, in_field, newest_day, stretch_of
-from server.console.tuning.trial import Asked, Known, Result, Trials, known_of
+from server.console.tuning.trial import Asked, Known, Result, Trials
 from server.domain.local_time import LocalTime
 from server.domain.matching import fact_of
 from server.replays import Hour, hours_of
@@ -41,7 +41,7 @@ def tuned(
     fault = refusal or stretch.fault
     result, known = _NOTHING, _NOTHING_KNOWN
     if here.head_us is not None and not stretch.fault:
-        known = known_of(context, here.site, here.camera, stretch.since_us, stretch.until_us)
+        known = trials.known(here.site, here.camera, stretch.since_us, stretch.until_us)
         if not fault:
             asked = _asked(here, stretch, candidate)
             result = trials.result(asked, known, here.local, f"tune {viewer.name}")

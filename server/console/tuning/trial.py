@@ -16,7 +16,14 @@ from server.analysis.explain.votes import Weighing
 from server.analysis.tuning.candidates import Candidate, Place
 from server.analysis.tuning.differing import Differing, Edge, differing, edge_of
 from server.analysis.tuning.figures import TriedFigures, figures, until_now
-from server.analysis.tuning.past import AllGone, annotated, logged_events, with_bursts
+from server.analysis.tuning.past import (
+    AllGone,
+    annotated,
+    confirmed_in,
+    has_events_of,
+    logged_events,
+    with_bursts,
+)
 from server.analysis.tuning.scoring import Truth, truth_of
 from server.console.context import Context
 from server.console.tuning.page import Strip, TuneBallot, TunePicture
@@ -49,6 +56,10 @@ class Asked:
     today_text: str
     candidate: Candidate
 
+    @property
+    def is_changed(self) -> bool:
+        return self.candidate.policy.digest != self.today.digest
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -78,15 +89,6 @@ class Result:
     is_complete: bool
 
 
-def known_of(context: Context, site: str, camera: str, since_us: int, until_us: int) -> Known:
-    """The annotations and the log of a camera's stretch."""
-    gone: AllGone = {(site, camera): context.store.retention.gone(site, camera)}
-    said = [each for each in annotated(context.store, site, [camera]) if since_us <= each.at_us < until_us]
-    kept = with_bursts(said, gone)
-    logged = logged_events(context.store, site, camera, gone, since_us, until_us)
-    return Known(truth_of(kept, logged, since_us, until_us), tuple(logged), len(said) - len(kept))
-
-
 class Trials:
     """Tries changed policies of one process. Safe to use from several threads."""
 
@@ -94,7 +96,24 @@ class Trials:
         self._context = context
         self._hours = HourByHour(context.replays)
         self._edges: OrderedDict[tuple[str, str], Edge] = OrderedDict()
+        self._log: tuple[object, tuple[Event, ...]] = None, ()
         self._lock = threading.Lock()
+
+    def known(self, site: str, camera: str, since_us: int, until_us: int) -> Known:
+        """The annotations and the log of a camera's stretch. The log is read again when it has another event."""
+        store = self._context.store
+        gone = store.retention.gone(site, camera)
+        by_name: AllGone = {(site, camera): gone}
+        said = [each for each in annotated(store, site, [camera]) if since_us <= each.at_us < until_us]
+        kept = with_bursts(said, by_name)
+        key = (site, camera, since_us, until_us, store.last_seq(), gone)
+        with self._lock:
+            at, logged = self._log
+        if at != key:
+            logged = tuple(logged_events(store, site, camera, by_name, since_us, until_us))
+            with self._lock:
+                self._log = key, logged
+        return Known(truth_of(kept, logged, since_us, until_us), logged, len(said) - len(kept))
 
     def result(self, asked: Asked, known: Known, local: LocalTime, owner: str) -> Result:
         """What is there after some tenths of a second: ask again until it is complete."""
@@ -103,27 +122,24 @@ class Trials:
             min(asked.until_us, asked.head_us + 1),
             (at_us for instants in known.truth.instants() for at_us in instants),
         )
-        policies = [Tried(asked.today.digest, asked.today_text)]
-        if asked.candidate.policy.digest != asked.today.digest:
-            policies.append(Tried(asked.candidate.policy.digest, asked.candidate.text))
-        hours = self._hours.ask(
-            asked.site, asked.camera, policies, wanted, partial(self._edition, asked, self._past(asked)), owner, WAIT_S
+        is_logged = has_events_of(
+            self._context.store, asked.site, asked.camera, asked.today, asked.since_us, asked.until_us
         )
+        policies = [] if is_logged and asked.is_changed else [Tried(asked.today.digest, asked.today_text)]
+        if asked.is_changed:
+            policies.append(Tried(asked.candidate.policy.digest, asked.candidate.text))
+        edition = partial(self._edition, asked, self._past(asked))
+        hours = self._hours.ask(asked.site, asked.camera, policies, wanted, edition, owner, WAIT_S)
         done = tuple(each.hour for each in hours.folded[0])
         if not done:
-            return Result((), hours.left, hours.why, None, 0, (), not wanted)
-        before, after = hours.events(0), hours.events(len(policies) - 1)
-        differ = [] if len(policies) == 1 else differing(before, after)
+            at_once = figures(known.truth, known.logged, known.logged, asked.place, 0) if is_logged else None
+            return Result((), hours.left, hours.why, None if asked.is_changed else at_once, 0, (), not wanted)
+        before = confirmed_in(known.logged, done) if is_logged else hours.events(0)
+        after = hours.events(len(policies) - 1) if asked.is_changed else before
+        differ = differing(before, after) if asked.is_changed and not hours.left else []
         strips, is_weighed = self._strips(asked, known, differ, local)
-        return Result(
-            done,
-            hours.left,
-            hours.why,
-            self._figures(asked, known, hours, before, after),
-            len(differ),
-            strips,
-            not hours.left and is_weighed,
-        )
+        told = self._figures(asked, known, hours, before, after)
+        return Result(done, hours.left, hours.why, told, len(differ), strips, not hours.left and is_weighed)
 
     def _past(self, asked: Asked) -> tuple[int, AllGone]:
         store = self._context.store

@@ -8,6 +8,7 @@ that does not is written as it is. Predictions that are more than one label a fr
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import zlib
 from array import array
@@ -27,7 +28,9 @@ from server.store.compact.column_types import uuid_of, uuid_to_bytes
 Answers = dict[str, tuple[Prediction, ...] | None]
 _Column = list[tuple[Prediction, ...] | None]
 _Only = tuple[str, bytes]
-"""A label that each frame has alone, without a box, and its scores."""
+"""A label that each frame has alone, without a box, and its scores. What is longer than these is the evidence of the
+first frame.
+"""
 
 _SEAL_BYTES = 8
 """Of a SHA-256: enough against accidents and single changes."""
@@ -119,11 +122,11 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
             return [_blank(tuple(models))] * self.frames
         [(place, kept), *others] = seen
         if not others and not isinstance(kept, int):  # most bursts: nothing there, and frame-change says so
-            return _same_answers(tuple(models), place, *kept)
+            return _same_answers(tuple(models), place, *_parted(kept, self.frames))
         rest = _answers_by_model.decode(_inflated(self.rest)) if self.rest else {}
         nothing: _Column = [()] * self.frames
         columns = [
-            nothing if kept is None else rest[model] if isinstance(kept, int) else _column(*kept)
+            nothing if kept is None else rest[model] if isinstance(kept, int) else _column(*_parted(kept, self.frames))
             for model, kept in zip(models, self.columns, strict=True)
         ]
         return [dict(zip(models, frame)) for frame in zip(*columns, strict=True)]  # noqa: B905 - as long as each other
@@ -333,12 +336,36 @@ def _kept(column: _Column) -> _Only | int | None:
     only = [answer[0] for answer in column if answer]
     if any((each.label, each.box, each.sector) != (only[0].label, None, None) for each in only):
         return 0
-    scores = _parts([each.score for each in only])
-    return 0 if scores is None else (only[0].label, scores)
+    scores, evidence = _parts([each.score for each in only]), _raw_evidence(only[0].evidence)
+    if scores is None or evidence is None or any(each.evidence is not None for each in only[1:]):
+        return 0
+    return only[0].label, scores + evidence
 
 
-def _column(label: str, scores: bytes) -> _Column:
-    return [(Prediction(label, score),) for score in _floats(scores)]
+def _raw_evidence(text: str | None) -> bytes | None:
+    """Evidence as bytes, none without any; None where the bytes do not give the text back."""
+    if text is None:
+        return b""
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        return None
+    return raw if raw and _evidence(raw) == text else None
+
+
+def _evidence(raw: bytes) -> str | None:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode() or None
+
+
+def _parted(kept: _Only, frames: int) -> tuple[str, bytes, bytes]:
+    """The label, the scores and the evidence of the first frame."""
+    label, scores = kept
+    return label, scores[: 2 * frames], scores[2 * frames :]
+
+
+def _column(label: str, scores: bytes, evidence: bytes) -> _Column:
+    first, *others = _floats(scores)
+    return [(Prediction(label, first, evidence=_evidence(evidence)),), *((Prediction(label, each),) for each in others)]
 
 
 @lru_cache(maxsize=4)
@@ -353,7 +380,7 @@ def _shared(_models: tuple[str, ...], _place: int, _label: str) -> dict[int, Ans
     return {}
 
 
-def _same_answers(models: tuple[str, ...], place: int, label: str, scores: bytes) -> list[Answers]:
+def _same_answers(models: tuple[str, ...], place: int, label: str, scores: bytes, evidence: bytes) -> list[Answers]:
     """The answers of frames in which only the model at `place` saw something, which is `label`.
 
     Equal answers are the same object.
@@ -366,6 +393,8 @@ def _same_answers(models: tuple[str, ...], place: int, label: str, scores: bytes
             answers = known[part] = dict.fromkeys(models, ())
             answers[models[place]] = (Prediction(label, part / _PARTS),)
         found.append(answers)
+    if evidence:
+        found[0] = found[0] | {models[place]: (Prediction(label, _floats(scores)[0], evidence=_evidence(evidence)),)}
     return found
 
 

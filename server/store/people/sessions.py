@@ -57,8 +57,8 @@ class Sessions(Part):
             raise self._refused(name, address)
         return secret
 
-    def session(self, secret: str) -> SignedIn | None:
-        """A session that is not over; None otherwise. It counts as used, to the minute."""
+    def session(self, secret: str, *, is_use: bool = True) -> SignedIn | None:
+        """A session that is not over; None otherwise. With `is_use` it counts as used, to the minute."""
         now_us, this = self._clock(), sessions.c.id == _hash(secret)
         query = (
             select(users.c.name, grants.c.site, grants.c.role, sessions.c.seen_at_us)
@@ -69,7 +69,7 @@ class Sessions(Part):
         rows = self._rows(query)
         if not rows:
             return None
-        if rows[0].seen_at_us <= now_us - _TOUCH_US:
+        if is_use and rows[0].seen_at_us <= now_us - _TOUCH_US:
             with suppress(SectorwatchError), writing(self._engine, lock=LOCK) as connection:  # a full disk ends none
                 connection.execute(update(sessions).where(this).values(seen_at_us=now_us))
         roles = {row.site: row.role for row in rows if row.site is not None}

@@ -15,7 +15,7 @@ from policies.observation import EnsembleInfo, ModelInfo, Prediction
 from policies.sensitivity import NEVER, Sensitivity
 from policies.site.rules import SHIPPED_ALONE
 from policies.site.site_policy import InvalidPolicy, SitePolicy, digest_of_stored, parse_site_policy
-from tests.policies.stories import CLASSIFIER, observation, person_at, policy
+from tests.policies.stories import CHANGE, CLASSIFIER, observation, person_at, policy
 
 CLASSES = frozenset({"person", "car"})
 TINY, NANO = ModelInfo("yolov3-tiny", CLASSES, boxes=True), ModelInfo("nanodet-g", CLASSES, boxes=True)
@@ -224,7 +224,7 @@ def test_the_shipped_numbers_stand_in_the_policy_so_that_it_keeps_its_meaning():
     rules = parse_site_policy('site = "yard"').rules
     person = rules.of("person")
     lower = {"yolov3-tiny": 0.2, "yolov3-tiny-608": 0.2, "nanodet-g": 0.2, "ssdlite-people": 0.5}
-    assert person.min_score == {"*": 0.4, "hog-people": 0.9, "hog-people-small": 0.9} | lower
+    assert person.min_score == {"*": 0.4, "frame-change": 0.65, "hog-people": 0.9, "hog-people-small": 0.9} | lower
     assert isinstance(person.sensitivity.sure, dict)
     assert person.sensitivity.sure["yolov3-tiny"] == NEVER
     assert rules.of("vehicle").sensitivity.sure == SHIPPED_ALONE
@@ -236,7 +236,8 @@ def test_a_policy_that_was_stored_under_version_7_keeps_its_rule_its_numbers_and
     assert old.rules.sensitivity == Sensitivity(
         "weighted", weights={"*": 1.0, "hog-people": 0.5, "hog-people-small": 0.5}
     )
-    assert old.rules.min_score == {"*": 0.4, "hog-people": 0.9, "hog-people-small": 0.9, "yolov3-tiny": 0.3}
+    hogs = {"hog-people": 0.9, "hog-people-small": 0.9}
+    assert old.rules.min_score == {"*": 0.4, "frame-change": 0.65, "yolov3-tiny": 0.3} | hogs
     body = msgspec.json.encode(old, order="deterministic").decode()
     assert "sure" not in body
     assert "alone" not in body
@@ -244,3 +245,22 @@ def test_a_policy_that_was_stored_under_version_7_keeps_its_rule_its_numbers_and
     assert again.rules == old.rules
     assert digest_of_stored(body) == digest_of_stored(msgspec.json.encode(again, order="deterministic").decode())
     assert parse_site_policy(text).digest != old.digest
+
+
+@pytest.mark.parametrize(("score", "expected"), [(0.64, False), (0.65, True)])
+@pytest.mark.parametrize("detector_sees", [None, 0.0, 0.9])
+def test_frame_change_alone_suffices_for_what_moves_whatever_the_detectors_see(score, expected, detector_sees):
+    rules = policy(extra='targets = ["moving"]')
+    region = Prediction("moving", score, (0.2, 0.6, 0.3, 0.7))
+    seen_by = None if detector_sees is None else _boxes("person", detector_sees)
+    models = [TINY, NANO, CHANGE]
+    seen = observation(0, {"frame-change": [region], "yolov3-tiny": seen_by, "nanodet-g": seen_by}, models)
+    for judged in (judge(rules, seen), relevant_judgement(rules, seen)):
+        present = [c for c in judged.candidates if c.present]
+        assert [c.votes for c in present] == ([{"frame-change": "for"}] if expected else [])
+    given = rules.rules.of("moving").sensitivity
+    assert given.by_agreement
+    assert given.suffices_from("frame-change", 0.65, is_unopposed=False) == 0.65
+    assert (
+        misfits(parse_site_policy('site = "yard"\ntargets = ["moving"]'), EnsembleInfo("default", tuple(models))) == ()
+    )

@@ -129,3 +129,4 @@ def test_a_model_that_suffices_alone_counts_as_two_and_is_one_that_saw_it() -> N
     found = weighed('rule = "agreement", sure = { yolo = 0.8, "*" = 1 }', frame(yolo=0.82, nano=0.5, hog=0.0))
     assert (found.verdict, [line.counts for line in found.lines]) == ("present", [2.0, 1.0, 0.0])
     assert found.sentence.startswith("2 of 3 needed, 2 seen: ")
+    assert found.margin_in_words == "1 more than needed, where a model that suffices alone counts as two"

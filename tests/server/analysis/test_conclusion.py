@@ -10,11 +10,14 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
+from policies.observation import Prediction
 from server.__main__ import command
 from server.store import Store, open_store
+from tests.policies.stories import CHANGE
 from tests.policies.stories import person_at as standing_at
+from tests.policies.test_scene import home, turned
 from tests.server.scenes import EYE, NAMER, START_US, YARD, Yard, across, burst, person_at
-from tests.stand_ins import ManualClock
+from tests.stand_ins import ManualClock, ScriptedEnsemble
 
 
 @pytest.fixture
@@ -146,6 +149,16 @@ def test_what_of_a_minute_was_not_watched_is_added(yard: Yard) -> None:
     assert shown.splitlines()[0].endswith("frames; not watched 08:00:19-08:01:00, 20 bursts missing.")
 
 
+def test_a_camera_that_was_turned_is_said_to_be_so(yard: Yard) -> None:
+    yard.write('site = "yard"\ntimezone = "Europe/Oslo"\ntargets = ["moving"]\npresence = { blind_s = 10 }\n')
+    yard.ensemble = yard.pipeline._ensemble = ScriptedEnsemble([CHANGE])
+    for number in range(20):
+        still = Prediction("still", 0.9, evidence=turned(number) if number >= 5 else home(number))
+        image = yard.ensemble.teach(str(number).encode(), {"frame-change": (still,)})
+        yard.pipeline.process(burst(number, [image], number * 5.0 - 80))
+    assert "No event at 08:00: the camera was turned or moved at 2026-11-22T06:59:05Z" in sentence(yard.store)
+
+
 def test_a_stuck_camera_is_said_to_be_one(yard: Yard) -> None:
     picture = yard.picture(0.2)
     yard.pipeline.process(burst(1, [picture] * 4, -60))
@@ -188,3 +201,13 @@ def test_a_clock_alone_is_the_last_time_that_it_was_that(yard: Yard, monkeypatch
         assert sentence(yard.store, "08:00").startswith("No event at 08:00: no model saw a person")
     monkeypatch.setattr("server.commands.explain.now_us", lambda: START_US - 3_600_000_000)
     assert "no burst came" in sentence(yard.store, "08:00")
+
+
+def test_a_minute_within_a_longer_gap_was_not_watched_also_where_no_burst_was_due_in_it(yard: Yard) -> None:
+    yard.clock.advance(36_000)
+    for number in range(5):
+        yard.pipeline.process(yard.walk(number, lambda _t: None, number * 600.0))
+    assert sentence(yard.store, "2026-11-22T08:35") == "No event at 08:35: no burst was due then."
+    assert sentence(yard.store, "2026-11-22T09:35").startswith("No event at 09:35: the camera was not watched: nothing")
+    yard.pipeline.process(yard.walk(20, lambda _t: None, 12_000.0))
+    assert sentence(yard.store, "2026-11-22T10:03").startswith("No event at 10:03: the camera was not watched")

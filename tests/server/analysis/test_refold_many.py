@@ -41,6 +41,17 @@ def test_folding_begins_in_the_last_quiet_before_the_stretch_that_is_asked_for()
     assert begin(frames, START_US + 95_000_000) == START_US + (71 - REMEMBERED) * 1_000_000
 
 
+def test_only_a_fold_for_moving_begins_with_the_first_frame_since_a_scene_is_remembered_for_longer():
+    frames = visits((10, 20), (60, 70), (100, 110), until_s=130)
+    at_night = '[[schedule]]\nname = "night"\nbetween = ["22:00", "06:00"]\ntargets = ["moving"]\n'
+    since_us = START_US + 95_000_000
+    for text in ('site = "yard"\ntargets = ["person", "moving"]', f'site = "yard"\n{at_night}'):
+        moving = parse_site_policy(text)
+        assert begin(frames, since_us, [moving]) is None
+        assert begin(frames, since_us, [*POLICIES, moving]) is None
+    assert begin(frames, since_us, POLICIES) is not None
+
+
 def test_policies_that_are_folded_together_give_the_events_of_each_alone():
     by_night = '[[schedule]]\nname = "morning"\nbetween = ["07:00", "07:01"]\nmovement = { sights = 1 }\n'
     scheduled = parse_site_policy(f"{TWO_HALVES}\n{by_night}")

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import insert
 
+from policies.observation import Prediction
 from server.__main__ import command
 from server.domain.keeping import DAY_US
 from server.serving.machine import this_machine
@@ -21,11 +22,13 @@ from server.settings import ServerSettings
 from server.store import open_store
 from server.store.retention import erasure
 from server.store.schema import space_samples
+from tests.policies.stories import CHANGE
+from tests.policies.test_scene import home, turned
 from tests.server import new_sqlite
 from tests.server.ensemble.others import folder_of, network
-from tests.server.scenes import START_US, Yard, there_and_back
+from tests.server.scenes import START_US, Yard, burst, there_and_back
 from tests.server.store.test_damage import leaves_of, overwrite
-from tests.stand_ins import ManualClock
+from tests.stand_ins import ManualClock, ScriptedEnsemble
 
 FAR_FUTURE_US = 4_000_000_000_000_000
 GIB = 1024**3
@@ -57,6 +60,21 @@ def test_where_everything_is_in_place_nothing_fails(folder: Path):
     assert (result.exit_code, lines(result, "fail")) == (0, [])
     for subject in ("cpu", "threads", "memory", "model", "proofs", "sites", "database", "integrity", "clock", "ports"):
         assert any(line.split()[1] == subject for line in result.stdout.splitlines()), subject
+
+
+def test_a_camera_that_was_turned_is_named_with_what_to_do(folder: Path, clock: ManualClock):
+    store = open_store(f"sqlite:///{folder}/sectorwatch.sqlite", clock)
+    yard = Yard(folder / "sites", store, clock, 'site = "yard"\ntargets = ["moving"]\n')
+    yard.ensemble = yard.pipeline._ensemble = ScriptedEnsemble([CHANGE])
+    for number in range(20):
+        evidence = turned(number) if number >= 10 else home(number)
+        still = Prediction("still", 0.9, evidence=evidence)
+        image = yard.ensemble.teach(str(number).encode(), {"frame-change": (still,)})
+        yard.pipeline.process(burst(number, [image], number * 5.0))
+    store.close()
+    [finding] = lines(doctor(), "warn  views")
+    assert re.search(r"camera gate of yard: the camera was turned or moved at 2026-11-22.07:00:50", finding), finding
+    assert "looked_at under [cameras.gate]" in doctor().stdout
 
 
 def test_it_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

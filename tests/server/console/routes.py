@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from flask import Flask
 from werkzeug.routing import Rule
@@ -22,7 +22,7 @@ OPEN = {"console.sign_in", "console.signed_in", "console.asset"}
 
 @dataclass(frozen=True)
 class Ask:
-    """What to ask a route: parameters or fields of a form, as `Yard.filled` fills them in.
+    """What to ask a route: parameters or fields of a form, as `Yard.fields` fills them in.
 
     `is_of_site`: it names something of the site, so whoever does not read the site gets 403 or 404. Others answer with
     what their reader may see.
@@ -37,6 +37,24 @@ SITE = {"site": "{site}"}
 GETS: dict[str, Ask] = {
     "console.now": Ask(SITE),
     "console_twins.now": Ask(SITE),
+    "console.event": Ask(),
+    "console_twins.event": Ask(),
+    "console.why": Ask({"site": "{site}", "camera": "{camera}", "at": "{at}"}),
+    "console_twins.why": Ask({"site": "{site}", "camera": "{camera}", "at": "{at}"}),
+    "console.tune_places": Ask(is_of_site=False),
+    "console_twins.tune_places": Ask(is_of_site=False),
+    "console.tune": Ask(),
+    "console_twins.tune": Ask(),
+    "console.newest_day": Ask(is_of_site=False),
+    "console.day": Ask(SITE),
+    "console_twins.day": Ask(SITE),
+    "console.live": Ask(SITE),
+    "console_twins.live": Ask(SITE),
+    "console.sectors_index": Ask(is_of_site=False),
+    "console_twins.sectors_index": Ask(is_of_site=False),
+    "console.sectors": Ask(),
+    "console_twins.sectors": Ask(),
+    "console.sectors_paths": Ask(),
     "console.models": Ask(SITE),
     "console_twins.models": Ask(SITE),
     "events.events": Ask(SITE),
@@ -52,6 +70,14 @@ GETS: dict[str, Ask] = {
 
 POSTS: dict[str, Ask] = {
     "console.signed_out": Ask(is_of_site=False),
+    "console.judge_event": Ask({"truth": "true", "note": "note <i>sw</i>"}),
+    "console.undo": Ask(),
+    "console.missed": Ask({"site": "{site}", "camera": "{camera}", "fact": "presence_started|{sector}", "at": "{at}"}),
+    "console.sectors_previewed": Ask({"text": "{text}"}),
+    "console.sectors_proposed": Ask({"text": "{text}", "why": "why <i>sw</i>"}),
+    "console.sectors_put_in_force": Ask({"version": "{version}"}),
+    "console.sectors_taken_back": Ask({"version": "{version}"}),
+    "console.tune_saved": Ask({"do": "propose", "state": "confirm=3", "why": "why <i>sw</i>"}),
 }
 """Endpoint of an action -> the fields of its form."""
 
@@ -64,15 +90,19 @@ class Yard:
     sha256: str
     site: str = "north-yard"
     camera: str = "gate"
-    sector: str = "all"
+    sector: str = "view"
     day: str = "2027-01-15"
+    at: str = "2027-01-15T07:59:04Z"
+    version: int = 0
+    text: str = '# another\nsite = "north-yard"\n'
 
-    def filled(self, text: str) -> str:
-        """A rule, or a value, with what there is."""
-        return re.sub(r"[<{](?:\w+:)?(\w+)[>}]", lambda part: str(getattr(self, part[1])), text)
+    def filled(self, rule: str) -> str:
+        """The address of a rule."""
+        return re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(getattr(self, part[1])), rule)
 
     def fields(self, ask: Ask) -> dict[str, str]:
-        return {name: self.filled(value) for name, value in ask.fields.items()}
+        """The parameters, or the form."""
+        return {name: value.format(**asdict(self)) for name, value in ask.fields.items()}
 
 
 def readable(app: Flask) -> Iterator[tuple[Rule, Ask]]:

@@ -93,7 +93,8 @@ def test_a_card_shows_source_licence_and_weights(tmp_path: Path) -> None:
 
     (model,) = page(make_app(tmp_path, Named()))["models"]
     assert model["sha256"] == "dccea06f59b781ec1234ddf8d1e94b9519a97f4245748a7d4db75d5b7080a42c"
-    assert all(model[part] for part in ("summary", "licence", "citation", "input"))
+    assert all(model[part] for part in ("summary", "licence", "citation"))
+    assert model["input"] == "416 x 416 pixels, letterbox, rgb, float32"
 
 
 def test_while_no_ensemble_answers_the_page_says_why_and_goes_on(tmp_path: Path) -> None:

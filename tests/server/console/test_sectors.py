@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import event
 
 from policies.site.site_policy import parse_site_policy
 from server.app import create_app, runtime_of
@@ -153,12 +154,42 @@ def test_a_fault_is_named_at_its_sector_before_and_when_it_is_saved(client: Flas
     assert "cross" in refused.text
 
 
+def test_a_text_whose_polygon_is_no_list_is_a_fault_and_no_error(client: FlaskClient) -> None:
+    text = 'site = "yard"\n[cameras.gate.sectors.west]\npolygon = 5\n'
+    assert 'data-at="sectors.west"' in send(client, "preview", text=text).text
+
+
 @pytest.mark.parametrize("shapes", ["{", '{"sectors": {"<b>": [[0, 0]]}}'])
 def test_what_is_no_drawing_is_refused_in_words(client: FlaskClient, shapes: str) -> None:
     shown = send(client, "preview", shapes=shapes).text
     assert 'class="fault"' in shown
     assert "<b>" not in shown
     assert send(client, "propose", shapes=shapes).status_code == 422
+
+
+def test_a_drawing_that_would_hold_up_the_server_is_refused_before_it_is_judged(client: FlaskClient) -> None:
+    many = {"sectors": {"west": [[i / 2000, (i % 2) / 2] for i in range(1500)]}}
+    crowd = {"sectors": {f"s{i}": FAR["sectors"]["west"] for i in range(60)}}
+    for shapes, said in (
+        (many, "it has 1500 corners, and a page draws 100"),
+        (crowd, "it has 61, and a page draws 50"),
+    ):
+        assert said in send(client, "preview", shapes=json.dumps(shapes)).text
+        assert send(client, "propose", shapes=json.dumps(shapes)).status_code == 422
+    long = send(client, "propose", text=TEXT + "#" * 70_000)
+    assert (long.status_code, "larger than 64 kB" in long.text) == (422, True)
+
+
+def test_the_page_asks_the_database_at_most_six_times(app: Flask, client: FlaskClient) -> None:
+    send(client, "propose", shapes=json.dumps(FAR))
+    asked: list[str] = []
+    engine = runtime_of(app).store._engine
+    event.listen(engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    client.get(f"/v1{PAGE}")
+    of_page = [
+        each for each in asked if each.startswith("SELECT") and not re.search("FROM (users|sessions|grants)", each)
+    ]
+    assert len(of_page) <= 6, of_page
 
 
 def test_a_change_is_refused_once_somebody_edited_the_file(client: FlaskClient, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, ma
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 
 MARK = "<i>sw</i>"
+VERSION = f'# a remark {MARK}\nsite = "north-yard"\n'
 SHOWN_MARK = "&lt;i&gt;sw&lt;/i&gt;"
 
 
@@ -67,7 +68,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Flask, Ya
     add_user(app, "anna", {"north-yard": "operator", "shed": "viewer"})
     add_user(app, "bert", {"barn": "operator"})
     add_user(app, "carl", {"north-yard": "viewer"})
-    yield app, Yard(event.id, sha256)
+    version = runtime_of(app).versions.propose("north-yard", VERSION, "anna", f"why {MARK}", None)
+    yield app, Yard(event.id, sha256, version=version.number)
     store.close()
 
 
@@ -210,6 +212,30 @@ def test_no_action_is_done_for_who_may_not_change_the_site(filled: tuple[Flask, 
             assert answer.status_code in (403, 404), (rule.rule, answer.status_code)
             assert yard.sha256 not in answer.text
     assert (len(store.annotations.all()), len(store.audit.page(limit=1000))) == before
+
+
+def test_whoever_may_change_a_site_does_so_by_every_action(filled: tuple[Flask, Yard]) -> None:
+    app, yard = filled
+    client = browser(app, "anna")
+    for rule, ask in changing(app):
+        if ask.is_of_site:
+            answer = post(client, yard, rule, ask, csrf_token(client))
+            assert answer.status_code in (200, 303), (rule.rule, answer.text)
+
+
+def test_a_version_of_another_site_is_out_of_reach_by_its_number(filled: tuple[Flask, Yard]) -> None:
+    app, _yard = filled
+    client, versions = browser(app, "bert"), runtime_of(app).versions
+    text = versions.file("north-yard").text.replace("site =", "# why it is so\nsite =")
+    version = versions.propose("north-yard", text, "anna", "why it is so", None)
+    for do in ("put_in_force", "take_back"):
+        form = {"do": do, "number": str(version.number), "csrf_token": csrf_token(client)}
+        assert client.post("/tune/barn/gate/view", data=form).status_code in (403, 404)
+    assert versions.version(version.number).in_force_at_us is None
+    for address in ("/tune/barn/gate/view", "/v1/tune/barn/gate/view"):
+        answer = client.get(f"{address}?version={version.number}")
+        assert answer.status_code == 404
+        assert "why it is so" not in answer.text
 
 
 def test_no_action_is_done_without_a_session(filled: tuple[Flask, Yard]) -> None:

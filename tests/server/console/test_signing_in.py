@@ -130,3 +130,24 @@ def test_two_servers_of_one_database_take_each_others_cookies(app: Flask, tmp_pa
     other = make_app(tmp_path, BrightnessEnsemble()).test_client()
     other.set_cookie("sectorwatch", cookie.value)
     assert other.get("/now").status_code == 200
+
+
+def test_only_what_a_person_asks_for_is_use_of_a_session(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, users = browser(app), runtime_of(app).store.users
+    asked: list[bool] = []
+    session = users.session
+
+    def noted(secret: str, *, is_use: bool = True) -> object:
+        asked.append(is_use)
+        return session(secret, is_use=is_use)
+
+    monkeypatch.setattr(users, "session", noted)
+    page = {"Accept": "text/html,application/xhtml+xml"}
+    for path, headers in (
+        ("/now", page),
+        ("/now", page | {"HX-Request": "true"}),
+        ("/live", {"Accept": "text/event-stream"}),
+        ("/v1/now", {"Accept": "*/*"}),
+    ):
+        assert client.get(path, headers=headers).status_code == 200
+    assert asked == [True, False, False, False]

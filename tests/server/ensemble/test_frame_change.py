@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 
 from server.catalogue import card_named
 from server.ensemble.decode import decode
 from server.ensemble.forms import row_of
-from server.ensemble.frame_change import MOVING, STILL, FrameChangeNet, build
+from server.ensemble.frame_change import (
+    MOVING,
+    STILL,
+    FrameChangeNet,
+    _largest_near,
+    _means_near,
+    _without_thin,
+    build,
+)
 
 CARD = card_named("frame-change")
 
@@ -81,6 +90,34 @@ def test_noise_is_no_movement(network: FrameChangeNet, view: torch.Tensor, devia
     assert [answer.label for answer in network(noisy)] == [STILL] * 5
 
 
+def test_a_camera_that_shakes_moves_nothing(network: FrameChangeNet, view: torch.Tensor) -> None:
+    shaken = [view[:, 4 + down : 100 + down, 6 + right : 180 + right] for down, right in ((0, 0), (2, 3), (-1, 2))]
+    assert [answer.label for answer in network(shaken)] == [STILL] * 3
+
+
+def test_a_thing_is_boxed_where_it_is_although_the_camera_shakes(network: FrameChangeNet, view: torch.Tensor) -> None:
+    places = [(30, 0, 0), (60, 2, 3), (90, -1, 2)]
+    frames = [with_thing(view, x)[:, 4 + down : 100 + down, 6 + right : 180 + right] for x, down, right in places]
+    [box] = network(frames)[1].regions.boxes.tolist()
+    assert abs((box[0] + box[2]) / 2 * 174 - (60 + 4 - 6 - 3)) <= 4
+
+
+def test_a_streak_of_rain_is_no_thing(network: FrameChangeNet, view: torch.Tensor) -> None:
+    rain = view.clone()
+    for step in range(28):
+        rain[:, 20 + step, 50 + step // 8 : 53 + step // 8] = 235
+    assert [answer.label for answer in network([view, rain, view])] == [STILL] * 3
+
+
+def test_a_thing_that_moves_slower_than_its_length_is_seen_whole(network: FrameChangeNet, view: torch.Tensor) -> None:
+    frames = []
+    for x in (40, 58, 76, 94, 112):
+        frames.append(view.clone())
+        frames[-1][:, 60:76, x : x + 30] = 20
+    [box] = network(frames)[2].regions.boxes.tolist()
+    assert (box[2] - box[0]) * view.shape[-1] >= 26
+
+
 def test_a_thing_is_seen_although_the_light_changes(network: FrameChangeNet, view: torch.Tensor) -> None:
     answers = network([with_thing(view, 30), brighter(with_thing(view, 90), 1.3)])
     assert [answer.label for answer in answers] == [MOVING, MOVING]
@@ -98,3 +135,16 @@ def test_walking_people_of_the_footage_are_movement(network: FrameChangeNet, foo
         assert answer.label == MOVING
         assert 0.5 < answer.score < 1
         assert len(answer.regions.boxes) >= 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 2), (36, 48), (144, 192)])
+def test_means_and_extremes_of_neighbourhoods_are_those_of_torchs_pools_to_the_last_bit(size: tuple[int, int]) -> None:
+    frames = torch.rand(3, 1, *size, generator=torch.Generator().manual_seed(1)) * 255
+    means = F.avg_pool2d(frames, 3, stride=1, padding=1, count_include_pad=False)
+    assert torch.equal(_means_near(frames[:, 0]), means[:, 0])
+    assert torch.equal(_largest_near(frames[:, 0]), F.max_pool2d(frames, 3, stride=1, padding=1)[:, 0])
+    if min(size) > 1:
+        changed = frames[0, 0] > 60
+        squares = -F.max_pool2d(-changed[None, None].float(), 2, stride=1)
+        opened = F.max_pool2d(F.pad(squares, (1, 1, 1, 1)), 2, stride=1)[0, 0] > 0
+        assert torch.equal(_without_thin(changed), opened)

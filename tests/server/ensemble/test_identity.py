@@ -36,7 +36,7 @@ from tests.server.ensemble.others import folder_of, network
 
 SMALL = ("hog-people-small", "frame-change")
 MOVED = {"hog": "gradients", "detections": "overlapping", "decode": "pixels"}
-RENAMED = {"misfit": "residue", "shared": "intersection", "oriented": "by_angle"}
+RENAMED = {"misfit": "residue", "sides": "widths", "oriented": "by_angle"}
 
 
 class Reworded(ast.NodeTransformer):
@@ -113,17 +113,17 @@ def test_raising_a_version_renames_the_ensembles_whose_answers_it_decides(
 ) -> None:
     names = ("yolov3-tiny", "hog-people-small", "efficientnet-lite0", "frame-change")
     before = {name: code_versions(card_named(name)) for name in names}
-    monkeypatch.setitem(versions, step, 2)
+    monkeypatch.setitem(versions, step, versions[step] + 1)
     after = {name: code_versions(card_named(name)) for name in names}
     assert {name for name in names if before[name] != after[name]} == raises
 
 
 def test_a_raised_version_is_in_the_lock_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     before = load_ensemble(SMALL).lock
-    monkeypatch.setitem(frame_change.VERSIONS, "frame-change", 2)
+    monkeypatch.setitem(frame_change.VERSIONS, "frame-change", 3)
     after = load_ensemble(SMALL).lock
     assert after.digest != before.digest
-    assert differences(before, after) == ["code of frame-change: `frame-change` is 2, locked was 1"]
+    assert differences(before, after) == ["code of frame-change: `frame-change` is 3, locked was 2"]
 
 
 def test_the_version_of_the_decoder_is_in_every_lock(monkeypatch: pytest.MonkeyPatch) -> None:

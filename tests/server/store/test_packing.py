@@ -15,6 +15,7 @@ from server.store.bursts.packing import Answers, Loose, Packed, joined_id, model
 MODELS = ("yolov3-tiny", "frame-change", "hog-people")
 INFO = EnsembleInfo("e", tuple(ModelInfo(name, frozenset({"person"}), boxes=True) for name in MODELS))
 STILL = (Prediction("still", 0.9123),)
+EVIDENT = (Prediction("still", 0.9123, evidence="_-7v8PHy8_T19vf4-fr7_A"),)
 PERSON = Prediction("person", 0.8, (0.0, 0.12345, 1 / 3, 1.0))
 UUID = "01938a2c-7d54-7c0b-9b0e-0f6f6d1d2a71"
 
@@ -95,6 +96,11 @@ NOBODY: Answers = {"frame-change": STILL, "hog-people": (), "yolov3-tiny": ()}
         ([NOBODY, {"hog-people": ()}], {"sha256": "beef", "size": (4, 3)}),
         ([{}, {}], {"burst_id": "burst-1"}),
         ([NOBODY] * 2, {"burst_id": UUID.upper(), "uncertainty_s": 1e12}),
+        ([NOBODY | {"frame-change": EVIDENT}, *[NOBODY | {"frame-change": STILL}] * 9], {}),
+        ([NOBODY | {"frame-change": EVIDENT, "hog-people": (PERSON,)}, NOBODY | {"frame-change": STILL}], {}),
+        ([NOBODY | {"frame-change": EVIDENT}] * 2, {}),
+        ([NOBODY | {"frame-change": (Prediction("still", 0.9, evidence="AAAA="),)}, NOBODY], {}),
+        ([NOBODY | {"frame-change": (Prediction("still", 0.9, evidence="A"),)}], {}),
     ],
 )
 def test_a_record_gives_back_its_frames_to_the_last_bit(every: list[Answers], more: dict[str, Any]) -> None:
@@ -134,6 +140,15 @@ def test_a_decision_record_that_is_not_derived_is_stored() -> None:
 def test_ten_quiet_frames_take_under_480_bytes_hashes_included() -> None:
     seen = frames([NOBODY] * 10, jitter_us=7000)
     assert len(pack(loose(seen), seen)) < 480
+
+
+def test_evidence_of_ten_bytes_makes_a_record_ten_bytes_larger() -> None:
+    evident = (Prediction("still", 0.9123, evidence="AQIDBAUGBwgJCg"),)
+    plain, more = (
+        frames([NOBODY | {"frame-change": first}, *[NOBODY | {"frame-change": STILL}] * 9])
+        for first in (STILL, evident)
+    )
+    assert len(pack(loose(more), more)) == len(pack(loose(plain), plain)) + 10
 
 
 @pytest.mark.parametrize("label", ["still", ""])

@@ -159,6 +159,15 @@ def test_a_session_ends_after_twelve_hours_without_use_and_after_seven_days_in_a
     assert anna.users.session(used) is None
 
 
+def test_a_page_that_was_left_open_keeps_no_session(anna: Store, clock: ManualClock) -> None:
+    secret = anna.users.begin_session("anna", RIGHT)
+    for _ in range(11):
+        clock.advance(HOUR_S)
+        assert anna.users.session(secret, is_use=False) is not None
+    clock.advance(HOUR_S)
+    assert anna.users.session(secret, is_use=False) is None
+
+
 def test_a_session_is_written_at_most_once_a_minute(anna: Store, clock: ManualClock) -> None:
     secret = anna.users.begin_session("anna", RIGHT)
     (before,) = stored(anna, sessions.c.seen_at_us)

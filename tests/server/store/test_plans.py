@@ -123,7 +123,7 @@ def test_the_heads_of_cameras_are_folded_again_only_after_another_burst(yard: Ya
             "burst_records USING INDEX ix_burst_records_camera (camera=? AND first_at_us<?)",
         ),
         (
-            lambda store: store.past.told_by(store.past.burst("burst-00001")),
+            lambda store: store.events(0, START_US, "yard", "gate", withdrawn=True),
             "events USING INDEX ix_events_camera (camera=? AND confirmed_at_us>? AND confirmed_at_us<?)",
         ),
         (lambda store: store.known("burst-00001"), "burst_records USING INDEX ix_burst_records_id (id_key=?)"),

@@ -1,0 +1,103 @@
+"""Stage for what moves: regions that lie where a known thing is expected are pieces of it, and become one candidate.
+
+A thing keeps its size for a while: when only its front is seen to move, its box is still as large as it was, and holds
+what is seen. A region that holds several known things is parted into these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from policies.fusion.judge import sectors_at
+from policies.fusion.judgement import Candidate, Judgement
+from policies.fusion.pieces import around
+from policies.geometry import area, foot, shared
+from policies.observation import Box
+from policies.site.site_policy import CameraPolicy
+from policies.site.targets import MOVING
+from policies.tracking.track import Frame, Track
+
+PART = 0.4
+"""A region is a piece of a thing if this part of it, or of the thing, lies where the other is."""
+WIDER = 0.3
+"""By this part of its size a thing may be to either side of where it is expected."""
+SHRINKS = 0.1
+"""By this part of its size a thing may become smaller in a second."""
+
+
+def gather(policy: CameraPolicy, frame: Frame, tracks: Sequence[Track], judged: Judgement) -> Judgement:
+    """The judgement with one candidate for each known thing that moves."""
+    if MOVING not in policy.targets:
+        return judged
+    known = [track for track in tracks if track.target == MOVING and len(track.past) > 1]
+    regions = [c for c in judged.candidates if c.target == MOVING and c.box is not None]
+    if not regions or not known:
+        return judged
+    places = [_expected(policy, frame, track) for track in known]
+    pieces: dict[int, list[Candidate]] = {}
+    whole: list[Candidate] = []
+    for region in regions:
+        fits = [_fit(_box(region), _wider(place)) for place in places]
+        holds = [n for n, place in enumerate(places) if shared(place, _box(region)) >= (1 - PART) * area(place)]
+        best = max(range(len(fits)), key=lambda n: (fits[n], known[n].confirmed, -known[n].born_us))
+        if len(holds) > 1 and area(_box(region)) > sum(area(places[n]) for n in holds) / 2:
+            whole += [_at(policy, region, places[n]) for n in holds if n not in pieces]
+        elif fits[best] >= PART:
+            pieces.setdefault(best, []).append(region)
+        else:
+            whole.append(region)
+    for number, parts in pieces.items():
+        leader = max(parts, key=lambda part: (part.present, part.score))
+        whole.append(_at(policy, leader, _holding(places[number], around([_box(part) for part in parts]))))
+    others = tuple(c for c in judged.candidates if c.target != MOVING or c.box is None)
+    return Judgement((*others, *sorted(whole, key=lambda c: (-c.score, _box(c)))), judged.undecided)
+
+
+def _expected(policy: CameraPolicy, frame: Frame, track: Track) -> Box:
+    """Where a thing's box is expected now."""
+    assert track.motion is not None
+    assert track.box is not None
+    left, top, right, bottom = track.box
+    ahead_s = (frame.at_us - track.seen_us) / 1e6
+    ahead = track.motion.after(ahead_s, policy.rules.movement.fastest(MOVING))
+    right_by, down_by = (ahead.x - track.motion.x) / frame.aspect, ahead.y - track.motion.y
+    less = min(SHRINKS * ahead_s, 0.5) / 2
+    wide, high = (right - left) * less, (bottom - top) * less
+    return left + right_by + wide, top + down_by + high, right + right_by - wide, bottom + down_by - high
+
+
+def _wider(place: Box) -> Box:
+    wide, high = (place[2] - place[0]) * WIDER, (place[3] - place[1]) * WIDER
+    return place[0] - wide, place[1] - high, place[2] + wide, place[3] + high
+
+
+def _fit(region: Box, place: Box) -> float:
+    return shared(region, place) / max(min(area(region), area(place)), 1e-9)
+
+
+def _holding(place: Box, seen: Box) -> Box:
+    """The place, moved as little as need be to hold what is seen of the thing, or grown where that is larger."""
+    edges = []
+    for low, high, seen_low, seen_high in (
+        (place[0], place[2], seen[0], seen[2]),
+        (place[1], place[3], seen[1], seen[3]),
+    ):
+        size = max(high - low, seen_high - seen_low)
+        start = min(max(low, seen_high - size), seen_low)
+        edges.append((start, start + size))
+    (left, right), (top, bottom) = edges
+    return left, top, right, bottom
+
+
+def _at(policy: CameraPolicy, candidate: Candidate, place: Box) -> Candidate:
+    """The candidate at a place that holds some of what is seen of it."""
+    left, top, right, bottom = (round(min(max(edge, 0.0), 1.0), 5) for edge in place)
+    box = (left, top, right, bottom)
+    return replace(candidate, box=box, sectors=tuple(s.name for s in sectors_at(policy, MOVING, foot(box))))
+
+
+def _box(candidate: Candidate) -> Box:
+    assert candidate.box is not None
+    return candidate.box

@@ -1,0 +1,128 @@
+"""Whether something that moves goes somewhere, and what a detector says that it is.
+
+A tree in the wind, an insect on the lens and rain before it move without going anywhere. A thing's course leads
+away from where it began, by more than its own size, on a way that is not much longer than that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from msgspec import UnsetType
+from msgspec.structs import replace
+
+from policies.fusion.pieces import covers, gap, longest, shapes_of
+from policies.geometry import Point
+from policies.observation import Box
+from policies.scene.nuisances import times_as_far
+from policies.site.site_policy import CameraPolicy
+from policies.tracking.motion import centre_and_height, frame_side
+from policies.tracking.track import Course, Followed, Frame, Track
+
+LEAST_GONE = 1.5
+"""Of its size, the geometric mean of its box's sides."""
+LEAST_GONE_OF_FRAME = 0.05
+"""In frame heights."""
+STRAIGHT = 0.9
+"""How far it has gone, of the way that it took. What crawls over the lens turns sooner."""
+FAR, STRAIGHT_FAR = 1.5, 0.8
+"""So many times as far as LEAST_GONE, the way may have been less straight."""
+AHEAD, AHEAD_S = 1.5, 1.5
+"""A thing that was lost while it moved is found again as another one by so many of its sizes ahead, so long before."""
+BESIDE, ALIKE = 1.3, 0.3
+"""Pieces of one thing are less than so many times the longest side of their boxes apart, and their speeds differ by no
+more than this part.
+"""
+SEEN_WITHIN = 2
+"""A piece is not seen in so many frames at most, since the other one shows that its thing is there."""
+STEP_S = 0.35
+"""Steps shorter than this are not summed, since a box jitters."""
+
+
+def longer_course(course: Course | UnsetType, box: Box, at_us: int, aspect: float) -> Course:
+    """The course of a thing once its box at an instant is known."""
+    x, y, _ = centre_and_height(box, aspect)
+    if not course:
+        return Course(x, y, 0.0, x, y, at_us)
+    if at_us - course.last_us < STEP_S * 1e6:
+        return course
+    way = course.way + math.hypot(x - course.last_x, y - course.last_y)
+    return Course(course.x, course.y, way, x, y, at_us)
+
+
+def goes_somewhere(frame: Frame, course: Course | UnsetType, box: Box | None) -> bool:
+    """Whether a course has led somewhere; of a thing without one, of another target than `moving`, always."""
+    if not course or box is None:
+        return True
+    size = math.sqrt((box[2] - box[0]) * frame.aspect * (box[3] - box[1]))
+    gone = math.hypot(course.last_x - course.x, course.last_y - course.y)
+    least = max(LEAST_GONE * size, LEAST_GONE_OF_FRAME)
+    straight = STRAIGHT if gone < FAR * least else STRAIGHT_FAR
+    if gone < least or gone < straight * course.way:
+        return False
+    return gone >= least * times_as_far(frame.places, frame.at_us, course.x / frame.aspect, course.y)
+
+
+def is_piece(frame: Frame, one: Track, followed: Sequence[Followed]) -> bool:
+    """Whether a thing goes along with an older one beside it: both are pieces of one, as the wheels of a car are."""
+    return any(
+        other.course
+        and (other.born_us, other.id) < (one.born_us, one.id)
+        and other.misses <= SEEN_WITHIN
+        and _goes_along(one, other, frame.aspect)
+        for other in (each.track for each in followed)  # what has a course has a box
+    )
+
+
+def _goes_along(one: Track, other: Track, aspect: float) -> bool:
+    mine, its = one.motion, other.motion
+    assert mine is not None
+    assert its is not None
+    assert one.box is not None
+    assert other.box is not None
+    if math.hypot(mine.vx - its.vx, mine.vy - its.vy) > ALIKE * math.hypot(its.vx, its.vy):
+        return False
+    return gap(one.box, other.box, aspect) < BESIDE * longest(one.box, other.box, aspect)
+
+
+def has_gone_on(frame: Frame, stopped: Track, followed: Sequence[Followed]) -> bool:
+    """Whether another track began at or near the place where this one stopped, at that time or later: its thing goes on
+    under that name.
+    """
+    assert stopped.box is not None
+    left, top, right, bottom = stopped.box
+    wide, high = (right - left) * AHEAD, (bottom - top) * AHEAD
+    since_us = stopped.seen_us - int(AHEAD_S * 1e6)
+    return any(
+        other.born_us >= since_us
+        and other.hit_history.bit_count() > 1
+        and left - wide <= course.x / frame.aspect <= right + wide
+        and top - high <= course.y <= bottom + high
+        for other, course in ((each.track, each.track.course) for each in followed)
+        if course and other.id != stopped.id
+    )
+
+
+def gone_on(track: Track) -> Track:
+    """The track of a thing that goes on as another one."""
+    assert track.course
+    return replace(track, course=replace(track.course, goes_on=True))
+
+
+def went_nowhere(frame: Frame, followed: Sequence[Followed]) -> list[Point]:
+    """Where something that moved is given up near the place where it began, since nothing is seen there any more."""
+    points = []
+    for each in followed:
+        track, course = each.track, each.track.course
+        if not each.is_gone or track.confirmed or not course or track.box is None:
+            continue
+        gone = math.hypot(course.last_x - course.x, course.last_y - course.y)
+        if gone <= LEAST_GONE_OF_FRAME * 2 and frame_side(track.box) == "unknown":
+            points.append((course.x / frame.aspect, course.y))
+    return points
+
+
+def name_of(policy: CameraPolicy, frame: Frame, box: Box) -> str | None:
+    """The target of the best detector's box that covers a thing, None where none does."""
+    return next((s.label for s in shapes_of(frame.seen, policy.rules) if s.box and covers(s.box, box)), None)
