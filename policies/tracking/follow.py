@@ -36,8 +36,8 @@ def follow(policy: CameraPolicy, frame: Frame, matches: Sequence[Match]) -> Sequ
 
 def _whole(frame: Frame, before: Track | None, each: Followed, every: Sequence[Followed]) -> Followed:
     """A track that would count from this frame on, but does not while it is a piece of another one."""
-    is_new = each.track.target == MOVING and each.track.confirmed and not (before is not None and before.confirmed)
-    if not is_new or not is_piece(frame, each.track, every):
+    is_new = each.track.confirmed and not (before is not None and before.confirmed)
+    if not is_new or not each.track.course or not is_piece(frame, each.track, every):
         return each
     return replace(each, track=replace(each.track, confirmed=False))
 

@@ -17,7 +17,6 @@ from policies.geometry import Point
 from policies.observation import Box
 from policies.scene.nuisances import times_as_far
 from policies.site.site_policy import CameraPolicy
-from policies.site.targets import MOVING
 from policies.tracking.motion import centre_and_height, frame_side
 from policies.tracking.track import Course, Followed, Frame, Track
 
@@ -68,11 +67,11 @@ def goes_somewhere(frame: Frame, course: Course | UnsetType, box: Box | None) ->
 def is_piece(frame: Frame, one: Track, followed: Sequence[Followed]) -> bool:
     """Whether a thing goes along with an older one beside it: both are pieces of one, as the wheels of a car are."""
     return any(
-        other.target == MOVING
+        other.course
         and (other.born_us, other.id) < (one.born_us, one.id)
         and other.misses <= SEEN_WITHIN
         and _goes_along(one, other, frame.aspect)
-        for other in (each.track for each in followed)
+        for other in (each.track for each in followed)  # what has a course has a box
     )
 
 

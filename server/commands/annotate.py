@@ -128,8 +128,9 @@ def of(
     before = {each.subject: each for site in {m.site for m in made} for each in store.annotations.current(site)}
     added = store.annotations.add(made)
     for site, count in Counter(each.site for each in added).items():
-        what = f"{count} annotations, by {author}; the first of {added[0].subject}"
-        store.audit.note(COMMAND_LINE, "annotated", site=site, subject=added[0].camera, detail=what)
+        first = next(each for each in added if each.site == site)
+        what = f"{first.truth} {first.kind}, by {author}" + (f", and {count - 1} more" if count > 1 else "")
+        store.audit.note(COMMAND_LINE, "annotation_added", site=site, subject=first.subject, detail=what)
     echo_lines(_lines(store, settings, added, before))
 
 

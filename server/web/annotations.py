@@ -17,6 +17,7 @@ from server.analysis.annotations import Answer, MissedFact, Text, annotation_of,
 from server.analysis.stored import Annotations as ReadAnnotations
 from server.analysis.stored import Store as ReadStore
 from server.domain.errors import Forbidden, Malformed
+from server.domain.people import LOCAL
 from server.domain.records import Annotation
 from server.web.admission import Admission
 from server.web.auth import Authenticator, Permissions
@@ -28,9 +29,17 @@ class Annotations(ReadAnnotations, Protocol):
     def all(self, site: str | None = ..., after: int = ..., limit: int | None = ...) -> list[Annotation]: ...
 
 
+class Audit(Protocol):
+    def note(
+        self, author: str, what: str, *, site: str | None = ..., subject: str | None = ..., detail: str | None = ...
+    ) -> None: ...
+
+
 class Store(ReadStore, Protocol):
     @property
     def annotations(self) -> Annotations: ...
+    @property
+    def audit(self) -> Audit: ...
 
 
 class AnnotationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,6 +86,9 @@ def routes(store: Store, authenticator: Authenticator, admission: Admission) -> 
             body = json_body("an annotation")
         annotation = _annotation(store, permissions, decoded(body, _body, "an annotation"))
         [kept] = store.annotations.add([annotation])
+        caller = LOCAL if permissions.local else f"token {permissions.client}"
+        what = f"{kept.truth} {kept.kind}, by {kept.author}"
+        store.audit.note(caller, "annotation_added", site=kept.site, subject=kept.subject, detail=what)
         return json_response(kept.as_wire(), 201)
 
     return blueprint

@@ -60,20 +60,16 @@ def open_page(events: list[Event]) -> Callable[[Page, str], Page]:
 
 
 @every_page
-def test_a_page_is_drawn_without_a_fault_for_everybody_and_fits_the_screen(
+def test_a_page_is_drawn_without_a_fault_for_everybody_light_and_dark_and_fits_the_screen(
     name: str, page: Page, size: Size, open_page: Callable[[Page, str], Page]
 ) -> None:
     open_page(page, name)
     check_accessible(page)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     screenshot(page, f"{name}-{size}")
-
-
-@every_page
-def test_a_page_can_be_read_in_the_dark(name: str, browsing: Browsing, open_page: Callable[[Page, str], Page]) -> None:
-    page = open_page(browsing.page(colours="dark"), name)
+    page.emulate_media(color_scheme="dark")
     check_accessible(page)
-    screenshot(page, f"{name}-dark")
+    screenshot(page, f"{name}-{size}-dark")
 
 
 @every_page

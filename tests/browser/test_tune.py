@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.accessibility import check_accessible
 from tests.browser.browsing import Browsing
 
-ADDRESS = "/tune/yard/gate/table"
+ADDRESS = "/tune/yard/gate/road"
 MOST_TABS = 60
 REPLAYED_MS = 90_000
 """The replay is the last on the machine to get a processor, and the tests may run beside others."""
@@ -46,7 +46,9 @@ def test_a_control_is_moved_and_the_change_is_saved_put_in_force_and_taken_back(
     page.get_by_role("spinbutton", name="yolov3-tiny").fill("0.9")
     expect(page.get_by_role("heading", name="Today beside: all, yolov3-tiny from 0.9")).to_be_visible()
     replayed(page)
-    assert events(page) == [today, "0"]
+    before, after = events(page)
+    assert before == today
+    assert int(after) < int(today)
     assert "rule=all" in page.url
     assert "scores=yolov3-tiny:0.9" in page.url
     expect(page.locator(".strips img").first).to_be_visible()

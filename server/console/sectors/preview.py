@@ -111,7 +111,7 @@ def paths_of(context: Context, viewer: Viewer, site: str, camera: str, wait_s: f
         if day is None or text is None or faults_of(text, camera):
             return Paths(site, camera, "", (), is_over=True)
         job = Job(site, (camera,), (text,), day.since_us, day.until_us, LIMIT_S, MOST_PATHS)
-        replayed = context.replays.ask(job, f"{viewer.name} paths", wait_s)
+        replayed = context.replays.ask(job, f"{viewer.name} paths {site}/{camera}", wait_s)
     except SectorwatchError:  # the page is whole without them
         return Paths(site, camera, "", (), is_over=True)
     paths = tuple(path for span in replayed.spans for path in span.paths)
@@ -167,7 +167,7 @@ def _counted(context: Context, viewer: Viewer, site: str, camera: str, before: s
         before = 'site = "' + site + '"\n'
     job = Job(site, (camera,), (before, after), day.since_us, day.until_us, LIMIT_S)
     try:
-        replayed = context.replays.ask(job, f"{viewer.name} preview", _WAIT_S)
+        replayed = context.replays.ask(job, f"{viewer.name} preview {site}/{camera}", _WAIT_S)
     except SectorwatchError as error:
         return Preview(site, camera, day.name, why=f"{error.detail[:1].upper()}{error.detail[1:]}.")
     return preview_of(replayed, day.name, camera, local)

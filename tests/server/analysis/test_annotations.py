@@ -335,6 +335,20 @@ def test_an_event_is_annotated_over_http_and_read_back_page_by_page(app: Flask, 
     assert client.get("/v1/annotations?after=2").get_json() == {"annotations": [], "next": 2}
 
 
+def test_who_annotates_over_http_is_in_the_audit_by_the_token_whatever_the_author_says(
+    app: Flask, client: FlaskClient
+) -> None:
+    headers = reader(app, "north-yard")
+    store = runtime_of(app).store
+    body = seen_by_a_person() | {"author": "somebody else"}
+    assert client.post("/v1/annotations", json=body, headers=headers).status_code == 201
+    (line, *_others) = store.audit.page()
+    (token,) = store.list_tokens()
+    assert (line.author, line.what, line.site) == (f"token {token.id}", "annotation_added", "north-yard")
+    assert line.subject == store.annotations.all()[0].subject
+    assert line.detail == "missed left, by somebody else"
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

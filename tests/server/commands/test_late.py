@@ -102,3 +102,20 @@ def test_doctor_has_one_row_for_a_camera_that_comes_too_late_and_names_a_misspel
         "warn  times      `late_within` names sites without a policy: yrd",
         "warn  times      yard/gate: 5 bursts of 2026-11-22 came too late or were set aside, and change no event",
     ]
+
+
+def test_commands_that_change_the_past_are_in_the_audit(yard: Yard) -> None:
+    event = yard.store.events()[0].event
+    when = ("--since", "2026-11-22T07:00:04Z", "--until", "2026-11-22T07:00:06Z")
+    for words in (
+        ("annotate", event.id, "true", "--author", "ada"),
+        ("late", "set-aside", "--site", "yard", "--camera", "gate", *when),
+        ("late", "fold-in", "--site", "yard", "--camera", "gate"),
+        ("erase", "--site", "yard", "--camera", "gate", *when, "--author", "ada"),
+    ):
+        assert run(*words).exit_code == 0
+    lines = yard.store.audit.page()
+    assert [line.what for line in lines] == ["erased", "folded_in", "set_aside", "annotation_added"]
+    assert {(line.author, line.site) for line in lines} == {("command line", "yard")}
+    assert lines[-1].subject == event.id
+    assert "by ada" in (lines[0].detail or "")

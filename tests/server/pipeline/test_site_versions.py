@@ -17,6 +17,7 @@ from sqlalchemy import event
 
 from server.__main__ import command
 from server.analysis.policy_diff import applied
+from server.app import runtime_of
 from server.domain.errors import Conflict, SectorwatchError, Unknown, Unprocessable
 from server.domain.policy_versions import BY_FILE
 from server.pipeline.site_policies import Sites
@@ -24,6 +25,7 @@ from server.pipeline.site_versions import LONGEST_WHY, SiteVersions
 from server.store import Store, open_store
 from tests.server.commands.test_read_only import asked
 from tests.server.launched import ROOT
+from tests.server.web_client import SITE, BrightnessEnsemble, make_app
 from tests.stand_ins import ManualClock
 
 TEXT = """# The yard behind the shop.
@@ -223,6 +225,15 @@ def test_a_version_copied_into_the_file_by_hand_is_in_force_by_the_file(yard: Fo
         (BY_FILE, "policy_taken_back", "yard", "1"),
     ]
     assert yard.versions.settle("yard") is None
+
+
+def test_the_next_start_of_a_server_has_the_database_follow_the_file(tmp_path: Path) -> None:
+    runtime = runtime_of(make_app(tmp_path, BrightnessEnsemble()))
+    changed = SITE + "# more\n"
+    version = runtime.versions.propose("north-yard", changed, "ann")
+    (tmp_path / "sites/north-yard.toml").write_text(changed)
+    runtime._look_at_sites()
+    assert runtime.store.policy_versions.version(version.number).in_force_by == BY_FILE
 
 
 def test_two_versions_put_in_force_at_once_are_one_in_force_and_one_refused(yard: Folder, url: str) -> None:
