@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 import msgspec
@@ -38,7 +38,7 @@ class EventQuery(Chosen, frozen=True, forbid_unknown_fields=True, omit_defaults=
     """
 
     verify: Literal["yes"] | None = None
-    done: str | None = None
+    done: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")] | None = None
 
     def chosen(self) -> Chosen:
         """The list alone."""

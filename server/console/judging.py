@@ -28,7 +28,7 @@ TAKEN_BACK = "taken back"
 """The note of an undo. An event that is unsure by it is unjudged again."""
 
 KINDS_IN_SECTORS: tuple[Kind, ...] = ("entered", "left", "presence_started", "presence_ended", "lingered")
-_PAGES = (10, 100, *(300,) * 6)
+_PAGES = (10, 100, 400)
 """How many events are read at once while the next one of a list is looked for."""
 _MOST_PAIRS = 20
 _HISTORY = 20
@@ -141,6 +141,9 @@ def add(pages: Pages, context: Context) -> None:
                 chosen.address(logged.event.id, done=logged.event.id),
                 "That was the last event of the list without an answer.",
             )
+        if not following.matches:
+            here = chosen.address(logged.event.id, done=logged.event.id)
+            return To(here, f"The next {sum(_PAGES)} events have an answer or are not in the list.")
         return To(chosen.address(following.event, done=logged.event.id))
 
     @pages.action("/events/<event_id>/undo", form=UndoForm)
