@@ -20,8 +20,8 @@ TALL = 0.22
 Place = Literal["gate", "shed"]
 _COMMENT = b"\xff\xfe"
 _Colour = tuple[int, int, int]
-_DUSK: _Colour = (120, 0, 0)
-"""Of the sky: when it is darker, one model sees nobody."""
+_DUSK = 120
+"""Red of the sky: when it is darker, one model sees nobody."""
 _SHIRTS: Mapping[bool, _Colour] = {False: (214, 32, 70), True: (206, 40, 206)}
 """Of somebody whom every model sees, and (True) of somebody whom one sees faintly."""
 
@@ -115,7 +115,8 @@ def _seen(image: bytes) -> Mapping[str, tuple[Prediction, ...]]:
     with Image.open(io.BytesIO(image)) as opened:
         small = opened.convert("RGB").reduce(2)
     faint, clear = (_shirt(small, is_faint=is_faint) for is_faint in (True, False))
-    is_night = small.getpixel((2, 2)) < _DUSK
+    sky = small.getpixel((2, 2))
+    is_night = isinstance(sky, tuple) and sky[0] < _DUSK
     return {
         "yolov3-tiny": _person(clear, 0.86),
         "nanodet-g": _person(clear, 0.71) or _person(faint, 0.15),
