@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Literal, NamedTuple, Protocol
 
 from policies.occupancy import Interval
@@ -108,6 +108,8 @@ def camera_day(
         return CameraDay(watching.camera, (), (), (), None)
     lost = [] if gone is None else [each for each in gone.bursts if each.meets(*stretch)]
     not_kept = [(stretch[0] if each.since_us is None else each.since_us, each.until_us) for each in lost]
+    if gone is not None and gone.events_from_us is not None:  # who was there is not known any more, though frames are
+        not_kept.append((stretch[0], gone.events_from_us))
     before = [] if watching.since_us is None else [(stretch[0], watching.since_us)]
     held: dict[tuple[str, str], list[Interval]] = {}
     for stay in stays:
@@ -153,15 +155,18 @@ def _spans(layers: Mapping[SpanState, Sequence[Interval]], stretch: Interval) ->
             if from_us < until_us and end_us > since_us and from_us < end_us:
                 edges += [(max(from_us, since_us), weight, 1), (min(end_us, until_us), weight, -1)]
     depth = [1, 0, 0, 0]
-    begin_us, state = since_us, _OUTWEIGHS[0]
-    for at_us, group in groupby(sorted(edges), key=lambda edge: edge[0]):
-        for _, weight, step in group:
-            depth[weight] += step
-        heaviest = _OUTWEIGHS[max(weight for weight in range(len(depth)) if depth[weight])]
-        if heaviest == state:
+    begin_us, now = since_us, 0
+    edges.sort()
+    edges.append((until_us + 1, 0, 0))  # nothing follows: what was last ends at `until_us`
+    for (at_us, weight, step), (next_us, _, _) in pairwise(edges):
+        depth[weight] += step
+        if next_us == at_us:
+            continue
+        heaviest = 3 if depth[3] else 2 if depth[2] else 1 if depth[1] else 0
+        if heaviest == now:
             continue
         if at_us > begin_us:
-            yield DaySpan(state, begin_us, at_us)
-        begin_us, state = at_us, heaviest
+            yield DaySpan(_OUTWEIGHS[now], begin_us, at_us)
+        begin_us, now = at_us, heaviest
     if begin_us < until_us:
-        yield DaySpan(state, begin_us, until_us)
+        yield DaySpan(_OUTWEIGHS[now], begin_us, until_us)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 import msgspec
@@ -21,7 +21,7 @@ from server.console import judging
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.frames import FrameShown, Overlay, initials_of, overlay_of, shown_frame
-from server.console.judging import Chosen, Judgement, Option, Step
+from server.console.judging import Chosen, Judgement, Neighbour, Option
 from server.console.pages import Pages, To
 from server.delivery.event_text import VERBS, EventText, plain, withdrawal
 from server.delivery.gone_text import gone_at
@@ -38,7 +38,7 @@ class EventQuery(Chosen, frozen=True, forbid_unknown_fields=True, omit_defaults=
     """
 
     verify: Literal["yes"] | None = None
-    done: str | None = None
+    done: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")] | None = None
 
     def chosen(self) -> Chosen:
         """The list alone."""
@@ -118,8 +118,8 @@ class EventShown(msgspec.Struct, frozen=True):
     visit: tuple[PartOfVisit, ...]
     judgements: tuple[Judgement, ...]
     verified: Verified | None
-    earlier: Step | None
-    later: Step | None
+    earlier: Neighbour | None
+    later: Neighbour | None
     missed: tuple[Option, ...]
     may_judge: bool
 

@@ -28,7 +28,7 @@ TAKEN_BACK = "taken back"
 """The note of an undo. An event that is unsure by it is unjudged again."""
 
 KINDS_IN_SECTORS: tuple[Kind, ...] = ("entered", "left", "presence_started", "presence_ended", "lingered")
-_PAGES = (10, 100, *(300,) * 6)
+_PAGES = (10, 100, 400)
 """How many events are read at once while the next one of a list is looked for."""
 _MOST_PAIRS = 20
 _HISTORY = 20
@@ -103,7 +103,7 @@ class Judgement(msgspec.Struct, frozen=True):
     made_at: str
 
 
-class Step(msgspec.Struct, frozen=True):
+class Neighbour(msgspec.Struct, frozen=True):
     """A neighbour in the list. `matches` is false where the search gave up here, after many events that are not in the
     list.
     """
@@ -141,6 +141,9 @@ def add(pages: Pages, context: Context) -> None:
                 chosen.address(logged.event.id, done=logged.event.id),
                 "That was the last event of the list without an answer.",
             )
+        if not following.matches:
+            here = chosen.address(logged.event.id, done=logged.event.id)
+            return To(here, f"The next {sum(_PAGES)} events have an answer or are not in the list.")
         return To(chosen.address(following.event, done=logged.event.id))
 
     @pages.action("/events/<event_id>/undo", form=UndoForm)
@@ -184,7 +187,7 @@ def chosen_of(within: str) -> Chosen:
 
 def step(
     context: Context, viewer: Viewer, chosen: Chosen, logged: LoggedEvent, *, backwards: bool = False
-) -> Step | None:
+) -> Neighbour | None:
     """The next event of the list, or the one before; None at its end."""
     beyond = logged
     for limit in _PAGES:
@@ -196,13 +199,13 @@ def step(
             known = context.store.annotations.of([event.id for event in fitting])
             fitting = [event for event in fitting if is_unjudged(known.get(event.id))]
         if fitting:
-            return Step(fitting[0].id, chosen.address(fitting[0].id), matches=True)
+            return Neighbour(fitting[0].id, chosen.address(fitting[0].id), matches=True)
         if len(page) < limit:
             return None
         beyond = page[-1]
     if not viewer.reads(beyond.event.site):
         return None
-    return Step(beyond.event.id, chosen.address(beyond.event.id), matches=False)
+    return Neighbour(beyond.event.id, chosen.address(beyond.event.id), matches=False)
 
 
 def is_unjudged(annotation: Annotation | None) -> bool:

@@ -50,7 +50,7 @@ class CameraChoice(msgspec.Struct, frozen=True):
     camera: str
 
 
-class SpanShown(msgspec.Struct, frozen=True):
+class OccupancyShown(msgspec.Struct, frozen=True):
     """How a sector stood, from one time to another."""
 
     sector: str
@@ -99,7 +99,7 @@ class Minute(msgspec.Struct, frozen=True):
     part: int
     parts: int
     overlay: Overlay | None
-    occupancy: tuple[SpanShown, ...]
+    occupancy: tuple[OccupancyShown, ...]
     gaps: tuple[str, ...]
     bursts: tuple[BurstShown, ...]
     events: tuple[EventLink, ...]
@@ -217,7 +217,7 @@ def _minute(
         parts=max(1, -(-len(seen) // MOST)),
         overlay=overlay_of(policy, here[0].size, None, ()) if here and policy else None,
         occupancy=tuple(
-            SpanShown(
+            OccupancyShown(
                 each.sector,
                 each.target,
                 each.occupancy.value,

@@ -38,15 +38,20 @@ def read_stays(
     begins_us = {visit.entry_us for visit in visits} | {each.since_us for state in states for each in state.presences}
     going_on = sorted(at_us for at_us in begins_us if at_us < from_us)
     shared = {row.number: decode_origin(row.body) for row in connection.execute(_origins())}
-    began: dict[tuple[str, str, str, int], int | None] = {}
     started = events.c.started_at_us
+    open_ones: set[tuple[str, str, str, int]] = set()
+    ended: set[tuple[str, str, str, int]] = set()
     for where in (and_(started >= from_us, started < until_us), started.in_(going_on)):
-        for *place, kind, at_us, end_us in _presences(connection, named, shared, where):
-            key = (place[0], place[1], place[2], at_us)
-            began[key] = end_us if kind == _ENDED else began.get(key)
-    for (camera, sector, target, at_us), end_us in sorted(began.items(), key=lambda each: each[0][3]):
-        if end_us is None or end_us > since_us:
-            yield Stay(camera, sector, target, at_us, end_us)
+        for camera, sector, target, is_end, at_us, end_us in _presences(connection, named, shared, where):
+            key = (camera, sector, target, at_us)
+            if not is_end:
+                open_ones.add(key)
+            elif key not in ended:
+                ended.add(key)
+                if end_us > since_us:
+                    yield Stay(camera, sector, target, at_us, end_us)
+    for camera, sector, target, at_us in sorted(open_ones - ended):
+        yield Stay(camera, sector, target, at_us, None)
 
 
 def read_tally(connection: Connection, site: str, since_us: int, until_us: int) -> Iterator[Tally]:
@@ -77,19 +82,23 @@ def _origins() -> Select[Any]:
 
 def _presences(
     connection: Connection, named: Mapping[int, str], shared: Mapping[int, Origin], where: ColumnElement[bool]
-) -> Iterator[tuple[str, str, str, str, int, int | None]]:
-    """Camera, sector, target, kind, begin and end of events of presence. Events of earlier versions are decoded."""
+) -> Iterator[tuple[str, str, str, bool, int, int]]:
+    """Camera, sector, target, whether it ends one, begin and end (or begin again) of events of presence. Events of
+    earlier versions are decoded.
+    """
     own = (events.c.camera, events.c.origin, events.c.started_at_us, events.c.body)
     mine = (where, (events.c.camera + 0).in_(list(named)), _HOLDS)
     of_kind = (events.c.origin + 0).in_(list(shared))
+    places = {number: (o.sector or "", o.label or "", o.kind == _ENDED) for number, o in shared.items()}
     for number, origin, started_us, body in connection.execute(
         select(*own).where(*mine, events.c.kind.is_(None), of_kind)
-    ):
-        known = shared[origin]
-        end_us = ended_us(body, started_us) if known.kind == _ENDED else None
-        yield named[number], known.sector or "", known.label or "", known.kind or "", started_us, end_us
+    ).all():
+        sector, target, is_end = places[origin]
+        end_us = ended_us(body, started_us) if is_end else None
+        yield named[number], sector, target, is_end, started_us, started_us if end_us is None else end_us
     old = select(*BARE_COLUMNS).where(*mine, or_(*(events.c.kind == kind for kind in _KINDS)))
     for row in read_rows(connection, old):
         event = logged(row).event
-        end_us = None if event.kind == _STARTED else microseconds(event.at)
-        yield event.camera, event.sector or "", event.label, event.kind, microseconds(event.started_at), end_us
+        begin_us = microseconds(event.started_at)
+        is_end = event.kind == _ENDED
+        yield event.camera, event.sector or "", event.label, is_end, begin_us, microseconds(event.at)

@@ -182,7 +182,7 @@ def drawn_ms(port: int, address: str) -> float:
 @click.option("--cameras", default=50, show_default=True)
 @click.option("--frames", default=5_000_000, show_default=True, help="Of all cameras.")
 @click.option("--events", "wanted", default=200_000, show_default=True)
-@click.option("--rounds", default=7, show_default=True)
+@click.option("--rounds", default=7, show_default=True, type=click.IntRange(min=2))
 @click.option("--open", "open_pages", default=30, show_default=True, help="Pages that ask for news meanwhile.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder to make the database in, or to find it in.")
 @click.option("--serve", "served", type=click.Path(path_type=Path), hidden=True)
@@ -208,9 +208,13 @@ def measured(server: Hosted, folder: Path, rounds: int, open_pages: int) -> Iter
     drawn_ms(server.port, "/sign-in")
     with arriving(folder) as turns, watching(server.port, open_pages) as asked:
         for name, address in addresses(folder).items():
-            first_ms, *others = (drawn_ms(server.port, address) for _ in range(rounds))
+            first_ms = drawn_ms(server.port, address)
+            before_s = server.cpu_s()
+            others = [drawn_ms(server.port, address) for _ in range(rounds - 1)]
+            cpu_ms = 1000 * (server.cpu_s() - before_s) / len(others)
             usual_ms, most_ms = statistics.median(others), max(others)
-            yield f"{name}: {first_ms:.0f} ms the first time, then {usual_ms:.0f} ms (at most {most_ms:.0f})"
+            times = f"{first_ms:.0f} ms the first time, then {usual_ms:.0f} ms (at most {most_ms:.0f})"
+            yield f"{name}: {times}; {cpu_ms:.0f} ms of the server's CPU, with what else it did"
     yield f"{len(turns)} bursts arrived, each in {1000 * statistics.median(turns):.1f} ms"
     if asked:
         yield f"{len(asked)} answers of news, each in {1000 * statistics.median(asked):.1f} ms"

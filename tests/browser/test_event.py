@@ -72,6 +72,11 @@ def test_keys_go_on_and_back_and_open_the_form_for_what_was_missed(browsing: Bro
     page.get_by_label("What").select_option("entered|road")
     page.get_by_role("button", name="Note it").click()
     expect(page.get_by_role("status")).to_contain_text("Noted: person entered road")
+    page.get_by_label("Note").first.fill("the postman")
+    page.keyboard.press("Enter")
+    assert page.url.split("?")[0] == first.split("?")[0]
+    expect(page.locator(".answer")).to_contain_text("Nobody has judged this event yet")
+    page.locator("h1").click()
     page.keyboard.press("?")
     expect(page.get_by_text("undo", exact=True)).to_be_visible()
 

@@ -170,6 +170,14 @@ def test_what_is_no_longer_kept_is_neither_clear_nor_unobserved(yard: Yard) -> N
     assert day.lanes[0].lasts_us("not_kept") == 20 * S
 
 
+def test_where_events_are_no_longer_kept_nobody_can_say_that_it_was_clear(yard: Yard) -> None:
+    send(yard, across, 60)
+    [seen] = yard.store.past.watching("yard", START_US, START_US + 60 * S)
+    gone = Gone("yard", "gate", (), None, START_US + 10 * S)
+    day = camera_day(seen, [], gone, (START_US, START_US + 60 * S), yard.store.policy)
+    assert [(s.state, (s.until_us - START_US) / S) for s in day.lanes[0].spans] == [("not_kept", 10), ("clear", 60)]
+
+
 def test_a_camera_that_sent_nothing_yet_has_no_lanes() -> None:
     seen = Watching("yard", "gate", None)
     stay = Stay("gate", "west", "person", 1, 2)

@@ -13,9 +13,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from server.app import runtime_of
+from server.console import judging
 from server.domain.keeping import Keep, KeepFrames
 from server.store import Store
-from tests.server.console.scene import console, event_of
+from tests.server.console.scene import OSLO, console, event_of
 from tests.server.console.signed_in import add_user, browser, csrf_token
 from tests.server.scenes import Yard, across
 
@@ -258,6 +259,11 @@ def test_what_was_missed_is_noted_with_its_instant_in_the_site_s_zone(client: Fl
         assert refused.status_code in (400, 422), wrong
 
 
+def test_an_address_cannot_turn_undo_into_another_form(client: FlaskClient, store: Store) -> None:
+    event = event_of(store, "entered", "west")
+    assert client.get(f"/events/{event.id}?done=../../sign-out").status_code == 400
+
+
 def test_notes_and_names_are_never_html(client: FlaskClient, store: Store) -> None:
     event = event_of(store, "entered", "west")
     press(client, f"/events/{event.id}", "t", note="<script>alert(1)</script>")
@@ -265,3 +271,48 @@ def test_notes_and_names_are_never_html(client: FlaskClient, store: Store) -> No
     assert "<script>alert" not in shown
     assert "&lt;script&gt;alert(1)" in shown
     assert '"><script>' not in shown
+
+
+def test_a_search_through_many_events_ends_and_can_go_on(
+    client: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "_PAGES", (1, 2))
+    events = [each.event for each in store.begun()]
+    page = client.get(f"/events/{events[0].id}?sector=nowhere").text
+    assert "Search further on" in page
+    later = client.get(f"/v1/events/{events[0].id}/page?sector=nowhere").json["later"]
+    assert (later["event"], later["matches"]) == (events[3].id, False)
+    done = press(client, f"/events/{events[0].id}?sector=nowhere", "t")
+    assert urlsplit(done.location).path == f"/events/{events[0].id}", "nobody judges what is not in his list"
+    assert "The next 3 events have an answer or are not in the list." in client.get(done.location).text
+
+
+def test_an_event_at_the_border_of_days_links_to_the_day_of_its_site(tmp_path: Path) -> None:
+    with console(tmp_path / "night", OSLO.replace("Europe/Oslo", "Etc/GMT+8"), until_s=26) as (app, _):
+        event = event_of(runtime_of(app).store, "entered", "west")
+        shown = app.test_client().get(f"/events/{event.id}").text
+    assert "/day/2026-11-21?site=yard" in shown
+    assert "2026-11-21 23:00:0" in shown
+
+
+def test_lines_have_arrows_and_enlarged_parts_and_nuisances_are_drawn(tmp_path: Path) -> None:
+    text = (
+        OSLO.replace(
+            "[cameras.gate.sectors.east]",
+            "[cameras.gate.sectors.far]\nenlarge = true\n"
+            "polygon = [[0.8, 0.4], [0.9, 0.4], [0.9, 0.5], [0.8, 0.5]]\n[cameras.gate.sectors.east]",
+        )
+        + "[[cameras.gate.suppress]]\nname = 'flag'\nbox = [0.8, 0.1, 0.9, 0.2]\nmax_score = 0.5\n"
+    )
+    with console(tmp_path / "drawn", text) as (app, _):
+        client, store = app.test_client(), runtime_of(app).store
+        shown = client.get(f"/events/{event_of(store, 'crossed').id}").text
+        overlay = client.get(f"/v1/events/{event_of(store, 'crossed').id}/page").json["overlay"]
+    [line] = overlay["lines"]
+    assert line["arrow"]["text"] == "eastward"
+    first, last = (float(point.split(",")[0]) for point in line["arrow"]["points"].split())
+    assert first < 500 < last, "eastward is from left to right"
+    assert [each["text"] for each in overlay["enlarged"]] == ["far"]
+    assert [each["text"] for each in overlay["nuisances"]] == ["flag"]
+    assert 'class="way head"' in shown
+    assert 'class="enlarged"' in shown

@@ -247,7 +247,8 @@ def test_a_password_that_is_short_or_the_name_is_refused_without_being_shown(sto
 
 def test_a_password_is_the_same_however_a_keyboard_composes_its_letters(store: Store) -> None:
     store.users.add("anna", "gr\u00fcne \u00c4pfel", {})
-    store.users.begin_session("anna", "gru\u0308ne A\u0308pfel")
+    secret = store.users.begin_session("anna", "gru\u0308ne A\u0308pfel")
+    assert store.users.session(secret) is not None
 
 
 @pytest.mark.parametrize("name", ["", "Anna", "command line", "-x", "a" * 64, "<b>", "a\n", "an\u00e4"])
