@@ -133,7 +133,7 @@ class Access:
             WTF_CSRF_TIME_LIMIT=None,
         )
         app.session_interface = _Cookies(self._users)
-        logins = LoginManager(app)
+        logins = LoginManager(app, add_context_processor=False)  # it would ask the database while an error page is made
         logins.session_protection = None
         logins.user_loader(self._account)
         csrf = CSRFProtect()

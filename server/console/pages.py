@@ -248,7 +248,10 @@ class Pages:
 
 def own_address(address: str) -> str:
     """An address of this console, as a form may name it for afterwards; the first page for every other."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # brackets without an address of version 6 between them
+        return "/"
     is_own = not parts.scheme and not parts.netloc and address.startswith("/")
     has_tricks = address.startswith(("//", "/\\")) or not address.isprintable() or "\\" in address
     return address if is_own and not has_tricks else "/"

@@ -7,7 +7,7 @@ import secrets
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, exists, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from server.domain.clock import SECOND_US, Clock
@@ -27,6 +27,8 @@ LONGEST_US = 7 * 86_400 * SECOND_US
 """It ends so long after its begin, however often it is used."""
 
 _TOUCH_US = 60 * SECOND_US
+_TOUCH_WAIT_S = 0.05
+"""So long a page waits for the database's writer to note that a session was used."""
 _SECRET_BYTES = 32
 
 
@@ -36,6 +38,7 @@ class Sessions(Part):
     def __init__(self, engine: Engine, clock: Clock, versions: Versions) -> None:
         super().__init__(engine, clock, versions)
         self._addresses = Addresses(lambda: clock() / SECOND_US)
+        self._not_touched_us: int | None = None
 
     def begin_session(self, name: str, password: str, address: str = "") -> str:
         """Begin a session; its secret, for the cookie.
@@ -58,7 +61,11 @@ class Sessions(Part):
         return secret
 
     def session(self, secret: str, *, is_use: bool = True) -> SignedIn | None:
-        """A session that is not over; None otherwise. With `is_use` it counts as used, to the minute."""
+        """A session that is not over; None otherwise. With `is_use` it counts as used, to the minute.
+
+        Reading never waits for whoever writes: while the database takes no write at once, the use is not noted, and for
+        a minute this process does not try again.
+        """
         now_us, this = self._clock(), sessions.c.id == _hash(secret)
         query = (
             select(users.c.name, grants.c.site, grants.c.role, sessions.c.seen_at_us)
@@ -70,8 +77,7 @@ class Sessions(Part):
         if not rows:
             return None
         if is_use and rows[0].seen_at_us <= now_us - _TOUCH_US:
-            with suppress(SectorwatchError), writing(self._engine, lock=LOCK) as connection:  # a full disk ends none
-                connection.execute(update(sessions).where(this).values(seen_at_us=now_us))
+            self._touch(this, now_us)
         roles = {row.site: row.role for row in rows if row.site is not None}
         return SignedIn(rows[0].name, roles)
 
@@ -102,6 +108,18 @@ class Sessions(Part):
         with writing(self._engine, lock=LOCK) as connection:
             _drop_over(connection, self._clock())
             forget_old_attempts(connection, self._clock())
+
+    def _touch(self, this: ColumnElement[bool], now_us: int) -> None:
+        failed_us = self._not_touched_us
+        if failed_us is not None and 0 <= now_us - failed_us < _TOUCH_US:
+            return
+        try:
+            with writing(self._engine, lock=LOCK, wait_s=_TOUCH_WAIT_S) as connection:
+                connection.execute(update(sessions).where(this).values(seen_at_us=now_us))
+        except SectorwatchError:  # neither a long transaction nor a full disk ends a session
+            self._not_touched_us = now_us
+        else:
+            self._not_touched_us = None
 
     def _begin_attempt(self, name: str) -> Row[*tuple[Any, ...]] | None:
         """The row of the user of this name, if there is one."""

@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 
 from server.app import runtime_of
+from server.domain.errors import DatabaseUnavailable
 from tests.server.console.signed_in import PASSWORD, add_user, browser, csrf_token, sign_in
 from tests.server.web_client import BrightnessEnsemble, make_app
 
@@ -70,7 +71,17 @@ def test_browsers_behind_a_proxy_of_ours_have_rates_of_their_own(app: Flask, pro
 
 
 @pytest.mark.parametrize(
-    "then", ["https://evil.test/", "//evil.test/", "/\\evil.test", "\\\\evil.test", "javascript:alert(1)", "evil", ""]
+    "then",
+    [
+        "https://evil.test/",
+        "//evil.test/",
+        "/\\evil.test",
+        "\\\\evil.test",
+        "javascript:alert(1)",
+        "evil",
+        "",
+        "http://[",
+    ],
 )
 def test_after_signing_in_nobody_is_led_away(app: Flask, then: str) -> None:
     client = app.test_client()
@@ -151,3 +162,22 @@ def test_only_what_a_person_asks_for_is_use_of_a_session(app: Flask, monkeypatch
     ):
         assert client.get(path, headers=headers).status_code == 200
     assert asked == [True, False, False, False]
+
+
+@pytest.mark.parametrize("path", ["/now", "/sign-in", "/ensemble"])
+def test_a_page_says_that_the_database_does_not_answer_to_who_is_signed_in(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    client = browser(app)
+
+    def silent(*_given: object, **_named: object) -> None:
+        raise DatabaseUnavailable("the database does not answer (gone); nothing was changed")
+
+    store = runtime_of(app).store
+    for part, name in ((store.users, "session"), (store.users, "has_users"), (store.users, "signing_key")):
+        monkeypatch.setattr(part, name, silent)
+    app.secret_key = None if path == "/sign-in" else app.secret_key
+    answer = client.get(path, headers={"Accept": "text/html"})
+    assert answer.status_code == 503
+    assert "The database does not answer" in answer.text
+    assert int(answer.headers["Retry-After"]) > 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,7 @@ from sqlalchemy import select
 
 from server.domain.errors import Conflict, OverQuota, Unauthorized, Unknown, Unprocessable
 from server.store import Store, open_store
+from server.store.engine import writing
 from server.store.people import attempts as attempts_module
 from server.store.people import passwords
 from server.store.schema import attempts, sessions, users
@@ -177,6 +180,48 @@ def test_a_session_is_written_at_most_once_a_minute(anna: Store, clock: ManualCl
     clock.advance(1)
     anna.users.session(secret)
     assert stored(anna, sessions.c.seen_at_us) == [clock.now_us]
+
+
+def test_a_session_is_read_at_once_while_the_database_takes_no_write(anna: Store, clock: ManualClock) -> None:
+    secret = anna.users.begin_session("anna", RIGHT)
+    before = stored(anna, sessions.c.seen_at_us)
+    other = open_store(anna._engine.url.render_as_string(hide_password=False), clock)
+    tried: list[float] = []
+
+    def asked() -> float:
+        begun_s = time.monotonic()
+        assert anna.users.session(secret) is not None
+        return time.monotonic() - begun_s
+
+    for writer in (anna, other):
+        clock.advance(120)
+        with writing(writer._engine, lock="users"):
+            tried += [asked(), asked()]
+            assert stored(anna, sessions.c.seen_at_us) == before
+    assert max(tried) < 5
+    asked()
+    assert stored(anna, sessions.c.seen_at_us) == before
+    clock.advance(60)
+    asked()
+    assert stored(anna, sessions.c.seen_at_us) == [clock.now_us]
+    other.close()
+
+
+def test_whoever_changes_something_still_waits_for_the_other_writer(anna: Store, clock: ManualClock) -> None:
+    """A page that did not wait leaves its connection as patient as it was."""
+    secret = anna.users.begin_session("anna", RIGHT)
+    clock.advance(120)
+    other = open_store(anna._engine.url.render_as_string(hide_password=False), clock)
+    with writing(other._engine, lock="users") as held:
+        assert anna.users.session(secret) is not None
+        waiting = threading.Thread(target=anna.users.sign_out, args=("anna",))
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        del held
+    waiting.join(20)
+    assert anna.users.session(secret) is None
+    other.close()
 
 
 def test_a_session_ends_by_sign_out_and_the_others_go_on(anna: Store) -> None:
