@@ -22,16 +22,21 @@ def add(pages: Pages, access: Access) -> None:
     @pages.shown.post("/sign-in")
     def signed_in() -> ResponseReturnValue:
         then = own_address(request.form.get("next", "/"))
-        name, password = request.form.get("name", "")[:100], request.form.get("password", "")[:1000]
+        name, password = request.form.get("name", "").strip().lower()[:100], request.form.get("password", "")[:1000]
         try:
             access.sign_in(name, password)
         except (Unauthorized, OverQuota) as error:
             status = HTTPStatus.TOO_MANY_REQUESTS if isinstance(error, OverQuota) else HTTPStatus.UNAUTHORIZED
             shown = render_template("sign_in.html", then=then, fault=error.detail, name=name)
-            return make_response(shown, status.value)
+            response = make_response(shown, status.value)
+            if isinstance(error, OverQuota):
+                response.headers["Retry-After"] = str(error.retry_after_s)
+            return response
         return redirect(then, HTTPStatus.SEE_OTHER)
 
     @pages.shown.post("/sign-out")
     def signed_out() -> ResponseReturnValue:
         access.sign_out()
-        return redirect(url_for("console.sign_in"), HTTPStatus.SEE_OTHER)
+        response = redirect(url_for("console.sign_in"), HTTPStatus.SEE_OTHER)
+        response.headers["Clear-Site-Data"] = '"cache"'  # nobody reads the pages again with the browser's Back
+        return response

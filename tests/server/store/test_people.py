@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import select
+from sqlalchemy.event import listen
 
 from server.domain.errors import Conflict, OverQuota, Unauthorized, Unknown, Unprocessable
 from server.store import Store, open_store
@@ -125,6 +126,44 @@ def test_a_clock_that_was_ahead_blocks_nobody(anna: Store, clock: ManualClock) -
             anna.users.begin_session("anna", "wrong password")
     clock.now_us -= 24 * 365 * HOUR_S * 1_000_000
     anna.users.begin_session("anna", RIGHT)
+
+
+def test_a_refusal_commits_once_whether_there_is_a_user_of_that_name_or_not(anna: Store) -> None:
+    commits: list[str] = []
+    listen(anna._engine, "commit", lambda _connection: commits.append("commit"))
+    counts = []
+    for name in ("anna", "nobody"):
+        before = len(commits)
+        with pytest.raises(Unauthorized):
+            anna.users.begin_session(name, "wrong password")
+        counts.append(len(commits) - before)
+    assert counts == [1, 1]
+    assert told(anna)[1:] == [("anna", "sign_in_failed")]
+    anna.users.begin_session("anna", RIGHT)
+    assert told(anna)[1:] == [("anna", "sign_in_failed"), ("anna", "signed_in")]
+
+
+def test_a_browser_that_the_user_knows_has_a_wait_of_its_own(anna: Store) -> None:
+    for _ in range(5):
+        with pytest.raises(Unauthorized):
+            anna.users.begin_session("anna", "wrong password")
+    assert anna.users.begin_session("anna", RIGHT, device="0a1b")
+    with pytest.raises(OverQuota):
+        anna.users.begin_session("anna", RIGHT)
+    for _ in range(5):
+        with pytest.raises(Unauthorized):
+            anna.users.begin_session("anna", "wrong password", device="0a1b")
+    with pytest.raises(OverQuota):
+        anna.users.begin_session("anna", RIGHT, device="0a1b")
+
+
+def test_addresses_of_version_4_in_the_form_of_version_6_have_rates_of_their_own(anna: Store) -> None:
+    for number in range(20):
+        with pytest.raises(Unauthorized):
+            anna.users.begin_session(f"name{number}", "wrong password", "::ffff:192.0.2.1")
+    with pytest.raises(OverQuota, match="from your address"):
+        anna.users.begin_session("anna", RIGHT, "192.0.2.1")
+    anna.users.begin_session("anna", RIGHT, "::ffff:192.0.2.2")
 
 
 def test_an_address_has_a_rate_of_its_own_over_all_names(anna: Store, clock: ManualClock) -> None:
