@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from flask import Flask, Request, Response, after_this_request, current_app, g, request, session, url_for
+from flask import Flask, Request, g, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from flask_wtf.csrf import CSRFProtect
-from itsdangerous import BadSignature, URLSafeSerializer, URLSafeTimedSerializer
+from itsdangerous import URLSafeTimedSerializer
 
 from server.domain.errors import Forbidden, SectorwatchError, Unauthorized, Unknown
 from server.domain.people import LOCAL, Role
@@ -27,9 +26,6 @@ from server.web.auth import ANY_SITE, Permissions, is_from_this_machine, is_loop
 log = logging.getLogger(__name__)
 
 COOKIE = "sectorwatch"
-_DEVICE_COOKIE = "sectorwatch_device"
-_DEVICE_S = 180 * 86_400
-_DEVICE_BYTES = 8
 _LOCAL = LOCAL
 """Marks the session of a browser on this machine, before the first user."""
 
@@ -193,17 +189,15 @@ class Access:
             viewer = _local() if is_local else None
         return None if viewer is None else Permissions(None, None, viewer.name, roles=viewer.roles)
 
-    def sign_in(self, name: str, password: str) -> None:
-        """Begin a session, and end that which the browser had. Raises Unauthorized, and OverQuota after too many
-        attempts.
+    def sign_in(self, name: str, password: str, device: str) -> None:
+        """Begin a session, and end that which the browser had. `device`: the browser's number, empty for another one
+        than the user signed in with before. Raises Unauthorized, and OverQuota after too many attempts.
         """
-        device = _device_of(request, name)
         secret = self._users.begin_session(name, password, client_address(request), device)
         account = self._account(secret)
         assert account is not None, "a session that has just begun"
         self.sign_out()
         login_user(account)
-        _remember_device(name, device or secrets.token_hex(_DEVICE_BYTES))
 
     def sign_out(self) -> None:
         """End the session, for whoever holds its cookie."""
@@ -267,33 +261,6 @@ def _plain_address(text: str) -> str | None:
     except ValueError:
         return None
     return str(getattr(found, "ipv4_mapped", None) or found)
-
-
-def _device_of(of: Request, name: str) -> str:
-    """The number of a browser from which this user signed in before; empty for another one."""
-    try:
-        known, device = _devices().loads(of.cookies.get(_DEVICE_COOKIE, ""))
-    except (BadSignature, TypeError, ValueError):
-        return ""
-    return str(device) if known == name else ""
-
-
-def _remember_device(name: str, device: str) -> None:
-    """Give the browser its number. It permits nothing, and is sent with the form of `/sign-in` alone."""
-    value, path, is_secure = _devices().dumps([name, device]), url_for("console.sign_in"), is_encrypted(request)
-
-    @after_this_request
-    def with_device(response: Response) -> Response:
-        response.set_cookie(
-            _DEVICE_COOKIE, value, _DEVICE_S, path=path, secure=is_secure, httponly=True, samesite="Lax"
-        )
-        return response
-
-
-def _devices() -> URLSafeSerializer:
-    key = current_app.secret_key
-    assert key is not None, "loaded before any form"
-    return URLSafeSerializer(key, salt=_DEVICE_COOKIE)
 
 
 def _load_key(app: Flask, users: Users) -> None:
