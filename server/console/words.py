@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+from markupsafe import Markup, escape
+
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))
+_CODE = re.compile("`([^`]+)`")
 _BYTES = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB"))
 
 
@@ -45,3 +50,8 @@ def short(digest: str) -> str:
 def plain(word: str) -> str:
     """A word of the wire in plain spelling: `link_down` -> `link down`."""
     return word.replace("_", " ")
+
+
+def with_code(text: str) -> Markup:
+    """HTML of a text in which what stands between backticks is code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped before
