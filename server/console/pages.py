@@ -88,7 +88,7 @@ RETRY_MS = 3000
 
 
 class News(msgspec.Struct, frozen=True):
-    """An event was announced: new, corrected or withdrawn. `day`: on which it began, in its site's zone."""
+    """An event was announced: new, corrected or withdrawn. It lasted from `day` to `until_day`, in its site's zone."""
 
     seq: int
     id: str
@@ -96,6 +96,7 @@ class News(msgspec.Struct, frozen=True):
     camera: str
     kind: str
     day: str
+    until_day: str
 
 
 class Feed(msgspec.Struct, frozen=True):
