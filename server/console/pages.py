@@ -92,7 +92,7 @@ RETRY_MS = 3000
 
 
 class News(msgspec.Struct, frozen=True):
-    """An event was announced: new, corrected or withdrawn. `day`: on which it began, in its site's zone."""
+    """An event was announced: new, corrected or withdrawn. It lasted from `day` to `until_day`, in its site's zone."""
 
     seq: int
     id: str
@@ -100,6 +100,7 @@ class News(msgspec.Struct, frozen=True):
     camera: str
     kind: str
     day: str
+    until_day: str
 
 
 class Feed(msgspec.Struct, frozen=True):

@@ -133,10 +133,23 @@ class EventLog(Part):
         rows = self._read(select(*EVENT_COLUMNS).where(events.c.id.in_(list(ids)))) if ids else []
         return {each.event.id: each for each in map(logged, rows)}
 
-    def last_seq(self) -> int:
-        """The number of the newest announcement; 0 before the first."""
+    def last_seq(self, sites: Collection[str] | None = None) -> int:
+        """The number of the newest announcement; 0 before the first. Of sites: that of their newest event of a camera,
+        so that nothing can be learned of others. Corrections of older events may have later numbers.
+        """
         with reading(self._engine) as connection:
-            return last_seq(connection)
+            if sites is None:
+                return last_seq(connection)
+            newest = (
+                select(events.c.seq)
+                .where(events.c.camera == cameras.c.number)
+                .order_by(events.c.confirmed_at_us.desc())
+                .limit(1)
+                .correlate(cameras)
+                .scalar_subquery()
+            )
+            mine = select(func.max(newest)).where(cameras.c.site.in_(sites))
+            return connection.execute(mine).scalar_one() or 0
 
 
 def _following(after_seq: int, since_us: int | None) -> Iterator[ColumnElement[bool]]:
