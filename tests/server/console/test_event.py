@@ -148,6 +148,35 @@ def test_undo_brings_back_the_answer_before(client: FlaskClient, store: Store) -
     assert store.annotations.of([event.id])[event.id].truth == "true"
 
 
+def test_each_undo_takes_back_one_more_answer_until_none_counts(client: FlaskClient, store: Store) -> None:
+    event = event_of(store, "entered", "west")
+    address = f"/events/{event.id}"
+    token = csrf_token(client, address)
+
+    def answer(action: str, **form: str) -> str:
+        done = client.post(f"{address}/{action}", data={"csrf_token": token, **form})
+        said = re.search(r'role="status">([^<]*)<', client.get(done.location).text)
+        counting = store.annotations.of([event.id]).get(event.id)
+        assert said is not None or action == "truth"
+        return f"{counting and counting.truth}: {said[1].strip() if said and action == 'undo' else ''}"
+
+    nothing = "No answer to this event counts, so there is nothing to take back."
+    assert answer("undo") == f"None: {nothing}"
+    for truth in ("unsure", "true", "false"):
+        answer("truth", truth=truth)
+    assert answer("undo") == "true: Taken back: false. It counts as true again."
+    assert answer("undo") == "unsure: Taken back: true. It counts as unsure again."
+    kept = store.annotations.of([event.id])[event.id]
+    assert not judging.is_unjudged(kept), "a person is unsure"
+    assert answer("undo") == "unsure: Taken back: unsure. The event is open again."
+    kept = store.annotations.of([event.id])[event.id]
+    assert judging.is_unjudged(kept)
+    made = store.annotations.history(event.id, 20)
+    assert answer("undo") == f"unsure: {nothing}"
+    assert store.annotations.history(event.id, 20) == made
+    assert 'data-key="u"' not in client.get(address).text
+
+
 def test_next_and_previous_stay_in_the_list_that_the_viewer_came_from(client: FlaskClient, store: Store) -> None:
     event = event_of(store, "entered", "west")
     asked = {"site": "yard", "camera": "gate", "sector": "west", "target": "person"}
@@ -259,9 +288,19 @@ def test_what_was_missed_is_noted_with_its_instant_in_the_site_s_zone(client: Fl
         assert refused.status_code in (400, 422), wrong
 
 
-def test_an_address_cannot_turn_undo_into_another_form(client: FlaskClient, store: Store) -> None:
-    event = event_of(store, "entered", "west")
-    assert client.get(f"/events/{event.id}?done=../../sign-out").status_code == 400
+def test_an_address_cannot_turn_undo_into_another_form_or_to_another_site(app: Flask, store: Store) -> None:
+    add_user(app, "olaf", {"yard": "viewer", "elsewhere": "operator"})
+    add_user(app, "anna")
+    event, other = event_of(store, "entered", "west"), event_of(store, "moved")
+    anna, olaf = browser(app, "anna"), browser(app, "olaf")
+    press(anna, f"/events/{event.id}", "t")
+    for done in ("../../sign-out?", f"{event.id}%0A", "0" * 32, f"../{event.id}", "", "x" * 99):
+        shown = anna.get(f"/events/{event.id}?done={done}")
+        assert shown.status_code == 200
+        assert re.findall(r'action="/events/([^"]*)/undo"', shown.text) == [event.id], done
+        assert anna.get(f"/v1/events/{other.id}/page?done={done}").json["undoes"] is None
+    assert anna.get(f"/v1/events/{other.id}/page?done={event.id}").json["undoes"] == event.id
+    assert olaf.get(f"/v1/events/{other.id}/page?done={event.id}").json["undoes"] is None
 
 
 def test_notes_and_names_are_never_html(client: FlaskClient, store: Store) -> None:
