@@ -91,7 +91,8 @@ class EventShown(msgspec.Struct, frozen=True):
 
     `frames` are those of its visit, of which `left_out` more are stored; `deciding` is the one whose votes it has, and
     `reason` their arithmetic. `no_frames` says why there is none. `policy` says which policy judged, and why that one.
-    `undoes` is the event of which undo takes back an answer: the one that was judged before, else this one.
+    `at_field` is the instant for a form's field. `undoes` is the event of which undo takes back an answer: the one that
+    was judged before, else this one.
     """
 
     event: str
@@ -103,6 +104,7 @@ class EventShown(msgspec.Struct, frozen=True):
     place: str
     at: datetime
     at_local: str
+    at_field: str
     zone: str
     direction: str | None
     standing: tuple[str, ...]
@@ -168,6 +170,7 @@ def _shown(context: Context, viewer: Viewer, query: EventQuery, logged: LoggedEv
         place=event.sector or event.line or f"{event.from_sector} > {event.to_sector}",
         at=event.at,
         at_local=local.dated(microseconds(event.at)),
+        at_field=judging.field_of(local, microseconds(event.at)),
         zone=local.name,
         direction=event.direction,
         standing=tuple(_standing(logged, local)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlencode
 
@@ -21,8 +22,9 @@ from server.analysis.annotations import Answer, MissedFact, annotation_of_event,
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import Pages, To, own_address
+from server.domain.clock import SECOND_US
 from server.domain.errors import Malformed, Unknown
-from server.domain.local_time import read_when
+from server.domain.local_time import LocalTime, read_when
 from server.domain.records import Annotation, LoggedEvent, Truth
 
 TAKEN_BACK = "taken back"
@@ -228,6 +230,15 @@ def options(policy: CameraPolicy) -> tuple[Option, ...]:
     facts += [("crossed", line.name) for line in policy.lines]
     moved = [("moved", a, b) for a, b in sorted(policy.apart)][:_MOST_PAIRS]
     return tuple(Option("|".join(fact), _in_words("", "|".join(fact))) for fact in (*facts, *moved))
+
+
+def field_of(local: LocalTime, at_us: int) -> str:
+    """An instant as a person would type it into a form, to the second; with its offset where a clock shows that time
+    twice.
+    """
+    whole_us = at_us // SECOND_US * SECOND_US
+    typed = local.dated(whole_us)
+    return typed if local.us(datetime.fromisoformat(typed)) == whole_us else local.written(whole_us)
 
 
 def _in_words(target: str, fact: str) -> str:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlencode
 
 from policies.events import Event, instant
 from policies.site.site_policy import SitePolicy
@@ -212,7 +213,7 @@ def _strip(asked: Asked, each: Differing, edge: Edge, kept: set[str], logged: se
     pictures = [sha256 for sha256 in _frames_of(each) if sha256 in kept]
     step = max(1, -(-len(pictures) // _PICTURES))
     known = next((event.id for event in each.events if event.id in logged), None)
-    why_there = f"/why?site={asked.site}&camera={asked.camera}&at={local.at(each.since_us):%Y-%m-%dT%H:%M}"
+    why_there = {"site": asked.site, "camera": asked.camera, "at": local.written(each.since_us)}
     return Strip(
         each.side,
         instant(each.since_us),
@@ -222,7 +223,7 @@ def _strip(asked: Asked, each: Differing, edge: Edge, kept: set[str], logged: se
         () if edge.best is None else _ballots(edge.best),
         tuple(dict.fromkeys(event.kind for event in each.events)),
         tuple(TunePicture(sha256, f"{what} at {at_local}") for sha256 in pictures[::step]),
-        why_there if known is None else f"/events/{known}",
+        f"/why?{urlencode(why_there)}" if known is None else f"/events/{known}",
     )
 
 

@@ -65,6 +65,7 @@ def test_a_page_shows_the_visit_with_the_arithmetic_and_what_it_comes_from(clien
     shown = client.get(f"/events/{event.id}")
     assert shown.status_code == 200
     assert "person entered west" in shown.text
+    assert re.search(r"Of the same stay: .*>present at 08:00:0\d<", shown.text)
     assert "2 needed, 1 seen: eye .90, which suffices alone from .4 on" in shown.text
     assert f"/v1/frames/{event.provenance.frame_sha256[0]}" in shown.text
     assert shown.text.count("<img ") > 10
