@@ -192,9 +192,15 @@ def step(
     beyond = logged
     for limit in _PAGES:
         page = context.store.begun(
-            site=chosen.site, camera=chosen.camera, kind=chosen.kind, beyond=beyond, limit=limit, backwards=backwards
+            site=chosen.site,
+            camera=chosen.camera,
+            kind=chosen.kind,
+            sites=viewer.sites,
+            beyond=beyond,
+            limit=limit,
+            backwards=backwards,
         )
-        fitting = [each.event for each in page if viewer.reads(each.event.site) and chosen.has(each.event)]
+        fitting = [each.event for each in page if chosen.has(each.event)]
         if chosen.unjudged:
             known = context.store.annotations.of([event.id for event in fitting])
             fitting = [event for event in fitting if is_unjudged(known.get(event.id))]
@@ -203,8 +209,6 @@ def step(
         if len(page) < limit:
             return None
         beyond = page[-1]
-    if not viewer.reads(beyond.event.site):
-        return None
     return Neighbour(beyond.event.id, chosen.address(beyond.event.id), matches=False)
 
 

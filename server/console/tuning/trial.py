@@ -213,7 +213,8 @@ def _strip(asked: Asked, each: Differing, edge: Edge, kept: set[str], logged: se
     pictures = [sha256 for sha256 in _frames_of(each) if sha256 in kept]
     step = max(1, -(-len(pictures) // _PICTURES))
     known = next((event.id for event in each.events if event.id in logged), None)
-    why_there = {"site": asked.site, "camera": asked.camera, "at": local.written(each.since_us)}
+    camera = {"site": asked.site, "camera": asked.camera}
+    at = local.written(each.since_us)
     return Strip(
         each.side,
         instant(each.since_us),
@@ -223,7 +224,7 @@ def _strip(asked: Asked, each: Differing, edge: Edge, kept: set[str], logged: se
         () if edge.best is None else _ballots(edge.best),
         tuple(dict.fromkeys(event.kind for event in each.events)),
         tuple(TunePicture(sha256, f"{what} at {at_local}") for sha256 in pictures[::step]),
-        f"/why?{urlencode(why_there)}" if known is None else f"/events/{known}",
+        f"/why?{urlencode({**camera, 'at': at})}" if known is None else f"/events/{known}?{urlencode(camera)}",
     )
 
 

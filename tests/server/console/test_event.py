@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import insert, update
 from werkzeug.test import TestResponse
 
 from server.app import runtime_of
 from server.console import judging
 from server.domain.keeping import Keep, KeepFrames
 from server.store import Store
+from server.store.schema import cameras
+from server.store.schema import events as event_rows
 from tests.server.console.scene import OSLO, console, event_of
 from tests.server.console.signed_in import add_user, browser, csrf_token
 from tests.server.scenes import Yard, across
@@ -191,6 +194,38 @@ def test_next_and_previous_stay_in_the_list_that_the_viewer_came_from(client: Fl
         found.append(page["later"]["event"])
         address = f"/v1/events/{found[-1]}/page"
     assert found == expected[expected.index(event.id) :]
+
+
+def test_the_list_of_a_viewer_has_no_events_of_other_sites_however_many_they_are(
+    app: Flask, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "_PAGES", (1,))
+    first, *others, last = [each.event for each in store.begun()]
+    assert len(others) > 3
+    with store._engine.begin() as connection:
+        connection.execute(insert(cameras).values(number=99, site="dock", camera="gate", longest_us=0))
+        connection.execute(
+            update(event_rows).where(event_rows.c.id.in_([each.id for each in others])).values(camera=99)
+        )
+    add_user(app, "vera", {"yard": "viewer"})
+    client = browser(app, "vera")
+    page = client.get(f"/v1/events/{first.id}/page").json
+    assert page["later"] == {"event": last.id, "address": f"/events/{last.id}", "matches": True}
+    assert client.get(f"/v1/events/{last.id}/page").json["earlier"]["event"] == first.id
+
+
+def test_pages_that_list_events_link_to_them_within_their_list(client: FlaskClient, store: Store) -> None:
+    event = event_of(store, "entered", "west")
+    asked = {"site": "yard", "camera": "gate", "target": "person", "kind": "entered", "sector": "west"}
+    for page, expected in (
+        (client.get("/day/2026-11-22", query_string=asked), asked),
+        (client.get("/day/2026-11-22"), {"site": "yard"}),
+        (client.get("/why?at=2026-11-22T08:00"), {"site": "yard", "camera": "gate"}),
+    ):
+        links = re.findall(rf'href="/events/{event.id}\?([^"]*)"', page.text)
+        assert links
+        for link in links:
+            assert dict(parse_qsl(link.replace("&amp;", "&"))) == expected
 
 
 def test_who_only_looks_sees_no_buttons_and_changes_nothing(app: Flask, store: Store) -> None:
