@@ -14,6 +14,7 @@ from policies.events import Event, microseconds
 from policies.site.sectors import Sector
 from policies.site.site_policy import CameraPolicy
 from policies.site.toml_errors import ready
+from server.analysis.annotations import place_of
 from server.analysis.explain.arithmetic import Arithmetic, Line
 from server.analysis.explain.scene import Scene, scene_of
 from server.analysis.verify import summary_of, verify
@@ -167,7 +168,7 @@ def _shown(context: Context, viewer: Viewer, query: EventQuery, logged: LoggedEv
         site=event.site,
         camera=event.camera,
         target=event.label,
-        place=event.sector or event.line or f"{event.from_sector} > {event.to_sector}",
+        place=place_of(event),
         at=event.at,
         at_local=local.dated(microseconds(event.at)),
         at_field=judging.field_of(local, microseconds(event.at)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -22,6 +22,7 @@ from server.analysis.annotations import Answer, MissedFact, annotation_of_event,
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import Pages, To, own_address
+from server.delivery.event_text import VERBS
 from server.domain.clock import SECOND_US
 from server.domain.errors import Malformed, Unknown
 from server.domain.local_time import LocalTime, read_when
@@ -248,8 +249,7 @@ def field_of(local: LocalTime, at_us: int) -> str:
 def _in_words(target: str, fact: str) -> str:
     """`person entered road`."""
     kind, *places = fact.split("|")
-    verb = {"presence_started": "present at", "presence_ended": "gone from", "lingered": "lingered at"}.get(kind, kind)
-    return f"{target} {verb} {' > '.join(places)}".strip()
+    return f"{target} {VERBS[cast(Kind, kind)]} {' > '.join(places)}".strip()
 
 
 def _fact(context: Context, form: MissedForm) -> MissedFact:
