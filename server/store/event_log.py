@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Engine, Row, Select, func, select, tuple_
 
 from policies.events import microseconds
+from server.domain.clock import Clock
 from server.domain.records import Checkpoint, LoggedEvent
 from server.domain.watching import Stay, Tally
 from server.store.engine import reading
@@ -21,14 +22,18 @@ from server.store.event_rows import (
     of_names,
     read_rows,
 )
-from server.store.event_tally import read_stays, read_tally
+from server.store.event_tally import Remembered, read_stays, read_tally
 from server.store.outbox import last_seq
-from server.store.rows import Part, read_checkpoints
+from server.store.rows import Part, Versions, read_checkpoints
 from server.store.schema import cameras, events
 
 
 class EventLog(Part):
     """The event log's half of `Store`."""
+
+    def __init__(self, engine: Engine, clock: Clock, versions: Versions) -> None:
+        super().__init__(engine, clock, versions)
+        self._remembered = Remembered()
 
     def events(
         self,
@@ -99,7 +104,7 @@ class EventLog(Part):
             named = {row.number: row.camera for row in connection.execute(names)}
             states = read_checkpoints(connection, site, since_us)
             points = {number: states[camera] for number, camera in named.items()}
-            return list(read_stays(connection, named, points, since_us, until_us))
+            return list(read_stays(connection, self._remembered, site, named, points, since_us, until_us))
 
     def checkpoints(self, site: str, before_us: int) -> dict[str, Checkpoint]:
         """As `Store.checkpoint`, of every camera of a site."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
 from policies.events import microseconds
 from policies.fold import decode_state
+from server.domain.keeping import DAY_US
 from server.domain.records import Checkpoint
 from server.domain.watching import Stay, Tally
 from server.store.compact import Origin, decode_origin, ended_us
@@ -19,10 +22,96 @@ _STARTED, _ENDED = "presence_started", "presence_ended"
 _KINDS = (_STARTED, _ENDED)
 _FIRST_US = burst_records.c.first_at_us
 _HOLDS = events.c.withdrawn_at_us.is_(None)
+_MOST_REMEMBERED = 500_000
+"""Events of the stretches whose presences are remembered: some tens of MB."""
+_Key = tuple[str, str, str, int]
+_Presence = tuple[str, str, str, bool, int, int]
+
+
+class Remembered:
+    """The presences that began in some stretches, as they were read last. Safe to use from several threads.
+
+    Each change of the log gives an event a new number, so the number of events that began in a stretch and the largest
+    of their numbers show whether any of them changed. Where there are only new ones, these alone are read.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[str, int, int], _Begun] = OrderedDict()
+
+    def begun(self, connection: Connection, site: str, named: Mapping[int, str], from_us: int, until_us: int) -> _Begun:
+        """The presences of a site's cameras (number to name) that began from `from_us` to before `until_us`."""
+        started, key = events.c.started_at_us, (site, from_us, until_us)
+        inside = and_(started >= from_us, started < until_us)
+        count, seq = connection.execute(select(func.count(), func.max(events.c.seq)).where(inside)).one()
+        with self._lock:
+            known = self._known.pop(key, None)
+        if known is None or (known.count, known.seq) != (count, seq):
+            known = self._brought_up(connection, known, named, inside, count, seq or 0)
+        with self._lock:
+            self._known[key] = known
+            while len(self._known) > 1 and sum(each.count for each in self._known.values()) > _MOST_REMEMBERED:
+                self._known.popitem(last=False)
+        return known
+
+    def _brought_up(
+        self,
+        connection: Connection,
+        known: _Begun | None,
+        named: Mapping[int, str],
+        inside: ColumnElement[bool],
+        count: int,
+        seq: int,
+    ) -> _Begun:
+        """What was known with the new ones, where there are only new ones; else all of it, read anew."""
+        if known is not None and count > known.count:
+            newer = and_(events.c.seq > known.seq, inside)
+            fresh = connection.execute(select(func.count()).where(newer)).scalar_one()
+            if fresh == count - known.count:
+                return known.with_more(_presences(connection, named, _shared(connection), newer), count, seq)
+        return _Begun().with_more(_presences(connection, named, _shared(connection), inside), count, seq)
+
+
+class _Begun:
+    """Presences that began in a stretch: those that ended, each once, and those that go on. It never changes."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seq = 0
+        self.ended: tuple[Stay, ...] = ()
+        self._began: frozenset[_Key] = frozenset()
+        self._is_over: frozenset[_Key] = frozenset()
+
+    def with_more(self, rows: Iterable[_Presence], count: int, seq: int) -> _Begun:
+        """These with the presences of more rows of events."""
+        began, is_over, more = set(self._began), set(self._is_over), list[Stay]()
+        for camera, sector, target, is_end, at_us, end_us in rows:
+            key = (camera, sector, target, at_us)
+            if not is_end:
+                began.add(key)
+            elif key not in is_over:
+                is_over.add(key)
+                more.append(Stay(camera, sector, target, at_us, end_us))
+        made = _Begun()
+        made.count, made.seq = count, seq
+        made.ended = (*self.ended, *more)
+        made._began, made._is_over = frozenset(began), frozenset(is_over)
+        return made
+
+    @property
+    def going_on(self) -> list[Stay]:
+        """Those without an end."""
+        return [Stay(*key, None) for key in sorted(self._began - self._is_over)]
 
 
 def read_stays(
-    connection: Connection, named: Mapping[int, str], points: Mapping[int, Checkpoint], since_us: int, until_us: int
+    connection: Connection,
+    remembered: Remembered,
+    site: str,
+    named: Mapping[int, str],
+    points: Mapping[int, Checkpoint],
+    since_us: int,
+    until_us: int,
 ) -> Iterator[Stay]:
     """The presences of cameras (number to name) in a stretch; `points` are their states before it.
 
@@ -36,22 +125,18 @@ def read_stays(
     points_us = [point.at_us for point in points.values() if point.at_us is not None]
     from_us = min([since_us, *young_us, *points_us, *([] if first_us is None else [first_us])])
     begins_us = {visit.entry_us for visit in visits} | {each.since_us for state in states for each in state.presences}
-    going_on = sorted(at_us for at_us in begins_us if at_us < from_us)
-    shared = {row.number: decode_origin(row.body) for row in connection.execute(_origins())}
-    started = events.c.started_at_us
-    open_ones: set[tuple[str, str, str, int]] = set()
-    ended: set[tuple[str, str, str, int]] = set()
-    for where in (and_(started >= from_us, started < until_us), started.in_(going_on)):
-        for camera, sector, target, is_end, at_us, end_us in _presences(connection, named, shared, where):
-            key = (camera, sector, target, at_us)
-            if not is_end:
-                open_ones.add(key)
-            elif key not in ended:
-                ended.add(key)
-                if end_us > since_us:
-                    yield Stay(camera, sector, target, at_us, end_us)
-    for camera, sector, target, at_us in sorted(open_ones - ended):
-        yield Stay(camera, sector, target, at_us, None)
+    earlier = events.c.started_at_us.in_(sorted(at_us for at_us in begins_us if at_us < from_us))
+    whole_us = -(-until_us // DAY_US) * DAY_US  # so that a day that goes on is remembered under one name
+    begun = remembered.begun(connection, site, named, from_us, whole_us)
+    before = _Begun().with_more(_presences(connection, named, _shared(connection), earlier), 0, 0)
+    for each in (begun, before):
+        for stay in (*each.ended, *each.going_on):
+            if stay.from_us < until_us and (stay.until_us is None or stay.until_us > since_us):
+                yield stay
+
+
+def _shared(connection: Connection) -> dict[int, Origin]:
+    return {row.number: decode_origin(row.body) for row in connection.execute(_origins())}
 
 
 def read_tally(connection: Connection, site: str, since_us: int, until_us: int) -> Iterator[Tally]:
@@ -82,7 +167,7 @@ def _origins() -> Select[Any]:
 
 def _presences(
     connection: Connection, named: Mapping[int, str], shared: Mapping[int, Origin], where: ColumnElement[bool]
-) -> Iterator[tuple[str, str, str, bool, int, int]]:
+) -> Iterator[_Presence]:
     """Camera, sector, target, whether it ends one, begin and end (or begin again) of events of presence. Events of
     earlier versions are decoded.
     """

@@ -231,6 +231,8 @@ def test_who_only_reads_looks_and_tries_and_cannot_save(tmp_path: Path) -> None:
     frame = jpeg(240)
     assert app.test_client().post("/v1/bursts", data=body(envelope([frame]), [frame])).status_code == 201
     vera = browser(app, "vera")
+    unjudged = vera.get(page).text
+    assert "nobody can tell yet: no event of this time is annotated" in unjudged, "the log is there before any replay"
     shown = vera.get(f"{page}?rule=all").text
     assert "You may look and try" in shown
     assert "Save as a proposed change" not in shown
