@@ -67,6 +67,7 @@ class EventLog(Part):
         camera: str | None = None,
         kind: str | None = None,
         *,
+        sites: Collection[str] | None = None,
         beyond: LoggedEvent | None = None,
         limit: int | None = None,
         withdrawn: bool = False,
@@ -75,13 +76,15 @@ class EventLog(Part):
     ) -> list[LoggedEvent]:
         """Events that began from `since_us` to before `until_us` and hold, by instant and id.
 
-        With `withdrawn`, withdrawn ones as well. `beyond` is the last event of the page before. `backwards`: the
-        newest first. `bare`: without their bursts and frames, which is much faster.
+        With `withdrawn`, withdrawn ones as well. `sites`: of these sites alone. `beyond` is the last event of the page
+        before. `backwards`: the newest first. `bare`: without their bursts and frames, which is much faster.
         """
         started, key = events.c.started_at_us, (events.c.started_at_us, events.c.id)
         query = select(*(BARE_COLUMNS if bare else EVENT_COLUMNS)).where(
             *_within(started, since_us, until_us), *of_names(site, camera, kind)
         )
+        if sites is not None:
+            query = query.where((events.c.camera + 0).in_(select(cameras.c.number).where(cameras.c.site.in_(sites))))
         if beyond is not None:
             last = (microseconds(beyond.event.started_at), beyond.event.id)
             query = query.where(tuple_(*key) < last if backwards else tuple_(*key) > last)
