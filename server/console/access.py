@@ -151,10 +151,10 @@ class Access:
         return self._has_users
 
     def viewer(self) -> Viewer:
-        """Who asks for a page. Raises Unauthorized for who has to sign in."""
+        """Who asks for a page. Raises Unauthorized for who has to sign in, Forbidden for a user of no site."""
         known = self._signed_in()
         if known is not None:
-            return _remembered(known)
+            return _remembered(_of_some_site(known))
         if self.has_users():
             raise Unauthorized("sign in to see this page")
         if not is_from_this_machine(request):
@@ -230,11 +230,20 @@ def current_viewer() -> Viewer | None:
     return viewer
 
 
+def _of_some_site(viewer: Viewer) -> Viewer:
+    if not viewer.roles:
+        raise Forbidden(
+            "you may read no site yet: ask whoever runs this server "
+            f"(`sectorwatch users role {viewer.name} viewer --site SITE`)"
+        )
+    return viewer
+
+
 def reader_of(permissions: Permissions) -> Viewer:
     """Who asks for the JSON of a page, by session or by token. Raises Forbidden for a camera."""
     permissions.to_read_something()
     if permissions.roles is not None:
-        return Viewer(permissions.client, permissions.roles)
+        return _of_some_site(Viewer(permissions.client, permissions.roles))
     return _local() if permissions.local else Viewer(permissions.client, {permissions.site or ANY_SITE: "viewer"})
 
 

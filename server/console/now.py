@@ -17,7 +17,7 @@ from server.console.context import Context
 from server.console.drawing import Outline, outlines
 from server.console.pages import Pages
 from server.domain.clock import SECOND_US
-from server.domain.errors import ConfigurationError, RetryLater
+from server.domain.errors import ConfigurationError, RetryLater, Unknown
 from server.domain.kept_frames import KeptFrame
 from server.domain.local_time import LocalTime
 from server.web.cameras import CameraReport
@@ -131,6 +131,8 @@ def add(pages: Pages, context: Context) -> None:
         reports = [each for each in context.reports(query.site) if viewer.reads(each.site)]
         pictures = context.store.frames.latest(query.site)
         known = {each.site for each in reports} | {each for each in context.sites.sites() if viewer.reads(each)}
+        if query.site is not None and query.site not in known:
+            raise Unknown(f"no site `{query.site[:64]}` that you may read")
         sites = sorted(known if query.site is None else {query.site})
         shown = tuple(_site(context, site, reports, pictures, now_us) for site in sites)
         well = sum(each.is_well for site in shown for each in site.cameras)

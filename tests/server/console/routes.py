@@ -46,6 +46,8 @@ GETS: dict[str, Ask] = {
     "console.tune": Ask(),
     "console_twins.tune": Ask(),
     "console.newest_day": Ask(is_of_site=False),
+    "console.today": Ask(SITE),
+    "console.yesterday": Ask(SITE),
     "console.day": Ask(SITE),
     "console_twins.day": Ask(SITE),
     "console.live": Ask(SITE),

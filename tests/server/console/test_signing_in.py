@@ -289,3 +289,20 @@ def test_a_browser_that_keeps_no_cookies_is_told_so(app: Flask) -> None:
 def test_whoever_asks_for_the_head_of_a_page_is_asked_to_sign_in_too(app: Flask) -> None:
     answer = app.test_client().head("/now")
     assert (answer.status_code, answer.location) == (303, "/sign-in?next=%2Fnow")
+
+
+@pytest.mark.parametrize("address", ["/now", "/ensemble", "/day/today", "/v1/now", "/live"])
+def test_a_user_of_no_site_is_told_so_on_every_page(app: Flask, address: str) -> None:
+    runtime_of(app).store.users.set_roles("anna", {})
+    client = app.test_client()
+    sign_in(client, "anna")
+    refused = client.get(address)
+    assert refused.status_code == 403
+    assert "you may read no site yet" in refused.text.lower()
+
+
+def test_a_site_that_is_not_there_has_no_heading(app: Flask) -> None:
+    client = app.test_client()
+    sign_in(client, "anna")
+    assert client.get("/now?site=nosuch").status_code == 404
+    assert client.get("/now?site=north-yard").status_code == 200
