@@ -8,6 +8,7 @@ a version's text into the file, the database follows the file (`settle`).
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from policies.site.site_policy import SitePolicy, all_faults, parse_site_policy
-from server.domain.atomic_files import replacing
+from server.domain.atomic_files import ForeignOwner, replacing
 from server.domain.errors import ConfigurationError, Conflict, SectorwatchError, Unprocessable
 from server.domain.policy_versions import BY_FILE, PolicyVersion
 from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text, shown
@@ -237,17 +238,45 @@ def _found(versions: Sequence[PolicyVersion], text: str | None) -> PolicyVersion
 
 
 def _write(place: Path, text: str, number: int) -> None:
-    """Write a file, through a link to where it is. Raises ConfigurationError."""
+    """Write a file, through a link to where it is; owner and mode stay. Raises ConfigurationError."""
     path = place.resolve()
     try:
-        mode = path.stat().st_mode & 0o777 if path.exists() else _FILE_MODE
-        with replacing(path, mode) as aside:
+        mode, owner = _mode_and_owner(path)
+        with replacing(path, mode, owner) as aside:
             aside.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ConfigurationError(
-            f"{shown(place)} cannot be written ({error.strerror}), so nothing is changed. Put the text there yourself: "
-            f"`sectorwatch policy show {number}` prints version {number}, and the server reads the file again"
-        ) from None
+        raise ConfigurationError(_unwritable(place, error.strerror or str(error), number)) from None
+    except ForeignOwner:
+        who = shown(_user(path))
+        todo = f"run the command as its owner, or give it to the server's user (`chown`): it belongs to {who}"
+        raise ConfigurationError(_unwritable(place, todo, number)) from None
+
+
+def _mode_and_owner(path: Path) -> tuple[int, tuple[int, int] | None]:
+    """Those of the file. A new file that root makes gets the owner of its folder, so that the server can change it."""
+    if path.exists():
+        found = path.stat()
+        return found.st_mode & 0o777, (found.st_uid, found.st_gid)
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        folder = path.parent.stat()
+        return _FILE_MODE, (folder.st_uid, folder.st_gid)
+    return _FILE_MODE, None
+
+
+def _user(path: Path) -> str:
+    """The names of the file's user and group, or their numbers."""
+    try:
+        return f"{path.owner()}:{path.group()}"
+    except (KeyError, OSError, NotImplementedError):
+        found = path.stat()
+        return f"{found.st_uid}:{found.st_gid}"
+
+
+def _unwritable(place: Path, why: str, number: int) -> str:
+    return (
+        f"{shown(place)} cannot be written ({why}), so nothing is changed. Put the text there yourself: "
+        f"`sectorwatch policy show {number}` prints version {number}, and the server reads the file again"
+    )
 
 
 def _put_back(file: SiteFile, number: int) -> None:

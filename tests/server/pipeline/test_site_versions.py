@@ -18,7 +18,7 @@ from sqlalchemy import event
 from server.__main__ import command
 from server.analysis.policy_diff import applied
 from server.app import runtime_of
-from server.domain.errors import Conflict, SectorwatchError, Unknown, Unprocessable
+from server.domain.errors import ConfigurationError, Conflict, SectorwatchError, Unknown, Unprocessable
 from server.domain.policy_versions import BY_FILE
 from server.pipeline.site_policies import Sites
 from server.pipeline.site_versions import LONGEST_WHY, SiteVersions
@@ -211,6 +211,46 @@ def test_a_linked_file_stays_a_link_and_keeps_its_mode(yard: Folder, tmp_path: P
     assert yard.file.is_symlink()
     assert elsewhere.read_text() == CHANGED
     assert elsewhere.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.fixture
+def foreign(yard: Folder) -> Folder:
+    """A yard whose file, readable for its group only, belongs to another user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file to another user")
+    yard.file.chmod(0o640)
+    os.chown(yard.file, 4242, 4343)
+    return yard
+
+
+def test_root_changes_the_file_of_another_user_and_that_user_still_owns_it(foreign: Folder) -> None:
+    foreign.versions.put_in_force(foreign.propose(), "ann")
+    found = foreign.file.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (4242, 4343, 0o640)
+    assert foreign.file.read_text() == CHANGED
+
+
+def test_a_file_that_root_makes_belongs_to_the_owner_of_its_folder(foreign: Folder) -> None:
+    os.chown(foreign.folder, 4242, 4343)
+    version = foreign.versions.propose("shed", 'site = "shed"\n', "ann")
+    foreign.versions.put_in_force(version.number, "ann")
+    found = (foreign.folder / "shed.toml").stat()
+    assert (found.st_uid, found.st_gid) == (4242, 4343)
+
+
+def test_a_file_that_cannot_be_given_to_its_owner_again_is_refused_and_stays(
+    foreign: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = foreign.propose()
+
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refused)
+    with pytest.raises(ConfigurationError, match=r"yard\.toml cannot be written .*it belongs to 4242:4343"):
+        foreign.versions.put_in_force(number, "ann")
+    assert (foreign.file.read_text(), foreign.file.stat().st_uid) == (TEXT, 4242)
+    assert foreign.standings() == [(number, "proposed")]
 
 
 def test_a_version_copied_into_the_file_by_hand_is_in_force_by_the_file(yard: Folder) -> None:
