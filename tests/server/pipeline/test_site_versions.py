@@ -258,22 +258,69 @@ def test_a_version_copied_into_the_file_by_hand_is_in_force_by_the_file(yard: Fo
     yard.file.write_text(CHANGED)
     assert yard.standings() == [(number, "in force")]
     assert yard.versions.version(number).in_force_by == BY_FILE
+    yard.versions.settle("yard")
     yard.file.write_text(TEXT)
     assert yard.standings() == [(number, "taken back")]
-    assert yard.audit()[-2:] == [
+    yard.versions.settle("yard")
+    yard.versions.settle("yard")
+    assert yard.audit()[1:] == [
         (BY_FILE, "policy_put_in_force", "yard", "1"),
         (BY_FILE, "policy_taken_back", "yard", "1"),
     ]
-    assert yard.versions.settle("yard") is None
 
 
-def test_the_next_start_of_a_server_has_the_database_follow_the_file(tmp_path: Path) -> None:
+def test_a_version_that_was_taken_back_and_is_written_into_the_file_by_hand_is_in_force_again(yard: Folder) -> None:
+    number = yard.propose()
+    yard.versions.put_in_force(number, "ann")
+    yard.versions.take_back(number, "ann")
+    yard.file.write_text(CHANGED)
+    assert yard.standings() == [(number, "in force")]
+    with pytest.raises(Conflict, match="in force already"):
+        yard.versions.put_in_force(number, "ann")
+    yard.versions.take_back(number, "bob")
+    assert (yard.file.read_text(), yard.standings()) == (TEXT, [(number, "taken back")])
+
+
+def test_of_two_versions_with_one_text_the_newer_is_in_force_and_the_older_stays_taken_back(yard: Folder) -> None:
+    first = yard.propose()
+    yard.versions.put_in_force(first, "ann")
+    yard.versions.take_back(first, "ann")
+    second = yard.propose()
+    yard.versions.put_in_force(second, "ann")
+    assert yard.standings() == [(second, "in force"), (first, "taken back")]
+
+
+def test_a_proposal_that_was_copied_into_the_file_by_hand_is_in_force_already(yard: Folder) -> None:
+    number = yard.propose()
+    yard.file.write_text(CHANGED)
+    with pytest.raises(Conflict, match="in force already"):
+        yard.versions.put_in_force(number, "ann")
+    kept = yard.store.policy_versions.version(number)
+    assert kept.in_force_by == BY_FILE
+
+
+def test_whoever_reads_the_versions_writes_nothing(yard: Folder, tmp_path: Path) -> None:
+    number = yard.propose()
+    yard.versions.put_in_force(number, "ann")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/yard.toml").write_text(TEXT)
+    there = SiteVersions(Sites(tmp_path / "other"), tmp_path / "other", yard.store.policy_versions)
+    assert there.versions("yard")[0].taken_back_by == BY_FILE
+    assert there.version(number).taken_back_by == BY_FILE
+    assert yard.store.policy_versions.version(number).taken_back_by is None
+    assert len(yard.audit()) == 2
+
+
+def test_a_server_has_the_database_follow_the_file_at_its_start_and_when_the_file_changes(tmp_path: Path) -> None:
     runtime = runtime_of(make_app(tmp_path, BrightnessEnsemble()))
     changed = SITE + "# more\n"
     version = runtime.versions.propose("north-yard", changed, "ann")
     (tmp_path / "sites/north-yard.toml").write_text(changed)
     runtime._look_at_sites()
     assert runtime.store.policy_versions.version(version.number).in_force_by == BY_FILE
+    (tmp_path / "sites/north-yard.toml").write_text(SITE)
+    runtime._look_at_sites()
+    assert runtime.store.policy_versions.version(version.number).taken_back_by == BY_FILE
 
 
 def test_two_versions_put_in_force_at_once_are_one_in_force_and_one_refused(yard: Folder, url: str) -> None:
@@ -326,8 +373,8 @@ def test_a_process_killed_between_file_and_database_leaves_the_file_as_the_truth
     done = subprocess.run(call, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
     assert yard.file.read_text() == (CHANGED if step == "put_in_force" else TEXT)
-    settled = yard.versions.settle("yard")
-    assert settled is not None
+    yard.versions.settle("yard")
+    assert yard.store.policy_versions.version(number).standing(yard.file.read_text()) == after
     assert yard.standings() == [(number, after)]
     assert [path.name for path in yard.folder.iterdir()] == ["yard.toml"]
 
