@@ -19,7 +19,7 @@ from policies.site.site_policy import SitePolicy, all_faults, parse_site_policy
 from server.domain.atomic_files import ForeignOwner, replacing
 from server.domain.errors import ConfigurationError, Conflict, SectorwatchError, Unprocessable
 from server.domain.policy_versions import BY_FILE, PolicyVersion
-from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text, shown
+from server.domain.text_files import SETTINGS_BYTES, UnreadableText, decoded, encoded, read_content, shown
 from server.pipeline.site_files import SUFFIX
 from server.pipeline.site_policies import Sites
 
@@ -60,10 +60,14 @@ class Kept(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SiteFile:
-    """A site's file as it is now. `text` is None where there is none yet: `path` is then where it would be."""
+    """A site's file as it is now. `text` is None where there is none yet: `path` is then where it would be.
+
+    `content` are the file's bytes: those of the text, with its byte order mark and line ends.
+    """
 
     path: Path
     text: str | None
+    content: bytes = b""
 
     @property
     def fingerprint(self) -> str:
@@ -87,12 +91,13 @@ class SiteVersions:
         if known is None and not path.exists():
             return SiteFile(path, None)
         try:
-            text = read_text(path, SETTINGS_BYTES)
+            content = read_content(path, SETTINGS_BYTES)
+            text = decoded(content)
         except UnreadableText as error:
             raise ConfigurationError(f"{shown(path)}: {error}; mend the file") from None
         if known is None and f'"{site}"' not in text and f"'{site}'" not in text:
             raise Conflict(f"{shown(path)} is no policy for `{site}`: give it another name")
-        return SiteFile(path, text)
+        return SiteFile(path, text, content)
 
     def propose(self, site: str, text: str, author: str, why: str = "", seen: str | None = None) -> PolicyVersion:
         """Keep a changed text of the site's file; nothing is in force by that.
@@ -140,7 +145,8 @@ class SiteVersions:
         return _followed(kept, file.text, changed_at_us)[0]
 
     def put_in_force(self, number: int, author: str) -> PolicyVersion:
-        """Write the version's text into the site's file. It judges the next burst.
+        """Write the version's text into the site's file, whose byte order mark and line ends stay. It judges the next
+        burst.
 
         Raises Conflict where the file has changed since the proposal was made, or the version was in force already;
         ConfigurationError where the file cannot be written. Then nothing is changed.
@@ -191,7 +197,7 @@ class SiteVersions:
                 text = allowed(version, file)
                 mark(changing, version)
                 after = changing.version(number)
-                _write(file.path, text, number)
+                _write(file.path, encoded(text, file.content), number)
                 written = file
             return after
         except SectorwatchError:  # of the commit, where the file is written
@@ -271,13 +277,13 @@ def _followed(
         return shown_so, steps
 
 
-def _write(place: Path, text: str, number: int) -> None:
+def _write(place: Path, content: bytes, number: int) -> None:
     """Write a file, through a link to where it is; owner and mode stay. Raises ConfigurationError."""
     path = place.resolve()
     try:
         mode, owner = _mode_and_owner(path)
         with replacing(path, mode, owner) as aside:
-            aside.write_text(text, encoding="utf-8")
+            aside.write_bytes(content)
     except OSError as error:
         raise ConfigurationError(_unwritable(place, error.strerror or str(error), number)) from None
     except ForeignOwner:
@@ -317,7 +323,7 @@ def _put_back(file: SiteFile, number: int) -> None:
     if file.text is None:
         file.path.unlink(missing_ok=True)
     else:
-        _write(file.path, file.text, number)
+        _write(file.path, file.content, number)
 
 
 def _changed(file: SiteFile, since: str, todo: str) -> str:

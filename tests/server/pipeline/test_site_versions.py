@@ -213,6 +213,30 @@ def test_a_linked_file_stays_a_link_and_keeps_its_mode(yard: Folder, tmp_path: P
     assert elsewhere.stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize(
+    ("mark", "encoding", "end"),
+    [
+        (b"\xef\xbb\xbf", "utf-8", "\r\n"),
+        (b"", "utf-8", "\r\n"),
+        (b"\xef\xbb\xbf", "utf-8", "\n"),
+        (b"\xff\xfe", "utf-16-le", "\r\n"),
+        (b"", "utf-8", "\r"),
+    ],
+)
+def test_the_byte_order_mark_and_line_ends_of_the_file_stay_and_taking_back_restores_its_bytes(
+    yard: Folder, mark: bytes, encoding: str, end: str
+) -> None:
+    def bytes_of(text: str) -> bytes:
+        return mark + text.replace("\n", end).encode(encoding)
+
+    yard.file.write_bytes(bytes_of(TEXT))
+    number = yard.propose()
+    yard.versions.put_in_force(number, "ann")
+    assert yard.file.read_bytes() == bytes_of(CHANGED)
+    yard.versions.take_back(number, "ann")
+    assert yard.file.read_bytes() == bytes_of(TEXT)
+
+
 @pytest.fixture
 def foreign(yard: Folder) -> Folder:
     """A yard whose file, readable for its group only, belongs to another user."""
