@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from typing import Any
 
 import msgspec
@@ -189,13 +190,13 @@ def _put(table: Any, key: str, value: list[Any]) -> None:
 
 
 def _resize(there: Any, value: list[Any]) -> None:
-    """Give an array as many parts as `value` has: those that both begin or end with stay in their places."""
-    old, most = there.unwrap(), min(len(there), len(value))
-    first = next((place for place in range(most) if old[place] != value[place]), most)
-    for _ in range(len(old) - len(value)):
-        del there[first]
-    for place in range(first, first + len(value) - len(old)):
-        there.insert(place, value[place])
+    """Give an array as many parts as `value` has. A part that stays keeps its line, and so its comment."""
+    parts = [[str(each) for each in _rounded(side)] for side in (there.unwrap(), value)]
+    for _, old, old_end, new, new_end in reversed(SequenceMatcher(None, *parts, autojunk=False).get_opcodes()):
+        for _ in range((old_end - old) - (new_end - new)):
+            del there[old + new_end - new]
+        for place in range((new_end - new) - (old_end - old)):
+            there.insert(old_end + place, value[new + old_end - old + place])
 
 
 def _change(there: Any, value: list[Any]) -> None:

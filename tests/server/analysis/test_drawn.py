@@ -83,6 +83,13 @@ def test_a_new_corner_among_lines_with_comments_keeps_them(corners: tuple[tuple[
     assert parse_site_policy(after).camera("gate").by_name["road"].polygon == corners
 
 
+def test_a_corner_that_stays_keeps_its_comment_where_others_are_added_around_it() -> None:
+    corners = ((0.4, 0.5), (0.5, 0.5), (1, 0.5), (1, 1), (0.6, 1))
+    after = drawn_into(TEXT, "gate", Drawn(sectors={"road": corners})).splitlines()
+    assert "  [0.5, 0.5],  # by the tree" in after
+    assert "  [1, 1],      # by the gate" in after
+
+
 def test_a_corner_that_goes_takes_no_comment_of_another_one() -> None:
     more = TEXT.replace("  [1, 0.5],\n", "  [0.7, 0.4],\n  [1, 0.5],  # a bend\n")
     after = drawn_into(more, "gate", Drawn(sectors={"road": ((0.5, 0.5), (1, 0.5), (1, 1))}))
