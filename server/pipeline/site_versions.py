@@ -314,7 +314,8 @@ def _user(path: Path) -> str:
 
 def _unwritable(place: Path, why: str, number: int) -> str:
     return (
-        f"{shown(place)} cannot be written ({why}), so nothing is changed. Put the text there yourself: "
+        f"{shown(place)} cannot be written ({why}), so nothing is changed. deploy/README.md says, under `Versions of "
+        "site policies`, what lets the server write it (`ReadWritePaths=`, its owner). Or put the text there yourself: "
         f"`sectorwatch policy show {number}` prints version {number}, and the server reads the file again"
     )
 

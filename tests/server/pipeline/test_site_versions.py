@@ -425,6 +425,10 @@ def test_a_folder_that_cannot_be_written_is_refused_with_the_way_to_the_text(yar
     assert code == 78
     assert "yard.toml cannot be written (Permission denied), so nothing is changed" in said
     assert "`sectorwatch policy show 1` prints version 1" in said
+    assert "deploy/README.md says, under `Versions of site policies`" in said
+    to_do = (ROOT / "deploy/README.md").read_text().partition("**Versions of site policies.**")[2]
+    assert "ReadWritePaths=/etc/sectorwatch/sites" in to_do
+    assert "chown -R sectorwatch:sectorwatch /etc/sectorwatch/sites" in to_do
     assert yard.standings() == [(number, "proposed")]
 
 
