@@ -281,10 +281,10 @@ def _accepted(runtime: Runtime, burst: Burst, kept: KeptBurst, known: bool) -> N
     runtime.keeper.offer(burst, [seen.brightness for seen in kept.observations])
 
 
-def _shown(store: Store, sha256: str, image: bytes, size: frames.Size) -> tuple[bytes, str]:
-    """A picture in a size, with its media type."""
-    content = view(store.frames.shelf, sha256, image, size)
-    return content, media_type(content)
+def _shown(store: Store, sha256: str, size: frames.Size) -> tuple[bytes, str] | None:
+    """A picture in a size, with its media type; None where it is lost."""
+    content = view(store.frames.shelf, sha256, size)
+    return None if content is None else (content, media_type(content))
 
 
 def _announce(settings: ServerSettings, sites: Sites, metrics: Metrics, ensemble_info: EnsembleInfo) -> None:

@@ -48,6 +48,11 @@ class Condition(msgspec.Struct, frozen=True):
     since: datetime | None = None
     next_burst_by: datetime | None = None
 
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is to be looked at."""
+        return self.state == "ok" and self.cause is None
+
 
 class SectorState(msgspec.Struct, frozen=True):
     """A sector's state for a target. `since`: the start of the presence, or the last frame that carried information."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast, get_args
 
@@ -126,11 +125,7 @@ def of(
             made = [each for prefix in events for each in _of_id(store, prefix, meant, author, note, is_visit)]
     made = list({annotation.subject: annotation for annotation in made}.values())
     before = {each.subject: each for site in {m.site for m in made} for each in store.annotations.current(site)}
-    added = store.annotations.add(made)
-    for site, count in Counter(each.site for each in added).items():
-        first = next(each for each in added if each.site == site)
-        what = f"{first.truth} {first.kind}, by {author}" + (f", and {count - 1} more" if count > 1 else "")
-        store.audit.note(COMMAND_LINE, "annotation_added", site=site, subject=first.subject, detail=what)
+    added = store.annotations.add(made, by=COMMAND_LINE)
     echo_lines(_lines(store, settings, added, before))
 
 

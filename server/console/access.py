@@ -7,12 +7,13 @@ the console answers on loopback alone.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from flask import Flask, Request, request, session
+from flask import Flask, Request, g, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from flask_wtf.csrf import CSRFProtect
@@ -20,12 +21,11 @@ from itsdangerous import URLSafeTimedSerializer
 
 from server.domain.errors import Forbidden, SectorwatchError, Unauthorized, Unknown
 from server.domain.people import LOCAL, Role
-from server.web.auth import ANY_SITE, Permissions, is_from_this_machine, is_inside
+from server.web.auth import ANY_SITE, Permissions, is_from_this_machine, is_loopback
 
 log = logging.getLogger(__name__)
 
 COOKIE = "sectorwatch"
-_LONGEST_ADDRESS = 45
 _LOCAL = LOCAL
 """Marks the session of a browser on this machine, before the first user."""
 
@@ -43,7 +43,7 @@ class Users(Protocol):
     def has_users(self) -> bool: ...
     def signing_key(self) -> bytes: ...
     def session(self, secret: str, *, is_use: bool = True) -> SignedIn | None: ...
-    def begin_session(self, name: str, password: str, address: str) -> str: ...
+    def begin_session(self, name: str, password: str, address: str, device: str = "") -> str: ...
     def end_session(self, secret: str) -> None: ...
 
 
@@ -131,9 +131,10 @@ class Access:
             SESSION_COOKIE_HTTPONLY=True,
             WTF_CSRF_CHECK_DEFAULT=False,
             WTF_CSRF_TIME_LIMIT=None,
+            WTF_CSRF_SSL_STRICT=False,  # a proxy may stand on another port; the token and SameSite=Lax suffice
         )
         app.session_interface = _Cookies(self._users)
-        logins = LoginManager(app)
+        logins = LoginManager(app, add_context_processor=False)  # it would ask the database while an error page is made
         logins.session_protection = None
         logins.user_loader(self._account)
         csrf = CSRFProtect()
@@ -151,9 +152,9 @@ class Access:
 
     def viewer(self) -> Viewer:
         """Who asks for a page. Raises Unauthorized for who has to sign in."""
-        signed_in = self._signed_in()
-        if signed_in is not None:
-            return signed_in
+        known = self._signed_in()
+        if known is not None:
+            return _remembered(known)
         if self.has_users():
             raise Unauthorized("sign in to see this page")
         if not is_from_this_machine(request):
@@ -162,7 +163,15 @@ class Access:
                 "`sectorwatch users add NAME --role operator` adds one"
             )
         session[_LOCAL] = True
-        return _local()
+        return _remembered(_local())
+
+    def known(self) -> Viewer | None:
+        """Who asks, for a page that needs no session; None: nobody, or the database does not answer."""
+        try:
+            permissions = self.permissions()
+        except SectorwatchError:
+            return None
+        return None if permissions is None else _remembered(Viewer(permissions.client, permissions.roles or {}))
 
     def reader(self, permissions: Permissions) -> Viewer:
         """Who asks for the JSON of a page. Raises Unauthorized for a program that sends no token, once there are users,
@@ -180,12 +189,14 @@ class Access:
             viewer = _local() if is_local else None
         return None if viewer is None else Permissions(None, None, viewer.name, roles=viewer.roles)
 
-    def sign_in(self, name: str, password: str) -> None:
-        """Begin a session. Raises Unauthorized, and OverQuota after too many attempts."""
-        secret = self._users.begin_session(name, password, client_address(request))
+    def sign_in(self, name: str, password: str, device: str) -> None:
+        """Begin a session, and end that which the browser had. `device`: the browser's number, empty for another one
+        than the user signed in with before. Raises Unauthorized, and OverQuota after too many attempts.
+        """
+        secret = self._users.begin_session(name, password, client_address(request), device)
         account = self._account(secret)
         assert account is not None, "a session that has just begun"
-        session.clear()
+        self.sign_out()
         login_user(account)
 
     def sign_out(self) -> None:
@@ -207,10 +218,16 @@ class Access:
 
 
 def client_address(of: Request) -> str:
-    """The address of the browser: behind a proxy on this machine or in its network, that which the proxy names."""
+    """The address of the browser: behind a proxy on this machine, that which the proxy names; nobody else may."""
     address = of.remote_addr or ""
     named = of.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-    return named[:_LONGEST_ADDRESS] if named and is_inside(address) else address
+    return (_plain_address(named) if is_loopback(address) else None) or _plain_address(address) or ""
+
+
+def current_viewer() -> Viewer | None:
+    """Who asks, where that is known already: it asks the database for nothing."""
+    viewer: Viewer | None = g.get("viewer")
+    return viewer
 
 
 def reader_of(permissions: Permissions) -> Viewer:
@@ -230,6 +247,20 @@ def _is_by_a_person(of: Request) -> bool:
     """Whether a person asks, and not a page that was left open: its live parts and pictures are no use of a session."""
     is_page = "text/html" in of.headers.get("Accept", "") and "HX-Request" not in of.headers
     return is_page or of.method == "POST"
+
+
+def _remembered(viewer: Viewer) -> Viewer:
+    g.viewer = viewer
+    return viewer
+
+
+def _plain_address(text: str) -> str | None:
+    """An address in its shortest form, one of version 4 as such; None for what is none."""
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])  # the rest names a network card
+    except ValueError:
+        return None
+    return str(getattr(found, "ipv4_mapped", None) or found)
 
 
 def _load_key(app: Flask, users: Users) -> None:

@@ -14,6 +14,7 @@ from policies.events import Event, microseconds
 from policies.site.sectors import Sector
 from policies.site.site_policy import CameraPolicy
 from policies.site.toml_errors import ready
+from server.analysis.annotations import place_of
 from server.analysis.explain.arithmetic import Arithmetic, Line
 from server.analysis.explain.scene import Scene, scene_of
 from server.analysis.verify import summary_of, verify
@@ -26,7 +27,7 @@ from server.console.pages import Pages, To
 from server.delivery.event_text import VERBS, EventText, plain, withdrawal
 from server.delivery.gone_text import gone_at
 from server.delivery.visits import Visit
-from server.domain.errors import ConfigurationError, RetryLater
+from server.domain.errors import ConfigurationError, RetryLater, Unknown
 from server.domain.local_time import LocalTime
 from server.domain.records import LoggedEvent
 from server.web.openapi import Twin
@@ -34,11 +35,11 @@ from server.web.openapi import Twin
 
 class EventQuery(Chosen, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The list in which the event is looked at. `verify`: make the checks of `sectorwatch verify`. `done`: the event
-    that was judged before.
+    that was judged before; it is ignored where no event that the viewer may judge has this id.
     """
 
     verify: Literal["yes"] | None = None
-    done: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")] | None = None
+    done: Annotated[str, msgspec.Meta(max_length=100)] | None = None
 
     def chosen(self) -> Chosen:
         """The list alone."""
@@ -91,6 +92,8 @@ class EventShown(msgspec.Struct, frozen=True):
 
     `frames` are those of its visit, of which `left_out` more are stored; `deciding` is the one whose votes it has, and
     `reason` their arithmetic. `no_frames` says why there is none. `policy` says which policy judged, and why that one.
+    `at_field` is the instant for a form's field. `undoes` is the event of which undo takes back an answer: the one that
+    was judged before, else this one.
     """
 
     event: str
@@ -102,6 +105,7 @@ class EventShown(msgspec.Struct, frozen=True):
     place: str
     at: datetime
     at_local: str
+    at_field: str
     zone: str
     direction: str | None
     standing: tuple[str, ...]
@@ -122,6 +126,7 @@ class EventShown(msgspec.Struct, frozen=True):
     later: Neighbour | None
     missed: tuple[Option, ...]
     may_judge: bool
+    undoes: str | None
 
 
 TWIN = Twin(
@@ -148,6 +153,7 @@ def add(pages: Pages, context: Context) -> None:
 
 def _shown(context: Context, viewer: Viewer, query: EventQuery, logged: LoggedEvent) -> EventShown:
     event, chosen = logged.event, query.chosen()
+    made = judging.history(context, event)
     local = context.local_time(event.site)
     scene = scene_of(context.store, logged)
     models = initials_of(line.model for frame in scene.frames for line in _lines(frame.arithmetic))
@@ -162,9 +168,10 @@ def _shown(context: Context, viewer: Viewer, query: EventQuery, logged: LoggedEv
         site=event.site,
         camera=event.camera,
         target=event.label,
-        place=event.sector or event.line or f"{event.from_sector} > {event.to_sector}",
+        place=place_of(event),
         at=event.at,
         at_local=local.dated(microseconds(event.at)),
+        at_field=judging.field_of(local, microseconds(event.at)),
         zone=local.name,
         direction=event.direction,
         standing=tuple(_standing(logged, local)),
@@ -179,13 +186,22 @@ def _shown(context: Context, viewer: Viewer, query: EventQuery, logged: LoggedEv
         policy=tuple(_policy(context, event, policy, sector, scene)),
         origin=msgspec.convert(event.provenance, Origin, from_attributes=True),
         visit=tuple(_visit(event, scene, local)),
-        judgements=judging.judgements(context, event, local.dated),
+        judgements=judging.judgements(made, local.dated),
         verified=_verified(context, event) if query.verify else None,
         earlier=judging.step(context, viewer, chosen, logged, backwards=True),
         later=judging.step(context, viewer, chosen, logged),
         missed=judging.options(policy),
         may_judge=viewer.changes(event.site),
+        undoes=_judged_before(context, viewer, query) or (event.id if judging.standing(made) else None),
     )
+
+
+def _judged_before(context: Context, viewer: Viewer, query: EventQuery) -> str | None:
+    """The event that the viewer judged before this one, by its id in the address."""
+    with suppress(Unknown):
+        done = judging.event_for(context, viewer, query.done or "").event
+        return done.id if viewer.changes(done.site) else None
+    return None
 
 
 def _lines(arithmetic: Arithmetic | None) -> Sequence[Line]:

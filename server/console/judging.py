@@ -1,14 +1,16 @@
 """Annotating events from their pages: the list that a viewer goes through, true, false and unsure, undo, and what was
 missed.
 
-An annotation is never changed or removed; the newest one of an event counts. So undo adds what counted before.
+An annotation is never changed or removed; the newest one of an event counts. So undo adds what counted before, and the
+next undo passes over both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from datetime import datetime
+from typing import Annotated, Literal, cast
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -20,18 +22,23 @@ from server.analysis.annotations import Answer, MissedFact, annotation_of_event,
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import Pages, To, own_address
+from server.delivery.event_text import VERBS
+from server.domain.clock import SECOND_US
 from server.domain.errors import Malformed, Unknown
-from server.domain.local_time import read_when
-from server.domain.records import Annotation, LoggedEvent
+from server.domain.local_time import LocalTime, read_when
+from server.domain.records import Annotation, LoggedEvent, Truth
 
 TAKEN_BACK = "taken back"
-"""The note of an undo. An event that is unsure by it is unjudged again."""
+"""The note of an undo that leaves no answer: the event is unsure by it, and unjudged again. Where an earlier answer
+counts again, the note also has the one that was taken back: `taken back: false`.
+"""
 
 KINDS_IN_SECTORS: tuple[Kind, ...] = ("entered", "left", "presence_started", "presence_ended", "lingered")
 _PAGES = (10, 100, 400)
 """How many events are read at once while the next one of a list is looked for."""
 _MOST_PAIRS = 20
 _HISTORY = 20
+_MOST_ANSWERS = 1000
 
 _Name = Annotated[str, msgspec.Meta(max_length=100)]
 _Note = Annotated[str, msgspec.Meta(max_length=2000)]
@@ -120,20 +127,13 @@ def add(pages: Pages, context: Context) -> None:
     """Register the actions."""
     annotations = context.store.annotations
 
-    def keep(made: Annotation) -> Annotation:
-        """Store an annotation, with its line in the audit."""
-        [kept] = annotations.add([made])
-        context.store.audit.note(
-            made.author, "annotation_added", site=made.site, subject=made.subject, detail=f"{made.truth} {made.kind}"
-        )
-        return kept
-
     @pages.action("/events/<event_id>/truth", form=TruthForm)
     def judge_event(viewer: Viewer, form: TruthForm, event_id: str) -> To:
         logged = event_for(context, viewer, event_id)
         viewer.to_change(logged.event.site)
         chosen = chosen_of(form.within)
-        keep(annotation_of_event(logged.event, form.truth, viewer.name, form.note.strip() or None))
+        answer = annotation_of_event(logged.event, form.truth, viewer.name, form.note.strip() or None)
+        annotations.add([answer], by=viewer.name)
         unjudged = msgspec.structs.replace(chosen, unjudged="yes")
         following = step(context, viewer, unjudged, logged)
         if following is None:
@@ -150,18 +150,19 @@ def add(pages: Pages, context: Context) -> None:
     def undo(viewer: Viewer, form: UndoForm, event_id: str) -> To:
         logged = event_for(context, viewer, event_id)
         viewer.to_change(logged.event.site)
-        before = annotations.history(logged.event.id, 2)
+        answers = standing(history(context, logged.event))
         address = chosen_of(form.within).address(logged.event.id)
-        if not before:
-            return To(address, "Nobody has judged this event, so there is nothing to take back.")
-        keep(_taken_back(before, viewer.name))
-        return To(address, f"Taken back: {before[-1].truth}. The event is open again.")
+        if not answers:
+            return To(address, "No answer to this event counts, so there is nothing to take back.")
+        annotations.add([_taken_back(answers, viewer.name)], by=viewer.name)
+        again = f"It counts as {answers[-2].truth} again." if len(answers) > 1 else "The event is open again."
+        return To(address, f"Taken back: {answers[-1].truth}. {again}")
 
     @pages.action("/missed", form=MissedForm)
     def missed(viewer: Viewer, form: MissedForm) -> To:
         viewer.to_change(form.site)
         made = missed_annotation(context.store, _fact(context, form), viewer.name, form.note.strip() or None)
-        kept = keep(made)
+        [kept] = annotations.add([made], by=viewer.name)
         local = context.local_time(form.site)
         return To(
             own_address(form.back), f"Noted: {_in_words(form.target, form.fact)} at {local.dated(kept.at_us)}, missed."
@@ -192,9 +193,15 @@ def step(
     beyond = logged
     for limit in _PAGES:
         page = context.store.begun(
-            site=chosen.site, camera=chosen.camera, kind=chosen.kind, beyond=beyond, limit=limit, backwards=backwards
+            site=chosen.site,
+            camera=chosen.camera,
+            kind=chosen.kind,
+            sites=viewer.sites,
+            beyond=beyond,
+            limit=limit,
+            backwards=backwards,
         )
-        fitting = [each.event for each in page if viewer.reads(each.event.site) and chosen.has(each.event)]
+        fitting = [each.event for each in page if chosen.has(each.event)]
         if chosen.unjudged:
             known = context.store.annotations.of([event.id for event in fitting])
             fitting = [event for event in fitting if is_unjudged(known.get(event.id))]
@@ -203,8 +210,6 @@ def step(
         if len(page) < limit:
             return None
         beyond = page[-1]
-    if not viewer.reads(beyond.event.site):
-        return None
     return Neighbour(beyond.event.id, chosen.address(beyond.event.id), matches=False)
 
 
@@ -213,10 +218,15 @@ def is_unjudged(annotation: Annotation | None) -> bool:
     return annotation is None or (annotation.truth == "unsure" and annotation.note == TAKEN_BACK)
 
 
-def judgements(context: Context, event: Event, written: Callable[[int], str]) -> tuple[Judgement, ...]:
-    """The annotations of an event, in the order they were made; `written` writes an instant."""
-    made = context.store.annotations.history(event.id, _HISTORY)
-    return tuple(Judgement(each.truth, each.author, each.note, written(each.made_at_us)) for each in made)
+def history(context: Context, event: Event) -> list[Annotation]:
+    """The annotations of an event, in the order they were made."""
+    return context.store.annotations.history(event.id, _MOST_ANSWERS)
+
+
+def judgements(made: Sequence[Annotation], written: Callable[[int], str]) -> tuple[Judgement, ...]:
+    """The newest of some annotations, as a page shows them; `written` writes an instant."""
+    shown = made[-_HISTORY:]
+    return tuple(Judgement(each.truth, each.author, each.note, written(each.made_at_us)) for each in shown)
 
 
 def options(policy: CameraPolicy) -> tuple[Option, ...]:
@@ -227,11 +237,19 @@ def options(policy: CameraPolicy) -> tuple[Option, ...]:
     return tuple(Option("|".join(fact), _in_words("", "|".join(fact))) for fact in (*facts, *moved))
 
 
+def field_of(local: LocalTime, at_us: int) -> str:
+    """An instant as a person would type it into a form, to the second; with its offset where a clock shows that time
+    twice.
+    """
+    whole_us = at_us // SECOND_US * SECOND_US
+    typed = local.dated(whole_us)
+    return typed if local.us(datetime.fromisoformat(typed)) == whole_us else local.written(whole_us)
+
+
 def _in_words(target: str, fact: str) -> str:
     """`person entered road`."""
     kind, *places = fact.split("|")
-    verb = {"presence_started": "present at", "presence_ended": "gone from", "lingered": "lingered at"}.get(kind, kind)
-    return f"{target} {verb} {' > '.join(places)}".strip()
+    return f"{target} {VERBS[cast(Kind, kind)]} {' > '.join(places)}".strip()
 
 
 def _fact(context: Context, form: MissedForm) -> MissedFact:
@@ -256,10 +274,28 @@ def _fact(context: Context, form: MissedForm) -> MissedFact:
         raise Malformed(f"the form cannot be used: {error}") from None
 
 
-def _taken_back(made: Sequence[Annotation], author: str) -> Annotation:
-    """An annotation with the truth that counted before the newest one, unsure where nothing did."""
-    truth = made[-2].truth if len(made) > 1 else "unsure"
-    return replace(made[-1], truth=truth, author=author, note=TAKEN_BACK)
+def standing(made: Sequence[Annotation]) -> list[Annotation]:
+    """The answers among an event's annotations that nobody took back, in the order they were made; the last counts."""
+    answers: list[Annotation] = []
+    for each in made:
+        if is_unjudged(each):
+            answers.clear()
+        elif len(answers) > 1 and (each.truth, each.note) == _counting_again(answers):
+            answers.pop()
+        else:
+            answers.append(each)
+    return answers
+
+
+def _counting_again(answers: Sequence[Annotation]) -> tuple[Truth, str]:
+    """The truth that counts once the last of several answers is taken back, and the note that says so."""
+    return answers[-2].truth, f"{TAKEN_BACK}: {answers[-1].truth}"
+
+
+def _taken_back(answers: Sequence[Annotation], author: str) -> Annotation:
+    """An annotation with the truth that counted before the last answer, unsure where nothing did."""
+    truth, note = _counting_again(answers) if len(answers) > 1 else ("unsure", TAKEN_BACK)
+    return replace(answers[-1], truth=truth, author=author, note=note)
 
 
 def _is_id(text: str) -> bool:

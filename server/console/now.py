@@ -77,6 +77,17 @@ class CameraNow(msgspec.Struct, frozen=True):
     agent: AgentNow | None
 
     @property
+    def is_well(self) -> bool:
+        return self.condition == "ok" and self.cause is None
+
+    @property
+    def has_old_picture(self) -> bool:
+        """Whether newer frames came than the one that is shown, by more than a second."""
+        if self.picture is None or self.burst_s_ago is None:
+            return False
+        return self.picture.age_s > self.burst_s_ago + 1
+
+    @property
     def groups(self) -> list[tuple[str, list[SectorNow]]]:
         """The sectors that are in the same state since the same time for the same reason, for a page that says it once:
         the targets, and their sectors.
@@ -97,9 +108,10 @@ class SiteNow(msgspec.Struct, frozen=True):
 
 
 class Now(msgspec.Struct, frozen=True):
-    """Every site that the viewer reads, at the instant `at` of the server's clock."""
+    """Every site that the viewer reads, at the instant `at` of the server. `/v1/live` has what came after `last`."""
 
     at: datetime
+    last: int
     well: int
     not_well: int
     sites: tuple[SiteNow, ...]
@@ -115,14 +127,14 @@ def add(pages: Pages, context: Context) -> None:
     def now(viewer: Viewer, query: NowQuery) -> Now:
         if query.site is not None:
             viewer.to_read(query.site)
-        now_us = context.clock()
+        now_us, last = context.clock(), context.store.last_seq(viewer.sites)
         reports = [each for each in context.reports(query.site) if viewer.reads(each.site)]
         pictures = context.store.frames.latest(query.site)
         known = {each.site for each in reports} | {each for each in context.sites.sites() if viewer.reads(each)}
         sites = sorted(known if query.site is None else {query.site})
         shown = tuple(_site(context, site, reports, pictures, now_us) for site in sites)
-        well = sum(each.condition == "ok" for site in shown for each in site.cameras)
-        return Now(instant(now_us), well, sum(len(site.cameras) for site in shown) - well, shown)
+        well = sum(each.is_well for site in shown for each in site.cameras)
+        return Now(instant(now_us), last, well, sum(len(site.cameras) for site in shown) - well, shown)
 
 
 def _site(

@@ -28,16 +28,16 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError, CSRFProtect
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from policies.site.toml_errors import ready
 from server.console import assets, words
-from server.console.access import Access
+from server.console.access import COOKIE, Access, current_viewer
 from server.domain.errors import Malformed, SectorwatchError, Unauthorized
 from server.web.auth import Authenticator
 from server.web.json_http import json_response, query_parameters
 from server.web.openapi import Twin
-from server.web.problem_json import status_of
+from server.web.problem_json import http_problem, status_of
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,10 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+
+_NO_COOKIE = (
+    "The form needs the cookie of this console. Allow cookies for this address, load the page again, and send it again."
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -88,7 +92,7 @@ RETRY_MS = 3000
 
 
 class News(msgspec.Struct, frozen=True):
-    """An event was announced: new, corrected or withdrawn. `day`: on which it began, in its site's zone."""
+    """An event was announced: new, corrected or withdrawn. It lasted from `day` to `until_day`, in its site's zone."""
 
     seq: int
     id: str
@@ -96,6 +100,7 @@ class News(msgspec.Struct, frozen=True):
     camera: str
     kind: str
     day: str
+    until_day: str
 
 
 class Feed(msgspec.Struct, frozen=True):
@@ -123,10 +128,13 @@ class Pages:
         self.shown.before_request(self._before)
         self.shown.after_request(_guarded)
         self.shown.app_context_processor(lambda: {"asset": assets.address, "words": words})
+        self.shown.app_template_filter("code")(words.with_code)
         self.shown.register_error_handler(SectorwatchError, self._failed)
         self.shown.register_error_handler(CSRFError, self._forged)
         self.shown.register_error_handler(HTTPException, self._http_failed)
         self.shown.register_error_handler(Exception, _unforeseen)
+        self.shown.app_errorhandler(NotFound)(self._no_page)
+        self.shown.app_errorhandler(MethodNotAllowed)(self._no_page)
 
     def page(
         self, rule: str, *, twin: Twin | None, template: str, query: type[msgspec.Struct] = NoQuery
@@ -221,7 +229,7 @@ class Pages:
             self._csrf.protect()
 
     def _failed(self, error: SectorwatchError) -> ResponseReturnValue:
-        if isinstance(error, Unauthorized) and self._access.has_users() and request.method == "GET":
+        if isinstance(error, Unauthorized) and self._access.has_users() and request.method in ("GET", "HEAD"):
             if "HX-Request" in request.headers:
                 return Response(status=HTTPStatus.UNAUTHORIZED, headers={"HX-Redirect": url_for("console.sign_in")})
             there = quote(request.full_path.removesuffix("?"), safe="")
@@ -233,25 +241,64 @@ class Pages:
         return response
 
     def _forged(self, error: CSRFError) -> Response:
-        return _error_page(
-            HTTPStatus.BAD_REQUEST,
-            "The form is out of date",
-            "The session that the form belongs to has ended. Load the page again, sign in, and send it again.",
-        )
+        self._access.known()
+        if COOKIE not in request.cookies:
+            return _error_page(HTTPStatus.BAD_REQUEST, "Your browser sent no cookie", _NO_COOKIE)
+        detail = "The session that the form belongs to has ended. Load the page again, sign in, and send it again."
+        return _error_page(HTTPStatus.BAD_REQUEST, "The form is out of date", detail)
+
+    def _no_page(self, error: HTTPException) -> ResponseReturnValue:
+        """No page, or none for this method: for a browser a page that says so, for a program a problem document."""
+        if not _is_for_a_browser():
+            return http_problem(error)
+        if request.method in ("GET", "HEAD") and (address := _without_slash()) is not None:
+            return redirect(address, HTTPStatus.PERMANENT_REDIRECT)
+        self._access.known()
+        if isinstance(error, MethodNotAllowed):
+            page = _error_page(
+                HTTPStatus.METHOD_NOT_ALLOWED, "Nothing to send here", "This address takes no such form."
+            )
+            page.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+        else:
+            page = _error_page(HTTPStatus.NOT_FOUND, "Not found", "There is no page at this address.")
+        return _guarded(page)
 
     def _http_failed(self, error: HTTPException) -> ResponseReturnValue:
         if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
             return error.get_response()
+        self._access.known()
         status = HTTPStatus(error.code)
         return _error_page(status, status.phrase, error.description or status.phrase)
 
 
 def own_address(address: str) -> str:
     """An address of this console, as a form may name it for afterwards; the first page for every other."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # brackets without an address of version 6 between them
+        return "/"
     is_own = not parts.scheme and not parts.netloc and address.startswith("/")
     has_tricks = address.startswith(("//", "/\\")) or not address.isprintable() or "\\" in address
     return address if is_own and not has_tricks else "/"
+
+
+def _is_for_a_browser() -> bool:
+    """Whether a page answers the current request: it prefers HTML, and asks for no address of the programs' API."""
+    first = request.path.split("/")[1]
+    rules = [rule for rule in current_app.url_map.iter_rules() if rule.rule.split("/")[1] == first]
+    is_api = first in ("v1", "v2") or any(not rule.endpoint.startswith("console.") for rule in rules)
+    types = request.accept_mimetypes
+    return not is_api and types["text/html"] > types["application/json"]
+
+
+def _without_slash() -> str | None:
+    """The address of the page that the current one names, but for slashes at its end; None: there is none."""
+    path = request.path.rstrip("/")
+    adapter = current_app.create_url_adapter(request)
+    if path in ("", request.path) or adapter is None or not adapter.test(path, "GET"):
+        return None
+    query = request.query_string.decode(errors="replace")
+    return own_address(quote(path) + (f"?{query}" if query else ""))
 
 
 def _go(to: To) -> ResponseReturnValue:
@@ -285,5 +332,6 @@ def _unforeseen(error: Exception) -> Response:
 
 
 def _error_page(status: HTTPStatus, title: str, detail: str) -> Response:
-    content = render_template("error.html", title=title, detail=detail, status=status.value)
+    viewer = current_viewer()
+    content = render_template("error.html", title=title, detail=detail, status=status.value, viewer=viewer)
     return make_response(content, status.value)

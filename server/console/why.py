@@ -91,6 +91,7 @@ class Minute(msgspec.Struct, frozen=True):
     is_gone: bool
     since: datetime
     at_local: str
+    at_field: str
     day: str
     zone: str
     earlier: str
@@ -208,6 +209,7 @@ def _minute(
         is_gone=explanation.is_gone,
         since=instant(since_us),
         at_local=local.dated(since_us),
+        at_field=judging.field_of(local, since_us),
         day=local.dated(since_us)[:10],
         zone=local.name,
         earlier=_address(explanation, local, since_us - MINUTE_US),
@@ -233,8 +235,7 @@ def _minute(
 
 
 def _address(explanation: Explanation, local: LocalTime, at_us: int) -> str:
-    at = local.at(at_us).isoformat(timespec="minutes")  # with its offset: an hour that comes twice is named exactly
-    return "/why?" + urlencode({"site": explanation.site, "camera": explanation.camera, "at": at})
+    return "/why?" + urlencode({"site": explanation.site, "camera": explanation.camera, "at": local.written(at_us)})
 
 
 def _frames(

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
+from markupsafe import Markup, escape
+
+from server.delivery.event_text import duration as duration
+
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))
+_CODE = re.compile("`([^`]+)`")
 _BYTES = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB"))
 
 
@@ -16,7 +23,7 @@ def age(seconds: float) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """`40 seconds`, `3 minutes`, `2 hours`, in the largest unit that fits."""
+    """`40 seconds`, `3 minutes`, `2 hours`: the largest unit that fits, for ages. `duration` is more exact."""
     whole = round(seconds)
     for size, name in _UNITS:
         if whole >= size:
@@ -45,3 +52,8 @@ def short(digest: str) -> str:
 def plain(word: str) -> str:
     """A word of the wire in plain spelling: `link_down` -> `link down`."""
     return word.replace("_", " ")
+
+
+def with_code(text: str) -> Markup:
+    """HTML of a text in which what stands between backticks is code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped before

@@ -75,6 +75,14 @@ class LocalTime:
         """`2026-11-22 18:12:04`."""
         return f"{self.at(at_us):%Y-%m-%d %H:%M:%S}"
 
+    def written(self, at_us: int) -> str:
+        """`2026-10-25T02:30:00+01:00`: the exact instant, for addresses and form fields. `read_when` reads it back.
+
+        Its offset tells the two passes of the hour apart that comes twice in autumn. In an address, quote it: it has a
+        plus sign.
+        """
+        return self.at(at_us).isoformat()
+
     def heading(self, at_us: int) -> str:
         """`Sunday 22 November 2026, Europe/Oslo`."""
         at = self.at(at_us)

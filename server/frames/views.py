@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Literal, Protocol
 
 from server.domain.image_info import smaller
@@ -15,6 +16,7 @@ Size = Literal["full", "small"]
 
 
 class Shelf(Protocol):
+    def get(self, sha256: str) -> bytes | None: ...
     def get_small(self, sha256: str) -> bytes | None: ...
     def put_small(self, sha256: str, image: bytes) -> None: ...
 
@@ -24,17 +26,18 @@ def media_type(image: bytes) -> str:
     return next((type_ for start, type_ in _TYPES.items() if image.startswith(start)), "application/octet-stream")
 
 
-def view(shelf: Shelf, sha256: str, image: bytes, size: Size) -> bytes:
-    """The picture, or its small view (JPEG); the picture itself where it cannot be made smaller."""
-    if size == "full":
+def view(shelf: Shelf, sha256: str, size: Size) -> bytes | None:
+    """The picture, or its small view (JPEG); the picture itself where it cannot be made smaller; None where it is lost.
+
+    A small view is made once; after that the picture is not read for it. Raises OSError.
+    """
+    made = shelf.get_small(sha256) if size == "small" else None
+    image = made or shelf.get(sha256)
+    if made is not None or image is None or size == "full":
         return image
-    small = shelf.get_small(sha256)
+    small = smaller(image, SMALL_PX)
     if small is None:
-        small = smaller(image, SMALL_PX)
-        if small is None:
-            return image
-        try:
-            shelf.put_small(sha256, small)
-        except OSError:  # a full disk: it is made again the next time
-            return small
+        return image
+    with suppress(OSError):  # a full disk: it is made again the next time
+        shelf.put_small(sha256, small)
     return small

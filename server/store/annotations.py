@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, func, insert, select
 
 from server.domain.records import Annotation
 from server.store.engine import writing
+from server.store.people.audit import add_line
 from server.store.rows import Part, begins_with
 from server.store.schema import annotation_rows
 
@@ -20,14 +22,20 @@ _COLUMNS = [annotation_rows.c[name] for name in Annotation.__slots__]
 class Annotations(Part):
     """The annotations in one database."""
 
-    def add(self, made: Sequence[Annotation]) -> list[Annotation]:
-        """Store annotations in this order, all or none. Returns them with number and time."""
+    def add(self, made: Sequence[Annotation], *, by: str | None = None) -> list[Annotation]:
+        """Store annotations in this order, all or none. Returns them with number and time.
+
+        `by`: who adds them (a user's name, COMMAND_LINE, or `token` and its id), for a line in the audit for each site,
+        which is stored with them or not at all. None: no line.
+        """
         with writing(self._engine, lock="annotations") as connection:
             last = connection.execute(select(func.max(annotation_rows.c.number))).scalar_one() or 0
             now = self._clock()
             kept = [replace(annotation, number=last + i, made_at_us=now) for i, annotation in enumerate(made, 1)]
             if kept:
                 connection.execute(insert(annotation_rows), [_row(annotation) for annotation in kept])
+            if by is not None:
+                _audit(connection, kept, now, by)
         return kept
 
     def all(self, site: str | None = None, after: int = 0, limit: int | None = None) -> list[Annotation]:
@@ -72,6 +80,16 @@ class Annotations(Part):
             .order_by(annotation_rows.c.at_us, annotation_rows.c.number)
         )
         return [_annotation(row) for row in self._rows(query)]
+
+
+def _audit(connection: Connection, kept: Sequence[Annotation], now_us: int, by: str) -> None:
+    """A line for each site: its first annotation, and how many more."""
+    for site, count in Counter(each.site for each in kept).items():
+        first = next(each for each in kept if each.site == site)
+        author = "" if first.author == by else f", by {first.author}"
+        more = f", and {count - 1} more" if count > 1 else ""
+        detail = f"{first.truth} {first.kind}{author}{more}"
+        add_line(connection, now_us, by, "annotation_added", site=site, subject=first.subject, detail=detail)
 
 
 def _row(annotation: Annotation) -> dict[str, Any]:

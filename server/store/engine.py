@@ -124,33 +124,35 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def writing(engine: Engine, lock: str) -> Iterator[Connection]:
+def writing(engine: Engine, lock: str, wait_s: float | None = None) -> Iterator[Connection]:
     """A transaction that excludes others with the same `lock`. It is committed as a whole or not at all.
 
     SQLite has one writer: BEGIN IMMEDIATE locks at the start, so nothing read inside is outdated; the writers of one
-    process take turns. PostgreSQL locks the name until the commit. A transaction waits at most BUSY_TIMEOUT_S for its
-    lock, on SQLite as long for its turn. Both kinds of transaction raise RetryLater when the database does not answer,
-    Unprocessable for a value that it cannot store (a number of more than 64 bits; on PostgreSQL a text with a NUL),
+    process take turns. PostgreSQL locks the name until the commit. A transaction waits at most `wait_s` (None:
+    BUSY_TIMEOUT_S) for its lock, on SQLite as long for its turn. Both kinds of transaction raise RetryLater when the
+    database does not answer, Unprocessable for a value that it cannot store (a number of more than 64 bits; on
+    PostgreSQL a text with a NUL),
     DatabaseDamaged, and ConfigurationError for a file that is no database or not accessible.
     """
     asked_s = time.monotonic()
-    with _in_turn(engine), _translated_errors(engine), engine.connect() as connection:
-        connection = connection.execution_options(**{_WRITES: True})
+    patience_s = BUSY_TIMEOUT_S if wait_s is None else wait_s
+    with _in_turn(engine, patience_s), _translated_errors(engine), engine.connect() as connection:
+        connection = connection.execution_options(**{_WRITES: wait_s})
         with _named_refusal(engine), connection.begin():
             if connection.dialect.name == "postgresql":
-                connection.execute(_BOUNDS, {"busy": _ms(BUSY_TIMEOUT_S), "idle": _ms(IDLE_TIMEOUT_S)})
+                connection.execute(_BOUNDS, {"busy": _ms(patience_s), "idle": _ms(IDLE_TIMEOUT_S)})
                 also_lock(connection, lock)
             _waits.waited_s = _waited_s() + time.monotonic() - asked_s
             yield connection
 
 
 @contextmanager
-def _in_turn(engine: Engine) -> Iterator[None]:
+def _in_turn(engine: Engine, wait_s: float) -> Iterator[None]:
     lock = _writers.get(engine)
     if lock is None:
         yield
         return
-    if not lock.acquire(timeout=BUSY_TIMEOUT_S):
+    if not lock.acquire(timeout=wait_s):
         raise DatabaseUnavailable(
             "the database does not answer (this process writes to it for long); nothing was changed"
         )
@@ -190,7 +192,7 @@ def _named_refusal(engine: Engine) -> Iterator[None]:
 def _note_refusal(context: ExceptionContext) -> None:
     """Of any statement, as a savepoint that is gone with its transaction hides the reason from whoever began it."""
     connection = context.connection
-    is_write = connection is not None and connection.get_execution_options().get(_WRITES)
+    is_write = connection is not None and _WRITES in connection.get_execution_options()
     if connection is not None and is_write and _is_refusal(context.original_exception):
         _refusals[connection.engine] = _line(context.original_exception)
 
@@ -324,7 +326,20 @@ def _prepare_sqlite(connection: sqlite3.Connection) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")
+    options = connection.get_execution_options()
+    if (wait_s := options.get(_WRITES)) is not None:
+        _begin_soon(connection, wait_s)
+    else:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if _WRITES in options else "BEGIN")
+
+
+def _begin_soon(connection: Connection, wait_s: float) -> None:
+    """Begin to write with another wait than that of the pool's connections, which keep theirs."""
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(1000 * wait_s)}")
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(1000 * BUSY_TIMEOUT_S)}")
 
 
 def _postgresql(url: URL) -> Engine:

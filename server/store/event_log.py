@@ -67,6 +67,7 @@ class EventLog(Part):
         camera: str | None = None,
         kind: str | None = None,
         *,
+        sites: Collection[str] | None = None,
         beyond: LoggedEvent | None = None,
         limit: int | None = None,
         withdrawn: bool = False,
@@ -75,13 +76,15 @@ class EventLog(Part):
     ) -> list[LoggedEvent]:
         """Events that began from `since_us` to before `until_us` and hold, by instant and id.
 
-        With `withdrawn`, withdrawn ones as well. `beyond` is the last event of the page before. `backwards`: the
-        newest first. `bare`: without their bursts and frames, which is much faster.
+        With `withdrawn`, withdrawn ones as well. `sites`: of these sites alone. `beyond` is the last event of the page
+        before. `backwards`: the newest first. `bare`: without their bursts and frames, which is much faster.
         """
         started, key = events.c.started_at_us, (events.c.started_at_us, events.c.id)
         query = select(*(BARE_COLUMNS if bare else EVENT_COLUMNS)).where(
             *_within(started, since_us, until_us), *of_names(site, camera, kind)
         )
+        if sites is not None:
+            query = query.where((events.c.camera + 0).in_(select(cameras.c.number).where(cameras.c.site.in_(sites))))
         if beyond is not None:
             last = (microseconds(beyond.event.started_at), beyond.event.id)
             query = query.where(tuple_(*key) < last if backwards else tuple_(*key) > last)
@@ -133,10 +136,23 @@ class EventLog(Part):
         rows = self._read(select(*EVENT_COLUMNS).where(events.c.id.in_(list(ids)))) if ids else []
         return {each.event.id: each for each in map(logged, rows)}
 
-    def last_seq(self) -> int:
-        """The number of the newest announcement; 0 before the first."""
+    def last_seq(self, sites: Collection[str] | None = None) -> int:
+        """The number of the newest announcement; 0 before the first. Of sites: that of their newest event of a camera,
+        so that nothing can be learned of others. Corrections of older events may have later numbers.
+        """
         with reading(self._engine) as connection:
-            return last_seq(connection)
+            if sites is None:
+                return last_seq(connection)
+            newest = (
+                select(events.c.seq)
+                .where(events.c.camera == cameras.c.number)
+                .order_by(events.c.confirmed_at_us.desc())
+                .limit(1)
+                .correlate(cameras)
+                .scalar_subquery()
+            )
+            mine = select(func.max(newest)).where(cameras.c.site.in_(sites))
+            return connection.execute(mine).scalar_one() or 0
 
 
 def _following(after_seq: int, since_us: int | None) -> Iterator[ColumnElement[bool]]:

@@ -25,21 +25,13 @@ from server.web.json_http import declared_bytes, decoded, json_body, json_respon
 
 
 class Annotations(ReadAnnotations, Protocol):
-    def add(self, made: Sequence[Annotation]) -> list[Annotation]: ...
+    def add(self, made: Sequence[Annotation], *, by: str | None = ...) -> list[Annotation]: ...
     def all(self, site: str | None = ..., after: int = ..., limit: int | None = ...) -> list[Annotation]: ...
-
-
-class Audit(Protocol):
-    def note(
-        self, author: str, what: str, *, site: str | None = ..., subject: str | None = ..., detail: str | None = ...
-    ) -> None: ...
 
 
 class Store(ReadStore, Protocol):
     @property
     def annotations(self) -> Annotations: ...
-    @property
-    def audit(self) -> Audit: ...
 
 
 class AnnotationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,10 +77,8 @@ def routes(store: Store, authenticator: Authenticator, admission: Admission) -> 
         with admission.receiving_json(permissions.client, declared_bytes()):
             body = json_body("an annotation")
         annotation = _annotation(store, permissions, decoded(body, _body, "an annotation"))
-        [kept] = store.annotations.add([annotation])
         caller = LOCAL if permissions.local else f"token {permissions.client}"
-        what = f"{kept.truth} {kept.kind}, by {kept.author}"
-        store.audit.note(caller, "annotation_added", site=kept.site, subject=kept.subject, detail=what)
+        [kept] = store.annotations.add([annotation], by=caller)
         return json_response(kept.as_wire(), 201)
 
     return blueprint

@@ -203,14 +203,6 @@ def is_loopback(host: str) -> bool:
     return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
 
 
-def is_inside(address: str) -> bool:
-    """Whether an address is of this machine or of a private network: a proxy that is ours has one."""
-    try:
-        return ipaddress.ip_address(address).is_private
-    except ValueError:
-        return False
-
-
 def is_for_this_machine(request: Request) -> bool:
     """Whether the request is addressed to a loopback name and was not sent by another site's web page.
 

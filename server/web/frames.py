@@ -32,12 +32,14 @@ MOST = 500
 
 Size = Literal["full", "small"]
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+Show = Callable[[str, Size], tuple[bytes, str] | None]
+"""Gives a picture by its SHA-256 in a size, with its media type; None where it is lost. Raises OSError."""
 
 
 class Frames(Protocol):
     def fate(self, sha256: str, site: str | None) -> FrameFate: ...
     def fates(self, site: str, camera: str, digests: Sequence[str]) -> dict[str, FrameFate]: ...
-    def image(self, sha256: str) -> bytes | None: ...
+    def has(self, sha256: str) -> bool: ...
     def find(
         self, site: str, camera: str, since_us: int | None, until_us: int | None, limit: int, *, newest: bool
     ) -> list[KeptFrame]: ...
@@ -87,12 +89,10 @@ for _kind in (PictureQuery, FrameQuery, EventFramesQuery):
 def routes(
     store: Store,
     authenticator: Authenticator,
-    show: Callable[[str, bytes, Size], tuple[bytes, str]],
+    show: Show,
     stretches: Callable[[int, int], Sequence[tuple[int, int]]],
 ) -> Blueprint:
-    """The endpoints. `show` gives a picture in a size, with its media type; `stretches` the parts of a visit (first and
-    last instant) whose frames are kept.
-    """
+    """The endpoints. `stretches` gives the parts of a visit (first and last instant) whose frames are kept."""
     blueprint = Blueprint("frames", __name__, url_prefix="/v1")
 
     @blueprint.get("/frames/<sha256>")
@@ -145,17 +145,18 @@ def _gone(sha256: str) -> NoLongerKept:
     return NoLongerKept(f"the picture {sha256} is no longer kept: its time is over, or it was erased")
 
 
-def _picture(store: Store, sha256: str, size: Size, show: Callable[[str, bytes, Size], tuple[bytes, str]]) -> Response:
+def _picture(store: Store, sha256: str, size: Size, show: Show) -> Response:
+    """A picture, or 304 for a caller who has it: then nothing of it is read."""
     tag = sha256 if size == "full" else f"{sha256}-{size}"
+    is_known = request.if_none_match.contains(tag)
     try:
-        image = store.frames.image(sha256)
-        if image is None:
-            raise _gone(sha256)
-        is_known = request.if_none_match.contains(tag)
-        content, media_type = (b"", None) if is_known else show(sha256, image, size)
+        shown = None if is_known else show(sha256, size)
+        is_lost = not store.frames.has(sha256) if is_known else shown is None
     except OSError as error:
         raise RetryLater(f"the place of the pictures does not answer: {error.strerror or error}") from None
-    response = Response(status=304) if is_known else Response(content, content_type=media_type)
+    if is_lost:
+        raise _gone(sha256)
+    response = Response(status=304) if shown is None else Response(shown[0], content_type=shown[1])
     response.set_etag(tag)
     response.headers["Cache-Control"] = "private, no-cache"  # erased ones are not shown
     response.headers["X-Content-Type-Options"] = "nosniff"

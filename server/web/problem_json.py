@@ -71,7 +71,7 @@ def install(app: Flask) -> None:
     """Make every error that leaves a view of `app`, or that Flask itself raises, a problem document."""
     app.register_error_handler(SectorwatchError, _sectorwatch_error)
     app.register_error_handler(ClientDisconnected, _incomplete)
-    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(HTTPException, http_problem)
     app.register_error_handler(Exception, _unforeseen)
 
 
@@ -100,13 +100,14 @@ def _sectorwatch_error(error: SectorwatchError) -> Response:
 def _incomplete(error: ClientDisconnected) -> ResponseReturnValue:
     """A body's declared end did not come: not the sender's fault, so not a 400, after which nothing is sent again."""
     if request.content_length is None:
-        return _http_exception(error)  # chunks that are none
+        return http_problem(error)  # chunks that are none
     return _sectorwatch_error(
         Incomplete("the body ended before its declared length, or came too slowly: send it again")
     )
 
 
-def _http_exception(error: HTTPException) -> ResponseReturnValue:
+def http_problem(error: HTTPException) -> ResponseReturnValue:
+    """What Flask itself raises, as a problem document."""
     if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
         return error.get_response()  # a redirect
     status = HTTPStatus(error.code)

@@ -23,19 +23,8 @@ def test_forty_events_with_pictures_are_annotated_by_forty_keys(browsing: Browsi
         with page.expect_navigation():
             page.keyboard.press("t" if number % 3 else "f")
     assert len(set(seen)) == MANY
-    truths = [newest_truth(page, event) for event in seen]
-    assert truths == ["true" if number % 3 else "false" for number in range(MANY)]
-
-
-def test_an_answer_is_taken_back_by_one_key(browsing: Browsing, events: list[Event]) -> None:
-    page = browsing.page("phone")
-    page.goto(f"/events/{events[-1].id}?site=yard")
-    with page.expect_navigation():
-        page.keyboard.press("f")
-    with page.expect_navigation():
-        page.keyboard.press("u")
-    expect(page.get_by_role("status")).to_contain_text("Taken back")
-    assert newest_truth(page, events[-1].id) == "unsure"
+    for number in range(0, MANY, 13):
+        assert newest_truth(page, seen[number]) == ("true" if number % 3 else "false")
 
 
 def event_of(page: Page) -> str:

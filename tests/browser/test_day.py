@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.accessibility import check_accessible
@@ -50,8 +51,20 @@ def test_arrow_keys_move_a_cursor_and_enter_shows_what_came_from_there_on(browsi
     page.keyboard.press("ArrowRight")
     expect(page.locator(".bars output")).to_contain_text("13:15")
     page.keyboard.press("Enter")
-    expect(page).to_have_url(re.compile(r"from=13%3A15.*#visits"))
+    expect(page).to_have_url(re.compile(r"from=2026-11-28T12%3A15.*#visits"))
+    expect(page.get_by_role("heading", name="Visits from 13:15")).to_be_visible()
     expect(page.locator("ol.visits > li").first).to_contain_text("13:20")
+
+
+def test_a_click_on_a_hatched_stretch_says_why_and_one_on_a_presence_shows_its_visits(browsing: Browsing) -> None:
+    page = browsing.page()
+    page.goto(SATURDAY)
+    click_on_the_first(page, "unobserved")
+    expect(page).to_have_url(re.compile(r"/why\?site=yard&camera=\w+&at=2026-11-2"))
+    expect(page.locator("main")).to_contain_text("not watched")
+    page.go_back()
+    click_on_the_first(page, "occupied")
+    expect(page).to_have_url(re.compile(r"/day/2026-11-28\?.*#visits"))
 
 
 def test_news_reload_the_day_alone(browsing: Browsing) -> None:
@@ -63,6 +76,58 @@ def test_news_reload_the_day_alone(browsing: Browsing) -> None:
     expect(page.locator("ol.visits > li").first).to_contain_text("person")
 
 
+def test_a_day_that_comes_new_keeps_the_focus_what_is_open_and_the_cursor(browsing: Browsing) -> None:
+    page = browsing.page()
+    page.goto(SATURDAY)
+    page.locator(".bars").focus()
+    page.keyboard.press("ArrowRight")
+    page.locator("ol.visits summary").nth(1).click()
+    page.locator("ol.visits summary").nth(1).focus()
+    page.evaluate("document.querySelector('#day').dataset.old = 'yes'")
+    page.evaluate("document.body.dispatchEvent(new Event('changed'))")
+    expect(page.locator("#day[data-old]")).to_have_count(0)
+    assert page.evaluate("[...document.querySelectorAll('summary')].indexOf(document.activeElement)") == 1
+    expect(page.locator("ol.visits details").nth(1)).to_have_attribute("open", "")
+    expect(page.locator(".cursor[d]")).not_to_have_count(0)
+
+
+@pytest.mark.parametrize("address", [SATURDAY, "/now"])
+def test_a_page_that_cannot_be_kept_new_says_so_until_it_can(browsing: Browsing, address: str) -> None:
+    page = browsing.page()
+    page.clock.install()
+    page.goto(address)
+    path = re.compile("/live|" + address.split("?")[0])
+    page.route(path, lambda route: route.fulfill(status=503))
+    with browsing.watch.expecting(page, "503"):
+        page.evaluate("document.body.dispatchEvent(new Event('changed'))")
+        expect(page.get_by_role("alert")).to_contain_text(re.compile(r"Not updated since \d\d:\d\d"))
+        expect(page.locator(".stale h1")).to_have_css("text-decoration-line", "line-through")
+    page.unroute(path)
+    page.clock.run_for(61_000)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.locator(".stale")).to_have_count(0)
+
+
+def test_a_feed_that_was_refused_is_asked_again(browsing: Browsing) -> None:
+    page = browsing.page()
+    page.clock.install()
+    page.route("**/live?*", lambda route: route.fulfill(status=503))
+    with browsing.watch.expecting(page, "503"):
+        page.goto(SATURDAY)
+        expect(page.get_by_role("alert")).to_contain_text("Not updated since")
+    page.unroute("**/live?*")
+    with page.expect_response(lambda answer: "/live?" in answer.url and answer.ok):
+        page.clock.run_for(6000)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_visit_takes_a_narrow_row_on_a_desktop(browsing: Browsing) -> None:
+    page = browsing.page()
+    page.goto(SATURDAY)
+    heights = page.evaluate("[...document.querySelectorAll('ol.visits > li')].map(each => each.offsetHeight)")
+    assert max(heights) <= 72, heights
+
+
 def test_filters_work_without_java_script(browsing: Browsing) -> None:
     page = browsing.page("phone", java_script=False)
     page.goto(SATURDAY)
@@ -71,6 +136,21 @@ def test_filters_work_without_java_script(browsing: Browsing) -> None:
     expect(page).to_have_url(re.compile("sector=table"))
     expect(page.locator("ol.visits > li").first).to_contain_text("table")
     expect(page.locator("svg.bar")).to_have_count(1)
+
+
+def click_on_the_first(page: Page, state: str) -> None:
+    """Click into the middle of the first stretch in this state."""
+    box = page.evaluate(
+        """state => {
+            const shown = document.querySelector(`svg.bar path.${state}`);
+            const [, from, width] = shown.getAttribute("d").match(/^M(\\d+) \\d+h(\\d+)/).map(Number);
+            const { left, top, width: all } = shown.ownerSVGElement.getBoundingClientRect();
+            const cells = shown.ownerSVGElement.viewBox.baseVal.width;
+            return [left + ((from + width / 2) / cells) * all, top + 10];
+        }""",
+        state,
+    )
+    page.mouse.click(*box)
 
 
 def tab_to(page: Page, selector: str) -> None:

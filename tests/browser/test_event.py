@@ -88,3 +88,22 @@ def test_without_java_script_the_buttons_are_forms(browsing: Browsing) -> None:
     expect(page.get_by_role("button", name="Undo the last answer")).to_be_visible()
     page.get_by_role("button", name="Undo the last answer").click()
     expect(page.get_by_role("status")).to_contain_text("Taken back: false")
+
+
+def test_keys_can_be_turned_off_and_stay_off_on_other_pages(browsing: Browsing) -> None:
+    page = browsing.page("desktop")
+    page.goto(f"{first_event(page)}?site=yard&camera=gate")
+    first = page.url
+    page.get_by_text("Keys", exact=True).click()
+    page.get_by_label("Keys are on").uncheck()
+    page.reload()
+    keys = page.locator(".keys")
+    for key in "m?jtf":
+        page.keyboard.press(key)
+    expect(keys).not_to_have_attribute("open", "")
+    expect(page.locator(".missed")).not_to_have_attribute("open", "")
+    assert page.url == first
+    keys.locator("summary").click()
+    page.get_by_label("Keys are on").check()
+    page.keyboard.press("j")
+    page.wait_for_url(lambda url: url != first)

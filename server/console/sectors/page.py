@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -125,7 +126,8 @@ def add(pages: Pages, context: Context) -> None:
     def sectors_index(viewer: Viewer, query: NoQuery) -> SectorsIndex:
         found = {(head.site, head.camera) for head in context.store.cameras()}
         for site in context.sites.sites():
-            found |= {(site, camera) for camera in context.sites.policy(site).cameras}
+            with suppress(ConfigurationError, RetryLater):  # its file is gone since
+                found |= {(site, camera) for camera in context.sites.policy(site).cameras}
         seen = sorted(each for each in found if viewer.reads(each[0]))
         return SectorsIndex(tuple(CameraLink(*each, _sectors(context, *each)) for each in seen))
 

@@ -1,5 +1,5 @@
 // The cursor of a day: arrow keys move it by a quarter hour, with Shift by an hour; Enter shows what came from there on.
-// A click on a bar does the same.
+// A click on a bar does the same; one on a hatched stretch says why nobody watched then.
 
 const QUARTER = 10; // cells of 90 s
 let cell = null;
@@ -7,14 +7,15 @@ let cell = null;
 const bars = () => document.querySelector(".bars");
 const cells = () => Number(bars().dataset.cells);
 
+const instant = (at) => new Date(new Date(bars().dataset.since).getTime() + at * 90000);
+
 function clock(at) {
-  const begins = new Date(bars().dataset.since).getTime();
   const zone = bars().dataset.zone || undefined;
   const form = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
   try {
-    return new Date(begins + at * 90000).toLocaleTimeString("en-GB", { ...form, timeZone: zone });
+    return instant(at).toLocaleTimeString("en-GB", { ...form, timeZone: zone });
   } catch {
-    return new Date(begins + at * 90000).toLocaleTimeString("en-GB", form); // the server's zone has no name here
+    return instant(at).toLocaleTimeString("en-GB", form); // the server's zone has no name here
   }
 }
 
@@ -25,7 +26,7 @@ function show() {
 
 function open(camera) {
   const address = new URL(location.href);
-  address.searchParams.set("from", clock(cell));
+  address.searchParams.set("from", instant(cell).toISOString()); // an hour may come twice
   if (camera) address.searchParams.set("camera", camera);
   address.hash = "visits";
   location.assign(address);
@@ -46,5 +47,10 @@ document.addEventListener("click", (event) => {
   if (!bar) return;
   const { left, width } = bar.getBoundingClientRect();
   cell = Math.floor(((event.clientX - left) / width) * cells());
-  open(bar.dataset.camera);
+  const { camera } = bar.dataset;
+  const { site } = document.getElementById("day").dataset;
+  if (!event.target.closest(".unobserved")) open(camera);
+  else location.assign(`/why?${new URLSearchParams({ site, camera, at: instant(cell).toISOString() })}`);
 });
+
+document.body.addEventListener("htmx:afterSwap", () => cell !== null && bars() && show());

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from functools import partial
 from typing import Any
 
-from policies.events import instant
+from policies.events import instant, microseconds
 from server.analysis.day import CameraDay, site_day
 from server.analysis.gaps import follows
 from server.console.context import Context
@@ -39,6 +40,7 @@ ROWS = 50
 
 _OUTAGES = 8
 _EVENING_US = 2 * 3600 * SECOND_US
+_NOON = 12
 _LATER_US = 3600 * SECOND_US
 """For so long after a day, ends of its visits are looked for."""
 
@@ -67,6 +69,7 @@ class Builder:
 
     def __init__(self, context: Context, query: DayQuery, local: LocalTime, day: date, sites: Sequence[str]) -> None:
         self._store = context.store
+        self._last = context.store.last_seq((query.site,))
         self._query = query
         self._local = local
         self._day = day
@@ -87,7 +90,7 @@ class Builder:
         gone = [each for each in self._store.retention.all_gone(query.site) if query.camera in ("", each.camera)]
         after = self._day + timedelta(days=1)
         is_today = self._since_us <= self._now_us < self._until_us
-        well = sum(report.condition.state == "ok" for report in self._reports.values())
+        well = sum(report.condition.is_well for report in self._reports.values())
         quiet = (
             night_words(lanes, local, self._day, self._now_us),
             quiet_words(
@@ -109,6 +112,7 @@ class Builder:
             previous=(self._day - timedelta(days=1)).isoformat(),
             following=after.isoformat() if self._until_us <= self._now_us else None,
             is_today=is_today,
+            is_morning=is_today and local.at(self._now_us).hour < _NOON,
             well=well,
             not_well=len(self._reports) - well,
             choices=self._choices(days),
@@ -124,10 +128,13 @@ class Builder:
             other_outages=others,
             quiet=tuple(words for words in quiet if words),
             gone=tuple(line for each in gone for line in self._gone_words(each)),
+            begins=self._local.clock(self._begin_us()) if query.begins else "",
             visits=visits,
             more_from=more_from,
             hours=tuple(self._hours()),
             cells=-(-(self._until_us - self._since_us) // CELL_US),
+            last=self._last,
+            newest=None if visits else self._newest(),
         )
 
     def _counts(self) -> dict[tuple[str, str, str], int]:
@@ -157,7 +164,7 @@ class Builder:
             later_us=self._until_us + _LATER_US,
             going_on=from_us == self._since_us,
         )
-        more_from = self._local.clock(found[ROWS].start_us) if len(found) > ROWS else None
+        more_from = self._local.written(found[ROWS].start_us) if len(found) > ROWS else None
         rows = found[:ROWS]
         places: Places = "sector" if query.camera or len(self._reports) < 2 else "camera"
         whole = self._store.whole({visit.begin.id for visit in rows} | {visit.first.id for visit in rows})
@@ -171,13 +178,20 @@ class Builder:
 
     def _begin_us(self) -> int:
         """The instant of the query's `from`. Raises Malformed."""
-        if not self._query.begins:
+        begins = self._query.begins
+        if not begins:
             return self._since_us
-        try:
-            clock = time.fromisoformat(self._query.begins).replace(tzinfo=None)
-        except ValueError:
-            raise Malformed(f"`from` is `{self._query.begins[:16]}`: write a time as 18:00") from None
-        return self._local.us(datetime.combine(self._day, clock))
+        with suppress(ValueError):
+            if "T" not in begins:
+                return self._local.us(datetime.combine(self._day, time.fromisoformat(begins).replace(tzinfo=None)))
+            if (at := datetime.fromisoformat(begins)).tzinfo is not None:
+                return min(self._until_us, max(self._since_us, microseconds(at)))
+        raise Malformed(f"`from` is `{begins[:32]}`: write a time as 18:00, or an instant as 2026-11-28T18:00:00+01:00")
+
+    def _newest(self) -> str | None:
+        """The newest day before this one on which an event began."""
+        found = self._store.begun(None, self._since_us, self._query.site, limit=1, backwards=True, bare=True)
+        return next((self._local.at(microseconds(each.event.started_at)).date().isoformat() for each in found), None)
 
     def _is_wanted(self, visit: Visit) -> bool:
         query, event = self._query, visit.begin
@@ -210,9 +224,9 @@ class Builder:
         return [f"{gone.camera}: frames and events until {self._local.minute(until_us)} are in part no longer kept"]
 
     def _hours(self) -> list[tuple[str, int]]:
-        """The names of every second hour of the day, and the cell at which each begins."""
+        """The names of every second hour of the day, and the cell at which each begins. Clocks may skip one."""
         found = []
         for hour in range(0, 24, 2):
             at_us = self._local.us(datetime.combine(self._day, time(hour)))
-            found.append((f"{hour:02}", (at_us - self._since_us) // CELL_US))
+            found.append((f"{self._local.at(at_us):%H}", (at_us - self._since_us) // CELL_US))
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Annotated
 
@@ -10,6 +11,8 @@ import msgspec
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import Feed, News, Pages
+from server.domain.local_time import LocalTime
+from server.domain.records import LoggedEvent
 from server.web.openapi import Twin
 
 MOST = 50
@@ -32,21 +35,18 @@ def add(pages: Pages, context: Context) -> None:
     @pages.feed("/live", twin=TWIN, query=LiveQuery)
     def live(viewer: Viewer, query: LiveQuery) -> Feed:
         sites = viewer.sites if query.site is None else frozenset({viewer.to_read(query.site)})
-        last = context.store.last_seq()
-        if query.after is None or query.after >= last:  # after a backup was restored, a number may lie ahead
+        last = context.store.last_seq(viewer.sites)
+        reads_all = viewer.sites is None
+        if query.after is None or (reads_all and query.after >= last):  # a backup was restored: a number may lie ahead
             return Feed(last, ())
-        zone_of = cache(context.local_time)
-        return Feed(
-            last,
-            tuple(
-                News(
-                    each.seq,
-                    each.event.id,
-                    each.event.site,
-                    each.event.camera,
-                    each.event.kind,
-                    each.event.started_at.astimezone(zone_of(each.event.site).zone).date().isoformat(),
-                )
-                for each in context.store.announced(sites, query.after, MOST)
-            ),
-        )
+        local_time = cache(context.local_time)
+        news = tuple(_news(each, local_time) for each in context.store.announced(sites, query.after, MOST))
+        # Whoever reads some sites must not learn from a number that something happened at another.
+        return Feed(last if reads_all else max((query.after, *(each.seq for each in news))), news)
+
+
+def _news(logged: LoggedEvent, local_time: Callable[[str], LocalTime]) -> News:
+    event = logged.event
+    zone = local_time(event.site).zone
+    begin, end = (at.astimezone(zone).date().isoformat() for at in (event.started_at, event.at))
+    return News(logged.seq, event.id, event.site, event.camera, event.kind, begin, end)

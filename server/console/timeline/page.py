@@ -46,8 +46,9 @@ class Day(msgspec.Struct, frozen=True):
 
     `lanes` are its sectors, `outages` the longest stretches in which cameras were not watched, and `other_outages`
     counts the shorter ones. `quiet` says of the night and of the day that nothing was, where nothing was. `visits` are
-    those that the query asks for; `more_from` is the time from which the next page shows more. `gone` says what is no
-    longer kept.
+    those that the query asks for, from the clock time `begins` on where it names one; `more_from` is the instant from
+    which the next page shows more, and `newest` the newest day before with an event, where there are no visits. `gone`
+    says what is no longer kept. `/v1/live` has what came after `last`.
     """
 
     site: str
@@ -59,6 +60,7 @@ class Day(msgspec.Struct, frozen=True):
     previous: str
     following: str | None
     is_today: bool
+    is_morning: bool
     well: int
     not_well: int
     choices: Choices
@@ -67,10 +69,13 @@ class Day(msgspec.Struct, frozen=True):
     other_outages: int
     quiet: tuple[str, ...]
     gone: tuple[str, ...]
+    begins: str
     visits: tuple[VisitShown, ...]
     more_from: str | None
     hours: tuple[tuple[str, int], ...]
     cells: int
+    last: int
+    newest: str | None
 
     @property
     def by_camera(self) -> list[tuple[str, list[LaneShown]]]:

@@ -11,6 +11,7 @@ import msgspec
 
 from policies.events import instant
 from server.analysis.day import CameraDay, DaySpan, Lane, SpanState
+from server.console.words import counted
 from server.delivery.event_text import EventText, duration
 from server.delivery.visits import Visit
 from server.domain.clock import SECOND_US
@@ -68,7 +69,7 @@ class LaneShown(msgspec.Struct, frozen=True):
     @property
     def totals(self) -> str:
         """`12 visits, 41 min`, and what was not watched."""
-        parts = [f"{self.visits} visit{'' if self.visits == 1 else 's'}"]
+        parts = [counted(self.visits, "visit")]
         if self.occupied_s:
             parts.append(duration(self.occupied_s))
         if self.unobserved_s:

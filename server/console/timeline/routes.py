@@ -21,8 +21,9 @@ TWIN = Twin(
     "Show a day of a site.",
     DayQuery,
     Day,
-    (("day", "The day in the site's zone, `2026-11-28`."),),
+    (("day", "The day in the site's zone: `2026-11-28`, `today` or `yesterday`."),),
 )
+_DAYS_BACK = {"today": 0, "yesterday": 1}
 
 
 def add(pages: Pages, context: Context) -> None:
@@ -34,25 +35,39 @@ def add(pages: Pages, context: Context) -> None:
         if not sites:
             return _no_site(context)
         newest = context.store.newest(viewer.sites, context.clock())
-        if newest is None:
-            return To(DayQuery(site=sites[0]).address("today"))
-        site, at = newest.event.site, newest.event.started_at
-        day = at.astimezone(context.local_time(site).zone).date()
-        return To(DayQuery(site=site).address(day.isoformat()))
+        site = sites[0] if newest is None else newest.event.site
+        return To(DayQuery(site=site).address(_called("today", site, context).isoformat()))
+
+    @pages.page("/day/today", twin=None, template="day.html", query=DayQuery)
+    def today(viewer: Viewer, query: DayQuery) -> Day | To:
+        return dated("today", viewer, query)
+
+    @pages.page("/day/yesterday", twin=None, template="day.html", query=DayQuery)
+    def yesterday(viewer: Viewer, query: DayQuery) -> Day | To:
+        return dated("yesterday", viewer, query)
+
+    def dated(name: str, viewer: Viewer, query: DayQuery) -> Day | To:
+        """A page has the address of its day, which can be sent to somebody."""
+        if (site := asked(viewer, query)) is None:
+            return _no_site(context)
+        return To(query.address(_called(name, site, context).isoformat(), site=site))
+
+    def asked(viewer: Viewer, query: DayQuery) -> str | None:
+        """The site that the query means; None: there is none."""
+        return viewer.to_read(query.site) if query.site else next(iter(_sites(context, viewer)), None)
 
     @pages.page("/day/<day>", twin=TWIN, template="day.html", query=DayQuery)
-    def day(viewer: Viewer, query: DayQuery, day: str) -> Day | To:
-        sites = _sites(context, viewer)
-        if query.site:
-            viewer.to_read(query.site)
-        elif not sites:
+    def day(viewer: Viewer, query: DayQuery, day: str) -> Day:
+        if (site := asked(viewer, query)) is None:
             return _no_site(context)
-        query = msgspec.structs.replace(query, site=query.site or sites[0])
-        local = context.local_time(query.site)
-        today = local.at(context.clock()).date()
-        if day in ("today", "yesterday"):
-            return To(query.address((today - timedelta(days=day == "yesterday")).isoformat()))
-        return Builder(context, query, local, _day(day), sites).build()
+        chosen = _called(day, site, context) if day in _DAYS_BACK else _day(day)
+        query = msgspec.structs.replace(query, site=site)
+        return Builder(context, query, context.local_time(site), chosen, _sites(context, viewer)).build()
+
+
+def _called(name: str, site: str, context: Context) -> date:
+    """The day that is today or yesterday at a site."""
+    return context.local_time(site).at(context.clock()).date() - timedelta(days=_DAYS_BACK[name])
 
 
 def _day(text: str) -> date:
@@ -73,4 +88,30 @@ def _sites(context: Context, viewer: Viewer) -> list[str]:
 
 def _no_site(context: Context) -> Day:
     now = instant(context.clock())
-    return Day("", "", "No site yet", "", now, now, "", None, True, 0, 0, Choices(), (), (), 0, (), (), (), None, (), 1)
+    return Day(
+        "",
+        "",
+        "No site yet",
+        "",
+        now,
+        now,
+        "",
+        None,
+        True,
+        False,
+        0,
+        0,
+        Choices(),
+        (),
+        (),
+        0,
+        (),
+        (),
+        "",
+        (),
+        None,
+        (),
+        1,
+        0,
+        None,
+    )

@@ -8,9 +8,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlencode
 
 from policies.events import Event, instant
 from policies.site.site_policy import SitePolicy
+from server.analysis.annotations import place_of
 from server.analysis.explain.text import shortfall
 from server.analysis.explain.votes import Weighing
 from server.analysis.tuning.candidates import Candidate, Place
@@ -208,11 +210,12 @@ def _frames_of(each: Differing) -> list[str]:
 def _strip(asked: Asked, each: Differing, edge: Edge, kept: set[str], logged: set[str], local: LocalTime) -> Strip:
     first = each.events[0]
     at_local = local.dated(each.since_us)
-    what = f"{first.label} {VERBS[first.kind]} {_where(first)}"
+    what = f"{first.label} {VERBS[first.kind]} {place_of(first)}"
     pictures = [sha256 for sha256 in _frames_of(each) if sha256 in kept]
     step = max(1, -(-len(pictures) // _PICTURES))
     known = next((event.id for event in each.events if event.id in logged), None)
-    why_there = f"/why?site={asked.site}&camera={asked.camera}&at={local.at(each.since_us):%Y-%m-%dT%H:%M}"
+    camera = {"site": asked.site, "camera": asked.camera}
+    at = local.written(each.since_us)
     return Strip(
         each.side,
         instant(each.since_us),
@@ -222,12 +225,8 @@ def _strip(asked: Asked, each: Differing, edge: Edge, kept: set[str], logged: se
         () if edge.best is None else _ballots(edge.best),
         tuple(dict.fromkeys(event.kind for event in each.events)),
         tuple(TunePicture(sha256, f"{what} at {at_local}") for sha256 in pictures[::step]),
-        why_there if known is None else f"/events/{known}",
+        f"/why?{urlencode({**camera, 'at': at})}" if known is None else f"/events/{known}?{urlencode(camera)}",
     )
-
-
-def _where(event: Event) -> str:
-    return event.sector or event.line or f"{event.from_sector} > {event.to_sector}"
 
 
 def _why(each: Differing, edge: Edge) -> str:

@@ -1,8 +1,8 @@
 """Attempts to sign in: after a few failures of a name each next one has to wait longer, and an address has a rate.
 
 Failures of a name are stored, so they count over all servers of a database. A name that no user has is counted alike:
-who guesses learns no names. The wait is bounded, and only attempts that were checked count, so nobody is locked out for
-ever.
+who guesses learns no names. A browser from which the user signed in before has a count of its own, so a stranger who
+goes on guessing keeps nobody out of the browser that he uses. Elsewhere a user may have to wait while somebody guesses.
 """
 
 from __future__ import annotations
@@ -49,12 +49,13 @@ class Addresses:
         self._buckets.take(network, 1)
 
 
-def begin_attempt(connection: Connection, name: str, now_us: int) -> int:
+def begin_attempt(connection: Connection, name: str, now_us: int, device: str = "") -> int:
     """Count an attempt as failed before it is checked, so that many at once are no way around. The count.
 
-    Raises OverQuota, and counts nothing, while the name has to wait.
+    `device`: the number of a browser of this user. Raises OverQuota, and counts nothing, while the name has to wait.
     """
-    mine = attempts.c.name == name
+    key = _key(name, device)
+    mine = attempts.c.name == key
     row = connection.execute(select(attempts).where(mine)).one_or_none()
     wait_s = 0 if row is None else math.ceil((row.blocked_until_us - now_us) / SECOND_US)
     if 0 < wait_s <= LONGEST_WAIT_S:  # a longer one is of a clock that was ahead
@@ -66,15 +67,15 @@ def begin_attempt(connection: Connection, name: str, now_us: int) -> int:
     values = {"failures": failures, "failed_at_us": now_us, "blocked_until_us": now_us + wait_us(failures)}
     if row is None:
         _make_room(connection)
-        connection.execute(insert(attempts), {"name": name, **values})
+        connection.execute(insert(attempts), {"name": key, **values})
     else:
         connection.execute(update(attempts).where(mine).values(values))
     return failures
 
 
-def forget_attempts(connection: Connection, name: str) -> None:
-    """After the right password, or a new one."""
-    connection.execute(delete(attempts).where(attempts.c.name == name))
+def forget_attempts(connection: Connection, name: str, device: str = "") -> None:
+    """After the right password in this browser, or a new one."""
+    connection.execute(delete(attempts).where(attempts.c.name == _key(name, device)))
 
 
 def forget_old_attempts(connection: Connection, now_us: int) -> None:
@@ -89,6 +90,10 @@ def wait_us(failures: int) -> int:
     return min(FIRST_WAIT_S << min(failures - FREE, 10), LONGEST_WAIT_S) * SECOND_US
 
 
+def _key(name: str, device: str) -> str:
+    return f"{name} {device}" if device else name  # no name has a space
+
+
 def _make_room(connection: Connection) -> None:
     if connection.execute(select(func.count()).select_from(attempts)).scalar_one() >= _MOST:
         least = select(attempts.c.name).order_by(attempts.c.failures, attempts.c.failed_at_us).limit(1)
@@ -100,4 +105,6 @@ def _network(address: str) -> str:
         found = ipaddress.ip_address(address)
     except ValueError:
         return address
-    return str(ipaddress.ip_network((found, _NETWORK_BITS), strict=False)) if found.version == 6 else address
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is None:
+        return str(ipaddress.ip_network((found, _NETWORK_BITS), strict=False))
+    return str(getattr(found, "ipv4_mapped", None) or found)

@@ -18,7 +18,8 @@ _AT_ONCE = 1000
 
 
 class Audit(Part):
-    """The audit's lines in one database. No line is ever changed; old ones are deleted."""
+    """The audit's lines in one database. No line is ever changed. Old ones are deleted, and a failure to
+    sign in that was none."""
 
     def note(
         self, author: str, what: str, *, site: str | None = None, subject: str | None = None, detail: str | None = None
@@ -70,8 +71,8 @@ def add_line(
     site: str | None = None,
     subject: str | None = None,
     detail: str | None = None,
-) -> None:
-    """Add a line in the transaction of what it tells of."""
+) -> int:
+    """Add a line in the transaction of what it tells of; its number."""
     row = {
         "at_us": at_us,
         "author": author,
@@ -80,4 +81,9 @@ def add_line(
         "subject": subject and subject[:_LONGEST],
         "detail": detail and detail[:_LONGEST],
     }
-    connection.execute(insert(audit), row)
+    return int(connection.execute(insert(audit).returning(audit.c.number), row).scalar_one())
+
+
+def drop_line(connection: Connection, number: int) -> None:
+    """Delete a line that was added before its fact was certain, and that is wrong."""
+    connection.execute(delete(audit).where(audit.c.number == number))

@@ -7,7 +7,7 @@ import secrets
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, exists, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from server.domain.clock import SECOND_US, Clock
@@ -16,7 +16,7 @@ from server.domain.people import SignedIn, is_name
 from server.store.engine import writing
 from server.store.people.accounts import LOCK
 from server.store.people.attempts import Addresses, begin_attempt, forget_attempts, forget_old_attempts
-from server.store.people.audit import add_line
+from server.store.people.audit import add_line, drop_line
 from server.store.people.passwords import hash_of, is_outdated, is_right
 from server.store.rows import Part, Versions
 from server.store.schema import grants, sessions, signing_keys, users
@@ -27,7 +27,10 @@ LONGEST_US = 7 * 86_400 * SECOND_US
 """It ends so long after its begin, however often it is used."""
 
 _TOUCH_US = 60 * SECOND_US
+_TOUCH_WAIT_S = 0.05
+"""So long a page waits for the database's writer to note that a session was used."""
 _SECRET_BYTES = 32
+_WRONG = "the name or the password is wrong"
 
 
 class Sessions(Part):
@@ -36,29 +39,37 @@ class Sessions(Part):
     def __init__(self, engine: Engine, clock: Clock, versions: Versions) -> None:
         super().__init__(engine, clock, versions)
         self._addresses = Addresses(lambda: clock() / SECOND_US)
+        self._not_touched_us: int | None = None
 
-    def begin_session(self, name: str, password: str, address: str = "") -> str:
-        """Begin a session; its secret, for the cookie.
+    def begin_session(self, name: str, password: str, address: str = "", device: str = "") -> str:
+        """Begin a session; its secret, for the cookie. `device`: the number of a browser in which this user had one.
 
         Whether there is a user of this name shows neither in the answer nor in its time. Raises Unauthorized for a
         wrong name or password, and OverQuota while the name or the address has to wait.
         """
         self._addresses.begin(address)
-        row = self._begin_attempt(name) if is_name(name) else None
+        row, line = self._begin_attempt(name, address, device) if is_name(name) else (None, 0)
         if not is_right(None if row is None else row.hash, password) or row is None:
-            raise self._refused(None if row is None else name, address)
+            raise Unauthorized(_WRONG)
         again = hash_of(password) if is_outdated(row.hash) else None
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         with writing(self._engine, lock=LOCK) as connection:
             has_begun = self._begin(connection, row, secret, address)
+            if has_begun:
+                drop_line(connection, line)
+                forget_attempts(connection, name, device)
             if has_begun and again is not None:
                 connection.execute(update(users).where(users.c.name == name).values(hash=again))
         if not has_begun:
-            raise self._refused(name, address)
+            raise Unauthorized(_WRONG)
         return secret
 
     def session(self, secret: str, *, is_use: bool = True) -> SignedIn | None:
-        """A session that is not over; None otherwise. With `is_use` it counts as used, to the minute."""
+        """A session that is not over; None otherwise. With `is_use` it counts as used, to the minute.
+
+        Reading never waits for whoever writes: while the database takes no write at once, the use is not noted, and for
+        a minute this process does not try again.
+        """
         now_us, this = self._clock(), sessions.c.id == _hash(secret)
         query = (
             select(users.c.name, grants.c.site, grants.c.role, sessions.c.seen_at_us)
@@ -70,8 +81,7 @@ class Sessions(Part):
         if not rows:
             return None
         if is_use and rows[0].seen_at_us <= now_us - _TOUCH_US:
-            with suppress(SectorwatchError), writing(self._engine, lock=LOCK) as connection:  # a full disk ends none
-                connection.execute(update(sessions).where(this).values(seen_at_us=now_us))
+            self._touch(this, now_us)
         roles = {row.site: row.role for row in rows if row.site is not None}
         return SignedIn(rows[0].name, roles)
 
@@ -103,12 +113,32 @@ class Sessions(Part):
             _drop_over(connection, self._clock())
             forget_old_attempts(connection, self._clock())
 
-    def _begin_attempt(self, name: str) -> Row[*tuple[Any, ...]] | None:
-        """The row of the user of this name, if there is one."""
+    def _touch(self, this: ColumnElement[bool], now_us: int) -> None:
+        failed_us = self._not_touched_us
+        if failed_us is not None and 0 <= now_us - failed_us < _TOUCH_US:
+            return
+        try:
+            with writing(self._engine, lock=LOCK, wait_s=_TOUCH_WAIT_S) as connection:
+                connection.execute(update(sessions).where(this).values(seen_at_us=now_us))
+        except SectorwatchError:  # neither a long transaction nor a full disk ends a session
+            self._not_touched_us = now_us
+        else:
+            self._not_touched_us = None
+
+    def _begin_attempt(self, name: str, address: str, device: str) -> tuple[Row[*tuple[Any, ...]] | None, int]:
+        """The row of the user of this name, if there is one, and the number of the audit's line of a failure.
+
+        One commit for every name, so that the time shows nobody which names there are. The audit has the failures of
+        users alone: what is no user's name may be a password in the wrong field.
+        """
         with writing(self._engine, lock=LOCK) as connection:
-            begin_attempt(connection, name, self._clock())
+            now_us = self._clock()
+            begin_attempt(connection, name, now_us, device)
             mine = select(users).where(users.c.name == name, users.c.removed_at_us.is_(None))
-            return connection.execute(mine).one_or_none()
+            row = connection.execute(mine).one_or_none()
+            if row is None:
+                return None, 0
+            return row, add_line(connection, now_us, name, "sign_in_failed", subject=name, detail=_from(address))
 
     def _begin(self, connection: Connection, checked: Row[*tuple[Any, ...]], secret: str, address: str) -> bool:
         """Begin the session, unless the user was changed since the password was checked."""
@@ -116,20 +146,12 @@ class Sessions(Part):
         if present != checked:
             return False
         now_us, name = self._clock(), checked.name
-        forget_attempts(connection, name)
         _drop_over(connection, now_us)
         session = {"id": _hash(secret), "name": name, "epoch": checked.epoch, "created_at_us": now_us}
         times = {"seen_at_us": now_us, "expires_at_us": now_us + LONGEST_US}
         connection.execute(insert(sessions), session | times)
         add_line(connection, now_us, name, "signed_in", subject=name, detail=_from(address))
         return True
-
-    def _refused(self, name: str | None, address: str) -> Unauthorized:
-        """The audit has the failures of users alone: what is no user's name may be a password in the wrong field."""
-        if name is not None:
-            with writing(self._engine, lock=LOCK) as connection:
-                add_line(connection, self._clock(), name, "sign_in_failed", subject=name, detail=_from(address))
-        return Unauthorized("the name or the password is wrong")
 
 
 def _is_over(now_us: int) -> Any:

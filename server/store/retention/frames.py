@@ -222,6 +222,10 @@ class Frames(FrameList):
         """The bytes of a picture, which have this SHA-256; None where they are lost. Raises OSError."""
         return self.shelf.get(sha256)
 
+    def has(self, sha256: str) -> bool:
+        """Whether the bytes of a picture are there, without reading them. Raises OSError."""
+        return self.shelf.has(sha256)
+
     def are_within(self, region: Region) -> bool:
         """Whether frames of a region are kept."""
         with reading(self._engine) as connection:

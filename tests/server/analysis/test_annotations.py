@@ -335,6 +335,16 @@ def test_an_event_is_annotated_over_http_and_read_back_page_by_page(app: Flask, 
     assert client.get("/v1/annotations?after=2").get_json() == {"annotations": [], "next": 2}
 
 
+def test_an_annotation_is_not_kept_without_its_line_in_the_audit(yard: Yard) -> None:
+    made = annotation_of(yard.store, ids(yard)[0], "true", "ann")
+    with pytest.raises(UnicodeEncodeError):  # of an author whom no database can store
+        yard.store.annotations.add([made], by="ann\ud800")
+    assert yard.store.annotations.all() == []
+    yard.store.annotations.add([made, made], by="ann")
+    [line] = yard.store.audit.page()
+    assert (line.author, line.subject, line.detail) == ("ann", made.subject, "true entered, and 1 more")
+
+
 def test_who_annotates_over_http_is_in_the_audit_by_the_token_whatever_the_author_says(
     app: Flask, client: FlaskClient
 ) -> None:

@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from server.app import runtime_of
+from server.console.timeline import build
 from server.domain.kept_frames import Picture
 from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
 
@@ -55,11 +56,20 @@ def told(client: FlaskClient, filters: str = "") -> Any:
     return client.get(f"/v1/day/2027-01-14?{filters}").json
 
 
-def test_the_first_page_goes_to_the_newest_day_with_something_in_it(client: FlaskClient) -> None:
+def test_the_first_page_is_today_and_leads_to_last_night_and_to_the_newest_day_with_an_event(
+    client: FlaskClient,
+) -> None:
     visit(client, "18:12")
     send(client, "2027-01-15T07:00:00", [20] * 4)
-    assert client.get("/").headers["Location"] == "/day/2027-01-14?site=north-yard"
+    today = client.get("/").headers["Location"]
+    assert today == "/day/2027-01-15?site=north-yard"
+    page = client.get(today).text
+    assert 'href="/day/2027-01-14?site=north-yard&amp;from=22%3A00#visits">Last night' in page
+    assert 'href="/day/2027-01-14?site=north-yard">The newest day with events before: 2027-01-14' in page
+    assert "Last night" not in client.get("/day/2027-01-14").text
     assert client.get("/day/today").headers["Location"] == "/day/2027-01-15?site=north-yard"
+    assert client.get("/v1/day/today").json["day"] == "2027-01-15"
+    assert client.get("/v1/day/yesterday").json["day"] == "2027-01-14"
     assert client.get("/day/yesterday?camera=gate").headers["Location"] == "/day/2027-01-14?site=north-yard&camera=gate"
 
 
@@ -76,7 +86,7 @@ def test_a_visit_is_one_row_with_its_picture_and_its_events_behind_it(app: Flask
     assert (row["target"], row["place"], row["picture"] in burst["frame_sha256"]) == ("person", "view", True)
     assert f"/v1/frames/{row['picture']}?size=small" in page
     assert {"entered", "left", "presence_started", "presence_ended"} <= {each["kind"] for each in row["events"]}
-    assert f'href="/events/{row["id"]}"' in page
+    assert f'href="/events/{row["id"]}?' in page
 
 
 def test_bars_show_occupied_clear_and_unobserved_and_say_it_in_words(client: FlaskClient) -> None:
@@ -127,7 +137,14 @@ def test_filters_leave_rows_and_bars_out(client: FlaskClient) -> None:
 
 def test_what_cannot_be_asked_for_is_answered_with_what_can(client: FlaskClient) -> None:
     visit(client, "18:12")
-    for wrong in ("/day/2027-13-40", "/day/2027-01-14?from=noon", "/day/2027-01-14?colour=red", "/day/0001-01-01"):
+    assert client.get("/day/2027-01-14?from=9999-12-31T23:59:59-12:00").status_code == 200
+    for wrong in (
+        "/day/2027-13-40",
+        "/day/2027-01-14?from=2027-01-14T18:00",
+        "/day/2027-01-14?from=noon",
+        "/day/2027-01-14?colour=red",
+        "/day/0001-01-01",
+    ):
         assert client.get(wrong).status_code == 400
     assert client.get("/day/2027-01-14?site=elsewhere").status_code in (200, 404)
 
@@ -144,3 +161,44 @@ def test_no_filter_is_html(client: FlaskClient) -> None:
     for name in ("site", "camera", "sector", "target", "kind", "from"):
         assert "<b>gate" not in client.get(f"/day/2027-01-14?{name}=<b>gate</b>").text
     assert "<b>gate" not in client.get("/day/<b>gate").text
+
+
+def test_an_hour_that_comes_twice_has_its_names_and_later_visits_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = in_oslo(tmp_path)
+    monkeypatch.setattr(build, "ROWS", 1)
+    send(client, "2026-10-25T00:30:00", [20] * 4 + [240] * 10 + [20] * 16)
+    send(client, "2026-10-25T01:20:00", [20] * 4 + [240] * 10 + [20] * 16)
+    first = client.get("/v1/day/2026-10-25").json
+    assert (first["cells"], first["hours"][1:3]) == (1000, [["02", 80], ["04", 200]])
+    assert '<text x="20.0%" dx="3" y="12">04</text>' in client.get("/day/2026-10-25").text
+    assert (first["visits"][0]["time"][:5], first["more_from"][:16], first["more_from"][-6:]) == (
+        "02:30",
+        "2026-10-25T02:20",
+        "+01:00",
+    )
+    then = client.get("/v1/day/2026-10-25", query_string={"from": first["more_from"]}).json
+    assert ([each["time"][:5] for each in then["visits"]], then["begins"][:5]) == (["02:20"], "02:20")
+    assert then["more_from"] is None
+
+
+def test_an_hour_that_clocks_skip_is_named_as_they_show_it(tmp_path: Path) -> None:
+    day = in_oslo(tmp_path).get("/v1/day/2026-03-29").json
+    assert (day["cells"], day["hours"][1:3]) == (920, [["03", 80], ["04", 120]])
+
+
+def test_pictures_of_visits_have_their_size_before_they_are_loaded(app: Flask, client: FlaskClient) -> None:
+    burst = visit(client, "18:12")
+    kept = Picture("north-yard", "gate", 1_799_950_324_000_000, burst["frame_sha256"][4], burst["frames"][4], 0.9)
+    runtime_of(app).store.frames.keep([kept])
+    assert 'width="96" height="54" loading="lazy"' in client.get("/day/2027-01-14").text
+
+
+def in_oslo(tmp_path: Path) -> FlaskClient:
+    app = make_app(tmp_path, BrightnessEnsemble())
+    policy = tmp_path / "sites" / "north-yard.toml"
+    policy.write_text(
+        policy.read_text().replace('site = "north-yard"', 'site = "north-yard"\ntimezone = "Europe/Oslo"')
+    )
+    return app.test_client()

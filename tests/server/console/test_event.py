@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import insert, update
 from werkzeug.test import TestResponse
 
 from server.app import runtime_of
 from server.console import judging
 from server.domain.keeping import Keep, KeepFrames
 from server.store import Store
+from server.store.schema import cameras
+from server.store.schema import events as event_rows
 from tests.server.console.scene import OSLO, console, event_of
 from tests.server.console.signed_in import add_user, browser, csrf_token
 from tests.server.scenes import Yard, across
@@ -65,6 +68,7 @@ def test_a_page_shows_the_visit_with_the_arithmetic_and_what_it_comes_from(clien
     shown = client.get(f"/events/{event.id}")
     assert shown.status_code == 200
     assert "person entered west" in shown.text
+    assert re.search(r"Of the same stay: .*>present at 08:00:0\d<", shown.text)
     assert "2 needed, 1 seen: eye .90, which suffices alone from .4 on" in shown.text
     assert f"/v1/frames/{event.provenance.frame_sha256[0]}" in shown.text
     assert shown.text.count("<img ") > 10
@@ -148,6 +152,35 @@ def test_undo_brings_back_the_answer_before(client: FlaskClient, store: Store) -
     assert store.annotations.of([event.id])[event.id].truth == "true"
 
 
+def test_each_undo_takes_back_one_more_answer_until_none_counts(client: FlaskClient, store: Store) -> None:
+    event = event_of(store, "entered", "west")
+    address = f"/events/{event.id}"
+    token = csrf_token(client, address)
+
+    def answer(action: str, **form: str) -> str:
+        done = client.post(f"{address}/{action}", data={"csrf_token": token, **form})
+        said = re.search(r'role="status">([^<]*)<', client.get(done.location).text)
+        counting = store.annotations.of([event.id]).get(event.id)
+        assert said is not None or action == "truth"
+        return f"{counting and counting.truth}: {said[1].strip() if said and action == 'undo' else ''}"
+
+    nothing = "No answer to this event counts, so there is nothing to take back."
+    assert answer("undo") == f"None: {nothing}"
+    for truth in ("unsure", "true", "false"):
+        answer("truth", truth=truth)
+    assert answer("undo") == "true: Taken back: false. It counts as true again."
+    assert answer("undo") == "unsure: Taken back: true. It counts as unsure again."
+    kept = store.annotations.of([event.id])[event.id]
+    assert not judging.is_unjudged(kept), "a person is unsure"
+    assert answer("undo") == "unsure: Taken back: unsure. The event is open again."
+    kept = store.annotations.of([event.id])[event.id]
+    assert judging.is_unjudged(kept)
+    made = store.annotations.history(event.id, 20)
+    assert answer("undo") == f"unsure: {nothing}"
+    assert store.annotations.history(event.id, 20) == made
+    assert 'data-key="u"' not in client.get(address).text
+
+
 def test_next_and_previous_stay_in_the_list_that_the_viewer_came_from(client: FlaskClient, store: Store) -> None:
     event = event_of(store, "entered", "west")
     asked = {"site": "yard", "camera": "gate", "sector": "west", "target": "person"}
@@ -161,6 +194,38 @@ def test_next_and_previous_stay_in_the_list_that_the_viewer_came_from(client: Fl
         found.append(page["later"]["event"])
         address = f"/v1/events/{found[-1]}/page"
     assert found == expected[expected.index(event.id) :]
+
+
+def test_the_list_of_a_viewer_has_no_events_of_other_sites_however_many_they_are(
+    app: Flask, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "_PAGES", (1,))
+    first, *others, last = [each.event for each in store.begun()]
+    assert len(others) > 3
+    with store._engine.begin() as connection:
+        connection.execute(insert(cameras).values(number=99, site="dock", camera="gate", longest_us=0))
+        connection.execute(
+            update(event_rows).where(event_rows.c.id.in_([each.id for each in others])).values(camera=99)
+        )
+    add_user(app, "vera", {"yard": "viewer"})
+    client = browser(app, "vera")
+    page = client.get(f"/v1/events/{first.id}/page").json
+    assert page["later"] == {"event": last.id, "address": f"/events/{last.id}", "matches": True}
+    assert client.get(f"/v1/events/{last.id}/page").json["earlier"]["event"] == first.id
+
+
+def test_pages_that_list_events_link_to_them_within_their_list(client: FlaskClient, store: Store) -> None:
+    event = event_of(store, "entered", "west")
+    asked = {"site": "yard", "camera": "gate", "target": "person", "kind": "entered", "sector": "west"}
+    for page, expected in (
+        (client.get("/day/2026-11-22", query_string=asked), asked),
+        (client.get("/day/2026-11-22"), {"site": "yard"}),
+        (client.get("/why?at=2026-11-22T08:00"), {"site": "yard", "camera": "gate"}),
+    ):
+        links = re.findall(rf'href="/events/{event.id}\?([^"]*)"', page.text)
+        assert links
+        for link in links:
+            assert dict(parse_qsl(link.replace("&amp;", "&"))) == expected
 
 
 def test_who_only_looks_sees_no_buttons_and_changes_nothing(app: Flask, store: Store) -> None:
@@ -259,9 +324,19 @@ def test_what_was_missed_is_noted_with_its_instant_in_the_site_s_zone(client: Fl
         assert refused.status_code in (400, 422), wrong
 
 
-def test_an_address_cannot_turn_undo_into_another_form(client: FlaskClient, store: Store) -> None:
-    event = event_of(store, "entered", "west")
-    assert client.get(f"/events/{event.id}?done=../../sign-out").status_code == 400
+def test_an_address_cannot_turn_undo_into_another_form_or_to_another_site(app: Flask, store: Store) -> None:
+    add_user(app, "olaf", {"yard": "viewer", "elsewhere": "operator"})
+    add_user(app, "anna")
+    event, other = event_of(store, "entered", "west"), event_of(store, "moved")
+    anna, olaf = browser(app, "anna"), browser(app, "olaf")
+    press(anna, f"/events/{event.id}", "t")
+    for done in ("../../sign-out?", f"{event.id}%0A", "0" * 32, f"../{event.id}", "", "x" * 99):
+        shown = anna.get(f"/events/{event.id}?done={done}")
+        assert shown.status_code == 200
+        assert re.findall(r'action="/events/([^"]*)/undo"', shown.text) == [event.id], done
+        assert anna.get(f"/v1/events/{other.id}/page?done={done}").json["undoes"] is None
+    assert anna.get(f"/v1/events/{other.id}/page?done={event.id}").json["undoes"] == event.id
+    assert olaf.get(f"/v1/events/{other.id}/page?done={event.id}").json["undoes"] is None
 
 
 def test_notes_and_names_are_never_html(client: FlaskClient, store: Store) -> None:

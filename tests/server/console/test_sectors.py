@@ -14,6 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event
 
+import server.console
 from policies.site.site_policy import parse_site_policy
 from server.app import create_app, runtime_of
 from server.console.sectors.preview import counts_of
@@ -27,6 +28,7 @@ from tests.server.scenes import START_US, Yard, across
 from tests.server.web_client import jpeg
 from tests.stand_ins import ManualClock
 
+CSS = Path(server.console.__file__).parent / "static/console.css"
 DAY_US = 86_400_000_000
 TEXT = """# The yard behind the shop.
 site = "yard"
@@ -267,3 +269,17 @@ def test_a_visit_counts_once_and_a_crossing_for_its_line() -> None:
         ("visits", "east", "person"): 1,
         ("crossings", "middle", "person"): 1,
     }
+
+
+def test_no_selector_has_two_sets_of_rules_in_the_stylesheet() -> None:
+    styles = re.sub(r"/\*.*?\*/", "", CSS.read_text(), flags=re.S)
+    seen: list[str] = []
+    within: list[str] = []
+    for text, mark in re.findall(r"([^{}]*)([{}])", styles):
+        if mark == "{":
+            within.append(" ".join(text.split()))
+            seen.append(" in ".join(reversed(within)))
+        else:
+            within.pop()
+    assert "#shapes .corner" in seen
+    assert [each for each in seen if seen.count(each) > 1] == []

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
 
 from server.app import runtime_of
+from server.domain.errors import DatabaseUnavailable
+from server.store.people.attempts import Addresses
+from tests.documentation import ROOT
 from tests.server.console.signed_in import PASSWORD, add_user, browser, csrf_token, sign_in
 from tests.server.web_client import BrightnessEnsemble, make_app
 
@@ -49,13 +54,14 @@ def test_after_five_wrong_passwords_even_the_right_one_has_to_wait(app: Flask) -
         sign_in(client, "anna", "wrong password")
     refused = sign_in(client, "anna")
     assert refused.status_code == 429
+    assert refused.headers["Retry-After"] == "10"
     assert "wait 10 s" in refused.text
 
 
 @pytest.mark.parametrize(
-    ("proxy", "others"), [("127.0.0.1", 401), ("172.18.0.2", 401), ("9.9.9.9", 429)], ids=["here", "inside", "none"]
+    ("proxy", "others"), [("127.0.0.1", 401), ("172.18.0.2", 429), ("9.9.9.9", 429)], ids=["here", "inside", "none"]
 )
-def test_browsers_behind_a_proxy_of_ours_have_rates_of_their_own(app: Flask, proxy: str, others: int) -> None:
+def test_browsers_behind_a_proxy_on_this_machine_have_rates_of_their_own(app: Flask, proxy: str, others: int) -> None:
     client = app.test_client()
     token = csrf_token(client, "/sign-in")
 
@@ -70,7 +76,17 @@ def test_browsers_behind_a_proxy_of_ours_have_rates_of_their_own(app: Flask, pro
 
 
 @pytest.mark.parametrize(
-    "then", ["https://evil.test/", "//evil.test/", "/\\evil.test", "\\\\evil.test", "javascript:alert(1)", "evil", ""]
+    "then",
+    [
+        "https://evil.test/",
+        "//evil.test/",
+        "/\\evil.test",
+        "\\\\evil.test",
+        "javascript:alert(1)",
+        "evil",
+        "",
+        "http://[",
+    ],
 )
 def test_after_signing_in_nobody_is_led_away(app: Flask, then: str) -> None:
     client = app.test_client()
@@ -118,9 +134,13 @@ def test_the_cookie_is_for_our_own_pages_alone_and_for_https_where_there_is_any(
     client = app.test_client()
     token = csrf_token(client, "/sign-in")
     form = {"name": "anna", "password": PASSWORD, "csrf_token": token}
-    (cookie,) = client.post("/sign-in", data=form, headers=headers).headers.getlist("Set-Cookie")
+    cookies = client.post("/sign-in", data=form, headers=headers).headers.getlist("Set-Cookie")
+    cookie, device = sorted(cookies)
     words = [word.strip() for word in cookie.split(";")]
     assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(words)
+    assert ("Secure" in words) == is_secure
+    words = [word.strip() for word in device.split(";")]
+    assert {"HttpOnly", "SameSite=Lax", "Path=/sign-in"} <= set(words)
     assert ("Secure" in words) == is_secure
 
 
@@ -151,3 +171,121 @@ def test_only_what_a_person_asks_for_is_use_of_a_session(app: Flask, monkeypatch
     ):
         assert client.get(path, headers=headers).status_code == 200
     assert asked == [True, False, False, False]
+
+
+@pytest.mark.parametrize("path", ["/now", "/sign-in", "/ensemble"])
+def test_a_page_says_that_the_database_does_not_answer_to_who_is_signed_in(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    client = browser(app)
+
+    def silent(*_given: object, **_named: object) -> None:
+        raise DatabaseUnavailable("the database does not answer (gone); nothing was changed")
+
+    store = runtime_of(app).store
+    for part, name in ((store.users, "session"), (store.users, "has_users"), (store.users, "signing_key")):
+        monkeypatch.setattr(part, name, silent)
+    app.secret_key = None if path == "/sign-in" else app.secret_key
+    answer = client.get(path, headers={"Accept": "text/html"})
+    assert answer.status_code == 503
+    assert "The database does not answer" in answer.text
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_stranger_who_guesses_keeps_nobody_out_of_the_browser_that_he_uses(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Addresses, "begin", lambda _self, _address: None)
+    own, other = browser(app), browser(app)
+    users = runtime_of(app).store.users
+    users.add("bert", PASSWORD, {"*": "viewer"})
+    for name in ("anna", "bert"):
+        for _ in range(5):
+            sign_in(app.test_client(), name, "wrong password")
+        assert sign_in(app.test_client(), name).status_code == 429
+    assert sign_in(own, "anna").status_code == 303
+    assert sign_in(app.test_client(), "anna").status_code == 429
+    assert sign_in(own, "bert").status_code == 429
+    for _ in range(5):
+        assert sign_in(other, "anna", "wrong password").status_code == 401
+    assert sign_in(other, "anna").status_code == 429
+    cookie = own.get_cookie("sectorwatch_device", path="/sign-in")
+    assert cookie is not None
+    forger = app.test_client()
+    forger.set_cookie("sectorwatch_device", cookie.value[:-3], path="/sign-in")
+    assert sign_in(forger, "anna").status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "noted"),
+    [
+        ("172.18.0.2", "8.8.8.8", "172.18.0.2"),
+        ("192.168.1.9", "8.8.8.8", "192.168.1.9"),
+        ("::ffff:192.168.1.9", "", "192.168.1.9"),
+        ("127.0.0.1", "1.1.1.1, 8.8.8.8", "8.8.8.8"),
+        ("127.0.0.1", "::ffff:8.8.8.8", "8.8.8.8"),
+        ("127.0.0.1", "2001:DB8:0::1%<b>x\t", "2001:db8::1"),
+        ("127.0.0.1", "<b>not an address", "127.0.0.1"),
+        ("::1", "8.8.8.8\tand more", "::1"),
+    ],
+)
+def test_the_audit_has_the_address_of_the_browser_as_a_proxy_on_this_machine_names_it(
+    app: Flask, peer: str, forwarded: str, noted: str
+) -> None:
+    client = app.test_client()
+    form = {"name": "anna", "password": "wrong password", "csrf_token": csrf_token(client, "/sign-in")}
+    more = {"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": forwarded}
+    assert client.post("/sign-in", data=form, environ_overrides=more).status_code == 401
+    assert runtime_of(app).store.audit.page()[0].detail == f"from {noted}"
+
+
+@pytest.mark.parametrize("name", [" anna", "anna ", "Anna", "ANNA\t"])
+def test_a_name_is_the_same_as_a_phone_s_keyboard_writes_it(app: Flask, name: str) -> None:
+    assert sign_in(app.test_client(), name).status_code == 303
+
+
+def test_signing_in_again_ends_the_session_of_before(app: Flask) -> None:
+    client = browser(app)
+    before = client.get_cookie("sectorwatch")
+    assert before is not None
+    assert sign_in(client, "anna").status_code == 303
+    assert client.get("/now").status_code == 200
+    thief = app.test_client()
+    thief.set_cookie("sectorwatch", before.value)
+    assert thief.get("/now").status_code == 303
+
+
+def test_after_signing_out_the_browser_forgets_the_pages(app: Flask) -> None:
+    client = browser(app)
+    answer = client.post("/sign-out", data={"csrf_token": csrf_token(client)})
+    assert '"cache"' in answer.headers["Clear-Site-Data"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Referer": "https://yard.test:8443/sign-in"}])
+def test_a_form_needs_no_referrer_behind_a_proxy_on_another_port(app: Flask, headers: dict[str, str]) -> None:
+    client = app.test_client()
+    at: dict[str, Any] = {"base_url": "https://yard.test"}
+    found = re.search(r'name="csrf_token" value="([^"]+)"', client.get("/sign-in", **at).text)
+    assert found is not None
+    form = {"name": "anna", "password": PASSWORD, "csrf_token": found[1]}
+    assert client.post("/sign-in", data=form, headers=headers, **at).status_code == 303
+
+
+def test_the_shipped_proxy_passes_the_port_of_the_address() -> None:
+    site = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
+    assert re.search(r"proxy_set_header +Host +\$http_host;", site)
+
+
+def test_a_browser_that_keeps_no_cookies_is_told_so(app: Flask) -> None:
+    token = csrf_token(app.test_client(), "/sign-in")
+    form = {"name": "anna", "password": PASSWORD, "csrf_token": token}
+    answer = app.test_client().post("/sign-in", data=form)
+    assert answer.status_code == 400
+    assert "Allow cookies" in answer.text
+    stale = browser(app).post("/sign-out", data={"csrf_token": token})
+    assert "has ended" in stale.text
+
+
+def test_whoever_asks_for_the_head_of_a_page_is_asked_to_sign_in_too(app: Flask) -> None:
+    answer = app.test_client().head("/now")
+    assert (answer.status_code, answer.location) == (303, "/sign-in?next=%2Fnow")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from click.testing import CliRunner
 from flask import Flask
 from flask.testing import FlaskClient
 
+from policies.events import microseconds
 from server.__main__ import command
 from server.app import runtime_of
 from server.domain.keeping import Keep
 from tests.server.console.scene import OSLO, console
-from tests.server.console.signed_in import add_user, browser
-from tests.server.scenes import Yard, burst
+from tests.server.console.signed_in import add_user, browser, csrf_token
+from tests.server.scenes import Yard, across, burst
 from tests.stand_ins import ManualClock
 
 MINUTE = "/why?site=yard&camera=gate&at=2026-11-22T08:00"
@@ -47,7 +49,7 @@ def test_a_minute_shows_its_pictures_its_events_and_its_votes(client: FlaskClien
     assert "person entered west" in shown.text
     assert "eye for 0.90" in shown.text
     assert "occupied" in shown.text
-    assert 'href="/why?site=yard&amp;camera=gate&amp;at=2026-11-22T07%3A59%2B01%3A00"' in shown.text
+    assert 'href="/why?site=yard&amp;camera=gate&amp;at=2026-11-22T07%3A59%3A00%2B01%3A00"' in shown.text
     assert " style=" not in shown.text
 
 
@@ -56,6 +58,33 @@ def test_a_time_of_day_is_the_last_such_time_in_the_zone_of_the_site(client: Fla
     assert page["minute"]["at_local"] == "2026-11-22 08:00:00"
     assert page["minute"]["since"] == "2026-11-22T07:00:00Z"
     assert page["minute"]["zone"] == "Europe/Oslo"
+
+
+SECOND_PASS_S = -(28 * 86_400 + 5.5 * 3600)
+"""From the scene's beginning to 2026-10-25 02:30 in Oslo's winter time, half an hour after clocks went back to 2."""
+
+
+def test_links_and_fields_name_the_right_one_of_the_hour_that_comes_twice(tmp_path: Path) -> None:
+    with console(tmp_path, until_s=0) as (app, yard):
+        for number in range(6):
+            yard.pipeline.process(yard.walk(number, lambda t: across(t - SECOND_PASS_S), SECOND_PASS_S + number * 2))
+        client, store = app.test_client(), runtime_of(app).store
+        event = store.begun(limit=1)[0].event
+        page = client.get(f"/events/{event.id}").text
+        links = re.findall(r'<a href="([^"]*)"[^>]*>(?:The|the) minute</a>', page)
+        assert links
+        for link in links:
+            minute = client.get(link.replace("&amp;", "&")).text
+            assert f"/events/{event.id}" in minute
+            [typed] = re.findall(r'<input name="at" value="([^"]*)" placeholder', minute)
+            again = client.get("/why", query_string={"site": "yard", "camera": "gate", "at": typed})
+            assert f"/events/{event.id}" in again.text
+        [at] = re.findall(r'<label>When <input name="at" value="([^"]*)"', page)
+        fields = {"site": "yard", "camera": "gate", "fact": "entered|west", "at": at}
+        done = client.post("/missed", data=fields | {"csrf_token": csrf_token(client, f"/events/{event.id}")})
+        assert done.status_code == 303
+        [kept] = store.annotations.all()
+        assert 0 <= microseconds(event.at) - kept.at_us < 1_000_000
 
 
 def test_without_a_time_there_is_a_form_and_with_a_wrong_one_the_forms_of_times(client: FlaskClient) -> None:

@@ -36,6 +36,13 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     time.tzset()
 
 
+@pytest.mark.parametrize("utc", ["2026-10-25T00:30", "2026-10-25T01:30", "2026-07-01T10:00:00.250"])
+def test_what_is_written_is_read_back_as_the_same_instant_in_the_hour_that_comes_twice_too(utc: str) -> None:
+    written = OSLO.written(us(utc))
+    assert written.startswith(OSLO.dated(us(utc)).replace(" ", "T"))
+    assert read_when(written).us(OSLO, NOW_US) == us(utc)
+
+
 @pytest.mark.parametrize(
     ("text", "meant"),
     [

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import select
+from sqlalchemy.event import listen
 
 from server.domain.errors import Conflict, OverQuota, Unauthorized, Unknown, Unprocessable
 from server.store import Store, open_store
+from server.store.engine import writing
 from server.store.people import attempts as attempts_module
 from server.store.people import passwords
 from server.store.schema import attempts, sessions, users
@@ -124,6 +128,44 @@ def test_a_clock_that_was_ahead_blocks_nobody(anna: Store, clock: ManualClock) -
     anna.users.begin_session("anna", RIGHT)
 
 
+def test_a_refusal_commits_once_whether_there_is_a_user_of_that_name_or_not(anna: Store) -> None:
+    commits: list[str] = []
+    listen(anna._engine, "commit", lambda _connection: commits.append("commit"))
+    counts = []
+    for name in ("anna", "nobody"):
+        before = len(commits)
+        with pytest.raises(Unauthorized):
+            anna.users.begin_session(name, "wrong password")
+        counts.append(len(commits) - before)
+    assert counts == [1, 1]
+    assert told(anna)[1:] == [("anna", "sign_in_failed")]
+    anna.users.begin_session("anna", RIGHT)
+    assert told(anna)[1:] == [("anna", "sign_in_failed"), ("anna", "signed_in")]
+
+
+def test_a_browser_that_the_user_knows_has_a_wait_of_its_own(anna: Store) -> None:
+    for _ in range(5):
+        with pytest.raises(Unauthorized):
+            anna.users.begin_session("anna", "wrong password")
+    assert anna.users.begin_session("anna", RIGHT, device="0a1b")
+    with pytest.raises(OverQuota):
+        anna.users.begin_session("anna", RIGHT)
+    for _ in range(5):
+        with pytest.raises(Unauthorized):
+            anna.users.begin_session("anna", "wrong password", device="0a1b")
+    with pytest.raises(OverQuota):
+        anna.users.begin_session("anna", RIGHT, device="0a1b")
+
+
+def test_addresses_of_version_4_in_the_form_of_version_6_have_rates_of_their_own(anna: Store) -> None:
+    for number in range(20):
+        with pytest.raises(Unauthorized):
+            anna.users.begin_session(f"name{number}", "wrong password", "::ffff:192.0.2.1")
+    with pytest.raises(OverQuota, match="from your address"):
+        anna.users.begin_session("anna", RIGHT, "192.0.2.1")
+    anna.users.begin_session("anna", RIGHT, "::ffff:192.0.2.2")
+
+
 def test_an_address_has_a_rate_of_its_own_over_all_names(anna: Store, clock: ManualClock) -> None:
     for number in range(20):
         with pytest.raises(Unauthorized):
@@ -177,6 +219,48 @@ def test_a_session_is_written_at_most_once_a_minute(anna: Store, clock: ManualCl
     clock.advance(1)
     anna.users.session(secret)
     assert stored(anna, sessions.c.seen_at_us) == [clock.now_us]
+
+
+def test_a_session_is_read_at_once_while_the_database_takes_no_write(anna: Store, clock: ManualClock) -> None:
+    secret = anna.users.begin_session("anna", RIGHT)
+    before = stored(anna, sessions.c.seen_at_us)
+    other = open_store(anna._engine.url.render_as_string(hide_password=False), clock)
+    tried: list[float] = []
+
+    def asked() -> float:
+        begun_s = time.monotonic()
+        assert anna.users.session(secret) is not None
+        return time.monotonic() - begun_s
+
+    for writer in (anna, other):
+        clock.advance(120)
+        with writing(writer._engine, lock="users"):
+            tried += [asked(), asked()]
+            assert stored(anna, sessions.c.seen_at_us) == before
+    assert max(tried) < 5
+    asked()
+    assert stored(anna, sessions.c.seen_at_us) == before
+    clock.advance(60)
+    asked()
+    assert stored(anna, sessions.c.seen_at_us) == [clock.now_us]
+    other.close()
+
+
+def test_whoever_changes_something_still_waits_for_the_other_writer(anna: Store, clock: ManualClock) -> None:
+    """A page that did not wait leaves its connection as patient as it was."""
+    secret = anna.users.begin_session("anna", RIGHT)
+    clock.advance(120)
+    other = open_store(anna._engine.url.render_as_string(hide_password=False), clock)
+    with writing(other._engine, lock="users") as held:
+        assert anna.users.session(secret) is not None
+        waiting = threading.Thread(target=anna.users.sign_out, args=("anna",))
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        del held
+    waiting.join(20)
+    assert anna.users.session(secret) is None
+    other.close()
 
 
 def test_a_session_ends_by_sign_out_and_the_others_go_on(anna: Store) -> None:

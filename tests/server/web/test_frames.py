@@ -85,6 +85,29 @@ def test_a_small_view_is_320_pixels_wide_and_goes_with_its_picture(
     assert [file.name for file in (tmp_path / "frames").rglob("*") if file.is_file()] == ["owner"]
 
 
+def test_no_whole_picture_is_read_for_who_has_it_or_for_a_small_view_that_was_made(app: Flask, tmp_path: Path) -> None:
+    image = encoded(Image.effect_noise((1280, 720), 80).convert("RGB"), "JPEG")
+    frames = [image, jpeg(3)]
+    sent = envelope(frames, burst_id="0197-frames-2", captured_at="2027-01-15T07:59:30.000Z")
+    client = app.test_client()
+    assert client.post("/v1/bursts", data=body(sent, frames)).status_code == 201
+    runtime_of(app).keeper.drain()
+    headers = bearer(app)
+    path = f"/v1/frames/{hashlib.sha256(image).hexdigest()}"
+    whole, small = (client.get(path + size, headers=headers) for size in ("", "?size=small"))
+    [file] = (each for each in (tmp_path / "frames").rglob("*") if each.is_file() and each.read_bytes() == image)
+    file.write_bytes(b"damaged: whoever reads it notices")
+    for answer, size in ((whole, ""), (small, "?size=small")):
+        again = client.get(path + size, headers=headers | {"If-None-Match": answer.headers["ETag"]})
+        assert (again.status_code, again.data) == (304, b"")
+    again = client.get(path + "?size=small", headers=headers)
+    assert (again.status_code, again.data) == (200, small.data)
+    assert client.get(path, headers=headers).status_code == 410
+    file.unlink()
+    headers |= {"If-None-Match": whole.headers["ETag"]}
+    assert client.get(path, headers=headers).status_code == 410, "a lost picture is not confirmed"
+
+
 PATHS = (f"/v1/frames/{SHA256}", "/v1/frames?site=north-yard&camera=gate", "/v1/events/{event}/frames")
 
 
