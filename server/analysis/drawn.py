@@ -191,8 +191,8 @@ def _put(table: Any, key: str, value: list[Any]) -> None:
 
 def _resize(there: Any, value: list[Any]) -> None:
     """Give an array as many parts as `value` has. A part that stays keeps its line, and so its comment."""
-    parts = [[str(each) for each in _rounded(side)] for side in (there.unwrap(), value)]
-    for _, old, old_end, new, new_end in reversed(SequenceMatcher(None, *parts, autojunk=False).get_opcodes()):
+    before, after = ([str(each) for each in _rounded(side)] for side in (there.unwrap(), value))
+    for _, old, old_end, new, new_end in reversed(SequenceMatcher(a=before, b=after, autojunk=False).get_opcodes()):
         for _ in range((old_end - old) - (new_end - new)):
             del there[old + new_end - new]
         for place in range((new_end - new) - (old_end - old)):
