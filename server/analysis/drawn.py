@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from typing import Any
 
 import msgspec
@@ -149,11 +150,8 @@ def _cut(text: str, header: str, place: int) -> str | None:
     while within.match(lines[heads[last + 1]] if heads[last + 1] < len(lines) else ""):
         last += 1
     end = heads[last + 1]
-    kept = end
-    while kept > heads[last] + 1 and lines[kept - 1].strip()[:1] in ("", "#"):
-        kept -= 1
-        if not lines[kept].strip():
-            end = kept  # from this empty line on, comments are of what follows
+    while end > heads[last] + 1 and lines[end - 1].strip()[:1] in ("", "#"):
+        end -= 1  # empty lines and comments above a header are of what follows
     return "".join(lines[: heads[first]]).rstrip("\n") + "\n" + "".join(lines[end:])
 
 
@@ -181,13 +179,24 @@ def _table(document: Any, *path: str) -> Any:
 
 
 def _put(table: Any, key: str, value: list[Any]) -> None:
-    """Replace an array. One that has as many parts is changed within, so that comments between its lines stay."""
+    """Replace an array. One of several lines is changed within, so that comments between its lines stay."""
     there = table.get(key)
     value = _rounded(value)
-    if isinstance(there, Array) and len(there) == len(value) and "\n" in there.as_string():
+    if isinstance(there, Array) and "\n" in there.as_string():
+        _resize(there, value)
         _change(there, value)
     elif there is None or there.unwrap() != value:
         table[key] = value
+
+
+def _resize(there: Any, value: list[Any]) -> None:
+    """Give an array as many parts as `value` has. A part that stays keeps its line, and so its comment."""
+    before, after = ([str(each) for each in _rounded(side)] for side in (there.unwrap(), value))
+    for _, old, old_end, new, new_end in reversed(SequenceMatcher(a=before, b=after, autojunk=False).get_opcodes()):
+        for _ in range((old_end - old) - (new_end - new)):
+            del there[old + new_end - new]
+        for place in range((new_end - new) - (old_end - old)):
+            there.insert(old_end + place, value[new + old_end - old + place])
 
 
 def _change(there: Any, value: list[Any]) -> None:

@@ -108,7 +108,6 @@ class Runtime:
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
     _threads: list[threading.Thread] = field(default_factory=list, init=False)
     _is_filled: bool = field(default=False, init=False)
-    _is_settled: bool = field(default=False, init=False)
     _tidy_at_s: float = field(default_factory=lambda: time.monotonic() + _TIDY_FIRST_S, init=False)
 
     def start(self, on_failure: Callable[[Exception], None], on_stuck: Callable[[], None] = lambda: None) -> None:
@@ -200,12 +199,9 @@ class Runtime:
             self._stopping.wait(every_s)
 
     def _look_at_sites(self) -> None:
-        """Read what has changed in the folder of site policies; the first time, have the database follow the files."""
+        """Read what has changed in the folder of site policies, and have the database follow the files."""
         self.sites.faults()
-        if not self._is_settled:
-            for site in self.sites.sites():
-                self.versions.settle(site)
-            self._is_settled = True
+        self.versions.settle_changed()
 
     def _release_held(self) -> None:
         """Process held bursts, which were ahead of the clock, once it has caught up."""

@@ -26,8 +26,13 @@ def read_text(path: Path, most_bytes: int | None = None) -> str:
     line ends of Windows are no part of the text. With `most_bytes`, it reads nothing but a regular file up to that
     size, so it waits for no pipe and no device. Raises UnreadableText.
     """
+    return decoded(read_content(path, most_bytes))
+
+
+def read_content(path: Path, most_bytes: int | None = None) -> bytes:
+    """The bytes of a file, as `read_text` reads it. Raises UnreadableText."""
     try:
-        return decoded(_content(path, most_bytes))
+        return _content(path, most_bytes)
     except OSError as error:
         raise UnreadableText(error.strerror or str(error)) from None
 
@@ -45,6 +50,20 @@ def decoded(content: bytes) -> str:
     if "\0" in text[:2]:  # further on, the reader of the text refuses it
         raise UnreadableText(_faulty(content, content.index(b"\0"), "a NUL character, as UTF-16 without a mark has"))
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def encoded(text: str, like: bytes) -> bytes:
+    """The bytes of a text, with the encoding, byte order mark and line ends of a file whose bytes are `like`."""
+    marks = (codecs.BOM_UTF8, *_UTF16_MARKS)
+    mark = next((mark for mark in marks if like.startswith(mark)), b"")
+    encoding = _UTF16_MARKS.get(mark, "utf-8")
+    before = like.removeprefix(mark).decode(encoding, "replace")
+    windows = before.count("\r\n")
+    if 2 * windows > before.count("\n"):
+        text = text.replace("\n", "\r\n")
+    elif "\n" not in before and "\r" in before:
+        text = text.replace("\n", "\r")
+    return mark + text.encode(encoding)
 
 
 def _faulty(content: bytes, at: int, what: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -21,6 +21,7 @@ from server.console.tuning.address import TuneQuery, address, change_of, without
 from server.console.tuning.page import Choice, Progress, State, Tune, TuneModel, TuneVersion
 from server.console.tuning.place import Found, Stretch, in_field, newest_day, stretch_of
 from server.console.tuning.trial import Asked, Known, Result, Trials
+from server.domain.errors import SectorwatchError
 from server.domain.local_time import LocalTime
 from server.domain.matching import fact_of
 from server.replays import Hour, hours_of
@@ -95,6 +96,8 @@ def _page(
     hours = 0 if here.head_us is None else len(hours_of(stretch.since_us, min(stretch.until_us, here.head_us + 1)))
     true, false = known.truth.instants()
     name = f"{here.site}.toml"
+    file = _file(context, here)
+    state, message = said
     return Tune(
         *names,
         here.place.target,
@@ -105,7 +108,8 @@ def _page(
         in_field(here.local, stretch.since_us),
         in_field(here.local, stretch.until_us),
         tuple(_stretches(context, here, query)),
-        *said,
+        state,
+        " ".join(filter(None, (message, file.fault))),
         candidate.words,
         settings,
         tried,
@@ -117,7 +121,7 @@ def _page(
         result.figures,
         result.differ,
         result.strips,
-        tuple(difference(here.text, candidate.text, name, f"{name}, changed")) if candidate.changes else (),
+        tuple(difference(file.text, candidate.text, name, f"{name}, changed")) if candidate.changes else (),
         _overruled(here, query, candidate),
         len(true),
         len(false),
@@ -128,8 +132,33 @@ def _page(
         address(*names, replace(query, version=None)),
         address(*names, without_change(query)),
         written(replace(query, version=None)),
-        hashlib.sha256(here.text.encode()).hexdigest(),
+        file.fingerprint,
     )
+
+
+class _File(NamedTuple):
+    """The site's file. `fault` says, in sentences, why its last good version is in force; empty where the file is."""
+
+    text: str
+    fingerprint: str
+    fault: str
+
+
+def _file(context: Context, here: Found) -> _File:
+    """The file that a proposal replaces; the text in force where the file cannot be read."""
+    standing = context.sites.standing(here.site)
+    fault = ""
+    if standing.in_force != "file":
+        why = "; ".join(standing.faults) or "it is gone"
+        fault = (
+            f"The site's file cannot be used ({why}), so its last good version is in force. What you save here is "
+            "made from that version, and takes the place of the whole file."
+        )
+    try:
+        file = context.versions.file(here.site)
+    except SectorwatchError as error:
+        return _File(here.text, "", fault or f"The site's file cannot be read: {error.detail}.")
+    return _File(file.text or "", file.fingerprint, fault)
 
 
 def _targets(here: Found, query: TuneQuery) -> Iterator[Choice]:

@@ -83,19 +83,22 @@ class Changing:
         return _version(self._connection, number)
 
     def put_in_force(self, version: PolicyVersion, author: str) -> None:
-        """Note that the version is in the site's file."""
-        self._mark(version, author, "policy_put_in_force", "in_force")
+        """Note that the version is in the site's file, also where it was taken back before."""
+        values = {"in_force_at_us": self._clock(), "in_force_by": author}
+        self._mark(version, author, "policy_put_in_force", values | {"taken_back_at_us": None, "taken_back_by": None})
 
     def take_back(self, version: PolicyVersion, author: str) -> None:
         """Note that the text from which the version was made is in the site's file again."""
-        self._mark(version, author, "policy_taken_back", "taken_back")
+        values = {"taken_back_at_us": self._clock(), "taken_back_by": author}
+        self._mark(version, author, "policy_taken_back", values)
 
-    def _mark(self, version: PolicyVersion, author: str, what: str, columns: str) -> None:
-        now_us = self._clock()
+    def _mark(self, version: PolicyVersion, author: str, what: str, values: dict[str, Any]) -> None:
         found = update(policy_versions).where(policy_versions.c.number == version.number)
-        self._connection.execute(found.values({f"{columns}_at_us": now_us, f"{columns}_by": author}))
+        self._connection.execute(found.values(values))
         subject = str(version.number)
-        add_line(self._connection, now_us, author, what, site=version.site, subject=subject, detail=version.digest)
+        add_line(
+            self._connection, self._clock(), author, what, site=version.site, subject=subject, detail=version.digest
+        )
 
 
 def _version(connection: Connection, number: int) -> PolicyVersion:

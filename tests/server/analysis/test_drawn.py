@@ -67,6 +67,44 @@ def test_a_corner_moved_among_lines_with_comments_keeps_them() -> None:
     assert changed_lines(after) == ["  [0.51, 0.5],  # by the tree"]
 
 
+@pytest.mark.parametrize(
+    "corners",
+    [
+        ((0.5, 0.5), (1, 0.5), (1, 1), (0.5, 1)),
+        ((0.5, 0.5), (0.7, 0.4), (1, 0.5), (1, 1)),
+        ((0.4, 0.5), (0.5, 0.5), (1, 0.5), (1, 1), (0.6, 1)),
+        ((0.1, 0.1), (0.2, 0.1), (0.3, 0.4), (0.1, 0.4), (0, 0.2)),
+    ],
+    ids=["at the end", "within", "around", "all moved"],
+)
+def test_a_new_corner_among_lines_with_comments_keeps_them(corners: tuple[tuple[float, float], ...]) -> None:
+    after = drawn_into(TEXT, "gate", Drawn(sectors={"road": corners}))
+    assert comments(after) == comments(TEXT)
+    assert parse_site_policy(after).camera("gate").by_name["road"].polygon == corners
+
+
+def test_a_corner_that_stays_keeps_its_comment_where_others_are_added_around_it() -> None:
+    corners = ((0.4, 0.5), (0.5, 0.5), (1, 0.5), (1, 1), (0.6, 1))
+    after = drawn_into(TEXT, "gate", Drawn(sectors={"road": corners})).splitlines()
+    assert "  [0.5, 0.5],  # by the tree" in after
+    assert "  [1, 1],      # by the gate" in after
+
+
+def test_a_corner_that_goes_takes_no_comment_of_another_one() -> None:
+    more = TEXT.replace("  [1, 0.5],\n", "  [0.7, 0.4],\n  [1, 0.5],  # a bend\n")
+    after = drawn_into(more, "gate", Drawn(sectors={"road": ((0.5, 0.5), (1, 0.5), (1, 1))}))
+    for line in ("  [0.5, 0.5],  # by the tree", "  [1, 0.5],  # a bend", "  [1, 1],      # by the gate"):
+        assert line in after.splitlines()
+    assert parse_site_policy(after).camera("gate").by_name["road"].polygon == ((0.5, 0.5), (1, 0.5), (1, 1))
+
+
+def test_a_comment_directly_above_the_next_header_stays_when_a_sector_is_removed() -> None:
+    text = TEXT.replace("\n[cameras.gate.sectors.road]", "# the road, since May\n# twice\n[cameras.gate.sectors.road]")
+    after = drawn_into(text, "gate", Drawn(sectors={"table": None}))
+    assert "# the road, since May\n# twice\n[cameras.gate.sectors.road]" in after
+    assert "table" not in after
+
+
 def test_a_new_sector_line_and_ignored_area_stand_at_the_end() -> None:
     drawn = Drawn(
         sectors={"door": SQUARE},

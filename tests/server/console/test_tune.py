@@ -216,6 +216,23 @@ def test_a_proposal_from_a_file_that_has_changed_since_is_refused(tuned: Tuned) 
     assert "has changed since you began" in answer.text
 
 
+def test_a_change_is_proposed_while_the_last_good_version_stands_in_for_a_faulty_file(tuned: Tuned) -> None:
+    file = tuned.folder / "sites" / "yard.toml"
+    tuned.asked()
+    file.write_text(COMMENTED + "no\n")
+    try:
+        page = tuned.shown(scores="eye:0.6")
+        assert "site&#39;s file cannot be used (yard.toml" in page
+        assert "\n-no" in page
+        proposed = tuned.client.get(post(tuned, page, "propose")).text
+        assert ": proposed" in proposed
+        post(tuned, proposed, "put_in_force")
+        assert "min_score = {eye = 0.6}" in file.read_text()
+        assert "cannot be used" not in tuned.shown()
+    finally:
+        file.write_text(COMMENTED)
+
+
 def test_every_place_of_the_site_is_listed_with_its_annotations(tuned: Tuned) -> None:
     [camera] = json.loads(tuned.client.get("/v1/tune").text)["cameras"]
     assert (camera["camera"], [each["sector"] for each in camera["sectors"]]) == ("gate", ["west", "east"])

@@ -18,7 +18,7 @@ from sqlalchemy import event
 from server.__main__ import command
 from server.analysis.policy_diff import applied
 from server.app import runtime_of
-from server.domain.errors import Conflict, SectorwatchError, Unknown, Unprocessable
+from server.domain.errors import ConfigurationError, Conflict, SectorwatchError, Unknown, Unprocessable
 from server.domain.policy_versions import BY_FILE
 from server.pipeline.site_policies import Sites
 from server.pipeline.site_versions import LONGEST_WHY, SiteVersions
@@ -213,27 +213,138 @@ def test_a_linked_file_stays_a_link_and_keeps_its_mode(yard: Folder, tmp_path: P
     assert elsewhere.stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize(
+    ("mark", "encoding", "end"),
+    [
+        (b"\xef\xbb\xbf", "utf-8", "\r\n"),
+        (b"", "utf-8", "\r\n"),
+        (b"\xef\xbb\xbf", "utf-8", "\n"),
+        (b"\xff\xfe", "utf-16-le", "\r\n"),
+        (b"", "utf-8", "\r"),
+    ],
+)
+def test_the_byte_order_mark_and_line_ends_of_the_file_stay_and_taking_back_restores_its_bytes(
+    yard: Folder, mark: bytes, encoding: str, end: str
+) -> None:
+    def bytes_of(text: str) -> bytes:
+        return mark + text.replace("\n", end).encode(encoding)
+
+    yard.file.write_bytes(bytes_of(TEXT))
+    number = yard.propose()
+    yard.versions.put_in_force(number, "ann")
+    assert yard.file.read_bytes() == bytes_of(CHANGED)
+    yard.versions.take_back(number, "ann")
+    assert yard.file.read_bytes() == bytes_of(TEXT)
+
+
+@pytest.fixture
+def foreign(yard: Folder) -> Folder:
+    """A yard whose file, readable for its group only, belongs to another user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file to another user")
+    yard.file.chmod(0o640)
+    os.chown(yard.file, 4242, 4343)
+    return yard
+
+
+def test_root_changes_the_file_of_another_user_and_that_user_still_owns_it(foreign: Folder) -> None:
+    foreign.versions.put_in_force(foreign.propose(), "ann")
+    found = foreign.file.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (4242, 4343, 0o640)
+    assert foreign.file.read_text() == CHANGED
+
+
+def test_a_file_that_root_makes_belongs_to_the_owner_of_its_folder(foreign: Folder) -> None:
+    os.chown(foreign.folder, 4242, 4343)
+    version = foreign.versions.propose("shed", 'site = "shed"\n', "ann")
+    foreign.versions.put_in_force(version.number, "ann")
+    found = (foreign.folder / "shed.toml").stat()
+    assert (found.st_uid, found.st_gid) == (4242, 4343)
+
+
+def test_a_file_that_cannot_be_given_to_its_owner_again_is_refused_and_stays(
+    foreign: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = foreign.propose()
+
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refused)
+    with pytest.raises(ConfigurationError, match=r"yard\.toml cannot be written .*it belongs to 4242:4343"):
+        foreign.versions.put_in_force(number, "ann")
+    assert (foreign.file.read_text(), foreign.file.stat().st_uid) == (TEXT, 4242)
+    assert foreign.standings() == [(number, "proposed")]
+
+
 def test_a_version_copied_into_the_file_by_hand_is_in_force_by_the_file(yard: Folder) -> None:
     number = yard.propose()
     yard.file.write_text(CHANGED)
     assert yard.standings() == [(number, "in force")]
     assert yard.versions.version(number).in_force_by == BY_FILE
+    yard.versions.settle("yard")
     yard.file.write_text(TEXT)
     assert yard.standings() == [(number, "taken back")]
-    assert yard.audit()[-2:] == [
+    yard.versions.settle("yard")
+    yard.versions.settle("yard")
+    assert yard.audit()[1:] == [
         (BY_FILE, "policy_put_in_force", "yard", "1"),
         (BY_FILE, "policy_taken_back", "yard", "1"),
     ]
-    assert yard.versions.settle("yard") is None
 
 
-def test_the_next_start_of_a_server_has_the_database_follow_the_file(tmp_path: Path) -> None:
+def test_a_version_that_was_taken_back_and_is_written_into_the_file_by_hand_is_in_force_again(yard: Folder) -> None:
+    number = yard.propose()
+    yard.versions.put_in_force(number, "ann")
+    yard.versions.take_back(number, "ann")
+    yard.file.write_text(CHANGED)
+    assert yard.standings() == [(number, "in force")]
+    with pytest.raises(Conflict, match="in force already"):
+        yard.versions.put_in_force(number, "ann")
+    yard.versions.take_back(number, "bob")
+    assert (yard.file.read_text(), yard.standings()) == (TEXT, [(number, "taken back")])
+
+
+def test_of_two_versions_with_one_text_the_newer_is_in_force_and_the_older_stays_taken_back(yard: Folder) -> None:
+    first = yard.propose()
+    yard.versions.put_in_force(first, "ann")
+    yard.versions.take_back(first, "ann")
+    second = yard.propose()
+    yard.versions.put_in_force(second, "ann")
+    assert yard.standings() == [(second, "in force"), (first, "taken back")]
+
+
+def test_a_proposal_that_was_copied_into_the_file_by_hand_is_in_force_already(yard: Folder) -> None:
+    number = yard.propose()
+    yard.file.write_text(CHANGED)
+    with pytest.raises(Conflict, match="in force already"):
+        yard.versions.put_in_force(number, "ann")
+    kept = yard.store.policy_versions.version(number)
+    assert kept.in_force_by == BY_FILE
+
+
+def test_whoever_reads_the_versions_writes_nothing(yard: Folder, tmp_path: Path) -> None:
+    number = yard.propose()
+    yard.versions.put_in_force(number, "ann")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/yard.toml").write_text(TEXT)
+    there = SiteVersions(Sites(tmp_path / "other"), tmp_path / "other", yard.store.policy_versions)
+    assert there.versions("yard")[0].taken_back_by == BY_FILE
+    assert there.version(number).taken_back_by == BY_FILE
+    assert yard.store.policy_versions.version(number).taken_back_by is None
+    assert len(yard.audit()) == 2
+
+
+def test_a_server_has_the_database_follow_the_file_at_its_start_and_when_the_file_changes(tmp_path: Path) -> None:
     runtime = runtime_of(make_app(tmp_path, BrightnessEnsemble()))
     changed = SITE + "# more\n"
     version = runtime.versions.propose("north-yard", changed, "ann")
     (tmp_path / "sites/north-yard.toml").write_text(changed)
     runtime._look_at_sites()
     assert runtime.store.policy_versions.version(version.number).in_force_by == BY_FILE
+    (tmp_path / "sites/north-yard.toml").write_text(SITE)
+    runtime._look_at_sites()
+    assert runtime.store.policy_versions.version(version.number).taken_back_by == BY_FILE
 
 
 def test_two_versions_put_in_force_at_once_are_one_in_force_and_one_refused(yard: Folder, url: str) -> None:
@@ -286,8 +397,8 @@ def test_a_process_killed_between_file_and_database_leaves_the_file_as_the_truth
     done = subprocess.run(call, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
     assert yard.file.read_text() == (CHANGED if step == "put_in_force" else TEXT)
-    settled = yard.versions.settle("yard")
-    assert settled is not None
+    yard.versions.settle("yard")
+    assert yard.store.policy_versions.version(number).standing(yard.file.read_text()) == after
     assert yard.standings() == [(number, after)]
     assert [path.name for path in yard.folder.iterdir()] == ["yard.toml"]
 
@@ -314,6 +425,10 @@ def test_a_folder_that_cannot_be_written_is_refused_with_the_way_to_the_text(yar
     assert code == 78
     assert "yard.toml cannot be written (Permission denied), so nothing is changed" in said
     assert "`sectorwatch policy show 1` prints version 1" in said
+    assert "deploy/README.md says, under `Versions of site policies`" in said
+    to_do = (ROOT / "deploy/README.md").read_text().partition("**Versions of site policies.**")[2]
+    assert "ReadWritePaths=/etc/sectorwatch/sites" in to_do
+    assert "chown -R sectorwatch:sectorwatch /etc/sectorwatch/sites" in to_do
     assert yard.standings() == [(number, "proposed")]
 
 
