@@ -243,3 +243,14 @@ def test_a_users_own_group_or_class_called_moving_is_decided_by_the_models_that_
     told = events_of(site.camera("gate"), [observation(i / 2, {"eye": [each]}, [own]) for i, each in enumerate(walk)])
     assert {(event.kind, event.label) for event in told} == {("entered", "moving"), ("presence_started", "moving")}
     assert site.camera("gate").asks_for_moving == (not group)
+
+
+def test_of_a_frame_full_of_regions_the_best_32_are_looked_at() -> None:
+    rain = [
+        Prediction(
+            "moving", round(0.5 + n / 1000, 3), (n % 20 / 20, n // 20 / 20, n % 20 / 20 + 0.01, n // 20 / 20 + 0.01)
+        )
+        for n in range(200)
+    ]
+    found = judge(rules(), observation(0, {"frame-change": rain}, MODELS)).candidates
+    assert sorted(each.score for each in found) == [each.score for each in rain[-32:]]
