@@ -23,7 +23,7 @@ from policies.sensitivity import Sensitivity, Verdict, Vote
 from policies.site.rules import Rules
 from policies.site.sectors import WHOLE, Sector
 from policies.site.site_policy import CameraPolicy
-from policies.site.targets import MOVING
+from policies.site.targets import is_moving
 
 _FOR, _AGAINST, _ABSTAIN, _MISSING = Vote
 _PRESENT = Verdict.PRESENT
@@ -65,7 +65,7 @@ def relevant_judgement(policy: CameraPolicy, seen: Observation) -> Judgement:
 def _groups(policy: CameraPolicy, seen: Observation, target: str, voters: Voters) -> list[Group]:
     """The boxes of a target by the thing that they lie on."""
     classes, models = policy.targets[target], voters.models[target]
-    if target == MOVING:
+    if is_moving(target, classes):
         return group_moving(seen, classes, models, policy.rules)
     return group_boxes(seen, classes, models)
 

@@ -10,7 +10,6 @@ from policies.fusion.voters import Voters
 from policies.observation import EnsembleInfo
 from policies.site.rules import SHIPPED_MIN_SCORE_TO_AGREE, SHIPPED_WEIGHTS, Rules
 from policies.site.site_policy import CameraPolicy, SitePolicy
-from policies.site.targets import MOVING
 from policies.site.toml_errors import suggest
 
 _CHANGE = "frame-change"
@@ -61,7 +60,7 @@ def _uncalibrated(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator
 
 
 def _unknown_models(camera: CameraPolicy, ensemble_info: EnsembleInfo) -> Iterator[str]:
-    known = {info.model: info for info in ensemble_info.models if info.votes or MOVING in camera.targets}
+    known = {info.model: info for info in ensemble_info.models if info.votes or camera.has_moving}
     places = (camera.rules, *(sector.rules for sector in camera.sectors))
     for rules in [rules for place in places for rules in (place, *map(place.of, place.by_target))]:
         given = rules.sensitivity

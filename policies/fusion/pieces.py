@@ -18,6 +18,8 @@ from policies.site.targets import LABEL_OF, MOVING
 
 WEAK = 0.9
 """Regions whose score is less than this part of what a vote needs are noise."""
+MOST_REGIONS = 32
+"""Regions of a frame that are looked at, the best ones: rain has hundreds, and each may become a track."""
 NEAR = 0.5
 """Regions whose gap is less than this part of the larger one's longer side, either way, are one thing."""
 COVERED = 0.6
@@ -37,6 +39,8 @@ def group_moving(seen: Observation, classes: frozenset[str], models: Sequence[Mo
         regions = [p for p in answer if p.box is not None and p.label in classes and p.score >= least]
         if not regions:
             continue
+        if len(regions) > MOST_REGIONS:
+            regions = sorted(regions, key=lambda p: (-p.score, p.box or ()))[:MOST_REGIONS]
         shapes = list(shapes_of(seen, rules))
         while shapes:
             shape = shapes.pop(0)

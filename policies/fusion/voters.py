@@ -11,7 +11,7 @@ from policies.observation import EnsembleInfo, ModelInfo, Observation, Predictio
 from policies.sensitivity import Verdict, Vote
 from policies.site.rules import Rules
 from policies.site.site_policy import CameraPolicy
-from policies.site.targets import MOVING
+from policies.site.targets import can_vote
 
 KEEP_RATIO = 0.43
 
@@ -24,11 +24,7 @@ class Voters:
     def __init__(self, policy: CameraPolicy, ensemble_info: EnsembleInfo) -> None:
         self.ensemble_info = ensemble_info
         self.models = {
-            target: [
-                info
-                for info in ensemble_info.models
-                if info.votes != (target == MOVING) and not classes.isdisjoint(info.classes)
-            ]
+            target: [info for info in ensemble_info.models if can_vote(info, target, classes)]
             for target, classes in policy.targets.items()
         }
         self.undecided = tuple(

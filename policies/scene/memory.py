@@ -1,7 +1,8 @@
 """What a camera's state remembers of its scene, of cameras whose policy asks for `moving`.
 
-It is folded from the evidence that `frame-change` gives with the first frame of a burst. Whatever is remembered is
-replaced within two hours, but for the view of a camera that was turned: that one waits for its owner to look.
+It is folded from the evidence that `frame-change` gives with the first frame of a burst. A signature is replaced once
+eight more are kept, within 80 minutes of a view that brings evidence. The view of a camera that was turned is not: it
+waits for its owner to look.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from policies.site.rules import Rules
 from policies.site.schedule import Place, When
 from policies.site.sectors import WHOLE, Line, Sector, line_to_edges, pairs_apart, up_to_edges
 from policies.site.suppression import Suppression
-from policies.site.targets import MOVING, SHIPPED, is_class_of_its_own, named_targets
+from policies.site.targets import MOVING, SHIPPED, is_class_of_its_own, is_moving, named_targets
 from policies.site.toml_errors import NAME, Problem, convert, only, tables
 from policies.site.toml_lines import line_of
 from policies.site.toml_schema import (
@@ -74,7 +74,12 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def asks_for_moving(self) -> bool:
         """Whether any sector asks for `moving` at any time."""
-        return any(MOVING in policy.targets for policy in (self, *(entry.policy for entry in self.scheduled)))
+        return any(policy.has_moving for policy in (self, *(entry.policy for entry in self.scheduled)))
+
+    @cached_property
+    def has_moving(self) -> bool:
+        """Whether `moving` is among the targets, and is not a user's own group of that name."""
+        return is_moving(MOVING, self.targets.get(MOVING, frozenset()))
 
     def in_force(self, at_us: int, brightness: float | None = None) -> CameraPolicy:
         """The policy for a frame of that instant and brightness: that of the first schedule that holds, else this."""

@@ -8,8 +8,10 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from policies.observation import ModelInfo
+
 MOVING = "moving"
-"""The target of whatever moves. Its votes are the regions of models that vote on no other target."""
+"""The target of whatever moves. Models that vote on no other target vote on it with their regions."""
 
 _TYPO = 0.8
 """From this likeness on, in 0..1, a name is a target's with a mistake: `persn`, and not `present`, is `person`."""
@@ -32,6 +34,16 @@ SHIPPED: dict[str, frozenset[str]] = {
 
 LABEL_OF = {name: target for target, classes in SHIPPED.items() if target != MOVING for name in classes}
 """A class of a detector -> the shipped target that it belongs to."""
+
+
+def is_moving(target: str, classes: frozenset[str]) -> bool:
+    """Whether a target is that of whatever moves. A user's own group of that name is as any other."""
+    return target == MOVING and classes == SHIPPED[MOVING]
+
+
+def can_vote(info: ModelInfo, target: str, classes: frozenset[str]) -> bool:
+    """Whether a model votes on a target with these classes. One that votes on no other votes on `moving`."""
+    return (info.votes or is_moving(target, classes)) and not classes.isdisjoint(info.classes)
 
 
 def named_targets(raw: Mapping[str, Any]) -> list[str]:

@@ -28,7 +28,7 @@ def follow(policy: CameraPolicy, frame: Frame, matches: Sequence[Match]) -> Sequ
         _unseen(rules, frame, track) if sight is None else _seen(policy, frame, track, sight)
         for track, sight in matches
     ]
-    if MOVING not in policy.targets:
+    if not policy.has_moving:
         return followed
     followed = [_whole(frame, before, each, followed) for (before, _), each in zip(matches, followed, strict=True)]
     return [_stopped(rules, each, followed, frame) if has_stopped(each.track) else each for each in followed]
@@ -67,7 +67,7 @@ def _seen(policy: CameraPolicy, frame: Frame, track: Track | None, sight: Sight)
     if (evidence.decides, evidence.score) > (best.decides, best.score):
         best = evidence
     course, named = track.course, track.named
-    if track.target == MOVING and candidate.box is not None:
+    if policy.has_moving and track.target == MOVING and candidate.box is not None:
         course = longer_course(course, candidate.box, frame.at_us, frame.aspect)
         named = named or name_of(policy, frame, candidate.box) or UNSET
     hits = (track.hit_history << 1 | candidate.present) & _latest(rules)

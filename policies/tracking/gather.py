@@ -29,7 +29,7 @@ SHRINKS = 0.1
 
 def gather(policy: CameraPolicy, frame: Frame, tracks: Sequence[Track], judged: Judgement) -> Judgement:
     """The judgement with one candidate for each known thing that moves."""
-    if MOVING not in policy.targets:
+    if not policy.has_moving:
         return judged
     known = [track for track in tracks if track.target == MOVING and len(track.past) > 1]
     regions = [c for c in judged.candidates if c.target == MOVING and c.box is not None]

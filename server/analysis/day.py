@@ -1,8 +1,10 @@
 """A stretch of a site's time as spans for each sector and target: occupied, clear, unobserved, or no longer kept.
 
-It is put together from presences of the event log and from when the cameras were watched, without folding a frame. It
-agrees with `server.analysis.occupancy`, which folds them, except where `Past.watching` looks at bursts three minutes
-apart: at frames that tell nothing for less than that, and at where a policy began to name a sector.
+It is put together from presences of the event log and from when the cameras were watched. Frames are folded only of
+cameras that ask for `moving`: where they were turned back, and after the newest state. It agrees with
+`server.analysis.occupancy`, which folds all, except where `Past.watching` looks at bursts three minutes apart: at
+frames that tell nothing for less than that, and at where a policy began to name a sector; and but for turns that begin
+and end between two states that are kept.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from policies.occupancy import Interval
 from policies.site.sectors import Sector
 from policies.site.site_policy import SitePolicy
 from server.analysis.occupancy import AROUND_US
+from server.analysis.turns import Past as PastOfTurns
+from server.analysis.turns import turned_stretches
 from server.domain.keeping import Gone
+from server.domain.records import Checkpoint, Recorded
 from server.domain.watching import Stay, Unseen, Watching
 
 SpanState = Literal["occupied", "clear", "unobserved", "not_kept"]
@@ -62,7 +67,7 @@ class CameraDay:
     first_us: int | None
 
 
-class _Past(Protocol):
+class _Past(PastOfTurns, Protocol):
     def watching(self, site: str, since_us: int, until_us: int) -> list[Watching]: ...
 
 
@@ -77,6 +82,10 @@ class Store(Protocol):
     def retention(self) -> _Retention: ...
     def stays(self, site: str, since_us: int, until_us: int) -> list[Stay]: ...
     def policy(self, digest: str) -> SitePolicy: ...
+    def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint: ...
+    def history(
+        self, site: str, camera: str, since_us: int | None = ..., until_us: int | None = ...
+    ) -> Iterator[Recorded]: ...
 
 
 def site_day(store: Store, site: str, since_us: int, until_us: int, now_us: int) -> list[CameraDay]:
@@ -90,10 +99,14 @@ def site_day(store: Store, site: str, since_us: int, until_us: int, now_us: int)
     gone = {each.camera: each for each in store.retention.all_gone(site)}
     watched = store.past.watching(site, since_us, min(end_us + AROUND_US, now_us))
     policy_of = cache(store.policy)
-    return [
-        camera_day(each, stays.get(each.camera, ()), gone.get(each.camera), (since_us, end_us), policy_of)
-        for each in watched
-    ]
+    days: list[CameraDay] = []
+    for each in watched:
+        turned: list[Interval] = []
+        if any(policy_of(digest).camera(each.camera).asks_for_moving for _, digest in each.rules):
+            turned = turned_stretches(store, site, each.camera, since_us, min(end_us + AROUND_US, now_us), policy_of)
+        mine = stays.get(each.camera, ())
+        days.append(camera_day(each, mine, gone.get(each.camera), (since_us, end_us), policy_of, turned))
+    return days
 
 
 def camera_day(
@@ -102,8 +115,9 @@ def camera_day(
     gone: Gone | None,
     stretch: Interval,
     policy_of: Callable[[str], SitePolicy],
+    turned: Sequence[Interval] = (),
 ) -> CameraDay:
-    """One camera in a stretch, by its presences and by when it was watched."""
+    """One camera in a stretch, by its presences, by when it was watched, and by when it was turned."""
     if watching.policy is None:
         return CameraDay(watching.camera, (), (), (), None)
     lost = [] if gone is None else [each for each in gone.bursts if each.meets(*stretch)]
@@ -115,9 +129,10 @@ def camera_day(
     for stay in stays:
         end_us = stretch[1] if stay.until_us is None else stay.until_us
         held.setdefault((stay.sector, stay.target), []).append((stay.from_us, end_us))
+    dark = [(each.from_us, each.until_us) for each in watching.unseen]
     lanes: list[Lane] = []
     for sector in policy_of(watching.policy).camera(watching.camera).sectors:
-        unseen = [*before, *_blind(sector, watching), *_unnamed(sector.name, watching, stretch, policy_of)]
+        unseen = [*before, *_blind(sector, [*dark, *turned]), *_unnamed(sector.name, watching, stretch, policy_of)]
         for target in sector.rules.targets:
             layers: dict[SpanState, Sequence[Interval]] = {
                 "occupied": held.get((sector.name, target), ()),
@@ -129,10 +144,10 @@ def camera_day(
     return CameraDay(watching.camera, tuple(lanes), watching.unseen, tuple(not_kept), watching.since_us)
 
 
-def _blind(sector: Sector, watching: Watching) -> list[Interval]:
-    """The stretches without a frame that are too long for a sector."""
+def _blind(sector: Sector, dark: Iterable[Interval]) -> list[Interval]:
+    """The stretches without a frame that was judged which are too long for a sector."""
     blind_us = int(sector.rules.presence.blind_s * 1e6)
-    return [(each.from_us, each.until_us) for each in watching.unseen if each.until_us - each.from_us > blind_us]
+    return [(from_us, until_us) for from_us, until_us in dark if until_us - from_us > blind_us]
 
 
 def _unnamed(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
@@ -20,7 +20,8 @@ from server.replays.job import Job, Replayed
 HOUR_US = 3600 * SECOND_US
 MOST_HOURS = 5000
 MOST_EVENTS = 30_000
-"""So much is remembered at most, of all policies together: some 60 MB."""
+"""So much is remembered at most, of all policies together: some 60 MB; of one question an hour more."""
+_TOO_MUCH = "this stretch has more events than are compared at once: choose a shorter one"
 _LIMIT_S = 60.0
 
 
@@ -112,17 +113,20 @@ class HourByHour:
         until_s = time.monotonic() + wait_s
         done: dict[Hour, list[FoldedHour]] = {}
         why, is_asking = "", True
-        for hour in hours:
-            keys = [(site, camera, edition(hour), each.digest, hour) for each in policies]
+        keys_of = {hour: [(site, camera, edition(hour), each.digest, hour) for each in policies] for hour in hours}
+        asked = {key for keys in keys_of.values() for key in keys}
+        for hour, keys in keys_of.items():
             known = self._look_up(keys)
             missing = [each for each, of_hour in zip(policies, known, strict=True) if of_hour is None]
+            if missing and is_asking and self._is_too_much(asked):
+                why, is_asking = _TOO_MUCH, False
             if missing and is_asking:
                 job = Job(site, (camera,), tuple(each.text for each in missing), *hour, _LIMIT_S, edition=keys[0][2])
                 replayed = self._replays.ask(job, owner, max(0.0, until_s - time.monotonic()))
                 why = replayed.why if replayed.is_over else ""
                 is_asking = replayed.state == "done"
                 if is_asking:
-                    self._remember(site, camera, keys[0][2], missing, hour, replayed)
+                    self._remember(site, camera, keys[0][2], missing, hour, replayed, asked)
                     known = self._look_up(keys)
             folded = [of_hour for of_hour in known if of_hour is not None]
             if len(folded) == len(policies):
@@ -134,6 +138,12 @@ class HourByHour:
             why if len(done) < len(hours) else "",
         )
 
+    def _is_too_much(self, asked: Collection[_Key]) -> bool:
+        """Whether the hours of one question that are folded fill what may be remembered."""
+        with self._lock:
+            mine = [known for key in asked if (known := self._known.get(key)) is not None]
+        return len(mine) >= MOST_HOURS or sum(len(each.events) for each in mine) >= MOST_EVENTS
+
     def _look_up(self, keys: Sequence[_Key]) -> list[FoldedHour | None]:
         with self._lock:
             for key in keys:
@@ -142,8 +152,16 @@ class HourByHour:
             return [self._known.get(key) for key in keys]
 
     def _remember(
-        self, site: str, camera: str, edition: str, policies: Sequence[Tried], hour: Hour, replayed: Replayed
+        self,
+        site: str,
+        camera: str,
+        edition: str,
+        policies: Sequence[Tried],
+        hour: Hour,
+        replayed: Replayed,
+        asked: Collection[_Key],
     ) -> None:
+        """Keep an hour, and forget the oldest ones that are not `asked` for while there are too many."""
         [span] = replayed.spans
         with self._lock:
             for each, events in zip(policies, span.events, strict=True):
@@ -151,8 +169,11 @@ class HourByHour:
                 self._forget((site, camera, edition, each.digest, hour))
                 self._known[site, camera, edition, each.digest, hour] = folded
                 self._events += len(events)
-            while len(self._known) > MOST_HOURS or (self._events > MOST_EVENTS and len(self._known) > len(policies)):
-                self._forget(next(iter(self._known)))
+            while len(self._known) > MOST_HOURS or self._events > MOST_EVENTS:
+                oldest = next((key for key in self._known if key not in asked), None)
+                if oldest is None:
+                    break
+                self._forget(oldest)
 
     def _forget(self, key: _Key) -> None:
         if (folded := self._known.pop(key, None)) is not None:

@@ -10,19 +10,20 @@ from sqlalchemy import ColumnElement, Engine, ScalarSelect, func, select
 
 from policies.events import Event
 from server.domain.clock import Clock
-from server.domain.records import Annotation, BurstFacts, EventRecord, LoggedEvent, PolicyRecord
+from server.domain.records import Annotation, BurstFacts, Checkpoint, EventRecord, LoggedEvent, PolicyRecord
 from server.domain.watching import Watching
 from server.store.bursts import Looks, find_bursts, longest_us, meeting, newest_burst, read_facts
 from server.store.compact import EventId
 from server.store.engine import reading
 from server.store.event_rows import BARE_COLUMNS, EVENT_COLUMNS, is_row_intact, logged, read_rows
-from server.store.rows import Part, Versions, begins_with
+from server.store.rows import Part, Versions, begins_with, readable_state, stored_text
 from server.store.schema import (
     annotation_rows,
     burst_records,
     bursts,
     camera_states,
     cameras,
+    checkpoints,
     contexts,
     events,
     outbox,
@@ -50,6 +51,19 @@ class Past(Part):
         """
         with reading(self._engine) as connection:
             return self._looks.read(connection, self._versions, site, since_us, until_us)
+
+    def states(self, site: str, camera: str, since_us: int, until_us: int) -> list[Checkpoint]:
+        """The states of a camera that are kept from `since_us` to before `until_us` and can be read, in order."""
+        with reading(self._engine) as connection:
+            query = (
+                select(checkpoints.c.at_us, stored_text(connection, checkpoints.c.state))
+                .where(checkpoints.c.site == site, checkpoints.c.camera == camera)
+                .where(*_within(checkpoints.c.at_us, since_us, until_us))
+                .order_by(checkpoints.c.at_us)
+            )
+            rows = connection.execute(query).all()
+        read = [Checkpoint(at_us, readable_state(stored, at_us)) for at_us, stored in rows]
+        return [each for each in read if each.state is not None]
 
     def burst(self, burst_id: str) -> BurstFacts | None:
         with reading(self._engine) as connection:

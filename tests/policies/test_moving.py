@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from policies.fold import decode_state, encode_state, initial_state
 from policies.fusion.judge import judge
 from policies.fusion.model_check import misfits
-from policies.observation import Box, EnsembleInfo, Observation, Prediction
+from policies.observation import Box, EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.site.site_policy import CameraPolicy, parse_site_policy
-from tests.policies.stories import CHANGE, DETECTOR, events_of, fold, observation, policy
+from tests.policies.stories import CHANGE, DETECTOR, events_of, fold, observation, person_at, policy
 
 MODELS = (CHANGE, DETECTOR)
 STILL = Prediction("still", 0.9)
@@ -231,3 +231,26 @@ def test_moving_without_frame_change_is_never_decided() -> None:
 
 def test_frame_change_votes_on_no_other_target() -> None:
     assert kinds(story(going), rules('["person"]')) == []
+
+
+@pytest.mark.parametrize("label", ["person", "moving"])
+def test_a_users_own_group_or_class_called_moving_is_decided_by_the_models_that_know_it(label: str) -> None:
+    group = "" if label == "moving" else '[target.moving]\nclasses = ["person"]'
+    site = parse_site_policy(f'site = "yard"\ntargets = ["moving"]\n{group}')
+    own = ModelInfo("eye", frozenset({label}), boxes=True)
+    assert misfits(site, EnsembleInfo("own", (own,))) == ()
+    walk = [replace(person_at(0.2 + 0.03 * i), label=label) for i in range(20)]
+    told = events_of(site.camera("gate"), [observation(i / 2, {"eye": [each]}, [own]) for i, each in enumerate(walk)])
+    assert {(event.kind, event.label) for event in told} == {("entered", "moving"), ("presence_started", "moving")}
+    assert site.camera("gate").asks_for_moving == (not group)
+
+
+def test_of_a_frame_full_of_regions_the_best_32_are_looked_at() -> None:
+    rain = [
+        Prediction(
+            "moving", round(0.5 + n / 1000, 3), (n % 20 / 20, n // 20 / 20, n % 20 / 20 + 0.01, n // 20 / 20 + 0.01)
+        )
+        for n in range(200)
+    ]
+    found = judge(rules(), observation(0, {"frame-change": rain}, MODELS)).candidates
+    assert sorted(each.score for each in found) == [each.score for each in rain[-32:]]

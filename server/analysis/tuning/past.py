@@ -9,6 +9,7 @@ from policies.fold import decode_state
 from policies.observation import ModelInfo
 from policies.site.sectors import WHOLE
 from policies.site.site_policy import SitePolicy
+from policies.site.targets import can_vote
 from server.analysis.stored import Store
 from server.analysis.tuning.candidates import Place
 from server.domain.clock import SECOND_US
@@ -54,8 +55,7 @@ def _with_sectors(policy: SitePolicy) -> list[str]:
 def voters_of(models: Iterable[ModelInfo], policy: SitePolicy, place: Place) -> list[ModelInfo]:
     """Those of an ensemble's models that can vote on some target of the place."""
     targets = place.rules(policy).targets if place.target is None else (place.target,)
-    wanted = frozenset[str]().union(*(policy.targets[target] for target in targets))
-    return [info for info in models if info.votes and not wanted.isdisjoint(info.classes)]
+    return [info for info in models if any(can_vote(info, target, policy.targets[target]) for target in targets)]
 
 
 def with_bursts(annotations: Iterable[Annotation], gone: AllGone) -> list[Annotation]:
@@ -93,6 +93,8 @@ def has_events_of(store: Store, site: str, camera: str, policy: SitePolicy, sinc
     since the view was last empty before. Then no fold is needed.
     """
     if not store.retention.gone(site, camera).within(since_us, until_us).is_nothing:
+        return False
+    if policy.camera(camera).asks_for_moving:  # what is remembered of the scene is never empty
         return False
     start_us = _empty_at(store, site, camera, since_us)
     return set(store.past.bursts_by_policy(site, camera, start_us, until_us)) == {policy.digest}

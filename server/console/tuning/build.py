@@ -45,7 +45,9 @@ def tuned(
         known = trials.known(here.site, here.camera, stretch.since_us, stretch.until_us)
         if not fault:
             asked = _asked(here, stretch, candidate)
-            result = trials.result(asked, known, here.local, f"tune {viewer.name}")
+            result = trials.result(
+                asked, known, here.local, f"tune {viewer.name} {here.site} {here.camera} {here.place.sector}"
+            )
     state = _state(here, candidate, result, fault)
     return _page(context, query, here, stretch, candidate, (state, fault or result.why), result, known, viewer, version)
 

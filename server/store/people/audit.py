@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
 from server.domain.clock import SECOND_US
 from server.domain.people import AuditLine
@@ -51,12 +51,17 @@ class Audit(Part):
         return [AuditLine(*row) for row in self._rows(query)]
 
     def sweep(self, keep_days: float) -> int:
-        """Delete lines that are older than so many days (0: none), some at once; how many went."""
+        """Delete lines that are older than so many days (0: none), some at once; how many went.
+
+        The newest line stays, so that the numbers never begin again.
+        """
         if not keep_days:
             return 0
         before_us = self._clock() - round(keep_days * 86_400 * SECOND_US)
         with writing(self._engine, lock="audit") as connection:
-            old = select(audit.c.number).where(audit.c.at_us < before_us).order_by(audit.c.number).limit(_AT_ONCE)
+            newest = select(func.max(audit.c.number)).scalar_subquery()
+            is_old = audit.c.at_us < before_us, audit.c.number < newest
+            old = select(audit.c.number).where(*is_old).order_by(audit.c.number).limit(_AT_ONCE)
             numbers = connection.execute(old).scalars().all()
             connection.execute(delete(audit).where(audit.c.number.in_(numbers)))
         return len(numbers)

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from policies.observation import Prediction
 from policies.site.site_policy import SitePolicy
 from server.analysis.day import CameraDay, DaySpan, camera_day, site_day
 from server.analysis.occupancy import occupancy
 from server.domain.keeping import Gone, Stretch
 from server.domain.watching import Stay, Watching
 from server.store import Store
+from tests.policies.stories import CHANGE
+from tests.policies.test_scene import home, turned
 from tests.server.late_walker import in_their_order
 from tests.server.scenes import START_US, Yard, across, burst, there_and_back
-from tests.stand_ins import ManualClock
+from tests.stand_ins import ManualClock, ScriptedEnsemble
 
 S = 1_000_000
 HOUR_US = 3600 * S
@@ -208,3 +211,39 @@ def test_late_bursts_of_a_walk_leave_what_one_in_order_leaves(yard: Yard) -> Non
 
 def _no_policy(digest: str) -> SitePolicy:
     raise AssertionError(digest)
+
+
+MOVING = """
+site = "yard"
+targets = ["moving"]
+[cameras.gate.sectors.west]
+polygon = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
+[cameras.gate.sectors.east]
+polygon = [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]
+"""
+
+
+def shows(yard: Yard, view: Callable[[int], str], numbers: range) -> None:
+    """Quiet bursts of ten frames, the first of which tells what the camera shows."""
+    for number in numbers:
+        images = []
+        for index in range(10):
+            still = Prediction("still", 0.9, evidence=None if index else view(number))
+            images.append(yard.ensemble.teach(f"{number} {index}".encode(), {CHANGE.model: (still,)}))
+        yard.pipeline.process(burst(number, images, number * 5.0))
+
+
+def test_the_sectors_of_a_turned_camera_are_unobserved_until_it_is_turned_back(
+    tmp_path: Path, store: Store, clock: ManualClock
+) -> None:
+    yard = Yard(tmp_path / "sites", store, clock, MOVING)
+    yard.ensemble = yard.pipeline._ensemble = ScriptedEnsemble([CHANGE])
+    shows(yard, home, range(20))
+    assert list(agrees(yard, 0, 99, now_s=99)) == ["clear"]
+    shows(yard, turned, range(20, 60))
+    assert list(agrees(yard, 0, 299, now_s=299)) == ["clear", "unobserved"]
+    assert list(agrees(yard, 200, 299, now_s=299)) == ["unobserved"]
+    shows(yard, home, range(60, 80))
+    assert list(agrees(yard, 0, 399, now_s=399)) == ["clear", "unobserved", "clear"]
+    assert list(agrees(yard, 200, 399, now_s=399)) == ["unobserved", "clear"]
+    assert list(agrees(yard, 200, 280, now_s=399)) == ["unobserved"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from policies.site.site_policy import parse_site_policy
-from server.analysis.tuning.past import confirmed_in, has_events_of
+from server.analysis.tuning.candidates import Place
+from server.analysis.tuning.past import confirmed_in, has_events_of, voters_of
 from server.commands.folding import FoldTask, fold_policies
+from tests.policies.stories import CHANGE, DETECTOR
 from tests.server.scenes import START_US, YARD, Yard, across
 
 SECOND_US = 1_000_000
@@ -33,3 +35,17 @@ def test_after_a_change_the_log_is_that_of_the_new_policy_only_from_an_empty_vie
     changed_us, end_us = START_US + 146 * SECOND_US, START_US + 296 * SECOND_US
     assert has_events_of(yard.store, "yard", "gate", today, changed_us, end_us)
     assert not has_events_of(yard.store, "yard", "gate", today, START_US + 10 * SECOND_US, end_us)
+
+
+def test_a_log_under_moving_is_not_that_of_a_fold_which_remembers_more_of_the_scene(yard: Yard) -> None:
+    text = YARD.replace('site = "yard"\n', 'site = "yard"\ntargets = ["person", "moving"]\n', 1)
+    yard.write(text)
+    yard.pipeline.process(yard.walk(13, across, 26.0, frames=60))
+    stretch = START_US + 26 * SECOND_US, START_US + 60 * SECOND_US
+    assert not has_events_of(yard.store, "yard", "gate", parse_site_policy(text), *stretch)
+
+
+def test_the_models_of_a_place_are_those_that_vote_on_its_targets() -> None:
+    policy = parse_site_policy('site = "yard"\ntargets = ["person", "moving"]')
+    voters = {target: voters_of((DETECTOR, CHANGE), policy, Place(target=target)) for target in ("moving", "person")}
+    assert voters == {"moving": [CHANGE], "person": [DETECTOR]}

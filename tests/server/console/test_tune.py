@@ -17,6 +17,8 @@ from flask.testing import FlaskClient
 
 from server.__main__ import command
 from server.app import create_app, runtime_of
+from server.console.tuning.trial import Asked, Known, Result, Trials
+from server.domain.local_time import LocalTime
 from server.settings import ServerSettings
 from server.store import open_store
 from tests.server import new_sqlite
@@ -270,3 +272,19 @@ def test_a_camera_of_which_nothing_is_stored_says_how_to_begin(tmp_path: Path) -
     assert shown.status_code == 200
     assert "camera-agent doctor" in shown.text
     assert app.test_client().get("/v1/tune/north-yard/gate/view").get_json()["state"] == "empty"
+
+
+def test_the_pages_of_two_sectors_do_not_take_the_place_of_each_others_replay(
+    tuned: Tuned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners: list[str] = []
+
+    def result(trials: Trials, asked: Asked, known: Known, local: LocalTime, owner: str) -> Result:
+        owners.append(owner)
+        return Result((), 1, "", None, 0, (), is_complete=False)
+
+    monkeypatch.setattr(Trials, "result", result)
+    for path in (TWIN, TWIN.replace("west", "east"), TWIN):
+        assert tuned.client.get(f"{path}?{urlencode(STRETCH)}").status_code == 200
+    assert owners[0] != owners[1]
+    assert owners[0] == owners[2]

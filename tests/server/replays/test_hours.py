@@ -113,3 +113,15 @@ def test_the_oldest_hours_are_forgotten_first(past: InThisProcess, monkeypatch: 
     for hour in (*HOURS, HOURS[2], HOURS[0]):
         by_hour.ask("yard", "gate", tried(YARD), [hour], lambda _: "", "ann")
     assert [job.since_us for job in past.jobs] == [hour.since_us for hour in (*HOURS, HOURS[0])]
+
+
+def test_a_stretch_with_too_many_events_ends_with_a_sentence_and_is_not_folded_again(
+    past: InThisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.replays.hours.MOST_EVENTS", 5)
+    by_hour = HourByHour(past)
+    for _ in range(3):
+        got = by_hour.ask("yard", "gate", tried(YARD), HOURS, lambda _: "", "ann")
+    assert got.why == "this stretch has more events than are compared at once: choose a shorter one"
+    assert (len(got.folded[0]), got.left, len(past.jobs)) == (1, 2, 1)
+    assert by_hour.ask("yard", "gate", tried(YARD), HOURS[1:2], lambda _: "", "ann").left == 0

@@ -375,6 +375,11 @@ def test_lines_of_the_audit_go_with_age_and_stay_without_a_limit(store: Store, c
     assert store.audit.sweep(0) == 0
     assert store.audit.sweep(1.5) == 1
     assert [line.what for line in store.audit.page()] == ["did again"]
+    [last] = store.audit.page()
+    clock.now_us += 86_400_000_000 * 9
+    assert store.audit.sweep(1.5) == 0
+    store.audit.note("anna", "did more")
+    assert store.audit.page()[0].number == last.number + 1
 
 
 def test_making_and_revoking_a_token_is_in_the_audit_once(store: Store) -> None:
