@@ -49,12 +49,13 @@ class Drawn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 ready(Drawn)
+_drawn = msgspec.json.Decoder(Drawn)
 
 
 def read_drawn(text: str) -> Drawn:
     """What a page sent. Raises ValueError, in words, for what is no drawing or has a name that nothing may have."""
     try:
-        drawn = msgspec.json.decode(text, type=Drawn)
+        drawn = _drawn.decode(text)
     except msgspec.DecodeError as error:
         raise ValueError(f"the drawing cannot be read ({error}): load the page again") from None
     for name in (*drawn.sectors, *drawn.lines):

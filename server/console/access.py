@@ -134,9 +134,12 @@ class Access:
             WTF_CSRF_SSL_STRICT=False,  # a proxy may stand on another port; the token and SameSite=Lax suffice
         )
         app.session_interface = _Cookies(self._users)
-        logins = LoginManager(app, add_context_processor=False)  # it would ask the database while an error page is made
+        # Without `init_app`: its context processor asks the database while an error page is made, and its cookie to
+        # remember people by makes every answer of the API vary by cookie.
+        logins = LoginManager()
         logins.session_protection = None
         logins.user_loader(self._account)
+        app.login_manager = logins  # type: ignore[attr-defined]
         csrf = CSRFProtect()
         csrf.init_app(app)
         return csrf
@@ -183,6 +186,8 @@ class Access:
 
     def permissions(self) -> Permissions | None:
         """What the session of the current request may read; None without one."""
+        if COOKIE not in request.cookies:  # else the answer would vary by cookie
+            return None
         viewer = self._signed_in()
         if viewer is None:
             is_local = _LOCAL in session and not self.has_users() and is_from_this_machine(request)

@@ -153,9 +153,9 @@ class Joiner:
     Where it finds none, the visit comes as it is; its end is added to it when it is read.
     """
 
-    def __init__(self, find_end: FindEnd = lambda _: None, held: int = HELD) -> None:
+    def __init__(self, find_end: FindEnd = lambda _: None, held: int | None = None) -> None:
         self._find_end = find_end
-        self._held = held
+        self._held = HELD if held is None else held
         self._waiting: deque[Visit] = deque()
         self._open: dict[tuple[str | None, ...], Visit] = {}
         self._recent: dict[tuple[str | None, ...], list[Visit]] = {}

@@ -26,7 +26,9 @@ def replayed(page: Page) -> None:
 
 def events(page: Page) -> list[str]:
     """Of the sector: its events under each policy."""
-    return page.locator("#result tbody").first.locator("tr", has_text="events").locator(".number").all_inner_texts()
+    row = page.locator("#result tbody").first.get_by_role("row")
+    named = row.filter(has=page.get_by_role("rowheader", name="events", exact=True))
+    return named.locator(".number").all_inner_texts()
 
 
 def tab_to(page: Page, selector: str) -> None:
