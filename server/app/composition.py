@@ -18,19 +18,26 @@ from flask import Blueprint, Flask
 
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
+from policies.site.site_policy import SitePolicy
 from server import __version__
 from server.app.runtime import Current, Runtime, engine_load, refuse_if_full
 from server.camera_status.duplicate_agents import DuplicateAgents
+from server.camera_status.reports import CameraReports
 from server.camera_status.status import StatusThresholds
 from server.catalogue import read_cards
 from server.console import TWINS, Access, Context
 from server.console import install as install_console
-from server.delivery.channels import Channel, LogChannel
+from server.delivery.channel import Channel
 from server.delivery.dispatcher import Dispatcher
+from server.delivery.factory import make_channels
+from server.delivery.log_channel import LogChannel
+from server.delivery.surroundings import Surroundings
 from server.domain.burst import Burst, Limits
 from server.domain.clock import Clock, now_us
 from server.domain.ensemble_protocol import Ensemble
+from server.domain.errors import ConfigurationError, RetryLater
 from server.domain.lateness import read_lateness
+from server.domain.local_time import LocalTime, site_time, zone_of
 from server.domain.records import KeptBurst
 from server.frames import FrameKeeper, media_type, open_place, view
 from server.monitoring.metrics import Metrics
@@ -94,11 +101,9 @@ def create_app(
     authenticator = Authenticator(
         runtime.store, open_classify=runtime.settings.open_classify, session=access.permissions
     )
-    duplicate_agents = DuplicateAgents()
-    reports = _reports(runtime, duplicate_agents)
-    for blueprint in _blueprints(runtime, bounds, authenticator, duplicate_agents, reports):
+    for blueprint in _blueprints(runtime, bounds, authenticator):
         app.register_blueprint(blueprint)
-    install_console(app, access, authenticator, _context(runtime, reports))
+    install_console(app, access, authenticator, _context(runtime))
     return app
 
 
@@ -119,7 +124,16 @@ def _runtime(
     store = open_store(settings.database_url, clock, open_place(settings.frames_url))
     sites = Sites(settings.sites_dir, store.past.last_text)
     lateness = read_lateness(settings.late_within)
-    dispatcher = Dispatcher(store, [LogChannel(settings.log_style, sys.stdout)] if channels is None else channels)
+    duplicate_agents = DuplicateAgents()
+    thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
+    reports = CameraReports(store.heartbeats.activities, store.policy, clock, thresholds, duplicate_agents)
+    if channels is None:
+        surroundings = _surroundings(settings, store, sites, clock, reports)
+        log_channel = LogChannel(settings.log_style, sys.stdout)
+        channels = [log_channel, *make_channels(settings.channels, surroundings)]
+    dispatcher = Dispatcher(
+        store, channels, from_start=[LogChannel.name], on_sent=metrics.published, on_failed=metrics.channel_failed
+    )
 
     def pipeline_of(answering: Ensemble) -> Pipeline:
         return Pipeline(
@@ -155,6 +169,8 @@ def _runtime(
         store=store,
         sites=sites,
         versions=SiteVersions(sites, settings.sites_dir, store.policy_versions),
+        reports=reports,
+        duplicate_agents=duplicate_agents,
         dispatcher=dispatcher,
         keeper=keeper,
         service=service,
@@ -213,33 +229,54 @@ def _ports(settings: ServerSettings, service: Service, probe_routes: Blueprint) 
     return ports
 
 
-def _reports(runtime: Runtime, duplicate_agents: DuplicateAgents) -> cameras.CameraReports:
-    store, settings = runtime.store, runtime.settings
-    thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
-    return cameras.CameraReports(store.heartbeats.activities, store.policy, runtime.clock, thresholds, duplicate_agents)
+def _surroundings(
+    settings: ServerSettings, store: Store, sites: Sites, clock: Clock, reports: CameraReports
+) -> Surroundings:
+    return Surroundings(
+        version=__version__,
+        clock=clock,
+        reports=reports.all,
+        policy=partial(_usable_policy, sites),
+        newest_frames=store.frames.latest,
+        picture=lambda sha256: view(store.frames.shelf, sha256, "full"),
+        local_time=partial(_local_time, sites, store),
+        console_url=settings.console_url.rstrip("/"),
+    )
 
 
-def _context(runtime: Runtime, reports: cameras.CameraReports) -> Context:
+def _usable_policy(sites: Sites, site: str) -> SitePolicy | None:
+    """The site policy in force; None while there is none that can be used."""
+    try:
+        return sites.policy(site)
+    except (ConfigurationError, RetryLater):
+        return None
+
+
+def _local_time(sites: Sites, store: Store, site: str) -> LocalTime:
+    """The local time of a site: that of its policy, else the machine's."""
+    try:
+        text = sites.edition(site).text
+    except (ConfigurationError, RetryLater):
+        return site_time(store, site)
+    return LocalTime(zone_of(text))
+
+
+def _context(runtime: Runtime) -> Context:
     return Context(
         store=runtime.store,
         sites=runtime.sites,
         settings=runtime.settings,
         clock=runtime.clock,
         replays=runtime.replays,
-        reports=reports.all,
+        reports=runtime.reports.all,
         ensemble=runtime.current.ensemble,
         card=partial(_card, folders=own_models(runtime.settings)),
         versions=runtime.versions,
+        local_time=partial(_local_time, runtime.sites, runtime.store),
     )
 
 
-def _blueprints(
-    runtime: Runtime,
-    bounds: multipart.Bounds,
-    authenticator: Authenticator,
-    duplicate_agents: DuplicateAgents,
-    reports: cameras.CameraReports,
-) -> Iterator[Blueprint]:
+def _blueprints(runtime: Runtime, bounds: multipart.Bounds, authenticator: Authenticator) -> Iterator[Blueprint]:
     """All endpoints but the console's."""
     settings, store, metrics, clock = runtime.settings, runtime.store, runtime.metrics, runtime.clock
     admission, ensemble = runtime.admission, runtime.current.ensemble
@@ -258,12 +295,12 @@ def _blueprints(
         authenticator,
         admission,
         clock,
-        duplicate_agents,
+        runtime.duplicate_agents,
         metrics.heartbeat_received,
     )
     yield site_policy.routes(runtime.sites.standing, runtime.sites.sites, ensemble, authenticator)
     yield events.routes(store, authenticator)
-    yield cameras.routes(reports, authenticator, clock)
+    yield cameras.routes(runtime.reports, authenticator, clock)
     yield frames.routes(store, authenticator, partial(_shown, store), visit_stretches)
     yield annotation_routes.routes(store, authenticator, admission)
     yield models.routes(ensemble, partial(_card, folders=own_models(settings)), authenticator)

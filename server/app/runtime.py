@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from server.camera_status.duplicate_agents import DuplicateAgents
+from server.camera_status.reports import CameraReports
 from server.delivery.dispatcher import Dispatcher
 from server.domain.clock import Clock
 from server.domain.ensemble_protocol import Ensemble
@@ -97,6 +99,8 @@ class Runtime:
     store: Store
     sites: Sites
     versions: SiteVersions
+    reports: CameraReports
+    duplicate_agents: DuplicateAgents
     dispatcher: Dispatcher
     keeper: FrameKeeper
     service: Service
@@ -136,6 +140,7 @@ class Runtime:
         self._run("frame-limits", lambda: self._repeat(self._sweep_frames, "pictures not swept", _FRAMES_S))
         self._run("disk", lambda: self._repeat(self.store.retention.try_disk, "disk not tried", _REPEAT_S))
         self._run("sites", lambda: self._repeat(self._look_at_sites, "site policies not checked", _REPEAT_S))
+        self._run("channels", lambda: self._repeat(self._watch_channels, "channels not counted", _REPEAT_S))
         self._run("recall", self._recall_cameras)
 
     def stop(self) -> None:
@@ -202,6 +207,11 @@ class Runtime:
         """Read what has changed in the folder of site policies, and have the database follow the files."""
         self.sites.faults()
         self.versions.settle_changed()
+
+    def _watch_channels(self) -> None:
+        names = self.dispatcher.names
+        states = [state for state in self.store.channel_states() if state.name in names]
+        self.metrics.channels_counted(states, self.clock())
 
     def _release_held(self) -> None:
         """Process held bursts, which were ahead of the clock, once it has caught up."""

@@ -20,8 +20,8 @@ from server.commands.folding import (
     run_tasks,
 )
 from server.commands.options import EXIT_OLDER, Asked, current_store, echo_lines, store_options, window_options
-from server.delivery.channels import json_line, text_line
 from server.delivery.gone_text import NOT_KEPT
+from server.delivery.lines import json_line, text_line
 from server.delivery.visits import Joiner, unlogged
 from server.domain.keeping import Gone
 from server.domain.local_time import LocalTime, site_time

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from server.camera_status.reports import CameraReport
 from server.domain.clock import Clock
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.errors import ConfigurationError, RetryLater
-from server.domain.local_time import LocalTime, site_time, zone_of
+from server.domain.local_time import LocalTime
 from server.pipeline.site_policies import Sites
 from server.pipeline.site_versions import SiteVersions
 from server.replays import Replays
 from server.settings import ServerSettings
 from server.store import Store
-from server.web.cameras import CameraReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class Context:
     """The parts of the server that pages read.
 
     `reports` gives the condition of the cameras of a site (None: of all). `ensemble` raises RetryLater until one is
-    loaded. `card` gives the public fields of a model's card.
+    loaded. `card` gives the public fields of a model's card, `local_time` the time zone of a site.
     """
 
     store: Store
@@ -34,11 +33,4 @@ class Context:
     ensemble: Callable[[], Ensemble]
     card: Callable[[str], Mapping[str, object]]
     versions: SiteVersions
-
-    def local_time(self, site: str) -> LocalTime:
-        """The local time of a site: that of its policy, else the machine's."""
-        try:
-            text = self.sites.edition(site).text
-        except (ConfigurationError, RetryLater):
-            return site_time(self.store, site)
-        return LocalTime(zone_of(text))
+    local_time: Callable[[str], LocalTime]

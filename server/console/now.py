@@ -12,6 +12,7 @@ import msgspec
 from policies.events import instant, microseconds
 from policies.site.site_policy import CameraPolicy
 from server.camera_status.heartbeat import Heartbeat
+from server.camera_status.reports import CameraReport
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.drawing import Outline, outlines
@@ -20,7 +21,6 @@ from server.domain.clock import SECOND_US
 from server.domain.errors import ConfigurationError, RetryLater, Unknown
 from server.domain.kept_frames import KeptFrame
 from server.domain.local_time import LocalTime
-from server.web.cameras import CameraReport
 from server.web.openapi import Twin
 
 

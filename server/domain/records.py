@@ -235,6 +235,43 @@ Outgoing = Announcement | NoticeGiven
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelState:
+    """How far a channel is: what waits, since when (us), and whether it is paused or fails; instants by our clock.
+
+    `backlog` counts announcements, also those that the channel passes over. `dead_letters` could not be delivered.
+    `claimed_by` is the process that sends on it now.
+    """
+
+    name: str
+    backlog: int
+    oldest_us: int | None
+    sent_at_us: int | None
+    paused_at_us: int | None
+    failed_at_us: int | None
+    error: str | None
+    failures: int
+    dead_letters: int
+    claimed_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An announcement that a channel could not deliver, or that a person wants to be sent again (`asked_at_us`).
+
+    `event_id` None: it is a notice. `error` None: it was delivered once and is asked for again.
+    """
+
+    number: int
+    channel: str
+    seq: int
+    event_id: str | None
+    what: str
+    at_us: int
+    error: str | None
+    asked_at_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class BurstSpan:
     """When a burst began and ended, and when it was received (us)."""
 

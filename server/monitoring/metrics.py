@@ -39,7 +39,7 @@ from server.domain.clock import SECOND_US, Clock
 from server.domain.ensemble_protocol import Answers, Ensemble
 from server.domain.keeping import Space
 from server.domain.kept_frames import FrameTotals
-from server.domain.records import KeptBurst
+from server.domain.records import Announcement, ChannelState, KeptBurst, Outgoing
 
 PREFIX = "sectorwatch"
 MAX_CAMERAS = 1000
@@ -68,6 +68,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "frames_kept": ("Frames of which the picture was kept.", ()),
     "frames_kept_bytes": ("Bytes of these pictures.", ()),
     "frames_not_kept": ("Frames of which the picture was not kept, though the site keeps pictures.", ("cause",)),
+    "channel_failures": ("Attempts to send on a channel that failed.", ("channel",)),
     "golden_checks": ("Replays of the golden set.", ("outcome",)),
     "ensemble_swaps": ("Swaps and rollbacks requested.", ("outcome",)),
     "quota_refusals": ("Uploads refused because their client used up its quota.", ("client",)),
@@ -88,10 +89,19 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "disk_full_in_seconds": ("When the disk is full at the rate of the last week; NaN: not known yet.", ()),
     "kept_frames": ("Frames whose picture is kept now.", _CAMERA),
     "kept_frames_bytes": ("Bytes of the pictures that are kept now.", _CAMERA),
+    "channel_backlog": ("Announcements that a channel has not sent yet.", ("channel",)),
+    "channel_oldest_undelivered_seconds": ("How long the oldest of them has waited; 0: none waits.", ("channel",)),
+    "channel_paused": ("1 while a person has the channel paused.", ("channel",)),
+    "dead_letters": ("Announcements that a channel could not deliver.", ("channel",)),
     "build_info": ("1, for this version of the server.", ("version",)),
 }
 _HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
     "capture_to_event_seconds": ("Time from the frame that confirmed an event to its commit.", (), _LATENCY_S),
+    "capture_to_publish_seconds": (
+        "Time from the frame that confirmed an event to its first sending on a channel.",
+        ("channel",),
+        _LATENCY_S,
+    ),
     "answer_seconds": ("Time to answer one request's frames, including waiting.", (), _INFERENCE_S),
     "inference_seconds": ("Time of one call of a model, for one worker's images.", ("model",), _INFERENCE_S),
     "policy_margin": (
@@ -262,6 +272,27 @@ class Metrics:
             self._gauges[name].clear()
             for names, count in counts.items():
                 self._gauges[name].labels(*names).set(count[index])
+
+    def published(self, channel: str, outgoing: Outgoing) -> None:
+        """A channel has sent an announcement. The time is that of events that are new and not late."""
+        if isinstance(outgoing, Announcement) and outgoing.what == "event" and not outgoing.logged.late:
+            waited_us = self._clock() - microseconds(outgoing.logged.event.confirmed_at)
+            self._histograms["capture_to_publish_seconds"].labels(channel).observe(max(0, waited_us) / SECOND_US)
+
+    def channel_failed(self, channel: str) -> None:
+        """An attempt to send on a channel failed."""
+        self._counters["channel_failures"].labels(channel).inc()
+
+    def channels_counted(self, states: Sequence[ChannelState], now_us: int) -> None:
+        """These channels are in service, and so far."""
+        for name in ("channel_backlog", "channel_oldest_undelivered_seconds", "channel_paused", "dead_letters"):
+            self._gauges[name].clear()
+        for state in states:
+            waited_us = 0 if state.oldest_us is None else max(0, now_us - state.oldest_us)
+            self._gauges["channel_backlog"].labels(state.name).set(state.backlog)
+            self._gauges["channel_oldest_undelivered_seconds"].labels(state.name).set(waited_us / SECOND_US)
+            self._gauges["channel_paused"].labels(state.name).set(state.paused_at_us is not None)
+            self._gauges["dead_letters"].labels(state.name).set(state.dead_letters)
 
     def quota_refused(self, client: str) -> None:
         """A client was refused by its quota (`server.web.admission.Quota`)."""

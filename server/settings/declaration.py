@@ -13,6 +13,7 @@ from msgspec import Meta
 from server.domain.keeping import FramesKept, Keep, KeepFrames, SiteKeeping
 from server.domain.lateness import DEFAULT as DEFAULT_LATENESS
 from server.domain.picture_header import Format
+from server.settings.channels import AnyChannel
 
 ENV_PREFIX = "SECTORWATCH_"
 _MIB = 1024 * 1024
@@ -183,6 +184,21 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             "for some sites: `7d, north-yard=30d`. What is older is kept, and marked.",
         ),
     ] = DEFAULT_LATENESS
+    channels: Annotated[
+        dict[str, AnyChannel],
+        Meta(
+            description="Where events go beside the log: one table `[channels.NAME]` each, with its `kind`; "
+            "server/delivery/README.md has the keys."
+        ),
+    ] = {}
+    console_url: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://\S+)?$",
+            description="Where people open the console, for links in messages: `https://watch.example.org`; empty: no "
+            "links.",
+        ),
+    ] = ""
     log_style: Annotated[
         Literal["text", "json"], Meta(description="One readable line, or one JSON object, per event.")
     ] = "text"

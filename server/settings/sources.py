@@ -24,6 +24,7 @@ from server.domain.keeping import site_faults
 from server.domain.lateness import read_lateness
 from server.domain.remembered import FILE, recall
 from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text
+from server.settings.channels import channel_faults, in_folder
 from server.settings.declaration import ENV_PREFIX, FIELDS, ServerSettings, help_of
 
 CONFIG_VARIABLE = "SECTORWATCH_CONFIG"
@@ -36,6 +37,15 @@ _REMOVED = {"provisional": "events are announced once their burst is judged"}
 _LINK_NAME = re.compile(r"(?:\w+_)?(?:service_(?:host|port)(?:_\w+)?|port_\d+_(?:tcp|udp|sctp)(?:_\w+)?|env_\w+)")
 _LINK = re.compile(r"(?:tcp|udp|sctp)://", re.I)
 """The variables with which Kubernetes and Docker link containers: not settings, even where a service has our name."""
+
+
+_TABLES = {"retention": site_faults, "channels": channel_faults}
+"""Settings that are tables, and what finds the faults in them."""
+
+_EXAMPLES = {
+    "retention": '{"north-yard": {"keep_events_days": 30}}',
+    "channels": '{"home": {"kind": "mqtt", "url": "mqtt://localhost"}}',
+}
 
 
 class InvalidSettings(ConfigurationError):
@@ -133,7 +143,7 @@ def _read_file(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
             _warn_of_removed(name, place)
         elif name not in FIELDS:
             faults.append(f"{place}: unknown setting `{name}`{suggest(name, FIELDS)}")
-        elif name == "retention" and (wrong := list(site_faults(value))):
+        elif name in _TABLES and (wrong := list(_TABLES[name](value))):
             faults += [f"{path}, line {line_of(text, [name, *where]) or '?'}: {what}" for where, what in wrong]
         else:
             try:
@@ -174,8 +184,12 @@ def _converted(name: str, value: object, place: str, *, strict: bool, folder: Pa
     kind = FIELDS[name].type
     if not strict and isinstance(value, str) and get_origin(get_args(kind)[0]) is tuple:
         value = [part.strip() for part in value.split(",") if part.strip()]
-    if not strict and isinstance(value, str) and name == "retention":
-        value = _json(value, place)
+    if not strict and isinstance(value, str) and name in _TABLES:
+        value = _json(name, value, place)
+        if wrong := [what for _where, what in _TABLES[name](value)]:
+            raise InvalidSettings(f"{place}: {'; '.join(wrong)}")
+    if name == "channels" and isinstance(value, dict):
+        value = {key: in_folder(table, folder) for key, table in value.items()}
     try:
         converted = msgspec.convert(value, kind, strict=strict, dec_hook=_path)
     except msgspec.ValidationError as error:
@@ -188,13 +202,11 @@ def _converted(name: str, value: object, place: str, *, strict: bool, folder: Pa
     return folder / converted if isinstance(converted, Path) and is_complete else converted
 
 
-def _json(text: str, place: str) -> object:
+def _json(name: str, text: str, place: str) -> object:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        raise InvalidSettings(
-            f'{place}: not valid JSON, such as {{"north-yard": {{"keep_events_days": 30}}}}: {error}'
-        ) from None
+        raise InvalidSettings(f"{place}: not valid JSON, such as {_EXAMPLES[name]}: {error}") from None
 
 
 def _check_lateness(text: str, place: str) -> None:

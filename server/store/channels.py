@@ -5,15 +5,18 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any, cast
 
-from sqlalchemy import Connection, Select, exists, insert, literal, or_, select, update
+from sqlalchemy import Connection, Select, case, exists, func, insert, literal, or_, select, update
 
+from policies.events import microseconds
 from server.domain.clock import SECOND_US
-from server.domain.records import Announcement, Notice, NoticeGiven, Outgoing, What
+from server.domain.errors import Unknown
+from server.domain.records import Announcement, ChannelState, Notice, NoticeGiven, Outgoing, What
+from server.store.bursts import read_facts
 from server.store.engine import reading, writing
 from server.store.event_rows import EVENT_COLUMNS, logged, read_rows
 from server.store.outbox import last_seq
-from server.store.rows import Part, noticed
-from server.store.schema import channels, events, notices, outbox
+from server.store.rows import Part, Versions, noticed
+from server.store.schema import channels, dead_letters, events, notices, outbox
 
 LONGEST_CLAIM_US = 3600 * SECOND_US
 """No lease and no pause is longer. One that ends later was written by a clock that was set back since, and is
@@ -59,17 +62,100 @@ class Channels(Part):
                     _release(connection, channel, claimant, claimed_until_us=0)
         return found
 
-    def delivered(self, channel: str, claimant: str, seq: int) -> None:
-        """Everything up to `seq` is sent on this channel. The lease ends."""
+    def hold(self, channel: str, claimant: str, lease_us: int) -> bool:
+        """Take the sole right to send on a channel, or prolong it. False where another has it, and during a pause."""
+        now = self._clock()
         with writing(self._engine, lock="channels") as connection:
-            _release(connection, channel, claimant, delivered_seq=seq, attempts=0, claimed_until_us=0)
+            return _take(connection, channel, claimant, now, now + lease_us)
 
-    def undelivered(self, channel: str, claimant: str, seq: int | None, failures: int, wait_us: int) -> None:
-        """Sending failed after `seq` (None: at once), `failures` times in a row. Nobody sends for `wait_us`."""
-        progress = {} if seq is None else {"delivered_seq": seq}
-        until_us = self._clock() + wait_us
+    def let_go(self, channel: str, claimant: str) -> None:
+        """End the claimant's lease, if it has one."""
         with writing(self._engine, lock="channels") as connection:
-            _release(connection, channel, claimant, attempts=failures, claimed_until_us=until_us, **progress)
+            _release(connection, channel, claimant, claimed_until_us=0)
+
+    def delivered(self, channel: str, claimant: str, seq: int, *, lease_us: int = 0, memory: str | None = None) -> bool:
+        """Everything up to `seq` is sent on this channel. The lease ends, or lasts `lease_us` from now.
+
+        `memory` is what the channel remembers from now on (None: as before). False, and nothing changes, where the
+        lease was lost.
+        """
+        now = self._clock()
+        values: dict[str, Any] = {"delivered_seq": seq, "sent_at_us": now, "attempts": 0}
+        values |= {"failed_at_us": None, "error": None} | ({} if memory is None else {"memory": memory})
+        with writing(self._engine, lock="channels") as connection:
+            if lease_us:
+                return _keep(connection, channel, claimant, claimed_until_us=now + lease_us, **values)
+            return _release(connection, channel, claimant, claimed_until_us=0, **values)
+
+    def undelivered(
+        self, channel: str, claimant: str, seq: int | None, failures: int, wait_us: int, error: str = ""
+    ) -> None:
+        """Sending failed after `seq` (None: at once), `failures` times in a row. Nobody sends for `wait_us`."""
+        now = self._clock()
+        progress: dict[str, Any] = {} if seq is None else {"delivered_seq": seq, "sent_at_us": now}
+        since = func.coalesce(channels.c.failed_at_us, now) if failures > 1 else literal(now)
+        with writing(self._engine, lock="channels") as connection:
+            _release(
+                connection,
+                channel,
+                claimant,
+                attempts=failures,
+                claimed_until_us=now + wait_us,
+                failed_at_us=since,
+                error=error,
+                **progress,
+            )
+
+    def remember(self, channel: str, claimant: str, memory: str) -> bool:
+        """Keep what the channel remembers. False, and nothing changes, where the lease was lost."""
+        with writing(self._engine, lock="channels") as connection:
+            return _keep(connection, channel, claimant, memory=memory)
+
+    def memory(self, channel: str) -> str | None:
+        """What the channel remembers; None: nothing yet."""
+        row = self._row(select(channels.c.memory).where(channels.c.name == channel))
+        return None if row is None else cast("str | None", row.memory)
+
+    def pause(self, channel: str) -> None:
+        """Nobody sends on the channel until `resume`. Raises Unknown."""
+        self._change(channel, paused_at_us=func.coalesce(channels.c.paused_at_us, self._clock()))
+
+    def resume(self, channel: str, *, from_now: bool = False) -> None:
+        """Send again, at once also after failures. `from_now`: without what has waited. Raises Unknown."""
+        values: dict[str, Any] = {"paused_at_us": None, "attempts": 0, "failed_at_us": None, "error": None}
+        free = {"claimed_until_us": case((channels.c.claimed_by.is_(None), 0), else_=channels.c.claimed_until_us)}
+        self._change(channel, from_now=from_now, **values, **free)
+
+    def _change(self, channel: str, *, from_now: bool = False, **values: Any) -> None:
+        with writing(self._engine, lock="channels") as connection:
+            if from_now:
+                values["delivered_seq"] = last_seq(connection)
+            if not connection.execute(update(channels).where(channels.c.name == channel).values(values)).rowcount:
+                raise Unknown(f"no channel `{channel}` has ever sent here")
+
+    def channel_states(self) -> list[ChannelState]:
+        """How far each channel is that ever was in service, by name."""
+        letters = select(func.count()).where(
+            dead_letters.c.channel == channels.c.name, dead_letters.c.error.is_not(None)
+        )
+        query = select(channels, letters.scalar_subquery().label("letters")).order_by(channels.c.name)
+        with reading(self._engine) as connection:
+            newest, now = last_seq(connection), self._clock()
+            return [
+                ChannelState(
+                    row.name,
+                    newest - row.delivered_seq,
+                    _oldest_us(connection, self._versions, row.name) if newest > row.delivered_seq else None,
+                    row.sent_at_us,
+                    row.paused_at_us,
+                    row.failed_at_us,
+                    row.error or None,
+                    row.attempts,
+                    row.letters,
+                    row.claimed_by if now < row.claimed_until_us <= now + LONGEST_CLAIM_US else None,
+                )
+                for row in connection.execute(query).all()
+            ]
 
     def failures(self, channel: str) -> int:
         """How many times in a row sending on this channel has failed."""
@@ -81,7 +167,7 @@ def _take(connection: Connection, channel: str, claimant: str, now_us: int, unti
     """Take the lease if it is free or the claimant's own."""
     until = channels.c.claimed_until_us
     free = or_(until <= now_us, until > now_us + LONGEST_CLAIM_US, channels.c.claimed_by == claimant)
-    mine = update(channels).where(channels.c.name == channel, free)
+    mine = update(channels).where(channels.c.name == channel, channels.c.paused_at_us.is_(None), free)
     return connection.execute(mine.values(claimed_by=claimant, claimed_until_us=until_us)).rowcount == 1
 
 
@@ -107,10 +193,26 @@ def _is_any(connection: Connection, query: Select[Any]) -> bool:
     return connection.execute(found).first() is not None
 
 
-def _release(connection: Connection, channel: str, claimant: str, **values: Any) -> None:
-    """End the claimant's lease. Nothing changes when another has taken it over."""
+def _release(connection: Connection, channel: str, claimant: str, **values: Any) -> bool:
+    """End the claimant's lease. False, and nothing changes, when another has taken it over."""
+    return _keep(connection, channel, claimant, claimed_by=None, **values)
+
+
+def _keep(connection: Connection, channel: str, claimant: str, **values: Any) -> bool:
+    """Change the row of a channel whose lease the claimant has. False, and nothing changes, when another has it."""
     mine = update(channels).where(channels.c.name == channel, channels.c.claimed_by == claimant)
-    connection.execute(mine.values(claimed_by=None, **values))
+    return connection.execute(mine.values(**values)).rowcount == 1
+
+
+def _oldest_us(connection: Connection, versions: Versions, channel: str) -> int | None:
+    """When the oldest announcement that waits was made: its burst was received, or its notice stored. Where the burst
+    is no longer kept, the instant of the event.
+    """
+    oldest = next(iter(_read_pending(connection, channel, 1)), None)
+    if oldest is None or isinstance(oldest, NoticeGiven):
+        return None if oldest is None else oldest.notice.at_us
+    facts = read_facts(connection, versions, oldest.logged.burst_id)
+    return microseconds(oldest.logged.event.confirmed_at) if facts is None else facts.received_at_us
 
 
 def _pending_notices(channel: str) -> Select[Any]:

@@ -48,6 +48,7 @@ from server.store.care.restoring import restore_sqlite
 from server.store.care.revival import revive, unreadable_states
 from server.store.care.salvage import Saved, salvage_sqlite
 from server.store.channels import Channels
+from server.store.dead_letters import DeadLetters
 from server.store.engine import open_engine, open_to_read, reading, shown_url, sqlite_file, takes, writing
 from server.store.event_log import EventLog
 from server.store.event_rows import settled_by
@@ -84,7 +85,7 @@ class Store(Channels, EventLog, Tokens):
     watched. `annotations` are people's verdicts, `notices` concern the server. `retention` deletes what is not to be
     kept, and tells what is no longer kept. `refolds` folds in late bursts that wait. `frames` knows the kept pictures.
     `users` are those of the console, with their sessions; `audit` says who changed what. `policy_versions` are those of
-    site policies.
+    site policies. `letters` are those that channels could not deliver.
     """
 
     def __init__(self, engine: Engine, clock: Clock, place: Place | None = None) -> None:
@@ -98,6 +99,7 @@ class Store(Channels, EventLog, Tokens):
         self.users = Users(engine, clock, self._versions)
         self.audit = Audit(engine, clock, self._versions)
         self.policy_versions = PolicyVersions(engine, clock, self._versions)
+        self.letters = DeadLetters(engine, clock, self._versions)
         self.refolds = Refolds(engine, clock=clock, versions=self._versions)
 
     @property

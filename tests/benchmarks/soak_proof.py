@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from policies.events import instant
-from server.delivery.channels import json_line
+from server.delivery.lines import json_line
 from server.store import Store, open_store
 from tests.benchmarks.soak_cameras import Follower, get, request
 from tests.benchmarks.soak_day import BEGIN_US, DAY_S, Taken

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from server.delivery.channels import LogChannel
 from server.delivery.dispatcher import Dispatcher
+from server.delivery.log_channel import LogChannel
 from server.domain.burst import Burst
 from server.pipeline import pipeline
 from server.store import open_store

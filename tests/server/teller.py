@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
-from server.delivery.channels import LogChannel
+from server.delivery.log_channel import LogChannel
 from server.domain.records import Outgoing
 from tests.server.swaps import PATIENCE_S, Shelf, serving
 from tests.server.walker import die_at

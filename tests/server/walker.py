@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import event
 
-from server.delivery.channels import LogChannel
 from server.delivery.dispatcher import Dispatcher
+from server.delivery.log_channel import LogChannel
 from server.store import Store, open_store
 from tests.server.scenes import START_US, Yard, across
 from tests.stand_ins import ManualClock

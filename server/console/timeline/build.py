@@ -11,6 +11,7 @@ from typing import Any
 from policies.events import instant, microseconds
 from server.analysis.day import CameraDay, site_day
 from server.analysis.gaps import follows
+from server.camera_status.reports import CameraReport
 from server.console.context import Context
 from server.console.timeline.page import Choices, Day, DayQuery
 from server.console.timeline.parts import (
@@ -33,7 +34,6 @@ from server.domain.keeping import Gone
 from server.domain.local_time import LocalTime
 from server.domain.records import CameraHead, Checkpoint, LoggedEvent
 from server.store import Store
-from server.web.cameras import CameraReport
 
 ROWS = 50
 """Visits on one page."""

@@ -13,7 +13,7 @@ from server.domain.keeping import Erasure, merged
 from server.store.engine import reading, writing
 from server.store.event_rows import BARE_COLUMNS, logged, of_camera
 from server.store.outbox import delete_announcements
-from server.store.schema import annotation_rows, events
+from server.store.schema import annotation_rows, dead_letters, events
 
 AT_ONCE = 100
 _AROUND_US = 60 * SECOND_US
@@ -90,6 +90,7 @@ def delete_events(connection: Connection, ids: Sequence[str]) -> int:
     these = events.c.id.in_(ids)
     newest = connection.execute(select(events.c.seq).where(these)).scalars().all()
     connection.execute(delete(events).where(these))
+    connection.execute(delete(dead_letters).where(dead_letters.c.event_id.in_(ids)))
     delete_announcements(connection, newest)
     return len(newest)
 

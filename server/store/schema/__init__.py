@@ -11,7 +11,16 @@ from collections.abc import Iterator
 
 from server.store.schema.bursts import burst_records, camera_states, cameras, checkpoints, contexts, panels, policies
 from server.store.schema.columns import metadata
-from server.store.schema.events import annotation_rows, channels, counters, events, notices, origins, outbox
+from server.store.schema.events import (
+    annotation_rows,
+    channels,
+    counters,
+    dead_letters,
+    events,
+    notices,
+    origins,
+    outbox,
+)
 from server.store.schema.old_bursts import bursts, decisions, observations
 from server.store.schema.people import attempts, audit, grants, policy_versions, sessions, signing_keys, users
 from server.store.schema.upkeep import (
@@ -40,6 +49,7 @@ __all__ = [
     "contexts",
     "counters",
     "data_dictionary",
+    "dead_letters",
     "decisions",
     "erasures",
     "events",

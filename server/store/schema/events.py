@@ -96,7 +96,27 @@ channels = Table(
     Column("claimed_by", Key, comment="The process that sends now; null: none."),
     Column("claimed_until_us", BigInteger, nullable=False, comment="Until when no other process sends (us)."),
     Column("attempts", Integer, nullable=False, comment="Failures since the last success."),
+    Column("paused_at_us", BigInteger, comment="Since when it is paused (us, server's clock); null: it is not."),
+    Column("sent_at_us", BigInteger, comment="When it last sent something (us, server's clock)."),
+    Column("failed_at_us", BigInteger, comment="Since when it fails (us, server's clock); null: it does not."),
+    Column("error", Text, comment="Why it fails; null: it does not."),
+    Column("memory", Text, comment="What the channel remembers, in a form of its own; null: nothing."),
     comment="Delivery progress of each channel.",
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("number", Number, primary_key=True, comment="1, 2, 3, ... in order of arrival here."),
+    Column("channel", Key, nullable=False, comment="Name of the channel."),
+    Column("seq", BigInteger, nullable=False, comment="The announcement."),
+    Column("event_id", EventId, comment="The event it announces (16 bytes); null: it is a notice."),
+    Column("what", Key, nullable=False, comment="As in outbox; notice: the notice of that number was announced."),
+    Column("at_us", BigInteger, nullable=False, comment="When it came here (us, server's clock)."),
+    Column("error", Text, comment="Why it was not delivered; null: a person asks for it to be sent again."),
+    Column("asked_at_us", BigInteger, comment="When a person last asked to send it again (us); null: nobody asks."),
+    Index("ix_dead_letters_channel", "channel", "number"),
+    comment="Announcements that a channel could not deliver, or is to send again. A row goes once it is sent.",
 )
 
 annotation_rows = Table(

@@ -29,7 +29,7 @@ from server.domain.local_time import LocalTime, read_when
 from server.domain.records import LoggedEvent
 from server.store import Store, open_store
 from server.store.schema import events as events_table
-from tests.server.delivery.test_channels import LOGGED
+from tests.server.delivery.test_lines import LOGGED
 from tests.server.scenes import START_US, YARD, Yard, across, burst, there_and_back
 from tests.stand_ins import ManualClock
 

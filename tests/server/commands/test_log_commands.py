@@ -18,7 +18,7 @@ from server.commands import events, replay
 from server.commands.folding import FoldTask, fold_as_accepted, refold_as_accepted
 from server.commands.options import Window
 from server.commands.upkeep import db
-from server.delivery.channels import text_line
+from server.delivery.lines import text_line
 from server.domain.errors import ConfigurationError, Unknown
 from server.domain.records import LoggedEvent
 from server.store import Store, open_store

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from server.delivery.channel import Channel
 
-from server.delivery.channels import Channel
 from server.delivery.dispatcher import LEASE_S, LONGEST_WAIT_S, Dispatcher
 from server.store import Store, open_store
 from tests.server.scenes import Yard, across

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from policies.events import Event
-from server.delivery.channels import text_line
 from server.delivery.dispatcher import Dispatcher
+from server.delivery.lines import text_line
 from server.domain.burst import Burst
 from server.domain.errors import Unprocessable
 from server.domain.records import LoggedEvent

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from server.app.runtime import Runtime
-from server.delivery.channels import LogChannel
+from server.delivery.log_channel import LogChannel
 from server.domain.errors import Conflict
 from server.serving.swap import Swap
 from tests.server.swaps import PATIENCE_S, Doing, Shelf, batch, noticed, serving

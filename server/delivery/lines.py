@@ -1,6 +1,6 @@
-"""Channels: the ways out for events and for notices of the server. All use one schema, send at least once, in order.
+"""Events and notices as lines: JSON in the one schema of all channels, and text.
 
-The log line is for people and for `grep`. Instant, kind, place and label come by position, everything else as
+The text line is for people and for `grep`. Instant, kind, place and label come by position, everything else as
 `key=value` in this order, left out where an event has none:
 `direction track score votes margin uncertainty_s confirmed_at ended_at late said supersedes superseded_by event`.
 `said` marks a correction or a withdrawal, `superseded_by` names the late burst that disproved the event. A notice has
@@ -12,48 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Literal, Protocol, TextIO
 
 import msgspec
 
 from policies.events import Event, instant
-from server.domain.records import LoggedEvent, Notice, NoticeGiven, Outgoing
+from server.domain.records import LoggedEvent, Notice
 from server.monitoring.logs import quoted
-
-Style = Literal["text", "json"]
-
-
-class Channel(Protocol):
-    """A way out. `send` returns once the announcement has left, and raises any exception when it has not.
-
-    `send` may be called again with the same announcement. `name` never changes: the store keeps the channel's position
-    under it.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    def send(self, outgoing: Outgoing) -> None: ...
-
-
-class LogChannel:
-    """Writes one line per announcement to a stream and flushes it."""
-
-    name = "log"
-
-    def __init__(self, style: Style, stream: TextIO) -> None:
-        self._style = style
-        self._stream = stream
-
-    def send(self, outgoing: Outgoing) -> None:
-        if self._style == "json":
-            line = json_line(outgoing.notice if isinstance(outgoing, NoticeGiven) else outgoing.logged)
-        elif isinstance(outgoing, NoticeGiven):
-            line = notice_line(outgoing.notice)
-        else:
-            line = text_line(outgoing.logged, None if outgoing.what == "event" else outgoing.what)
-        self._stream.write(line + "\n")
-        self._stream.flush()
 
 
 def json_line(content: LoggedEvent | Notice) -> str:

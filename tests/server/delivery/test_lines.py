@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from policies.events import Event, Kind, Provenance, instant
-from server.delivery.channels import LogChannel, json_line, notice_line, text_line
+from server.delivery.lines import json_line, notice_line, text_line
+from server.delivery.log_channel import LogChannel
 from server.domain.records import Announcement, LoggedEvent, Notice, Noticed, NoticeGiven
 from tests.server.scenes import START_US
 

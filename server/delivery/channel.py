@@ -1,0 +1,62 @@
+"""What a channel is: a way out for events and for notices of the server.
+
+All channels send at least once and in order. An event has one schema on all of them: `server.delivery.lines.json_line`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from server.domain.records import Outgoing
+
+
+class Undeliverable(Exception):
+    """The receiver will never take this announcement. It becomes a dead letter, and the next one is sent."""
+
+
+class Answered(Exception):
+    """The receiver is there and answers with an error. After some attempts the announcement becomes a dead letter."""
+
+
+class Channel(Protocol):
+    """A way out. `send` returns once the announcement has left, and raises when it has not.
+
+    Undeliverable and Answered say what becomes of it. After any other exception it is sent again, after a growing wait,
+    for as long as it takes. `send` may be called again with the same announcement. `name` never changes: the store
+    keeps the channel's position under it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def send(self, outgoing: Outgoing) -> None: ...
+
+
+class Lasting(Channel, Protocol):
+    """A channel that also has something to say or to do between announcements, such as the state of the cameras.
+
+    One process of all holds it at a time. It calls `begin`, then `refresh` about once a second and after each batch,
+    and `end` when it stops or has lost the right to send. All calls come from one thread, and any may raise: the
+    channel is tried again after a wait.
+    """
+
+    @property
+    def memory(self) -> str:
+        """What `begin` gets when the channel is next held, here or elsewhere. Kept with the position of `send`."""
+        ...
+
+    def begin(self, memory: str | None) -> None: ...
+
+    def refresh(self) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class Testable(Channel, Protocol):
+    """A channel that a person can try."""
+
+    def test(self) -> str:
+        """Send something that its receiver recognises as a test; a sentence about what was sent where. Raises any
+        exception.
+        """
+        ...

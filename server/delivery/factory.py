@@ -1,0 +1,21 @@
+"""Makes channels from the settings. What a kind needs is imported when the settings have a channel of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from server.delivery.channel import Testable
+from server.delivery.surroundings import Surroundings
+from server.settings.channels import AnyChannel
+
+Make = Callable[[str, AnyChannel, Surroundings], Testable]
+
+MAKERS: Mapping[type, Make] = {}
+
+
+def make_channels(settings: Mapping[str, AnyChannel], surroundings: Surroundings) -> list[Testable]:
+    """The channels of these settings, by name. Raises ConfigurationError for a secret or a package that is missing.
+
+    Nothing is connected yet.
+    """
+    return [MAKERS[type(each)](name, each, surroundings) for name, each in settings.items()]

@@ -1,0 +1,32 @@
+"""What channels may ask of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from policies.site.site_policy import SitePolicy
+from server.camera_status.reports import CameraReport
+from server.domain.clock import Clock
+from server.domain.kept_frames import KeptFrame
+from server.domain.local_time import LocalTime
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a channel may ask of the server that it runs in.
+
+    `reports` gives the present condition of every camera (of a site). `policy` gives the site policy in force; None for
+    a site without one. `newest_frames` gives the newest kept frame of each camera (of a site) by site and camera,
+    `picture` a kept frame's bytes by its SHA-256, None where it is not kept. `local_time` gives the time zone of a
+    site. `console_url` is where a person opens the console, without a slash at its end; empty: unknown.
+    """
+
+    version: str
+    clock: Clock
+    reports: Callable[[str | None], Sequence[CameraReport]]
+    policy: Callable[[str], SitePolicy | None]
+    newest_frames: Callable[[str | None], Mapping[tuple[str, str], KeptFrame]]
+    picture: Callable[[str], bytes | None]
+    local_time: Callable[[str], LocalTime]
+    console_url: str = ""

@@ -1,0 +1,168 @@
+"""The tables `[channels.NAME]` of the settings: what each kind of channel needs.
+
+A secret is never written into the settings. They say where it is: `env:NAME` (a variable), `file:PATH` or
+`credential:NAME` (of systemd's `LoadCredential=`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import msgspec
+from msgspec import Meta
+
+from policies.events import Kind
+from policies.site.toml_errors import NAME, suggest
+from server.domain.errors import ConfigurationError
+
+LOG = "log"
+"""The name of the channel that is always there."""
+
+_PLACE = r"^(env|file|credential):.+$"
+_LONGEST_SECRET = 65_536
+
+Secret = Annotated[str, Meta(pattern=_PLACE)]
+"""Where a secret is."""
+
+
+class ChannelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
+    """What all channels have: which events they send. An empty list stands for all."""
+
+    sites: Annotated[tuple[str, ...], Meta(description="Only events of these sites.")] = ()
+    targets: Annotated[tuple[str, ...], Meta(description="Only events of these targets.")] = ()
+    events: Annotated[tuple[Kind, ...], Meta(description="Only events of these kinds.")] = ()
+
+
+class MqttSettings(ChannelSettings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="mqtt"):
+    """A broker of MQTT."""
+
+    url: Annotated[str, Meta(pattern=r"^mqtts?://\S+$", description="Broker: mqtt://HOST[:1883], mqtts://HOST[:8883].")]
+
+
+class WebhookSettings(ChannelSettings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="webhook"):
+    """A receiver of HTTP requests."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://\S+$", description="Where each event is POSTed.")]
+
+
+class NotifySettings(ChannelSettings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="notify"):
+    """People's phones and mail, by `apprise`."""
+
+    urls: Annotated[
+        tuple[Secret, ...], Meta(min_length=1, description="Where apprise sends: one URL in each of these secrets.")
+    ]
+
+
+AnyChannel = MqttSettings | WebhookSettings | NotifySettings
+KINDS: Mapping[str, type[ChannelSettings]] = {
+    str(kind.__struct_config__.tag): kind for kind in (MqttSettings, WebhookSettings, NotifySettings)
+}
+
+
+def read_secret(where: str) -> str:
+    """The secret, without blanks around it. Raises ConfigurationError, which names the place and never the secret."""
+    kind, _, name = where.partition(":")
+    if kind == "env":
+        value = os.environ.get(name, "").strip()
+        if not value:
+            raise ConfigurationError(f"the variable {name}, which holds a secret of a channel, is not set")
+        return value
+    if kind == "credential":
+        folder = os.environ.get("CREDENTIALS_DIRECTORY")
+        if not folder:
+            raise ConfigurationError(
+                f"there is no credential `{name}`: systemd gives it with LoadCredential={name}:PATH in the unit"
+            )
+        return _from_file(Path(folder) / name)
+    return _from_file(Path(name).expanduser())
+
+
+def _from_file(path: Path) -> str:
+    try:
+        value = path.read_bytes()[:_LONGEST_SECRET].decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the secret in {path} cannot be read: {error}") from None
+    if not value:
+        raise ConfigurationError(f"the file {path}, which holds a secret of a channel, is empty")
+    return value
+
+
+def channel_faults(channels: object) -> Iterator[tuple[list[str], str]]:
+    """What is wrong in the tables of channels, each with its place in them."""
+    if not isinstance(channels, dict):
+        yield [], "`channels`: expected a table for each channel, as `[channels.NAME]`"
+        return
+    for name, table in channels.items():
+        if not isinstance(table, dict):
+            yield [name], f"`channels`: expected a table for each channel, as `[channels.{name}]`"
+        elif not NAME.fullmatch(name):
+            yield [name], f"`channels`: the name `{name}` may have lower-case letters, digits, - and _"
+        elif name == LOG:
+            yield [name], f"`channels`: `{LOG}` is the log, which is always there; see the setting `log_style`"
+        else:
+            yield from (([name, *where], f"channel `{name}`: {what}") for where, what in _faults(table))
+
+
+def _faults(table: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
+    chosen = KINDS.get(str(table.get("kind")))
+    if chosen is None:
+        yield ["kind"], f"`kind` is one of {', '.join(KINDS)}"
+        return
+    fields = {field.name: field for field in msgspec.structs.fields(chosen)}
+    yield from (
+        ([field.name], f"`{field.name}` is missing: {_help(field)}")
+        for field in fields.values()
+        if field.required and field.name not in table
+    )
+    for key, value in table.items():
+        if key == "kind":
+            continue
+        if key not in fields:
+            yield [key], f"unknown setting `{key}`{suggest(key, fields)}"
+            continue
+        try:
+            msgspec.convert(value, fields[key].type, dec_hook=_path)
+        except msgspec.ValidationError as error:
+            hint = "say where the secret is: `env:NAME`, `file:PATH` or `credential:NAME`"
+            is_secret = _PLACE in str(error)
+            yield [key], f"`{key}`: {hint if is_secret else str(error).lower()}"
+
+
+def _help(field: msgspec.structs.FieldInfo) -> str:
+    notes = (str(note.description) for note in get_args(field.type) if isinstance(note, Meta) and note.description)
+    return next(notes, "it has no default")
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is not Path:
+        raise NotImplementedError(kind)
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("expected a path")
+    return Path(value).expanduser()
+
+
+def in_folder(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A table whose relative paths, also those of secrets, count from `folder`."""
+    chosen = KINDS.get(str(table.get("kind")))
+    if chosen is None:
+        return dict(table)
+    paths = {field.name for field in msgspec.structs.fields(chosen) if Path in get_args(field.type) or _is_path(field)}
+    return {key: _placed(value, folder, is_path=key in paths) for key, value in table.items()}
+
+
+def _is_path(field: msgspec.structs.FieldInfo) -> bool:
+    return any(Path in get_args(part) or part is Path for part in get_args(field.type))
+
+
+def _placed(value: Any, folder: Path, *, is_path: bool) -> Any:
+    if isinstance(value, list | tuple):
+        return [_placed(each, folder, is_path=is_path) for each in value]
+    if isinstance(value, str) and is_path:
+        return str(folder / Path(value).expanduser())
+    if isinstance(value, str) and re.match(r"file:[^/~]", value):
+        return f"file:{folder / value.removeprefix('file:')}"
+    return value
