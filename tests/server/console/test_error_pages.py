@@ -111,6 +111,10 @@ def test_what_stands_between_backticks_is_code_and_nothing_is_html() -> None:
     assert with_code("`a <b>` and <i>, `one") == "<code>a &lt;b&gt;</code> and &lt;i&gt;, `one"
 
 
+def test_a_command_in_the_hint_of_why_is_code(app: Flask) -> None:
+    assert "On the Pi, <code>camera-agent doctor</code> says why." in browser(app).get("/why").text
+
+
 def test_a_site_whose_file_goes_meanwhile_leaves_the_list_of_sectors_to_the_others(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
