@@ -175,11 +175,7 @@ def _sectors(context: Context, site: str, camera: str) -> int:
 
 
 def _line(version: PolicyVersion, text: str | None, local: LocalTime) -> VersionLine:
-    at_us, by = version.made_at_us, version.author
-    if version.taken_back_at_us is not None:
-        at_us, by = version.taken_back_at_us, version.taken_back_by or ""
-    elif version.in_force_at_us is not None:
-        at_us, by = version.in_force_at_us, version.in_force_by or ""
+    at_us, by = version.newest_step
     return VersionLine(
         version.number,
         version.standing(text),

@@ -78,15 +78,17 @@ def test_a_version_is_proposed_put_in_force_and_taken_back_on_each_database(
     yard = Folder(tmp_path / "sites", store)
     number = yard.propose(why=" the table  is far ")
     assert yard.file.read_text() == TEXT
+    assert yard.versions.version(number).newest_step == (clock(), "ann")
     clock.advance(60)
     in_force = yard.versions.put_in_force(number, "bob")
     assert yard.file.read_text() == CHANGED
     assert "# where people sit" in CHANGED
     assert yard.sites.policy("yard").digest == in_force.digest
     assert (in_force.author, in_force.in_force_by, in_force.why) == ("ann", "bob", "the table is far")
-    assert in_force.in_force_at_us == clock()
+    assert in_force.newest_step == (in_force.in_force_at_us, "bob") == (clock(), "bob")
+    clock.advance(60)
     taken = yard.versions.take_back(number, "ann")
-    assert (taken.taken_back_by, yard.file.read_text()) == ("ann", TEXT)
+    assert (taken.newest_step, yard.file.read_text()) == ((clock(), "ann"), TEXT)
     assert yard.standings() == [(number, "taken back")]
     assert yard.audit() == [
         ("ann", "policy_proposed", "yard", str(number)),
