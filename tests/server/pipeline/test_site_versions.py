@@ -183,6 +183,14 @@ def test_an_unknown_number_names_the_command_that_lists_them(yard: Folder) -> No
         yard.versions.put_in_force(7, "ann")
 
 
+def test_the_version_of_another_site_is_as_unknown_as_one_that_is_not_there(yard: Folder) -> None:
+    number = yard.propose()
+    assert yard.versions.version_of("yard", number).text == CHANGED
+    for each in (number, number + 1):
+        with pytest.raises(Unknown, match=f"^there is no version {each} of the policy of `shop`$"):
+            yard.versions.version_of("shop", each)
+
+
 def test_a_site_without_a_file_gets_one_and_it_cannot_be_taken_back(yard: Folder) -> None:
     version = yard.versions.propose("shed", 'site = "shed"\n', "ann")
     yard.versions.put_in_force(version.number, "ann")
