@@ -42,17 +42,7 @@ class Changing(Protocol):
 class Kept(Protocol):
     """Where the versions are kept: `store.policy_versions`."""
 
-    def add(
-        self,
-        site: str,
-        text: str,
-        digest: str,
-        *,
-        before_digest: str | None,
-        before_text: str | None,
-        author: str,
-        why: str | None,
-    ) -> PolicyVersion: ...
+    def add(self, proposed: PolicyVersion) -> PolicyVersion: ...
     def version(self, number: int) -> PolicyVersion: ...
     def of_site(self, site: str, limit: int) -> Sequence[PolicyVersion]: ...
     def changing(self) -> AbstractContextManager[Changing]: ...
@@ -116,15 +106,18 @@ class SiteVersions:
         why = " ".join(why.split())
         if len(why) > LONGEST_WHY:
             raise Unprocessable(f"the reason has {len(why)} characters; at most {LONGEST_WHY} are kept")
-        return self._kept.add(
-            site,
-            text,
-            policy.digest,
+        proposed = PolicyVersion(
+            number=0,
+            site=site,
+            text=text,
+            digest=policy.digest,
             before_digest=self._digest(site),
             before_text=file.text,
             author=author,
             why=why or None,
+            made_at_us=0,
         )
+        return self._kept.add(proposed)
 
     def version(self, number: int) -> PolicyVersion:
         """The version of a number, as the site's file shows it. Raises Unknown."""
