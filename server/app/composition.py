@@ -94,11 +94,9 @@ def create_app(
     authenticator = Authenticator(
         runtime.store, open_classify=runtime.settings.open_classify, session=access.permissions
     )
-    duplicate_agents = DuplicateAgents()
-    reports = _reports(runtime, duplicate_agents)
-    for blueprint in _blueprints(runtime, bounds, authenticator, duplicate_agents, reports):
+    for blueprint in _blueprints(runtime, bounds, authenticator):
         app.register_blueprint(blueprint)
-    install_console(app, access, authenticator, _context(runtime, reports))
+    install_console(app, access, authenticator, _context(runtime))
     return app
 
 
@@ -159,6 +157,7 @@ def _runtime(
         keeper=keeper,
         service=service,
         admission=admission,
+        reports=_reports(settings, store, clock),
         current=current,
         replays=Replays(settings.database_url),
         ports=_ports(settings, service, probes.routes(current.ensemble, store.check, metrics.text, authenticator=None)),
@@ -213,20 +212,19 @@ def _ports(settings: ServerSettings, service: Service, probe_routes: Blueprint) 
     return ports
 
 
-def _reports(runtime: Runtime, duplicate_agents: DuplicateAgents) -> cameras.CameraReports:
-    store, settings = runtime.store, runtime.settings
+def _reports(settings: ServerSettings, store: Store, clock: Clock) -> cameras.CameraReports:
     thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
-    return cameras.CameraReports(store.heartbeats.activities, store.policy, runtime.clock, thresholds, duplicate_agents)
+    return cameras.CameraReports(store.heartbeats.activities, store.policy, clock, thresholds, DuplicateAgents())
 
 
-def _context(runtime: Runtime, reports: cameras.CameraReports) -> Context:
+def _context(runtime: Runtime) -> Context:
     return Context(
         store=runtime.store,
         sites=runtime.sites,
         settings=runtime.settings,
         clock=runtime.clock,
         replays=runtime.replays,
-        reports=reports.all,
+        reports=runtime.reports.all,
         ensemble=runtime.current.ensemble,
         card=partial(_card, folders=own_models(runtime.settings)),
         versions=runtime.versions,
@@ -237,8 +235,6 @@ def _blueprints(
     runtime: Runtime,
     bounds: multipart.Bounds,
     authenticator: Authenticator,
-    duplicate_agents: DuplicateAgents,
-    reports: cameras.CameraReports,
 ) -> Iterator[Blueprint]:
     """All endpoints but the console's."""
     settings, store, metrics, clock = runtime.settings, runtime.store, runtime.metrics, runtime.clock
@@ -258,12 +254,12 @@ def _blueprints(
         authenticator,
         admission,
         clock,
-        duplicate_agents,
+        runtime.reports.duplicate_agents,
         metrics.heartbeat_received,
     )
     yield site_policy.routes(runtime.sites.standing, runtime.sites.sites, ensemble, authenticator)
     yield events.routes(store, authenticator)
-    yield cameras.routes(reports, authenticator, clock)
+    yield cameras.routes(runtime.reports, authenticator, clock)
     yield frames.routes(store, authenticator, partial(_shown, store), visit_stretches)
     yield annotation_routes.routes(store, authenticator, admission)
     yield models.routes(ensemble, partial(_card, folders=own_models(settings)), authenticator)

@@ -25,6 +25,7 @@ from server.serving.service import Service
 from server.settings import ServerSettings
 from server.store import Store
 from server.web.admission import Admission
+from server.web.cameras import CameraReports
 from server.web.control import Control
 from server.web.probes import AdminPort
 
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _STOP_S = 10.0
 _REPEAT_S = 10.0
+_WATCHED_SHARE = 20.0
+"""The states of all cameras are read in at most one twentieth of the time."""
 _REFOLD_S = 1.0
 _GOLDEN_RETRY_S = 60.0
 _SWEEP_S = 600.0
@@ -101,6 +104,7 @@ class Runtime:
     keeper: FrameKeeper
     service: Service
     admission: Admission
+    reports: CameraReports
     current: Current
     replays: Replays
     ports: Sequence[Control | AdminPort]
@@ -137,6 +141,7 @@ class Runtime:
         self._run("disk", lambda: self._repeat(self.store.retention.try_disk, "disk not tried", _REPEAT_S))
         self._run("sites", lambda: self._repeat(self._look_at_sites, "site policies not checked", _REPEAT_S))
         self._run("recall", self._recall_cameras)
+        self._run("watch", self._watch_cameras)
 
     def stop(self) -> None:
         """Refuse new uploads, finish the engine's work and the event being delivered, and close the database."""
@@ -188,6 +193,31 @@ class Runtime:
             except Exception as error:  # noqa: BLE001  the server serves without it
                 _log_failure("cameras not recalled", error)
                 return
+
+    def _watch_cameras(self) -> None:
+        """At intervals: give the metrics whether this server is ready, and the states of all sectors."""
+        counted_s = time.monotonic()
+        while not self._stopping.is_set():
+            began_s = time.monotonic()
+            is_ready, cameras = False, None
+            try:
+                is_ready = self._is_ready()
+                cameras = self.reports.all(None)
+            except Exception as error:  # noqa: BLE001  the next time may find it mended
+                _log_failure("states of the sectors not read", error)
+            self.metrics.readiness_known(is_ready)
+            self.metrics.cameras_known(cameras, began_s - counted_s)
+            counted_s = began_s
+            self._stopping.wait(max(_REPEAT_S, _WATCHED_SHARE * (time.monotonic() - began_s)))
+
+    def _is_ready(self) -> bool:
+        """As `/readyz` says."""
+        try:
+            self.current.ensemble()
+            self.store.check()
+        except SectorwatchError:
+            return False
+        return True
 
     def _repeat(self, work: Callable[[], object], failure: str, every_s: float) -> None:
         """At the start and every `every_s`: do `work`. An error is logged as `failure`."""
