@@ -124,9 +124,8 @@ def _runtime(
     store = open_store(settings.database_url, clock, open_place(settings.frames_url))
     sites = Sites(settings.sites_dir, store.past.last_text)
     lateness = read_lateness(settings.late_within)
-    duplicate_agents = DuplicateAgents()
     thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
-    reports = CameraReports(store.heartbeats.activities, store.policy, clock, thresholds, duplicate_agents)
+    reports = CameraReports(store.heartbeats.activities, store.policy, clock, thresholds, DuplicateAgents())
     if channels is None:
         surroundings = _surroundings(settings, store, sites, clock, reports)
         log_channel = LogChannel(settings.log_style, sys.stdout)
@@ -170,7 +169,6 @@ def _runtime(
         sites=sites,
         versions=SiteVersions(sites, settings.sites_dir, store.policy_versions),
         reports=reports,
-        duplicate_agents=duplicate_agents,
         dispatcher=dispatcher,
         keeper=keeper,
         service=service,
@@ -295,7 +293,7 @@ def _blueprints(runtime: Runtime, bounds: multipart.Bounds, authenticator: Authe
         authenticator,
         admission,
         clock,
-        runtime.duplicate_agents,
+        runtime.reports.duplicate_agents,
         metrics.heartbeat_received,
     )
     yield site_policy.routes(runtime.sites.standing, runtime.sites.sites, ensemble, authenticator)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from server.camera_status.duplicate_agents import DuplicateAgents
 from server.camera_status.reports import CameraReports
 from server.delivery.dispatcher import Dispatcher
 from server.domain.clock import Clock
@@ -34,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _STOP_S = 10.0
 _REPEAT_S = 10.0
+_WATCHED_SHARE = 20.0
+"""The states of all cameras are read in at most one twentieth of the time."""
 _REFOLD_S = 1.0
 _GOLDEN_RETRY_S = 60.0
 _SWEEP_S = 600.0
@@ -100,7 +101,6 @@ class Runtime:
     sites: Sites
     versions: SiteVersions
     reports: CameraReports
-    duplicate_agents: DuplicateAgents
     dispatcher: Dispatcher
     keeper: FrameKeeper
     service: Service
@@ -142,6 +142,7 @@ class Runtime:
         self._run("sites", lambda: self._repeat(self._look_at_sites, "site policies not checked", _REPEAT_S))
         self._run("channels", lambda: self._repeat(self._watch_channels, "channels not counted", _REPEAT_S))
         self._run("recall", self._recall_cameras)
+        self._run("watch", self._watch_cameras)
 
     def stop(self) -> None:
         """Refuse new uploads, finish the engine's work and the event being delivered, and close the database."""
@@ -193,6 +194,31 @@ class Runtime:
             except Exception as error:  # noqa: BLE001  the server serves without it
                 _log_failure("cameras not recalled", error)
                 return
+
+    def _watch_cameras(self) -> None:
+        """At intervals: give the metrics whether this server is ready, and the states of all sectors."""
+        counted_s = time.monotonic()
+        while not self._stopping.is_set():
+            began_s = time.monotonic()
+            is_ready, cameras = False, None
+            try:
+                is_ready = self._is_ready()
+                cameras = self.reports.all(None)
+            except Exception as error:  # noqa: BLE001  the next time may find it mended
+                _log_failure("states of the sectors not read", error)
+            self.metrics.readiness_known(is_ready)
+            self.metrics.cameras_known(cameras, began_s - counted_s)
+            counted_s = began_s
+            self._stopping.wait(max(_REPEAT_S, _WATCHED_SHARE * (time.monotonic() - began_s)))
+
+    def _is_ready(self) -> bool:
+        """As `/readyz` says."""
+        try:
+            self.current.ensemble()
+            self.store.check()
+        except SectorwatchError:
+            return False
+        return True
 
     def _repeat(self, work: Callable[[], object], failure: str, every_s: float) -> None:
         """At the start and every `every_s`: do `work`. An error is logged as `failure`."""

@@ -67,7 +67,7 @@ class CameraReports:
         self._policy = policy
         self._clock = clock
         self._thresholds = thresholds
-        self._duplicate_agents = duplicate_agents
+        self.duplicate_agents = duplicate_agents
 
     def all(self, site: str | None) -> list[CameraReport]:
         """Every camera (of a site) that ever sent a burst or a heartbeat, by site and name."""
@@ -78,7 +78,7 @@ class CameraReports:
         last_heartbeat = _last_heartbeat(activity.heartbeat)
         heartbeat = None if last_heartbeat is None else last_heartbeat.heartbeat
         condition = condition_of(activity, heartbeat, now_us, self._thresholds)
-        duplicate_since_us = self._duplicate_agents.since_us(activity.site, activity.camera, now_us)
+        duplicate_since_us = self.duplicate_agents.since_us(activity.site, activity.camera, now_us)
         if condition.state == "ok" and duplicate_since_us is not None:
             condition = replace(condition, cause="two_agents", since=instant(duplicate_since_us))
         seen = activity.seen

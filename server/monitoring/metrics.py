@@ -40,6 +40,7 @@ from server.domain.ensemble_protocol import Answers, Ensemble
 from server.domain.keeping import Space
 from server.domain.kept_frames import FrameTotals
 from server.domain.records import Announcement, ChannelState, KeptBurst, Outgoing
+from server.monitoring.occupancy_metrics import OccupancyMetrics, WatchedCamera
 
 PREFIX = "sectorwatch"
 MAX_CAMERAS = 1000
@@ -93,6 +94,7 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "channel_oldest_undelivered_seconds": ("How long the oldest of them has waited; 0: none waits.", ("channel",)),
     "channel_paused": ("1 while a person has the channel paused.", ("channel",)),
     "dead_letters": ("Announcements that a channel could not deliver.", ("channel",)),
+    "ready": ("1 while a burst can be judged and stored, as /readyz says, else 0.", ()),
     "build_info": ("1, for this version of the server.", ("version",)),
 }
 _HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
@@ -130,6 +132,8 @@ class Metrics:
         self._lock = threading.Lock()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
+        self._occupancy = OccupancyMetrics(PREFIX)
+        self._registry.register(self._occupancy)
         declare: dict[str, Any] = {"namespace": PREFIX, "registry": self._registry}
         self._counters = {name: Counter(name, *about, **declare) for name, about in _COUNTERS.items()}
         self._gauges = {name: Gauge(name, *about, **declare) for name, about in _GAUGES.items()}
@@ -246,6 +250,17 @@ class Metrics:
             at, before = self._missed_before.get((heartbeat.site, heartbeat.camera), (began, missed))
             self._missed_before[heartbeat.site, heartbeat.camera] = began, missed
         self._counters["bursts_missed"].labels(*names).inc(max(0, missed - (before if at == began else 0)))
+
+    def readiness_known(self, is_ready: bool) -> None:
+        """Whether the server can judge a burst and store it, as `/readyz` says."""
+        self._gauges["ready"].set(is_ready)
+
+    def cameras_known(self, cameras: Sequence[WatchedCamera] | None, elapsed_s: float) -> None:
+        """All cameras with their sectors, `elapsed_s` after the last call; None where they cannot be read."""
+        if cameras is None:
+            self._occupancy.unknown(elapsed_s)
+        else:
+            self._occupancy.known([(self._camera_labels(c.site, c.camera), c) for c in cameras], elapsed_s)
 
     def space_known(self, space: Space) -> None:
         """The room of the database was measured."""

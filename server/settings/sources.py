@@ -31,6 +31,9 @@ CONFIG_VARIABLE = "SECTORWATCH_CONFIG"
 _OTHERS = frozenset({CONFIG_VARIABLE, "SECTORWATCH_CACHE_DIR"})
 """Variables with that prefix that are not settings of the server."""
 
+_IN_FILE = "_file"
+"""`SECTORWATCH_DATABASE_URL_FILE` names a file with the value of `database_url`: so containers are given secrets."""
+
 _REMOVED = {"provisional": "events are announced once their burst is judged"}
 """Settings of earlier versions: ignored with a warning, so that a server starts with an old file."""
 
@@ -156,6 +159,7 @@ def _read_file(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
 def _from_environment(environ: Mapping[str, str], chosen: Mapping[str, object]) -> dict[str, Any]:
     """What the variables give that are not `chosen` otherwise, without those by which containers are linked."""
     values = {}
+    environ = _with_files(environ)
     for variable in sorted(name for name in environ.keys() - _OTHERS if name.startswith(ENV_PREFIX)):
         name = variable.removeprefix(ENV_PREFIX).lower()
         if name in chosen or _LINK_NAME.fullmatch(name) or _is_link(name, environ[variable]):
@@ -168,6 +172,22 @@ def _from_environment(environ: Mapping[str, str], chosen: Mapping[str, object]) 
             name, FIELDS, cutoff=0.75
         ):  # a name unlike any of these belongs to another program
             raise InvalidSettings(f"{variable}: unknown setting{suggest(name, FIELDS)}")
+    return values
+
+
+def _with_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment with the content of the file that `SECTORWATCH_<NAME>_FILE` names as `SECTORWATCH_<NAME>`."""
+    values = dict(environ)
+    for variable in environ:
+        name = variable.removeprefix(ENV_PREFIX).removesuffix(_IN_FILE.upper())
+        if variable != f"{ENV_PREFIX}{name}{_IN_FILE.upper()}" or name.lower() not in FIELDS:
+            continue
+        if ENV_PREFIX + name in environ:
+            raise InvalidSettings(f"{ENV_PREFIX}{name} and {variable} are both set: leave one out")
+        try:
+            values[ENV_PREFIX + name] = read_text(Path(values.pop(variable)), SETTINGS_BYTES).strip()
+        except UnreadableText as error:
+            raise InvalidSettings(f"{variable}: {error}") from None
     return values
 
 

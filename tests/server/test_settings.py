@@ -48,6 +48,23 @@ def test_the_config_variable_names_the_file(tmp_path: Path, monkeypatch: pytest.
     assert load_settings().port == 1234
 
 
+def test_a_variable_may_name_a_file_with_the_value_as_containers_get_their_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "database_url"
+    secret.write_text("postgresql://sectorwatch:word@database/sectorwatch\n")
+    monkeypatch.setenv("SECTORWATCH_DATABASE_URL_FILE", str(secret))
+    monkeypatch.setenv("SECTORWATCH_NOTHING_OF_OURS_FILE", "/nowhere")
+    assert load_settings().database_url == "postgresql://sectorwatch:word@database/sectorwatch"
+    monkeypatch.setenv("SECTORWATCH_DATABASE_URL", "sqlite:///x")
+    with pytest.raises(InvalidSettings, match="SECTORWATCH_DATABASE_URL_FILE are both set"):
+        load_settings()
+    monkeypatch.delenv("SECTORWATCH_DATABASE_URL")
+    secret.unlink()
+    with pytest.raises(InvalidSettings, match="SECTORWATCH_DATABASE_URL_FILE: No such file"):
+        load_settings()
+
+
 def test_lists_and_flags_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECTORWATCH_MODELS", "hog-people, frame-change")
     monkeypatch.setenv("SECTORWATCH_OPEN_CLASSIFY", "true")
