@@ -22,8 +22,9 @@ class Channel(Protocol):
     """A way out. `send` returns once the announcement has left, and raises when it has not.
 
     Undeliverable and Answered say what becomes of it. After any other exception it is sent again, after a growing wait,
-    for as long as it takes. `send` may be called again with the same announcement. `name` never changes: the store
-    keeps the channel's position under it.
+    for as long as it takes. People read the text of an exception, so it holds no secret. `send` may be called again
+    with the same announcement. It ends within 20 s, in one way or the other: another process takes over after 30 s, and
+    the server that stops waits for 10 s. `name` never changes: the store keeps the channel's position under it.
     """
 
     @property
@@ -35,9 +36,9 @@ class Channel(Protocol):
 class Lasting(Channel, Protocol):
     """A channel that also has something to say or to do between announcements, such as the state of the cameras.
 
-    One process of all holds it at a time. It calls `begin`, then `refresh` about once a second and after each batch,
-    and `end` when it stops or has lost the right to send. All calls come from one thread, and any may raise: the
-    channel is tried again after a wait.
+    One process of all holds it at a time. It calls `begin`, then `refresh` about once a second, also between
+    announcements, and `end` when it stops, is paused, fails, or has lost the right to send. `end` may follow a `begin`
+    that raised. All calls come from one thread, and any may raise: the channel is tried again after a wait.
     """
 
     @property
