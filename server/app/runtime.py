@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from server.camera_status.reports import CameraReports
+from server.delivery.care import ChannelCare
 from server.delivery.dispatcher import Dispatcher
 from server.domain.clock import Clock
 from server.domain.ensemble_protocol import Ensemble
@@ -107,6 +108,7 @@ class Runtime:
     admission: Admission
     current: Current
     replays: Replays
+    care: ChannelCare
     ports: Sequence[Control | AdminPort]
     first_models: Callable[[], Sequence[str]] | None
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
@@ -131,7 +133,7 @@ class Runtime:
             self._run("loading", lambda: self._load(on_failure, on_stuck))
             if self.settings.golden_every_s:
                 self._run("golden", self._replay_golden)
-        self._run("delivery", lambda: self.dispatcher.run(self._stopping))
+        self._run("delivery", lambda: self.dispatcher.run(self._stopping), may_hang=True)
         self._run("release", lambda: self._repeat(self._release_held, "held bursts not released", _REPEAT_S))
         self._run("refold", lambda: self._repeat(self._refold, "late bursts not folded in", _REFOLD_S))
         self._run("convert", self._convert)
@@ -154,6 +156,8 @@ class Runtime:
         self.dispatcher.wake()
         for thread in self._threads:
             thread.join(_STOP_S)
+        for name in self.dispatcher.running:
+            log.error("channel did not end: what it was sending is sent again", extra={"channel": name})
         self.close_ports()
         self.store.close()
 
@@ -166,8 +170,9 @@ class Runtime:
         """Be unready from now on: refuse new uploads, finish admitted ones. A signal handler may call it."""
         self.admission.close()
 
-    def _run(self, name: str, target: Callable[[], None]) -> None:
-        thread = threading.Thread(target=target, name=f"sectorwatch-{name}")
+    def _run(self, name: str, target: Callable[[], None], *, may_hang: bool = False) -> None:
+        """Run `target` in a thread; the process does not wait at its exit for one that `may_hang`."""
+        thread = threading.Thread(target=target, name=f"sectorwatch-{name}", daemon=may_hang)
         self._threads.append(thread)
         thread.start()
 
@@ -271,6 +276,7 @@ class Runtime:
                 self._watch_space(self.store.retention.space())
                 self.store.users.sweep()
                 self.store.audit.sweep(self.settings.keep_events_days)
+                self.store.letters.sweep(self.settings.keep_events_days)
             except RetryLater as error:
                 log.warning("retention waits", extra={"cause": error.detail})
             except Exception as error:  # noqa: BLE001  the next sweep may find it mended

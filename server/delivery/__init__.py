@@ -1,4 +1,4 @@
-"""Events and notices leave the server here: `dispatcher` sends the outbox, `channels` holds the ways out.
+"""Events and notices leave the server here: `dispatcher` sends the outbox on the channels, and README.md says how.
 
-A new channel is a class in `channels` with `name` and `send`, and an entry in `server.app.composition._runtime`.
+A new channel is a room of its own, with an entry in `factory` and a table in `server.settings.channels`.
 """

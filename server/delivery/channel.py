@@ -8,6 +8,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from server.domain.records import Outgoing
+from server.domain.secrets_in_text import without_secrets
+
+LONGEST_ERROR = 1000
+"""Characters of an error that people get."""
 
 
 class Undeliverable(Exception):
@@ -22,8 +26,9 @@ class Channel(Protocol):
     """A way out. `send` returns once the announcement has left, and raises when it has not.
 
     Undeliverable and Answered say what becomes of it. After any other exception it is sent again, after a growing wait,
-    for as long as it takes. `send` may be called again with the same announcement. `name` never changes: the store
-    keeps the channel's position under it.
+    for as long as it takes. People read the text of an exception, so it holds no secret. `send` may be called again
+    with the same announcement. It ends within 20 s, in one way or the other: another process takes over after 30 s, and
+    the server that stops waits for 10 s. `name` never changes: the store keeps the channel's position under it.
     """
 
     @property
@@ -35,9 +40,9 @@ class Channel(Protocol):
 class Lasting(Channel, Protocol):
     """A channel that also has something to say or to do between announcements, such as the state of the cameras.
 
-    One process of all holds it at a time. It calls `begin`, then `refresh` about once a second and after each batch,
-    and `end` when it stops or has lost the right to send. All calls come from one thread, and any may raise: the
-    channel is tried again after a wait.
+    One process of all holds it at a time. It calls `begin`, then `refresh` about once a second, also between
+    announcements, and `end` when it stops, is paused, fails, or has lost the right to send. `end` may follow a `begin`
+    that raised. All calls come from one thread, and any may raise: the channel is tried again after a wait.
     """
 
     @property
@@ -56,7 +61,15 @@ class Testable(Channel, Protocol):
     """A channel that a person can try."""
 
     def test(self) -> str:
-        """Send something that its receiver recognises as a test; a sentence about what was sent where. Raises any
+        """Send something that its receiver recognises as a test, within 20 s; a sentence about what was sent where.
+
+        It is called on an instance of its own, while another instance, here or elsewhere, may be sending. Raises any
         exception.
         """
         ...
+
+
+def in_words(error: Exception) -> str:
+    """The error in one line, without secrets, in characters that every database stores."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return "".join(c if c.isprintable() else " " for c in without_secrets(text))[:LONGEST_ERROR]

@@ -34,7 +34,7 @@ _remembered = msgspec.json.Decoder(Remembered)
 def remember(folder: Path, settings: Mapping[str, Any], config: Path | None) -> None:
     """Keep these for the other commands. Only the folder's user can read them. Raises OSError."""
     settings = {name: _wherever(value) for name, value in settings.items() if name != "data_dir"}
-    left_out = tuple(name for name, value in settings.items() if isinstance(value, str) and holds_password(value))
+    left_out = tuple(name for name, value in settings.items() if holds_password(_as_text(value)))
     kept = {name: value for name, value in settings.items() if name not in left_out}
     remembered = Remembered(kept, None if config is None else str(config.resolve()), left_out)
     with replacing(folder / FILE, mode=0o600) as aside:
@@ -47,6 +47,10 @@ def recall(folder: Path) -> Remembered:
         return _remembered.decode((folder / FILE).read_bytes())
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return Remembered()
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
 
 
 def _wherever(value: Any) -> Any:

@@ -299,9 +299,7 @@ class Metrics:
         self._counters["channel_failures"].labels(channel).inc()
 
     def channels_counted(self, states: Sequence[ChannelState], now_us: int) -> None:
-        """These channels are in service, and so far."""
-        for name in ("channel_backlog", "channel_oldest_undelivered_seconds", "channel_paused", "dead_letters"):
-            self._gauges[name].clear()
+        """How far the channels in service are."""
         for state in states:
             waited_us = 0 if state.oldest_us is None else max(0, now_us - state.oldest_us)
             self._gauges["channel_backlog"].labels(state.name).set(state.backlog)

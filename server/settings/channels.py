@@ -18,12 +18,15 @@ from msgspec import Meta
 from policies.events import Kind
 from policies.site.toml_errors import NAME, suggest
 from server.domain.errors import ConfigurationError
+from server.domain.private_files import holds_password
 
 LOG = "log"
 """The name of the channel that is always there."""
 
 _PLACE = r"^(env|file|credential):.+$"
 _LONGEST_SECRET = 65_536
+_SAY_WHERE = "say where the secret is: `env:NAME`, `file:PATH` or `credential:NAME`"
+_EVENTS = frozenset(get_args(Kind))
 
 Secret = Annotated[str, Meta(pattern=_PLACE)]
 """Where a secret is."""
@@ -108,9 +111,11 @@ def channel_faults(channels: object) -> Iterator[tuple[list[str], str]]:
 
 
 def _faults(table: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
-    chosen = KINDS.get(str(table.get("kind")))
+    kind = table.get("kind")
+    chosen = KINDS.get(kind) if isinstance(kind, str) else None
     if chosen is None:
-        yield ["kind"], f"`kind` is one of {', '.join(KINDS)}"
+        hint = suggest(kind, KINDS) if isinstance(kind, str) else ""
+        yield ["kind"], f"`kind` is one of {', '.join(KINDS)}{hint}"
         return
     fields = {field.name: field for field in msgspec.structs.fields(chosen)}
     yield from (
@@ -124,12 +129,33 @@ def _faults(table: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
         if key not in fields:
             yield [key], f"unknown setting `{key}`{suggest(key, fields)}"
             continue
-        try:
-            msgspec.convert(value, fields[key].type, dec_hook=_path)
-        except msgspec.ValidationError as error:
-            hint = "say where the secret is: `env:NAME`, `file:PATH` or `credential:NAME`"
-            is_secret = _PLACE in str(error)
-            yield [key], f"`{key}`: {hint if is_secret else str(error).lower()}"
+        if (what := _fault(fields[key], value)) is not None:
+            yield [key], f"`{key}`: {what}"
+
+
+def _fault(field: msgspec.structs.FieldInfo, value: object) -> str | None:
+    """What is wrong with a value; None: nothing. It never repeats a secret that was written into the settings."""
+    if field.name == "events" and isinstance(value, list):
+        unknown = [each for each in value if isinstance(each, str) and each not in _EVENTS]
+        if unknown:
+            return f"there is no event `{unknown[0][:80]}`{suggest(unknown[0], _EVENTS)}"
+    try:
+        msgspec.convert(value, field.type, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        return _SAY_WHERE if _PLACE in str(error) else f"{str(error).lower()} ({_help(field)})"
+    if any(holds_password(text) for text in _texts(value)):
+        return f"it holds a password, and the settings are no place for one. {_SAY_WHERE}"
+    return None
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All texts in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (text for each in value.values() for text in _texts(each))
+    elif isinstance(value, list | tuple):
+        yield from (text for each in value for text in _texts(each))
 
 
 def _help(field: msgspec.structs.FieldInfo) -> str:
@@ -147,7 +173,8 @@ def _path(kind: type, value: object) -> object:
 
 def in_folder(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A table whose relative paths, also those of secrets, count from `folder`."""
-    chosen = KINDS.get(str(table.get("kind")))
+    kind = table.get("kind")
+    chosen = KINDS.get(kind) if isinstance(kind, str) else None
     if chosen is None:
         return dict(table)
     paths = {field.name for field in msgspec.structs.fields(chosen) if Path in get_args(field.type) or _is_path(field)}

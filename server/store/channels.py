@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any, cast
 
-from sqlalchemy import Connection, Select, case, exists, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, exists, func, insert, literal, or_, select, update
 
 from policies.events import microseconds
 from server.domain.clock import SECOND_US
@@ -63,8 +63,18 @@ class Channels(Part):
         return found
 
     def hold(self, channel: str, claimant: str, lease_us: int) -> bool:
-        """Take the sole right to send on a channel, or prolong it. False where another has it, and during a pause."""
-        now = self._clock()
+        """Take the sole right to send on a channel, or prolong it. False where another has it, and during a pause.
+
+        Nothing is written where another has it, nor while most of the claimant's own lease is left.
+        """
+        now, until = self._clock(), channels.c.claimed_until_us
+        asked = select(
+            case((channels.c.claimed_by == claimant, until - now), else_=0).label("left_us"),
+        ).where(channels.c.name == channel, channels.c.paused_at_us.is_(None), _is_free(claimant, now))
+        with reading(self._engine) as connection:
+            row = connection.execute(asked).first()
+        if row is None or lease_us * 2 // 3 < row.left_us <= lease_us:
+            return row is not None
         with writing(self._engine, lock="channels") as connection:
             return _take(connection, channel, claimant, now, now + lease_us)
 
@@ -80,31 +90,37 @@ class Channels(Part):
         lease was lost.
         """
         now = self._clock()
-        values: dict[str, Any] = {"delivered_seq": seq, "sent_at_us": now, "attempts": 0}
-        values |= {"failed_at_us": None, "error": None} | ({} if memory is None else {"memory": memory})
+        values = _progress(seq, now, memory) | {"attempts": 0, "failed_at_us": None, "error": None}
         with writing(self._engine, lock="channels") as connection:
             if lease_us:
                 return _keep(connection, channel, claimant, claimed_until_us=now + lease_us, **values)
             return _release(connection, channel, claimant, claimed_until_us=0, **values)
 
     def undelivered(
-        self, channel: str, claimant: str, seq: int | None, failures: int, wait_us: int, error: str = ""
+        self,
+        channel: str,
+        claimant: str,
+        seq: int | None,
+        failures: int,
+        wait_us: int,
+        error: str = "",
+        memory: str | None = None,
     ) -> None:
-        """Sending failed after `seq` (None: at once), `failures` times in a row. Nobody sends for `wait_us`."""
+        """Sending failed after `seq` (None: at once), `failures` times in a row. Nobody sends for `wait_us`. `memory`
+        as for `delivered`.
+        """
         now = self._clock()
-        progress: dict[str, Any] = {} if seq is None else {"delivered_seq": seq, "sent_at_us": now}
-        since = func.coalesce(channels.c.failed_at_us, now) if failures > 1 else literal(now)
+        is_first = seq is not None
+        values = {} if seq is None else _progress(seq, now, memory)
+        values["failed_at_us"] = now if is_first else func.coalesce(channels.c.failed_at_us, now)
         with writing(self._engine, lock="channels") as connection:
-            _release(
-                connection,
-                channel,
-                claimant,
-                attempts=failures,
-                claimed_until_us=now + wait_us,
-                failed_at_us=since,
-                error=error,
-                **progress,
-            )
+            until_us = now + wait_us
+            _release(connection, channel, claimant, attempts=failures, claimed_until_us=until_us, error=error, **values)
+
+    def recovered(self, channel: str, claimant: str) -> None:
+        """The claimant, who has the lease, knows of no failure any more."""
+        with writing(self._engine, lock="channels") as connection:
+            _keep(connection, channel, claimant, attempts=0, failed_at_us=None, error=None)
 
     def remember(self, channel: str, claimant: str, memory: str) -> bool:
         """Keep what the channel remembers. False, and nothing changes, where the lease was lost."""
@@ -135,25 +151,14 @@ class Channels(Part):
 
     def channel_states(self) -> list[ChannelState]:
         """How far each channel is that ever was in service, by name."""
-        letters = select(func.count()).where(
-            dead_letters.c.channel == channels.c.name, dead_letters.c.error.is_not(None)
-        )
-        query = select(channels, letters.scalar_subquery().label("letters")).order_by(channels.c.name)
+        mine = select(func.count()).where(dead_letters.c.channel == channels.c.name)
+        dead = mine.where(dead_letters.c.error.is_not(None)).scalar_subquery().label("dead")
+        asked = mine.where(dead_letters.c.asked_at_us.is_not(None)).scalar_subquery().label("asked")
+        query = select(channels, dead, asked).order_by(channels.c.name)
         with reading(self._engine) as connection:
             newest, now = last_seq(connection), self._clock()
             return [
-                ChannelState(
-                    row.name,
-                    newest - row.delivered_seq,
-                    _oldest_us(connection, self._versions, row.name) if newest > row.delivered_seq else None,
-                    row.sent_at_us,
-                    row.paused_at_us,
-                    row.failed_at_us,
-                    row.error or None,
-                    row.attempts,
-                    row.letters,
-                    row.claimed_by if now < row.claimed_until_us <= now + LONGEST_CLAIM_US else None,
-                )
+                _state(row, newest, _oldest_us(connection, self._versions, row.name), now)
                 for row in connection.execute(query).all()
             ]
 
@@ -165,10 +170,21 @@ class Channels(Part):
 
 def _take(connection: Connection, channel: str, claimant: str, now_us: int, until_us: int) -> bool:
     """Take the lease if it is free or the claimant's own."""
-    until = channels.c.claimed_until_us
-    free = or_(until <= now_us, until > now_us + LONGEST_CLAIM_US, channels.c.claimed_by == claimant)
+    free = _is_free(claimant, now_us)
     mine = update(channels).where(channels.c.name == channel, channels.c.paused_at_us.is_(None), free)
     return connection.execute(mine.values(claimed_by=claimant, claimed_until_us=until_us)).rowcount == 1
+
+
+def _is_free(claimant: str, now_us: int) -> ColumnElement[bool]:
+    until = channels.c.claimed_until_us
+    return or_(until <= now_us, until > now_us + LONGEST_CLAIM_US, channels.c.claimed_by == claimant)
+
+
+def _progress(seq: int, now_us: int, memory: str | None) -> dict[str, Any]:
+    """The position never moves back: meanwhile a person may have had the channel go on from now."""
+    position = channels.c.delivered_seq
+    values: dict[str, Any] = {"delivered_seq": case((position > seq, position), else_=seq), "sent_at_us": now_us}
+    return values if memory is None else values | {"memory": memory}
 
 
 def _read_pending(connection: Connection, channel: str, limit: int) -> list[Outgoing]:
@@ -184,6 +200,23 @@ def _read_pending(connection: Connection, channel: str, limit: int) -> list[Outg
         NoticeGiven(row.seq, noticed(row)) for row in connection.execute(_pending_notices(channel).limit(limit))
     ]
     return sorted(pending, key=attrgetter("seq"))[:limit]
+
+
+def _state(row: Row[Any], newest: int, oldest_us: int | None, now_us: int) -> ChannelState:
+    is_claimed = now_us < row.claimed_until_us <= now_us + LONGEST_CLAIM_US
+    return ChannelState(
+        name=row.name,
+        backlog=0 if oldest_us is None else newest - row.delivered_seq,  # what was erased waits no more
+        oldest_us=oldest_us,
+        sent_at_us=row.sent_at_us,
+        paused_at_us=row.paused_at_us,
+        failed_at_us=row.failed_at_us,
+        error=row.error or None,
+        failures=row.attempts,
+        dead_letters=row.dead,
+        asked=row.asked,
+        claimed_by=row.claimed_by if is_claimed else None,
+    )
 
 
 def _is_any(connection: Connection, query: Select[Any]) -> bool:

@@ -2,93 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Connection, Row, Select, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
 
+from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown
 from server.domain.records import Announcement, DeadLetter, Notice, NoticeGiven, Outgoing, What
 from server.store.engine import reading, writing
 from server.store.event_rows import EVENT_COLUMNS, logged, read_rows
 from server.store.rows import Part, noticed
-from server.store.schema import channels, dead_letters, events, notices
+from server.store.schema import channels, counters, dead_letters, events, notices
 
 LONGEST_ERROR = 1000
 """Characters of an error that are kept."""
 _NOTICE = "notice"
+_COUNTER = "dead_letters"
+_LOCK = "dead letters"
 _AT_ONCE = 500
 
 
 class DeadLetters(Part):
-    """The dead letters in one database."""
+    """The dead letters in one database. No number is used twice."""
 
     def add(self, channel: str, outgoing: Outgoing, error: str) -> None:
         """Keep an announcement that could not be delivered, with the reason."""
         event_id, what = None, _NOTICE
         if isinstance(outgoing, Announcement):
             event_id, what = outgoing.logged.event.id, str(outgoing.what)
-        row = {
-            "channel": channel,
-            "seq": outgoing.seq,
-            "event_id": event_id,
-            "what": what,
-            "at_us": self._clock(),
-            "error": error[:LONGEST_ERROR],
-        }
-        with writing(self._engine, lock="dead letters") as connection:
-            connection.execute(insert(dead_letters), row)
+        row = {"channel": channel, "seq": outgoing.seq, "event_id": event_id, "what": what}
+        with writing(self._engine, lock=_LOCK) as connection:
+            _insert(connection, [row | {"at_us": self._clock(), "error": error[:LONGEST_ERROR]}])
 
-    def page(self, channel: str | None = None, *, before: int | None = None, limit: int = 100) -> list[DeadLetter]:
-        """The newest letters (of a channel), newest first; `before` a number: those before it."""
+    def page(
+        self, channel: str | None = None, *, before: int | None = None, limit: int = 100, is_asked: bool | None = None
+    ) -> list[DeadLetter]:
+        """The newest letters (of a channel), newest first; `before` a number: those before it. `is_asked`: only those
+        that a person asks for, or only the others.
+        """
         query = select(dead_letters).order_by(dead_letters.c.number.desc()).limit(limit)
         if channel is not None:
             query = query.where(dead_letters.c.channel == channel)
         if before is not None:
             query = query.where(dead_letters.c.number < before)
+        if is_asked is not None:
+            asked_at_us = dead_letters.c.asked_at_us
+            query = query.where(asked_at_us.is_not(None) if is_asked else asked_at_us.is_(None))
         return [DeadLetter(*row) for row in self._rows(query)]
 
     def ask(self, channel: str, numbers: Sequence[int] | None = None) -> int:
         """Have letters of a channel (None: all of them) sent again; how many."""
-        mine = [dead_letters.c.channel == channel]
-        if numbers is not None:
-            mine.append(dead_letters.c.number.in_(numbers))
-        with writing(self._engine, lock="dead letters") as connection:
-            return connection.execute(update(dead_letters).where(*mine).values(asked_at_us=self._clock())).rowcount
+        with writing(self._engine, lock=_LOCK) as connection:
+            return sum(
+                connection.execute(update(dead_letters).where(*these).values(asked_at_us=self._clock())).rowcount
+                for these in _chosen(channel, numbers)
+            )
 
     def ask_events(self, channel: str, ids: Sequence[str]) -> int:
-        """Have a channel send events of the log once more, as they are now; how many. Raises Unknown for a channel
-        that never was in service.
+        """Have a channel send events of the log once more, as they are now, each once however often it is asked for;
+        how many are in the log. Raises Unknown for a channel that never was in service.
         """
         count = 0
-        with writing(self._engine, lock="dead letters") as connection:
+        with writing(self._engine, lock=_LOCK) as connection:
             if connection.execute(select(channels.c.name).where(channels.c.name == channel)).first() is None:
                 raise Unknown(f"no channel `{channel}` has ever sent here")
             for start in range(0, len(ids), _AT_ONCE):
-                query = select(events.c.seq, events.c.id, events.c.withdrawn_at_us).where(
-                    events.c.id.in_(list(ids[start : start + _AT_ONCE]))
-                )
-                rows = [
-                    {
-                        "channel": channel,
-                        "seq": row.seq,
-                        "event_id": row.id,
-                        "what": "event" if row.withdrawn_at_us is None else "withdrawn",
-                        "at_us": self._clock(),
-                        "asked_at_us": self._clock(),
-                    }
-                    for row in connection.execute(query.order_by(events.c.seq))
-                ]
-                count += len(rows)
-                if rows:
-                    connection.execute(insert(dead_letters), rows)
+                count += self._ask_some(connection, channel, ids[start : start + _AT_ONCE])
         return count
 
-    def forget(self, channel: str, numbers: Sequence[int]) -> int:
-        """Delete letters of a channel; how many there were."""
-        with writing(self._engine, lock="dead letters") as connection:
-            mine = dead_letters.c.channel == channel, dead_letters.c.number.in_(numbers)
-            return connection.execute(delete(dead_letters).where(*mine)).rowcount
+    def _ask_some(self, connection: Connection, channel: str, ids: Sequence[str]) -> int:
+        c = dead_letters.c
+        waiting = select(c.event_id).where(c.event_id.in_(ids), c.channel == channel, c.asked_at_us.is_not(None))
+        asked = set(connection.execute(waiting).scalars())
+        query = select(events.c.seq, events.c.id, events.c.withdrawn_at_us).where(events.c.id.in_(ids))
+        found = connection.execute(query.order_by(events.c.seq)).all()
+        now_us = self._clock()
+        rows = [
+            {
+                "channel": channel,
+                "seq": row.seq,
+                "event_id": row.id,
+                "what": "event" if row.withdrawn_at_us is None else "withdrawn",
+                "at_us": now_us,
+                "asked_at_us": now_us,
+            }
+            for row in found
+            if row.id not in asked
+        ]
+        _insert(connection, rows)
+        return len(found)
+
+    def forget(self, channel: str, numbers: Sequence[int] | None = None) -> int:
+        """Delete letters of a channel (None: all of them); how many there were."""
+        with writing(self._engine, lock=_LOCK) as connection:
+            return sum(
+                connection.execute(delete(dead_letters).where(*these)).rowcount for these in _chosen(channel, numbers)
+            )
 
     def asked(self, channel: str, limit: int) -> list[tuple[DeadLetter, Outgoing | None]]:
         """The letters of a channel that are to be sent again, oldest first, each with its announcement as it is now;
@@ -99,15 +109,47 @@ class DeadLetters(Part):
             letters = [
                 DeadLetter(*row) for row in connection.execute(query.order_by(dead_letters.c.number).limit(limit))
             ]
-            if not letters:
-                return []
             return [(letter, _outgoing(connection, letter)) for letter in letters]
 
     def refused_again(self, number: int, error: str) -> None:
         """A letter that was asked for could not be delivered again; it waits for the next request."""
-        with writing(self._engine, lock="dead letters") as connection:
+        with writing(self._engine, lock=_LOCK) as connection:
             mine = update(dead_letters).where(dead_letters.c.number == number)
             connection.execute(mine.values(asked_at_us=None, error=error[:LONGEST_ERROR]))
+
+    def sweep(self, keep_days: float) -> int:
+        """Delete letters of notices that are older than so many days (0: none); how many went. Those of events go with
+        their event.
+        """
+        if not keep_days:
+            return 0
+        before_us = self._clock() - round(keep_days * 86_400 * SECOND_US)
+        with writing(self._engine, lock=_LOCK) as connection:
+            old = delete(dead_letters).where(dead_letters.c.event_id.is_(None), dead_letters.c.at_us < before_us)
+            return connection.execute(old).rowcount
+
+
+def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Add letters under new numbers. The caller has the lock."""
+    if not rows:
+        return
+    here = counters.c.name == _COUNTER
+    last = connection.execute(select(counters.c.value).where(here)).scalar_one_or_none()
+    if last is None:
+        last = connection.execute(select(func.max(dead_letters.c.number))).scalar_one() or 0
+        connection.execute(insert(counters), {"name": _COUNTER, "value": last})
+    connection.execute(update(counters).where(here).values(value=last + len(rows)))
+    connection.execute(insert(dead_letters), [{"number": number, **row} for number, row in enumerate(rows, last + 1)])
+
+
+def _chosen(channel: str, numbers: Sequence[int] | None) -> Iterator[list[ColumnElement[bool]]]:
+    """The letters of a channel with these numbers (None: all), some at once."""
+    mine = dead_letters.c.channel == channel
+    if numbers is None:
+        yield [mine]
+        return
+    for start in range(0, len(numbers), _AT_ONCE):
+        yield [mine, dead_letters.c.number.in_(numbers[start : start + _AT_ONCE])]
 
 
 def _outgoing(connection: Connection, letter: DeadLetter) -> Outgoing | None:
@@ -120,5 +162,11 @@ def _outgoing(connection: Connection, letter: DeadLetter) -> Outgoing | None:
     if not rows:
         return None
     found = logged(rows[0])
-    what = "withdrawn" if found.is_withdrawn else letter.what
-    return Announcement(letter.seq, cast(What, what), found)
+    return Announcement(letter.seq, _now(letter.what, is_withdrawn=found.is_withdrawn), found)
+
+
+def _now(what: str, *, is_withdrawn: bool) -> What:
+    """What is to be announced of an event that meanwhile may have been withdrawn, or put back."""
+    if is_withdrawn:
+        return "withdrawn"
+    return "corrected" if what == "withdrawn" else cast(What, what)

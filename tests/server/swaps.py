@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
-from server.delivery.channel import Channel
 from werkzeug.test import TestResponse
 
 from policies.observation import EnsembleInfo, ModelInfo, Prediction
 from server.app import create_app, runtime_of
 from server.app.runtime import Runtime
+from server.delivery.channel import Channel
 from server.domain.ensemble_protocol import Answering, Payload
 from server.domain.errors import SectorwatchError, Unapproved
 from server.engine.stages import Answer

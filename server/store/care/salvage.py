@@ -35,7 +35,13 @@ _CHILDREN = {
     "sessions": {"users"},
 }
 """Tables whose rows mean nothing without the rows of others that they refer to. Events stay without their burst."""
-_NUMBERED = (("outbox", "seq"), ("events", "seq"), ("notices", "seq"))
+_NUMBERED = (
+    ("outbox", "seq"),
+    ("events", "seq"),
+    ("notices", "seq"),
+    ("channels", "delivered_seq"),
+    ("dead_letters", "seq"),
+)
 
 
 @dataclass(frozen=True, slots=True)

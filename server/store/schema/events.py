@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Float, ForeignKey, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    text,
+)
 
 from server.store.compact import BurstId, EventId
 from server.store.schema.columns import Key, Number, metadata
@@ -82,7 +94,7 @@ counters = Table(
         "name",
         Key,
         primary_key=True,
-        comment="Counter: outbox (announcements). frames: the name of the folder of pictures.",
+        comment="Counter: outbox (announcements), dead_letters. frames: the name of the folder of pictures.",
     ),
     Column("value", BigInteger, nullable=False, comment="The last number used."),
     comment="Numbers without gaps. A row lock until the commit makes them visible in order.",
@@ -107,7 +119,7 @@ channels = Table(
 dead_letters = Table(
     "dead_letters",
     metadata,
-    Column("number", Number, primary_key=True, comment="1, 2, 3, ... in order of arrival here."),
+    Column("number", Number, primary_key=True, autoincrement=False, comment="1, 2, 3, ... in order of arrival."),
     Column("channel", Key, nullable=False, comment="Name of the channel."),
     Column("seq", BigInteger, nullable=False, comment="The announcement."),
     Column("event_id", EventId, comment="The event it announces (16 bytes); null: it is a notice."),
@@ -116,6 +128,14 @@ dead_letters = Table(
     Column("error", Text, comment="Why it was not delivered; null: a person asks for it to be sent again."),
     Column("asked_at_us", BigInteger, comment="When a person last asked to send it again (us); null: nobody asks."),
     Index("ix_dead_letters_channel", "channel", "number"),
+    Index("ix_dead_letters_event", "event_id"),
+    Index(
+        "ix_dead_letters_asked",
+        "channel",
+        "number",
+        sqlite_where=text("asked_at_us IS NOT NULL"),
+        postgresql_where=text("asked_at_us IS NOT NULL"),
+    ),
     comment="Announcements that a channel could not deliver, or is to send again. A row goes once it is sent.",
 )
 

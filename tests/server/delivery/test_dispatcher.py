@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from server.delivery.channel import Channel
 
-from server.delivery.dispatcher import LEASE_S, LONGEST_WAIT_S, Dispatcher
+from server.delivery.channel import Channel
+from server.delivery.dispatcher import Dispatcher
+from server.delivery.sender import LEASE_S, LONGEST_WAIT_S
 from server.store import Store, open_store
 from tests.server.scenes import Yard, across
 from tests.stand_ins import ManualClock, RecordingChannel
@@ -223,7 +224,7 @@ def test_a_database_that_is_away_is_told_once_and_once_that_it_is_back(
     store = open_store(f"sqlite:///{volume}/sectorwatch.sqlite")
     Dispatcher(store, [RecordingChannel()], poll_s=0.0).run(MountsAtTheFifthLook())
     store.close()
-    records = [record for record in caplog.records if record.name == "server.delivery.dispatcher"]
+    records = [record for record in caplog.records if record.name == "server.delivery.sender"]
     assert [record.getMessage() for record in records] == ["delivery failed", "delivery resumed"]
     assert not any(record.exc_info for record in records), "it was foreseen: no traceback"
 

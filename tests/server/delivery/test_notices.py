@@ -14,7 +14,8 @@ import msgspec
 from alembic import command
 from sqlalchemy import event, text
 
-from server.delivery.dispatcher import LEASE_S, Dispatcher
+from server.delivery.dispatcher import Dispatcher
+from server.delivery.sender import LEASE_S
 from server.domain.records import Notice, NoticeGiven
 from server.store import Store, open_store
 from server.store.care.migrate import _config

@@ -10,6 +10,7 @@ depends_on = None
 
 _KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_ASKED = sa.text("asked_at_us IS NOT NULL")
 
 
 def upgrade() -> None:
@@ -19,7 +20,7 @@ def upgrade() -> None:
         op.add_column("channels", sa.Column(name, sa.Text(), nullable=True))
     op.create_table(
         "dead_letters",
-        sa.Column("number", _NUMBER, nullable=False),
+        sa.Column("number", _NUMBER, autoincrement=False, nullable=False),
         sa.Column("channel", _KEY, nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("event_id", sa.LargeBinary(), nullable=True),
@@ -30,3 +31,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number", name=op.f("pk_dead_letters")),
     )
     op.create_index("ix_dead_letters_channel", "dead_letters", ["channel", "number"])
+    op.create_index("ix_dead_letters_event", "dead_letters", ["event_id"])
+    op.create_index(
+        "ix_dead_letters_asked", "dead_letters", ["channel", "number"], sqlite_where=_ASKED, postgresql_where=_ASKED
+    )
