@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from functools import partial
 
-from sqlalchemy import Connection, and_, insert, select, update
+from sqlalchemy import and_, insert, select, update
 
 from server.domain.clock import SECOND_US
-from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
-from server.store.bursts import find_bursts, last_set_aside_us, read_heads, waiting_cameras
+from server.domain.records import CameraActivity, StoredHeartbeat
+from server.store.bursts import last_set_aside, newest_spans, read_heads, waiting_cameras
 from server.store.care.derived import mending
 from server.store.engine import reading, writing
-from server.store.rows import Part, Versions
+from server.store.rows import Part
 from server.store.schema import burst_records, heartbeats
 
 _RECENT = 8
 _AHEAD_US = 300 * SECOND_US
 """Of the server's clock: beyond, a burst says nothing about the present."""
 _OVERTAKEN_US = 600 * SECOND_US
-_Name = tuple[str, str]
 _COLUMNS = [heartbeats.c[name] for name in StoredHeartbeat.__slots__]
 
 
@@ -62,32 +61,10 @@ class Heartbeats(Part):
             newest = {(row.site, row.camera): StoredHeartbeat(*row) for row in connection.execute(select(*_COLUMNS))}
             seen = {(head.site, head.camera): head for head in read_heads(connection, self._versions)}
             ahead = set(waiting_cameras(connection, burst_records.c.late == 0))
-            until_us = self._clock() + _AHEAD_US
             names = sorted(name for name in {*newest, *seen, *ahead} if site in (None, name[0]))
+            recent = newest_spans(connection, names, self._clock() + _AHEAD_US, _RECENT)
+            aside = last_set_aside(connection)
             return [
-                CameraActivity(
-                    *name,
-                    newest.get(name),
-                    _recent(connection, self._versions, name, until_us),
-                    seen.get(name),
-                    name in ahead,
-                    last_set_aside_us(connection, self._versions, *name),
-                )
+                CameraActivity(*name, newest.get(name), recent[name], seen.get(name), name in ahead, aside.get(name))
                 for name in names
             ]
-
-
-def _recent(connection: Connection, versions: Versions, name: _Name, until_us: int) -> tuple[BurstSpan, ...]:
-    """The spans of a camera's newest bursts that are in the fold and begin before `until_us`, newest first."""
-    found = find_bursts(
-        connection,
-        versions,
-        *name,
-        lambda times: (times.first_at_us < until_us,),
-        with_held=False,
-        is_newest_first=True,
-        limit=_RECENT,
-    )
-    return tuple(
-        BurstSpan(facts.burst_id, facts.first_at_us, facts.last_at_us, facts.received_at_us) for facts in found
-    )

@@ -31,7 +31,7 @@ from server.store.bursts.judged import read_seal
 from server.store.bursts.keeping import Shared, keep_burst, mark
 from server.store.bursts.leaps import SAMPLE_US
 from server.store.bursts.looks import Looks
-from server.store.bursts.marked import last_set_aside_us, late_bursts, marked, waiting_cameras
+from server.store.bursts.marked import late_bursts, marked, waiting_cameras
 from server.store.bursts.old_form import has_old_frames, meeting
 from server.store.bursts.packing import Loose, seal_of
 from server.store.bursts.records import (
@@ -46,6 +46,7 @@ from server.store.bursts.records import (
     read_record,
     record_end_us,
 )
+from server.store.bursts.spans import last_set_aside, newest_spans
 
 __all__ = [
     "AT_ONCE",
@@ -72,7 +73,7 @@ __all__ = [
     "is_worth_writing",
     "keep_burst",
     "last_number",
-    "last_set_aside_us",
+    "last_set_aside",
     "late_bursts",
     "leave_unreadable",
     "longest_us",
@@ -83,6 +84,7 @@ __all__ = [
     "move_head",
     "names_in",
     "newest_burst",
+    "newest_spans",
     "newest_us",
     "read_camera",
     "read_facts",

@@ -13,14 +13,10 @@ from server.store.bursts.records import (
     AT_ONCE,
     IS_HELD,
     RECORDS,
-    SET_ASIDE,
     Record,
-    RecordReader,
-    read_camera,
     record_end_us,
     unpacked,
 )
-from server.store.rows import Versions
 from server.store.schema import burst_records, cameras
 
 
@@ -58,11 +54,3 @@ def marked(connection: Connection) -> list[Marked]:
         .order_by(cameras.c.site, cameras.c.camera, burst_records.c.late)
     )
     return [Marked(*row) for row in connection.execute(query)]
-
-
-def last_set_aside_us(connection: Connection, versions: Versions, site: str, camera: str) -> int | None:
-    """When a camera's last burst that was set aside was received (us); None: none ever was."""
-    mine = read_camera(connection, site, camera)
-    query = RECORDS.where(IS_HELD, burst_records.c.late == SET_ASIDE, burst_records.c.camera == (mine and mine.number))
-    row = connection.execute(query.order_by(burst_records.c.number.desc()).limit(1)).one_or_none()
-    return None if row is None else RecordReader(connection, versions).facts(Record._make(row)).received_at_us

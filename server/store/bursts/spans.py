@@ -1,0 +1,91 @@
+"""The newest bursts of every camera, in a few queries for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from sqlalchemy import Connection, and_, func, select
+
+from server.domain.records import BurstSpan
+from server.store.bursts.old_form import find_old_bursts
+from server.store.bursts.packing import joined_id, unpack
+from server.store.bursts.records import IS_HELD, SET_ASIDE, named_damage
+from server.store.schema import burst_records, bursts, cameras
+
+_Name = tuple[str, str]
+_LEAST_US = -(2**63)
+_SPAN_COLUMNS = ("number", "id_key", "first_at_us", "lasts_us", "record")
+_MOST_REMEMBERED = 2048
+"""Records whose spans are remembered: a few MB."""
+
+
+def newest_spans(
+    connection: Connection, names: Iterable[_Name], until_us: int, most: int
+) -> dict[_Name, tuple[BurstSpan, ...]]:
+    """The spans of the newest bursts of cameras (site, camera), at most `most` of each, that are in the fold and begin
+    before `until_us`, newest first. Raises DatabaseDamaged.
+    """
+    found: dict[_Name, list[BurstSpan]] = {name: [] for name in names}
+    mine, other = burst_records, burst_records.alias()
+    inside = and_(other.c.camera == cameras.c.number, other.c.is_held == 0, other.c.first_at_us < until_us)
+    first_us = (
+        select(other.c.first_at_us)
+        .where(inside)
+        .order_by(other.c.first_at_us.desc())
+        .limit(1)
+        .offset(most - 1)
+        .correlate(cameras)
+        .scalar_subquery()
+    )
+    newest = and_(
+        mine.c.camera == cameras.c.number,
+        mine.c.is_held == 0,
+        mine.c.first_at_us < until_us,
+        mine.c.first_at_us >= func.coalesce(first_us, _LEAST_US),
+    )
+    query = select(cameras.c.site, cameras.c.camera, *(mine.c[name] for name in _SPAN_COLUMNS))
+    query = query.join_from(cameras, mine, newest, isouter=True)  # an inner join may read all bursts, from these on
+    for site, camera, number, *row in connection.execute(query).all():
+        if number is not None and (site, camera) in found:
+            found[site, camera].append(_span(number, *row))
+    if connection.execute(select(func.max(bursts.c.burst_id))).scalar_one() is not None:
+        for name, spans in found.items():
+            spans += _old_spans(connection, name, until_us, most)
+    return {name: _newest(spans, most) for name, spans in found.items()}
+
+
+def last_set_aside(connection: Connection) -> dict[_Name, int]:
+    """When the last burst of each camera (site, camera) that was set aside was received (us). Cameras of which none
+    ever was are left out. Raises DatabaseDamaged.
+    """
+    mine = burst_records.alias()
+    last = (
+        select(func.max(burst_records.c.number))
+        .where(IS_HELD, burst_records.c.late == SET_ASIDE, burst_records.c.camera == cameras.c.number)
+        .correlate(cameras)
+        .scalar_subquery()
+    )
+    query = select(cameras.c.site, cameras.c.camera, *(mine.c[name] for name in _SPAN_COLUMNS))
+    rows = connection.execute(query.join_from(cameras, mine, mine.c.number == last)).all()
+    return {(site, camera): _span(*row).received_at_us for site, camera, *row in rows}
+
+
+@lru_cache(maxsize=_MOST_REMEMBERED)
+def _span(number: int, id_key: int, first_at_us: int, lasts_us: int, record: bytes) -> BurstSpan:
+    """The newest bursts are asked for again and again. A record never changes; its number may come again."""
+    last_at_us = first_at_us + lasts_us
+    with named_damage(number):
+        packed = unpack(record)
+        return BurstSpan(joined_id(id_key, packed.id_rest), first_at_us, last_at_us, last_at_us + packed.received_us)
+
+
+def _old_spans(connection: Connection, name: _Name, until_us: int, most: int) -> list[BurstSpan]:
+    found = find_old_bursts(
+        connection, *name, lambda times: (times.first_at_us < until_us,), is_newest_first=True, limit=most
+    )
+    return [BurstSpan(each.burst_id, each.first_at_us, each.last_at_us, each.received_at_us) for each in found]
+
+
+def _newest(spans: list[BurstSpan], most: int) -> tuple[BurstSpan, ...]:
+    return tuple(sorted(spans, key=lambda span: (span.first_at_us, span.burst_id), reverse=True)[:most])
