@@ -240,6 +240,7 @@ def _surroundings(
         newest_frames=store.frames.latest,
         picture=lambda sha256: view(store.frames.shelf, sha256, "full"),
         local_time=partial(_local_time, sites, store),
+        waiting=lambda: sum(state.backlog for state in store.channel_states()),
         console_url=settings.console_url.rstrip("/"),
     )
 
