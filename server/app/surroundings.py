@@ -31,6 +31,7 @@ def surroundings(
         newest_frames=store.frames.latest,
         picture=lambda sha256: view(store.frames.shelf, sha256, "full"),
         local_time=partial(local_time, sites, store),
+        waiting=lambda: sum(state.backlog for state in store.channel_states()),
         console_url=settings.console_url.rstrip("/"),
     )
 

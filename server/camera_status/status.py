@@ -90,6 +90,19 @@ class _Facts(NamedTuple):
         return self.heartbeat is not None and self.heartbeat.state == "starting"
 
     @property
+    def heard_us(self) -> int | None:
+        """When a heartbeat or a burst came last; None for an agent that sends no heartbeats."""
+        if self.heartbeat is None or self.activity.heartbeat is None:
+            return None
+        return max([self.activity.heartbeat.received_at_us, *(span.received_at_us for span in self.activity.recent)])
+
+    @property
+    def is_unheard(self) -> bool:
+        """Neither a heartbeat nor a burst came for two heartbeats, whenever the next burst is due."""
+        heard_us = self.heard_us
+        return heard_us is not None and is_unheard(self.heartbeat, heard_us, self.now_us)
+
+    @property
     def reported_since(self) -> datetime | None:
         return None if self.heartbeat is None else self.heartbeat.since
 
@@ -99,6 +112,7 @@ class _Facts(NamedTuple):
 
 _TABLE: tuple[tuple[Callable[[_Facts], bool], Callable[[_Facts], Condition]], ...] = (
     (lambda f: f.reports_unseen, lambda f: _reported(f)),
+    (lambda f: f.is_unheard, lambda f: Condition("silent", "agent_silent", _heard_at(f), f.due)),
     (lambda f: f.due is None and f.is_starting, lambda f: Condition("late", "starting", f.reported_since)),
     (lambda f: f.due is None, lambda f: Condition("silent", "no_burst_yet", f.reported_since)),
     (lambda f: f.is_due_within(f.thresholds.late_s), lambda f: Condition("ok", next_burst_by=f.due)),
@@ -106,6 +120,11 @@ _TABLE: tuple[tuple[Callable[[_Facts], bool], Callable[[_Facts], Condition]], ..
     (lambda _: True, lambda f: Condition("silent", _cause(f), f.due, f.due)),
 )
 """The first row whose test holds gives the condition."""
+
+
+def is_unheard(heartbeat: Heartbeat | None, heard_us: int, now_us: int) -> bool:
+    """Whether an agent that was heard last at `heard_us` has missed two heartbeats; never without heartbeats."""
+    return heartbeat is not None and now_us - heard_us > _MISSED_HEARTBEATS * heartbeat.agent.every_s * SECOND_US
 
 
 def condition_of(
@@ -140,6 +159,10 @@ def _sector(sector: SectorOccupancy, condition: Condition, state: State) -> Sect
     if occupancy is Occupancy.UNOBSERVED:
         cause = cause if turned_since(state) is not None else condition.cause or cause
     return SectorState(sector.sector, sector.target, occupancy, None if since_us is None else instant(since_us), cause)
+
+
+def _heard_at(facts: _Facts) -> datetime | None:
+    return None if facts.heard_us is None else instant(facts.heard_us)
 
 
 def _reported(facts: _Facts) -> Condition:
@@ -184,8 +207,7 @@ def _cause(facts: _Facts) -> str:
     ):
         return "clock_back"
     if heartbeat is not None and activity.heartbeat is not None:
-        silent_s = (now_us - activity.heartbeat.received_at_us) / SECOND_US
-        if silent_s > _MISSED_HEARTBEATS * heartbeat.agent.every_s:
+        if is_unheard(heartbeat, activity.heartbeat.received_at_us, now_us):
             return "agent_silent"
         if heartbeat.waiting.bursts:
             return "backlog"

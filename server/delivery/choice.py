@@ -40,10 +40,14 @@ class Choice:
         """Whether the channel sends announcements of this event."""
         return (
             self.takes_site(event.site)
-            and (not self.targets or event.label in self.targets)
+            and self.takes_target(event.label)
             and (not self.kinds or event.kind in self.kinds)
         )
 
     def takes_site(self, site: str) -> bool:
         """Whether the channel tells of this site at all."""
         return not self.sites or site in self.sites
+
+    def takes_target(self, target: str) -> bool:
+        """Whether the channel tells of this target at all."""
+        return not self.targets or target in self.targets

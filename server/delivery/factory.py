@@ -6,11 +6,19 @@ from collections.abc import Callable, Mapping
 
 from server.delivery.channel import Testable
 from server.delivery.surroundings import Surroundings
-from server.settings.channels import AnyChannel
+from server.settings.channels import AnyChannel, MqttSettings
 
 Make = Callable[[str, AnyChannel, Surroundings], Testable]
 
-MAKERS: Mapping[type, Make] = {}
+
+def _mqtt(name: str, settings: AnyChannel, surroundings: Surroundings) -> Testable:
+    from server.delivery.mqtt import make
+
+    assert isinstance(settings, MqttSettings)
+    return make(name, settings, surroundings)
+
+
+MAKERS: Mapping[type, Make] = {MqttSettings: _mqtt}
 
 
 def make_channels(settings: Mapping[str, AnyChannel], surroundings: Surroundings) -> list[Testable]:

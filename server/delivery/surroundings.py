@@ -19,7 +19,8 @@ class Surroundings:
     `reports` gives the present condition of every camera (of a site). `policy` gives the site policy in force; None for
     a site without one. `newest_frames` gives the newest kept frame of each camera (of a site) by site and camera,
     `picture` a kept frame's bytes by its SHA-256, None where it is not kept. `local_time` gives the time zone of a
-    site. `console_url` is where a person opens the console, without a slash at its end; empty: unknown.
+    site, `waiting` how many announcements wait on all channels. `console_url` is where a person opens the console,
+    without a slash at its end; empty: unknown.
     """
 
     version: str
@@ -29,4 +30,5 @@ class Surroundings:
     newest_frames: Callable[[str | None], Mapping[tuple[str, str], KeptFrame]]
     picture: Callable[[str], bytes | None]
     local_time: Callable[[str], LocalTime]
+    waiting: Callable[[], int]
     console_url: str = ""

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +23,7 @@ from server.domain.private_files import holds_password
 LOG = "log"
 """The name of the channel that is always there."""
 
+_TOPIC = r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$"
 _PLACE = r"^(env|file|credential):.+$"
 _LONGEST_SECRET = 65_536
 _SAY_WHERE = "say where the secret is: `env:NAME`, `file:PATH` or `credential:NAME`"
@@ -43,7 +44,35 @@ class ChannelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 class MqttSettings(ChannelSettings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="mqtt"):
     """A broker of MQTT."""
 
-    url: Annotated[str, Meta(pattern=r"^mqtts?://\S+$", description="Broker: mqtt://HOST[:1883], mqtts://HOST[:8883].")]
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"^mqtts?://[^\s/?#@]+/?$", description="Broker: mqtt://HOST[:1883], or mqtts://HOST[:8883] by TLS."
+        ),
+    ]
+    user: Annotated[str, Meta(description="Name at the broker.")] = ""
+    password: Annotated[Secret | None, Meta(description="Where the password is.")] = None
+    ca: Annotated[Path | None, Meta(description="Authorities that the broker's certificate is checked by (PEM).")] = (
+        None
+    )
+    certificate: Annotated[Path | None, Meta(description="Our certificate, for brokers that ask for one (PEM).")] = None
+    key: Annotated[Path | None, Meta(description="Its key; unset: it is in the same file (PEM).")] = None
+    version: Annotated[Literal["5", "3.1.1"], Meta(description="Version of MQTT.")] = "5"
+    client_id: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9_-]{0,64}$", description="Our name in sessions. Unset: one that is made once.")
+    ] = ""
+    prefix: Annotated[str, Meta(pattern=_TOPIC, description="Begin of all our topics.")] = "sectorwatch"
+    discovery: Annotated[
+        str,
+        Meta(
+            pattern=rf"{_TOPIC}|^$", description="Home Assistant's discovery prefix; empty: it is not told of entities."
+        ),
+    ] = "homeassistant"
+    frigate: Annotated[bool, Meta(description="Publish events and reviews in Frigate's form, too.")] = True
+    pictures: Annotated[bool, Meta(description="Publish the newest kept frame of each camera.")] = True
+    fresh_s: Annotated[
+        float, Meta(ge=0, description="Older movement is published as event, but not as movement of an entity.")
+    ] = 300.0
 
 
 class WebhookSettings(ChannelSettings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="webhook"):

@@ -126,6 +126,18 @@ def test_what_an_agent_said_before_its_newest_burst_is_over():
     assert stands(spans(5, 15), heartbeat(60, state="blind", cause="camera_failed"), 60).state == "ok"
 
 
+@pytest.mark.parametrize(("heard_s", "state"), [(119, "ok"), (121, "silent")])
+def test_an_agent_that_misses_two_heartbeats_is_silent_whenever_its_next_burst_is_due(heard_s: float, state: str):
+    told = stands(spans(300, 310), heartbeat(heard_s, next_in_s=3600), heard_s)
+    assert told.state == state
+    if state == "silent":
+        assert (told.cause, told.since) == ("agent_silent", instant(NOW - 121 * S))
+
+
+def test_an_agent_whose_bursts_come_is_heard_without_heartbeats():
+    assert stands(spans(5, 15), heartbeat(500, next_in_s=3600), 500).state == "ok"
+
+
 def test_a_pause_that_is_over_excuses_no_longer():
     within = stands(spans(3600), heartbeat(3500, state="paused", cause="outside_hours", next_in_s=3490), 3500)
     over = stands(spans(3600), heartbeat(3500, state="paused", cause="outside_hours", next_in_s=3000), 3500)
