@@ -1,5 +1,5 @@
 # Sourced by deploy/demo and deploy/test. Provides the virtual environment, the footage and (for the tests)
-# PostgreSQL, Chromium, nginx and Caddy, each only if it is missing. Needs Python 3.11 or newer with pip, and apt-get and dpkg-deb for the footage.
+# PostgreSQL, Chromium, nginx, Caddy and promtool, each only if it is missing. Needs Python 3.11 or newer with pip, and apt-get and dpkg-deb for the footage.
 # Everything is kept in the environment and in the user's cache, except PostgreSQL and Chromium, which are system packages.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -123,22 +123,23 @@ cache_dir() {
   python -c 'from server.catalogue.weights import cache_dir; print(cache_dir())'
 }
 
-# fetch_proxies: nginx and Caddy for the tests of their files in deploy/, from Debian's packages, unpacked into the cache
-# and not installed. Programs on PATH are used instead.
-fetch_proxies() {
-  local dir package file missing
-  dir=$(cache_dir)/proxies || exit 1
-  if missing=$(python -m tests.proxies 2>&1); then return; fi
+# fetch_programs: what the tests of the files in deploy/ start (nginx, Caddy, promtool), from Debian's packages, unpacked into
+# the cache and not installed. Programs on PATH are used instead.
+fetch_programs() {
+  local dir package file missing packages
+  dir=$(cache_dir)/programs || exit 1
+  if missing=$(python -m tests.programs 2>&1); then return; fi
   command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "$missing"
+  mapfile -t packages < <(python -m tests.programs packages)
   mkdir -p "$dir"
   package=$(mktemp -d)
   chmod 755 "$package"
-  (cd "$package" && { apt-get -q download nginx caddy 2>/dev/null ||
-    { apt-get -q update >/dev/null && apt-get -q download nginx caddy; }; } >/dev/null) ||
-    fail "apt-get could not download nginx and caddy. Try: apt-get update (as root), or install both"
+  (cd "$package" && { apt-get -q download "${packages[@]}" 2>/dev/null ||
+    { apt-get -q update >/dev/null && apt-get -q download "${packages[@]}"; }; } >/dev/null) ||
+    fail "apt-get could not download ${packages[*]}. Try: apt-get update (as root), or install them"
   for file in "$package"/*.deb; do dpkg-deb -x "$file" "$dir" || fail "dpkg-deb could not unpack $file."; done
   rm -rf "$package"
-  python -m tests.proxies || exit 1
+  python -m tests.programs || exit 1
 }
 
 # fetch_footage: puts the demonstration footage into the cache and its path into $footage.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from server.hosting.self_signed import Pair
-from tests import proxies
+from tests import programs
 from tests.documentation import ROOT
 from tests.server.doors import Door, free_port, self_signed
 from tests.server.launched import PATIENCE_S, Running
@@ -46,7 +46,7 @@ def nginx(folder: Path, pair: Pair, port: int, upstream: int) -> list[str]:
         f"{user} daemon off; pid {folder}/pid; error_log stderr;\nevents {{}}\n"
         f"http {{ access_log off; {places} include {folder}/site.conf; }}\n"
     )
-    command = [str(proxies.program("nginx")), "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    command = [str(programs.program("nginx")), "-p", str(folder), "-c", str(folder / "nginx.conf")]
     subprocess.run([*command, "-t"], check=True, timeout=PATIENCE_S)
     return command
 
@@ -57,7 +57,7 @@ def caddy(folder: Path, pair: Pair, port: int, upstream: int) -> list[str]:
     file = once(r"sectorwatch\.example \{", f"https://127.0.0.1:{port} {{\n\ttls {pair.certificate} {pair.key}", file)
     file = once(r"127\.0\.0\.1:8765", f"127.0.0.1:{upstream}", file)
     (folder / "Caddyfile").write_text(file)
-    command = [str(proxies.program("caddy"))]
+    command = [str(programs.program("caddy"))]
     files = ["--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
     subprocess.run([*command, "validate", *files], check=True, timeout=PATIENCE_S, env=os.environ | home(folder))
     return [*command, "run", *files]
@@ -87,7 +87,7 @@ def server(tmp_path: Path) -> Iterator[Running]:
 @pytest.fixture(params=KINDS)
 def door(request: pytest.FixtureRequest, tmp_path: Path, server: Running) -> Iterator[Door]:
     """The proxy's TLS, in front of a server."""
-    if missing := proxies.missing():
+    if missing := programs.missing():
         pytest.fail(missing)
     upstream = int(server.line(r"^port (\d+)")[1])
     pair, port = self_signed(tmp_path), free_port()

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -40,6 +40,7 @@ from server.domain.ensemble_protocol import Answers, Ensemble
 from server.domain.keeping import Space
 from server.domain.kept_frames import FrameTotals
 from server.domain.records import Announcement, ChannelState, KeptBurst, Outgoing
+from server.frames.keeper import NotKept
 from server.monitoring.occupancy_metrics import OccupancyMetrics, WatchedCamera
 
 PREFIX = "sectorwatch"
@@ -114,6 +115,12 @@ _HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
 }
 """Name without the prefix -> help, labels, and the buckets of a histogram."""
 
+_FROM_THE_START: dict[str, tuple[str, ...]] = {
+    "golden_checks": ("passed", "failed"),
+    "frames_not_kept": get_args(NotKept),
+}
+"""Counters whose series begin with 0: Prometheus takes a series that begins with 1 for no increase."""
+
 _SPACE = ("database_bytes", "disk_free_bytes", "disk_full_in_seconds")
 
 _Name = TypeVar("_Name", str, tuple[str, str])
@@ -141,6 +148,9 @@ class Metrics:
             name: Histogram(name, help_text, labels, buckets=buckets, **declare)
             for name, (help_text, labels, buckets) in _HISTOGRAMS.items()
         }
+        for name, values in _FROM_THE_START.items():
+            for value in values:
+                self._counters[name].labels(value)
         self._gauges["build_info"].labels(version).set(1)
         for name in _SPACE:
             self._gauges[name].set(float("nan"))

@@ -139,14 +139,20 @@ def test_a_running_server_shows_its_readiness_and_its_sectors_and_neither_once_i
     monkeypatch.setattr("server.app.runtime._REPEAT_S", 0.01)
     monkeypatch.setattr("server.app.runtime._WATCHED_SHARE", 0.0)
     send(client, 5, [1, 2, 3])
-    runtime, known, lost = runtime_of(app), threading.Event(), threading.Event()
-    counting = runtime.metrics.cameras_known
+    runtime, known, lost, unready = runtime_of(app), threading.Event(), threading.Event(), threading.Event()
+    counting, ready = runtime.metrics.cameras_known, runtime.metrics.readiness_known
 
     def counted(cameras: object, elapsed_s: float) -> None:
         counting(cameras, elapsed_s)  # type: ignore[arg-type]
         (lost if cameras is None else known).set()
 
+    def looked(is_ready: bool) -> None:
+        ready(is_ready)
+        if not is_ready:
+            unready.set()
+
     monkeypatch.setattr(runtime.metrics, "cameras_known", counted)
+    monkeypatch.setattr(runtime.metrics, "readiness_known", looked)
     runtime.start(on_failure=pytest.fail)
     try:
         assert known.wait(_PATIENCE_S)
@@ -157,9 +163,9 @@ def test_a_running_server_shows_its_readiness_and_its_sectors_and_neither_once_i
         with without_table(tmp_path, "camera_states"):
             assert lost.wait(_PATIENCE_S)
             assert states(read(client)) == {}
+        unready.clear()
         runtime.drain()
-        known.clear()
-        assert known.wait(_PATIENCE_S)
+        assert unready.wait(_PATIENCE_S)
         assert read(client)["sectorwatch_ready{}"] == 0
     finally:
         runtime.stop()
