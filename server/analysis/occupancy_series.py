@@ -167,8 +167,7 @@ class _Series:
 
 
 def _state_of(span: Span) -> SpanState:
-    state: SpanState = span.occupancy.value  # type: ignore[assignment]
-    return state
+    return span.occupancy.value
 
 
 def _filled(lane: tuple[str, str], spans: Sequence[LaneSpan], part: Interval) -> Iterator[LaneSpan]:
