@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import click
 
 from server.commands.cameras import find_cameras
 from server.commands.events import in_time
 from server.commands.options import Asked, Window, current_store, store_options, window_options
+from server.commands.upkeep.camtrap_package import CAMTRAP, PackageOptions, camtrap_options, write_camtrap
 from server.domain.atomic_files import replacing
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import ConfigurationError
@@ -39,47 +40,81 @@ class Wanted(NamedTuple):
 
 @click.command()
 @click.argument("subject", type=click.Choice(list(TABLES)))
-@click.option("--format", "form", type=click.Choice(FORMS), default="csv", show_default=True, help="Form of the file.")
-@click.option("--out", default=_STDOUT, show_default=True, metavar="FILE", help="Where to write; `-`: standard output.")
 @click.option(
-    "--every", type=click.Choice(get_args(Every)), default="1min", show_default=True, help="Interval of `occupancy`."
+    "--format",
+    "form",
+    type=click.Choice((*FORMS, CAMTRAP)),
+    default="csv",
+    show_default=True,
+    help="Form of the file; `camtrap-dp` is a folder.",
 )
+@click.option("--out", default=_STDOUT, show_default=True, metavar="PATH", help="Where to write; `-`: standard output.")
+@click.option("--every", type=click.Choice(get_args(Every)), help="Interval of `occupancy` (default: 1min).")
 @click.option(
     "--withdrawn/--no-withdrawn",
     default=True,
-    help="Also events that a late burst disproved, marked as such (default).",
+    help="Also events that a late burst disproved, marked as such (default; Camtrap DP has none).",
 )
+@camtrap_options
 @window_options
 @store_options
 def command(
-    subject: str, form: Form, out: str, every: Every, withdrawn: bool, asked: Asked, settings: ServerSettings
+    subject: str,
+    form: Form | Literal["camtrap-dp"],
+    out: str,
+    every: Every | None,
+    withdrawn: bool,
+    package: PackageOptions,
+    asked: Asked,
+    settings: ServerSettings,
 ) -> None:
-    """Write events, observations or occupancy as CSV, JSON lines or Parquet, as they are read: memory stays flat.
+    """Write events, observations or occupancy as files for other programs. Rows go out as they are read.
 
     \b
     sectorwatch export events --site north-yard --since 7d --out events.csv
     sectorwatch export observations --format parquet --out observations.parquet
     sectorwatch export occupancy --every 5min --format jsonl
+    sectorwatch export events --format camtrap-dp --out package
 
     `events` go by the time of confirmation. `observations` are all labels of all models. `occupancy` says for each
     interval how many seconds each sector was occupied, clear, unobserved, or is no longer kept. The columns are in
     server/exports/README.md. Instants are UTC.
 
-    What is no longer kept, and how long nobody watched, is said on standard error, and in the metadata of a Parquet
-    file. Parquet needs the extra `export`.
+    What is no longer kept, and how long nobody watched, is said on standard error, and in Parquet's metadata. Parquet
+    needs the extra `export`.
     """
+    _check(subject, form, out, every, package)
+    store = current_store(settings)
+    local = site_time(store, asked.site, settings.sites_dir)
+    window = asked.window(local)
+    wanted = Wanted(subject, find_cameras(store, window.site, window.camera), window, every or "1min", withdrawn)
+    notes = list(_notes(store, local, wanted))
+    for note in notes:
+        click.echo(f"Note: {note}.", err=True)
+    if form == CAMTRAP:
+        write_camtrap(store, Path(out), subject, wanted.cameras, window, package)
+        return
+    _write(out, pieces(form, TABLES[subject], _rows(store, wanted), notes))
+
+
+def _check(
+    subject: str, form: Form | Literal["camtrap-dp"], out: str, every: Every | None, package: PackageOptions
+) -> None:
+    """Raises UsageError for options that do not go together, and ConfigurationError for what is not installed."""
+    if every is not None and subject != "occupancy":
+        raise click.UsageError("--every goes with `occupancy`")
+    if form == CAMTRAP:
+        if subject == "occupancy":
+            raise click.UsageError("Camtrap DP has no occupancy: export events or observations, or choose another form")
+        if out == _STDOUT:
+            raise click.UsageError("Camtrap DP is a folder: name one with --out")
+        return
+    if package.is_given:
+        raise click.UsageError("--latitude, --longitude, --contributor, --type and --server-url go with camtrap-dp")
     if fault := fault_of(form):
         raise ConfigurationError(fault)
     if form == "parquet" and out == _STDOUT:
         raise click.UsageError("Parquet is no text for standard output: name a file with --out")
-    store = current_store(settings)
-    local = site_time(store, asked.site, settings.sites_dir)
-    window = asked.window(local)
-    wanted = Wanted(subject, find_cameras(store, window.site, window.camera), window, every, withdrawn)
-    notes = list(_notes(store, local, wanted))
-    for note in notes:
-        click.echo(f"Note: {note}.", err=True)
-    _write(out, pieces(form, TABLES[subject], _rows(store, wanted), notes))
 
 
 def _rows(store: Store, wanted: Wanted) -> Iterator[Row]:
