@@ -26,6 +26,8 @@ from tests.server.web_client import jpeg
 
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 USER = 10001
+PAUSE_S = 2.0
+"""Between two checks of health, each of which starts a Python."""
 
 
 def hadolint(text: str) -> str:
@@ -79,10 +81,10 @@ class Container:
 
     def wait_until_healthy(self) -> None:
         pause = threading.Event()
-        for _ in range(int(PATIENCE_S / 0.5)):
+        for _ in range(int(PATIENCE_S / PAUSE_S)):
             if self.is_healthy() or self.process.poll() is not None:
                 break
-            pause.wait(0.5)
+            pause.wait(PAUSE_S)
         if not self.is_healthy():
             self.process.kill()
             pytest.fail(f"never healthy:\n{self.process.communicate()[0]}")
