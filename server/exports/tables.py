@@ -93,7 +93,7 @@ OBSERVATIONS = Table(
     (
         Column("site", "text", "site"),
         Column("camera", "text", "camera"),
-        Column("at", "instant", "the frame's instant"),
+        Column("frame_at", "instant", "the frame's instant"),
         Column("time_uncertainty_s", "number", "how far the camera's clock may be off", "s"),
         Column("burst_id", "text", "the burst"),
         Column("frame", "integer", "place of the frame in its burst, from 0"),
@@ -123,7 +123,7 @@ OCCUPANCY = Table(
         Column("camera", "text", "camera"),
         Column("sector", "text", "sector"),
         Column("target", "text", "target"),
-        Column("at", "instant", "begin of the interval; intervals begin at whole ones of UTC"),
+        Column("started_at", "instant", "begin of the interval; intervals begin at whole ones of UTC"),
         Column("seconds", "number", "its length; the next four columns add up to it", "s"),
         Column("occupied_s", "number", "how long the target was present", "s"),
         Column("clear_s", "number", "how long it was watched and the target was not present", "s"),

@@ -50,7 +50,7 @@ def test_events_are_those_of_the_log_in_their_order(export: Callable[..., Result
 
 def test_a_window_and_a_camera_narrow_each_subject(export: Callable[..., Result], yard: Yard) -> None:
     stretch = ("--camera", "gate", "--since", "2026-11-22T07:00:02Z", "--until", "2026-11-22T07:00:06Z")
-    at = {"events": "confirmed_at", "observations": "at", "occupancy": "at"}
+    at = {"events": "confirmed_at", "observations": "frame_at", "occupancy": "started_at"}
     for subject, column in at.items():
         rows = read(export(subject, *stretch, "--format", "jsonl").stdout_bytes, "jsonl")
         assert {row["camera"] for row in rows} == {"gate"}
@@ -68,7 +68,7 @@ def test_no_answer_and_nothing_seen_are_two_things(export: Callable[..., Result]
 def test_observations_are_all_labels_with_their_boxes(export: Callable[..., Result], yard: Yard) -> None:
     rows = read(export("observations", "--camera", "gate", "--format", "jsonl").stdout_bytes, "jsonl")
     seen = list(yard.store.observations("yard", "gate"))
-    assert len({row["at"] for row in rows}) == len(seen)
+    assert len({row["frame_at"] for row in rows}) == len(seen)
     boxes = [p.box for each in seen for p in each.answers["eye"] or ()]
     assert [(row["x1"], row["y1"], row["x2"], row["y2"]) for row in rows if row["label"] == "person"] == boxes
 
@@ -102,7 +102,7 @@ def test_what_is_not_in_the_rows_is_said(export: Callable[..., Result], yard: Ya
     assert "no longer kept" in shown.stderr
     assert "yard/gate was not watched for 0:05:00 (h:mm:ss) of that time" in shown.stderr
     rows = read(export("occupancy", "--camera", "gate", "--since", "2026-11-22T07:00Z").stdout_bytes, "csv")
-    assert {row["at"]: row["not_kept_s"] for row in rows}["2026-11-22T07:00:00Z"] == "25.500001"
+    assert {row["started_at"]: row["not_kept_s"] for row in rows}["2026-11-22T07:00:00Z"] == "25.500001"
 
 
 def test_parquet_goes_to_a_file_that_only_its_owner_can_read(

@@ -11,7 +11,7 @@ import click
 from server.commands.cameras import find_cameras
 from server.commands.events import in_time
 from server.commands.options import Asked, Window, current_store, store_options, window_options
-from server.commands.upkeep.camtrap_package import CAMTRAP, PackageOptions, camtrap_options, write_camtrap
+from server.commands.upkeep.export.package import CAMTRAP, PackageOptions, camtrap_options, write_camtrap
 from server.domain.atomic_files import replacing
 from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import ConfigurationError
