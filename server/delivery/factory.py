@@ -6,11 +6,19 @@ from collections.abc import Callable, Mapping
 
 from server.delivery.channel import Testable
 from server.delivery.surroundings import Surroundings
-from server.settings.channels import AnyChannel
+from server.settings.channels import AnyChannel, WebhookSettings
 
 Make = Callable[[str, AnyChannel, Surroundings], Testable]
 
-MAKERS: Mapping[type, Make] = {}
+
+def _webhook(name: str, settings: AnyChannel, surroundings: Surroundings) -> Testable:
+    from server.delivery.webhook.channel import WebhookChannel
+
+    assert isinstance(settings, WebhookSettings)
+    return WebhookChannel(name, settings, surroundings)
+
+
+MAKERS: Mapping[type, Make] = {WebhookSettings: _webhook}
 
 
 def make_channels(settings: Mapping[str, AnyChannel], surroundings: Surroundings) -> list[Testable]:
