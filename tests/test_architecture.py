@@ -116,6 +116,11 @@ BREACHES = {
         "server/delivery/sender.py",
         "import server.delivery.dispatcher",
     ),
+    "the channel of webhooks is built in layers": (
+        "server/delivery/webhook/template.py",
+        "import server.delivery.webhook.messages",
+    ),
+    "jinja2 has one door": ("server/delivery/webhook/messages.py", "import jinja2"),
     "retention is built in layers": ("server/store/retention/gone.py", "import server.store.retention.retention"),
     "refolds are built in layers": ("server/store/refolding/marks.py", "import server.store.refolding.refolds"),
     "replays are built in layers": ("server/replays/job.py", "import server.replays.service"),

@@ -22,6 +22,16 @@ class Answered(Exception):
     """The receiver is there and answers with an error. After some attempts the announcement becomes a dead letter."""
 
 
+class Later(Exception):
+    """The receiver takes nothing now. It asks for a pause of `wait_s`; the announcement is sent again after it, for as
+    long as it takes.
+    """
+
+    def __init__(self, text: str, wait_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.wait_s = wait_s
+
+
 class Channel(Protocol):
     """A way out. `send` returns once the announcement has left, and raises when it has not.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from server.delivery.channel import Testable
 from server.delivery.surroundings import Surroundings
-from server.settings.channels import AnyChannel, MqttSettings
+from server.settings.channels import AnyChannel, MqttSettings, WebhookSettings
 
 Make = Callable[[str, AnyChannel, Surroundings], Testable]
 
@@ -18,7 +18,14 @@ def _mqtt(name: str, settings: AnyChannel, surroundings: Surroundings) -> Testab
     return make(name, settings, surroundings)
 
 
-MAKERS: Mapping[type, Make] = {MqttSettings: _mqtt}
+def _webhook(name: str, settings: AnyChannel, surroundings: Surroundings) -> Testable:
+    from server.delivery.webhook.channel import WebhookChannel
+
+    assert isinstance(settings, WebhookSettings)
+    return WebhookChannel(name, settings, surroundings)
+
+
+MAKERS: Mapping[type, Make] = {MqttSettings: _mqtt, WebhookSettings: _webhook}
 
 
 def make_channels(settings: Mapping[str, AnyChannel], surroundings: Surroundings) -> list[Testable]:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeGuard
 
-from server.delivery.channel import Answered, Channel, Lasting, Undeliverable, in_words
+from server.delivery.channel import Answered, Channel, Lasting, Later, Undeliverable, in_words
 from server.domain.clock import SECOND_US
 from server.domain.errors import SectorwatchError
 from server.domain.records import DeadLetter, Outgoing
@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 LEASE_S = 30.0
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 300.0
+LONGEST_PAUSE_S = 3600.0
+"""The longest pause that a receiver gets by asking for it."""
 MOST_ATTEMPTS = 8
 """Of an announcement to a receiver that answers with an error: within some two minutes."""
 _BATCH = 100
@@ -262,6 +264,8 @@ class Sender:
         else:
             failures = 1 if sent is not None else self._store.failures(self.name) + 1
         wait_s = min(FIRST_WAIT_S * 2 ** min(failures - 1, 10), LONGEST_WAIT_S)
+        if isinstance(error, Later):
+            wait_s = max(wait_s, min(error.wait_s, LONGEST_PAUSE_S))
         memory = self._channel.memory if sent is not None and is_lasting(self._channel) else None
         self._may_have_failed = True
         self._store.undelivered(

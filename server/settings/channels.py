@@ -78,7 +78,58 @@ class MqttSettings(ChannelSettings, frozen=True, forbid_unknown_fields=True, kw_
 class WebhookSettings(ChannelSettings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="webhook"):
     """A receiver of HTTP requests."""
 
-    url: Annotated[str, Meta(pattern=r"^https?://\S+$", description="Where each event is POSTed.")]
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://\S+|(?:env|file|credential):.+)$",
+            description="Where each announcement goes: https://HOST/PATH, or the place of that address, if it is a "
+            "secret.",
+        ),
+    ]
+    method: Annotated[Literal["POST", "PUT"], Meta(description="The method of the requests.")] = "POST"
+    body: Annotated[
+        Literal["event", "cloudevents", "cloudevents-binary", "template"],
+        Meta(description="What a request holds: the event as it is, a CloudEvent, or what a template makes of it."),
+    ] = "event"
+    template: Annotated[str, Meta(description="The template (Jinja).")] = ""
+    template_file: Annotated[Path | None, Meta(description="The template's file, instead of `template`.")] = None
+    content_type: Annotated[
+        str,
+        Meta(
+            pattern=r"^[\x21-\x7e][\x20-\x7e]{0,199}$",
+            description="The type of what a template makes. JSON is checked before it is sent.",
+        ),
+    ] = "application/json"
+    notices: Annotated[bool, Meta(description="Send notices of the server as well.")] = True
+    headers: Annotated[
+        dict[Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")], str],
+        Meta(description="More headers; a value may be the place of a secret."),
+    ] = {}
+    secrets: Annotated[
+        tuple[Secret, ...],
+        Meta(max_length=4, description="Where the keys are that sign each request; several while they are changed."),
+    ] = ()
+    timeout_s: Annotated[
+        float, Meta(ge=0.1, le=20, description="How long a request and its answer may take together.")
+    ] = 10.0
+    ca: Annotated[Path | None, Meta(description="Certificates (PEM) to trust instead of the system's.")] = None
+    allow_private: Annotated[
+        bool, Meta(description="Also send to addresses that are not public: this machine, the local network.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        has_template = bool(self.template) + (self.template_file is not None)
+        if self.body == "template" and has_template != 1:
+            raise ValueError('`body = "template"` needs either `template` or `template_file`')
+        if self.body != "template" and has_template:
+            raise ValueError('a template is used with `body = "template"` only')
+        if own := sorted(name for name in self.headers if _is_ours(name)):
+            raise ValueError(f"`headers`: Sectorwatch writes `{own[0]}` itself")
+
+
+def _is_ours(header: str) -> bool:
+    own = ("connection", "content-length", "content-type", "host", "transfer-encoding")
+    return header.lower() in own or header.lower().startswith(("webhook-", "ce-"))
 
 
 class NotifySettings(ChannelSettings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="notify"):
@@ -113,6 +164,11 @@ def read_secret(where: str) -> str:
     return _from_file(Path(name).expanduser())
 
 
+def plain_or_secret(value: str) -> str:
+    """A value that may be the place of a secret: the secret, or the value itself. Raises ConfigurationError."""
+    return read_secret(value) if re.match(_PLACE, value) else value
+
+
 def _from_file(path: Path) -> str:
     try:
         value = path.read_bytes()[:_LONGEST_SECRET].decode().strip()
@@ -136,7 +192,8 @@ def channel_faults(channels: object) -> Iterator[tuple[list[str], str]]:
         elif name == LOG:
             yield [name], f"`channels`: `{LOG}` is the log, which is always there; see the setting `log_style`"
         else:
-            yield from (([name, *where], f"channel `{name}`: {what}") for where, what in _faults(table))
+            wrong = list(_faults(table)) or list(_faults_together(table))
+            yield from (([name, *where], f"channel `{name}`: {what}") for where, what in wrong)
 
 
 def _faults(table: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
@@ -160,6 +217,14 @@ def _faults(table: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
             continue
         if (what := _fault(fields[key], value)) is not None:
             yield [key], f"`{key}`: {what}"
+
+
+def _faults_together(table: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
+    """What is wrong with keys that are right by themselves."""
+    try:
+        msgspec.convert(table, AnyChannel, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        yield [], str(error)
 
 
 def _fault(field: msgspec.structs.FieldInfo, value: object) -> str | None:
@@ -217,6 +282,8 @@ def _is_path(field: msgspec.structs.FieldInfo) -> bool:
 def _placed(value: Any, folder: Path, *, is_path: bool) -> Any:
     if isinstance(value, list | tuple):
         return [_placed(each, folder, is_path=is_path) for each in value]
+    if isinstance(value, dict):
+        return {key: _placed(each, folder, is_path=is_path) for key, each in value.items()}
     if isinstance(value, str) and is_path:
         return str(folder / Path(value).expanduser())
     if isinstance(value, str) and re.match(r"file:[^/~]", value):
