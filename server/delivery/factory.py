@@ -6,11 +6,19 @@ from collections.abc import Callable, Mapping
 
 from server.delivery.channel import Testable
 from server.delivery.surroundings import Surroundings
-from server.settings.channels import AnyChannel
+from server.settings.channels import AnyChannel, NotifySettings
 
 Make = Callable[[str, AnyChannel, Surroundings], Testable]
 
-MAKERS: Mapping[type, Make] = {}
+
+def _notify(name: str, settings: AnyChannel, surroundings: Surroundings) -> Testable:
+    from server.delivery.notify.channel import make_notify
+
+    assert isinstance(settings, NotifySettings)
+    return make_notify(name, settings, surroundings)
+
+
+MAKERS: Mapping[type, Make] = {NotifySettings: _notify}
 
 
 def make_channels(settings: Mapping[str, AnyChannel], surroundings: Surroundings) -> list[Testable]:
