@@ -18,26 +18,24 @@ from flask import Blueprint, Flask
 
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
-from policies.site.site_policy import SitePolicy
 from server import __version__
 from server.app.runtime import Current, Runtime, engine_load, refuse_if_full
+from server.app.surroundings import local_time, surroundings
 from server.camera_status.duplicate_agents import DuplicateAgents
 from server.camera_status.reports import CameraReports
 from server.camera_status.status import StatusThresholds
 from server.catalogue import read_cards
 from server.console import TWINS, Access, Context
 from server.console import install as install_console
+from server.delivery.care import ChannelCare
 from server.delivery.channel import Channel
 from server.delivery.dispatcher import Dispatcher
 from server.delivery.factory import make_channels
 from server.delivery.log_channel import LogChannel
-from server.delivery.surroundings import Surroundings
 from server.domain.burst import Burst, Limits
 from server.domain.clock import Clock, now_us
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.errors import ConfigurationError, RetryLater
 from server.domain.lateness import read_lateness
-from server.domain.local_time import LocalTime, site_time, zone_of
 from server.domain.records import KeptBurst
 from server.frames import FrameKeeper, media_type, open_place, view
 from server.monitoring.metrics import Metrics
@@ -127,10 +125,10 @@ def _runtime(
     duplicate_agents = DuplicateAgents()
     thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
     reports = CameraReports(store.heartbeats.activities, store.policy, clock, thresholds, duplicate_agents)
+    around = surroundings(settings, store, sites, clock, reports)
     if channels is None:
-        surroundings = _surroundings(settings, store, sites, clock, reports)
         log_channel = LogChannel(settings.log_style, sys.stdout)
-        channels = [log_channel, *make_channels(settings.channels, surroundings)]
+        channels = [log_channel, *make_channels(settings.channels, around)]
     dispatcher = Dispatcher(
         store, channels, from_start=[LogChannel.name], on_sent=metrics.published, on_failed=metrics.channel_failed
     )
@@ -177,6 +175,7 @@ def _runtime(
         admission=admission,
         current=current,
         replays=Replays(settings.database_url),
+        care=ChannelCare(store, settings.channels, lambda: around),
         ports=_ports(settings, service, probes.routes(current.ensemble, store.check, metrics.text, authenticator=None)),
         first_models=partial(_first_models, settings) if ensemble is None else None,
     )
@@ -229,38 +228,6 @@ def _ports(settings: ServerSettings, service: Service, probe_routes: Blueprint) 
     return ports
 
 
-def _surroundings(
-    settings: ServerSettings, store: Store, sites: Sites, clock: Clock, reports: CameraReports
-) -> Surroundings:
-    return Surroundings(
-        version=__version__,
-        clock=clock,
-        reports=reports.all,
-        policy=partial(_usable_policy, sites),
-        newest_frames=store.frames.latest,
-        picture=lambda sha256: view(store.frames.shelf, sha256, "full"),
-        local_time=partial(_local_time, sites, store),
-        console_url=settings.console_url.rstrip("/"),
-    )
-
-
-def _usable_policy(sites: Sites, site: str) -> SitePolicy | None:
-    """The site policy in force; None while there is none that can be used."""
-    try:
-        return sites.policy(site)
-    except (ConfigurationError, RetryLater):
-        return None
-
-
-def _local_time(sites: Sites, store: Store, site: str) -> LocalTime:
-    """The local time of a site: that of its policy, else the machine's."""
-    try:
-        text = sites.edition(site).text
-    except (ConfigurationError, RetryLater):
-        return site_time(store, site)
-    return LocalTime(zone_of(text))
-
-
 def _context(runtime: Runtime) -> Context:
     return Context(
         store=runtime.store,
@@ -272,7 +239,8 @@ def _context(runtime: Runtime) -> Context:
         ensemble=runtime.current.ensemble,
         card=partial(_card, folders=own_models(runtime.settings)),
         versions=runtime.versions,
-        local_time=partial(_local_time, runtime.sites, runtime.store),
+        local_time=partial(local_time, runtime.sites, runtime.store),
+        channels=runtime.care,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from server.camera_status.duplicate_agents import DuplicateAgents
 from server.camera_status.reports import CameraReports
+from server.delivery.care import ChannelCare
 from server.delivery.dispatcher import Dispatcher
 from server.domain.clock import Clock
 from server.domain.ensemble_protocol import Ensemble
@@ -107,6 +108,7 @@ class Runtime:
     admission: Admission
     current: Current
     replays: Replays
+    care: ChannelCare
     ports: Sequence[Control | AdminPort]
     first_models: Callable[[], Sequence[str]] | None
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)

@@ -14,8 +14,10 @@ from typing import Any
 
 import click
 
+from server.app.surroundings import surroundings_alone
 from server.catalogue import ModelCard, cache_dir, can_pull, locate, lowered, read_lock, remedy
-from server.commands.options import config_option
+from server.commands.options import config_option, store_of
+from server.delivery.factory import make_channels
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.precision import check_execution
 from server.domain.private_files import make_private_folder, readable_by_others
@@ -84,6 +86,7 @@ def command(
         context_of(Pair(*settings.tls_files))
     if warning := memory_warning(settings, cards, this_machine()):
         click.echo(f"Warning: {warning}.", err=True)
+    _check_channels(settings)
     database, guarded = _prepared_database(settings)
     site_names = _checked_sites(settings)
     address = settings.host
@@ -181,6 +184,13 @@ def _check_weights(settings: ServerSettings, cards: Sequence[ModelCard]) -> None
         raise ConfigurationError(
             f"no weights yet for {', '.join(names)}: run `sectorwatch models pull {' '.join(names)}`"
         )
+
+
+def _check_channels(settings: ServerSettings) -> None:
+    """Make the channels as the worker will. Raises ConfigurationError for a secret or a package that is missing."""
+    if settings.channels:
+        with closing(store_of(settings)) as store:
+            make_channels(settings.channels, surroundings_alone(settings, store))
 
 
 def _prepared_database(settings: ServerSettings) -> tuple[str, bool]:

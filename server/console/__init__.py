@@ -11,7 +11,6 @@ from flask import Flask
 from server.console import (
     event,
     judging,
-    models,
     now,
     sectors,
     signing_in,
@@ -21,6 +20,7 @@ from server.console import (
 )
 from server.console.access import Access
 from server.console.context import Context
+from server.console.operation import channels, models
 from server.console.pages import Pages
 from server.web.auth import Authenticator
 
@@ -35,6 +35,7 @@ _PAGES = (
     tuning,
     sectors,
     models,
+    channels,
 )
 TWINS = (
     *timeline.TWINS,
@@ -44,6 +45,7 @@ TWINS = (
     *tuning.TWINS,
     *sectors.TWINS,
     models.TWIN,
+    channels.TWIN,
 )
 """The JSON of the pages, for the OpenAPI document."""
 

@@ -82,6 +82,23 @@ class Viewer:
             )
         return site
 
+    @property
+    def changes_all(self) -> bool:
+        """Whether this person changes what concerns every site."""
+        return self.roles.get(ANY_SITE) == "operator"
+
+    def to_read_all(self) -> None:
+        """Raises Forbidden for who does not read every site."""
+        if self.sites is not None:
+            raise Forbidden(f"this concerns every site, and you read {', '.join(sorted(self.sites))}")
+
+    def to_change_all(self) -> None:
+        """Raises Forbidden for who is not operator of every site."""
+        self.to_read_all()
+        if not self.changes_all:
+            todo = f"`sectorwatch users role {self.name} operator`"
+            raise Forbidden(f"you may look and not change: an operator of every site may ({todo})")
+
 
 class _Account(UserMixin):  # type: ignore[misc]
     """What Flask-Login keeps of a session."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from server.camera_status.reports import CameraReport
+from server.delivery.care import ChannelCare
 from server.domain.clock import Clock
 from server.domain.ensemble_protocol import Ensemble
 from server.domain.local_time import LocalTime
@@ -34,3 +35,4 @@ class Context:
     card: Callable[[str], Mapping[str, object]]
     versions: SiteVersions
     local_time: Callable[[str], LocalTime]
+    channels: ChannelCare

@@ -8,6 +8,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from server.domain.records import Outgoing
+from server.domain.secrets_in_text import without_secrets
+
+LONGEST_ERROR = 1000
+"""Characters of an error that people get."""
 
 
 class Undeliverable(Exception):
@@ -57,7 +61,15 @@ class Testable(Channel, Protocol):
     """A channel that a person can try."""
 
     def test(self) -> str:
-        """Send something that its receiver recognises as a test; a sentence about what was sent where. Raises any
+        """Send something that its receiver recognises as a test, within 20 s; a sentence about what was sent where.
+
+        It is called on an instance of its own, while another instance, here or elsewhere, may be sending. Raises any
         exception.
         """
         ...
+
+
+def in_words(error: Exception) -> str:
+    """The error in one line, without secrets, in characters that every database stores."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return "".join(c if c.isprintable() else " " for c in without_secrets(text))[:LONGEST_ERROR]

@@ -7,11 +7,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeGuard
 
-from server.delivery.channel import Answered, Channel, Lasting, Undeliverable
+from server.delivery.channel import Answered, Channel, Lasting, Undeliverable, in_words
 from server.domain.clock import SECOND_US
 from server.domain.errors import SectorwatchError
 from server.domain.records import DeadLetter, Outgoing
-from server.domain.secrets_in_text import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +19,6 @@ FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 300.0
 MOST_ATTEMPTS = 8
 """Of an announcement to a receiver that answers with an error: within some two minutes."""
-LONGEST_ERROR = 1000
-"""Characters of an error that are kept."""
 _BATCH = 100
 _BATCH_S = LEASE_S / 3
 _REFRESH_S = 1.0
@@ -227,7 +224,7 @@ class Sender:
                 if outgoing is not None:  # else it is no longer kept
                     self._channel.send(outgoing)
             except (Answered, Undeliverable) as error:
-                self._store.letters.refused_again(letter.number, _said(error))
+                self._store.letters.refused_again(letter.number, in_words(error))
                 self._on_failed(self.name)
             except Exception as error:  # noqa: BLE001  a channel may raise anything
                 self._back_off(None, error)
@@ -251,11 +248,11 @@ class Sender:
         self._may_have_failed = self._store.failures(self.name) > 0
 
     def _bury(self, outgoing: Outgoing, error: Exception) -> None:
-        self._store.letters.add(self.name, outgoing, _said(error))
+        self._store.letters.add(self.name, outgoing, in_words(error))
         self._on_failed(self.name)
         log.error(
             f"announcement not delivered: `sectorwatch channels list --dead {self.name}` shows it",
-            extra={"channel": self.name, "announcement": outgoing.seq, "cause": _said(error)},
+            extra={"channel": self.name, "announcement": outgoing.seq, "cause": in_words(error)},
         )
 
     def _back_off(self, sent: int | None, error: Exception) -> None:
@@ -268,13 +265,13 @@ class Sender:
         memory = self._channel.memory if sent is not None and is_lasting(self._channel) else None
         self._may_have_failed = True
         self._store.undelivered(
-            self.name, self._claimant, sent, failures, round(wait_s * SECOND_US), error=_said(error), memory=memory
+            self.name, self._claimant, sent, failures, round(wait_s * SECOND_US), error=in_words(error), memory=memory
         )
         self._on_failed(self.name)
         self._end()
         log.warning(
             "channel failed",
-            extra={"channel": self.name, "retry_s": wait_s, "failures": failures, "error": _said(error)},
+            extra={"channel": self.name, "retry_s": wait_s, "failures": failures, "error": in_words(error)},
         )
 
     def _end(self) -> None:
@@ -286,15 +283,9 @@ class Sender:
             self._channel.end()
             self._store.let_go(self.name, self._claimant)
         except Exception as error:  # noqa: BLE001  it is over in any case
-            log.warning("channel not closed", extra={"channel": self.name, "error": _said(error)})
+            log.warning("channel not closed", extra={"channel": self.name, "error": in_words(error)})
 
 
 def is_lasting(channel: Channel) -> TypeGuard[Lasting]:
     """Whether a channel is one of those that are held."""
     return hasattr(channel, "refresh")
-
-
-def _said(error: Exception) -> str:
-    """The error in one line, without secrets, in characters that every database stores."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return "".join(c if c.isprintable() else " " for c in without_secrets(text))[:LONGEST_ERROR]

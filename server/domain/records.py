@@ -238,8 +238,8 @@ Outgoing = Announcement | NoticeGiven
 class ChannelState:
     """How far a channel is: what waits, since when (us), and whether it is paused or fails; instants by our clock.
 
-    `backlog` counts announcements, also those that the channel passes over. `dead_letters` could not be delivered.
-    `claimed_by` is the process that sends on it now.
+    `backlog` counts announcements, also those that the channel passes over. `dead_letters` could not be delivered;
+    `asked` letters are to be sent again. `claimed_by` is the process that sends on it now.
     """
 
     name: str
@@ -251,6 +251,7 @@ class ChannelState:
     error: str | None
     failures: int
     dead_letters: int
+    asked: int
     claimed_by: str | None
 
 

@@ -151,10 +151,10 @@ class Channels(Part):
 
     def channel_states(self) -> list[ChannelState]:
         """How far each channel is that ever was in service, by name."""
-        letters = select(func.count()).where(
-            dead_letters.c.channel == channels.c.name, dead_letters.c.error.is_not(None)
-        )
-        query = select(channels, letters.scalar_subquery().label("letters")).order_by(channels.c.name)
+        mine = select(func.count()).where(dead_letters.c.channel == channels.c.name)
+        dead = mine.where(dead_letters.c.error.is_not(None)).scalar_subquery().label("dead")
+        asked = mine.where(dead_letters.c.asked_at_us.is_not(None)).scalar_subquery().label("asked")
+        query = select(channels, dead, asked).order_by(channels.c.name)
         with reading(self._engine) as connection:
             newest, now = last_seq(connection), self._clock()
             return [
@@ -213,7 +213,8 @@ def _state(row: Row[Any], newest: int, oldest_us: int | None, now_us: int) -> Ch
         failed_at_us=row.failed_at_us,
         error=row.error or None,
         failures=row.attempts,
-        dead_letters=row.letters,
+        dead_letters=row.dead,
+        asked=row.asked,
         claimed_by=row.claimed_by if is_claimed else None,
     )
 

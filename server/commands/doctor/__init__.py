@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import click
 
 from server.commands.doctor.access import ports, secrets, tls
+from server.commands.doctor.channels import channels
 from server.commands.doctor.finding import Check, Finding
 from server.commands.doctor.machine import clock, cpu, disk, threads
 from server.commands.doctor.models import memory, model, proofs
@@ -26,7 +27,9 @@ from server.settings import ServerSettings
 @click.command()
 @store_options
 def command(settings: ServerSettings) -> None:
-    """Check machine, models, sites, database, agents, views, TLS, secrets, times, disk, ports. Exit code 1: one fails.
+    """Check machine, models, sites, database, agents, views, TLS, secrets, times, disk, channels, ports.
+
+    Exit code 1: a check fails.
 
     Checks the server of the data folder as it was started last, with what options, file and environment change.
     """
@@ -72,6 +75,7 @@ CHECKS: dict[Check, str] = {
     disk: "choose another data_dir",
     space: "correct database_url, or start the database",
     pictures: "correct frames_url",
+    channels: "correct the setting `channels`, or start the database",
     clock: "set the clock (NTP)",
     ports: "choose another port",
 }

@@ -25,11 +25,12 @@ class Ask:
     """What to ask a route: parameters or fields of a form, as `Yard.fields` fills them in.
 
     `is_of_site`: it names something of the site, so whoever does not read the site gets 403 or 404. Others answer with
-    what their reader may see.
+    what their reader may see. `is_of_server`: it is answered for every site, or not at all.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
     is_of_site: bool = True
+    is_of_server: bool = False
 
 
 SITE = {"site": "{site}"}
@@ -59,6 +60,8 @@ GETS: dict[str, Ask] = {
     "console.sectors_paths": Ask(),
     "console.models": Ask(SITE),
     "console_twins.models": Ask(SITE),
+    "console.channels": Ask(is_of_server=True),
+    "console_twins.channels": Ask(is_of_server=True),
     "events.events": Ask(SITE),
     "cameras.cameras": Ask(SITE),
     "annotations.list_annotations": Ask(SITE),
@@ -79,6 +82,11 @@ POSTS: dict[str, Ask] = {
     "console.sectors_proposed": Ask({"text": "{text}", "why": "why <i>sw</i>"}),
     "console.sectors_put_in_force": Ask({"version": "{version}"}),
     "console.sectors_taken_back": Ask({"version": "{version}"}),
+    "console.channel_paused": Ask(is_of_server=True),
+    "console.channel_resumed": Ask({"from_now": "yes"}, is_of_server=True),
+    "console.channel_tested": Ask(is_of_server=True),
+    "console.channel_resent": Ask(is_of_server=True),
+    "console.letters_dropped": Ask(is_of_server=True),
     "console.tune_saved": Ask({"do": "propose", "state": "confirm=3", "why": "why <i>sw</i>"}),
 }
 """Endpoint of an action -> the fields of its form."""
@@ -93,6 +101,7 @@ class Yard:
     site: str = "north-yard"
     camera: str = "gate"
     sector: str = "view"
+    channel: str = "log"
     day: str = "2027-01-15"
     at: str = "2027-01-15T07:59:04Z"
     version: int = 0

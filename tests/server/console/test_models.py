@@ -150,7 +150,7 @@ def test_the_weeks_hold_the_votes_of_their_events_and_say_what_the_sample_is(
     assert [week["events"] > 0 for week in told["weeks"]] == [True] + [False] * 7
     assert told["every_nth"] == 1
     assert "every event" in app.test_client().get("/ensemble").text
-    monkeypatch.setattr("server.console.models.SAMPLE", 1)
+    monkeypatch.setattr("server.console.operation.models.SAMPLE", 1)
     assert page(app)["every_nth"] == len(runtime_of(app).store.events())
 
 

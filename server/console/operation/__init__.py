@@ -1,0 +1,1 @@
+"""Pages about the server itself: its models, and the channels on which events leave."""
