@@ -12,13 +12,14 @@ from collections.abc import Sequence
 
 from policies.events import microseconds
 from server.delivery.channel import Answered
-from server.delivery.notify.happenings import Happenings
+from server.delivery.notify.happenings import Happenings, told_kinds
 from server.delivery.notify.memory import Letter, Memory, decode, encode
 from server.delivery.notify.post import Line, Post
 from server.delivery.notify.services import Message, Service, deliver, open_services
 from server.delivery.notify.watch import Watch
 from server.delivery.surroundings import Surroundings
 from server.domain.clock import SECOND_US
+from server.domain.errors import ConfigurationError
 from server.domain.records import NoticeGiven, Outgoing
 from server.frames import media_type
 from server.settings.channels import NotifySettings
@@ -191,4 +192,8 @@ class NotifyChannel:
 
 def make_notify(name: str, settings: NotifySettings, surroundings: Surroundings) -> NotifyChannel:
     """The channel of a table of kind `notify`. Raises ConfigurationError; see `open_services`."""
+    told = told_kinds(settings)
+    if told and settings.events and not told & set(settings.events):
+        kinds = ", ".join(sorted(told))
+        raise ConfigurationError(f"channel `{name}`: `events` has none of what `what` asks for ({kinds})")
     return NotifyChannel(name, settings, open_services(name, settings.urls), surroundings)

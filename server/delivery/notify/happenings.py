@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from policies.events import Event, microseconds
+from policies.events import Event, Kind, microseconds
 from server.delivery.choice import Choice
 from server.delivery.notify import wording
 from server.delivery.notify.memory import ID_DIGITS, MOST_HEARD, Memory, Rest, Told, prune_rests, prune_told
@@ -29,6 +29,7 @@ class Happenings:
         self._settings = settings
         self._choice = Choice.of(settings)
         self._post = post
+        self._kinds = told_kinds(settings)
         self._cooldown_us = round(settings.cooldown_s * SECOND_US)
 
     def hear(self, announcement: Announcement, now_us: int) -> None:
@@ -115,22 +116,13 @@ class Happenings:
     def _tell(self, event: Event, now_us: int) -> None:
         if event.kind == "presence_ended":
             self._end(event, now_us)
-        elif self._is_wanted(event):
+        elif event.kind in self._kinds:
             self._begin(event, now_us)
-
-    def _is_wanted(self, event: Event) -> bool:
-        what = self._settings.what
-        if event.kind == "presence_started":
-            return "visits" in what
-        if "movements" not in what:
-            return False
-        # A visit that is told says the same as `entered` and `left`.
-        return event.kind not in ("entered", "left") or "visits" not in what
 
     def _begin(self, event: Event, now_us: int) -> None:
         key, at_us = _key(event), microseconds(event.at)
         rest = self._memory.rests.get(key)
-        if rest is not None and at_us < rest.until_us:
+        if rest is not None and rest.since_us - self._cooldown_us <= at_us < rest.until_us:
             rest.more += 1
             return
         more = ""
@@ -201,6 +193,14 @@ class Happenings:
                 each.is_open = True
 
 
+def told_kinds(settings: NotifySettings) -> frozenset[Kind]:
+    """The kinds of events that begin a message. A visit that is told says the same as `entered` and `left`."""
+    visits: tuple[Kind, ...] = ("presence_started",) if "visits" in settings.what else ()
+    movements: tuple[Kind, ...] = ("crossed", "moved", "lingered") if "movements" in settings.what else ()
+    stays: tuple[Kind, ...] = ("entered", "left") if movements and not visits else ()
+    return frozenset((*visits, *movements, *stays))
+
+
 def is_muted(patterns: tuple[str, ...], event: Event) -> bool:
     """Whether a pattern `site/camera/sector/target` names the place of an event; of `moved`, both of its sectors."""
     sectors = [event.from_sector, event.to_sector] if event.kind == "moved" else [event.sector or event.line]
@@ -215,9 +215,9 @@ def is_camera_muted(patterns: tuple[str, ...], site: str, camera: str) -> bool:
     )
 
 
-def is_sector_muted(patterns: tuple[str, ...], site: str, camera: str, sector: str) -> bool:
-    """Whether a pattern names a sector, for all of its targets."""
-    return any(pattern.endswith("/*") and _matches(pattern, (site, camera, sector, "")) for pattern in patterns)
+def is_sector_muted(patterns: tuple[str, ...], site: str, camera: str, sector: str, target: str) -> bool:
+    """Whether a pattern names a sector and target."""
+    return any(_matches(pattern, (site, camera, sector, target)) for pattern in patterns)
 
 
 def _matches(pattern: str, place: tuple[str, ...]) -> bool:

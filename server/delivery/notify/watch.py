@@ -8,6 +8,7 @@ from typing import NamedTuple
 from policies.events import microseconds
 from policies.occupancy import Occupancy
 from server.camera_status.reports import CameraReport
+from server.camera_status.status import SectorState
 from server.delivery.choice import Choice
 from server.delivery.notify import wording
 from server.delivery.notify.happenings import is_camera_muted, is_sector_muted
@@ -76,13 +77,17 @@ class Watch:
             yield f"{site}/{camera}", _Trouble(site, camera, since_us, condition.cause)
             return
         for sector in report.sectors:
-            if sector.state is not Occupancy.UNOBSERVED or is_sector_muted(
-                self._settings.mute, site, camera, sector.sector
-            ):
+            if sector.state is not Occupancy.UNOBSERVED or not self._is_wanted(site, camera, sector):
                 continue
             name = f"{site}/{camera}/{sector.sector}"
             since_us = self._known_us(name) if sector.since is None else microseconds(sector.since)
             yield name, _Trouble(site, f"{camera}/{sector.sector}", since_us, sector.cause)
+
+    def _is_wanted(self, site: str, camera: str, sector: SectorState) -> bool:
+        settings = self._settings
+        if settings.targets and sector.target not in settings.targets:
+            return False
+        return not is_sector_muted(settings.mute, site, camera, sector.sector, sector.target)
 
     def _known_us(self, name: str) -> int:
         known = self._memory.unwatched.get(name)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from server.domain.errors import ConfigurationError
 from tests.server.delivery.notify.house import House, announcement, event
 from tests.server.delivery.notify.receivers import HttpReceiver
 
@@ -99,6 +100,24 @@ def test_after_a_visit_the_next_ones_of_its_sector_and_target_are_counted_for_th
         "18:13 person at gate/door (north-yard)",
         "18:17 person at gate/table (north-yard); 3 more since 18:12",
     ]
+
+
+def test_a_clock_that_was_a_day_ahead_silences_nobody_for_a_day(house: Make, receiver: HttpReceiver) -> None:
+    h = house()
+    h.say(h.came(86_400))
+    h.say(h.came())
+    h.pass_(3)
+    assert receiver.lines == [
+        "23 Nov 18:12 person at gate/table (north-yard)",
+        "18:12 person at gate/table (north-yard)",
+    ]
+
+
+def test_events_that_the_table_never_tells_are_refused(house: Make) -> None:
+    with pytest.raises(ConfigurationError, match="channel `phones`: `events` has none of what `what` asks for"):
+        house(events=["crossed"])
+    house(events=["crossed"], what=["movements"])
+    house(events=["crossed"], what=["server"])
 
 
 @pytest.mark.parametrize(

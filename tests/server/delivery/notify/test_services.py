@@ -12,9 +12,11 @@ from typing import cast
 import pytest
 
 from server.delivery.channel import Answered
+from server.delivery.factory import make_channels
 from server.delivery.notify import services
 from server.delivery.notify.channel import NotSent
 from server.delivery.notify.services import Message, Service, deliver, hidden, open_services
+from server.delivery.sender import is_lasting
 from server.domain.errors import ConfigurationError
 from tests.server.delivery.notify.house import House, announcement
 from tests.server.delivery.notify.receivers import HttpReceiver, http_receiver, smtp_receiver
@@ -127,6 +129,13 @@ def test_a_wrong_url_is_named_by_its_place_and_never_shown(
         open_services("phones", ["env:PHONE"])
     assert f"channel `phones`: apprise cannot use the URL in env:PHONE, which {begins}" in str(refused.value)
     assert SECRET.lower() not in (str(refused.value) + "".join(logged)).lower()
+
+
+def test_a_table_of_the_settings_makes_the_channel(house: Make, receiver: HttpReceiver) -> None:
+    h = house()
+    (channel,) = make_channels({"phones": h.settings}, h.around)
+    assert (channel.name, is_lasting(channel)) == ("phones", True)
+    assert channel.test() == "a test message went to env:PHONE (json)"
 
 
 def test_without_apprise_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
