@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from server.delivery.channel import Testable
 from server.delivery.surroundings import Surroundings
-from server.settings.channels import AnyChannel, MqttSettings, WebhookSettings
+from server.settings.channels import AnyChannel, MqttSettings, NotifySettings, WebhookSettings
 
 Make = Callable[[str, AnyChannel, Surroundings], Testable]
 
@@ -25,7 +25,14 @@ def _webhook(name: str, settings: AnyChannel, surroundings: Surroundings) -> Tes
     return WebhookChannel(name, settings, surroundings)
 
 
-MAKERS: Mapping[type, Make] = {MqttSettings: _mqtt, WebhookSettings: _webhook}
+def _notify(name: str, settings: AnyChannel, surroundings: Surroundings) -> Testable:
+    from server.delivery.notify.channel import make_notify
+
+    assert isinstance(settings, NotifySettings)
+    return make_notify(name, settings, surroundings)
+
+
+MAKERS: Mapping[type, Make] = {MqttSettings: _mqtt, NotifySettings: _notify, WebhookSettings: _webhook}
 
 
 def make_channels(settings: Mapping[str, AnyChannel], surroundings: Surroundings) -> list[Testable]:

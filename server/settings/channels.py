@@ -29,6 +29,22 @@ _LONGEST_SECRET = 65_536
 _SAY_WHERE = "say where the secret is: `env:NAME`, `file:PATH` or `credential:NAME`"
 _EVENTS = frozenset(get_args(Kind))
 
+_QUIET = (
+    r"^((mon|tue|wed|thu|fri|sat|sun)(,(mon|tue|wed|thu|fri|sat|sun))* )?"
+    r"([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$"
+)
+_MUTE = r"^[^/]+/[^/]+/[^/]+/[^/]+$"
+
+_HINTS = {
+    _PLACE: _SAY_WHERE,
+    _QUIET: "hours are written as `22:00-06:00`, or with days as `sat,sun 00:00-09:30`",
+    _MUTE: "a pattern is written as `site/camera/sector/target`, each part a name or with `*`",
+}
+"""What a text that does not match a pattern should be."""
+
+Quiet = Annotated[str, Meta(pattern=_QUIET)]
+Mute = Annotated[str, Meta(pattern=_MUTE)]
+
 Secret = Annotated[str, Meta(pattern=_PLACE)]
 """Where a secret is."""
 
@@ -138,6 +154,44 @@ class NotifySettings(ChannelSettings, frozen=True, forbid_unknown_fields=True, k
     urls: Annotated[
         tuple[Secret, ...], Meta(min_length=1, description="Where apprise sends: one URL in each of these secrets.")
     ]
+    what: Annotated[
+        tuple[Literal["visits", "movements", "server"], ...],
+        Meta(
+            min_length=1,
+            description="What is told: visits (a target is present in a sector), movements, and that the ensemble is "
+            "refused or not approved (server).",
+        ),
+    ] = ("visits", "server")
+    ends: Annotated[bool, Meta(description="Also tell the end of a visit that was told.")] = True
+    cooldown_s: Annotated[
+        float,
+        Meta(
+            ge=0, description="How long after a visit the next one of its sector and target is not told, only counted."
+        ),
+    ] = 300.0
+    quiet: Annotated[
+        tuple[Quiet, ...],
+        Meta(description="Hours without messages, on the site's clock: `22:00-06:00`, `sat,sun 00:00-09:30`."),
+    ] = ()
+    quiet_digest: Annotated[
+        bool, Meta(description="Count what happens in quiet hours into one message at their end; false: drop it.")
+    ] = True
+    mute: Annotated[
+        tuple[Mute, ...],
+        Meta(description="What is never told: patterns `site/camera/sector/target`, each part a name or with `*`."),
+    ] = ()
+    most_an_hour: Annotated[
+        int, Meta(ge=1, le=1000, description="Most messages within an hour; what is more is counted into a digest.")
+    ] = 20
+    max_age_s: Annotated[
+        float, Meta(gt=0, description="What happened longer ago when it would be sent is counted into a digest.")
+    ] = 1800.0
+    unobserved_after_s: Annotated[
+        float,
+        Meta(ge=0, description="Tell that a camera or a sector is not watched for so long, and its end; 0: never."),
+    ] = 600.0
+    picture: Annotated[bool, Meta(description="Attach the frame of the event, where frames are kept.")] = True
+    link: Annotated[bool, Meta(description="Add the address of the event's page, where `console_url` is set.")] = True
 
 
 AnyChannel = MqttSettings | WebhookSettings | NotifySettings
@@ -236,7 +290,8 @@ def _fault(field: msgspec.structs.FieldInfo, value: object) -> str | None:
     try:
         msgspec.convert(value, field.type, dec_hook=_path)
     except msgspec.ValidationError as error:
-        return _SAY_WHERE if _PLACE in str(error) else f"{str(error).lower()} ({_help(field)})"
+        hint = next((hint for pattern, hint in _HINTS.items() if pattern in str(error)), None)
+        return hint or f"{str(error).lower()} ({_help(field)})"
     if any(holds_password(text) for text in _texts(value)):
         return f"it holds a password, and the settings are no place for one. {_SAY_WHERE}"
     return None

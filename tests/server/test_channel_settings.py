@@ -14,6 +14,7 @@ from server.settings import InvalidSettings, file_faults, given_settings, load_s
 from server.settings.channels import WebhookSettings, read_secret
 
 WEBHOOK = '[channels.hook]\nkind = "webhook"\nurl = "https://example.org/in"\n'
+NOTIFY = '[channels.me]\nkind = "notify"\nurls = ["env:PHONE"]\n'
 
 
 @pytest.fixture
@@ -47,6 +48,12 @@ def test_a_table_makes_a_channel(settings_file: Callable[[str], Path]) -> None:
         (f"[channels.log]\n{WEBHOOK}", 1, "`log` is the log, which is always there"),
         ("[channels.Phone]\n", 1, "the name `Phone` may have lower-case letters, digits, - and _"),
         ('[channels.me]\nkind = "notify"\nurls = ["mailto://me:hush@example.org"]\n', 3, "say where the secret is"),
+        (f'{NOTIFY}quiet = ["22-6"]\n', 4, "`quiet`: hours are written as `22:00-06:00`, or with days as"),
+        (f'{NOTIFY}quiet = ["so 22:00-06:00"]\n', 4, "hours are written as"),
+        (f'{NOTIFY}quiet = ["22:00-24:00"]\n', 4, "hours are written as"),
+        (f'{NOTIFY}mute = ["north-yard"]\n', 4, "a pattern is written as `site/camera/sector/target`"),
+        (f'{NOTIFY}what = ["visit"]\n', 4, "channel `me`: `what`: "),
+        (f"{NOTIFY}most_an_hour = 0\n", 4, "channel `me`: `most_an_hour`: "),
         ('[channels.b]\nkind = "mqtt"\nurl = "mqtt://me:hush@broker"\n', 3, "it holds a password"),
         ('[channels.b]\nkind = "webhook"\nurl = "https://x/?password=hush"\n', 3, "it holds a password"),
     ],
