@@ -45,7 +45,7 @@ class Target(NamedTuple):
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
-            host = host if host.isascii() else host.encode("idna").decode()
+            host = host.encode("idna").decode()
         except (ValueError, KeyError):
             raise ValueError("it is not of the form https://HOST/PATH") from None
         if not host or not host.isprintable() or " " in host:

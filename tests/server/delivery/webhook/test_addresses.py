@@ -179,7 +179,11 @@ def test_a_receiver_that_is_not_there_is_named_without_its_path() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://", "https://:443/in", "http://host:port/", "http://host:99999/", "http://[::1/", "http://a b/"]
+    "url",
+    [
+        *("http://", "https://:443/in", "http://host:port/", "http://host:99999/", "http://[::1/", "http://a b/"),
+        *("http://a..b/", f"http://{'a' * 64}.example/"),
+    ],
 )
 def test_an_address_that_leads_nowhere_is_refused_without_repeating_it(
     url: str, monkeypatch: pytest.MonkeyPatch
