@@ -43,10 +43,8 @@ def addresses_of(host: str, port: int, *, allow_private: bool, numeric: bool = F
     found = list(dict.fromkeys(found))
     reachable = [each for each in found if allow_private or is_public(each.text)]
     if not reachable:
-        raise NotPublic(
-            f"{host} has the address {found[0].text}, which is not public: a webhook goes there with "
-            "`allow_private = true` only"
-        )
+        what = host if host == found[0].text else f"{host} has the address {found[0].text}, which"
+        raise NotPublic(f"{what} is not public: a webhook goes there with `allow_private = true` only")
     return reachable
 
 

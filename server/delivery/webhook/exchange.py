@@ -45,7 +45,7 @@ class Target(NamedTuple):
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
-            host = host if host.isascii() else host.encode("idna").decode()
+            host = host.encode("idna").decode()
         except (ValueError, KeyError):
             raise ValueError("it is not of the form https://HOST/PATH") from None
         if not host or not host.isprintable() or " " in host:
@@ -182,17 +182,23 @@ def _connected(address: Address, within_s: float) -> socket.socket:
 
 
 class _Timed:
-    """What `http.client` needs of a socket, each operation within what is left of the time."""
+    """What `http.client` needs of a socket, each operation within what is left of the time.
+
+    A request leaves in one piece, when its answer is asked for: `http.client` gives its head and its body apart.
+    """
 
     def __init__(self, sock: socket.socket, left_s: Callable[[], float]) -> None:
         self._sock = sock
         self._left_s = left_s
+        self._request = b""
 
     def sendall(self, data: bytes) -> None:
-        self._sock.settimeout(self._left_s())
-        self._sock.sendall(data)
+        self._request += data
 
     def makefile(self, _mode: str) -> io.BufferedReader:
+        self._sock.settimeout(self._left_s())
+        self._sock.sendall(self._request)
+        self._request = b""
         return io.BufferedReader(_Incoming(self._sock, self._left_s))
 
     def close(self) -> None:

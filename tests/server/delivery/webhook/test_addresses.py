@@ -57,6 +57,14 @@ def test_an_address_that_is_not_public_is_refused_at_the_start_in_whatever_form(
         channel(f"http://{host}/in", allow_private=False)
 
 
+def test_an_address_that_is_not_public_is_named_once() -> None:
+    with pytest.raises(ConfigurationError) as error:
+        channel("http://127.0.0.1/", allow_private=False)
+    assert str(error.value).endswith(
+        "`url`: 127.0.0.1 is not public: a webhook goes there with `allow_private = true` only"
+    )
+
+
 def test_a_name_that_leads_to_this_machine_is_refused_when_it_is_reached(receiver: Receiver) -> None:
     hook = channel(f"http://localhost:{receiver.port}/in", allow_private=False)
     with pytest.raises(NoAnswer, match=r"localhost has the address \S+, which is not public"):
@@ -149,6 +157,19 @@ def test_a_handshake_that_does_not_end_ends_with_the_time_limit() -> None:
             channel(f"https://127.0.0.1:{port}/", timeout_s=0.2).send(announced())
 
 
+def test_an_answer_over_tls_that_trickles_in_ends_with_the_time_limit(tmp_path: Path) -> None:
+    pair = certified(tmp_path, "127.0.0.1")
+    with receiving(pair) as receiver:
+        hook = channel(receiver.url, ca=str(pair.certificate), timeout_s=0.4)
+        hook.send(announced())
+        receiver.say = lambda _: Answer(raw=(b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n"] * 500))
+        with pytest.raises(NoAnswer, match=r"no whole answer within 0.4 s"):
+            hook.send(announced(seq=2))
+        receiver.say = lambda _: Answer()
+        hook.send(announced(seq=3))
+        assert receiver.connections == 2, "what was left of the answer is left with its connection"
+
+
 def test_a_receiver_that_is_not_there_is_named_without_its_path() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -158,7 +179,11 @@ def test_a_receiver_that_is_not_there_is_named_without_its_path() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://", "https://:443/in", "http://host:port/", "http://host:99999/", "http://[::1/", "http://a b/"]
+    "url",
+    [
+        *("http://", "https://:443/in", "http://host:port/", "http://host:99999/", "http://[::1/", "http://a b/"),
+        *("http://a..b/", f"http://{'a' * 64}.example/"),
+    ],
 )
 def test_an_address_that_leads_nowhere_is_refused_without_repeating_it(
     url: str, monkeypatch: pytest.MonkeyPatch

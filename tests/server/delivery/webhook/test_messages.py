@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -10,11 +12,16 @@ import msgspec
 import pytest
 
 from policies.events import instant
+from server.app import create_app, runtime_of
+from server.delivery.factory import make_channels
 from server.delivery.webhook.messages import cloud_attributes, message_id
 from server.domain.records import Announcement, Notice, NoticeGiven
-from tests.server.delivery.webhook.parts import announced, channel, settings
-from tests.server.delivery.webhook.receiver import Answer, Receiver
+from server.settings import ServerSettings, load_settings
+from tests.server import new_sqlite
+from tests.server.delivery.webhook.parts import announced, channel, settings, surroundings
+from tests.server.delivery.webhook.receiver import Answer, Received, Receiver
 from tests.server.scenes import START_US
+from tests.server.web_client import NOW_US, SITE, BrightnessEnsemble, body, envelope, jpeg
 from tests.stand_ins import ManualClock
 
 NOTICE = NoticeGiven(3, Notice(1, 3, START_US, "serves", "e" * 64, ("eye",), "loaded at start"))
@@ -139,6 +146,49 @@ def test_an_address_with_user_and_password_is_a_basic_login(
     monkeypatch.setenv("HOOK", receiver.url.replace("://", "://me:h%40sh@"))
     channel("env:HOOK").send(announced())
     assert receiver.received[0].headers["authorization"] == "Basic bWU6aEBzaA=="
+
+
+def test_secrets_in_files_beside_the_settings_become_address_and_headers(
+    receiver: Receiver, tmp_path: Path, own_folder: None
+) -> None:
+    for name, text in {"hook.url": receiver.url, "hook.token": "Bearer x"}.items():
+        (tmp_path / name).write_text(f"{text}\n", encoding="utf-8")
+    (tmp_path / "server.toml").write_text(
+        '[channels.hook]\nkind = "webhook"\nurl = "file:hook.url"\nallow_private = true\n'
+        'headers = { Authorization = "file:hook.token" }\n',
+        encoding="utf-8",
+    )
+    tables = load_settings(tmp_path / "server.toml").channels
+    (hook,) = make_channels(tables, surroundings(ManualClock(START_US)))
+    hook.send(announced())
+    assert receiver.received[0].headers["authorization"] == "Bearer x"
+
+
+def test_a_server_with_the_table_sends_what_a_burst_brings(receiver: Receiver, tmp_path: Path) -> None:
+    new_sqlite.provide(tmp_path / "sectorwatch.sqlite")
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / "north-yard.toml").write_text(SITE, encoding="utf-8")
+    tables = {"hook": settings(receiver.url)}
+    app = create_app(
+        ServerSettings(data_dir=tmp_path, channels=tables), ensemble=BrightnessEnsemble(), clock=lambda: NOW_US
+    )
+    runtime, came = runtime_of(app), threading.Event()
+
+    def say(_: Received) -> Answer:
+        came.set()
+        return Answer()
+
+    receiver.say = say
+    runtime.store.add_channel("hook")
+    runtime.start(on_failure=pytest.fail)
+    try:
+        frames = [jpeg(grey) for grey in (250, 251, 252, 253)]
+        answer = app.test_client().post("/v1/bursts", data=body(envelope(frames), frames))
+        assert answer.status_code == 201, answer.text
+        assert came.wait(30)
+    finally:
+        runtime.stop()
+    assert receiver.received[0].json == answer.json["events"][0]
 
 
 @pytest.mark.parametrize(
