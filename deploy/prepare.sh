@@ -1,5 +1,6 @@
 # Sourced by deploy/demo and deploy/test. Provides the virtual environment, the footage and (for the tests)
-# PostgreSQL, Chromium, nginx, Caddy and promtool, each only if it is missing. Needs Python 3.11 or newer with pip, and apt-get and dpkg-deb for the footage.
+# PostgreSQL, Chromium, nginx, Caddy, promtool and Mosquitto, each only if it is missing. Needs Python 3.11 or newer with pip, and
+# apt-get and dpkg-deb for the footage.
 # Everything is kept in the environment and in the user's cache, except PostgreSQL and Chromium, which are system packages.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -140,6 +141,26 @@ fetch_programs() {
   for file in "$package"/*.deb; do dpkg-deb -x "$file" "$dir" || fail "dpkg-deb could not unpack $file."; done
   rm -rf "$package"
   python -m tests.programs || exit 1
+}
+
+# fetch_mosquitto: the broker for the tests of the channel to one, with the libraries that are not installed, from Debian's
+# packages, unpacked into the cache and not installed: an installed one would run as a service. One on PATH is used instead.
+fetch_mosquitto() {
+  local dir package file missing
+  dir=$(cache_dir)/mosquitto || exit 1
+  if missing=$(python -m tests.mosquitto 2>&1); then return; fi
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "$missing"
+  mkdir -p "$dir"
+  package=$(mktemp -d)
+  chmod 755 "$package"
+  mkdir "$package/partial"
+  local fetch=(apt-get -qy -o Debug::NoLocking=1 -o APT::Sandbox::User=root -o "Dir::Cache::archives=$package"
+    --download-only --no-install-recommends install mosquitto)
+  { "${fetch[@]}" >/dev/null 2>&1 || { apt-get -q update >/dev/null && "${fetch[@]}" >/dev/null; }; } ||
+    fail "apt-get could not download mosquitto. Try: apt-get update (as root), or install it"
+  for file in "$package"/*.deb; do dpkg-deb -x "$file" "$dir" || fail "dpkg-deb could not unpack $file."; done
+  rm -rf "$package"
+  python -m tests.mosquitto || exit 1
 }
 
 # fetch_footage: puts the demonstration footage into the cache and its path into $footage.

@@ -126,6 +126,11 @@ BREACHES = {
         "import server.delivery.webhook.messages",
     ),
     "jinja2 has one door": ("server/delivery/webhook/messages.py", "import jinja2"),
+    "paho has one door": ("server/delivery/mqtt/channel.py", "import paho.mqtt.client"),
+    "the channel of MQTT is built in layers": (
+        "server/delivery/mqtt/topics.py",
+        "import server.delivery.mqtt.channel",
+    ),
     "retention is built in layers": ("server/store/retention/gone.py", "import server.store.retention.retention"),
     "refolds are built in layers": ("server/store/refolding/marks.py", "import server.store.refolding.refolds"),
     "replays are built in layers": ("server/replays/job.py", "import server.replays.service"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import queue
+import socket
 import ssl
 import subprocess
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tests import mosquitto
 from tests.server.doors import free_port
 
 PATIENCE_S = 30.0
+_CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"
 
 
 class Broker:
@@ -63,6 +66,9 @@ class Broker:
         self.output: list[str] = []
         self._reader.start()
         assert running.wait(PATIENCE_S), "".join(self.output)
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE_S) as asking, suppress(ConnectionError):
+            asking.sendall(_CONNECT)
+            asking.recv(1)  # it heeds signals once it answers, or hangs up
 
     def _read(self, process: subprocess.Popen[str], running: threading.Event) -> None:
         assert process.stderr is not None

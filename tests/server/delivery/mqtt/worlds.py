@@ -111,7 +111,7 @@ class World:
 
     def many(self, count: int) -> list[str]:
         """So many events at once, made from one that there is; their ids in order."""
-        template = self.store.events(after_seq=0)[0]
+        template = next(each for each in self.store.events(after_seq=0) if each.event.kind == "presence_started")
         with self.store.turn("yard", "gate") as turn:
             start = turn.rewind(1 << 62)
             assert start.at_us is not None
@@ -127,9 +127,8 @@ class World:
                 for number in range(1, count + 1)
             ]
             settled = tuple(Settled(event, template.burst_id, index) for index, event in enumerate(events))
-            turn.settle(
-                start, Folded(0, 0, at_us + count, at_us, start.state, template.event.provenance.policy, settled, {})
-            )
+            policy, newest_us = template.event.provenance.policy, at_us + count
+            turn.settle(start, Folded(1, 0, newest_us, at_us, start.state, policy, settled, {newest_us: start.state}))
         return [event.id for event in events]
 
     def end(self) -> None:
