@@ -20,7 +20,8 @@ from flask import Flask
 from server.app import create_app
 from server.hosting.gunicorn_app import host
 from server.settings import ServerSettings
-from tests.browser.filling import NOW_US
+from server.settings.channels import WebhookSettings
+from tests.browser.filling import NOW_US, PHONE
 from tests.browser.painting import PaintedEnsemble
 from tests.server.launched import Running
 
@@ -50,7 +51,8 @@ def main(folder: Path) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     sys.stdout.write(f"port {listener.getsockname()[1]}\n")
     sys.stdout.flush()
-    host(ServerSettings(data_dir=folder, graceful_timeout_s=5), listener, _app)
+    phone = WebhookSettings(url="https://receiver.example.org/events")  # nobody sends: the application has no channel
+    host(ServerSettings(data_dir=folder, graceful_timeout_s=5, channels={PHONE: phone}), listener, _app)
 
 
 if __name__ == "__main__":

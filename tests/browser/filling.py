@@ -64,6 +64,8 @@ PETS = Path(__file__).parents[2] / "deploy" / "sites" / "pets.toml"
 OPERATOR, VIEWER, OF_YARD = "otto", "vera", "yara"
 """Users: an operator and a viewer of every site, and an operator of the yard alone."""
 PASSWORD = "correct horse battery"
+PHONE = "phone"
+"""The channel that has something to see."""
 
 _PER_S = 1
 _QUIET_S = 300.0
@@ -158,6 +160,19 @@ def fill(folder: Path, footage: Sequence[bytes]) -> None:
             store.users.add(name, PASSWORD, roles)
         _annotate(store)
         _send_heartbeats(store, clock)
+        _fill_channels(store)
+
+
+def _fill_channels(store: Store) -> None:
+    """A channel that fails and has dead letters, and one that is in the settings no more."""
+    for name in ("log", PHONE, "old-pager"):
+        store.add_channel(name, from_start=name == PHONE)
+    first, second, third, *_ = store.claim(PHONE, "the filling", 30_000_000, 10)
+    for outgoing in (first, second, third):
+        store.letters.add(
+            PHONE, outgoing, "Undeliverable: 410 Gone from https://receiver.example.org/events/for/the/phone"
+        )
+    store.undelivered(PHONE, "the filling", third.seq, 3, 1_000_000, "ConnectionError: receiver.example.org is away")
 
 
 def _bursts(footage: Sequence[bytes]) -> Iterator[tuple[Burst, bool]]:

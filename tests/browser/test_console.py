@@ -37,8 +37,17 @@ PAGES: Mapping[str, Shown] = {
     "drawings": Shown("/sectors", "gate"),
     "sectors": Shown("/sectors/yard/gate", "fence"),
     "models": Shown("/ensemble", "nanodet-g"),
+    "channels": Shown("/channels", "not in the settings"),
 }
-MENU = {"Day": "day", "Now": "now", "Why": "why", "Tune": "places", "Sectors": "drawings", "Models": "models"}
+MENU = {
+    "Day": "day",
+    "Now": "now",
+    "Why": "why",
+    "Tune": "places",
+    "Sectors": "drawings",
+    "Models": "models",
+    "Channels": "channels",
+}
 """Links on every page, and the page that each leads to."""
 every_page = pytest.mark.parametrize("name", PAGES)
 
