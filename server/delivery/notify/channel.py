@@ -139,10 +139,8 @@ class NotifyChannel:
         return found
 
     def _awaits_picture(self, letter: Letter, now_us: int) -> bool:
-        if not letter.frames or not self._settings.picture or not 0 <= now_us - letter.made_us < _PICTURE_US:
-            return False
-        is_kept_there = (letter.site or "", letter.camera) in self._around.newest_frames(letter.site)
-        return is_kept_there and self._picture(letter.frames) is None
+        is_new = 0 <= now_us - letter.made_us < _PICTURE_US
+        return bool(letter.frames) and self._settings.picture and is_new and self._picture(letter.frames) is None
 
     def _picture(self, frames: Sequence[str]) -> bytes | None:
         """The first of these frames that is kept."""

@@ -171,8 +171,10 @@ def open_services(channel: str, places: Sequence[str]) -> list[Service]:
         import apprise  # noqa: F401
     except ImportError as error:
         raise ConfigurationError(f"channel `{channel}`: {error}: install sectorwatch[notify]") from None
-    # Its lines hold parts of URLs; what matters of them is in our own.
-    logging.getLogger("apprise").propagate = False
+    logger = logging.getLogger("apprise")  # its lines hold parts of URLs; what matters of them is in our own
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
     services = []
     for place in places:
         url, causes = read_secret(place), list[str]()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,7 +16,6 @@ from server.camera_status.reports import CameraReport
 from server.camera_status.status import Condition, SectorState
 from server.delivery.notify.channel import NotifyChannel, make_notify
 from server.delivery.surroundings import Surroundings
-from server.domain.kept_frames import KeptFrame
 from server.domain.local_time import LocalTime
 from server.domain.records import Announcement, LateBurst, LoggedEvent, Notice, Noticed, NoticeGiven, What
 from server.settings.channels import NotifySettings
@@ -28,16 +27,17 @@ NOON = datetime(2026, 11, 22, 17, 12, 0, tzinfo=UTC)
 
 
 class House:
-    """`now_s` counts from 18:12 in Oslo. `say` announces an event to the channel as the dispatcher does."""
+    """It is 18:12 in Oslo. `say` announces an event to the channel as the dispatcher does. Unless `settings` ask for
+    pictures, no message waits for one.
+    """
 
     def __init__(self, **settings: Any) -> None:
         self.clock = ManualClock(microseconds(NOON))
         self.zone: dict[str, LocalTime] = {}
         self.pictures: dict[str, bytes] = {}
-        self.kept_of: list[str] = []
         self.reports: list[CameraReport] = []
         self.console_url = ""
-        self.settings = msgspec.convert({"urls": ["env:PHONE"], "ends": True} | settings, NotifySettings)
+        self.settings = msgspec.convert({"urls": ["env:PHONE"], "picture": False} | settings, NotifySettings)
         self._seq = itertools.count(1)
         self.channel = self.restarted(None)
 
@@ -54,14 +54,11 @@ class House:
             clock=self.clock,
             reports=lambda _: self.reports,
             policy=lambda _: None,
-            newest_frames=lambda _: self._newest(),
+            newest_frames=lambda _: {},
             picture=self.pictures.get,
             local_time=lambda site: self.zone.get(site, OSLO),
             console_url=self.console_url,
         )
-
-    def _newest(self) -> Mapping[tuple[str, str], KeptFrame]:
-        return {("north-yard", camera): KeptFrame("north-yard", camera, 0, "f", 1) for camera in self.kept_of}
 
     def say(self, event: Event, what: What = "event", supersedes: Sequence[str] = ()) -> Event:
         self.channel.send(announcement(next(self._seq), event, what, supersedes))

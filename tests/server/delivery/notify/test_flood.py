@@ -81,8 +81,7 @@ def test_quiet_hours_are_those_of_each_site(house: Make, receiver: HttpReceiver)
 def test_a_message_that_waits_when_quiet_hours_begin_goes_into_their_digest(
     house: Make, receiver: HttpReceiver
 ) -> None:
-    h = house(quiet=["18:13-18:20"])
-    h.kept_of = ["gate"]  # it waits for its picture
+    h = house(quiet=["18:13-18:20"], picture=True)  # it waits for its picture
     h.clock.advance(58)
     h.say(h.came())
     h.pass_(500, 1)

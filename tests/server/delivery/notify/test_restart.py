@@ -89,7 +89,7 @@ def test_killed_at_any_write_it_repeats_at_most_the_message_that_it_was_sending(
     drain(yard.store, yard)
     once = receiver.lines
     assert len(once) == 4
-    writes = [("delivered", 1), *(("remember", n) for n in range(1, 6))]
+    writes = [("delivered", 1), *(("remember", n) for n in (1, 2, 4))]
     for (name, number), before in product(writes, (True, False)):
         receiver.posts.clear()
         renew(yard.store)

@@ -40,7 +40,7 @@ def logged() -> Iterator[list[str]]:
 def test_a_mail_has_the_text_the_link_and_the_kept_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     with smtp_receiver() as post:
         monkeypatch.setenv("PHONE", post.url)
-        h = House()
+        h = House(picture=True)
         h.console_url = "https://watch.example.org"
         h.restarted(None)
         came = h.came()
@@ -60,7 +60,7 @@ def test_a_mail_has_the_text_the_link_and_the_kept_frame(monkeypatch: pytest.Mon
 
 def test_a_form_has_the_bytes_of_the_kept_frame(receiver: HttpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PHONE", receiver.url(scheme="form"))
-    h = House()
+    h = House(picture=True)
     came = h.came()
     picture = h.pictures[came.provenance.frame_sha256[0]] = jpeg(40)
     h.say(came)
@@ -71,8 +71,7 @@ def test_a_form_has_the_bytes_of_the_kept_frame(receiver: HttpReceiver, monkeypa
 
 
 def test_a_message_waits_a_moment_for_its_picture(house: Make, receiver: HttpReceiver) -> None:
-    h = house()
-    h.kept_of = ["gate"]
+    h = house(picture=True)
     came = h.say(h.came())
     h.pass_(1)
     assert receiver.posts == []
@@ -82,8 +81,7 @@ def test_a_message_waits_a_moment_for_its_picture(house: Make, receiver: HttpRec
 
 
 def test_without_its_own_picture_a_message_goes_without(house: Make, receiver: HttpReceiver) -> None:
-    h = house()
-    h.kept_of = ["gate"]
+    h = house(picture=True)
     h.pictures["of-another-event"] = jpeg(1)
     h.say(h.came())
     h.pass_(4)
@@ -91,7 +89,7 @@ def test_without_its_own_picture_a_message_goes_without(house: Make, receiver: H
 
 
 def test_of_the_frames_of_an_event_the_best_that_is_kept_is_attached(house: Make, receiver: HttpReceiver) -> None:
-    h = house(cooldown_s=0)
+    h = house(picture=True, cooldown_s=0)
     h.pictures |= {"best": jpeg(200), "last": jpeg(10)}
     h.say(h.came(0, frames=("best", "last")))
     h.say(h.came(1, frames=("gone", "last")))
@@ -101,7 +99,7 @@ def test_of_the_frames_of_an_event_the_best_that_is_kept_is_attached(house: Make
 
 
 def test_neither_picture_nor_link_is_sent_where_nobody_wants_them(house: Make, receiver: HttpReceiver) -> None:
-    h = house(picture=False, link=False)
+    h = house(link=False)
     h.console_url = "https://watch.example.org"
     h.restarted(None)
     came = h.came()
@@ -171,6 +169,12 @@ def test_no_secret_is_in_the_log_or_in_what_is_raised(
     text = str(failed.value) + "".join(logged)
     assert SECRET not in text
     assert "token-of-a-phone" not in text
+
+
+def test_what_apprise_logs_elsewhere_is_printed_nowhere(house: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    house()
+    logging.getLogger("apprise").error("json://user:%s@127.0.0.1", SECRET)
+    assert SECRET not in "".join(capsys.readouterr())
 
 
 def test_a_service_that_fails_does_not_delay_the_others(
@@ -262,7 +266,7 @@ def test_a_url_cannot_make_us_wait_for_long(receiver: HttpReceiver, monkeypatch:
 
 
 def test_a_message_that_is_refused_with_its_picture_goes_without(house: Make, receiver: HttpReceiver) -> None:
-    h = house()
+    h = house(picture=True)
     came = h.came()
     h.pictures[came.provenance.frame_sha256[0]] = jpeg(1)
     h.say(came)
