@@ -164,8 +164,8 @@ class Sender:
         return self._is_refreshed
 
     def _refresh(self, channel: Lasting) -> bool:
-        """Have the channel say what it has to say by itself, after what was sent, since events do not wait for it. False
-        where it fails, or the right to speak is lost.
+        """Have the channel say what it has to say by itself; events do not wait for it. False where it fails, or the
+        right to speak is lost.
         """
         try:
             channel.refresh()
