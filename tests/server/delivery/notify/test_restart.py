@@ -101,6 +101,24 @@ def test_killed_at_any_write_it_repeats_at_most_the_message_that_it_was_sending(
         assert len(receiver.posts) <= len(once) + 1, (name, number, before)
 
 
+def test_a_receiver_that_is_away_is_seen_in_the_state_of_the_channel_and_gets_each_message_once(
+    yard: Yard, receiver: HttpReceiver
+) -> None:
+    receiver.status = 503
+    for _ in range(3):
+        drain(yard.store, yard)
+        yard.clock.advance(10)
+    (state,) = yard.store.channel_states()
+    assert state.failures == 3
+    assert "NotSent: env:PHONE (json): " in (state.error or "")
+    assert "Pass-Word" not in (state.error or "")
+    receiver.status = 200
+    drain(yard.store, yard)
+    (state,) = yard.store.channel_states()
+    assert (state.failures, state.error, state.backlog) == (0, None, 0)
+    assert len(receiver.lines) == len(set(receiver.lines)) == 4
+
+
 def renew(store: Store) -> None:
     """The channel has sent nothing yet."""
     with store._engine.begin() as connection:
