@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from flask import Blueprint, Flask
@@ -30,6 +31,7 @@ from server.delivery.dispatcher import Dispatcher
 from server.domain.burst import Burst, Limits
 from server.domain.clock import Clock, now_us
 from server.domain.ensemble_protocol import Ensemble
+from server.domain.errors import ConfigurationError
 from server.domain.lateness import read_lateness
 from server.domain.records import KeptBurst
 from server.frames import FrameKeeper, media_type, open_place, view
@@ -38,6 +40,7 @@ from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
 from server.pipeline.site_versions import SiteVersions
 from server.replays import Replays
+from server.serving.answering import Engine
 from server.serving.loading import broken_cards, engine_of, load, own_models
 from server.serving.memory_budget import BODIES
 from server.serving.selection import choose, chosen_models
@@ -81,7 +84,7 @@ def create_app(
     """The application for `settings` (default: those of this process).
 
     An `ensemble` that is given serves as it is and is never swapped. `loading` makes ensembles from model names, where
-    they do not come from the catalogue and the user's folder.
+    they do not come from the catalogue and the user's folder; on a Ray cluster, in each replica.
     """
     runtime = _runtime(settings or load_settings(remembered=False), ensemble, channels, clock, loading)
     bounds = multipart.Bounds(runtime.settings.max_body_bytes, runtime.settings.max_frames)
@@ -174,9 +177,10 @@ def _service(
     sites: Sites,
     metrics: Metrics,
 ) -> Service:
+    loads, engine_for = _answering(settings, loading, metrics)
     return Service(
-        loading or partial(load, settings, took=metrics.model_called),
-        partial(engine_of, settings=settings),
+        loads,
+        engine_for,
         counted=metrics.timed,
         pipeline_of=pipeline_of,
         announced=partial(_announce, settings, sites, metrics),
@@ -184,6 +188,22 @@ def _service(
         notices=store.notices,
         metrics=metrics,
     )
+
+
+def _answering(
+    settings: ServerSettings, loading: Load | None, metrics: Metrics
+) -> tuple[Load, Callable[[Any], Engine]]:
+    """What makes ensembles, and what makes the engine for the first: in this process, or on a Ray cluster."""
+    if settings.ensemble == "local":
+        return loading or partial(load, settings, took=metrics.model_called), partial(engine_of, settings=settings)
+    try:
+        from server.ray_serving.cluster import Cluster  # ray: seconds, and an extra
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f'ensemble = "ray" needs Ray, and {error.name} is not installed: pip install "sectorwatch[ray]"'
+        ) from error
+    cluster = Cluster(settings, took=metrics.model_called, loading=loading)
+    return cluster.load, cluster.engine_of
 
 
 def _admission(settings: ServerSettings, service: Service, metrics: Metrics) -> Admission:

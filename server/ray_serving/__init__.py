@@ -1,0 +1,1 @@
+"""The ensemble on a Ray cluster. Only this package imports ray. Begin with README.md, then `cluster` and `replica`."""
