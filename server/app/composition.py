@@ -31,7 +31,6 @@ from server.delivery.dispatcher import Dispatcher
 from server.domain.burst import Burst, Limits
 from server.domain.clock import Clock, now_us
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.errors import ConfigurationError
 from server.domain.lateness import read_lateness
 from server.domain.records import KeptBurst
 from server.frames import FrameKeeper, media_type, open_place, view
@@ -39,12 +38,13 @@ from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
 from server.pipeline.site_versions import SiteVersions
+from server.ray_serving import require_ray
 from server.replays import Replays
 from server.serving.answering import Engine
-from server.serving.loading import broken_cards, engine_of, load, own_models
+from server.serving.loading import Load, broken_cards, engine_of, load, own_models
 from server.serving.memory_budget import BODIES
 from server.serving.selection import choose, chosen_models
-from server.serving.service import Load, Service
+from server.serving.service import Service
 from server.settings import ServerSettings, load_settings
 from server.store import Store, open_store, visit_stretches
 from server.web import annotations as annotation_routes
@@ -196,12 +196,9 @@ def _answering(
     """What makes ensembles, and what makes the engine for the first: in this process, or on a Ray cluster."""
     if settings.ensemble == "local":
         return loading or partial(load, settings, took=metrics.model_called), partial(engine_of, settings=settings)
-    try:
-        from server.ray_serving.cluster import Cluster  # ray: seconds, and an extra
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f'ensemble = "ray" needs Ray, and {error.name} is not installed: pip install "sectorwatch[ray]"'
-        ) from error
+    require_ray()
+    from server.ray_serving.cluster import Cluster  # it imports ray: seconds, and an extra
+
     cluster = Cluster(settings, took=metrics.model_called, loading=loading)
     return cluster.load, cluster.engine_of
 

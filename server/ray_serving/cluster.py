@@ -31,8 +31,7 @@ from server.ray_serving.remote_ensemble import Lost, RemoteEnsemble
 from server.ray_serving.replica import ONGOING, Replica, inspect
 from server.ray_serving.scaling import ByQueuedImages
 from server.ray_serving.tally import Tally
-from server.serving.loading import Loaded
-from server.serving.service import Load
+from server.serving.loading import Load, Loaded
 from server.settings import ServerSettings
 
 log = logging.getLogger(__name__)
@@ -56,6 +55,7 @@ _READY_S = 300.0
 _LOOK_S = 0.2
 _REPORT_S = 5.0
 _GOLDEN_S = 120.0
+_HEALTH_S = 2.0
 _SWEEP_S = 5.0
 _OURS_UNUSED_S = 10.0
 _UNUSED_S = 300.0
@@ -180,6 +180,8 @@ class Cluster:
             ray.shutdown()
 
     def _connect(self) -> None:
+        for name in ("ray", "ray.serve"):  # what matters of theirs, `tend` and `load` say
+            logging.getLogger(name).setLevel(logging.ERROR)
         if ray.is_initialized():
             return
         address = self._settings.ray_address
@@ -190,8 +192,6 @@ class Cluster:
         except (RuntimeError, ValueError) as error:
             raise ConfigurationError(f"the Ray cluster at {address} cannot be used: {_line(error)}") from error
         self._has_connected = True
-        for name in ("ray", "ray.serve"):  # what matters of theirs, `tend` and `load` say
-            logging.getLogger(name).setLevel(logging.ERROR)
         serve.start(proxy_location="Disabled")
 
     def _inspect(self, models: tuple[str, ...]) -> wire.Inspected:
@@ -240,7 +240,7 @@ class Cluster:
             max_queued_requests=settings.admission_limit,
             ray_actor_options={"num_cpus": settings.ray_cpus, "num_gpus": settings.ray_gpus},
             graceful_shutdown_timeout_s=settings.answer_within_s,
-            health_check_period_s=5.0,
+            health_check_period_s=_HEALTH_S,
             max_constructor_retry_count=3,
             **({"num_replicas": least} if least == most else {"autoscaling_config": autoscaling}),
         )

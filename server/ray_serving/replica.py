@@ -23,9 +23,8 @@ from server.domain.on_behalf import on_behalf_of
 from server.ray_serving import wire
 from server.ray_serving.scaling import QUEUED
 from server.serving.answering import Handle
-from server.serving.loading import Loaded, engine_of, load
+from server.serving.loading import Load, Loaded, engine_of, load
 from server.serving.machine import torch_environment
-from server.serving.service import Load
 from server.settings import ServerSettings
 
 ONGOING = 64

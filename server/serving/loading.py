@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from server.catalogue import Fault, ModelCard, card_named, check_lock, lowered, read_cards
 from server.domain.ensemble_protocol import Answering
@@ -44,6 +44,10 @@ class Loaded(Generic[Loadable]):
     models: tuple[str, ...]
     ensemble: Loadable
     check: Callable[[Answering], None]
+
+
+Load = Callable[[Sequence[str]], Loaded[Any]]
+"""Makes an ensemble of the models of these names."""
 
 
 def usable_cards(settings: ServerSettings, models: Sequence[str]) -> tuple[list[ModelCard], list[Fault]]:

@@ -21,7 +21,7 @@ from server.domain.errors import Conflict, RetryLater
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.serving.answering import Engine, Handle
-from server.serving.loading import Loaded
+from server.serving.loading import Load, Loaded
 from server.serving.notices import GoldenCheck, NoticeQueue
 from server.serving.swap import Comparison, OneSwap, Swap, Watched, run_shadow
 from server.store.outbox import Notices
@@ -30,10 +30,6 @@ log = logging.getLogger(__name__)
 
 UNAPPROVED_RETRY_S = 60
 LOADING_RETRY_S = 5
-
-
-Load = Callable[[Sequence[str]], Loaded[Any]]
-"""Makes an ensemble of the models of these names."""
 
 
 class InService(msgspec.Struct, frozen=True):

@@ -9,13 +9,23 @@ from typing import Any
 
 import pytest
 
+from server.app.runtime import Runtime
+
+QUICK = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+}
+"""When Ray takes a node for dead, as deploy/README.md sets it: after 3 s instead of 15."""
+
 _STORE_BYTES = 80_000_000
+_LOADED_S = 240.0
 
 
 @contextmanager
 def cluster(*nodes: float) -> Iterator[Any]:
     """A cluster whose nodes have so many processors, the first one its head; this process is connected to it."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_DEDUP_LOGS": "0"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"} | QUICK
     try:
         import ray
         from ray import serve
@@ -34,3 +44,14 @@ def cluster(*nodes: float) -> Iterator[Any]:
     finally:
         ray.shutdown()
         made.shutdown()
+
+
+def loaded(runtime: Runtime) -> None:
+    """Start a server, and wait until it has loaded its ensemble: on a cluster, new processes do."""
+    failed: list[Exception] = []
+    runtime.start(on_failure=failed.append)
+    for thread in list(runtime._threads):
+        if thread.name == "sectorwatch-loading":
+            thread.join(_LOADED_S)
+            assert not thread.is_alive(), "the ensemble is still loading"
+    assert not failed, failed

@@ -18,9 +18,9 @@ from server.serving.service import InService
 from server.serving.swap import Swap
 from server.settings import ServerSettings
 from tests.server import new_sqlite
-from tests.server.ray_serving.clusters import cluster
+from tests.server.ray_serving.clusters import cluster, loaded
 from tests.server.ray_serving.shelves import BROKEN, FATAL, TOO_LARGE, FolderShelf, said
-from tests.server.swaps import PATIENCE_S, Doing, joined
+from tests.server.swaps import PATIENCE_S, Doing
 from tests.server.web_client import SITE, files, jpeg
 
 QUEUED = 8
@@ -71,11 +71,8 @@ def _serving(folder: Path, **settings: Any) -> Iterator[Served]:
     given: dict[str, Any] = {"inference_threads": 1, "golden_every_s": 0.0, "max_queued_images": QUEUED} | settings
     app = create_app(ServerSettings(data_dir=folder, models=("a", "b"), **given), channels=[], loading=shelf.load)
     runtime = runtime_of(app)
-    failed: list[Exception] = []
-    runtime.start(on_failure=failed.append)
-    joined(runtime, "sectorwatch-loading")
     try:
-        assert not failed, failed
+        loaded(runtime)
         yield Served(app, runtime, shelf)
     finally:
         runtime.stop()
