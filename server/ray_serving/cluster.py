@@ -25,7 +25,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from policies.observation import EnsembleInfo
 from server import __version__
 from server.domain.errors import ConfigurationError, RetryLater
-from server.ray_serving import wire
+from server.ray_serving import reach, wire
 from server.ray_serving.remote_engine import RemoteEngine
 from server.ray_serving.remote_ensemble import Lost, RemoteEnsemble
 from server.ray_serving.replica import ONGOING, Replica, inspect
@@ -180,11 +180,11 @@ class Cluster:
             ray.shutdown()
 
     def _connect(self) -> None:
-        for name in ("ray", "ray.serve"):  # what matters of theirs, `tend` and `load` say
-            logging.getLogger(name).setLevel(logging.ERROR)
+        _keep_logs_plain()
         if ray.is_initialized():
             return
         address = self._settings.ray_address
+        reach(address)
         try:
             ray.init(address, namespace="sectorwatch", log_to_driver=False, configure_logging=False)
         except ConnectionError as error:
@@ -193,6 +193,7 @@ class Cluster:
             raise ConfigurationError(f"the Ray cluster at {address} cannot be used: {_line(error)}") from error
         self._has_connected = True
         serve.start(proxy_location="Disabled")
+        _keep_logs_plain()
 
     def _inspect(self, models: tuple[str, ...]) -> wire.Inspected:
         remote = ray.remote(num_cpus=0, num_gpus=self._settings.ray_gpus, max_calls=1)(inspect)
@@ -298,6 +299,13 @@ class Cluster:
             f"{settings.ray_min_replicas} replicas with {settings.ray_cpus:g} CPUs and {settings.ray_gpus:g} GPUs each "
             "are wanted, beside those of the ensemble in service (`ray status` shows what is free)"
         )
+
+
+def _keep_logs_plain() -> None:
+    """Take back what Ray does to this process's logs: a field of its own in every record, and lines of its routers."""
+    logging.setLogRecordFactory(logging.LogRecord)
+    for name in ("ray", "ray.serve"):  # what matters of theirs, `tend` and `load` say
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _terms(settings: ServerSettings) -> dict[str, Any]:

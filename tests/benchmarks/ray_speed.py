@@ -80,7 +80,7 @@ def _speed(handle: Handle, bursts: Sequence[list[bytes]], clients: int, seconds:
     until, counts = time.monotonic() + seconds, [0] * clients
 
     def ask(client: int) -> None:
-        for burst in cycle(bursts[client:] + bursts[:client]):
+        for burst in cycle([*bursts[client:], *bursts[:client]]):
             if time.monotonic() >= until:
                 return
             handle.answer(burst)

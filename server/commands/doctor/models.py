@@ -9,7 +9,7 @@ from server.catalogue import ModelCard, cache_dir, is_refused, locate, lowered, 
 from server.commands.doctor.finding import Finding
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
-from server.ray_serving import require_ray
+from server.ray_serving import reach, require_ray
 from server.serving.loading import usable_cards
 from server.serving.machine import Machine, this_machine
 from server.serving.memory_budget import expected_bytes, memory_warning
@@ -45,6 +45,7 @@ def model(settings: ServerSettings) -> Iterator[Finding]:
         yield Finding("fail", "model", f"{fault.name} is not served: {fault.detail}", f"mend {fault.path}")
     if settings.ensemble == "ray":
         require_ray()
+        reach(settings.ray_address)
         yield Finding(
             "ok", "model", f"{', '.join(card.name for card in cards)}: the nodes of the Ray cluster check them"
         )

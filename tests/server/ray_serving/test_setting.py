@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from click.testing import CliRunner
 import server.ray_serving
 from server.__main__ import command
 from server.app import create_app
-from server.domain.errors import ConfigurationError
+from server.domain.errors import ConfigurationError, RetryLater
+from server.ray_serving import reach
 from server.serving.machine import this_machine
 from server.serving.memory_budget import expected_bytes
 from server.settings import ServerSettings
@@ -43,6 +45,23 @@ def test_without_the_setting_nothing_of_ray_is_imported(tmp_path: Path) -> None:
 def test_a_server_that_needs_ray_and_has_none_is_not_started() -> None:
     result = CliRunner().invoke(command, ["serve", "--port", "0"])
     assert (result.exit_code, result.stderr.strip()) == (78, f"sectorwatch: {MISSING}")
+
+
+def test_a_head_that_does_not_answer_is_one_line_and_another_start_may_find_it() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        with pytest.raises(RetryLater, match=f"no Ray cluster answers at {address} .* refused"):
+            reach(address)
+
+
+def test_an_address_of_rays_client_is_refused_with_what_to_write() -> None:
+    with pytest.raises(ConfigurationError, match='name the head as "host:6379"'):
+        reach("ray://first-node:10001")
+
+
+def test_what_names_no_host_is_left_to_ray() -> None:
+    reach("auto")
 
 
 @pytest.mark.usefixtures("without_ray")
