@@ -30,6 +30,7 @@ from server.ray_serving.remote_engine import RemoteEngine
 from server.ray_serving.remote_ensemble import Lost, RemoteEnsemble
 from server.ray_serving.replica import ONGOING, Replica, inspect
 from server.ray_serving.scaling import ByQueuedImages
+from server.ray_serving.signals import handlers_kept
 from server.ray_serving.tally import Tally
 from server.serving.loading import Load, Loaded
 from server.settings import ServerSettings
@@ -136,6 +137,7 @@ class Cluster:
         self._changing = threading.RLock()
         self._swept_at = time.monotonic()
         self._has_connected = False
+        _keep_logs_plain()  # the import of ray has changed them
 
     def load(self, models: Sequence[str]) -> Loaded[RemoteEnsemble]:
         """These models as replicas that answer.
@@ -186,9 +188,13 @@ class Cluster:
         address = self._settings.ray_address
         reach(address)
         try:
-            ray.init(address, namespace="sectorwatch", log_to_driver=False, configure_logging=False)
+            with handlers_kept():
+                ray.init(address, namespace="sectorwatch", log_to_driver=False, configure_logging=False)
         except ConnectionError as error:
-            raise RetryLater(f"no Ray cluster answers at {address} (`ray_address`): {_line(error)}") from error
+            raise RetryLater(
+                f"the Ray cluster at {address} (`ray_address`) does not let this server in: {_line(error)}; if its "
+                "head has a token, set RAY_AUTH_MODE=token here, and copy ~/.ray/auth_token"
+            ) from error
         except (RuntimeError, ValueError) as error:
             raise ConfigurationError(f"the Ray cluster at {address} cannot be used: {_line(error)}") from error
         self._has_connected = True
