@@ -93,6 +93,8 @@ BREACHES = {
     ),
     "the place of pictures is built in layers": ("server/frames/folder.py", "import server.frames.keeper"),
     "the engine is built in layers": ("server/engine/stages.py", "import server.engine.batcher"),
+    "ray has one door": ("server/serving/service.py", "import ray"),
+    "the ensemble on Ray is built in layers": ("server/ray_serving/wire.py", "import server.ray_serving.tally"),
     "serving is built in layers": ("server/serving/machine.py", "import server.serving.loading"),
     "the page of a day is built in layers": (
         "server/console/timeline/parts.py",
