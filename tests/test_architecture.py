@@ -29,10 +29,6 @@ BREACHES = {
     "SQL has one door": ("server/pipeline/site_policies.py", "import sqlalchemy"),
     "the web has one door": ("server/pipeline/pipeline.py", "import flask"),
     "gunicorn has one door": ("server/commands/serve.py", "import gunicorn"),
-    "delivery is built in layers, and no channel knows another": (
-        "server/delivery/lines.py",
-        "import server.delivery.factory",
-    ),
     "apprise has one door": ("server/delivery/factory.py", "import apprise"),
     "messages to people are built in layers": (
         "server/delivery/notify/memory.py",

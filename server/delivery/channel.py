@@ -50,9 +50,10 @@ class Channel(Protocol):
 class Lasting(Channel, Protocol):
     """A channel that also has something to say or to do between announcements, such as the state of the cameras.
 
-    One process of all holds it at a time. It calls `begin`, then `refresh` about once a second, also between
-    announcements, and `end` when it stops, is paused, fails, or has lost the right to send. `end` may follow a `begin`
-    that raised. All calls come from one thread, and any may raise: the channel is tried again after a wait.
+    One process of all holds it at a time. It calls `begin` and `refresh`, then `send` for what waits, `refresh` about
+    once a second and after each batch, and `end` when it stops, is paused, fails, or has lost the right to send. `end`
+    may follow a `begin` that raised. All calls come from one thread, and any may raise: the channel is tried again
+    after a wait.
     """
 
     @property

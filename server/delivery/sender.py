@@ -99,6 +99,7 @@ class Sender:
         self._woken = threading.Event()
         self._is_registered = False
         self._is_begun = False
+        self._is_refreshed = False
         self._may_have_failed = True  # in another process, or before the start
         self._remembered: str | None = None
         self._answers = (0, 0)
@@ -138,24 +139,37 @@ class Sender:
             self._is_registered = True
         if is_lasting(self._channel) and not self._is_held(self._channel):
             return 0
+        was_refreshed, self._is_refreshed = self._is_refreshed, False
         batch = self._store.claim(self.name, self._claimant, _LEASE_US, _BATCH)
-        if batch:
-            return self._send(batch, is_stopping)
-        count = self._send_again(is_stopping)
-        if not count:
+        count = self._send(batch, is_stopping) if batch else self._send_again(is_stopping)
+        if is_lasting(self._channel) and self._is_begun and (count or not was_refreshed):
+            self._refresh(self._channel)
+        if not batch and not count:
             self._settle()
         return count
 
     def _is_held(self, channel: Lasting) -> bool:
-        """Whether this process may speak for the channel, and the channel has said what it has to say by itself."""
+        """Whether this process may speak for the channel, which has begun and has been refreshed once."""
         if not self._store.hold(self.name, self._claimant, _LEASE_US):
             self._end()
             return False
+        if self._is_begun:
+            return True
+        self._remembered, self._is_begun = self._store.memory(self.name), True
+        self._may_have_failed = True  # in the process that held it before
         try:
-            if not self._is_begun:
-                self._remembered, self._is_begun = self._store.memory(self.name), True
-                self._may_have_failed = True  # in the process that held it before
-                channel.begin(self._remembered)
+            channel.begin(self._remembered)
+        except Exception as error:  # noqa: BLE001  a channel may raise anything
+            self._back_off(None, error)
+            return False
+        self._is_refreshed = self._refresh(channel)
+        return self._is_refreshed
+
+    def _refresh(self, channel: Lasting) -> bool:
+        """Have the channel say what it has to say by itself; events do not wait for it. False where it fails, or the
+        right to speak is lost.
+        """
+        try:
             channel.refresh()
             memory = channel.memory
         except Exception as error:  # noqa: BLE001  a channel may raise anything

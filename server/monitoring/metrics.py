@@ -309,8 +309,10 @@ class Metrics:
         self._counters["channel_failures"].labels(channel).inc()
 
     def channels_counted(self, states: Sequence[ChannelState], now_us: int) -> None:
-        """How far the channels in service are."""
+        """How far the channels in service are. What has not happened on one of them yet is shown as 0."""
         for state in states:
+            self._counters["channel_failures"].labels(state.name)
+            self._histograms["capture_to_publish_seconds"].labels(state.name)
             waited_us = 0 if state.oldest_us is None else max(0, now_us - state.oldest_us)
             self._gauges["channel_backlog"].labels(state.name).set(state.backlog)
             self._gauges["channel_oldest_undelivered_seconds"].labels(state.name).set(waited_us / SECOND_US)

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from server.__main__ import command
 from server.commands.serve import command as serve
 from server.domain.errors import ConfigurationError
 from server.domain.remembered import FILE, remember
 from server.settings import InvalidSettings, file_faults, given_settings, load_settings
 from server.settings.channels import WebhookSettings, read_secret
+from tests.server.channel_stand_in import stand_in
 
 WEBHOOK = '[channels.hook]\nkind = "webhook"\nurl = "https://example.org/in"\n'
 NOTIFY = '[channels.me]\nkind = "notify"\nurls = ["env:PHONE"]\n'
@@ -136,3 +139,15 @@ def test_a_secret_that_is_missing_is_named_by_its_place(tmp_path: Path, monkeypa
         monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
         with pytest.raises(ConfigurationError, match=what.replace("(", r"\(")):
             read_secret(where)
+
+
+def test_a_secret_that_is_missing_keeps_the_server_from_starting_in_one_line(
+    settings_file: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch).secret = "env:NO_SUCH_SECRET"
+    monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
+    refused = CliRunner().invoke(command, ["serve", "--config", str(settings_file(WEBHOOK))])
+    assert refused.exit_code == 78
+    assert refused.stderr.splitlines() == [
+        "sectorwatch: the variable NO_SUCH_SECRET, which holds a secret of a channel, is not set"
+    ]

@@ -279,12 +279,22 @@ def test_a_channel_that_hangs_delays_neither_the_others_nor_the_exit_of_the_proc
 def test_a_lasting_channel_begins_with_what_it_remembers_and_is_refreshed_also_when_nothing_is_sent(yard: Yard) -> None:
     first = Lasts()
     drained(Dispatcher(yard.store, [first]))
-    assert first.calls == ["begin None", "refresh", "refresh"]
+    assert first.calls == ["begin None", "refresh", "refresh", "refresh"]
     yard.clock.advance(LEASE_S + 1)
     second = Lasts()
     drained(Dispatcher(yard.store, [second]))
     assert second.calls == [f"begin sent {len(first.sent)}", "refresh"]
     assert second.sent == []
+
+
+def test_an_event_does_not_wait_for_what_a_lasting_channel_says_by_itself(yard: Yard) -> None:
+    channel = Lasts(lambda _: channel.calls.append("send"))
+    dispatcher = Dispatcher(yard.store, [channel])
+    drained(dispatcher)
+    channel.calls.clear()
+    yard.store.notices.add("refused", "e" * 64, ["a"], "differs")
+    assert dispatcher.drain_once() == 1
+    assert channel.calls == ["send", "refresh"]
 
 
 def test_one_process_holds_a_lasting_channel_and_ends_it_when_another_has_taken_over(yard: Yard) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -15,11 +16,12 @@ from prometheus_client import Histogram
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from policies.events import instant
+from policies.events import instant, microseconds
 from policies.observation import ModelInfo, Prediction
 from server.app import runtime_of
 from server.camera_status.heartbeat import Heartbeat, decode_heartbeat
 from server.domain.errors import Unprocessable
+from server.domain.records import Announcement, ChannelState, NoticeGiven
 from server.monitoring.metrics import MAX_CAMERAS, Metrics
 from server.web.auth import ANY_SITE, new_token
 from tests.server.scenes import EYE, NAMER
@@ -27,6 +29,14 @@ from tests.server.web.test_cameras import heartbeat
 from tests.server.web_client import NOW_US, BrightnessEnsemble, body, envelope, files, jpeg, make_app
 from tests.stand_ins import ScriptedEnsemble
 
+CHANNEL_METRICS = (
+    "channel_backlog",
+    "channel_oldest_undelivered_seconds",
+    "channel_paused",
+    "channel_failures_total",
+    "dead_letters",
+    "capture_to_publish_seconds_count",
+)
 OTHER_EYE = ModelInfo("other", EYE.classes, boxes=True)
 
 
@@ -262,6 +272,40 @@ def test_uploads_in_work_are_watched(app: Flask, client: FlaskClient):
         upload.begin(1)
         assert read(client)["sectorwatch_uploads_in_work{}"] == 1
     assert read(client)["sectorwatch_uploads_in_work{}"] == 0
+
+
+def test_a_channel_shows_what_waits_since_when_and_what_failed_also_before_anything_happened():
+    metrics = Metrics(lambda: NOW_US, "1")
+    state = ChannelState("phone", 3, NOW_US - 90_000_000, None, NOW_US, None, None, 0, 2, 0, None)
+    quiet = ChannelState("hook", 0, None, None, None, None, None, 0, 0, 0, None)
+    metrics.channels_counted([state, quiet], NOW_US)
+    shown = numbers(metrics.text()[0].decode())
+    assert {name: shown[f"sectorwatch_{name}{{channel=phone}}"] for name in CHANNEL_METRICS} == {
+        "channel_backlog": 3.0,
+        "channel_oldest_undelivered_seconds": 90.0,
+        "channel_paused": 1.0,
+        "channel_failures_total": 0.0,
+        "dead_letters": 2.0,
+        "capture_to_publish_seconds_count": 0.0,
+    }
+    assert all(shown[f"sectorwatch_{name}{{channel=hook}}"] == 0.0 for name in CHANNEL_METRICS)
+    metrics.channel_failed("phone")
+    assert numbers(metrics.text()[0].decode())["sectorwatch_channel_failures_total{channel=phone}"] == 1.0
+
+
+def test_the_time_to_publish_is_that_of_new_events_that_came_in_time(app: Flask, client: FlaskClient):
+    frames = [jpeg(grey) for grey in (1, 2, *range(200, 212))]
+    assert client.post("/v1/bursts", data=body(envelope(frames), frames)).status_code == 201
+    (logged, *_) = runtime_of(app).store.events()
+    metrics = Metrics(lambda: microseconds(logged.event.confirmed_at) + 250_000, "1")
+    notice = runtime_of(app).store.notices.add("refused", "e" * 64, ["a"], "differs")
+    metrics.published("phone", Announcement(1, "event", logged))
+    metrics.published("phone", Announcement(2, "withdrawn", logged))
+    metrics.published("phone", Announcement(3, "event", replace(logged, late=True)))
+    metrics.published("phone", NoticeGiven(4, notice))
+    shown = numbers(metrics.text()[0].decode())
+    assert shown["sectorwatch_capture_to_publish_seconds_count{channel=phone}"] == 1.0
+    assert shown["sectorwatch_capture_to_publish_seconds_sum{channel=phone}"] == 0.25
 
 
 def test_prometheus_gets_the_form_it_prefers(client: FlaskClient):

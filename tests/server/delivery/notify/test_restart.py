@@ -101,6 +101,24 @@ def test_killed_at_any_write_it_repeats_at_most_the_message_that_it_was_sending(
         assert len(receiver.posts) <= len(once) + 1, (name, number, before)
 
 
+def test_a_receiver_that_is_away_is_seen_in_the_state_of_the_channel_and_gets_each_message_once(
+    yard: Yard, receiver: HttpReceiver
+) -> None:
+    receiver.status = 503
+    for _ in range(3):
+        drain(yard.store, yard)
+        yard.clock.advance(10)
+    (state,) = yard.store.channel_states()
+    assert state.failures == 3
+    assert "NotSent: env:PHONE (json): " in (state.error or "")
+    assert "Pass-Word" not in (state.error or "")
+    receiver.status = 200
+    drain(yard.store, yard)
+    (state,) = yard.store.channel_states()
+    assert (state.failures, state.error, state.backlog) == (0, None, 0)
+    assert len(receiver.lines) == len(set(receiver.lines)) == 4
+
+
 def renew(store: Store) -> None:
     """The channel has sent nothing yet."""
     with store._engine.begin() as connection:
@@ -155,11 +173,11 @@ def test_what_another_version_remembered_is_left_aside(
 def test_the_form_of_what_is_remembered_stays_readable() -> None:
     text = (
         '{"version":1,"seq":7,"letters":[{"text":"t","site":"s","at_us":1,"made_us":2,"urls":["env:A"],"place":"p",'
-        '"event_id":"e","frames":["f"],"camera":"c","is_digest":false}],"told":{"e":{"line":"l","key":"k","site":"s",'
+        '"event_id":"e","frames":["f"],"camera":"c","is_digest":false}],"reported":{"e":{"line":"l","key":"k","site":"s",'
         '"kind":"presence_started","started_us":1,"at_us":1,"is_open":true,"withdrawn_us":null}},"heard":["e"],'
         '"rests":{"k":{"since_us":1,"until_us":2,"more":3}},"sent_us":[1],"tallies":[{"reason":"more","site":null,'
         '"first_us":1,"last_us":2,"since_us":3,"added_us":4,"counts":{"p":1},"ids":{"e":"p"},"remarks":["r"],'
-        '"further":0}],"digest_us":{"s":1},"unwatched":{"s/c":{"since_us":1,"is_told":true,"is_known":false}},'
+        '"further":0}],"digest_us":{"s":1},"unwatched":{"s/c":{"since_us":1,"is_reported":true,"is_known":false}},'
         '"has_looked":true,"is_unapproved":false}'
     )
     memory = decode(text)
