@@ -30,6 +30,7 @@ SUBCOMMANDS = {
     "audit": "Show who changed what, and who signed in.",
     "models": "Fetch, list and verify the models' weights.",
     "events": "Show events, past or as they come.",
+    "export": "Write events, labels or occupancy as files for other programs.",
     "replay": "Run a site policy over stored observations.",
     "compare": "Show on which events two policies differ.",
     "explain": "Say what was decided in a minute, and why.",
@@ -47,7 +48,7 @@ SUBCOMMANDS = {
 }
 """Name of the module, in `server.commands` or its `upkeep`, and what the overview says of it."""
 
-_IN_UPKEEP = {"tls", "tokens", "users", "audit", "frames", "erase", "late", "db"}
+_IN_UPKEEP = {"tls", "tokens", "users", "audit", "export", "frames", "erase", "late", "db"}
 
 
 class _Subcommands(click.Group):

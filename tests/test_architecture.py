@@ -76,6 +76,12 @@ BREACHES = {
     ),
     "settings are read by what declares them": ("server/settings/declaration.py", "import server.settings.sources"),
     "object stores have one door": ("server/frames/folder.py", "import fsspec"),
+    "pyarrow has one door": ("server/exports/text_forms.py", "import pyarrow"),
+    "exports are built in layers": ("server/exports/tables.py", "import server.exports.forms"),
+    "Camtrap DP packages are built in layers": (
+        "server/exports/camtrap/kinds.py",
+        "import server.exports.camtrap.package",
+    ),
     "the place of pictures is built in layers": ("server/frames/folder.py", "import server.frames.keeper"),
     "the engine is built in layers": ("server/engine/stages.py", "import server.engine.batcher"),
     "serving is built in layers": ("server/serving/machine.py", "import server.serving.loading"),

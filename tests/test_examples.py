@@ -25,7 +25,7 @@ from server.settings import load_settings as load_server
 from tests.documentation import Block, blocks, commands, documents
 from tests.server.web_client import make_app
 
-LANGUAGES = {"", "toml", "console", "json", "nginx", "caddyfile", "python", "text"}
+LANGUAGES = {"", "toml", "console", "json", "nginx", "caddyfile", "python", "sql", "text"}
 SERVER_KEYS = {setting.name for setting in described()}
 AGENT = {
     "site": 'site = "north-yard"\n',

@@ -7,6 +7,7 @@
     │   │   └── TooMuchWork      more frames than this server judges within `answer_within_s`
     │   ├── WrongType            another media type than this endpoint reads                    (HTTP 415)
     │   └── Unprocessable        well-formed, but it cannot be judged                           (HTTP 422)
+    ├── NotAcceptable            no form that the client accepts can be made here               (HTTP 406)
     ├── Unauthorized             no token, or one that this server does not know                (HTTP 401)
     ├── Forbidden                a known token that does not cover the request                  (HTTP 403)
     ├── Unknown                  no such thing here                                             (HTTP 404)
@@ -63,6 +64,10 @@ class WrongType(Refused):
 
 class Unprocessable(Refused):
     """Well-formed, but it cannot be judged."""
+
+
+class NotAcceptable(SectorwatchError):
+    """No form that the client accepts can be made here."""
 
 
 class Unauthorized(SectorwatchError):

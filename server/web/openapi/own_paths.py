@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from policies.events import ORDER
+from server.exports import MEDIA_TYPES
 from server.web.json_http import JSON
 from server.web.openapi.operations import (
     IF_MATCH,
@@ -73,10 +74,11 @@ _OF_AGENTS: dict[str, Any] = {
 _LIST_EVENTS = operation(
     "listEvents",
     "readers",
-    "List events in the order in which they were logged, a page at a time.",
+    "List events in the order in which they were logged, a page at a time, or as a file.",
     {
         "200": {
-            "description": "A page; as one JSON object per line for `Accept: application/x-ndjson`.",
+            "description": "A page of JSON; or all events, as JSON lines, CSV or Parquet, by `Accept`, a page of them "
+            "where there is a `limit`. Parquet needs the server's extra `export`.",
             "headers": {
                 "Link": {"description": "The next page.", "schema": {"type": "string"}},
                 "X-Next": {"description": "The `after` of the next request.", "schema": {"type": "integer"}},
@@ -87,10 +89,12 @@ _LIST_EVENTS = operation(
             },
             "content": {
                 JSON: {"schema": ref("EventPage")},
-                "application/x-ndjson": {"schema": {"type": "string"}},
+                MEDIA_TYPES["jsonl"]: {"schema": {"type": "string"}},
+                MEDIA_TYPES["csv"]: {"schema": {"type": "string"}},
+                MEDIA_TYPES["parquet"]: {"schema": {"type": "string", "format": "binary"}},
             },
         },
-        **problems(400, 401, 403, 409, 503),
+        **problems(400, 401, 403, 406, 409, 503),
     },
     parameters=[
         query("since", "Confirmed at or after this instant.", {"type": "string", "format": "date-time"}),

@@ -145,6 +145,8 @@ REAL = [
     ("GET", "/v1/models", {}, 200),
     ("GET", "/v1/events", {}, 200),
     ("GET", "/v1/events", {"headers": {"Accept": "application/x-ndjson"}}, 200),
+    ("GET", "/v1/events", {"headers": {"Accept": "text/csv"}}, 200),
+    ("GET", "/v1/events", {"headers": {"Accept": "application/vnd.apache.parquet"}}, 200),
     ("GET", "/v1/events", {"query_string": {"limit": "0"}}, 400),
     ("GET", "/v1/events", {"environ_base": {"REMOTE_ADDR": "192.0.2.7"}}, 401),
     ("POST", "/v1/heartbeats", {"json": heartbeat()}, 204),
