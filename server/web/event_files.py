@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from flask import Response, request
+from werkzeug.datastructures import MIMEAccept
 
 from server.domain.errors import NotAcceptable, RetryLater
 from server.domain.records import LoggedEvent
@@ -30,7 +31,8 @@ def chosen_form() -> Form | None:
 
     Raises NotAcceptable where it accepts nothing but a form that cannot be made here.
     """
-    accepted = request.accept_mimetypes
+    # Without their parameters (`text/csv; charset=utf-8`), by which none of ours differ.
+    accepted = MIMEAccept([(type_.partition(";")[0].strip(), q) for type_, q in request.accept_mimetypes])
     made = {type_: form for form, type_ in MEDIA_TYPES.items() if fault_of(form) is None}
     best = accepted.best_match([JSON, *made])
     if best is None:

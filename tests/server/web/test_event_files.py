@@ -63,6 +63,11 @@ def test_each_form_holds_the_events_that_json_holds(client: FlaskClient, form: F
     [
         ("text/csv;q=0.5, application/x-ndjson", "application/x-ndjson"),
         ("text/csv, */*;q=0.1", "text/csv"),
+        ("text/csv; charset=utf-8", "text/csv"),
+        ("text/csv; header=present; q=0.5, application/json; q=0.1", "text/csv"),
+        ("text/csv;q=0, application/x-ndjson;q=0.1", "application/x-ndjson"),
+        ("application/*", "application/json"),
+        ("text/*", "text/csv"),
         ("*/*", "application/json"),
         ("text/html", "application/json"),
         ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "application/json"),
