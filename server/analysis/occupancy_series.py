@@ -11,10 +11,10 @@ from itertools import groupby, pairwise
 from typing import NamedTuple, Protocol
 
 from policies.fold import decode_state, encode_state, initial_state
-from policies.occupancy import Interval, Span, timeline
+from policies.occupancy import Interval, timeline
 from policies.site.site_policy import CameraPolicy, SitePolicy
 from server.analysis.day import SpanState
-from server.analysis.occupancy import AROUND_US
+from server.analysis.occupancy import AROUND_US, around_us
 from server.domain.clock import SECOND_US
 from server.domain.keeping import Gone
 from server.domain.records import BurstFacts, Checkpoint, Recorded
@@ -107,9 +107,8 @@ class _Series:
 
     @property
     def _around_us(self) -> int:
-        """Time on either side of a part that is folded as well: no less than a sector may go without a frame."""
-        sectors = () if self._policy is None else self._policy.sectors
-        return max([AROUND_US, *(int(sector.rules.presence.blind_s * SECOND_US) for sector in sectors)])
+        """Time on either side of a part that is folded as well: then presences that began or ended in it are known."""
+        return AROUND_US if self._policy is None else around_us(self._policy)
 
     def _advanced(self, since_us: int) -> Checkpoint:
         """The state `_around_us` before a part, or where its frames begin to be kept, if that is later."""
@@ -163,11 +162,7 @@ class _Series:
         for span in timeline(policy, state, judged, end_us):
             from_us, until_us = max(span.from_us, mine[0]), min(span.until_us, mine[1])
             if from_us < until_us:
-                yield LaneSpan(span.sector, span.target, _state_of(span), from_us, until_us)
-
-
-def _state_of(span: Span) -> SpanState:
-    return span.occupancy.value
+                yield LaneSpan(span.sector, span.target, span.occupancy.value, from_us, until_us)
 
 
 def _filled(lane: tuple[str, str], spans: Sequence[LaneSpan], part: Interval) -> Iterator[LaneSpan]:

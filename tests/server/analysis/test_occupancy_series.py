@@ -53,13 +53,13 @@ def folded(store: Store, from_s: float, until_s: float, now_s: float) -> Lanes:
     return lanes
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_parts_of_any_mixture_of_walks_and_silences_join_to_the_one_fold(
     yard: Yard, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PART_US", 30 * S)
     chance, at_s = random.Random(seed), 0.0
-    for number in range(40):
+    for number in range(24):
         x = chance.choice([None, 0.2, 0.4, 0.6, 0.8])
         length = chance.choice([4, 10, 20])
         yard.pipeline.process(yard.walk(number, lambda _t, x=x: x, at_s, length))
@@ -93,6 +93,16 @@ def test_a_camera_that_sends_seldom_is_observed_as_long_as_its_policy_says(
     for number in range(6):
         yard.pipeline.process(yard.walk(number, lambda _t: None, 600 * number))
     assert series(yard.store, 0, 3000)["west", "person"] == [("clear", 0, 3000)]
+
+
+def test_an_end_that_is_settled_much_later_is_where_it_was(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PART_US", 60 * S)
+    yard.write(YARD.replace('site = "yard"', 'site = "yard"\npresence.clear_s = 400'))
+    for number in range(60):
+        yard.pipeline.process(yard.walk(number, lambda t: 0.2 if t < 20 else None, 10 * number, 2, 5))
+    spans = series(yard.store, 0, 300)["west", "person"]
+    assert [state for state, *_ in spans] == ["occupied", "clear"]
+    assert folded(yard.store, 60, 120, 36_000)["west", "person"] == [("clear", 60, 120)]
 
 
 def test_what_is_no_longer_kept_is_neither_clear_nor_unobserved(yard: Yard) -> None:
