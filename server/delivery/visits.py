@@ -7,16 +7,17 @@ without a partner stand alone. Lines come in the order in which what they tell b
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush, merge
 from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from policies.events import ORDER, Event, microseconds
 from policies.fold import decode_state
-from server.domain.records import BurstFacts, CameraHead, Checkpoint, LoggedEvent
+from server.domain.records import Checkpoint, LoggedEvent
 
 PAGE = 500
 NEAR_US = 7_200_000_000
@@ -27,6 +28,9 @@ HELD = 2000
 _READ, _MOST_READ = 500, 10_000
 """Events that are read at most for the ends of some visits, and for these visits."""
 
+_AT_ONCE = 200
+"""Cameras in one question."""
+
 _PRESENCE = ("presence_started", "presence_ended")
 _JOINED_US = 1_000_000
 
@@ -35,23 +39,13 @@ FindEnd = Callable[[LoggedEvent], LoggedEvent | None]
 
 
 class Past(Protocol):
-    def after(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]: ...
+    def first_us(self, site: str | None = ...) -> Mapping[tuple[str, str], int]: ...
 
 
 class Store(Protocol):
     @property
     def past(self) -> Past: ...
-    def events(
-        self,
-        since_us: int | None = ...,
-        until_us: int | None = ...,
-        site: str | None = ...,
-        camera: str | None = ...,
-        kind: str | None = ...,
-        after_seq: int | None = ...,
-        limit: int | None = ...,
-        withdrawn: bool = ...,
-    ) -> list[LoggedEvent]: ...
+    def last_confirmed_us(self, site: str | None = ...) -> Mapping[tuple[str, str], int]: ...
     def begun(
         self,
         since_us: int | None = ...,
@@ -60,13 +54,16 @@ class Store(Protocol):
         camera: str | None = ...,
         kind: str | None = ...,
         *,
+        names: Collection[tuple[str, str]] | None = ...,
         beyond: LoggedEvent | None = ...,
         limit: int | None = ...,
         withdrawn: bool = ...,
         backwards: bool = ...,
     ) -> list[LoggedEvent]: ...
-    def cameras(self) -> list[CameraHead]: ...
+    def begun_at(self, instants: Collection[int], *, withdrawn: bool = ...) -> list[LoggedEvent]: ...
+    def names(self) -> list[tuple[str, str]]: ...
     def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint: ...
+    def checkpoints(self, site: str, before_us: int) -> dict[str, Checkpoint]: ...
 
 
 class Stretch(NamedTuple):
@@ -343,12 +340,23 @@ def _read(
     _, until_us, site, camera = stretch
     known = {logged.event.id for logged in past.begun}
     streams = [_pages(partial(store.begun, past.near_us, until_us, site, camera, kind, withdrawn=withdrawn))]
-    for name, from_us in past.from_us.items():
-        if past.near_us is not None and from_us < past.near_us:
-            streams.append(_pages(partial(store.begun, from_us, past.near_us, *name, kind, withdrawn=withdrawn)))
+    for some in _far(past):
+        first_us = min(past.from_us[name] for name in some)
+        far = _pages(partial(store.begun, first_us, past.near_us, None, None, kind, names=some, withdrawn=withdrawn))
+        streams.append(each for each in far if _begin_us(each) >= past.from_us[each.event.site, each.event.camera])
     pages = merge(*streams, key=lambda logged: (_begin_us(logged), logged.event.id))
     wanted = sorted((each for each in past.begun if kind in (None, each.event.kind)), key=_begin_us)
     return merge(wanted, (logged for logged in pages if logged.event.id not in known), key=_begin_us)
+
+
+def _far(past: _Past) -> Iterator[list[tuple[str, str]]]:
+    """The cameras of which the log is read from before `near_us`, those together that begin at about the same time."""
+    apart: dict[int, list[tuple[str, str]]] = {}
+    for name, from_us in past.from_us.items():
+        if past.near_us is not None and from_us < past.near_us:
+            apart.setdefault(from_us // NEAR_US, []).append(name)
+    for some in apart.values():
+        yield from (some[at : at + _AT_ONCE] for at in range(0, len(some), _AT_ONCE))
 
 
 def _pages(read: Callable[..., list[LoggedEvent]]) -> Iterator[LoggedEvent]:
@@ -366,26 +374,42 @@ def _going_on(store: Store, stretch: Stretch, *, withdrawn: bool) -> _Past:
     since_us = stretch.since_us
     if since_us is None:
         return _Past([], None, {})
-    begun, from_us = dict[str, LoggedEvent](), dict[tuple[str, str], int]()
-    for head in store.cameras():
-        if stretch.site not in (None, head.site) or stretch.camera not in (None, head.camera):
-            continue
-        name = head.site, head.camera
-        point = store.checkpoint(*name, since_us)
+    from_us, starts = dict[tuple[str, str], int](), dict[tuple[str, str], set[int]]()
+    firsts: Mapping[tuple[str, str], int] | None = None
+    lasts: Mapping[tuple[str, str], int] | None = None
+    for name, point in _points(store, stretch, since_us):
         if point.at_us is None or point.state is None:  # its first checkpoint comes with its first burst
-            firsts = store.past.after(*name, 0, 1)
-            from_us[name] = min([since_us, *(first.first_at_us for first in firsts)])
+            firsts = store.past.first_us(stretch.site) if firsts is None else firsts
+            from_us[name] = min(since_us, firsts.get(name, since_us))
             continue
         state = decode_state(point.state)
         stays = [visit for track in state.tracks for visit in track.visits]
         young_us = [visit.entry_us - 2 * visit.entry_slack_us for visit in stays if not visit.counted]
         from_us[name] = min(point.at_us, *young_us, since_us)  # the entry of one that does not count yet may change
-        is_far = from_us[name] < since_us - NEAR_US
-        if is_far and not store.events(point.at_us + 1, None, *name, limit=1, withdrawn=True):
-            from_us[name] = since_us  # nothing came of it since
-        for start_us in {visit.entry_us for visit in stays} | {each.since_us for each in state.presences}:
-            for logged in store.begun(start_us, start_us + 1, *name, withdrawn=withdrawn):
-                begun[logged.event.id] = logged
-    going_on = [logged for logged in begun.values() if logged.event.kind in (*_PRESENCE, "entered", "lingered")]
+        if from_us[name] < since_us - NEAR_US:
+            lasts = store.last_confirmed_us(stretch.site) if lasts is None else lasts
+            if lasts.get(name, point.at_us) <= point.at_us:
+                from_us[name] = since_us  # nothing came of it since
+        starts[name] = {visit.entry_us for visit in stays} | {each.since_us for each in state.presences}
     near_us = min((each for each in from_us.values() if each >= since_us - NEAR_US), default=since_us)
-    return _Past(going_on, near_us, from_us)
+    return _Past(list(_begun_at(store, starts, withdrawn=withdrawn)), near_us, from_us)
+
+
+def _points(store: Store, stretch: Stretch, since_us: int) -> Iterator[tuple[tuple[str, str], Checkpoint]]:
+    """The checkpoint of each camera before a stretch, by site and camera."""
+    for site, some in groupby(store.names(), key=itemgetter(0)):
+        names = [name for name in some if stretch.site in (None, site) and stretch.camera in (None, name[1])]
+        points = store.checkpoints(site, since_us) if len(names) > 1 else {}
+        for name in names:  # cameras whose bursts are not converted yet are asked for one by one
+            yield name, points.get(name[1]) or store.checkpoint(*name, since_us)
+
+
+def _begun_at(store: Store, starts: Mapping[tuple[str, str], set[int]], *, withdrawn: bool) -> Iterator[LoggedEvent]:
+    """The events that began what went on at some instants of each camera, camera by camera."""
+    found: dict[tuple[str, str], list[LoggedEvent]] = {name: [] for name in starts}
+    for logged in store.begun_at({at_us for some in starts.values() for at_us in some}, withdrawn=withdrawn):
+        name, kind = (logged.event.site, logged.event.camera), logged.event.kind
+        if kind in (*_PRESENCE, "entered", "lingered") and _begin_us(logged) in starts.get(name, ()):
+            found[name].append(logged)
+    for some in found.values():
+        yield from some
