@@ -57,15 +57,16 @@ class Remembered(Generic[_T]):
         """
         started, (from_us, until_us) = events.c.started_at_us, key[2:]
         inside = and_(started >= from_us, started < until_us)
-        count, seq = connection.execute(select(func.count(), func.max(events.c.seq)).where(inside)).one()
+        newest = func.coalesce(func.max(events.c.seq), 0)
+        count, seq = connection.execute(select(func.count(), newest).where(inside)).one()
         with self._lock:
             known = self._known.pop(key, None)
-        if known is None or (known.events, known.seq) != (count, seq or 0):
+        if known is None or (known.events, known.seq) != (count, seq):
             newer = None if known is None else and_(events.c.seq > known.seq, inside)
             if known is not None and newer is not None and _has_only_new(connection, newer, count - known.events):
-                known = _Known(count, seq or 0, more(known.value, newer))
+                known = _Known(count, seq, more(known.value, newer))
             else:
-                known = _Known(count, seq or 0, more(None, inside))
+                known = _Known(count, seq, more(None, inside))
         with self._lock:
             self._known[key] = known
             while len(self._known) > 1 and sum(each.events for each in self._known.values()) > _MOST_REMEMBERED:

@@ -23,9 +23,10 @@ from server.console.timeline.parts import (
     quiet_words,
     visit_shown,
 )
-from server.console.words import plain
+from server.console.words import spelled
 from server.delivery.event_text import EventText, Places
-from server.delivery.visits import Stretch, Visit, some_visits
+from server.delivery.visit_log import Stretch
+from server.delivery.visits import Visit, some_visits
 from server.domain.clock import SECOND_US
 from server.domain.errors import Malformed
 from server.domain.keeping import Gone
@@ -52,6 +53,7 @@ class _Light:
         self._store = store
         self.checkpoint = store.checkpoint
         self.checkpoints = store.checkpoints
+        self.events = store.events
         self.last_confirmed_us = store.last_confirmed_us
         self.names = store.names
 
@@ -216,7 +218,7 @@ class Builder:
         if not is_silent:
             return "frames came that repeat others, or that no model answered for"
         if not is_over and report is not None and report.condition.cause:
-            return plain(report.condition.cause)
+            return spelled(report.condition.cause)
         around = partial(self._neighbour, camera)
         causes = tuple(follows(around(self._store.past.before, from_us + 1), around(self._store.past.after, until_us)))
         return causes[0] if causes else "no frame came"

@@ -11,7 +11,8 @@ import pytest
 
 from policies.events import microseconds
 from server.analysis.day import CameraDay, site_day
-from server.delivery.visits import Stretch, some_visits
+from server.delivery.visit_log import Stretch
+from server.delivery.visits import some_visits
 from server.domain.watching import Stay
 from server.store import Store
 from tests.server.late_walker import in_their_order
