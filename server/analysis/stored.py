@@ -7,6 +7,7 @@ from typing import Protocol
 
 from policies.fusion.judgement import Judgement
 from policies.site.site_policy import SitePolicy
+from server.delivery.visits import EventLog
 from server.domain.keeping import Gone
 from server.domain.kept_frames import FrameFate
 from server.domain.records import (
@@ -16,7 +17,6 @@ from server.domain.records import (
     Checkpoint,
     EventRecord,
     KeptBurst,
-    LoggedEvent,
     PolicyRecord,
     Recorded,
 )
@@ -51,7 +51,7 @@ class Frames(Protocol):
     def image(self, sha256: str) -> bytes | None: ...
 
 
-class Store(Protocol):
+class Store(EventLog, Protocol):
     @property
     def frames(self) -> Frames: ...
     @property
@@ -61,15 +61,6 @@ class Store(Protocol):
     @property
     def annotations(self) -> Annotations: ...
     def cameras(self) -> list[CameraHead]: ...
-    def events(
-        self,
-        since_us: int | None = ...,
-        until_us: int | None = ...,
-        site: str | None = ...,
-        camera: str | None = ...,
-        *,
-        withdrawn: bool = ...,
-    ) -> list[LoggedEvent]: ...
     def policy(self, digest: str) -> SitePolicy: ...
     def kept(self, burst_id: str) -> KeptBurst: ...
     def is_judged_alike(self, burst_id: str, judgements: Sequence[Judgement]) -> bool: ...

@@ -96,11 +96,7 @@ def _versions(settings: ServerSettings) -> tuple[Store, SiteVersions]:
 
 
 def _row(version: PolicyVersion, text: str | None, local: LocalTime) -> tuple[str, ...]:
-    at_us, by = version.made_at_us, version.author
-    if version.taken_back_at_us is not None:
-        at_us, by = version.taken_back_at_us, version.taken_back_by or ""
-    elif version.in_force_at_us is not None:
-        at_us, by = version.in_force_at_us, version.in_force_by or ""
+    at_us, by = version.newest_step
     return str(version.number), version.standing(text), local.dated(at_us), by, version.digest[:8], version.why or ""
 
 

@@ -55,4 +55,4 @@ def install(app: Flask, access: Access, authenticator: Authenticator, context: C
     for page in _PAGES:
         page.add(pages, context)
     app.register_blueprint(pages.shown)
-    app.register_blueprint(pages.told)
+    app.register_blueprint(pages.twins)

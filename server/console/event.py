@@ -212,7 +212,7 @@ def _standing(logged: LoggedEvent, local: LocalTime) -> Iterator[str]:
     if logged.is_withdrawn:
         yield f"This event no longer holds: {withdrawal(logged, local)}."
     if logged.late:
-        yield "A late burst told it: it was announced after its time."
+        yield "It comes from a late burst: it was announced after its time."
     others = [each for each in logged.supersedes if each != logged.event.id]
     if others:
         yield f"It replaces {', '.join(each[:8] for each in others)}, the same fact at another instant."
@@ -221,7 +221,7 @@ def _standing(logged: LoggedEvent, local: LocalTime) -> Iterator[str]:
 
 
 def _replaced_by(context: Context, logged: LoggedEvent) -> str | None:
-    """The event that tells the same fact at another instant, for one that was withdrawn; None where there is none."""
+    """The event of the same fact at another instant, for one that was withdrawn; None where there is none."""
     if not logged.is_withdrawn:
         return None
     event, around_us = logged.event, 3_600_000_000

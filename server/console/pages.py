@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -87,32 +87,10 @@ class Part:
     page: msgspec.Struct
 
 
-RETRY_MS = 3000
-"""After so long a browser asks a feed again."""
+class Streamed(Protocol):
+    """What a feed gives: a struct for a program, server-sent events for a page."""
 
-
-class News(msgspec.Struct, frozen=True):
-    """An event was announced: new, corrected or withdrawn. It lasted from `day` to `until_day`, in its site's zone."""
-
-    seq: int
-    id: str
-    site: str
-    camera: str
-    kind: str
-    day: str
-    until_day: str
-
-
-class Feed(msgspec.Struct, frozen=True):
-    """What is new. `last` is the number of the newest announcement: the next question has it as `after`."""
-
-    last: int
-    events: tuple[News, ...]
-
-    def as_stream(self) -> bytes:
-        """As server-sent events. The last one has no data, so that it only moves the number."""
-        told = [f"event: event\nid: {each.seq}\ndata: {msgspec.json.encode(each).decode()}\n\n" for each in self.events]
-        return "".join([f"retry: {RETRY_MS}\n\n", *told, f"id: {self.last}\n\n"]).encode()
+    def as_stream(self) -> bytes: ...
 
 
 class Pages:
@@ -123,7 +101,7 @@ class Pages:
         self._authenticator = authenticator
         self._csrf = csrf
         self.shown = Blueprint("console", __name__, template_folder="templates")
-        self.told = Blueprint("console_twins", __name__)
+        self.twins = Blueprint("console_twins", __name__)
         assets.add(self.shown)
         self.shown.before_request(self._before)
         self.shown.after_request(_guarded)
@@ -142,8 +120,7 @@ class Pages:
         """Register `build(viewer, query, **parts of the rule)`, which gives the page's struct, or `To` another page.
 
         The template gets the struct as `page`, `query` and `viewer`. A request of htmx gets the same page; `hx-select`
-        takes a part of it. `twin` stands in the OpenAPI document; None: there is nothing to tell that another twin does
-        not.
+        takes a part of it. `twin` stands in the OpenAPI document; None: another twin has all that it would have.
         """
         ready(query)
 
@@ -156,7 +133,7 @@ class Pages:
                     return _go(page)
                 return render_template(template, page=page, query=asked, viewer=viewer)
 
-            def tell(**parts: str) -> Response:
+            def answer(**parts: str) -> Response:
                 reader = self._access.reader(self._authenticator.authenticate(request))
                 page = build(reader, query_parameters(query), **parts)
                 if isinstance(page, To):
@@ -165,22 +142,22 @@ class Pages:
 
             self.shown.get(rule, endpoint=build.__name__)(show)
             if twin is not None:
-                self.told.get(twin.path, endpoint=build.__name__)(tell)
+                self.twins.get(twin.path, endpoint=build.__name__)(answer)
             return build
 
         return register
 
     def feed(
         self, rule: str, *, twin: Twin, query: type[msgspec.Struct]
-    ) -> Callable[[Callable[..., Feed]], Callable[..., Feed]]:
+    ) -> Callable[[Callable[..., Streamed]], Callable[..., Streamed]]:
         """Register `build(viewer, query)`, which gives what is new since `query.after`, as server-sent events.
 
-        The answer ends at once: a browser asks again by itself after RETRY_MS, with the last number that it got. So no
-        page holds a thread, and every proxy passes it.
+        The answer ends at once: a browser asks again by itself, with the last number that it got. So no page holds a
+        thread, and every proxy passes it.
         """
         ready(query)
 
-        def register(build: Callable[..., Feed]) -> Callable[..., Feed]:
+        def register(build: Callable[..., Streamed]) -> Callable[..., Streamed]:
             def show() -> Response:
                 asked = query_parameters(query)
                 last = request.headers.get("Last-Event-ID", "")
@@ -190,12 +167,12 @@ class Pages:
                 response.headers["Cache-Control"] = "no-store"
                 return response
 
-            def tell() -> Response:
+            def answer() -> Response:
                 reader = self._access.reader(self._authenticator.authenticate(request))
                 return json_response(build(reader, query_parameters(query)))
 
             self.shown.get(rule, endpoint=build.__name__)(show)
-            self.told.get(twin.path, endpoint=build.__name__)(tell)
+            self.twins.get(twin.path, endpoint=build.__name__)(answer)
             return build
 
         return register

@@ -49,8 +49,8 @@ def short(digest: str) -> str:
     return digest[:8]
 
 
-def plain(word: str) -> str:
-    """A word of the wire in plain spelling: `link_down` -> `link down`."""
+def spelled(word: str) -> str:
+    """A word of the wire as people spell it: `link_down` -> `link down`."""
     return word.replace("_", " ")
 
 

@@ -38,9 +38,9 @@ class Past(Protocol):
     def after(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]: ...
 
 
-class Store(Protocol):
-    @property
-    def past(self) -> Past: ...
+class EventLog(Protocol):
+    """What is read of the event log."""
+
     def events(
         self,
         since_us: int | None = ...,
@@ -65,6 +65,11 @@ class Store(Protocol):
         withdrawn: bool = ...,
         backwards: bool = ...,
     ) -> list[LoggedEvent]: ...
+
+
+class Store(EventLog, Protocol):
+    @property
+    def past(self) -> Past: ...
     def cameras(self) -> list[CameraHead]: ...
     def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint: ...
 

@@ -34,6 +34,15 @@ class PolicyVersion:
     taken_back_at_us: int | None = None
     taken_back_by: str | None = None
 
+    @property
+    def newest_step(self) -> tuple[int, str]:
+        """When (us) it was taken back, else put in force, else proposed, and by whom."""
+        if self.taken_back_at_us is not None:
+            return self.taken_back_at_us, self.taken_back_by or ""
+        if self.in_force_at_us is not None:
+            return self.in_force_at_us, self.in_force_by or ""
+        return self.made_at_us, self.author
+
     def standing(self, text_in_force: str | None) -> Standing:
         """What it is, where the site's file is `text_in_force`."""
         if self.in_force_at_us is None:

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 
 from policies.site.site_policy import SitePolicy, all_faults, parse_site_policy
 from server.domain.atomic_files import ForeignOwner, replacing
-from server.domain.errors import ConfigurationError, Conflict, SectorwatchError, Unprocessable
+from server.domain.errors import ConfigurationError, Conflict, SectorwatchError, Unknown, Unprocessable
 from server.domain.policy_versions import BY_FILE, PolicyVersion
 from server.domain.text_files import SETTINGS_BYTES, UnreadableText, decoded, encoded, read_content, shown
 from server.pipeline.site_files import SUFFIX
@@ -42,17 +42,7 @@ class Changing(Protocol):
 class Kept(Protocol):
     """Where the versions are kept: `store.policy_versions`."""
 
-    def add(
-        self,
-        site: str,
-        text: str,
-        digest: str,
-        *,
-        before_digest: str | None,
-        before_text: str | None,
-        author: str,
-        why: str | None,
-    ) -> PolicyVersion: ...
+    def add(self, proposed: PolicyVersion) -> PolicyVersion: ...
     def version(self, number: int) -> PolicyVersion: ...
     def of_site(self, site: str, limit: int) -> Sequence[PolicyVersion]: ...
     def changing(self) -> AbstractContextManager[Changing]: ...
@@ -116,20 +106,31 @@ class SiteVersions:
         why = " ".join(why.split())
         if len(why) > LONGEST_WHY:
             raise Unprocessable(f"the reason has {len(why)} characters; at most {LONGEST_WHY} are kept")
-        return self._kept.add(
-            site,
-            text,
-            policy.digest,
+        proposed = PolicyVersion(
+            number=0,
+            site=site,
+            text=text,
+            digest=policy.digest,
             before_digest=self._digest(site),
             before_text=file.text,
             author=author,
             why=why or None,
+            made_at_us=0,
         )
+        return self._kept.add(proposed)
 
     def version(self, number: int) -> PolicyVersion:
         """The version of a number, as the site's file shows it. Raises Unknown."""
         version = self._kept.version(number)
         return next((each for each in self.versions(version.site) if each.number == number), version)
+
+    def version_of(self, site: str, number: int) -> PolicyVersion:
+        """The version of a number of a site. Raises Unknown for one of another site, as for one that is not there."""
+        with suppress(Unknown):
+            version = self.version(number)
+            if version.site == site:
+                return version
+        raise Unknown(f"there is no version {number} of the policy of `{site}`")
 
     def versions(self, site: str) -> Sequence[PolicyVersion]:
         """The versions of a site, newest first, at most MOST_SHOWN, as the site's file shows them.

@@ -43,11 +43,12 @@ class Remembered:
         """The presences of a site's cameras (number to name) that began from `from_us` to before `until_us`."""
         started, key = events.c.started_at_us, (site, from_us, until_us)
         inside = and_(started >= from_us, started < until_us)
-        count, seq = connection.execute(select(func.count(), func.max(events.c.seq)).where(inside)).one()
+        newest = func.coalesce(func.max(events.c.seq), 0)
+        count, seq = connection.execute(select(func.count(), newest).where(inside)).one()
         with self._lock:
             known = self._known.pop(key, None)
         if known is None or (known.count, known.seq) != (count, seq):
-            known = self._brought_up(connection, known, named, inside, count, seq or 0)
+            known = self._brought_up(connection, known, named, inside, count, seq)
         with self._lock:
             self._known[key] = known
             while len(self._known) > 1 and sum(each.count for each in self._known.values()) > _MOST_REMEMBERED:

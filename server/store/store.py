@@ -299,24 +299,28 @@ class Store(Channels, EventLog, Tokens):
         with reading(self._engine) as connection:
             return marked(connection)
 
-    def fold_in(self, site: str, camera: str, since_us: int | None, until_us: int | None) -> int:
-        """Fold in a camera's bursts that are set aside and begin in a stretch; how many."""
+    def fold_in(
+        self, site: str, camera: str, since_us: int | None, until_us: int | None, *, by: str | None = None
+    ) -> int:
+        """Fold in a camera's bursts that are set aside and begin in a stretch; how many. `by`: as `Annotations.add`."""
 
         def change(connection: Connection) -> PastChange:
-            return PastChange(site, camera, added=aside_of(connection, site, camera, since_us, until_us))
+            return PastChange(site, camera, added=aside_of(connection, site, camera, since_us, until_us), by=by)
 
         return change_past(self._engine, self._versions, self._clock, change)
 
-    def set_aside(self, site: str, camera: str, since_us: int | None, until_us: int | None) -> int:
+    def set_aside(
+        self, site: str, camera: str, since_us: int | None, until_us: int | None, *, by: str | None = None
+    ) -> int:
         """Take a camera's bursts that begin in a stretch out of the fold; how many. They are kept, and marked.
 
-        Raises Conflict while some of them are not converted into records yet.
+        `by`: as `Annotations.add`. Raises Conflict while some of them are not converted into records yet.
         """
 
         def change(connection: Connection) -> PastChange:
             if has_old_frames(connection, site, camera):
                 raise Conflict("bursts of an earlier version are still being converted; try again when that is done")
-            return PastChange(site, camera, removed=folded_of(connection, site, camera, since_us, until_us))
+            return PastChange(site, camera, removed=folded_of(connection, site, camera, since_us, until_us), by=by)
 
         return change_past(self._engine, self._versions, self._clock, change)
 

@@ -80,13 +80,18 @@ class Browsing:
         self._contexts.clear()
 
 
+def press(page: Page, key: str) -> None:
+    """Press a key that leads to another page. That page is loaded then: its scripts hear the next key."""
+    with page.expect_navigation():
+        page.keyboard.press(key)
+
+
 def sign_in(page: Page, user: str) -> None:
     """Fill in the form of the page and send it, by keyboard alone; the page that follows is there."""
     for text in (user, PASSWORD):
         page.keyboard.type(text)
         page.keyboard.press("Tab")
-    with page.expect_navigation():
-        page.keyboard.press("Enter")
+    press(page, "Enter")
     assert "/sign-in" not in page.url, page.locator("main").inner_text()
 
 

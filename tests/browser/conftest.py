@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from policies.events import Event
 from tests.browser import chromium as debian
-from tests.browser.browsing import SIZES, Browsing, Size
+from tests.browser.browsing import SIZES, WITHIN_MS, Browsing, Size
 from tests.browser.console import served
 from tests.browser.filling import fill
 from tests.browser.pictures import events_of
@@ -29,6 +29,7 @@ def chromium() -> Iterator[Browser]:
     """One Chromium without a window."""
     if missing := debian.missing():
         pytest.fail(missing)
+    expect.set_options(timeout=WITHIN_MS)
     with debian.launched() as browser:
         yield browser
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from policies.events import Event
 from tests.browser.accessibility import check_accessible
-from tests.browser.browsing import Browsing, Size, screenshot, sign_in
+from tests.browser.browsing import Browsing, Size, press, screenshot, sign_in
 from tests.browser.filling import OF_YARD, SATURDAY, VIEWER
 from tests.browser.pictures import at_the_table
 
@@ -137,6 +137,6 @@ def follow(page: Page, link: str) -> None:
         page.keyboard.press("Tab")
         focused = page.locator(":focus")
         if focused.count() and focused.inner_text() == link:
-            page.keyboard.press("Enter")
+            press(page, "Enter")
             return
     raise AssertionError(f"{_MOST_TABS} times Tab do not lead to the link {link!r} of {page.url}")

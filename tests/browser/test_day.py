@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.accessibility import check_accessible
-from tests.browser.browsing import Browsing, Size, screenshot
+from tests.browser.browsing import Browsing, Size, press, screenshot
 
 SATURDAY = "/day/2026-11-28?site=yard"
 _MOST_TABS = 80
@@ -36,10 +36,10 @@ def test_the_keyboard_alone_comes_to_the_day_before_and_to_a_visit(browsing: Bro
     page = browsing.page()
     page.goto("/day/2026-11-29?site=yard")
     tab_to(page, "a[rel=prev]")
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     expect(page).to_have_url(re.compile(SATURDAY.replace("?", r"\?")))
     tab_to(page, "a.visit")
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     expect(page).to_have_url(re.compile("/events/[0-9a-f]+"))
 
 
@@ -50,7 +50,7 @@ def test_arrow_keys_move_a_cursor_and_enter_shows_what_came_from_there_on(browsi
     page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("ArrowRight")
     expect(page.locator(".bars output")).to_contain_text("13:15")
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     expect(page).to_have_url(re.compile(r"from=2026-11-28T12%3A15.*#visits"))
     expect(page.get_by_role("heading", name="Visits from 13:15")).to_be_visible()
     expect(page.locator("ol.visits > li").first).to_contain_text("13:20")
@@ -139,7 +139,7 @@ def test_filters_work_without_java_script(browsing: Browsing) -> None:
 
 
 def click_on_the_first(page: Page, state: str) -> None:
-    """Click into the middle of the first stretch in this state."""
+    """Click into the middle of the first stretch in this state; the page to which that leads is loaded then."""
     box = page.evaluate(
         """state => {
             const shown = document.querySelector(`svg.bar path.${state}`);
@@ -150,7 +150,8 @@ def click_on_the_first(page: Page, state: str) -> None:
         }""",
         state,
     )
-    page.mouse.click(*box)
+    with page.expect_navigation():
+        page.mouse.click(*box)
 
 
 def tab_to(page: Page, selector: str) -> None:

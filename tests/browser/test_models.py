@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page
 
+from tests.browser.browsing import press
+
 
 def test_the_models_are_found_and_their_votes_compared_by_keyboard_alone(page: Page) -> None:
     page.goto("/now")
     link = page.get_by_role("link", name="Models", exact=True)
     link.focus()
-    with page.expect_navigation():
-        page.keyboard.press("Enter")
+    press(page, "Enter")
     assert page.url.endswith("/ensemble")
     assert link.get_attribute("aria-current") == "page"
     assert page.get_by_role("heading", name="Against what people said").is_visible()

@@ -10,7 +10,7 @@ from PIL import Image
 from policies.events import Event
 from tests.browser.browsing import Browsing
 from tests.browser.pictures import FOLDER, MOST_BYTES, NAMES, take
-from tests.documentation import ROOT, documents
+from tests.documentation import documents
 
 
 def test_the_command_takes_a_small_picture_of_each_of_four_pages(
@@ -32,4 +32,3 @@ def test_a_picture_is_small_and_a_document_shows_it(name: str) -> None:
 
 def test_no_other_picture_is_in_the_repository() -> None:
     assert sorted(file.name for file in FOLDER.iterdir()) == sorted(NAMES)
-    assert FOLDER.is_relative_to(ROOT)

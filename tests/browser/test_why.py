@@ -5,7 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import Page, expect
 
 from tests.browser.accessibility import check_accessible
-from tests.browser.browsing import Browsing, screenshot
+from tests.browser.browsing import Browsing, press, screenshot
 
 
 def test_a_camera_and_a_time_give_one_sentence_and_the_pictures_of_that_minute(page: Page, size: str) -> None:
@@ -23,12 +23,10 @@ def test_a_camera_and_a_time_give_one_sentence_and_the_pictures_of_that_minute(p
 def test_keys_go_from_minute_to_minute_and_to_the_field_of_the_time(browsing: Browsing) -> None:
     page = browsing.page("desktop")
     page.goto("/why?site=yard&camera=gate&at=2026-11-28T18:12")
-    page.keyboard.press("k")
+    press(page, "k")
     expect(page.get_by_role("heading", level=1)).to_contain_text("18:11")
-    page.wait_for_load_state()
-    page.keyboard.press("j")
+    press(page, "j")
     expect(page.get_by_role("heading", level=1)).to_contain_text("18:12")
-    page.wait_for_load_state()
     page.keyboard.press("/")
     expect(page.get_by_label("Time")).to_be_focused()
     page.keyboard.press("Control+A")

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, WebError
 
 _LOUD = ("error", "warning")
+_LATE_MS, _STEP_MS = 15_000, 50
+"""How long an expected fault may come after what caused it, and how often the test looks."""
 _LEFT = "net::ERR_ABORTED"
 """Of a request that nobody waits for any more: the reader has gone to another page."""
 
@@ -36,8 +38,10 @@ class Watch:
         """Within the block there is at least one fault that matches, and such faults do not count."""
         before, self.faults = self.faults, []
         yield
-        if not any(re.search(pattern, fault) for fault in self.faults):
-            page.wait_for_timeout(200)  # the console's messages come after the page
+        for _ in range(_LATE_MS // _STEP_MS):  # the console's messages come after the page
+            if any(re.search(pattern, fault) for fault in self.faults):
+                break
+            page.wait_for_timeout(_STEP_MS)
         expected = [fault for fault in self.faults if re.search(pattern, fault)]
         self.faults = before + [fault for fault in self.faults if fault not in expected]
         assert expected, f"no fault like {pattern!r}; there are {self.faults}"

@@ -18,7 +18,7 @@ from server.analysis.stored import Store as ReadStore
 from server.camera_status.heartbeat import decode_heartbeat
 from server.domain.clock import SECOND_US
 from server.domain.local_time import LocalTime
-from server.domain.records import LoggedEvent, StoredHeartbeat
+from server.domain.records import StoredHeartbeat
 
 MINUTE_US = 60 * SECOND_US
 _LOOK_BACK = 100
@@ -31,19 +31,6 @@ class Heartbeats(Protocol):
 class Store(ReadStore, Protocol):
     @property
     def heartbeats(self) -> Heartbeats: ...
-    def begun(
-        self,
-        since_us: int | None = ...,
-        until_us: int | None = ...,
-        site: str | None = ...,
-        camera: str | None = ...,
-        kind: str | None = ...,
-        *,
-        beyond: LoggedEvent | None = ...,
-        limit: int | None = ...,
-        withdrawn: bool = ...,
-        backwards: bool = ...,
-    ) -> list[LoggedEvent]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,8 @@ def command(
             author=author or getpass.getuser(),
             note=note,
             keeps_annotated=keep_annotated,
+            by=COMMAND_LINE,
         )
-        detail = f"erasure {done.number}, by {done.author}"
-        store.audit.note(COMMAND_LINE, "erased", site=head.site, subject=head.camera, detail=detail)
         echo_lines(_lines(done, local))
 
 

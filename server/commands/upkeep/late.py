@@ -89,15 +89,14 @@ def _change(
     camera: str | None,
     since: When | None,
     until: When | None,
-    change: Callable[[Store, str, str, int | None, int | None], int],
+    change: Callable[..., int],
     done: str,
 ) -> None:
     store = current_store(settings)
     site, camera = _named(store, site, camera)
     span = stretch(site_time(store, site, settings.sites_dir), since, until)
     before = store.last_seq()
-    count = change(store, site, camera, *span)
-    store.audit.note(COMMAND_LINE, done.replace(" ", "_"), site=site, subject=camera, detail=f"{count} bursts")
+    count = change(store, site, camera, *span, by=COMMAND_LINE)
     bursts = "1 burst" if count == 1 else f"{count} bursts"
     click.echo(f"{bursts} of {site}/{camera} {done}; {store.last_seq() - before} corrections in the event log")
 

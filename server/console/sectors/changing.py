@@ -7,7 +7,7 @@ import msgspec
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import Pages, To
-from server.console.sectors.preview import DrawForm, new_text, version_of
+from server.console.sectors.preview import DrawForm, new_text
 from server.console.sectors.shapes import faults_of
 from server.domain.errors import Unprocessable
 
@@ -35,13 +35,13 @@ def add(pages: Pages, context: Context) -> None:
 
     @pages.action("/sectors/<site>/<camera>/put-in-force", form=VersionForm)
     def sectors_put_in_force(viewer: Viewer, form: VersionForm, site: str, camera: str) -> To:
-        number = version_of(context, viewer.to_change(site), form.version).number
+        number = context.versions.version_of(viewer.to_change(site), form.version).number
         context.versions.put_in_force(number, viewer.name)
         return To(_address(site, camera, number), f"Version {number} is in force from the next burst on.")
 
     @pages.action("/sectors/<site>/<camera>/take-back", form=VersionForm)
     def sectors_taken_back(viewer: Viewer, form: VersionForm, site: str, camera: str) -> To:
-        number = version_of(context, viewer.to_change(site), form.version).number
+        number = context.versions.version_of(viewer.to_change(site), form.version).number
         context.versions.take_back(number, viewer.name)
         return To(_address(site, camera, number), f"Version {number} is taken back: the file is as it was before it.")
 

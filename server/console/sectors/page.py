@@ -14,7 +14,7 @@ from server.analysis.policy_diff import difference
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import NoQuery, Pages
-from server.console.sectors.preview import DrawForm, Paths, Preview, paths_of, previewed, version_of
+from server.console.sectors.preview import DrawForm, Paths, Preview, paths_of, previewed
 from server.console.sectors.shapes import Fault, Shapes, faults_of, shapes_of
 from server.domain.errors import ConfigurationError, RetryLater, Unknown
 from server.domain.local_time import LocalTime
@@ -142,7 +142,7 @@ def _page(context: Context, viewer: Viewer, query: SectorsQuery, site: str, came
     local = context.local_time(site)
     file = context.versions.file(site)
     versions = context.versions.versions(site)
-    chosen = None if query.version is None else version_of(context, site, query.version)
+    chosen = None if query.version is None else context.versions.version_of(site, query.version)
     text = file.text or ""
     still = context.store.frames.latest(site).get((site, camera))
     preview = None
@@ -175,11 +175,7 @@ def _sectors(context: Context, site: str, camera: str) -> int:
 
 
 def _line(version: PolicyVersion, text: str | None, local: LocalTime) -> VersionLine:
-    at_us, by = version.made_at_us, version.author
-    if version.taken_back_at_us is not None:
-        at_us, by = version.taken_back_at_us, version.taken_back_by or ""
-    elif version.in_force_at_us is not None:
-        at_us, by = version.in_force_at_us, version.in_force_by or ""
+    at_us, by = version.newest_step
     return VersionLine(
         version.number,
         version.standing(text),

@@ -19,9 +19,8 @@ from server.console.pages import NoQuery, Pages, Part
 from server.console.sectors.shapes import MOST_BYTES, Fault, faults_of
 from server.console.sectors.stretch import day_to_try
 from server.delivery.visits import Joiner, unlogged
-from server.domain.errors import SectorwatchError, Unknown
+from server.domain.errors import SectorwatchError
 from server.domain.local_time import LocalTime
-from server.domain.policy_versions import PolicyVersion
 from server.replays import Job, Replayed
 
 MOST_PATHS = 300
@@ -130,7 +129,7 @@ def previewed(context: Context, viewer: Viewer, form: DrawForm, site: str, camer
     """What a form's change, or a version's, would have given."""
     file = context.versions.file(site)
     if form.version is not None:
-        version = version_of(context, site, form.version)
+        version = context.versions.version_of(site, form.version)
         before, after = version.before_text or "", version.text
     else:
         before = file.text or ""
@@ -148,14 +147,6 @@ def previewed(context: Context, viewer: Viewer, form: DrawForm, site: str, camer
         return Preview(site, camera, faults=faults, diff=diff, version=form.version)
     counted = _counted(context, viewer, site, camera, before, after)
     return msgspec.structs.replace(counted, diff=diff, version=form.version)
-
-
-def version_of(context: Context, site: str, number: int) -> PolicyVersion:
-    """The version of a number. Raises Unknown for one of another site, as for one that is not there."""
-    version = context.versions.version(number)
-    if version.site != site:
-        raise Unknown(f"there is no version {number} of the policy of `{site}`")
-    return version
 
 
 def _counted(context: Context, viewer: Viewer, site: str, camera: str, before: str, after: str) -> Preview:

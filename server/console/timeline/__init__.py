@@ -1,4 +1,4 @@
-"""The page of a day, and what tells pages that something is new."""
+"""The page of a day, and the feed from which pages learn that something is new."""
 
 from __future__ import annotations
 

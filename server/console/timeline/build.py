@@ -25,7 +25,7 @@ from server.console.timeline.parts import (
     quiet_words,
     visit_shown,
 )
-from server.console.words import plain
+from server.console.words import spelled
 from server.delivery.event_text import EventText, Places
 from server.delivery.visits import Stretch, Visit, some_visits
 from server.domain.clock import SECOND_US
@@ -208,7 +208,7 @@ class Builder:
         if not is_silent:
             return "frames came that repeat others, or that no model answered for"
         if not is_over and report is not None and report.condition.cause:
-            return plain(report.condition.cause)
+            return spelled(report.condition.cause)
         around = partial(self._neighbour, camera)
         causes = tuple(follows(around(self._store.past.before, from_us + 1), around(self._store.past.after, until_us)))
         return causes[0] if causes else "no frame came"

@@ -10,13 +10,42 @@ import msgspec
 
 from server.console.access import Viewer
 from server.console.context import Context
-from server.console.pages import Feed, News, Pages
+from server.console.pages import Pages
 from server.domain.local_time import LocalTime
 from server.domain.records import LoggedEvent
 from server.web.openapi import Twin
 
 MOST = 50
 """Announcements in one answer. A page that missed more shows them all once it is loaded again."""
+
+RETRY_MS = 3000
+"""After so long a browser asks again."""
+
+
+class News(msgspec.Struct, frozen=True):
+    """An event was announced: new, corrected or withdrawn. It lasted from `day` to `until_day`, in its site's zone."""
+
+    seq: int
+    id: str
+    site: str
+    camera: str
+    kind: str
+    day: str
+    until_day: str
+
+
+class Feed(msgspec.Struct, frozen=True):
+    """What is new. `last` is the number of the newest announcement: the next question has it as `after`."""
+
+    last: int
+    events: tuple[News, ...]
+
+    def as_stream(self) -> bytes:
+        """As server-sent events. The last one has no data, so that it only moves the number."""
+        parts = [
+            f"event: event\nid: {each.seq}\ndata: {msgspec.json.encode(each).decode()}\n\n" for each in self.events
+        ]
+        return "".join([f"retry: {RETRY_MS}\n\n", *parts, f"id: {self.last}\n\n"]).encode()
 
 
 class LiveQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

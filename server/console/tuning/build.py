@@ -86,7 +86,7 @@ def _page(
     here: Found,
     stretch: Stretch,
     candidate: Candidate,
-    said: tuple[State, str],
+    outcome: tuple[State, str],
     result: Result,
     known: Known,
     viewer: Viewer,
@@ -99,7 +99,7 @@ def _page(
     true, false = known.truth.instants()
     name = f"{here.site}.toml"
     file = _file(context, here)
-    state, message = said
+    state, message = outcome
     return Tune(
         *names,
         here.place.target,
@@ -181,10 +181,10 @@ def _stretches(context: Context, here: Found, query: TuneQuery) -> Iterator[Choi
     spans.append(
         ("the newest week", in_field(here.local, day.until_us - 7 * DAY_US), in_field(here.local, day.until_us))
     )
-    said = [each.at_us for each in annotated(context.store, here.site, [here.camera])]
-    if said:
-        since_us = max(min(said) - HOUR_US, max(said) + 2 * HOUR_US - 31 * DAY_US)
-        ends = in_field(here.local, since_us), in_field(here.local, max(said) + 2 * HOUR_US)
+    instants = [each.at_us for each in annotated(context.store, here.site, [here.camera])]
+    if instants:
+        since_us = max(min(instants) - HOUR_US, max(instants) + 2 * HOUR_US - 31 * DAY_US)
+        ends = in_field(here.local, since_us), in_field(here.local, max(instants) + 2 * HOUR_US)
         spans.append(("the annotated time", *ends))
     for name, since, until in spans:
         there = replace(query, since=since, until=until, version=None)

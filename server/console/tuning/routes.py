@@ -64,9 +64,9 @@ def _cameras(context: Context, viewer: Viewer) -> list[TuneCamera]:
             policy = context.sites.policy(site)
         except (ConfigurationError, RetryLater):  # `/now` says what is wrong with it
             continue
-        said = Counter(each.camera for each in context.store.annotations.current(site) if each.truth != "unsure")
+        annotated = Counter(each.camera for each in context.store.annotations.current(site) if each.truth != "unsure")
         names = sorted({*policy.cameras, *(camera for of, camera in heads if of == site)})
-        cameras += [TuneCamera(site, name, _sectors(policy, name), said[name]) for name in names]
+        cameras += [TuneCamera(site, name, _sectors(policy, name), annotated[name]) for name in names]
     return cameras
 
 

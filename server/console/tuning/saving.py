@@ -14,7 +14,7 @@ from server.console.tuning.address import address, read, without_change
 from server.console.tuning.build import candidate_of
 from server.console.tuning.page import TuneVersion
 from server.console.tuning.place import Found, found
-from server.domain.errors import Unknown, Unprocessable
+from server.domain.errors import Unprocessable
 from server.domain.local_time import LocalTime
 from server.domain.policy_versions import PolicyVersion
 
@@ -42,7 +42,7 @@ def saved(context: Context, viewer: Viewer, form: TuneForm, site: str, camera: s
         return To(
             address(site, camera, sector, there), f"Proposed as version {version.number}. It is not in force yet."
         )
-    _of_site(context, site, form.number)
+    context.versions.version_of(site, form.number)
     there = msgspec.structs.replace(without_change(query), version=form.number)
     if form.do == "put_in_force":
         context.versions.put_in_force(form.number, viewer.name)
@@ -61,7 +61,7 @@ def _propose(context: Context, viewer: Viewer, form: TuneForm, here: Found) -> P
 
 def version_shown(context: Context, site: str, number: int, local: LocalTime) -> TuneVersion:
     """A version of the site. Raises Unknown, also for one of another site."""
-    version = _of_site(context, site, number)
+    version = context.versions.version_of(site, number)
     name = f"{site}.toml"
     return TuneVersion(
         version.number,
@@ -71,10 +71,3 @@ def version_shown(context: Context, site: str, number: int, local: LocalTime) ->
         local.dated(version.made_at_us),
         tuple(difference(version.before_text or "", version.text, name, f"{name}, version {version.number}")),
     )
-
-
-def _of_site(context: Context, site: str, number: int) -> PolicyVersion:
-    version = context.versions.version(number)
-    if version.site != site:
-        raise Unknown(f"site `{site}` has no version {number}")
-    return version

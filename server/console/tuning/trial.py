@@ -106,8 +106,8 @@ class Trials:
         store = self._context.store
         gone = store.retention.gone(site, camera)
         by_name: AllGone = {(site, camera): gone}
-        said = [each for each in annotated(store, site, [camera]) if since_us <= each.at_us < until_us]
-        kept = with_bursts(said, by_name)
+        facts = [each for each in annotated(store, site, [camera]) if since_us <= each.at_us < until_us]
+        kept = with_bursts(facts, by_name)
         key = (site, camera, since_us, until_us, store.last_seq(), gone)
         with self._lock:
             at, logged = self._log
@@ -115,7 +115,7 @@ class Trials:
             logged = tuple(logged_events(store, site, camera, by_name, since_us, until_us))
             with self._lock:
                 self._log = key, logged
-        return Known(truth_of(kept, logged, since_us, until_us), logged, len(said) - len(kept))
+        return Known(truth_of(kept, logged, since_us, until_us), logged, len(facts) - len(kept))
 
     def result(self, asked: Asked, known: Known, local: LocalTime, owner: str) -> Result:
         """What is there after some tenths of a second: ask again until it is complete."""
@@ -140,8 +140,8 @@ class Trials:
         after = hours.events(len(policies) - 1) if asked.is_changed else before
         differ = differing(before, after) if asked.is_changed and not hours.left else []
         strips, is_weighed = self._strips(asked, known, differ, local)
-        told = self._figures(asked, known, hours, before, after)
-        return Result(done, hours.left, hours.why, told, len(differ), strips, not hours.left and is_weighed)
+        measured = self._figures(asked, known, hours, before, after)
+        return Result(done, hours.left, hours.why, measured, len(differ), strips, not hours.left and is_weighed)
 
     def _past(self, asked: Asked) -> tuple[int, AllGone]:
         store = self._context.store

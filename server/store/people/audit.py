@@ -18,15 +18,9 @@ _AT_ONCE = 1000
 
 
 class Audit(Part):
-    """The audit's lines in one database. No line is ever changed. Old ones are deleted, and a failure to
-    sign in that was none."""
-
-    def note(
-        self, author: str, what: str, *, site: str | None = None, subject: str | None = None, detail: str | None = None
-    ) -> None:
-        """Add a line. `author` is a user's name, COMMAND_LINE, or `token` and its id."""
-        with writing(self._engine, lock="audit") as connection:
-            add_line(connection, self._clock(), author, what, site=site, subject=subject, detail=detail)
+    """The audit's lines in one database. `add_line` writes them. No line is ever changed. Old ones are deleted, and a
+    failure to sign in that was none.
+    """
 
     def page(
         self,
@@ -77,7 +71,10 @@ def add_line(
     subject: str | None = None,
     detail: str | None = None,
 ) -> int:
-    """Add a line in the transaction of what it tells of; its number."""
+    """Add a line in the transaction of what it tells of; its number.
+
+    `author` is a user's name, COMMAND_LINE, or `token` and its id.
+    """
     row = {
         "at_us": at_us,
         "author": author,

@@ -17,38 +17,21 @@ from server.store.rows import Part
 from server.store.schema import policy_versions
 
 _COLUMNS = [policy_versions.c[name] for name in PolicyVersion.__slots__]
+_ADDED = insert(policy_versions).returning(policy_versions.c.number)
 _LOCK = "policy versions"
 
 
 class PolicyVersions(Part):
     """The versions in one database. No text ever changes."""
 
-    def add(
-        self,
-        site: str,
-        text: str,
-        digest: str,
-        *,
-        before_digest: str | None,
-        before_text: str | None,
-        author: str,
-        why: str | None,
-    ) -> PolicyVersion:
-        """Keep a proposed version."""
+    def add(self, proposed: PolicyVersion) -> PolicyVersion:
+        """Keep a proposed version. Returns it with number and time."""
         now_us = self._clock()
-        row = {
-            "site": site,
-            "text": text,
-            "digest": digest,
-            "before_digest": before_digest,
-            "before_text": before_text,
-            "author": author,
-            "why": why,
-            "made_at_us": now_us,
-        }
+        row = {name: getattr(proposed, name) for name in PolicyVersion.__slots__ if name != "number"}
         with writing(self._engine, lock=_LOCK) as connection:
-            number = connection.execute(insert(policy_versions).returning(policy_versions.c.number), row).scalar_one()
-            add_line(connection, now_us, author, "policy_proposed", site=site, subject=str(number), detail=why)
+            number = connection.execute(_ADDED, row | {"made_at_us": now_us}).scalar_one()
+            about = {"site": proposed.site, "subject": str(number), "detail": proposed.why}
+            add_line(connection, now_us, proposed.author, "policy_proposed", **about)
             return _version(connection, number)
 
     def version(self, number: int) -> PolicyVersion:

@@ -32,6 +32,7 @@ from server.store.bursts import (
     rewind_head,
 )
 from server.store.engine import reading, writing
+from server.store.people.audit import add_line
 from server.store.refolding.difference import Difference
 from server.store.rows import Versions, read_checkpoint
 from server.store.schema import burst_records, camera_states, cameras
@@ -44,12 +45,16 @@ _TAIL = 60
 
 @dataclass(frozen=True, slots=True)
 class PastChange:
-    """A change of one camera's past: records (by number) that come into the fold, and those that leave it."""
+    """A change of one camera's past: records (by number) that come into the fold, and those that leave it.
+
+    `by`: who changes it, for a line in the audit, as `Annotations.add`.
+    """
 
     site: str
     camera: str
     added: Sequence[int] = ()
     removed: Sequence[int] = ()
+    by: str | None = None
 
 
 @dataclass(slots=True)
@@ -79,6 +84,7 @@ class Refold:
         self._clock = clock
         self._site, self._camera = change.site, change.camera
         self._added, self._removed = frozenset(change.added), frozenset(change.removed)
+        self._by = change.by
         self._begun: _Begun | None = None
 
     def advance(self) -> bool:
@@ -156,6 +162,10 @@ class Refold:
             if until_us is None or head_us is None or until_us >= head_us:
                 move_head(connection, site, camera, folded, now_us)
         count_rewriting(connection, site, camera)
+        if self._by is not None:
+            what = "folded_in" if self._added else "set_aside"
+            detail = f"{len(self._added) + len(self._removed)} bursts"
+            add_line(connection, now_us, self._by, what, site=site, subject=camera, detail=detail)
         return True
 
     def _frames(self, connection: Connection, begun: _Begun, until_us: int | None = None) -> Iterator[Recorded]:

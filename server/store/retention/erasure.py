@@ -17,6 +17,7 @@ from server.domain.keeping import Erasure
 from server.store.bursts import count_rewriting, delete_held, find_bursts, held_numbers, longest_us, meeting
 from server.store.engine import reading, writing
 from server.store.event_rows import spell_out
+from server.store.people.audit import add_line
 from server.store.retention.events import annotated, delete_annotations, delete_events, erased_events
 from server.store.retention.frames import Frames
 from server.store.retention.gone import ERASURES, erasure_of
@@ -41,8 +42,12 @@ def ask(
     author: str,
     note: str | None,
     keeps_annotated: bool,
+    by: str | None = None,
 ) -> Erasure:
-    """Write the note of an erasure; `finish` does it. Raises Unprocessable for a stretch that is not over."""
+    """Write the note of an erasure, with its line in the audit; `finish` does it.
+
+    Raises Unprocessable for a stretch that is not over.
+    """
     now_us = clock()
     if until_us > now_us:
         raise Unprocessable("an erasure ends in the past: bursts of its time are not accepted any more")
@@ -68,6 +73,9 @@ def ask(
         }
         key = connection.execute(insert(erasures), row).inserted_primary_key
         assert key is not None, "one row was inserted"
+        if by is not None:
+            detail = f"erasure {key[0]}, by {author}"
+            add_line(connection, now_us, by, "erased", site=site, subject=camera, detail=detail)
         return _read(connection, int(key[0]))
 
 

@@ -141,11 +141,13 @@ class Retention(Part):
         author: str,
         note: str | None = None,
         keeps_annotated: bool = False,
+        by: str | None = None,
     ) -> Erasure:
         """Delete a camera's bursts with a frame in the stretch, its events, annotations and pictures; leaves a note.
 
-        Whole bursts go. With `keeps_annotated`, annotated events stay, with what proves them. Raises Unprocessable for
-        a stretch that is not over. If it is interrupted, the next sweep goes on.
+        Whole bursts go. With `keeps_annotated`, annotated events stay, with what proves them. `by`: who asks, for a
+        line in the audit, as `Annotations.add`. Raises Unprocessable for a stretch that is not over. If it is
+        interrupted, the next sweep goes on.
         """
         asked = erasure.ask(
             self._engine,
@@ -159,6 +161,7 @@ class Retention(Part):
             author=author,
             note=note,
             keeps_annotated=keeps_annotated,
+            by=by,
         )
         self._finish(asked, _Pace(lambda: False, lambda _seconds: None))
         return erasure.read(self._engine, asked.number)

@@ -1,9 +1,9 @@
 """The API as an OpenAPI 3.1 document, served at `/openapi.json`.
 
-The operations are written by hand (`own_paths`, `frame_paths`, `inference_paths`), but those of the console's pages
-(`twins`); the schemas of the bodies come from
-the types that decode them (`schemas`). Tests hold the document against the application: it describes every route and
-nothing else, and answers have the described form.
+The operations are written by hand (`own_paths`, `frame_paths`, `inference_paths`); those of the console's pages come
+from the types that answer them (`twins`), and the schemas of the bodies from the types that decode them (`schemas`).
+Tests hold the document against the application: it describes every route and nothing else, and answers have the
+described form.
 """
 
 from __future__ import annotations

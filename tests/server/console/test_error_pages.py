@@ -11,7 +11,7 @@ from server.app import runtime_of
 from server.console.words import with_code
 from server.pipeline.site_policies import Sites
 from tests.server.console.signed_in import add_user, browser
-from tests.server.web_client import BrightnessEnsemble, make_app
+from tests.server.web_client import SITE, BrightnessEnsemble, make_app
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 
@@ -111,10 +111,15 @@ def test_what_stands_between_backticks_is_code_and_nothing_is_html() -> None:
     assert with_code("`a <b>` and <i>, `one") == "<code>a &lt;b&gt;</code> and &lt;i&gt;, `one"
 
 
+def test_a_command_in_the_hint_of_why_is_code(app: Flask) -> None:
+    assert "On the Pi, <code>camera-agent doctor</code> says why." in browser(app).get("/why").text
+
+
 def test_a_site_whose_file_goes_meanwhile_leaves_the_list_of_sectors_to_the_others(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (runtime_of(app).settings.sites_dir / "north-yard.toml").write_text(f"{SITE}[cameras.gate]\n")
     monkeypatch.setattr(Sites, "sites", lambda _self: ("gone", "north-yard"))
     answer = browser(app).get("/sectors")
     assert answer.status_code == 200
-    assert runtime_of(app).sites.policy("north-yard").cameras.keys() <= set(answer.text.split("/"))
+    assert 'href="/sectors/north-yard/gate"' in answer.text

@@ -156,6 +156,15 @@ def test_a_fault_is_named_at_its_sector_before_and_when_it_is_saved(client: Flas
     assert "cross" in refused.text
 
 
+def test_a_name_in_a_message_is_code_on_every_page_that_shows_the_message(client: FlaskClient, tmp_path: Path) -> None:
+    client.get("/now")
+    faulty = TEXT.replace("[0, 1]]\n", "[0, 1]]\nenlarg = true\n")
+    (tmp_path / "sites/yard.toml").write_text(faulty)
+    shown = [client.get(each).text for each in ("/now", PAGE, "/tune/yard/gate/west")]
+    shown.append(send(client, "preview", text=f"{faulty}# again\n").text)
+    assert [("`enlarge`" in each, "<code>enlarge</code>" in each) for each in shown] == [(False, True)] * 4
+
+
 def test_a_text_whose_polygon_is_no_list_is_a_fault_and_no_error(client: FlaskClient) -> None:
     text = 'site = "yard"\n[cameras.gate.sectors.west]\npolygon = 5\n'
     assert 'data-at="sectors.west"' in send(client, "preview", text=text).text

@@ -48,7 +48,10 @@ class Marked(BrightnessEnsemble):
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Flask, Yard]]:
-    """An application in which somebody came to the gate of north-yard; a picture is kept, and people wrote HTML."""
+    """An application in which somebody came to the gate of north-yard; a picture is kept, and people wrote HTML.
+
+    It has a token: without any, endpoints answer this machine, whoever asks.
+    """
     folder = tmp_path_factory.mktemp("filled")
     app = make_app(folder, Marked())
     (folder / "sites" / "shed.toml").write_text(f'site = "shed"\n"{MARK}" = 1\n')
@@ -65,6 +68,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Flask, Ya
     store.notices.add("serves", "e" * 64, ["people"], f"notice {MARK}")
     beat = heartbeat(site="north-yard", camera="gate", agent={"version": MARK})
     assert client.post("/v1/heartbeats", json=beat).status_code == 204
+    made = new_token()
+    store.add_token(made.id, "reader", ANY_SITE, None, made.hash)
     add_user(app, "anna", {"north-yard": "operator", "shed": "viewer"})
     add_user(app, "bert", {"barn": "operator"})
     add_user(app, "carl", {"north-yard": "viewer"})
@@ -160,23 +165,25 @@ def test_what_another_site_has_is_answered_as_what_nobody_has(filled: tuple[Flas
     app, yard = filled
     client = browser(app, "bert")
     nothing = replace(yard, event_id=GUESSED_ID, sha256=GUESSED_SHA256)
-    for rule, ask in readable(app):
-        if {"event_id", "sha256"} & rule.arguments:
-            of_other, of_nobody = get(client, yard, rule, ask), get(client, nothing, rule, ask)
-            assert of_other.status_code == of_nobody.status_code, rule.rule
-            told = text_of(of_other).replace(yard.event_id, GUESSED_ID).replace(yard.sha256, GUESSED_SHA256)
-            for answer in (told, text_of(of_nobody)):
-                assert "north-yard" not in answer, rule.rule
+    by_id = [(rule, ask) for rule, ask in readable(app) if {"event_id", "sha256"} & rule.arguments]
+    assert by_id
+    for rule, ask in by_id:
+        of_other, of_nobody = get(client, yard, rule, ask), get(client, nothing, rule, ask)
+        assert of_other.status_code == of_nobody.status_code, rule.rule
+        told = text_of(of_other).replace(yard.event_id, GUESSED_ID).replace(yard.sha256, GUESSED_SHA256)
+        for answer in (told, text_of(of_nobody)):
+            assert "north-yard" not in answer, rule.rule
 
 
 def test_pages_without_a_site_leave_out_those_that_their_reader_does_not_read(filled: tuple[Flask, Yard]) -> None:
     app, yard = filled
     client = browser(app, "bert")
-    for rule, ask in readable(app):
-        if not rule.arguments and set(ask.fields) <= {"site"}:
-            answer = client.get(rule.rule, follow_redirects=True)
-            for secret in ("north-yard", yard.sha256, yard.event_id, f"note {MARK}", f"note {SHOWN_MARK}"):
-                assert secret not in text_of(answer), (rule.rule, secret)
+    of_all = [rule for rule, ask in readable(app) if not rule.arguments and set(ask.fields) <= {"site"}]
+    assert of_all
+    for rule in of_all:
+        answer = client.get(rule.rule, follow_redirects=True)
+        for secret in ("north-yard", yard.sha256, yard.event_id, f"note {MARK}", f"note {SHOWN_MARK}"):
+            assert secret not in text_of(answer), (rule.rule, secret)
 
 
 def post(client: FlaskClient, yard: Yard, rule: Any, ask: Ask, token: str | None, **more: Any) -> TestResponse:
@@ -249,8 +256,6 @@ def test_no_action_is_done_without_a_session(filled: tuple[Flask, Yard]) -> None
 
 def test_a_session_sends_nothing_to_the_api(filled: tuple[Flask, Yard]) -> None:
     app, _yard = filled
-    made = new_token()
-    runtime_of(app).store.add_token(made.id, "reader", ANY_SITE, None, made.hash)
     client = browser(app, "anna")
     for path in ("/v1/bursts", "/v1/heartbeats", "/v1/annotations", "/classify", "/batch"):
         assert client.post(path).status_code in (400, 401, 403, 415), path
@@ -312,18 +317,24 @@ def test_every_answer_of_the_console_forbids_what_is_not_ours(filled: tuple[Flas
         answer.close()
 
 
-def test_every_cookie_is_for_http_and_our_own_pages_alone(filled: tuple[Flask, Yard]) -> None:
+@pytest.mark.parametrize("headers", [{}, {"X-Forwarded-Proto": "https"}], ids=["http", "https"])
+def test_every_cookie_is_for_http_and_our_own_pages_alone(filled: tuple[Flask, Yard], headers: dict[str, str]) -> None:
     app, yard = filled
     client = browser(app, "anna")
-    for is_encrypted in (False, True):
-        headers = {"X-Forwarded-Proto": "https"} if is_encrypted else {}
-        for rule, ask in readable(app):
-            answer = get(client, yard, rule, ask, headers=headers)
-            for cookie in answer.headers.getlist("Set-Cookie"):
-                words = {word.strip() for word in cookie.split(";")}
-                assert {"HttpOnly", "SameSite=Lax"} <= words, rule.rule
-                assert ("Secure" in words) == is_encrypted, rule.rule
-            answer.close()
+    answers = [get(client, yard, *each, headers=headers) for each in readable(app)]
+    answers.append(app.test_client().get("/sign-in", headers=headers))
+    for rule, ask in changing(app):
+        if rule.endpoint in ("console.undo", "console.signed_out"):  # others change the version in force
+            client = browser(app, "anna")
+            answers.append(post(client, yard, rule, ask, csrf_token(client), headers=headers))
+    cookies = [(answer, cookie) for answer in answers for cookie in answer.headers.getlist("Set-Cookie")]
+    assert {"/sign-in", "/sign-out", f"/events/{yard.event_id}/undo"} <= {each.request.path for each, _ in cookies}
+    for answer, cookie in cookies:
+        words = {word.strip() for word in cookie.split(";")}
+        assert {"HttpOnly", "SameSite=Lax"} <= words, answer.request.path
+        assert ("Secure" in words) == bool(headers), answer.request.path
+    for answer in answers:
+        answer.close()
 
 
 def test_every_line_of_the_table_of_routes_is_a_route(filled: tuple[Flask, Yard]) -> None:

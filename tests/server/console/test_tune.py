@@ -209,8 +209,7 @@ def test_a_change_is_proposed_then_put_in_force_then_taken_back(tuned: Tuned) ->
 
 
 def test_a_proposal_from_a_file_that_has_changed_since_is_refused(tuned: Tuned) -> None:
-    page = tuned.shown(scores="eye:0.6").replace('name="seen" value="', 'name="seen" value="0')
-    form = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    form = re.search(r'name="csrf_token" value="([^"]+)"', tuned.shown(scores="eye:0.6"))
     assert form is not None
     fields = {"csrf_token": form[1], "do": "propose", "state": "scores=eye:0.6", "seen": "0" * 64}
     answer = tuned.client.post(PAGE, data=fields)

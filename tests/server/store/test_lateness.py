@@ -17,6 +17,7 @@ from server.pipeline.pipeline import Pipeline
 from server.store import Store, open_store
 from server.store import store as store_module
 from tests.server.scenes import START_US, Yard, across
+from tests.server.store.test_store import Interrupted, Interruption
 from tests.stand_ins import ManualClock
 
 MINUTE_US = 60_000_000
@@ -131,6 +132,26 @@ def test_bursts_that_somebody_else_folds_in_meanwhile_are_left_to_him(
     assert yard.store.fold_in("yard", "gate", None, None) == 0
     assert yard.store.marked() == []
     assert told(yard.store) == folded_anew(yard.store)
+
+
+def test_bursts_are_set_aside_together_with_a_line_in_the_audit_or_not_at_all(yard: Yard) -> None:
+    for one in yard.walked(across, 10):
+        yard.pipeline.process(one)
+    assert yard.store.set_aside("yard", "gate", yard.clock.now_us, None, by="anna") == 0
+    assert yard.store.audit.page() == [], "nothing is changed"
+    statement, is_done = 0, False
+    while not is_done:
+        statement += 4
+        try:
+            with Interruption(yard.store, statement):
+                yard.store.set_aside("yard", "gate", None, START_US + 3_000_000, by="anna")
+            is_done = True
+        except Interrupted:
+            assert (yard.store.marked(), yard.store.audit.page()) == ([], [])
+    assert statement > 10
+    assert yard.store.fold_in("yard", "gate", None, None, by="anna") == 2
+    lines = [(line.author, line.what, line.site, line.subject, line.detail) for line in yard.store.audit.page()]
+    assert lines == [("anna", what, "yard", "gate", "2 bursts") for what in ("folded_in", "set_aside")]
 
 
 def test_a_camera_whose_clock_is_years_back_is_one_finding_and_no_storm(yard: Yard, clock: ManualClock) -> None:

@@ -314,7 +314,9 @@ def test_an_erasure_leaves_an_exact_rest_and_a_note(yard: Yard) -> None:
     assert not [at for at in seen if 8 <= at < 14]
 
 
-def test_an_erasure_that_is_interrupted_at_any_statement_is_finished_by_the_next_sweep(yard: Yard) -> None:
+def test_an_erasure_that_is_interrupted_at_any_statement_is_in_the_audit_and_finished_by_the_next_sweep(
+    yard: Yard,
+) -> None:
     before, statement, begun, is_done = log(yard.store), 0, 0, False
     while not is_done:
         statement += 3
@@ -326,6 +328,8 @@ def test_an_erasure_that_is_interrupted_at_any_statement_is_finished_by_the_next
                     erase(yard, 8.2, 13.9)
             is_done = True
         except Interrupted:
+            noted = [f"erasure {asked.number}, by Ada" for asked in yard.store.retention.erasures()]
+            assert [line.detail for line in yard.store.audit.page()] == noted
             for asked in yard.store.retention.erasures():
                 begun += 1
                 gone = yard.store.retention.gone("yard", "gate")
@@ -510,6 +514,7 @@ def erase(yard: Yard, since_s: float, until_s: float, *, keeps_annotated: bool =
         author="Ada",
         note="asked by letter",
         keeps_annotated=keeps_annotated,
+        by="command line",
     )
 
 
