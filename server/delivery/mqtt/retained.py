@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 FORGOTTEN = 200
 """Components of a device that are no more, and still named in its message; the oldest are left out."""
+PICTURES_BYTES = 250_000
+"""Of pictures in one call, and the rest of one more: on a slow link the right to send has to be prolonged between."""
 _HEADER_BYTES = 512
 """Of a message besides its payload, generously."""
 
@@ -45,21 +47,26 @@ class Retained:
         return self._published.pop(topic, (None, 0.0))[0] is not None
 
     def publish(self, session: Session, values: Sequence[Value], pictures: Sequence[Value], *, keep: str = "") -> None:
-        """Publish what has changed, delete what is neither among the values nor the topic `keep`."""
+        """Publish what has changed, delete what is neither among the values nor the topic `keep`.
+
+        Of many pictures some wait for the next call.
+        """
         now_s = time.monotonic()
         kept = {value.topic for value in values} | {value.topic for value in pictures} | {keep}
         gone = [topic for topic in self._published if topic not in kept]
         changed = [value for value in values if self._is_due(value, now_s)]
-        seen = [value for value in pictures if self._is_due(value, now_s)]
         messages = [Message(topic, b"", retain=True) for topic in gone]
         messages += [Message(value.topic, value.payload, retain=True) for value in changed]
-        messages += [
-            Message(value.topic, self._picture(session, value.payload.decode()), retain=True) for value in seen
-        ]
+        size_bytes = 0
+        for value in pictures:
+            if size_bytes < PICTURES_BYTES and self._is_due(value, now_s):
+                messages.append(Message(value.topic, self._picture(session, value.payload.decode()), retain=True))
+                changed.append(value)
+                size_bytes += len(messages[-1].payload)
         session.publish(messages)
         for topic in gone:
             del self._published[topic]
-        self._published |= {value.topic: (value.payload, now_s) for value in (*changed, *seen)}
+        self._published |= {value.topic: (value.payload, now_s) for value in changed}
 
     def _is_due(self, value: Value, now_s: float) -> bool:
         before, at_s = self._published.get(value.topic, (None, 0.0))

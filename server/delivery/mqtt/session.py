@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 KEEPALIVE_S = 15
 """The broker publishes the will of a client from which nothing came for one and a half times as long."""
 ANSWER_S = 10.0
-"""The longest wait for an answer of the broker."""
+"""The longest wait for an answer of the broker, besides the time that a slow link needs for the bytes."""
+_SLOWEST_BYTES_PER_S = 12_500
 _CONNECT_S = 5.0
 _AT_ONCE = 50
 _HEARD = 100
@@ -186,12 +187,14 @@ class Session:
                 self.check()
                 raise ConnectionError(f"the connection with the broker at {self._address.place} broke: {told.rc.name}")
             numbers[told.mid] = message.topic
+        patience_s = ANSWER_S + sum(len(message.payload) for message in messages) / _SLOWEST_BYTES_PER_S
         with self._changed:
-            self._changed.wait_for(lambda: self._lost is not None or len(self._acknowledged) >= len(numbers), ANSWER_S)
-        if len(self._acknowledged) < len(numbers):
-            self.check()
-            self._lost = f"no acknowledgement in {ANSWER_S:g} s"
-            self.check()
+            self._changed.wait_for(
+                lambda: self._lost is not None or len(self._acknowledged) >= len(numbers), patience_s
+            )
+            if len(self._acknowledged) < len(numbers):
+                self._lost = self._lost or f"no acknowledgement in {patience_s:.0f} s"
+                self.check()
         for number, topic in numbers.items():
             reason = self._acknowledged[number]
             if reason.is_failure:
